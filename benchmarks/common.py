@@ -1,0 +1,138 @@
+"""What the benchmarks share: interleaved timing, the table, and a description of the machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+Timings = dict[str, list[float]]
+
+
+def interleave(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> Timings:
+    """Time every call in turn, ``rounds`` times over: a change in the machine's load meets all.
+
+    One measurement repeats its call for about ``seconds``; each round starts with another call. The garbage
+    collector stays on, as in a real program.
+
+    Returns:
+        for each call the microseconds it took, one figure per round.
+    """
+    repeats = {name: _repeats(call, seconds) for name, call in calls.items()}
+    timings: Timings = {name: [] for name in calls}
+    names = list(calls)
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            call, count = calls[name], repeats[name]
+            start = time.perf_counter()
+            for _ in range(count):
+                call()
+            timings[name].append((time.perf_counter() - start) / count * 1e6)
+    return timings
+
+
+def _repeats(call: Callable[[], object], seconds: float) -> int:
+    """Warm the call up and return how often it fits into ``seconds``."""
+    for _ in range(3):
+        call()
+    start = time.perf_counter()
+    call()
+    return max(1, round(seconds / (time.perf_counter() - start)))
+
+
+def summary(timings: Timings) -> dict[str, tuple[float, float]]:
+    """Return the median and the minimum of every series."""
+    return {name: (statistics.median(values), min(values)) for name, values in timings.items()}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out in columns, the first one flush left and the others flush right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.ljust(width) if not n else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def machine(device: str = "cpu") -> dict[str, str]:
+    """Describe the hardware and the versions that figures depend on."""
+    found = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "threads": os.environ.get("OPENBLAS_NUM_THREADS", "?") + " (BLAS)",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+    if device != "cpu":
+        found["gpu"] = _gpu()
+    found["BLAS"] = _blas()
+    for package in ("numpy", "torch", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    import numpy as np
+
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload, index]
+    return f"{blas['name']} {blas['version']}"
+
+
+def _gpu() -> str:
+    import cupy
+
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return f"{name}, CUDA runtime {cupy.cuda.runtime.runtimeGetVersion()}"
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Parse the options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--quick", action="store_true", help="a few repeats only: shows that it runs, measures nothing"
+    )
+    parser.add_argument("--rounds", type=int, help="rounds in which the contestants take turns")
+    parser.add_argument(
+        "--device", default="cpu", choices=["cpu", "cuda"], help="where to compute (default: cpu)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    return parser.parse_args()
+
+
+def report(title: str, found: Mapping[str, str], text: str, results: Any, path: Path | None) -> None:
+    """Print the machine and the table; write both to ``path`` as JSON where one is given."""
+    print(title)
+    for name, value in found.items():
+        print(f"  {name}: {value}")
+    print()
+    print(text)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({"benchmark": title, "machine": dict(found), "results": results}, indent=2) + "\n"
+        )

@@ -1,0 +1,233 @@
+"""nanotorch: a small neural-network training framework with PyTorch's names on NumPy and CuPy.
+
+>>> import nanotorch as torch
+>>> x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+>>> (x * x).sum().backward()
+>>> x.grad
+tensor([2., 4., 6.])
+"""
+
+from __future__ import annotations
+
+# isort: off
+from nanotorch import ops  # first: it makes Tensor's methods
+from nanotorch import autograd, cuda, nn, optim, utils
+# isort: on
+from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.formatting import set_printoptions
+from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from nanotorch.autograd.tensor import Size, Tensor
+from nanotorch.backend.device import Device as device
+from nanotorch.dtypes import DType as dtype
+from nanotorch.dtypes import (
+    bool_ as bool,
+)
+from nanotorch.dtypes import (
+    double,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    half,
+    int8,
+    int16,
+    int32,
+    int64,
+    long,
+    promote_types,
+    set_default_dtype,
+    short,
+    uint8,
+)
+from nanotorch.dtypes import float_ as float
+from nanotorch.dtypes import int_ as int
+from nanotorch.ops.create import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    is_tensor,
+    linspace,
+    logspace,
+    ones,
+    ones_like,
+    scalar_tensor,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from nanotorch.ops.random import (
+    Generator,
+    default_generator,
+    initial_seed,
+    manual_seed,
+    normal,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    seed,
+)
+from nanotorch.utils.serialization import load, save
+
+# --- operators: written by `python -m nanotorch.ops.stubs` ---
+from nanotorch.ops.elementwise import (
+    abs,
+    acos,
+    acosh,
+    add,
+    allclose,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    ceil,
+    clamp,
+    clip,
+    cos,
+    cosh,
+    div,
+    eq,
+    equal,
+    erf,
+    exp,
+    exp2,
+    expm1,
+    floor,
+    floor_divide,
+    ge,
+    gt,
+    isclose,
+    isfinite,
+    isinf,
+    isnan,
+    le,
+    log,
+    log10,
+    log1p,
+    log2,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    positive,
+    pow,
+    reciprocal,
+    relu,
+    remainder,
+    round,
+    rsqrt,
+    rsub,
+    selu,
+    sigmoid,
+    sign,
+    sin,
+    sinh,
+    sqrt,
+    square,
+    sub,
+    tan,
+    tanh,
+    true_divide,
+    trunc,
+    where,
+)
+from nanotorch.ops.fused import (
+    log_softmax,
+    softmax,
+)
+from nanotorch.ops.index import (
+    argsort,
+    gather,
+    index_select,
+    masked_fill,
+    masked_select,
+    nonzero,
+    scatter,
+    scatter_add,
+    sort,
+    take_along_dim,
+    topk,
+)
+from nanotorch.ops.linalg import (
+    addmm,
+    bmm,
+    dot,
+    einsum,
+    matmul,
+    mm,
+    mv,
+    outer,
+)
+from nanotorch.ops.random import (
+    bernoulli,
+    multinomial,
+)
+from nanotorch.ops.reduce import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    cumprod,
+    cumsum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    prod,
+    std,
+    sum,
+    var,
+)
+from nanotorch.ops.shape import (
+    broadcast_to,
+    cat,
+    chunk,
+    clone,
+    diag,
+    diagonal,
+    flatten,
+    flip,
+    permute,
+    ravel,
+    reshape,
+    roll,
+    split,
+    squeeze,
+    stack,
+    t,
+    trace,
+    transpose,
+    tril,
+    triu,
+    unbind,
+    unflatten,
+    unsqueeze,
+)
+# --- end of operators ---
+
+__version__ = "0.1.0"
+

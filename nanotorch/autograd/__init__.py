@@ -1,0 +1,14 @@
+"""Automatic differentiation: the graph, the backward pass, custom functions, gradient checks."""
+
+from __future__ import annotations
+
+from nanotorch.autograd import graph
+from nanotorch.autograd.engine import backward, grad
+from nanotorch.autograd.function import Function
+from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from nanotorch.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+
+__all__ = [
+    "Function", "GradcheckError", "backward", "enable_grad", "grad", "gradcheck", "gradgradcheck", "graph", "is_grad_enabled",
+    "no_grad", "set_grad_enabled",
+]  # fmt: skip

@@ -1,0 +1,360 @@
+"""The backward pass: gradients flow from the roots through the graph, newest node first.
+
+Note [Order]
+~~~~~~~~~~~~
+Define-by-run numbers nodes in the order in which they are made, so an edge always points to a smaller number, and
+running the pending node with the largest number first is a reverse topological order: when a node runs, everything
+that uses its output has run. A heap holds the numbers of the pending nodes. There is no recursion, so a chain of a
+million nodes is only a long loop.
+
+Note [Borrowed gradients]
+~~~~~~~~~~~~~~~~~~~~~~~~~
+The first gradient to reach a node is *borrowed*: it is kept as it is, without a copy, though somebody else may hold
+the same array (an addition hands one array to both of its inputs). The second one makes it *owned*: their sum is a new
+array that the pass may add to in place. An array that a formula has just made and that is no view is owned from the
+start. Under ``create_graph`` gradients are tensors with a history, and sums are always out of place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush, heappushpop
+from typing import Any
+
+from nanotorch.autograd.grad_mode import _enabled
+from nanotorch.autograd.graph import AccumulateGrad, Edge, Hooks, Node
+from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
+
+__all__ = ["backward", "grad"]
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Add the gradients of ``tensors`` to the ``.grad`` of the leaves (only of ``inputs``, if given).
+
+    Args:
+        tensors: the tensors to differentiate.
+        grad_tensors: for each the gradient to start from, of its shape; may be left out for one-element tensors.
+        retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
+        create_graph: record the backward pass itself, so that gradients can be differentiated.
+        inputs: accumulate into these tensors only.
+    """
+    roots = _sequence(tensors)
+    wanted = None if inputs is None else _sequence(inputs)
+    if wanted is not None and not wanted:
+        raise RuntimeError("backward() got an empty list of inputs: leave it out to accumulate into every leaf")
+    captured = _run(roots, _start(roots, grad_tensors, create_graph), retain_graph, create_graph, wanted)
+    for tensor, value in zip(wanted or (), captured, strict=False):
+        if value is None:
+            continue
+        if create_graph:
+            tensor.grad = value if tensor.grad is None else tensor.grad + value
+        else:
+            AccumulateGrad(tensor).accumulate(value._array, owned=False)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``outputs`` with respect to ``inputs``, leaving every ``.grad`` alone.
+
+    Args:
+        outputs: the tensors to differentiate.
+        inputs: the tensors with respect to which to differentiate; leaves or not.
+        grad_outputs: for each output the gradient to start from; may be left out for one-element outputs.
+        retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
+        create_graph: record the backward pass itself, so that gradients can be differentiated.
+        allow_unused: give None for an input that does not influence the outputs instead of raising.
+        materialize_grads: give zeros instead of None for such an input.
+
+    >>> x = torch.tensor(2.0, requires_grad=True)
+    >>> (first,) = torch.autograd.grad(x**3, x, create_graph=True)
+    >>> torch.autograd.grad(first, x)
+    (tensor(12.),)
+    """
+    roots, wanted = _sequence(outputs), _sequence(inputs)
+    if allow_unused is False and materialize_grads:
+        raise ValueError("materialize_grads=True needs allow_unused=True (or leave allow_unused out)")
+    results = _run(roots, _start(roots, grad_outputs, create_graph), retain_graph, create_graph, wanted)
+    for number, (tensor, value) in enumerate(zip(wanted, results, strict=True)):
+        if value is None and materialize_grads:
+            results[number] = tensor._same_device(tensor.device.xp.zeros_like(tensor._array))
+        elif value is None and not allow_unused:
+            raise RuntimeError(
+                f"input {number} (shape {tuple(tensor.shape)}) appears not to have been used in the graph of the outputs. "
+                "Pass allow_unused=True if this is what you want: its gradient is then None."
+            )
+    return tuple(results)
+
+
+def _sequence(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+
+
+def _start(
+    roots: list[Tensor], gradients: Tensor | Sequence[Tensor | None] | None, create_graph: bool
+) -> list[tuple[Edge, Any]]:
+    """Pair the edge of every root with the gradient to start from."""
+    given: list[Tensor | None]
+    if gradients is None:
+        given = [None] * len(roots)
+    else:
+        given = [gradients] if isinstance(gradients, Tensor) else list(gradients)
+    if len(given) != len(roots):
+        raise RuntimeError(f"got {len(roots)} tensors but {len(given)} gradients; give one for each (or None)")
+    start = []
+    for root, gradient in zip(roots, given, strict=True):
+        if not root.requires_grad:
+            raise RuntimeError(
+                "element 0 of tensors does not require grad and does not have a grad_fn: nothing that led to this tensor "
+                "was recorded. Set requires_grad=True on a leaf before computing it, and compute it outside no_grad()."
+            )
+        if gradient is None:
+            if root._array.size != 1:
+                raise RuntimeError(
+                    "grad can be implicitly created only for scalar outputs: this tensor has shape "
+                    f"{tuple(root.shape)}. Reduce it first (for example .sum() or .mean()), or pass gradient=, "
+                    "a tensor of its shape, for the vector-Jacobian product."
+                )
+            gradient = root._same_device(root.device.xp.ones_like(root._array))
+        elif not isinstance(gradient, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
+        elif gradient.shape != root.shape:
+            raise RuntimeError(
+                f"Mismatch in shape: the gradient has shape {tuple(gradient.shape)} and the tensor has shape "
+                f"{tuple(root.shape)}; they must be equal."
+            )
+        elif gradient.dtype is not root.dtype:
+            gradient = gradient.to(root.dtype)
+        edge = gradient_edge(root)
+        assert edge is not None
+        start.append((edge, gradient if create_graph else gradient._array))
+    return start
+
+
+def _run(
+    roots: list[Tensor],
+    start: list[tuple[Edge, Any]],
+    retain_graph: bool | None,
+    create_graph: bool,
+    wanted: list[Tensor] | None,
+) -> list[Any]:
+    """Run the backward pass; return the gradient (a tensor) of every wanted tensor."""
+    keep = create_graph if retain_graph is None else retain_graph
+    capture: dict[Edge, Any] = {}
+    targets: list[Edge | None] = []
+    reachable: set[Node] | None = None
+    if wanted is not None:
+        for tensor in wanted:
+            if not tensor.requires_grad:
+                raise RuntimeError("One of the differentiated Tensors does not require grad")
+            targets.append(gradient_edge(tensor))
+        capture = {edge: None for edge in targets if edge is not None}
+        reachable = _nodes_on_the_way([edge[0] for edge, _ in start], {edge[0] for edge in capture})
+    token = _enabled.set(create_graph)
+    try:
+        _walk(start, keep, create_graph, capture, reachable)
+    finally:
+        _enabled.reset(token)
+    values = [None if edge is None else capture[edge] for edge in targets]
+    if wanted is None or create_graph:
+        return values
+    return [None if v is None else t._same_device(_own(t.device.xp, v)) for t, v in zip(wanted, values, strict=True)]
+
+
+def _own(xp: Any, gradient: Any) -> Any:
+    """Return a gradient that is about to leave the engine as an array that can be written to."""
+    return xp.array(gradient) if gradient.base is not None else xp.asarray(gradient)
+
+
+def _walk(
+    start: list[tuple[Edge, Any]], keep: bool, create_graph: bool, capture: dict[Edge, Any], reachable: set[Node] | None
+) -> None:
+    """Visit the pending nodes, newest first (Note [Order]), handing every gradient on to the next nodes."""
+    heap: list[int] = []
+    pending: dict[int, list[Any]] = {}  # sequence number -> [node, gradient(s), owned]
+    for edge, gradient in start:
+        if _arrive(pending, edge, gradient, False, create_graph):
+            heappush(heap, -edge[0]._sequence)
+    if not heap:
+        return
+    key = heappop(heap)
+    while True:
+        node, gradient, owned = pending.pop(-key)
+        if node._hooks is not None:
+            gradient, owned = _run_hooks(node, node._hooks, gradient, create_graph), False
+        if capture:
+            _capture(capture, node, gradient)
+        if isinstance(node, AccumulateGrad):
+            if reachable is None:
+                if create_graph:
+                    node.accumulate_recorded(gradient)
+                else:
+                    node.accumulate(gradient, owned)
+                if node._hooks is not None:
+                    for hook in tuple(node._hooks.post.values()):
+                        hook((), ())
+            results: tuple[Any, ...] = ()
+        elif reachable is not None and node not in reachable:
+            results = ()
+        else:
+            if node.outputs is not None:
+                gradient = _materialize(node, gradient, create_graph)
+            results = node.apply_recorded(gradient) if create_graph else node.apply(gradient)
+            if node._hooks is not None and node._hooks.post:
+                results = _run_post_hooks(node, node._hooks, results, gradient, create_graph)
+            if not keep:
+                node.release()
+        key = 0
+        for edge, value in zip(node.edges, results, strict=False):
+            if edge is None or value is None:
+                continue
+            following = edge[0]
+            if reachable is not None and following not in reachable and edge not in capture:
+                continue
+            if create_graph:
+                fresh = False
+            else:
+                fresh = value is not gradient and value.base is None
+            sequence = following._sequence
+            if sequence in pending or following.outputs is not None:
+                if not _arrive(pending, edge, value, fresh, create_graph):
+                    continue
+            else:
+                pending[sequence] = [following, value, fresh]
+            if key:
+                heappush(heap, key)
+            key = -sequence
+        if heap:
+            key = heappushpop(heap, key) if key else heappop(heap)
+        elif not key:
+            return
+
+
+def _arrive(pending: dict[int, list[Any]], edge: Edge, value: Any, fresh: bool, create_graph: bool) -> bool:
+    """Add a gradient to those pending at a node; return whether the node was not pending before."""
+    node, output_nr = edge
+    entry = pending.get(node._sequence)
+    if node.outputs is not None:
+        if entry is None:
+            gradients: list[Any] = [None] * len(node.outputs)
+            gradients[output_nr] = value
+            pending[node._sequence] = [node, gradients, False]
+            return True
+        before = entry[1][output_nr]
+        entry[1][output_nr] = value if before is None else before + value
+        return False
+    if entry is None:
+        pending[node._sequence] = [node, value, fresh]
+        return True
+    if create_graph or not entry[2]:
+        entry[1] = entry[1] + value
+        entry[2] = not create_graph
+    else:
+        entry[1] += value
+    return False
+
+
+def _materialize(node: Node, gradients: list[Any], create_graph: bool) -> list[Any]:
+    """Replace the gradients of outputs that nobody used by zeros."""
+    assert node.outputs is not None
+    if not getattr(node, "materialize", True) or all(gradient is not None for gradient in gradients):
+        return gradients
+    device = node.device
+    filled = []
+    for gradient, (shape, dtype) in zip(gradients, node.outputs, strict=True):
+        if gradient is None and dtype.kind == "f":
+            gradient = device.xp.zeros(shape, dtype)
+            if create_graph:
+                gradient = from_array(gradient, device)
+        filled.append(gradient)
+    return filled
+
+
+def _capture(capture: dict[Edge, Any], node: Node, gradient: Any) -> None:
+    if node.outputs is None:
+        if (node, 0) in capture:
+            capture[node, 0] = gradient
+    else:
+        for number, value in enumerate(gradient):
+            if (node, number) in capture:
+                capture[node, number] = value
+
+
+def _run_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool) -> Any:
+    """Run the tensor hooks and the prehooks of a node on the gradients of its outputs."""
+    values = [gradient] if node.outputs is None else list(gradient)
+    device = node.device
+    if not create_graph:
+        values = [None if v is None else from_array(_own(device.xp, v), device) for v in values]
+    for number, hook in tuple(hooks.tensor.values()):
+        if values[number] is not None:
+            replacement = hook(values[number])
+            if replacement is not None:
+                values[number] = _check_replacement(replacement, values[number])
+    for prehook in tuple(hooks.pre.values()):
+        replaced = prehook(tuple(values))
+        if replaced is not None:
+            values = list(replaced) if isinstance(replaced, tuple | list) else [replaced]
+    for number, keep_grad in hooks.retain.items():
+        if values[number] is not None:
+            keep_grad(values[number])
+    if not create_graph:
+        values = [None if v is None else v._array for v in values]
+    return values[0] if node.outputs is None else values
+
+
+def _check_replacement(replacement: Any, value: Tensor) -> Tensor:
+    if not isinstance(replacement, Tensor) or replacement.shape != value.shape:
+        got = f"shape {tuple(replacement.shape)}" if isinstance(replacement, Tensor) else type(replacement).__name__
+        raise RuntimeError(f"a hook must return None or a tensor of the gradient's shape {tuple(value.shape)}, got {got}")
+    return replacement
+
+
+def _run_post_hooks(node: Node, hooks: Hooks, results: tuple[Any, ...], gradient: Any, create_graph: bool) -> Any:
+    """Run the hooks of a node on the gradients of its inputs (and outputs)."""
+    device = node.device
+
+    def wrap(value: Any) -> Any:
+        return value if value is None or create_graph else from_array(device.xp.asarray(value), device)
+
+    inputs = tuple(wrap(value) for value in results)
+    outputs = tuple(wrap(v) for v in ([gradient] if node.outputs is None else gradient))
+    for hook in tuple(hooks.post.values()):
+        replaced = hook(inputs, outputs)
+        if replaced is not None:
+            inputs = tuple(replaced) if isinstance(replaced, tuple | list) else (replaced,)
+    return inputs if create_graph else tuple(None if v is None else v._array for v in inputs)
+
+
+def _nodes_on_the_way(roots: list[Node], targets: set[Node]) -> set[Node]:
+    """Return the nodes from which a target can be reached by an edge: those that have to run."""
+    order: list[Node] = []
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        for edge in node.edges:
+            if edge is not None and edge[0] not in seen:
+                seen.add(edge[0])
+                stack.append(edge[0])
+    order.sort(key=lambda node: node._sequence)
+    useful: set[Node] = set()
+    for node in order:
+        if any(edge is not None and (edge[0] in useful or edge[0] in targets) for edge in node.edges):
+            useful.add(node)
+    return useful
+
+

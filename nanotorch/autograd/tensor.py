@@ -1,0 +1,456 @@
+"""Tensor: an array with a device, a place in the graph and a version. Its arithmetic comes from op rows."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nanotorch import dtypes
+from nanotorch.autograd import formatting
+from nanotorch.autograd.graph import AccumulateGrad, Edge, Hooks, Node, RemovableHandle, Version, View
+from nanotorch.autograd.methods import TensorMethods
+from nanotorch.backend.device import CPU, Device
+from nanotorch.dtypes import DTYPES, DType
+
+__all__ = ["Size", "Tensor", "from_array", "gradient_edge"]
+
+
+class Size(tuple[int, ...]):
+    """The shape of a tensor: a tuple of ints with ``numel()``."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Return the number of elements of a tensor of this shape."""
+        count = 1
+        for length in self:
+            count *= length
+        return count
+
+    def __repr__(self) -> str:
+        return f"torch.Size({list(self)})"
+
+
+class Leaf:
+    """What a leaf keeps for the graphs that use it: a weak reference to its AccumulateGrad, and its hooks."""
+
+    __slots__ = ("accumulate", "hooks")
+    accumulate: Callable[[], AccumulateGrad | None]
+    hooks: Hooks | None
+
+    def __init__(self) -> None:
+        self.accumulate, self.hooks = lambda: None, None
+
+
+class Tensor(TensorMethods):
+    """A multi-dimensional array that can record what is done with it.
+
+    Make tensors with ``tensor()``, ``zeros()`` and the other creation functions. Methods and operators come from
+    the op rows under ``nanotorch/ops``.
+
+    Attributes:
+        grad: the gradient that ``backward()`` accumulated, or None.
+        device: where the elements live.
+    """
+
+    __slots__ = ("__weakref__", "_array", "_cell", "_edge", "_leaf", "_requires_grad", "_view", "device", "grad")
+    __array_ufunc__ = None  # `ndarray * tensor` must call Tensor.__rmul__, or the graph would be lost silently
+    _array: Any
+    _cell: Version | None
+    _edge: Edge | None
+    _leaf: Leaf | None
+    _requires_grad: bool
+    _view: View | None
+    device: Device
+    grad: Tensor | None
+
+    def __init__(self, data: Any = ()) -> None:
+        """Make a float tensor from nested sequences; ``nanotorch.tensor`` infers the dtype instead."""
+        source = data._array if isinstance(data, Tensor) else np.array(data, dtypes.get_default_dtype().numpy)
+        self._set(source, data.device if isinstance(data, Tensor) else CPU, False)
+
+    def _set(self, array: Any, device: Device, requires_grad: bool) -> None:
+        self._array, self.device, self._requires_grad = array, device, requires_grad
+        self.grad = self._edge = self._cell = self._view = self._leaf = None
+
+    def _same_device(self, array: Any) -> Tensor:
+        """Make a tensor without history around an array of this tensor's device."""
+        return from_array(array, self.device)
+
+    # ------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def dtype(self) -> DType:
+        """The type of the elements."""
+        return DTYPES[self._array.dtype]
+
+    @property
+    def shape(self) -> Size:
+        """The length of every dimension."""
+        return Size(self._array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self._array.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape, or the length of one dimension."""
+        return self.shape if dim is None else self._array.shape[dim]
+
+    def dim(self) -> int:
+        """Return the number of dimensions."""
+        return self._array.ndim
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return int(self._array.size)
+
+    nelement = numel
+    ndimension = dim
+
+    @property
+    def itemsize(self) -> int:
+        """The size of one element in bytes."""
+        return self._array.itemsize
+
+    def element_size(self) -> int:
+        """Return the size of one element in bytes."""
+        return self._array.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all elements in bytes."""
+        return self._array.size * self._array.itemsize
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Return how many elements apart neighbours along each dimension are."""
+        strides = tuple(step // self._array.itemsize for step in self._array.strides)
+        return strides if dim is None else strides[dim]
+
+    def is_contiguous(self) -> bool:
+        """Return whether the elements lie in memory in row-major order without gaps."""
+        return bool(self._array.flags.c_contiguous)
+
+    def is_floating_point(self) -> bool:
+        """Return whether the elements are floating point numbers."""
+        return self._array.dtype.kind == "f"
+
+    def data_ptr(self) -> int:
+        """Return the address of the first element."""
+        return self._array.__array_interface__["data"][0] if self.device is CPU else self._array.data.ptr
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the tensor lives on a GPU."""
+        return self.device.type == "cuda"
+
+    # ------------------------------------------------------------------------------------------- autograd
+
+    def _refresh(self) -> None:
+        """Derive the history of a view anew if its base was written since (Note [Views and in-place])."""
+        view = self._view
+        if view is not None and view.derived_from is not view.base._edge:
+            fresh = view.replay(view.base, replay_recorded)
+            self._edge, self._requires_grad = fresh._edge, fresh._requires_grad
+            view.derived_from = view.base._edge
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded; can be set on leaves."""
+        if self._view is not None:
+            self._refresh()
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.requires_grad_(requires_grad)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch recording of operations on this leaf on or off; return the tensor itself."""
+        if self.grad_fn is not None and not requires_grad:
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+            )
+        if requires_grad and self._array.dtype.kind != "f":
+            raise RuntimeError(
+                f"only Tensors of floating point dtype can require gradients, this one is {self.dtype}; convert it with .float()"
+            )
+        self._requires_grad = requires_grad
+        return self
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that computed this tensor, None for a leaf."""
+        if self._view is not None:
+            self._refresh()
+        return None if self._edge is None else self._edge[0]
+
+    @property
+    def output_nr(self) -> int:
+        """Which of its node's outputs this tensor is."""
+        return 0 if self._edge is None else self._edge[1]
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the tensor was made by the user rather than by a recorded operation."""
+        return self.grad_fn is None
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Tensor | Sequence[Tensor] | None = None,
+    ) -> None:
+        """Compute the gradients of this tensor and add them to the ``.grad`` of the leaves.
+
+        Args:
+            gradient: the vector of the vector-Jacobian product; may be left out for a one-element tensor.
+            retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
+            create_graph: record the backward pass, so that gradients can be differentiated.
+            inputs: accumulate into these tensors only.
+
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([2., 4.])
+        """
+        from nanotorch.autograd.engine import backward
+
+        backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """Return a tensor that shares memory and version but has no history and records nothing."""
+        result = from_array(self._array, self.device)
+        result._cell = self._version_cell()
+        return result
+
+    def detach_(self) -> Tensor:
+        """Forget the history of this tensor in place."""
+        if self._view is not None:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+        self._edge, self._requires_grad = None, False
+        return self
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf tensor in ``.grad`` at the next backward."""
+        if not self.requires_grad:
+            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+        if self._edge is None or self.retains_grad:
+            return
+        node, output_nr = self._edge
+        reference = weakref.ref(self)
+
+        def keep(gradient: Tensor) -> None:
+            tensor = reference()
+            if tensor is not None:
+                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+        node._ensure_hooks().retain[output_nr] = keep
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether ``retain_grad()`` is in force."""
+        if self._edge is None:
+            return False
+        node, output_nr = self._edge
+        return node._hooks is not None and output_nr in node._hooks.retain
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call ``hook(grad)`` whenever the gradient of this tensor is computed; what it returns replaces it.
+
+        >>> x = torch.tensor(3.0, requires_grad=True)
+        >>> handle = x.register_hook(lambda grad: grad * 10)
+        >>> (x * 2).backward()
+        >>> x.grad
+        tensor(20.)
+        """
+        edge = gradient_edge(self)
+        if edge is None:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        hooks = edge[0]._ensure_hooks()
+        if self._leaf is not None:
+            self._leaf.hooks = hooks
+        handle = RemovableHandle(hooks.tensor)
+        hooks.tensor[handle.id] = (edge[1], hook)
+        return handle
+
+    # ------------------------------------------------------------------------------------------- versions
+
+    @property
+    def _version(self) -> int:
+        """How often the memory was written in place."""
+        return 0 if self._cell is None else self._cell.number
+
+    def _version_cell(self) -> Version:
+        if self._cell is None:
+            self._cell = Version()
+        return self._cell
+
+    def _bump_version(self, writer: str = "a write", depth: int = 2) -> None:
+        """Note that the memory was written, and by which line."""
+        cell = self._version_cell()
+        cell.number += 1
+        frame = sys._getframe(depth)
+        cell.writer, cell.code, cell.last_instruction = writer, frame.f_code, frame.f_lasti
+
+    @property
+    def _base(self) -> Tensor | None:
+        return None if self._view is None else self._view.base
+
+    def _is_view(self) -> bool:
+        return self._view is not None
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory as a tensor without history; assigning replaces the memory."""
+        return from_array(self._array, self.device)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self._array, self.device = value._array, value.device
+        self._bump_version("an assignment to .data")
+
+    # ------------------------------------------------------------------------------------------- to Python and NumPy
+
+    def item(self) -> Any:
+        """Return the value of a one-element tensor as a Python number."""
+        if self._array.size != 1:
+            raise RuntimeError(f"a Tensor with {self._array.size} elements cannot be converted to Scalar; it has shape {tuple(self.shape)}")
+        return self._array.item()
+
+    def tolist(self) -> Any:
+        """Return the values as nested lists of Python numbers."""
+        return self.device.xp.to_numpy(self._array).tolist()
+
+    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
+        """Return a NumPy array that shares the tensor's memory.
+
+        Args:
+            force: do ``detach().cpu()`` first where it is needed.
+        """
+        if not force:
+            if self.device is not CPU:
+                raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+            if self.requires_grad:
+                raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        return self.device.xp.to_numpy(self._array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(self.numpy(), dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+    def __bool__(self) -> bool:
+        if self._array.size != 1:
+            raise RuntimeError(
+                f"Boolean value of Tensor with {self._array.size} elements is ambiguous; use .any() or .all(), shape {tuple(self.shape)}"
+            )
+        return bool(self._array.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self._array.dtype.kind == "f" or self._array.size != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self._array.item())
+
+    def __len__(self) -> int:
+        if self._array.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self._array.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._array.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __contains__(self, element: Any) -> bool:
+        return bool((self == element).any().item())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return formatting.tensor_repr(self)
+
+    def __format__(self, spec: str) -> str:
+        if self._array.ndim == 0:
+            return format(self.item(), spec)
+        return format(repr(self), spec)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """Copy a leaf with its memory and gradient; history cannot be copied."""
+        if not self.is_leaf:
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment; "
+                "use .detach() first."
+            )
+        if id(self) in memo:
+            return memo[id(self)]
+        result = type(self).__new__(type(self))
+        memo[id(self)] = result
+        result._set(self._array.copy(), self.device, self._requires_grad)
+        if self.grad is not None:
+            result.grad = self.grad.__deepcopy__(memo)
+        return result
+
+
+def from_array(array: Any, device: Device = CPU, requires_grad: bool = False) -> Tensor:
+    """Return a leaf around a raw array of the device, sharing its memory."""
+    result = object.__new__(Tensor)
+    result._array = array
+    result.device = device
+    result._requires_grad = requires_grad
+    result.grad = result._edge = result._cell = result._view = result._leaf = None
+    return result
+
+
+def gradient_edge(tensor: Tensor) -> Edge | None:
+    """Return the edge to which a tensor's gradient flows; None if it does not require grad.
+
+    A leaf refers to its AccumulateGrad weakly (Note [Graph]), so a new one is made when the last graph that used the
+    leaf is gone; the leaf's hooks outlive it.
+    """
+    if tensor._view is not None:
+        tensor._refresh()
+    if not tensor._requires_grad:
+        return None
+    return tensor._edge or leaf_edge(tensor)
+
+
+def leaf_edge(tensor: Tensor) -> Edge:
+    """Return the edge to a leaf's AccumulateGrad, making one if there is none alive."""
+    leaf = tensor._leaf
+    if leaf is None:
+        leaf = tensor._leaf = Leaf()
+    node = leaf.accumulate()
+    if node is None:
+        node = AccumulateGrad(tensor)
+        node._hooks = leaf.hooks
+        leaf.accumulate = weakref.ref(node)
+    return node, 0
+
+
+def replay_recorded(row: Any, value: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+    """Apply a view row to a tensor, recording: how a stale view gets its new history."""
+    from nanotorch.autograd.grad_mode import enable_grad
+
+    with enable_grad():
+        return row.function(value, *arguments)

@@ -1,0 +1,143 @@
+"""The array functions that rows are written with, over CuPy: the ``xp`` of a tensor on a GPU.
+
+The names are those of ``numpy_backend``: CuPy's functions of these names, and below the named differences.
+Rows use only what both libraries have: ``reduction(array, axis=, keepdims=)`` without ``where`` or
+``initial``, shapes by position, no sorts but stable ones. This is the only file that imports CuPy, and it is
+imported only when a GPU is asked for.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import cupy
+import cupyx
+
+from nanotorch.backend import numpy_backend
+from nanotorch.backend.numpy_backend import put
+
+__all__ = [*numpy_backend.__all__]
+
+globals().update({name: getattr(cupy, name) for name in __all__ if name != "put" and hasattr(cupy, name)})
+
+
+def astype(array: Any, dtype: Any) -> Any:
+    """Return a copy of ``array`` with another dtype."""
+    return array.astype(dtype)
+
+
+def erf(array: Any) -> Any:
+    """Return the error function of every element; CuPy's widens float16 to float64."""
+    from cupyx.scipy.special import erf as cupy_erf
+
+    return cupy_erf(array).astype(array.dtype, copy=False)
+
+
+def scatter_add(array: Any, index: Any, values: Any) -> None:
+    """Add ``values`` at ``index`` in place; repeated indices add up, in an order that varies between runs."""
+    kind, width = array.dtype.kind, array.dtype.itemsize
+    if kind == "f" or (width >= 4 and (kind, width) != ("i", 8)):
+        cupyx.scatter_add(array, index, values)
+    elif width == 8:  # CUDA has no atomic addition for int64, but the sums of uint64 have the same bits
+        cupyx.scatter_add(array.view(cupy.uint64), index, _as_uint64(values))
+    else:
+        total = array.astype(cupy.int32)
+        cupyx.scatter_add(total, index, values)
+        array[...] = total
+
+
+def _as_uint64(values: Any) -> Any:
+    return values.astype(cupy.int64).view(cupy.uint64) if hasattr(values, "astype") else values
+
+
+def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
+    """Return zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``array[index]``."""
+    out = cupy.zeros(shape, values.dtype)
+    if has_array(index):
+        scatter_add(out, index, values)
+    else:
+        out[index] = values
+    return out
+
+
+def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:
+    """Return zeros of ``shape`` with ``values`` at ``indices`` along an axis: the adjoint of ``take_along_axis``."""
+    out = cupy.zeros(shape, values.dtype)
+    index = index_along_axis(indices, axis % len(shape))
+    if accumulate:
+        scatter_add(out, index, values)
+    else:
+        out[index] = values
+    return out
+
+
+def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
+    """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
+    ndim = indices.ndim
+    grid = [cupy.arange(n).reshape((-1,) + (1,) * (ndim - 1 - d)) for d, n in enumerate(indices.shape)]
+    grid[axis] = indices
+    return tuple(grid)
+
+
+def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
+    """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
+    out = cupy.zeros(shape, values.dtype)
+    cupy.diagonal(out, offset, axis1, axis2)[...] = values
+    return out
+
+
+def receive(array: Any, device: Any) -> Any:
+    """Copy an array of any backend to the current GPU, which asking for ``device.xp`` made ``device``."""
+    return cupy.array(array)
+
+
+def has_array(index: Any) -> bool:
+    """Return whether an index is an advanced one, which may name an element more than once."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return builtins.any(isinstance(part, cupy.ndarray) for part in parts)
+
+
+def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
+    """Return a copy of an array with ``values`` at ``indices`` along an axis."""
+    return put(array, index_along_axis(indices, axis % array.ndim), values)
+
+
+def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return zeros of ``shape`` with the array in the corner of the first elements."""
+    if array.shape == shape:
+        return array
+    out = cupy.zeros(shape, array.dtype)
+    out[tuple(slice(n) for n in array.shape)] = array
+    return out
+
+
+def all_in_range(index: Any, length: int) -> bool | None:
+    """Return None: the answer would have to be waited for."""
+    return None
+
+
+def synchronize() -> None:
+    """Wait until the current GPU has done all work given to it."""
+    cupy.cuda.Device().synchronize()
+
+
+def to_numpy(array: Any) -> Any:
+    """Copy an array to the host."""
+    return array.get()
+
+
+def view_as(array: Any, shape: tuple[int, ...]) -> Any:
+    """Reshape without copying; raise ValueError where the strides do not allow it."""
+    return cupy.reshape(array, shape, copy=False)
+
+
+def device_count() -> int:
+    """Return the number of GPUs; raise CuPy's CUDARuntimeError where there is no driver."""
+    return int(cupy.cuda.runtime.getDeviceCount())
+
+
+def make_current(index: int) -> None:
+    """Let CuPy compute on this GPU from now on."""
+    if cupy.cuda.runtime.getDevice() != index:
+        cupy.cuda.runtime.setDevice(index)

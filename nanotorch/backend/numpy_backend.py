@@ -1,0 +1,251 @@
+"""The array functions that rows are written with, over NumPy.
+
+This module is the ``xp`` of a CPU tensor. Its public names are a contract: ``cupy_backend`` has the same ones, and
+``ops/tensor_namespace`` has those that formulas use. Most are NumPy's own; the functions at the bottom are the named
+differences, for which NumPy and CuPy have no common spelling.
+"""
+
+from __future__ import annotations
+
+import builtins
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy import (
+    absolute,
+    all,
+    any,
+    arange,
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctan2,
+    arctanh,
+    argmax,
+    argmin,
+    argsort,
+    array,
+    asarray,
+    ascontiguousarray,
+    broadcast_to,
+    ceil,
+    concatenate,
+    copyto,
+    cos,
+    cosh,
+    count_nonzero,
+    cumprod,
+    cumsum,
+    diagonal,
+    divide,
+    einsum,
+    empty,
+    empty_like,
+    exp,
+    exp2,
+    expand_dims,
+    expm1,
+    eye,
+    flip,
+    floor,
+    floor_divide,
+    full,
+    full_like,
+    isfinite,
+    isinf,
+    isnan,
+    linspace,
+    log,
+    log1p,
+    log2,
+    log10,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    maximum,
+    minimum,
+    moveaxis,
+    nonzero,
+    ones,
+    ones_like,
+    power,
+    prod,
+    put_along_axis,
+    remainder,
+    repeat,
+    reshape,
+    rint,
+    roll,
+    sign,
+    sin,
+    sinh,
+    sort,
+    sqrt,
+    square,
+    squeeze,
+    stack,
+    swapaxes,
+    take,
+    take_along_axis,
+    tan,
+    tanh,
+    tile,
+    transpose,
+    tril,
+    triu,
+    trunc,
+    where,
+    zeros,
+    zeros_like,
+)
+
+__all__ = [
+    "absolute", "all", "all_in_range", "amax", "amin", "any", "arange", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
+    "arctanh", "argmax", "argmin", "argsort", "array", "asarray", "ascontiguousarray", "astype", "broadcast_to", "ceil",
+    "concatenate", "copyto", "cos", "cosh", "count_nonzero", "cumprod", "cumsum", "diagonal", "diagonal_to_zeros", "divide", "einsum", "empty",
+    "empty_like", "erf", "exp", "exp2", "expand_dims", "expm1", "eye", "flip", "floor", "floor_divide", "full", "full_like",
+    "index_along_axis",     "isfinite", "isinf", "isnan", "linspace", "log", "log10", "log1p", "log2", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "matmul", "maximum", "minimum", "moveaxis", "nonzero", "ones", "ones_like", "pad_to", "power", "prod", "put",
+    "put_along",     "put_along_axis", "receive", "remainder", "repeat", "reshape", "rint", "roll", "scatter_add", "scatter_along_axis", "scatter_to_zeros", "sign", "sin",
+    "sinh", "sort", "sqrt", "square", "squeeze", "stack", "sum", "swapaxes", "synchronize", "take", "take_along_axis",
+    "tan", "tanh", "tile", "to_numpy", "transpose", "tril", "triu", "trunc", "view_as", "where", "zeros", "zeros_like",
+]  # fmt: skip
+
+# Overflow, log(0) and 0/0 give inf and NaN silently, as in PyTorch. Only warnings raised in our own frames are silenced.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"nanotorch\.")
+
+
+def astype(array: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a copy of ``array`` with another dtype."""
+    return array.astype(dtype)
+
+
+def erf(array: Any) -> Any:
+    """Return the error function of every element (SciPy's)."""
+    from scipy.special import erf as scipy_erf
+
+    return scipy_erf(array).astype(array.dtype, copy=False)
+
+
+def scatter_add(array: Any, index: Any, values: Any) -> None:
+    """Add ``values`` at ``index`` in place; repeated indices add up."""
+    np.add.at(array, index, values)
+
+
+def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
+    """Return zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``array[index]``."""
+    out = np.zeros(shape, values.dtype)
+    if has_array(index):
+        np.add.at(out, index, values)
+    else:
+        out[index] = values
+    return out
+
+
+def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:
+    """Return zeros of ``shape`` with ``values`` at ``indices`` along an axis: the adjoint of ``take_along_axis``.
+
+    ``accumulate`` adds the values of repeated indices; without it every index must occur once per line.
+    """
+    out = np.zeros(shape, values.dtype)
+    if accumulate:
+        np.add.at(out, index_along_axis(indices, axis), values)
+    else:
+        np.put_along_axis(out, indices, values, axis)
+    return out
+
+
+def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
+    """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
+    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid[axis] = indices
+    return tuple(grid)
+
+
+def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
+    """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
+    out = np.zeros(shape, values.dtype)
+    view = np.diagonal(out, offset, axis1, axis2)
+    view.flags.writeable = True
+    view[...] = values
+    return out
+
+
+def receive(array: Any, device: Any) -> Any:
+    """Copy an array of any backend to the host."""
+    return array.copy() if isinstance(array, np.ndarray) else array.get()
+
+
+def has_array(index: Any) -> bool:
+    """Return whether an index is an advanced one, which may name an element more than once."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return builtins.any(isinstance(part, np.ndarray) for part in parts)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """Return the matrix product; ``dot`` takes half the time of ``np.matmul`` on small matrices."""
+    return a.dot(b) if a.ndim == 2 and b.ndim == 2 else np.matmul(a, b)
+
+
+def put(array: Any, index: Any, values: Any) -> Any:
+    """Return a copy of an array with ``copy[index] = values``."""
+    out = array.copy()
+    out[index] = values
+    return out
+
+
+def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
+    """Return a copy of an array with ``values`` at ``indices`` along an axis."""
+    out = array.copy()
+    out[index_along_axis(indices, axis % array.ndim)] = values
+    return out
+
+
+def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return zeros of ``shape`` with the array in the corner of the first elements."""
+    if array.shape == shape:
+        return array
+    out = np.zeros(shape, array.dtype)
+    out[tuple(slice(n) for n in array.shape)] = array
+    return out
+
+
+def all_in_range(index: Any, length: int) -> bool | None:
+    """Return whether all of an int64 array is in [0, length); None where asking would wait for a device."""
+    return index.size == 0 or int(index.view(np.uint64).max()) < length
+
+
+def sum(array: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """Sum over axes; calling the reduction itself saves a third of ``np.sum``'s time on small arrays."""
+    return np.add.reduce(array, axis, dtype, None, keepdims)
+
+
+def amax(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the maximum over axes."""
+    return np.maximum.reduce(array, axis, None, None, keepdims)
+
+
+def amin(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the minimum over axes."""
+    return np.minimum.reduce(array, axis, None, None, keepdims)
+
+
+def synchronize() -> None:
+    """Wait until all work is done; the CPU is never behind."""
+
+
+def to_numpy(array: Any) -> np.ndarray[Any, Any]:
+    """Return the array itself: it is on the host already."""
+    return array
+
+
+def view_as(array: Any, shape: tuple[int, ...]) -> Any:
+    """Reshape without copying; raise ValueError where the strides do not allow it."""
+    return np.reshape(array, shape, copy=False)
+
+
+

@@ -1,0 +1,31 @@
+"""Layers that change the shape only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotorch.nn.module import Module
+from nanotorch.ops.shape import flatten
+
+__all__ = ["Flatten"]
+
+
+class Flatten(Module):
+    """Joins the dimensions from `start_dim` to `end_dim` into one; by default all but the batch dimension.
+
+    >>> torch.nn.Flatten()(torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 12])
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim = start_dim
+        self.end_dim = end_dim
+
+    def forward(self, input: Any) -> Any:
+        """The input with those dimensions joined."""
+        return flatten(input, self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        """The dimensions."""
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

@@ -1,0 +1,76 @@
+"""The functions behind the layers, losses and activations of `nanotorch.nn`, by PyTorch's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nanotorch.autograd.tensor import Tensor
+from nanotorch.ops.elementwise import gelu, logsigmoid, sigmoid, softplus, tanh
+from nanotorch.ops.fused import (
+    batch_norm,
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    embedding,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    layer_norm,
+    linear,
+    log_softmax,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+    softmax,
+)
+from nanotorch.ops.index import one_hot
+from nanotorch.ops.random import dropout
+from nanotorch.ops.row import ROWS
+
+__all__ = [
+    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",
+    "gelu", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid",
+    "mish", "mse_loss", "nll_loss", "one_hot", "relu", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
+]  # fmt: skip
+
+
+def _either(name: str, inplace: bool) -> Callable[..., Any]:
+    """Return an op or its in-place variant."""
+    row = ROWS[name]
+    return row.variant if inplace and row.variant is not None else row.function
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """``max(input, 0)``."""
+    return _either("relu", inplace)(input)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """``input`` where positive, ``negative_slope * input`` elsewhere."""
+    return _either("leaky_relu", inplace)(input, negative_slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """``input`` where positive, ``alpha * (exp(input) - 1)`` elsewhere."""
+    return _either("elu", inplace)(input, alpha)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Scaled ELU, which keeps activations normalised."""
+    return _either("selu", inplace)(input)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * sigmoid(input)``."""
+    return _either("silu", inplace)(input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """``input * tanh(softplus(input))``."""
+    return _either("mish", inplace)(input)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """``input`` limited to [min_val, max_val]."""
+    return _either("hardtanh", inplace)(input, min_val, max_val)

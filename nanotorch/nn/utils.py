@@ -1,0 +1,89 @@
+"""Tools for the gradients and parameters of a model: clipping, and all parameters as one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+from nanotorch.autograd.grad_mode import no_grad
+from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.ops.create import tensor as make_tensor
+from nanotorch.ops.shape import cat
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "vector_to_parameters"]
+
+
+def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+    """The norm of all elements of the tensors together, as a 0-d tensor on their device."""
+    tensors = list(tensors)
+    if not tensors:
+        return make_tensor(0.0)
+    xp, device = tensors[0].device.xp, tensors[0].device
+    flat = [tensor._array.reshape(-1) for tensor in tensors]
+    if norm_type == inf:
+        total = xp.amax(xp.stack([xp.amax(xp.absolute(array)) for array in flat if array.size]))
+    elif norm_type == 2:
+        total = xp.sqrt(xp.sum(xp.stack([xp.matmul(array, array) for array in flat])))
+    else:
+        powers = [xp.sum(xp.power(xp.absolute(array), norm_type)) for array in flat]
+        total = xp.power(xp.sum(xp.stack(powers)), 1.0 / norm_type)
+    if error_if_nonfinite and not bool(xp.isfinite(total)):
+        raise RuntimeError(
+            f"the norm of the gradients, of order {norm_type}, is {float(total)}, so they cannot be clipped; with "
+            "error_if_nonfinite=False they would be scaled by it all the same"
+        )
+    return from_array(xp.asarray(total), device)
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scale all gradients in place so that their norm, taken together, is at most `max_norm`.
+
+    Returns the norm that they had, as a 0-d tensor on their device: nothing waits for the GPU.
+    """
+    grads = _gradients(parameters)
+    total = get_total_norm(grads, norm_type, error_if_nonfinite)
+    if grads:
+        xp = total.device.xp
+        scale = xp.minimum(max_norm / (total._array + 1e-6), 1.0)
+        for grad in {id(grad._array): grad for grad in grads}.values():  # two parameters may share one gradient
+            grad._array *= scale
+            grad._bump_version("clip_grad_norm_")
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every element of the gradients, in place, to between minus and plus `clip_value`."""
+    for grad in _gradients(parameters):
+        xp = grad.device.xp
+        xp.copyto(grad._array, xp.minimum(xp.maximum(grad._array, -clip_value), clip_value))
+        grad._bump_version("clip_grad_value_")
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All parameters joined into one vector; differentiable."""
+    return cat([parameter.reshape(-1) for parameter in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copy the parts of a vector into the parameters, in the order of `parameters_to_vector`."""
+    targets = list(parameters)
+    count = sum(target.numel() for target in targets)
+    if vec.ndim != 1 or vec.numel() != count:
+        raise ValueError(f"the parameters have {count} elements, got a tensor of shape {tuple(vec.shape)}")
+    start = 0
+    with no_grad():
+        for target in targets:
+            target.copy_(vec[start : start + target.numel()].reshape(target.shape))
+            start += target.numel()
+
+
+def _gradients(parameters: Any) -> list[Tensor]:
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]

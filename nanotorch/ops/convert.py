@@ -1,0 +1,160 @@
+"""Conversions of dtype and device."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from nanotorch import dtypes
+from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.graph import Node, next_sequence
+from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
+from nanotorch.backend.device import Device
+from nanotorch.ops.row import Array, composite, op
+
+
+@op(
+    self=lambda xp, grad, self_dtype: xp.astype(grad, self_dtype) if grad.dtype != self_dtype else grad,
+    where="internal", node="ToCopyBackward0",
+)  # fmt: skip
+def _cast(xp: Any, self: Array, dtype: Any, self_dtype: Any) -> Array:
+    """A copy with another dtype."""
+    return xp.astype(self, dtype)
+
+
+def to_dtype(input: Tensor, dtype: dtypes.DType) -> Tensor:
+    """Return the tensor with another dtype; itself if it has that one."""
+    return input if input.dtype is dtype else _cast(input, dtype.numpy, input._array.dtype)
+
+
+class ToDeviceBackward0(Node):
+    """The history of a tensor that was copied to another device: its gradient travels back."""
+
+    __slots__ = ("source",)
+
+    def name(self) -> str:
+        """Return PyTorch's name of the node."""
+        return "ToCopyBackward0"
+
+    def apply(self, grad: Any) -> tuple[Any, ...]:
+        """Copy the gradient to the source device."""
+        return (self.source.xp.receive(grad, self.source),)
+
+    def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
+        """Copy the gradient to the source device, recording."""
+        return (to_device(grad, self.source),)
+
+    def release(self) -> None:
+        """Keep everything: nothing is saved."""
+
+
+def to_device(input: Tensor, target: Device) -> Tensor:
+    """Return the tensor on another device; itself if it is there."""
+    if input.device is target:
+        return input
+    result = from_array(target.xp.receive(input._array, target), target)
+    edge = gradient_edge(input)
+    if edge is not None and is_grad_enabled():
+        node = ToDeviceBackward0()
+        node._sequence, node._hooks, node._released = next_sequence(), None, False
+        node._code, node._last_instruction = None, 0
+        node.device, node.source, node.edges = target, input.device, (edge,)
+        result._edge, result._requires_grad = (node, 0), True
+    return result
+
+
+@composite(where="method")
+def to(
+    input: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: builtins.bool = False,
+    non_blocking: builtins.bool = False,
+) -> Tensor:  # fmt: skip
+    """The tensor with another dtype, device, or those of another tensor; itself where nothing changes."""
+    for argument in args:
+        if isinstance(argument, dtypes.DType):
+            dtype = argument
+        elif isinstance(argument, Tensor):
+            dtype, device = argument.dtype, argument.device
+        elif isinstance(argument, str | Device):
+            device = argument
+        elif not isinstance(argument, builtins.bool):
+            raise TypeError(f"to: expected a dtype, a device or a Tensor, got {argument!r}")
+    result = input
+    if dtype is not None:
+        if not isinstance(dtype, dtypes.DType):
+            raise TypeError(f"to: dtype must be a dtype such as torch.float32, got {dtype!r}")
+        result = to_dtype(result, dtype)
+    if device is not None:
+        result = to_device(result, Device(device))
+    return result.clone() if copy and result is input else result
+
+
+@composite(where="method")
+def cpu(input: Tensor) -> Tensor:
+    """The tensor in host memory."""
+    return to_device(input, Device("cpu"))
+
+
+@composite(where="method")
+def cuda(input: Tensor, device: Any = None) -> Tensor:
+    """The tensor on a GPU, the first unless ``device`` says which."""
+    return to_device(input, Device("cuda", device) if isinstance(device, builtins.int) else Device(device or "cuda"))
+
+
+TYPE_NAMES = {"float16": "Half", "float32": "Float", "float64": "Double", "int8": "Char", "int16": "Short",
+              "int32": "Int", "int64": "Long", "uint8": "Byte", "bool": "Bool"}  # fmt: skip
+
+
+@composite(where="method")
+def type(input: Tensor, dtype: Any = None) -> Any:
+    """The tensor with another dtype; without an argument the name of its type, such as ``torch.FloatTensor``."""
+    if dtype is not None:
+        return to(input, dtype)
+    return f"torch.{'cuda.' if input.is_cuda else ''}{TYPE_NAMES[input.dtype.name]}Tensor"
+
+
+@composite(where="method")
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """The tensor with the dtype of another."""
+    return to_dtype(input, other.dtype)
+
+
+@composite(where="method")
+def float(input: Tensor) -> Tensor:
+    """The tensor as float32."""
+    return to_dtype(input, dtypes.float32)
+
+
+@composite(where="method")
+def double(input: Tensor) -> Tensor:
+    """The tensor as float64."""
+    return to_dtype(input, dtypes.float64)
+
+
+@composite(where="method")
+def half(input: Tensor) -> Tensor:
+    """The tensor as float16."""
+    return to_dtype(input, dtypes.float16)
+
+
+@composite(where="method")
+def long(input: Tensor) -> Tensor:
+    """The tensor as int64."""
+    return to_dtype(input, dtypes.int64)
+
+
+@composite(where="method")
+def int(input: Tensor) -> Tensor:
+    """The tensor as int32."""
+    return to_dtype(input, dtypes.int32)
+
+
+@composite(where="method")
+def short(input: Tensor) -> Tensor:
+    """The tensor as int16."""
+    return to_dtype(input, dtypes.int16)
+
+
+@composite(where="method")
+def bool(input: Tensor) -> Tensor:
+    """The tensor as booleans: whether elements are non-zero."""
+    return to_dtype(input, dtypes.bool_)

@@ -1,0 +1,230 @@
+"""Tensors from data, and tensors of constants and ranges."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nanotorch import dtypes
+from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU, Device
+from nanotorch.dtypes import DType
+from nanotorch.ops.row import composite
+
+__all__ = [
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full", "full_like", "is_tensor", "linspace",
+    "logspace", "ones", "ones_like", "scalar_tensor", "tensor", "zeros", "zeros_like",
+]  # fmt: skip
+
+
+def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
+    """Wrap a NumPy array as a tensor on a device."""
+    target = CPU if device is None else Device(device)
+    result = from_array(array if target is CPU else target.xp.receive(array, target), target)
+    return result.requires_grad_() if requires_grad else result
+
+
+def _plain(data: Any) -> Any:
+    """Replace tensors inside nested sequences by what NumPy understands."""
+    if isinstance(data, Tensor):
+        return data.detach().cpu().numpy()
+    if isinstance(data, list | tuple):
+        return [_plain(item) for item in data]
+    return data
+
+
+def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
+    """Turn data into a NumPy array, with PyTorch's inferred dtype where none is given."""
+    if dtype is not None and not isinstance(dtype, DType):
+        raise TypeError(f"dtype must be a dtype such as torch.float32, got {dtype!r}")
+    if isinstance(data, np.ndarray | np.generic):
+        array = np.asarray(data)
+        return array.astype(dtype.numpy if dtype else dtypes.from_numpy_dtype(array.dtype).numpy, copy=False)
+    try:
+        array = np.array(_plain(data))
+    except ValueError:
+        raise ValueError(
+            "expected sequences of equal length at each level of nesting (the data is ragged): pad the rows, or make a tensor of each"
+        ) from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"new(): a tensor cannot be made from {type(data).__name__} with elements of kind {array.dtype}; numbers are needed")
+    if dtype is not None:
+        return array.astype(dtype.numpy)
+    if array.dtype.kind == "f" or array.size == 0:
+        return array.astype(dtypes.get_default_dtype().numpy)
+    return array.astype(np.bool_ if array.dtype.kind == "b" else np.int64)
+
+
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return a new leaf with a copy of the data.
+
+    Args:
+        data: a number, nested sequences of numbers, a NumPy array or a tensor.
+        dtype: the dtype; inferred without it: floats become the default dtype, ints int64; arrays keep theirs.
+        device: where the tensor shall live; the CPU by default.
+        requires_grad: record operations on the tensor.
+
+    >>> torch.tensor([[1, 2], [3, 4]])
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    if isinstance(data, Tensor):
+        device = data.device if device is None else device
+        return data.detach().clone().to(device, dtype or data.dtype).requires_grad_(requires_grad)
+    return _finish(np.array(_read(data, dtype)), device, requires_grad)
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """Return a tensor that shares memory with the data where that is possible."""
+    if isinstance(data, Tensor):
+        return data.to(data.device if device is None else device, dtype or data.dtype)
+    return _finish(_read(data, dtype), device, False)
+
+
+def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
+    """Return a tensor that shares the memory of a NumPy array."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    dtypes.from_numpy_dtype(ndarray.dtype)
+    if not ndarray.dtype.isnative:
+        raise ValueError("the array's byte order is not this machine's: convert with .astype(array.dtype.newbyteorder('='))")
+    return from_array(np.asarray(ndarray))
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """Return a tensor that shares the memory of an object with ``__dlpack__``."""
+    return from_numpy(np.from_dlpack(ext_tensor))
+
+
+def is_tensor(obj: Any) -> bool:
+    """Return whether an object is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """Return a 0-d tensor of a number, floating point by default."""
+    return full((), s, dtype=dtype or dtypes.get_default_dtype(), device=device)
+
+
+def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(size) == 1 and not isinstance(size[0], int | np.integer):
+        size = tuple(size[0])
+    shape = tuple(int(n) for n in size)
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"Trying to create tensor with negative dimension: {list(shape)}")
+    return shape
+
+
+def _dtype(dtype: DType | None) -> np.dtype[Any]:
+    return (dtype or dtypes.get_default_dtype()).numpy
+
+
+def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return zeros; the size is given as ints or as one sequence."""
+    return _finish(np.zeros(_sizes(size), _dtype(dtype)), device, requires_grad)
+
+
+def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return ones; the size is given as ints or as one sequence."""
+    return _finish(np.ones(_sizes(size), _dtype(dtype)), device, requires_grad)
+
+
+def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return uninitialised memory; the size is given as ints or as one sequence."""
+    return _finish(np.empty(_sizes(size), _dtype(dtype)), device, requires_grad)
+
+
+def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return a tensor filled with one value, whose type decides the dtype unless one is given."""
+    value = fill_value.item() if isinstance(fill_value, Tensor | np.generic) else fill_value
+    return _finish(np.full(_sizes((size,)), value, (dtype or dtypes.scalar_dtype(value)).numpy), device, requires_grad)
+
+
+def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return zeros in the shape, dtype and device of a tensor."""
+    return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def ones_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return ones in the shape, dtype and device of a tensor."""
+    return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def empty_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return uninitialised memory in the shape, dtype and device of a tensor."""
+    return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return one value in the shape, dtype and device of a tensor."""
+    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return an n x m matrix (n x n by default) with ones on the diagonal."""
+    return _finish(np.eye(n, m, dtype=_dtype(dtype)), device, requires_grad)
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Return numbers from ``start`` (0 by default) up to but without ``end``, ``step`` apart.
+
+    >>> torch.arange(1, 7, 2)
+    tensor([1, 3, 5])
+    """
+    if end is None:
+        start, end = 0, start
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError(f"arange: step {step} does not lead from {start} to {end}")
+    if dtype is None:
+        whole = all(isinstance(v, int | np.integer) for v in (start, end, step))
+        dtype = dtypes.int64 if whole else dtypes.get_default_dtype()
+    count = math.ceil((end - start) / step)
+    if dtype.is_floating_point:
+        values = (start + step * np.arange(count, dtype=np.float64)).astype(dtype.numpy)
+    else:
+        values = (int(start) + int(step) * np.arange(count)).astype(dtype.numpy)
+    return _finish(values, device, requires_grad)
+
+
+def linspace(
+    start: float, end: float, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Return ``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
+    return _finish(np.linspace(start, end, steps).astype(_dtype(dtype)), device, requires_grad)
+
+
+def logspace(
+    start: float, end: float, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Return ``base ** x`` for ``steps`` evenly spaced ``x`` from ``start`` to ``end``."""
+    return _finish(np.logspace(start, end, steps, base=base).astype(_dtype(dtype)), device, requires_grad)
+
+
+@composite(where="method")
+def new_tensor(input: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return a tensor of the data with this tensor's dtype and device."""
+    return tensor(data, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+@composite(where="method")
+def new_zeros(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return zeros with this tensor's dtype and device."""
+    return zeros(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+@composite(where="method")
+def new_ones(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return ones with this tensor's dtype and device."""
+    return ones(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+@composite(where="method")
+def new_full(
+    input: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Return one value with this tensor's dtype and device."""
+    return full(size, fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)

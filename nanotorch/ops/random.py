@@ -1,0 +1,232 @@
+"""Random tensors, drawn on the CPU from seeded generators so that every device sees the same numbers."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+from nanotorch import dtypes
+from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU, Device
+from nanotorch.ops.row import check_writable, composite
+
+__all__ = [
+    "Generator", "bernoulli", "default_generator", "dropout", "initial_seed", "manual_seed", "multinomial", "normal", "rand",
+    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
+]  # fmt: skip
+
+
+class Generator:
+    """A source of random numbers with its own seed (NumPy's PCG64).
+
+    Attributes:
+        numpy: the ``numpy.random.Generator`` that draws.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> torch.randperm(4, generator=generator).sort().values
+    tensor([0, 1, 2, 3])
+    """
+
+    def __init__(self, device: Any = "cpu") -> None:
+        """Make a generator with an unpredictable seed; random numbers are always drawn on the CPU."""
+        self.device = CPU
+        self.seed()
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start again from a seed, a non-negative integer; return the generator."""
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"a seed must be a non-negative integer, got {seed!r}")
+        self._seed = int(seed)
+        self.numpy = np.random.Generator(np.random.PCG64(self._seed))
+        return self
+
+    def seed(self) -> int:
+        """Start again from an unpredictable seed, and return it."""
+        self.manual_seed(secrets.randbits(63))
+        return self._seed
+
+    def initial_seed(self) -> int:
+        """Return the seed from which the generator started."""
+        return self._seed
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state as a dict of ints and strings that JSON can hold."""
+        return {"seed": self._seed, **self.numpy.bit_generator.state}
+
+    def set_state(self, new_state: dict[str, Any]) -> None:
+        """Continue from a state that ``get_state`` gave."""
+        self._seed = new_state["seed"]
+        self.numpy.bit_generator.state = {k: v for k, v in new_state.items() if k != "seed"}
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator and return it."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator unpredictably and return the seed."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """Return the seed of the default generator."""
+    return default_generator.initial_seed()
+
+
+def _source(generator: Generator | None) -> np.random.Generator:
+    return (default_generator if generator is None else generator).numpy
+
+
+def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(size) == 1 and not isinstance(size[0], int | np.integer):
+        size = tuple(size[0])
+    return tuple(int(n) for n in size)
+
+
+def _place(array: np.ndarray[Any, Any], dtype: dtypes.DType, device: Any, requires_grad: bool = False) -> Tensor:
+    target = CPU if device is None else Device(device)
+    array = np.asarray(array).astype(dtype.numpy, copy=False)
+    result = from_array(array if target is CPU else target.xp.receive(array, target), target)
+    return result.requires_grad_() if requires_grad else result
+
+
+def uniform_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Draw from [0, 1) in the given precision."""
+    precise = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+    return np.asarray(source.random(shape, dtype=precise)).astype(dtype, copy=False)
+
+
+def normal_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Draw from the standard normal distribution in the given precision."""
+    precise = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+    return np.asarray(source.standard_normal(shape, dtype=precise)).astype(dtype, copy=False)
+
+
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return uniform numbers from [0, 1)."""
+    dtype = dtype or dtypes.get_default_dtype()
+    return _place(uniform_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+
+
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return standard normal numbers."""
+    dtype = dtype or dtypes.get_default_dtype()
+    return _place(normal_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+
+
+def randint(
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
+) -> Tensor:
+    """Return integers from [low, high), or [0, low) with one bound: ``randint(high, size)``."""
+    if size is None:
+        low, high, size = 0, low, high
+    if high <= low:
+        raise RuntimeError(f"randint: 'from' must be less than 'to', got low={low}, high={high}")
+    return _place(np.asarray(_source(generator).integers(low, high, _size((size,)))), dtype or dtypes.int64, device)
+
+
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Return the numbers 0 to n - 1 in random order."""
+    return _place(_source(generator).permutation(n), dtype or dtypes.int64, device)
+
+
+def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return uniform numbers from [0, 1) in the shape of a tensor."""
+    return rand(input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return standard normal numbers in the shape of a tensor."""
+    return randn(input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Return integers from [low, high), or [0, low), in the shape of a tensor."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Return normal numbers; mean and std are numbers (then ``size`` says the shape) or tensors."""
+    tensors = [v for v in (mean, std) if isinstance(v, Tensor)]
+    if not tensors:
+        if size is None:
+            raise TypeError("normal: with numbers for mean and std, size= says the shape of the result")
+        return randn(size, generator=generator, dtype=dtype, device=device) * std + mean
+    shape = np.broadcast_shapes(*(tuple(t.shape) for t in tensors))
+    return randn(shape, generator=generator, dtype=dtype or tensors[0].dtype, device=tensors[0].device) * std + mean
+
+
+@composite()
+def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """Return 1 with the probability that each element states, else 0."""
+    array = input.device.xp.to_numpy(input._array)
+    if array.dtype.kind != "f" or ((array < 0) | (array > 1)).any():
+        raise RuntimeError("bernoulli: expects floating point probabilities in [0, 1]")
+    return _place(uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device)
+
+
+@composite()
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
+    """Return indices drawn with probability proportional to the weights of each row."""
+    weights = input.device.xp.to_numpy(input._array).astype(np.float64)
+    rows = np.atleast_2d(weights)
+    if (rows < 0).any() or not np.isfinite(rows).all() or (rows.sum(axis=1) <= 0).any():
+        raise RuntimeError("multinomial: weights must be finite and non-negative, with a positive sum in every row")
+    if not replacement and ((rows > 0).sum(axis=1) < num_samples).any():
+        raise RuntimeError(f"multinomial: cannot draw {num_samples} without replacement from fewer non-zero weights")
+    source = _source(generator)
+    drawn = np.stack([source.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows])
+    return _place(drawn.reshape(*weights.shape[:-1], num_samples), dtypes.int64, input.device)
+
+
+def _overwrite(name: str, target: Tensor, array: np.ndarray[Any, Any]) -> Tensor:
+    check_writable(name, target, is_grad_enabled())
+    device = target.device
+    drawn = array if device is CPU else device.xp.receive(array, device)
+    return target.copy_(from_array(drawn, device)) if target.requires_grad else _fill_raw(target, drawn)
+
+
+def _fill_raw(target: Tensor, array: Any) -> Tensor:
+    target._array[...] = array
+    target._bump_version("a random fill", 3)
+    return target
+
+
+@composite(where="method")
+def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with uniform numbers from [a, b)."""
+    drawn = uniform_array(_source(generator), input._array.shape, input._array.dtype)
+    return _overwrite("uniform_", input, drawn * (b - a) + a)
+
+
+@composite(where="method")
+def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with normal numbers."""
+    return _overwrite("normal_", input, normal_array(_source(generator), input._array.shape, input._array.dtype) * std + mean)
+
+
+@composite(where="method")
+def bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with ones of probability ``p``, else zeros."""
+    return _overwrite("bernoulli_", input, (_source(generator).random(input._array.shape) < p).astype(input._array.dtype))
+
+
+@composite(where="functional")
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None) -> Tensor:
+    """Zero elements with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0.0:
+        return input
+    array = input._array
+    keep = (uniform_array(_source(generator), array.shape, np.dtype(np.float32)) >= p).astype(array.dtype)
+    mask = _place(keep * (1.0 / (1.0 - p) if p < 1.0 else 0.0), input.dtype, input.device)
+    return input.mul_(mask) if inplace else input * mask

@@ -1,0 +1,69 @@
+"""Sample inputs of op rows: what the tests call every op with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Drawn", "Sample", "booleans", "constant", "distinct", "integers", "real", "sample"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An array to draw: its shape, its kind and the range of its values."""
+
+    shape: tuple[int, ...]
+    kind: str
+    low: float
+    high: float
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+        """Return the array; floating point values are float64 and lie off the integers' halves, where kinks are."""
+        if self.kind == "integer":
+            return rng.integers(int(self.low), int(self.high), self.shape)
+        if self.kind == "boolean":
+            return rng.random(self.shape) < 0.5
+        if self.kind == "distinct":
+            count = int(np.prod(self.shape))
+            return rng.permutation(np.linspace(self.low, self.high, count)).reshape(self.shape)
+        return rng.uniform(self.low, self.high, self.shape)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Arguments to call an op with; `Drawn` ones become tensors."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def sample(*args: Any, **kwargs: Any) -> Sample:
+    """Return a sample from positional and keyword arguments."""
+    return Sample(args, kwargs)
+
+
+def real(*shape: int, low: float = -2.0, high: float = 2.0) -> Drawn:
+    """Draw floating point numbers from [low, high)."""
+    return Drawn(shape, "real", low, high)
+
+
+def distinct(*shape: int, low: float = -2.0, high: float = 2.0) -> Drawn:
+    """Draw floating point numbers that differ from each other by a margin, in random order."""
+    return Drawn(shape, "distinct", low, high)
+
+
+def constant(*shape: int, low: float = 0.5, high: float = 2.0) -> Drawn:
+    """Draw floating point numbers for an argument that PyTorch does not differentiate."""
+    return Drawn(shape, "constant", low, high)
+
+
+def integers(*shape: int, low: int = 0, high: int = 3) -> Drawn:
+    """Draw integers from [low, high)."""
+    return Drawn(shape, "integer", low, high)
+
+
+def booleans(*shape: int) -> Drawn:
+    """Draw truth values."""
+    return Drawn(shape, "boolean", 0, 1)

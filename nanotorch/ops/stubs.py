@@ -1,0 +1,96 @@
+"""Writes what follows from the rows as source: ``nanotorch``'s re-exports and the stub of Tensor's methods.
+
+``python -m nanotorch.ops.stubs`` brings ``nanotorch/__init__.py`` and ``autograd/methods.pyi`` up to date after a row was
+added; a test fails while they are stale.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nanotorch.autograd.methods import TensorMethods
+from nanotorch.ops.row import COMPOSITES, ROWS
+
+__all__ = ["functions", "init_block", "method_stub"]
+
+PACKAGE = Path(__file__).parent.parent
+START, END = "# --- operators: written by `python -m nanotorch.ops.stubs` ---\n", "# --- end of operators ---\n"
+COMPARISONS = ("__eq__", "__ne__")
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """Return the operators that ``nanotorch`` exports, by name."""
+    entries = [*ROWS.values(), *COMPOSITES.values()]
+    found = {e.name: e.function for e in entries if e.where in ("both", "function") and not e.name.endswith("_")}
+    return dict(sorted((name, f) for name, f in found.items() if not name.startswith("_")))
+
+
+def init_block() -> str:
+    """Return the import statements of all operators, by the module that declares them."""
+    modules: dict[str, list[str]] = {}
+    for name, function in functions().items():
+        modules.setdefault(function.__module__, []).append(name)
+    lines = []
+    for module, names in sorted(modules.items()):
+        lines += [f"from {module} import (", *[f"    {name}," for name in sorted(names)], ")"]
+    return "\n".join(lines) + "\n"
+
+
+def method_stub() -> str:
+    """Return the stub of the class that holds Tensor's methods."""
+    lines = [
+        '"""Tensor\'s methods, for editors and type checkers. Written by `python -m nanotorch.ops.stubs`."""', "",
+        "from typing import Any", "", "from nanotorch.autograd.tensor import Tensor", "", "class TensorMethods:",
+    ]  # fmt: skip
+    for name, value in sorted(vars(TensorMethods).items()):
+        if isinstance(value, property):
+            lines += ["    @property", f"    def {name}(self) -> Tensor: ..."]
+        elif inspect.isfunction(value):
+            lines.append(f"    def {name}({_signature(value)}) -> {_result(name)}:{_ignore(name)} ...")
+    return "\n".join(lines) + "\n"
+
+
+def _ignore(name: str) -> str:
+    return ""
+
+
+def _result(name: str) -> str:
+    return "None" if name == "__setitem__" else "Any" if name in MANY or name.startswith("to") else "Tensor"
+
+
+MANY = {
+    "sort", "topk", "max", "min", "unbind", "split", "chunk", "nonzero", "type", "_max_dim", "_min_dim",
+}  # fmt: skip
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    parts, star = ["self"], False
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"*{parameter.name}: Any")
+            star = True
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            parts.append(f"**{parameter.name}: Any")
+        else:
+            if parameter.kind is parameter.KEYWORD_ONLY and not star:
+                parts.append("*")
+                star = True
+            parts.append(f"{parameter.name}: Any" + ("" if parameter.default is parameter.empty else " = ..."))
+    return ", ".join(parts)
+
+
+def write() -> None:
+    """Write both files."""
+    init = PACKAGE / "__init__.py"
+    text = init.read_text()
+    pattern = re.escape(START) + ".*?" + re.escape(END)
+    init.write_text(re.sub(pattern, lambda _: START + init_block() + END, text, flags=re.DOTALL))
+    (PACKAGE / "autograd" / "methods.pyi").write_text(method_stub())
+
+
+if __name__ == "__main__":
+    write()

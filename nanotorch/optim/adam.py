@@ -1,0 +1,128 @@
+"""Adam, and AdamW with decoupled weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from nanotorch.optim.optimizer import Optimizer
+from nanotorch.registry import OPTIMIZERS, Between, NonNegativeFloat
+
+__all__ = ["Adam", "AdamW", "adam", "adamw"]
+
+Betas = Annotated[tuple[float, float], Between(0, 1, high_open=True)]
+
+
+def adam(
+    xp: Any,
+    param: Any,
+    grad: Any,
+    exp_avg: Any,
+    exp_avg_sq: Any,
+    max_exp_avg_sq: Any = None,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+    step: int,
+) -> None:
+    """Step along the running mean of the gradient, divided by the root of that of its square."""
+    beta1, beta2 = betas
+    if maximize:
+        grad = -grad
+    if weight_decay:
+        grad = grad + weight_decay * param
+    exp_avg += (1 - beta1) * (grad - exp_avg)
+    exp_avg_sq *= beta2
+    exp_avg_sq += (1 - beta2) * (grad * grad)
+    if max_exp_avg_sq is not None:
+        xp.copyto(max_exp_avg_sq, xp.maximum(max_exp_avg_sq, exp_avg_sq))
+        exp_avg_sq = max_exp_avg_sq
+    # Both means start at 0 and are too small by known factors; the root's is moved to the numerator and to eps.
+    correction = (1 - beta2**step) ** 0.5
+    param -= (lr * correction / (1 - beta1**step)) * exp_avg / (xp.sqrt(exp_avg_sq) + eps * correction)
+
+
+def adamw(
+    xp: Any,
+    param: Any,
+    grad: Any,
+    exp_avg: Any,
+    exp_avg_sq: Any,
+    max_exp_avg_sq: Any = None,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+    step: int,
+) -> None:
+    """Shrink the parameter by a share of the learning rate, then step as Adam without weight decay."""
+    param *= 1 - lr * weight_decay
+    adam(
+        xp, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq,
+        lr=lr, betas=betas, eps=eps, weight_decay=0.0, maximize=maximize, step=step,
+    )  # fmt: skip
+
+
+@OPTIMIZERS.register
+class Adam(Optimizer):
+    """Adaptive moments: a step of about `lr` for every element, whatever the gradient's scale.
+
+    Kingma and Ba, Adam: A Method for Stochastic Optimization (2015); `amsgrad` divides by the largest mean square
+    so far (Reddi et al., On the Convergence of Adam and Beyond, 2018). `weight_decay` is added to the gradient.
+    """
+
+    rule = staticmethod(adam)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: NonNegativeFloat = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: NonNegativeFloat = 1e-8,
+        weight_decay: NonNegativeFloat = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        """The count, both running means, and the largest mean square with `amsgrad`."""
+        names = ("step", "exp_avg", "exp_avg_sq")
+        return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
+
+
+@OPTIMIZERS.register
+class AdamW(Adam):
+    """Adam with weight decay applied to the parameter itself, not to the gradient.
+
+    Loshchilov and Hutter, Decoupled Weight Decay Regularization (2019).
+    """
+
+    rule = staticmethod(adamw)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: NonNegativeFloat = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: NonNegativeFloat = 1e-8,
+        weight_decay: NonNegativeFloat = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

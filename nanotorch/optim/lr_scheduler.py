@@ -1,0 +1,551 @@
+"""Learning-rate schedules: each `step()` writes the next rate into `group["lr"]` of every parameter group.
+
+All of them but `LambdaLR` and `OneCycleLR` compute the next rate from the present one, so several can be chained on
+one optimizer and multiply. The formulas are PyTorch's, hence so are the sequences of rates.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Literal, SupportsFloat
+
+from nanotorch.optim.optimizer import Optimizer
+from nanotorch.registry import SCHEDULERS, Between, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+__all__ = [
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]
+
+UnitInterval = Annotated[float, Between(0, 1)]
+StartFactor = Annotated[float, Between(0, 1, low_open=True)]
+
+
+class LRScheduler:
+    """Base of the schedules: counts epochs (or steps) and applies `get_lr()` after each.
+
+    A subclass stores its hyper-parameters and defines `get_lr`. Building a schedule applies epoch 0; give
+    `last_epoch` only when continuing a run whose optimizer already carries `initial_lr` in its groups.
+    """
+
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        if not hasattr(optimizer, "param_groups"):
+            raise TypeError(f"a scheduler needs an optimizer, got {type(optimizer).__name__}")
+        self.optimizer = optimizer
+        for index, group in enumerate(optimizer.param_groups):
+            if last_epoch == -1:
+                group.setdefault("initial_lr", group["lr"])
+            elif "initial_lr" not in group:
+                raise KeyError(
+                    f"last_epoch={last_epoch} continues an earlier run, but param_groups[{index}] has no "
+                    "'initial_lr': load the optimizer's state_dict first, or leave last_epoch at -1 for a new run"
+                )
+        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
+        self.last_epoch = last_epoch
+        self._last_lr: list[float] = []
+        self._step_count = 0
+        self.step()
+
+    def get_lr(self) -> list[float]:
+        """The rate of each group at `last_epoch`, computed from the present rates; called by `step`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define get_lr()")
+
+    def get_last_lr(self) -> list[float]:
+        """The rates that this schedule set last, one per parameter group."""
+        return self._last_lr
+
+    def step(self) -> None:
+        """Go to the next epoch and set its rates; call it after `optimizer.step()`."""
+        if self._step_count == 1 and not getattr(self.optimizer, "_step_called", True):
+            warnings.warn(
+                "lr_scheduler.step() was called before the first optimizer.step(), so the first learning rate of "
+                "the schedule is never used; call optimizer.step() first",
+                UserWarning,
+                stacklevel=2,
+            )
+        self._step_count += 1
+        self.last_epoch += 1
+        self._set(self.get_lr())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the optimizer, as plain Python values."""
+        return {name: value for name, value in self.__dict__.items() if name != "optimizer"}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from what `state_dict()` returned."""
+        self.__dict__.update(state_dict)
+
+    def _restart(self) -> None:
+        """Go to epoch 0 from the base rates, as when the schedule was built; `SequentialLR` calls it."""
+        self.last_epoch = 0
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base_lr
+        self._set(self.get_lr())
+
+    def _starting(self) -> bool:
+        """Whether the present rates already belong to `last_epoch`: when just built, or restarted."""
+        return self._step_count == 1 or self.last_epoch == 0
+
+    def _current(self) -> list[float]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _scaled(self, factor: float) -> list[float]:
+        return [rate * factor for rate in self._current()]
+
+    def _set(self, rates: list[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._last_lr = list(rates)
+
+
+class LambdaLR(LRScheduler):
+    """The base rate times `lr_lambda(epoch)`; a list gives one function per parameter group."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        groups = len(optimizer.param_groups)
+        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
+        if len(self.lr_lambdas) != groups:
+            raise ValueError(f"got {len(self.lr_lambdas)} functions in lr_lambda for {groups} parameter groups")
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """`base_lr * lr_lambda(epoch)` of each group."""
+        return [
+            base_lr * scale(self.last_epoch) for base_lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """As for every schedule; of the functions only callable objects are saved, by their attributes."""
+        state = super().state_dict()
+        state["lr_lambdas"] = [
+            None if isinstance(scale, types.FunctionType) else dict(getattr(scale, "__dict__", {}))
+            for scale in self.lr_lambdas
+        ]
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from what `state_dict()` returned; functions keep being those given at construction."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "lr_lambdas"})
+        for scale, attributes in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
+            if attributes:
+                vars(scale).update(attributes)
+
+
+@SCHEDULERS.register
+class StepLR(LRScheduler):
+    """Multiplies the rate by `gamma` every `step_size` epochs."""
+
+    def __init__(
+        self, optimizer: Optimizer, step_size: PositiveInt, gamma: NonNegativeFloat = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.step_size = step_size
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates, times `gamma` at a multiple of `step_size`."""
+        if self.last_epoch == 0 or self.last_epoch % self.step_size:
+            return self._current()
+        return self._scaled(self.gamma)
+
+
+@SCHEDULERS.register
+class MultiStepLR(LRScheduler):
+    """Multiplies the rate by `gamma` at each epoch in `milestones` (twice where an epoch is listed twice)."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: list[NonNegativeInt],
+        gamma: NonNegativeFloat = 0.1,
+        last_epoch: int = -1,
+    ) -> None:
+        self.milestones = sorted(milestones)
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates, times `gamma` at a milestone."""
+        return self._scaled(self.gamma ** self.milestones.count(self.last_epoch))
+
+
+@SCHEDULERS.register
+class ConstantLR(LRScheduler):
+    """Holds the rate at `factor` times its base until epoch `total_iters`, then returns to the base."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        factor: UnitInterval = 1.0 / 3,
+        total_iters: NonNegativeInt = 5,
+        last_epoch: int = -1,
+    ) -> None:
+        if not 0 <= factor <= 1:
+            raise ValueError(f"ConstantLR: factor must be between 0 and 1, got {factor}")
+        self.factor = factor
+        self.total_iters = total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates, times `factor` at epoch 0 and divided by it at `total_iters`."""
+        if self.last_epoch == 0:
+            return self._scaled(self.factor)
+        if self.last_epoch == self.total_iters:
+            return self._scaled(1.0 / self.factor)
+        return self._current()
+
+
+@SCHEDULERS.register
+class LinearLR(LRScheduler):
+    """Moves the rate linearly from `start_factor` to `end_factor` times its base in `total_iters` epochs."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        start_factor: StartFactor = 1.0 / 3,
+        end_factor: UnitInterval = 1.0,
+        total_iters: PositiveInt = 5,
+        last_epoch: int = -1,
+    ) -> None:
+        if not 0 < start_factor <= 1:
+            raise ValueError(f"LinearLR: start_factor must be above 0 and at most 1, got {start_factor}")
+        if not 0 <= end_factor <= 1:
+            raise ValueError(f"LinearLR: end_factor must be between 0 and 1, got {end_factor}")
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.total_iters = total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates, times the ratio of this epoch's factor to the last epoch's."""
+        if self.last_epoch == 0:
+            return self._scaled(self.start_factor)
+        if self._starting() or self.last_epoch > self.total_iters:
+            return self._current()
+        slope = self.end_factor - self.start_factor
+        return self._scaled(1.0 + slope / (self.total_iters * self.start_factor + (self.last_epoch - 1) * slope))
+
+
+@SCHEDULERS.register
+class ExponentialLR(LRScheduler):
+    """Multiplies the rate by `gamma` every epoch."""
+
+    def __init__(self, optimizer: Optimizer, gamma: NonNegativeFloat, last_epoch: int = -1) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates times `gamma`."""
+        return self._current() if self._starting() else self._scaled(self.gamma)
+
+
+@SCHEDULERS.register
+class CosineAnnealingLR(LRScheduler):
+    """Half a cosine from the base rate down to `eta_min` in `T_max` epochs, and back up after.
+
+    Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts (2017), without the restarts.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_max: PositiveInt,
+        eta_min: NonNegativeFloat = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        self.T_max = T_max
+        self.eta_min = eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates, moved by the ratio of this epoch's cosine to the last epoch's."""
+        if self._starting():
+            return self._current()
+        if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:
+            # The last epoch was at the minimum, where the ratio is 0 / 0.
+            rise = (1 - math.cos(math.pi / self.T_max)) / 2
+            return [
+                rate + (base_lr - self.eta_min) * rise
+                for rate, base_lr in zip(self._current(), self.base_lrs, strict=True)
+            ]
+        now, before = (1 + math.cos(math.pi * epoch / self.T_max) for epoch in (self.last_epoch, self.last_epoch - 1))
+        return [now / before * (rate - self.eta_min) + self.eta_min for rate in self._current()]
+
+
+@SCHEDULERS.register
+class OneCycleLR(LRScheduler):
+    """One rise to `max_lr` and one fall far below the start, over all steps of a run; step it after every batch.
+
+    The rate goes from `max_lr / div_factor` up to `max_lr` in the first `pct_start` of the steps, and then down to
+    `max_lr / div_factor / final_div_factor`; with `three_phase` it first returns to the start, symmetrically.
+    Momentum (or the first beta) moves the other way. Say how many steps there are either by `total_steps` or by
+    `epochs` and `steps_per_epoch`; stepping past the end is a ValueError.
+
+    Smith and Topin, Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates (2018).
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: PositiveFloat | list[PositiveFloat],
+        total_steps: PositiveInt | None = None,
+        epochs: PositiveInt | None = None,
+        steps_per_epoch: PositiveInt | None = None,
+        pct_start: UnitInterval = 0.3,
+        anneal_strategy: Literal["cos", "linear"] = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: UnitInterval | list[UnitInterval] = 0.85,
+        max_momentum: UnitInterval | list[UnitInterval] = 0.95,
+        div_factor: PositiveFloat = 25.0,
+        final_div_factor: PositiveFloat = 1e4,
+        three_phase: bool = False,
+        last_epoch: int = -1,
+    ) -> None:
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("OneCycleLR: give total_steps, or epochs and steps_per_epoch")
+            total_steps = epochs * steps_per_epoch
+        if total_steps <= 0:
+            raise ValueError(f"OneCycleLR: the number of steps must be positive, got {total_steps}")
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"OneCycleLR: pct_start must be between 0 and 1, got {pct_start}")
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
+        self.total_steps = total_steps
+        self.pct_start = pct_start
+        self.anneal_strategy = anneal_strategy
+        self.three_phase = three_phase
+        self.cycle_momentum = cycle_momentum
+        self.use_beta1 = "betas" in optimizer.defaults
+        if cycle_momentum and not self.use_beta1 and "momentum" not in optimizer.defaults:
+            raise ValueError(
+                f"OneCycleLR: {type(optimizer).__name__} has neither momentum nor betas to cycle; "
+                "pass cycle_momentum=False"
+            )
+        if last_epoch == -1:
+            for group, peak in zip(optimizer.param_groups, _per_group(optimizer, "max_lr", max_lr), strict=True):
+                group["initial_lr"] = peak / div_factor
+                group["max_lr"] = peak
+                group["min_lr"] = group["initial_lr"] / final_div_factor
+            if cycle_momentum:
+                lows = _per_group(optimizer, "base_momentum", base_momentum)
+                highs = _per_group(optimizer, "max_momentum", max_momentum)
+                for group, low, high in zip(optimizer.param_groups, lows, highs, strict=True):
+                    group["base_momentum"], group["max_momentum"] = low, high
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each group at this step; sets the momentum of each group as well."""
+        if self.last_epoch > self.total_steps:
+            raise ValueError(
+                f"OneCycleLR was stepped {self.last_epoch} times but was built for {self.total_steps} steps"
+            )
+        rate_from, rate_to, momentum_from, momentum_to, position = self._phase()
+        rates = []
+        for group in self.optimizer.param_groups:
+            rates.append(self._anneal(group[rate_from], group[rate_to], position))
+            if self.cycle_momentum:
+                momentum = self._anneal(group[momentum_from], group[momentum_to], position)
+                if self.use_beta1:
+                    group["betas"] = (momentum, *group["betas"][1:])
+                else:
+                    group["momentum"] = momentum
+        return rates
+
+    def _phase(self) -> tuple[str, str, str, str, float]:
+        """The ends of the phase that this step is in, as keys of a group, and the position between them."""
+        up_end = self.pct_start * self.total_steps - 1
+        phases = [(up_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")]
+        if self.three_phase:
+            down_end = 2 * self.pct_start * self.total_steps - 2
+            phases.append((down_end, "max_lr", "initial_lr", "base_momentum", "max_momentum"))
+            phases.append((self.total_steps - 1, "initial_lr", "min_lr", "max_momentum", "max_momentum"))
+        else:
+            phases.append((self.total_steps - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"))
+        start: float = 0
+        for end, *ends in phases[:-1]:
+            if self.last_epoch <= end:
+                break
+            start = end
+        else:
+            end, *ends = phases[-1]
+        rate_from, rate_to, momentum_from, momentum_to = ends
+        position = (self.last_epoch - start) / (end - start) if end > start else 1.0
+        return rate_from, rate_to, momentum_from, momentum_to, position
+
+    def _anneal(self, start: float, end: float, position: float) -> float:
+        if self.anneal_strategy == "linear":
+            return (end - start) * position + start
+        return end + (start - end) / 2.0 * (math.cos(math.pi * position) + 1)
+
+
+@SCHEDULERS.register
+class ReduceLROnPlateau(LRScheduler):
+    """Multiplies the rate by `factor` when a metric has not improved for more than `patience` epochs.
+
+    Give the metric to `step(metrics)`. An improvement has to exceed `threshold`, as a share of the best value
+    (`threshold_mode="rel"`) or as such ("abs"); `cooldown` epochs after a reduction are not judged; no rate goes
+    below `min_lr`, and a change smaller than `eps` is not made.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: Literal["min", "max"] = "min",
+        factor: Annotated[float, Between(0, 1, high_open=True)] = 0.1,
+        patience: NonNegativeInt = 10,
+        threshold: NonNegativeFloat = 1e-4,
+        threshold_mode: Literal["rel", "abs"] = "rel",
+        cooldown: NonNegativeInt = 0,
+        min_lr: NonNegativeFloat | list[NonNegativeFloat] = 0.0,
+        eps: NonNegativeFloat = 1e-8,
+    ) -> None:
+        if factor >= 1:
+            raise ValueError(f"ReduceLROnPlateau: factor must be below 1, got {factor}")
+        if mode not in ("min", "max"):
+            raise ValueError(f"ReduceLROnPlateau: mode must be 'min' or 'max', got {mode!r}")
+        if threshold_mode not in ("rel", "abs"):
+            raise ValueError(f"ReduceLROnPlateau: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}")
+        self.optimizer = optimizer
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        _per_group(optimizer, "min_lr", min_lr)
+        self.eps = eps
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+        self.last_epoch = 0
+        self._last_lr = self._current()
+
+    def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
+        """Judge the epoch by `metrics` (a number or a one-element tensor) and reduce the rates if it is time."""
+        value = float(metrics)
+        self.last_epoch += 1
+        if self._improves(value):
+            self.best = value
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            self._reduce()
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+        self._last_lr = self._current()
+
+    def _improves(self, value: float) -> bool:
+        sign = 1 if self.mode == "max" else -1
+        if self.threshold_mode == "rel":
+            bar = self.best * (1 + sign * self.threshold)
+        else:
+            bar = self.best + sign * self.threshold
+        return sign * value > sign * bar
+
+    def _reduce(self) -> None:
+        lowest_rates = _per_group(self.optimizer, "min_lr", self.min_lr)
+        for group, lowest in zip(self.optimizer.param_groups, lowest_rates, strict=True):
+            reduced = max(group["lr"] * self.factor, lowest)
+            if group["lr"] - reduced > self.eps:
+                group["lr"] = reduced
+
+
+class SequentialLR(LRScheduler):
+    """Runs one schedule after another: `schedulers[i + 1]` takes over, from its epoch 0, at `milestones[i]`."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+        last_epoch: int = -1,
+    ) -> None:
+        if not schedulers:
+            raise ValueError("SequentialLR needs at least one scheduler")
+        if len(milestones) != len(schedulers) - 1:
+            raise ValueError(
+                f"SequentialLR: {len(schedulers)} schedulers need {len(schedulers) - 1} milestones, "
+                f"got {len(milestones)}"
+            )
+        for index, scheduler in enumerate(schedulers):
+            if isinstance(scheduler, ReduceLROnPlateau):
+                raise ValueError(
+                    f"SequentialLR: scheduler {index} is a ReduceLROnPlateau, whose step() needs a metric; "
+                    "step it on its own"
+                )
+            if scheduler.optimizer is not optimizer:
+                raise ValueError(f"SequentialLR: scheduler {index} belongs to another optimizer")
+        self.optimizer = optimizer
+        self.last_epoch = last_epoch + 1
+        self._schedulers = list(schedulers)
+        self._milestones = list(milestones)
+        # Each schedule applied its own epoch 0 when it was built: begin again, with the first one alone.
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        self._active()._restart()
+        self._last_lr = self._active().get_last_lr()
+
+    def step(self) -> None:
+        """Step the schedule whose turn it is."""
+        self.last_epoch += 1
+        active = self._active()
+        if self.last_epoch in self._milestones:
+            active._restart()
+        else:
+            active.step()
+        self._last_lr = active.get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """As for every schedule, with the state of each schedule inside."""
+        state = super().state_dict()
+        state["_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers]
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from what `state_dict()` returned."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "_schedulers"})
+        for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+
+    def _active(self) -> LRScheduler:
+        return self._schedulers[bisect_right(self._milestones, self.last_epoch)]
+
+    def _restart(self) -> None:
+        self.last_epoch = 0
+        self._active()._restart()
+        self._last_lr = self._active().get_last_lr()
+
+
+def _per_group(optimizer: Optimizer, name: str, value: float | Iterable[float]) -> list[float]:
+    """One number per parameter group, from one number or a list of them."""
+    groups = len(optimizer.param_groups)
+    if not isinstance(value, Iterable):
+        return [value] * groups
+    values = list(value)
+    if len(values) != groups:
+        raise ValueError(f"{name} has {len(values)} values for {groups} parameter groups")
+    return values

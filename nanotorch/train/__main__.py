@@ -1,0 +1,138 @@
+"""The command line: `python -m nanotorch.train CONFIG [key=value ...]`.
+
+Nothing but argparse is imported until the arguments are known to be good, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+
+__all__ = ["main"]
+
+OK, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
+KINDS = ("datasets", "models", "activations", "losses", "optimizers", "schedulers")
+EPILOG = """\
+examples:
+  python -m nanotorch.train configs/digits_mlp.yaml
+  python -m nanotorch.train configs/digits_mlp.yaml optimizer.lr=3e-3 train.epochs=5 'model.hidden=[64, 64]'
+  python -m nanotorch.train --list optimizers
+
+exit codes:
+  0 done   1 failed   2 bad config or usage   3 diverged (the loss became NaN or infinite)
+  130 interrupted (Ctrl-C)   143 terminated (SIGTERM), both with the checkpoint `last` written
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nanotorch.train",
+        description="Train a model as a YAML config says; results go to a new directory under runs/.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("config", nargs="?", metavar="CONFIG", help="the config file ('-' is standard input)")
+    add("overrides", nargs="*", metavar="key=value", help="set a value of the config: optimizer.lr=1e-3")
+    add("--print-config", action="store_true", help="print the config with every default, and stop")
+    add("--validate", action="store_true", help="check the config, and stop")
+    add(
+        "--list",
+        nargs="?",
+        const="all",
+        choices=(*KINDS, "all"),
+        metavar="KIND",
+        help=f"list {', '.join(KINDS)}",
+    )
+    add("--output", metavar="DIR", help="where to make the run's directory (short for output=DIR)")
+    add("--device", metavar="D", help="auto, cpu, cuda or cuda:N (short for device=D)")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--no-progress", action="store_true", help="a plain line for each epoch instead of a progress bar")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    parser = _parser()
+    options = parser.parse_intermixed_args(argv)
+    try:
+        if options.list:
+            code = _list(options.list)
+        elif options.config is None:
+            parser.error("a CONFIG is needed, such as configs/digits_mlp.yaml")
+        else:
+            code = _train(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `... | head -1`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK if options.list or options.print_config or options.validate else FAILED
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    return code
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Check the config, and train unless only the config was asked for."""
+    from nanotorch.train.config import ConfigError, loads, resolved
+    from nanotorch.train.strict_yaml import read
+
+    overrides = list(options.overrides)
+    for key in ("output", "device"):
+        if getattr(options, key) is not None:
+            overrides.append(f"{key}={json.dumps(getattr(options, key))}")
+    try:
+        text = read(options.config)
+        config = loads(text, "<stdin>" if options.config == "-" else options.config, overrides)
+    except ConfigError as error:
+        count = len(error.problems)
+        return _fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_CONFIG)
+    if options.print_config:
+        print(resolved(config), end="")
+        return OK
+    if options.validate:
+        print(f"{options.config}: valid")
+        return OK
+
+    from nanotorch.train.interrupt import TrainingInterrupted
+    from nanotorch.train.loop import DivergedError, run
+
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if options.quiet else sys.stdout):
+            run(config, text, progress_bar=not options.no_progress)
+    except (DivergedError, TrainingInterrupted) as stopped:
+        return _fail(str(stopped), stopped.exit_code)
+    except BrokenPipeError:
+        raise
+    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+        return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
+    return OK
+
+
+def _list(kind: str) -> int:
+    """Print the names that a config can give, with their arguments."""
+    from nanotorch.train.config import REGISTRIES
+
+    for word, registry in REGISTRIES.items():
+        if kind in (word, "all"):
+            print(f"{word}:")
+            for name in registry:
+                print(f"  {registry.describe(name)}")
+    return OK
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""Checkpoints: a directory of safetensors and JSON with a manifest of checksums; no pickle anywhere.
+
+    checkpoints/
+        step-000120/
+            model.safetensors        parameters and buffers
+            optimizer.safetensors    the tensors of the optimizer's state ...
+            optimizer.json           ... and its numbers, with the learning rates
+            state.json               where the run stands: epoch, generators, schedule, scaling ...
+            MANIFEST.json            size and sha256 of every file above
+        last -> step-000120          the newest checkpoint
+        best -> step-000096          the one with the best validation score
+
+A checkpoint is written under a temporary name, flushed to the disk and then renamed; `last` and `best` are
+symbolic links, replaced in one operation. Whatever happens in between, both lead to complete checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanotorch.autograd.tensor import Tensor
+from nanotorch.utils.serialization import from_bytes, to_bytes
+
+__all__ = ["Checkpoint", "CheckpointError", "load", "save"]
+
+FORMAT = "nanotorch checkpoint"
+VERSION = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message names the file and says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What was saved: two state_dicts, and the rest of the run's state as plain values."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    state: dict[str, Any]
+
+
+def save(
+    root: Path,
+    step: int,
+    model: dict[str, Tensor],
+    optimizer: dict[str, Any],
+    state: dict[str, Any],
+    best: bool = False,
+) -> Path:
+    """Write `root/step-<step>` from two state_dicts and the state, let `last` (and `best`) lead to it.
+
+    Checkpoints that neither link leads to any more are deleted.
+    """
+    tensors, numbers = _split_tensors(optimizer)
+    files = {
+        "model.safetensors": to_bytes(model),
+        "optimizer.safetensors": to_bytes(tensors),
+        "optimizer.json": _to_json(numbers),
+        "state.json": _to_json(state),
+    }
+    sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
+    manifest = {"format": FORMAT, "version": VERSION, "files": sums}
+    directory = root / f"step-{step:06d}"
+    temporary = root / f".{directory.name}.writing-{os.getpid()}"
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.mkdir()
+        for name, data in {**files, "MANIFEST.json": _to_json(manifest)}.items():
+            _write(temporary / name, data)
+        _flush_directory(temporary)
+        temporary.rename(directory)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _flush_directory(root)
+    _link(root / "last", directory)
+    if best:
+        _link(root / "best", directory)
+    linked = {os.readlink(link) for link in (root / "last", root / "best") if link.is_symlink()}
+    for old in root.glob("step-*"):
+        if old.name not in linked:
+            shutil.rmtree(old)
+    return directory
+
+
+def load(directory: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint, compare every file with the manifest; a CheckpointError says what is wrong."""
+    directory = Path(directory)
+    manifest = _read_manifest(directory)
+    files = {}
+    for name, expected in manifest["files"].items():
+        try:
+            data = (directory / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{directory / name} cannot be read: {error.strerror}") from None
+        if len(data) != expected["bytes"]:
+            kind = "truncated" if len(data) < expected["bytes"] else "too long"
+            raise CheckpointError(
+                f"{directory / name} is {kind}: {expected['bytes']} bytes expected, {len(data)} found"
+            )
+        if _sha256(data) != expected["sha256"]:
+            raise CheckpointError(f"{directory / name} is damaged: its sha256 differs from the manifest's")
+        files[name] = data
+    try:
+        model = from_bytes(files["model.safetensors"], source=str(directory / "model.safetensors"))
+        tensors = from_bytes(files["optimizer.safetensors"], source=str(directory / "optimizer.safetensors"))
+        numbers = _from_json(files["optimizer.json"])
+        return Checkpoint(model, _join_tensors(tensors, numbers), _from_json(files["state.json"]))
+    except KeyError as error:
+        raise CheckpointError(f"{directory} is incomplete: it has no {error}") from None
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / "MANIFEST.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{directory} is not a checkpoint: it has no MANIFEST.json") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not the manifest of a {FORMAT}")
+    if manifest.get("version") != VERSION:
+        raise CheckpointError(
+            f"{directory} has format version {manifest.get('version')}, and this nanotorch reads version "
+            f"{VERSION}: use the nanotorch that wrote it, or a newer one"
+        )
+    return manifest
+
+
+# ------------------------------------------------------------ files
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link(link: Path, directory: Path) -> None:
+    temporary = link.with_name(f".{link.name}.writing-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(directory.name)
+    temporary.replace(link)
+    _flush_directory(link.parent)
+
+
+# ------------------------------------------------------------ state_dict <-> tensors and JSON
+
+
+def _split_tensors(optimizer: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of an optimizer's state_dict under the names `<parameter>.<entry>`, and everything else."""
+    tensors, numbers = {}, {}
+    for parameter, entries in optimizer["state"].items():
+        numbers[parameter] = {name: value for name, value in entries.items() if not isinstance(value, Tensor)}
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{parameter}.{name}"] = value
+    return tensors, {**optimizer, "state": numbers}
+
+
+def _join_tensors(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> dict[str, Any]:
+    for key, tensor in tensors.items():
+        parameter, _, name = key.partition(".")
+        numbers["state"][int(parameter)][name] = tensor
+    return numbers
+
+
+def _to_json(value: Any) -> bytes:
+    return (json.dumps(_encode(value), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _from_json(data: bytes) -> Any:
+    return _decode(json.loads(data))
+
+
+def _encode(value: Any) -> Any:
+    """A value as JSON can hold it, so that `_decode` gives back exactly the same.
+
+    JSON has no tuples, no integer keys, no infinities; such values become an object with one key that starts
+    with "!". Floats need no care: Python prints and reads them without loss.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"!float": str(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, tuple):
+        return {"!tuple": [_encode(item) for item in value]}
+    if isinstance(value, list):
+        return [_encode(item) for item in value]
+    if isinstance(value, dict):
+        plain = all(isinstance(key, str) and not key.startswith("!") for key in value)
+        if plain and not isinstance(value, Counter):
+            return {key: _encode(item) for key, item in value.items()}
+        kind = "!counter" if isinstance(value, Counter) else "!dict"
+        return {kind: [[_encode(key), _encode(item)] for key, item in value.items()]}
+    raise TypeError(f"a checkpoint cannot hold {value!r} of type {type(value).__name__}")
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    (kind, content), *others = value.items() or ((None, None),)
+    if others or kind is None or not kind.startswith("!"):
+        return {key: _decode(item) for key, item in value.items()}
+    if kind == "!float":
+        return float(content)
+    if kind == "!tuple":
+        return tuple(_decode(item) for item in content)
+    pairs = {_decode(key): _decode(item) for key, item in content}
+    return Counter(pairs) if kind == "!counter" else pairs

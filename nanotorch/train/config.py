@@ -1,0 +1,460 @@
+"""The config of a run: `load` gives a checked and frozen `Config`, or every mistake at once.
+
+A name (of a dataset, an optimizer ...) is looked up in `nanotorch.registry`, never imported, and the
+arguments beside it are checked against the signature that the name stands for. Nothing is built and no data
+is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, create_model
+
+import nanotorch.nn
+import nanotorch.optim
+import nanotorch.train.models  # noqa: F401  (these, and datasets below, fill the registries)
+from nanotorch.registry import (
+    ACTIVATIONS,
+    DATASETS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULERS,
+    Between,
+    Fraction,
+    PositiveFloat,
+    PositiveInt,
+    Registry,
+    UnknownNameError,
+    closest,
+    describe_type,
+)
+from nanotorch.train.datasets import possible_tasks
+from nanotorch.train.strict_yaml import ConfigError, KeyPath, Node, Problem, dump, override, parse, read, show
+
+__all__ = ["Config", "ConfigError", "Problem", "load", "loads", "resolved"]
+
+REGISTRIES = {
+    "datasets": DATASETS,
+    "models": MODELS,
+    "activations": ACTIVATIONS,
+    "losses": LOSSES,
+    "optimizers": OPTIMIZERS,
+    "schedulers": SCHEDULERS,
+}
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a file (`-` is standard input), with overrides such as "optimizer.lr=3e-3".
+
+    Whatever is wrong raises one ConfigError that lists it all.
+    """
+    return loads(read(path), "<stdin>" if str(path) == "-" else str(path), overrides)
+
+
+def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) -> Config:
+    """The config of a text; `source` stands for the file's name in messages."""
+    root, problems = parse(text, source)
+    if root is None or not isinstance(root.value, dict):
+        keys = f"expected the keys of a config ({', '.join(Config.model_fields)})"
+        if root is not None:
+            problems = [Problem(root.mark, "", f"{keys}, got {show(root.value)}")]
+        elif not problems:
+            raise ConfigError(f"{source}: this is empty; {keys}")
+        raise ConfigError.of(problems)
+    for text in overrides:
+        problems += override(root, text)
+    check = _Check(root)
+    config = check.run()
+    problems += check.problems
+    if problems or config is None:
+        raise ConfigError.of(problems)
+    return config
+
+
+def resolved(config: Config) -> str:
+    """YAML that states every value of the config, defaults included: loading it gives an equal config."""
+    values = config.model_dump(mode="json")
+    for key, section in config:
+        if isinstance(section, NamedSection):
+            values[key] = {name: values[key][name] for name in ("name", *section.argument_names)} | values[
+                key
+            ]
+    return dump(values)
+
+
+# ------------------------------------------------------------ the schema
+
+
+def _run_name(name: str) -> str:
+    """Refuse a name that could not be, or should not be, the start of a directory's name."""
+    reserved = re.fullmatch(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", name, re.IGNORECASE)
+    unfit = sorted({one for one in name if one in '/\\<>:"|?*' or not one.isprintable()})
+    if not 0 < len(name) <= 100:
+        raise ValueError(f"a run's name has 1 to 100 characters, not {len(name)}")
+    if unfit:
+        raise ValueError(
+            f"a run's name becomes a directory's and cannot contain {' '.join(map(ascii, unfit))}"
+        )
+    if reserved or name[0] in ".-~ " or name[-1] in ". ":
+        raise ValueError(f"a run's name becomes a directory's and cannot be {name!r}")
+    return name
+
+
+def _output(path: str) -> str:
+    if not path.strip() or not path.isprintable():
+        raise ValueError(f"expected the path of a directory, got {show(path)}")
+    return path
+
+
+def _device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+        raise ValueError(f"expected auto, cpu, cuda or cuda:N, got {show(device)}")
+    return device
+
+
+class Section(BaseModel):
+    """A part of a config."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+class NamedSection(Section):
+    """A part that names something registered and gives its arguments beside the name."""
+
+    registry: ClassVar[Registry]
+    argument_names: ClassVar[tuple[str, ...]] = ()
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments for what `name` stands for, defaults included."""
+        return {key: getattr(self, key) for key in self.argument_names}
+
+
+class DataSection(NamedSection):
+    """Which dataset, how it is divided (in fractions of all rows), and whether columns are standardised."""
+
+    registry = DATASETS
+    test_size: Fraction = 0.2
+    validation_size: Fraction = 0.2
+    standardize: bool = True
+    standardize_target: bool | Literal["auto"] = "auto"
+
+
+class ModelSection(NamedSection):
+    """Which model; the widths of its input and output follow from the data and the loss."""
+
+    registry = MODELS
+    name: str = "mlp"
+
+
+class LossSection(NamedSection):
+    """Which loss."""
+
+    registry = LOSSES
+
+
+class OptimizerSection(NamedSection):
+    """Which optimizer."""
+
+    registry = OPTIMIZERS
+
+
+class SchedulerSection(NamedSection):
+    """Which schedule of the learning rate, and whether it advances after every epoch or every step."""
+
+    registry = SCHEDULERS
+    interval: Literal["epoch", "step"] = "epoch"
+
+
+class TrainSection(Section):
+    """How long, and in which portions; `accumulate` batches make one optimizer step."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    accumulate: PositiveInt = 1
+    clip_norm: PositiveFloat | None = None
+    drop_last: bool = False
+
+
+class Config(Section):
+    """Everything that decides what a run computes. Frozen; made by `load`."""
+
+    name: Annotated[str, AfterValidator(_run_name)]
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    output: Annotated[str, AfterValidator(_output)] = "runs"
+    data: DataSection
+    model: ModelSection
+    loss: LossSection
+    optimizer: OptimizerSection
+    scheduler: SchedulerSection | None = None
+    train: TrainSection
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataSection,
+    "model": ModelSection,
+    "loss": LossSection,
+    "optimizer": OptimizerSection,
+    "scheduler": SchedulerSection,
+    "train": TrainSection,
+}
+
+
+@cache
+def _section_class(base: type[NamedSection], name: str) -> type[NamedSection]:
+    """The section for one registered name: its base, and a field for each argument of the signature."""
+    arguments = base.registry.arguments(name)
+    clash = sorted(set(arguments) & set(base.model_fields))
+    if clash:
+        raise TypeError(f"{base.registry.kind} {name!r}: a config has its own meaning for {clash[0]!r}")
+    fields: dict[str, Any] = {
+        key: (_yaml_type(argument.annotation), ... if argument.required else argument.default)
+        for key, argument in arguments.items()
+    }
+    section = create_model(name, __base__=base, **fields)
+    section.argument_names = tuple(arguments)
+    return section
+
+
+def _yaml_type(annotation: Any) -> Any:
+    """The annotation in the types that YAML has: a tensor or a sequence is written as a list."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return Annotated[(_yaml_type(inner[0]), *inner[1:])]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(map(_yaml_type, inner))]  # noqa: UP007
+    if origin in (Sequence, Iterable):
+        return types.GenericAlias(tuple, (_yaml_type(inner[0]), ...))
+    return list[float] if getattr(annotation, "__name__", "") == "Tensor" else annotation
+
+
+def _item_type(annotation: Any, index: Any) -> Any:
+    """The annotation of an item of a list; None where it cannot be told."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        item = _item_type(inner[0], index)
+        return None if item is None else Annotated[(item, *inner[1:])]
+    if origin in (Union, types.UnionType):
+        return next((found for part in inner if (found := _item_type(part, index)) is not None), None)
+    if origin is tuple and Ellipsis not in inner:
+        return inner[index] if isinstance(index, int) and index < len(inner) else None
+    if origin in (list, tuple, Sequence, Iterable):
+        return inner[0]
+    return float if getattr(annotation, "__name__", "") == "Tensor" else None
+
+
+@cache
+def _config_class(sections: tuple[tuple[str, type[Section]], ...]) -> type[Config]:
+    """The schema of a config with these sections."""
+    fields: dict[str, Any] = {key: (section, ...) for key, section in sections}
+    if "scheduler" in fields:
+        fields["scheduler"] = (fields["scheduler"][0] | None, None)
+    return create_model("Config", __base__=Config, **fields)
+
+
+# ------------------------------------------------------------ checking
+
+
+class _Check:
+    """One pass over a tree of nodes: finds the schema that its names ask for, and all that breaks it."""
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self.problems: list[Problem] = []
+        self.broken: set[KeyPath] = set()
+        self.sections: dict[str, type[Section]] = {"train": TrainSection}
+        for key, base in SECTIONS.items():
+            if issubclass(base, NamedSection):
+                self._find_section(key, base)
+
+    def run(self) -> Config | None:
+        """The config, or None if there are problems."""
+        config = None
+        try:
+            schema = _config_class(tuple(self.sections.items()))
+            config = schema.model_validate_json(json.dumps(self.root.plain()))
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                self._explain(detail["type"], detail["loc"], detail.get("ctx", {}))
+        self._check_together()
+        return None if self.problems else config
+
+    def _report(self, path: KeyPath, message: str, at_key: bool = False) -> None:
+        """Add a problem at a path; where nothing stands there, at what stands around it."""
+        if path not in self.broken:
+            self.broken.add(path)
+            node, _ = self.root.nearest(path)
+            self.problems.append(
+                Problem(node.key if at_key else node.mark, ".".join(map(str, path)), message)
+            )
+
+    def _is_given(self, path: KeyPath) -> bool:
+        return self.root.nearest(path)[1] == path
+
+    # -- names
+
+    def _find_section(self, key: str, base: type[NamedSection]) -> None:
+        """Take the schema of the section `key` from the name in it, or report that there is none to take."""
+        if not self._is_given((key,)):
+            return
+        kind, given = base.registry.kind, self.root.value[key].value
+        if given is None and key == "scheduler":
+            return
+        if not isinstance(given, dict):
+            example = f"{{name: {next(iter(base.registry), '...')}}}"
+            self._report((key,), f"expected a mapping such as {example}, got {show(given)}")
+            return
+        default = base.model_fields["name"].default
+        name = given["name"].value if "name" in given else default
+        if "name" not in given and not isinstance(default, str):
+            known = ", ".join(base.registry)
+            self._report((key, "name"), f"required key is missing; the known names are: {known}", at_key=True)
+        elif not isinstance(name, str):
+            self._report((key, "name"), f"expected the name of a {kind}, got {show(name)}")
+        else:
+            try:
+                self.sections[key] = _section_class(base, base.registry.entry(name).name)
+            except UnknownNameError as error:
+                self._report((key, "name"), str(error))
+
+    # -- single values
+
+    def _explain(self, kind: str, location: KeyPath, context: Mapping[str, Any]) -> None:
+        """Report one of pydantic's errors in the words of the config."""
+        if location[0] in SECTIONS and location[0] not in self.sections and self._is_given(location[:1]):
+            return  # without its name there is no schema to hold it against, and that is reported
+        node, path = self.root.nearest(location)
+        annotation = self._annotation(path)
+        if kind == "extra_forbidden":
+            self._report(location, self._unknown_key(location), at_key=True)
+        elif kind == "missing" and isinstance(node.value, dict):
+            annotation = self._annotation(location)
+            expected = "" if annotation is None else f" ({describe_type(annotation)})"
+            self._report(location, f"required key is missing{expected}", at_key=True)
+        elif kind == "value_error":
+            self._report(path, str(context["error"]))
+        else:
+            expected = "a mapping" if annotation is None else describe_type(annotation)
+            self._report(path, f"expected {expected}, got {show(node.value)}")
+
+    def _keys(self, section: str | None) -> dict[str, Any]:
+        """The keys of a section, or of the whole config, and what each may hold; None for a section."""
+        schema = Config if section is None else self.sections.get(section)
+        if schema is None:
+            return {}
+        hints = get_type_hints(schema, include_extras=True)
+        keys = {
+            key: None if section is None and key in SECTIONS else hints[key] for key in schema.model_fields
+        }
+        if issubclass(schema, NamedSection) and schema.argument_names:
+            arguments = schema.registry.arguments(schema.__name__)
+            keys |= {key: argument.annotation for key, argument in arguments.items()}
+        return keys
+
+    def _annotation(self, path: KeyPath) -> Any:
+        """What may stand at a path; None for a section or the whole."""
+        section = str(path[0]) if path and path[0] in SECTIONS else None
+        key, *items = (path[1:] if section else path) or (None,)
+        annotation = self._keys(section).get(str(key))
+        for index in items:
+            annotation = _item_type(annotation, index)
+        return annotation
+
+    def _unknown_key(self, path: KeyPath) -> str:
+        section, key = (str(path[0]), str(path[1])) if len(path) > 1 else (None, str(path[0]))
+        known = self._keys(section)
+        schema = None if section is None else self.sections[section]
+        owner = ""
+        if schema is not None and issubclass(schema, NamedSection):
+            owner = f" of {schema.__name__}"
+            if key in schema.registry.supplied:
+                return "the trainer gives this argument; it cannot be configured"
+        near = closest(key, known)
+        for elsewhere in (None, *self.sections):
+            if key in self._keys(elsewhere):
+                near = key if elsewhere is None else f"{elsewhere}.{key}"
+        if near is not None:
+            return f"unknown key (did you mean {near!r}?)"
+        return f"unknown key; the keys{owner} are: {', '.join(known)}"
+
+    # -- values that do not go together
+
+    def _value(self, section: str, key: str) -> Any:
+        """A value or its default; None where it is broken, or where the section does not have that key."""
+        schema = self.sections.get(section)
+        if schema is None or key not in schema.model_fields or {(section,), (section, key)} & self.broken:
+            return None
+        node, path = self.root.nearest((section, key))
+        if len(path) == 2:
+            return node.plain()
+        field = schema.model_fields[key]
+        return None if field.is_required() else field.default
+
+    def _check_together(self) -> None:
+        self._check_loss()
+        test, validation = self._value("data", "test_size"), self._value("data", "validation_size")
+        if test is not None and validation is not None:
+            if test + validation < 1:
+                self._check_sizes(1 - test - validation)
+            else:
+                place = "validation_size" if self._is_given(("data", "validation_size")) else "test_size"
+                left = f"test_size {test} and validation_size {validation} leave nothing to train on"
+                self._report(("data", place), left)
+        scheduler, interval = self._value("scheduler", "name"), self._value("scheduler", "interval")
+        if scheduler == "ReduceLROnPlateau" and interval == "step":
+            message = "ReduceLROnPlateau goes by the validation loss, which is there once an epoch"
+            self._report(("scheduler", "interval"), message)
+
+    def _check_loss(self) -> None:
+        """The loss has to suit the task of the dataset, as far as that is known without loading it."""
+        dataset, loss = self._value("data", "name"), self._value("loss", "name")
+        if dataset is None:
+            return
+        names = DATASETS.arguments(dataset)
+        tasks = set(possible_tasks(dataset, {key: self._value("data", key) for key in names}))
+        if "regression" not in tasks and self._value("data", "standardize_target") is True:
+            message = f"only the target of a regression can be standardised; {dataset} has classes"
+            self._report(("data", "standardize_target"), message)
+        suits = {name: set(LOSSES.entry(name).facts.get("tasks", tasks)) for name in LOSSES}
+        if loss is not None and not tasks & suits[loss]:
+            better = [name for name in LOSSES if tasks & suits[name]]
+            message = f"{loss} is for {_either(suits[loss])}, but {dataset} is {_either(tasks)}"
+            self._report(("loss", "name"), f"{message}; take {_either(better)}")
+
+    def _check_sizes(self, share: float) -> None:
+        """The portions have to fit the training part, where the config itself says how large that is."""
+        batch_size, accumulate = self._value("train", "batch_size"), self._value("train", "accumulate")
+        if batch_size is None or accumulate is None:
+            return
+        if batch_size == 1 and self._value("model", "batch_norm") is True:
+            self._report(("train", "batch_size"), "batch normalisation needs 2 rows or more in a batch")
+        rows = self._value("data", "n_samples")
+        if isinstance(rows, int) and (accumulate > 1 or self._value("train", "drop_last")):
+            training = max(1, round(rows * share))
+            if batch_size * accumulate > training:
+                place = "accumulate" if accumulate > 1 else "batch_size"
+                taken = f"{batch_size} x {accumulate} = {batch_size * accumulate}"
+                message = f"a step takes {taken} rows, but only about {training} of {rows} are for training"
+                self._report(("train", place), message)
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(sorted(names))

@@ -1,0 +1,112 @@
+"""Loss and scores over many batches: sums that stay on the device until somebody reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nanotorch as torch
+from nanotorch import Tensor, nn
+from nanotorch.train.datasets import Table
+
+__all__ = ["Meter", "main_metric", "mean_weights"]
+
+
+def main_metric(task: str) -> str:
+    """The name of the score that says which epoch was best; larger is better."""
+    return "r2" if task == "regression" else "accuracy"
+
+
+def mean_weights(criterion: nn.Module, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """What each row adds to the number that `reduction="mean"` divides by, as a tensor of shape (rows,).
+
+    For losses of class numbers that is the weight of the row's class (1 without weights) and 0 for
+    `ignore_index`; for elementwise losses it is the number of elements in a row, whatever their weights.
+    So, for any batch and as PyTorch defines the mean, `sum-reduced loss / mean_weights.sum()` is the
+    mean-reduced loss.
+    """
+    if not hasattr(criterion, "ignore_index"):
+        return torch.full((len(targets),), float(targets[0].numel()), dtype=dtype, device=targets.device)
+    if targets.is_floating_point():
+        return torch.ones(len(targets), dtype=dtype, device=targets.device)
+    ignored = targets == criterion.ignore_index
+    if criterion.weight is None:
+        return (~ignored).to(dtype)
+    return criterion.weight[targets.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+
+
+class Meter:
+    """Mean loss and scores over the batches of one pass over `part`.
+
+    Scores are the accuracy for classes, and for regression R2 (the mean over the targets) and RMSE per
+    target in the units of `part`, whose targets the model saw divided by `target_scale`.
+    """
+
+    def __init__(self, part: Table, target_scale: NDArray[np.float64] | None = None) -> None:
+        self.task = part.task
+        self.target_names = part.target_names
+        self.target_scale = np.ones(1) if target_scale is None else target_scale
+        self.target_variance = part.targets.var(axis=0) if part.task == "regression" else None
+        self.rows = 0
+        self.loss_sum = 0.0
+        self.weight_sum = 0.0
+        self._score_sums: Any = 0
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+
+    def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor, step: int = 0) -> None:
+        """Add a batch: the sum of its losses and its weight in the mean; nothing leaves the device."""
+        outputs = outputs.detach()
+        if self.task == "multiclass":
+            sums = (outputs.argmax(1) == targets).sum()
+        elif self.task == "binary":
+            sums = ((outputs > 0) == (targets > 0.5)).sum()
+        else:
+            sums = ((outputs - targets) ** 2).sum(0)
+        self.rows += len(targets)
+        self._score_sums = sums + self._score_sums
+        self._unread.append((step, loss.detach(), weight))
+
+    def read_losses(self) -> list[tuple[int, float]]:
+        """Step and mean loss of every batch since the last reading; moves them to the host in one go."""
+        if not self._unread:
+            return []
+        steps, losses, weights = zip(*self._unread, strict=True)
+        self._unread.clear()
+        sums, totals = (torch.stack(values).double().cpu().numpy() for values in (losses, weights))
+        for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
+            self.loss_sum += loss
+            self.weight_sum += weight
+        return list(zip(steps, (sums / totals).tolist(), strict=True))
+
+    def compute(self) -> dict[str, float]:
+        """The scores of all batches so far, by name, the loss first."""
+        self.read_losses()
+        scores = {"loss": self.loss_sum / self.weight_sum}
+        sums = np.atleast_1d(self._score_sums.double().cpu().numpy())
+        if self.target_variance is None:
+            return {**scores, "accuracy": float(sums[0]) / self.rows}
+        squared_error = sums / self.rows * self.target_scale**2
+        scores["r2"] = float(np.mean(_r2(squared_error, self.target_variance)))
+        for name, error in zip(self.target_names, np.sqrt(squared_error), strict=True):
+            scores[f"rmse_{name}" if len(self.target_names) > 1 else "rmse"] = float(error)
+        return scores
+
+    def state(self) -> dict[str, Any]:
+        """The sums so far as plain numbers, for a checkpoint in the middle of a pass."""
+        self.read_losses()
+        score_sums = self._score_sums.tolist() if self.rows else 0
+        return {
+            "rows": self.rows,
+            "loss_sum": self.loss_sum,
+            "weight_sum": self.weight_sum,
+            "score_sums": score_sums,
+        }
+
+
+def _r2(squared_error: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 - error / variance per target; as in scikit-learn, 1 or 0 where the targets do not vary at all."""
+    constant = variance == 0
+    scores = 1.0 - squared_error / np.where(constant, 1.0, variance)
+    return np.where(constant, (squared_error == 0).astype(float), scores)

@@ -1,0 +1,66 @@
+"""What is seen while training runs: a bar on a terminal, one plain line per epoch anywhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Shows steps, loss and validation score; `bar` allows a bar if both output streams are terminals."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int, metric: str, bar: bool = True) -> None:
+        self.epochs = epochs
+        self.metric = metric
+        self._bar: Any = None
+        self._postfix: dict[str, str] = {}
+        if bar and sys.stdout.isatty() and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            # a pseudo-terminal without a window says that it has 0 columns, and tqdm would show nothing
+            has_size = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+            size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
+            form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"  # fits 80 columns
+            self._bar = tqdm(total=epochs * steps_per_epoch, bar_format=form, **size)
+
+    def __enter__(self) -> Self:
+        """Start with the first epoch."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the bar as it stands and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self) -> None:
+        """One optimizer step is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def loss(self, loss: float) -> None:
+        """The latest training loss is known."""
+        if self._bar is not None:
+            self._postfix["loss"] = f"{loss:.4f}"
+            self._bar.set_postfix(self._postfix, refresh=False)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """An epoch is done: `record` is its line of `metrics.jsonl`."""
+        train, validation = record["train_loss"], record["validation_loss"]
+        score = record[f"validation_{self.metric}"]
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {record['epoch']}/{self.epochs}", refresh=False)
+            self._postfix |= {"loss": f"{train:.4f}", f"val_{self.metric}": f"{score:.4f}"}
+            self._bar.set_postfix(self._postfix, refresh=False)
+            return
+        number = f"{record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
+        print(
+            f"epoch {number}  loss {train:.4f}  validation loss {validation:.4f}  "
+            f"validation {self.metric} {score:.4f}",
+            flush=True,
+        )
