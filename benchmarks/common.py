@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.metadata
 import json
 import os
@@ -17,11 +18,18 @@ from typing import Any
 Timings = dict[str, list[float]]
 
 
-def interleave(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> Timings:
+def interleave(
+    calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float, collector: bool = True
+) -> Timings:
     """Time every call in turn, ``rounds`` times over: a change in the machine's load meets all.
 
-    One measurement repeats its call for about ``seconds``; each round starts with another call. The garbage
-    collector stays on, as in a real program.
+    One measurement repeats its call for about ``seconds``; each round starts with another call.
+
+    Args:
+        calls: what to time, by name.
+        rounds: how many figures to take of each.
+        seconds: how long to measure for one figure.
+        collector: leave Python's garbage collector on, as in a real program; else it is off, as in ``timeit``.
 
     Returns:
         for each call the microseconds it took, one figure per round.
@@ -32,10 +40,14 @@ def interleave(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: 
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             call, count = calls[name], repeats[name]
+            if not collector:
+                gc.collect()
+                gc.disable()
             start = time.perf_counter()
             for _ in range(count):
                 call()
             timings[name].append((time.perf_counter() - start) / count * 1e6)
+            gc.enable()
     return timings
 
 

@@ -3,8 +3,9 @@
     python -m benchmarks.op_overhead [--quick] [--rounds N] [--device cpu|cuda] [--json FILE]
 
 The matrices are so small that the time is all overhead. Forward, backward and forward under no_grad are given
-in nanoseconds per multiplication: medians over the rounds, minima in brackets. Resident memory is what the
-process grows by per recorded multiplication, the 256 bytes of its result included.
+in nanoseconds per multiplication: medians over the rounds, minima in brackets, measured with Python's garbage
+collector off, as ``timeit`` does; a last row has it on. Resident memory is what the process grows by per recorded
+multiplication.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ from benchmarks import common
 from benchmarks.train_step import import_pytorch
 
 LENGTH = 2000
+PARTS = {
+    "forward": "forward",
+    "backward": "backward",
+    "no_grad": "forward under no_grad",
+    "collected forward": "forward, collector on",
+}
 
 
 def chains(torch: ModuleType, device: str, length: int) -> dict[str, Callable[[], Any]]:
@@ -105,10 +112,12 @@ def main() -> None:
     calls: dict[str, Callable[[], Any]] = {"NumPy forward": numpy_chain(length)}
     for name, module in frameworks.items():
         calls |= {f"{name} {part}": call for part, call in chains(module, options.device, length).items()}
-    timings = common.summary(common.interleave(calls, rounds, seconds))
+    timings = common.summary(common.interleave(calls, rounds, seconds, collector=False))
+    collected = {name.replace(" ", " collected ", 1): call for name, call in calls.items() if name.endswith("forward")}
+    timings |= common.summary(common.interleave(collected, rounds, seconds))
     rows, results = [], []
-    for part in ("forward", "backward", "no_grad"):
-        row = [part]
+    for part, title in PARTS.items():
+        row = [title]
         for name in ("nanotorch", "PyTorch", "NumPy"):
             median, least = (
                 value * 1e3 / length for value in timings.get(f"{name} {part}", (float("nan"),) * 2)

@@ -110,7 +110,7 @@ def contestants(sizes: tuple[int, ...], batch: int, device: str) -> dict[str, Ca
         for value, reference in zip(read(), expected, strict=True):
             # As a whole, for Adam blows rounding up where a gradient is almost zero.
             error = np.linalg.norm(value - reference) / np.linalg.norm(reference)
-            if not error < 1e-4:
+            if not error < 1e-3:
                 raise AssertionError(f"parameters of {name} are off by {error:.1e}, shape {value.shape}")
     return {name: step for name, (step, _) in built.items()}
 

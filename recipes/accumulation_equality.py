@@ -8,13 +8,14 @@ mistake, the mean of the pieces' means, which counts a row of the small piece ei
 
 Expected output (seconds; the last digits depend on the machine):
 
-    first weights    large batch  +0.2031391  +0.0446512  -0.4203937
-    after 40 steps   in pieces    +0.2031391  +0.0446512  -0.4203937
-                     mean of means +0.2063143  +0.0430713  -0.4222372
+    the first three of 275 parameters after 40 steps:
+      large batch    +0.689153918589  +0.284745940502  +0.243884796546
+      in pieces      +0.689153918589  +0.284745940502  +0.243884796546
+      mean of means  +0.674481593451  +0.334792576739  +0.284614183290
     largest difference of a parameter from the large batch:
-      in pieces      1.3e-15
-      mean of means  1.2e-02
-    equal to 1e-12: True
+      in pieces      3.3e-16
+      mean of means  1.0e-01
+    in pieces equal to 1e-12: True
 """
 
 from sklearn.datasets import load_wine

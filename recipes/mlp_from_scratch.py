@@ -7,11 +7,11 @@ mini-batches, and gradient descent with momentum inside `no_grad`.
 
 Expected output (a few seconds; the last digits depend on the machine):
 
-    epoch  1  loss 1.1130  test accuracy 0.8889
-    epoch  5  loss 0.1297  test accuracy 0.9528
-    epoch 10  loss 0.0571  test accuracy 0.9639
-    epoch 15  loss 0.0313  test accuracy 0.9667
-    epoch 20  loss 0.0199  test accuracy 0.9667
+    epoch  1  loss 1.3676  test accuracy 0.8389
+    epoch  5  loss 0.1387  test accuracy 0.9472
+    epoch 10  loss 0.0846  test accuracy 0.9722
+    epoch 15  loss 0.0563  test accuracy 0.9667
+    epoch 20  loss 0.0403  test accuracy 0.9750
     test accuracy above 0.95: True
 """
 

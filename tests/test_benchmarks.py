@@ -40,7 +40,7 @@ def test_train_step(tmp_path: Path) -> None:
 
 def test_op_overhead(tmp_path: Path) -> None:
     printed, results = run("op_overhead", tmp_path / "op_overhead.json")
-    for row in ("forward", "backward", "no_grad", "memory, bytes"):
+    for row in ("forward", "backward", "forward under no_grad", "forward, collector on", "memory, bytes"):
         assert f"\n{row} " in printed
     assert {result["library"] for result in results} >= {"nanotorch", "NumPy"}
 

@@ -282,9 +282,10 @@ def test_a_closed_pipe_is_no_traceback(arguments: str, good: str) -> None:
     assert (process.returncode, process.stderr) == (0, "")
 
 
-def test_closed_streams_and_a_plain_locale(good: str) -> None:
+def test_closed_streams_and_a_plain_locale(good: str, tmp_path: Path) -> None:
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    process = python(good, "name=übung/", "output=ü", env=environment)
+    (tmp_path / "german.yaml").write_text(GOOD.replace("iris", "übung/", 1), encoding="utf-8")
+    process = python(str(tmp_path / "german.yaml"), env=environment)
     assert process.returncode == 2
     assert r"\xfcbung" in process.stderr
     command = f"{sys.executable} -m nanotorch.train {good} --validate >&-"

@@ -62,6 +62,10 @@ def labels(loader: DataLoader) -> list[list[int]]:
     return [y.tolist() for _, y in loader]
 
 
+def flat(loader: DataLoader) -> list[int]:
+    return [label for batch in labels(loader) for label in batch]
+
+
 def test_batches_in_order() -> None:
     loader = DataLoader(rows(10), batch_size=4)
     assert labels(loader) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -81,11 +85,11 @@ def test_drop_last() -> None:
 
 def test_shuffle_is_a_new_permutation_each_epoch() -> None:
     loader = DataLoader(rows(50), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(3))
-    first, second = (sum(labels(loader), []) for _ in range(2))
+    first, second = (flat(loader) for _ in range(2))
     assert sorted(first) == sorted(second) == list(range(50))
     assert first != second and first != list(range(50))
     again = DataLoader(rows(50), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(3))
-    assert sum(labels(again), []) == first
+    assert flat(again) == first
     x, y = next(iter(loader))
     assert (x[:, 0] == 2 * y).all()
 
@@ -111,7 +115,7 @@ def test_one_gather_per_batch(shuffle: bool, subset: bool) -> None:
 def test_random_split_gathers() -> None:
     dataset = Counting(torch.arange(100.0), torch.arange(100))
     train, test = random_split(dataset, [80, 20], generator=torch.Generator().manual_seed(0))
-    parts = [sum(labels(DataLoader(part, batch_size=16)), []) for part in (train, test)]
+    parts = [flat(DataLoader(part, batch_size=16)) for part in (train, test)]
     assert sorted(parts[0] + parts[1]) == list(range(100))
     assert dataset.singles == 0 and dataset.batches == 5 + 2
 
@@ -159,7 +163,7 @@ def test_samplers() -> None:
     assert sorted(longer[:8]) == sorted(longer[8:16]) == list(range(8)) and len(set(longer[16:])) == 4
     subset = SubsetRandomSampler([3, 5, 6], generator=torch.Generator().manual_seed(1))
     assert sorted(subset) == [3, 5, 6] and len(subset) == 3
-    assert sorted(sum(labels(DataLoader(dataset, batch_size=2, sampler=subset)), [])) == [3, 5, 6]
+    assert sorted(flat(DataLoader(dataset, batch_size=2, sampler=subset))) == [3, 5, 6]
     for sampler in (SequentialSampler(dataset), RandomSampler(dataset), subset):
         assert all(type(index) is int for index in sampler)
 

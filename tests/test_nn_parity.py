@@ -10,6 +10,7 @@ import pytest
 from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from nanotorch.registry import ACTIVATIONS
 
 NUMBERS = np.random.default_rng(0)
 
@@ -80,10 +81,7 @@ LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {
         lambda nn: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)),
         (real(5, 4),),
     ),
-    **{
-        name: (lambda nn, name=name: getattr(nn, name)(), (3 * real(5, 4),))
-        for name in "ReLU LeakyReLU ELU SELU GELU SiLU Mish Softplus Hardtanh Sigmoid Tanh LogSigmoid".split()
-    },
+    **{name: (lambda nn, name=name: getattr(nn, name)(), (3 * real(5, 4),)) for name in ACTIVATIONS},
     "LeakyReLU slope": (lambda nn: nn.LeakyReLU(0.3), (real(5, 4),)),
     "ELU alpha": (lambda nn: nn.ELU(0.5), (real(5, 4),)),
     "GELU tanh": (lambda nn: nn.GELU(approximate="tanh"), (3 * real(5, 4),)),

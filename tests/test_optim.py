@@ -312,7 +312,7 @@ def test_load_state_dict_refuses_what_does_not_fit() -> None:
 
 
 def test_load_state_dict_converts_dtype() -> None:
-    params, optimizer = run(torch, "Adam", {}, always, steps=1)
+    _, optimizer = run(torch, "Adam", {}, always, steps=1)
     singles = leaves(torch, values(), "float32")
     other = torch.optim.Adam([{"params": singles[:3]}, {"params": singles[3:]}])
     other.load_state_dict(optimizer.state_dict())

@@ -76,10 +76,6 @@ class Formatter:
         if options.sci_mode is not None:
             self.scientific = options.sci_mode
         self.width = max([1] + [len(self._text(v)) for v in numbers.tolist()])
-        if self.integral and not self.scientific and numbers.size < flat.size:
-            self.width = max([self.width] + [len(self._text(v)) for v in flat[~np.isfinite(flat)].tolist()])
-        if numbers.size < flat.size:
-            self.width = max([self.width] + [len(self._text(v)) for v in flat[~np.isfinite(flat)].tolist()])
 
     def _text(self, value: Any) -> str:
         if not self.floating:

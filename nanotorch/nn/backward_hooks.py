@@ -26,17 +26,17 @@ class Crossing(Function):
     """The identity on several tensors, which shows their gradients to a function and passes on what it returns."""
 
     @staticmethod
-    def forward(ctx: Any, seen: Callable[[Gradients], Gradients], *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors themselves."""
+    def forward(ctx: Any, seen: Callable[[Gradients], Gradients], zeros: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The tensors themselves; `zeros` says whether a missing gradient is shown as zeros or as None."""
         ctx.seen = seen
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(zeros)
         ctx.mark_non_differentiable(*(tensor for tensor in tensors if not tensor.requires_grad))
         return tensors
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Gradients:
         """The gradients, or those that the function returned."""
-        return (None, *ctx.seen(grads))
+        return (None, None, *ctx.seen(grads))
 
 
 class Boundary:
@@ -54,7 +54,7 @@ class Boundary:
     def enter(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments for `forward`."""
         self.arguments = arguments
-        crossed = self._cross(arguments, self._at_input)
+        crossed = self._cross(arguments, self._at_input, zeros=True)
         self.awaits_input = crossed is not arguments
         return tuple(crossed)
 
@@ -62,18 +62,18 @@ class Boundary:
         """The output for the caller; of tuples and lists the tensors directly in them count."""
         if isinstance(output, Tensor):
             self.outputs = (output,)
-            return self._cross(self.outputs, self._at_output)[0]
+            return self._cross(self.outputs, self._at_output, zeros=False)[0]
         if isinstance(output, tuple | list):
             self.outputs = output
-            crossed = self._cross(output, self._at_output)
+            crossed = self._cross(output, self._at_output, zeros=False)
             return type(output)(*crossed) if hasattr(output, "_fields") else type(output)(crossed)
         return output
 
-    def _cross(self, values: Sequence[Any], seen: Callable[[Gradients], Gradients]) -> Sequence[Any]:
+    def _cross(self, values: Sequence[Any], seen: Callable[[Gradients], Gradients], zeros: bool) -> Sequence[Any]:
         tensors = [value for value in values if isinstance(value, Tensor)]
         if not is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
             return values
-        crossed = iter(Crossing.apply(seen, *tensors))
+        crossed = iter(Crossing.apply(seen, zeros, *tensors))
         return [next(crossed) if isinstance(value, Tensor) else value for value in values]
 
     def _at_output(self, grads: Gradients) -> Gradients:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
@@ -85,6 +86,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`, and the hooks if there are any."""
         try:
             if self._hooks is None:
                 return self.forward(*args, **kwargs)
@@ -179,13 +181,13 @@ class Module:
             raise TypeError(f"a name in a module is a string, got {type(name).__name__}")
         if not name or "." in name:
             raise KeyError(f"{name!r} cannot name a part of a module: it is empty or has a '.' in it")
+        if isinstance(value, Parameter) and not value.is_leaf:
+            raise ValueError(f"parameter {name!r} has to be a leaf, but it is the result of an operation")
         if name not in attributes[kind]:
             if not replace and hasattr(self, name):
                 raise KeyError(f"{type(self).__name__} already has an attribute {name!r}")
             self._forget(name)
             attributes[kind][name] = True
-        if isinstance(value, Parameter) and not value.is_leaf:
-            raise ValueError(f"parameter {name!r} has to be a leaf, but it is the result of an operation")
         attributes[name] = value
 
     def _forget(self, name: str) -> None:
@@ -204,9 +206,10 @@ class Module:
         if remove_duplicate:
             memo.add(self)
         yield prefix, self
-        for name, module in self._modules.items():
-            if module is not None:
-                yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
+        attributes = self.__dict__
+        for name in attributes["_module_names"]:
+            if attributes[name] is not None:
+                yield from attributes[name].named_modules(memo, _join(prefix, name), remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
         """Iterate over this module and all below it, shared ones once."""
@@ -250,7 +253,9 @@ class Module:
         seen: set[int] = set()
         modules = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
         for path, module in modules:
-            for name, value in module._registered(kind).items():
+            attributes = module.__dict__
+            for name in attributes[kind]:
+                value = attributes[name]
                 if value is not None and id(value) not in seen:
                     if remove_duplicate:
                         seen.add(id(value))
@@ -490,7 +495,7 @@ def _locate(error: Exception, module: Module) -> None:
         return
     modules.append(module)
     names = []
-    for inner, outer in zip(modules, modules[1:], strict=False):
+    for inner, outer in pairwise(modules):
         names.append(next((name for name, child in outer.named_modules() if child is inner), "?"))
     path = ".".join(name for name in reversed(names) if name)
     error.args = (f"{type(modules[0]).__name__}{f' {path!r}' if path else ''}: {details['message']}",)

@@ -26,6 +26,3 @@ class Parameter(Tensor):
         self._cell = source._version_cell()
         if requires_grad:
             self.requires_grad_(True)
-
-    def __repr__(self) -> str:
-        return f"Parameter containing:\n{super().__repr__()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 from math import inf
 from typing import Any
 
@@ -22,12 +23,11 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
     xp, device = tensors[0].device.xp, tensors[0].device
     flat = [tensor._array.reshape(-1) for tensor in tensors]
     if norm_type == inf:
-        total = xp.amax(xp.stack([xp.amax(xp.absolute(array)) for array in flat if array.size]))
+        total = reduce(xp.maximum, [xp.amax(xp.absolute(array)) for array in flat if array.size])
     elif norm_type == 2:
-        total = xp.sqrt(xp.sum(xp.stack([xp.matmul(array, array) for array in flat])))
+        total = xp.sqrt(sum(xp.matmul(array, array) for array in flat))
     else:
-        powers = [xp.sum(xp.power(xp.absolute(array), norm_type)) for array in flat]
-        total = xp.power(xp.sum(xp.stack(powers)), 1.0 / norm_type)
+        total = sum(xp.sum(xp.power(xp.absolute(array), norm_type)) for array in flat) ** (1.0 / norm_type)
     if error_if_nonfinite and not bool(xp.isfinite(total)):
         raise RuntimeError(
             f"the norm of the gradients, of order {norm_type}, is {float(total)}, so they cannot be clipped; with "

@@ -565,7 +565,7 @@ def isfinite(xp: Any, self: Array) -> Array:
 # ------------------------------------------------------------------------------------------------- activations
 
 
-@op(self=lambda xp, grad, result: xp.where(result > 0, grad, 0.0), inplace=True, samples=unary)
+@op(self=lambda xp, grad, result: xp.where(result <= 0, 0.0, grad), inplace=True, samples=unary)
 def relu(xp: Any, self: Array) -> Array:
     """``max(input, 0)``; the derivative at 0 is 0."""
     return xp.maximum(self, 0)
@@ -604,7 +604,7 @@ def leaky_relu(xp: Any, self: Array, negative_slope: float = 0.01) -> Array:
 
 
 @op(
-    self=lambda xp, grad, self, alpha: xp.where(self > 0, grad, grad * (alpha * xp.exp(xp.minimum(self, 0)))),
+    self=lambda xp, grad, self, alpha: xp.where(self <= 0, grad * (alpha * xp.exp(xp.minimum(self, 0))), grad),
     where="functional", inplace=True, samples=[*unary, sample(real(3), 0.7)],
 )  # fmt: skip
 def elu(xp: Any, self: Array, alpha: float = 1.0) -> Array:
@@ -616,7 +616,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 
 
 @op(
-    self=lambda xp, grad, self: grad * (SELU_SCALE * xp.where(self > 0, 1.0, SELU_ALPHA * xp.exp(xp.minimum(self, 0)))),
+    self=lambda xp, grad, self: grad * (SELU_SCALE * xp.where(self <= 0, SELU_ALPHA * xp.exp(xp.minimum(self, 0)), 1.0)),
     inplace=True, node="EluBackward0", samples=unary,
 )  # fmt: skip
 def selu(xp: Any, self: Array) -> Array:

@@ -97,7 +97,7 @@ def _share(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
     return grad / count
 
 
-def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index: int) -> tuple[Any, Any]:
+def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index: int, dtype: Any) -> tuple[Any, Any]:
     """Return the targets with ignored ones replaced by 0, and the weight of every sample (None: all one)."""
     inside = xp.all_in_range(target, classes)
     if inside and not 0 <= ignore_index < classes:
@@ -109,7 +109,8 @@ def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index
             value = int(target[wrong][0])
             raise IndexError(f"Target {value} is out of bounds: classes are numbered 0 to {classes - 1}")
     safe = xp.where(kept, target, 0)
-    return safe, kept * (1.0 if weight is None else weight[safe])
+    kept = xp.astype(kept, dtype)
+    return safe, kept if weight is None else kept * weight[safe]
 
 
 def _check_classes(name: str, self: Any, target: Any) -> None:
@@ -119,7 +120,7 @@ def _check_classes(name: str, self: Any, target: Any) -> None:
 
 def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: int, label_smoothing: float, dtype: Any) -> tuple[Any, Any, Any]:
     """Return (targets, sample weights, the matrix whose product with -log p, summed over classes, is the loss)."""
-    safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index)
+    safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, dtype)
     hot = xp.astype(safe[:, None] == xp.arange(classes), dtype)
     if label_smoothing:
         hot = hot * (1 - label_smoothing) if weight is None else hot * ((1 - label_smoothing) * weight)
@@ -127,7 +128,7 @@ def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: 
         if sample_weight is not None:
             hot = hot * xp.astype(target != ignore_index, dtype)[:, None]
     elif sample_weight is not None:
-        hot = hot * xp.astype(sample_weight, dtype)[:, None]
+        hot = hot * sample_weight[:, None]
     return safe, sample_weight, hot
 
 
@@ -161,7 +162,7 @@ def _cross_entropy(
         _, sample_weight, hot = _target_rows(xp, target, weight, classes, ignore_index, label_smoothing, self.dtype)
         loss = -xp.sum(hot * log_probabilities, axis=1)
     else:
-        safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index)
+        safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, self.dtype)
         loss = -log_probabilities[xp.arange(n), safe]
         if sample_weight is not None:
             loss = loss * sample_weight
@@ -187,7 +188,7 @@ def _nll_loss(xp: Any, self: Array, target: Index, weight: Array | None, ignore_
     """Negative log likelihood of log-probabilities (N, C) against class numbers (N)."""
     _check_classes("nll_loss", self, target)
     n, classes = self.shape
-    safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index)
+    safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, self.dtype)
     loss = -self[xp.arange(n), safe]
     if sample_weight is not None:
         loss = loss * sample_weight
@@ -456,7 +457,7 @@ def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
     * (xp.exp(target) * (target - self + 1) if log_target else xp.log(target) - self + 1),
     where="functional",
     samples=[
-        sample(real(4, 3), real(4, 3, low=0.1, high=0.9)), sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
+        sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="none"), sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
         sample(real(4, 3), real(4, 3), reduction="sum", log_target=True),
     ],
 )  # fmt: skip

@@ -71,12 +71,15 @@ def parse_index(input: Tensor, index: Any) -> tuple[Any, str]:
         return index, "select"
     parts = index if isinstance(index, tuple) else (index,)
     parsed: list[Any] = []
+    on_host: dict[int, Any] = {}  # indices that can be checked without waiting for a GPU
     kind = "slice"
     for part in parts:
         if isinstance(part, Tensor):
             if part._array.dtype.kind not in "iub":
                 raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, not {part.dtype}")
             if part.device is not input.device:
+                if part.device.type == "cpu":
+                    on_host[len(parsed)] = part._array
                 part = part.to(input.device)
             if part._array.ndim == 0 and part._array.dtype.kind in "iu":
                 part = int(part._array.item())
@@ -86,6 +89,7 @@ def parse_index(input: Tensor, index: Any) -> tuple[Any, str]:
             part, kind = np.asarray(part), "index"
             if part.size == 0 and part.dtype.kind == "f":
                 part = part.astype(np.int64)
+            on_host[len(parsed)] = part
             part = input.device.xp.receive(part, input.device)
         elif hasattr(part, "__array_priority__") or hasattr(part, "get"):
             kind = "index"  # an array of the tensor's own device
@@ -100,11 +104,11 @@ def parse_index(input: Tensor, index: Any) -> tuple[Any, str]:
         parsed.append(part)
     if kind == "index" and input.device.type != "cpu":
         dim = 0
-        for part in parsed:
+        for number, part in enumerate(parsed):
             if part is Ellipsis:
                 break
             if hasattr(part, "dtype") and part.dtype.kind in "iu":
-                _check_bounds(part, input._array.shape[dim], dim)
+                _check_bounds(on_host.get(number, part), input._array.shape[dim], dim)
             dim += 0 if part is None else part.ndim if hasattr(part, "dtype") and part.dtype.kind == "b" else 1
     return tuple(parsed), kind
 

@@ -212,7 +212,7 @@ def _min_all(xp: Any, self: Array) -> Array:
     return xp.amin(self)
 
 
-@composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2)), *one_dim])
+@composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """Maximum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise.
 
@@ -225,7 +225,7 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     return _max_all(input) if dim is None else _max_dim(input, dim, keepdim)
 
 
-@composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2)), *one_dim])
+@composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
 def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """Minimum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise."""
     other = dim if hasattr(dim, "_array") else other
@@ -288,7 +288,7 @@ def _norm_self(xp: Any, grad: Any, self: Any, p: Any, dim: Any, keepdim: bool, r
     self=_norm_self,
     samples=[
         sample(real(3, 2)), sample(real(3, 2), 1), sample(real(3, 2), 3, 0), sample(real(3, 2), 2, 1, keepdim=True),
-        sample(distinct(3, 2), float("inf"), 1), sample(real(3, 2), 0.5, 1),
+        sample(distinct(3, 2, low=0.5), float("inf"), 1), sample(real(3, 2), 0.5, 1),
     ],
 )  # fmt: skip
 def norm(xp: Any, self: Array, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Array:

@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, SupportsFloat
 
 from nanotorch.optim.optimizer import Optimizer
-from nanotorch.registry import SCHEDULERS, Between, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from nanotorch.registry import (
+    SCHEDULERS,
+    Between,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 __all__ = [
     "ConstantLR",
@@ -373,7 +380,7 @@ class OneCycleLR(LRScheduler):
     def _phase(self) -> tuple[str, str, str, str, float]:
         """The ends of the phase that this step is in, as keys of a group, and the position between them."""
         up_end = self.pct_start * self.total_steps - 1
-        phases = [(up_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")]
+        phases: list[tuple[float, str, str, str, str]] = [(up_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")]
         if self.three_phase:
             down_end = 2 * self.pct_start * self.total_steps - 2
             phases.append((down_end, "max_lr", "initial_lr", "base_momentum", "max_momentum"))
@@ -381,13 +388,9 @@ class OneCycleLR(LRScheduler):
         else:
             phases.append((self.total_steps - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"))
         start: float = 0
-        for end, *ends in phases[:-1]:
-            if self.last_epoch <= end:
-                break
-            start = end
-        else:
-            end, *ends = phases[-1]
-        rate_from, rate_to, momentum_from, momentum_to = ends
+        while len(phases) > 1 and self.last_epoch > phases[0][0]:
+            start = phases.pop(0)[0]
+        end, rate_from, rate_to, momentum_from, momentum_to = phases[0]
         position = (self.last_epoch - start) / (end - start) if end > start else 1.0
         return rate_from, rate_to, momentum_from, momentum_to, position
 

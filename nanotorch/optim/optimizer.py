@@ -88,7 +88,7 @@ class Optimizer:
         if not known.isdisjoint(map(id, params)):
             raise ValueError("a parameter appears in more than one parameter group")
         group = {**self.defaults, **param_group, "params": params}
-        for name, allowed in _ranges(type(self)).items():
+        for name, allowed in _ranges(type(self).__init__).items():
             values = group[name] if isinstance(group[name], (tuple, list)) else (group[name],)
             if any(value not in allowed for value in values):
                 raise ValueError(f"{type(self).__name__}: {name} must be {allowed.describe()}, got {group[name]}")
@@ -197,9 +197,12 @@ def _restored(number: int, name: str, value: Any, param: Tensor) -> Any:
 
 
 @functools.cache
-def _ranges(optimizer: type[Optimizer]) -> dict[str, Between]:
-    """The ranges of an optimizer's options, from the annotations of its constructor."""
-    hints = typing.get_type_hints(optimizer.__init__, include_extras=True)
+def _ranges(constructor: Callable[..., None]) -> dict[str, Between]:
+    """The ranges of options, from the annotations of an optimizer's constructor."""
+    try:
+        hints = typing.get_type_hints(constructor, include_extras=True)
+    except NameError:  # annotations of somebody's own optimizer that only a type checker can read
+        return {}
     return {
         name: marker
         for name, hint in hints.items()

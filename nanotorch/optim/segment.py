@@ -93,9 +93,8 @@ class Segment:
                 options[counter] = value
         if self.pieces:
             self.xp.concatenate([array.reshape(-1) for array in self.arrays], out=self.flat)
-            grad = self.xp.concatenate([param.grad._array.reshape(-1) for param in self.params])
-        else:
-            grad = self.params[0].grad._array.reshape(-1)
+        grads = [param.grad._array.reshape(-1) for param in self.params if param.grad is not None]
+        grad = self.xp.concatenate(grads) if self.pieces else grads[0]
         size = self.flat.size
         if size <= self.block:
             rule(self.xp, self.flat, grad, **self.state, **options)

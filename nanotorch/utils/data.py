@@ -245,7 +245,7 @@ class BatchSampler(Sampler[list[int]]):
         """The same batches, each as an array or a range if the sampler knows its whole order."""
         if isinstance(self.sampler, _Order):
             order = self.sampler.order()
-            batches = (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))
+            batches: Iterator[Indices] = (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))
         else:
             indices = iter(self.sampler)
             batches = iter(lambda: list(islice(indices, self.batch_size)), [])
@@ -390,7 +390,7 @@ def _rows(tensor: Tensor, indices: Indices) -> Tensor:
     index = _as_index(indices)
     if isinstance(index, slice):
         return tensor[index].clone()
-    return tensor[from_array(index).to(tensor.device)]
+    return tensor[index]
 
 
 def _numbers(generator: Generator | None) -> np.random.Generator:

@@ -1,0 +1,119 @@
+"""Every sample of every op row and composite, and how to call an op with it on tensors of either library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nanotorch
+from nanotorch.ops.row import COMPOSITES, ROWS
+from nanotorch.ops.sample import Drawn, Sample
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op and one sample."""
+
+    entry: Any
+    sample: Sample
+    number: int
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.number}"
+
+
+CASES = [Case(e, s, k) for e in (*ROWS.values(), *COMPOSITES.values()) for k, s in enumerate(e.samples)]
+ROW_CASES = [case for case in CASES if case.name in ROWS]
+
+
+def each(cases: list[Case]) -> Any:
+    return pytest.mark.parametrize("case", cases, ids=str)
+
+
+class Call:
+    """Arguments drawn for a case: the same numbers at every construction."""
+
+    def __init__(
+        self,
+        case: Case,
+        make: Callable[[np.ndarray[Any, Any], bool], Any],
+        dtype: Any = np.float64,
+        change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]] = lambda array: array,
+    ) -> None:
+        self.rng = np.random.default_rng(0)
+        self.make, self.dtype, self.change = make, dtype, change
+        self.leaves: list[Any] = []
+        self.tensors: list[Any] = []
+        self.args = [self._draw(a) for a in case.sample.args]
+        self.kwargs = {name: self._draw(a) for name, a in case.sample.kwargs.items()}
+
+    def _draw(self, argument: Any) -> Any:
+        if isinstance(argument, list) and argument and isinstance(argument[0], Drawn):
+            return [self._draw(a) for a in argument]
+        if not isinstance(argument, Drawn):
+            return argument
+        array = argument.draw(self.rng)
+        floating = argument.kind in ("real", "distinct", "constant")
+        array = self.change(np.asarray(array, self.dtype if floating else array.dtype))
+        tensor = self.make(array, floating and argument.kind != "constant")
+        self.tensors.append(tensor)
+        if floating and argument.kind != "constant":
+            self.leaves.append(tensor)
+        return tensor
+
+    def replaced(self, values: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return args and kwargs with the differentiable leaves replaced by ``values``, in order."""
+        stock = {id(leaf): value for leaf, value in zip(self.leaves, values, strict=True)}
+
+        def swap(argument: Any) -> Any:
+            if isinstance(argument, list):
+                return [swap(a) for a in argument]
+            return stock.get(id(argument), argument)
+
+        return [swap(a) for a in self.args], {name: swap(a) for name, a in self.kwargs.items()}
+
+
+def ours(device: Any = "cpu", requires_grad: bool = True) -> Callable[[np.ndarray[Any, Any], bool], Any]:
+    """Return a maker of nanotorch tensors."""
+
+    def make(array: np.ndarray[Any, Any], differentiable: bool) -> Any:
+        tensor = nanotorch.from_numpy(array.copy(order="K")).to(device)
+        return tensor.requires_grad_() if differentiable and requires_grad else tensor
+
+    return make
+
+
+def outputs(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, tuple | list) else [result]
+
+
+def floating_outputs(result: Any) -> list[Any]:
+    return [o for o in outputs(result) if hasattr(o, "requires_grad") and o.requires_grad]
+
+
+def weights(results: list[Any], dtype: Any) -> list[np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(1)
+    return [np.asarray(rng.standard_normal(tuple(r.shape)), dtype) for r in results]
+
+
+def run(case: Case, call: Call, device: Any = "cpu") -> tuple[list[Any], list[Any]]:
+    """Return the outputs of an op and the gradients of its inputs for fixed random output gradients, as arrays."""
+    results = case.entry.function(*call.args, **call.kwargs)
+    tracked = floating_outputs(results)
+    grads: list[Any] = []
+    if tracked and call.leaves:
+        seeds = [nanotorch.from_numpy(w).to(device) for w in weights(tracked, call.dtype)]
+        grads = list(nanotorch.autograd.grad(tracked, call.leaves, seeds, allow_unused=True))
+    return [host(o) for o in outputs(results)], [host(g) for g in grads]
+
+
+def host(value: Any) -> Any:
+    return value.detach().cpu().numpy() if isinstance(value, nanotorch.Tensor) else value

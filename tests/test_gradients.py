@@ -1,0 +1,54 @@
+"""First and second derivatives of every op, against finite differences in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from op_cases import CASES, Call, Case, each, floating_outputs, ours
+
+import nanotorch as torch
+
+# Their derivative is zero or jumps where differences are taken across the jump.
+PIECEWISE_CONSTANT = {"floor", "ceil", "trunc", "round", "sign", "floor_divide"}
+
+
+def differentiable(case: Case) -> bool:
+    call = Call(case, ours())
+    return bool(call.leaves) and bool(floating_outputs(case.entry.function(*call.args, **call.kwargs)))
+
+
+def is_derivative(case: Case) -> bool:
+    """The row padding_idx of an embedding gets no gradient by definition; the parity tests compare it."""
+    return "padding_idx" not in case.sample.kwargs
+
+
+SMOOTH = [c for c in CASES if c.name not in PIECEWISE_CONSTANT and is_derivative(c) and differentiable(c)]
+
+
+def function_of(case: Case, call: Call) -> Any:
+    def function(*values: Any) -> Any:
+        args, kwargs = call.replaced(list(values))
+        return tuple(floating_outputs(case.entry.function(*args, **kwargs)))
+
+    return function
+
+
+@each(SMOOTH)
+def test_first_derivative(case: Case) -> None:
+    call = Call(case, ours())
+    assert torch.autograd.gradcheck(function_of(case, call), call.leaves)
+
+
+@each(SMOOTH)
+def test_second_derivative(case: Case) -> None:
+    call = Call(case, ours())
+    assert torch.autograd.gradgradcheck(function_of(case, call), call.leaves, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(PIECEWISE_CONSTANT))
+def test_derivative_of_piecewise_constant_ops_is_zero(name: str) -> None:
+    x = torch.tensor([0.3, -1.2, 2.6], dtype=torch.float64, requires_grad=True)
+    op = getattr(torch, name)
+    (op(x, 0.7) if name == "floor_divide" else op(x)).sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0, 0.0]
