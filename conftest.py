@@ -15,7 +15,7 @@ import fake_gpu
 
 import nanotorch
 from nanotorch.autograd import formatting
-from nanotorch.backend.device import Device
+from nanotorch.backend.device import Device, why_unavailable
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -51,6 +51,9 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     if request.param == "cpu":
         yield Device("cpu")
     elif request.param == "gpu":
+        reason = why_unavailable()
+        if reason is not None:
+            pytest.skip(reason)
         yield Device("cuda")
     else:
         with fake_gpu.fake_gpu():

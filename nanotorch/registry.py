@@ -13,7 +13,7 @@ signature, so annotate every argument, with a range where the type alone says to
 >>> SHAPES.names()
 ['circle']
 >>> SHAPES.describe("circle")
-'circle(radius: float > 0 = 1.0)  A round one.'
+'circle(radius=1.0 (float > 0))  A round one.'
 >>> SHAPES.get("Circle")
 Traceback (most recent call last):
     ...
@@ -170,9 +170,9 @@ class Argument:
         return self.default is inspect.Parameter.empty
 
     def __str__(self) -> str:
-        """`name: type = default`, as it stands in a listing."""
-        text = f"{self.name}: {describe_type(self.annotation)}"
-        return text if self.required else f"{text} = {describe_value(self.default)}"
+        """`name=default (type)`, as it stands in a listing."""
+        default = "" if self.required else f"={describe_value(self.default)}"
+        return f"{self.name}{default} ({describe_type(self.annotation)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +263,12 @@ class Registry:
 
     def describe(self, name: str) -> str:
         """One line for a listing: the name, its arguments, and the first line of its docstring."""
-        listed = ", ".join(str(argument) for argument in self.arguments(name).values())
-        summary = (inspect.getdoc(self.get(name)) or "").partition("\n")[0]
-        return f"{name}({listed})  {summary}".rstrip()
+        listed = ", ".join(map(str, self.arguments(name).values()))
+        return f"{name}({listed})  {self.summary(name)}".rstrip()
+
+    def summary(self, name: str) -> str:
+        """The first line of its docstring."""
+        return (inspect.getdoc(self.get(name)) or "").partition("\n")[0]
 
     def __contains__(self, name: object) -> bool:
         """Whether the name is registered."""

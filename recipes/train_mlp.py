@@ -1,25 +1,23 @@
 """The whole training loop in the open: one readable file, driven by a config of configs/.
 
-It computes what `python -m nanotorch.train CONFIG` computes (up to rounding, and without class weights in
-accumulated steps) and leaves out the run directory, checkpoints and signals. Copy it to change the loop.
+The loop of `python -m nanotorch.train CONFIG` without class weights, run directory, checkpoints and signals.
+Copy it to change the loop: that is what it is for.
 
     python recipes/train_mlp.py configs/digits_mlp.yaml [key=value ...]
 
 Expected output (with train.epochs=3; the last digits depend on the machine):
 
-    digits_mlp: 1079 training, 359 validation, 359 test rows
-    epoch 1/3  loss 0.9142  validation accuracy 0.9248
-    epoch 2/3  loss 0.2135  validation accuracy 0.9555
-    epoch 3/3  loss 0.1182  validation accuracy 0.9694
-    best epoch 3  test loss 0.1105  test accuracy 0.9639
+    digits_mlp: 1259 training, 179 validation, 359 test rows
+    epoch 1/3  loss 1.6239  validation accuracy 0.8939
+    epoch 2/3  loss 0.6540  validation accuracy 0.9385
+    epoch 3/3  loss 0.5012  validation accuracy 0.9832
+    best epoch 3  test loss 0.4754  test accuracy 0.9694
 """
 
 import copy
 import math
 import sys
 from itertools import islice
-
-import numpy as np
 
 import nanotorch as torch
 from nanotorch import nn
@@ -36,45 +34,36 @@ def main(path: str, overrides: list[str]) -> None:
     table = datasets.load(config.data.name, config.data.arguments, config.seed)
     splits = datasets.split(table, config.data.test_size, config.data.validation_size, config.seed)
     regression, binary = table.task == "regression", table.task == "binary"
+    dtype = getattr(torch, config.dtype)
+    device = torch.device("cpu" if config.device == "auto" else config.device)
 
     # Statistics of the training part alone: the other parts stand for data that does not exist yet.
-    standardize_targets = regression and config.data.standardize_target is not False
-    features_scaler = datasets.Standardizer.fit(splits.train.features) if config.data.standardize else None
-    targets_scaler = datasets.Standardizer.fit(splits.train.targets) if standardize_targets else None
-
-    device = torch.device("cpu" if config.device == "auto" else config.device)
-    dtype = getattr(torch, config.dtype)
+    scale_features = scale_targets = lambda values: values
+    if config.data.standardize:
+        scale_features = datasets.Standardizer.fit(splits.train.features).transform
+    if regression and config.data.standardize_target is not False:
+        scale_targets = datasets.Standardizer.fit(splits.train.targets).transform
 
     def dataset(part: datasets.Table) -> TensorDataset:
-        features = features_scaler.transform(part.features) if features_scaler else part.features
-        targets = targets_scaler.transform(part.targets) if targets_scaler else part.targets
-        target_dtype = torch.int64 if table.task == "multiclass" else dtype
-        return TensorDataset(
-            torch.tensor(features, dtype=dtype, device=device),
-            torch.tensor(targets.reshape(-1, 1) if binary else targets, dtype=target_dtype, device=device),
-        )
+        features = torch.tensor(scale_features(part.features), dtype=dtype, device=device)
+        targets = torch.tensor(scale_targets(part.targets), device=device)
+        if table.task != "multiclass":  # a column for each output, as the losses want it
+            targets = targets.reshape(len(part), -1).to(dtype)
+        return TensorDataset(features, targets)
 
     train, validation, test = dataset(splits.train), dataset(splits.validation), dataset(splits.test)
     print(f"{config.name}: {len(train)} training, {len(validation)} validation, {len(test)} test rows")
 
-    streams = np.random.SeedSequence(config.seed).spawn(3)
-    init_seed, dropout_seed, shuffle_seed = (
-        int(stream.generate_state(1, np.uint64)[0]) for stream in streams
-    )
-    torch.manual_seed(init_seed)
+    torch.manual_seed(config.seed)  # weights, dropout and the order of the rows
     out_features = 1 if binary else len(table.target_names)
     model = MODELS.get(config.model.name)(table.features.shape[1], out_features, **config.model.arguments)
     model.to(device, dtype)
-    torch.manual_seed(dropout_seed)
     criterion = LOSSES.get(config.loss.name)(**config.loss.arguments)
     optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
     scheduler = None
     if config.scheduler is not None:
         scheduler = SCHEDULERS.get(config.scheduler.name)(optimizer, **config.scheduler.arguments)
-    shuffle = torch.Generator().manual_seed(shuffle_seed)
-    loader = DataLoader(
-        train, config.train.batch_size, True, drop_last=config.train.drop_last, generator=shuffle
-    )
+    loader = DataLoader(train, config.train.batch_size, shuffle=True, drop_last=config.train.drop_last)
 
     def evaluate(data: TensorDataset) -> tuple[float, float]:
         """The loss, and accuracy or R2 (which does not depend on the units)."""
@@ -96,10 +85,7 @@ def main(path: str, overrides: list[str]) -> None:
         while window := list(islice(batches, config.train.accumulate)):
             rows = sum(len(targets) for _, targets in window)
             optimizer.zero_grad()
-            for (
-                features,
-                targets,
-            ) in window:  # one step from several batches: each weighted by its share of rows
+            for features, targets in window:  # one step from all of them, each by its share of the rows
                 loss = criterion(model(features), targets) * (len(targets) / rows)
                 loss.backward()
                 total += loss.item() * rows
@@ -116,8 +102,8 @@ def main(path: str, overrides: list[str]) -> None:
         if (score, -validation_loss) > best_score:
             best_score, best_epoch = (score, -validation_loss), epoch
             best_state = copy.deepcopy(model.state_dict())
-        shown = f"epoch {epoch}/{config.train.epochs}  loss {total / len(train):.4f}"
-        print(f"{shown}  validation {score_name} {score:.4f}")
+        number = f"{epoch}/{config.train.epochs}"
+        print(f"epoch {number}  loss {total / len(train):.4f}  validation {score_name} {score:.4f}")
 
     model.load_state_dict(best_state)
     test_loss, score = evaluate(test)

@@ -170,7 +170,8 @@ def test_a_checkpoint_gives_back_every_bit(tmp_path: Path, optimizer_class: str)
 
 def save_one(root: Path, step: int = 1, best: bool = False) -> Path:
     model, optimizer = trained(steps=1)
-    return checkpoint.save(root, step, model.state_dict(), optimizer.state_dict(), {"step": step}, best)
+    links = ("last", "best") if best else ("last",)
+    return checkpoint.save(root, step, model.state_dict(), optimizer.state_dict(), {"step": step}, links)
 
 
 def test_links_lead_to_the_newest_and_the_best_and_the_rest_is_deleted(tmp_path: Path) -> None:
@@ -287,3 +288,55 @@ def test_files_reach_the_disk_before_their_name_does(tmp_path: Path, monkeypatch
         "rename to last",
         f"flush {tmp_path.name}",
     ]
+
+
+# ------------------------------------------------------------ not more often than the disk can bear
+
+
+def test_what_comes_too_soon_waits_in_memory_and_is_written_at_the_end(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        for step in (10, 20, 30, 40):
+            with torch.no_grad():
+                model[0].weight.fill_(step)
+            state = {"step": step}
+            checkpoints.save(step, model.state_dict(), optimizer.state_dict(), state, best=step in (10, 30))
+            state["step"] = None
+        assert checkpoint.load(tmp_path / "last").state == {"step": 10}
+        with torch.no_grad():
+            model[0].weight.fill_(0.0)
+    for link, step in (("best", 30), ("last", 40)):
+        loaded = checkpoint.load(tmp_path / link)
+        assert loaded.state == {"step": step}
+        assert (loaded.model["0.weight"] == step).all()
+
+
+def test_what_waits_is_written_when_training_fails(tmp_path: Path) -> None:
+    model, optimizer = trained()
+
+    def fail() -> None:
+        with checkpoint.Checkpoints(tmp_path) as checkpoints:
+            for step in (1, 2):
+                checkpoints.save(step, model.state_dict(), optimizer.state_dict(), {"step": step}, best=True)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    for link in ("last", "best"):
+        assert checkpoint.load(tmp_path / link).state == {"step": 2}
+    assert len(list(tmp_path.glob("step-*"))) == 1
+
+
+def test_after_a_second_a_checkpoint_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    model, optimizer = trained()
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        for step, time, written in ((1, 0.0, 1), (2, 0.5, 1), (3, 1.1, 3), (4, 1.2, 3), (5, 2.2, 5)):
+            now[0] = time
+            best = step == 2
+            checkpoints.save(step, model.state_dict(), optimizer.state_dict(), {"step": step}, best)
+            assert checkpoint.load(tmp_path / "last").state == {"step": written}
+        assert checkpoint.load(tmp_path / "best").state == {"step": 2}

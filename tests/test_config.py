@@ -83,9 +83,9 @@ def test_a_config_is_frozen_and_equal_to_its_like() -> None:
     assert config == loads(GOOD)
     assert config != loads(GOOD, overrides=["seed=1"])
     with pytest.raises(ValueError, match="frozen"):
-        config.seed = 3  # type: ignore[misc]
+        config.seed = 3
     with pytest.raises(ValueError, match="frozen"):
-        config.train.epochs = 3  # type: ignore[misc]
+        config.train.epochs = 3
 
 
 @pytest.mark.parametrize(

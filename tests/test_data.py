@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_gpu import fake_gpu
 from parity import require_torch, to_numpy
 
 import nanotorch as torch
@@ -110,6 +111,21 @@ def test_one_gather_per_batch(shuffle: bool, subset: bool) -> None:
     loader = DataLoader(source, batch_size=16, shuffle=shuffle)
     seen = [y for x, y in loader if (x == y).all()]
     assert dataset.singles == 0 and dataset.batches == len(seen) == len(loader)
+
+
+def test_batches_of_a_second_device_stay_there() -> None:
+    with fake_gpu() as counts:
+        dataset = TensorDataset(torch.arange(100.0).to("cuda"), torch.arange(100).to("cuda"))
+        counts.reset()
+        seen = []
+        for shuffle in (False, True):
+            for x, y in DataLoader(dataset, batch_size=25, shuffle=shuffle):
+                assert x.device.type == "cuda"
+                seen.append(y)
+        assert (
+            counts.device_to_host == 0 and counts.host_to_device <= 2 * 4
+        )  # one array of indices per gather
+        assert sorted(to_numpy(torch.cat(seen[4:]))) == list(range(100))
 
 
 def test_random_split_gathers() -> None:
@@ -246,7 +262,11 @@ def test_default_collate_is_pytorchs(make: Any) -> None:
         if isinstance(value, dict):
             return {key: plain(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(*map(plain, value)) if hasattr(value, "_fields") else type(value)(map(plain, value))
+            return (
+                type(value)(*map(plain, value))
+                if hasattr(value, "_fields")
+                else type(value)(map(plain, value))
+            )
         if hasattr(value, "dtype"):
             array = to_numpy(value)
             return str(array.dtype), array.tolist()
@@ -255,7 +275,9 @@ def test_default_collate_is_pytorchs(make: Any) -> None:
     assert plain(default_collate(make(torch))) == plain(oracle.utils.data.default_collate(make(oracle)))
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"batch_size": None}])
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"batch_size": None}]
+)
 def test_loader_is_pytorchs(options: dict[str, Any]) -> None:
     oracle = require_torch()
     batches = []
@@ -263,5 +285,7 @@ def test_loader_is_pytorchs(options: dict[str, Any]) -> None:
         data = library.utils.data
         dataset = data.TensorDataset(library.arange(22).reshape(11, 2), library.arange(11))
         loader = data.DataLoader(data.Subset(dataset, [9, 0, 3, 3, 5, 1]), **options)
-        batches.append([type(loader).__name__, len(loader), [[field.tolist() for field in batch] for batch in loader]])
+        batches.append(
+            [type(loader).__name__, len(loader), [[field.tolist() for field in batch] for batch in loader]]
+        )
     assert batches[0] == batches[1]

@@ -88,7 +88,9 @@ def test_constants() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 6), (6, 3), (4, 3, 2)])
 def test_orthogonal(shape: tuple[int, ...]) -> None:
-    matrix = to_numpy(nn.init.orthogonal_(torch.empty(*shape, dtype=torch.float64), gain=2.0)).reshape(shape[0], -1)
+    matrix = to_numpy(nn.init.orthogonal_(torch.empty(*shape, dtype=torch.float64), gain=2.0)).reshape(
+        shape[0], -1
+    )
     product = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     np.testing.assert_allclose(product, 4 * np.eye(len(product)), atol=1e-12)
 
@@ -104,7 +106,9 @@ def test_gains_and_fans_are_pytorchs() -> None:
     oracle = require_torch().nn.init
     for name in ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu", "conv2d"):
         assert nn.init.calculate_gain(name) == pytest.approx(oracle.calculate_gain(name), rel=1e-15)
-    assert nn.init.calculate_gain("leaky_relu", 0.3) == pytest.approx(oracle.calculate_gain("leaky_relu", 0.3))
+    assert nn.init.calculate_gain("leaky_relu", 0.3) == pytest.approx(
+        oracle.calculate_gain("leaky_relu", 0.3)
+    )
     for shape in ((2, 3), (4, 5, 6), (2, 3, 4, 5)):
         ours = nn.init._calculate_fan_in_and_fan_out(torch.empty(*shape))
         assert ours == oracle._calculate_fan_in_and_fan_out(require_torch().empty(*shape))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_gpu import fake_gpu
 from parity import to_numpy
 
 import nanotorch as torch
@@ -195,12 +196,44 @@ def test_conversion_keeps_the_parameters() -> None:
         net.to(3.0)
 
 
+def test_a_second_device_gives_the_same() -> None:
+    """The same seed, the same training step: initialisation, dropout, gradients, clipping and buffers agree."""
+    results = []
+    for device in ("cpu", "cuda"):
+        with fake_gpu() as counts:
+            torch.manual_seed(0)
+            net = nn.Sequential(
+                nn.Linear(4, 8, device=device), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3)
+            ).to(device)  # fmt: skip
+            nn.init.trunc_normal_(net[5].weight)
+            x, y = torch.randn(6, 4).to(device), torch.tensor([0, 1, 2, 2, 1, 0], device=device)
+            loss = nn.CrossEntropyLoss()(net(x), y)
+            loss.backward()
+            counts.reset()
+            norm = nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+            nn.utils.clip_grad_value_(net.parameters(), 0.1)
+            assert counts.transfers == counts.synchronizations == 0
+            assert {str(tensor.device) for tensor in (*net.state_dict().values(), norm)} == {
+                "cpu" if device == "cpu" else "cuda:0"
+            }
+            gradients = [to_numpy(parameter.grad) for parameter in net.cpu().parameters()]
+            results.append(
+                [to_numpy(loss), to_numpy(norm), *gradients, *map(to_numpy, net.state_dict().values())]
+            )
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
+
+
 def test_deepcopy() -> None:
     net = Net()
     net.scale.grad = torch.ones(3)
     twin = copy.deepcopy(net)
     assert names(twin.named_parameters()) == names(net.named_parameters())
-    assert twin.scale is not net.scale and isinstance(twin.scale, nn.Parameter) and twin.scale.grad.tolist() == [1, 1, 1]
+    assert (
+        twin.scale is not net.scale
+        and isinstance(twin.scale, nn.Parameter)
+        and twin.scale.grad.tolist() == [1, 1, 1]
+    )
     with torch.no_grad():
         twin.scale.zero_()
     assert net.scale.tolist() == [1, 1, 1]
@@ -282,7 +315,9 @@ def test_load_state_dict_reports_everything_at_once_and_changes_nothing() -> Non
 
 def test_load_state_dict_not_strict() -> None:
     net = Net()
-    missing, unexpected = net.load_state_dict({"scale": torch.zeros(3), "other": torch.zeros(1)}, strict=False)
+    missing, unexpected = net.load_state_dict(
+        {"scale": torch.zeros(3), "other": torch.zeros(1)}, strict=False
+    )
     assert unexpected == ["other"] and "net.0.weight" in missing and "scale" not in missing
     assert net.scale.tolist() == [0, 0, 0]
 
@@ -320,14 +355,18 @@ def test_forward_hooks_with_kwargs() -> None:
             return x * by
 
     layer = Scale()
-    layer.register_forward_pre_hook(lambda module, args, kwargs: (args, {"by": kwargs["by"] + 1}), with_kwargs=True)
+    layer.register_forward_pre_hook(
+        lambda module, args, kwargs: (args, {"by": kwargs["by"] + 1}), with_kwargs=True
+    )
     layer.register_forward_hook(lambda module, args, kwargs, output: output + kwargs["by"], with_kwargs=True)
     assert layer(torch.tensor(2.0), by=2).item() == 2 * 3 + 3
 
 
 def test_full_backward_hook() -> None:
     layer, seen = nn.Linear(3, 2), []
-    handle = layer.register_full_backward_hook(lambda module, grad_input, grad_output: seen.append((grad_input, grad_output)))
+    handle = layer.register_full_backward_hook(
+        lambda module, grad_input, grad_output: seen.append((grad_input, grad_output))
+    )
     x = torch.ones(4, 3, requires_grad=True)
     layer(x).sum().backward()
     ((grad_input,), (grad_output,)) = seen[0]
@@ -367,7 +406,11 @@ def test_sequential() -> None:
     assert list(net) == [a, d, b, c] and len(net) == 4 and net[-1] is c and d in net
     assert names(net.named_children()) == ["0", "1", "2", "3"]
     part = net[1:3]
-    assert isinstance(part, nn.Sequential) and list(part) == [d, b] and names(part.named_children()) == ["1", "2"]
+    assert (
+        isinstance(part, nn.Sequential)
+        and list(part) == [d, b]
+        and names(part.named_children()) == ["1", "2"]
+    )
     del net[0]
     assert list(net) == [d, b, c] and names(net.named_children()) == ["0", "1", "2"]
     net[0] = a
@@ -483,11 +526,17 @@ def test_shape_error_names_the_layer() -> None:
             return self.head(self.net(x))
 
     model = Model()
-    with pytest.raises(torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(4, 31\)$"):
+    with pytest.raises(
+        torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(4, 31\)$"
+    ):
         model(torch.zeros(4, 31))
-    with pytest.raises(torch.ShapeError, match=r"^Linear 'head': expected last dimension 32, got input \(4, 3\)$"):
+    with pytest.raises(
+        torch.ShapeError, match=r"^Linear 'head': expected last dimension 32, got input \(4, 3\)$"
+    ):
         model(torch.zeros(4, 30))
-    with pytest.raises(torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(\)$"):
+    with pytest.raises(
+        torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(\)$"
+    ):
         model(torch.tensor(1.0))
     with pytest.raises(torch.ShapeError, match=r"^Linear '2\.0': expected"):
         model.net[1:](torch.zeros(4, 30))
@@ -512,15 +561,19 @@ def test_errors_in_user_code_are_left_alone_unless_about_shapes() -> None:
                 raise self.error
             return x @ x
 
-    with pytest.raises(ValueError, match=r"^mine$"):
-        nn.Sequential(Odd(ValueError("mine")))(torch.zeros(2, 3))
+    for error in (ValueError("mine"), RuntimeError("mine")):
+        with pytest.raises(type(error), match=r"^mine$"):
+            nn.Sequential(nn.ReLU(), nn.Sequential(Odd(error)))(torch.zeros(2, 3))
     with pytest.raises(torch.ShapeError, match=r"^Odd '0': .*\(2, 3\)"):
         nn.Sequential(Odd(None))(torch.zeros(2, 3))
 
 
 def test_other_layers_name_themselves() -> None:
     net = nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(3), embedding=nn.Embedding(4, 2)))
-    with pytest.raises(torch.ShapeError, match=r"^BatchNorm1d 'norm': batch_norm: expected more than 1 value per channel.*\(1, 3\)"):
+    with pytest.raises(
+        torch.ShapeError,
+        match=r"^BatchNorm1d 'norm': batch_norm: expected more than 1 value per channel.*\(1, 3\)",
+    ):
         net(torch.zeros(1, 3))
     with pytest.raises(torch.ShapeError, match=r"^BatchNorm1d 'norm': expected \(N, 3\)"):
         net(torch.zeros(4, 2))
@@ -532,7 +585,9 @@ def test_other_layers_name_themselves() -> None:
 
 @pytest.mark.parametrize("loss", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss()])
 def test_losses_refuse_to_broadcast(loss: Any) -> None:
-    with pytest.raises(torch.ShapeError, match=r"(?s)^\w+Loss: .*\(5, 1\).*\(5,\).*(unsqueeze|reshape|squeeze)"):
+    with pytest.raises(
+        torch.ShapeError, match=r"(?s)^\w+Loss: .*\(5, 1\).*\(5,\).*(unsqueeze|reshape|squeeze)"
+    ):
         loss(torch.zeros(5, 1), torch.zeros(5))
     with pytest.raises(torch.ShapeError):
         loss(torch.zeros(5), torch.zeros(5, 1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_gpu import fake_gpu
 from parity import require_torch, to_numpy
 
 import nanotorch as torch
@@ -59,7 +60,9 @@ def set_gradients(library: Any, params: list[Any], step: int, absent: Callable[[
         param.grad = None if absent(index, step) else library.tensor(gradient, dtype=param.dtype)
 
 
-def run(library: Any, name: str, options: dict[str, Any], absent: Callable[[int, int], bool], steps: int = STEPS) -> Any:
+def run(
+    library: Any, name: str, options: dict[str, Any], absent: Callable[[int, int], bool], steps: int = STEPS
+) -> Any:
     params = leaves(library, values())
     optimizer = getattr(library.optim, name)(
         [{"params": params[:3]}, {"params": params[3:], "lr": 0.02, "weight_decay": 0.03}], **options
@@ -95,7 +98,9 @@ def test_parameters_are_pytorchs(name: str, options: dict[str, Any], absent: Any
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=ids)
-def test_large_parameters_in_blocks(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_parameters_in_blocks(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Alone and in blocks or gathered and at once: the same numbers."""
     results = []
     for small, block in ((16384, 32768), (0, 5), (10, 7)):
@@ -156,6 +161,28 @@ def test_parameters_that_share_memory() -> None:
     np.testing.assert_allclose(*results, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("name", "options"), CASES, ids=ids)
+def test_a_second_device_gives_the_same_without_transfers(name: str, options: dict[str, Any]) -> None:
+    expected, _ = run(torch, name, options, sometimes, steps=6)
+    with fake_gpu() as counts:
+        params = [param.detach().to("cuda").requires_grad_() for param in leaves(torch, values())]
+        groups = [{"params": params[:3]}, {"params": params[3:], "lr": 0.02, "weight_decay": 0.03}]
+        optimizer = getattr(torch.optim, name)(groups, **options)
+        for step in range(6):
+            set_gradients(torch, params, step, sometimes)
+            for param in params:
+                param.grad = None if param.grad is None else param.grad.to("cuda")
+            if step == 4:
+                saved = optimizer.state_dict()
+                optimizer = getattr(torch.optim, name)([{"params": params[:3]}, {"params": params[3:]}])
+                optimizer.load_state_dict(saved)
+            counts.reset()
+            optimizer.step()
+            assert counts.transfers == counts.synchronizations == 0
+        for mine, other in zip(params, expected, strict=True):
+            np.testing.assert_allclose(to_numpy(mine), to_numpy(other), rtol=1e-12, atol=1e-12)
+
+
 def test_updates_memory_in_place_and_counts_a_version() -> None:
     param = torch.zeros(3, requires_grad=True)
     memory, version = param.detach().numpy(), param._version
@@ -187,6 +214,12 @@ def test_groups_and_defaults() -> None:
     assert repr(optimizer).splitlines()[:3] == ["Adam (", "Parameter Group 0", "    amsgrad: False"]
 
 
+def test_options_may_be_tensors_and_numpy_numbers() -> None:
+    weight = torch.zeros(2, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=torch.tensor(0.5), momentum=np.float64(0.5))
+    assert [type(optimizer.param_groups[0][name]) for name in ("lr", "momentum")] == [float, float]
+
+
 def test_zero_grad() -> None:
     param = torch.ones(2, requires_grad=True)
     optimizer = torch.optim.SGD([param])
@@ -216,7 +249,11 @@ def test_closure() -> None:
 
 def test_options_may_change_between_steps() -> None:
     """The learning rate, and options that add state, such as momentum and amsgrad."""
-    for name, changes in (("SGD", {"momentum": 0.9}), ("Adam", {"amsgrad": True, "lr": 0.3}), ("RMSprop", {"lr": 0.2})):
+    for name, changes in (
+        ("SGD", {"momentum": 0.9}),
+        ("Adam", {"amsgrad": True, "lr": 0.3}),
+        ("RMSprop", {"lr": 0.2}),
+    ):
         results = []
         for library in (torch, require_torch()):
             params = leaves(library, values())
@@ -249,6 +286,9 @@ def test_state_can_be_read_and_written() -> None:
     optimizer.step()
     np.testing.assert_array_equal(to_numpy(params[0]), before)
     np.testing.assert_allclose(to_numpy(optimizer.state[params[0]]["exp_avg_sq"]), 0.999)
+    optimizer.state[params[0]]["step"].fill_(6)
+    optimizer.step()
+    assert optimizer.state[params[0]]["step"].item() == 7
     optimizer.state.clear()
     optimizer.step()
     assert optimizer.state[params[0]]["step"].item() == 1
@@ -303,10 +343,14 @@ def test_state_dict_has_pytorchs_format(name: str) -> None:
 def test_load_state_dict_refuses_what_does_not_fit() -> None:
     params, optimizer = run(torch, "Adam", {}, always, steps=1)
     saved = optimizer.state_dict()
-    with pytest.raises(ValueError, match=r"groups of \[3, 2\] parameters, but this optimizer has groups of \[5\]"):
+    with pytest.raises(
+        ValueError, match=r"groups of \[3, 2\] parameters, but this optimizer has groups of \[5\]"
+    ):
         torch.optim.Adam(params).load_state_dict(saved)
     swapped = torch.optim.Adam([{"params": params[1:4]}, {"params": params[:1] + params[4:]}])
-    with pytest.raises(ValueError, match=r"'exp_avg' of shape \(5, 3\) for parameter 0, whose shape is \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"'exp_avg' of shape \(5, 3\) for parameter 0, whose shape is \(3,\)"
+    ):
         swapped.load_state_dict(saved)
     assert not swapped.state
 

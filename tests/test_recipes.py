@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from nanotorch.ops.random import default_generator
+
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("**/*.py"))
 NUMBER = re.compile(r"[+-]?\d+\.\d+(?:e[+-]\d+)?")
-LONGEST = 125  # lines; a recipe is read from top to bottom, and copied
+CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
+LONGEST = 120  # lines; a recipe is read from top to bottom, and copied
 
 
 def header(recipe: Path) -> tuple[str, list[str]]:
@@ -60,3 +64,13 @@ def test_a_recipe_does_what_its_header_says(recipe: Path) -> None:
         assert numbers == pytest.approx(
             [float(number) for number in NUMBER.findall(stated)], rel=0.2, abs=0.02
         )
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
+def test_the_open_loop_trains_every_config(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = default_generator.get_state()
+    try:
+        runpy.run_path(str(ROOT / "recipes" / "train_mlp.py"))["main"](str(config), ["train.epochs=1"])
+    finally:
+        default_generator.set_state(state)
+    assert "best epoch 1  test loss" in capsys.readouterr().out

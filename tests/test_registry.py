@@ -23,7 +23,7 @@ from nanotorch.registry import (
 )
 
 if TYPE_CHECKING:
-    from somewhere import NeverImported  # type: ignore[import-not-found]
+    from somewhere import NeverImported
 
 TOOLS = Registry("tool", supplied=("owner",))
 
@@ -128,11 +128,10 @@ def test_an_argument_without_annotation_is_the_programmers_mistake() -> None:
 def test_describe_is_one_line() -> None:
     assert (
         TOOLS.describe("Hammer")
-        == "Hammer(weight: float > 0, name_of_maker: string or null = null)  Drives nails."
+        == "Hammer(weight (float > 0), name_of_maker=null (string or null))  Drives nails."
     )
     assert (
-        TOOLS.describe("saw")
-        == "saw(teeth: int >= 1 and <= 99 = 24, fine: true or false = false)  Cuts wood."
+        TOOLS.describe("saw") == "saw(teeth=24 (int >= 1 and <= 99), fine=false (true or false))  Cuts wood."
     )
     assert TOOLS.describe("Nail") == "Nail()  Needs nothing."
 

@@ -317,7 +317,7 @@ def test_a_learning_rate_far_too_high_is_a_divergence(tmp_path: Path) -> None:
         "model.activation=LeakyReLU",
     ]
     with pytest.raises(
-        loop.DivergedError, match=r"loss is (nan|inf) at step \d+, in epoch 1; none is saved"
+        loop.DivergedError, match=r"loss is (nan|inf) at step \d+, in epoch 1; last good checkpoint: none"
     ):
         loop.run(iris(tmp_path, *overrides))
 

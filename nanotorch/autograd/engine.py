@@ -223,10 +223,7 @@ def _walk(
             following = edge[0]
             if reachable is not None and following not in reachable and edge not in capture:
                 continue
-            if create_graph:
-                fresh = False
-            else:
-                fresh = value is not gradient and value.base is None
+            fresh = False if create_graph else value is not gradient and value.base is None
             sequence = following._sequence
             if sequence in pending or following.outputs is not None:
                 if not _arrive(pending, edge, value, fresh, create_graph):

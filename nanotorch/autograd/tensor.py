@@ -106,6 +106,16 @@ class Tensor(TensorMethods):
         """Return the number of dimensions."""
         return self._array.ndim
 
+    @property
+    def T(self) -> Tensor:
+        """A view with the dimensions in reverse order."""
+        return self.permute(tuple(range(self._array.ndim))[::-1])
+
+    @property
+    def mT(self) -> Tensor:
+        """A view with the last two dimensions swapped."""
+        return self.transpose(-2, -1)
+
     def numel(self) -> int:
         """Return the number of elements."""
         return int(self._array.size)

@@ -26,7 +26,9 @@ class Crossing(Function):
     """The identity on several tensors, which shows their gradients to a function and passes on what it returns."""
 
     @staticmethod
-    def forward(ctx: Any, seen: Callable[[Gradients], Gradients], zeros: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, seen: Callable[[Gradients], Gradients], zeros: bool, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         """The tensors themselves; `zeros` says whether a missing gradient is shown as zeros or as None."""
         ctx.seen = seen
         ctx.set_materialize_grads(zeros)
@@ -42,7 +44,9 @@ class Crossing(Function):
 class Boundary:
     """One call of a module with backward hooks: what came in and what went out."""
 
-    def __init__(self, module: Module, pre_hooks: Sequence[Callable[..., Any]], hooks: Sequence[Callable[..., Any]]) -> None:
+    def __init__(
+        self, module: Module, pre_hooks: Sequence[Callable[..., Any]], hooks: Sequence[Callable[..., Any]]
+    ) -> None:
         self.module = module
         self.pre_hooks = pre_hooks
         self.hooks = hooks
@@ -69,7 +73,9 @@ class Boundary:
             return type(output)(*crossed) if hasattr(output, "_fields") else type(output)(crossed)
         return output
 
-    def _cross(self, values: Sequence[Any], seen: Callable[[Gradients], Gradients], zeros: bool) -> Sequence[Any]:
+    def _cross(
+        self, values: Sequence[Any], seen: Callable[[Gradients], Gradients], zeros: bool
+    ) -> Sequence[Any]:
         tensors = [value for value in values if isinstance(value, Tensor)]
         if not is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
             return values

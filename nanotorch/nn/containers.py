@@ -21,7 +21,9 @@ class _Indexed(Module):
         names = self._names()
         position = as_index(index)
         if not -len(names) <= position < len(names):
-            raise IndexError(f"index {position} is out of range: this {type(self).__name__} has {len(names)} modules")
+            raise IndexError(
+                f"index {position} is out of range: this {type(self).__name__} has {len(names)} modules"
+            )
         return names[position]
 
     def _renew(self, modules: Iterable[Module]) -> None:

@@ -34,10 +34,14 @@ class Embedding(Module):
     ) -> None:
         super().__init__()
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ValueError(f"Embedding: padding_idx {padding_idx} is outside the table of {num_embeddings} vectors")
+            raise ValueError(
+                f"Embedding: padding_idx {padding_idx} is outside the table of {num_embeddings} vectors"
+            )
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
-        self.padding_idx = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + num_embeddings
+        self.padding_idx = (
+            padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + num_embeddings
+        )
         self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
         self.reset_parameters()
 

@@ -63,8 +63,12 @@ class Linear(Module):
         except ShapeError:
             if input.ndim and input.shape[-1] == self.in_features:
                 raise
-            raise ShapeError(f"expected last dimension {self.in_features}, got input {tuple(input.shape)}") from None
+            raise ShapeError(
+                f"expected last dimension {self.in_features}, got input {tuple(input.shape)}"
+            ) from None
 
     def extra_repr(self) -> str:
         """The sizes."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )

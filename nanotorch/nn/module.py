@@ -285,7 +285,9 @@ class Module:
         members = self.get_submodule(path)._registered(kind)
         if members.get(name) is None:
             known = ", ".join(members) or "none"
-            raise AttributeError(f"{type(self.get_submodule(path)).__name__} has no {word} {name!r} (it has: {known})")
+            raise AttributeError(
+                f"{type(self.get_submodule(path)).__name__} has no {word} {name!r} (it has: {known})"
+            )
         return members[name]
 
     # --------------------------------------------------------------------------------------------- modes
@@ -363,7 +365,9 @@ class Module:
             for module in self.modules():
                 for parameter in module._parameters.values():
                     if parameter is not None:
-                        parameter.data = convert(parameter.data)
+                        converted = convert(parameter.data)
+                        if converted._array is not parameter._array:
+                            parameter.data = converted
                         if parameter.grad is not None:
                             parameter.grad = convert(parameter.grad.detach())
                 for name, buffer in module._buffers.items():
@@ -397,7 +401,9 @@ class Module:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"a state_dict is a dict, got {type(state_dict).__name__}")
         own = self.state_dict(keep_vars=True)
-        found = IncompatibleKeys([key for key in own if key not in state_dict], [key for key in state_dict if key not in own])
+        found = IncompatibleKeys(
+            [key for key in own if key not in state_dict], [key for key in state_dict if key not in own]
+        )
         problems = []
         if strict and found.missing_keys:
             problems.append(f"Missing key(s) in state_dict: {_quoted(found.missing_keys)}.")
@@ -413,7 +419,9 @@ class Module:
                     f"{tuple(own[key].shape)} in this model."
                 )
         if problems:
-            raise RuntimeError("\n\t".join([f"Error(s) in loading state_dict for {type(self).__name__}:", *problems]))
+            raise RuntimeError(
+                "\n\t".join([f"Error(s) in loading state_dict for {type(self).__name__}:", *problems])
+            )
         with no_grad():
             for key, value in values.items():
                 own[key].copy_(value if isinstance(value, Tensor) else from_array(value))
@@ -444,7 +452,9 @@ class Module:
 
         return _add_hook(self._ensure_hooks().forward, hook if with_kwargs else call, prepend)
 
-    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
         """Call `hook(module, grad_output)` when the gradients of the outputs are there; it may return others."""
         return _add_hook(self._ensure_hooks().backward_pre, hook, prepend)
 
@@ -487,10 +497,10 @@ def _locate(error: Exception, module: Module) -> None:
     Of errors raised by code that is not ours only shape errors are touched.
     """
     details = error.__dict__
-    if "modules" not in details:
+    if "_came_through" not in details:
         ours = isinstance(error, ShapeError) or type(module).__module__.startswith("nanotorch.nn.")
-        details.update(modules=[] if ours else None, message=str(error))
-    modules = details["modules"]
+        details.update(_came_through=[] if ours else None, _plain_message=str(error))
+    modules = details["_came_through"]
     if modules is None:
         return
     modules.append(module)
@@ -498,7 +508,7 @@ def _locate(error: Exception, module: Module) -> None:
     for inner, outer in pairwise(modules):
         names.append(next((name for name, child in outer.named_modules() if child is inner), "?"))
     path = ".".join(name for name in reversed(names) if name)
-    error.args = (f"{type(modules[0]).__name__}{f' {path!r}' if path else ''}: {details['message']}",)
+    error.args = (f"{type(modules[0]).__name__}{f' {path!r}' if path else ''}: {details['_plain_message']}",)
 
 
 def _cannot_assign(value: Any, word: str, name: str, wanted: str) -> str:

@@ -48,7 +48,9 @@ class BatchNorm1d(Module):
         self.weight: Parameter | None
         self.bias: Parameter | None
         self.register_parameter("weight", Parameter(ones(num_features, **options)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features, **options)) if affine and bias else None)
+        self.register_parameter(
+            "bias", Parameter(zeros(num_features, **options)) if affine and bias else None
+        )
         self.running_mean: Tensor | None
         self.running_var: Tensor | None
         self.num_batches_tracked: Tensor | None
@@ -84,7 +86,14 @@ class BatchNorm1d(Module):
                 momentum = 1.0 / self.num_batches_tracked.item()
         use_batch = self.training or self.running_mean is None
         return batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, use_batch, momentum or 0.0, self.eps
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            use_batch,
+            momentum or 0.0,
+            self.eps,
         )
 
     def extra_repr(self) -> str:

@@ -12,10 +12,18 @@ from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.create import tensor as make_tensor
 from nanotorch.ops.shape import cat
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "vector_to_parameters"]
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "get_total_norm",
+    "parameters_to_vector",
+    "vector_to_parameters",
+]
 
 
-def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+def get_total_norm(
+    tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
     """The norm of all elements of the tensors together, as a 0-d tensor on their device."""
     tensors = list(tensors)
     if not tensors:
@@ -51,7 +59,9 @@ def clip_grad_norm_(
     if grads:
         xp = total.device.xp
         scale = xp.minimum(max_norm / (total._array + 1e-6), 1.0)
-        for grad in {id(grad._array): grad for grad in grads}.values():  # two parameters may share one gradient
+        for grad in {
+            id(grad._array): grad for grad in grads
+        }.values():  # two parameters may share one gradient
             grad._array *= scale
             grad._bump_version("clip_grad_norm_")
     return total

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from nanotorch.ops import convert, create, elementwise, fused, index, linalg, random, reduce, shape, tensor_namespace
+from nanotorch.ops import (
+    convert,
+    create,
+    elementwise,
+    fused,
+    index,
+    linalg,
+    random,
+    reduce,
+    shape,
+    tensor_namespace,
+)
 from nanotorch.ops.row import COMPOSITES, ROWS, Row
 
 __all__ = [

@@ -31,6 +31,7 @@ class ToDeviceBackward0(Node):
     """The history of a tensor that was copied to another device: its gradient travels back."""
 
     __slots__ = ("source",)
+    source: Device
 
     def name(self) -> str:
         """Return PyTorch's name of the node."""

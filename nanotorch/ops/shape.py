@@ -7,7 +7,6 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.autograd.methods import TensorMethods
 from nanotorch.ops.row import Array, Dims, composite, op, sum_to
 from nanotorch.ops.sample import integers, real, sample
 
@@ -420,7 +419,3 @@ def stack(xp: Any, tensors: Sequence[Array], dim: int = 0) -> Array:
 
 
 concat = cat
-
-
-TensorMethods.T = property(lambda input: permute(input, tuple(range(input.ndim))[::-1]))
-TensorMethods.mT = property(lambda input: transpose(input, -2, -1))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.autograd.methods import TensorMethods
-from nanotorch.ops.row import COMPOSITES, ROWS
+from nanotorch.ops.row import COMPOSITES, ROWS, Composite, Row
 
 __all__ = ["functions", "init_block", "method_stub"]
 
@@ -24,7 +24,7 @@ COMPARISONS = ("__eq__", "__ne__")
 
 def functions() -> dict[str, Callable[..., Any]]:
     """Return the operators that ``nanotorch`` exports, by name."""
-    entries = [*ROWS.values(), *COMPOSITES.values()]
+    entries: list[Row | Composite] = [*ROWS.values(), *COMPOSITES.values()]
     found = {e.name: e.function for e in entries if e.where in ("both", "function") and not e.name.endswith("_")}
     return dict(sorted((name, f) for name, f in found.items() if not name.startswith("_")))
 
@@ -47,15 +47,14 @@ def method_stub() -> str:
         "from typing import Any", "", "from nanotorch.autograd.tensor import Tensor", "", "class TensorMethods:",
     ]  # fmt: skip
     for name, value in sorted(vars(TensorMethods).items()):
-        if isinstance(value, property):
-            lines += ["    @property", f"    def {name}(self) -> Tensor: ..."]
-        elif inspect.isfunction(value):
-            lines.append(f"    def {name}({_signature(value)}) -> {_result(name)}:{_ignore(name)} ...")
+        if inspect.isfunction(value):
+            lines.append(f"    def {name}({_signature(name, value)}) -> {_result(name)}: ...{_ignore(name)}")
     return "\n".join(lines) + "\n"
 
 
 def _ignore(name: str) -> str:
-    return ""
+    """Comparisons return tensors, where ``object`` promises a bool."""
+    return "  # type: ignore[override]" if name in COMPARISONS else ""
 
 
 def _result(name: str) -> str:
@@ -67,9 +66,12 @@ MANY = {
 }  # fmt: skip
 
 
-def _signature(function: Callable[..., Any]) -> str:
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if name.startswith("__") and name not in ("__getitem__", "__setitem__"):
+        return "self, other: Any" if parameters else "self"
     parts, star = ["self"], False
-    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+    for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
             parts.append(f"*{parameter.name}: Any")
             star = True

@@ -12,7 +12,7 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
-from nanotorch.ops import convert, elementwise, index, linalg, reduce, row, shape
+from nanotorch.ops import convert, elementwise, index, reduce, row, shape
 from nanotorch.ops.elementwise import (
     abs as absolute,
 )
@@ -54,12 +54,67 @@ from nanotorch.ops.linalg import einsum, matmul
 from nanotorch.ops.shape import flip, roll, tril, triu
 
 __all__ = [
-    "absolute", "all_in_range", "amax", "any", "arange", "arccos", "arcsin", "arctan", "arctan2", "astype", "broadcast_to",
-    "concatenate", "cos", "cosh", "cumprod", "cumsum", "diagonal", "diagonal_to_zeros", "einsum", "erf", "exp", "exp2",
-    "expand_dims", "expm1", "eye", "flip", "floor", "isfinite", "log", "log10", "log1p", "log2", "matmul", "maximum", "minimum",
-    "moveaxis", "ones", "ones_like", "pad_to", "prod", "put", "put_along", "reshape", "roll", "scatter_along_axis",
-    "scatter_to_zeros", "sign", "sin", "sinh", "sqrt", "square", "squeeze", "stack", "sum", "swapaxes", "take",
-    "take_along_axis", "tan", "tanh", "transpose", "tril", "triu", "where", "zeros", "zeros_like",
+    "absolute",
+    "all_in_range",
+    "amax",
+    "any",
+    "arccos",
+    "arcsin",
+    "arctan",
+    "arctan2",
+    "astype",
+    "broadcast_to",
+    "concatenate",
+    "cos",
+    "cosh",
+    "cumprod",
+    "cumsum",
+    "diagonal",
+    "diagonal_to_zeros",
+    "einsum",
+    "erf",
+    "exp",
+    "exp2",
+    "expand_dims",
+    "expm1",
+    "flip",
+    "floor",
+    "isfinite",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "matmul",
+    "maximum",
+    "minimum",
+    "moveaxis",
+    "ones_like",
+    "pad_to",
+    "prod",
+    "put",
+    "put_along",
+    "reshape",
+    "roll",
+    "scatter_along_axis",
+    "scatter_to_zeros",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "sum",
+    "swapaxes",
+    "take",
+    "take_along_axis",
+    "tan",
+    "tanh",
+    "transpose",
+    "tril",
+    "triu",
+    "where",
+    "zeros_like",
 ]  # fmt: skip
 
 
@@ -274,8 +329,7 @@ class TensorNamespace:
     def __init__(self, device: Device) -> None:
         self.device = device
         for name in __all__:
-            if not hasattr(self, name):
-                setattr(self, name, globals()[name])
+            setattr(self, name, globals()[name])
 
     def _make(self, array: Any) -> Tensor:
         return from_array(array, self.device)

@@ -130,13 +130,16 @@ class LambdaLR(LRScheduler):
         groups = len(optimizer.param_groups)
         self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != groups:
-            raise ValueError(f"got {len(self.lr_lambdas)} functions in lr_lambda for {groups} parameter groups")
+            raise ValueError(
+                f"got {len(self.lr_lambdas)} functions in lr_lambda for {groups} parameter groups"
+            )
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
         """`base_lr * lr_lambda(epoch)` of each group."""
         return [
-            base_lr * scale(self.last_epoch) for base_lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)
+            base_lr * scale(self.last_epoch)
+            for base_lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)
         ]
 
     def state_dict(self) -> dict[str, Any]:
@@ -161,7 +164,11 @@ class StepLR(LRScheduler):
     """Multiplies the rate by `gamma` every `step_size` epochs."""
 
     def __init__(
-        self, optimizer: Optimizer, step_size: PositiveInt, gamma: NonNegativeFloat = 0.1, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        step_size: PositiveInt,
+        gamma: NonNegativeFloat = 0.1,
+        last_epoch: int = -1,
     ) -> None:
         self.step_size = step_size
         self.gamma = gamma
@@ -248,7 +255,9 @@ class LinearLR(LRScheduler):
         if self._starting() or self.last_epoch > self.total_iters:
             return self._current()
         slope = self.end_factor - self.start_factor
-        return self._scaled(1.0 + slope / (self.total_iters * self.start_factor + (self.last_epoch - 1) * slope))
+        return self._scaled(
+            1.0 + slope / (self.total_iters * self.start_factor + (self.last_epoch - 1) * slope)
+        )
 
 
 @SCHEDULERS.register
@@ -293,7 +302,9 @@ class CosineAnnealingLR(LRScheduler):
                 rate + (base_lr - self.eta_min) * rise
                 for rate, base_lr in zip(self._current(), self.base_lrs, strict=True)
             ]
-        now, before = (1 + math.cos(math.pi * epoch / self.T_max) for epoch in (self.last_epoch, self.last_epoch - 1))
+        now, before = (
+            1 + math.cos(math.pi * epoch / self.T_max) for epoch in (self.last_epoch, self.last_epoch - 1)
+        )
         return [now / before * (rate - self.eta_min) + self.eta_min for rate in self._current()]
 
 
@@ -335,7 +346,9 @@ class OneCycleLR(LRScheduler):
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: pct_start must be between 0 and 1, got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
+            raise ValueError(
+                f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}"
+            )
         self.total_steps = total_steps
         self.pct_start = pct_start
         self.anneal_strategy = anneal_strategy
@@ -348,7 +361,9 @@ class OneCycleLR(LRScheduler):
                 "pass cycle_momentum=False"
             )
         if last_epoch == -1:
-            for group, peak in zip(optimizer.param_groups, _per_group(optimizer, "max_lr", max_lr), strict=True):
+            for group, peak in zip(
+                optimizer.param_groups, _per_group(optimizer, "max_lr", max_lr), strict=True
+            ):
                 group["initial_lr"] = peak / div_factor
                 group["max_lr"] = peak
                 group["min_lr"] = group["initial_lr"] / final_div_factor
@@ -380,7 +395,9 @@ class OneCycleLR(LRScheduler):
     def _phase(self) -> tuple[str, str, str, str, float]:
         """The ends of the phase that this step is in, as keys of a group, and the position between them."""
         up_end = self.pct_start * self.total_steps - 1
-        phases: list[tuple[float, str, str, str, str]] = [(up_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")]
+        phases: list[tuple[float, str, str, str, str]] = [
+            (up_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")
+        ]
         if self.three_phase:
             down_end = 2 * self.pct_start * self.total_steps - 2
             phases.append((down_end, "max_lr", "initial_lr", "base_momentum", "max_momentum"))
@@ -426,7 +443,9 @@ class ReduceLROnPlateau(LRScheduler):
         if mode not in ("min", "max"):
             raise ValueError(f"ReduceLROnPlateau: mode must be 'min' or 'max', got {mode!r}")
         if threshold_mode not in ("rel", "abs"):
-            raise ValueError(f"ReduceLROnPlateau: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}")
+            raise ValueError(
+                f"ReduceLROnPlateau: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}"
+            )
         self.optimizer = optimizer
         self.mode = mode
         self.factor = factor

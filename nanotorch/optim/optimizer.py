@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
+
 from nanotorch.autograd.grad_mode import enable_grad
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.optim.segment import Plan
@@ -44,7 +46,9 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
-            raise TypeError(f"{type(self).__name__} needs a list of tensors or of dicts, got a single tensor: [param]")
+            raise TypeError(
+                f"{type(self).__name__} needs a list of tensors or of dicts, got a single tensor: [param]"
+            )
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -79,7 +83,9 @@ class Optimizer:
         params = [params] if isinstance(params, Tensor) else list(params)
         for param in params:
             if not isinstance(param, Tensor):
-                raise TypeError(f"an optimizer updates tensors, got {type(param).__name__} among the parameters")
+                raise TypeError(
+                    f"an optimizer updates tensors, got {type(param).__name__} among the parameters"
+                )
             if not param.is_leaf:
                 raise ValueError("an optimizer updates leaf tensors, got the result of an operation")
         known = {id(param) for group in self.param_groups for param in group["params"]}
@@ -87,11 +93,14 @@ class Optimizer:
             raise ValueError("a parameter appears twice in one parameter group")
         if not known.isdisjoint(map(id, params)):
             raise ValueError("a parameter appears in more than one parameter group")
-        group = {**self.defaults, **param_group, "params": params}
+        options = {**self.defaults, **param_group, "params": None}
+        group = {k: v.item() if isinstance(v, Tensor | np.generic) else v for k, v in options.items()}
+        group["params"] = params
         for name, allowed in _ranges(type(self).__init__).items():
-            values = group[name] if isinstance(group[name], (tuple, list)) else (group[name],)
-            if any(value not in allowed for value in values):
-                raise ValueError(f"{type(self).__name__}: {name} must be {allowed.describe()}, got {group[name]}")
+            value = group.get(name)
+            values = value if isinstance(value, tuple | list) else () if value is None else (value,)
+            if any(number not in allowed for number in values):
+                raise ValueError(f"{type(self).__name__}: {name} must be {allowed.describe()}, got {value}")
         param_group.update(group)
         self.param_groups.append(param_group)
 
@@ -137,7 +146,8 @@ class Optimizer:
         params = self._params()
         number = {id(param): index for index, param in enumerate(params)}
         groups = [
-            {**group, "params": [number[id(param)] for param in group["params"]]} for group in self.param_groups
+            {**group, "params": [number[id(param)] for param in group["params"]]}
+            for group in self.param_groups
         ]
         state = {number[id(param)]: dict(record) for param, record in self.state.items() if record}
         return {"state": state, "param_groups": groups}
@@ -163,7 +173,10 @@ class Optimizer:
                 state[param] = {name: _restored(number, name, value, param) for name, value in record.items()}
         self.state = state
         self.param_groups = [
-            {**copy.deepcopy({name: value for name, value in new.items() if name != "params"}), "params": old["params"]}
+            {
+                **copy.deepcopy({name: value for name, value in new.items() if name != "params"}),
+                "params": old["params"],
+            }
             for old, new in zip(self.param_groups, saved, strict=True)
         ]
         self._plans.clear()

@@ -26,8 +26,8 @@ from nanotorch.autograd.tensor import Tensor, from_array
 
 __all__ = ["Plan", "Segment"]
 
-SMALL = 16384
-BLOCK = 32768
+SMALL = 16384  # elements below which a parameter is gathered: where copying it costs less than a call per operation
+BLOCK = 32768  # elements of a block: with Adam's four arrays and its temporaries this fits a cache of 1 MiB
 
 State = Mapping[Tensor, dict[str, Any]]
 
@@ -38,7 +38,19 @@ class Segment:
     Building it moves their state into flat arrays, and starts the state that is missing at `initial`.
     """
 
-    __slots__ = ("arrays", "block", "count", "flat", "params", "pieces", "records", "state", "steps", "values", "xp")
+    __slots__ = (
+        "arrays",
+        "block",
+        "count",
+        "flat",
+        "params",
+        "pieces",
+        "records",
+        "state",
+        "steps",
+        "values",
+        "xp",
+    )
 
     def __init__(
         self,
@@ -75,7 +87,9 @@ class Segment:
 
     def holds(self, state: State) -> bool:
         """Whether the parameters' memory and state are still those that this segment was built for."""
-        for param, array, record, values in zip(self.params, self.arrays, self.records, self.values, strict=True):
+        for param, array, record, values in zip(
+            self.params, self.arrays, self.records, self.values, strict=True
+        ):
             if param._array is not array or state.get(param) is not record or len(record) != len(values):
                 return False
             if not all(map(is_, record.values(), values)):
@@ -84,10 +98,11 @@ class Segment:
 
     def update(self, rule: Callable[..., None], options: dict[str, Any], writer: str) -> None:
         """Apply the rule once to all parameters; `options` are its keyword arguments, `writer` names it in errors."""
-        self.steps += 1
         if self.count is not None:
-            self.count._array[...] = self.steps
+            self.steps = int(self.count._array)
+            self.count._array[...] = self.steps + 1
             self.count._bump_version(writer, 3)
+        self.steps += 1
         for counter, value in (("step", self.steps), ("first", self.steps == 1)):
             if counter in options:
                 options[counter] = value

@@ -15,6 +15,7 @@ from contextlib import redirect_stdout
 __all__ = ["main"]
 
 OK, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
+UNBROKEN = "\N{NO-BREAK SPACE}"
 KINDS = ("datasets", "models", "activations", "losses", "optimizers", "schedulers")
 EPILOG = """\
 examples:
@@ -118,14 +119,21 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _list(kind: str) -> int:
-    """Print the names that a config can give, with their arguments."""
+    """Print the names that a config can give, each with its arguments."""
+    import textwrap
+
     from nanotorch.train.config import REGISTRIES
 
     for word, registry in REGISTRIES.items():
         if kind in (word, "all"):
             print(f"{word}:")
+            kind_has_arguments = word != "activations"  # a model takes the name of an activation, no more
             for name in registry:
-                print(f"  {registry.describe(name)}")
+                print(f"  {name}: {registry.summary(name)}")
+                given = registry.arguments(name).values() if kind_has_arguments else ()
+                words = [str(argument).replace(" ", UNBROKEN) for argument in given]
+                for line in textwrap.wrap(", ".join(words), 94):
+                    print(f"      {line.replace(UNBROKEN, ' ')}")
     return OK
 
 

@@ -16,23 +16,27 @@ symbolic links, replaced in one operation. Whatever happens in between, both lea
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import os
 import shutil
+import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.utils.serialization import from_bytes, to_bytes
 
-__all__ = ["Checkpoint", "CheckpointError", "load", "save"]
+__all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "load", "save"]
 
 FORMAT = "nanotorch checkpoint"
 VERSION = 1
+INTERVAL = 1.0  # seconds
 
 
 class CheckpointError(RuntimeError):
@@ -54,11 +58,11 @@ def save(
     model: dict[str, Tensor],
     optimizer: dict[str, Any],
     state: dict[str, Any],
-    best: bool = False,
+    links: Sequence[str] = ("last",),
 ) -> Path:
-    """Write `root/step-<step>` from two state_dicts and the state, let `last` (and `best`) lead to it.
+    """Write `root/step-<step>` from two state_dicts and the state, and let the `links` lead to it.
 
-    Checkpoints that neither link leads to any more are deleted.
+    Checkpoints that neither `last` nor `best` leads to any more are deleted.
     """
     tensors, numbers = _split_tensors(optimizer)
     files = {
@@ -74,22 +78,74 @@ def save(
     root.mkdir(parents=True, exist_ok=True)
     try:
         temporary.mkdir()
-        for name, data in {**files, "MANIFEST.json": _to_json(manifest)}.items():
-            _write(temporary / name, data)
-        _flush_directory(temporary)
+        files["MANIFEST.json"] = _to_json(manifest)
+        for name, data in files.items():
+            (temporary / name).write_bytes(data)
+        for name in files:
+            _flush(temporary / name)
+        _flush(temporary)
         temporary.rename(directory)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _flush_directory(root)
-    _link(root / "last", directory)
-    if best:
-        _link(root / "best", directory)
+    _flush(root)
+    for name in links:
+        _link(root / name, directory)
+    _flush(root)
     linked = {os.readlink(link) for link in (root / "last", root / "best") if link.is_symlink()}
     for old in root.glob("step-*"):
         if old.name not in linked:
             shutil.rmtree(old)
     return directory
+
+
+class Checkpoints:
+    """Keeps `last` and `best` of a run: in memory at once, on the disk once a second and at the end.
+
+    Writing safely waits for the disk, for longer than a small model takes for an epoch. So what is saved within
+    `INTERVAL` seconds of the last writing is only copied, and written later: by a later call, or when the
+    `with` block ends, however it ends.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._written = -math.inf
+        self._waiting: dict[str, tuple[Any, ...]] = {}
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Write what waits."""
+        self._write_waiting()
+
+    def save(
+        self,
+        step: int,
+        model: dict[str, Tensor],
+        optimizer: dict[str, Any],
+        state: dict[str, Any],
+        best: bool = False,
+    ) -> None:
+        """Make this the checkpoint `last`, and `best` too if it is."""
+        links = ("last", "best") if best else ("last",)
+        self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state)))
+        if time.monotonic() - self._written < INTERVAL:
+            self._waiting.update(dict.fromkeys(links, copy.deepcopy(self._waiting["last"])))
+        else:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Write the oldest first, and one that is both `last` and `best` only once."""
+        while self._waiting:
+            contents = min(self._waiting.values(), key=lambda waiting: waiting[0])
+            links = [link for link, waiting in self._waiting.items() if waiting is contents]
+            step, model, optimizer, state = contents
+            save(self.root, step, model, optimizer, state, links)
+            for link in links:
+                del self._waiting[link]
+            self._written = time.monotonic()
 
 
 def load(directory: str | os.PathLike[str]) -> Checkpoint:
@@ -144,15 +200,9 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or a directory's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -164,7 +214,6 @@ def _link(link: Path, directory: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(directory.name)
     temporary.replace(link)
-    _flush_directory(link.parent)
 
 
 # ------------------------------------------------------------ state_dict <-> tensors and JSON
@@ -224,9 +273,10 @@ def _decode(value: Any) -> Any:
         return [_decode(item) for item in value]
     if not isinstance(value, dict):
         return value
-    (kind, content), *others = value.items() or ((None, None),)
-    if others or kind is None or not kind.startswith("!"):
+    kind = next(iter(value), "")
+    if len(value) != 1 or not kind.startswith("!"):
         return {key: _decode(item) for key, item in value.items()}
+    content = value[kind]
     if kind == "!float":
         return float(content)
     if kind == "!tuple":

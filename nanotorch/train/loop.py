@@ -83,7 +83,8 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
         torch.manual_seed(dropout_seed)
         criterion = _summing_loss(config, table).to(device, dtype)
         optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
-        scheduler, interval = None, None
+        scheduler: Any = None
+        interval = "never"
         if config.scheduler is not None:
             interval = config.scheduler.interval
             scheduler = SCHEDULERS.get(config.scheduler.name)(optimizer, **config.scheduler.arguments)
@@ -91,7 +92,7 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
         # Each part goes to the device once, with the weight that each row has in the mean of the loss.
         data = {name: _on_device(part, scalers, criterion, device, dtype) for name, part in parts.items()}
         shuffle = torch.Generator().manual_seed(shuffle_seed)
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             data["train"], options.batch_size, shuffle=True, drop_last=options.drop_last, generator=shuffle
         )
         steps_per_epoch = math.ceil(len(loader) / options.accumulate)
@@ -105,7 +106,7 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
         if source is not None:
             (run_directory / "config.yaml").write_text(source, encoding="utf-8")
         (run_directory / "resolved.yaml").write_text(resolved(config), encoding="utf-8")
-        checkpoints = run_directory / "checkpoints"
+        checkpoints = checkpoint.Checkpoints(run_directory / "checkpoints")
         metric = main_metric(table.task)
         history: list[dict[str, Any]] = []
         epoch, step, best_epoch, best_score = 0, 0, 0, (-math.inf, -math.inf)
@@ -128,28 +129,27 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
                 "target_names": table.target_names,
                 "scalers": {name: scaler.state() for name, scaler in scalers.items()},
             }
-            checkpoint.save(checkpoints, step, model.state_dict(), optimizer.state_dict(), state, best)
+            checkpoints.save(step, model.state_dict(), optimizer.state_dict(), state, best)
 
         def stop_if_interrupted() -> None:
             if interrupt.signal is not None:
                 raise TrainingInterrupted(
                     f"{interrupt.signal.name}: stopped after step {step}, in epoch {epoch} of "
-                    f"{options.epochs}; the checkpoint of this step is {checkpoints / 'last'}",
+                    f"{options.epochs}; the checkpoint of this step is {checkpoints.root / 'last'}",
                     exit_code=128 + interrupt.signal,
                 )
 
         def stop_if_not_finite(losses: Iterable[tuple[int, float]], part: str) -> None:
             for at_step, loss in losses:
                 if not math.isfinite(loss):
-                    last = (
-                        f"the last good checkpoint is {checkpoints / 'last'}" if history else "none is saved"
-                    )
+                    last = checkpoints.root / "last" if history else "none"
                     raise DivergedError(
-                        f"the {part} loss is {loss} at step {at_step}, in epoch {epoch}; {last}. "
-                        f"Lower optimizer.lr (now {optimizer.param_groups[0]['lr']:g}) or set train.clip_norm"
+                        f"the {part} loss is {loss} at step {at_step}, in epoch {epoch}; last good checkpoint: "
+                        f"{last}. Lower optimizer.lr (now {optimizer.param_groups[0]['lr']:g}), or set or lower "
+                        "train.clip_norm"
                     )
 
-        with Progress(options.epochs, steps_per_epoch, metric, progress_bar) as progress:
+        with checkpoints, Progress(options.epochs, steps_per_epoch, metric, progress_bar) as progress:
             for epoch in range(1, options.epochs + 1):
                 started = time.perf_counter()
                 learning_rate = optimizer.param_groups[0]["lr"]
@@ -180,11 +180,12 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
                         scheduler.step()
 
                     progress.step()
-                    if step % READ_EVERY == 0 or interrupt:
+                    stopping = bool(interrupt)
+                    if stopping or step % READ_EVERY == 0:
                         losses = meter.read_losses()
                         stop_if_not_finite(losses, "training")
                         progress.loss(losses[-1][1])
-                    if interrupt:
+                    if stopping:
                         save(step_in_epoch)
                         stop_if_interrupted()
 
@@ -214,7 +215,7 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
                 stop_if_interrupted()
 
         # The test part is looked at once, by the best model, as it was saved.
-        model.load_state_dict(checkpoint.load(checkpoints / "best").model)
+        model.load_state_dict(checkpoint.load(checkpoints.root / "best").model)
         scores = {}
         for name, part in parts.items():
             scores[name] = evaluate(model, criterion, data[name], Meter(part, target_scale))

@@ -32,9 +32,10 @@ def mean_weights(criterion: nn.Module, targets: Tensor, dtype: torch.dtype) -> T
     if targets.is_floating_point():
         return torch.ones(len(targets), dtype=dtype, device=targets.device)
     ignored = targets == criterion.ignore_index
-    if criterion.weight is None:
+    class_weights: Tensor | None = getattr(criterion, "weight", None)
+    if class_weights is None:
         return (~ignored).to(dtype)
-    return criterion.weight[targets.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+    return class_weights[targets.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
 
 
 class Meter:

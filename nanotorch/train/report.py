@@ -53,57 +53,46 @@ def learning_curve(
     test_score: float,
 ) -> None:
     """Draw loss and score of the training and the validation part over the epochs into a PNG file."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-    style = {"font.size": 9.5, "axes.edgecolor": FAINT, "axes.labelcolor": QUIET, "xtick.color": QUIET}
-    with rc_context({**style, "ytick.color": QUIET, "xtick.major.size": 0, "ytick.major.size": 0}):
-        figure = Figure(figsize=(9.6, 4.2), dpi=150)
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(
-            1, 2, gridspec_kw={"left": 0.065, "right": 0.985, "top": 0.8, "bottom": 0.115, "wspace": 0.17}
-        )
-        epochs = [record["epoch"] for record in history]
-        best = epochs.index(best_epoch)
-        for axes, name in zip(panels, ("loss", metric), strict=True):
-            axes.axvline(best_epoch, color=FAINT, linewidth=1.2, zorder=1)
-            for part, color in (("train", TRAIN), ("validation", VALIDATION)):
-                values = [record[f"{part}_{name}"] for record in history]
-                axes.plot(
-                    epochs, values, color=color, linewidth=1.9, label=part, solid_capstyle="round", zorder=3
-                )
-                axes.plot(
-                    best_epoch,
-                    values[best],
-                    "o",
-                    color=color,
-                    markersize=6.5,
-                    markeredgecolor="white",
-                    zorder=4,
-                )
-            if name == "loss" and _spans_decades(history):
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
-                axes.yaxis.set_minor_locator(NullLocator())
-            axes.set_title(label(name), loc="left", fontsize=10.5, color=DARK)
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-            axes.grid(axis="y", color=FAINT, linewidth=0.7)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right", "left"]].set_visible(False)
-            axes.margins(x=0.02, y=0.08)
-            if len(epochs) == 1:
-                axes.set_xlim(0, 2)
-            axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.4)
-        figure.text(0.015, 0.965, title, ha="left", va="top", fontsize=14, fontweight="bold", color=DARK)
-        summary = (
-            f"best epoch {best_epoch} of {len(history)}: validation {label(metric)} "
-            f"{history[best][f'validation_{metric}']:.4f}, test {label(metric)} {test_score:.4f}"
-        )
-        figure.text(0.015, 0.9, summary, ha="left", va="top", fontsize=10, color=QUIET)
-        figure.savefig(path)
+    figure = Figure(figsize=(9.6, 4.2), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.065, right=0.985, top=0.8, bottom=0.115, wspace=0.17)
+    epochs = [record["epoch"] for record in history]
+    best = epochs.index(best_epoch)
+    for axes, name in zip(panels, ("loss", metric), strict=True):
+        axes.axvline(best_epoch, color=FAINT, linewidth=1.2, zorder=1)
+        for part, color in (("train", TRAIN), ("validation", VALIDATION)):
+            values = [record[f"{part}_{name}"] for record in history]
+            axes.plot(epochs, values, color=color, linewidth=1.9, label=part, zorder=3)
+            axes.plot(best_epoch, values[best], "o", color=color, markersize=6.5, mec="white", zorder=4)
+        if name == "loss" and _spans_decades(history):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        if len(epochs) == 1:
+            axes.set_xlim(0, 2)
+        axes.margins(x=0.02, y=0.08)
+        axes.set_title(label(name), loc="left", fontsize=10.5, color=DARK)
+        axes.set_xlabel("epoch", fontsize=9.5, color=QUIET)
+        axes.tick_params(length=0, labelsize=9.5, labelcolor=QUIET)
+        axes.grid(axis="y", color=FAINT, linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(FAINT)
+        axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.4, fontsize=9.5)
+    figure.text(0.015, 0.965, title, va="top", fontsize=14, fontweight="bold", color=DARK)
+    validation_score = history[best][f"validation_{metric}"]
+    summary = (
+        f"best epoch {best_epoch} of {len(history)}: validation {label(metric)} {validation_score:.4f}, "
+        f"test {label(metric)} {test_score:.4f}"
+    )
+    figure.text(0.015, 0.9, summary, va="top", fontsize=10, color=QUIET)
+    figure.savefig(path)
 
 
 def _spans_decades(history: Sequence[Mapping[str, Any]]) -> bool:

@@ -133,7 +133,9 @@ def random_split(
     else:
         counts = [int(length) for length in lengths]
     if sum(counts) != size:
-        raise ValueError(f"the lengths {list(lengths)} add up to {sum(lengths)}, but the dataset has {size} samples")
+        raise ValueError(
+            f"the lengths {list(lengths)} add up to {sum(lengths)}, but the dataset has {size} samples"
+        )
     order = _numbers(generator).permutation(size)
     ends = np.cumsum(counts)
     return [Subset(dataset, order[end - count : end]) for count, end in zip(counts, ends, strict=True)]
@@ -202,7 +204,9 @@ class RandomSampler(_Order):
         if self.replacement:
             return numbers.integers(size, size=self.num_samples)
         rounds = [numbers.permutation(size) for _ in range(math.ceil(self.num_samples / size) if size else 0)]
-        return np.concatenate(rounds)[: self.num_samples] if len(rounds) != 1 else rounds[0][: self.num_samples]
+        return (
+            np.concatenate(rounds)[: self.num_samples] if len(rounds) != 1 else rounds[0][: self.num_samples]
+        )
 
     def __len__(self) -> int:
         return self.num_samples
@@ -245,7 +249,9 @@ class BatchSampler(Sampler[list[int]]):
         """The same batches, each as an array or a range if the sampler knows its whole order."""
         if isinstance(self.sampler, _Order):
             order = self.sampler.order()
-            batches: Iterator[Indices] = (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))
+            batches: Iterator[Indices] = (
+                order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)
+            )
         else:
             indices = iter(self.sampler)
             batches = iter(lambda: list(islice(indices, self.batch_size)), [])
@@ -296,7 +302,9 @@ class DataLoader(Generic[Sample]):
         if sampler is not None and shuffle:
             raise ValueError("a sampler decides the order itself: leave out shuffle")
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
-            raise ValueError("a batch_sampler decides everything: leave out batch_size, shuffle, sampler and drop_last")
+            raise ValueError(
+                "a batch_sampler decides everything: leave out batch_size, shuffle, sampler and drop_last"
+            )
         if batch_size is None and drop_last:
             raise ValueError("batch_size=None makes no batches: leave out drop_last")
         if sampler is None:
@@ -320,7 +328,11 @@ class DataLoader(Generic[Sample]):
                 yield convert(self.dataset[index])
             return
         collate = self.collate_fn or default_collate
-        batches = self.batch_sampler.chunks() if isinstance(self.batch_sampler, BatchSampler) else self.batch_sampler
+        batches = (
+            self.batch_sampler.chunks()
+            if isinstance(self.batch_sampler, BatchSampler)
+            else self.batch_sampler
+        )
         for indices in batches:
             yield collate(_samples(self.dataset, indices))
 
@@ -352,7 +364,9 @@ def default_collate(batch: Sequence[Any]) -> Any:
         return {key: default_collate([sample[key] for sample in batch]) for key in first}
     if isinstance(first, Sequence):
         if any(len(sample) != len(first) for sample in batch):
-            raise RuntimeError(f"samples of one batch have different numbers of fields: {[len(s) for s in batch]}")
+            raise RuntimeError(
+                f"samples of one batch have different numbers of fields: {[len(s) for s in batch]}"
+            )
         fields = [default_collate(field) for field in zip(*batch, strict=True)]
         return type(first)(*fields) if hasattr(first, "_fields") else fields  # a named tuple stays one
     raise TypeError(
