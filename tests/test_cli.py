@@ -213,7 +213,7 @@ def failing(error: BaseException) -> Callable[..., None]:
         (
             OSError(28, "No space left on device", "runs"),
             1,
-            "error: [Errno 28] No space left on device: 'runs'\n",
+            "error: runs: No space left on device\n",
         ),
         (MemoryError(), 1, "error: MemoryError\n"),
         (loop.DivergedError("the loss is nan"), 3, "the loss is nan\n"),

@@ -399,6 +399,13 @@ def test_names_are_never_import_paths() -> None:
          "train.batch_size: batch normalisation needs 2 rows or more in a batch"),
         (["scheduler={name: ReduceLROnPlateau, interval: step}"],
          "scheduler.interval: ReduceLROnPlateau goes by the validation loss, which is there once an epoch"),
+        (["scheduler={name: OneCycleLR, max_lr: 0.1}"],
+         "scheduler.total_steps: OneCycleLR has to know the number of epochs of the run"),
+        (["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 3, interval: step}"],
+         "scheduler.total_steps: OneCycleLR has to know the number of steps (batches / train.accumulate, "
+         "times epochs) of the run"),
+        (["scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 2}"],
+         "scheduler.total_steps: the schedule is over after 2 of 3 epochs"),
         (["data={name: make_classification, n_samples: 200, n_classes: 3}", "train.accumulate=4"],
          "train.accumulate: a step takes 32 x 4 = 128 rows, but only about 120 of 200 are for training"),
         (["data={name: make_blobs}", "train.batch_size=64", "train.drop_last=true"],
@@ -418,6 +425,8 @@ def test_values_are_checked_against_each_other(overrides: list[str], expected: s
         ["data={name: diabetes, standardize_target: true}", "loss={name: MSELoss}"],
         ["data={name: make_moons}", "loss={name: BCEWithLogitsLoss}", "train.batch_size=1000"],
         ["scheduler={name: ReduceLROnPlateau}"],
+        ["scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 3}"],
+        ["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 3, steps_per_epoch: 34, interval: step}"],
         ["loss.weight=[1, 2, 1, 1, 1, 1, 1, 1, 1, 0.5]"],
     ],
 )
@@ -680,12 +689,15 @@ def every_entry() -> list[tuple[str, Registry, str]]:
 
 
 EXAMPLES = {"step_size": 3, "milestones": [2, 4], "gamma": 0.9, "T_max": 10, "max_lr": 0.1, "data_id": 61}
+EXAMPLES["total_steps"] = 3  # has a default, but is asked for
 
 
 @pytest.mark.parametrize(("section", "registry", "name"), every_entry(), ids=lambda value: str(value)[:30])
 def test_every_registered_name_can_be_configured(section: str, registry: Registry, name: str) -> None:
     arguments = registry.arguments(name)
-    required = {key: EXAMPLES[key] for key, argument in arguments.items() if argument.required}
+    required = {
+        key: EXAMPLES[key] for key, argument in arguments.items() if argument.required or key == "total_steps"
+    }
     overrides = [f"{section}={strict_yaml.dump({'name': name, **required})}"]
     if section == "loss":
         task = next(iter(registry.entry(name).facts["tasks"]))

@@ -113,7 +113,11 @@ def _train(options: argparse.Namespace) -> int:
         return _fail(str(stopped), stopped.exit_code)
     except BrokenPipeError:
         raise
-    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+    except OSError as error:
+        return _fail(
+            f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED
+        )
+    except (MemoryError, RuntimeError, ValueError) as error:
         return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
     return OK
 

@@ -418,10 +418,7 @@ class _Check:
                 place = "validation_size" if self._is_given(("data", "validation_size")) else "test_size"
                 left = f"test_size {test} and validation_size {validation} leave nothing to train on"
                 self._report(("data", place), left)
-        scheduler, interval = self._value("scheduler", "name"), self._value("scheduler", "interval")
-        if scheduler == "ReduceLROnPlateau" and interval == "step":
-            message = "ReduceLROnPlateau goes by the validation loss, which is there once an epoch"
-            self._report(("scheduler", "interval"), message)
+        self._check_schedule()
 
     def _check_loss(self) -> None:
         """The loss has to suit the task of the dataset, as far as that is known without loading it."""
@@ -438,6 +435,25 @@ class _Check:
             better = [name for name in LOSSES if tasks & suits[name]]
             message = f"{loss} is for {_either(suits[loss])}, but {dataset} is {_either(tasks)}"
             self._report(("loss", "name"), f"{message}; take {_either(better)}")
+
+    def _check_schedule(self) -> None:
+        """The schedule has to suit the interval at which it advances, and to last as long as the run."""
+        name, interval = self._value("scheduler", "name"), self._value("scheduler", "interval")
+        if name == "ReduceLROnPlateau" and interval == "step":
+            message = "ReduceLROnPlateau goes by the validation loss, which is there once an epoch"
+            self._report(("scheduler", "interval"), message)
+        if name == "OneCycleLR":
+            total, epochs = self._value("scheduler", "total_steps"), self._value("train", "epochs")
+            product = [self._value("scheduler", "epochs"), self._value("scheduler", "steps_per_epoch")]
+            if total is None and None in product:
+                what = "epochs" if interval == "epoch" else "steps (batches / train.accumulate, times epochs)"
+                message = f"OneCycleLR has to know the number of {what} of the run"
+                self._report(("scheduler", "total_steps"), message, at_key=True)
+            elif interval == "epoch" and epochs is not None:
+                length = product[0] * product[1] if total is None else total
+                if length < epochs:
+                    message = f"the schedule is over after {length} of {epochs} epochs"
+                    self._report(("scheduler", "total_steps"), message)
 
     def _check_sizes(self, share: float) -> None:
         """The portions have to fit the training part, where the config itself says how large that is."""
