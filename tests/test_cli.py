@@ -180,6 +180,7 @@ def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]
         (["{good}", "--output", ""], "override 'output=\"\"': output: expected the path of a directory"),
         (["{good}", "nonsense"], "override 'nonsense': an override is written key=value"),
         (["{good}", "name=\udcff"], "override 'name= ': name: the character U+DCFF is not allowed in YAML"),
+        (["{good}", "\udcff=1"], "override ' =1': an override is written key=value"),
         (["{good}", "--output", "\udcff"], "override 'output=\"\\udcff\"': output: half a character"),
     ],
 )

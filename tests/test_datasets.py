@@ -164,6 +164,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between scikit-learn's retries
 
 
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - set(OFFLINE)))

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import re
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from nanotorch.ops.random import default_generator
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("**/*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
 NUMBER = re.compile(r"[+-]?\d+\.\d+(?:e[+-]\d+)?")
 LONGEST = 120  # lines; a recipe is read from top to bottom, and copied
-
-
-@pytest.fixture(autouse=True)
-def borrowed_generator() -> Iterator[None]:
-    """Recipes seed the default generator, as scripts do."""
-    state = default_generator.get_state()
-    yield
-    default_generator.set_state(state)
 
 
 def header(recipe: Path) -> tuple[str, list[str]]:

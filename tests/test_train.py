@@ -532,17 +532,16 @@ def test_the_bar_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_run_on_the_pretended_gpu_equals_the_run_on_the_cpu(tmp_path: Path) -> None:
+def test_a_run_on_a_gpu_equals_the_run_on_the_cpu(tmp_path: Path, device: torch.device) -> None:
     overrides = ["dtype=float64", "train.epochs=2"]
     on_cpu = loop.run(iris(tmp_path / "cpu", *overrides))
-    with fake_gpu():
-        on_gpu = loop.run(iris(tmp_path / "gpu", *overrides, "device=cuda"))
-        assert str(next(on_gpu.model.parameters()).device) == "cuda:0"
-        saved = [checkpoint.load(run.directory / "checkpoints" / "last").model for run in (on_cpu, on_gpu)]
+    on_device = loop.run(iris(tmp_path / "device", *overrides, f"device={device}"))
+    assert next(on_device.model.parameters()).device is device
+    saved = [checkpoint.load(run.directory / "checkpoints" / "last").model for run in (on_cpu, on_device)]
     for name, tensor in saved[0].items():
-        np.testing.assert_allclose(saved[1][name].numpy(), tensor.numpy(), rtol=1e-10, atol=1e-12)
-    for one, other in zip(on_cpu.history, on_gpu.history, strict=True):
-        assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, rel=1e-9)
+        np.testing.assert_allclose(saved[1][name].numpy(), tensor.numpy(), rtol=1e-7, atol=1e-9)
+    for one, other in zip(on_cpu.history, on_device.history, strict=True):
+        assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, rel=1e-7)
 
 
 def test_steps_wait_for_the_gpu_only_to_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def _start(
                     f"{tuple(root.shape)}. Reduce it first (for example .sum() or .mean()), or pass gradient=, "
                     "a tensor of its shape, for the vector-Jacobian product."
                 )
-            gradient = root._same_device(root.device.xp.ones_like(root._array))
+            gradient = root._same_device(root.device.xp.ones(root._array.shape, root._array.dtype))
         elif not isinstance(gradient, Tensor):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
         elif gradient.shape != root.shape:

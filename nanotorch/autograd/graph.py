@@ -57,14 +57,13 @@ class Version:
     A tensor gets a cell only when something needs one (a view, a write, a saved result): no cell means version 0.
     """
 
-    __slots__ = ("code", "last_instruction", "number", "writer")
-    writer: str
-    code: CodeType | None
-    last_instruction: int
+    __slots__ = ("number", "writer")
+    writer: tuple[str, CodeType, int] | None
+    """The last write: its name, and the code object and instruction that called it."""
 
     def __init__(self) -> None:
         self.number = 0
-        self.writer, self.code, self.last_instruction = "", None, 0
+        self.writer = None
 
 
 class View:
@@ -298,7 +297,7 @@ def released_error(node: Node) -> RuntimeError:
 def modified_error(node: Node, name: str, shape: Iterable[int], saved: int, cell: Version) -> RuntimeError:
     """Return the error of a backward that needs a value that an in-place operation overwrote."""
     recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""
-    written = f"\n  overwritten by {cell.writer} at {describe_line(cell.code, cell.last_instruction)}" if cell.code else ""
+    written = f"\n  overwritten by {cell.writer[0]} at {describe_line(*cell.writer[1:])}" if cell.writer else ""
     return RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"'{name}' of {node.name()}, shape {tuple(shape)}, is at version {cell.number}; expected version {saved} instead."

@@ -308,7 +308,7 @@ class Tensor(TensorMethods):
         cell = self._version_cell()
         cell.number += 1
         frame = sys._getframe(depth)
-        cell.writer, cell.code, cell.last_instruction = writer, frame.f_code, frame.f_lasti
+        cell.writer = writer, frame.f_code, frame.f_lasti
 
     @property
     def _base(self) -> Tensor | None:

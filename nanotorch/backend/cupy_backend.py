@@ -27,6 +27,16 @@ def astype(array: Any, dtype: Any) -> Any:
     return array.astype(dtype)
 
 
+def column_sums(matrix: Any) -> Any:
+    """Return the sums over the rows of a matrix."""
+    return matrix.sum(axis=0)
+
+
+def zero_where(array: Any, mask: Any) -> Any:
+    """Return a copy of an array with zeros where the mask holds."""
+    return cupy.where(mask, array.dtype.type(0), array)
+
+
 def erf(array: Any) -> Any:
     """Return the error function of every element; CuPy's widens float16 to float64."""
     from cupyx.scipy.special import erf as cupy_erf

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from importlib import metadata
 from typing import Any
 
 from nanotorch.backend import numpy_backend
@@ -123,6 +122,8 @@ def why_unavailable(index: int = 0) -> str | None:
 
 def _cupy_packages() -> list[str]:
     """Return the names of all installed distributions that provide ``cupy``; there must be at most one."""
+    from importlib import metadata  # slow to import, and seldom needed
+
     names = {str(distribution.name).lower() for distribution in metadata.distributions()}
     return sorted(name for name in names if re.fullmatch(r"(amd-)?cupy(-cuda\w+|-rocm[-\w]+)?", name))
 

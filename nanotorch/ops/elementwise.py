@@ -565,7 +565,7 @@ def isfinite(xp: Any, self: Array) -> Array:
 # ------------------------------------------------------------------------------------------------- activations
 
 
-@op(self=lambda xp, grad, result: xp.where(result <= 0, 0.0, grad), inplace=True, samples=unary)
+@op(self=lambda xp, grad, result: xp.zero_where(grad, result <= 0), inplace=True, samples=unary)
 def relu(xp: Any, self: Array) -> Array:
     """``max(input, 0)``; the derivative at 0 is 0."""
     return xp.maximum(self, 0)

@@ -21,7 +21,7 @@ def _rows(xp: Any, x: Any) -> Any:
 @op(
     self=lambda xp, grad, weight: xp.matmul(grad, weight),
     weight=lambda xp, grad, self: xp.matmul(_rows(xp, grad).T, _rows(xp, self)),
-    bias=lambda xp, grad: xp.sum(_rows(xp, grad), axis=0),
+    bias=lambda xp, grad: xp.column_sums(_rows(xp, grad)),
     where="functional", node="AddmmBackward0",
     samples=[
         sample(real(5, 3), real(2, 3), real(2)), sample(real(5, 3), real(2, 3)), sample(real(2, 5, 3), real(2, 3), real(2)),
@@ -133,13 +133,17 @@ def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: 
 
 
 def _cross_entropy_self(
-    xp: Any, grad: Any, target: Any, weight: Any, ignore_index: int, reduction: str, label_smoothing: float, _log_probabilities: Any
-) -> Any:
+    xp: Any, grad: Any, target: Any, weight: Any, ignore_index: int, reduction: str, label_smoothing: float,
+    _log_probabilities: Any, _sample_weight: Any,
+) -> Any:  # fmt: skip
     n, classes = _log_probabilities.shape
-    _, sample_weight, hot = _target_rows(xp, target, weight, classes, ignore_index, label_smoothing, grad.dtype)
-    plain = sample_weight is None and (not label_smoothing or weight is None)
+    plain = _sample_weight is None and not label_smoothing
+    if plain:
+        hot = xp.astype(target[:, None] == xp.arange(classes), grad.dtype)
+    else:
+        _, _, hot = _target_rows(xp, target, weight, classes, ignore_index, label_smoothing, grad.dtype)
     if reduction == "mean":
-        grad = grad / (n if sample_weight is None else xp.sum(sample_weight))
+        grad = grad / (n if _sample_weight is None else xp.sum(_sample_weight))
     elif reduction == "none":
         grad = grad[:, None]
     probabilities = xp.exp(_log_probabilities)
@@ -149,7 +153,7 @@ def _cross_entropy_self(
 
 
 @op(
-    self=_cross_entropy_self, outputs="loss _log_probabilities", where="internal", node="NllLossBackward0",
+    self=_cross_entropy_self, outputs="loss _log_probabilities _sample_weight", where="internal", node="NllLossBackward0",
 )  # fmt: skip
 def _cross_entropy(
     xp: Any, self: Array, target: Index, weight: Array | None, ignore_index: int, reduction: str, label_smoothing: float
@@ -170,7 +174,7 @@ def _cross_entropy(
         loss = xp.sum(loss)
     if reduction == "mean":
         loss = loss / (n if sample_weight is None else xp.sum(sample_weight))
-    return loss, log_probabilities
+    return loss, log_probabilities, sample_weight
 
 
 def _nll_self(xp: Any, grad: Any, self_shape: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
@@ -258,7 +262,7 @@ def cross_entropy(
         rows, numbers = _as_rows("cross_entropy", input, target)
         loss = _cross_entropy(rows, numbers, weight, ignore_index, reduction, label_smoothing)
         return loss.reshape(tuple(target.shape)) if reduction == "none" else loss
-    if input.shape[0] != target.shape[0]:
+    if input._array.shape[0] != target._array.shape[0]:
         _as_rows("cross_entropy", input, target)
     return _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 

@@ -116,7 +116,6 @@ class Row:
         node: the class of its grad nodes.
         variant: the in-place function, or None.
         samples: the arguments that tests call it with.
-        source: the Python code that the row was compiled to.
     """
 
     def __init__(
@@ -154,11 +153,16 @@ class Row:
         self.saved = sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
         self.return_type = namedtuple(self.name, self.visible) if len(self.visible) > 1 else tuple  # type: ignore[misc]
         compiler = Compiler(self)
-        self.source = compiler.source
+        self.compiler = compiler
         self.function: Callable[..., Any] = compiler.function
         self.node: type[Node] | None = compiler.node
         self.function.__doc__ = forward.__doc__
         self.variant: Callable[..., Tensor] | None = None
+
+    @property
+    def source(self) -> str:
+        """The Python code that the row was compiled to so far."""
+        return self.compiler.source
 
     def signature(self) -> str:
         """Return the public signature, such as ``sum(input, dim=None, keepdim=False)``."""
@@ -186,8 +190,10 @@ class Compiler:
     def __init__(self, row: Row) -> None:
         self.row = row
         self.lines: list[str] = []
+        self.margin = 0
         self.namespace: dict[str, Any] = {
             "CPU": CPU, "Node": Node, "Tensor": Tensor, "Version": Version, "arrays": _arrays, "explain": explain,
+            "compile_recorded": lambda node, grad: self.compile_recorded(node, grad),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "is_grad_enabled": is_grad_enabled, "leaf_edge": leaf_edge, "make_view": make_view,
             "modified_error": modified_error, "need_tensor": need_tensor, "new": object.__new__,
@@ -206,6 +212,7 @@ class Compiler:
         if any(name in row.saved for name in self.hidden):
             self.saved_inputs = list(self.inputs)  # a hidden output is recomputed from the inputs when recording
         self.saved_results = [n for n in row.saved if n == "result" or n in self.results]
+        self.checked = [n for n in self.saved_results if n not in self.hidden]  # nobody can write to a hidden output
         known = {*self.shapes, *self.saved_inputs, *self.saved_results}
         self.saved_plain = [n for n in row.saved if n not in known]
         if self.hidden and self.saved_results:
@@ -215,16 +222,30 @@ class Compiler:
         if row.formulas:
             self.write_node()
         self.write_function()
-        self.source = "\n".join(self.lines) + "\n"
-        filename = f"<nanotorch op {row.name}>"
-        exec(compile(self.source, filename, "exec"), self.namespace)
-        linecache.cache[filename] = (len(self.source), None, self.source.splitlines(keepends=True), filename)
+        self.source = self.execute(f"<nanotorch op {row.name}>")
         self.function = self.namespace[row.name]
         self.node = self.namespace.get(row.node_name)
 
     def emit(self, indent: int, *lines: str) -> None:
         """Add lines of code."""
-        self.lines += ["    " * indent + line for line in lines]
+        self.lines += ["    " * (indent + self.margin) + line for line in lines]
+
+    def execute(self, filename: str) -> str:
+        """Compile and run the lines; return them as text, which tracebacks show too."""
+        source = "\n".join(self.lines) + "\n"
+        exec(compile(source, filename, "exec"), self.namespace)
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        return source
+
+    def compile_recorded(self, node: Node, grad: Any) -> Any:
+        """Stand in for a node's apply_recorded until its first call: most rows never need theirs, and import stays fast."""
+        self.lines, self.margin = [], -1
+        self.write_apply(recorded=True)
+        self.margin = 0
+        self.source += self.execute(f"<nanotorch op {self.row.name}, recorded>")
+        assert self.node is not None
+        self.node.apply_recorded = self.namespace["apply_recorded"]  # type: ignore[method-assign]
+        return self.node.apply_recorded(node, grad)
 
     # ----------------------------------------------------------------------------------------- the grad node
 
@@ -233,11 +254,11 @@ class Compiler:
         row, emit = self.row, self.emit
         slots = [f"s_{n}" for n in self.saved_inputs] + [f"v_{n}" for n in self.saved_inputs]
         slots += [f"h_{n}" for n in self.shapes] + [f"p_{n}" for n in self.saved_plain]
-        slots += [f"r_{n}" for n in self.saved_results] + (["cells", "versions"] if self.saved_results else [])
+        slots += [f"r_{n}" for n in self.saved_results] + [f"{kind}_{n}" for n in self.checked for kind in "cw"]
         slots += [f"b_{n}" for n in self.unbroadcast] + (["outputs"] if row.many_outputs else [])
         emit(0, f"class {row.node_name}(Node):", f"    __slots__ = ({', '.join(map(repr, slots))}{',' if slots else ''})")
-        for recorded in (False, True):
-            self.write_apply(recorded)
+        self.write_apply(recorded=False)
+        emit(1, "apply_recorded = compile_recorded")
         freed = [f"s_{n}" for n in self.saved_inputs] + [f"r_{n}" for n in self.saved_results]
         emit(1, "def release(self):")
         emit(2, *([f"self.{' = self.'.join(freed)} = None", "self._released = True"] if freed else ["pass"]))
@@ -261,11 +282,12 @@ class Compiler:
         for name in self.saved_results:
             if recorded and name in self.hidden:
                 continue
-            number = self.results.get(name, 0)
-            emit(2, f"{name} = node.r_{name}", f"if node.cells[{number}].number != node.versions[{number}]:")
-            emit(3, f"raise modified_error(node, {name!r}, {name}.shape, node.versions[{number}], node.cells[{number}])")
+            emit(2, f"{name} = node.r_{name}")
+            if name in self.checked:
+                emit(2, f"if node.c_{name}.number != node.w_{name}:")
+                emit(3, f"raise modified_error(node, {name!r}, {name}.shape, node.w_{name}, node.c_{name})")
             if recorded:
-                emit(2, f"{name} = recorded_output(node, {name}, {number})")
+                emit(2, f"{name} = recorded_output(node, {name}, {self.results.get(name, 0)}, node.c_{name})")
         if recorded and any(name in self.hidden for name in self.saved_results):
             call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
             emit(2, f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})")
@@ -470,13 +492,10 @@ class Compiler:
         else:
             emit(2, "result._edge = (node, 0)", "result._requires_grad = True")
         if self.saved_results:
-            if row.many_outputs:
-                emit(2, "node.cells = [tensor._version_cell() for tensor in result]")
-            else:
-                emit(2, "node.cells = [result._version_cell()]")
-                if self.hidden:
-                    emit(2, f"node.cells *= {len(row.outputs)}")
-            emit(2, "node.versions = [cell.number for cell in node.cells]")
+            for name in self.checked:
+                tensor = f"result[{self.results[name]}]" if row.many_outputs else "result"
+                emit(2, f"cell = {tensor}._cell", "if cell is None:", f"    cell = {tensor}._cell = Version()")
+                emit(2, f"node.c_{name} = cell", f"node.w_{name} = cell.number")
             for name in self.saved_results:
                 source = f"result[{self.results[name]}]._array" if row.many_outputs else name if name in self.hidden else "out"
                 emit(2, f"node.r_{name} = {source}")
@@ -649,11 +668,11 @@ def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:
     return xp.reshape(grad, shape) if tuple(grad.shape) != tuple(shape) else grad
 
 
-def recorded_output(node: Node, array: Any, output_nr: int) -> Tensor:
+def recorded_output(node: Node, array: Any, output_nr: int, cell: Version) -> Tensor:
     """Wrap a saved result again as an output of its node, for recorded backwards."""
     result = from_array(array, node.device, True)
     result._edge = (node, output_nr)
-    result._cell = node.cells[output_nr]  # type: ignore[attr-defined]
+    result._cell = cell
     return result
 
 
@@ -727,7 +746,7 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
         rebase_history(target, node)
         if hasattr(node, "r_result"):
             cell = target._version_cell()
-            node.r_result, node.cells, node.versions = target._array, [cell], [cell.number]
+            node.r_result, node.c_result, node.w_result = target._array, cell, cell.number
     return target
 
 

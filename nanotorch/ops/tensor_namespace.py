@@ -63,7 +63,7 @@ __all__ = [
     "arctan",
     "arctan2",
     "astype",
-    "broadcast_to",
+    "broadcast_to", "column_sums",
     "concatenate",
     "cos",
     "cosh",
@@ -114,6 +114,7 @@ __all__ = [
     "tril",
     "triu",
     "where",
+    "zero_where",
     "zeros_like",
 ]  # fmt: skip
 
@@ -154,6 +155,16 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
         reference = x if isinstance(x, Tensor) else y
         condition = from_array(reference.device.xp.asarray(condition), reference.device)
     return elementwise.where(condition, x, y)
+
+
+def zero_where(x: Tensor, mask: Tensor) -> Tensor:
+    """A copy with zeros where the mask holds."""
+    return elementwise.where(mask, 0.0, x)
+
+
+def column_sums(x: Tensor) -> Tensor:
+    """Sums over the rows of a matrix."""
+    return reduce.sum(x, 0)
 
 
 def maximum(x: Tensor, y: Any) -> Tensor:

@@ -120,8 +120,13 @@ class Segment:
                 rule(self.xp, self.flat[part], grad[part], **state, **options)
         for array, piece in zip(self.arrays, self.pieces, strict=False):
             array[...] = piece
-        for param in self.params:
-            param._bump_version(writer, 3)
+        written = self.params[0]
+        written._bump_version(writer, 3)
+        site = written._version_cell().writer
+        for param in self.params[1:]:
+            cell = param._version_cell()
+            cell.number += 1
+            cell.writer = site
 
     def _split(self, flat: Any) -> list[Any]:
         """Views of a flat array in the parameters' shapes."""

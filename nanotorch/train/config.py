@@ -69,8 +69,8 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
         elif not problems:
             raise ConfigError(f"{source}: this is empty; {keys}")
         raise ConfigError.of(problems)
-    for text in overrides:
-        problems += override(root, text)
+    for assignment in overrides:
+        problems += override(root, assignment)
     check = _Check(root)
     config = check.run()
     problems += check.problems
@@ -84,9 +84,8 @@ def resolved(config: Config) -> str:
     values = config.model_dump(mode="json")
     for key, section in config:
         if isinstance(section, NamedSection):
-            values[key] = {name: values[key][name] for name in ("name", *section.argument_names)} | values[
-                key
-            ]
+            first = {name: values[key][name] for name in ("name", *section.argument_names)}
+            values[key] = first | values[key]
     return dump(values)
 
 
@@ -302,9 +301,8 @@ class _Check:
         if path not in self.broken:
             self.broken.add(path)
             node, _ = self.root.nearest(path)
-            self.problems.append(
-                Problem(node.key if at_key else node.mark, ".".join(map(str, path)), message)
-            )
+            mark = node.key if at_key else node.mark
+            self.problems.append(Problem(mark, ".".join(map(str, path)), message))
 
     def _is_given(self, path: KeyPath) -> bool:
         return self.root.nearest(path)[1] == path

@@ -10,7 +10,7 @@ __all__ = ["learning_curve", "table"]
 
 TRAIN, VALIDATION = "#2f6db3", "#e0722f"
 DARK, QUIET, FAINT = "#222222", "#666666", "#dddddd"
-LABELS = {"accuracy": "accuracy", "r2": "R²", "loss": "loss", "rmse": "RMSE"}
+LABELS = {"accuracy": "accuracy", "r2": "R2", "loss": "loss", "rmse": "RMSE"}
 
 
 def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> str:

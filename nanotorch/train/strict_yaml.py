@@ -177,7 +177,7 @@ def override(root: Node, text: str) -> list[Problem]:
     key, equals, value = text.partition("=")
     *parents, last = key.split(".")
     whole = Mark(text, text, width=max(1, len(key)), is_override=True)
-    if not equals or not all([*parents, last]):
+    if not equals or not all([*parents, last]) or not _is_text(key):
         return [Problem(whole, "", "an override is written key=value, such as optimizer.lr=1e-3")]
     reader = _Reader(value, text, offset=len(key) + 1)
     node = reader.read() or Node(None, whole, whole)
