@@ -2,8 +2,8 @@
 
 Note [Order]
 ~~~~~~~~~~~~
-Define-by-run numbers nodes in the order in which they are made, so an edge always points to a smaller number, and
-running the pending node with the largest number first is a reverse topological order: when a node runs, everything
+Define-by-run numbers nodes in the order in which they are made, so an edge always points to an older node, and
+running the newest pending node first is a reverse topological order: when a node runs, everything
 that uses its output has run. A heap holds the numbers of the pending nodes. There is no recursion, so a chain of a
 million nodes is only a long loop.
 
@@ -23,6 +23,7 @@ from typing import Any
 
 from nanotorch.autograd.grad_mode import _enabled
 from nanotorch.autograd.graph import AccumulateGrad, Edge, Hooks, Node
+from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 
 __all__ = ["backward", "grad"]
@@ -45,7 +46,7 @@ def backward(
         inputs: accumulate into these tensors only.
     """
     roots = _sequence(tensors)
-    wanted = None if inputs is None else _sequence(inputs)
+    wanted = None if inputs is None else list({id(tensor): tensor for tensor in _sequence(inputs)}.values())
     if wanted is not None and not wanted:
         raise RuntimeError("backward() got an empty list of inputs: leave it out to accumulate into every leaf")
     captured = _run(roots, _start(roots, grad_tensors, create_graph), retain_graph, create_graph, wanted)
@@ -53,9 +54,35 @@ def backward(
         if value is None:
             continue
         if create_graph:
-            tensor.grad = value if tensor.grad is None else tensor.grad + value
+            AccumulateGrad(tensor).accumulate_recorded(value)
         else:
             AccumulateGrad(tensor).accumulate(value._array, owned=False)
+
+
+def tensor_backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Compute the gradients of this tensor and add them to the ``.grad`` of the leaves.
+
+    Args:
+        gradient: the vector of the vector-Jacobian product; may be left out for a one-element tensor.
+        retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
+        create_graph: record the backward pass, so that gradients can be differentiated.
+        inputs: accumulate into these tensors only.
+
+    >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+    backward(self, gradient, retain_graph, create_graph, inputs)
+
+
+TensorMethods.backward = tensor_backward  # type: ignore[method-assign, assignment]
 
 
 def grad(
@@ -113,12 +140,14 @@ def _start(
         given = [gradients] if isinstance(gradients, Tensor) else list(gradients)
     if len(given) != len(roots):
         raise RuntimeError(f"got {len(roots)} tensors but {len(given)} gradients; give one for each (or None)")
-    start = []
+    start: list[tuple[Edge, Any]] = []
     for root, gradient in zip(roots, given, strict=True):
-        if not root.requires_grad:
+        edge = gradient_edge(root)
+        if edge is None:
             raise RuntimeError(
-                "element 0 of tensors does not require grad and does not have a grad_fn: nothing that led to this tensor "
-                "was recorded. Set requires_grad=True on a leaf before computing it, and compute it outside no_grad()."
+                f"element {len(start)} of tensors does not require grad and does not have a grad_fn: nothing that led to "
+                "this tensor was recorded. Set requires_grad=True on a leaf before computing it, and compute it outside "
+                "no_grad()."
             )
         if gradient is None:
             if root._array.size != 1:
@@ -127,7 +156,10 @@ def _start(
                     f"{tuple(root.shape)}. Reduce it first (for example .sum() or .mean()), or pass gradient=, "
                     "a tensor of its shape, for the vector-Jacobian product."
                 )
-            gradient = root._same_device(root.device.xp.ones(root._array.shape, root._array.dtype))
+            value = root._array.copy()  # cheaper than ones_like, and on a GPU nothing is sent
+            value.fill(1)
+            if create_graph:
+                value = root._same_device(value)
         elif not isinstance(gradient, Tensor):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
         elif gradient.shape != root.shape:
@@ -135,11 +167,10 @@ def _start(
                 f"Mismatch in shape: the gradient has shape {tuple(gradient.shape)} and the tensor has shape "
                 f"{tuple(root.shape)}; they must be equal."
             )
-        elif gradient.dtype is not root.dtype:
-            gradient = gradient.to(root.dtype)
-        edge = gradient_edge(root)
-        assert edge is not None
-        start.append((edge, gradient if create_graph else gradient._array))
+        else:
+            gradient = gradient if gradient.dtype is root.dtype else gradient.to(root.dtype)
+            value = gradient if create_graph else gradient._array
+        start.append((edge, value))
     return start
 
 
@@ -170,7 +201,7 @@ def _run(
     values = [None if edge is None else capture[edge] for edge in targets]
     if wanted is None or create_graph:
         return values
-    return [None if v is None else t._same_device(_own(t.device.xp, v)) for t, v in zip(wanted, values, strict=True)]
+    return [None if v is None else t._same_device(t.device.xp.asarray(v)) for t, v in zip(wanted, values, strict=True)]
 
 
 def _own(xp: Any, gradient: Any) -> Any:
@@ -182,61 +213,65 @@ def _walk(
     start: list[tuple[Edge, Any]], keep: bool, create_graph: bool, capture: dict[Edge, Any], reachable: set[Node] | None
 ) -> None:
     """Visit the pending nodes, newest first (Note [Order]), handing every gradient on to the next nodes."""
+    # A leaf without hooks has nothing to wait for: in a plain pass its gradient is added as soon as it is known.
+    direct = not create_graph and reachable is None and not capture
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}  # sequence number -> [node, gradient(s), owned]
     for edge, gradient in start:
         if _arrive(pending, edge, gradient, False, create_graph):
-            heappush(heap, -edge[0]._sequence)
-    if not heap:
-        return
-    key = heappop(heap)
-    while True:
-        node, gradient, owned = pending.pop(-key)
-        if node._hooks is not None:
-            gradient, owned = _run_hooks(node, node._hooks, gradient, create_graph), False
-        if capture:
-            _capture(capture, node, gradient)
-        if isinstance(node, AccumulateGrad):
-            if reachable is None:
+            heappush(heap, edge[0]._sequence)
+    results: tuple[Any, ...]
+    while heap:
+        following = heappop(heap)
+        while following:  # the newest pending node; without one, the heap knows the next
+            node, gradient, owned = pending.pop(following)
+            hooks = node._hooks
+            if hooks is not None and (hooks.tensor or hooks.retain):
+                gradient, owned = _run_tensor_hooks(node, hooks, gradient, create_graph), False
+            if capture:
+                _capture(capture, node, gradient, owned, create_graph)
+            if reachable is not None and node not in reachable:
+                break
+            if hooks is not None and hooks.pre:
+                gradient, owned = _run_prehooks(node, hooks, gradient, create_graph), False
+            if isinstance(node, AccumulateGrad):
                 if create_graph:
                     node.accumulate_recorded(gradient)
                 else:
-                    node.accumulate(gradient, owned)
-                if node._hooks is not None:
-                    for hook in tuple(node._hooks.post.values()):
-                        hook((), ())
-            results: tuple[Any, ...] = ()
-        elif reachable is not None and node not in reachable:
-            results = ()
-        else:
+                    node.accumulate(gradient, owned and hooks is None)
+                if hooks is not None and hooks.post:
+                    _run_post_hooks(node, hooks, (), gradient, create_graph)
+                break
             if node.outputs is not None:
                 gradient = _materialize(node, gradient, create_graph)
             results = node.apply_recorded(gradient) if create_graph else node.apply(gradient)
-            if node._hooks is not None and node._hooks.post:
-                results = _run_post_hooks(node, node._hooks, results, gradient, create_graph)
+            lent = create_graph or node.outputs is not None  # then somebody else may hold the arrays of the results
+            if hooks is not None and hooks.post:
+                results, lent = _run_post_hooks(node, hooks, results, gradient, create_graph), True
             if not keep:
                 node.release()
-        key = 0
-        for edge, value in zip(node.edges, results, strict=False):
-            if edge is None or value is None:
-                continue
-            following = edge[0]
-            if reachable is not None and following not in reachable and edge not in capture:
-                continue
-            fresh = False if create_graph else value is not gradient and value.base is None
-            sequence = following._sequence
-            if sequence in pending or following.outputs is not None:
-                if not _arrive(pending, edge, value, fresh, create_graph):
+            following = 0
+            for edge, value in zip(node.edges, results, strict=False):
+                if edge is None or value is None:
                     continue
-            else:
-                pending[sequence] = [following, value, fresh]
-            if key:
-                heappush(heap, key)
-            key = -sequence
-        if heap:
-            key = heappushpop(heap, key) if key else heappop(heap)
-        elif not key:
-            return
+                target = edge[0]
+                if reachable is not None and target not in reachable and edge not in capture:
+                    continue
+                fresh = not lent and value is not gradient and value.base is None
+                if direct and target.__class__ is AccumulateGrad and target._hooks is None:
+                    target.accumulate(value, fresh)
+                    continue
+                sequence = target._sequence
+                if sequence in pending or target.outputs is not None:
+                    if not _arrive(pending, edge, value, fresh, create_graph):
+                        continue
+                else:
+                    pending[sequence] = [target, value, fresh]
+                if following:
+                    heappush(heap, following)
+                following = sequence
+            if following and heap:
+                following = heappushpop(heap, following)
 
 
 def _arrive(pending: dict[int, list[Any]], edge: Edge, value: Any, fresh: bool, create_graph: bool) -> bool:
@@ -279,60 +314,78 @@ def _materialize(node: Node, gradients: list[Any], create_graph: bool) -> list[A
     return filled
 
 
-def _capture(capture: dict[Edge, Any], node: Node, gradient: Any) -> None:
-    if node.outputs is None:
-        if (node, 0) in capture:
-            capture[node, 0] = gradient
-    else:
-        for number, value in enumerate(gradient):
-            if (node, number) in capture:
-                capture[node, number] = value
+def _capture(capture: dict[Edge, Any], node: Node, gradient: Any, owned: bool, create_graph: bool) -> None:
+    """Keep a gradient that was asked for, as an array that nobody else holds."""
+    values = [gradient] if node.outputs is None else gradient
+    for number, value in enumerate(values):
+        if (node, number) in capture and value is not None:
+            capture[node, number] = value if owned or create_graph else node.device.xp.array(value)
 
 
-def _run_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool) -> Any:
-    """Run the tensor hooks and the prehooks of a node on the gradients of its outputs."""
-    values = [gradient] if node.outputs is None else list(gradient)
-    device = node.device
-    if not create_graph:
-        values = [None if v is None else from_array(_own(device.xp, v), device) for v in values]
+def _wrap(node: Node, values: Sequence[Any], create_graph: bool) -> list[Any]:
+    """Make gradients tensors, as hooks see them."""
+    if create_graph:
+        return list(values)
+    return [None if v is None else from_array(_own(node.device.xp, v), node.device) for v in values]
+
+
+def _unwrap(values: Sequence[Any], create_graph: bool) -> list[Any]:
+    return list(values) if create_graph else [None if v is None else v._array for v in values]
+
+
+def _run_tensor_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool) -> Any:
+    """Run the hooks of the tensors that a node made, then store the gradients of those that retain it."""
+    values = _wrap(node, [gradient] if node.outputs is None else gradient, create_graph)
     for number, hook in tuple(hooks.tensor.values()):
         if values[number] is not None:
-            replacement = hook(values[number])
-            if replacement is not None:
-                values[number] = _check_replacement(replacement, values[number])
-    for prehook in tuple(hooks.pre.values()):
-        replaced = prehook(tuple(values))
-        if replaced is not None:
-            values = list(replaced) if isinstance(replaced, tuple | list) else [replaced]
+            values[number] = _replaced("a tensor hook", hook(values[number]), values[number])
     for number, keep_grad in hooks.retain.items():
         if values[number] is not None:
             keep_grad(values[number])
-    if not create_graph:
-        values = [None if v is None else v._array for v in values]
+    values = _unwrap(values, create_graph)
     return values[0] if node.outputs is None else values
 
 
-def _check_replacement(replacement: Any, value: Tensor) -> Tensor:
-    if not isinstance(replacement, Tensor) or replacement.shape != value.shape:
-        got = f"shape {tuple(replacement.shape)}" if isinstance(replacement, Tensor) else type(replacement).__name__
-        raise RuntimeError(f"a hook must return None or a tensor of the gradient's shape {tuple(value.shape)}, got {got}")
-    return replacement
+def _run_prehooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool) -> Any:
+    """Run the prehooks of a node on the gradients of its outputs."""
+    values = _wrap(node, [gradient] if node.outputs is None else gradient, create_graph)
+    for hook in tuple(hooks.pre.values()):
+        values = _all_replaced("a prehook", hook(tuple(values)), values)
+    values = _unwrap(values, create_graph)
+    return values[0] if node.outputs is None else values
 
 
 def _run_post_hooks(node: Node, hooks: Hooks, results: tuple[Any, ...], gradient: Any, create_graph: bool) -> Any:
     """Run the hooks of a node on the gradients of its inputs (and outputs)."""
-    device = node.device
-
-    def wrap(value: Any) -> Any:
-        return value if value is None or create_graph else from_array(device.xp.asarray(value), device)
-
-    inputs = tuple(wrap(value) for value in results)
-    outputs = tuple(wrap(v) for v in ([gradient] if node.outputs is None else gradient))
+    inputs = _wrap(node, results, create_graph)
+    outputs = tuple(_wrap(node, [gradient] if node.outputs is None else gradient, create_graph))
     for hook in tuple(hooks.post.values()):
-        replaced = hook(inputs, outputs)
-        if replaced is not None:
-            inputs = tuple(replaced) if isinstance(replaced, tuple | list) else (replaced,)
-    return inputs if create_graph else tuple(None if v is None else v._array for v in inputs)
+        inputs = _all_replaced("a node hook", hook(tuple(inputs), outputs), inputs)
+    return tuple(_unwrap(inputs, create_graph))
+
+
+def _all_replaced(what: str, returned: Any, values: list[Any]) -> list[Any]:
+    """Return the gradients that a node hook returned, or the old ones for None."""
+    if returned is None:
+        return values
+    new = list(returned) if isinstance(returned, tuple | list) else [returned]
+    if len(new) != len(values):
+        raise RuntimeError(f"{what} must return None or as many gradients as it gets: expected {len(values)}, got {len(new)}")
+    return [n if n is None or v is None else _replaced(what, n, v) for n, v in zip(new, values, strict=True)]
+
+
+def _replaced(what: str, returned: Any, value: Tensor) -> Tensor:
+    """Return the gradient that a hook returned, or the old one for None."""
+    if returned is None:
+        return value
+    if not isinstance(returned, Tensor):
+        raise TypeError(f"{what} must return None or a Tensor, got {type(returned).__name__}")
+    if returned.shape != value.shape or returned.dtype is not value.dtype or returned.device is not value.device:
+        raise RuntimeError(
+            f"{what} must return a gradient like the one it gets: expected shape {tuple(value.shape)}, {value.dtype} on "
+            f"{value.device}, got shape {tuple(returned.shape)}, {returned.dtype} on {returned.device}"
+        )
+    return returned
 
 
 def _nodes_on_the_way(roots: list[Node], targets: set[Node]) -> set[Node]:
@@ -347,7 +400,7 @@ def _nodes_on_the_way(roots: list[Node], targets: set[Node]) -> set[Node]:
             if edge is not None and edge[0] not in seen:
                 seen.add(edge[0])
                 stack.append(edge[0])
-    order.sort(key=lambda node: node._sequence)
+    order.sort(key=lambda node: node._sequence, reverse=True)
     useful: set[Node] = set()
     for node in order:
         if any(edge is not None and (edge[0] in useful or edge[0] in targets) for edge in node.edges):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from types import CodeType
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["ShapeError", "describe_line"]
+__all__ = ["ShapeError", "describe_line", "user_line"]
+
+INNER = ("<nanotorch op ", *(str(Path(__file__).parents[1] / folder) for folder in ("autograd", "ops", "nn", "optim")))
 
 
 class ShapeError(RuntimeError, ValueError):
@@ -22,6 +25,15 @@ def describe_line(code: CodeType | None, last_instruction: int) -> str:
             line = number
             break
     return f'"{code.co_filename}", line {line}, in {code.co_name}'
+
+
+def user_line(frame: FrameType) -> tuple[CodeType, int]:
+    """Return the code and the instruction of the nearest caller outside the library's inner folders."""
+    outer: FrameType | None = frame
+    while outer is not None and outer.f_code.co_filename.startswith(INNER):
+        outer = outer.f_back
+    found = outer or frame
+    return found.f_code, found.f_lasti
 
 
 def describe_operand(value: Any) -> str:

@@ -30,6 +30,9 @@ of the base, then has a stale ``grad_fn``. Nobody visits them: each view remembe
 history was derived, and when that is no longer the base's edge it is *replayed*: the chain of view operations from
 base to view runs once more and its ``grad_fn`` is adopted. Every write bumps the one version cell, and a saved value
 remembers the version it was saved at: backward refuses to use a value that was overwritten since.
+
+A view refers to its base, so no node may refer to a view or to the base of its own history: CopySlices keeps only the
+`Steps` from base to view.
 """
 
 from __future__ import annotations
@@ -45,10 +48,30 @@ from nanotorch.backend.device import Device
 if TYPE_CHECKING:
     from nanotorch.autograd.tensor import Tensor
 
-__all__ = ["AccumulateGrad", "CopySlices", "Node", "RemovableHandle", "Version", "View"]
+__all__ = ["AccumulateGrad", "CopySlices", "Node", "RemovableHandle", "Version", "View", "record_view", "replay"]
 
 Edge = tuple["Node", int]
-next_sequence = itertools.count(1).__next__
+Steps = tuple[Any, Any, tuple[Any, ...]]
+"""The view operations from a base to a view, as a linked list from the last one: (earlier steps or None, row, arguments)."""
+
+NO_GRAD_VIEW = (
+    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Its history was not "
+    "recorded: create the view outside no_grad(), or modify it inside."
+)
+STALE_NO_GRAD_VIEW = (
+    "A view was created in no_grad mode and its base or another view of its base has been modified inplace with grad mode "
+    "enabled. The view shows the new values, but how they came about was not recorded for it: create the view outside "
+    "no_grad(), or use it inside, or use its detach()."
+)
+MULTI_VIEW = (
+    "Output of {} is a view and is being modified inplace. This view is the output of a function that returns multiple "
+    "views. Such functions do not allow the output views to be modified inplace: write to a clone(), or index the tensor."
+)
+FUNCTION_VIEW = (
+    "Output {} of {} is a view and is being modified inplace. It was made inside a custom Function (or is an input that "
+    "forward returned as it is), whose backward the write would have to override: return a clone() from forward instead."
+)
+next_sequence = itertools.count(-1, -1).__next__  # newer nodes have smaller numbers: a heap gives them first
 
 
 class Version:
@@ -69,23 +92,35 @@ class Version:
 class View:
     """How a view follows from its base (Note [Views and in-place]).
 
-    ``steps`` are the view operations from base to view, each a pair (row, arguments). ``refusal`` is None, or the
-    reason why a recorded in-place write to this view is an error.
+    ``steps`` are the view operations from base to view. ``refusal`` is None, or the reason why a recorded in-place write
+    to this view is an error. The view's history was derived when the base's edge was ``derived_from`` and its version
+    was ``version``.
     """
 
-    __slots__ = ("base", "derived_from", "refusal", "steps")
+    __slots__ = ("base", "derived_from", "refusal", "steps", "version")
 
-    def __init__(self, base: Tensor, steps: tuple[tuple[Any, tuple[Any, ...]], ...], refusal: str | None) -> None:
+    def __init__(self, base: Tensor, steps: Steps, refusal: str | None) -> None:
         self.base = base
         self.steps = steps
         self.refusal = refusal
         self.derived_from = base._edge
+        self.version = base._version
 
-    def replay(self, base: Any, apply: Callable[..., Any]) -> Any:
-        """Run the view operations on ``base``, a tensor or an array, through ``apply(row, value, arguments)``."""
-        for row, arguments in self.steps:
-            base = apply(row, base, arguments)
-        return base
+
+def replay(steps: Steps | None, value: Any, apply: Callable[..., Any]) -> Any:
+    """Run view operations on ``value``, a tensor or an array, through ``apply(row, value, arguments)``."""
+    chain = []
+    while steps is not None:
+        chain.append(steps)
+        steps = steps[0]
+    for _, row, arguments in reversed(chain):
+        value = apply(row, value, arguments)
+    return value
+
+
+def record_view(row: Any, value: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+    """Apply one view operation to a tensor: the ``apply`` of `replay` that records."""
+    return row.function(value, *arguments)
 
 
 class RemovableHandle:
@@ -226,7 +261,7 @@ class AccumulateGrad(Node):
     def accumulate_recorded(self, grad: Tensor) -> None:
         """Add a tensor with history to ``variable.grad``, out of place."""
         variable = self.variable
-        variable.grad = grad if variable.grad is None else variable.grad + grad
+        variable.grad = grad.clone() if variable.grad is None else variable.grad + grad
 
     def __call__(self, *grads: Any) -> tuple[Any, ...]:
         """Accumulate, and return no gradients: nothing lies further."""
@@ -237,10 +272,10 @@ class AccumulateGrad(Node):
 class CopySlices(Node):
     """The history of a base tensor one of whose views was written in place (Note [Views and in-place])."""
 
-    __slots__ = ("apply_view", "inner", "slot", "strides", "view")
+    __slots__ = ("inner", "steps", "strides")
 
-    def __init__(self, base: Tensor, base_edge: Edge | None, view: View, inner: Node, apply_view: Callable[..., Any]) -> None:
-        self.view, self.inner, self.apply_view = view, inner, apply_view
+    def __init__(self, base: Tensor, base_edge: Edge | None, steps: Steps, inner: Node) -> None:
+        self.steps, self.inner = steps, inner
         self.strides, self.device = base._array.strides, base.device
         # The inner node's first edge belongs to the overwritten slice; its place is taken by the base's history.
         self.edges = (base_edge, *inner.edges[1:])
@@ -265,17 +300,22 @@ class CopySlices(Node):
 
     def apply(self, grad: Any) -> tuple[Any, ...]:
         """Run the inner node on the slice of the gradient and put its answer in the slice's place."""
+        if self._released:
+            raise released_error(self)
         xp = self.device.xp
         whole = self._whole(xp, grad)
-        part = self.view.replay(whole, lambda row, value, arguments: row.forward(xp, value, *arguments))
+        part = replay(self.steps, whole, lambda row, value, arguments: row.forward(xp, value, *arguments))
         first, *rest = self.inner.apply(xp.array(part))
         part[...] = 0 if first is None else first
         return (whole, *rest)
 
     def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
         """Do the same with tensors: the write into the copy is recorded in its turn."""
-        whole = grad.clone()
-        part = self.view.replay(whole, self.apply_view)
+        if self._released:
+            raise released_error(self)
+        whole = grad._same_device(self._whole(self.device.xp, grad._array))
+        whole.copy_(grad)
+        part = replay(self.steps, whole, record_view)
         first, *rest = self.inner.apply_recorded(part.clone())
         if first is None:
             part.zero_()

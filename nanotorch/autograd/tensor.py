@@ -11,7 +11,21 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd import formatting
-from nanotorch.autograd.graph import AccumulateGrad, Edge, Hooks, Node, RemovableHandle, Version, View
+from nanotorch.autograd.errors import user_line
+from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
+from nanotorch.autograd.graph import (
+    NO_GRAD_VIEW,
+    STALE_NO_GRAD_VIEW,
+    AccumulateGrad,
+    Edge,
+    Hooks,
+    Node,
+    RemovableHandle,
+    Version,
+    View,
+    record_view,
+    replay,
+)
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
@@ -164,10 +178,28 @@ class Tensor(TensorMethods):
     def _refresh(self) -> None:
         """Derive the history of a view anew if its base was written since (Note [Views and in-place])."""
         view = self._view
-        if view is not None and view.derived_from is not view.base._edge:
-            fresh = view.replay(view.base, replay_recorded)
-            self._edge, self._requires_grad = fresh._edge, fresh._requires_grad
-            view.derived_from = view.base._edge
+        if view is None:
+            return
+        base, edge = view.base, view.base._edge
+        if view.derived_from is edge or (edge is None and view.version == base._version):  # detach_() of a base is no write
+            return
+        if view.refusal is NO_GRAD_VIEW:
+            if is_grad_enabled():
+                raise RuntimeError(STALE_NO_GRAD_VIEW)
+            return
+        with enable_grad():
+            fresh = replay(view.steps, base, record_view)
+        self._set_history(fresh._edge)
+        view.derived_from, view.version = edge, base._version
+
+    def _set_history(self, edge: Edge | None) -> None:
+        """Move to another place in the graph; ``retain_grad()`` stays in force."""
+        before = self._edge
+        self._edge, self._requires_grad = edge, edge is not None
+        if before is not None and edge is not None and before[0]._hooks is not None:
+            keep = before[0]._hooks.retain.pop(before[1], None)
+            if keep is not None:
+                edge[0]._ensure_hooks().retain[edge[1]] = keep
 
     @property
     def requires_grad(self) -> bool:
@@ -211,30 +243,6 @@ class Tensor(TensorMethods):
         """Whether the tensor was made by the user rather than by a recorded operation."""
         return self.grad_fn is None
 
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-        inputs: Tensor | Sequence[Tensor] | None = None,
-    ) -> None:
-        """Compute the gradients of this tensor and add them to the ``.grad`` of the leaves.
-
-        Args:
-            gradient: the vector of the vector-Jacobian product; may be left out for a one-element tensor.
-            retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
-            create_graph: record the backward pass, so that gradients can be differentiated.
-            inputs: accumulate into these tensors only.
-
-        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
-        >>> (x * x).sum().backward()
-        >>> x.grad
-        tensor([2., 4.])
-        """
-        from nanotorch.autograd.engine import backward
-
-        backward(self, gradient, retain_graph, create_graph, inputs)
-
     def detach(self) -> Tensor:
         """Return a tensor that shares memory and version but has no history and records nothing."""
         result = from_array(self._array, self.device)
@@ -260,15 +268,16 @@ class Tensor(TensorMethods):
         def keep(gradient: Tensor) -> None:
             tensor = reference()
             if tensor is not None:
-                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+                tensor.grad = gradient.clone() if tensor.grad is None else tensor.grad + gradient
 
         node._ensure_hooks().retain[output_nr] = keep
 
     @property
     def retains_grad(self) -> bool:
         """Whether ``retain_grad()`` is in force."""
-        if self._edge is None:
+        if self.grad_fn is None:
             return False
+        assert self._edge is not None
         node, output_nr = self._edge
         return node._hooks is not None and output_nr in node._hooks.retain
 
@@ -285,7 +294,8 @@ class Tensor(TensorMethods):
         if edge is None:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         hooks = edge[0]._ensure_hooks()
-        if self._leaf is not None:
+        if self._edge is None:
+            assert self._leaf is not None
             self._leaf.hooks = hooks
         handle = RemovableHandle(hooks.tensor)
         hooks.tensor[handle.id] = (edge[1], hook)
@@ -304,11 +314,10 @@ class Tensor(TensorMethods):
         return self._cell
 
     def _bump_version(self, writer: str = "a write", depth: int = 2) -> None:
-        """Note that the memory was written, and by which line."""
+        """Note that the memory was written, and by which line outside the library."""
         cell = self._version_cell()
         cell.number += 1
-        frame = sys._getframe(depth)
-        cell.writer = writer, frame.f_code, frame.f_lasti
+        cell.writer = writer, *user_line(sys._getframe(depth))
 
     @property
     def _base(self) -> Tensor | None:
@@ -394,9 +403,6 @@ class Tensor(TensorMethods):
     def __contains__(self, element: Any) -> bool:
         return bool((self == element).any().item())
 
-    def __hash__(self) -> int:
-        return id(self)
-
     def __repr__(self) -> str:
         return formatting.tensor_repr(self)
 
@@ -458,9 +464,4 @@ def leaf_edge(tensor: Tensor) -> Edge:
     return node, 0
 
 
-def replay_recorded(row: Any, value: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-    """Apply a view row to a tensor, recording: how a stale view gets its new history."""
-    from nanotorch.autograd.grad_mode import enable_grad
-
-    with enable_grad():
-        return row.function(value, *arguments)
+from nanotorch.autograd import engine  # noqa: E402  (last, for the engine works with tensors)

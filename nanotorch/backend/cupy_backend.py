@@ -32,6 +32,11 @@ def column_sums(matrix: Any) -> Any:
     return matrix.sum(axis=0)
 
 
+def row_sums(matrix: Any) -> Any:
+    """Return the sums over the columns of a matrix, as a column."""
+    return matrix.sum(axis=1, keepdims=True)
+
+
 def zero_where(array: Any, mask: Any) -> Any:
     """Return a copy of an array with zeros where the mask holds."""
     return cupy.where(mask, array.dtype.type(0), array)
@@ -120,6 +125,11 @@ def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
     out = cupy.zeros(shape, array.dtype)
     out[tuple(slice(n) for n in array.shape)] = array
     return out
+
+
+def one_hot(index: Any, classes: int, dtype: Any) -> Any:
+    """Return a row of zeros with a one at each index."""
+    return (index[:, None] == cupy.arange(classes)).astype(dtype)
 
 
 def all_in_range(index: Any, length: int) -> bool | None:

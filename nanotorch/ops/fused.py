@@ -108,9 +108,11 @@ def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index
         if bool(xp.any(wrong)):
             value = int(target[wrong][0])
             raise IndexError(f"Target {value} is out of bounds: classes are numbered 0 to {classes - 1}")
-    safe = xp.where(kept, target, 0)
-    kept = xp.astype(kept, dtype)
-    return safe, kept if weight is None else kept * weight[safe]
+    safe, kept_weight = xp.where(kept, target, 0), xp.astype(kept, dtype)
+    if inside is None:
+        # A GPU is not waited for: its indexing wraps wrong targets around, so they get the weight NaN instead.
+        kept_weight = xp.where(kept & ((target < 0) | (target >= classes)), float("nan"), kept_weight)
+    return safe, kept_weight if weight is None else kept_weight * weight[safe]
 
 
 def _check_classes(name: str, self: Any, target: Any) -> None:
@@ -121,7 +123,7 @@ def _check_classes(name: str, self: Any, target: Any) -> None:
 def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: int, label_smoothing: float, dtype: Any) -> tuple[Any, Any, Any]:
     """Return (targets, sample weights, the matrix whose product with -log p, summed over classes, is the loss)."""
     safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, dtype)
-    hot = xp.astype(safe[:, None] == xp.arange(classes), dtype)
+    hot = xp.one_hot(safe, classes, dtype)
     if label_smoothing:
         hot = hot * (1 - label_smoothing) if weight is None else hot * ((1 - label_smoothing) * weight)
         hot = hot + (label_smoothing / classes) * (1.0 if weight is None else weight)
@@ -132,49 +134,40 @@ def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: 
     return safe, sample_weight, hot
 
 
-def _cross_entropy_self(
-    xp: Any, grad: Any, target: Any, weight: Any, ignore_index: int, reduction: str, label_smoothing: float,
-    _log_probabilities: Any, _sample_weight: Any,
-) -> Any:  # fmt: skip
-    n, classes = _log_probabilities.shape
-    plain = _sample_weight is None and not label_smoothing
-    if plain:
-        hot = xp.astype(target[:, None] == xp.arange(classes), grad.dtype)
-    else:
-        _, _, hot = _target_rows(xp, target, weight, classes, ignore_index, label_smoothing, grad.dtype)
-    if reduction == "mean":
-        grad = grad / (n if _sample_weight is None else xp.sum(_sample_weight))
-    elif reduction == "none":
-        grad = grad[:, None]
-    probabilities = xp.exp(_log_probabilities)
-    if not plain:
-        probabilities = probabilities * xp.sum(hot, axis=1, keepdims=True)
-    return (probabilities - hot) * grad
+def _cross_entropy_self(xp: Any, grad: Any, reduction: str, _slope: Any, _total_weight: Any) -> Any:
+    if reduction == "none":
+        return _slope * grad[:, None]
+    return _slope * (grad / _total_weight if reduction == "mean" else grad)
 
 
 @op(
-    self=_cross_entropy_self, outputs="loss _log_probabilities _sample_weight", where="internal", node="NllLossBackward0",
+    self=_cross_entropy_self, outputs="loss _slope _total_weight", where="internal", node="NllLossBackward0",
 )  # fmt: skip
 def _cross_entropy(
     xp: Any, self: Array, target: Index, weight: Array | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Array:
-    """Cross entropy of logits (N, C) against class numbers (N)."""
+    """Cross entropy of logits (N, C) against class numbers (N); its slope, softmax minus target, is a by-product."""
     _check_classes("cross_entropy", self, target)
     n, classes = self.shape
-    log_probabilities = log_softmax_of(xp, self, 1)
+    shifted = self - xp.amax(self, axis=1, keepdims=True)
+    exponentials = xp.exp(shifted)
+    totals = xp.sum(exponentials, axis=1, keepdims=True)
+    safe, sample_weight, hot = _target_rows(xp, target, weight, classes, ignore_index, label_smoothing, self.dtype)
     if label_smoothing:
-        _, sample_weight, hot = _target_rows(xp, target, weight, classes, ignore_index, label_smoothing, self.dtype)
-        loss = -xp.sum(hot * log_probabilities, axis=1)
+        loss = xp.sum(hot * (xp.log(totals) - shifted), axis=1)
     else:
-        safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, self.dtype)
-        loss = -log_probabilities[xp.arange(n), safe]
+        loss = xp.log(totals)[:, 0] - shifted[xp.arange(n), safe]
         if sample_weight is not None:
             loss = loss * sample_weight
+    probabilities = exponentials / totals
+    if sample_weight is not None or weight is not None:
+        probabilities = probabilities * xp.sum(hot, axis=1, keepdims=True)
+    total_weight = n if sample_weight is None else xp.sum(sample_weight)
     if reduction != "none":
         loss = xp.sum(loss)
     if reduction == "mean":
-        loss = loss / (n if sample_weight is None else xp.sum(sample_weight))
-    return loss, log_probabilities, sample_weight
+        loss = loss / total_weight
+    return loss, probabilities - hot, total_weight
 
 
 def _nll_self(xp: Any, grad: Any, self_shape: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
@@ -258,7 +251,7 @@ def cross_entropy(
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if isinstance(target, Tensor) and target._array.dtype.kind == "f":
         return _cross_entropy_probabilities(input, target, weight, reduction, label_smoothing)
-    if not (isinstance(input, Tensor) and isinstance(target, Tensor) and input.ndim == 2 and target.ndim == 1):
+    if not (isinstance(target, Tensor) and target._array.ndim == 1 and isinstance(input, Tensor) and input._array.ndim == 2):
         rows, numbers = _as_rows("cross_entropy", input, target)
         loss = _cross_entropy(rows, numbers, weight, ignore_index, reduction, label_smoothing)
         return loss.reshape(tuple(target.shape)) if reduction == "none" else loss

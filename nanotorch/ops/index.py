@@ -8,7 +8,6 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, apply_inplace, check_writable, composite, op
 from nanotorch.ops.sample import booleans, distinct, integers, real, sample
@@ -129,7 +128,7 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     if not isinstance(value, Tensor):
         value = from_array(input.device.xp.asarray(np.asarray(value, input._array.dtype)), input.device)
     if kind != "index":
-        check_writable("setitem", input, is_grad_enabled())
+        check_writable("setitem", input)
         part = _select(input, parsed) if kind == "select" else _slice(input, parsed)
         part.copy_(value)
         return

@@ -188,7 +188,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 
 def _overwrite(name: str, target: Tensor, array: np.ndarray[Any, Any]) -> Tensor:
-    check_writable(name, target, is_grad_enabled())
+    check_writable(name, target)
     device = target.device
     drawn = array if device is CPU else device.xp.receive(array, device)
     return target.copy_(from_array(drawn, device)) if target.requires_grad else _fill_raw(target, drawn)

@@ -49,9 +49,11 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
-from nanotorch.autograd.errors import ShapeError, describe_operand
+from nanotorch.autograd.errors import ShapeError, describe_operand, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.graph import (
+    MULTI_VIEW,
+    NO_GRAD_VIEW,
     CopySlices,
     Node,
     Version,
@@ -75,15 +77,6 @@ Number = Any
 
 ROWS: dict[str, Row] = {}
 COMPOSITES: dict[str, Composite] = {}
-
-NO_GRAD_VIEW = (
-    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Its history was not "
-    "recorded: create the view outside no_grad(), or modify it inside."
-)
-MULTI_VIEW = (
-    "Output of {} is a view and is being modified inplace. This view is the output of a function that returns multiple "
-    "views. Such functions do not allow the output views to be modified inplace: write to a clone(), or index the tensor."
-)
 
 
 class Parameter:
@@ -458,7 +451,7 @@ class Compiler:
         row, emit = self.row, self.emit
         flags = [f"r_{name}" for name in row.formulas]
         emit(1, f"if ({' or '.join(flags)}) and is_grad_enabled():")
-        emit(2, f"node = new({row.node_name})", "node._sequence = next_sequence()", "node._hooks = None")
+        emit(2, f"node = {row.node_name}()", "node._sequence = next_sequence()", "node._hooks = None")
         emit(2, "node._released = False", "node.device = device", "frame = getframe(1)")
         emit(2, "node._code = frame.f_code", "node._last_instruction = frame.f_lasti")
         edges = []
@@ -685,17 +678,18 @@ def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
 def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...]) -> None:
     """Note that ``result`` views ``parent`` (Note [Views and in-place])."""
     refusal = None if is_grad_enabled() else NO_GRAD_VIEW
+    cell = parent._version_cell()
     if parent._view is None:
-        base, steps = parent, ((row, arguments),)
+        base, steps = parent, (None, row, arguments)
     else:
-        base, steps = parent._view.base, (*parent._view.steps, (row, arguments))
+        base, steps = parent._view.base, (parent._view.steps, row, arguments)
         refusal = parent._view.refusal or refusal
     if isinstance(result, tuple):
         for number, tensor in enumerate(result):
-            tensor._cell = parent._version_cell()
-            tensor._view = View(base, (*steps, (PICK, (number,))), refusal or MULTI_VIEW.format(row.node_name))
+            tensor._cell = cell
+            tensor._view = View(base, (steps, PICK, (number,)), refusal or MULTI_VIEW.format(row.node_name))
         return
-    result._cell = parent._version_cell()
+    result._cell = cell
     result._view = View(base, steps, refusal)
 
 
@@ -721,28 +715,29 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
     """Run a row's in-place variant: the out-of-place op on the old value, then the write (Note [Views and in-place])."""
     if not isinstance(target, Tensor):
         raise TypeError(f"{row.name}_(): argument 'input' must be Tensor, not {type(target).__name__}")
-    recording = is_grad_enabled()
-    check_writable(row.name + "_", target, recording)
+    name = row.name.lstrip("_").removesuffix("_") + "_"
+    check_writable(name, target)
+    if row.cast is not None:
+        args = tuple([narrowed(target, o) for o in args])
+        kwargs = {key: narrowed(target, o) for key, o in kwargs.items()}
     others = [o for o in (*args, *kwargs.values()) if isinstance(o, Tensor)]
-    if recording and target._view is not None and (target._requires_grad or any(o.requires_grad for o in others)):
-        if target._view.refusal is not None:
-            raise RuntimeError(target._view.refusal)
-        base = target._view.base
-        if base._requires_grad and base.is_leaf:
-            raise RuntimeError(f"{row.name}_: a view of a leaf Variable that requires grad is being used in an in-place operation.")
-    old = from_array(target._array, target.device, target._requires_grad)
-    old._edge = gradient_edge_of(target)
+    base = target if target._view is None else target._view.base
+    if not (is_grad_enabled() and (base.requires_grad or target._requires_grad or any([o.requires_grad for o in others]))):
+        write(name, target, row.function(target, *args, **kwargs))
+        return target
+    if target._view is not None and target._view.refusal is not None:
+        raise RuntimeError(target._view.refusal)
+    old = alias(target)
     first = row.tensors[0].name
-    if recording and any(first in names for _, names in row.formulas.values()):
-        old._array = target._array.copy()
+    if any(first in names for _, names in row.formulas.values()):
+        old._array, old._cell = target._array.copy(), None
+    args = tuple([alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for o in args])
+    kwargs = {key: alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for key, o in kwargs.items()}
     result = row.function(old, *args, **kwargs)
-    if row.many_outputs:
-        raise TypeError(f"{row.name} has several outputs and no in-place variant")
-    write(row.name + "_", target, result, 3)
+    write(name, target, result)
     if result._requires_grad:
         node = result._edge[0]
-        frame = sys._getframe(2)
-        node._code, node._last_instruction = frame.f_code, frame.f_lasti
+        node._code, node._last_instruction = user_line(sys._getframe(1))
         rebase_history(target, node)
         if hasattr(node, "r_result"):
             cell = target._version_cell()
@@ -750,24 +745,49 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
     return target
 
 
+def narrowed(target: Tensor, operand: Any) -> Any:
+    """Cast a wider floating operand to the dtype of the tensor that is written."""
+    if isinstance(operand, Tensor) and operand.is_floating_point() and target.is_floating_point() and operand.dtype is not target.dtype:
+        return operand.to(target.dtype)
+    return operand
+
+
+def overlaps(target: Tensor, operand: Tensor) -> bool:
+    """Return whether an operand sees the memory of the tensor that is written."""
+    return operand is target or (operand._cell is not None and operand._cell is target._cell)
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same memory, version and place in the graph, which a node may save.
+
+    The node of a write becomes the history of the tensor that is written: holding that tensor, or a view of it, would
+    close a cycle.
+    """
+    result = from_array(tensor._array, tensor.device, tensor.requires_grad)
+    result._edge, result._cell = gradient_edge_of(tensor), tensor._version_cell()
+    return result
+
+
 def gradient_edge_of(target: Tensor) -> Any:
     """Return the edge of a tensor's present history, or None."""
     return (target._edge or leaf_edge(target)) if target._requires_grad else None
 
 
-def check_writable(name: str, target: Tensor, recording: bool) -> None:
+def check_writable(name: str, target: Tensor) -> None:
     """Raise if a leaf that requires grad would be written while recording."""
+    base = target
     if target._view is not None:
         target._refresh()
-    if recording and target._requires_grad and target._edge is None:
-        what = "a leaf Variable" if target._view is None else "a view of a leaf Variable"
+        base = target._view.base
+    if base._requires_grad and base._edge is None and is_grad_enabled():
+        what = "a leaf Variable" if base is target else "a view of a leaf Variable"
         raise RuntimeError(
             f"{name}: {what} that requires grad is being used in an in-place operation. Write inside torch.no_grad(), "
             "or to a clone() if the write should be differentiated."
         )
 
 
-def write(name: str, target: Tensor, result: Tensor, depth: int) -> None:
+def write(name: str, target: Tensor, result: Tensor) -> None:
     """Copy a result into a tensor's memory and bump the version."""
     array, source = target._array, result._array
     if array.shape != source.shape:
@@ -783,19 +803,16 @@ def write(name: str, target: Tensor, result: Tensor, depth: int) -> None:
             "location. Please clone() the tensor before performing the operation."
         )
     target.device.xp.copyto(array, source, casting="unsafe")
-    target._bump_version(name, depth + 1)
+    target._bump_version(name)
 
 
 def rebase_history(target: Tensor, node: Node) -> None:
     """Make ``node``, whose first input is the tensor's old value, the tensor's history."""
     if target._view is None:
-        target._edge, target._requires_grad = (node, 0), True
+        target._set_history((node, 0))
         return
-    view = target._view
-    base = view.base
-    base_edge = gradient_edge_of(base)
-    history = CopySlices(base, base_edge, view, node, lambda row, value, arguments: row.function(value, *arguments))
-    base._edge, base._requires_grad = (history, 0), True
+    base = target._view.base
+    base._set_history((CopySlices(base, gradient_edge_of(base), target._view.steps, node), 0))
     target._refresh()
 
 

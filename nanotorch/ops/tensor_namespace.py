@@ -88,6 +88,7 @@ __all__ = [
     "maximum",
     "minimum",
     "moveaxis",
+    "one_hot",
     "ones_like",
     "pad_to",
     "prod",
@@ -95,6 +96,7 @@ __all__ = [
     "put_along",
     "reshape",
     "roll",
+    "row_sums",
     "scatter_along_axis",
     "scatter_to_zeros",
     "sign",
@@ -165,6 +167,11 @@ def zero_where(x: Tensor, mask: Tensor) -> Tensor:
 def column_sums(x: Tensor) -> Tensor:
     """Sums over the rows of a matrix."""
     return reduce.sum(x, 0)
+
+
+def row_sums(x: Tensor) -> Tensor:
+    """Sums over the columns of a matrix, as a column."""
+    return reduce.sum(x, 1, True)
 
 
 def maximum(x: Tensor, y: Any) -> Tensor:
@@ -261,6 +268,11 @@ def take_along_axis(x: Tensor, indices: Tensor, axis: int) -> Tensor:
 def all_in_range(x: Tensor, length: int) -> bool | None:
     """Whether all indices are in [0, length)."""
     return x.device.xp.all_in_range(x._array, length)
+
+
+def one_hot(x: Tensor, classes: int, dtype: Any) -> Tensor:
+    """Rows with a one at each index."""
+    return from_array(x.device.xp.one_hot(x._array, classes, _numpy_dtype(dtype)), x.device)
 
 
 def _raw(value: Any) -> Any:

@@ -17,7 +17,8 @@ its own, where it is, in blocks that stay in the cache from the first operation 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import is_
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ SMALL = 16384  # elements below which a parameter is gathered: where copying it 
 BLOCK = 32768  # elements of a block: with Adam's four arrays and its temporaries this fits a cache of 1 MiB
 
 State = Mapping[Tensor, dict[str, Any]]
+_array_of = attrgetter("_array")
 
 
 class Segment:
@@ -43,6 +45,8 @@ class Segment:
         "block",
         "count",
         "flat",
+        "flat_grad",
+        "grad_pieces",
         "params",
         "pieces",
         "records",
@@ -71,6 +75,8 @@ class Segment:
         in_place = size >= SMALL and len(params) == 1 and first.flags.c_contiguous
         self.flat = first.reshape(-1) if in_place else self.xp.empty(size, first.dtype)
         self.pieces = () if in_place else self._split(self.flat)
+        self.flat_grad = self.flat if in_place else self.xp.empty_like(self.flat)
+        self.grad_pieces = () if in_place else self._split(self.flat_grad)
         self.count = from_array(np.asarray(float(steps))) if "step" in names else None
         self.state: dict[str, Any] = {}
         for name in names:
@@ -83,33 +89,32 @@ class Segment:
                 if record.get(name) is not None:
                     piece[...] = record[name].to(device)._array
                 record[name] = from_array(piece, device)
-        self.values = [list(record.values()) for record in self.records]
+        self.values = [value for record in self.records for value in record.values()]
 
     def holds(self, state: State) -> bool:
         """Whether the parameters' memory and state are still those that this segment was built for."""
-        for param, array, record, values in zip(
-            self.params, self.arrays, self.records, self.values, strict=True
-        ):
-            if param._array is not array or state.get(param) is not record or len(record) != len(values):
-                return False
-            if not all(map(is_, record.values(), values)):
-                return False
-        return True
+        return (
+            all(map(is_, map(_array_of, self.params), self.arrays))
+            and all(map(is_, map(state.get, self.params), self.records))
+            and sum(map(len, self.records)) == len(self.values)
+            and all(map(is_, chain.from_iterable(map(dict.values, self.records)), self.values))
+        )
 
     def update(self, rule: Callable[..., None], options: dict[str, Any], writer: str) -> None:
         """Apply the rule once to all parameters; `options` are its keyword arguments, `writer` names it in errors."""
         if self.count is not None:
             self.steps = int(self.count._array)
             self.count._array[...] = self.steps + 1
-            self.count._bump_version(writer, 3)
         self.steps += 1
         for counter, value in (("step", self.steps), ("first", self.steps == 1)):
             if counter in options:
                 options[counter] = value
-        if self.pieces:
-            self.xp.concatenate([array.reshape(-1) for array in self.arrays], out=self.flat)
-        grads = [param.grad._array.reshape(-1) for param in self.params if param.grad is not None]
-        grad = self.xp.concatenate(grads) if self.pieces else grads[0]
+        for piece, array in zip(self.pieces, self.arrays, strict=False):
+            piece[...] = array
+        grads = [param.grad._array for param in self.params if param.grad is not None]
+        for piece, array in zip(self.grad_pieces, grads, strict=False):
+            piece[...] = array
+        grad = self.flat_grad if self.pieces else grads[0].reshape(-1)
         size = self.flat.size
         if size <= self.block:
             rule(self.xp, self.flat, grad, **self.state, **options)
