@@ -558,3 +558,19 @@ def test_steps_wait_for_the_gpu_only_to_log(tmp_path: Path, monkeypatch: pytest.
         loop.run(iris(tmp_path, "device=cuda", "train.epochs=2"))
     assert seen[0] == seen[1] == seen[2]
     assert seen[3] == seen[4] == seen[5]
+
+
+def test_small_models_train_with_one_blas_thread_and_large_ones_keep_theirs() -> None:
+    from threadpoolctl import threadpool_info
+
+    from nanotorch.train.threads import blas_threads
+
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    before = threads()
+    with blas_threads(torch.nn.Linear(64, 128), rows=64):
+        assert threads() == {1}
+    assert threads() == before
+    with blas_threads(torch.nn.Linear(784, 1024), rows=512):
+        assert threads() == before

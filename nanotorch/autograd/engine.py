@@ -301,7 +301,7 @@ def _arrive(pending: dict[int, list[Any]], edge: Edge, value: Any, fresh: bool, 
 def _materialize(node: Node, gradients: list[Any], create_graph: bool) -> list[Any]:
     """Replace the gradients of outputs that nobody used by zeros."""
     assert node.outputs is not None
-    if not getattr(node, "materialize", True) or all(gradient is not None for gradient in gradients):
+    if not node.materialize or all([gradient is not None for gradient in gradients]):
         return gradients
     device = node.device
     filled = []

@@ -4,66 +4,122 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.errors import ShapeError, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled, no_grad
-from nanotorch.autograd.graph import Edge, Node, modified_error, next_sequence, released_error
+from nanotorch.autograd.graph import (
+    FUNCTION_VIEW,
+    CopySlices,
+    Node,
+    View,
+    modified_error,
+    next_sequence,
+    released_error,
+)
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 
-__all__ = ["Function", "FunctionNode", "once_differentiable"]
+__all__ = ["Function", "FunctionCtx", "FunctionNode", "once_differentiable"]
 
 
-class FunctionNode(Node):
-    """The node of a custom Function; it is also the ``ctx`` that forward and backward get.
+class FunctionCtx:
+    """What forward and backward of a Function share: saved tensors, marks, and whatever the user stores on it.
 
     Attributes:
         needs_input_grad: for every argument of forward whether its gradient is wanted.
     """
 
-    __slots__ = ("__dict__", "outputs")
-    function: type[Function]
     needs_input_grad: tuple[bool, ...]
 
-    def name(self) -> str:
-        """Return the Function's name with ``Backward``."""
-        return f"{self.function.__name__}Backward"
+    def __init__(self) -> None:
+        self._node: Callable[[], FunctionNode | None] = lambda: None  # weak: the node holds its ctx
+        self._saved: list[tuple[Tensor | None, int, int | None]] = []  # tensor, version, number if it is an output
+        self._to_save: tuple[Tensor | None, ...] = ()
+        self._dirty: tuple[Tensor, ...] = ()
+        self._non_differentiable: tuple[Tensor, ...] = ()
+        self._materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for backward, where `saved_tensors` gives them back with their version checked."""
         for tensor in tensors:
             if tensor is not None and not isinstance(tensor, Tensor):
                 raise TypeError(f"save_for_backward can only save tensors or None, got {type(tensor).__name__}; store other values on ctx")
-        self.to_save = tensors
+        self._to_save = tensors
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """The tensors given to `save_for_backward`."""
-        if self._released:
-            raise released_error(self)
+        node = self._node()
+        if node is None:
+            return ()
+        if node._released:
+            raise released_error(node)
         values = []
-        for tensor, version, output_nr in self.saved:
+        for tensor, version, output_nr in self._saved:
             if tensor is not None and tensor._version != version:
-                raise modified_error(self, "a saved tensor", tensor.shape, version, tensor._cell)
-            if output_nr is not None:  # an output: it was saved without its history, so that no cycle arises
-                wrapped = from_array(tensor._array, tensor.device, True)
-                wrapped._edge, wrapped._cell = (self, output_nr), tensor._cell
-                tensor = wrapped
+                assert tensor._cell is not None
+                raise modified_error(node, "a saved tensor", tensor.shape, version, tensor._cell)
+            if tensor is not None and output_nr is not None:
+                cell = tensor._cell
+                tensor = from_array(tensor._array, tensor.device, True)
+                tensor._edge, tensor._cell = (node, output_nr), cell
             values.append(tensor)
         return tuple(values)
 
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Say which inputs forward wrote in place; they must be returned."""
-        self.dirty = tensors
+        self._dirty = tensors
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Say which outputs carry no gradient."""
-        self.non_differentiable = tensors
+        self._non_differentiable = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
         """Say whether backward gets zeros (the default) or None for outputs without a gradient."""
-        self.materialize = value
+        self._materialize = value
+
+    def _keep(self, inputs: Sequence[Tensor | None], values: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Save the tensors given to `save_for_backward`.
+
+        Inputs are kept as they are. Outputs, and what forward made, are kept without their history and without the
+        base that they view, so that no cycle arises.
+        """
+        for tensor in self._to_save:
+            if tensor is None:
+                self._saved.append((None, 0, None))
+                continue
+            number = next((k for k, output in enumerate(outputs) if output is tensor), None)
+            if number is None and not any(t is tensor for t in inputs):
+                number = next((k for k, value in enumerate(values) if value is tensor), None)
+            if number is not None:
+                tensor = outputs[number]
+            if number is None and (tensor._requires_grad or any(t is tensor for t in inputs)):
+                self._saved.append((tensor, tensor._version, None))
+                continue
+            bare = from_array(tensor._array, tensor.device)
+            bare._cell = tensor._version_cell()
+            self._saved.append((bare, bare._version, number if tensor._requires_grad else None))
+        self._to_save = self._dirty = self._non_differentiable = ()
+
+
+class FunctionNode(Node):
+    """The node of a custom Function; every Function has a subclass, named like it with ``Backward``.
+
+    What is stored on ``ctx`` can be read from the node too.
+    """
+
+    __slots__ = ("ctx", "inputs", "materialize", "outputs")
+    function: type[Function]
+    ctx: FunctionCtx
+    inputs: tuple[tuple[int, tuple[int, ...], Any], ...]
+    """For every tensor argument: its position, shape and dtype."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in FunctionNode.__slots__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.ctx, name)
 
     def apply(self, grad: Any) -> tuple[Any, ...]:
         """Run the user's backward on arrays, without recording."""
@@ -71,47 +127,60 @@ class FunctionNode(Node):
         device = self.device
         wrapped = [None if g is None else from_array(device.xp.asarray(g), device) for g in grads]
         # A view tells the engine that somebody else may hold the array.
-        return tuple(None if g is None else g._array.view() for g in self._call(wrapped))
+        return tuple([None if g is None else g._array.view() for g in self._call(wrapped)])
 
     def apply_recorded(self, grad: Any) -> tuple[Any, ...]:
         """Run the user's backward on tensors, recording."""
         return tuple(self._call([grad] if self.outputs is None else list(grad)))
 
     def _call(self, grads: list[Any]) -> list[Any]:
+        """Run the user's backward and check what it returns; leave out the arguments that are no tensors."""
         if self._released:
             raise released_error(self)
-        results = self.function.backward(self, *grads)
-        name = f"{self.function.__name__}.backward"
+        results = self.function.backward(self.ctx, *grads)
         if not isinstance(results, tuple | list):
             results = (results,)
-        expected = len(self.needs_input_grad)
+        expected = len(self.ctx.needs_input_grad)
         if len(results) > expected and all(g is None for g in results[expected:]):
             results = results[:expected]
         if len(results) != expected:
-            raise RuntimeError(f"function {name} returned an incorrect number of gradients (expected {expected}, got {len(results)})")
-        checked = []
-        for number, (value, shape) in enumerate(zip(results, self.input_shapes, strict=True)):
-            if value is None:
-                checked.append(None)
-                continue
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name} must return Tensors or None, got {type(value).__name__} at index {number}")
-            if shape is None:
-                raise RuntimeError(f"{name}: argument {number} of forward is not a Tensor, so its gradient must be None")
-            if value._array.shape != shape:
-                try:
-                    value = value.sum_to_size(shape)
-                except (ShapeError, RuntimeError):
-                    raise ShapeError(
-                        f"{name} returned an invalid gradient at index {number}: got {tuple(value.shape)}, expected {shape}"
-                    ) from None
-            checked.append(value)
-        return checked
+            raise RuntimeError(
+                f"{self._where()} returned an incorrect number of gradients: expected {expected}, one for every argument of "
+                f"forward (None where there is none), got {len(results)}"
+            )
+        tensors = {position for position, _, _ in self.inputs}
+        for position, value in enumerate(results):
+            if value is not None and position not in tensors:
+                raise RuntimeError(
+                    f"{self._where()} returned a gradient different than None at index {position}, but that argument of "
+                    "forward was not a Tensor"
+                )
+        return [self._checked(results[position], position, shape, dtype) for position, shape, dtype in self.inputs]
+
+    def _checked(self, value: Any, position: int, shape: tuple[int, ...], dtype: Any) -> Tensor | None:
+        """Bring a gradient to the shape and dtype of its input."""
+        if value is None:
+            return None
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{self._where()} must return Tensors or None, got {type(value).__name__} at index {position}")
+        if value._array.shape != shape:
+            try:
+                value = value.sum_to_size(shape)
+            except (ShapeError, RuntimeError):
+                raise ShapeError(
+                    f"{self._where()} returned an invalid gradient at index {position}: got shape {tuple(value.shape)}, "
+                    f"expected {shape}, the shape of that argument of forward"
+                ) from None
+        return value if value.dtype is dtype else value.to(dtype)
+
+    def _where(self) -> str:
+        """Name the backward, and where forward was called."""
+        return f"{self.function.__name__}.backward (forward called at {self.forward_line})"
 
     def release(self) -> None:
         """Drop the saved tensors, if any."""
-        if self.saved:
-            self.saved, self._released = [], True
+        if self.ctx._saved:
+            self.ctx._saved, self._released = [], True
 
 
 class Function:
@@ -119,7 +188,8 @@ class Function:
 
     A subclass defines two static methods: ``forward(ctx, *args)`` computes with tensors (nothing is recorded inside) and
     may store what backward needs with ``ctx.save_for_backward``; ``backward(ctx, *grad_outputs)`` returns one gradient
-    for every argument of forward, None for those that need none. Call the operation with ``apply``.
+    for every argument of forward, None for those that need none. Call the operation with ``apply``. Instead of giving
+    ctx to forward, a subclass may define ``forward(*args)`` and ``setup_context(ctx, inputs, output)``.
 
     >>> class Cube(torch.autograd.Function):
     ...     @staticmethod
@@ -136,10 +206,20 @@ class Function:
     tensor(12.)
     """
 
+    _node: type[FunctionNode]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._node = type(f"{cls.__name__}Backward", (FunctionNode,), {"__slots__": (), "function": cls})
+
     @staticmethod
-    def forward(ctx: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(*args: Any) -> Any:
         """Compute the outputs; to be defined by the subclass."""
         raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Save what backward needs, where forward does not get ctx; may be defined by the subclass."""
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
@@ -147,81 +227,102 @@ class Function:
         raise NotImplementedError("You must implement the backward for your custom autograd.Function to use it with backward().")
 
     @classmethod
-    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+    def apply(cls, *args: Any) -> Any:
         """Run the operation and record it."""
-        ctx = FunctionNode()
-        ctx.function, ctx._released, ctx._hooks, ctx.saved = cls, False, None, []
-        ctx.to_save, ctx.dirty, ctx.non_differentiable, ctx.materialize = (), (), (), True
+        ctx = FunctionCtx()
         tensors = [a if isinstance(a, Tensor) else None for a in args]
-        recording = is_grad_enabled()
-        ctx.needs_input_grad = tuple(t is not None and t.requires_grad and recording for t in tensors)
-        ctx.input_shapes = [None if t is None else t._array.shape for t in tensors]
-        edges: list[Edge | None] = [None if t is None else gradient_edge(t) for t in tensors]
-        ctx.outputs = None
+        ctx.needs_input_grad = tuple([t is not None and t.requires_grad for t in tensors])
+        node = None
+        if any(ctx.needs_input_grad) and is_grad_enabled():
+            node = cls._node()
+            node.ctx, node._released, node._hooks, node.outputs = ctx, False, None, None
+            node._code, node._last_instruction = user_line(sys._getframe(1))
+            node.inputs = tuple([(k, t._array.shape, t.dtype) for k, t in enumerate(tensors) if t is not None])
+            node.edges = tuple([gradient_edge(t) for t in tensors if t is not None])
+            node.device = next(t.device for t in tensors if t is not None and t._requires_grad)
+            ctx._node = weakref.ref(node)
         with no_grad():
-            results = cls.forward(ctx, *args, **kwargs)
+            if cls.setup_context is Function.setup_context:
+                results = cls.forward(ctx, *args)
+            else:
+                results = cls.forward(*args)
+                cls.setup_context(ctx, args, results)
         many = isinstance(results, tuple | list)
         values = list(results) if many else [results]
-        device = next((t.device for t in (*values, *tensors) if isinstance(t, Tensor)), None)
-        tracked = any(ctx.needs_input_grad)
-        if tracked and device is not None:
-            frame = sys._getframe(1)
-            ctx._code, ctx._last_instruction = frame.f_code, frame.f_lasti
-            ctx._sequence, ctx.device = next_sequence(), device
-            ctx.edges = tuple(edge if needed else None for edge, needed in zip(edges, ctx.needs_input_grad, strict=True))
-            if len(values) > 1:
-                ctx.outputs = tuple((v._array.shape, v._array.dtype) if isinstance(v, Tensor) else ((), device.xp.zeros(()).dtype) for v in values)
-        outputs = [_output(ctx, number, value, tensors, tracked) for number, value in enumerate(values)]
-        if tracked:
-            for tensor in ctx.to_save:
-                number = next((k for k, v in enumerate(outputs) if v is tensor and tensor is not None and k not in ()), None)
-                if tensor is not None and number is None:
-                    number = next((k for k, v in enumerate(values) if v is tensor and all(t is not tensor for t in tensors)), None)
-                if number is not None:
-                    output = outputs[number]
-                    bare = from_array(output._array, output.device)
-                    bare._cell = output._version_cell()
-                    ctx.saved.append((bare, bare._version, number if output._requires_grad else None))
-                else:
-                    ctx.saved.append((tensor, 0 if tensor is None else tensor._version, None))
-        ctx.to_save = ctx.dirty = ctx.non_differentiable = ()
+        for tensor in ctx._dirty:
+            if not any(value is tensor for value in values):
+                raise RuntimeError(f"{cls.__name__}.forward marked an input as dirty but did not return it; inputs written in place must be outputs")
+            tensor._bump_version(f"{cls.__name__}.forward")
+        if node is None:
+            return _unrecorded(values, tensors, ctx) if many else _unrecorded(values, tensors, ctx)[0]
+        node._sequence = next_sequence()
+        node.materialize = ctx._materialize
+        node.device = next((v.device for v in values if isinstance(v, Tensor)), node.device)
+        if len(values) > 1:
+            absent = ((), node.device.xp.zeros(()).dtype)
+            node.outputs = tuple([(v._array.shape, v._array.dtype) if isinstance(v, Tensor) else absent for v in values])
+        outputs = [_output(node, number, value, tensors) for number, value in enumerate(values)]
+        ctx._keep(tensors, values, outputs)
         return tuple(outputs) if many else outputs[0]
 
 
-def _output(ctx: FunctionNode, number: int, value: Any, inputs: list[Tensor | None], tracked: bool) -> Any:
+def _unrecorded(values: list[Any], inputs: list[Tensor | None], ctx: FunctionCtx) -> tuple[Any, ...]:
+    """Return the outputs of a forward without history: an input that is returned as it is becomes another tensor."""
+    kept = [id(tensor) for tensor in ctx._dirty]
+    return tuple([v.detach() if isinstance(v, Tensor) and id(v) not in kept and any(v is t for t in inputs) else v for v in values])
+
+
+def _output(node: FunctionNode, number: int, value: Any, inputs: list[Tensor | None]) -> Any:
     """Give one output of forward its place in the graph."""
     if not isinstance(value, Tensor):
         return value
-    if any(value is tensor for tensor in ctx.dirty):
-        if tracked and value._view is None and value._requires_grad and value._edge is None:
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation (mark_dirty).")
-        value._bump_version(f"{ctx.function.__name__}.forward", 3)
-        result = value
-        if tracked and value._view is not None:
-            raise RuntimeError("mark_dirty on a view is not supported: write to a clone() and return it")
-    elif any(value is tensor for tensor in inputs):
-        result = from_array(value._array, value.device)  # an input returned as it is becomes a new output
-        result._cell = value._version_cell()
-    elif value._edge is not None or value._requires_grad or not tracked:
-        result = value.detach() if tracked else value
-    else:
-        result = value
-    differentiable = tracked and value._array.dtype.kind == "f" and not any(value is t for t in ctx.non_differentiable)
-    if differentiable:
-        result._edge, result._requires_grad = (ctx, number), True
-        result._view = None
+    ctx = node.ctx
+    if any(value is tensor for tensor in ctx._dirty):
+        _rewrite(node, number, value, [t for t in inputs if t is not None])
+        return value
+    result, view = value, value._view
+    base = value if view is None else view.base
+    if any(value is tensor for tensor in inputs) or value._edge is not None or value._requires_grad:
+        result = value.detach()
+    if value._array.dtype.kind != "f" or any(value is t for t in ctx._non_differentiable):
+        return result
+    result._edge, result._requires_grad, result._view = (node, number), True, None
+    if any(t is not None and base is (t if t._view is None else t._view.base) for t in inputs):
+        result._view = View(base, None, FUNCTION_VIEW.format(number, node.function.__name__))
     return result
+
+
+def _rewrite(node: FunctionNode, number: int, value: Tensor, inputs: list[Tensor]) -> None:
+    """Make the node the history of an input that forward wrote in place (Note [Views and in-place])."""
+    view, name = value._view, node.function.__name__
+    base = value if view is None else view.base
+    if base._requires_grad and base._edge is None:
+        what = "a leaf Variable" if view is None else "a view of a leaf Variable"
+        raise RuntimeError(f"{name}.forward: {what} that requires grad is being used in an in-place operation (mark_dirty)")
+    if view is None:
+        value._set_history((node, number))
+        return
+    if view.refusal is not None:
+        raise RuntimeError(view.refusal)
+    if node.outputs is not None:
+        raise RuntimeError(f"{name}.forward writes to a view in place (mark_dirty): then it cannot return more than one output")
+    slot = next(k for k, tensor in enumerate(inputs) if tensor is value)
+    assert view.steps is not None
+    base._set_history((CopySlices(base, gradient_edge(base), view.steps, node, slot), 0))
+    value._refresh()
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a Function's backward as not differentiable: differentiating its gradients raises."""
 
     @functools.wraps(backward)
-    def wrapper(ctx: FunctionNode, *grads: Any) -> Any:
+    def wrapper(ctx: FunctionCtx, *grads: Any) -> Any:
         recording = is_grad_enabled()
+        sources = [*grads, *(tensor if number is None else None for tensor, _, number in ctx._saved)]
+        depends = any(t is not None and t.requires_grad for t in sources) or any(n is not None for _, _, n in ctx._saved)
         with no_grad():
             results = backward(ctx, *grads)
-        if not recording or not any(g is not None and g.requires_grad for g in (*grads, *ctx.saved_tensors)):
+        if not recording or not depends:
             return results
         many = isinstance(results, tuple | list)
         values = list(results) if many else [results]
@@ -244,5 +345,3 @@ class _Refuse(Function):
             "trying to differentiate twice a function that was marked with @once_differentiable: write its backward with "
             "differentiable operations and remove the mark."
         )
-
-

@@ -82,7 +82,7 @@ class set_grad_enabled(_GradMode):
         _enabled.set(self.mode)
 
     def __enter__(self) -> None:
-        """Keep the mode, which the constructor set."""
+        _enabled.set(self.mode)
 
     def __exit__(self, *exception: object) -> None:
         _enabled.set(self._previous)

@@ -56,12 +56,7 @@ Steps = tuple[Any, Any, tuple[Any, ...]]
 
 NO_GRAD_VIEW = (
     "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Its history was not "
-    "recorded: create the view outside no_grad(), or modify it inside."
-)
-STALE_NO_GRAD_VIEW = (
-    "A view was created in no_grad mode and its base or another view of its base has been modified inplace with grad mode "
-    "enabled. The view shows the new values, but how they came about was not recorded for it: create the view outside "
-    "no_grad(), or use it inside, or use its detach()."
+    "recorded: create the view outside no_grad(), or stay inside."
 )
 MULTI_VIEW = (
     "Output of {} is a view and is being modified inplace. This view is the output of a function that returns multiple "
@@ -92,19 +87,24 @@ class Version:
 class View:
     """How a view follows from its base (Note [Views and in-place]).
 
-    ``steps`` are the view operations from base to view. ``refusal`` is None, or the reason why a recorded in-place write
-    to this view is an error. The view's history was derived when the base's edge was ``derived_from`` and its version
-    was ``version``.
+    ``steps`` are the view operations from base to view; None: the view cannot be replayed. ``refusal`` is None, or the
+    reason why a recorded in-place write to this view is an error. The view's history was derived when the base's edge
+    was ``derived_from`` and its version was ``version``.
     """
 
     __slots__ = ("base", "derived_from", "refusal", "steps", "version")
 
-    def __init__(self, base: Tensor, steps: Steps, refusal: str | None) -> None:
+    def __init__(self, base: Tensor, steps: Steps | None, refusal: str | None) -> None:
         self.base = base
         self.steps = steps
         self.refusal = refusal
         self.derived_from = base._edge
         self.version = base._version
+
+    def stale_error(self) -> RuntimeError:
+        """Return the error of using a view that cannot be replayed after its base was written."""
+        changed = "and its base or another view of its base has been modified inplace"
+        return RuntimeError((self.refusal or "").replace("and is being modified inplace", changed))
 
 
 def replay(steps: Steps | None, value: Any, apply: Callable[..., Any]) -> Any:
@@ -173,6 +173,8 @@ class Node:
     edges: tuple[Edge | None, ...]
     outputs: tuple[tuple[tuple[int, ...], Any], ...] | None = None
     """(shape, dtype) of every output of a node with several outputs; None: one output."""
+    materialize: bool = True
+    """Whether outputs that nobody used get zeros for a gradient, or None."""
 
     def apply(self, grad: Any) -> tuple[Any, ...]:
         """Map raw arrays to raw arrays: the first-order backward."""
@@ -272,13 +274,13 @@ class AccumulateGrad(Node):
 class CopySlices(Node):
     """The history of a base tensor one of whose views was written in place (Note [Views and in-place])."""
 
-    __slots__ = ("inner", "steps", "strides")
+    __slots__ = ("inner", "slot", "steps", "strides")
 
-    def __init__(self, base: Tensor, base_edge: Edge | None, steps: Steps, inner: Node) -> None:
-        self.steps, self.inner = steps, inner
+    def __init__(self, base: Tensor, base_edge: Edge | None, steps: Steps, inner: Node, slot: int = 0) -> None:
+        self.steps, self.inner, self.slot = steps, inner, slot
         self.strides, self.device = base._array.strides, base.device
-        # The inner node's first edge belongs to the overwritten slice; its place is taken by the base's history.
-        self.edges = (base_edge, *inner.edges[1:])
+        # One of the inner node's edges belongs to the overwritten slice; its place is taken by the base's history.
+        self.edges = (*inner.edges[:slot], base_edge, *inner.edges[slot + 1 :])
         self._sequence = next_sequence()
         self._hooks, self._released = None, False
         self._code, self._last_instruction = inner._code, inner._last_instruction
@@ -305,9 +307,11 @@ class CopySlices(Node):
         xp = self.device.xp
         whole = self._whole(xp, grad)
         part = replay(self.steps, whole, lambda row, value, arguments: row.forward(xp, value, *arguments))
-        first, *rest = self.inner.apply(xp.array(part))
-        part[...] = 0 if first is None else first
-        return (whole, *rest)
+        results = list(self.inner.apply(xp.array(part)))
+        old = results[self.slot]
+        part[...] = 0 if old is None else old
+        results[self.slot] = whole
+        return tuple(results)
 
     def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
         """Do the same with tensors: the write into the copy is recorded in its turn."""
@@ -316,12 +320,14 @@ class CopySlices(Node):
         whole = grad._same_device(self._whole(self.device.xp, grad._array))
         whole.copy_(grad)
         part = replay(self.steps, whole, record_view)
-        first, *rest = self.inner.apply_recorded(part.clone())
-        if first is None:
+        results = list(self.inner.apply_recorded(part.clone()))
+        old = results[self.slot]
+        if old is None:
             part.zero_()
         else:
-            part.copy_(first)
-        return (whole, *rest)
+            part.copy_(old)
+        results[self.slot] = whole
+        return tuple(results)
 
 
 def released_error(node: Node) -> RuntimeError:

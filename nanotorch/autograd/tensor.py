@@ -14,8 +14,6 @@ from nanotorch.autograd import formatting
 from nanotorch.autograd.errors import user_line
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
 from nanotorch.autograd.graph import (
-    NO_GRAD_VIEW,
-    STALE_NO_GRAD_VIEW,
     AccumulateGrad,
     Edge,
     Hooks,
@@ -183,9 +181,9 @@ class Tensor(TensorMethods):
         base, edge = view.base, view.base._edge
         if view.derived_from is edge or (edge is None and view.version == base._version):  # detach_() of a base is no write
             return
-        if view.refusal is NO_GRAD_VIEW:
+        if view.steps is None:
             if is_grad_enabled():
-                raise RuntimeError(STALE_NO_GRAD_VIEW)
+                raise view.stale_error()
             return
         with enable_grad():
             fresh = replay(view.steps, base, record_view)

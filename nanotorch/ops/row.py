@@ -56,6 +56,7 @@ from nanotorch.autograd.graph import (
     NO_GRAD_VIEW,
     CopySlices,
     Node,
+    Steps,
     Version,
     View,
     modified_error,
@@ -679,15 +680,18 @@ def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...])
     """Note that ``result`` views ``parent`` (Note [Views and in-place])."""
     refusal = None if is_grad_enabled() else NO_GRAD_VIEW
     cell = parent._version_cell()
+    steps: Steps | None
     if parent._view is None:
-        base, steps = parent, (None, row, arguments)
+        base, steps = parent, None if refusal else (None, row, arguments)
     else:
-        base, steps = parent._view.base, (parent._view.steps, row, arguments)
+        base, before = parent._view.base, parent._view.steps
+        steps = None if refusal or before is None else (before, row, arguments)
         refusal = parent._view.refusal or refusal
     if isinstance(result, tuple):
         for number, tensor in enumerate(result):
             tensor._cell = cell
-            tensor._view = View(base, (steps, PICK, (number,)), refusal or MULTI_VIEW.format(row.node_name))
+            picked = None if steps is None else (steps, PICK, (number,))
+            tensor._view = View(base, picked, refusal or MULTI_VIEW.format(row.node_name))
         return
     result._cell = cell
     result._view = View(base, steps, refusal)
@@ -812,7 +816,9 @@ def rebase_history(target: Tensor, node: Node) -> None:
         target._set_history((node, 0))
         return
     base = target._view.base
-    base._set_history((CopySlices(base, gradient_edge_of(base), target._view.steps, node), 0))
+    steps = target._view.steps
+    assert steps is not None
+    base._set_history((CopySlices(base, gradient_edge_of(base), steps, node), 0))
     target._refresh()
 
 

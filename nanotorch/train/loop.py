@@ -17,13 +17,14 @@ import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.backend.device import best_device
 from nanotorch.ops.random import default_generator
-from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
+from nanotorch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
 from nanotorch.train import checkpoint, datasets, directory, report
 from nanotorch.train.config import Config, resolved
 from nanotorch.train.interrupt import Interrupt, TrainingInterrupted
 from nanotorch.train.metrics import Meter, main_metric, mean_weights
 from nanotorch.train.progress import Progress
+from nanotorch.train.threads import blas_threads
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 __all__ = ["DivergedError", "RunResult", "evaluate", "run", "windows"]
@@ -102,6 +103,13 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
                 f"train.batch_size={options.batch_size}"
             )
 
+        planned = options.epochs * (steps_per_epoch if interval == "step" else 1)
+        if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < planned:
+            raise datasets.DataError(
+                f"scheduler OneCycleLR ends after {scheduler.total_steps} {interval}s, but the run has {planned}: set "
+                f"scheduler.total_steps={planned}"
+            )
+
         run_directory = directory.create(config.output, config.name)
         if source is not None:
             (run_directory / "config.yaml").write_text(source, encoding="utf-8")
@@ -149,7 +157,11 @@ def run(config: Config, source: str | None = None, progress_bar: bool = True) ->
                         "train.clip_norm"
                     )
 
-        with checkpoints, Progress(options.epochs, steps_per_epoch, metric, progress_bar) as progress:
+        with (
+            checkpoints,
+            blas_threads(model, options.batch_size),
+            Progress(options.epochs, steps_per_epoch, metric, progress_bar) as progress,
+        ):
             for epoch in range(1, options.epochs + 1):
                 started = time.perf_counter()
                 learning_rate = optimizer.param_groups[0]["lr"]

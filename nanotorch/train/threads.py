@@ -1,0 +1,27 @@
+"""How many threads the BLAS library uses: small products are slower with several."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from nanotorch import nn
+
+__all__ = ["WORTH_THREADS", "blas_threads"]
+
+WORTH_THREADS = 50e6  # floating point operations of a product below which a second thread costs more than it does
+
+
+def blas_threads(model: nn.Module, rows: int) -> AbstractContextManager[Any]:
+    """Limit BLAS to one thread while a model is trained whose largest product is small.
+
+    Threads wait for each other by spinning, so on a busy machine a second one can make a small model many times
+    slower. Large models keep the library's choice, which ``OMP_NUM_THREADS`` and its kin decide.
+    """
+    largest = max((2.0 * rows * p.numel() for p in model.parameters() if p.ndim == 2), default=0.0)
+    if largest >= WORTH_THREADS:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    limit: AbstractContextManager[Any] = threadpool_limits(limits=1, user_api="blas")
+    return limit
