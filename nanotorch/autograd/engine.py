@@ -213,7 +213,8 @@ def _walk(
     start: list[tuple[Edge, Any]], keep: bool, create_graph: bool, capture: dict[Edge, Any], reachable: set[Node] | None
 ) -> None:
     """Visit the pending nodes, newest first (Note [Order]), handing every gradient on to the next nodes."""
-    # A leaf without hooks has nothing to wait for: in a plain pass its gradient is added as soon as it is known.
+    # A leaf without hooks and gradient has nothing to wait for: in a plain pass it takes its gradient at once. (A gradient
+    # that is there may be a saved value of the graph, so it is added to when all who use the leaf have run.)
     direct = not create_graph and reachable is None and not capture
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}  # sequence number -> [node, gradient(s), owned]
@@ -258,7 +259,7 @@ def _walk(
                 if reachable is not None and target not in reachable and edge not in capture:
                     continue
                 fresh = not lent and value is not gradient and value.base is None
-                if direct and target.__class__ is AccumulateGrad and target._hooks is None:
+                if direct and target.__class__ is AccumulateGrad and target._hooks is None and target.variable.grad is None:
                     target.accumulate(value, fresh)
                     continue
                 sequence = target._sequence

@@ -151,7 +151,7 @@ def _cross_entropy(
     n, classes = self.shape
     shifted = self - xp.amax(self, axis=1, keepdims=True)
     exponentials = xp.exp(shifted)
-    totals = xp.sum(exponentials, axis=1, keepdims=True)
+    totals = xp.row_sums(exponentials)
     safe, sample_weight, hot = _target_rows(xp, target, weight, classes, ignore_index, label_smoothing, self.dtype)
     if label_smoothing:
         loss = xp.sum(hot * (xp.log(totals) - shifted), axis=1)
@@ -161,7 +161,7 @@ def _cross_entropy(
             loss = loss * sample_weight
     probabilities = exponentials / totals
     if sample_weight is not None or weight is not None:
-        probabilities = probabilities * xp.sum(hot, axis=1, keepdims=True)
+        probabilities = probabilities * xp.row_sums(hot)
     total_weight = n if sample_weight is None else xp.sum(sample_weight)
     if reduction != "none":
         loss = xp.sum(loss)

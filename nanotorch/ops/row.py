@@ -145,13 +145,18 @@ class Row:
         if unknown:
             raise TypeError(f"row {self.name}: formulas for {sorted(unknown)}, which are not tensor parameters")
         self.saved = sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
-        self.return_type = namedtuple(self.name, self.visible) if len(self.visible) > 1 else tuple  # type: ignore[misc]
+        self.return_type = return_type(self.public_name, self.visible) if len(self.visible) > 1 else tuple
         compiler = Compiler(self)
         self.compiler = compiler
         self.function: Callable[..., Any] = compiler.function
         self.node: type[Node] | None = compiler.node
         self.function.__doc__ = forward.__doc__
         self.variant: Callable[..., Tensor] | None = None
+
+    @property
+    def public_name(self) -> str:
+        """The name that users know: rows behind a composite, such as ``_max_dim``, speak for it."""
+        return self.name.strip("_").removesuffix("_dim").removesuffix("_all") if self.name.startswith("_") else self.name
 
     @property
     def source(self) -> str:
@@ -161,6 +166,18 @@ class Row:
     def signature(self) -> str:
         """Return the public signature, such as ``sum(input, dim=None, keepdim=False)``."""
         return f"{self.name}({', '.join(public_parameters(self.parameters))})"
+
+
+def return_type(name: str, fields: Sequence[str]) -> Any:
+    """Return the type of several outputs: a named tuple that prints as PyTorch's do."""
+    fields_type = namedtuple(name, fields)  # type: ignore[misc]  # the names are data here
+
+    def text(self: Any) -> str:
+        values = ",\n".join(f"{field}={getattr(self, field)!r}" for field in fields)
+        return f"torch.return_types.{name}(\n{values})"
+
+    fields_type.__repr__ = text  # type: ignore[method-assign]
+    return fields_type
 
 
 def public_parameters(parameters: Iterable[Parameter]) -> list[str]:
@@ -238,7 +255,7 @@ class Compiler:
         self.margin = 0
         self.source += self.execute(f"<nanotorch op {self.row.name}, recorded>")
         assert self.node is not None
-        self.node.apply_recorded = self.namespace["apply_recorded"]  # type: ignore[method-assign]
+        self.node.apply_recorded = self.namespace["apply_recorded"]
         return self.node.apply_recorded(node, grad)
 
     # ----------------------------------------------------------------------------------------- the grad node
@@ -331,7 +348,7 @@ class Compiler:
         if casting:
             emit(1, "slow = False")
         for p in row.tensors:
-            self.unwrap(p, first, casting)
+            self.unwrap(p, casting)
         if casting:
             self.write_slow_path()
         device = f"{first.public}[0].device" if first.many else f"{first.public}.device"
@@ -359,70 +376,53 @@ class Compiler:
             self.record()
         emit(1, "return result")
 
-    def unwrap(self, p: Parameter, first: Parameter, casting: bool) -> None:
+    def unwrap(self, p: Parameter, casting: bool) -> None:
         """Write the code that turns a tensor argument into ``a_<name>`` (array) and ``r_<name>`` (requires grad)."""
-        row, emit, q = self.row, self.emit, p.public
-        differentiable = p.name in row.formulas
+        row, emit, q, first = self.row, self.emit, p.public, self.row.tensors[0]
+        reference = self.values[0] if self.values else first  # dtypes are compared with that of the first value
         if p.many:
             emit(1, f"{q} = tensors_of({row.name!r}, {q}{', True' if casting else ''})")
             emit(1, f"a_{p.name} = arrays({row.name!r}, {q})")
-            if differentiable:
+            if p.name in row.formulas:
                 emit(1, f"r_{p.name} = any([tensor._requires_grad for tensor in {q}])")
             return
         indent = 1
         if p.optional:
             emit(1, f"a_{p.name} = None", f"r_{p.name} = False", f"if {q} is not None:")
             indent = 2
-        if p is first or (self.values and p is self.values[0]):
-            if p.scalar:
-                others = "".join(f", {o.public}" for o in self.values[1:])
-                emit(indent, f"if not isinstance({q}, Tensor):", f"    {q} = need_tensor({row.name!r}, {q!r}, {q}, True{others})")
-            else:
-                emit(indent, f"if not isinstance({q}, Tensor):", f"    {q} = need_tensor({row.name!r}, {q!r}, {q})")
-        elif p.scalar and casting:
-            ref = f"a_{self.values[0].name}"
-            emit(indent, f"if isinstance({q}, Tensor):", f"    if {q}._view is not None:", f"        {q}._refresh()")
-            emit(indent + 1, f"a_{p.name} = {q}._array", f"r_{p.name} = {q}._requires_grad")
-            emit(indent + 1, f"if a_{p.name}.dtype is not {ref}.dtype or {q}.device is not {self.values[0].public}.device:")
-            emit(indent + 2, "slow = True")
-            emit(indent, "else:", f"    a_{p.name} = {q}", f"    r_{p.name} = False")
-            emit(indent + 1, f"if type({q}) is float:", f"    if {ref}.dtype.kind != 'f':", "        slow = True")
-            emit(indent + 1, f"elif type({q}) is not int:", "    slow = True")
+        if p.scalar and p is not reference:
+            self.unwrap_scalar(p, reference, indent, casting)
             return
-        elif p.scalar:
-            emit(indent, f"if isinstance({q}, Tensor):", f"    if {q}.device is not {first.public}.device or {q}.dtype is not {first.public}.dtype:")
-            emit(indent + 2, f"{q} = {q}.to({first.public}.device, {first.public}.dtype)")
-            emit(indent + 1, f"a_{p.name} = {q}._array", f"r_{p.name} = {q}.requires_grad")
-            emit(indent, "else:", f"    a_{p.name} = {q}", f"    r_{p.name} = False")
-            return
-        else:
-            emit(indent, f"if not isinstance({q}, Tensor):", f"    {q} = need_tensor({row.name!r}, {q!r}, {q})")
+        numbers = ", True" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
+        emit(indent, f"if not isinstance({q}, Tensor):")
+        emit(indent + 1, f"{q} = need_tensor({row.name!r}, {q!r}, {q}{numbers})")
         emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()", f"a_{p.name} = {q}._array")
-        if differentiable or p.optional:
+        if p.name in row.formulas or p.optional:
             emit(indent, f"r_{p.name} = {q}._requires_grad")
-        if p is not first and self.values and p is self.values[0]:
-            emit(indent, f"if {q}.device is not {first.public}.device:")
-            emit(indent + 1, f"same({row.name!r}, {first.public!r}, {first.public}, {q!r}, {q}, False)")
-        if p is first or (self.values and p is self.values[0]):
-            if row.cast == "float" and p.value:
-                emit(indent, f"if a_{p.name}.dtype.kind != 'f':", "    slow = True")
-            if p.kinds:
-                self.check_kind(p, indent)
-            return
-        if p.value and casting:
-            ref = self.values[0]
-            emit(indent, f"if a_{p.name}.dtype is not a_{ref.name}.dtype or {q}.device is not {ref.public}.device:")
-            emit(indent + 1, "slow = True")
-            return
-        if p.value:
-            ref = self.values[0]
-            emit(indent, f"if a_{p.name}.dtype is not a_{ref.name}.dtype or {q}.device is not {ref.public}.device:")
-            emit(indent + 1, f"same({row.name!r}, {ref.public!r}, {ref.public}, {q!r}, {q})")
-        else:
+        if p is reference and row.cast == "float":
+            emit(indent, f"if a_{p.name}.dtype.kind != 'f':", "    slow = True")
+        if p.value and p is not reference:
+            emit(indent, f"if a_{p.name}.dtype is not a_{reference.name}.dtype or {q}.device is not {reference.public}.device:")
+            check = f"same({row.name!r}, {reference.public!r}, {reference.public}, {q!r}, {q})"
+            emit(indent + 1, "slow = True" if casting else check)
+        elif p is not first:
             emit(indent, f"if {q}.device is not {first.public}.device:")
             emit(indent + 1, f"same({row.name!r}, {first.public!r}, {first.public}, {q!r}, {q}, False)")
         if p.kinds:
             self.check_kind(p, indent)
+
+    def unwrap_scalar(self, p: Parameter, reference: Parameter, indent: int, casting: bool) -> None:
+        """Write the same for an argument that may be a Python number, which stays one."""
+        emit, q = self.emit, p.public
+        emit(indent, f"if isinstance({q}, Tensor):", f"    if {q}._view is not None:", f"        {q}._refresh()")
+        differs = f"{q}._array.dtype is not a_{reference.name}.dtype or {q}.device is not {reference.public}.device"
+        change = "slow = True" if casting else f"{q} = {q}.to({reference.public}.device, {reference.public}.dtype)"
+        emit(indent + 1, f"if {differs}:", f"    {change}")
+        emit(indent + 1, f"a_{p.name} = {q}._array", f"r_{p.name} = {q}._requires_grad")
+        emit(indent, "else:", f"    a_{p.name} = {q}", f"    r_{p.name} = False")
+        if casting:
+            emit(indent + 1, f"if type({q}) is float:", f"    if a_{reference.name}.dtype.kind != 'f':", "        slow = True")
+            emit(indent + 1, f"elif type({q}) is not int:", "    slow = True")
 
     def check_kind(self, p: Parameter, indent: int) -> None:
         """Write the check that an index is of integers, a mask of booleans."""
@@ -452,7 +452,7 @@ class Compiler:
         row, emit = self.row, self.emit
         flags = [f"r_{name}" for name in row.formulas]
         emit(1, f"if ({' or '.join(flags)}) and is_grad_enabled():")
-        emit(2, f"node = {row.node_name}()", "node._sequence = next_sequence()", "node._hooks = None")
+        emit(2, f"node = {row.node_name}()", "node._hooks = None")
         emit(2, "node._released = False", "node.device = device", "frame = getframe(1)")
         emit(2, "node._code = frame.f_code", "node._last_instruction = frame.f_lasti")
         edges = []
@@ -463,6 +463,7 @@ class Compiler:
             else:
                 edges.append(f"({q}._edge or leaf_edge({q})) if r_{name} else None")
         emit(2, f"node.edges = ({', '.join(edges)},)")
+        emit(2, "node._sequence = next_sequence()")  # after the edges: a leaf's AccumulateGrad has to be older
         for name in self.saved_inputs:
             self.save_input(name)
         for name in self.shapes:
@@ -630,22 +631,26 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     plain = "".join(
         f", {p.public}={o!r}" for o, p in zip(operands, row.parameters, strict=True) if not p.tensor and o is not p.default
     )
-    reason = str(error)
+    name, reason = row.public_name, str(error)
+    if reason.startswith(f"{name}:"):
+        return error  # the row's own words
+    if row.where == "internal":
+        plain = ""
     if isinstance(error, np.exceptions.AxisError):
         ndim = operands[0][0].ndim if row.parameters[0].many else operands[0].ndim
         bounds = f"[{-ndim}, {ndim - 1}]" if ndim else "[-1, 0]"
-        return IndexError(f"{row.name}: Dimension out of range (expected to be in range of {bounds}, but got {error.axis}); input shape {text}")
+        return IndexError(f"{name}: Dimension out of range (expected to be in range of {bounds}, but got {error.axis}); input shape {text}")
     if isinstance(error, IndexError):
-        return IndexError(f"{row.name}: {reason}; input shape {text}{plain}")
+        return IndexError(f"{name}: {reason}; input shape {text}{plain}")
     if isinstance(error, ValueError):
         if "broadcast" in reason:
             reason = "these shapes cannot be broadcast together: aligned at the right, lengths must be equal or 1"
-        return ShapeError(f"{row.name}: shapes {text}{plain}: {reason}")
+        return ShapeError(f"{name}: shapes {text}{plain}: {reason}")
     if isinstance(error, RuntimeError):
-        return RuntimeError(f"{row.name}: {reason}") if not reason.startswith(row.name) else error
+        return RuntimeError(f"{name}: {reason}")
     if isinstance(error, TypeError):
         kinds = ", ".join(str(o.dtype) if isinstance(o, Tensor) else type(o).__name__ for o in operands if not isinstance(o, tuple | list))
-        return TypeError(f"{row.name}(): {reason} (called with {kinds})")
+        return TypeError(f"{name}(): {reason} (called with {kinds})")
     return error
 
 
