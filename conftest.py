@@ -18,7 +18,6 @@ import nanotorch
 from nanotorch.autograd import formatting
 from nanotorch.backend.device import Device, why_unavailable
 
-
 collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend/cupy_backend.py"]  # it imports cupy
 
 

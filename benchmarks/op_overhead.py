@@ -114,7 +114,9 @@ def main() -> None:
     for name, module in frameworks.items():
         calls |= {f"{name} {part}": call for part, call in chains(module, options.device, length).items()}
     timings = common.summary(common.interleave(calls, rounds, seconds, collector=False))
-    collected = {name.replace(" ", " collected ", 1): call for name, call in calls.items() if name.endswith("forward")}
+    collected = {
+        name.replace(" ", " collected ", 1): call for name, call in calls.items() if name.endswith("forward")
+    }
     gc.freeze()
     timings |= common.summary(common.interleave(collected, rounds, seconds))
     rows, results = [], []

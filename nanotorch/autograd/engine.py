@@ -156,7 +156,7 @@ def _start(
                     f"{tuple(root.shape)}. Reduce it first (for example .sum() or .mean()), or pass gradient=, "
                     "a tensor of its shape, for the vector-Jacobian product."
                 )
-            value = root._array.copy()  # cheaper than ones_like, and on a GPU nothing is sent
+            value = root.device.xp.array(root._array)  # cheaper than ones_like, and on a GPU nothing is sent
             value.fill(1)
             if create_graph:
                 value = root._same_device(value)

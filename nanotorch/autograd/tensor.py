@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -460,6 +460,3 @@ def leaf_edge(tensor: Tensor) -> Edge:
         node._hooks = leaf.hooks
         leaf.accumulate = weakref.ref(node)
     return node, 0
-
-
-from nanotorch.autograd import engine  # noqa: E402  (last, for the engine works with tensors)

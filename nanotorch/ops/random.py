@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
-from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.ops.row import check_writable, composite

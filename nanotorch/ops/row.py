@@ -280,8 +280,10 @@ class Compiler:
         if self.saved_inputs or self.saved_results:
             emit(2, "if node._released:", "    raise released_error(node)")
         names = {name for _, wanted in row.formulas.values() for name in wanted}
-        if "xp" in names or self.unbroadcast:
-            emit(2, "xp = TENSORS[0](node.device)" if recorded else "xp = node.device.xp")
+        if not recorded:
+            emit(2, "xp = node.device.xp")  # which also makes a GPU the current one, for formulas of bare operators
+        elif "xp" in names or self.unbroadcast:
+            emit(2, "xp = TENSORS[0](node.device)")
         if row.many_outputs and "grad" in names:
             emit(2, "grad = grads[0]")
         for name in self.saved_inputs:
