@@ -27,9 +27,6 @@ VIEWS: list[Callable[[Any, int], Any]] = [
     lambda x, k: x.unsqueeze(k % (x.ndim + 1)),
     lambda x, k: x.diagonal(),
     lambda x, k: x.expand(x.shape),
-    lambda x, k: x.expand(2, *x.shape),
-    lambda x, k: x.unbind(0)[k % len(x)],
-    lambda x, k: x.split(1)[0],
     lambda x, k: x.detach(),
 ]
 

@@ -733,3 +733,11 @@ def test_pydantic_and_yaml_are_imported_by_the_config_alone() -> None:
             for module in modules:
                 users.get(module.partition(".")[0], set()).add(path.relative_to(package).as_posix())
     assert users == {"pydantic": {"train/config.py"}, "yaml": {"train/strict_yaml.py"}}
+
+
+def test_an_unknown_name_does_not_hide_what_is_wrong_beside_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(GOOD, overrides=["data.name=digts", "data.test_size=1.5", "data.anything=3"])
+    text = str(caught.value)
+    assert "unknown dataset 'digts'" in text and "data.test_size: expected float > 0 and < 1, got 1.5" in text
+    assert "anything" not in text  # it may be an argument of the dataset that was meant

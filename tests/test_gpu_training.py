@@ -185,3 +185,24 @@ def test_a_configured_run_reads_the_device_rarely(tmp_path: Path, counts: Counts
 
     steps_per_epoch = 38
     assert (transfers(3) - transfers(2)) < steps_per_epoch
+
+
+def test_work_happens_on_the_gpu_of_the_tensors_not_on_the_current_one() -> None:
+    with fake_gpu(device_count=2):
+
+        def use_the_other_gpu() -> None:
+            torch.zeros(2, device="cuda:0")
+
+        x = torch.ones(3, device="cuda:1").requires_grad_()
+        optimizer = torch.optim.SGD([x], lr=0.1, momentum=0.9)
+        y = (-x * x).sum()
+        use_the_other_gpu()
+        y.backward()
+        assert x.grad is not None and x.grad._array.device.id == 1
+        crossing = (-x).sum().to("cuda:0") * 2
+        use_the_other_gpu()
+        crossing.backward()
+        use_the_other_gpu()
+        optimizer.step()
+        use_the_other_gpu()
+        assert x.tolist() == pytest.approx([1.4] * 3)

@@ -277,7 +277,8 @@ class CopySlices(Node):
     __slots__ = ("inner", "slot", "steps", "strides")
 
     def __init__(self, base: Tensor, base_edge: Edge | None, steps: Steps, inner: Node, slot: int = 0) -> None:
-        self.steps, self.inner, self.slot = steps, inner, slot
+        self.steps, self.slot = steps, slot
+        self.inner: Node | None = inner
         self.strides, self.device = base._array.strides, base.device
         # One of the inner node's edges belongs to the overwritten slice; its place is taken by the base's history.
         self.edges = (*inner.edges[:slot], base_edge, *inner.edges[slot + 1 :])
@@ -290,9 +291,8 @@ class CopySlices(Node):
         return "CopySlices"
 
     def release(self) -> None:
-        """Drop the inner node's saved values."""
-        self._released = True
-        self.inner.release()
+        """Drop the inner node, and its saved values with it unless a recorded backward still needs them."""
+        self._released, self.inner = True, None
 
     def _whole(self, xp: Any, grad: Any) -> Any:
         """Copy a gradient into the memory order of the base, so that the view operations give views of the copy."""
@@ -302,7 +302,7 @@ class CopySlices(Node):
 
     def apply(self, grad: Any) -> tuple[Any, ...]:
         """Run the inner node on the slice of the gradient and put its answer in the slice's place."""
-        if self._released:
+        if self.inner is None:
             raise released_error(self)
         xp = self.device.xp
         whole = self._whole(xp, grad)
@@ -315,7 +315,7 @@ class CopySlices(Node):
 
     def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
         """Do the same with tensors: the write into the copy is recorded in its turn."""
-        if self._released:
+        if self.inner is None:
             raise released_error(self)
         whole = grad._same_device(self._whole(self.device.xp, grad._array))
         whole.copy_(grad)

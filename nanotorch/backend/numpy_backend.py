@@ -40,7 +40,6 @@ from numpy import (
     count_nonzero,
     cumprod,
     cumsum,
-    diagonal,
     divide,
     einsum,
     empty,
@@ -266,12 +265,17 @@ def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
     return tuple(grid)
 
 
+def diagonal(array: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """Return a diagonal as a view that can be written to if the array can."""
+    view = np.diagonal(array, offset, axis1, axis2)
+    view.flags.writeable = array.flags.writeable
+    return view
+
+
 def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
     """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
     out = np.zeros(shape, values.dtype)
-    view = np.diagonal(out, offset, axis1, axis2)
-    view.flags.writeable = True
-    view[...] = values
+    diagonal(out, offset, axis1, axis2)[...] = values
     return out
 
 

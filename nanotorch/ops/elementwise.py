@@ -92,6 +92,14 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     raise RuntimeError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
 
 
+@composite(where="method")
+def div_(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """In-place version of `div`."""
+    if rounding_mode is None:
+        return input.true_divide_(other)
+    return input.floor_divide_(other) if rounding_mode == "floor" else input.true_divide_(other).trunc_()
+
+
 @op(self=lambda grad, result: -grad * (result * result), cast="float", inplace=True, samples=above_zero)
 def reciprocal(xp: Any, self: Array) -> Array:
     """``1 / input``."""

@@ -99,6 +99,8 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     if not shape:
         return reshape(input, (1,))
     start, end = start_dim % len(shape), end_dim % len(shape)
+    if start == end:
+        return input
     joined = 1
     for length in shape[start : end + 1]:
         joined *= length
@@ -198,7 +200,11 @@ def expand(xp: Any, self: Array, size: Dims) -> Array:
                 f"expand: the expanded size {n} must match the existing size "
                 f"{self.shape[d - lead] if d >= lead else 1} at dimension {d}: target sizes {list(size)}, tensor sizes {list(self.shape)}"
             )
-    return xp.broadcast_to(self, shape)
+    count = 1
+    for n in shape:
+        count *= n
+    # Without repetition the view can be written to, which broadcast_to does not allow.
+    return xp.reshape(self, shape) if count == self.size else xp.broadcast_to(self, shape)
 
 
 @composite(samples=[sample(real(3, 1), (3, 4)), sample(real(2), (3, 2))])

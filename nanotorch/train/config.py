@@ -233,6 +233,12 @@ def _section_class(base: type[NamedSection], name: str) -> type[NamedSection]:
     return section
 
 
+@cache
+def _nameless_class(base: type[NamedSection]) -> type[NamedSection]:
+    """The section where no known name says which arguments there are: what all names share is still checked."""
+    return create_model("Nameless", __base__=base, __cls_kwargs__={"extra": "ignore"}, name=(Any, None))
+
+
 def _yaml_type(annotation: Any) -> Any:
     """The annotation in the types that YAML has: a tensor or a sequence is written as a list."""
     origin, inner = get_origin(annotation), get_args(annotation)
@@ -332,6 +338,7 @@ class _Check:
                 self.sections[key] = _section_class(base, base.registry.entry(name).name)
             except UnknownNameError as error:
                 self._report((key, "name"), str(error))
+        self.sections.setdefault(key, _nameless_class(base))
 
     # -- single values
 
