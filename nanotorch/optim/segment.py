@@ -43,6 +43,7 @@ class Segment:
     __slots__ = (
         "arrays",
         "block",
+        "cells",
         "count",
         "flat",
         "flat_grad",
@@ -66,6 +67,7 @@ class Segment:
     ) -> None:
         self.params = params
         self.arrays = [param._array for param in params]
+        self.cells = [param._version_cell() for param in params]
         self.records = [state[param] for param in params]
         self.steps = steps
         device, first = params[0].device, self.arrays[0]
@@ -106,9 +108,10 @@ class Segment:
             self.steps = int(self.count._array)
             self.count._array[...] = self.steps + 1
         self.steps += 1
-        for counter, value in (("step", self.steps), ("first", self.steps == 1)):
-            if counter in options:
-                options[counter] = value
+        if "step" in options:
+            options["step"] = self.steps
+        if "first" in options:
+            options["first"] = self.steps == 1
         for piece, array in zip(self.pieces, self.arrays, strict=False):
             piece[...] = array
         grads = [param.grad._array for param in self.params if param.grad is not None]
@@ -125,11 +128,9 @@ class Segment:
                 rule(self.xp, self.flat[part], grad[part], **state, **options)
         for array, piece in zip(self.arrays, self.pieces, strict=False):
             array[...] = piece
-        written = self.params[0]
-        written._bump_version(writer, 3)
-        site = written._version_cell().writer
-        for param in self.params[1:]:
-            cell = param._version_cell()
+        self.params[0]._bump_version(writer, 3)
+        site = self.cells[0].writer
+        for cell in self.cells[1:]:
             cell.number += 1
             cell.writer = site
 
