@@ -17,6 +17,7 @@ VIEWS: list[Callable[[Any, int], Any]] = [
     lambda x, k: x[..., -1:],
     lambda x, k: x[..., k % x.shape[-1]],
     lambda x, k: x[None],
+    lambda x, k: x[(k % len(x),) * x.ndim],
     lambda x, k: x.transpose(0, -1),
     lambda x, k: x.t(),
     lambda x, k: x.permute(tuple(range(x.ndim))[::-1]),
@@ -32,9 +33,9 @@ VIEWS: list[Callable[[Any, int], Any]] = [
 
 OPERATIONS: list[Callable[[Any, Any, int], Any]] = [
     lambda x, y, k: x * 0.9,
-    lambda x, y, k: x * y,
-    lambda x, y, k: x + y,
-    lambda x, y, k: x - y,
+    lambda x, y, k: (x * y).contiguous(),
+    lambda x, y, k: (x + y).contiguous(),
+    lambda x, y, k: (x - y).contiguous(),
     lambda x, y, k: x.tanh(),
     lambda x, y, k: x.sin(),
     lambda x, y, k: x.sigmoid(),
@@ -60,6 +61,7 @@ WRITES: list[Callable[[Any, Any, int], Any]] = [
     lambda x, y, k: x.__setitem__(k % len(x), y),
     lambda x, y, k: x.__setitem__(slice(None, None, 2), y),
     lambda x, y, k: x.__setitem__(slice(0, 1), 0.25),
+    lambda x, y, k: x.__setitem__((0,) * x.ndim, y),
     lambda x, y, k: x.__setitem__(x > 0, y),
     lambda x, y, k: x.__setitem__(x < 0, 0.1),
     lambda x, y, k: x.__setitem__([0, -1], y),
@@ -72,7 +74,7 @@ programs = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 7), st.integers
 def execute(torch: Any, program: list[Step]) -> tuple[list[Any], list[Any]]:
     """Run a program; return what every step gave, and the first and second derivatives by the two leaves.
 
-    Every entry is an array, or "error" where the step raised.
+    A step gives (requires_grad, is_leaf, version, value), or says that it raised.
     """
     rng = np.random.default_rng(0)
     leaves = [torch.from_numpy(rng.uniform(-1.5, 1.5, (3, 3))).requires_grad_() for _ in range(2)]
@@ -95,8 +97,8 @@ def execute(torch: Any, program: list[Step]) -> tuple[list[Any], list[Any]]:
                 else:
                     result = WRITES[choice % len(WRITES)](x, number, first)
                 result = x if result is None else result
-        except (RuntimeError, IndexError, ValueError, TypeError):
-            log.append("error")
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            log.append("leaf error" if "leaf Variable" in str(error) else "error")
             continue
         if result.ndim > 4:
             continue

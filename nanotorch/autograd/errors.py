@@ -6,9 +6,20 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["ShapeError", "describe_line", "user_line"]
+__all__ = ["ShapeError", "describe_line", "inside", "user_line"]
 
 INNER = ("<nanotorch op ", *(str(Path(__file__).parents[1] / folder) for folder in ("autograd", "ops", "nn", "optim")))
+
+
+class Inside(dict[str, bool]):
+    """Whether the file of a code object is one of the library's inner folders; asked at every recorded operation."""
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = filename.startswith(INNER)
+        return self[filename]
+
+
+inside = Inside()
 
 
 class ShapeError(RuntimeError, ValueError):
@@ -29,11 +40,9 @@ def describe_line(code: CodeType | None, last_instruction: int) -> str:
 
 def user_line(frame: FrameType) -> tuple[CodeType, int]:
     """Return the code and the instruction of the nearest caller outside the library's inner folders."""
-    outer: FrameType | None = frame
-    while outer is not None and outer.f_code.co_filename.startswith(INNER):
-        outer = outer.f_back
-    found = outer or frame
-    return found.f_code, found.f_lasti
+    while inside[frame.f_code.co_filename] and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
 
 
 def describe_operand(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any, TypeVar
@@ -33,6 +34,26 @@ class _GradMode:
 
     def __call__(self, function: F) -> F:
         mode = self.mode
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                """Every step of the generator runs in the mode, its consumer in its own."""
+                steps = function(*args, **kwargs)
+                sent = None
+                try:
+                    while True:
+                        with _GradMode(mode):
+                            try:
+                                value = steps.send(sent)
+                            except StopIteration as stop:
+                                return stop.value
+                        sent = yield value
+                finally:
+                    with _GradMode(mode):
+                        steps.close()
+
+            return generator  # type: ignore[return-value]
 
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -238,11 +238,11 @@ class AccumulateGrad(Node):
 
     __slots__ = ("variable",)
     edges = ()
+    _code, _last_instruction, _released = None, 0, False
 
     def __init__(self, variable: Tensor) -> None:
         self.variable, self.device = variable, variable.device
-        self._sequence = next_sequence()
-        self._hooks, self._code, self._last_instruction, self._released = None, None, 0, False
+        self._sequence, self._hooks = next_sequence(), None
 
     def release(self) -> None:
         """Keep everything: a leaf saves no values."""

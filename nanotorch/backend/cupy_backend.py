@@ -127,6 +127,11 @@ def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
     return out
 
 
+def pick(matrix: Any, columns: Any) -> Any:
+    """Return one element of every row of a matrix, in the columns that the indices name."""
+    return matrix[cupy.arange(len(matrix)), columns]
+
+
 def one_hot(index: Any, classes: int, dtype: Any) -> Any:
     """Return a row of zeros with a one at each index."""
     return (index[:, None] == cupy.arange(classes)).astype(dtype)

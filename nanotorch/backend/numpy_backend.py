@@ -172,6 +172,7 @@ __all__ = [
     "ones",
     "ones_like",
     "pad_to",
+    "pick",
     "power",
     "prod",
     "put",
@@ -315,14 +316,14 @@ def zero_where(array: Any, mask: Any) -> Any:
 
 def put(array: Any, index: Any, values: Any) -> Any:
     """Return a copy of an array with ``copy[index] = values``."""
-    out = array.copy()
+    out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
     out[index] = values
     return out
 
 
 def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
     """Return a copy of an array with ``values`` at ``indices`` along an axis."""
-    out = array.copy()
+    out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
     out[index_along_axis(indices, axis % array.ndim)] = values
     return out
 
@@ -334,6 +335,16 @@ def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
     out = np.zeros(shape, array.dtype)
     out[tuple(slice(n) for n in array.shape)] = array
     return out
+
+
+def pick(matrix: Any, columns: Any) -> Any:
+    """Return one element of every row of a matrix, in the columns that the indices name."""
+    return matrix.take(_row_starts(*matrix.shape) + columns)
+
+
+@functools.lru_cache(maxsize=32)
+def _row_starts(rows: int, columns: int) -> Any:
+    return np.arange(rows) * columns
 
 
 def one_hot(index: Any, classes: int, dtype: Any) -> Any:

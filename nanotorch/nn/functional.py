@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanotorch.autograd.tensor import Tensor
+from nanotorch.ops import elementwise
 from nanotorch.ops.elementwise import gelu, logsigmoid, sigmoid, softplus, tanh
 from nanotorch.ops.fused import (
     batch_norm,
@@ -43,7 +44,7 @@ def _either(name: str, inplace: bool) -> Callable[..., Any]:
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(input, 0)``."""
-    return _either("relu", inplace)(input)
+    return input.relu_() if inplace else elementwise.relu(input)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:

@@ -156,7 +156,7 @@ def _cross_entropy(
     if label_smoothing:
         loss = xp.sum(hot * (xp.log(totals) - shifted), axis=1)
     else:
-        loss = xp.log(totals)[:, 0] - shifted[xp.arange(n), safe]
+        loss = xp.log(totals)[:, 0] - xp.pick(shifted, safe)
         if sample_weight is not None:
             loss = loss * sample_weight
     probabilities = exponentials / totals
@@ -164,7 +164,7 @@ def _cross_entropy(
         probabilities = probabilities * xp.row_sums(hot)
     total_weight = n if sample_weight is None else xp.sum(sample_weight)
     if reduction != "none":
-        loss = xp.sum(loss)
+        loss = xp.column_sums(loss)
     if reduction == "mean":
         loss = loss / total_weight
     return loss, probabilities - hot, total_weight
@@ -186,7 +186,7 @@ def _nll_loss(xp: Any, self: Array, target: Index, weight: Array | None, ignore_
     _check_classes("nll_loss", self, target)
     n, classes = self.shape
     safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, self.dtype)
-    loss = -self[xp.arange(n), safe]
+    loss = -xp.pick(self, safe)
     if sample_weight is not None:
         loss = loss * sample_weight
     if reduction != "none":

@@ -101,6 +101,8 @@ def parse_index(input: Tensor, index: Any) -> tuple[Any, str]:
         elif part is not None and part is not Ellipsis:
             part = part.__index__()
         parsed.append(part)
+    if kind == "slice" and Ellipsis not in parsed:
+        parsed.append(Ellipsis)  # or NumPy would give a number instead of a view where no dimension is left
     if kind == "index" and input.device.type != "cpu":
         dim = 0
         for number, part in enumerate(parsed):
@@ -130,6 +132,9 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     if kind != "index":
         check_writable("setitem", input)
         part = _select(input, parsed) if kind == "select" else _slice(input, parsed)
+        surplus = value._array.ndim - part._array.ndim
+        if surplus > 0 and value._array.shape[:surplus] == (1,) * surplus:
+            value = value.reshape(value._array.shape[surplus:])
         part.copy_(value)
         return
     if value.dtype is not input.dtype or value.device is not input.device:

@@ -49,7 +49,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
-from nanotorch.autograd.errors import ShapeError, describe_operand, user_line
+from nanotorch.autograd.errors import ShapeError, describe_operand, inside, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.graph import (
     MULTI_VIEW,
@@ -207,7 +207,7 @@ class Compiler:
             "compile_recorded": lambda node, grad: self.compile_recorded(node, grad),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "is_grad_enabled": is_grad_enabled, "leaf_edge": leaf_edge, "make_view": make_view,
-            "modified_error": modified_error, "need_tensor": need_tensor, "new": object.__new__,
+            "modified_error": modified_error, "need_tensor": need_tensor, "inside": inside, "new": object.__new__, "user_line": user_line,
             "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
             "row": row, "same": same, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
             "wrap_outputs": wrap_outputs, "TENSORS": TENSORS,
@@ -297,10 +297,11 @@ class Compiler:
                 continue
             emit(2, f"{name} = node.r_{name}")
             if name in self.checked:
-                emit(2, f"if node.c_{name}.number != node.w_{name}:")
+                emit(2, f"if {name} is not None and node.c_{name}.number != node.w_{name}:")
                 emit(3, f"raise modified_error(node, {name!r}, {name}.shape, node.w_{name}, node.c_{name})")
             if recorded:
-                emit(2, f"{name} = recorded_output(node, {name}, {self.results.get(name, 0)}, node.c_{name})")
+                emit(2, f"if {name} is not None:")
+                emit(3, f"{name} = recorded_output(node, {name}, {self.results.get(name, 0)}, node.c_{name})")
         if recorded and any(name in self.hidden for name in self.saved_results):
             call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
             emit(2, f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})")
@@ -456,7 +457,8 @@ class Compiler:
         emit(1, f"if ({' or '.join(flags)}) and is_grad_enabled():")
         emit(2, f"node = {row.node_name}()", "node._hooks = None")
         emit(2, "node._released = False", "node.device = device", "frame = getframe(1)")
-        emit(2, "node._code = frame.f_code", "node._last_instruction = frame.f_lasti")
+        emit(2, "if inside[frame.f_code.co_filename]:", "    node._code, node._last_instruction = user_line(frame)")
+        emit(2, "else:", "    node._code = frame.f_code", "    node._last_instruction = frame.f_lasti")
         edges = []
         for name in row.formulas:
             q = self.inputs[name].public
@@ -491,24 +493,30 @@ class Compiler:
         if self.saved_results:
             for name in self.checked:
                 tensor = f"result[{self.results[name]}]" if row.many_outputs else "result"
-                emit(2, f"cell = {tensor}._cell", "if cell is None:", f"    cell = {tensor}._cell = Version()")
-                emit(2, f"node.c_{name} = cell", f"node.w_{name} = cell.number")
-            for name in self.saved_results:
-                source = f"result[{self.results[name]}]._array" if row.many_outputs else name if name in self.hidden else "out"
-                emit(2, f"node.r_{name} = {source}")
+                source = f"{tensor}._array" if row.many_outputs else "out"
+                indent = self.only_if_needed(name, f"node.r_{name}")
+                emit(indent, f"cell = {tensor}._cell", "if cell is None:", f"    cell = {tensor}._cell = Version()")
+                emit(indent, f"node.r_{name} = {source}", f"node.c_{name} = cell", f"node.w_{name} = cell.number")
+            for name in self.hidden:
+                if name in self.saved_results:
+                    emit(2, f"node.r_{name} = {name}")
+
+    def only_if_needed(self, name: str, slot: str) -> int:
+        """Write the test whether a formula that names a value will run, unless all do; return the indent of what follows."""
+        users = [n for n, (_, wanted) in self.row.formulas.items() if name in wanted]
+        if len(users) == len(self.row.formulas):
+            return 2
+        self.emit(2, f"{slot} = None", f"if {' or '.join(f'r_{n}' for n in users)}:")
+        return 3
 
     def save_input(self, name: str) -> None:
         row, emit, p = self.row, self.emit, self.inputs[name]
         q = p.public
-        users = [n for n, (_, wanted) in row.formulas.items() if name in wanted]
-        hidden = any(n in self.hidden for n in row.saved)
-        indent = 2
         if p.many:
             emit(2, f"node.s_{name} = {q}", f"node.v_{name} = [t._version for t in {q}]")
             return
-        if len(users) < len(row.formulas) and not hidden:
-            emit(2, f"node.s_{name} = None", f"if {' or '.join(f'r_{n}' for n in users)}:")
-            indent = 3
+        hidden = any(n in self.hidden for n in row.saved)
+        indent = 2 if hidden else self.only_if_needed(name, f"node.s_{name}")
         emit(indent, f"node.s_{name} = {q}")
         if p.scalar or p.optional:
             emit(indent, f"if isinstance({q}, Tensor):")
@@ -750,7 +758,7 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
         node = result._edge[0]
         node._code, node._last_instruction = user_line(sys._getframe(1))
         rebase_history(target, node)
-        if hasattr(node, "r_result"):
+        if getattr(node, "r_result", None) is not None:
             cell = target._version_cell()
             node.r_result, node.c_result, node.w_result = target._array, cell, cell.number
     return target

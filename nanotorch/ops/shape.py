@@ -249,7 +249,7 @@ def diagonal(xp: Any, self: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
 def unbind(xp: Any, self: Array, dim: int = 0) -> Array:
     """The slices along ``dim``, as views without that dimension."""
     moved = xp.moveaxis(self, dim, 0)
-    return [moved[k] for k in range(moved.shape[0])]
+    return [moved[k, ...] for k in range(moved.shape[0])]
 
 
 @op(
@@ -412,7 +412,7 @@ def cat(xp: Any, tensors: Sequence[Array], dim: int = 0) -> Array:
 
 def _unstack(xp: Any, grad: Any, dim: int) -> list[Any]:
     moved = xp.moveaxis(grad, dim, 0)
-    return [moved[k] for k in range(moved.shape[0])]
+    return [moved[k, ...] for k in range(moved.shape[0])]
 
 
 @op(

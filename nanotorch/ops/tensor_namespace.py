@@ -91,6 +91,7 @@ __all__ = [
     "one_hot",
     "ones_like",
     "pad_to",
+    "pick",
     "prod",
     "put",
     "put_along",
@@ -268,6 +269,11 @@ def take_along_axis(x: Tensor, indices: Tensor, axis: int) -> Tensor:
 def all_in_range(x: Tensor, length: int) -> bool | None:
     """Whether all indices are in [0, length)."""
     return x.device.xp.all_in_range(x._array, length)
+
+
+def pick(x: Tensor, columns: Tensor) -> Tensor:
+    """One element of every row, in the columns that the indices name."""
+    return index.gather(x, 1, columns[:, None])[:, 0]
 
 
 def one_hot(x: Tensor, classes: int, dtype: Any) -> Tensor:

@@ -1,0 +1,255 @@
+"""Graphs of any depth run and are freed without recursion, in linear work, and without the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from op_cases import ROW_CASES, Call, Case, each, floating_outputs, ours
+
+import nanotorch as torch
+from nanotorch.autograd.graph import Node
+
+LENGTH = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def without_collector() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Marker(torch.autograd.Function):
+    """The identity; its nodes can be told from others."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return grad
+
+
+class TestDeepGraphs:
+    def test_a_chain_of_a_million_operations(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every node runs once and is freed with the last reference to the result, the oldest too."""
+        x = torch.ones((), requires_grad=True)
+        y = x * 1.0
+        oldest = weakref.ref(y.grad_fn)
+        for _ in range(LENGTH - 1):
+            y = y + 1.0
+        node = type(y.grad_fn)
+        calls = 0
+        apply = node.apply
+
+        def counted(self: Node, grad: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return apply(self, grad)
+
+        monkeypatch.setattr(node, "apply", counted)
+        y.backward()
+        assert x.grad.item() == 1.0 and calls == LENGTH - 1
+        assert oldest() is not None
+        del y
+        assert oldest() is None
+
+    @pytest.mark.parametrize("step", [
+        lambda y: y.sin(), lambda y: y.mul_(1.0), lambda y: y.view(2), lambda y: Marker.apply(y), lambda y: y.clone()[:],
+        lambda y: torch.cat([y[:1], y[1:]]), lambda y: y.unbind(0)[0].expand(2), lambda y: torch.stack(y.chunk(2)).view(2),
+    ], ids=["saved input", "in place", "view", "Function", "slice", "cat", "several outputs", "stack"])  # fmt: skip
+    def test_other_long_chains_are_freed(self, step: Any) -> None:
+        x = torch.ones(2, requires_grad=True)
+        y = x * 1
+        oldest = weakref.ref(y.grad_fn)
+        for _ in range(20_000):
+            y = step(y)
+        y.sum().backward()
+        assert x.grad is not None
+        del y
+        assert oldest() is None
+
+    def test_writes_to_slices_of_one_base(self) -> None:
+        x = torch.ones(2, requires_grad=True)
+        y = x * 1
+        oldest = weakref.ref(y.grad_fn)
+        for _ in range(20_000):
+            y[0] = 3.0
+        y.sum().backward()
+        assert x.grad.tolist() == [0.0, 1.0]
+        del y
+        assert oldest() is None
+
+    def test_deep_diamonds_run_every_node_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two paths at every level, 2 ** 10000 in all."""
+        x = torch.ones((), dtype=torch.float64, requires_grad=True)
+        y = x * 1.0
+        for _ in range(10_000):
+            y = y * 0.5 + y * 0.5
+        calls = 0
+        node = type((x + 1).grad_fn)
+        apply = node.apply
+
+        def counted(self: Node, grad: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return apply(self, grad)
+
+        monkeypatch.setattr(node, "apply", counted)
+        y.backward()
+        assert x.grad.item() == 1.0 and calls == 10_000
+
+    def test_wide_graphs(self) -> None:
+        x = torch.ones((), requires_grad=True)
+        parts = [x * float(k) for k in range(5_000)]
+        torch.stack(parts).sum().backward(retain_graph=True)
+        assert x.grad.item() == sum(range(5_000))
+        torch.autograd.backward(parts)
+        assert x.grad.item() == 2 * sum(range(5_000))
+
+    def test_deep_graphs_of_recorded_backwards(self) -> None:
+        x = torch.ones((), requires_grad=True)
+        y = x * 1.0
+        for _ in range(5_000):
+            y = y * 1.0
+        (first,) = torch.autograd.grad(y, x, create_graph=True)
+        assert first.item() == 1.0
+        del y, first
+
+
+class TestNoCycles:
+    @each([case for case in ROW_CASES if case.entry.formulas])
+    @pytest.mark.parametrize("then", ["nothing", "backward", "double backward"])
+    def test_every_op(self, case: Case, then: str) -> None:
+        """Results and nodes die with the last reference, before and after a backward."""
+        call = Call(case, ours())
+        results = floating_outputs(case.entry.function(*call.args, **call.kwargs))
+        references = [weakref.ref(o) for t in results for o in (t, t.grad_fn)]
+        if then != "nothing":
+            second = then == "double backward"
+            seeds = [torch.ones_like(r) for r in results]
+            grads = torch.autograd.grad(results, call.leaves, seeds, create_graph=second, allow_unused=True) if results else ()
+            references += [weakref.ref(g) for g in grads if g is not None]
+            references += [weakref.ref(g.grad_fn) for g in grads if g is not None and g.grad_fn is not None]
+            del grads, seeds
+        del results
+        assert [r() for r in references] == [None] * len(references)
+
+    def test_in_place_writes_and_views(self) -> None:
+        x = torch.ones(3, requires_grad=True)
+        y = x * 1
+        view = y[:2]
+        other = torch.ones((), requires_grad=True)
+        view.mul_(other)
+        y.tanh_()
+        y[2] = other
+        y.add_(y)
+        y[1:].mul_(y[0])
+        view.requires_grad  # noqa: B018  (derives the history of the view anew)
+        y.retain_grad()
+        y.register_hook(lambda grad: grad * 2)
+        references = [weakref.ref(o) for o in (y, view, y.grad_fn, view.grad_fn)]
+        del y, view
+        assert [r() for r in references] == [None] * 4
+
+    def test_a_write_with_the_target_as_operand(self) -> None:
+        y = torch.ones(3, requires_grad=True) * 1
+        y.mul_(y)
+        y[:1].mul_(y[:1])
+        reference = weakref.ref(y)
+        del y
+        assert reference() is None
+
+    def test_a_training_step(self) -> None:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+        )
+        optimizer = torch.optim.Adam(model.parameters())
+        inputs, targets = torch.randn(16, 4), torch.randint(0, 3, (16,))
+        gc.collect()
+        for _ in range(3):
+            optimizer.zero_grad()
+            output = model(inputs)
+            loss = torch.nn.functional.cross_entropy(output, targets)
+            references = [weakref.ref(o) for o in (output, loss, output.grad_fn, loss.grad_fn)]
+            loss.backward()
+            optimizer.step()
+            del output, loss
+            assert [r() for r in references] == [None] * 4
+        del _, references, inputs, targets
+        assert gc.collect() == 0
+
+    def test_errors_leave_no_graph_behind(self) -> None:
+        x = torch.ones(3, requires_grad=True)
+        y = x.exp()
+        y.register_hook(lambda grad: 1 / 0)
+        reference = weakref.ref(y.grad_fn)
+        with pytest.raises(ZeroDivisionError):
+            y.sum().backward()
+        del y
+        gc.collect()  # the traceback that pytest holds refers to frames
+        assert reference() is None
+
+
+class TestRelease:
+    def test_saved_values_are_freed_as_backward_goes(self) -> None:
+        """When an older node runs, the values of the newer ones are gone already."""
+        x = torch.ones(3, requires_grad=True)
+        first = x * 1
+        second = first.exp()
+        third = second * second
+        saved = weakref.ref(second)
+        alive = []
+        first.register_hook(lambda grad: alive.append(saved() is not None))
+        loss = third.sum()
+        del second, third
+        assert saved() is not None
+        loss.backward()
+        assert alive == [False]
+
+    def test_retain_graph_keeps_them(self) -> None:
+        x = torch.ones(3, requires_grad=True)
+        middle = x.exp()
+        saved = weakref.ref(middle)
+        loss = (middle * middle).sum()
+        del middle
+        loss.backward(retain_graph=True)
+        assert saved() is not None
+        loss.backward()
+        assert saved() is None
+
+    def test_grads_of_leaves_keep_no_graph(self) -> None:
+        x = torch.ones(3, requires_grad=True)
+        y = x.exp()
+        node = weakref.ref(y.grad_fn)
+        y.sum().backward()
+        del y
+        assert node() is None and x.grad is not None and x.grad.grad_fn is None
+
+    def test_a_leaf_does_not_keep_its_accumulator(self) -> None:
+        x = torch.ones(3, requires_grad=True)
+        y = x * 2
+        accumulator = weakref.ref(y.grad_fn.next_functions[0][0])
+        assert (x + 1).grad_fn.next_functions[0][0] is accumulator()
+        del y
+        assert accumulator() is None
+        hooked = []
+        x.register_hook(lambda grad: hooked.append(1))
+        (x * 2).sum().backward()
+        (x * 2).sum().backward()
+        assert hooked == [1, 1]  # the hook is the leaf's
+
+    def test_detach_keeps_no_graph(self) -> None:
+        y = torch.ones(3, requires_grad=True).exp()
+        node = weakref.ref(y.grad_fn)
+        kept = y.detach()
+        del y
+        assert node() is None and kept.tolist()
