@@ -193,6 +193,7 @@ def test_repr_of_tensors_in_the_graph() -> None:
         found += [torch.nn.functional.relu(x), x.tanh(), x.sigmoid(), x.unsqueeze(0), x.sqrt(), x.log(), x.clone(), x.abs()]
         found += [x.expand(2, 3), torch.stack([x, x]), torch.cat([x, x]), x.dot(x), x.max(), x.detach(), torch.nn.Parameter(x)]
         found += [x.double(), torch.nn.functional.linear(x.unsqueeze(0), torch.ones(2, 3), torch.ones(2)), 1 - x, x[x > 0]]
+        found += [x.sum(0), x.mean(0), x.prod(), x.prod(0)]
         found += [x.softmax(0), x.log_softmax(0), x.permute(0), x.unsqueeze(0).t(), x.unsqueeze(0).transpose(0, 1), x.cumsum(0)]
         return [repr(t) for t in found]
 

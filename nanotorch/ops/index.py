@@ -9,7 +9,8 @@ import numpy as np
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, apply_inplace, check_writable, composite, op
+from nanotorch.ops.inplace import apply_inplace, check_writable
+from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, composite, op
 from nanotorch.ops.sample import booleans, distinct, integers, real, sample
 
 # ------------------------------------------------------------------------------------------------- x[index]

@@ -10,7 +10,8 @@ import numpy as np
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
-from nanotorch.ops.row import check_writable, composite
+from nanotorch.ops.inplace import check_writable
+from nanotorch.ops.row import composite
 
 __all__ = [
     "Generator", "bernoulli", "default_generator", "dropout", "initial_seed", "manual_seed", "multinomial", "normal", "rand",

@@ -46,6 +46,7 @@ def _all_if_empty(dim: Any) -> Any:
 @op(
     self=lambda xp, grad, self_shape, dim, keepdim: expand_reduced(xp, grad, self_shape, dim, keepdim),
     samples=[*reduced, sample(integers(3, 2)), sample(booleans(4))],
+    overload="dim",
 )
 def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
     """Sum of all elements or over ``dim``; integers and booleans are summed as int64.
@@ -64,6 +65,7 @@ def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: 
     self=lambda xp, grad, self_shape, dim, keepdim: expand_reduced(xp, grad, self_shape, dim, keepdim)
     / count(self_shape, dim),
     samples=reduced,
+    overload="dim",
 )
 def mean(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
     """Mean of all elements or over ``dim``.
@@ -142,7 +144,7 @@ def _prod_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool) -> Any:
     return keep_reduced(xp, grad, dim, keepdim, self.ndim) * others
 
 
-@op(self=_prod_self, samples=[sample(real(4)), sample(real(3, 2), 0), sample(real(3, 2), 1, keepdim=True), sample(integers(3))])
+@op(self=_prod_self, overload="dim", samples=[sample(real(4)), sample(real(3, 2), 0), sample(real(3, 2), 1, keepdim=True), sample(integers(3))])
 def prod(xp: Any, self: Array, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
     """Product of all elements or over ``dim``; the derivative is exact where elements are zero."""
     if dtype is not None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.row import Array, Dims, composite, op, sum_to
+from nanotorch.ops.row import Array, Dims, composite, op
+from nanotorch.ops.runtime import sum_to
 from nanotorch.ops.sample import integers, real, sample
 
 

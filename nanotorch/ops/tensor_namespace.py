@@ -12,7 +12,7 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
-from nanotorch.ops import convert, elementwise, index, reduce, row, shape
+from nanotorch.ops import convert, elementwise, index, reduce, row, runtime, shape
 from nanotorch.ops.elementwise import (
     abs as absolute,
 )
@@ -394,4 +394,4 @@ def namespace(device: Device) -> TensorNamespace:
     return _namespaces[device]
 
 
-row.TENSORS.append(namespace)
+runtime.TENSORS.append(namespace)

@@ -1,0 +1,385 @@
+"""The compiler of op rows: writes the source of a row's function and of its node class, and executes it once.
+
+``ROWS["mul"].source`` shows what it wrote. See Note [Op rows] in ``row.py``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from nanotorch.autograd.errors import inside, user_line
+from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.graph import Node, Version, modified_error, next_sequence, released_error
+from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
+from nanotorch.backend.device import CPU
+from nanotorch.ops.runtime import (
+    TENSORS,
+    explain,
+    harmonize,
+    make_view,
+    need_tensor,
+    recorded_output,
+    same,
+    star_argument,
+    sum_to,
+    tensors_of,
+    wrap_outputs,
+)
+
+if TYPE_CHECKING:
+    from nanotorch.ops.row import Parameter, Row
+
+__all__ = ["Compiler", "public_parameters"]
+
+
+def public_parameters(parameters: Iterable[Parameter]) -> list[str]:
+    """Return the parameters of the public function as source text."""
+    parts, keyword_only = [], False
+    for p in parameters:
+        if p.star:
+            parts += [f"*{p.public}_", f"{p.public}=None"]
+            keyword_only = True
+            continue
+        if p.keyword_only and not keyword_only:
+            parts.append("*")
+            keyword_only = True
+        parts.append(p.public if p.default is inspect.Parameter.empty else f"{p.public}={p.default!r}")
+    return parts
+
+
+class Compiler:
+    """Writes the source of a row's function and node class, and executes it once."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.lines: list[str] = []
+        self.margin = 0
+        self.namespace: dict[str, Any] = {
+            "CPU": CPU, "Node": Node, "Tensor": Tensor, "Version": Version, "explain": explain,
+            "compile_recorded": lambda node, grad: self.compile_recorded(node, grad),
+            "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
+            "is_grad_enabled": is_grad_enabled, "leaf_edge": leaf_edge, "make_view": make_view,
+            "modified_error": modified_error, "need_tensor": need_tensor, "inside": inside, "new": object.__new__, "user_line": user_line,
+            "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
+            "row": row, "same": same, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
+            "wrap_outputs": wrap_outputs, "TENSORS": TENSORS,
+        }  # fmt: skip
+        for name, (formula, _) in row.formulas.items():
+            self.namespace[f"formula_{name}"] = formula
+        self.values = [p for p in row.tensors if p.value]
+        self.hidden = [n for n in row.outputs if n.startswith("_")]
+        self.inputs = {p.name: p for p in row.tensors}
+        self.results = {name: k for k, name in enumerate(row.outputs)} if row.outputs != ["list"] else {}
+        self.shapes = [n for n in row.saved if n.endswith("_shape") and n[:-6] in self.inputs]
+        self.saved_inputs = [n for n in row.saved if n in self.inputs]
+        if any(name in row.saved for name in self.hidden):
+            self.saved_inputs = list(self.inputs)  # a hidden output is recomputed from the inputs when recording
+        self.saved_results = [n for n in row.saved if n == "result" or n in self.results]
+        self.checked = [n for n in self.saved_results if n not in self.hidden]  # nobody can write to a hidden output
+        known = {*self.shapes, *self.saved_inputs, *self.saved_results}
+        self.saved_plain = [n for n in row.saved if n not in known]
+        if self.hidden and self.saved_results:
+            names = {p.name for p in row.parameters if not p.tensor}
+            self.saved_plain = sorted(set(self.saved_plain) | names)
+        self.unbroadcast = list(row.formulas) if len(self.values) > 1 and not any(p.many for p in self.values) else []
+        if row.formulas:
+            self.write_node()
+        self.write_function()
+        self.source = self.execute(f"<nanotorch op {row.name}>")
+        self.function = self.namespace[row.name]
+        self.node = self.namespace.get(row.node_name)
+
+    def emit(self, indent: int, *lines: str) -> None:
+        """Add lines of code."""
+        self.lines += ["    " * (indent + self.margin) + line for line in lines]
+
+    def execute(self, filename: str) -> str:
+        """Compile and run the lines; return them as text, which tracebacks show too."""
+        source = "\n".join(self.lines) + "\n"
+        exec(compile(source, filename, "exec"), self.namespace)
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        return source
+
+    def compile_recorded(self, node: Node, grad: Any) -> Any:
+        """Stand in for a node's apply_recorded until its first call: most rows never need theirs, and import stays fast."""
+        self.lines, self.margin = [], -1
+        self.write_apply(recorded=True)
+        self.margin = 0
+        self.source += self.execute(f"<nanotorch op {self.row.name}, recorded>")
+        assert self.node is not None
+        self.node.apply_recorded = self.namespace["apply_recorded"]
+        return self.node.apply_recorded(node, grad)
+
+    # ----------------------------------------------------------------------------------------- the grad node
+
+    def write_node(self) -> None:
+        """Write the node class: slots for what the formulas name, apply, apply_recorded, release."""
+        row, emit = self.row, self.emit
+        slots = [f"s_{n}" for n in self.saved_inputs] + [f"v_{n}" for n in self.saved_inputs]
+        slots += [f"h_{n}" for n in self.shapes] + [f"p_{n}" for n in self.saved_plain]
+        slots += [f"r_{n}" for n in self.saved_results] + [f"{kind}_{n}" for n in self.checked for kind in "cw"]
+        slots += [f"b_{n}" for n in self.unbroadcast] + (["outputs"] if row.many_outputs else [])
+        emit(0, f"class {row.node_name}(Node):", f"    __slots__ = ({', '.join(map(repr, slots))}{',' if slots else ''})")
+        self.write_apply(recorded=False)
+        emit(1, "apply_recorded = compile_recorded")
+        if row.overload:
+            numbered = row.node_name[:-1] + "1"
+            emit(1, "def name(self):", f"    return {row.node_name!r} if self.p_{row.overload} is None else {numbered!r}")
+        freed = [f"s_{n}" for n in self.saved_inputs] + [f"r_{n}" for n in self.saved_results]
+        emit(1, "def release(self):")
+        emit(2, *([f"self.{' = self.'.join(freed)} = None", "self._released = True"] if freed else ["pass"]))
+
+    def write_apply(self, recorded: bool) -> None:
+        """Write the method that maps the gradient of the output to those of the inputs."""
+        row, emit = self.row, self.emit
+        emit(1, f"def apply{'_recorded' if recorded else ''}(node, {'grads' if row.many_outputs else 'grad'}):")
+        if self.saved_inputs or self.saved_results:
+            emit(2, "if node._released:", "    raise released_error(node)")
+        names = {name for _, wanted in row.formulas.values() for name in wanted}
+        if not recorded:
+            emit(2, "xp = node.device.xp")  # which also makes a GPU the current one, for formulas of bare operators
+        elif "xp" in names or self.unbroadcast:
+            emit(2, "xp = TENSORS[0](node.device)")
+        if row.many_outputs and "grad" in names:
+            emit(2, "grad = grads[0]")
+        for name in self.saved_inputs:
+            self.unpack_input(name, recorded)
+        for name in self.shapes:
+            emit(2, f"{name} = node.h_{name}")
+        for name in self.saved_plain:
+            emit(2, f"{name} = node.p_{name}")
+        for name in self.saved_results:
+            if recorded and name in self.hidden:
+                continue
+            emit(2, f"{name} = node.r_{name}")
+            if name in self.checked:
+                emit(2, f"if {name} is not None and node.c_{name}.number != node.w_{name}:")
+                emit(3, f"raise modified_error(node, {name!r}, {name}.shape, node.w_{name}, node.c_{name})")
+            if recorded:
+                emit(2, f"if {name} is not None:")
+                emit(3, f"{name} = recorded_output(node, {name}, {self.results.get(name, 0)}, node.c_{name})")
+        if recorded and any(name in self.hidden for name in self.saved_results):
+            call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
+            emit(2, f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})")
+        emit(2, "edges = node.edges")
+        many = any(self.inputs[n].many for n in row.formulas)
+        results = []
+        for number, (name, (_, wanted)) in enumerate(row.formulas.items()):
+            call = f"formula_{name}({', '.join(wanted)})"
+            if many:
+                results.append(call)
+                continue
+            emit(2, f"g_{name} = None", f"if edges[{number}] is not None:", f"    g_{name} = {call}")
+            if name in self.unbroadcast:
+                emit(3, f"if g_{name} is not None and g_{name}.shape != node.b_{name}:")
+                emit(4, f"g_{name} = sum_to(xp, g_{name}, node.b_{name})")
+            results.append(f"g_{name}")
+        emit(2, f"return {results[0]}" if many else f"return ({', '.join(results)},)")
+
+    def unpack_input(self, name: str, recorded: bool) -> None:
+        """Write the checks of a saved input's version, and take its array when not recording."""
+        p, emit = self.inputs[name], self.emit
+        emit(2, f"{name} = node.s_{name}")
+        if p.many:
+            emit(2, f"for tensor, version in zip({name}, node.v_{name}):")
+            emit(3, "if tensor._cell is not None and tensor._cell.number != version:")
+            emit(4, f"raise modified_error(node, {p.public!r}, tensor.shape, version, tensor._cell)")
+            if not recorded:
+                emit(2, f"{name} = [tensor._array for tensor in {name}]")
+            return
+        emit(2, f"if isinstance({name}, Tensor):" if p.scalar else f"if {name} is not None:")
+        emit(3, f"if {name}._cell is not None and {name}._cell.number != node.v_{name}:")
+        emit(4, f"raise modified_error(node, {p.public!r}, {name}.shape, node.v_{name}, {name}._cell)")
+        if not recorded:
+            emit(3, f"{name} = {name}._array")
+
+    # ----------------------------------------------------------------------------------------- the function
+
+    def write_function(self) -> None:
+        """Write the public function: unwrap, harmonise, run forward, wrap, record."""
+        row, emit = self.row, self.emit
+        emit(0, f"def {row.name}({', '.join(public_parameters(row.parameters))}):")
+        for p in row.parameters:
+            if p.star:
+                emit(1, f"{p.public} = star_argument({row.name!r}, {p.public!r}, {p.public}_, {p.public})")
+        first = row.tensors[0]
+        casting = row.cast is not None
+        if casting:
+            emit(1, "slow = False")
+        for p in row.tensors:
+            self.unwrap(p, casting)
+        if casting:
+            self.write_slow_path()
+        device = f"{first.public}[0].device" if first.many else f"{first.public}.device"
+        emit(1, f"device = {device}", "xp = device.xp")
+        arguments = ", ".join(
+            (f"{p.name}=" if p.keyword_only else "") + (f"a_{p.name}" if p.tensor else p.public) for p in row.parameters
+        )
+        emit(1, "try:", f"    out = forward(xp, {arguments})", "except Exception as error:")
+        publics = ", ".join(p.public for p in row.parameters)
+        emit(2, f"raise explain(row, error, ({publics}{',' if publics else ''})) from None")
+        if row.many_outputs:
+            emit(1, "result = wrap_outputs(row, out, device)")
+        else:
+            if self.hidden:
+                emit(1, f"{', '.join('out' if n in row.visible else n for n in row.outputs)} = out")
+            emit(1, f"if type(out) is not type({'a_' + first.name + ('[0]' if first.many else '')}):")
+            emit(2, "out = xp.asarray(out)")
+            emit(1, "result = new(Tensor)", "result._array = out", "result.device = device")
+            emit(1, "result.grad = result._cell = result._leaf = result._view = result._edge = None")
+            emit(1, "result._requires_grad = False")
+        if row.view:
+            plain = ", ".join(p.public for p in row.parameters if not p.tensor)
+            emit(1, f"make_view(row, {first.public}, result, ({plain}{',' if plain else ''}))")
+        if row.formulas:
+            self.record()
+        emit(1, "return result")
+
+    def unwrap(self, p: Parameter, casting: bool) -> None:
+        """Write the code that turns a tensor argument into ``a_<name>`` (array) and ``r_<name>`` (requires grad)."""
+        row, emit, q, first = self.row, self.emit, p.public, self.row.tensors[0]
+        reference = self.values[0] if self.values else first  # dtypes are compared with that of the first value
+        if p.many:
+            emit(1, f"{q} = tensors_of({row.name!r}, {q}{', True' if casting else ''})")
+            emit(1, f"a_{p.name} = [tensor._array for tensor in {q}]")
+            if p.name in row.formulas:
+                emit(1, f"r_{p.name} = any([tensor._requires_grad for tensor in {q}])")
+            return
+        indent = 1
+        if p.optional:
+            emit(1, f"a_{p.name} = None", f"r_{p.name} = False", f"if {q} is not None:")
+            indent = 2
+        if p.scalar and p is not reference:
+            self.unwrap_scalar(p, reference, indent, casting)
+            return
+        numbers = ", True" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
+        emit(indent, f"if not isinstance({q}, Tensor):")
+        emit(indent + 1, f"{q} = need_tensor({row.name!r}, {q!r}, {q}{numbers})")
+        emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()", f"a_{p.name} = {q}._array")
+        if p.name in row.formulas or p.optional:
+            emit(indent, f"r_{p.name} = {q}._requires_grad")
+        if p is reference and row.cast == "float":
+            emit(indent, f"if a_{p.name}.dtype.kind != 'f':", "    slow = True")
+        if p.value and p is not reference:
+            emit(indent, f"if a_{p.name}.dtype is not a_{reference.name}.dtype or {q}.device is not {reference.public}.device:")
+            check = f"same({row.name!r}, {reference.public!r}, {reference.public}, {q!r}, {q})"
+            emit(indent + 1, "slow = True" if casting else check)
+        elif p is not first:
+            emit(indent, f"if {q}.device is not {first.public}.device:")
+            emit(indent + 1, f"same({row.name!r}, {first.public!r}, {first.public}, {q!r}, {q}, False)")
+        if p.kinds:
+            self.check_kind(p, indent)
+
+    def unwrap_scalar(self, p: Parameter, reference: Parameter, indent: int, casting: bool) -> None:
+        """Write the same for an argument that may be a Python number, which stays one."""
+        emit, q = self.emit, p.public
+        emit(indent, f"if isinstance({q}, Tensor):", f"    if {q}._view is not None:", f"        {q}._refresh()")
+        differs = f"{q}._array.dtype is not a_{reference.name}.dtype or {q}.device is not {reference.public}.device"
+        change = "slow = True" if casting else f"{q} = {q}.to({reference.public}.device, {reference.public}.dtype)"
+        emit(indent + 1, f"if {differs}:", f"    {change}")
+        emit(indent + 1, f"a_{p.name} = {q}._array", f"r_{p.name} = {q}._requires_grad")
+        emit(indent, "else:", f"    a_{p.name} = {q}", f"    r_{p.name} = False")
+        if casting:
+            emit(indent + 1, f"if type({q}) is float:", f"    if a_{reference.name}.dtype.kind != 'f':", "        slow = True")
+            emit(indent + 1, f"elif type({q}) is not int:", "    slow = True")
+
+    def check_kind(self, p: Parameter, indent: int) -> None:
+        """Write the check that an index is of integers, a mask of booleans."""
+        what = "integers (int64)" if p.kinds == "iu" else "booleans (torch.bool)"
+        self.emit(indent, f"if a_{p.name}.dtype.kind not in {p.kinds!r}:")
+        self.emit(
+            indent + 1,
+            f"raise TypeError(f\"{self.row.name}(): argument '{p.public}' must be a tensor of {what}, not {{{p.public}.dtype}}\")",
+        )
+
+    def write_slow_path(self) -> None:
+        """Write what happens when dtypes or devices differ or an operand is unusual: harmonise and unwrap again."""
+        emit, values = self.emit, self.values
+        if any(p.many for p in values):
+            return
+        names = ", ".join(p.public for p in values)
+        emit(1, "if slow:")
+        emit(2, f"{names}{',' if len(values) == 1 else ''} = harmonize({self.row.name!r}, {self.row.cast == 'float'}, {names})")
+        for p in values:
+            q = p.public
+            emit(2, f"a_{p.name} = {q}._array if isinstance({q}, Tensor) else {q}")
+            if p.name in self.row.formulas:
+                emit(2, f"r_{p.name} = isinstance({q}, Tensor) and {q}._requires_grad")
+
+    def record(self) -> None:
+        """Write the code that makes the node."""
+        row, emit = self.row, self.emit
+        flags = [f"r_{name}" for name in row.formulas]
+        emit(1, f"if ({' or '.join(flags)}) and is_grad_enabled():")
+        emit(2, f"node = {row.node_name}()", "node._hooks = None")
+        emit(2, "node._released = False", "node.device = device", "frame = getframe(1)")
+        emit(2, "if inside[frame.f_code.co_filename]:", "    node._code, node._last_instruction = user_line(frame)")
+        emit(2, "else:", "    node._code = frame.f_code", "    node._last_instruction = frame.f_lasti")
+        edges = []
+        for name in row.formulas:
+            q = self.inputs[name].public
+            if self.inputs[name].many:
+                edges.append(f"*[(t._edge or leaf_edge(t)) if t._requires_grad else None for t in {q}]")
+            else:
+                edges.append(f"({q}._edge or leaf_edge({q})) if r_{name} else None")
+        emit(2, f"node.edges = ({', '.join(edges)},)")
+        emit(2, "node._sequence = next_sequence()")  # after the edges: a leaf's AccumulateGrad has to be older
+        for name in self.saved_inputs:
+            self.save_input(name)
+        for name in self.shapes:
+            p = self.inputs[name[:-6]]
+            emit(2, f"node.h_{name} = {f'[a.shape for a in a_{p.name}]' if p.many else f'a_{p.name}.shape'}")
+        for name in self.saved_plain:
+            public = next((p.public for p in row.parameters if p.name == name), None)
+            if public is None:
+                raise TypeError(f"row {row.name}: a formula names {name!r}, which is no input, output or argument")
+            emit(2, f"node.p_{name} = {public}")
+        for name in self.unbroadcast:
+            p = self.inputs[name]
+            shape = f"a_{name}.shape"
+            if p.scalar or p.optional:
+                shape = f"{shape} if r_{name} else None"
+            emit(2, f"node.b_{name} = {shape}")
+        if row.many_outputs:
+            emit(2, "node.outputs = tuple([(tensor._array.shape, tensor._array.dtype) for tensor in result])")
+            emit(2, "for number, tensor in enumerate(result):", "    if tensor._array.dtype.kind == 'f':")
+            emit(4, "tensor._edge = (node, number)", "tensor._requires_grad = True")
+        else:
+            emit(2, "result._edge = (node, 0)", "result._requires_grad = True")
+        if self.saved_results:
+            for name in self.checked:
+                tensor = f"result[{self.results[name]}]" if row.many_outputs else "result"
+                source = f"{tensor}._array" if row.many_outputs else "out"
+                indent = self.only_if_needed(name, f"node.r_{name}")
+                emit(indent, f"cell = {tensor}._cell", "if cell is None:", f"    cell = {tensor}._cell = Version()")
+                emit(indent, f"node.r_{name} = {source}", f"node.c_{name} = cell", f"node.w_{name} = cell.number")
+            for name in self.hidden:
+                if name in self.saved_results:
+                    emit(2, f"node.r_{name} = {name}")
+
+    def only_if_needed(self, name: str, slot: str) -> int:
+        """Write the test whether a formula that names a value will run, unless all do; return the indent of what follows."""
+        users = [n for n, (_, wanted) in self.row.formulas.items() if name in wanted]
+        if len(users) == len(self.row.formulas):
+            return 2
+        self.emit(2, f"{slot} = None", f"if {' or '.join(f'r_{n}' for n in users)}:")
+        return 3
+
+    def save_input(self, name: str) -> None:
+        """Write the code that saves an input and its version, where a formula that will run names it."""
+        row, emit, p = self.row, self.emit, self.inputs[name]
+        q = p.public
+        if p.many:
+            emit(2, f"node.s_{name} = {q}", f"node.v_{name} = [t._version for t in {q}]")
+            return
+        hidden = any(n in self.hidden for n in row.saved)
+        indent = 2 if hidden else self.only_if_needed(name, f"node.s_{name}")
+        emit(indent, f"node.s_{name} = {q}")
+        if p.scalar or p.optional:
+            emit(indent, f"if isinstance({q}, Tensor):")
+            indent += 1
+        emit(indent, f"node.v_{name} = 0 if {q}._cell is None else {q}._cell.number")

@@ -1,0 +1,123 @@
+"""In-place variants: the out-of-place row on the old value, a write, and a new history (Note [Views and in-place])."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nanotorch.autograd.errors import ShapeError, user_line
+from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.graph import CopySlices, Node
+from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
+
+if TYPE_CHECKING:
+    from nanotorch.ops.row import Row
+
+__all__ = ["apply_inplace", "check_writable"]
+
+
+def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Run a row's in-place variant: the out-of-place op on the old value, then the write (Note [Views and in-place])."""
+    if not isinstance(target, Tensor):
+        raise TypeError(f"{row.name}_(): argument 'input' must be Tensor, not {type(target).__name__}")
+    name = row.name.lstrip("_").removesuffix("_") + "_"
+    check_writable(name, target)
+    if row.cast is not None:
+        args = tuple([narrowed(target, o) for o in args])
+        kwargs = {key: narrowed(target, o) for key, o in kwargs.items()}
+    others = [o for o in (*args, *kwargs.values()) if isinstance(o, Tensor)]
+    base = target if target._view is None else target._view.base
+    if not (is_grad_enabled() and (base.requires_grad or target._requires_grad or any([o.requires_grad for o in others]))):
+        write(name, target, row.function(target, *args, **kwargs))
+        return target
+    if target._view is not None and target._view.refusal is not None:
+        raise RuntimeError(target._view.refusal)
+    old = alias(target)
+    first = row.tensors[0].name
+    if any(first in names for _, names in row.formulas.values()):
+        old._array, old._cell = target._array.copy(), None
+    args = tuple([alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for o in args])
+    kwargs = {key: alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for key, o in kwargs.items()}
+    result = row.function(old, *args, **kwargs)
+    write(name, target, result)
+    if result._requires_grad:
+        node = result._edge[0]
+        node._code, node._last_instruction = user_line(sys._getframe(1))
+        rebase_history(target, node)
+        if getattr(node, "r_result", None) is not None:
+            cell = target._version_cell()
+            node.r_result, node.c_result, node.w_result = target._array, cell, cell.number
+    return target
+
+
+def narrowed(target: Tensor, operand: Any) -> Any:
+    """Cast a wider floating operand to the dtype of the tensor that is written."""
+    if isinstance(operand, Tensor) and operand.is_floating_point() and target.is_floating_point() and operand.dtype is not target.dtype:
+        return operand.to(target.dtype)
+    return operand
+
+
+def overlaps(target: Tensor, operand: Tensor) -> bool:
+    """Return whether an operand sees the memory of the tensor that is written."""
+    return operand is target or (operand._cell is not None and operand._cell is target._cell)
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same memory, version and place in the graph, which a node may save.
+
+    The node of a write becomes the history of the tensor that is written: holding that tensor, or a view of it, would
+    close a cycle.
+    """
+    result = from_array(tensor._array, tensor.device, tensor.requires_grad)
+    result._edge, result._cell = gradient_edge_of(tensor), tensor._version_cell()
+    return result
+
+
+def gradient_edge_of(target: Tensor) -> Any:
+    """Return the edge of a tensor's present history, or None."""
+    return (target._edge or leaf_edge(target)) if target._requires_grad else None
+
+
+def check_writable(name: str, target: Tensor) -> None:
+    """Raise if a leaf that requires grad would be written while recording."""
+    base = target
+    if target._view is not None:
+        target._refresh()
+        base = target._view.base
+    if base._requires_grad and base._edge is None and is_grad_enabled():
+        what = "a leaf Variable" if base is target else "a view of a leaf Variable"
+        raise RuntimeError(
+            f"{name}: {what} that requires grad is being used in an in-place operation. Write inside torch.no_grad(), "
+            "or to a clone() if the write should be differentiated."
+        )
+
+
+def write(name: str, target: Tensor, result: Tensor) -> None:
+    """Copy a result into a tensor's memory and bump the version."""
+    array, source = target._array, result._array
+    if array.shape != source.shape:
+        raise ShapeError(
+            f"{name}: output with shape {list(array.shape)} doesn't match the broadcast shape {list(source.shape)}; "
+            "the tensor written to cannot grow"
+        )
+    if result.dtype.category > target.dtype.category:
+        raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {target.dtype}")
+    if 0 in array.strides and array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+        raise RuntimeError(
+            f"{name}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
+            "location. Please clone() the tensor before performing the operation."
+        )
+    target.device.xp.copyto(array, source, casting="unsafe")
+    target._bump_version(name)
+
+
+def rebase_history(target: Tensor, node: Node) -> None:
+    """Make ``node``, whose first input is the tensor's old value, the tensor's history."""
+    if target._view is None:
+        target._set_history((node, 0))
+        return
+    base = target._view.base
+    steps = target._view.steps
+    assert steps is not None
+    base._set_history((CopySlices(base, gradient_edge_of(base), steps, node), 0))
+    target._refresh()

@@ -1,0 +1,219 @@
+"""What compiled rows call: conversions of arguments, wrapping of results, and the errors that name op and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nanotorch import dtypes
+from nanotorch.autograd.errors import ShapeError, describe_operand
+from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.graph import MULTI_VIEW, NO_GRAD_VIEW, Node, Steps, Version, View
+from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU
+
+if TYPE_CHECKING:
+    from nanotorch.ops.row import Row
+
+__all__ = [
+    "TENSORS", "explain", "harmonize", "make_view", "need_tensor", "recorded_output", "same", "star_argument", "sum_to",
+    "tensors_of", "wrap_outputs",
+]  # fmt: skip
+
+TENSORS: list[Callable[[Any], Any]] = []
+"""Holds the function that gives the op namespace of a device (``ops/tensor_namespace.py``), which is made of rows."""
+
+
+def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *others: Any) -> Tensor:
+    """Turn an array or (where allowed) a number into a tensor, or say that a tensor is needed."""
+    if isinstance(value, np.ndarray):
+        return from_array(value)
+    if scalar and isinstance(value, bool | int | float | np.generic):
+        reference = next((o for o in others if isinstance(o, Tensor)), None)
+        device = CPU if reference is None else reference.device
+        plain = value.item() if isinstance(value, np.generic) else value
+        operands = [o for o in others if isinstance(o, Tensor)]
+        dtype = dtypes.result_dtype([plain, *operands]) if operands else dtypes.scalar_dtype(plain)
+        return from_array(device.xp.asarray(device.xp.full((), plain, dtype.numpy)), device)
+    raise TypeError(f"{name}(): argument '{argument}' must be Tensor{' or Number' * scalar}, not {type(value).__name__}")
+
+
+def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
+    """Bring operands to one dtype and device (Note [Type promotion]); the casts are recorded."""
+    values: list[Any] = []
+    for operand in operands:
+        if isinstance(operand, np.ndarray):
+            operand = from_array(operand)
+        elif isinstance(operand, np.generic):
+            operand = operand.item()
+        elif operand is not None and not isinstance(operand, Tensor | bool | int | float):
+            raise TypeError(f"{name}(): operands must be Tensor or Number, not {type(operand).__name__}")
+        values.append(operand)
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    device = next((t.device for t in tensors if t._array.ndim), tensors[0].device)
+    dtype = dtypes.result_dtype([value for value in values if value is not None])
+    if floating and not dtype.is_floating_point:
+        dtype = dtypes.get_default_dtype()
+    for position, value in enumerate(values):
+        if isinstance(value, Tensor):
+            if value.device is not device:
+                if value._array.ndim or value.device is not CPU:
+                    places = " and ".join(f"argument {k + 1} on {v.device}" for k, v in enumerate(values) if isinstance(v, Tensor))
+                    raise RuntimeError(
+                        f"{name}(): expected all tensors to be on the same device, but found {places}; move one with .to(device)"
+                    )
+                value = value.to(device)
+            values[position] = value if value.dtype is dtype else value.to(dtype)
+    return tuple(values)
+
+
+def same(name: str, first: str, tensor: Tensor, second: str, other: Tensor, dtype: bool = True) -> None:
+    """Raise unless two tensors share the device and, for values, the dtype."""
+    if tensor.device is not other.device:
+        raise RuntimeError(
+            f"{name}(): expected all tensors to be on the same device, but found '{first}' on {tensor.device} and "
+            f"'{second}' on {other.device}; move one with .to(device)"
+        )
+    if dtype and tensor._array.dtype != other._array.dtype:
+        raise RuntimeError(
+            f"{name}(): expected tensors of the same dtype, but '{first}' is {tensor.dtype} and '{second}' is {other.dtype}; "
+            f"convert one, for example with .to({other.dtype!r})"
+        )
+
+
+def tensors_of(name: str, tensors: Any, cast: bool = False) -> tuple[Tensor, ...]:
+    """Check a sequence of tensors, refresh views among them and (for casting rows) promote their dtypes."""
+    if isinstance(tensors, Tensor):
+        tensors = tensors.unbind(0)
+    tensors = tuple(tensors)
+    if not tensors:
+        raise RuntimeError(f"{name}(): expected a non-empty list of Tensors")
+    for position, tensor in enumerate(tensors):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}(): expected Tensor as element {position} of its argument, but got {type(tensor).__name__}")
+        if tensor._view is not None:
+            tensor._refresh()
+        if tensor.device is not tensors[0].device:
+            same(name, "element 0", tensors[0], f"element {position}", tensor)
+    if cast and any(t._array.dtype != tensors[0]._array.dtype for t in tensors):
+        dtype = dtypes.result_dtype(tensors)
+        tensors = tuple(t if t.dtype is dtype else t.to(dtype) for t in tensors)
+    return tensors
+
+
+def star_argument(name: str, argument: str, positional: tuple[Any, ...], keyword: Any) -> tuple[int, ...]:
+    """Return a size or a list of dims given as ``f(x, 2, 3)``, ``f(x, (2, 3))`` or ``f(x, size=(2, 3))``."""
+    if keyword is not None:
+        value = keyword
+    elif len(positional) == 1 and not isinstance(positional[0], int | np.integer):
+        value = positional[0]
+        if isinstance(value, Tensor):
+            value = (value,) if value._array.ndim == 0 else value.tolist()
+    else:
+        value = positional
+    if isinstance(value, int):
+        value = (value,)
+    try:
+        return tuple([v if type(v) is int else v.__index__() for v in value])
+    except (TypeError, AttributeError):
+        raise TypeError(f"{name}(): argument '{argument}' must be ints or a tuple of ints, got {value!r}") from None
+
+
+def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
+    """Turn an error of the array module into one that names the op and the shapes."""
+    if isinstance(error, MemoryError | KeyboardInterrupt | ShapeError | NotImplementedError):
+        return error
+    shapes = [describe_operand(o) for o, p in zip(operands, row.parameters, strict=True) if p.tensor and not p.many and o is not None]
+    for operand, p in zip(operands, row.parameters, strict=True):
+        if p.many:
+            shapes += [describe_operand(o) for o in operand]
+    text = " and ".join(shapes) if len(shapes) < 3 else ", ".join(shapes)
+    plain = "".join(
+        f", {p.public}={o!r}" for o, p in zip(operands, row.parameters, strict=True) if not p.tensor and o is not p.default
+    )
+    name, reason = row.public_name, str(error)
+    if reason.startswith(f"{name}:"):
+        return error  # the row's own words
+    if row.where == "internal":
+        plain = ""
+    if isinstance(error, np.exceptions.AxisError):
+        ndim = operands[0][0].ndim if row.parameters[0].many else operands[0].ndim
+        bounds = f"[{-ndim}, {ndim - 1}]" if ndim else "[-1, 0]"
+        return IndexError(f"{name}: Dimension out of range (expected to be in range of {bounds}, but got {error.axis}); input shape {text}")
+    if isinstance(error, IndexError):
+        return IndexError(f"{name}: {reason}; input shape {text}{plain}")
+    if isinstance(error, ValueError):
+        if "broadcast" in reason:
+            reason = "these shapes cannot be broadcast together: aligned at the right, lengths must be equal or 1"
+        return ShapeError(f"{name}: shapes {text}{plain}: {reason}")
+    if isinstance(error, RuntimeError):
+        return RuntimeError(f"{name}: {reason}")
+    if isinstance(error, TypeError):
+        kinds = ", ".join(str(o.dtype) if isinstance(o, Tensor) else type(o).__name__ for o in operands if not isinstance(o, tuple | list))
+        return TypeError(f"{name}(): {reason} (called with {kinds})")
+    return error
+
+
+def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a gradient over the dimensions along which its input was broadcast."""
+    lead = grad.ndim - len(shape)
+    if lead < 0:
+        return xp.broadcast_to(grad, shape)
+    axes = tuple(range(lead)) + tuple(
+        lead + axis for axis, length in enumerate(shape) if length == 1 and grad.shape[lead + axis] != 1
+    )
+    if axes:
+        grad = xp.sum(grad, axis=axes)
+    return xp.reshape(grad, shape) if tuple(grad.shape) != tuple(shape) else grad
+
+
+def recorded_output(node: Node, array: Any, output_nr: int, cell: Version) -> Tensor:
+    """Wrap a saved result again as an output of its node, for recorded backwards."""
+    result = from_array(array, node.device, True)
+    result._edge = (node, output_nr)
+    result._cell = cell
+    return result
+
+
+def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
+    """Wrap the arrays of a row with several outputs."""
+    tensors = [from_array(device.xp.asarray(array), device) for array in out]
+    return row.return_type(*tensors) if row.return_type is not tuple else tuple(tensors)
+
+
+def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...]) -> None:
+    """Note that ``result`` views ``parent`` (Note [Views and in-place])."""
+    refusal = None if is_grad_enabled() else NO_GRAD_VIEW
+    cell = parent._version_cell()
+    steps: Steps | None
+    if parent._view is None:
+        base, steps = parent, None if refusal else (None, row, arguments)
+    else:
+        base, before = parent._view.base, parent._view.steps
+        steps = None if refusal or before is None else (before, row, arguments)
+        refusal = parent._view.refusal or refusal
+    if isinstance(result, tuple):
+        for number, tensor in enumerate(result):
+            tensor._cell = cell
+            picked = None if steps is None else (steps, PICK, (number,))
+            tensor._view = View(base, picked, refusal or MULTI_VIEW.format(row.node_name))
+        return
+    result._cell = cell
+    result._view = View(base, steps, refusal)
+
+
+class _Pick:
+    """The last step of a view that is one of several outputs: choose the output by its number."""
+
+    @staticmethod
+    def function(value: Sequence[Tensor], number: int) -> Tensor:
+        return value[number]
+
+    @staticmethod
+    def forward(xp: Any, value: Sequence[Any], number: int) -> Any:
+        return value[number]
+
+
+PICK = _Pick()
