@@ -54,9 +54,9 @@ def backward(
         if value is None:
             continue
         if create_graph:
-            AccumulateGrad(tensor).accumulate_recorded(value)
+            tensor._accumulate_recorded(value)
         else:
-            AccumulateGrad(tensor).accumulate(value._array, owned=False)
+            tensor._accumulate(value._array, owned=False)
 
 
 def tensor_backward(
@@ -237,9 +237,9 @@ def _walk(
                 gradient, owned = _run_prehooks(node, hooks, gradient, create_graph), False
             if isinstance(node, AccumulateGrad):
                 if create_graph:
-                    node.accumulate_recorded(gradient)
+                    node.variable._accumulate_recorded(gradient)
                 else:
-                    node.accumulate(gradient, owned and hooks is None)
+                    node.variable._accumulate(gradient, owned and hooks is None)
                 if hooks is not None and hooks.post:
                     _run_post_hooks(node, hooks, (), gradient, create_graph)
                 break
@@ -260,7 +260,7 @@ def _walk(
                     continue
                 fresh = not lent and value is not gradient and value.base is None
                 if direct and target.__class__ is AccumulateGrad and target._hooks is None and target.variable.grad is None:
-                    target.accumulate(value, fresh)
+                    target.variable._accumulate(value, fresh)
                     continue
                 sequence = target._sequence
                 if sequence in pending or target.outputs is not None:

@@ -40,9 +40,13 @@ def describe_line(code: CodeType | None, last_instruction: int) -> str:
 
 def user_line(frame: FrameType) -> tuple[CodeType, int]:
     """Return the code and the instruction of the nearest caller outside the library's inner folders."""
-    while inside[frame.f_code.co_filename] and frame.f_back is not None:
-        frame = frame.f_back
-    return frame.f_code, frame.f_lasti
+    code = frame.f_code
+    while inside[code.co_filename]:
+        caller = frame.f_back
+        if caller is None:
+            break
+        frame, code = caller, caller.f_code
+    return code, frame.f_lasti
 
 
 def describe_operand(value: Any) -> str:

@@ -240,34 +240,14 @@ class AccumulateGrad(Node):
     edges = ()
     _code, _last_instruction, _released = None, 0, False
 
-    def __init__(self, variable: Tensor) -> None:
-        self.variable, self.device = variable, variable.device
-        self._sequence, self._hooks = next_sequence(), None
+    variable: Tensor
 
     def release(self) -> None:
         """Keep everything: a leaf saves no values."""
 
-    def accumulate(self, grad: Any, owned: bool) -> None:
-        """Add an array to ``variable.grad``; an array that nobody else holds is taken without a copy."""
-        variable = self.variable
-        before = variable.grad
-        if before is None:
-            xp = variable.device.xp
-            variable.grad = variable._same_device(xp.asarray(grad) if owned else xp.array(grad))
-        elif before._requires_grad:
-            variable.grad = variable._same_device(before._array + grad)
-        else:
-            before._array += grad
-            before._bump_version("accumulation")
-
-    def accumulate_recorded(self, grad: Tensor) -> None:
-        """Add a tensor with history to ``variable.grad``, out of place."""
-        variable = self.variable
-        variable.grad = grad.clone() if variable.grad is None else variable.grad + grad
-
     def __call__(self, *grads: Any) -> tuple[Any, ...]:
         """Accumulate, and return no gradients: nothing lies further."""
-        self.accumulate_recorded(grads[0])
+        self.variable._accumulate_recorded(grads[0])
         return ()
 
 

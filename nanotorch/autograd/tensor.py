@@ -21,6 +21,7 @@ from nanotorch.autograd.graph import (
     RemovableHandle,
     Version,
     View,
+    next_sequence,
     record_view,
     replay,
 )
@@ -254,6 +255,21 @@ class Tensor(TensorMethods):
         self._edge, self._requires_grad = None, False
         return self
 
+    def _accumulate(self, grad: Any, owned: bool) -> None:
+        """Add an array to ``grad``; an array that nobody else holds is taken without a copy."""
+        before, device = self.grad, self.device
+        if before is None:
+            self.grad = from_array(device.xp.asarray(grad) if owned else device.xp.array(grad), device)
+        elif before._requires_grad:
+            self.grad = from_array(before._array + grad, device)
+        else:
+            before._array += grad
+            before._bump_version("accumulation")
+
+    def _accumulate_recorded(self, grad: Tensor) -> None:
+        """Add a tensor with history to ``grad``, out of place."""
+        self.grad = grad.clone() if self.grad is None else self.grad + grad
+
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in ``.grad`` at the next backward."""
         if not self.requires_grad:
@@ -456,7 +472,8 @@ def leaf_edge(tensor: Tensor) -> Edge:
         leaf = tensor._leaf = Leaf()
     node = leaf.accumulate()
     if node is None:
-        node = AccumulateGrad(tensor)
-        node._hooks = leaf.hooks
+        node = AccumulateGrad()
+        node.variable, node.device = tensor, tensor.device
+        node._sequence, node._hooks = next_sequence(), leaf.hooks
         leaf.accumulate = weakref.ref(node)
     return node, 0

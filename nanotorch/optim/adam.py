@@ -34,15 +34,23 @@ def adam(
         grad = -grad
     if weight_decay:
         grad = grad + weight_decay * param
-    exp_avg += (1 - beta1) * (grad - exp_avg)
+    change = grad - exp_avg
+    change *= 1 - beta1
+    exp_avg += change
+    square = grad * grad
+    square *= 1 - beta2
     exp_avg_sq *= beta2
-    exp_avg_sq += (1 - beta2) * (grad * grad)
+    exp_avg_sq += square
     if max_exp_avg_sq is not None:
         xp.copyto(max_exp_avg_sq, xp.maximum(max_exp_avg_sq, exp_avg_sq))
         exp_avg_sq = max_exp_avg_sq
     # Both means start at 0 and are too small by known factors; the root's is moved to the numerator and to eps.
     correction = (1 - beta2**step) ** 0.5
-    param -= (lr * correction / (1 - beta1**step)) * exp_avg / (xp.sqrt(exp_avg_sq) + eps * correction)
+    root = xp.sqrt(exp_avg_sq)
+    root += eps * correction
+    change = exp_avg * (lr * correction / (1 - beta1**step))
+    change /= root
+    param -= change
 
 
 def adamw(
