@@ -234,18 +234,19 @@ class TestRelease:
         del y
         assert node() is None and x.grad is not None and x.grad.grad_fn is None
 
-    def test_a_leaf_does_not_keep_its_accumulator(self) -> None:
-        x = torch.ones(3, requires_grad=True)
-        y = x * 2
-        accumulator = weakref.ref(y.grad_fn.next_functions[0][0])
-        assert (x + 1).grad_fn.next_functions[0][0] is accumulator()
-        del y
-        assert accumulator() is None
+    def test_a_graph_does_not_keep_its_leaves(self) -> None:
+        x, other = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        y = x + other  # saves nothing
+        accumulator = y.grad_fn.next_functions[0][0]
+        assert (x + 1).grad_fn.next_functions[0][0] is accumulator and accumulator.variable is x
         hooked = []
         x.register_hook(lambda grad: hooked.append(1))
-        (x * 2).sum().backward()
-        (x * 2).sum().backward()
-        assert hooked == [1, 1]  # the hook is the leaf's
+        leaf = weakref.ref(x)
+        y.sum().backward(retain_graph=True)
+        del x
+        assert leaf() is None and accumulator.variable is None
+        y.sum().backward()
+        assert hooked == [1, 1] and other.grad.tolist() == [2.0, 2.0, 2.0]
 
     def test_detach_keeps_no_graph(self) -> None:
         y = torch.ones(3, requires_grad=True).exp()

@@ -236,10 +236,13 @@ def _walk(
             if hooks is not None and hooks.pre:
                 gradient, owned = _run_prehooks(node, hooks, gradient, create_graph), False
             if isinstance(node, AccumulateGrad):
+                leaf = node.reference()
+                if leaf is None:
+                    break
                 if create_graph:
-                    node.variable._accumulate_recorded(gradient)
+                    leaf._accumulate_recorded(gradient)
                 else:
-                    node.variable._accumulate(gradient, owned and hooks is None)
+                    leaf._accumulate(gradient, owned and hooks is None)
                 if hooks is not None and hooks.post:
                     _run_post_hooks(node, hooks, (), gradient, create_graph)
                 break
@@ -259,9 +262,12 @@ def _walk(
                 if reachable is not None and target not in reachable and edge not in capture:
                     continue
                 fresh = not lent and value is not gradient and value.base is None
-                if direct and target.__class__ is AccumulateGrad and target._hooks is None and target.variable.grad is None:
-                    target.variable._accumulate(value, fresh)
-                    continue
+                if direct and target.__class__ is AccumulateGrad and target._hooks is None:
+                    leaf = target.reference()
+                    if leaf is None or leaf.grad is None:
+                        if leaf is not None:
+                            leaf._accumulate(value, fresh)
+                        continue
                 sequence = target._sequence
                 if sequence in pending or target.outputs is not None:
                     if not _arrive(pending, edge, value, fresh, create_graph):

@@ -11,8 +11,9 @@ its inputs, so the graph is walked from the loss towards the leaves::
 
 An edge is the pair ``(node, output_nr)``; a tensor with history carries its own edge, and every consumer shares that
 tuple. Ownership runs one way: tensor -> node -> edges -> older nodes. A node never holds its own output (a saved result
-is held as a bare array), a leaf holds its AccumulateGrad only weakly. There is no reference cycle, so a graph dies with
-the last tensor that needs it, without waiting for the garbage collector.
+is held as a bare array), and an AccumulateGrad, which its leaf keeps for all graphs that will use it, refers back to the
+leaf only weakly. There is no reference cycle, so a graph dies with the last tensor that needs it, without waiting for
+the garbage collector.
 
 Note [Views and in-place]
 ~~~~~~~~~~~~~~~~~~~~~~~~~
@@ -233,21 +234,28 @@ class AccumulateGrad(Node):
     """The end of every path: adds the gradient that arrives to ``variable.grad``.
 
     It is made when a leaf is first used and takes its sequence number then, so it is older than every node that
-    uses the leaf, and runs once, when all of them have run.
+    uses the leaf, and runs once, when all of them have run. A leaf that is gone gets no gradient.
     """
 
-    __slots__ = ("variable",)
+    __slots__ = ("reference",)
     edges = ()
     _code, _last_instruction, _released = None, 0, False
 
-    variable: Tensor
+    reference: Callable[[], Tensor | None]
+
+    @property
+    def variable(self) -> Tensor | None:
+        """The leaf; None if it is gone."""
+        return self.reference()
 
     def release(self) -> None:
         """Keep everything: a leaf saves no values."""
 
     def __call__(self, *grads: Any) -> tuple[Any, ...]:
         """Accumulate, and return no gradients: nothing lies further."""
-        self.variable._accumulate_recorded(grads[0])
+        leaf = self.reference()
+        if leaf is not None:
+            leaf._accumulate_recorded(grads[0])
         return ()
 
 

@@ -16,7 +16,6 @@ from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
 from nanotorch.autograd.graph import (
     AccumulateGrad,
     Edge,
-    Hooks,
     Node,
     RemovableHandle,
     Version,
@@ -48,17 +47,6 @@ class Size(tuple[int, ...]):
         return f"torch.Size({list(self)})"
 
 
-class Leaf:
-    """What a leaf keeps for the graphs that use it: a weak reference to its AccumulateGrad, and its hooks."""
-
-    __slots__ = ("accumulate", "hooks")
-    accumulate: Callable[[], AccumulateGrad | None]
-    hooks: Hooks | None
-
-    def __init__(self) -> None:
-        self.accumulate, self.hooks = lambda: None, None
-
-
 class Tensor(TensorMethods):
     """A multi-dimensional array that can record what is done with it.
 
@@ -75,7 +63,7 @@ class Tensor(TensorMethods):
     _array: Any
     _cell: Version | None
     _edge: Edge | None
-    _leaf: Leaf | None
+    _leaf: Edge | None
     _requires_grad: bool
     _view: View | None
     device: Device
@@ -308,9 +296,6 @@ class Tensor(TensorMethods):
         if edge is None:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         hooks = edge[0]._ensure_hooks()
-        if self._edge is None:
-            assert self._leaf is not None
-            self._leaf.hooks = hooks
         handle = RemovableHandle(hooks.tensor)
         hooks.tensor[handle.id] = (edge[1], hook)
         return handle
@@ -348,6 +333,8 @@ class Tensor(TensorMethods):
     @data.setter
     def data(self, value: Tensor) -> None:
         self._array, self.device = value._array, value.device
+        if self._leaf is not None:
+            self._leaf[0].device = value.device
         self._bump_version("an assignment to .data")
 
     # ------------------------------------------------------------------------------------------- to Python and NumPy
@@ -453,11 +440,7 @@ def from_array(array: Any, device: Device = CPU, requires_grad: bool = False) ->
 
 
 def gradient_edge(tensor: Tensor) -> Edge | None:
-    """Return the edge to which a tensor's gradient flows; None if it does not require grad.
-
-    A leaf refers to its AccumulateGrad weakly (Note [Graph]), so a new one is made when the last graph that used the
-    leaf is gone; the leaf's hooks outlive it.
-    """
+    """Return the edge to which a tensor's gradient flows; None if it does not require grad."""
     if tensor._view is not None:
         tensor._refresh()
     if not tensor._requires_grad:
@@ -466,14 +449,10 @@ def gradient_edge(tensor: Tensor) -> Edge | None:
 
 
 def leaf_edge(tensor: Tensor) -> Edge:
-    """Return the edge to a leaf's AccumulateGrad, making one if there is none alive."""
-    leaf = tensor._leaf
-    if leaf is None:
-        leaf = tensor._leaf = Leaf()
-    node = leaf.accumulate()
-    if node is None:
+    """Return the edge to a leaf's AccumulateGrad, made at the first use."""
+    if tensor._leaf is None:
         node = AccumulateGrad()
-        node.variable, node.device = tensor, tensor.device
-        node._sequence, node._hooks = next_sequence(), leaf.hooks
-        leaf.accumulate = weakref.ref(node)
-    return node, 0
+        node.reference, node.device = weakref.ref(tensor), tensor.device
+        node._sequence, node._hooks = next_sequence(), None
+        tensor._leaf = node, 0
+    return tensor._leaf

@@ -323,9 +323,9 @@ class Compiler:
         for name in row.formulas:
             q = self.inputs[name].public
             if self.inputs[name].many:
-                edges.append(f"*[(t._edge or leaf_edge(t)) if t._requires_grad else None for t in {q}]")
+                edges.append(f"*[(t._edge or t._leaf or leaf_edge(t)) if t._requires_grad else None for t in {q}]")
             else:
-                edges.append(f"({q}._edge or leaf_edge({q})) if r_{name} else None")
+                edges.append(f"({q}._edge or {q}._leaf or leaf_edge({q})) if r_{name} else None")
         emit(2, f"node.edges = ({', '.join(edges)},)")
         emit(2, "node._sequence = next_sequence()")  # after the edges: a leaf's AccumulateGrad has to be older
         for name in self.saved_inputs:
