@@ -7,6 +7,8 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
+from nanotorch.train.report import number
+
 __all__ = ["Progress"]
 
 
@@ -46,7 +48,7 @@ class Progress:
     def loss(self, loss: float) -> None:
         """The latest training loss is known."""
         if self._bar is not None:
-            self._postfix["loss"] = f"{loss:.4f}"
+            self._postfix["loss"] = number(loss)
             self._bar.set_postfix(self._postfix, refresh=False)
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -55,12 +57,12 @@ class Progress:
         score = record[f"validation_{self.metric}"]
         if self._bar is not None:
             self._bar.set_description(f"epoch {record['epoch']}/{self.epochs}", refresh=False)
-            self._postfix |= {"loss": f"{train:.4f}", f"val_{self.metric}": f"{score:.4f}"}
+            self._postfix |= {"loss": number(train), f"val_{self.metric}": number(score)}
             self._bar.set_postfix(self._postfix, refresh=False)
             return
-        number = f"{record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
+        count = f"{record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
         print(
-            f"epoch {number}  loss {train:.4f}  validation loss {validation:.4f}  "
-            f"validation {self.metric} {score:.4f}",
+            f"epoch {count}  loss {number(train)}  validation loss {number(validation)}  "
+            f"validation {self.metric} {number(score)}",
             flush=True,
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["learning_curve", "table"]
+__all__ = ["learning_curve", "number", "table"]
 
 TRAIN, VALIDATION = "#2f6db3", "#e0722f"
 DARK, QUIET, FAINT = "#222222", "#666666", "#dddddd"
@@ -25,7 +25,7 @@ def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) ->
     names = list(next(iter(scores.values())))
     lines = [["", "rows", *(label(name) for name in names)]]
     for part, values in scores.items():
-        lines.append([part, str(rows[part]), *(f"{values[name]:.4f}" for name in names)])
+        lines.append([part, str(rows[part]), *(number(values[name]) for name in names)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -36,6 +36,15 @@ def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) ->
         )
         for line in lines
     )
+
+
+def number(value: float) -> str:
+    """A score with four decimals; one of 100,000 or more, as a loss that explodes is, in powers of ten.
+
+    >>> number(0.25), number(123456789.0)
+    ('0.2500', '1.2346e+08')
+    """
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4e}"
 
 
 def label(name: str) -> str:
@@ -88,8 +97,8 @@ def learning_curve(
     figure.text(0.015, 0.965, title, va="top", fontsize=14, fontweight="bold", color=DARK)
     validation_score = history[best][f"validation_{metric}"]
     summary = (
-        f"best epoch {best_epoch} of {len(history)}: validation {label(metric)} {validation_score:.4f}, "
-        f"test {label(metric)} {test_score:.4f}"
+        f"best epoch {best_epoch} of {len(history)}: validation {label(metric)} {number(validation_score)}, "
+        f"test {label(metric)} {number(test_score)}"
     )
     figure.text(0.015, 0.9, summary, va="top", fontsize=10, color=QUIET)
     figure.savefig(path)
