@@ -103,11 +103,11 @@ def test_integers_are_promoted_alike(case: Case) -> None:
 UNARY = [name for name, row in ROWS.items() if row.where != "internal" and len(row.tensors) == 1 and len(row.parameters) == 1 and name != "zero"]
 
 
-@pytest.mark.parametrize("name", UNARY)
-@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (2, 1, 3)], ids=str)
+SHAPES = [(), (0,), (0, 3), (2, 1, 3)]
+
+
+@pytest.mark.parametrize(("name", "shape"), [(n, s) for n in UNARY for s in SHAPES if n != "t" or len(s) < 3], ids=str)
 def test_shapes_of_elementwise_and_reducing_ops(name: str, shape: tuple[int, ...]) -> None:
-    if name == "t" and len(shape) > 2:
-        pytest.skip("t is for matrices")
     array = np.random.default_rng(0).uniform(0.1, 0.9, shape)
     if name == "acosh":
         array += 1
@@ -121,15 +121,17 @@ def test_shapes_of_elementwise_and_reducing_ops(name: str, shape: tuple[int, ...
 
 
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e30, -1e30])
-EDGE = [n for n in UNARY if ROWS[n].formulas and ROWS[n].cast != "promote" and n not in ("t", "logical_not", "zero")]
+EDGE = [
+    n for n in UNARY
+    if ROWS[n].formulas and ROWS[n].cast != "promote" and n != "t"
+    and hasattr(pytorch.nn.functional if ROWS[n].where == "functional" else pytorch, n)
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EDGE)
 def test_special_values(name: str) -> None:
     """NaN, infinities, zeros and huge numbers give PyTorch's values and gradients."""
     space = pytorch.nn.functional if ROWS[name].where == "functional" else pytorch
-    if not hasattr(space, name):
-        pytest.skip("not a function of PyTorch")
     x, y = nanotorch.tensor(SPECIAL, requires_grad=True), pytorch.tensor(SPECIAL, requires_grad=True)
     ours_, theirs_ = ROWS[name].function(x), getattr(space, name)(y)
     np.testing.assert_allclose(ours_.detach().numpy(), theirs_.detach().numpy(), rtol=1e-9)
