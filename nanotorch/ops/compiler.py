@@ -8,7 +8,8 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import inside, user_line
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiler", "public_parameters"]
 
+COMPILING = threading.Lock()
+
 
 def public_parameters(parameters: Iterable[Parameter]) -> list[str]:
     """Return the parameters of the public function as source text."""
@@ -60,7 +63,7 @@ class Compiler:
         self.margin = 0
         self.namespace: dict[str, Any] = {
             "CPU": CPU, "Node": Node, "Tensor": Tensor, "Version": Version, "explain": explain,
-            "compile_recorded": lambda node, grad: self.compile_recorded(node, grad),
+            "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "is_grad_enabled": is_grad_enabled, "leaf_edge": leaf_edge, "make_view": make_view,
             "modified_error": modified_error, "need_tensor": need_tensor, "inside": inside, "new": object.__new__, "user_line": user_line,
@@ -104,15 +107,23 @@ class Compiler:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         return source
 
-    def compile_recorded(self, node: Node, grad: Any) -> Any:
-        """Stand in for a node's apply_recorded until its first call: most rows never need theirs, and import stays fast."""
-        self.lines, self.margin = [], -1
-        self.write_apply(recorded=True)
-        self.margin = 0
-        self.source += self.execute(f"<nanotorch op {self.row.name}, recorded>")
-        assert self.node is not None
-        self.node.apply_recorded = self.namespace["apply_recorded"]
-        return self.node.apply_recorded(node, grad)
+    def at_first_call(self, name: str) -> Callable[[Node, Any], Any]:
+        """Return what stands for a method of the node until its first call, which compiles it.
+
+        A program runs few rows backward and fewer twice, so half of the compiling at import is left out.
+        """
+
+        def method(node: Node, grad: Any) -> Any:
+            with COMPILING:
+                if name not in self.namespace:  # another thread may have been first
+                    self.lines, self.margin = [], -1
+                    self.write_apply(name == "apply_recorded")
+                    self.margin = 0
+                    self.source += self.execute(f"<nanotorch op {self.row.name}, {name}>")
+                    setattr(self.node, name, self.namespace[name])
+            return self.namespace[name](node, grad)
+
+        return method
 
     # ----------------------------------------------------------------------------------------- the grad node
 
@@ -124,8 +135,7 @@ class Compiler:
         slots += [f"r_{n}" for n in self.saved_results] + [f"{kind}_{n}" for n in self.checked for kind in "cw"]
         slots += [f"b_{n}" for n in self.unbroadcast] + (["outputs"] if row.many_outputs else [])
         emit(0, f"class {row.node_name}(Node):", f"    __slots__ = ({', '.join(map(repr, slots))}{',' if slots else ''})")
-        self.write_apply(recorded=False)
-        emit(1, "apply_recorded = compile_recorded")
+        emit(1, "apply, apply_recorded = compile_apply, compile_recorded")
         if row.overload:
             numbered = row.node_name[:-1] + "1"
             emit(1, "def name(self):", f"    return {row.node_name!r} if self.p_{row.overload} is None else {numbered!r}")
