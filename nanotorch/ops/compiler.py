@@ -1,6 +1,13 @@
 """The compiler of op rows: writes the source of a row's function and of its node class, and executes it once.
 
 ``ROWS["mul"].source`` shows what it wrote. See Note [Op rows] in ``row.py``.
+
+Note [Compiled at the first call]
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+Compiling all rows at import would take longer than importing NumPy, and a program uses few of them. So a row's function
+starts with the code of `first_call`, which compiles the row, gives the function its real code, and calls it again: the
+function object, which is exported and attached as a method by then, stays the same. The node's two backward methods
+are compiled at their own first calls.
 """
 
 from __future__ import annotations
@@ -10,6 +17,7 @@ import linecache
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import inside, user_line
@@ -54,6 +62,27 @@ def public_parameters(parameters: Iterable[Parameter]) -> list[str]:
     return parts
 
 
+def public_signature(parameters: Iterable[Parameter]) -> inspect.Signature:
+    """Return the signature of the public function, which is not written before its first call."""
+    made, only = [], False
+    for p in parameters:
+        if p.star:
+            made.append(inspect.Parameter(f"{p.public}_", inspect.Parameter.VAR_POSITIONAL))
+            made.append(inspect.Parameter(p.public, inspect.Parameter.KEYWORD_ONLY, default=None))
+            only = True
+            continue
+        only = only or p.keyword_only
+        kind = inspect.Parameter.KEYWORD_ONLY if only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        made.append(inspect.Parameter(p.public, kind, default=p.default))
+    return inspect.Signature(made)
+
+
+def first_call(*args: Any, **kwargs: Any) -> Any:
+    """Compile the row and call its function: the code of every row's function at first."""
+    compile_row()  # type: ignore[name-defined]  # noqa: F821  (a name of the namespace that the function gets)
+    return function(*args, **kwargs)  # noqa: F821
+
+
 class Compiler:
     """Writes the source of a row's function and node class, and executes it once."""
 
@@ -89,12 +118,29 @@ class Compiler:
             names = {p.name for p in row.parameters if not p.tensor}
             self.saved_plain = sorted(set(self.saved_plain) | names)
         self.unbroadcast = list(row.formulas) if len(self.values) > 1 and not any(p.many for p in self.values) else []
-        if row.formulas:
-            self.write_node()
-        self.write_function()
-        self.source = self.execute(f"<nanotorch op {row.name}>")
-        self.function = self.namespace[row.name]
-        self.node = self.namespace.get(row.node_name)
+        unknown = set(self.saved_plain) - {p.name for p in row.parameters}
+        if unknown:
+            raise TypeError(f"row {row.name}: a formula names {sorted(unknown)}, which are no inputs, outputs or arguments")
+        self.source = ""
+        self.node: type[Node] | None = None
+        self.function = FunctionType(first_call.__code__, self.namespace, row.name)
+        self.function.__signature__ = public_signature(row.parameters)  # type: ignore[attr-defined]
+        self.namespace |= {"compile_row": self.compile, "function": self.function}
+
+    def compile(self) -> None:
+        """Write and execute the function and the node class, unless that is done (Note [Compiled at the first call])."""
+        with COMPILING:
+            if self.source:
+                return
+            self.lines = []
+            if self.row.formulas:
+                self.write_node()
+            self.write_function()
+            self.source = self.execute(f"<nanotorch op {self.row.name}>")
+            self.node = self.namespace.get(self.row.node_name)
+            written = self.namespace[self.row.name]
+            self.function.__defaults__, self.function.__kwdefaults__ = written.__defaults__, written.__kwdefaults__
+            self.function.__code__ = written.__code__
 
     def emit(self, indent: int, *lines: str) -> None:
         """Add lines of code."""
@@ -110,7 +156,7 @@ class Compiler:
     def at_first_call(self, name: str) -> Callable[[Node, Any], Any]:
         """Return what stands for a method of the node until its first call, which compiles it.
 
-        A program runs few rows backward and fewer twice, so half of the compiling at import is left out.
+        See Note [Compiled at the first call].
         """
 
         def method(node: Node, grad: Any) -> Any:
@@ -344,9 +390,7 @@ class Compiler:
             p = self.inputs[name[:-6]]
             emit(2, f"node.h_{name} = {f'[a.shape for a in a_{p.name}]' if p.many else f'a_{p.name}.shape'}")
         for name in self.saved_plain:
-            public = next((p.public for p in row.parameters if p.name == name), None)
-            if public is None:
-                raise TypeError(f"row {row.name}: a formula names {name!r}, which is no input, output or argument")
+            public = next(p.public for p in row.parameters if p.name == name)
             emit(2, f"node.p_{name} = {public}")
         for name in self.unbroadcast:
             p = self.inputs[name]

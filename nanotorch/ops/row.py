@@ -32,7 +32,7 @@ PyTorch's name, type promotion (Note [Type promotion]), the device check, view t
 which walk `ROWS`. Un-broadcasting of gradients happens in the generated backward, not in formulas.
 
 **How**: interpreting rows on every call costs ten times what NumPy needs for a small product, so a row is compiled once,
-at import, into straight-line Python: ``compiler.py`` writes the source of the function and of its node class, which
+at its first call, into straight-line Python: ``compiler.py`` writes the source of the function and of its node class, which
 ``row.source`` keeps for reading; ``runtime.py`` holds what that source calls, ``inplace.py`` the in-place variants.
 """
 
@@ -90,7 +90,6 @@ class Row:
         forward: the function on raw arrays.
         formulas: for every differentiable input its formula and the formula's parameter names.
         function: the compiled function on tensors.
-        node: the class of its grad nodes.
         variant: the in-place function, or None.
         samples: the arguments that tests call it with.
     """
@@ -133,7 +132,6 @@ class Row:
         compiler = Compiler(self)
         self.compiler = compiler
         self.function: Callable[..., Any] = compiler.function
-        self.node: type[Node] | None = compiler.node
         self.function.__doc__ = forward.__doc__
         self.variant: Callable[..., Tensor] | None = None
 
@@ -143,8 +141,15 @@ class Row:
         return self.name.strip("_").removesuffix("_dim").removesuffix("_all") if self.name.startswith("_") else self.name
 
     @property
+    def node(self) -> type[Node] | None:
+        """The class of its grad nodes, None where there is no derivative."""
+        self.compiler.compile()
+        return self.compiler.node
+
+    @property
     def source(self) -> str:
         """The Python code that the row was compiled to so far."""
+        self.compiler.compile()
         return self.compiler.source
 
     def signature(self) -> str:
