@@ -159,6 +159,15 @@ def test_promotion_table(first: str, second: str) -> None:
     assert results(nanotorch) == results(pytorch)
 
 
+def test_methods_whose_arguments_are_not_those_of_the_function() -> None:
+    def results(torch: Any) -> list[Any]:
+        x = torch.tensor([-1.5, 0.25, 3.0])
+        found = [x.where(x > 0, torch.tensor(7.0)), x.where(x > 0, 0.0), x.clone().clip_(-1, 1), x.char(), x.abs().byte()]
+        return [(str(f.dtype).split(".")[-1], f.tolist()) for f in found]
+
+    assert results(nanotorch) == results(pytorch)
+
+
 REPRESENTED: list[Any] = [
     1.0, 1, True, [1.0, 2.5], [1.0, 2.0], [[1, 2], [3, 4]], [1e-5, 1.0], [1e10, 1.0], [0.5, 1e6], [float("nan"), 1.0],
     [float("inf"), 0.5], [-1.5, 2.25], [], [[]], [[1.0, -2.0], [3.5, 4.0]], [True, False], list(range(40)),

@@ -156,6 +156,18 @@ def short(input: Tensor) -> Tensor:
 
 
 @composite(where="method")
+def char(input: Tensor) -> Tensor:
+    """The tensor as int8."""
+    return to_dtype(input, dtypes.int8)
+
+
+@composite(where="method")
+def byte(input: Tensor) -> Tensor:
+    """The tensor as uint8."""
+    return to_dtype(input, dtypes.uint8)
+
+
+@composite(where="method")
 def bool(input: Tensor) -> Tensor:
     """The tensor as booleans: whether elements are non-zero."""
     return to_dtype(input, dtypes.bool_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nanotorch.ops.row import Array, Mask, Number, composite, op
+from nanotorch.ops.row import Array, Mask, Number, attach, composite, op
 from nanotorch.ops.sample import booleans, integers, real, sample
 
 TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
@@ -429,6 +429,12 @@ def clip(input: Any, min: Any = None, max: Any = None) -> Any:
     return clamp(input, min, max)
 
 
+@composite(where="method")
+def clip_(input: Any, min: Any = None, max: Any = None) -> Any:
+    """Alias of `clamp_`."""
+    return input.clamp_(min, max)
+
+
 @op(
     self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, grad, 0.0)),
     other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, grad, 0.0)),
@@ -458,6 +464,14 @@ def minimum(xp: Any, self: Array, other: Array) -> Array:
 def where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number) -> Array:
     """Elements of ``input`` where the condition holds, of ``other`` elsewhere."""
     return xp.where(condition, self, other)
+
+
+def where_method(input: Any, condition: Any, other: Any) -> Any:
+    """Elements of the tensor where the condition holds, of ``other`` elsewhere."""
+    return where(condition, input, other)
+
+
+attach("where", where_method, "method", ())
 
 
 # ------------------------------------------------------------------------------------------------- comparisons, logic
