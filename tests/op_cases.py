@@ -34,6 +34,12 @@ CASES = [Case(e, s, k) for e in (*ROWS.values(), *COMPOSITES.values()) for k, s 
 ROW_CASES = [case for case in CASES if case.name in ROWS]
 
 
+def drawn(case: Case) -> list[Drawn]:
+    """Return what a case draws, lists of tensors included."""
+    arguments = [*case.sample.args, *case.sample.kwargs.values()]
+    return [d for a in arguments for d in (a if isinstance(a, list) else [a]) if isinstance(d, Drawn)]
+
+
 def each(cases: list[Case]) -> Any:
     return pytest.mark.parametrize("case", cases, ids=str)
 
@@ -61,7 +67,7 @@ class Call:
         if not isinstance(argument, Drawn):
             return argument
         array = argument.draw(self.rng)
-        floating = argument.kind in ("real", "distinct", "constant")
+        floating = argument.kind not in ("integer", "boolean")
         array = self.change(np.asarray(array, self.dtype if floating else array.dtype))
         tensor = self.make(array, floating and argument.kind != "constant")
         self.tensors.append(tensor)
@@ -102,6 +108,17 @@ def floating_outputs(result: Any) -> list[Any]:
 def weights(results: list[Any], dtype: Any) -> list[np.ndarray[Any, Any]]:
     rng = np.random.default_rng(1)
     return [np.asarray(rng.standard_normal(tuple(r.shape)), dtype) for r in results]
+
+
+def second(library: Any, tracked: list[Any], call: Call, make: Callable[[np.ndarray[Any, Any], bool], Any]) -> list[Any]:
+    """Return the gradients of a random combination of the gradients, which depends on the output gradients too."""
+    seeds = [make(w, True) for w in weights(tracked, call.dtype)]
+    first = [g for g in library.autograd.grad(tracked, call.leaves, seeds, create_graph=True, allow_unused=True) if g is not None]
+    first = [g for g in first if g.requires_grad]
+    if not first:
+        return [None] * (len(call.leaves) + len(seeds))
+    again = [make(np.asarray(np.random.default_rng(2).standard_normal(tuple(g.shape)), call.dtype), False) for g in first]
+    return list(library.autograd.grad(first, [*call.leaves, *seeds], again, allow_unused=True))
 
 
 def run(case: Case, call: Call, device: Any = "cpu") -> tuple[list[Any], list[Any]]:

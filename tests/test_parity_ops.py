@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Call, Case, each, floating_outputs, ours, outputs, run, weights
+from op_cases import CASES, Call, Case, drawn, each, floating_outputs, host, ours, outputs, run, second, weights
 from parity import require_torch
 
 import nanotorch
@@ -75,6 +75,50 @@ def test_value_and_gradient(case: Case, dtype: Any) -> None:
     for actual, expected in zip(values, their_values, strict=True):
         compare(actual, expected)
     compare_grads(grads, their_grads)
+
+
+# PyTorch cannot differentiate these twice.
+ONCE_DIFFERENTIABLE_THERE: set[str] = set()
+
+
+@each([c for c in PUBLIC if c.name not in ONCE_DIFFERENTIABLE_THERE | NOT_DIFFERENTIABLE_THERE])
+def test_second_derivative(case: Case) -> None:
+    call, their_call = Call(case, ours()), Call(case, make_theirs)
+    tracked = floating_outputs(case.entry.function(*call.args, **call.kwargs))
+    their_tracked = floating_outputs(theirs(case)(*their_call.args, **their_call.kwargs))
+    assert len(tracked) == len(their_tracked)
+    if not tracked or not call.leaves:
+        return
+    actual = [host(g) for g in second(nanotorch, tracked, call, ours())]
+    expected = [None if g is None else g.numpy(force=True) for g in second(pytorch, their_tracked, their_call, make_theirs)]
+    compare_grads(actual, expected)
+
+
+def expandable(case: Case) -> bool:
+    """Whether an input has a last dimension that an expanded tensor can stand for, and its values may be equal."""
+    return any(d.kind == "real" and d.shape and d.shape[-1] > 1 for d in drawn(case))
+
+
+@each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as")])  # they need contiguous memory
+def test_expanded_inputs(case: Case) -> None:
+    """Inputs whose last dimension was expanded, with stride 0, give PyTorch's values and gradients where it takes them."""
+
+    def expanded(make: Any, array: np.ndarray[Any, Any], differentiable: bool) -> Any:
+        if not differentiable or not array.ndim or array.shape[-1] < 2:
+            return make(array, differentiable)
+        return make(array[..., :1], False).expand(array.shape).requires_grad_()
+
+    def call(make: Any) -> Call:
+        return Call(case, lambda array, differentiable: expanded(make, array, differentiable))
+
+    try:
+        expected = run_theirs(case, call(make_theirs))
+    except RuntimeError:
+        return  # some of its functions need memory that can be viewed in another shape
+    actual = run(case, call(ours()))
+    for a, e in zip(actual[0], expected[0], strict=True):
+        compare(a, e)
+    compare_grads(actual[1], expected[1])
 
 
 @each([case for case in PUBLIC if case.name in ROWS and case.entry.cast is not None])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Drawn", "Sample", "booleans", "constant", "distinct", "integers", "real", "sample"]
+__all__ = ["Drawn", "Sample", "booleans", "constant", "distinct", "edge", "integers", "real", "sample"]
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,14 @@ class Drawn:
 
     shape: tuple[int, ...]
     kind: str
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 0.0
+    values: Any = None
 
     def draw(self, rng: np.random.Generator) -> np.ndarray[Any, Any]:
         """Return the array; floating point values are float64 and lie off the integers' halves, where kinks are."""
+        if self.kind == "edge":
+            return np.array(self.values, np.float64)
         if self.kind == "integer":
             return rng.integers(int(self.low), int(self.high), self.shape)
         if self.kind == "boolean":
@@ -57,6 +60,14 @@ def distinct(*shape: int, low: float = -2.0, high: float = 2.0) -> Drawn:
 def constant(*shape: int, low: float = 0.5, high: float = 2.0) -> Drawn:
     """Draw floating point numbers for an argument that PyTorch does not differentiate."""
     return Drawn(shape, "constant", low, high)
+
+
+def edge(values: Any) -> Drawn:
+    """Take exactly these numbers: ties, zeros, bounds, infinities, NaN.
+
+    Finite differences say nothing there, so such samples are compared with PyTorch only.
+    """
+    return Drawn(np.shape(values), "edge", values=values)
 
 
 def integers(*shape: int, low: int = 0, high: int = 3) -> Drawn:
