@@ -6,7 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Call, Case, drawn, each, floating_outputs, host, ours, outputs, run, second, weights
+from op_cases import (
+    CASES,
+    Call,
+    Case,
+    drawn,
+    each,
+    floating_outputs,
+    host,
+    ours,
+    outputs,
+    run,
+    second,
+    weights,
+)
 from parity import require_torch
 
 import nanotorch
