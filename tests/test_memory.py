@@ -11,7 +11,7 @@ import pytest
 from op_cases import ROW_CASES, Call, Case, each, floating_outputs, ours
 
 import nanotorch as torch
-from nanotorch.autograd.graph import Node
+from nanotorch.autograd.node import Node
 
 LENGTH = 1_000_000
 

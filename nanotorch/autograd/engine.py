@@ -22,8 +22,8 @@ from heapq import heappop, heappush, heappushpop
 from typing import Any
 
 from nanotorch.autograd.grad_mode import _enabled
-from nanotorch.autograd.graph import AccumulateGrad, Edge, Hooks, Node
 from nanotorch.autograd.methods import TensorMethods
+from nanotorch.autograd.node import AccumulateGrad, Edge, Hooks, Node
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 
 __all__ = ["backward", "grad"]

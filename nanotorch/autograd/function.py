@@ -10,7 +10,7 @@ from typing import Any
 
 from nanotorch.autograd.errors import ShapeError, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled, no_grad
-from nanotorch.autograd.graph import (
+from nanotorch.autograd.node import (
     FUNCTION_VIEW,
     CopySlices,
     Node,

@@ -13,7 +13,8 @@ from nanotorch import dtypes
 from nanotorch.autograd import formatting
 from nanotorch.autograd.errors import user_line
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
-from nanotorch.autograd.graph import (
+from nanotorch.autograd.methods import TensorMethods
+from nanotorch.autograd.node import (
     AccumulateGrad,
     Edge,
     Node,
@@ -24,7 +25,6 @@ from nanotorch.autograd.graph import (
     record_view,
     replay,
 )
-from nanotorch.autograd.methods import TensorMethods
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
 

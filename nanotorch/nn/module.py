@@ -19,7 +19,7 @@ import numpy as np
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.graph import RemovableHandle
+from nanotorch.autograd.node import RemovableHandle
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
 from nanotorch.dtypes import DType, float16, float32, float64

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import inside, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.graph import Node, Version, modified_error, next_sequence, released_error
+from nanotorch.autograd.node import Node, Version, modified_error, next_sequence, released_error
 from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
 from nanotorch.backend.device import CPU
 from nanotorch.ops.runtime import (

@@ -7,7 +7,7 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.graph import Node, next_sequence
+from nanotorch.autograd.node import Node, next_sequence
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import Device
 from nanotorch.ops.row import Array, composite, op

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import ShapeError, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.graph import CopySlices, Node
+from nanotorch.autograd.node import CopySlices, Node
 from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
 
 if TYPE_CHECKING:

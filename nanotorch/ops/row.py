@@ -44,8 +44,8 @@ from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nanotorch.autograd.graph import Node
 from nanotorch.autograd.methods import TensorMethods
+from nanotorch.autograd.node import Node
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.compiler import Compiler, public_parameters
 from nanotorch.ops.inplace import apply_inplace

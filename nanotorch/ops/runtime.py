@@ -10,7 +10,7 @@ import numpy as np
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError, describe_operand
 from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.graph import MULTI_VIEW, NO_GRAD_VIEW, Node, Steps, Version, View
+from nanotorch.autograd.node import MULTI_VIEW, NO_GRAD_VIEW, Node, Steps, Version, View
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
 
