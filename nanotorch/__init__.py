@@ -149,10 +149,6 @@ from nanotorch.ops.elementwise import (
     trunc,
     where,
 )
-from nanotorch.ops.fused import (
-    log_softmax,
-    softmax,
-)
 from nanotorch.ops.index import (
     argsort,
     gather,
@@ -224,6 +220,10 @@ from nanotorch.ops.shape import (
     unbind,
     unflatten,
     unsqueeze,
+)
+from nanotorch.ops.softmax_family import (
+    log_softmax,
+    softmax,
 )
 # --- end of operators ---
 

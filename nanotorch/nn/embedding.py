@@ -9,7 +9,7 @@ from nanotorch.nn import init
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create import empty
-from nanotorch.ops.fused import embedding
+from nanotorch.ops.dense import embedding
 
 __all__ = ["Embedding"]
 

@@ -7,27 +7,23 @@ from typing import Any
 
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops import elementwise
+from nanotorch.ops.classification import cross_entropy, nll_loss
+from nanotorch.ops.dense import embedding, linear
 from nanotorch.ops.elementwise import gelu, logsigmoid, sigmoid, softplus, tanh
-from nanotorch.ops.fused import (
-    batch_norm,
+from nanotorch.ops.index import one_hot
+from nanotorch.ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
-    cross_entropy,
-    embedding,
     huber_loss,
     kl_div,
     l1_loss,
-    layer_norm,
-    linear,
-    log_softmax,
     mse_loss,
-    nll_loss,
     smooth_l1_loss,
-    softmax,
 )
-from nanotorch.ops.index import one_hot
+from nanotorch.ops.normalization import batch_norm, layer_norm
 from nanotorch.ops.random import dropout
 from nanotorch.ops.row import ROWS
+from nanotorch.ops.softmax_family import log_softmax, softmax
 
 __all__ = [
     "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",

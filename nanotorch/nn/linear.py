@@ -10,7 +10,7 @@ from nanotorch.nn import init
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create import empty
-from nanotorch.ops.fused import linear
+from nanotorch.ops.dense import linear
 
 __all__ = ["Identity", "Linear"]
 

@@ -11,7 +11,7 @@ from nanotorch.dtypes import int64
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create import ones, zeros
-from nanotorch.ops.fused import batch_norm, layer_norm
+from nanotorch.ops.normalization import batch_norm, layer_norm
 
 __all__ = ["BatchNorm1d", "LayerNorm"]
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from nanotorch.ops import (
+    classification,
     convert,
     create,
+    dense,
     elementwise,
-    fused,
     index,
     linalg,
+    loss,
+    normalization,
     random,
     reduce,
     shape,
+    softmax_family,
     tensor_namespace,
 )
 from nanotorch.ops.row import COMPOSITES, ROWS, Row
 
 __all__ = [
-    "COMPOSITES", "ROWS", "Row", "convert", "create", "elementwise", "fused", "index", "linalg", "random", "reduce", "shape",
-    "tensor_namespace",
+    "COMPOSITES", "ROWS", "Row", "classification", "convert", "create", "dense", "elementwise", "index", "linalg", "loss",
+    "normalization", "random", "reduce", "shape", "softmax_family", "tensor_namespace",
 ]  # fmt: skip
 
 

@@ -1,0 +1,54 @@
+"""Maps of features: `linear`, and `embedding`, the linear map of one-hot vectors without their zeros."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotorch.autograd.errors import ShapeError
+from nanotorch.ops.row import Array, Index, op
+from nanotorch.ops.sample import integers, real, sample
+
+
+def _rows(xp: Any, x: Any) -> Any:
+    """Return a tensor of features as a matrix: everything but the last dimension is one."""
+    return x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
+
+
+@op(
+    self=lambda xp, grad, weight: xp.matmul(grad, weight),
+    weight=lambda xp, grad, self: xp.matmul(_rows(xp, grad).T, _rows(xp, self)),
+    bias=lambda xp, grad: xp.column_sums(_rows(xp, grad)),
+    where="functional", node="AddmmBackward0",
+    samples=[
+        sample(real(5, 3), real(2, 3), real(2)), sample(real(5, 3), real(2, 3)), sample(real(2, 5, 3), real(2, 3), real(2)),
+        sample(real(3), real(2, 3), real(2)),
+    ],
+)  # fmt: skip
+def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Array:
+    """``input @ weight.T + bias`` for weight (out_features, in_features) and input (..., in_features)."""
+    try:
+        out = xp.matmul(self, weight.T)
+    except ValueError:
+        raise ShapeError(
+            f"linear: expected last dimension {weight.shape[1]}, got input {tuple(self.shape)} (weight {tuple(weight.shape)})"
+        ) from None
+    if bias is not None:
+        out += bias
+    return out
+
+
+def _embedding_weight(xp: Any, grad: Any, self: Any, weight_shape: Any, padding_idx: int | None) -> Any:
+    if padding_idx is not None:
+        grad = grad * xp.astype(self != padding_idx % weight_shape[0], grad.dtype)[..., None]
+    return xp.scatter_to_zeros(grad, weight_shape, self)
+
+
+@op(
+    weight=lambda xp, grad, self, weight_shape, padding_idx: _embedding_weight(xp, grad, self, weight_shape, padding_idx),
+    where="functional", samples=[sample(integers(4), real(3, 2)), sample(integers(2, 3), real(3, 2), padding_idx=1)],
+)  # fmt: skip
+def embedding(xp: Any, self: Index, weight: Array, padding_idx: int | None = None) -> Array:
+    """The rows of ``weight`` that the indices name; the row ``padding_idx`` gets no gradient."""
+    if xp.all_in_range(xp.astype(self, "int64"), weight.shape[0]) is False:
+        raise IndexError(f"embedding: index out of range: indices must be in [0, {weight.shape[0] - 1}], weight is {tuple(weight.shape)}")
+    return xp.take(weight, self, axis=0)

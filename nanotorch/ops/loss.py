@@ -1,0 +1,216 @@
+"""Losses of one prediction and one target of the same shape, and how losses are reduced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotorch.autograd.errors import ShapeError
+from nanotorch.ops.elementwise import sigmoid_of, softplus_of
+from nanotorch.ops.row import Array, op
+from nanotorch.ops.sample import constant, real, sample
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:
+    """Raise for an unknown reduction."""
+    if reduction not in allowed:
+        raise ValueError(f"{name}: {reduction!r} is not a valid value for reduction; choose one of {', '.join(allowed)}")
+
+
+def reduced(xp: Any, loss: Any, reduction: str) -> Any:
+    """Return the losses of the elements, their mean or their sum."""
+    if reduction == "none":
+        return loss
+    total = xp.sum(loss)
+    return total / loss.size if reduction == "mean" else total
+
+
+def share(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
+    """Return the gradient of the unreduced loss, up to broadcasting."""
+    if reduction != "mean":
+        return grad
+    count = 1
+    for length in shape:
+        count *= length
+    return grad / count
+
+
+def check_pair(name: str, self: Any, target: Any) -> None:
+    """Raise unless prediction and target have one shape: broadcasting (N) against (N, 1) is a silent disaster."""
+    if self.shape != target.shape:
+        fix = ""
+        a, b = tuple(self.shape), tuple(target.shape)
+        if a == (*b, 1):
+            fix = f": use target.unsqueeze({len(b)}) or input.squeeze({len(b)})"
+        elif b == (*a, 1):
+            fix = f": use target.squeeze({len(a)}) or input.unsqueeze({len(a)})"
+        raise ShapeError(
+            f"{name}: input {a} and target {b} must have the same shape{fix}. Broadcasting would compare every prediction "
+            "with every target."
+        )
+
+
+def _bce_logits_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, pos_weight: Any, reduction: str) -> Any:
+    g = share(grad, self.shape, reduction)
+    if weight is not None:
+        g = g * weight
+    p = sigmoid_of(xp, self)
+    if pos_weight is None:
+        return (p - target) * g
+    return ((pos_weight * target + 1 - target) * p - pos_weight * target) * g
+
+
+def _bce_logits_target(xp: Any, grad: Any, self: Any, weight: Any, pos_weight: Any, reduction: str) -> Any:
+    g = share(grad, self.shape, reduction)
+    if weight is not None:
+        g = g * weight
+    if pos_weight is None:
+        return -self * g
+    return (softplus_of(xp, -self) * pos_weight - softplus_of(xp, self)) * g
+
+
+@op(
+    self=_bce_logits_self, target=_bce_logits_target, where="functional", node="BinaryCrossEntropyWithLogitsBackward0",
+    samples=[
+        sample(real(5), real(5, low=0.0, high=1.0)), sample(real(5, 2), real(5, 2, low=0.0, high=1.0), reduction="none"),
+        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), reduction="sum", pos_weight=constant(2)),
+        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(5, 2)),
+    ],
+)  # fmt: skip
+def binary_cross_entropy_with_logits(
+    xp: Any, self: Array, target: Array, weight: Array | None = None, reduction: str = "mean", pos_weight: Array | None = None
+) -> Array:
+    """``-(target * log s + (1 - target) * log(1 - s))`` with ``s = sigmoid(input)``, without overflow."""
+    check_reduction("binary_cross_entropy_with_logits", reduction)
+    check_pair("binary_cross_entropy_with_logits", self, target)
+    if pos_weight is None:
+        loss = softplus_of(xp, self) - self * target
+    else:
+        loss = softplus_of(xp, -self) * (pos_weight * target) + softplus_of(xp, self) * (1 - target)
+    if weight is not None:
+        loss = loss * weight
+    return reduced(xp, loss, reduction)
+
+
+def _bce_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, reduction: str) -> Any:
+    g = share(grad, self.shape, reduction)
+    if weight is not None:
+        g = g * weight
+    return (self - target) / xp.maximum(self * (1 - self), 1e-12) * g
+
+
+@op(
+    self=_bce_self,
+    target=lambda xp, grad, self, weight, reduction: share(grad, self.shape, reduction) * (1.0 if weight is None else weight)
+    * (xp.maximum(xp.log(1 - self), -100.0) - xp.maximum(xp.log(self), -100.0)),
+    where="functional",
+    samples=[
+        sample(real(5, low=0.1, high=0.9), real(5, low=0.0, high=1.0)),
+        sample(real(5, 2, low=0.1, high=0.9), real(5, 2, low=0.0, high=1.0), constant(5, 2), reduction="sum"),
+    ],
+)  # fmt: skip
+def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | None = None, reduction: str = "mean") -> Array:
+    """``-(target * log p + (1 - target) * log(1 - p))`` for probabilities ``input``; logarithms are cut at -100."""
+    check_reduction("binary_cross_entropy", reduction)
+    check_pair("binary_cross_entropy", self, target)
+    if self.size and bool(xp.any((self < 0) | (self > 1))):
+        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1; for logits use binary_cross_entropy_with_logits")
+    loss = -(target * xp.maximum(xp.log(self), -100.0) + (1 - target) * xp.maximum(xp.log(1 - self), -100.0))
+    if weight is not None:
+        loss = loss * weight
+    return reduced(xp, loss, reduction)
+
+
+pairs = [sample(real(5), real(5)), sample(real(5, 2), real(5, 2), reduction="sum"), sample(real(5), real(5), reduction="none")]
+
+
+@op(
+    self=lambda grad, self, target, reduction: (self - target) * (2 * share(grad, self.shape, reduction)),
+    target=lambda grad, self, target, reduction: (self - target) * (-2 * share(grad, self.shape, reduction)),
+    where="functional", samples=pairs,
+)  # fmt: skip
+def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
+    """``(input - target) ** 2``, reduced; the shapes must be equal."""
+    check_reduction("mse_loss", reduction)
+    check_pair("mse_loss", self, target)
+    difference = self - target
+    return reduced(xp, difference * difference, reduction)
+
+
+@op(
+    self=lambda xp, grad, self, target, reduction: xp.sign(self - target) * share(grad, self.shape, reduction),
+    target=lambda xp, grad, self, target, reduction: -xp.sign(self - target) * share(grad, self.shape, reduction),
+    where="functional", samples=pairs, node="MeanBackward0",
+)  # fmt: skip
+def l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
+    """``|input - target|``, reduced; the shapes must be equal."""
+    check_reduction("l1_loss", reduction)
+    check_pair("l1_loss", self, target)
+    return reduced(xp, xp.absolute(self - target), reduction)
+
+
+def _smooth_slope(xp: Any, difference: Any, beta: float) -> Any:
+    if beta == 0:
+        return xp.sign(difference)
+    return xp.where(xp.absolute(difference) < beta, difference / beta, xp.sign(difference))
+
+
+@op(
+    self=lambda xp, grad, self, target, reduction, beta: _smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
+    target=lambda xp, grad, self, target, reduction, beta: -_smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
+    where="functional", samples=[*pairs, sample(real(5), real(5), beta=0.5)],
+)  # fmt: skip
+def smooth_l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", beta: float = 1.0) -> Array:
+    """Quadratic (over ``2 * beta``) where ``|input - target| < beta``, linear elsewhere."""
+    check_reduction("smooth_l1_loss", reduction)
+    check_pair("smooth_l1_loss", self, target)
+    distance = xp.absolute(self - target)
+    if beta == 0:
+        return reduced(xp, distance, reduction)
+    return reduced(xp, xp.where(distance < beta, distance * distance * (0.5 / beta), distance - 0.5 * beta), reduction)
+
+
+def _huber_slope(xp: Any, difference: Any, delta: float) -> Any:
+    return xp.minimum(xp.maximum(difference, -delta), delta)
+
+
+@op(
+    self=lambda xp, grad, self, target, reduction, delta: _huber_slope(xp, self - target, delta) * share(grad, self.shape, reduction),
+    target=lambda xp, grad, self, target, reduction, delta: -_huber_slope(xp, self - target, delta) * share(grad, self.shape, reduction),
+    where="functional", samples=[*pairs, sample(real(5), real(5), delta=0.5)],
+)  # fmt: skip
+def huber_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
+    """``(input - target) ** 2 / 2`` where ``|input - target| <= delta``, linear elsewhere (Huber 1964)."""
+    check_reduction("huber_loss", reduction)
+    check_pair("huber_loss", self, target)
+    distance = xp.absolute(self - target)
+    return reduced(xp, xp.where(distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta)), reduction)
+
+
+def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
+    return grad / shape[0] if reduction == "batchmean" else share(grad, shape, reduction)
+
+
+@op(
+    self=lambda xp, grad, target, reduction, log_target: -(xp.exp(target) if log_target else target) * _kl_mean(grad, target.shape, reduction),
+    target=lambda xp, grad, self, target, reduction, log_target: _kl_mean(grad, target.shape, reduction)
+    * (xp.exp(target) * (target - self + 1) if log_target else xp.log(target) - self + 1),
+    where="functional",
+    samples=[
+        sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="none"), sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
+        sample(real(4, 3), real(4, 3), reduction="sum", log_target=True),
+    ],
+)  # fmt: skip
+def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:
+    """``target * (log target - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size only."""
+    check_reduction("kl_div", reduction, (*REDUCTIONS, "batchmean"))
+    check_pair("kl_div", self, target)
+    if log_target:
+        loss = xp.exp(target) * (target - self)
+    else:
+        some = target > 0
+        loss = xp.where(some, target * xp.log(xp.where(some, target, 1.0)), 0.0) - target * self
+    if reduction == "batchmean":
+        return xp.sum(loss) / self.shape[0]
+    return reduced(xp, loss, reduction)
