@@ -6,7 +6,7 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.sample import booleans, distinct, integers, real, sample
+from nanotorch.ops.sample import booleans, distinct, edge, integers, real, sample
 
 Dim = int | tuple[int, ...] | None
 
@@ -120,12 +120,13 @@ def var(
     return _var(xp, self, dim, _correction(correction, unbiased), keepdim)
 
 
-@op(
-    self=lambda xp, grad, self, dim, correction, unbiased, keepdim, result: _var_self(
-        xp, grad / (2 * result), self, dim, correction, unbiased, keepdim
-    ),
-    samples=spread,
-)
+def _std_self(xp: Any, grad: Any, self: Any, dim: Any, correction: Any, unbiased: bool, keepdim: bool, result: Any) -> Any:
+    """The root has no derivative at 0; PyTorch takes 0 there."""
+    grad = xp.where(result == 0, 0.0, grad / (2 * result))
+    return _var_self(xp, grad, self, dim, correction, unbiased, keepdim)
+
+
+@op(self=_std_self, samples=[*spread, sample(edge([[1.5, 1.5], [1.0, 2.0]]), 1)])
 def std(
     xp: Any, self: Array, dim: Dim = None, *, correction: float | None = None, unbiased: bool = True, keepdim: bool = False
 ) -> Array:
