@@ -77,35 +77,19 @@ from nanotorch.ops.random import (
 from nanotorch.utils.serialization import load, save
 
 # --- operators: written by `python -m nanotorch.ops.stubs` ---
-from nanotorch.ops.elementwise import (
-    abs,
-    acos,
-    acosh,
-    add,
+from nanotorch.ops.activation import (
+    relu,
+    selu,
+    sigmoid,
+)
+from nanotorch.ops.comparison import (
     allclose,
-    asin,
-    asinh,
-    atan,
-    atan2,
-    atanh,
     bitwise_and,
     bitwise_not,
     bitwise_or,
     bitwise_xor,
-    ceil,
-    clamp,
-    clip,
-    cos,
-    cosh,
-    div,
     eq,
     equal,
-    erf,
-    exp,
-    exp2,
-    expm1,
-    floor,
-    floor_divide,
     ge,
     gt,
     isclose,
@@ -113,40 +97,36 @@ from nanotorch.ops.elementwise import (
     isinf,
     isnan,
     le,
-    log,
-    log10,
-    log1p,
-    log2,
     logical_and,
     logical_not,
     logical_or,
     logical_xor,
     lt,
-    maximum,
-    minimum,
-    mul,
     ne,
+)
+from nanotorch.ops.elementwise import (
+    abs,
+    add,
+    div,
+    floor_divide,
+    mul,
     neg,
     positive,
     pow,
     reciprocal,
-    relu,
     remainder,
-    round,
     rsqrt,
     rsub,
-    selu,
-    sigmoid,
-    sign,
-    sin,
-    sinh,
     sqrt,
     square,
     sub,
-    tan,
-    tanh,
     true_divide,
-    trunc,
+)
+from nanotorch.ops.extrema import (
+    clamp,
+    clip,
+    maximum,
+    minimum,
     where,
 )
 from nanotorch.ops.index import (
@@ -196,6 +176,13 @@ from nanotorch.ops.reduce import (
     sum,
     var,
 )
+from nanotorch.ops.rounding import (
+    ceil,
+    floor,
+    round,
+    sign,
+    trunc,
+)
 from nanotorch.ops.shape import (
     broadcast_to,
     cat,
@@ -224,6 +211,31 @@ from nanotorch.ops.shape import (
 from nanotorch.ops.softmax_family import (
     log_softmax,
     softmax,
+)
+from nanotorch.ops.special import (
+    erf,
+)
+from nanotorch.ops.transcendental import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    exp,
+    exp2,
+    expm1,
+    log,
+    log10,
+    log1p,
+    log2,
+    sin,
+    sinh,
+    tan,
+    tanh,
 )
 # --- end of operators ---
 

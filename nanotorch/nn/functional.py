@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nanotorch.autograd.tensor import Tensor
-from nanotorch.ops import elementwise
+from nanotorch.ops import activation
+from nanotorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
 from nanotorch.ops.classification import cross_entropy, nll_loss
 from nanotorch.ops.dense import embedding, linear
-from nanotorch.ops.elementwise import gelu, logsigmoid, sigmoid, softplus, tanh
 from nanotorch.ops.index import one_hot
 from nanotorch.ops.loss import (
     binary_cross_entropy,
@@ -24,6 +24,7 @@ from nanotorch.ops.normalization import batch_norm, layer_norm
 from nanotorch.ops.random import dropout
 from nanotorch.ops.row import ROWS
 from nanotorch.ops.softmax_family import log_softmax, softmax
+from nanotorch.ops.transcendental import tanh
 
 __all__ = [
     "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",
@@ -40,7 +41,7 @@ def _either(name: str, inplace: bool) -> Callable[..., Any]:
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(input, 0)``."""
-    return input.relu_() if inplace else elementwise.relu(input)
+    return input.relu_() if inplace else activation.relu(input)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:

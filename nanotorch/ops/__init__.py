@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from nanotorch.ops import (
+    activation,
     classification,
+    comparison,
     convert,
     create,
     dense,
     elementwise,
+    extrema,
     index,
     linalg,
     loss,
     normalization,
     random,
     reduce,
+    rounding,
     shape,
     softmax_family,
+    special,
     tensor_namespace,
+    transcendental,
 )
 from nanotorch.ops.row import COMPOSITES, ROWS, Row
 
 __all__ = [
-    "COMPOSITES", "ROWS", "Row", "classification", "convert", "create", "dense", "elementwise", "index", "linalg", "loss",
-    "normalization", "random", "reduce", "shape", "softmax_family", "tensor_namespace",
+    "COMPOSITES", "ROWS", "Row", "activation", "classification", "comparison", "convert", "create", "dense", "elementwise",
+    "extrema", "index", "linalg", "loss", "normalization", "random", "reduce", "rounding", "shape", "softmax_family",
+    "special", "tensor_namespace", "transcendental",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.elementwise import sigmoid_of, softplus_of
+from nanotorch.ops.activation import sigmoid_of, softplus_of
 from nanotorch.ops.row import Array, op
 from nanotorch.ops.sample import constant, real, sample
 

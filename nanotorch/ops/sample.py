@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Drawn", "Sample", "booleans", "constant", "distinct", "edge", "integers", "real", "sample"]
+__all__ = [
+    "Drawn", "Sample", "above_zero", "binary", "booleans", "constant", "distinct", "edge", "integers", "integral", "real",
+    "sample", "unary",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,9 @@ def integers(*shape: int, low: int = 0, high: int = 3) -> Drawn:
 def booleans(*shape: int) -> Drawn:
     """Draw truth values."""
     return Drawn(shape, "boolean", 0, 1)
+
+
+unary = [sample(real(3, 2)), sample(real())]
+above_zero = [sample(real(3, 2, low=0.3)), sample(real(low=0.3))]
+binary = [sample(real(3, 2), real(2)), sample(real(2, 1), real(1, 3)), sample(real(), real(2)), sample(real(3), 2.5)]
+integral = [sample(integers(3, 2, high=5), integers(2, low=1, high=5)), sample(integers(3, high=5), 2)]

@@ -12,46 +12,29 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
-from nanotorch.ops import convert, elementwise, index, reduce, row, runtime, shape
-from nanotorch.ops.elementwise import (
-    abs as absolute,
-)
-from nanotorch.ops.elementwise import (
-    acos as arccos,
-)
-from nanotorch.ops.elementwise import (
-    asin as arcsin,
-)
-from nanotorch.ops.elementwise import (
-    atan as arctan,
-)
-from nanotorch.ops.elementwise import (
-    atan2 as arctan2,
-)
-from nanotorch.ops.elementwise import (
+from nanotorch.ops import convert, elementwise, extrema, index, reduce, row, runtime, shape, transcendental
+from nanotorch.ops.comparison import isfinite
+from nanotorch.ops.elementwise import sqrt, square
+from nanotorch.ops.index import _take_along_dim
+from nanotorch.ops.linalg import einsum, matmul
+from nanotorch.ops.rounding import floor, sign
+from nanotorch.ops.shape import flip, roll, tril, triu
+from nanotorch.ops.special import erf
+from nanotorch.ops.transcendental import (
     cos,
     cosh,
-    erf,
     exp,
     exp2,
     expm1,
-    floor,
-    isfinite,
     log,
     log1p,
     log2,
     log10,
-    sign,
     sin,
     sinh,
-    sqrt,
-    square,
     tan,
     tanh,
 )
-from nanotorch.ops.index import _take_along_dim
-from nanotorch.ops.linalg import einsum, matmul
-from nanotorch.ops.shape import flip, roll, tril, triu
 
 __all__ = [
     "absolute",
@@ -121,6 +104,9 @@ __all__ = [
     "zeros_like",
 ]  # fmt: skip
 
+absolute = elementwise.abs
+arccos, arcsin, arctan, arctan2 = transcendental.acos, transcendental.asin, transcendental.atan, transcendental.atan2
+
 
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Sum over axes."""
@@ -157,12 +143,12 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     if not isinstance(condition, Tensor):
         reference = x if isinstance(x, Tensor) else y
         condition = from_array(reference.device.xp.asarray(condition), reference.device)
-    return elementwise.where(condition, x, y)
+    return extrema.where(condition, x, y)
 
 
 def zero_where(x: Tensor, mask: Tensor) -> Tensor:
     """A copy with zeros where the mask holds."""
-    return elementwise.where(mask, 0.0, x)
+    return extrema.where(mask, 0.0, x)
 
 
 def column_sums(x: Tensor) -> Tensor:
@@ -177,12 +163,12 @@ def row_sums(x: Tensor) -> Tensor:
 
 def maximum(x: Tensor, y: Any) -> Tensor:
     """The larger of two elements."""
-    return elementwise.maximum(x, y) if isinstance(y, Tensor) else elementwise.clamp(x, min=y)
+    return extrema.maximum(x, y) if isinstance(y, Tensor) else extrema.clamp(x, min=y)
 
 
 def minimum(x: Tensor, y: Any) -> Tensor:
     """The smaller of two elements."""
-    return elementwise.minimum(x, y) if isinstance(y, Tensor) else elementwise.clamp(x, max=y)
+    return extrema.minimum(x, y) if isinstance(y, Tensor) else extrema.clamp(x, max=y)
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
