@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heappushpop
 from typing import Any
 
-from nanotorch.autograd.grad_mode import _enabled
+from nanotorch.autograd.grad_mode import restore_recording, set_recording
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import AccumulateGrad, Edge, Hooks, Node
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
@@ -193,11 +193,11 @@ def _run(
             targets.append(gradient_edge(tensor))
         capture = {edge: None for edge in targets if edge is not None}
         reachable = _nodes_on_the_way([edge[0] for edge, _ in start], {edge[0] for edge in capture})
-    token = _enabled.set(create_graph)
+    token = set_recording(create_graph)
     try:
         _walk(start, keep, create_graph, capture, reachable)
     finally:
-        _enabled.reset(token)
+        restore_recording(token)
     values = [None if edge is None else capture[edge] for edge in targets]
     if wanted is None or create_graph:
         return values

@@ -1,4 +1,13 @@
-"""Switches that decide whether operations are recorded."""
+"""Switches that decide whether operations are recorded, and what is told of every recorded node.
+
+Note [Grad mode]
+~~~~~~~~~~~~~~~~
+One context variable answers the one question that an operation on tensors that require grad asks: ``recording()`` is
+False (under `no_grad`), True, or, while somebody wants to hear of new nodes, a tuple of functions, which are called with
+every node when it is complete. An operation thus pays for observers (saved tensor hooks, anomaly detection) only
+while there are any. Context variables are per thread, and each ``with`` restores what it found; the observers are kept
+in a second one, so that `enable_grad` inside `no_grad` brings them back.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +17,42 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
-__all__ = ["enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = ["NodeObserver", "enable_grad", "is_grad_enabled", "no_grad", "observe_nodes", "recording", "set_grad_enabled", "set_recording"]
 
-_enabled: ContextVar[bool] = ContextVar("grad_mode", default=True)
-is_grad_enabled = _enabled.get
+NodeObserver = Callable[[Any], None]
+
+_mode: ContextVar[bool | tuple[NodeObserver, ...]] = ContextVar("grad_mode", default=True)
+_observers: ContextVar[tuple[NodeObserver, ...]] = ContextVar("node_observers", default=())
+recording = _mode.get
+restore_recording = _mode.reset
+
+
+def is_grad_enabled() -> bool:
+    """Return whether operations are recorded."""
+    return bool(recording())
+
+
+def set_recording(enabled: bool) -> Token[Any]:
+    """Switch recording on (for the observers there are) or off; return what ``restore_recording`` takes."""
+    return _mode.set(enabled and (_observers.get() or True))
+
+
+class observe_nodes:
+    """Call a function with every node that is recorded inside the ``with`` block, when it is complete (Note [Grad mode])."""
+
+    def __init__(self, observer: NodeObserver) -> None:
+        self.observer = observer
+        self._tokens: list[tuple[Token[Any], Token[Any]]] = []
+
+    def __enter__(self) -> None:
+        token = _observers.set((*_observers.get(), self.observer))
+        self._tokens.append((token, set_recording(is_grad_enabled())))
+
+    def __exit__(self, *exception: object) -> None:
+        observers, mode = self._tokens.pop()
+        restore_recording(mode)
+        _observers.reset(observers)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,18 +60,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _GradMode:
     """A context manager and decorator that sets the grad mode and restores the previous one.
 
-    The mode is held by a context variable: it is per thread, and each ``with`` restores what it found.
+    See Note [Grad mode].
     """
 
     def __init__(self, mode: bool) -> None:
         self.mode = mode
-        self._tokens: list[Token[bool]] = []
+        self._tokens: list[Token[Any]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(_enabled.set(self.mode))
+        self._tokens.append(set_recording(self.mode))
 
     def __exit__(self, *exception: object) -> None:
-        _enabled.reset(self._tokens.pop())
+        restore_recording(self._tokens.pop())
 
     def __call__(self, function: F) -> F:
         mode = self.mode
@@ -100,15 +141,15 @@ class set_grad_enabled(_GradMode):
     def __init__(self, mode: bool) -> None:
         super().__init__(bool(mode))
         self._previous = is_grad_enabled()
-        _enabled.set(self.mode)
+        set_recording(self.mode)
 
     def __enter__(self) -> None:
-        _enabled.set(self.mode)
+        set_recording(self.mode)
 
     def __exit__(self, *exception: object) -> None:
-        _enabled.set(self._previous)
+        set_recording(self._previous)
 
     def __call__(self, function: F) -> F:
         """Decorate a function; the mode outside stays as it was."""
-        _enabled.set(self._previous)
+        set_recording(self._previous)
         return super().__call__(function)

@@ -21,7 +21,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import inside, user_line
-from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.node import Node, Version, modified_error, next_sequence, released_error
 from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
 from nanotorch.backend.device import CPU
@@ -94,7 +94,7 @@ class Compiler:
             "CPU": CPU, "Node": Node, "Tensor": Tensor, "Version": Version, "explain": explain,
             "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
-            "is_grad_enabled": is_grad_enabled, "leaf_edge": leaf_edge, "make_view": make_view,
+            "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
             "modified_error": modified_error, "need_tensor": need_tensor, "inside": inside, "new": object.__new__, "user_line": user_line,
             "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
             "row": row, "same": same, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
@@ -370,7 +370,7 @@ class Compiler:
         """Write the code that makes the node."""
         row, emit = self.row, self.emit
         flags = [f"r_{name}" for name in row.formulas]
-        emit(1, f"if ({' or '.join(flags)}) and is_grad_enabled():")
+        emit(1, f"if ({' or '.join(flags)}) and (mode := recording()):")
         emit(2, f"node = {row.node_name}()", "node._hooks = None")
         emit(2, "node._released = False", "node.device = device", "frame = getframe(1)")
         emit(2, "if inside[frame.f_code.co_filename]:", "    node._code, node._last_instruction = user_line(frame)")
@@ -414,6 +414,7 @@ class Compiler:
             for name in self.hidden:
                 if name in self.saved_results:
                     emit(2, f"node.r_{name} = {name}")
+        emit(2, "if mode is not True:", "    for observer in mode:", "        observer(node)")
 
     def only_if_needed(self, name: str, slot: str) -> int:
         """Write the test whether a formula that names a value will run, unless all do; return the indent of what follows."""
