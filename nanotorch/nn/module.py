@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -23,6 +24,7 @@ from nanotorch.autograd.node import RemovableHandle
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
 from nanotorch.dtypes import DType, float16, float32, float64
+from nanotorch.nn.hooks import ModuleHooks, add_hook, call_with_hooks
 from nanotorch.nn.parameter import Parameter
 
 __all__ = ["Module"]
@@ -38,18 +40,6 @@ class IncompatibleKeys(NamedTuple):
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
-
-
-class ModuleHooks:
-    """The hooks of a module, made when the first one is registered."""
-
-    __slots__ = ("backward", "backward_pre", "forward", "forward_pre")
-
-    def __init__(self) -> None:
-        self.forward_pre: dict[int, Callable[..., Any]] = {}
-        self.forward: dict[int, Callable[..., Any]] = {}
-        self.backward_pre: dict[int, Callable[..., Any]] = {}
-        self.backward: dict[int, Callable[..., Any]] = {}
 
 
 class Module:
@@ -90,7 +80,7 @@ class Module:
         try:
             if self._hooks is None:
                 return self.forward(*args, **kwargs)
-            return self._call_with_hooks(self._hooks, args, kwargs)
+            return call_with_hooks(self, self._hooks, args, kwargs)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             _locate(error, self)
             raise
@@ -193,6 +183,20 @@ class Module:
     def _forget(self, name: str) -> None:
         for kind in ("_parameter_names", "_buffer_names", "_module_names"):
             self.__dict__.get(kind, {}).pop(name, None)
+
+    def __copy__(self) -> Self:
+        """A module with the same parts, to which others can be assigned without changing this one."""
+        twin = object.__new__(type(self))
+        attributes = twin.__dict__
+        attributes.update(self.__dict__)
+        for kind in ("_parameter_names", "_buffer_names", "_module_names"):
+            attributes[kind] = dict(attributes[kind])
+        if self._hooks is not None:
+            attributes["_hooks"] = copy(self._hooks)
+        return twin
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     # --------------------------------------------------------------------------------------------- walking
 
@@ -436,27 +440,28 @@ class Module:
 
         With `with_kwargs` the call is `hook(module, args, kwargs)`, and it returns None or both.
         """
-        call = hook if with_kwargs else _without_kwargs(hook)
-        return _add_hook(self._ensure_hooks().forward_pre, call, prepend)
+        return add_hook(self._ensure_hooks().forward_pre, (hook, with_kwargs), prepend)
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
     ) -> RemovableHandle:
         """Call `hook(module, args, output)` after every `forward`; what it returns, unless None, replaces the output.
 
-        With `with_kwargs` the call is `hook(module, args, kwargs, output)`.
+        With `with_kwargs` the call is `hook(module, args, kwargs, output)`. With `always_call` the hook also runs
+        when `forward` or another hook raises, with the output so far, None before there is one.
         """
-
-        def call(module: Module, args: Any, kwargs: Any, output: Any) -> Any:
-            return hook(module, args, output)
-
-        return _add_hook(self._ensure_hooks().forward, hook if with_kwargs else call, prepend)
+        return add_hook(self._ensure_hooks().forward, (hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_pre_hook(
         self, hook: Callable[..., Any], prepend: bool = False
     ) -> RemovableHandle:
         """Call `hook(module, grad_output)` when the gradients of the outputs are there; it may return others."""
-        return _add_hook(self._ensure_hooks().backward_pre, hook, prepend)
+        return add_hook(self._ensure_hooks().backward_pre, hook, prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(module, grad_input, grad_output)` when the gradients of the inputs are there.
@@ -464,31 +469,13 @@ class Module:
         Both are tuples with one entry per positional tensor argument and per output tensor, None where there is no
         gradient. What the hook returns, unless None, replaces `grad_input`.
         """
-        return _add_hook(self._ensure_hooks().backward, hook, prepend)
+        return add_hook(self._ensure_hooks().backward, hook, prepend)
 
     def _ensure_hooks(self) -> ModuleHooks:
         if self._hooks is None:
             object.__setattr__(self, "_hooks", ModuleHooks())
         assert self._hooks is not None
         return self._hooks
-
-    def _call_with_hooks(self, hooks: ModuleHooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for pre_hook in tuple(hooks.forward_pre.values()):
-            changed = pre_hook(self, args, kwargs)
-            if changed is not None:
-                args, kwargs = changed
-        boundary = None
-        if hooks.backward or hooks.backward_pre:
-            from nanotorch.nn.backward_hooks import Boundary
-
-            boundary = Boundary(self, tuple(hooks.backward_pre.values()), tuple(hooks.backward.values()))
-            args = boundary.enter(args)
-        output = self.forward(*args, **kwargs)
-        for hook in tuple(hooks.forward.values()):
-            changed = hook(self, args, kwargs, output)
-            if changed is not None:
-                output = changed
-        return output if boundary is None else boundary.leave(output)
 
 
 def _locate(error: Exception, module: Module) -> None:
@@ -525,28 +512,6 @@ def _quoted(names: list[str]) -> str:
 
 def _indent(text: str) -> str:
     return text.replace("\n", "\n  ")
-
-
-def _add_hook(hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool) -> RemovableHandle:
-    handle = RemovableHandle(hooks)
-    others = dict(hooks) if prepend else {}
-    if prepend:
-        hooks.clear()
-    hooks[handle.id] = hook
-    hooks.update(others)
-    return handle
-
-
-def _without_kwargs(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """A pre-hook for positional arguments, as one for both."""
-
-    def call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        changed = hook(module, args)
-        if changed is None:
-            return None
-        return (changed if isinstance(changed, tuple) else (changed,)), kwargs
-
-    return call
 
 
 def _destination(*args: Any, **kwargs: Any) -> tuple[Device | None, DType | None]:

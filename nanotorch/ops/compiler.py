@@ -124,6 +124,7 @@ class Compiler:
         self.source = ""
         self.node: type[Node] | None = None
         self.function = FunctionType(first_call.__code__, self.namespace, row.name)
+        self.function.__qualname__ = row.name  # pickle finds functions by it
         self.function.__signature__ = public_signature(row.parameters)  # type: ignore[attr-defined]
         self.namespace |= {"compile_row": self.compile, "function": self.function}
 

@@ -61,6 +61,14 @@ class Generator:
         self._seed = new_state["seed"]
         self.numpy.bit_generator.state = {k: v for k, v in new_state.items() if k != "seed"}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.get_state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.device = CPU
+        self.manual_seed(state["seed"])
+        self.set_state(state)
+
 
 default_generator = Generator()
 

@@ -128,7 +128,7 @@ class Row:
         if unknown:
             raise TypeError(f"row {self.name}: formulas for {sorted(unknown)}, which are not tensor parameters")
         self.saved = sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
-        self.return_type = return_type(self.public_name, self.visible) if len(self.visible) > 1 else tuple
+        self.return_type = return_type(self, self.public_name, self.visible) if len(self.visible) > 1 else tuple
         compiler = Compiler(self)
         self.compiler = compiler
         self.function: Callable[..., Any] = compiler.function
@@ -157,16 +157,25 @@ class Row:
         return f"{self.name}({', '.join(public_parameters(self.parameters))})"
 
 
-def return_type(name: str, fields: Sequence[str]) -> Any:
-    """Return the type of several outputs: a named tuple that prints as PyTorch's do."""
+def return_type(row: Row, name: str, fields: Sequence[str]) -> Any:
+    """Return the type of several outputs of a row: a named tuple that prints as PyTorch's do, and can be pickled."""
     fields_type = namedtuple(name, fields)  # type: ignore[misc]  # the names are data here
 
     def text(self: Any) -> str:
         values = ",\n".join(f"{field}={getattr(self, field)!r}" for field in fields)
         return f"torch.return_types.{name}(\n{values})"
 
+    def reduce(self: Any) -> tuple[Any, ...]:
+        return outputs_of, (row.name, tuple(self))
+
     fields_type.__repr__ = text  # type: ignore[method-assign]
+    fields_type.__reduce__ = reduce  # type: ignore[method-assign]
     return fields_type
+
+
+def outputs_of(name: str, values: tuple[Any, ...]) -> Any:
+    """Return the outputs of a row as its named tuple; the row goes into a pickle by its name."""
+    return ROWS[name].return_type(*values)
 
 
 def op(

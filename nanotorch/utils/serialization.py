@@ -31,7 +31,10 @@ def save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The named tensors of a safetensors file, on the CPU; a ValueError says why a file is unreadable."""
+    """The named tensors of a safetensors file, on the CPU; a ValueError says why a file is unreadable.
+
+    Nothing is ever unpickled: a file cannot run code.
+    """
     return from_bytes(Path(path).read_bytes(), source=str(path))
 
 
@@ -51,7 +54,7 @@ def from_bytes(data: bytes, source: str = "the data") -> dict[str, Tensor]:
     try:
         arrays = deserialize(data)
     except SafetensorError as error:
-        raise ValueError(f"{source} is not a safetensors file, or a damaged one: {error}") from None
+        raise ValueError(_not_safetensors(data, source, error)) from None
     except KeyError as error:
         raise ValueError(f"{source} holds a tensor of dtype {error}, which NumPy does not have") from None
     return {name: from_array(arrays[name].copy()) for name in _order(data, arrays)}
@@ -65,6 +68,18 @@ def _order(data: bytes, arrays: Mapping[str, np.ndarray]) -> list[str]:
     except (KeyError, ValueError):
         order = []
     return order if sorted(order) == sorted(arrays) else sorted(arrays)
+
+
+def _not_safetensors(data: bytes, source: str, error: Exception) -> str:
+    """Why `data` cannot be read; a pickle, which PyTorch and joblib write, is recognised but never loaded."""
+    pickled = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    kind = "a zip archive, as torch.save writes it" if data[:4] == b"PK\x03\x04" else "a pickle" if pickled else ""
+    if not kind:
+        return f"{source} is not a safetensors file, or a damaged one: {error}"
+    return (
+        f"{source} is not a safetensors file but {kind}: loading it could run any code, so it is refused. Where the "
+        "file is trusted, load it with what wrote it and save the tensors with safetensors.torch.save_file or nanotorch.save"
+    )
 
 
 def _in_row_order(name: str, tensor: Tensor) -> np.ndarray:
