@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError, user_line
-from nanotorch.autograd.grad_mode import is_grad_enabled, no_grad
+from nanotorch.autograd.grad_mode import announce, is_grad_enabled, no_grad
 from nanotorch.autograd.node import (
     FUNCTION_VIEW,
     CopySlices,
@@ -19,6 +19,7 @@ from nanotorch.autograd.node import (
     next_sequence,
     released_error,
 )
+from nanotorch.autograd.saved_tensors import Pack, Packed
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 
 __all__ = ["Function", "FunctionCtx", "FunctionNode", "once_differentiable"]
@@ -35,7 +36,7 @@ class FunctionCtx:
 
     def __init__(self) -> None:
         self._node: Callable[[], FunctionNode | None] = lambda: None  # weak: the node holds its ctx
-        self._saved: list[tuple[Tensor | None, int, int | None]] = []  # tensor, version, number if it is an output
+        self._saved: list[tuple[Tensor | Packed | None, int, int | None]] = []  # tensor, version, number if it is an output
         self._to_save: tuple[Tensor | None, ...] = ()
         self._dirty: tuple[Tensor, ...] = ()
         self._non_differentiable: tuple[Tensor, ...] = ()
@@ -58,7 +59,9 @@ class FunctionCtx:
             raise released_error(node)
         values = []
         for tensor, version, output_nr in self._saved:
-            if tensor is not None and tensor._version != version:
+            if isinstance(tensor, Packed):
+                tensor = tensor.unpack()
+            elif tensor is not None and tensor._version != version:
                 assert tensor._cell is not None
                 raise modified_error(node, "a saved tensor", tensor.shape, version, tensor._cell)
             if tensor is not None and output_nr is not None:
@@ -177,6 +180,16 @@ class FunctionNode(Node):
         """Name the backward, and where forward was called."""
         return f"{self.function.__name__}.backward (forward called at {self.forward_line})"
 
+    def pack(self, pack: Pack) -> None:
+        """Replace the saved tensors by packed ones (Note [Packed nodes])."""
+        packed: list[tuple[Tensor | Packed | None, int, int | None]] = []
+        for tensor, version, output_nr in self.ctx._saved:
+            if isinstance(tensor, Tensor):
+                edge = gradient_edge(tensor) if output_nr is None else None
+                tensor = pack(tensor, edge, edge is None or tensor._edge is None)
+            packed.append((tensor, version, output_nr))
+        self.ctx._saved = packed
+
     def release(self) -> None:
         """Drop the saved tensors, if any."""
         if self.ctx._saved:
@@ -263,6 +276,7 @@ class Function:
             node.outputs = tuple([(v._array.shape, v._array.dtype) if isinstance(v, Tensor) else absent for v in values])
         outputs = [_output(node, number, value, tensors) for number, value in enumerate(values)]
         ctx._keep(tensors, values, outputs)
+        announce(node)
         return tuple(outputs) if many else outputs[0]
 
 

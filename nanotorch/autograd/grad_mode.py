@@ -17,7 +17,10 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
-__all__ = ["NodeObserver", "enable_grad", "is_grad_enabled", "no_grad", "observe_nodes", "recording", "set_grad_enabled", "set_recording"]
+__all__ = [
+    "NodeObserver", "announce", "enable_grad", "is_grad_enabled", "no_grad", "observe_nodes", "recording", "restore_recording",
+    "set_grad_enabled", "set_recording",
+]  # fmt: skip
 
 NodeObserver = Callable[[Any], None]
 
@@ -35,6 +38,14 @@ def is_grad_enabled() -> bool:
 def set_recording(enabled: bool) -> Token[Any]:
     """Switch recording on (for the observers there are) or off; return what ``restore_recording`` takes."""
     return _mode.set(enabled and (_observers.get() or True))
+
+
+def announce(node: Any) -> None:
+    """Tell the observers of a node that is complete; compiled rows do this themselves."""
+    mode = recording()
+    if isinstance(mode, tuple):
+        for observer in mode:
+            observer(node)
 
 
 class observe_nodes:

@@ -174,6 +174,8 @@ class Node:
     edges: tuple[Edge | None, ...]
     outputs: tuple[tuple[tuple[int, ...], Any], ...] | None = None
     """(shape, dtype) of every output of a node with several outputs; None: one output."""
+    saved_slots: tuple[str, ...] = ()
+    """The slots of a compiled node that hold saved inputs (``s_<name>``) and results (``r_<name>``)."""
     materialize: bool = True
     """Whether outputs that nobody used get zeros for a gradient, or None."""
 
@@ -188,6 +190,9 @@ class Node:
     def release(self) -> None:
         """Drop the saved values: a second backward then says so."""
         self._released = True
+
+    def pack(self, pack: Callable[[Tensor, Edge | None, bool], Any]) -> None:
+        """Replace saved tensors by what ``pack(tensor, edge, is_leaf)`` returns (Note [Packed nodes]); most save none."""
 
     def name(self) -> str:
         """Return the name of the node, such as ``MulBackward0``."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from nanotorch.autograd.errors import inside, user_line
 from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.node import Node, Version, modified_error, next_sequence, released_error
+from nanotorch.autograd.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
 from nanotorch.backend.device import CPU
 from nanotorch.ops.runtime import (
@@ -97,7 +98,7 @@ class Compiler:
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
             "modified_error": modified_error, "need_tensor": need_tensor, "inside": inside, "new": object.__new__, "user_line": user_line,
             "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
-            "row": row, "same": same, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
+            "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
             "wrap_outputs": wrap_outputs, "TENSORS": TENSORS,
         }  # fmt: skip
         for name, (formula, _) in row.formulas.items():
@@ -187,6 +188,10 @@ class Compiler:
             numbered = row.node_name[:-1] + "1"
             emit(1, "def name(self):", f"    return {row.node_name!r} if self.p_{row.overload} is None else {numbered!r}")
         freed = [f"s_{n}" for n in self.saved_inputs] + [f"r_{n}" for n in self.saved_results]
+        if freed:
+            emit(1, f"saved_slots = ({', '.join(map(repr, freed))},)", "pack = pack_slots")
+        for slot in [*freed, *(f"p_{n}" for n in self.saved_plain)]:
+            emit(1, f"_saved_{slot[2:]} = saved_property({slot!r})")
         emit(1, "def release(self):")
         emit(2, *([f"self.{' = self.'.join(freed)} = None", "self._released = True"] if freed else ["pass"]))
 

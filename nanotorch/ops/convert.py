@@ -6,7 +6,7 @@ import builtins
 from typing import Any
 
 from nanotorch import dtypes
-from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.grad_mode import announce, is_grad_enabled
 from nanotorch.autograd.node import Node, next_sequence
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import Device
@@ -61,6 +61,7 @@ def to_device(input: Tensor, target: Device) -> Tensor:
         node._code, node._last_instruction = None, 0
         node.device, node.source, node.edges = target, input.device, (edge,)
         result._edge, result._requires_grad = (node, 0), True
+        announce(node)
     return result
 
 

@@ -44,7 +44,7 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
         node = result._edge[0]
         node._code, node._last_instruction = user_line(sys._getframe(1))
         rebase_history(target, node)
-        if getattr(node, "r_result", None) is not None:
+        if getattr(node, "r_result", None) is result._array:  # not so where a hook packed it
             cell = target._version_cell()
             node.r_result, node.c_result, node.w_result = target._array, cell, cell.number
     return target
