@@ -104,6 +104,14 @@ from nanotorch.ops.comparison import (
     lt,
     ne,
 )
+from nanotorch.ops.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from nanotorch.ops.elementwise import (
     abs,
     add,

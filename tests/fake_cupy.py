@@ -985,6 +985,13 @@ def _no_kernels(*args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError("the stand-in for CuPy compiles no CUDA source")
 
 
+def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
+    if not isinstance(x, ndarray):
+        raise _unsupported(x)
+    view = np.lib.stride_tricks.as_strided(x._host, shape, strides)
+    return _wrap(view, x if x.base is None else x.base)
+
+
 runtime = types.ModuleType("cupy.cuda.runtime")
 runtime.CUDARuntimeError = CUDARuntimeError  # type: ignore[attr-defined]
 runtime.getDeviceCount, runtime.getDevice = get_device_count, get_device  # type: ignore[attr-defined]
@@ -1026,6 +1033,10 @@ cupy = _Namespace(
     RawModule=_no_kernels,
     fuse=_no_kernels,
 )
+stride_tricks = types.ModuleType("cupy.lib.stride_tricks")
+stride_tricks.as_strided = as_strided  # type: ignore[attr-defined]
+cupy.lib = types.ModuleType("cupy.lib")
+cupy.lib.stride_tricks = stride_tricks
 special = _Namespace("cupyx.scipy.special", _special, lambda name: name != "erf", erf=_erf)
 cupyx_scipy = _Namespace("cupyx.scipy", types.SimpleNamespace(), lambda name: False, special=special)
 cupyx = _Namespace(
@@ -1042,6 +1053,8 @@ MODULES = {
     "cupy": cupy,
     "cupy.cuda": cuda,
     "cupy.cuda.runtime": runtime,
+    "cupy.lib": cupy.lib,
+    "cupy.lib.stride_tricks": stride_tricks,
     "cupy.linalg": cupy.linalg,
     "cupyx": cupyx,
     "cupyx.scipy": cupyx_scipy,

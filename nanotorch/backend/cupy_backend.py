@@ -13,9 +13,10 @@ from typing import Any
 
 import cupy
 import cupyx
+from cupy.lib.stride_tricks import as_strided
 
 from nanotorch.backend import numpy_backend
-from nanotorch.backend.numpy_backend import put
+from nanotorch.backend.numpy_backend import add_windows, put, window_layout
 
 __all__ = [*numpy_backend.__all__]
 
@@ -125,6 +126,28 @@ def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
     out = cupy.zeros(shape, array.dtype)
     out[tuple(slice(n) for n in array.shape)] = array
     return out
+
+
+def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return all windows of an array as a view (Note [Windows])."""
+    return as_strided(array, *window_layout(array.shape, array.strides, first, kernel, stride, dilation))
+
+
+def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
+    out = cupy.zeros(shape, values.dtype)
+    add_windows(out, values, first, kernel, stride, dilation)
+    return out
+
+
+def batch_last(array: Any) -> Any:
+    """Return the array with its first dimension moved to the end, in row-major order."""
+    return cupy.ascontiguousarray(cupy.moveaxis(array, 0, -1))
+
+
+def batch_first(array: Any) -> Any:
+    """Return the array with its last dimension moved to the front, in row-major order."""
+    return cupy.ascontiguousarray(cupy.moveaxis(array, -1, 0))
 
 
 def pick(matrix: Any, columns: Any) -> Any:

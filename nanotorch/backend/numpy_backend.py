@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import math
 import warnings
 from typing import Any
 
@@ -101,6 +102,7 @@ from numpy import (
     zeros,
     zeros_like,
 )
+from numpy.lib.stride_tricks import as_strided
 
 __all__ = [
     "absolute",
@@ -124,6 +126,8 @@ __all__ = [
     "asarray",
     "ascontiguousarray",
     "astype",
+    "batch_first",
+    "batch_last",
     "broadcast_to",
     "ceil", "column_sums",
     "concatenate",
@@ -148,6 +152,7 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "from_windows",
     "full",
     "full_like",
     "index_along_axis",
@@ -211,6 +216,7 @@ __all__ = [
     "trunc",
     "view_as",
     "where",
+    "windows",
     "zero_where", "zeros",
     "zeros_like",
 ]  # fmt: skip
@@ -334,6 +340,69 @@ def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
         return array
     out = np.zeros(shape, array.dtype)
     out[tuple(slice(n) for n in array.shape)] = array
+    return out
+
+
+def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return all windows of an array as a view (Note [Windows])."""
+    return as_strided(array, *window_layout(array.shape, array.strides, first, kernel, stride, dilation), writeable=False)
+
+
+def window_layout(shape: Any, strides: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return the shape and the strides, in bytes, of the view of all windows of an array."""
+    last = first + len(kernel)
+    spatial = list(zip(shape[first:last], kernel, stride, dilation, strict=True))
+    places = tuple([(length - d * (k - 1) - 1) // s + 1 for length, k, s, d in spatial])
+    within = tuple([step * d for step, d in zip(strides[first:last], dilation, strict=True)])
+    between = tuple([step * s for step, s in zip(strides[first:last], stride, strict=True)])
+    return (
+        (*shape[:first], *kernel, *places, *shape[last:]),
+        (*strides[:first], *within, *between, *strides[last:]),
+    )
+
+
+def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
+    out = np.zeros(shape, values.dtype)
+    add_windows(out, values, first, kernel, stride, dilation)
+    return out
+
+
+def add_windows(out: Any, values: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> None:
+    """Add the elements of all windows at their places in an array."""
+    lead = (slice(None),) * first
+    places = values.shape[first + len(kernel) : first + 2 * len(kernel)]
+    for inside in np.ndindex(*kernel):
+        target = [
+            slice(i * d, i * d + s * (n - 1) + 1, s) if n else slice(0)
+            for i, d, s, n in zip(inside, dilation, stride, places, strict=True)
+        ]
+        out[(*lead, *target)] += values[lead + inside]
+
+
+def batch_last(array: Any) -> Any:
+    """Return the array with its first dimension moved to the end, in row-major order."""
+    length, rest = array.shape[0], array.shape[1:]
+    return _transposed(array.reshape(length, math.prod(rest))).reshape(*rest, length)
+
+
+def batch_first(array: Any) -> Any:
+    """Return the array with its last dimension moved to the front, in row-major order."""
+    rest, length = array.shape[:-1], array.shape[-1]
+    return _transposed(array.reshape(math.prod(rest), length)).reshape(length, *rest)
+
+
+def _transposed(matrix: Any) -> Any:
+    """Return the transpose of a matrix in row-major order.
+
+    Where rows begin at multiples of 2 KiB, the elements of a column compete for few cache lines: blocks of eight rows
+    take a third of the time there.
+    """
+    if matrix.strides[0] % 2048 or matrix.shape[0] <= 8:
+        return np.ascontiguousarray(matrix.T)
+    out = np.empty(matrix.shape[::-1], matrix.dtype)
+    for start in range(0, matrix.shape[0], 8):
+        out[:, start : start + 8] = matrix[start : start + 8].T
     return out
 
 

@@ -7,6 +7,7 @@ from nanotorch.ops import (
     classification,
     comparison,
     convert,
+    convolution,
     create,
     dense,
     elementwise,
@@ -15,6 +16,7 @@ from nanotorch.ops import (
     linalg,
     loss,
     normalization,
+    padding,
     random,
     reduce,
     rounding,
@@ -22,14 +24,15 @@ from nanotorch.ops import (
     softmax_family,
     special,
     tensor_namespace,
+    windows,
     transcendental,
 )
 from nanotorch.ops.row import COMPOSITES, ROWS, Row
 
 __all__ = [
-    "COMPOSITES", "ROWS", "Row", "activation", "classification", "comparison", "convert", "create", "dense", "elementwise",
-    "extrema", "index", "linalg", "loss", "normalization", "random", "reduce", "rounding", "shape", "softmax_family",
-    "special", "tensor_namespace", "transcendental",
+    "COMPOSITES", "ROWS", "Row", "activation", "classification", "comparison", "convert", "convolution", "create", "dense", "elementwise",
+    "extrema", "index", "linalg", "loss", "normalization", "padding", "random", "reduce", "rounding", "shape", "softmax_family",
+    "special", "tensor_namespace", "windows", "transcendental",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from nanotorch.ops.index import _take_along_dim
 from nanotorch.ops.linalg import einsum, matmul
 from nanotorch.ops.rounding import floor, sign
 from nanotorch.ops.shape import flip, roll, tril, triu
+from nanotorch.ops.windows import from_windows, windows
 from nanotorch.ops.special import erf
 from nanotorch.ops.transcendental import (
     cos,
@@ -46,6 +47,8 @@ __all__ = [
     "arctan",
     "arctan2",
     "astype",
+    "batch_first",
+    "batch_last",
     "broadcast_to", "column_sums",
     "concatenate",
     "cos",
@@ -62,6 +65,7 @@ __all__ = [
     "expm1",
     "flip",
     "floor",
+    "from_windows",
     "isfinite",
     "log",
     "log1p",
@@ -100,6 +104,7 @@ __all__ = [
     "tril",
     "triu",
     "where",
+    "windows",
     "zero_where",
     "zeros_like",
 ]  # fmt: skip
@@ -191,6 +196,16 @@ def moveaxis(x: Tensor, source: int, destination: int) -> Tensor:
     order = [d for d in range(x.ndim) if d != source % x.ndim]
     order.insert(destination % x.ndim, source % x.ndim)
     return shape.permute(x, order)
+
+
+def batch_last(x: Tensor) -> Tensor:
+    """The first dimension moved to the end."""
+    return moveaxis(x, 0, -1)
+
+
+def batch_first(x: Tensor) -> Tensor:
+    """The last dimension moved to the front."""
+    return moveaxis(x, -1, 0)
 
 
 def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
