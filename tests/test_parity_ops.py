@@ -27,6 +27,9 @@ from nanotorch.ops.row import ROWS
 
 pytorch = require_torch()
 
+# PyTorch's words about its own speed.
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+
 # PyTorch refuses to differentiate floor_divide; here its derivative is zero, like that of floor.
 NOT_DIFFERENTIABLE_THERE = {"floor_divide"}
 # Not in PyTorch's public surface under this name; tested through the public op that uses them.

@@ -345,7 +345,8 @@ def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
 
 def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
     """Return all windows of an array as a view (Note [Windows])."""
-    return as_strided(array, *window_layout(array.shape, array.strides, first, kernel, stride, dilation), writeable=False)
+    shape, strides = window_layout(array.shape, array.strides, first, kernel, stride, dilation)
+    return as_strided(array, shape, strides, writeable=False)
 
 
 def window_layout(shape: Any, strides: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:

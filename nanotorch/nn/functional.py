@@ -9,6 +9,14 @@ from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops import activation
 from nanotorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
 from nanotorch.ops.classification import cross_entropy, nll_loss
+from nanotorch.ops.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from nanotorch.ops.dense import embedding, linear
 from nanotorch.ops.index import one_hot
 from nanotorch.ops.loss import (
@@ -21,15 +29,19 @@ from nanotorch.ops.loss import (
     smooth_l1_loss,
 )
 from nanotorch.ops.normalization import batch_norm, layer_norm
+from nanotorch.ops.padding import pad
 from nanotorch.ops.random import dropout
 from nanotorch.ops.row import ROWS
 from nanotorch.ops.softmax_family import log_softmax, softmax
 from nanotorch.ops.transcendental import tanh
+from nanotorch.ops.windows import fold, unfold
 
 __all__ = [
-    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",
-    "gelu", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid",
-    "mish", "mse_loss", "nll_loss", "one_hot", "relu", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cross_entropy", "dropout", "elu", "embedding", "fold",
+    "gelu", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
+    "logsigmoid", "mish", "mse_loss", "nll_loss", "one_hot", "pad", "relu", "selu", "sigmoid", "silu", "smooth_l1_loss",
+    "softmax", "softplus", "tanh", "unfold",
 ]  # fmt: skip
 
 

@@ -24,15 +24,15 @@ from nanotorch.ops import (
     softmax_family,
     special,
     tensor_namespace,
-    windows,
     transcendental,
+    windows,
 )
 from nanotorch.ops.row import COMPOSITES, ROWS, Row
 
 __all__ = [
-    "COMPOSITES", "ROWS", "Row", "activation", "classification", "comparison", "convert", "convolution", "create", "dense", "elementwise",
-    "extrema", "index", "linalg", "loss", "normalization", "padding", "random", "reduce", "rounding", "shape", "softmax_family",
-    "special", "tensor_namespace", "windows", "transcendental",
+    "COMPOSITES", "ROWS", "Row", "activation", "classification", "comparison", "convert", "convolution", "create",
+    "dense", "elementwise", "extrema", "index", "linalg", "loss", "normalization", "padding", "random", "reduce",
+    "rounding", "shape", "softmax_family", "special", "tensor_namespace", "transcendental", "windows",
 ]  # fmt: skip
 
 

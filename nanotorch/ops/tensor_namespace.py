@@ -19,7 +19,6 @@ from nanotorch.ops.index import _take_along_dim
 from nanotorch.ops.linalg import einsum, matmul
 from nanotorch.ops.rounding import floor, sign
 from nanotorch.ops.shape import flip, roll, tril, triu
-from nanotorch.ops.windows import from_windows, windows
 from nanotorch.ops.special import erf
 from nanotorch.ops.transcendental import (
     cos,
@@ -36,6 +35,7 @@ from nanotorch.ops.transcendental import (
     tan,
     tanh,
 )
+from nanotorch.ops.windows import from_windows, windows
 
 __all__ = [
     "absolute",
