@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from op_cases import CASES, Call, Case, each, floating_outputs, host, ours, run, second
+from parity import require_torch
 
 import nanotorch as torch
 from nanotorch.autograd.graph import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
@@ -102,7 +103,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_hooks_see_what_those_of_pytorch_see(name: str) -> None:
-    pytorch = pytest.importorskip("torch")
+    pytorch = require_torch()
     mine, theirs = counted(torch, PROGRAMS[name]), counted(pytorch, PROGRAMS[name])
     assert sorted(mine[0]) == sorted(theirs[0])
     assert mine[1] == theirs[1]

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heappushpop
 from typing import Any
 
+from nanotorch.autograd.anomaly import active_detector
 from nanotorch.autograd.grad_mode import restore_recording, set_recording
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import AccumulateGrad, Edge, Hooks, Node
@@ -216,6 +217,7 @@ def _walk(
     # A leaf without hooks and gradient has nothing to wait for: in a plain pass it takes its gradient at once. (A gradient
     # that is there may be a saved value of the graph, so it is added to when all who use the leaf have run.)
     direct = not create_graph and reachable is None and not capture
+    detector = active_detector()
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}  # sequence number -> [node, gradient(s), owned]
     for edge, gradient in start:
@@ -249,6 +251,8 @@ def _walk(
             if node.outputs is not None:
                 gradient = _materialize(node, gradient, create_graph)
             results = node.apply_recorded(gradient) if create_graph else node.apply(gradient)
+            if detector is not None:
+                detector.check_backward(node, gradient, results)
             lent = create_graph or node.outputs is not None  # then somebody else may hold the arrays of the results
             if hooks is not None and hooks.post:
                 results, lent = _run_post_hooks(node, hooks, results, gradient, create_graph), True

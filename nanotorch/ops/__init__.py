@@ -1,4 +1,4 @@
-"""Every operator of nanotorch, one row each (Note [Op rows] in ``row.py``)."""
+"""Every operator of nanotorch, one row each (Note [Op rows] in ``row.py``). Importing a family declares its rows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from nanotorch.ops import (
     linalg,
     loss,
     normalization,
+    observe,
     padding,
     random,
     reduce,
@@ -29,11 +30,7 @@ from nanotorch.ops import (
 )
 from nanotorch.ops.row import COMPOSITES, ROWS, Row
 
-__all__ = [
-    "COMPOSITES", "ROWS", "Row", "activation", "classification", "comparison", "convert", "convolution", "create",
-    "dense", "elementwise", "extrema", "index", "linalg", "loss", "normalization", "padding", "random", "reduce",
-    "rounding", "shape", "softmax_family", "special", "tensor_namespace", "transcendental", "windows",
-]  # fmt: skip
+__all__ = ["COMPOSITES", "ROWS", "Row"]
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from nanotorch.autograd import anomaly
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.row import ROWS, Row
 
@@ -54,6 +55,9 @@ def observing(callback: Callback) -> Iterator[None]:
     finally:
         _change(-1)
         _callbacks.reset(token)
+
+
+anomaly.OBSERVING.append(observing)
 
 
 def _change(step: int) -> None:

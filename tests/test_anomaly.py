@@ -1,0 +1,176 @@
+"""Anomaly detection: which operation is named, with which line, layer and statistics, and what is not reported."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from parity import require_torch
+
+import nanotorch as torch
+from nanotorch import nn
+from nanotorch.autograd.anomaly import AnomalyError
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: Any) -> Any:
+        return (self.linear(x) * 0 - 1).log()
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(3, 3), Block()])
+
+    def forward(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def message(action: Any) -> str:
+    with pytest.raises(AnomalyError) as caught, torch.autograd.detect_anomaly():
+        action()
+    return str(caught.value)
+
+
+def test_forward_names_op_line_layer_and_inputs() -> None:
+    text = message(lambda: Net()(torch.ones(2, 3)))
+    first, *rest = text.splitlines()
+    assert first == "log() returned nan values: 6 of 6, the first at index (0, 0)"
+    assert "test_anomaly.py" in rest[0] and rest[0].endswith("in forward, in layer 'blocks.1' (Block)")
+    assert rest[1] == "  self: float32, shape (2, 3), from -1 to -1, mean -1"
+
+
+def test_forward_is_watched_without_recording_too() -> None:
+    def action() -> None:
+        with torch.no_grad():
+            torch.tensor([[1.0, 2.0], [0.0, 3.0]]).log()
+
+    assert message(action).startswith("log() returned inf values: 1 of 4, the first at index (1, 0)\n  called at ")
+
+
+def test_backward_names_node_line_layer_and_saved_values() -> None:
+    class Root(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return (x * torch.tensor([1.0, 0.0])).sqrt()
+
+    x = torch.tensor([4.0, 9.0], requires_grad=True)
+    text = message(lambda: nn.Sequential(nn.Identity(), Root())(x).sum().backward())
+    lines = text.splitlines()
+    assert lines[0] == "Function 'SqrtBackward0' returned inf values in its 0th output: 1 of 2, the first at index (1,)"
+    assert "test_anomaly.py" in lines[1] and lines[1].endswith("in forward, in layer '1' (Root)")
+    assert lines[2:] == [
+        "  gradient that arrived: float32, shape (2,), from 1 to 1, mean 1",
+        "  saved result: float32, shape (2,), from 0 to 2, mean 1",
+    ]
+
+
+def test_backward_of_a_function_is_watched() -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, y: Any) -> Any:
+            return x + y
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            return grad, torch.full_like(grad, float("nan"))
+
+    x, y = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    text = message(lambda: Broken.apply(x, y).sum().backward())
+    assert text.startswith("Function 'BrokenBackward' returned nan values in its 1th output: 3 of 3")
+
+
+def test_recorded_backwards_are_watched() -> None:
+    x = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+
+    def action() -> None:
+        torch.autograd.grad(torch.autograd.grad(x.abs().pow(1.5), x, create_graph=True)[0], x)
+
+    assert "PowBackward" in message(action)
+
+
+def test_what_passes_through_is_not_reported() -> None:
+    """Masks of -inf, and data that hold NaN, are made by nobody."""
+    mask = torch.tensor([[False, True], [False, False]])
+    x = torch.ones(2, 2, requires_grad=True)
+    with torch.autograd.detect_anomaly():
+        x.masked_fill(mask, float("-inf")).softmax(1).sum().backward()
+        (torch.tensor([float("nan"), 1.0]) * 2).sum()
+        torch.full((2,), float("inf")).add(1)
+        torch.tensor([1, 2]) // torch.tensor([1, 2])
+    assert x.grad.isfinite().all()
+
+
+def test_nan_from_infinities_is_reported() -> None:
+    x = torch.tensor([float("inf")])
+    assert message(lambda: x - x).startswith("sub() returned nan values: 1 of 1")
+
+
+def test_layers_only() -> None:
+    with torch.autograd.detect_anomaly(check_nan=False):
+        assert torch.autograd.is_anomaly_enabled() and not torch.autograd.is_anomaly_check_nan_enabled()
+        x = torch.tensor([0.0], requires_grad=True)
+        x.log().sum().backward()
+    assert not torch.autograd.is_anomaly_enabled()
+
+
+def test_other_threads_are_left_alone() -> None:
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            x = torch.tensor([0.0], requires_grad=True)
+            x.log().sum().backward()
+        except BaseException as error:
+            failures.append(error)
+
+    with torch.autograd.detect_anomaly():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert failures == []
+
+
+def test_everything_is_off_again_after_the_block() -> None:
+    message(lambda: torch.tensor(0.0).log())
+    assert torch.tensor(0.0).log().item() == float("-inf")
+    x = torch.tensor(0.0, requires_grad=True)
+    x.sqrt().backward()
+    assert x.grad.item() == float("inf")
+
+
+def test_the_switch() -> None:
+    torch.autograd.set_detect_anomaly(True)
+    try:
+        assert torch.autograd.is_anomaly_enabled()
+        with pytest.raises(AnomalyError):
+            torch.tensor(0.0).log()
+        with torch.autograd.set_detect_anomaly(False):
+            assert torch.tensor(0.0).log().item() == float("-inf")
+        assert torch.autograd.is_anomaly_check_nan_enabled()
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+    assert not torch.autograd.is_anomaly_enabled()
+    assert torch.tensor(0.0).log().item() == float("-inf")
+
+
+def test_the_device_is_watched(device: Any) -> None:
+    x = torch.tensor([1.0, 0.0]).to(device).requires_grad_()
+    assert "'SqrtBackward0' returned inf values in its 0th output: 1 of 2" in message(lambda: x.sqrt().sum().backward())
+    assert message(lambda: x.log()).startswith("log() returned inf values: 1 of 2, the first at index (1,)")
+
+
+def test_the_words_are_those_that_users_of_pytorch_search_for() -> None:
+    pytorch = require_torch()
+    x = pytorch.tensor([0.0], requires_grad=True)
+    with pytest.warns(UserWarning), pytest.raises(RuntimeError) as caught, pytorch.autograd.detect_anomaly():
+        (x.sqrt() * 0).backward()
+    theirs = str(caught.value).rstrip(".")
+    y = torch.tensor([0.0], requires_grad=True)
+    assert message(lambda: (y.sqrt() * 0).backward()).startswith(theirs)
