@@ -322,6 +322,28 @@ def test_load_state_dict_not_strict() -> None:
     assert net.scale.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("given", ["tensors", "arrays", "parameters"])
+def test_load_state_dict_assigns(given: str) -> None:
+    source, target = Net().double(), Net()
+    target.scale.requires_grad_(False)
+    state = source.state_dict(keep_vars=given == "parameters")
+    target.load_state_dict(
+        {k: to_numpy(v) for k, v in state.items()} if given == "arrays" else state, assign=True
+    )
+    assert target.scale.dtype is torch.float64 and target.offset.dtype is torch.float64
+    assert (
+        isinstance(target.scale, nn.Parameter)
+        and not target.scale.requires_grad
+        and target.net[0].weight.requires_grad
+    )
+    assert names(target.named_parameters()) == names(source.named_parameters())
+    assert names(target.named_buffers()) == names(source.named_buffers())
+    assert (target.net[0].weight is source.net[0].weight) == (given == "parameters")
+    with torch.no_grad():
+        source.scale.fill_(9)
+    assert target.scale.tolist() == ([1, 1, 1] if given == "arrays" else [9, 9, 9])
+
+
 # ------------------------------------------------------------------------------------------ hooks
 
 
@@ -360,6 +382,43 @@ def test_forward_hooks_with_kwargs() -> None:
     )
     layer.register_forward_hook(lambda module, args, kwargs, output: output + kwargs["by"], with_kwargs=True)
     assert layer(torch.tensor(2.0), by=2).item() == 2 * 3 + 3
+
+
+def test_forward_hooks_that_are_always_called() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Any) -> Any:
+            raise ValueError("forward failed")
+
+    seen: list[Any] = []
+    layer = Fails()
+    layer.register_forward_hook(lambda module, args, output: seen.append("never"))
+    layer.register_forward_hook(lambda module, args, output: seen.append(output), always_call=True)
+    layer.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(kwargs), always_call=True, with_kwargs=True
+    )
+    with pytest.raises(ValueError, match="forward failed"):
+        layer(x=1)
+    assert seen == [None, {"x": 1}]
+    layer.register_forward_hook(lambda module, args, output: 1 / 0, always_call=True)
+    with (
+        pytest.warns(UserWarning, match="division by zero"),
+        pytest.raises(ValueError, match="forward failed"),
+    ):
+        layer(1)
+    seen.clear()
+    fine = nn.Identity()
+    fine.register_forward_hook(lambda module, args, output: seen.append(output), always_call=True)
+    fine.register_forward_hook(lambda module, args, output: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fine(3)
+    assert seen == [3]  # once
+
+
+def test_a_pre_hook_with_kwargs_returns_both() -> None:
+    layer = nn.Identity()
+    layer.register_forward_pre_hook(lambda module, args, kwargs: args[0], with_kwargs=True)
+    with pytest.raises(RuntimeError, match=r"tuple \(args, kwargs\), got int"):
+        layer(3)
 
 
 def test_full_backward_hook() -> None:
@@ -453,6 +512,74 @@ def test_module_dict() -> None:
         layers["gone"]
     with pytest.raises(KeyError):
         del layers["gone"]
+
+
+def test_lists_add_up() -> None:
+    a, b, c = nn.Linear(2, 2), nn.ReLU(), nn.Tanh()
+    net = nn.Sequential(a, b)
+    assert list(net + nn.Sequential(c)) == [a, b, c] and isinstance(net + nn.ModuleList([c]), nn.Sequential)
+    assert list(net * 2) == [a, b, a, b]
+    net += [c]
+    assert isinstance(net, nn.Sequential) and list(net) == [a, b, c]
+    layers = nn.ModuleList([a])
+    both = layers + nn.Sequential(b)
+    assert isinstance(both, nn.ModuleList) and list(both) == [a, b]
+    layers += layers
+    assert list(layers) == [a, a]
+
+
+def test_parameter_list() -> None:
+    first = nn.Parameter(torch.ones(2))
+    values = nn.ParameterList([first, torch.zeros(3)])
+    assert values[0] is first and isinstance(values[1], nn.Parameter) and values[1].requires_grad
+    values.append(torch.ones(1)).extend([torch.ones(4), first])
+    assert (
+        names(values.named_parameters()) == ["0", "1", "2", "3"] and len(values) == 5 and values[-1] is first
+    )
+    assert isinstance(values[1:3], nn.ParameterList) and len(values[1:3]) == 2 and values[1:3][0] is values[1]
+    values[1] = torch.ones(7)
+    assert values[1].shape == (7,) and isinstance(values[1], nn.Parameter) and first in values
+    del values[0]
+    assert [p.shape[0] for p in values] == [7, 1, 4, 2] and list(values.state_dict()) == ["0", "1", "2", "3"]
+    with pytest.raises(IndexError, match="this ParameterList has 4 parameters"):
+        values[4]
+    with pytest.raises(TypeError, match="cannot assign a int as parameter '4'"):
+        values.append(3)
+
+
+def test_parameter_dict() -> None:
+    values = nn.ParameterDict(
+        {"left": torch.ones(2), "right": nn.Parameter(torch.ones(3), requires_grad=False)}
+    )
+    assert values["left"].requires_grad and not values["right"].requires_grad
+    values["top"] = torch.zeros(1)
+    values.update({"left": torch.zeros(2)})
+    assert list(values) == ["left", "right", "top"] and names(values.named_parameters()) == list(
+        values.keys()
+    )
+    assert (
+        values["left"].tolist() == [0, 0]
+        and values.get("gone") is None
+        and values.get("top", 3) is values["top"]
+    )
+    assert values.pop("top").tolist() == [0] and "top" not in values and len(values) == 2
+    assert [key for key, _ in values.items()] == ["left", "right"] and len(list(values.values())) == 2
+    with pytest.raises(KeyError, match="already has an attribute 'keys'"):
+        values["keys"] = torch.zeros(1)
+    assert repr(nn.ParameterDict({"a": torch.ones(2, 3), "b": torch.tensor(1.0)})) == (
+        "ParameterDict(\n    (a): Parameter containing: [torch.float32 of size 2x3]\n"
+        "    (b): Parameter containing: [torch.float32 of size ]\n)"
+    )
+
+
+def test_set_submodule() -> None:
+    net, layer = Net(), nn.Linear(8, 3)
+    net.set_submodule("net.2", layer)
+    assert net.net[2] is layer and names(net.net.named_children()) == ["0", "1", "2"]
+    with pytest.raises(AttributeError, match="Sequential has no submodule '3'"):
+        net.set_submodule("net.3", layer)
+    with pytest.raises(TypeError, match="cannot assign a Tensor as submodule 'net'"):
+        net.set_submodule("net", torch.ones(1))
 
 
 # ------------------------------------------------------------------------------------------ layers
@@ -627,6 +754,20 @@ def test_clip_grad_norm_scales_a_shared_gradient_once() -> None:
     a.grad = b.grad = torch.tensor([3.0])
     nn.utils.clip_grad_norm_([a, b], 1.0)
     assert a.grad.item() == pytest.approx(3 / np.sqrt(18), rel=1e-5)
+
+
+def test_clipping_in_two_steps_is_clipping_in_one() -> None:
+    a, b = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
+    results = []
+    for way in ("one", "two"):
+        a.grad, b.grad = torch.tensor([3.0, 4.0]), torch.tensor([12.0])
+        if way == "one":
+            norm = nn.utils.clip_grad_norm_([a, b], 2.0, foreach=True)
+        else:
+            norm = nn.utils.get_total_norm([a.grad, b.grad], foreach=False)
+            nn.utils.clip_grads_with_norm_([a, b], 2.0, norm)
+        results.append([norm.item(), a.grad.tolist(), b.grad.tolist()])
+    assert results[0] == results[1] and results[0][0] == 13
 
 
 def test_clip_grad_value() -> None:

@@ -17,7 +17,7 @@ from nanotorch.nn.activation import (
     Softplus,
     Tanh,
 )
-from nanotorch.nn.containers import ModuleDict, ModuleList, Sequential
+from nanotorch.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from nanotorch.nn.dropout import Dropout
 from nanotorch.nn.embedding import Embedding
 from nanotorch.nn.flatten import Flatten
@@ -65,6 +65,8 @@ __all__ = [
     "ModuleList",
     "NLLLoss",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "ReLU",
     "Sequential",
     "SiLU",

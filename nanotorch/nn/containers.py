@@ -1,4 +1,4 @@
-"""Modules that hold other modules: Sequential, ModuleList, ModuleDict."""
+"""Modules that hold other modules or parameters: Sequential, ModuleList, ModuleDict, ParameterList, ParameterDict."""
 
 from __future__ import annotations
 
@@ -6,33 +6,45 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import index as as_index
 from typing import Any, Self
 
+from nanotorch.autograd.tensor import Tensor
 from nanotorch.nn.module import Module
+from nanotorch.nn.parameter import Parameter
 
-__all__ = ["ModuleDict", "ModuleList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
 class _Indexed(Module):
-    """What Sequential and ModuleList share: submodules in order, as in a Python list."""
+    """What the lists share: submodules (or parameters) in order, as in a Python list."""
+
+    _kind = "_module_names"
+
+    def __init__(self, parts: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self.extend(parts)
+
+    def _add(self, name: str, part: Any) -> None:
+        self.add_module(name, part)
 
     def _names(self) -> list[str]:
-        return list(self.__dict__["_module_names"])
+        return list(self.__dict__[self._kind])
 
     def _name_at(self, index: int) -> str:
         names = self._names()
         position = as_index(index)
         if not -len(names) <= position < len(names):
+            parts = self._kind.removesuffix("_names").strip("_") + "s"
             raise IndexError(
-                f"index {position} is out of range: this {type(self).__name__} has {len(names)} modules"
+                f"index {position} is out of range: this {type(self).__name__} has {len(names)} {parts}"
             )
         return names[position]
 
-    def _renew(self, modules: Iterable[Module]) -> None:
-        """Hold these modules instead, numbered from 0."""
-        modules = list(modules)
+    def _renew(self, parts: Iterable[Any]) -> None:
+        """Hold these parts instead, numbered from 0."""
+        parts = list(parts)
         for name in self._names():
             delattr(self, name)
-        for number, module in enumerate(modules):
-            self.add_module(str(number), module)
+        for number, part in enumerate(parts):
+            self._add(str(number), part)
 
     def __len__(self) -> int:
         return len(self._names())
@@ -46,42 +58,45 @@ class _Indexed(Module):
         return self.__dict__[self._name_at(index)]
 
     def _sliced(self, part: slice) -> Self:
-        raise NotImplementedError
+        return type(self)(list(self)[part])
 
-    def __setitem__(self, index: int, module: Module) -> None:
-        setattr(self, self._name_at(index), module)
+    def __setitem__(self, index: int, part: Any) -> None:
+        self._add(self._name_at(index), part)
 
     def __delitem__(self, index: int | slice) -> None:
-        modules = list(self)
-        del modules[index]
-        self._renew(modules)
+        parts = list(self)
+        del parts[index]
+        self._renew(parts)
 
-    def __contains__(self, module: object) -> bool:
-        return any(child is module for child in self)
+    def __contains__(self, part: object) -> bool:
+        return any(own is part for own in self)
 
-    def append(self, module: Module) -> Self:
-        """Add a module at the end."""
-        self.add_module(str(len(self)), module)
+    def __iadd__(self, parts: Iterable[Any]) -> Self:
+        return self.extend(parts)
+
+    def append(self, part: Any) -> Self:
+        """Add one at the end."""
+        self._add(str(len(self)), part)
         return self
 
-    def insert(self, index: int, module: Module) -> Self:
-        """Add a module before the given index."""
-        modules = list(self)
-        modules.insert(index, module)
-        self._renew(modules)
+    def insert(self, index: int, part: Any) -> Self:
+        """Add one before the given index."""
+        parts = list(self)
+        parts.insert(index, part)
+        self._renew(parts)
         return self
 
-    def extend(self, modules: Iterable[Module]) -> Self:
-        """Add several modules at the end."""
-        for module in modules:
-            self.append(module)
+    def extend(self, parts: Iterable[Any]) -> Self:
+        """Add several at the end."""
+        for part in list(parts):
+            self.append(part)
         return self
 
     def pop(self, key: int) -> Any:
-        """Remove the module at an index and return it."""
-        module = self[key]
+        """Remove the one at an index and return it."""
+        part = self[key]
         del self[key]
-        return module
+        return part
 
 
 class Sequential(_Indexed):
@@ -116,6 +131,12 @@ class Sequential(_Indexed):
             input = attributes[name](input)
         return input
 
+    def __add__(self, other: Iterable[Module]) -> Sequential:
+        return Sequential(*self, *other)
+
+    def __mul__(self, times: int) -> Sequential:
+        return Sequential(*(list(self) * times))
+
     def _sliced(self, part: slice) -> Self:
         return type(self)({name: self.__dict__[name] for name in self._names()[part]})
 
@@ -124,11 +145,10 @@ class ModuleList(_Indexed):
     """A list of modules that registers them; it has no `forward` of its own."""
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        self.extend(modules)
+        super().__init__(modules)
 
-    def _sliced(self, part: slice) -> Self:
-        return type(self)(list(self)[part])
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
 
     def __repr__(self) -> str:
         """Equal neighbours stand together: `(0-2): 3 x Linear(...)`."""
@@ -147,27 +167,31 @@ class ModuleList(_Indexed):
         return "\n".join([f"{self._get_name()}(", *lines, ")"]) if lines else f"{self._get_name()}()"
 
 
-class ModuleDict(Module):
-    """A dict of modules that registers them; it has no `forward` of its own."""
+class _Named(Module):
+    """What the dicts share: submodules (or parameters) by name, in order."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
-        super().__init__()
-        self.update(modules)
+    _kind = "_module_names"
+
+    def _add(self, name: str, part: Any) -> None:
+        self.add_module(name, part)
+
+    def _parts(self) -> Mapping[str, Any]:
+        return self._registered(self._kind)
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(self._parts())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
+        return iter(self._parts())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._modules
+        return key in self._parts()
 
     def __getitem__(self, key: str) -> Any:
-        return self._modules[key]
+        return self._parts()[key]
 
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.add_module(key, module)
+    def __setitem__(self, key: str, part: Any) -> None:
+        self._add(key, part)
 
     def __delitem__(self, key: str) -> None:
         if key not in self:
@@ -176,29 +200,91 @@ class ModuleDict(Module):
 
     def keys(self) -> Iterable[str]:
         """The names."""
-        return self._modules.keys()
+        return self._parts().keys()
 
     def values(self) -> Iterable[Any]:
-        """The modules."""
-        return self._modules.values()
+        """What the names stand for."""
+        return self._parts().values()
 
     def items(self) -> Iterable[tuple[str, Any]]:
-        """The names with their modules."""
-        return self._modules.items()
+        """The names with what they stand for."""
+        return self._parts().items()
 
-    def update(self, modules: Mapping[str, Module] | ModuleDict | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace modules, from a mapping or from pairs."""
-        pairs = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
-        for name, module in pairs:
-            self.add_module(name, module)
+    def update(self, parts: Mapping[str, Any] | _Named | Iterable[tuple[str, Any]]) -> None:
+        """Add or replace, from a mapping or from pairs."""
+        for name, part in parts.items() if isinstance(parts, Mapping | _Named) else parts:
+            self._add(name, part)
 
     def pop(self, key: str) -> Any:
-        """Remove a module and return it."""
-        module = self[key]
+        """Remove one and return it."""
+        part = self[key]
         del self[key]
-        return module
+        return part
 
     def clear(self) -> None:
-        """Remove all modules."""
+        """Remove all."""
         for name in list(self):
             del self[name]
+
+
+class ModuleDict(_Named):
+    """A dict of modules that registers them; it has no `forward` of its own."""
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+        super().__init__()
+        self.update(modules)
+
+
+class ParameterList(_Indexed):
+    """A list of parameters that registers them; tensors that are none are made parameters.
+
+    >>> scales = torch.nn.ParameterList([torch.ones(2), torch.ones(3, 4)])
+    >>> [name for name, _ in scales.named_parameters()]
+    ['0', '1']
+    """
+
+    _kind = "_parameter_names"
+
+    def __init__(self, values: Iterable[Tensor] = ()) -> None:
+        super().__init__(values)
+
+    def _add(self, name: str, part: Any) -> None:
+        self.register_parameter(name, _as_parameter(part))
+
+    def extra_repr(self) -> str:
+        """The parameters with their dtypes and shapes."""
+        return _described(self._parameters)
+
+
+class ParameterDict(_Named):
+    """A dict of parameters that registers them; tensors that are none are made parameters."""
+
+    _kind = "_parameter_names"
+
+    def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = ()) -> None:
+        super().__init__()
+        self.update(parameters)
+
+    def _add(self, name: str, part: Any) -> None:
+        self.register_parameter(name, _as_parameter(part))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter with a name, or the default where there is none."""
+        return self._parameters.get(key, default)
+
+    def extra_repr(self) -> str:
+        """The parameters with their dtypes and shapes."""
+        return _described(self._parameters)
+
+
+def _as_parameter(value: Any) -> Any:
+    return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+
+
+def _described(parameters: Mapping[str, Parameter | None]) -> str:
+    """One line per parameter, as PyTorch prints them."""
+    return "\n".join(
+        f"  ({name}): Parameter containing: [{value.dtype} of size {'x'.join(map(str, value.shape))}]"
+        for name, value in parameters.items()
+        if value is not None
+    )

@@ -12,34 +12,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import numpy as np
-
-from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.node import RemovableHandle
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.tensor import Tensor
 from nanotorch.backend.device import Device
 from nanotorch.dtypes import DType, float16, float32, float64
+from nanotorch.nn.errors import cannot_assign, locate
 from nanotorch.nn.hooks import ModuleHooks, add_hook, call_with_hooks
+from nanotorch.nn.loading import IncompatibleKeys, load_state_dict
 from nanotorch.nn.parameter import Parameter
 
 __all__ = ["Module"]
-
-
-class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict` found only on one side."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-    def __repr__(self) -> str:
-        if not self.missing_keys and not self.unexpected_keys:
-            return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
 class Module:
@@ -82,7 +68,7 @@ class Module:
                 return self.forward(*args, **kwargs)
             return call_with_hooks(self, self._hooks, args, kwargs)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            _locate(error, self)
+            locate(error, self)
             raise
 
     def extra_repr(self) -> str:
@@ -126,11 +112,11 @@ class Module:
             attributes = self.__dict__
             if value is not None:
                 if name in attributes.get("_parameter_names", ()):
-                    raise TypeError(_cannot_assign(value, "parameter", name, "torch.nn.Parameter"))
+                    raise TypeError(cannot_assign(value, "parameter", name, "torch.nn.Parameter"))
                 if name in attributes.get("_module_names", ()):
-                    raise TypeError(_cannot_assign(value, "submodule", name, "torch.nn.Module"))
+                    raise TypeError(cannot_assign(value, "submodule", name, "torch.nn.Module"))
                 if name in attributes.get("_buffer_names", ()) and not isinstance(value, Tensor):
-                    raise TypeError(_cannot_assign(value, "buffer", name, "torch.Tensor"))
+                    raise TypeError(cannot_assign(value, "buffer", name, "torch.Tensor"))
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -140,7 +126,7 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter under a name; None reserves the name, as `bias=False` does."""
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(_cannot_assign(param, "parameter", name, "torch.nn.Parameter"))
+            raise TypeError(cannot_assign(param, "parameter", name, "torch.nn.Parameter"))
         self._register("_parameter_names", name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -149,14 +135,14 @@ class Module:
         With `persistent=False` it is left out of `state_dict()`.
         """
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(_cannot_assign(tensor, "buffer", name, "torch.Tensor"))
+            raise TypeError(cannot_assign(tensor, "buffer", name, "torch.Tensor"))
         self._register("_buffer_names", name, tensor)
         self.__dict__["_buffer_names"][name] = persistent
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a submodule under a name, which need not be an identifier."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(_cannot_assign(module, "submodule", name, "torch.nn.Module"))
+            raise TypeError(cannot_assign(module, "submodule", name, "torch.nn.Module"))
         self._register("_module_names", name, module)
 
     register_module = add_module
@@ -275,6 +261,13 @@ class Module:
                 raise AttributeError(f"{type(module).__name__} has no submodule {name!r} (it has: {known})")
             module = child
         return module
+
+    def set_submodule(self, target: str, module: Module) -> None:
+        """Put another module in the place of the submodule with a dotted name."""
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        self.get_submodule(target)
+        parent.add_module(name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter with a dotted name."""
@@ -395,41 +388,16 @@ class Module:
                     tensors[_join(path, name)] = tensor if keep_vars else tensor.detach()
         return tensors
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copy values into the parameters and persistent buffers of the same names; shapes have to agree.
 
-        Values are tensors or NumPy arrays; they are converted to the dtype and device that is there. Everything
-        that does not fit is reported in one RuntimeError, and then nothing is copied. With `strict=False` missing
-        and unexpected keys are returned instead.
+        Values are tensors or NumPy arrays; they are converted to the dtype and device that is there, or with `assign`
+        put in its place as they are. Everything that does not fit is reported in one RuntimeError, and then nothing
+        is changed. With `strict=False` missing and unexpected keys are returned instead.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"a state_dict is a dict, got {type(state_dict).__name__}")
-        own = self.state_dict(keep_vars=True)
-        found = IncompatibleKeys(
-            [key for key in own if key not in state_dict], [key for key in state_dict if key not in own]
-        )
-        problems = []
-        if strict and found.missing_keys:
-            problems.append(f"Missing key(s) in state_dict: {_quoted(found.missing_keys)}.")
-        if strict and found.unexpected_keys:
-            problems.append(f"Unexpected key(s) in state_dict: {_quoted(found.unexpected_keys)}.")
-        values = {key: state_dict[key] for key in own if key in state_dict}
-        for key, value in values.items():
-            if not isinstance(value, Tensor | np.ndarray):
-                problems.append(f"value of {key} is a {type(value).__name__}, not a tensor.")
-            elif tuple(value.shape) != tuple(own[key].shape):
-                problems.append(
-                    f"size mismatch for {key}: {tuple(value.shape)} in the state_dict, "
-                    f"{tuple(own[key].shape)} in this model."
-                )
-        if problems:
-            raise RuntimeError(
-                "\n\t".join([f"Error(s) in loading state_dict for {type(self).__name__}:", *problems])
-            )
-        with no_grad():
-            for key, value in values.items():
-                own[key].copy_(value if isinstance(value, Tensor) else from_array(value))
-        return found
+        return load_state_dict(self, state_dict, strict, assign)
 
     # --------------------------------------------------------------------------------------------- hooks
 
@@ -478,36 +446,8 @@ class Module:
         return self._hooks
 
 
-def _locate(error: Exception, module: Module) -> None:
-    """Begin the message of an error with the class and path of the innermost module that it came through.
-
-    Of errors raised by code that is not ours only shape errors are touched.
-    """
-    details = error.__dict__
-    if "_came_through" not in details:
-        ours = isinstance(error, ShapeError) or type(module).__module__.startswith("nanotorch.nn.")
-        details.update(_came_through=[] if ours else None, _plain_message=str(error))
-    modules = details["_came_through"]
-    if modules is None:
-        return
-    modules.append(module)
-    names = []
-    for inner, outer in pairwise(modules):
-        names.append(next((name for name, child in outer.named_modules() if child is inner), "?"))
-    path = ".".join(name for name in reversed(names) if name)
-    error.args = (f"{type(modules[0]).__name__}{f' {path!r}' if path else ''}: {details['_plain_message']}",)
-
-
-def _cannot_assign(value: Any, word: str, name: str, wanted: str) -> str:
-    return f"cannot assign a {type(value).__name__} as {word} {name!r} ({wanted} or None expected)"
-
-
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
 
 
 def _indent(text: str) -> str:

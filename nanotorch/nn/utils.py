@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import reduce
 from math import inf
-from typing import Any
 
 from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.tensor import Tensor, from_array
@@ -15,6 +14,7 @@ from nanotorch.ops.shape import cat
 __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
+    "clip_grads_with_norm_",
     "get_total_norm",
     "parameters_to_vector",
     "vector_to_parameters",
@@ -22,10 +22,16 @@ __all__ = [
 
 
 def get_total_norm(
-    tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False
+    tensors: Tensor | Iterable[Tensor],
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all elements of the tensors together, as a 0-d tensor on their device."""
-    tensors = list(tensors)
+    """The norm of all elements of the tensors together, as a 0-d tensor on their device.
+
+    `foreach` chooses between implementations in PyTorch; here, as in the other functions, it makes no difference.
+    """
+    tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not tensors:
         return make_tensor(0.0)
     xp, device = tensors[0].device.xp, tensors[0].device
@@ -49,27 +55,42 @@ def clip_grad_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale all gradients in place so that their norm, taken together, is at most `max_norm`.
 
     Returns the norm that they had, as a 0-d tensor on their device: nothing waits for the GPU.
     """
-    grads = _gradients(parameters)
-    total = get_total_norm(grads, norm_type, error_if_nonfinite)
-    if grads:
-        xp = total.device.xp
-        scale = xp.minimum(max_norm / (total._array + 1e-6), 1.0)
-        for grad in {
-            id(grad._array): grad for grad in grads
-        }.values():  # two parameters may share one gradient
-            grad._array *= scale
-            grad._bump_version("clip_grad_norm_")
+    parameters = _listed(parameters)
+    total = get_total_norm(_gradients(parameters), norm_type, error_if_nonfinite)
+    _clip(parameters, max_norm, total, "clip_grad_norm_")
     return total
 
 
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+def clip_grads_with_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    total_norm: Tensor,
+    foreach: bool | None = None,
+) -> None:
+    """Scale all gradients in place as `clip_grad_norm_` does, by a norm that was computed before."""
+    _clip(_listed(parameters), max_norm, total_norm, "clip_grads_with_norm_")
+
+
+def _clip(parameters: list[Tensor], max_norm: float, total_norm: Tensor, writer: str) -> None:
+    scale = None
+    for grad in {id(grad._array): grad for grad in _gradients(parameters)}.values():  # two may share one gradient
+        if scale is None:
+            scale = total_norm.device.xp.minimum(max_norm / (total_norm._array + 1e-6), 1.0)
+        grad._array *= scale
+        grad._bump_version(writer, 3)
+
+
+def clip_grad_value_(
+    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
+) -> None:
     """Limit every element of the gradients, in place, to between minus and plus `clip_value`."""
-    for grad in _gradients(parameters):
+    for grad in _gradients(_listed(parameters)):
         xp = grad.device.xp
         xp.copyto(grad._array, xp.minimum(xp.maximum(grad._array, -clip_value), clip_value))
         grad._bump_version("clip_grad_value_")
@@ -93,7 +114,9 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
             start += target.numel()
 
 
-def _gradients(parameters: Any) -> list[Tensor]:
-    if isinstance(parameters, Tensor):
-        parameters = [parameters]
+def _listed(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+
+
+def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
