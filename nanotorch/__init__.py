@@ -74,6 +74,7 @@ from nanotorch.ops.random import (
     randperm,
     seed,
 )
+from nanotorch.explain import explain
 from nanotorch.utils.serialization import load, save
 
 # --- operators: written by `python -m nanotorch.ops.stubs` ---

@@ -28,6 +28,7 @@ ALLOWED = {
     "optim": {"ops", "autograd", "backend", "dtypes"},
     "nn": {"ops", "autograd", "backend", "dtypes", "utils"},
     "cuda": {"backend"},
+    "explain": {"ops", "autograd"},
     "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda"},
 }
 

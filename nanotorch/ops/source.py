@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanotorch.ops.row import Row
+from nanotorch.autograd.function import FunctionNode
+from nanotorch.autograd.node import CopySlices, Node
+from nanotorch.ops.row import ROWS, Row
 
-__all__ = ["Written", "written_formulas"]
+__all__ = ["Written", "formulas_of", "written_formulas"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,26 @@ def written_formulas(row: Row) -> dict[str, Written]:
     grad * (1 - result * result)
     """
     return dict(_written(row))
+
+
+def formulas_of(node: Node) -> list[tuple[str, Written]]:
+    """Return (name of the input, formula) for every edge of a node, in their order."""
+    if isinstance(node, CopySlices):
+        inner = [("self", Written(""))] * len(node.edges) if node.inner is None else formulas_of(node.inner)
+        _, slice_formula = inner[node.slot]
+        whole = Written(f"grad, but in the slice that was written {slice_formula}", slice_formula.helpers)
+        return [*inner[: node.slot], ("base", whole), *inner[node.slot + 1 :]]
+    if isinstance(node, FunctionNode):
+        return [(f"argument {position}", Written(f"{node.function.__name__}.backward")) for position, _, _ in node.inputs]
+    row = next((row for row in ROWS.values() if row.compiler.node is type(node)), None)
+    if row is None:
+        return [(f"input {number}", Written("")) for number in range(len(node.edges))]
+    written, found = written_formulas(row), []
+    for name in row.formulas:
+        formula = written.get(name, Written(""))
+        many = next(p.many for p in row.parameters if p.name == name)
+        found += [(f"{name}[{number}]", formula) for number in range(len(node.edges))] if many else [(name, formula)]
+    return found
 
 
 @functools.cache
