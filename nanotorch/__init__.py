@@ -193,6 +193,7 @@ from nanotorch.ops.rounding import (
     trunc,
 )
 from nanotorch.ops.shape import (
+    as_strided,
     broadcast_to,
     cat,
     chunk,
@@ -206,6 +207,7 @@ from nanotorch.ops.shape import (
     reshape,
     roll,
     split,
+    split_with_sizes,
     squeeze,
     stack,
     t,

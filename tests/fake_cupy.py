@@ -216,11 +216,19 @@ class Stream:
 Stream.null = Stream(null=True)
 
 
+class Memory:
+    """``MemoryPointer.mem``: one allocation."""
+
+    def __init__(self, owner: np.ndarray, device: Device) -> None:
+        self.owner, self.device, self.device_id = owner, device, device.id
+        self.ptr, self.size = owner.__array_interface__["data"][0], owner.nbytes
+
+
 class MemoryPointer:
     """``ndarray.data``: where the elements lie."""
 
-    def __init__(self, ptr: int, device: Device) -> None:
-        self.ptr, self.device, self.device_id = ptr, device, device.id
+    def __init__(self, mem: Memory, offset: int) -> None:
+        self.mem, self.ptr, self.device, self.device_id = mem, mem.ptr + offset, mem.device, mem.device_id
 
 
 class MemoryPool:
@@ -637,8 +645,13 @@ class ndarray:
         self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: str = "C"
     ) -> None:
         _check_driver()
-        self._host = np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
         self.base, self._device = None, machine.current
+        if memptr is None:
+            self._host = np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
+        else:
+            memory = memptr.mem.owner.reshape(-1, copy=False)
+            self._host = np.ndarray(shape, dtype, memory, memptr.ptr - memptr.mem.ptr, strides)
+            self._device = memptr.device_id
 
     # -- what it is --------------------------------------------------------------------------------
     dtype = property(lambda self: self._host.dtype)
@@ -662,7 +675,8 @@ class ndarray:
 
     @property
     def data(self) -> MemoryPointer:
-        return MemoryPointer(self._host.__array_interface__["data"][0], Device(self._device))
+        memory = Memory(_owner(self._host), Device(self._device))
+        return MemoryPointer(memory, self._host.__array_interface__["data"][0] - memory.ptr)
 
     @property
     def flags(self) -> Flags:

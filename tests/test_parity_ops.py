@@ -115,7 +115,7 @@ def expandable(case: Case) -> bool:
     return any(d.kind == "real" and d.shape and d.shape[-1] > 1 for d in drawn(case))
 
 
-@each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as")])  # they need contiguous memory
+@each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided")])  # what they give depends on where the elements lie
 def test_expanded_inputs(case: Case) -> None:
     """Inputs whose last dimension was expanded, with stride 0, give PyTorch's values and gradients where it takes them."""
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanotorch import dtypes
-from nanotorch.autograd.grad_mode import no_grad
 
 if TYPE_CHECKING:
     from nanotorch.autograd.tensor import Tensor
@@ -146,11 +145,13 @@ def tensor_repr(tensor: Tensor) -> str:
     implied = (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_)
     if tensor.dtype not in implied or (values.size == 0 and tensor.dtype is not dtypes.get_default_dtype()):
         suffixes.append(f"dtype={tensor.dtype}")
-    with no_grad():  # printing a view that lost its history is no error
-        node, requires_grad = tensor.grad_fn, tensor.requires_grad
-    if node is not None:
-        suffixes.append(f"grad_fn=<{node.name()}>")
-    elif requires_grad:
+    try:
+        name = None if tensor.grad_fn is None else tensor.grad_fn.name()
+    except RuntimeError:  # printing a view that lost its history is no error
+        name = "Invalid"
+    if name is not None:
+        suffixes.append(f"grad_fn=<{name}>")
+    elif tensor.requires_grad:
         suffixes.append("requires_grad=True")
     out = prefix + text
     last = len(text) - text.rfind("\n") - 1 if "\n" in text else len("tensor(") + len(text)

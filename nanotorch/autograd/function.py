@@ -11,16 +11,14 @@ from typing import Any
 from nanotorch.autograd.errors import ShapeError, user_line
 from nanotorch.autograd.grad_mode import announce, is_grad_enabled, no_grad
 from nanotorch.autograd.node import (
-    FUNCTION_VIEW,
-    CopySlices,
     Node,
-    View,
     modified_error,
     next_sequence,
     released_error,
 )
 from nanotorch.autograd.saved_tensors import Pack, Packed
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.view import FUNCTION_VIEW, CopySlices, View, refused
 
 __all__ = ["Function", "FunctionCtx", "FunctionNode", "once_differentiable"]
 
@@ -302,7 +300,7 @@ def _output(node: FunctionNode, number: int, value: Any, inputs: list[Tensor | N
         return result
     result._edge, result._requires_grad, result._view = (node, number), True, None
     if any(t is not None and base is (t if t._view is None else t._view.base) for t in inputs):
-        result._view = View(base, None, FUNCTION_VIEW.format(number, node.function.__name__))
+        result._view = View(base, FUNCTION_VIEW, result._version)
     return result
 
 
@@ -317,13 +315,11 @@ def _rewrite(node: FunctionNode, number: int, value: Tensor, inputs: list[Tensor
         value._set_history((node, number))
         return
     if view.refusal is not None:
-        raise RuntimeError(view.refusal)
+        raise refused(value, False)
     if node.outputs is not None:
         raise RuntimeError(f"{name}.forward writes to a view in place (mark_dirty): then it cannot return more than one output")
     slot = next(k for k, tensor in enumerate(inputs) if tensor is value)
-    assert view.steps is not None
-    base._set_history((CopySlices(base, gradient_edge(base), view.steps, node, slot), 0))
-    value._refresh()
+    base._set_history((CopySlices(base, gradient_edge(base), value, node, slot), 0))
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The graph that recording builds: nodes, leaves, saved values and the history of in-place writes.
+"""The graph that recording builds: nodes, leaves, versions and the errors about them.
 
 Note [Graph]
 ~~~~~~~~~~~~
@@ -14,26 +14,6 @@ tuple. Ownership runs one way: tensor -> node -> edges -> older nodes. A node ne
 is held as a bare array), and an AccumulateGrad, which its leaf keeps for all graphs that will use it, refers back to the
 leaf only weakly. There is no reference cycle, so a graph dies with the last tensor that needs it, without waiting for
 the garbage collector.
-
-Note [Views and in-place]
-~~~~~~~~~~~~~~~~~~~~~~~~~
-A view shares its base's memory and its base's version cell. Let ``v = base[0]`` and then ``v.mul_(b)``: the write
-changes ``base`` too, so ``base`` must get a history that contains it. It becomes a `CopySlices` node::
-
-    before:   base --> N                        after:   base --> CopySlices --> N
-              v    --> Select --> N                               |  (holds MulBackward0, and knows how to
-                                                                  |   find the slice of v in any array)
-                                                                  '--> b
-
-CopySlices' backward takes the slice out of the gradient of the base, runs the inner node on it, and puts the inner
-node's gradient for the old slice back in its place; the rest passes through. The view itself, and every other view
-of the base, then has a stale ``grad_fn``. Nobody visits them: each view remembers the edge its base had when its own
-history was derived, and when that is no longer the base's edge it is *replayed*: the chain of view operations from
-base to view runs once more and its ``grad_fn`` is adopted. Every write bumps the one version cell, and a saved value
-remembers the version it was saved at: backward refuses to use a value that was overwritten since.
-
-A view refers to its base, so no node may refer to a view or to the base of its own history: CopySlices keeps only the
-`Steps` from base to view.
 """
 
 from __future__ import annotations
@@ -49,24 +29,9 @@ from nanotorch.backend.device import Device
 if TYPE_CHECKING:
     from nanotorch.autograd.tensor import Tensor
 
-__all__ = ["AccumulateGrad", "CopySlices", "Node", "RemovableHandle", "Version", "View", "record_view", "replay"]
+__all__ = ["AccumulateGrad", "Edge", "Node", "RemovableHandle", "Version", "modified_error", "next_sequence", "released_error"]
 
 Edge = tuple["Node", int]
-Steps = tuple[Any, Any, tuple[Any, ...]]
-"""The view operations from a base to a view, as a linked list from the last one: (earlier steps or None, row, arguments)."""
-
-NO_GRAD_VIEW = (
-    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Its history was not "
-    "recorded: create the view outside no_grad(), or stay inside."
-)
-MULTI_VIEW = (
-    "Output of {} is a view and is being modified inplace. This view is the output of a function that returns multiple "
-    "views. Such functions do not allow the output views to be modified inplace: write to a clone(), or index the tensor."
-)
-FUNCTION_VIEW = (
-    "Output {} of {} is a view and is being modified inplace. It was made inside a custom Function (or is an input that "
-    "forward returned as it is), whose backward the write would have to override: return a clone() from forward instead."
-)
 next_sequence = itertools.count(-1, -1).__next__  # newer nodes have smaller numbers: a heap gives them first
 
 
@@ -83,45 +48,6 @@ class Version:
     def __init__(self) -> None:
         self.number = 0
         self.writer = None
-
-
-class View:
-    """How a view follows from its base (Note [Views and in-place]).
-
-    ``steps`` are the view operations from base to view; None: the view cannot be replayed. ``refusal`` is None, or the
-    reason why a recorded in-place write to this view is an error. The view's history was derived when the base's edge
-    was ``derived_from`` and its version was ``version``.
-    """
-
-    __slots__ = ("base", "derived_from", "refusal", "steps", "version")
-
-    def __init__(self, base: Tensor, steps: Steps | None, refusal: str | None) -> None:
-        self.base = base
-        self.steps = steps
-        self.refusal = refusal
-        self.derived_from = base._edge
-        self.version = base._version
-
-    def stale_error(self) -> RuntimeError:
-        """Return the error of using a view that cannot be replayed after its base was written."""
-        changed = "and its base or another view of its base has been modified inplace"
-        return RuntimeError((self.refusal or "").replace("and is being modified inplace", changed))
-
-
-def replay(steps: Steps | None, value: Any, apply: Callable[..., Any]) -> Any:
-    """Run view operations on ``value``, a tensor or an array, through ``apply(row, value, arguments)``."""
-    chain = []
-    while steps is not None:
-        chain.append(steps)
-        steps = steps[0]
-    for _, row, arguments in reversed(chain):
-        value = apply(row, value, arguments)
-    return value
-
-
-def record_view(row: Any, value: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-    """Apply one view operation to a tensor: the ``apply`` of `replay` that records."""
-    return row.function(value, *arguments)
 
 
 class RemovableHandle:
@@ -262,65 +188,6 @@ class AccumulateGrad(Node):
         if leaf is not None:
             leaf._accumulate_recorded(grads[0])
         return ()
-
-
-class CopySlices(Node):
-    """The history of a base tensor one of whose views was written in place (Note [Views and in-place])."""
-
-    __slots__ = ("inner", "slot", "steps", "strides")
-
-    def __init__(self, base: Tensor, base_edge: Edge | None, steps: Steps, inner: Node, slot: int = 0) -> None:
-        self.steps, self.slot = steps, slot
-        self.inner: Node | None = inner
-        self.strides, self.device = base._array.strides, base.device
-        # One of the inner node's edges belongs to the overwritten slice; its place is taken by the base's history.
-        self.edges = (*inner.edges[:slot], base_edge, *inner.edges[slot + 1 :])
-        self._sequence = next_sequence()
-        self._hooks, self._released = None, False
-        self._code, self._last_instruction = inner._code, inner._last_instruction
-
-    def name(self) -> str:
-        """Return ``CopySlices``."""
-        return "CopySlices"
-
-    def release(self) -> None:
-        """Drop the inner node, and its saved values with it unless a recorded backward still needs them."""
-        self._released, self.inner = True, None
-
-    def _whole(self, xp: Any, grad: Any) -> Any:
-        """Copy a gradient into the memory order of the base, so that the view operations give views of the copy."""
-        order = sorted(range(grad.ndim), key=lambda axis: -abs(self.strides[axis]))
-        inverse = [order.index(axis) for axis in range(grad.ndim)]
-        return xp.transpose(xp.array(xp.transpose(grad, order), order="C"), inverse)
-
-    def apply(self, grad: Any) -> tuple[Any, ...]:
-        """Run the inner node on the slice of the gradient and put its answer in the slice's place."""
-        if self.inner is None:
-            raise released_error(self)
-        xp = self.device.xp
-        whole = self._whole(xp, grad)
-        part = replay(self.steps, whole, lambda row, value, arguments: row.forward(xp, value, *arguments))
-        results = list(self.inner.apply(xp.array(part)))
-        old = results[self.slot]
-        part[...] = 0 if old is None else old
-        results[self.slot] = whole
-        return tuple(results)
-
-    def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
-        """Do the same with tensors: the write into the copy is recorded in its turn."""
-        if self.inner is None:
-            raise released_error(self)
-        whole = grad._same_device(self._whole(self.device.xp, grad._array))
-        whole.copy_(grad)
-        part = replay(self.steps, whole, record_view)
-        results = list(self.inner.apply_recorded(part.clone()))
-        old = results[self.slot]
-        if old is None:
-            part.zero_()
-        else:
-            part.copy_(old)
-        results[self.slot] = whole
-        return tuple(results)
 
 
 def released_error(node: Node) -> RuntimeError:

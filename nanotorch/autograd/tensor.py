@@ -22,11 +22,9 @@ from nanotorch.autograd.node import (
     Node,
     RemovableHandle,
     Version,
-    View,
     next_sequence,
-    record_view,
-    replay,
 )
+from nanotorch.autograd.view import View, geometry, refused
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
 
@@ -145,6 +143,10 @@ class Tensor(TensorMethods):
         strides = tuple(step // self._array.itemsize for step in self._array.strides)
         return strides if dim is None else strides[dim]
 
+    def storage_offset(self) -> int:
+        """Return how many elements lie before the first one in the memory that the tensor sees."""
+        return self.device.xp.storage_offset(self._array)
+
     def is_contiguous(self) -> bool:
         """Return whether the elements lie in memory in row-major order without gaps."""
         return bool(self._array.flags.c_contiguous)
@@ -165,21 +167,30 @@ class Tensor(TensorMethods):
     # ------------------------------------------------------------------------------------------- autograd
 
     def _refresh(self) -> None:
-        """Derive the history of a view anew if its base was written since (Note [Views and in-place])."""
+        """Derive the history of a view anew if its memory was written since (Note [Views and in-place])."""
         view = self._view
         if view is None:
             return
-        base, edge = view.base, view.base._edge
-        if view.derived_from is edge or (edge is None and view.version == base._version):  # detach_() of a base is no write
+        base = view.base
+        if self._edge is None:
+            self._requires_grad = view.requires_grad or base._requires_grad
+            if not base._requires_grad:
+                return
+        version = self._version
+        if view.version == version:
             return
-        if view.steps is None:
+        if view.refusal is not None:
             if is_grad_enabled():
-                raise view.stale_error()
+                raise refused(self, True)
             return
+        known = base._requires_grad
+        source = base if known else from_array(base._array, base.device, True)  # a base that was detached since
         with enable_grad():
-            fresh = replay(view.steps, base, record_view)
-        self._set_history(fresh._edge)
-        view.derived_from, view.version = edge, base._version
+            edge = source.as_strided(*geometry(self))._edge
+        if edge is not None and not known:
+            edge[0].edges = (None,)
+        self._set_history(edge)
+        view.version = version
 
     def _set_history(self, edge: Edge | None) -> None:
         """Move to another place in the graph; ``retain_grad()`` stays in force."""
@@ -193,8 +204,8 @@ class Tensor(TensorMethods):
     @property
     def requires_grad(self) -> bool:
         """Whether operations on this tensor are recorded; can be set on leaves."""
-        if self._view is not None:
-            self._refresh()
+        if self._view is not None and self._edge is None:
+            return self._view.requires_grad or self._view.base._requires_grad
         return self._requires_grad
 
     @requires_grad.setter
@@ -213,13 +224,16 @@ class Tensor(TensorMethods):
                 f"only Tensors of floating point dtype can require gradients, this one is {self.dtype}; convert it with .float()"
             )
         self._requires_grad = requires_grad
+        if self._view is not None:
+            self._view.requires_grad = requires_grad
         return self
 
     @property
     def grad_fn(self) -> Node | None:
         """The node that computed this tensor, None for a leaf."""
         if self._view is not None:
-            self._refresh()
+            with enable_grad():
+                self._refresh()
         return None if self._edge is None else self._edge[0]
 
     @property

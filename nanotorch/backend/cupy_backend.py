@@ -9,6 +9,7 @@ imported only when a GPU is asked for.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from typing import Any
 
 import cupy
@@ -17,6 +18,7 @@ from cupy.lib.stride_tricks import as_strided
 
 from nanotorch.backend import numpy_backend
 from nanotorch.backend.numpy_backend import add_windows, put, window_layout
+from nanotorch.backend.strided import extent, may_overlap, positions
 
 __all__ = [*numpy_backend.__all__]
 
@@ -94,6 +96,44 @@ def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
     grid = [cupy.arange(n).reshape((-1,) + (1,) * (ndim - 1 - d)) for d, n in enumerate(indices.shape)]
     grid[axis] = indices
     return tuple(grid)
+
+
+def storage_offset(array: Any) -> int:
+    """Return how many elements lie before the first one of an array in the memory that it sees."""
+    return (array.data.ptr - array.data.mem.ptr) // array.itemsize
+
+
+def storage_size(array: Any) -> int:
+    """Return how many elements of an array's type its memory has room for."""
+    return array.data.mem.size // array.itemsize
+
+
+def view_strided(array: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return a view of the memory of an array; stride and offset, which is counted from its start, are in elements."""
+    width = array.itemsize
+    start = cupy.cuda.MemoryPointer(array.data.mem, offset * width)
+    return cupy.ndarray(tuple(shape), array.dtype, start, tuple([step * width for step in stride]))
+
+
+def empty_strided(shape: Sequence[int], stride: Sequence[int], dtype: Any) -> Any:
+    """Return an uninitialised array of a stride, in elements, that has a memory of its own."""
+    low, high = extent(shape, stride)
+    return view_strided(cupy.empty(high - low, dtype), shape, stride, -low)
+
+
+def gather_strided(memory: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return the elements of a vector where `view_strided` sees them in a memory: the adjoint of `scatter_strided`."""
+    return view_strided(cupy.array(memory), shape, stride, offset)
+
+
+def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) -> Any:
+    """Return a vector of zeros with values added where they lie as `view_strided` sees it: the adjoint of that."""
+    out = cupy.zeros(size, values.dtype)
+    if may_overlap(values.shape, stride):
+        scatter_add(out, positions(cupy, values.shape, stride, offset), values)
+    else:
+        view_strided(out, values.shape, stride, offset)[...] = values
+    return out
 
 
 def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:

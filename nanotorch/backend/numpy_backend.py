@@ -11,6 +11,7 @@ import builtins
 import functools
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,8 @@ from numpy import (
 )
 from numpy.lib.stride_tricks import as_strided
 
+from nanotorch.backend.strided import contiguous_stride, extent, may_overlap, positions
+
 __all__ = [
     "absolute",
     "all",
@@ -129,7 +132,8 @@ __all__ = [
     "batch_first",
     "batch_last",
     "broadcast_to",
-    "ceil", "column_sums",
+    "ceil",
+    "column_sums",
     "concatenate",
     "copyto",
     "cos",
@@ -143,6 +147,7 @@ __all__ = [
     "einsum",
     "empty",
     "empty_like",
+    "empty_strided",
     "erf",
     "exp",
     "exp2",
@@ -155,6 +160,7 @@ __all__ = [
     "from_windows",
     "full",
     "full_like",
+    "gather_strided",
     "index_along_axis",
     "isfinite",
     "isinf",
@@ -192,6 +198,7 @@ __all__ = [
     "row_sums",
     "scatter_add",
     "scatter_along_axis",
+    "scatter_strided",
     "scatter_to_zeros",
     "sign",
     "sin",
@@ -201,6 +208,8 @@ __all__ = [
     "square",
     "squeeze",
     "stack",
+    "storage_offset",
+    "storage_size",
     "sum",
     "swapaxes",
     "synchronize",
@@ -215,9 +224,11 @@ __all__ = [
     "triu",
     "trunc",
     "view_as",
+    "view_strided",
     "where",
     "windows",
-    "zero_where", "zeros",
+    "zero_where",
+    "zeros",
     "zeros_like",
 ]  # fmt: skip
 
@@ -270,6 +281,59 @@ def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
     grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
     grid[axis] = indices
     return tuple(grid)
+
+
+def owner(array: Any) -> Any:
+    """Return the array that owns the memory of a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def storage_offset(array: Any) -> int:
+    """Return how many elements lie before the first one of an array in the memory that it sees."""
+    memory = owner(array)
+    if memory is array:
+        return 0
+    return (array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]) // array.itemsize
+
+
+def storage_size(array: Any) -> int:
+    """Return how many elements of an array's type its memory has room for."""
+    return owner(array).nbytes // array.itemsize
+
+
+def view_strided(array: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return a view of the memory of an array; stride and offset, which is counted from its start, are in elements."""
+    memory, width = owner(array), array.itemsize
+    if 0 in shape:
+        return array.reshape(-1)[:0].reshape(shape)
+    if not memory.flags.forc:  # its elements lie without gaps, in another order of the axes
+        memory = memory.transpose(sorted(range(memory.ndim), key=lambda axis: -memory.strides[axis]))
+    return np.ndarray(shape, array.dtype, memory, offset * width, tuple([step * width for step in stride]))
+
+
+def empty_strided(shape: Sequence[int], stride: Sequence[int], dtype: Any) -> Any:
+    """Return an uninitialised array of a stride, in elements, that has a memory of its own."""
+    if tuple(stride) == contiguous_stride(shape):
+        return np.empty(shape, dtype)
+    low, high = extent(shape, stride)
+    return view_strided(np.empty(high - low, dtype), shape, stride, -low)
+
+
+def gather_strided(memory: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return the elements of a vector where `view_strided` sees them in a memory: the adjoint of `scatter_strided`."""
+    return view_strided(np.array(memory), shape, stride, offset)
+
+
+def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) -> Any:
+    """Return a vector of zeros with values added where they lie as `view_strided` sees it: the adjoint of that."""
+    out = np.zeros(size, values.dtype)
+    if may_overlap(values.shape, stride):
+        np.add.at(out, positions(np, values.shape, stride, offset), values)
+    else:
+        view_strided(out, values.shape, stride, offset)[...] = values
+    return out
 
 
 def diagonal(array: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import ShapeError, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.node import CopySlices, Node
+from nanotorch.autograd.node import Node
 from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
+from nanotorch.autograd.view import CopySlices, geometry, refused
+from nanotorch.backend.strided import extent, may_overlap
 
 if TYPE_CHECKING:
     from nanotorch.ops.row import Row
@@ -21,17 +23,20 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
     if not isinstance(target, Tensor):
         raise TypeError(f"{row.name}_(): argument 'input' must be Tensor, not {type(target).__name__}")
     name = row.name.lstrip("_").removesuffix("_") + "_"
-    check_writable(name, target)
     if row.cast is not None:
         args = tuple([narrowed(target, o) for o in args])
         kwargs = {key: narrowed(target, o) for key, o in kwargs.items()}
     others = [o for o in (*args, *kwargs.values()) if isinstance(o, Tensor)]
-    base = target if target._view is None else target._view.base
-    if not (is_grad_enabled() and (base.requires_grad or target._requires_grad or any([o.requires_grad for o in others]))):
-        write(name, target, row.function(target, *args, **kwargs))
+    for other in others:
+        if overlaps(target, other) and partly_overlap(target, other):
+            raise RuntimeError(
+                f"{name}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
+                "memory location. Please clone() the tensor before performing the operation."
+            )
+    if not is_grad_enabled() or not (target.requires_grad or any([o.requires_grad for o in others])):
+        write(name, target, row.function(target, *args, **kwargs), name in ("fill_", "zero_"))
         return target
-    if target._view is not None and target._view.refusal is not None:
-        raise RuntimeError(target._view.refusal)
+    refuse_recorded(name, target)
     old = alias(target)
     first = row.tensors[0].name
     if any(first in names for _, names in row.formulas.values()):
@@ -57,6 +62,26 @@ def narrowed(target: Tensor, operand: Any) -> Any:
     return operand
 
 
+def partly_overlap(target: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors of one memory surely share some places, but not each element the other's.
+
+    Like PyTorch, this answers for tensors without gaps: where there are gaps it would be too hard to tell.
+    """
+    if other is target or 0 in target._array.shape or 0 in other._array.shape:
+        return False
+    ranges = []
+    for tensor in (target, other):
+        size, stride, offset = geometry(tensor)
+        low, high = extent(size, stride)
+        if high - low != tensor._array.size or may_overlap(size, stride):
+            return False
+        ranges.append((offset + low, offset + high))
+    (start, end), (first, last) = ranges
+    if (start, end) == (first, last):
+        return tuple(target._array.strides) != tuple(other._array.strides)
+    return start < last and first < end
+
+
 def overlaps(target: Tensor, operand: Tensor) -> bool:
     """Return whether an operand sees the memory of the tensor that is written."""
     return operand is target or (operand._cell is not None and operand._cell is target._cell)
@@ -79,12 +104,20 @@ def gradient_edge_of(target: Tensor) -> Any:
 
 
 def check_writable(name: str, target: Tensor) -> None:
-    """Raise if a leaf that requires grad would be written while recording."""
-    base = target
-    if target._view is not None:
+    """Raise if a write to this tensor would be recorded and may not be."""
+    if is_grad_enabled() and target.requires_grad:
+        refuse_recorded(name, target)
+
+
+def refuse_recorded(name: str, target: Tensor) -> None:
+    """Raise if a write that is recorded goes to a view that refuses it or to the memory of a leaf that requires grad."""
+    view, base = target._view, target
+    if view is not None:
+        if view.refusal is not None:
+            raise refused(target, False)
         target._refresh()
-        base = target._view.base
-    if base._requires_grad and base._edge is None and is_grad_enabled():
+        base = view.base
+    if target._requires_grad and base._edge is None:
         what = "a leaf Variable" if base is target else "a view of a leaf Variable"
         raise RuntimeError(
             f"{name}: {what} that requires grad is being used in an in-place operation. Write inside torch.no_grad(), "
@@ -92,8 +125,8 @@ def check_writable(name: str, target: Tensor) -> None:
         )
 
 
-def write(name: str, target: Tensor, result: Tensor) -> None:
-    """Copy a result into a tensor's memory and bump the version."""
+def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> None:
+    """Copy a result into a tensor's memory and bump the version; ``repeated``: elements may share a place."""
     array, source = target._array, result._array
     if array.shape != source.shape:
         raise ShapeError(
@@ -102,11 +135,13 @@ def write(name: str, target: Tensor, result: Tensor) -> None:
         )
     if result.dtype.category > target.dtype.category:
         raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {target.dtype}")
-    if 0 in array.strides and array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+    if 0 in array.strides and not repeated and array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
         raise RuntimeError(
             f"{name}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
             "location. Please clone() the tensor before performing the operation."
         )
+    if repeated and 0 in array.strides:  # NumPy's broadcast views are read-only
+        array = target.device.xp.view_strided(array, *geometry(target))
     target.device.xp.copyto(array, source, casting="unsafe")
     target._bump_version(name)
 
@@ -117,7 +152,4 @@ def rebase_history(target: Tensor, node: Node) -> None:
         target._set_history((node, 0))
         return
     base = target._view.base
-    steps = target._view.steps
-    assert steps is not None
-    base._set_history((CopySlices(base, gradient_edge_of(base), steps, node), 0))
-    target._refresh()
+    base._set_history((CopySlices(base, gradient_edge_of(base), target, node), 0))

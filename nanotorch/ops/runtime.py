@@ -11,8 +11,9 @@ from nanotorch import dtypes
 from nanotorch.autograd.anomaly import AnomalyError
 from nanotorch.autograd.errors import ShapeError, describe_operand
 from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.node import MULTI_VIEW, NO_GRAD_VIEW, Node, Steps, Version, View
+from nanotorch.autograd.node import Node, Version
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
 
 if TYPE_CHECKING:
@@ -184,37 +185,14 @@ def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
     return row.return_type(*tensors) if row.return_type is not tuple else tuple(tensors)
 
 
-def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...]) -> None:
+def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...] = ()) -> None:
     """Note that ``result`` views ``parent`` (Note [Views and in-place])."""
-    refusal = None if is_grad_enabled() else NO_GRAD_VIEW
     cell = parent._version_cell()
-    steps: Steps | None
-    if parent._view is None:
-        base, steps = parent, None if refusal else (None, row, arguments)
-    else:
-        base, before = parent._view.base, parent._view.steps
-        steps = None if refusal or before is None else (before, row, arguments)
-        refusal = parent._view.refusal or refusal
-    if isinstance(result, tuple):
-        for number, tensor in enumerate(result):
-            tensor._cell = cell
-            picked = None if steps is None else (steps, PICK, (number,))
-            tensor._view = View(base, picked, refusal or MULTI_VIEW.format(row.node_name))
-        return
-    result._cell = cell
-    result._view = View(base, steps, refusal)
-
-
-class _Pick:
-    """The last step of a view that is one of several outputs: choose the output by its number."""
-
-    @staticmethod
-    def function(value: Sequence[Tensor], number: int) -> Tensor:
-        return value[number]
-
-    @staticmethod
-    def forward(xp: Any, value: Sequence[Any], number: int) -> Any:
-        return value[number]
-
-
-PICK = _Pick()
+    many = isinstance(result, tuple)
+    refusal = NO_GRAD_VIEW if not is_grad_enabled() else MULTI_VIEW if many else None
+    base = parent
+    if parent._view is not None:
+        base, refusal = parent._view.base, refusal or parent._view.refusal
+    for tensor in result if many else (result,):
+        tensor._cell = cell
+        tensor._view = View(base, refusal, cell.number)

@@ -7,6 +7,7 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
+from nanotorch.backend.strided import extent, may_overlap
 from nanotorch.ops.row import Array, Dims, composite, op
 from nanotorch.ops.runtime import sum_to
 from nanotorch.ops.sample import integers, real, sample
@@ -240,6 +241,70 @@ def diagonal(xp: Any, self: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
     return xp.diagonal(self, offset, dim1, dim2)
 
 
+def _restrided(
+    xp: Any, grad: Any, self_shape: tuple[int, ...], geometry: tuple[tuple[int, ...], int], size: tuple[int, ...], stride: tuple[int, ...], offset: int
+) -> Any:
+    """Return the gradient of `as_strided`: add up in a picture of the memory, and read it as the input does.
+
+    Elements of the input that share a place share its gradient equally.
+    """
+    self_stride, self_offset = geometry
+    low, high = extent(self_shape, self_stride)
+    first, last = extent(size, stride)
+    start = min(self_offset + low, offset + first)
+    length = max(self_offset + high, offset + last) - start
+    memory = xp.scatter_strided(grad, length, stride, offset - start)
+    result = xp.gather_strided(memory, self_shape, self_stride, self_offset - start)
+    if may_overlap(self_shape, self_stride):
+        ones = xp.scatter_strided(xp.ones(self_shape, dtype=grad.dtype), length, self_stride, self_offset - start)
+        result = result / xp.gather_strided(ones, self_shape, self_stride, self_offset - start)
+    return result
+
+
+@op(
+    self=lambda xp, grad, self_shape, geometry, size, stride, offset: _restrided(xp, grad, self_shape, geometry, size, stride, offset),
+    view=True, where="internal", node="AsStridedBackward0",
+)  # fmt: skip
+def _as_strided(
+    xp: Any, self: Array, size: tuple[int, ...], stride: tuple[int, ...], offset: int, geometry: tuple[tuple[int, ...], int]
+) -> Array:
+    """The memory under another geometry; the input's own is given for its gradient."""
+    return xp.view_strided(self, size, stride, offset)
+
+
+@composite(samples=[
+    sample(real(3, 4), (2, 2), (1, 2)), sample(real(3, 4), (2, 3, 2), (2, 1, 1), 1), sample(real(4), (3, 2), (1, 0)), sample(real(3), (0, 2), (1, 1)),
+    sample(real(3), (), (), 2), sample(real(6), (3,), (2,)),
+])  # fmt: skip
+def as_strided(input: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Any:
+    """A view of the tensor's memory with any size and stride, from element ``storage_offset`` of the memory on.
+
+    Elements may overlap: what flows back to one place of the memory adds up. NumPy arrays that nanotorch did not make
+    count as one memory with the array that they are views of.
+
+    >>> torch.arange(5).as_strided((3, 3), (1, 1))  # all windows of length 3
+    tensor([[0, 1, 2],
+            [1, 2, 3],
+            [2, 3, 4]])
+    """
+    array, xp = input._array, input.device.xp
+    size, stride = _sizes("as_strided", (size,)), _sizes("as_strided", (stride,))
+    own = xp.storage_offset(array)
+    offset = own if storage_offset is None else storage_offset
+    if len(size) != len(stride):
+        raise RuntimeError(f"as_strided: mismatch in length of strides and shape: size {list(size)} and stride {list(stride)}")
+    first, last = extent(size, stride)
+    if any(n < 0 for n in size) or (storage_offset is None and any(step < 0 for step in stride)):
+        raise RuntimeError(f"as_strided: sizes and strides must not be negative, got size {list(size)} and stride {list(stride)}")
+    if offset + first < 0 or offset + last > xp.storage_size(array):
+        raise RuntimeError(
+            f"as_strided: sizes {list(size)}, strides {list(stride)} and storage offset {offset} require a storage of "
+            f"{offset + last} elements: out of bounds for storage of {xp.storage_size(array)} elements"
+        )
+    width = array.itemsize
+    return _as_strided(input, size, stride, offset, (tuple([step // width for step in array.strides]), own))
+
+
 # ------------------------------------------------------------------------------------------------- several views
 
 
@@ -253,33 +318,56 @@ def unbind(xp: Any, self: Array, dim: int = 0) -> Array:
     return [moved[k, ...] for k in range(moved.shape[0])]
 
 
-@op(
-    self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim), view=True, outputs="list", where="internal",
-    node="SplitWithSizesBackward0",
-)  # fmt: skip
-def _split(xp: Any, self: Array, sizes: tuple[int, ...], dim: int) -> Array:
-    """Pieces of the given sizes along ``dim``, as views."""
-    parts, start, lead = [], 0, (slice(None),) * (dim % self.ndim)
+def _pieces(array: Any, sizes: Sequence[int], dim: int) -> list[Any]:
+    parts, start, lead = [], 0, (slice(None),) * (dim % array.ndim)
     for size in sizes:
-        parts.append(self[(*lead, slice(start, start + size))])
+        parts.append(array[(*lead, slice(start, start + size))])
         start += size
     return parts
+
+
+def _length(name: str, shape: Sequence[int], dim: int) -> int:
+    if not shape:
+        raise RuntimeError(f"{name}: expects at least a 1-dimensional tensor")
+    if not -len(shape) <= dim < len(shape):
+        raise IndexError(
+            f"{name}: Dimension out of range (expected to be in range of [{-len(shape)}, {len(shape) - 1}], but got {dim}); "
+            f"input shape {tuple(shape)}"
+        )
+    return shape[dim]
+
+
+@op(
+    self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim), view=True, outputs="list",
+    samples=[sample(real(5, 2), [1, 4]), sample(real(5, 2), [0, 2], 1), sample(real(0, 2), [0, 0])],
+)  # fmt: skip
+def split_with_sizes(xp: Any, self: Array, split_sizes: Sequence[int], dim: int = 0) -> Array:
+    """Pieces of the given sizes along ``dim``, as views."""
+    length = _length("split_with_sizes", self.shape, dim)
+    if sum(split_sizes) != length or any(size < 0 for size in split_sizes):
+        raise RuntimeError(
+            f"split_with_sizes: expects split_sizes to sum exactly to {length} (input tensor's size at dimension {dim}) and to "
+            f"be non-negative, but got split_sizes={list(split_sizes)}"
+        )
+    return _pieces(self, split_sizes, dim)
+
+
+@op(self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim), view=True, outputs="list", where="internal", node="SplitBackward0")
+def _split(xp: Any, self: Array, split_size: int, dim: int) -> Array:
+    """Pieces of one size along ``dim``, the last may be smaller, as views."""
+    length = self.shape[dim]
+    return _pieces(self, [min(split_size, length - start) for start in range(0, length, split_size)] or [0], dim)
 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(5, 2), [1, 4]), sample(real(2, 4), 2, dim=1)])
 def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
     """Views of pieces of one size (the last may be smaller), or of the given sizes, along ``dim``."""
-    length = tensor._array.shape[dim]
-    if isinstance(split_size_or_sections, int):
-        size = split_size_or_sections
-        if size <= 0:
-            raise RuntimeError(f"split: expects split_size be positive, but got split_size={size}")
-        sizes = tuple(min(size, length - start) for start in range(0, length, size)) or (0,)
-    else:
-        sizes = tuple(split_size_or_sections)
-        if sum(sizes) != length:
-            raise RuntimeError(f"split: split sizes {list(sizes)} must sum to the length {length} of dimension {dim}, not to {sum(sizes)}")
-    return _split(tensor, sizes, dim)
+    length = _length("split", tensor._array.shape, dim)
+    if not isinstance(split_size_or_sections, int):
+        return split_with_sizes(tensor, tuple(split_size_or_sections), dim)
+    if split_size_or_sections < 0 or (split_size_or_sections == 0 and length):
+        raise RuntimeError(f"split: expects split_size be positive, but got split_size={split_size_or_sections}")
+    return _split(tensor, split_size_or_sections or 1, dim)
 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(2, 7), 3, 1)])
@@ -287,7 +375,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     """At most ``chunks`` views of equal size along ``dim`` (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: expects `chunks` to be greater than 0, got: {chunks}")
-    return split(input, max(1, -(-input._array.shape[dim] // chunks)), dim)
+    return split(input, max(1, -(-_length("chunk", input._array.shape, dim) // chunks)), dim)
 
 
 # ------------------------------------------------------------------------------------------------- copies

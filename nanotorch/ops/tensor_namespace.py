@@ -66,6 +66,7 @@ __all__ = [
     "flip",
     "floor",
     "from_windows",
+    "gather_strided",
     "isfinite",
     "log",
     "log1p",
@@ -86,6 +87,7 @@ __all__ = [
     "roll",
     "row_sums",
     "scatter_along_axis",
+    "scatter_strided",
     "scatter_to_zeros",
     "sign",
     "sin",
@@ -286,6 +288,34 @@ def _raw(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_raw(part) for part in value)
     return value._array if isinstance(value, Tensor) else value
+
+
+@row.op(
+    self=lambda xp, grad, self_shape, stride, offset: xp.scatter_strided(grad, self_shape[0], stride, offset), where="internal",
+    node="AsStridedBackward0",
+)  # fmt: skip
+def _gather_strided(xp: Any, self: row.Array, size: Any, stride: tuple[int, ...], offset: int) -> Any:
+    """The elements of a vector where a geometry sees them in a memory."""
+    return xp.array(xp.gather_strided(self, size, stride, offset))
+
+
+def gather_strided(x: Tensor, size: Sequence[int], stride: tuple[int, ...], offset: int) -> Tensor:
+    """The elements of a vector where a geometry sees them in a memory."""
+    return _gather_strided(x, tuple(size), stride, offset)
+
+
+@row.op(
+    self=lambda xp, grad, self_shape, stride, offset: xp.gather_strided(grad, self_shape, stride, offset), where="internal",
+    node="AsStridedScatterBackward0",
+)  # fmt: skip
+def _scatter_strided(xp: Any, self: row.Array, length: int, stride: tuple[int, ...], offset: int) -> Any:
+    """A vector of zeros with values added where a geometry puts them."""
+    return xp.scatter_strided(self, length, stride, offset)
+
+
+def scatter_strided(x: Tensor, length: int, stride: tuple[int, ...], offset: int) -> Tensor:
+    """A vector of zeros with values added where a geometry puts them."""
+    return _scatter_strided(x, length, stride, offset)
 
 
 @row.op(self=lambda grad, position: grad[position], where="internal", node="IndexBackward0")
