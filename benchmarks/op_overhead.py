@@ -4,7 +4,8 @@
 
 The matrices are so small that the time is all overhead. Forward, backward and forward under no_grad are given
 in nanoseconds per multiplication: medians over the rounds, minima in brackets, measured with Python's garbage
-collector off, as ``timeit`` does. A further row has it on, after ``gc.freeze()``: without that, every full
+collector off, as ``timeit`` does. One row tells what it costs that every node remembers the line that called the operation
+(the chain with and without). A further row has it on, after ``gc.freeze()``: without that, every full
 collection also searches all modules of both libraries, which costs 25 ms. Resident memory is what the process
 grows by per recorded multiplication.
 """
@@ -71,6 +72,46 @@ def numpy_chain(length: int) -> Callable[[], None]:
     return forward
 
 
+def chain_without_lines(length: int) -> Callable[[], None]:
+    """Return the recorded chain with a multiplication that does not note the line of the caller in its node."""
+    import nanotorch
+    from nanotorch.ops.row import ROWS
+
+    row = ROWS["mul"]
+    lines = row.source.splitlines()
+    first = next(k for k, line in enumerate(lines) if "frame = getframe(1)" in line)
+    last = max(k for k, line in enumerate(lines) if "note_line(" in line)
+    start = next(k for k, line in enumerate(lines) if line.startswith("def mul("))
+    end = next((k for k, line in enumerate(lines) if k > start and line and not line.startswith(" ")), len(lines))
+    namespace = dict(row.compiler.namespace)
+    exec("\n".join([*lines[start:first], *lines[last + 1 : end]]), namespace)
+    multiply, value_of = namespace["mul"], nanotorch.ones(8, 8).requires_grad_()
+    factor = nanotorch.full((8, 8), 0.999)
+    multiply(value_of, factor)
+
+    def forward() -> None:
+        value = value_of
+        for _ in range(length):
+            value = multiply(value, factor)
+
+    return forward
+
+
+def chain_of_calls(length: int) -> Callable[[], None]:
+    """Return the recorded chain with calls of the function, as `chain_without_lines` makes them."""
+    import nanotorch
+
+    multiply, start = nanotorch.mul, nanotorch.ones(8, 8).requires_grad_()
+    factor = nanotorch.full((8, 8), 0.999)
+
+    def forward() -> None:
+        value = start
+        for _ in range(length):
+            value = multiply(value, factor)
+
+    return forward
+
+
 def resident_bytes() -> int:
     """Return the memory that the process holds, 0 where the system does not tell."""
     try:
@@ -111,6 +152,7 @@ def main() -> None:
         for name, module in frameworks.items()
     }
     calls: dict[str, Callable[[], Any]] = {"NumPy forward": numpy_chain(length)}
+    calls |= {"with lines": chain_of_calls(length), "without lines": chain_without_lines(length)}
     for name, module in frameworks.items():
         calls |= {f"{name} {part}": call for part, call in chains(module, options.device, length).items()}
     timings = common.summary(common.interleave(calls, rounds, seconds, collector=False))
@@ -133,6 +175,9 @@ def main() -> None:
         if pytorch is not None:
             ratio = f"{timings[f'PyTorch {part}'][0] / timings[f'nanotorch {part}'][0]:.2f}"
         rows.append([*row, ratio])
+    noted, bare = (timings[name][0] * 1e3 / length for name in ("with lines", "without lines"))
+    rows.append(["the line of the caller", f"{noted - bare:.0f} ({100 * (noted / bare - 1):.1f} %)", "-", "-", "-"])
+    results.append({"part": "the line of the caller", "library": "nanotorch", "with_ns": noted, "without_ns": bare})
     held = [
         "memory, bytes",
         *(f"{memory[name][0]:.0f}" if name in memory else "-" for name in ("nanotorch", "PyTorch")),

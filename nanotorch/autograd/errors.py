@@ -1,4 +1,13 @@
-"""Error types, and where in the user's code an operation was called."""
+"""Error types, and where in the user's code an operation was called.
+
+Note [Forward lines]
+~~~~~~~~~~~~~~~~~~~~
+Every node remembers the line that recorded it: as the code object of the caller and the number of its last instruction,
+which ``describe_line`` turns into a line when an error needs it. A call from inside the library is none of the user's
+lines: then the nearest caller outside of it counts. To ask for that, a file name has to be looked up, which costs as much as
+all the rest; so each row keeps the last code object that it found to be outside, and asks again only when another one
+calls. ``benchmarks/op_overhead.py`` measures what remains: less than a tenth of the recorded op.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["ShapeError", "describe_line", "inside", "user_line"]
+__all__ = ["ShapeError", "describe_line", "note_line", "user_line"]
 
 INNER = ("<nanotorch op ", *(str(Path(__file__).parents[1] / folder) for folder in ("autograd", "ops", "nn", "optim")))
 
@@ -36,6 +45,12 @@ def describe_line(code: CodeType | None, last_instruction: int) -> str:
             line = number
             break
     return f'"{code.co_filename}", line {line}, in {code.co_name}'
+
+
+def note_line(frame: FrameType, caller: CodeType | None) -> tuple[CodeType, int, CodeType | None]:
+    """Return the code and instruction of the user's line, and the code object of the last caller that was outside."""
+    code, instruction = user_line(frame)
+    return code, instruction, code if code is frame.f_code else caller
 
 
 def user_line(frame: FrameType) -> tuple[CodeType, int]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from nanotorch.autograd.errors import inside, user_line
+from nanotorch.autograd.errors import note_line
 from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.node import Node, Version, modified_error, next_sequence, released_error
 from nanotorch.autograd.saved_tensors import pack_slots, saved_property
@@ -96,7 +96,7 @@ class Compiler:
             "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
-            "modified_error": modified_error, "need_tensor": need_tensor, "inside": inside, "new": object.__new__, "user_line": user_line,
+            "modified_error": modified_error, "need_tensor": need_tensor, "new": object.__new__, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
             "wrap_outputs": wrap_outputs, "TENSORS": TENSORS,
@@ -265,6 +265,8 @@ class Compiler:
         """Write the public function: unwrap, harmonise, run forward, wrap, record."""
         row, emit = self.row, self.emit
         emit(0, f"def {row.name}({', '.join(public_parameters(row.parameters))}):")
+        if row.formulas:
+            emit(1, "global caller")
         for p in row.parameters:
             if p.star:
                 emit(1, f"{p.public} = star_argument({row.name!r}, {p.public!r}, {p.public}_, {p.public})")
@@ -376,11 +378,12 @@ class Compiler:
         """Write the code that makes the node."""
         row, emit = self.row, self.emit
         flags = [f"r_{name}" for name in row.formulas]
-        emit(1, f"if ({' or '.join(flags)}) and (mode := recording()):")
+        emit(1, f"if ({' or '.join(flags)}) and (observers := recording()):")
         emit(2, f"node = {row.node_name}()", "node._hooks = None")
-        emit(2, "node._released = False", "node.device = device", "frame = getframe(1)")
-        emit(2, "if inside[frame.f_code.co_filename]:", "    node._code, node._last_instruction = user_line(frame)")
-        emit(2, "else:", "    node._code = frame.f_code", "    node._last_instruction = frame.f_lasti")
+        emit(2, "node._released = False", "node.device = device")
+        emit(2, "frame = getframe(1)", "code = node._code = frame.f_code")  # Note [Forward lines]
+        emit(2, "if code is caller:", "    node._last_instruction = frame.f_lasti")
+        emit(2, "else:", "    node._code, node._last_instruction, caller = note_line(frame, caller)")
         edges = []
         for name in row.formulas:
             q = self.inputs[name].public
@@ -420,7 +423,7 @@ class Compiler:
             for name in self.hidden:
                 if name in self.saved_results:
                     emit(2, f"node.r_{name} = {name}")
-        emit(2, "if mode is not True:", "    for observer in mode:", "        observer(node)")
+        emit(2, "if observers is not True:", "    for observer in observers:", "        observer(node)")
 
     def only_if_needed(self, name: str, slot: str) -> int:
         """Write the test whether a formula that names a value will run, unless all do; return the indent of what follows."""
