@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nanotorch.autograd.function import FunctionNode
-from nanotorch.autograd.node import AccumulateGrad, CopySlices, Node
+from nanotorch.autograd.node import AccumulateGrad, Node
 from nanotorch.autograd.tensor import Tensor, gradient_edge
+from nanotorch.autograd.view import CopySlices
 
 __all__ = ["leaf_names", "leaves_of", "nodes_below", "saved_values"]
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanotorch.autograd.function import FunctionNode
-from nanotorch.autograd.node import CopySlices, Node
+from nanotorch.autograd.node import Node
+from nanotorch.autograd.view import CopySlices
 from nanotorch.ops.row import ROWS, Row
 
 __all__ = ["Written", "formulas_of", "written_formulas"]
