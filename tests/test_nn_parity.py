@@ -7,57 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nn_parity import NUMBERS, both, close, compare, real
 from parity import require_torch, to_numpy
 
 import nanotorch as torch
 from nanotorch.registry import ACTIVATIONS
-
-NUMBERS = np.random.default_rng(0)
-
-
-def close(ours: Any, theirs: Any, what: str = "") -> None:
-    ours, theirs = to_numpy(ours), to_numpy(theirs)
-    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype, what
-    np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12, err_msg=what)
-
-
-def both(make: Any) -> list[tuple[Any, Any]]:
-    """The same module in both libraries, with the same float64 weights."""
-    oracle = require_torch()
-    theirs = make(oracle.nn).double()
-    ours = make(torch.nn).double()
-    ours.load_state_dict({key: to_numpy(value) for key, value in theirs.state_dict().items()})
-    return [(torch, ours), (oracle, theirs)]
-
-
-def compare(make: Any, *inputs: np.ndarray[Any, Any], calls: int = 1, training: bool = True) -> None:
-    """Outputs, gradients of inputs and parameters, and buffers after `calls` calls."""
-    results = []
-    for library, module in both(make):
-        module.train(training)
-        tensors = [library.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
-        for _ in range(calls):
-            output = module(*tensors)
-        weights = library.tensor(np.random.default_rng(5).standard_normal(tuple(output.shape)))
-        if output.requires_grad:
-            (output * weights).sum().backward()
-        results.append((output, tensors, module))
-    (ours, my_inputs, mine), (theirs, other_inputs, other) = results
-    close(ours, theirs, "output")
-    for x, y in zip(my_inputs, other_inputs, strict=True):
-        assert (x.grad is None) == (y.grad is None)
-        if x.grad is not None:
-            close(x.grad, y.grad, "gradient of an input")
-    assert [name for name, _ in mine.named_parameters()] == [name for name, _ in other.named_parameters()]
-    for (name, x), (_, y) in zip(mine.named_parameters(), other.named_parameters(), strict=True):
-        close(x.grad, y.grad, f"gradient of {name}")
-    for (name, x), (_, y) in zip(mine.named_buffers(), other.named_buffers(), strict=True):
-        close(x, y, name)
-
-
-def real(*shape: int) -> np.ndarray[Any, Any]:
-    return NUMBERS.standard_normal(shape)
-
 
 LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {
     "Linear": (lambda nn: nn.Linear(4, 3), (real(5, 4),)),

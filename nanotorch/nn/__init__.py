@@ -18,6 +18,7 @@ from nanotorch.nn.activation import (
     Tanh,
 )
 from nanotorch.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from nanotorch.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from nanotorch.nn.dropout import Dropout
 from nanotorch.nn.embedding import Embedding
 from nanotorch.nn.flatten import Flatten
@@ -35,6 +36,18 @@ from nanotorch.nn.loss import (
 )
 from nanotorch.nn.module import Module
 from nanotorch.nn.normalization import BatchNorm1d, LayerNorm
+from nanotorch.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ZeroPad1d,
+    ZeroPad2d,
+)
 from nanotorch.nn.parameter import Parameter
 
 __all__ = [
@@ -44,6 +57,16 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "CircularPad1d",
+    "CircularPad2d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
@@ -68,6 +91,10 @@ __all__ = [
     "ParameterDict",
     "ParameterList",
     "ReLU",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -75,6 +102,8 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "ZeroPad1d",
+    "ZeroPad2d",
     "functional",
     "init",
     "utils",

@@ -1,0 +1,123 @@
+"""Convolutions, pools, padding, norms and attention against PyTorch's, on the same inputs and weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from nn_parity import compare, real
+from parity import require_torch, to_numpy
+
+import nanotorch as torch
+
+Layer = tuple[Any, tuple[np.ndarray[Any, Any], ...]]
+
+SEQUENCES, IMAGES, VOLUMES = real(2, 4, 9), real(2, 4, 7, 6), real(2, 2, 3, 4, 5)
+
+LAYERS: dict[str, Layer] = {
+    "Conv1d": (lambda nn: nn.Conv1d(4, 6, 3), (SEQUENCES,)),
+    "Conv1d unbatched": (lambda nn: nn.Conv1d(4, 6, 3), (SEQUENCES[0],)),
+    "Conv1d options": (lambda nn: nn.Conv1d(4, 6, 3, 2, 2, 2, 2, False), (SEQUENCES,)),
+    "Conv1d same": (lambda nn: nn.Conv1d(4, 6, 4, padding="same"), (SEQUENCES,)),
+    "Conv1d valid": (lambda nn: nn.Conv1d(4, 6, 4, padding="valid"), (SEQUENCES,)),
+    "Conv2d": (lambda nn: nn.Conv2d(4, 6, 3), (IMAGES,)),
+    "Conv2d unbatched": (lambda nn: nn.Conv2d(4, 6, (3, 2), bias=False), (IMAGES[0],)),
+    "Conv2d options": (lambda nn: nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 2), (1, 2), 2), (IMAGES,)),
+    "Conv2d depthwise": (lambda nn: nn.Conv2d(4, 8, 3, padding=1, groups=4), (IMAGES,)),
+    "Conv2d 1x1": (lambda nn: nn.Conv2d(4, 6, 1), (IMAGES,)),
+    "Conv2d same": (lambda nn: nn.Conv2d(4, 6, (4, 3), padding="same", dilation=(1, 2)), (IMAGES,)),
+    **{
+        f"Conv2d {mode}": (lambda nn, mode=mode: nn.Conv2d(4, 6, 3, padding=(2, 1), padding_mode=mode), (IMAGES,))
+        for mode in ("zeros", "reflect", "replicate", "circular")
+    },
+    "Conv2d same reflect": (lambda nn: nn.Conv2d(4, 6, (4, 3), padding="same", padding_mode="reflect"), (IMAGES,)),
+    "Conv1d circular": (lambda nn: nn.Conv1d(4, 6, 3, padding=2, padding_mode="circular"), (SEQUENCES[0],)),
+    "Conv3d": (lambda nn: nn.Conv3d(2, 4, (2, 3, 1), padding=(1, 0, 1), groups=2), (VOLUMES,)),
+    "Conv3d replicate": (lambda nn: nn.Conv3d(2, 4, 2, padding=1, padding_mode="replicate"), (VOLUMES,)),
+    "ConvTranspose1d": (lambda nn: nn.ConvTranspose1d(4, 6, 3), (SEQUENCES,)),
+    "ConvTranspose1d options": (lambda nn: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2, False, 2), (SEQUENCES,)),
+    "ConvTranspose2d": (lambda nn: nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), 1, (1, 0)), (IMAGES,)),
+    "ConvTranspose3d": (lambda nn: nn.ConvTranspose3d(2, 4, 2, 2), (VOLUMES,)),
+    **{
+        f"{kind}1d": (lambda nn, kind=kind: getattr(nn, f"{kind}1d")((2, 1)), (SEQUENCES,))
+        for kind in ("ZeroPad", "ReflectionPad", "ReplicationPad", "CircularPad")
+    },
+    **{
+        f"{kind}2d": (lambda nn, kind=kind: getattr(nn, f"{kind}2d")((2, 1, 0, 3)), (IMAGES,))
+        for kind in ("ZeroPad", "ReflectionPad", "ReplicationPad", "CircularPad")
+    },
+    "ZeroPad2d number": (lambda nn: nn.ZeroPad2d(2), (IMAGES[0],)),
+    "ZeroPad2d negative": (lambda nn: nn.ZeroPad2d((-1, 2, 0, -2)), (IMAGES,)),
+    "ConstantPad1d": (lambda nn: nn.ConstantPad1d(2, 3.5), (SEQUENCES,)),
+    "ConstantPad2d": (lambda nn: nn.ConstantPad2d((1, 2, 3, 4), -1.0), (IMAGES,)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name: str, training: bool) -> None:
+    make, inputs = LAYERS[name]
+    compare(make, *inputs, calls=2, training=training)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_reprs(name: str) -> None:
+    make, _ = LAYERS[name]
+    assert repr(make(torch.nn)) == repr(make(require_torch().nn))
+
+
+def test_conv_transpose_with_an_output_size() -> None:
+    compare(lambda nn: nn.ConvTranspose2d(4, 2, 3, stride=3, padding=1), IMAGES, output_size=(20, 17))
+    with pytest.raises(ValueError, match=r"^ConvTranspose2d: .*valid sizes range from \[19, 16\] to \[21, 18\]"):
+        torch.nn.ConvTranspose2d(4, 2, 3, stride=3, padding=1)(torch.tensor(IMAGES), output_size=(22, 17))
+
+
+LARGE = {
+    "Conv1d": lambda nn: nn.Conv1d(40, 60, 5),
+    "Conv2d": lambda nn: nn.Conv2d(40, 60, 3, groups=2),
+    "ConvTranspose2d": lambda nn: nn.ConvTranspose2d(40, 60, 3, groups=2),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_parameters_start_as_pytorchs(name: str) -> None:
+    """Every parameter: mean, deviation and largest value, which tell uniform, normal and constant apart."""
+    theirs = dict(LARGE[name](require_torch().nn).named_parameters())
+    for key, parameter in LARGE[name](torch.nn).named_parameters():
+        mine, other = to_numpy(parameter), to_numpy(theirs[key])
+        scale = other.std() or 1.0
+        assert abs(mine.mean() - other.mean()) < 5 * scale / np.sqrt(mine.size) + 1e-7, key
+        assert mine.std() == pytest.approx(other.std(), rel=4 / np.sqrt(mine.size)), key
+        assert abs(mine).max() == pytest.approx(abs(other).max(), rel=0.25), key
+
+
+WRONG: list[tuple[str, Any]] = [
+    (r"Conv2d: in_channels must be divisible by groups, got 3 and 2", lambda nn: nn.Conv2d(3, 4, 3, groups=2)),
+    (r"Conv2d: out_channels must be divisible", lambda nn: nn.Conv2d(4, 3, 3, groups=2)),
+    (r"Conv1d: padding_mode is .*'mirror'", lambda nn: nn.Conv1d(4, 3, 3, padding_mode="mirror")),
+    (r"Conv2d: kernel_size is one number or one for each of 2 dimensions, got \(1, 2, 3\)", lambda nn: nn.Conv2d(4, 3, (1, 2, 3))),
+    (r"Conv2d: padding='same' is not supported for strided", lambda nn: nn.Conv2d(4, 3, 3, 2, padding="same")),
+    (r"Conv2d: padding is 'same', 'valid' or numbers, got 'half'", lambda nn: nn.Conv2d(4, 3, 3, padding="half")),
+    (r"ConvTranspose2d: only padding_mode='zeros'", lambda nn: nn.ConvTranspose2d(4, 3, 3, padding_mode="reflect")),
+    (r"Conv2d: groups must be a positive integer, got 0", lambda nn: nn.Conv2d(4, 3, 3, groups=0)),
+    (r"ZeroPad2d: padding is one number or 4, .*got \(1, 2\)", lambda nn: nn.ZeroPad2d((1, 2))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "make"), WRONG)
+def test_wrong_options_are_refused(words: str, make: Any) -> None:
+    with pytest.raises(ValueError, match=words):
+        make(torch.nn)
+
+
+def test_errors_name_the_layer() -> None:
+    nn = torch.nn
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(8, 4, 3)))
+    with pytest.raises(torch.ShapeError, match=r"^Conv2d '0': conv2d: .*expected input\[1, 4, 5, 5\] to have 3 channels"):
+        net(torch.zeros(1, 4, 5, 5))
+    with pytest.raises(torch.ShapeError, match=r"^Conv2d '2\.0': conv2d: .*Kernel size can't be greater"):
+        net(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(torch.ShapeError, match=r"^ReflectionPad1d '0': pad: Padding size should be less"):
+        nn.Sequential(nn.ReflectionPad1d(3))(torch.zeros(1, 3))
