@@ -18,6 +18,7 @@ from nanotorch.ops import (
     normalization,
     observe,
     padding,
+    pooling,
     random,
     reduce,
     rounding,
