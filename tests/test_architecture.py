@@ -29,6 +29,7 @@ ALLOWED = {
     "nn": {"ops", "autograd", "backend", "dtypes", "utils"},
     "cuda": {"backend"},
     "explain": {"ops", "autograd"},
+    "func": {"autograd"},
     "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda"},
 }
 

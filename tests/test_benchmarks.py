@@ -71,3 +71,9 @@ def test_handwritten_step_learns() -> None:
     step, _ = handwritten_step(*problem((4, 16, 3), 16), "cpu")
     losses = [step() for _ in range(200)]
     assert losses[-1] < losses[0]
+
+
+def test_forward_mode(tmp_path: Path) -> None:
+    printed, results = run("forward_mode", tmp_path / "forward_mode.json")
+    assert "jvp/dual" in printed
+    assert [set(result) for result in results] == [{"width", "forward", "vjp", "jvp", "dual numbers"}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanotorch.autograd import graph
+from nanotorch.autograd import functional, graph
 from nanotorch.autograd.anomaly import (
     detect_anomaly,
     is_anomaly_check_nan_enabled,
@@ -15,7 +15,7 @@ from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, 
 from nanotorch.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 __all__ = [
-    "Function", "GradcheckError", "backward", "detect_anomaly", "enable_grad", "grad", "gradcheck", "gradgradcheck", "graph", "is_anomaly_check_nan_enabled",
-    "is_anomaly_enabled", "is_grad_enabled",
-    "no_grad", "set_detect_anomaly", "set_grad_enabled",
+    "Function", "GradcheckError", "backward", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck", "gradgradcheck",
+    "graph", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled", "no_grad", "set_detect_anomaly",
+    "set_grad_enabled",
 ]  # fmt: skip

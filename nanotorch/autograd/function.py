@@ -336,7 +336,8 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
             return results
         many = isinstance(results, tuple | list)
         values = list(results) if many else [results]
-        marked = [None if v is None else _Refuse.apply(v.detach().requires_grad_()) for v in values]
+        on_the_way = [t for t in sources if t is not None]  # then every path to them passes the refusal
+        marked = [None if v is None else _Refuse.apply(v.detach().requires_grad_(), *on_the_way) for v in values]
         return tuple(marked) if many else marked[0]
 
     return wrapper
@@ -346,7 +347,7 @@ class _Refuse(Function):
     """The identity with a backward that raises."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
