@@ -35,7 +35,6 @@ from nanotorch.nn.loss import (
     SmoothL1Loss,
 )
 from nanotorch.nn.module import Module
-from nanotorch.nn.normalization import BatchNorm1d, LayerNorm
 from nanotorch.nn.padding import (
     CircularPad1d,
     CircularPad2d,
@@ -49,8 +48,22 @@ from nanotorch.nn.padding import (
     ZeroPad2d,
 )
 from nanotorch.nn.parameter import Parameter
+from nanotorch.nn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, LPPool1d, LPPool2d, MaxPool1d, MaxPool2d
+from nanotorch.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 
 __all__ = [
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "LPPool1d",
+    "LPPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
     "ELU",
     "GELU",
     "SELU",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
@@ -13,18 +13,12 @@ from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create import ones, zeros
 from nanotorch.ops.normalization import batch_norm, layer_norm
 
-__all__ = ["BatchNorm1d", "LayerNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm"]
 
 
-class BatchNorm1d(Module):
-    """Normalises each feature over the batch, (N, C) or (N, C, L), then scales and shifts it.
-
-    In training it uses the mean and variance of the batch, and keeps running ones for evaluation: new = (1 -
-    momentum) * old + momentum * batch, or their plain average with `momentum=None`. With
-    `track_running_stats=False` there are none and batches are used in evaluation too.
-
-    Ioffe and Szegedy, Batch Normalization: Accelerating Deep Network Training (2015).
-    """
+class _BatchNorm(Module):
+    shapes: ClassVar[dict[int, str]]
+    """The numbers of dimensions that inputs may have, and what follows the channels in each."""
 
     def __init__(
         self,
@@ -75,10 +69,9 @@ class BatchNorm1d(Module):
 
     def forward(self, input: Any) -> Any:
         """The normalised input, of the same shape."""
-        if input.ndim not in (2, 3) or input.shape[1] != self.num_features:
-            raise ShapeError(
-                f"expected (N, {self.num_features}) or (N, {self.num_features}, L), got input {tuple(input.shape)}"
-            )
+        if input.ndim not in self.shapes or input.shape[1] != self.num_features:
+            expected = " or ".join(f"(N, {self.num_features}{rest})" for rest in self.shapes.values())
+            raise ShapeError(f"expected {expected}, got input {tuple(input.shape)}")
         momentum = self.momentum
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -102,6 +95,31 @@ class BatchNorm1d(Module):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
             f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalises each feature over the batch, (N, C) or (N, C, L), then scales and shifts it.
+
+    In training it uses the mean and variance of the batch, and keeps running ones for evaluation: new = (1 -
+    momentum) * old + momentum * batch, or their plain average with `momentum=None`. With
+    `track_running_stats=False` there are none and batches are used in evaluation too.
+
+    Ioffe and Szegedy, Batch Normalization: Accelerating Deep Network Training (2015).
+    """
+
+    shapes: ClassVar = {2: "", 3: ", L"}
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalises each channel of images over the batch, (N, C, H, W), then scales and shifts it; see `BatchNorm1d`."""
+
+    shapes: ClassVar = {4: ", H, W"}
+
+
+class BatchNorm3d(_BatchNorm):
+    """Normalises each channel of volumes over the batch, (N, C, D, H, W); see `BatchNorm1d`."""
+
+    shapes: ClassVar = {5: ", D, H, W"}
 
 
 class LayerNorm(Module):
