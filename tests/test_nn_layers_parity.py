@@ -51,7 +51,33 @@ LAYERS: dict[str, Layer] = {
     "ZeroPad2d negative": (lambda nn: nn.ZeroPad2d((-1, 2, 0, -2)), (IMAGES,)),
     "ConstantPad1d": (lambda nn: nn.ConstantPad1d(2, 3.5), (SEQUENCES,)),
     "ConstantPad2d": (lambda nn: nn.ConstantPad2d((1, 2, 3, 4), -1.0), (IMAGES,)),
-}
+    "MaxPool1d": (lambda nn: nn.MaxPool1d(2), (SEQUENCES,)),
+    "MaxPool1d options": (lambda nn: nn.MaxPool1d(3, 2, 1, 2, True, True), (SEQUENCES[0],)),
+    "MaxPool2d": (lambda nn: nn.MaxPool2d(2), (IMAGES,)),
+    "MaxPool2d options": (lambda nn: nn.MaxPool2d((3, 2), (1, 2), (1, 0), 2, True, True), (IMAGES,)),
+    "AvgPool1d": (lambda nn: nn.AvgPool1d(3, 2, 1, count_include_pad=False), (SEQUENCES,)),
+    "AvgPool1d ceil": (lambda nn: nn.AvgPool1d(2, ceil_mode=True), (SEQUENCES[0],)),
+    "AvgPool2d": (lambda nn: nn.AvgPool2d(2), (IMAGES,)),
+    "AvgPool2d options": (lambda nn: nn.AvgPool2d((3, 2), (1, 2), (1, 0), True, False, 5), (IMAGES[0],)),
+    "LPPool1d": (lambda nn: nn.LPPool1d(3, 2), (abs(SEQUENCES),)),
+    "LPPool2d": (lambda nn: nn.LPPool2d(2, (3, 2), stride=(1, 2), ceil_mode=True), (abs(IMAGES),)),
+    "AdaptiveAvgPool1d": (lambda nn: nn.AdaptiveAvgPool1d(5), (SEQUENCES,)),
+    "AdaptiveAvgPool2d": (lambda nn: nn.AdaptiveAvgPool2d((1, None)), (IMAGES,)),
+    "AdaptiveAvgPool2d number": (lambda nn: nn.AdaptiveAvgPool2d(4), (IMAGES[0],)),
+    "AdaptiveMaxPool1d": (lambda nn: nn.AdaptiveMaxPool1d(5, return_indices=True), (SEQUENCES,)),
+    "AdaptiveMaxPool2d": (lambda nn: nn.AdaptiveMaxPool2d((4, 5)), (IMAGES,)),
+    "BatchNorm2d": (lambda nn: nn.BatchNorm2d(4), (IMAGES,)),
+    "BatchNorm2d options": (lambda nn: nn.BatchNorm2d(4, 1e-2, None, False), (IMAGES,)),
+    "BatchNorm2d untracked": (lambda nn: nn.BatchNorm2d(4, track_running_stats=False), (IMAGES,)),
+    "BatchNorm3d": (lambda nn: nn.BatchNorm3d(2, momentum=0.3), (VOLUMES,)),
+    "CNN": (
+        lambda nn: nn.Sequential(
+            nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 2), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+        ),
+        (IMAGES,),
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
@@ -119,5 +145,9 @@ def test_errors_name_the_layer() -> None:
         net(torch.zeros(1, 4, 5, 5))
     with pytest.raises(torch.ShapeError, match=r"^Conv2d '2\.0': conv2d: .*Kernel size can't be greater"):
         net(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(torch.ShapeError, match=r"^BatchNorm2d '0': expected \(N, 3, H, W\), got input \(2, 3, 4\)"):
+        nn.Sequential(nn.BatchNorm2d(3))(torch.zeros(2, 3, 4))
+    with pytest.raises((torch.ShapeError, RuntimeError), match=r"^MaxPool2d '0': max_pool2d"):
+        nn.Sequential(nn.MaxPool2d(3))(torch.zeros(1, 3, 2, 2))
     with pytest.raises(torch.ShapeError, match=r"^ReflectionPad1d '0': pad: Padding size should be less"):
         nn.Sequential(nn.ReflectionPad1d(3))(torch.zeros(1, 3))

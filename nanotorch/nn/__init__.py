@@ -35,6 +35,7 @@ from nanotorch.nn.loss import (
     SmoothL1Loss,
 )
 from nanotorch.nn.module import Module
+from nanotorch.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
 from nanotorch.nn.padding import (
     CircularPad1d,
     CircularPad2d,
@@ -48,28 +49,34 @@ from nanotorch.nn.padding import (
     ZeroPad2d,
 )
 from nanotorch.nn.parameter import Parameter
-from nanotorch.nn.pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, LPPool1d, LPPool2d, MaxPool1d, MaxPool2d
-from nanotorch.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
+from nanotorch.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    LPPool1d,
+    LPPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 
 __all__ = [
-    "BatchNorm2d",
-    "BatchNorm3d",
+    "ELU",
+    "GELU",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
-    "LPPool1d",
-    "LPPool2d",
-    "MaxPool1d",
-    "MaxPool2d",
-    "ELU",
-    "GELU",
-    "SELU",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "CircularPad1d",
     "CircularPad2d",
     "ConstantPad1d",
@@ -89,12 +96,16 @@ __all__ = [
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
     "Mish",
     "Module",
     "ModuleDict",

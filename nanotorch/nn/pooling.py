@@ -47,7 +47,13 @@ class _MaxPool(Module):
     def forward(self, input: Any) -> Any:
         """The maxima, and where they were with `return_indices`."""
         return type(self).function(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            self.return_indices,
         )
 
     def extra_repr(self) -> str:
