@@ -161,6 +161,18 @@ from nanotorch.ops.linalg import (
     mv,
     outer,
 )
+from nanotorch.ops.norm import (
+    cdist,
+    dist,
+    norm,
+)
+from nanotorch.ops.order import (
+    kthvalue,
+    median,
+    nanmedian,
+    nanquantile,
+    quantile,
+)
 from nanotorch.ops.random import (
     bernoulli,
     multinomial,
@@ -169,21 +181,19 @@ from nanotorch.ops.reduce import (
     all,
     amax,
     amin,
+    aminmax,
     any,
     argmax,
     argmin,
     count_nonzero,
-    cumprod,
-    cumsum,
     logsumexp,
     max,
     mean,
     min,
-    norm,
+    nanmean,
+    nansum,
     prod,
-    std,
     sum,
-    var,
 )
 from nanotorch.ops.rounding import (
     ceil,
@@ -191,6 +201,15 @@ from nanotorch.ops.rounding import (
     round,
     sign,
     trunc,
+)
+from nanotorch.ops.scan import (
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    diff,
+    logcumsumexp,
+    trapezoid,
 )
 from nanotorch.ops.shape import (
     as_strided,
@@ -247,6 +266,12 @@ from nanotorch.ops.transcendental import (
     sinh,
     tan,
     tanh,
+)
+from nanotorch.ops.variance import (
+    std,
+    std_mean,
+    var,
+    var_mean,
 )
 # --- end of operators ---
 

@@ -205,6 +205,37 @@ def all_in_range(index: Any, length: int) -> bool | None:
     return None
 
 
+def _scan(combine: Any, array: Any, axis: int) -> Any:
+    """Combine every element with all before it in log2(n) steps (Hillis and Steele 1986): CuPy's ufuncs cannot accumulate."""
+    out, before = array, (slice(None),) * (axis % array.ndim)
+    step = 1
+    while step < array.shape[axis]:
+        later = combine(out[(*before, slice(step, None))], out[(*before, slice(None, -step))])
+        out = cupy.concatenate([out[(*before, slice(None, step))], later], axis=axis)
+        step *= 2
+    return out.copy() if out is array else out
+
+
+def running_max(array: Any, axis: int) -> Any:
+    """Return the running maximum along an axis."""
+    return _scan(cupy.maximum, array, axis)
+
+
+def running_min(array: Any, axis: int) -> Any:
+    """Return the running minimum along an axis."""
+    return _scan(cupy.minimum, array, axis)
+
+
+def logcumsumexp(array: Any, axis: int) -> Any:
+    """Return the logarithm of the running sum of exponentials along an axis."""
+    return _scan(_logaddexp, array, axis)
+
+
+def _logaddexp(x: Any, y: Any) -> Any:
+    # CuPy subtracts equal infinities; their sum is twice the element.
+    return cupy.where(x == y, x + x.dtype.type(0.6931471805599453), cupy.logaddexp(x, y))
+
+
 def synchronize() -> None:
     """Wait until the current GPU has done all work given to it."""
     cupy.cuda.Device().synchronize()

@@ -40,8 +40,6 @@ from numpy import (
     cos,
     cosh,
     count_nonzero,
-    cumprod,
-    cumsum,
     divide,
     einsum,
     empty,
@@ -75,7 +73,6 @@ from numpy import (
     ones,
     ones_like,
     power,
-    prod,
     put_along_axis,
     remainder,
     repeat,
@@ -170,6 +167,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "logcumsumexp",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -196,6 +194,8 @@ __all__ = [
     "rint",
     "roll",
     "row_sums",
+    "running_max",
+    "running_min",
     "scatter_add",
     "scatter_along_axis",
     "scatter_strided",
@@ -503,6 +503,7 @@ def all_in_range(index: Any, length: int) -> bool | None:
 
 
 add_over: Any = np.add.reduce
+multiply_over: Any = np.multiply.reduce
 maximum_over: Any = np.maximum.reduce
 minimum_over: Any = np.minimum.reduce
 
@@ -544,6 +545,36 @@ def amax(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def amin(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the minimum over axes."""
     return minimum_over(array, axis, None, None, keepdims)
+
+
+def prod(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Product over axes."""
+    return multiply_over(array, axis, None, None, keepdims)
+
+
+def cumsum(array: Any, axis: int) -> Any:
+    """Return the running sum along an axis."""
+    return np.add.accumulate(array, axis)
+
+
+def cumprod(array: Any, axis: int) -> Any:
+    """Return the running product along an axis."""
+    return np.multiply.accumulate(array, axis)
+
+
+def running_max(array: Any, axis: int) -> Any:
+    """Return the running maximum along an axis."""
+    return np.maximum.accumulate(array, axis)
+
+
+def running_min(array: Any, axis: int) -> Any:
+    """Return the running minimum along an axis."""
+    return np.minimum.accumulate(array, axis)
+
+
+def logcumsumexp(array: Any, axis: int) -> Any:
+    """Return the logarithm of the running sum of exponentials along an axis."""
+    return np.logaddexp.accumulate(array, axis)
 
 
 def synchronize() -> None:

@@ -28,6 +28,7 @@ from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
 from nanotorch.backend.device import CPU
 from nanotorch.ops.runtime import (
     TENSORS,
+    cast_first,
     explain,
     harmonize,
     make_view,
@@ -92,7 +93,8 @@ class Compiler:
         self.lines: list[str] = []
         self.margin = 0
         self.namespace: dict[str, Any] = {
-            "CPU": CPU, "Node": Node, "Tensor": Tensor, "Version": Version, "explain": explain,
+            "CPU": CPU, "Node": Node, "Tensor": Tensor, "Version": Version, "cast_first": cast_first,
+            "explain": explain,
             "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
@@ -271,6 +273,8 @@ class Compiler:
             if p.star:
                 emit(1, f"{p.public} = star_argument({row.name!r}, {p.public!r}, {p.public}_, {p.public})")
         first = row.tensors[0]
+        if any(p.keyword_only and p.name == "dtype" for p in row.parameters):
+            emit(1, "if dtype is not None:", f"    {first.public} = cast_first({row.name!r}, {first.public}, dtype)")
         casting = row.cast is not None
         if casting:
             emit(1, "slow = False")

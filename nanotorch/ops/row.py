@@ -19,6 +19,8 @@ tensor that may carry gradients), ``Index`` (a tensor of integers), ``Mask`` (a 
 ``| Number`` admits Python scalars, ``| None`` makes it optional; ``Dims`` is a tuple of ints that callers may also
 spread, as in ``x.permute(1, 0)``; everything else is a plain argument.
 
+A keyword-only ``dtype`` says to which type the first input is cast, recorded, before ``forward`` sees it.
+
 **Formulas** give the gradient of one input each. The names of a formula's parameters say what it needs, and exactly
 that is saved: an input, ``<input>_shape`` (metadata, no memory held), ``result`` (or an output's name), a plain
 argument, ``grad``, ``xp``. An output whose name starts with an underscore is seen by formulas only.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "TENSORS", "explain", "harmonize", "make_view", "need_tensor", "recorded_output", "same", "star_argument", "sum_to",
+    "TENSORS", "cast_first", "explain", "harmonize", "make_view", "need_tensor", "recorded_output", "same", "star_argument", "sum_to",
     "tensors_of", "wrap_outputs",
 ]  # fmt: skip
 
@@ -40,6 +40,14 @@ def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *oth
         dtype = dtypes.result_dtype([plain, *operands]) if operands else dtypes.scalar_dtype(plain)
         return from_array(device.xp.asarray(device.xp.full((), plain, dtype.numpy)), device)
     raise TypeError(f"{name}(): argument '{argument}' must be Tensor{' or Number' * scalar}, not {type(value).__name__}")
+
+
+def cast_first(name: str, value: Any, dtype: Any) -> Tensor:
+    """Bring the first input of a row with a keyword ``dtype`` to that type; the cast is recorded."""
+    if not isinstance(dtype, dtypes.DType):
+        raise TypeError(f"{name}(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    tensor = value if isinstance(value, Tensor) else need_tensor(name, "input", value)
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
 def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:

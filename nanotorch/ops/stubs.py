@@ -63,6 +63,7 @@ def _result(name: str) -> str:
 
 MANY = {
     "sort", "topk", "max", "min", "unbind", "split", "chunk", "nonzero", "type", "_max_dim", "_min_dim",
+    "median", "nanmedian", "kthvalue", "aminmax", "cummax", "cummin",
 }  # fmt: skip
 
 

@@ -12,7 +12,18 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
-from nanotorch.ops import convert, elementwise, extrema, index, reduce, row, runtime, shape, transcendental
+from nanotorch.ops import (
+    convert,
+    elementwise,
+    extrema,
+    index,
+    reduce,
+    row,
+    runtime,
+    scan,
+    shape,
+    transcendental,
+)
 from nanotorch.ops.comparison import isfinite
 from nanotorch.ops.elementwise import sqrt, square
 from nanotorch.ops.index import _take_along_dim
@@ -72,6 +83,7 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "logcumsumexp",
     "matmul",
     "maximum",
     "minimum",
@@ -137,12 +149,17 @@ def prod(x: Tensor, axis: int) -> Tensor:
 
 def cumsum(x: Tensor, axis: int) -> Tensor:
     """Running sum along an axis."""
-    return reduce.cumsum(x, axis)
+    return scan.cumsum(x, axis)
 
 
 def cumprod(x: Tensor, axis: int) -> Tensor:
     """Running product along an axis."""
-    return reduce.cumprod(x, axis)
+    return scan.cumprod(x, axis)
+
+
+def logcumsumexp(x: Tensor, axis: int) -> Tensor:
+    """Logarithm of the running sum of exponentials along an axis."""
+    return scan.logcumsumexp(x, axis)
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:

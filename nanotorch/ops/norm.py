@@ -1,0 +1,159 @@
+"""Norms of vectors, and what is made of them: distances, normalisation, cosine similarity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotorch.autograd.errors import ShapeError
+from nanotorch.ops.reduce import INF, NAN, Dim, axes, keep_reduced
+from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.sample import distinct, edge, real, sample
+
+EUCLIDEAN = (2, "fro", None)
+
+
+def _norm_self(xp: Any, grad: Any, self: Any, p: Any, dim: Any, keepdim: bool, result: Any) -> Any:
+    """The subgradient 0 where there is no derivative: at 0, and where ``p`` is 0."""
+    grad = keep_reduced(xp, grad, dim, keepdim, self.ndim)
+    result = keep_reduced(xp, result, dim, keepdim, self.ndim)
+    if p in EUCLIDEAN:
+        return xp.where(result == 0, 0.0, self * (grad / xp.where(result == 0, 1.0, result)))
+    if p == 1:
+        return grad * xp.sign(self)
+    if p == 0:
+        return xp.zeros_like(self)
+    if p in (INF, -INF):
+        hits = xp.where((xp.absolute(self) == result) | (self != self), xp.ones_like(self), 0.0)
+        return xp.sign(self) * (hits / xp.sum(hits, axis=axes(dim, self.ndim), keepdims=True)) * grad
+    magnitude = xp.absolute(self)
+    return grad * xp.where(
+        (magnitude == 0) | (result == 0),
+        0.0,
+        xp.sign(self) * (xp.where(magnitude == 0, 1.0, magnitude) / xp.where(result == 0, 1.0, result)) ** (p - 1),
+    )
+
+
+@op(
+    self=_norm_self, node="LinalgVectorNormBackward0",
+    samples=[
+        sample(real(3, 2)), sample(real(3, 2), 1), sample(real(3, 2), 3, 0), sample(real(3, 2), 2, 1, keepdim=True),
+        sample(distinct(3, 2, low=0.5), INF, 1), sample(distinct(3, 2, low=0.5), -INF, 0, True), sample(real(3, 2), 0.5, 1),
+        sample(real(2, 3, 2), 2, (0, -1)), sample(real(2, 3, 2), 1.5, (0, 2), True), sample(real(3, 2), 0), sample(real(3, 2), 0, 1),
+        sample(real(3, 2), -1), sample(real(3), -2.5), sample(real(3, 2), "fro", (0, 1)), sample(real(3, 2), "fro"), sample(real()),
+        sample(real(), 3, 0), sample(real(0)), sample(real(0, 3), 2, 0), sample(real(0, 3), 1, 0), sample(real(0, 3), INF, 1),
+        sample(real(3), p=2.0, dim=-1), sample(edge([0.0, 1.0, -2.0]), 1), sample(edge([0.0, 1.0, -2.0])),
+        sample(edge([[1.0, -3.0, 3.0], [0.0, 0.0, 0.0]]), INF, 1), sample(edge([[1.0, 3.0, -1.0], [0.0, 2.0, 0.0]]), -INF, 1),
+    ],
+)  # fmt: skip
+def norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
+    """The p-norm ``sum(|x|**p) ** (1/p)`` of all elements or over ``dim``; its gradient at 0 is 0.
+
+    ``p=0`` counts the elements that are not zero, infinities give the largest and smallest magnitude, "fro" means 2.
+
+    >>> torch.tensor([3.0, 4.0]).norm()
+    tensor(5.)
+    """
+    if self.dtype.kind != "f":
+        raise RuntimeError(f"norm: linalg.vector_norm: Expected a floating point tensor as input. Got {self.dtype}: use .float()")
+    axis = axes(dim, self.ndim)
+    if p in EUCLIDEAN:
+        return xp.sqrt(xp.sum(self * self, axis=axis, keepdims=keepdim))
+    if isinstance(p, str):
+        raise RuntimeError(f"norm: p must be a number or 'fro', got {p!r}; for 'nuc' see linalg.matrix_norm")
+    magnitude = xp.absolute(self)
+    if p in (INF, -INF):
+        lengths = self.shape if axis is None else [self.shape[d] for d in ((axis,) if isinstance(axis, int) else axis)]
+        if 0 in lengths:
+            raise RuntimeError(
+                f"norm: linalg.vector_norm cannot compute the {p} norm on an empty tensor because the operation does not have an "
+                f"identity (input shape {self.shape})"
+            )
+        return (xp.amax if p > 0 else xp.amin)(magnitude, axis=axis, keepdims=keepdim)
+    if p == 1:
+        return xp.sum(magnitude, axis=axis, keepdims=keepdim)
+    if p == 0:
+        return xp.sum(xp.astype(self != 0, self.dtype), axis=axis, keepdims=keepdim)
+    return xp.sum(magnitude**p, axis=axis, keepdims=keepdim) ** (1.0 / p)
+
+
+@composite(
+    samples=[
+        sample(real(3, 2), real(3, 2)), sample(real(3), real(2, 1), 1), sample(real(3), real(3), INF)
+    ],
+)
+def dist(input: Any, other: Any, p: float = 2) -> Any:
+    """The p-norm of ``input - other``, which broadcast."""
+    return norm(input - other, p)
+
+
+@composite(
+    samples=[
+        sample(real(3, 2), real(4, 2)), sample(real(3, 2), real(4, 2), 1.0), sample(distinct(3, 2), distinct(4, 2, low=-1.9, high=1.7), INF),
+        sample(real(2, 3, 2), real(2, 1, 2), p=3.0), sample(real(2, 1, 3, 2), real(4, 5, 2)), sample(real(3, 2), real(4, 2), 0.5),
+        sample(real(0, 2), real(4, 2)), sample(real(3, 0), real(4, 0)), sample(edge([[1.0, 2.0], [0.0, 1.0]]), edge([[1.0, 2.0], [3.0, 1.0]])),
+        sample(edge([[1.0, 2.0], [0.0, 1.0]]), edge([[1.0, 2.0], [3.0, 1.0]]), 1.0), sample(real(3, 2), real(4, 2), 0.0),
+    ],
+    where="function",
+)  # fmt: skip
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
+    """The p-norm distances of every row of ``x1`` (..., m, d) to every row of ``x2`` (..., n, d): (..., m, n).
+
+    Differences are always taken, so equal rows have the distance 0 exactly, and there the gradient 0; ``compute_mode`` is
+    accepted for PyTorch's sake, whose other way (a matrix product) loses digits.
+
+    >>> torch.cdist(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
+    tensor([[5., 1.]])
+    """
+    if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
+        raise ShapeError(f"cdist: expected (..., m, d) and (..., n, d), got shapes {tuple(x1.shape)} and {tuple(x2.shape)}")
+    return norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+
+
+@composite(
+    samples=[
+        sample(real(3, 2)), sample(real(3, 2), 1.0, 0), sample(real(2, 3, 2), 2, -1), sample(real(2, 3), INF, 1), sample(real(4), dim=0),
+        sample(real(3, 2), dim=(0, 1)), sample(real(0, 3)), sample(real(3, 2), eps=10.0),
+        sample(edge([[1e-13, 0.0]])), sample(edge([[NAN, 1.0], [INF, 1.0]])),
+    ],
+    where="functional",
+)  # fmt: skip
+def normalize(input: Any, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> Any:
+    """The tensor divided by its p-norm over ``dim``, or by ``eps`` where the norm is smaller.
+
+    >>> torch.nn.functional.normalize(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
+    return input / norm(input, p, dim, keepdim=True).clamp(min=eps)
+
+
+@composite(
+    samples=[
+        sample(real(3, 4), real(3, 4)), sample(real(3, 4), real(3, 4), 0), sample(real(2, 3, 4), real(3, 4), -1), sample(real(4), real(4), dim=0),
+        sample(edge([[0.3, 1.0]]), edge([[0.7, -0.1]]), eps=10.0), sample(real(0, 3), real(0, 3)),
+    ],
+    where="functional",
+)  # fmt: skip
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """The cosine of the angle between two tensors along ``dim``; norms below ``eps`` count as ``eps``.
+
+    >>> torch.nn.functional.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
+    tensor([0.7071])
+    """
+
+    def length(x: Any) -> Any:
+        size = norm(x, 2, dim, keepdim=True)
+        return size + (size.detach().clamp(min=eps) - size.detach())  # its gradient passes the bound, as in PyTorch
+
+    return ((x1 / length(x1)) * (x2 / length(x2))).sum(dim)
+
+
+@composite(
+    samples=[
+        sample(real(3, 4), real(3, 4)), sample(real(3, 4), real(4), 1.0), sample(real(4), real(4), keepdim=True), sample(real(2, 3), real(2, 3), INF),
+        sample(real(2, 3, 4), real(2, 3, 4), 3, 1e-3), sample(edge([[1.0, 2.0]]), edge([[1.0, 2.0]])), sample(real(0, 3), real(0, 3)),
+    ],
+    where="functional",
+)  # fmt: skip
+def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """The p-norm of ``x1 - x2 + eps`` over the last dimension."""
+    return norm(x1 - x2 + eps, p, -1, keepdim)
