@@ -166,6 +166,10 @@ from nanotorch.ops.norm import (
     dist,
     norm,
 )
+from nanotorch.ops.normalization import (
+    group_norm,
+    rms_norm,
+)
 from nanotorch.ops.order import (
     kthvalue,
     median,

@@ -29,7 +29,7 @@ from nanotorch.ops.loss import (
     smooth_l1_loss,
 )
 from nanotorch.ops.norm import cosine_similarity, normalize, pairwise_distance
-from nanotorch.ops.normalization import batch_norm, layer_norm
+from nanotorch.ops.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from nanotorch.ops.padding import pad
 from nanotorch.ops.pooling import (
     adaptive_avg_pool1d,
@@ -51,12 +51,12 @@ from nanotorch.ops.windows import fold, unfold
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
-    "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d",
-    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "cross_entropy",
-    "dropout", "elu", "embedding", "fold", "gelu", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm",
-    "leaky_relu", "linear", "log_softmax", "logsigmoid", "lp_pool1d", "lp_pool2d", "max_pool1d", "max_pool2d",
-    "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance", "relu", "selu", "sigmoid",
-    "silu", "smooth_l1_loss", "softmax", "softplus", "tanh", "unfold",
+    "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "cross_entropy", "dropout", "elu",
+    "embedding", "fold", "gelu", "group_norm", "hardtanh", "huber_loss", "instance_norm", "kl_div", "l1_loss",
+    "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "lp_pool1d", "lp_pool2d", "max_pool1d",
+    "max_pool2d", "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance", "relu", "rms_norm",
+    "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "tanh", "unfold",
 ]  # fmt: skip
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.sample import real, sample
+from nanotorch.ops.sample import constant, edge, real, sample
 
 
 def _mean(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
@@ -19,6 +22,23 @@ def _mean(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
 
 def _last(normalized_shape: Any) -> tuple[int, ...]:
     return tuple(range(-len(normalized_shape), 0))
+
+
+def _check_features(name: str, x: Any, normalized_shape: Any, weight: Any, bias: Any = None) -> None:
+    """Raise unless the last dimensions of the input, the weight and the bias have the shape to normalise over."""
+    shape = tuple(normalized_shape)
+    if not shape:
+        raise ShapeError(f"{name}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got ()")
+    if tuple(x.shape[max(x.ndim - len(shape), 0) :]) != shape:
+        raise ShapeError(
+            f"{name}: Given normalized_shape={list(shape)}, expected the last dimensions to be {shape}, got input {tuple(x.shape)}"
+        )
+    for argument, value in (("weight", weight), ("bias", bias)):
+        if value is not None and tuple(value.shape) != shape:
+            raise ShapeError(
+                f"{name}: Expected {argument} to be of same shape as normalized_shape, but got {argument} of shape "
+                f"{list(value.shape)} and normalized_shape = {list(shape)}"
+            )
 
 
 def _layer_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _normalized: Any, _rstd: Any) -> Any:
@@ -39,17 +59,15 @@ def _sum_leading(xp: Any, value: Any, ndim: int) -> Any:
     outputs="output _normalized _rstd", where="functional", node="NativeLayerNormBackward0",
     samples=[
         sample(real(5, 3), (3,)), sample(real(5, 3), (3,), real(3), real(3)), sample(real(2, 4, 3), (4, 3), real(4, 3), real(4, 3)),
-        sample(real(5, 3), (3,), real(3), eps=1e-3),
+        sample(real(5, 3), (3,), real(3), eps=1e-3), sample(real(0, 3), (3,), real(3)),
+        sample(edge([[1.0, 1.0], [0.0, 0.0], [1e30, -1e30], [float("inf"), 1.0]]), (2,)),
     ],
 )  # fmt: skip
 def layer_norm(
     xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
 ) -> Array:
     """Normalise the last dimensions to mean 0 and variance 1, then scale and shift (Ba et al. 2016)."""
-    if tuple(self.shape[self.ndim - len(normalized_shape) :]) != tuple(normalized_shape):
-        raise ShapeError(
-            f"layer_norm: expected the last dimensions to be {tuple(normalized_shape)}, got input {tuple(self.shape)}"
-        )
+    _check_features("layer_norm", self, normalized_shape, weight, bias)
     axes = _last(normalized_shape)
     centred = self - _mean(xp, self, axes)
     rstd = 1 / xp.sqrt(_mean(xp, centred * centred, axes) + eps)
@@ -60,6 +78,36 @@ def layer_norm(
     if bias is not None:
         output = output + bias
     return output if output is not normalized else output + 0, normalized, rstd
+
+
+def _rms_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _normalized: Any, _rstd: Any) -> Any:
+    if weight is not None:
+        grad = grad * weight
+    return _rstd * (grad - _normalized * _mean(xp, grad * _normalized, _last(normalized_shape)))
+
+
+@op(
+    self=_rms_norm_self,
+    weight=lambda xp, grad, normalized_shape, _normalized: _sum_leading(xp, grad * _normalized, len(normalized_shape)),
+    outputs="output _normalized _rstd", where="function", node="FusedRmsNormBackward0",
+    samples=[
+        sample(real(5, 3), (3,)), sample(real(5, 3), (3,), real(3)), sample(real(2, 4, 3), (4, 3), real(4, 3), eps=1e-3),
+        sample(real(3), (3,), real(3)), sample(real(0, 3), (3,), real(3)), sample(edge([[0.0, 0.0], [3.0, 3.0], [float("inf"), 1.0]]), (2,)),
+    ],
+)  # fmt: skip
+def rms_norm(xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, eps: float | None = None) -> Array:
+    """Divide the last dimensions by the root of their mean square, then scale (Zhang, Sennrich 2019).
+
+    ``eps`` is added to the mean square; by default it is the machine epsilon of the dtype.
+
+    >>> torch.rms_norm(torch.tensor([3.0, 4.0]), (2,))
+    tensor([0.8485, 1.1314])
+    """
+    _check_features("rms_norm", self, normalized_shape, weight)
+    smallest = float(np.finfo(getattr(self.dtype, "numpy", self.dtype)).eps) if eps is None else eps
+    rstd = 1 / xp.sqrt(_mean(xp, self * self, _last(normalized_shape)) + smallest)
+    normalized = self * rstd
+    return normalized * (1 if weight is None else weight), normalized, rstd
 
 
 def _channels(xp: Any, value: Any, ndim: int) -> Any:
@@ -106,7 +154,11 @@ def _batch_norm(xp: Any, self: Array, weight: Array | None, bias: Array | None, 
     return output if bias is None else output + _channels(xp, bias, ndim), mean, var
 
 
-@composite(where="functional", samples=[sample(real(5, 3), None, None, real(3), real(3), True), sample(real(5, 3, 2), None, None, training=True)])
+@composite(where="functional", samples=[
+    sample(real(5, 3), None, None, real(3), real(3), True), sample(real(5, 3, 2), None, None, training=True), sample(real(1, 3, 2, 2), None, None, real(3), real(3), True, 0.5, 1e-3),
+    sample(real(5, 3), constant(3), constant(3), real(3), real(3)), sample(real(2, 3, 4), constant(3), constant(3)),
+    sample(edge([[1.0, 2.0], [1.0, 3.0], [1.0, float("nan")]]), None, None, training=True),
+])
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -118,6 +170,10 @@ def batch_norm(
     """
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected input (N, C) or (N, C, ...), got {tuple(input.shape)}")
+    channels = input.shape[1]
+    for name, value in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        if value is not None and value._array.shape != (channels,):
+            raise ShapeError(f"batch_norm: {name} should contain {channels} elements not {value.numel()}, one per channel of input {tuple(input.shape)}")
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: running_mean and running_var are needed when training=False")
@@ -139,3 +195,81 @@ def batch_norm(
             running._array[...] = (1 - momentum) * running._array + momentum * value
             running._bump_version("batch_norm")
     return output
+
+
+def _affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Scale and shift every channel (dimension 1)."""
+    shape = [-1] + [1] * (input.ndim - 2)
+    if weight is not None:
+        input = input * weight.reshape(shape)
+    return input if bias is None else input + bias.reshape(shape)
+
+
+@composite(
+    where="function",
+    samples=[
+        sample(real(2, 4, 3), 2), sample(real(2, 4, 3), 2, real(4), real(4)), sample(real(2, 6, 2), 3, real(6)), sample(real(2, 4, 2, 3), 4, real(4), bias=real(4), eps=1e-3),
+        sample(real(2, 3, 2), 1), sample(real(0, 4, 3), 2, real(4), real(4)), sample(edge([[[1.0, 1.0], [1.0, 1.0]]]), 1),
+    ],
+)  # fmt: skip
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalise groups of channels of every sample to mean 0 and variance 1, then scale and shift channels (Wu, He 2018).
+
+    Args:
+        input: (N, C) or (N, C, ...).
+        num_groups: a divisor of C; 1 normalises whole samples, C single channels.
+        weight: one factor per channel (C).
+        bias: one summand per channel (C).
+        eps: what is added to the variance.
+    """
+    if input.ndim < 2:
+        raise ShapeError(f"group_norm: Expected at least 2 dimensions for input tensor but received {input.ndim}")
+    channels = input.shape[1]
+    if num_groups < 1 or channels % num_groups:
+        raise ShapeError(
+            f"group_norm: Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} "
+            f"and num_groups={num_groups}"
+        )
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and tuple(value.shape) != (channels,):
+            raise ShapeError(
+                f"group_norm: Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of shape "
+                f"{list(value.shape)} and input of shape {list(input.shape)}"
+            )
+    size = channels // num_groups * math.prod(input.shape[2:])
+    normalized = layer_norm(input.reshape(input.shape[0] * num_groups, size), (size,), None, None, eps)
+    return _affine(normalized.reshape(input.shape), weight, bias)
+
+
+@composite(
+    where="functional",
+    samples=[
+        sample(real(2, 3, 4)), sample(real(2, 3, 4), None, None, real(3), real(3)), sample(real(2, 3, 2, 2), weight=real(3), eps=1e-3),
+        sample(real(2, 3, 4), constant(3), constant(3), real(3), use_input_stats=False), sample(edge([[[1.0, 1.0], [2.0, 2.0]]])),
+    ],
+)  # fmt: skip
+def instance_norm(
+    input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None,
+    bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Normalise every channel of every sample (N, C, ...) by itself, then scale and shift (Ulyanov et al. 2016).
+
+    With ``use_input_stats`` the running statistics, if given, move by ``momentum`` towards the means over the samples
+    of the mean and of the unbiased variance; without it they are what normalises.
+    """
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    count = math.prod(input.shape[2:])
+    if count <= 1:
+        raise ShapeError(f"instance_norm: Expected more than 1 spatial element when training, got input size {tuple(input.shape)}")
+    for running, unbiased in ((running_mean, None), (running_var, count / (count - 1))):
+        if running is not None:
+            values = input._array.reshape(*input.shape[:2], count)
+            means = values.mean(axis=2, keepdims=True)
+            if unbiased is not None:
+                means = ((values - means) ** 2).mean(axis=2, keepdims=True) * unbiased
+            running._array[...] = (1 - momentum) * running._array + momentum * means.mean(axis=(0, 2))
+            running._bump_version("instance_norm")
+    return group_norm(input, input.shape[1], weight, bias, eps)
