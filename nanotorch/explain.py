@@ -12,17 +12,15 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nanotorch.autograd.engine import grad
-from nanotorch.autograd.node import AccumulateGrad, Hooks, Node
+from nanotorch.autograd.node import AccumulateGrad, Node
 from nanotorch.autograd.tensor import Tensor
-from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below
+from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below, watching
 
 __all__ = ["Explanation", "Handed", "LeafGradient", "Step", "explain"]
 
@@ -142,7 +140,7 @@ def explain(
         raise ValueError(f"limit must be at least 1, got {limit}")
     nodes = nodes_below([tensor])
     leaves = leaves_of(nodes)
-    names = _leaf_names(leaves, leaf_names(model, params))
+    names = leaf_names(leaves, model, params)
     running = [node for node in nodes if not isinstance(node, AccumulateGrad)]
     shown = running if len(running) <= limit else running[: limit - limit // 3] + running[len(running) - limit // 3 :]
     numbers = {node: number for number, node in enumerate(running, 1)}
@@ -163,36 +161,12 @@ def explain(
             numbers[node], node.name(), node.forward_line, tuple(map(_shape, outputs)), tuple(map(_norm_of, outputs)), handed
         )
 
-    with _watched(running, set(shown), record):
+    with watching(running, record, set(shown)):
         grads = grad(tensor, leaves, gradient, retain_graph=True, allow_unused=True)
     received = tuple(
         LeafGradient(names[id(leaf)], tuple(leaf.shape), _norm_of(g)) for leaf, g in zip(leaves, grads, strict=True)
     )
     return Explanation(tuple(tensor.shape), len(running), tuple(steps[n] for n in sorted(steps)), received)
-
-
-@contextmanager
-def _watched(nodes: list[Node], shown: set[Node], record: Any) -> Iterator[None]:
-    """Hook the nodes to show so that ``record(node, grad_inputs, grad_outputs)`` is called; let no hook store a gradient."""
-    before = [(node, node._hooks) for node in nodes if node in shown or node._hooks is not None]
-    try:
-        for node, hooks in before:
-            watching = Hooks()
-            if hooks is not None:
-                watching.tensor, watching.pre, watching.post = hooks.tensor, hooks.pre, dict(hooks.post)
-            if node in shown:
-                watching.post[-1] = partial(record, node)  # the last one
-            node._hooks = watching
-        yield
-    finally:
-        for node, hooks in before:
-            node._hooks = hooks
-
-
-def _leaf_names(leaves: list[Tensor], given: dict[int, str]) -> dict[int, str]:
-    """Return the names of leaves: those given, and numbers for the others."""
-    unnamed = [leaf for leaf in leaves if id(leaf) not in given]
-    return {**given, **{id(leaf): f"leaf {number}" for number, leaf in enumerate(unnamed, 1)}}
 
 
 def _shape(gradient: Tensor | None) -> tuple[int, ...] | None:

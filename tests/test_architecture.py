@@ -30,6 +30,7 @@ ALLOWED = {
     "cuda": {"backend"},
     "explain": {"ops", "autograd"},
     "func": {"autograd"},
+    "viz": {"ops", "autograd"},
     "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda"},
 }
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from nanotorch.autograd.function import FunctionNode
-from nanotorch.autograd.node import AccumulateGrad, Node
+from nanotorch.autograd.node import AccumulateGrad, Hooks, Node
 from nanotorch.autograd.tensor import Tensor, gradient_edge
 from nanotorch.autograd.view import CopySlices
 
-__all__ = ["leaf_names", "leaves_of", "nodes_below", "saved_values"]
+__all__ = ["leaf_names", "leaves_of", "nodes_below", "saved_values", "watching"]
 
 
 def nodes_below(roots: Iterable[Tensor]) -> list[Node]:
@@ -46,12 +48,19 @@ def saved_values(node: Node) -> Iterator[tuple[str, Any]]:
                 yield slot[2:], part
 
 
-def leaf_names(model: Any = None, params: Any = None) -> dict[int, str]:
-    """Return names by the ``id`` of the tensor: those of a module's parameters and buffers, and those given.
+def leaves_of(nodes: Iterable[Node]) -> list[Tensor]:
+    """Return the leaves that gradients reach, those that are still there, in the order of the nodes."""
+    found = [node.reference() for node in nodes if isinstance(node, AccumulateGrad)]
+    return [leaf for leaf in found if leaf is not None]
+
+
+def leaf_names(leaves: Iterable[Tensor], model: Any = None, params: Any = None) -> dict[int, str]:
+    """Return names by the ``id`` of the tensor: for leaves that nobody names ``leaf 1`` and so on.
 
     Args:
-        model: a `nn.Module`.
-        params: a mapping from names to tensors, or pairs of both, such as ``model.named_parameters()``.
+        leaves: the tensors that need names.
+        model: a `nn.Module`, which names its parameters and buffers.
+        params: more names: a mapping from names to tensors, or pairs of both, such as ``model.named_parameters()``.
     """
     pairs: list[tuple[str, Tensor]] = []
     if model is not None:
@@ -61,10 +70,33 @@ def leaf_names(model: Any = None, params: Any = None) -> dict[int, str]:
     for pair in pairs:
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Tensor)):
             raise TypeError("params must map names to tensors, as dict(model.named_parameters()) or {'x': x} do")
-    return {id(tensor): name for name, tensor in pairs}
+    names = {id(tensor): name for name, tensor in pairs}
+    unnamed = [leaf for leaf in leaves if id(leaf) not in names]
+    return names | {id(leaf): f"leaf {number}" for number, leaf in enumerate(unnamed, 1)}
 
 
-def leaves_of(nodes: Iterable[Node]) -> list[Tensor]:
-    """Return the leaves that gradients reach, those that are still there, in the order of the nodes."""
-    found = [node.reference() for node in nodes if isinstance(node, AccumulateGrad)]
-    return [leaf for leaf in found if leaf is not None]
+@contextmanager
+def watching(
+    nodes: Iterable[Node], record: Callable[[Node, Any, Any], None], shown: set[Node] | None = None, others: bool = True
+) -> Iterator[None]:
+    """Have a backward pass call ``record(node, grad_inputs, grad_outputs)`` after each of the nodes, and store nothing.
+
+    Args:
+        nodes: the nodes of the graph, which get other hooks inside the ``with``.
+        record: gets the gradients (tensors or None) that a node handed on and those that came in.
+        shown: the nodes to record; all without it.
+        others: keep the hooks that users registered, which may change gradients; those that retain one are left out.
+    """
+    before = [(node, node._hooks) for node in nodes if shown is None or node in shown or node._hooks is not None]
+    try:
+        for node, hooks in before:
+            watched = Hooks()
+            if hooks is not None and others:
+                watched.tensor, watched.pre, watched.post = hooks.tensor, hooks.pre, dict(hooks.post)
+            if shown is None or node in shown:
+                watched.post[-1] = partial(record, node)  # the last one
+            node._hooks = watched
+        yield
+    finally:
+        for node, hooks in before:
+            node._hooks = hooks
