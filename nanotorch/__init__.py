@@ -138,6 +138,9 @@ from nanotorch.ops.extrema import (
     minimum,
     where,
 )
+from nanotorch.ops.geometry import (
+    as_strided,
+)
 from nanotorch.ops.index import (
     argsort,
     gather,
@@ -150,6 +153,20 @@ from nanotorch.ops.index import (
     sort,
     take_along_dim,
     topk,
+)
+from nanotorch.ops.join import (
+    block_diag,
+    cartesian_prod,
+    cat,
+    column_stack,
+    concat,
+    concatenate,
+    dstack,
+    hstack,
+    meshgrid,
+    row_stack,
+    stack,
+    vstack,
 )
 from nanotorch.ops.linalg import (
     addmm,
@@ -180,6 +197,20 @@ from nanotorch.ops.order import (
 from nanotorch.ops.random import (
     bernoulli,
     multinomial,
+)
+from nanotorch.ops.rearrange import (
+    diag,
+    diag_embed,
+    flip,
+    fliplr,
+    flipud,
+    repeat_interleave,
+    roll,
+    rot90,
+    tile,
+    trace,
+    tril,
+    triu,
 )
 from nanotorch.ops.reduce import (
     all,
@@ -216,29 +247,27 @@ from nanotorch.ops.scan import (
     trapezoid,
 )
 from nanotorch.ops.shape import (
-    as_strided,
+    adjoint,
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    broadcast_tensors,
     broadcast_to,
-    cat,
-    chunk,
     clone,
-    diag,
     diagonal,
     flatten,
-    flip,
+    moveaxis,
+    movedim,
+    narrow,
     permute,
     ravel,
     reshape,
-    roll,
-    split,
-    split_with_sizes,
+    select,
     squeeze,
-    stack,
+    swapaxes,
+    swapdims,
     t,
-    trace,
     transpose,
-    tril,
-    triu,
-    unbind,
     unflatten,
     unsqueeze,
 )
@@ -248,6 +277,16 @@ from nanotorch.ops.softmax_family import (
 )
 from nanotorch.ops.special import (
     erf,
+)
+from nanotorch.ops.split import (
+    chunk,
+    dsplit,
+    hsplit,
+    split,
+    split_with_sizes,
+    tensor_split,
+    unbind,
+    vsplit,
 )
 from nanotorch.ops.transcendental import (
     acos,

@@ -9,7 +9,7 @@ from math import inf
 from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.create import tensor as make_tensor
-from nanotorch.ops.shape import cat
+from nanotorch.ops.join import cat
 
 __all__ = [
     "clip_grad_norm_",

@@ -12,6 +12,7 @@ from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.inplace import apply_inplace, check_writable
 from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, composite, op
 from nanotorch.ops.sample import booleans, distinct, integers, real, sample
+from nanotorch.ops.shape import select, unsqueeze
 
 # ------------------------------------------------------------------------------------------------- x[index]
 
@@ -23,15 +24,6 @@ from nanotorch.ops.sample import booleans, distinct, integers, real, sample
 def _slice(xp: Any, self: Array, index: Any) -> Array:
     """Basic indexing, a view."""
     return self[index]
-
-
-@op(
-    self=lambda xp, grad, self_shape, index: xp.scatter_to_zeros(grad, self_shape, index), view=True, where="internal",
-    node="SelectBackward0",
-)  # fmt: skip
-def _select(xp: Any, self: Array, index: int) -> Array:
-    """One slice along the first dimension, a view."""
-    return self[index, ...]
 
 
 @op(
@@ -60,15 +52,38 @@ def _check_bounds(index: Any, length: int, dim: int) -> None:
         raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {length}")
 
 
+def check_position(input: Tensor, index: int, dim: int) -> int:
+    """Return the index, or raise if it leaves the dimension."""
+    shape = input._array.shape
+    if not shape:
+        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a number")
+    if not -shape[dim] <= index < shape[dim]:
+        raise IndexError(f"index {index} is out of bounds for dimension {dim} with size {shape[dim]}")
+    return index
+
+
+EVERYTHING = (slice(None), Ellipsis)
+
+
+def _basic(input: Tensor, parts: tuple[Any, ...]) -> Tensor:
+    """Take a basic index: by `select` or `unsqueeze` where it is that, or else as a slice."""
+    special = [(place, part) for place, part in enumerate(parts) if not (part is Ellipsis or (type(part) is slice and part == slice(None)))]
+    if len(special) == 1 and (type(special[0][1]) is int or special[0][1] is None):
+        place, part = special[0]
+        ndim = input._array.ndim
+        dim = place
+        if Ellipsis in parts[:place]:
+            dim = ndim - (len(parts) - place) + (part is None)
+        if part is None:
+            if len(parts) - 2 <= ndim:
+                return unsqueeze(input, dim)
+        elif len(parts) - 1 <= ndim:
+            return select(input, dim, check_position(input, part, dim))
+    return _slice(input, parts)
+
+
 def parse_index(input: Tensor, index: Any) -> tuple[Any, str]:
-    """Turn an index into one of raw arrays, and say which row takes it: "select", "slice" or "index"."""
-    if type(index) is int:
-        shape = input._array.shape
-        if not shape:
-            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a number")
-        if not -shape[0] <= index < shape[0]:
-            raise IndexError(f"index {index} is out of bounds for dimension 0 with size {shape[0]}")
-        return index, "select"
+    """Turn an index into one of raw arrays, and say whether it is basic ("slice") or advanced ("index")."""
     parts = index if isinstance(index, tuple) else (index,)
     parsed: list[Any] = []
     on_host: dict[int, Any] = {}  # indices that can be checked without waiting for a GPU
@@ -118,21 +133,21 @@ def parse_index(input: Tensor, index: Any) -> tuple[Any, str]:
 @composite(where="method", operators="__getitem__")
 def getitem(input: Tensor, index: Any) -> Tensor:
     """``input[index]``: a view for integers and slices, a copy for tensors of indices or masks."""
+    if type(index) is int:
+        return select(input, 0, check_position(input, index, 0))
     parsed, kind = parse_index(input, index)
-    if kind == "select":
-        return _select(input, parsed)
-    return _slice(input, parsed) if kind == "slice" else _index(input, parsed)
+    return _basic(input, parsed) if kind == "slice" else _index(input, parsed)
 
 
 @composite(where="method", operators="__setitem__")
 def setitem(input: Tensor, index: Any, value: Any) -> None:
     """``input[index] = value``: a differentiable write."""
-    parsed, kind = parse_index(input, index)
+    parsed, kind = ((index,), "slice") if type(index) is int else parse_index(input, index)
     if not isinstance(value, Tensor):
         value = from_array(input.device.xp.asarray(np.asarray(value, input._array.dtype)), input.device)
     if kind != "index":
         check_writable("setitem", input)
-        part = _select(input, parsed) if kind == "select" else _slice(input, parsed)
+        part = select(input, 0, check_position(input, index, 0)) if type(index) is int else _basic(input, parsed)
         surplus = value._array.ndim - part._array.ndim
         if surplus > 0 and value._array.shape[:surplus] == (1,) * surplus:
             value = value.reshape(value._array.shape[surplus:])

@@ -7,9 +7,10 @@ from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
+from nanotorch.ops.join import cat
+from nanotorch.ops.rearrange import flip
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import edge, real, sample
-from nanotorch.ops.shape import cat, flip
 
 __all__ = ["pad"]
 

@@ -17,6 +17,7 @@ from nanotorch.ops import (
     elementwise,
     extrema,
     index,
+    join,
     reduce,
     row,
     runtime,
@@ -28,8 +29,8 @@ from nanotorch.ops.comparison import isfinite
 from nanotorch.ops.elementwise import sqrt, square
 from nanotorch.ops.index import _take_along_dim
 from nanotorch.ops.linalg import einsum, matmul
+from nanotorch.ops.rearrange import flip, roll, tril, triu
 from nanotorch.ops.rounding import floor, sign
-from nanotorch.ops.shape import flip, roll, tril, triu
 from nanotorch.ops.special import erf
 from nanotorch.ops.transcendental import (
     cos,
@@ -253,12 +254,12 @@ def diagonal(x: Tensor, offset: int, axis1: int, axis2: int) -> Tensor:
 
 def concatenate(parts: Sequence[Tensor], axis: int) -> Tensor:
     """Tensors joined along an existing dimension."""
-    return shape.cat(parts, axis)
+    return join.cat(parts, axis)
 
 
 def stack(parts: Sequence[Tensor], axis: int) -> Tensor:
     """Tensors joined along a new dimension."""
-    return shape.stack(parts, axis)
+    return join.stack(parts, axis)
 
 
 def astype(x: Tensor, dtype: Any) -> Tensor:

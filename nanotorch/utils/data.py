@@ -21,8 +21,8 @@ import numpy as np
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.dtypes import float64
 from nanotorch.ops.create import tensor as make_tensor
+from nanotorch.ops.join import stack
 from nanotorch.ops.random import Generator, default_generator
-from nanotorch.ops.shape import stack
 
 __all__ = [
     "BatchSampler",
