@@ -136,7 +136,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     >>> torch.tensor([1, 4, 9]).diff()
     tensor([3, 5])
     """
-    from nanotorch.ops.shape import cat
+    from nanotorch.ops.join import cat
 
     if not input.ndim:
         raise RuntimeError("diff expects input to be at least one-dimensional")
