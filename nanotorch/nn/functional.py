@@ -8,6 +8,7 @@ from typing import Any
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops import activation
 from nanotorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
+from nanotorch.ops.attention import scaled_dot_product_attention
 from nanotorch.ops.classification import cross_entropy, nll_loss
 from nanotorch.ops.convolution import (
     conv1d,
@@ -17,7 +18,14 @@ from nanotorch.ops.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
-from nanotorch.ops.dense import embedding, linear
+from nanotorch.ops.dense import bilinear, embedding, linear
+from nanotorch.ops.dropout_variants import (
+    alpha_dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+)
 from nanotorch.ops.index import one_hot
 from nanotorch.ops.loss import (
     binary_cross_entropy,
@@ -45,18 +53,20 @@ from nanotorch.ops.pooling import (
 )
 from nanotorch.ops.random import dropout
 from nanotorch.ops.row import ROWS
-from nanotorch.ops.softmax_family import log_softmax, softmax
+from nanotorch.ops.softmax_family import gumbel_softmax, log_softmax, softmax, softmin
 from nanotorch.ops.transcendental import tanh
 from nanotorch.ops.windows import fold, unfold
 
 __all__ = [
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
-    "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d",
-    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "cross_entropy", "dropout", "elu",
-    "embedding", "fold", "gelu", "group_norm", "hardtanh", "huber_loss", "instance_norm", "kl_div", "l1_loss",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "alpha_dropout",
+    "avg_pool1d", "avg_pool2d", "batch_norm", "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
+    "cross_entropy", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "feature_alpha_dropout",
+    "fold", "gelu", "group_norm", "gumbel_softmax", "hardtanh", "huber_loss", "instance_norm", "kl_div", "l1_loss",
     "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "lp_pool1d", "lp_pool2d", "max_pool1d",
     "max_pool2d", "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance", "relu", "rms_norm",
-    "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "tanh", "unfold",
+    "scaled_dot_product_attention", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softmin", "softplus", "tanh",
+    "unfold",
 ]  # fmt: skip
 
 

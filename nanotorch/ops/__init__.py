@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from nanotorch.ops import (
     activation,
+    attention,
     classification,
     comparison,
     convert,
     convolution,
     create,
     dense,
+    dropout_variants,
     elementwise,
     extrema,
     geometry,

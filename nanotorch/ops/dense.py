@@ -1,11 +1,12 @@
-"""Maps of features: `linear`, and `embedding`, the linear map of one-hot vectors without their zeros."""
+"""Maps of features: `linear`, `bilinear`, and `embedding`, the linear map of one-hot vectors without their zeros."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.row import Array, Index, op
+from nanotorch.autograd.tensor import Tensor
+from nanotorch.ops.row import Array, Index, composite, op
 from nanotorch.ops.sample import integers, real, sample
 
 
@@ -35,6 +36,24 @@ def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Ar
     if bias is not None:
         out += bias
     return out
+
+
+@composite(
+    where="functional",
+    samples=[sample(real(5, 3), real(5, 2), real(4, 3, 2), real(4)), sample(real(2, 5, 3), real(2, 5, 2), real(4, 3, 2)), sample(real(3), real(2), real(1, 3, 2), real(1))],
+)  # fmt: skip
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``input1 @ weight[o] @ input2 + bias[o]`` for every output o: (..., I), (..., J) and (O, I, J) give (..., O)."""
+    outputs, first, second = weight.shape
+    if input1.shape[:-1] != input2.shape[:-1] or (input1.shape[-1], input2.shape[-1]) != (first, second):
+        raise ShapeError(
+            f"bilinear: expected inputs (..., {first}) and (..., {second}) that agree in all but the last dimension, got "
+            f"{tuple(input1.shape)} and {tuple(input2.shape)} (weight {tuple(weight.shape)})"
+        )
+    lead = list(input1.shape[:-1])
+    halfway = (input1 @ weight.permute(1, 0, 2).reshape(first, outputs * second)).reshape([*lead, outputs, second])
+    out = (halfway * input2.unsqueeze(-2)).sum(-1)
+    return out if bias is None else out + bias
 
 
 def _embedding_weight(xp: Any, grad: Any, self: Any, weight_shape: Any, padding_idx: int | None) -> Any:

@@ -1,0 +1,153 @@
+"""Ops of neural networks: what samples do not show, which is running statistics, randomness and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from parity import require_torch, to_numpy
+
+import nanotorch as torch
+from nanotorch.nn import functional as F
+
+
+def ones(*shape: int, **options: Any) -> torch.Tensor:
+    return torch.ones(*shape, **options)
+
+
+ERRORS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: F.conv2d(ones(5, 3), ones(2, 3, 2, 2)), r"Expected 3D \(unbatched\) or 4D \(batched\) input to conv2d, but got input of size: \[5, 3\]"),
+    (lambda: F.conv2d(ones(1, 1, 8, 8), ones(16, 3, 3, 3)), "expected input.* to have 3 channels, but got 1 channels instead"),
+    (lambda: F.conv1d(ones(1, 3, 2), ones(4, 3, 3)), r"input size per channel: \(2\). Kernel size: \(3\). Kernel size can't be greater than actual input size"),
+    (lambda: F.conv1d(ones(1, 4, 5), ones(3, 2, 3), groups=2), "expected weight to be divisible by 2 at dimension 0"),
+    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), ones(3)), "expected bias to be 1-dimensional with 4 elements, but got bias of size"),
+    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), stride=0), "non-positive stride is not supported"),
+    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), padding=-1), "negative padding is not supported"),
+    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), stride=2, padding="same"), "padding='same' is not supported for strided convolutions"),
+    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), padding="full"), "Invalid padding string: 'full'"),
+    (lambda: F.conv2d(ones(1, 3, 5, 5), ones(4, 3, 3, 3), stride=(1, 2, 3)), r"stride must be an int or 2 ints, got \(1, 2, 3\)"),
+    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3, dtype=torch.float64)), "same dtype"),
+    (lambda: F.conv_transpose1d(ones(1, 3, 5), ones(3, 3, 3), output_padding=1), "output padding must be smaller than either stride or dilation"),
+    (lambda: F.conv_transpose1d(ones(1, 3, 1), ones(3, 3, 1), padding=1), "Output size is too small"),
+    (lambda: F.max_pool2d(ones(3, 3), 2), r"max_pool2d: Expected 3D or 4D \(batch mode\) tensor"),
+    (lambda: F.max_pool2d(ones(1, 3, 3), 4), "Output size is too small"),
+    (lambda: F.max_pool1d(ones(1, 3), 2, padding=2), "smaller than or equal to half of kernel size"),
+    (lambda: F.avg_pool1d(ones(1, 3), 2, stride=0), "stride should be greater than zero"),
+    (lambda: F.avg_pool2d(ones(1, 3, 3), 2, divisor_override=0), "divisor must be not zero"),
+    (lambda: F.adaptive_avg_pool2d(ones(3, 3), 2), "adaptive_avg_pool2d: Expected 3D or 4D"),
+    (lambda: F.pad(ones(2, 3), (1,)), "Padding length must be divisible by 2"),
+    (lambda: F.pad(ones(2), (1, 1, 1, 1)), "less than or equal to two times the input dimension"),
+    (lambda: F.pad(ones(2, 3), (-2, -2)), "resulted in a negative output size"),
+    (lambda: F.pad(ones(2, 3), (3, 0), "reflect"), "Padding size should be less than the corresponding input dimension"),
+    (lambda: F.pad(ones(2, 3), (4, 0), "circular"), "wrapping around more than once"),
+    (lambda: F.pad(ones(2, 3), (1, 0), "mirror"), "Unrecognised padding mode mirror"),
+    (lambda: F.pad(ones(2, 3), (1, 0), "reflect", 1.0), "doesn't take in value argument"),
+    (lambda: F.pad(ones(2, 3), (1, 1, 1, 1), "reflect"), "pads the last 1, 2 or 3 dimensions"),
+    (lambda: F.layer_norm(ones(4, 6), (5,)), r"layer_norm: Given normalized_shape=\[5\]"),
+    (lambda: F.layer_norm(ones(4, 6), (6,), ones(3)), "Expected weight to be of same shape as normalized_shape"),
+    (lambda: F.rms_norm(ones(4, 6), ()), "at least 1-dimensional"),
+    (lambda: F.group_norm(ones(4, 6), 4), "number of channels in input to be divisible by num_groups"),
+    (lambda: F.instance_norm(ones(2, 3, 1)), "Expected more than 1 spatial element when training"),
+    (lambda: F.batch_norm(ones(2, 3), ones(4), ones(3)), "running_mean should contain 3 elements not 4"),
+    (lambda: F.scaled_dot_product_attention(ones(3), ones(3), ones(3)), "at least 2 dimensional"),
+    (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 4), ones(2, 4)), "do not fit"),
+    (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2), is_causal=True), "attn_mask should not be set when is_causal=True"),
+    (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2).long()), "Expected attn_mask dtype to be bool or float"),
+    (lambda: F.bilinear(ones(2, 3), ones(2, 4), ones(1, 3, 3)), "bilinear: expected inputs"),
+    (lambda: F.dropout2d(ones(3)), "dropout2d: expected input of 3 dimensions"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), ERRORS, ids=[message[:40] for _, message in ERRORS])
+def test_errors_say_what_is_wrong(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((RuntimeError, ValueError, TypeError, NotImplementedError), match=message):
+        call()
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5), (2, 3, 4, 4)], ids=str)
+def test_running_statistics_move_as_in_pytorch(shape: tuple[int, ...]) -> None:
+    pytorch = require_torch()
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(np.float32)
+    for name in ("batch_norm", "instance_norm")[: len(shape) - 1]:
+        start = [rng.standard_normal(3).astype(np.float32), rng.random(3).astype(np.float32) + 0.5]
+        ours, theirs = [torch.tensor(s) for s in start], [pytorch.tensor(s) for s in start]
+        actual = getattr(F, name)(torch.tensor(x), *ours, None, None, True, 0.3)
+        expected = getattr(pytorch.nn.functional, name)(pytorch.tensor(x), *theirs, None, None, True, 0.3)
+        np.testing.assert_allclose(actual.numpy(), to_numpy(expected), rtol=1e-4, atol=1e-5)
+        for a, e in zip(ours, theirs, strict=True):
+            assert a.dtype is torch.float32
+            np.testing.assert_allclose(a.numpy(), to_numpy(e), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm", "batch_norm"])
+def test_norms_shift_without_a_scale(name: str) -> None:
+    pytorch = require_torch()
+    x, bias = np.random.default_rng(0).standard_normal((4, 6)), np.arange(6.0)
+    arguments = {"layer_norm": ((6,),), "group_norm": (2,), "batch_norm": (None, None)}[name]
+    options = {"training": True} if name == "batch_norm" else {}
+    actual = getattr(F, name)(torch.tensor(x), *arguments, bias=torch.tensor(bias), **options)
+    expected = getattr(pytorch.nn.functional, name)(pytorch.tensor(x), *arguments, bias=pytorch.tensor(bias), **options)
+    np.testing.assert_allclose(actual.numpy(), to_numpy(expected), rtol=1e-9)
+
+
+def test_transposed_convolution_is_the_gradient_of_convolution() -> None:
+    x = torch.randn(2, 3, 7, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 2, dtype=torch.float64)
+    y = F.conv2d(x, weight, stride=2, padding=1)
+    grad = torch.randn(*y.shape, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(y, x, grad)
+    extra = tuple(n - (g - 1) * 2 + 2 - k for n, g, k in zip((7, 6), grad.shape[2:], (3, 2), strict=True))
+    actual = F.conv_transpose2d(grad, weight, stride=2, padding=1, output_padding=extra)
+    np.testing.assert_allclose(actual.numpy(), expected.numpy())
+
+
+def test_results_of_convolutions_and_pools_are_contiguous() -> None:
+    x = torch.randn(8, 3, 8, 8)
+    for result in (F.conv2d(x, torch.randn(4, 3, 3, 3)), F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 3)):
+        assert result.is_contiguous()
+        result.view(8, -1)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("dropout1d", (50, 40, 3)), ("dropout2d", (50, 40, 3, 2)), ("dropout3d", (50, 40, 3, 2, 2)), ("feature_alpha_dropout", (50, 40, 3))])
+def test_channel_dropout_treats_channels_as_one(name: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(shape)
+    channels = getattr(F, name)(x, 0.3).reshape(50 * 40, -1)
+    assert bool((channels == channels[:, :1]).all())
+    values, counts = np.unique(channels[:, 0].numpy(), return_counts=True)
+    assert len(values) == 2
+    assert abs(counts[0] / 2000 - 0.3) < 0.05
+    assert getattr(F, name)(x, 0.3, training=False) is x
+    y = x.clone()
+    assert getattr(F, name)(y, 0.3, inplace=True) is y
+
+
+def test_alpha_dropout_keeps_mean_and_variance() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(200, 500)
+    y = F.alpha_dropout(x, 0.4)
+    assert abs(y.mean().item()) < 0.02
+    assert abs(y.var().item() - 1) < 0.02
+    assert F.alpha_dropout(x, 1.0).abs().sum().item() == 0
+
+
+def test_gumbel_softmax_draws_categories_by_their_probabilities() -> None:
+    torch.manual_seed(0)
+    logits = torch.tensor([0.1, 0.2, 0.7]).log().requires_grad_()
+    hard = F.gumbel_softmax(logits.expand(20000, 3), hard=True)
+    np.testing.assert_allclose(hard.mean(0).detach().numpy(), [0.1, 0.2, 0.7], atol=0.02)
+    soft = F.gumbel_softmax(logits, tau=0.5)
+    assert abs(soft.sum().item() - 1) < 1e-5
+    (hard * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert bool(logits.grad.isfinite().all())
+
+
+def test_attention_drops_weights() -> None:
+    torch.manual_seed(0)
+    x = torch.eye(64).expand(8, 64, 64)
+    out = F.scaled_dot_product_attention(x, x, x, dropout_p=0.25, scale=0.0)
+    assert abs((out == 0).float().mean().item() - 0.25) < 0.02
+    np.testing.assert_allclose(out.max().item(), 1 / 64 / 0.75, rtol=1e-5)
