@@ -19,13 +19,14 @@ pass for every row or column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.functional import columns, fresh, gradients, rows, zeros_requiring_grad
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
 from nanotorch.autograd.node import AccumulateGrad
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.tree import leaves, mapped, replaced
 from nanotorch.autograd.walk import nodes_below
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
     (tensor([ 2., 60.]),)
     """
     call = Call("vjp", func, primals, {}, tuple(range(len(primals))), has_aux)
-    outputs = tuple(_leaves(call.output))
+    outputs = tuple(leaves(call.output))
 
     def pullback(cotangents: Any) -> Any:
         vectors = _matching("vjp", cotangents, outputs)
@@ -112,7 +113,7 @@ def jvp(func: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, 
         raise TypeError("jvp: primals and tangents are tuples with one entry for every argument of the function")
     call = Call("jvp", func, primals, {}, tuple(range(len(primals))), has_aux)
     vectors = _matching("jvp", tangents, call.variables)
-    outputs = tuple(_leaves(call.output))
+    outputs = tuple(leaves(call.output))
     recorded = call.recorded or (is_grad_enabled() and any(vector.requires_grad for vector in vectors))
     with enable_grad():
         cotangents = zeros_requiring_grad(outputs)
@@ -120,7 +121,7 @@ def jvp(func: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, 
         found = gradients(products, cotangents, vectors, recorded)
     if strict and any(product is None for product in found):
         raise RuntimeError("jvp: an output is independent of the primals, which is not allowed in strict mode")
-    tangent = _replaced(call.output, iter(_zeros_for_none(found, outputs)))
+    tangent = replaced(call.output, iter(_zeros_for_none(found, outputs)))
     value = call.settled(call.output)
     return (value, tangent, call.settled(call.aux)) if has_aux else (value, tangent)
 
@@ -245,7 +246,7 @@ class Call:
             if not -len(args) <= position < len(args):
                 raise RuntimeError(f"{name}: argnums {argnums} names an argument that the call has not: it has {len(args)} positional arguments")
         self.trees = tuple([args[position] for position in positions])
-        given = tuple(_leaves(self.trees))
+        given = tuple(leaves(self.trees))
         for tensor in given:
             if not tensor.is_floating_point():
                 raise RuntimeError(f"{name}: arguments to differentiate with respect to have a floating point dtype, got {tensor.dtype}")
@@ -254,7 +255,7 @@ class Call:
             self.variables = fresh(given, create_graph=True)
             self.own = {edge[0] for t in self.variables if t._edge is None and (edge := gradient_edge(t)) is not None}
             arguments = list(args)
-            for position, tree in zip(positions, _replaced(self.trees, iter(self.variables)), strict=True):
+            for position, tree in zip(positions, replaced(self.trees, iter(self.variables)), strict=True):
                 arguments[position] = tree
             result = func(*arguments, **kwargs)
         self.aux = None
@@ -263,7 +264,7 @@ class Call:
                 raise RuntimeError(f"{name}: with has_aux=True the function returns a pair (result, other things)")
             result, self.aux = result
         self.output = result
-        self.recorded = outside and self.leads_further([*_leaves(self.output), *_leaves(self.aux)])
+        self.recorded = outside and self.leads_further([*leaves(self.output), *leaves(self.aux)])
 
     def leads_further(self, tensors: Sequence[Tensor]) -> bool:
         """Return whether any path through the graph ends in a leaf other than the call's own fresh tensors."""
@@ -277,56 +278,32 @@ class Call:
 
     def per_argument(self, values: Sequence[Any]) -> Any:
         """Arrange one value for every variable as the arguments are."""
-        trees = _replaced(self.trees, iter(values))
+        trees = replaced(self.trees, iter(values))
         return trees[0] if self.single else trees
 
     def settled(self, tree: Any) -> Any:
         """Return results without a history that would only lead to the call's own fresh tensors."""
-        leaves = list(_leaves(tree))
-        return _replaced(tree, iter([t if self.recorded and self.leads_further([t]) else t.detach() for t in leaves]))
+        return mapped(lambda t: t if self.recorded and self.leads_further([t]) else t.detach(), tree, Tensor)
 
 
 def _jacobian(name: str, blocks: Callable[[Call, tuple[Tensor, ...]], list[tuple[Tensor, ...]]], func: Function, argnums: Argnums, has_aux: bool) -> Function:
 
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         call = Call(name, func, args, kwargs, argnums, has_aux)
-        outputs = tuple(_leaves(call.output))
+        outputs = tuple(leaves(call.output))
         if not outputs:
             raise RuntimeError(f"{name}: expected the function to return at least one tensor, got a {type(call.output).__name__}")
         with enable_grad():
             found = [call.per_argument(block if call.recorded else [t.detach() for t in block]) for block in blocks(call, outputs)]
-        result = _replaced(call.output, iter(found))
+        result = replaced(call.output, iter(found))
         return (result, call.settled(call.aux)) if has_aux else result
 
     return jacobian
 
 
-def _leaves(tree: Any) -> Iterator[Tensor]:
-    """Iterate over the tensors in nested tuples, lists and dicts."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, tuple | list | dict):
-        for part in tree.values() if isinstance(tree, dict) else tree:
-            yield from _leaves(part)
-
-
-def _replaced(tree: Any, values: Iterator[Any]) -> Any:
-    """Return the same structure with the next value in place of every tensor."""
-    if isinstance(tree, Tensor):
-        return next(values)
-    if isinstance(tree, dict):
-        return {name: _replaced(part, values) for name, part in tree.items()}
-    if isinstance(tree, list):
-        return [_replaced(part, values) for part in tree]
-    if isinstance(tree, tuple):
-        parts = [_replaced(part, values) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-    return tree
-
-
 def _matching(name: str, tree: Any, like: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the tensors of a structure of vectors, checked against what they go with."""
-    vectors = tuple(_leaves(tree))
+    vectors = tuple(leaves(tree))
     shapes, wanted = [tuple(v.shape) for v in vectors], [tuple(t.shape) for t in like]
     if shapes != wanted:
         raise RuntimeError(f"{name}: expected vectors of the shapes {wanted}, got {shapes}")

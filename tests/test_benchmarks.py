@@ -77,3 +77,9 @@ def test_forward_mode(tmp_path: Path) -> None:
     printed, results = run("forward_mode", tmp_path / "forward_mode.json")
     assert "jvp/dual" in printed
     assert [set(result) for result in results] == [{"width", "forward", "vjp", "jvp", "dual numbers"}]
+
+
+def test_checkpoint_memory(tmp_path: Path) -> None:
+    printed, results = run("checkpoint_memory", tmp_path / "checkpoint_memory.json")
+    assert "MB recomputed" in printed
+    assert [set(result) for result in results] == [{"layers", "peak_mb", "ms"}]

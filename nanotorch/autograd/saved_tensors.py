@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from nanotorch.autograd.node import Edge, Node, Version, modified_error, release
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import CPU
 
-__all__ = ["Packed", "disable_saved_tensors_hooks", "pack_slots", "save_on_cpu", "saved_property", "saved_tensors_hooks"]
+__all__ = ["Packed", "disable_saved_tensors_hooks", "pack_slots", "packed", "save_on_cpu", "saved_property", "saved_tensors_hooks"]
 
 Pack = Callable[[Tensor, Edge | None, bool], "Packed"]
 
@@ -62,7 +62,7 @@ class Packed:
         return result
 
 
-class saved_tensors_hooks(observe_nodes):
+class saved_tensors_hooks:
     """Give every tensor that is saved for backward to ``pack_hook``, and back through ``unpack_hook`` when it is needed.
 
     The innermost hooks apply. See Note [Packed nodes].
@@ -83,20 +83,21 @@ class saved_tensors_hooks(observe_nodes):
     """
 
     def __init__(self, pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]) -> None:
-        super().__init__(self._pack)
         self.pack_hook, self.unpack_hook = pack_hook, unpack_hook
-        self._outer: list[Any] = []
+        self._entered: list[tuple[Token[Any], observe_nodes]] = []
 
     def __enter__(self) -> None:
         refusal = _refusal.get()
         if refusal is not None:
             raise RuntimeError(refusal)
-        self._outer.append(_innermost.set(self))
-        super().__enter__()
+        observing = observe_nodes(self._pack)  # made here: kept, it would refer to us and we to it
+        self._entered.append((_innermost.set(self), observing))
+        observing.__enter__()
 
     def __exit__(self, *exception: object) -> None:
-        super().__exit__(*exception)
-        _innermost.reset(self._outer.pop())
+        token, observing = self._entered.pop()
+        observing.__exit__(*exception)
+        _innermost.reset(token)
 
     def _pack(self, node: Node) -> None:
         if _innermost.get() is self:
@@ -122,6 +123,12 @@ def disable_saved_tensors_hooks(error_message: str) -> Iterator[None]:
         yield
     finally:
         _refusal.reset(token)
+
+
+def packed(tensor: Tensor) -> Packed | None:
+    """Return what the hooks that are active make of a tensor, as if a node saved it; None without hooks."""
+    hooks = _innermost.get()
+    return None if hooks is None else Packed(hooks, tensor, gradient_edge(tensor), tensor._edge is None)
 
 
 def pack_slots(node: Node, pack: Pack) -> None:

@@ -1,5 +1,5 @@
-"""Tools beside the library's core: data loading."""
+"""Tools beside the library's core: data loading, recomputation."""
 
-from nanotorch.utils import data
+from nanotorch.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]
