@@ -75,6 +75,7 @@ from nanotorch.ops.random import (
     seed,
 )
 from nanotorch.explain import explain
+from nanotorch.summary import summary
 from nanotorch.utils.serialization import load, save
 
 # --- operators: written by `python -m nanotorch.ops.stubs` ---

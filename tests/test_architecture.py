@@ -31,6 +31,7 @@ ALLOWED = {
     "explain": {"ops", "autograd"},
     "func": {"autograd"},
     "viz": {"ops", "autograd"},
+    "summary": {"ops", "autograd"},
     "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda"},
 }
 

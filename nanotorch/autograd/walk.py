@@ -9,6 +9,7 @@ from typing import Any
 
 from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.node import AccumulateGrad, Hooks, Node
+from nanotorch.autograd.saved_tensors import Packed
 from nanotorch.autograd.tensor import Tensor, gradient_edge
 from nanotorch.autograd.view import CopySlices
 
@@ -29,23 +30,23 @@ def nodes_below(roots: Iterable[Tensor]) -> list[Node]:
 
 
 def saved_values(node: Node) -> Iterator[tuple[str, Any]]:
-    """Iterate over the names and values (tensors or arrays) that a node keeps for its backward and has not released."""
+    """Iterate over the names and values (tensors or arrays) that a node keeps for its backward and has not released.
+
+    Of what a pack hook of `saved_tensors_hooks` made of a value, tensors are given.
+    """
     if isinstance(node, CopySlices):
         if node.inner is not None:
             yield from saved_values(node.inner)
         return
     if isinstance(node, FunctionNode):
-        for number, (tensor, _, _) in enumerate(node.ctx._saved):
-            if tensor is not None:
-                yield f"saved {number}", tensor
-        return
-    for slot in type(node).__dict__.get("__slots__", ()):
-        if not slot.startswith(("s_", "r_")):
-            continue
-        value = getattr(node, slot, None)
+        kept = [(f"saved {number}", tensor) for number, (tensor, _, _) in enumerate(node.ctx._saved)]
+    else:
+        kept = [(slot[2:], getattr(node, slot, None)) for slot in node.saved_slots]
+    for name, value in kept:
         for part in value if isinstance(value, tuple | list) else (value,):
+            part = part.value if isinstance(part, Packed) else part
             if isinstance(part, Tensor) or hasattr(part, "nbytes"):
-                yield slot[2:], part
+                yield name, part
 
 
 def leaves_of(nodes: Iterable[Node]) -> list[Tensor]:
@@ -77,7 +78,11 @@ def leaf_names(leaves: Iterable[Tensor], model: Any = None, params: Any = None) 
 
 @contextmanager
 def watching(
-    nodes: Iterable[Node], record: Callable[[Node, Any, Any], None], shown: set[Node] | None = None, others: bool = True
+    nodes: Iterable[Node],
+    record: Callable[[Node, Any, Any], None],
+    shown: set[Node] | None = None,
+    others: bool = True,
+    before: Callable[[Node, Any], None] | None = None,
 ) -> Iterator[None]:
     """Have a backward pass call ``record(node, grad_inputs, grad_outputs)`` after each of the nodes, and store nothing.
 
@@ -86,17 +91,20 @@ def watching(
         record: gets the gradients (tensors or None) that a node handed on and those that came in.
         shown: the nodes to record; all without it.
         others: keep the hooks that users registered, which may change gradients; those that retain one are left out.
+        before: gets the node and the gradients that come in, before it runs.
     """
-    before = [(node, node._hooks) for node in nodes if shown is None or node in shown or node._hooks is not None]
+    replaced = [(node, node._hooks) for node in nodes if shown is None or node in shown or node._hooks is not None]
     try:
-        for node, hooks in before:
+        for node, hooks in replaced:
             watched = Hooks()
             if hooks is not None and others:
                 watched.tensor, watched.pre, watched.post = hooks.tensor, hooks.pre, dict(hooks.post)
             if shown is None or node in shown:
                 watched.post[-1] = partial(record, node)  # the last one
+                if before is not None:
+                    watched.pre = {**watched.pre, -1: partial(before, node)}
             node._hooks = watched
         yield
     finally:
-        for node, hooks in before:
+        for node, hooks in replaced:
             node._hooks = hooks

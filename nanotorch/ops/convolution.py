@@ -96,6 +96,7 @@ def _bias_gradient(xp: Any, grad: Any) -> Any:
         xp, self, grad, weight_shape, stride, padding, dilation, groups
     ),
     bias=_bias_gradient, where="internal", node="ConvolutionBackward0",
+    flops=lambda weight, result: 2 * math.prod(result) * math.prod(weight[1:]),
 )  # fmt: skip
 def _convolution(xp: Any, self: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
     """The convolution of (N, C, ...) with (O, C / groups, ...) (Note [Convolution])."""
@@ -108,6 +109,7 @@ def _convolution(xp: Any, self: Array, weight: Array, bias: Array | None, stride
         xp, grad, self, weight_shape, stride, padding, dilation, groups
     ),
     bias=_bias_gradient, where="internal", node="ConvolutionBackward0",
+    flops=lambda self, weight: 2 * math.prod(self) * math.prod(weight[1:]),
 )  # fmt: skip
 def _transposed_convolution(
     xp: Any, self: Array, weight: Array, bias: Array | None, size: Any, stride: Any, padding: Any, dilation: Any, groups: int

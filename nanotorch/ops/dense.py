@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
@@ -19,7 +20,7 @@ def _rows(xp: Any, x: Any) -> Any:
     self=lambda xp, grad, weight: xp.matmul(grad, weight),
     weight=lambda xp, grad, self: xp.matmul(_rows(xp, grad).T, _rows(xp, self)),
     bias=lambda xp, grad: xp.column_sums(_rows(xp, grad)),
-    where="functional", node="AddmmBackward0",
+    where="functional", node="AddmmBackward0", flops=lambda self, weight: 2 * math.prod(self) * weight[0],
     samples=[
         sample(real(5, 3), real(2, 3), real(2)), sample(real(5, 3), real(2, 3)), sample(real(2, 5, 3), real(2, 3), real(2)),
         sample(real(3), real(2, 3), real(2)),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.ops.row import Array, composite, op
@@ -52,7 +55,14 @@ products = [
 ]  # fmt: skip
 
 
-@op(self=_matmul_self, other=_matmul_other, operators="__matmul__", node="MmBackward0", samples=products)
+def _multiplications(self: Any, result: Any) -> int:
+    """Return the floating-point operations of a product: a multiplication and an addition for each element and inner length."""
+    return 2 * math.prod(result) * self[-1]
+
+
+@op(
+    self=_matmul_self, other=_matmul_other, operators="__matmul__", node="MmBackward0", samples=products, flops=_multiplications
+)  # fmt: skip
 def matmul(xp: Any, self: Array, other: Array) -> Array:
     """Matrix product; batches broadcast, a vector is a row on the left and a column on the right.
 
@@ -74,7 +84,7 @@ def rmatmul(input: Any, other: Any) -> Any:
 @op(
     self=lambda xp, grad, mat2: xp.matmul(grad, xp.swapaxes(mat2, -1, -2)),
     mat2=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(3, 2), real(2, 4))],
+    samples=[sample(real(3, 2), real(2, 4))], flops=_multiplications,
 )  # fmt: skip
 def mm(xp: Any, self: Array, mat2: Array) -> Array:
     """Product of two matrices."""
@@ -86,8 +96,8 @@ def mm(xp: Any, self: Array, mat2: Array) -> Array:
 @op(
     self=lambda xp, grad, mat2: xp.matmul(grad, xp.swapaxes(mat2, -1, -2)),
     mat2=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(2, 3, 2), real(2, 2, 4))],
-)
+    samples=[sample(real(2, 3, 2), real(2, 2, 4))], flops=_multiplications,
+)  # fmt: skip
 def bmm(xp: Any, self: Array, mat2: Array) -> Array:
     """Products of two batches of matrices."""
     _need("bmm", self, mat2, 3, 3)
@@ -100,8 +110,8 @@ def bmm(xp: Any, self: Array, mat2: Array) -> Array:
 @op(
     self=lambda xp, grad, vec: xp.expand_dims(grad, -1) * vec,
     vec=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(3, 2), real(2))],
-)
+    samples=[sample(real(3, 2), real(2))], flops=_multiplications,
+)  # fmt: skip
 def mv(xp: Any, self: Array, vec: Array) -> Array:
     """Product of a matrix and a vector."""
     _need("mv", self, vec, 2, 1)
@@ -109,7 +119,10 @@ def mv(xp: Any, self: Array, vec: Array) -> Array:
     return xp.matmul(self, vec)
 
 
-@op(self=lambda grad, tensor: grad * tensor, tensor=lambda grad, self: grad * self, samples=[sample(real(3), real(3))])
+@op(
+    self=lambda grad, tensor: grad * tensor, tensor=lambda grad, self: grad * self, samples=[sample(real(3), real(3))],
+    flops=_multiplications,
+)  # fmt: skip
 def dot(xp: Any, self: Array, tensor: Array) -> Array:
     """The sum of products of two vectors."""
     _need("dot", self, tensor, 1, 1)
@@ -129,7 +142,8 @@ def outer(input: Any, vec2: Any) -> Any:
     mat1=lambda xp, grad, mat2, alpha: _times(xp.matmul(grad, xp.swapaxes(mat2, -1, -2)), alpha),
     mat2=lambda xp, grad, mat1, alpha: _times(xp.matmul(xp.swapaxes(mat1, -1, -2), grad), alpha),
     samples=[sample(real(4), real(3, 2), real(2, 4)), sample(real(3, 4), real(3, 2), real(2, 4), beta=0.5, alpha=2.0)],
-)
+    flops=lambda mat1, result: _multiplications(mat1, result),
+)  # fmt: skip
 def addmm(xp: Any, self: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
     """``beta * input + alpha * (mat1 @ mat2)``."""
     _need("addmm", mat1, mat2, 2, 2)
@@ -181,6 +195,15 @@ def _einsum_grads(xp: Any, grad: Any, equation: str, operands: Sequence[Any]) ->
     return results
 
 
+def _einsum_flops(operands: Any, equation: str) -> int:
+    """Return the operations of multiplying and adding up everything at once, over all indices."""
+    inputs, _ = _einsum_terms(equation, [np.broadcast_to(0, shape) for shape in operands])
+    sizes: dict[str, int] = {}
+    for term, shape in zip(inputs, operands, strict=True):
+        sizes |= {c: max(n, sizes.get(c, 1)) for c, n in zip(term, shape, strict=True)}
+    return len(operands) * math.prod(sizes.values())
+
+
 def _narrowed(xp: Any, grad: Any, shape: Sequence[int]) -> Any:
     axes = tuple(d for d, n in enumerate(shape) if n == 1 and grad.shape[d] != 1)
     return xp.sum(grad, axis=axes, keepdims=True) if axes else grad
@@ -188,7 +211,7 @@ def _narrowed(xp: Any, grad: Any, shape: Sequence[int]) -> Any:
 
 @op(
     operands=lambda xp, grad, equation, operands: _einsum_grads(xp, grad, equation, operands), where="internal",
-    node="EinsumBackward0",
+    node="EinsumBackward0", flops=_einsum_flops,
 )  # fmt: skip
 def _einsum(xp: Any, operands: Sequence[Array], equation: str) -> Array:
     """A sum of products named by subscripts."""

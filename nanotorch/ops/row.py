@@ -93,6 +93,7 @@ class Row:
         formulas: for every differentiable input its formula and the formula's parameter names.
         function: the compiled function on tensors.
         variant: the in-place function, or None.
+        flops: the function that counts its floating-point operations, or None.
         samples: the arguments that tests call it with.
     """
 
@@ -110,9 +111,11 @@ class Row:
         node: str | None,
         overload: str,
         where: str,
+        flops: Callable[..., int] | None,
     ) -> None:
         self.name = forward.__name__
         self.forward = forward
+        self.flops = flops
         self.samples = list(samples)
         self.cast, self.view, self.inplace, self.where, self.overload = cast, view, inplace, where, overload
         self.operators = operators.split()
@@ -191,6 +194,7 @@ def op(
     node: str | None = None,
     overload: str = "",
     where: str = "both",
+    flops: Callable[..., int] | None = None,
     **formulas: Callable[..., Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare an op (Note [Op rows]).
@@ -205,13 +209,14 @@ def op(
         node: the name of the grad node, where it is not the op's name in camel case with ``Backward0``.
         overload: the argument with which PyTorch takes another overload: its node's name then ends in 1 instead of 0.
         where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional) or "internal".
+        flops: how many floating-point operations a call takes, where it is not one for every element (``ops/flops.py``).
         formulas: for every differentiable input the formula of its gradient.
     """
 
     def declare(forward: Callable[..., Any]) -> Callable[..., Any]:
         row = Row(
             forward, formulas, samples=samples, cast=cast, view=view, inplace=inplace, operators=operators,
-            outputs=outputs, node=node, overload=overload, where=where,
+            outputs=outputs, node=node, overload=overload, where=where, flops=flops,
         )  # fmt: skip
         if row.name in ROWS:
             raise ValueError(f"op {row.name!r} is declared twice")
