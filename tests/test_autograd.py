@@ -121,7 +121,7 @@ class TestBackward:
         scalar, vector = (x * 2).sum(), x * 3
         torch.autograd.backward([scalar, vector, scalar], [None, torch.ones(2), torch.tensor(10.0)])
         assert x.grad.tolist() == [25.0, 25.0]
-        with pytest.raises(RuntimeError, match="got 1 tensors but 2 gradients"):
+        with pytest.raises(RuntimeError, match="got 1 tensors and 2 gradients"):
             torch.autograd.backward([vector], [torch.ones(2), torch.ones(2)])
 
     def test_a_leaf_used_by_operations_old_and_new(self) -> None:
@@ -376,7 +376,7 @@ class TestGrad:
         def run(**options: Any) -> Any:
             return torch.autograd.grad((x * 2).sum(), [x, unused], **options)
 
-        with pytest.raises(RuntimeError, match=r"input 1 \(shape \(3,\)\) appears not to have been used.*allow_unused=True"):
+        with pytest.raises(RuntimeError, match=r"index 1 \(shape \(3,\)\) appears to not have been used.*allow_unused=True"):
             run()
         assert run(allow_unused=True)[1] is None
         assert run(materialize_grads=True)[1].tolist() == [0.0, 0.0, 0.0]
@@ -477,7 +477,7 @@ class TestNodeHooks:
     def test_wrong_number_of_gradients(self) -> None:
         y = ones(2) * 2
         y.grad_fn.register_hook(lambda inputs, outputs: (inputs[0],))
-        with pytest.raises(RuntimeError, match="expected 2, got 1"):
+        with pytest.raises(RuntimeError, match=r"expected 2 \(or None\), got 1"):
             y.sum().backward()
 
 

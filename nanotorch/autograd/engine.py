@@ -23,41 +23,54 @@ from typing import Any
 
 from nanotorch.autograd.anomaly import active_detector
 from nanotorch.autograd.grad_mode import restore_recording, set_recording
+from nanotorch.autograd.gradient_edge import GradientEdge
+from nanotorch.autograd.hooks import (
+    Pass,
+    nodes_below,
+    run_post_accumulate_hooks,
+    run_post_hooks,
+    run_prehooks,
+    run_tensor_hooks,
+)
 from nanotorch.autograd.methods import TensorMethods
-from nanotorch.autograd.node import AccumulateGrad, Edge, Hooks, Node
+from nanotorch.autograd.node import EAGER_LEAVES, AccumulateGrad, Edge, Node
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
+from nanotorch.dtypes import DTYPES
 
 __all__ = ["backward", "grad"]
 
 
+Roots = Tensor | GradientEdge | Sequence[Tensor | GradientEdge]
+
+
 def backward(
-    tensors: Tensor | Sequence[Tensor],
+    tensors: Roots,
     grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Tensor | Sequence[Tensor] | None = None,
+    inputs: Roots | dict[str, Tensor] | None = None,
 ) -> None:
     """Add the gradients of ``tensors`` to the ``.grad`` of the leaves (only of ``inputs``, if given).
 
     Args:
-        tensors: the tensors to differentiate.
+        tensors: the tensors (or gradient edges) to differentiate.
         grad_tensors: for each the gradient to start from, of its shape; may be left out for one-element tensors.
         retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
         create_graph: record the backward pass itself, so that gradients can be differentiated.
-        inputs: accumulate into these tensors only.
+        inputs: accumulate into these tensors only; those that are no leaves retain their gradient from now on.
     """
     roots = _sequence(tensors)
-    wanted = None if inputs is None else list({id(tensor): tensor for tensor in _sequence(inputs)}.values())
-    if wanted is not None and not wanted:
-        raise RuntimeError("backward() got an empty list of inputs: leave it out to accumulate into every leaf")
-    captured = _run(roots, _start(roots, grad_tensors, create_graph), retain_graph, create_graph, wanted)
-    for tensor, value in zip(wanted or (), captured, strict=False):
-        if value is None:
-            continue
-        if create_graph:
-            tensor._accumulate_recorded(value)
-        else:
-            tensor._accumulate(value._array, owned=False)
+    start = _start(roots, grad_tensors, create_graph)
+    keep = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        _run(start, keep, create_graph, {}, None)
+        return
+    nodes = set()
+    for tensor in _wanted(inputs, "backward"):
+        nodes.add(_wanted_edge(tensor)[0])
+        if isinstance(tensor, Tensor):
+            tensor.retain_grad()  # does nothing for leaves
+    _run(start, keep, create_graph, {}, _nodes_on_the_way([edge[0] for edge, _ in start], nodes) | nodes)
 
 
 def tensor_backward(
@@ -65,7 +78,7 @@ def tensor_backward(
     gradient: Tensor | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Tensor | Sequence[Tensor] | None = None,
+    inputs: Roots | dict[str, Tensor] | None = None,
 ) -> None:
     """Compute the gradients of this tensor and add them to the ``.grad`` of the leaves.
 
@@ -87,23 +100,28 @@ TensorMethods.backward = tensor_backward  # type: ignore[method-assign, assignme
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
+    outputs: Roots,
+    inputs: Roots | dict[str, Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> Any:
     """Return the gradients of ``outputs`` with respect to ``inputs``, leaving every ``.grad`` alone.
 
     Args:
-        outputs: the tensors to differentiate.
-        inputs: the tensors with respect to which to differentiate; leaves or not.
+        outputs: the tensors (or gradient edges) to differentiate.
+        inputs: the tensors (or gradient edges) with respect to which to differentiate; leaves or not. For a dictionary
+            the result is one too, otherwise a tuple.
         grad_outputs: for each output the gradient to start from; may be left out for one-element outputs.
         retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
         create_graph: record the backward pass itself, so that gradients can be differentiated.
+        only_inputs: accepted for PyTorch's sake; only True.
         allow_unused: give None for an input that does not influence the outputs instead of raising.
+        is_grads_batched: not supported; only False.
         materialize_grads: give zeros instead of None for such an input.
 
     >>> x = torch.tensor(2.0, requires_grad=True)
@@ -111,27 +129,75 @@ def grad(
     >>> torch.autograd.grad(first, x)
     (tensor(12.),)
     """
-    roots, wanted = _sequence(outputs), _sequence(inputs)
     if allow_unused is False and materialize_grads:
-        raise ValueError("materialize_grads=True needs allow_unused=True (or leave allow_unused out)")
-    results = _run(roots, _start(roots, grad_outputs, create_graph), retain_graph, create_graph, wanted)
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
+    if is_grads_batched:
+        raise NotImplementedError(
+            "grad() cannot run one backward pass for a batch of gradients (is_grads_batched=True), since formulas are not "
+            "vectorised over them: call grad() for each with retain_graph=True, or use torch.autograd.functional.jacobian."
+        )
+    if not only_inputs:
+        raise NotImplementedError("grad() returns gradients and accumulates none (only_inputs=False): use backward() for that")
+    start = _start(_sequence(outputs), grad_outputs, create_graph)
+    wanted = _wanted(inputs, "grad")
+    edges = [_wanted_edge(tensor) for tensor in wanted]
+    capture: dict[Edge, Any] = dict.fromkeys(edges)
+    reachable = _nodes_on_the_way([edge[0] for edge, _ in start], {edge[0] for edge in edges})
+    _run(start, create_graph if retain_graph is None else retain_graph, create_graph, capture, reachable)
+    if not create_graph:
+        for edge, value in capture.items():
+            if value is not None:
+                device = edge[0].device
+                capture[edge] = from_array(device.xp.asarray(value), device)
+    results = [capture[edge] for edge in edges]
     for number, (tensor, value) in enumerate(zip(wanted, results, strict=True)):
         if value is None and materialize_grads:
-            results[number] = tensor._same_device(tensor.device.xp.zeros_like(tensor._array))
+            if isinstance(tensor, GradientEdge):
+                raise RuntimeError("materialize_grads cannot be used when the given input is a GradientEdge")
+            results[number] = from_array(tensor.device.xp.zeros_like(tensor._array), tensor.device, create_graph)
         elif value is None and not allow_unused:
+            shape = f" (shape {tuple(tensor.shape)})" if isinstance(tensor, Tensor) else ""
             raise RuntimeError(
-                f"input {number} (shape {tuple(tensor.shape)}) appears not to have been used in the graph of the outputs. "
-                "Pass allow_unused=True if this is what you want: its gradient is then None."
+                f"The differentiated Tensor at index {number}{shape} appears to not have been used in the graph. Set "
+                "allow_unused=True if this is the desired behavior: its gradient is then None."
             )
-    return tuple(results)
+    return dict(zip(inputs, results, strict=True)) if isinstance(inputs, dict) else tuple(results)
 
 
-def _sequence(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+def _sequence(tensors: Roots) -> list[Tensor | GradientEdge]:
+    return [tensors] if isinstance(tensors, Tensor | GradientEdge) else list(tensors)
+
+
+def _wanted(inputs: Roots | dict[str, Tensor], name: str) -> list[Tensor | GradientEdge]:
+    """Return the tensors whose gradients are wanted."""
+    wanted = _sequence(list(inputs.values()) if isinstance(inputs, dict) else inputs)
+    if not wanted:
+        raise RuntimeError(f"`inputs` argument to `{name}()` cannot be empty.")
+    return wanted
+
+
+def _wanted_edge(tensor: Tensor | GradientEdge) -> Edge:
+    """Return the edge at which a wanted gradient arrives."""
+    edge = tensor.edge if isinstance(tensor, GradientEdge) else gradient_edge(tensor)
+    if edge is None:
+        raise RuntimeError("One of the differentiated Tensors does not require grad")
+    return edge
+
+
+def _root(root: Tensor | GradientEdge) -> tuple[Edge | None, tuple[int, ...] | None, Any]:
+    """Return the edge of a root, its shape and its dtype; None for a shape that an edge does not know."""
+    if isinstance(root, Tensor):
+        return gradient_edge(root), root._array.shape, root._array.dtype
+    node = root.node
+    if isinstance(node, AccumulateGrad) and node.variable is not None:
+        return root.edge, node.variable._array.shape, node.variable._array.dtype
+    return root.edge, *(root.metadata or (node.outputs[root.output_nr] if node.outputs else (None, None)))
 
 
 def _start(
-    roots: list[Tensor], gradients: Tensor | Sequence[Tensor | None] | None, create_graph: bool
+    roots: list[Tensor | GradientEdge], gradients: Tensor | Sequence[Tensor | None] | None, create_graph: bool
 ) -> list[tuple[Edge, Any]]:
     """Pair the edge of every root with the gradient to start from."""
     given: list[Tensor | None]
@@ -140,74 +206,55 @@ def _start(
     else:
         given = [gradients] if isinstance(gradients, Tensor) else list(gradients)
     if len(given) != len(roots):
-        raise RuntimeError(f"got {len(roots)} tensors but {len(given)} gradients; give one for each (or None)")
+        raise RuntimeError(f"got {len(roots)} tensors and {len(given)} gradients; give one for each (or None)")
     start: list[tuple[Edge, Any]] = []
-    for root, gradient in zip(roots, given, strict=True):
-        edge = gradient_edge(root)
+    for number, (root, gradient) in enumerate(zip(roots, given, strict=True)):
+        edge, shape, dtype = _root(root)
         if edge is None:
             raise RuntimeError(
-                f"element {len(start)} of tensors does not require grad and does not have a grad_fn: nothing that led to "
+                f"element {number} of tensors does not require grad and does not have a grad_fn: nothing that led to "
                 "this tensor was recorded. Set requires_grad=True on a leaf before computing it, and compute it outside "
                 "no_grad()."
             )
+        device = edge[0].device
         if gradient is None:
-            if root._array.size != 1:
+            if shape is None or any([length != 1 for length in shape]):
                 raise RuntimeError(
-                    "grad can be implicitly created only for scalar outputs: this tensor has shape "
-                    f"{tuple(root.shape)}. Reduce it first (for example .sum() or .mean()), or pass gradient=, "
-                    "a tensor of its shape, for the vector-Jacobian product."
+                    "grad can be implicitly created only for scalar outputs: this tensor has "
+                    f"{'an unknown shape' if shape is None else f'shape {tuple(shape)}'}. Reduce it first (for example "
+                    ".sum() or .mean()), or pass gradient=, a tensor of its shape, for the vector-Jacobian product."
                 )
-            value = root.device.xp.array(root._array)  # cheaper than ones_like, and on a GPU nothing is sent
+            # A copy that is filled is cheaper than ones_like, and on a GPU nothing is sent.
+            value = device.xp.array(root._array) if isinstance(root, Tensor) else device.xp.zeros(shape, dtype)
             value.fill(1)
-            if create_graph:
-                value = root._same_device(value)
-        elif not isinstance(gradient, Tensor):
+            start.append((edge, from_array(value, device) if create_graph else value))
+            continue
+        if not isinstance(gradient, Tensor):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
-        elif gradient.shape != root.shape:
+        if shape is not None and gradient._array.shape != shape:
             raise RuntimeError(
-                f"Mismatch in shape: the gradient has shape {tuple(gradient.shape)} and the tensor has shape "
-                f"{tuple(root.shape)}; they must be equal."
+                f"Mismatch in shape: grad_output[{number}] has a shape of {tuple(gradient.shape)} and output[{number}] has a "
+                f"shape of {tuple(shape)}; they must be equal."
             )
-        else:
-            gradient = gradient if gradient.dtype is root.dtype else gradient.to(root.dtype)
-            value = gradient if create_graph else gradient._array
-        start.append((edge, value))
+        if gradient.device is not device:
+            raise RuntimeError(
+                f"grad_output[{number}] is on {gradient.device} and output[{number}] on {device}; move one with .to(device)"
+            )
+        if dtype is not None and gradient._array.dtype != dtype:
+            gradient = gradient.to(DTYPES[dtype])
+        start.append((edge, gradient if create_graph else gradient._array))
     return start
 
 
 def _run(
-    roots: list[Tensor],
-    start: list[tuple[Edge, Any]],
-    retain_graph: bool | None,
-    create_graph: bool,
-    wanted: list[Tensor] | None,
-) -> list[Any]:
-    """Run the backward pass; return the gradient (a tensor) of every wanted tensor."""
-    keep = create_graph if retain_graph is None else retain_graph
-    capture: dict[Edge, Any] = {}
-    targets: list[Edge | None] = []
-    reachable: set[Node] | None = None
-    if wanted is not None:
-        for tensor in wanted:
-            if not tensor.requires_grad:
-                raise RuntimeError("One of the differentiated Tensors does not require grad")
-            targets.append(gradient_edge(tensor))
-        capture = {edge: None for edge in targets if edge is not None}
-        reachable = _nodes_on_the_way([edge[0] for edge, _ in start], {edge[0] for edge in capture})
+    start: list[tuple[Edge, Any]], keep: bool, create_graph: bool, capture: dict[Edge, Any], reachable: set[Node] | None
+) -> None:
+    """Run the backward pass in its grad mode."""
     token = set_recording(create_graph)
     try:
         _walk(start, keep, create_graph, capture, reachable)
     finally:
         restore_recording(token)
-    values = [None if edge is None else capture[edge] for edge in targets]
-    if wanted is None or create_graph:
-        return values
-    return [None if v is None else t._same_device(t.device.xp.asarray(v)) for t, v in zip(wanted, values, strict=True)]
-
-
-def _own(xp: Any, gradient: Any) -> Any:
-    """Return a gradient that is about to leave the engine as an array that can be written to."""
-    return xp.array(gradient) if gradient.base is not None else xp.asarray(gradient)
 
 
 def _walk(
@@ -220,8 +267,15 @@ def _walk(
     detector = active_detector()
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}  # sequence number -> [node, gradient(s), owned]
+    current: Pass | None = None
+    # Leaves that want their gradient as soon as it is complete: how many users have not run, and what they gave so far.
+    missing = _uses_of_eager_leaves(start, reachable) if EAGER_LEAVES else {}
+    eager: dict[int, list[Any]] = {}
+    at_leaf = direct or bool(missing)
     for edge, gradient in start:
-        if _arrive(pending, edge, gradient, False, create_graph):
+        if edge[0] in missing:
+            _arrive(eager, edge, gradient, False, create_graph)
+        elif _arrive(pending, edge, gradient, False, create_graph):
             heappush(heap, edge[0]._sequence)
     results: tuple[Any, ...]
     while heap:
@@ -230,24 +284,17 @@ def _walk(
             node, gradient, owned = pending.pop(following)
             hooks = node._hooks
             if hooks is not None and (hooks.tensor or hooks.retain):
-                gradient, owned = _run_tensor_hooks(node, hooks, gradient, create_graph), False
+                current = current or Pass([edge[0] for edge, _ in start], reachable, capture)
+                gradient, owned = run_tensor_hooks(node, hooks, gradient, create_graph, current), False
             if capture:
                 _capture(capture, node, gradient, owned, create_graph)
             if reachable is not None and node not in reachable:
                 break
-            if hooks is not None and hooks.pre:
-                gradient, owned = _run_prehooks(node, hooks, gradient, create_graph), False
             if isinstance(node, AccumulateGrad):
-                leaf = node.reference()
-                if leaf is None:
-                    break
-                if create_graph:
-                    leaf._accumulate_recorded(gradient)
-                else:
-                    leaf._accumulate(gradient, owned and hooks is None)
-                if hooks is not None and hooks.post:
-                    _run_post_hooks(node, hooks, (), gradient, create_graph)
+                _accumulate(node, gradient, owned, create_graph)
                 break
+            if hooks is not None and hooks.pre:
+                gradient, owned = run_prehooks(node, hooks, gradient, create_graph), False
             if node.outputs is not None:
                 gradient = _materialize(node, gradient, create_graph)
             results = node.apply_recorded(gradient) if create_graph else node.apply(gradient)
@@ -255,7 +302,7 @@ def _walk(
                 detector.check_backward(node, gradient, results)
             lent = create_graph or node.outputs is not None  # then somebody else may hold the arrays of the results
             if hooks is not None and hooks.post:
-                results, lent = _run_post_hooks(node, hooks, results, gradient, create_graph), True
+                results, lent = run_post_hooks(node, hooks, results, gradient, create_graph), True
             if not keep:
                 node.release()
             following = 0
@@ -266,12 +313,16 @@ def _walk(
                 if reachable is not None and target not in reachable and edge not in capture:
                     continue
                 fresh = not lent and value is not gradient and value.base is None
-                if direct and target.__class__ is AccumulateGrad and target._hooks is None:
-                    leaf = target.reference()
-                    if leaf is None or leaf.grad is None:
-                        if leaf is not None:
-                            leaf._accumulate(value, fresh)
+                if at_leaf and target.__class__ is AccumulateGrad:
+                    if target in missing:
+                        _arrive(eager, edge, value, fresh, create_graph)
                         continue
+                    if direct and target._hooks is None:
+                        leaf = target.reference()
+                        if leaf is None or leaf._grad is None:
+                            if leaf is not None:
+                                leaf._accumulate(value, fresh)
+                            continue
                 sequence = target._sequence
                 if sequence in pending or target.outputs is not None:
                     if not _arrive(pending, edge, value, fresh, create_graph):
@@ -281,8 +332,71 @@ def _walk(
                 if following:
                     heappush(heap, following)
                 following = sequence
+            if missing:
+                current = current or Pass([edge[0] for edge, _ in start], reachable, capture)
+                _visit_complete_leaves(node, missing, eager, create_graph, current)
             if following and heap:
                 following = heappushpop(heap, following)
+    for entry in eager.values():  # some of whose users were not reached
+        _visit_eager_leaf(entry, create_graph, current or Pass([edge[0] for edge, _ in start], reachable, capture))
+    if current is not None:
+        current.finish()
+
+
+def _uses_of_eager_leaves(start: list[tuple[Edge, Any]], reachable: set[Node] | None) -> dict[Node, int]:
+    """Count how often the nodes that will run use the leaves with post-accumulate hooks (Note [Hooks])."""
+    uses: dict[Node, int] = {}
+    for node in nodes_below([edge[0] for edge, _ in start]):
+        if reachable is not None and node not in reachable:
+            continue
+        if isinstance(node, AccumulateGrad):
+            if node._hooks is not None and node._hooks.accumulated:
+                uses.setdefault(node, 0)
+            continue
+        for edge in node.edges:
+            if edge is not None and isinstance(edge[0], AccumulateGrad) and (reachable is None or edge[0] in reachable):
+                hooks = edge[0]._hooks
+                if hooks is not None and hooks.accumulated:
+                    uses[edge[0]] = uses.get(edge[0], 0) + 1
+    return uses
+
+
+def _visit_complete_leaves(
+    user: Node, missing: dict[Node, int], eager: dict[int, list[Any]], create_graph: bool, current: Pass
+) -> None:
+    """Visit the leaves of which a node that just ran was the last user."""
+    for edge in user.edges:
+        if edge is not None and edge[0] in missing:
+            missing[edge[0]] -= 1
+            if missing[edge[0]] == 0:
+                entry = eager.pop(edge[0]._sequence, None)
+                if entry is not None:
+                    _visit_eager_leaf(entry, create_graph, current)
+
+
+def _visit_eager_leaf(entry: list[Any], create_graph: bool, current: Pass) -> None:
+    node, gradient, owned = entry
+    if node._hooks.tensor:
+        gradient, owned = run_tensor_hooks(node, node._hooks, gradient, create_graph, current), False
+    _accumulate(node, gradient, owned, create_graph)
+
+
+def _accumulate(node: AccumulateGrad, gradient: Any, owned: bool, create_graph: bool) -> None:
+    """Run an AccumulateGrad and its hooks."""
+    hooks = node._hooks
+    if hooks is not None and hooks.pre:
+        gradient, owned = run_prehooks(node, hooks, gradient, create_graph), False
+    leaf = node.reference()
+    if leaf is None:
+        return
+    if create_graph:
+        leaf._accumulate_recorded(gradient)
+    else:
+        leaf._accumulate(gradient, owned and hooks is None)
+    if hooks is not None:
+        run_post_accumulate_hooks(leaf, hooks)
+        if hooks.post:
+            run_post_hooks(node, hooks, (), gradient, create_graph)
 
 
 def _arrive(pending: dict[int, list[Any]], edge: Edge, value: Any, fresh: bool, create_graph: bool) -> bool:
@@ -333,89 +447,10 @@ def _capture(capture: dict[Edge, Any], node: Node, gradient: Any, owned: bool, c
             capture[node, number] = value if owned or create_graph else node.device.xp.array(value)
 
 
-def _wrap(node: Node, values: Sequence[Any], create_graph: bool) -> list[Any]:
-    """Make gradients tensors, as hooks see them."""
-    if create_graph:
-        return list(values)
-    return [None if v is None else from_array(_own(node.device.xp, v), node.device) for v in values]
-
-
-def _unwrap(values: Sequence[Any], create_graph: bool) -> list[Any]:
-    return list(values) if create_graph else [None if v is None else v._array for v in values]
-
-
-def _run_tensor_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool) -> Any:
-    """Run the hooks of the tensors that a node made, then store the gradients of those that retain it."""
-    values = _wrap(node, [gradient] if node.outputs is None else gradient, create_graph)
-    for number, hook in tuple(hooks.tensor.values()):
-        if values[number] is not None:
-            values[number] = _replaced("a tensor hook", hook(values[number]), values[number])
-    for number, keep_grad in hooks.retain.items():
-        if values[number] is not None:
-            keep_grad(values[number])
-    values = _unwrap(values, create_graph)
-    return values[0] if node.outputs is None else values
-
-
-def _run_prehooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool) -> Any:
-    """Run the prehooks of a node on the gradients of its outputs."""
-    values = _wrap(node, [gradient] if node.outputs is None else gradient, create_graph)
-    for hook in tuple(hooks.pre.values()):
-        values = _all_replaced("a prehook", hook(tuple(values)), values)
-    values = _unwrap(values, create_graph)
-    return values[0] if node.outputs is None else values
-
-
-def _run_post_hooks(node: Node, hooks: Hooks, results: tuple[Any, ...], gradient: Any, create_graph: bool) -> Any:
-    """Run the hooks of a node on the gradients of its inputs (and outputs)."""
-    inputs = _wrap(node, results, create_graph)
-    outputs = tuple(_wrap(node, [gradient] if node.outputs is None else gradient, create_graph))
-    for hook in tuple(hooks.post.values()):
-        inputs = _all_replaced("a node hook", hook(tuple(inputs), outputs), inputs)
-    return tuple(_unwrap(inputs, create_graph))
-
-
-def _all_replaced(what: str, returned: Any, values: list[Any]) -> list[Any]:
-    """Return the gradients that a node hook returned, or the old ones for None."""
-    if returned is None:
-        return values
-    new = list(returned) if isinstance(returned, tuple | list) else [returned]
-    if len(new) != len(values):
-        raise RuntimeError(f"{what} must return None or as many gradients as it gets: expected {len(values)}, got {len(new)}")
-    return [n if n is None or v is None else _replaced(what, n, v) for n, v in zip(new, values, strict=True)]
-
-
-def _replaced(what: str, returned: Any, value: Tensor) -> Tensor:
-    """Return the gradient that a hook returned, or the old one for None."""
-    if returned is None:
-        return value
-    if not isinstance(returned, Tensor):
-        raise TypeError(f"{what} must return None or a Tensor, got {type(returned).__name__}")
-    if returned.shape != value.shape or returned.dtype is not value.dtype or returned.device is not value.device:
-        raise RuntimeError(
-            f"{what} must return a gradient like the one it gets: expected shape {tuple(value.shape)}, {value.dtype} on "
-            f"{value.device}, got shape {tuple(returned.shape)}, {returned.dtype} on {returned.device}"
-        )
-    return returned
-
-
 def _nodes_on_the_way(roots: list[Node], targets: set[Node]) -> set[Node]:
     """Return the nodes from which a target can be reached by an edge: those that have to run."""
-    order: list[Node] = []
-    seen = set(roots)
-    stack = list(seen)
-    while stack:
-        node = stack.pop()
-        order.append(node)
-        for edge in node.edges:
-            if edge is not None and edge[0] not in seen:
-                seen.add(edge[0])
-                stack.append(edge[0])
-    order.sort(key=lambda node: node._sequence, reverse=True)
     useful: set[Node] = set()
-    for node in order:
+    for node in sorted(nodes_below(roots), key=lambda node: node._sequence, reverse=True):  # oldest first
         if any(edge is not None and (edge[0] in useful or edge[0] in targets) for edge in node.edges):
             useful.add(node)
     return useful
-
-

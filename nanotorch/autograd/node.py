@@ -19,6 +19,7 @@ the garbage collector.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -71,11 +72,13 @@ class RemovableHandle:
 
 
 class Hooks:
-    """What runs when a gradient reaches a node: per-output tensor hooks, node prehooks and node hooks."""
+    """What runs when a gradient reaches a node (Note [Hooks]): per-output tensor hooks, node prehooks and node hooks."""
 
-    __slots__ = ("post", "pre", "retain", "tensor")
+    __slots__ = ("accumulated", "metadata", "post", "pre", "retain", "tensor")
 
     def __init__(self) -> None:
+        self.accumulated: dict[int, Callable[[Tensor], Any]] = {}
+        self.metadata: dict[Any, Any] = {}
         self.retain: dict[int, Callable[[Tensor], None]] = {}
         self.tensor: dict[int, tuple[int, Callable[[Tensor], Tensor | None]]] = {}
         self.pre: dict[int, Callable[[tuple[Tensor, ...]], Any]] = {}
@@ -138,24 +141,33 @@ class Node:
         """Map the gradients of the outputs (tensors) to those of the inputs."""
         return tuple(self.apply_recorded(grads[0] if self.outputs is None else list(grads)))
 
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dictionary for whatever somebody wants to note about this node."""
+        return self._ensure_hooks().metadata
+
+    def _sequence_nr(self) -> int:
+        """Return how many nodes were made before this one."""
+        return -1 - self._sequence
+
     def _ensure_hooks(self) -> Hooks:
         if self._hooks is None:
             self._hooks = Hooks()
         return self._hooks
 
     def register_prehook(self, hook: Callable[[tuple[Tensor, ...]], Any]) -> RemovableHandle:
-        """Call ``hook(grad_outputs)`` before the node runs; what it returns replaces them."""
-        return _add_hook(self._ensure_hooks().pre, hook)
+        """Call ``hook(grad_outputs)`` before the node runs; what it returns replaces them (Note [Hooks])."""
+        return add_hook(self._ensure_hooks().pre, hook)
 
     def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]) -> RemovableHandle:
-        """Call ``hook(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces grad_inputs."""
-        return _add_hook(self._ensure_hooks().post, hook)
+        """Call ``hook(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces grad_inputs (Note [Hooks])."""
+        return add_hook(self._ensure_hooks().post, hook)
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {hex(id(self))}>"
 
 
-def _add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
+def add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle
@@ -188,6 +200,10 @@ class AccumulateGrad(Node):
         if leaf is not None:
             leaf._accumulate_recorded(grads[0])
         return ()
+
+
+EAGER_LEAVES: weakref.WeakSet[Node] = weakref.WeakSet()
+"""The nodes of leaves with post-accumulate hooks, which run as soon as their gradient is complete (Note [Hooks])."""
 
 
 def released_error(node: Node) -> RuntimeError:

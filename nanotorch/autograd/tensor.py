@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,11 +18,13 @@ from nanotorch.autograd.errors import user_line
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import (
+    EAGER_LEAVES,
     AccumulateGrad,
     Edge,
     Node,
     RemovableHandle,
     Version,
+    add_hook,
     next_sequence,
 )
 from nanotorch.autograd.view import View, geometry, refused
@@ -29,6 +32,14 @@ from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
 
 __all__ = ["Size", "Tensor", "from_array", "gradient_edge"]
+
+ACCUMULATING = threading.RLock()
+"""Held while a gradient is added to a leaf: backward passes in several threads lose none (Note [Threads])."""
+UNPOPULATED = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
+    "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use .retain_grad() "
+    "on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor instead."
+)
 
 
 class Size(tuple[int, ...]):
@@ -54,20 +65,19 @@ class Tensor(TensorMethods):
     the op rows under ``nanotorch/ops``.
 
     Attributes:
-        grad: the gradient that ``backward()`` accumulated, or None.
         device: where the elements live.
     """
 
-    __slots__ = ("__weakref__", "_array", "_cell", "_edge", "_leaf", "_requires_grad", "_view", "device", "grad")
+    __slots__ = ("__weakref__", "_array", "_cell", "_edge", "_grad", "_leaf", "_requires_grad", "_view", "device")
     __array_ufunc__ = None  # `ndarray * tensor` must call Tensor.__rmul__, or the graph would be lost silently
     _array: Any
     _cell: Version | None
     _edge: Edge | None
     _leaf: Edge | None
+    _grad: Tensor | None
     _requires_grad: bool
     _view: View | None
     device: Device
-    grad: Tensor | None
 
     def __init__(self, data: Any = ()) -> None:
         """Make a float tensor from nested sequences; ``nanotorch.tensor`` infers the dtype instead."""
@@ -76,7 +86,7 @@ class Tensor(TensorMethods):
 
     def _set(self, array: Any, device: Device, requires_grad: bool) -> None:
         self._array, self.device, self._requires_grad = array, device, requires_grad
-        self.grad = self._edge = self._cell = self._view = self._leaf = None
+        self._grad = self._edge = self._cell = self._view = self._leaf = None
 
     def _same_device(self, array: Any) -> Tensor:
         """Make a tensor without history around an array of this tensor's device."""
@@ -259,20 +269,65 @@ class Tensor(TensorMethods):
         self._edge, self._requires_grad = None, False
         return self
 
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that ``backward()`` accumulated in this leaf, or None; can be set.
+
+        Raises:
+            TypeError: what is assigned is no tensor.
+            RuntimeError: its shape, dtype or device is not that of this tensor.
+        """
+        if self._grad is None and self._edge is not None and not self.retains_grad:
+            warnings.warn(UNPOPULATED, UserWarning, stacklevel=2)
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Tensor | None) -> None:
+        if grad is not None:
+            self._check_grad(grad)
+        self._grad = grad
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    def _check_grad(self, grad: Any) -> None:
+        """Raise unless a tensor can be the gradient of this one."""
+        if not isinstance(grad, Tensor):
+            raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(grad).__name__}")
+        if grad is self:
+            raise RuntimeError("can't assign Variable as its own grad")
+        if grad._array.shape != self._array.shape:
+            raise RuntimeError(
+                f"attempting to assign a gradient of size {list(grad.shape)} to a tensor of size {list(self.shape)}. Please "
+                "ensure that the gradient and the tensor are the same size"
+            )
+        if grad._array.dtype != self._array.dtype:
+            raise RuntimeError(
+                f"attempting to assign a gradient with dtype {grad.dtype} to a tensor with dtype {self.dtype}. Please ensure "
+                "that the gradient and the tensor have the same dtype"
+            )
+        if grad.device is not self.device:
+            raise RuntimeError(
+                f"attempting to assign a gradient located on device {grad.device} to a tensor located on device {self.device}. "
+                "Please ensure that the gradient and the tensor are on the same device"
+            )
+
     def _accumulate(self, grad: Any, owned: bool) -> None:
         """Add an array to ``grad``; an array that nobody else holds is taken without a copy."""
-        before, device = self.grad, self.device
-        if before is None:
-            self.grad = from_array(device.xp.asarray(grad) if owned else device.xp.array(grad), device)
-        elif before._requires_grad:
-            self.grad = from_array(before._array + grad, device)
-        else:
-            before._array += grad
-            before._bump_version("accumulation")
+        device = self.device
+        with ACCUMULATING:
+            before = self._grad
+            if before is None:
+                self._grad = from_array(device.xp.asarray(grad) if owned else device.xp.array(grad), device)
+            else:
+                before._array += grad
+                before._bump_version("accumulation")
 
     def _accumulate_recorded(self, grad: Tensor) -> None:
         """Add a tensor with history to ``grad``, out of place."""
-        self.grad = grad.clone() if self.grad is None else self.grad + grad
+        with ACCUMULATING:
+            self._grad = grad.clone() if self._grad is None else self._grad + grad
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in ``.grad`` at the next backward."""
@@ -286,7 +341,7 @@ class Tensor(TensorMethods):
         def keep(gradient: Tensor) -> None:
             tensor = reference()
             if tensor is not None:
-                tensor.grad = gradient.clone() if tensor.grad is None else tensor.grad + gradient
+                tensor._accumulate_recorded(gradient)
 
         node._ensure_hooks().retain[output_nr] = keep
 
@@ -311,10 +366,30 @@ class Tensor(TensorMethods):
         edge = gradient_edge(self)
         if edge is None:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        hooks = edge[0]._ensure_hooks()
-        handle = RemovableHandle(hooks.tensor)
-        hooks.tensor[handle.id] = (edge[1], hook)
-        return handle
+        return add_hook(edge[0]._ensure_hooks().tensor, (edge[1], hook))
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
+        """Call ``hook(tensor)`` after every backward pass that added to the ``.grad`` of this leaf (Note [Hooks]).
+
+        The hook runs as soon as the gradient is complete, while the backward pass goes on: it can take an optimizer step
+        and drop the gradient, so that all gradients are never in memory together. What it returns is ignored.
+
+        >>> x = torch.tensor(3.0, requires_grad=True)
+        >>> handle = x.register_post_accumulate_grad_hook(lambda leaf: leaf.sub_(0.5 * leaf.grad))
+        >>> (x * 2).backward()
+        >>> x
+        tensor(2., requires_grad=True)
+        """
+        if not self.requires_grad:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        if self._edge is not None:
+            raise RuntimeError(
+                "post accumulate grad hooks cannot be registered on non-leaf tensors: no gradient is accumulated there. Use "
+                "register_hook() for the gradient of this tensor."
+            )
+        node = leaf_edge(self)[0]
+        EAGER_LEAVES.add(node)
+        return add_hook(node._ensure_hooks().accumulated, hook)
 
     # ------------------------------------------------------------------------------------------- versions
 
@@ -445,8 +520,8 @@ class Tensor(TensorMethods):
         result: Tensor = object.__new__(type(self))
         memo[id(self)] = result
         result._set(self._array.copy(), self.device, self._requires_grad)
-        if self.grad is not None:
-            result.grad = self.grad.__deepcopy__(memo)
+        if self._grad is not None:
+            result._grad = self._grad.__deepcopy__(memo)
         _adopt_attributes(result, copy.deepcopy(getattr(self, "__dict__", None), memo))
         return result
 
@@ -495,7 +570,7 @@ def from_array(array: Any, device: Device = CPU, requires_grad: bool = False) ->
     result._array = array
     result.device = device
     result._requires_grad = requires_grad
-    result.grad = result._edge = result._cell = result._view = result._leaf = None
+    result._grad = result._edge = result._cell = result._view = result._leaf = None
     return result
 
 
@@ -510,9 +585,10 @@ def gradient_edge(tensor: Tensor) -> Edge | None:
 
 def leaf_edge(tensor: Tensor) -> Edge:
     """Return the edge to a leaf's AccumulateGrad, made at the first use."""
-    if tensor._leaf is None:
-        node = AccumulateGrad()
-        node.reference, node.device = weakref.ref(tensor), tensor.device
-        node._sequence, node._hooks = next_sequence(), None
-        tensor._leaf = node, 0
-    return tensor._leaf
+    with ACCUMULATING:  # two threads that use a leaf for the first time must find the same node
+        if tensor._leaf is None:
+            node = AccumulateGrad()
+            node.reference, node.device = weakref.ref(tensor), tensor.device
+            node._sequence, node._hooks = next_sequence(), None
+            tensor._leaf = node, 0
+        return tensor._leaf

@@ -298,7 +298,7 @@ class Compiler:
             emit(1, f"if type(out) is not type({'a_' + first.name + ('[0]' if first.many else '')}):")
             emit(2, "out = xp.asarray(out)")
             emit(1, "result = new(Tensor)", "result._array = out", "result.device = device")
-            emit(1, "result.grad = result._cell = result._leaf = result._view = result._edge = None")
+            emit(1, "result._grad = result._cell = result._leaf = result._view = result._edge = None")
             emit(1, "result._requires_grad = False")
         if row.view:
             plain = ", ".join(p.public for p in row.parameters if not p.tensor)

@@ -23,8 +23,11 @@ def _cast(xp: Any, self: Array, dtype: Any, self_dtype: Any) -> Array:
 
 
 def to_dtype(input: Tensor, dtype: dtypes.DType) -> Tensor:
-    """Return the tensor with another dtype; itself if it has that one."""
-    return input if input.dtype is dtype else _cast(input, dtype.numpy, input._array.dtype)
+    """Return the tensor with another dtype; itself if it has that one. Integers and booleans have no history."""
+    if input.dtype is dtype:
+        return input
+    source = input.detach() if input.requires_grad and not dtype.is_floating_point else input
+    return _cast(source, dtype.numpy, input._array.dtype)
 
 
 class ToDeviceBackward0(Node):
