@@ -17,6 +17,7 @@ from nanotorch.nn.activation import (
     Softplus,
     Tanh,
 )
+from nanotorch.nn.attention import MultiheadAttention
 from nanotorch.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from nanotorch.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from nanotorch.nn.dropout import Dropout
@@ -61,6 +62,7 @@ from nanotorch.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
+from nanotorch.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 
 __all__ = [
     "ELU",
@@ -110,6 +112,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ParameterDict",
@@ -126,6 +129,8 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "ZeroPad1d",
     "ZeroPad2d",
     "functional",
