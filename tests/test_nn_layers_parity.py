@@ -70,6 +70,16 @@ LAYERS: dict[str, Layer] = {
     "BatchNorm2d options": (lambda nn: nn.BatchNorm2d(4, 1e-2, None, False), (IMAGES,)),
     "BatchNorm2d untracked": (lambda nn: nn.BatchNorm2d(4, track_running_stats=False), (IMAGES,)),
     "BatchNorm3d": (lambda nn: nn.BatchNorm3d(2, momentum=0.3), (VOLUMES,)),
+    "GroupNorm": (lambda nn: nn.GroupNorm(2, 4), (IMAGES,)),
+    "GroupNorm 1-D": (lambda nn: nn.GroupNorm(4, 8, 1e-2), (real(5, 8),)),
+    "GroupNorm plain": (lambda nn: nn.GroupNorm(4, 4, affine=False), (SEQUENCES,)),
+    "GroupNorm no bias": (lambda nn: nn.GroupNorm(1, 4, bias=False), (IMAGES,)),
+    "RMSNorm": (lambda nn: nn.RMSNorm(6), (IMAGES,)),
+    "RMSNorm 2-D": (lambda nn: nn.RMSNorm((7, 6), 1e-2), (IMAGES,)),
+    "RMSNorm plain": (lambda nn: nn.RMSNorm([9], elementwise_affine=False), (SEQUENCES,)),
+    "InstanceNorm1d": (lambda nn: nn.InstanceNorm1d(4), (SEQUENCES,)),
+    "InstanceNorm1d unbatched": (lambda nn: nn.InstanceNorm1d(4, 1e-2, affine=True), (SEQUENCES[0],)),
+    "InstanceNorm2d": (lambda nn: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), (IMAGES,)),
     "CNN": (
         lambda nn: nn.Sequential(
             nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
@@ -128,6 +138,7 @@ WRONG: list[tuple[str, Any]] = [
     (r"Conv2d: padding is 'same', 'valid' or numbers, got 'half'", lambda nn: nn.Conv2d(4, 3, 3, padding="half")),
     (r"ConvTranspose2d: only padding_mode='zeros'", lambda nn: nn.ConvTranspose2d(4, 3, 3, padding_mode="reflect")),
     (r"Conv2d: groups must be a positive integer, got 0", lambda nn: nn.Conv2d(4, 3, 3, groups=0)),
+    (r"GroupNorm: num_channels must be divisible by num_groups, got 5 and 2", lambda nn: nn.GroupNorm(2, 5)),
     (r"ZeroPad2d: padding is one number or 4, .*got \(1, 2\)", lambda nn: nn.ZeroPad2d((1, 2))),
 ]  # fmt: skip
 
@@ -147,6 +158,12 @@ def test_errors_name_the_layer() -> None:
         net(torch.zeros(1, 3, 4, 4))
     with pytest.raises(torch.ShapeError, match=r"^BatchNorm2d '0': expected \(N, 3, H, W\), got input \(2, 3, 4\)"):
         nn.Sequential(nn.BatchNorm2d(3))(torch.zeros(2, 3, 4))
+    with pytest.raises(torch.ShapeError, match=r"^InstanceNorm1d '0': expected \(N, 3, L\) or \(3, L\), got input \(2, 3\)"):
+        nn.Sequential(nn.InstanceNorm1d(3))(torch.zeros(2, 3))
+    with pytest.raises(torch.ShapeError, match=r"^InstanceNorm2d '0': expected .* got input \(2, 4, 3, 3\)"):
+        nn.Sequential(nn.InstanceNorm2d(3))(torch.zeros(2, 4, 3, 3))
+    with pytest.raises(torch.ShapeError, match=r"^GroupNorm '0': expected \(N, 4, \.\.\.\), got input \(2, 3\)"):
+        nn.Sequential(nn.GroupNorm(2, 4))(torch.zeros(2, 3))
     with pytest.raises((torch.ShapeError, RuntimeError), match=r"^MaxPool2d '0': max_pool2d"):
         nn.Sequential(nn.MaxPool2d(3))(torch.zeros(1, 3, 2, 2))
     with pytest.raises(torch.ShapeError, match=r"^ReflectionPad1d '0': pad: Padding size should be less"):

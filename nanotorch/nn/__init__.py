@@ -36,7 +36,16 @@ from nanotorch.nn.loss import (
     SmoothL1Loss,
 )
 from nanotorch.nn.module import Module
-from nanotorch.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
+from nanotorch.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    LayerNorm,
+    RMSNorm,
+)
 from nanotorch.nn.padding import (
     CircularPad1d,
     CircularPad2d,
@@ -93,9 +102,12 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GroupNorm",
     "Hardtanh",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
     "LPPool1d",
@@ -117,6 +129,7 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "RMSNorm",
     "ReLU",
     "ReflectionPad1d",
     "ReflectionPad2d",

@@ -13,7 +13,7 @@ from nanotorch.nn.linear import Linear
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create import empty, ones, zeros
-from nanotorch.ops.shape import cat
+from nanotorch.ops.join import cat
 
 __all__ = ["MultiheadAttention"]
 
@@ -214,7 +214,7 @@ class MultiheadAttention(Module):
 
     def _extend(self, k: Any, v: Any, mask: Any) -> Any:
         """Keys and values with the learned one, and the one of zeros, at the end; all queries attend to them."""
-        added = [] if self.bias_k is None else [(self.bias_k, self.bias_v)]
+        added: list[Any] = [] if self.bias_k is None else [(self.bias_k, self.bias_v)]
         if self.add_zero_attn:
             zero = zeros(1, 1, self.embed_dim, device=k.device, dtype=k.dtype)
             added.append((zero, zero))
