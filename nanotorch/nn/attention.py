@@ -7,6 +7,7 @@ from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
+from nanotorch.dtypes import bool_
 from nanotorch.nn import functional as F
 from nanotorch.nn import init
 from nanotorch.nn.linear import Linear
@@ -130,7 +131,7 @@ class MultiheadAttention(Module):
         q, k, v = self._project(query, key, value, batched)
         mask = self._mask(attn_mask, key_padding_mask, q.shape[0], q.shape[1], k.shape[1])
         if mask is None and is_causal:
-            mask = ones(q.shape[1], k.shape[1], device=q.device).triu(1) > 0
+            mask = ones(q.shape[1], k.shape[1], device=q.device, dtype=bool_).triu(1)
         k, v, mask = self._extend(k, v, mask)
         q, k, v = (x.reshape(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2) for x in (q, k, v))
         dropped = self.dropout if self.training else 0.0
