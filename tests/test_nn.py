@@ -620,6 +620,25 @@ def test_dropout() -> None:
         nn.Dropout(1.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("Dropout1d", (50, 4, 6)), ("Dropout2d", (50, 4, 2, 3)), ("Dropout3d", (50, 4, 1, 2, 3))],
+)
+def test_dropout_of_channels(name: str, shape: tuple[int, ...]) -> None:
+    layer, x = getattr(nn, name)(0.25), torch.ones(*shape)
+    channels = to_numpy(layer(x)).reshape(200, 6)
+    assert (channels == channels[:, :1]).all() and set(np.unique(channels)) == {0, np.float32(1 / 0.75)}
+    assert abs((channels[:, 0] == 0).mean() - 0.25) < 0.1
+    assert layer.eval()(x) is x
+    with pytest.raises(ValueError, match=f"{name}: p is a probability"):
+        getattr(nn, name)(-0.1)
+
+
+def test_alpha_dropout_keeps_mean_and_variance() -> None:
+    y = to_numpy(nn.AlphaDropout(0.3)(torch.randn(100, 100)))
+    assert abs(y.mean()) < 0.05 and abs(y.std() - 1) < 0.05 and len(np.unique(y)) < 0.75 * y.size
+
+
 def test_embedding() -> None:
     layer = nn.Embedding(5, 2, padding_idx=1)
     out = layer(torch.tensor([[1, 4], [4, 0]]))

@@ -80,6 +80,12 @@ LAYERS: dict[str, Layer] = {
     "InstanceNorm1d": (lambda nn: nn.InstanceNorm1d(4), (SEQUENCES,)),
     "InstanceNorm1d unbatched": (lambda nn: nn.InstanceNorm1d(4, 1e-2, affine=True), (SEQUENCES[0],)),
     "InstanceNorm2d": (lambda nn: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), (IMAGES,)),
+    "Unflatten": (lambda nn: nn.Unflatten(1, (2, -1)), (IMAGES,)),
+    **{
+        f"{name} off": (lambda nn, name=name: getattr(nn, name)(0.0), (IMAGES,))
+        for name in ("Dropout2d", "AlphaDropout", "FeatureAlphaDropout")
+    },
+    "Dropout1d off": (lambda nn: nn.Dropout1d(0.0), (SEQUENCES,)),
     "CNN": (
         lambda nn: nn.Sequential(
             nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),

@@ -20,9 +20,9 @@ from nanotorch.nn.activation import (
 from nanotorch.nn.attention import MultiheadAttention
 from nanotorch.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from nanotorch.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from nanotorch.nn.dropout import Dropout
+from nanotorch.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from nanotorch.nn.embedding import Embedding
-from nanotorch.nn.flatten import Flatten
+from nanotorch.nn.flatten import Flatten, Unflatten
 from nanotorch.nn.linear import Identity, Linear
 from nanotorch.nn.loss import (
     BCELoss,
@@ -81,6 +81,7 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "BCELoss",
@@ -100,7 +101,11 @@ __all__ = [
     "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Embedding",
+    "FeatureAlphaDropout",
     "Flatten",
     "GroupNorm",
     "Hardtanh",
@@ -144,6 +149,7 @@ __all__ = [
     "Tanh",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "Unflatten",
     "ZeroPad1d",
     "ZeroPad2d",
     "functional",

@@ -130,7 +130,7 @@ class MultiheadAttention(Module):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         q, k, v = self._project(query, key, value, batched)
         mask = self._mask(attn_mask, key_padding_mask, q.shape[0], q.shape[1], k.shape[1])
-        if mask is None and is_causal:
+        if mask is None and is_causal and (need_weights or self.bias_k is not None or self.add_zero_attn):
             mask = ones(q.shape[1], k.shape[1], device=q.device, dtype=bool_).triu(1)
         k, v, mask = self._extend(k, v, mask)
         q, k, v = (x.reshape(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2) for x in (q, k, v))
@@ -139,13 +139,13 @@ class MultiheadAttention(Module):
         if need_weights:
             scores = (q * (1 / math.sqrt(self.head_dim))) @ k.transpose(-2, -1)
             if mask is not None:
-                scores = scores.masked_fill(mask, -math.inf) if mask.dtype.category == 0 else scores + mask
+                scores = scores.masked_fill(mask, -math.inf) if mask.dtype is bool_ else scores + mask
             weights = F.dropout(F.softmax(scores, -1), dropped)
             result = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
         else:
             allowed = mask if mask is None or mask.is_floating_point() else mask.logical_not()
-            result = F.scaled_dot_product_attention(q, k, v, allowed, dropped)
+            result = F.scaled_dot_product_attention(q, k, v, allowed, dropped, is_causal and mask is None)
         output = self.out_proj(result.transpose(1, 2).reshape(*q.shape[:1], q.shape[2], self.embed_dim))
         if not batched:
             return output.squeeze(0), None if weights is None else weights.squeeze(0)
@@ -206,7 +206,7 @@ class MultiheadAttention(Module):
                 )
             masks.append(padding.reshape(batch, 1, 1, keys))
         for mask in masks:
-            if mask.dtype.category == 1:
+            if mask.dtype is not bool_ and not mask.is_floating_point():
                 raise TypeError(f"masks are bool or floating point tensors, got {mask.dtype}")
         if any(mask.is_floating_point() for mask in masks):
             masks = [m if m.is_floating_point() else _as_numbers(m, masks) for m in masks]
