@@ -381,7 +381,7 @@ def test_names_are_never_import_paths() -> None:
     ("overrides", "expected"),
     [
         (["loss={name: MSELoss}"],
-         "loss.name: MSELoss is for regression, but digits is multiclass; take CrossEntropyLoss"),
+         "loss.name: MSELoss is for regression, but digits is multiclass; take CrossEntropyLoss or MultiMarginLoss"),
         (["data={name: diabetes}"],
          "loss.name: CrossEntropyLoss is for multiclass, but diabetes is regression; "
          "take HuberLoss or L1Loss or MSELoss or SmoothL1Loss"),

@@ -56,13 +56,24 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2), is_causal=True), "attn_mask should not be set when is_causal=True"),
     (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2).long()), "Expected attn_mask dtype to be bool or float"),
     (lambda: F.bilinear(ones(2, 3), ones(2, 4), ones(1, 3, 3)), "bilinear: expected inputs"),
+    (lambda: F.gaussian_nll_loss(ones(3), ones(3), -ones(3)), "var has negative entry/entries"),
+    (lambda: F.gaussian_nll_loss(ones(3, 2), ones(3, 2), ones(2)), "var is of incorrect size"),
+    (lambda: F.poisson_nll_loss(ones(3), ones(3, 1)), "must have the same shape"),
+    (lambda: F.cosine_embedding_loss(ones(3, 2), ones(3, 2), ones(3, 1)), "2D target tensor expects 3D input tensors"),
+    (lambda: F.multi_margin_loss(ones(3, 2), torch.tensor([0, 1, 2])), "classes are numbered 0 to 1"),
+    (lambda: F.multi_margin_loss(ones(3, 2), torch.tensor([0, 1, 1]), p=3), "only p == 1 and p == 2 supported"),
+    (lambda: F.multi_margin_loss(ones(3, 2), ones(3)), "must be a tensor of class numbers"),
+    (lambda: F.multilabel_margin_loss(ones(3, 2), torch.tensor([0, 1])), r"needs a target of shape \(3, 2\)"),
+    (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(3)), "same number of dimensions"),
+    (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(2, 3), margin=0), "margin must be greater than 0"),
+    (lambda: F.hinge_embedding_loss(ones(2), ones(2), reduction="all"), "'all' is not a valid value for reduction"),
     (lambda: F.dropout2d(ones(3)), "dropout2d: expected input of 3 dimensions"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("call", "message"), ERRORS, ids=[message[:40] for _, message in ERRORS])
 def test_errors_say_what_is_wrong(call: Callable[[], Any], message: str) -> None:
-    with pytest.raises((RuntimeError, ValueError, TypeError, NotImplementedError), match=message):
+    with pytest.raises((RuntimeError, ValueError, TypeError, IndexError, NotImplementedError), match=message):
         call()
 
 
@@ -151,3 +162,30 @@ def test_attention_drops_weights() -> None:
     out = F.scaled_dot_product_attention(x, x, x, dropout_p=0.25, scale=0.0)
     assert abs((out == 0).float().mean().item() - 0.25) < 0.02
     np.testing.assert_allclose(out.max().item(), 1 / 64 / 0.75, rtol=1e-5)
+
+
+def test_cosine_embedding_loss_of_zero_vectors_is_finite() -> None:
+    pytorch = require_torch()
+    results = []
+    for library in (torch, pytorch):
+        x = library.zeros(2, 3, dtype=library.float64).requires_grad_()
+        loss = library.nn.functional.cosine_embedding_loss(x, library.ones_like(x), library.tensor([1.0, -1.0], dtype=library.float64))
+        loss.backward()
+        results.append((to_numpy(loss), to_numpy(x.grad)))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8)  # PyTorch's epsilon is a float32
+
+
+def test_soft_margin_loss_does_not_overflow() -> None:
+    x = torch.tensor([-1e4, 1e4], dtype=torch.float64, requires_grad=True)
+    loss = F.soft_margin_loss(x, torch.ones(2, dtype=torch.float64), reduction="none")
+    assert loss.tolist() == [1e4, 0.0]
+    loss.sum().backward()
+    assert x.grad.tolist() == [-1.0, 0.0]
+
+
+def test_triplet_margin_loss_takes_any_distance() -> None:
+    x, y, z = (torch.randn(4, 3) for _ in range(3))
+    expected = F.triplet_margin_loss(x, y, z, p=1.0, eps=0.0)
+    actual = F.triplet_margin_with_distance_loss(x, y, z, distance_function=lambda a, b: (a - b).abs().sum(-1))
+    np.testing.assert_allclose(actual.item(), expected.item(), rtol=1e-6)

@@ -97,6 +97,8 @@ def class_weights(nn: Any) -> Any:
     return library.tensor(np.array([0.5, 2.0, 1.5]))
 
 
+SIGNS = np.where(NUMBERS.random((5, 3)) < 0.5, -1.0, 1.0)
+
 LOSSES: dict[str, tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {
     "CrossEntropyLoss": (lambda nn, **k: nn.CrossEntropyLoss(**k), real(5, 3), CLASSES),
     "CrossEntropyLoss weight": (lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), **k), real(5, 3), CLASSES),
@@ -127,7 +129,38 @@ LOSSES: dict[str, tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {
     "HuberLoss delta": (lambda nn, **k: nn.HuberLoss(delta=0.3, **k), real(5, 3), real(5, 3)),
     "KLDivLoss": (lambda nn, **k: nn.KLDivLoss(**k), LOG_PROBABILITIES, PROBABILITIES),
     "KLDivLoss log": (lambda nn, **k: nn.KLDivLoss(log_target=True, **k), LOG_PROBABILITIES, np.log(PROBABILITIES)),
+    "PoissonNLLLoss": (lambda nn, **k: nn.PoissonNLLLoss(**k), real(5, 3), CLASSES[:, None] * np.ones(3)),
+    "PoissonNLLLoss full": (lambda nn, **k: nn.PoissonNLLLoss(log_input=False, full=True, **k), UNIT, 1 + UNIT),
+    "MultiMarginLoss": (lambda nn, **k: nn.MultiMarginLoss(**k), real(5, 3), CLASSES),
+    "MultiMarginLoss p 2": (lambda nn, **k: nn.MultiMarginLoss(2, 0.5, class_weights(nn), **k), real(5, 3), CLASSES),
+    "MultiLabelMarginLoss": (lambda nn, **k: nn.MultiLabelMarginLoss(**k), real(2, 4), np.array([[3, 0, -1, 1], [-1, 0, 1, 2]])),
+    "MultiLabelSoftMarginLoss": (lambda nn, **k: nn.MultiLabelSoftMarginLoss(class_weights(nn), **k), real(5, 3), PROBABILITIES),
+    "HingeEmbeddingLoss": (lambda nn, **k: nn.HingeEmbeddingLoss(0.5, **k), UNIT, SIGNS),
 }  # fmt: skip
+
+
+PAIRS: dict[str, Any] = {
+    "GaussianNLLLoss": (lambda nn, **k: nn.GaussianNLLLoss(full=True, **k), real(5, 3), real(5, 3), UNIT),
+    "CosineEmbeddingLoss": (lambda nn, **k: nn.CosineEmbeddingLoss(0.2, **k), real(5, 3), real(5, 3), SIGNS[:, 0]),
+    "MarginRankingLoss": (lambda nn, **k: nn.MarginRankingLoss(0.2, **k), real(5), real(5), SIGNS[:, 0]),
+    "TripletMarginLoss": (lambda nn, **k: nn.TripletMarginLoss(2.0, p=1.0, swap=True, **k), real(5, 3), real(5, 3), real(5, 3)),
+    "TripletMarginWithDistanceLoss": (lambda nn, **k: nn.TripletMarginWithDistanceLoss(margin=2.0, **k), real(5, 3), real(5, 3), real(5, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_losses_of_pairs_and_triplets(name: str, reduction: str) -> None:
+    make, *arrays = PAIRS[name]
+    results = []
+    for library, module in both(lambda nn: make(nn, reduction=reduction)):
+        first, second, third = (library.tensor(array) for array in arrays)
+        first.requires_grad_()
+        loss = module(first, second, third)
+        loss.sum().backward()
+        results.append((loss, first.grad))
+    for ours, theirs in zip(*results, strict=True):
+        close(ours, theirs)
 
 
 REDUCTIONS = [(name, reduction) for name in LOSSES for reduction in ("none", "mean", "sum")]
@@ -221,3 +254,10 @@ def test_training_follows_pytorch() -> None:
         modules[0][1].state_dict().items(), modules[1][1].state_dict().items(), strict=True
     ):
         np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-7, atol=1e-9, err_msg=name)
+
+
+def test_soft_margin_loss() -> None:
+    """PyTorch's is not differentiable with respect to its target."""
+    x = real(5, 3)
+    ours, theirs = (library.nn.SoftMarginLoss()(library.tensor(x), library.tensor(SIGNS)) for library in (torch, require_torch()))
+    close(ours, theirs)

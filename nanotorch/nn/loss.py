@@ -16,11 +16,13 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
+    "GaussianNLLLoss",
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
     "MSELoss",
     "NLLLoss",
+    "PoissonNLLLoss",
     "SmoothL1Loss",
 ]
 
@@ -210,3 +212,41 @@ class KLDivLoss(_Loss):
     def forward(self, input: Any, target: Any) -> Any:
         """`input`: log-probabilities; `target`: probabilities of the same shape."""
         return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class GaussianNLLLoss(_Loss):
+    """`(log(var) + (input - target) ** 2 / var) / 2`: for networks that predict a mean and a variance.
+
+    `full` adds the constant `log(2 * pi) / 2`; variances smaller than `eps` count as `eps`.
+    """
+
+    def __init__(self, *, full: bool = False, eps: PositiveFloat = 1e-6, reduction: Reduction = "mean") -> None:
+        super().__init__(reduction)
+        self.full = full
+        self.eps = eps
+
+    def forward(self, input: Any, target: Any, var: Any) -> Any:
+        """`input`: means; `target`: of the same shape; `var`: variances, of that shape or one per row."""
+        return F.gaussian_nll_loss(input, target, var, full=self.full, eps=self.eps, reduction=self.reduction)
+
+
+class PoissonNLLLoss(_Loss):
+    """`exp(input) - target * input`: for networks that predict the logarithm of the mean of a count.
+
+    With `log_input=False` they predict the mean, and the loss is `input - target * log(input + eps)`. `full` adds
+    Stirling's approximation of `log(target!)`.
+    """
+
+    def __init__(
+        self, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: Reduction = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        self.log_input = log_input
+        self.full = full
+        self.eps = eps
+
+    def forward(self, input: Any, target: Any) -> Any:
+        """`input`: logarithms of means, or means; `target`: counts of the same shape."""
+        return F.poisson_nll_loss(
+            input, target, log_input=self.log_input, full=self.full, eps=self.eps, reduction=self.reduction
+        )

@@ -26,6 +26,11 @@ def reduced(xp: Any, loss: Any, reduction: str) -> Any:
     return total / loss.size if reduction == "mean" else total
 
 
+def reduced_tensor(loss: Any, reduction: str) -> Any:
+    """Return what `reduced` does, for tensors: its parts are recorded."""
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
 def share(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
     """Return the gradient of the unreduced loss, up to broadcasting."""
     if reduction != "mean":
