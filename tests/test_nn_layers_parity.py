@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
-from nn_parity import compare, real
+from nn_parity import compare, outputs_of, real
 from parity import require_torch, to_numpy
 
 import nanotorch as torch
@@ -108,6 +109,17 @@ def test_layers(name: str, training: bool) -> None:
 def test_reprs(name: str) -> None:
     make, _ = LAYERS[name]
     assert repr(make(torch.nn)) == repr(make(require_torch().nn))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_pickles_are_the_same_layer(name: str) -> None:
+    make, inputs = LAYERS[name]
+    layer = make(torch.nn).double()
+    twin = pickle.loads(pickle.dumps(layer))
+    assert repr(twin) == repr(layer) and vars(twin).keys() == vars(layer).keys()
+    mine, other = (outputs_of(module(*map(torch.tensor, inputs))) for module in (layer, twin))
+    for x, y in zip(mine, other, strict=True):
+        np.testing.assert_array_equal(to_numpy(x), to_numpy(y))
 
 
 def test_conv_transpose_with_an_output_size() -> None:
