@@ -81,6 +81,14 @@ LAYERS: dict[str, Layer] = {
     "InstanceNorm1d": (lambda nn: nn.InstanceNorm1d(4), (SEQUENCES,)),
     "InstanceNorm1d unbatched": (lambda nn: nn.InstanceNorm1d(4, 1e-2, affine=True), (SEQUENCES[0],)),
     "InstanceNorm2d": (lambda nn: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), (IMAGES,)),
+    "Bilinear": (lambda nn: nn.Bilinear(3, 4, 5), (real(6, 3), real(6, 4))),
+    "Bilinear no bias": (lambda nn: nn.Bilinear(3, 4, 5, bias=False), (real(2, 6, 3), real(2, 6, 4))),
+    "CosineSimilarity": (lambda nn: nn.CosineSimilarity(), (real(6, 3), real(6, 3))),
+    "CosineSimilarity dim": (lambda nn: nn.CosineSimilarity(0, 0.1), (real(6, 3), real(6, 1))),
+    "PairwiseDistance": (lambda nn: nn.PairwiseDistance(), (real(6, 3), real(6, 3))),
+    "PairwiseDistance options": (lambda nn: nn.PairwiseDistance(1.5, 0.1, True), (real(6, 3), real(6, 3))),
+    "Fold": (lambda nn: nn.Fold((4, 5), 2, padding=1, stride=(2, 1)), (real(2, 12, 18),)),
+    "Unfold": (lambda nn: nn.Unfold((2, 3), 2, 1, (1, 2)), (IMAGES,)),
     "Unflatten": (lambda nn: nn.Unflatten(1, (2, -1)), (IMAGES,)),
     **{
         f"{name} off": (lambda nn, name=name: getattr(nn, name)(0.0), (IMAGES,))

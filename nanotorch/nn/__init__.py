@@ -20,10 +20,12 @@ from nanotorch.nn.activation import (
 from nanotorch.nn.attention import MultiheadAttention
 from nanotorch.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from nanotorch.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from nanotorch.nn.distance import CosineSimilarity, PairwiseDistance
 from nanotorch.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from nanotorch.nn.embedding import Embedding
 from nanotorch.nn.flatten import Flatten, Unflatten
-from nanotorch.nn.linear import Identity, Linear
+from nanotorch.nn.fold import Fold, Unfold
+from nanotorch.nn.linear import Bilinear, Identity, Linear
 from nanotorch.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -102,6 +104,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Bilinear",
     "CircularPad1d",
     "CircularPad2d",
     "ConstantPad1d",
@@ -113,6 +116,7 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "CosineEmbeddingLoss",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
@@ -121,6 +125,7 @@ __all__ = [
     "Embedding",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardtanh",
@@ -151,6 +156,7 @@ __all__ = [
     "MultiMarginLoss",
     "MultiheadAttention",
     "NLLLoss",
+    "PairwiseDistance",
     "Parameter",
     "ParameterDict",
     "ParameterList",
@@ -174,6 +180,7 @@ __all__ = [
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",
+    "Unfold",
     "ZeroPad1d",
     "ZeroPad2d",
     "functional",
