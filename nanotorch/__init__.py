@@ -80,31 +80,46 @@ from nanotorch.utils.serialization import load, save
 
 # --- operators: written by `python -m nanotorch.ops.stubs` ---
 from nanotorch.ops.activation import (
+    celu,
+    hardshrink,
+    prelu,
     relu,
+    rrelu,
     selu,
     sigmoid,
+    threshold,
 )
 from nanotorch.ops.comparison import (
     allclose,
     bitwise_and,
+    bitwise_left_shift,
     bitwise_not,
     bitwise_or,
+    bitwise_right_shift,
     bitwise_xor,
     eq,
     equal,
     ge,
+    greater,
+    greater_equal,
     gt,
     isclose,
     isfinite,
     isinf,
     isnan,
+    isneginf,
+    isposinf,
+    isreal,
     le,
+    less,
+    less_equal,
     logical_and,
     logical_not,
     logical_or,
     logical_xor,
     lt,
     ne,
+    not_equal,
 )
 from nanotorch.ops.convolution import (
     conv1d,
@@ -116,11 +131,22 @@ from nanotorch.ops.convolution import (
 )
 from nanotorch.ops.elementwise import (
     abs,
+    absolute,
     add,
+    addcdiv,
+    addcmul,
     div,
+    divide,
+    float_power,
     floor_divide,
+    fmod,
+    hypot,
+    ldexp,
+    lerp,
     mul,
+    multiply,
     neg,
+    negative,
     positive,
     pow,
     reciprocal,
@@ -130,13 +156,19 @@ from nanotorch.ops.elementwise import (
     sqrt,
     square,
     sub,
+    subtract,
     true_divide,
 )
 from nanotorch.ops.extrema import (
     clamp,
+    clamp_max,
+    clamp_min,
     clip,
+    fmax,
+    fmin,
     maximum,
     minimum,
+    nan_to_num,
     where,
 )
 from nanotorch.ops.geometry import (
@@ -233,9 +265,15 @@ from nanotorch.ops.reduce import (
 )
 from nanotorch.ops.rounding import (
     ceil,
+    copysign,
+    fix,
     floor,
+    frac,
+    heaviside,
     round,
+    sgn,
     sign,
+    signbit,
     trunc,
 )
 from nanotorch.ops.scan import (
@@ -277,7 +315,15 @@ from nanotorch.ops.softmax_family import (
     softmax,
 )
 from nanotorch.ops.special import (
+    digamma,
     erf,
+    erfc,
+    erfinv,
+    lgamma,
+    logit,
+    polygamma,
+    sinc,
+    xlogy,
 )
 from nanotorch.ops.split import (
     chunk,
@@ -292,6 +338,13 @@ from nanotorch.ops.split import (
 from nanotorch.ops.transcendental import (
     acos,
     acosh,
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctan2,
+    arctanh,
     asin,
     asinh,
     atan,
@@ -299,6 +352,7 @@ from nanotorch.ops.transcendental import (
     atanh,
     cos,
     cosh,
+    deg2rad,
     exp,
     exp2,
     expm1,
@@ -306,6 +360,9 @@ from nanotorch.ops.transcendental import (
     log10,
     log1p,
     log2,
+    logaddexp,
+    logaddexp2,
+    rad2deg,
     sin,
     sinh,
     tan,

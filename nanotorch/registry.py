@@ -352,4 +352,4 @@ MODELS = Registry("model", supplied=("in_features", "out_features", "device", "d
 LOSSES = Registry("loss", supplied=("reduction", "size_average", "reduce"))
 OPTIMIZERS = Registry("optimizer", supplied=("params",))
 SCHEDULERS = Registry("scheduler", supplied=("optimizer", "last_epoch"))
-ACTIVATIONS = Registry("activation", supplied=("inplace",))
+ACTIVATIONS = Registry("activation", supplied=("inplace", "device", "dtype"))

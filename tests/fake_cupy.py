@@ -995,6 +995,11 @@ def _erf(x: Any) -> Any:
     return ufunc(_special().erf)(widened)
 
 
+def _zeta(x: Any, q: Any) -> Any:
+    """CuPy's zeta function is a ufunc, SciPy's a function around one."""
+    return ufunc(_special()._ufuncs._zeta)(x, q)
+
+
 def _no_kernels(*args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError("the stand-in for CuPy compiles no CUDA source")
 
@@ -1051,7 +1056,7 @@ stride_tricks = types.ModuleType("cupy.lib.stride_tricks")
 stride_tricks.as_strided = as_strided  # type: ignore[attr-defined]
 cupy.lib = types.ModuleType("cupy.lib")
 cupy.lib.stride_tricks = stride_tricks
-special = _Namespace("cupyx.scipy.special", _special, lambda name: name != "erf", erf=_erf)
+special = _Namespace("cupyx.scipy.special", _special, lambda name: name not in ("erf", "zeta"), erf=_erf, zeta=_zeta)
 cupyx_scipy = _Namespace("cupyx.scipy", types.SimpleNamespace(), lambda name: False, special=special)
 cupyx = _Namespace(
     "cupyx",

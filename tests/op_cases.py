@@ -102,7 +102,9 @@ def outputs(result: Any) -> list[Any]:
 
 
 def floating_outputs(result: Any) -> list[Any]:
-    return [o for o in outputs(result) if hasattr(o, "requires_grad") and o.requires_grad]
+    """Return the outputs that can be differentiated; some ops record but have no derivative, as in PyTorch."""
+    tracked = [o for o in outputs(result) if hasattr(o, "requires_grad") and o.requires_grad]
+    return [o for o in tracked if type(o.grad_fn).__name__ != "NotImplemented"]
 
 
 def weights(results: list[Any], dtype: Any) -> list[np.ndarray[Any, Any]]:

@@ -10,7 +10,7 @@ from op_cases import CASES, Call, Case, drawn, each, floating_outputs, ours
 import nanotorch as torch
 
 # Their derivative is zero or jumps where differences are taken across the jump.
-PIECEWISE_CONSTANT = {"floor", "ceil", "trunc", "round", "sign", "floor_divide"}
+PIECEWISE_CONSTANT = {"floor", "ceil", "trunc", "fix", "round", "sign", "sgn"}
 
 
 def differentiable(case: Case) -> bool:
@@ -50,5 +50,21 @@ def test_second_derivative(case: Case) -> None:
 def test_derivative_of_piecewise_constant_ops_is_zero(name: str) -> None:
     x = torch.tensor([0.3, -1.2, 2.6], dtype=torch.float64, requires_grad=True)
     op = getattr(torch, name)
-    (op(x, 0.7) if name == "floor_divide" else op(x)).sum().backward()
+    op(x).sum().backward()
     assert x.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("rounding_mode", ["floor", "trunc"])
+def test_derivative_of_rounded_quotients_is_zero(rounding_mode: str) -> None:
+    x = torch.tensor([0.3, -1.2, 2.6], dtype=torch.float64, requires_grad=True)
+    torch.div(x, x.detach() + 0.7, rounding_mode=rounding_mode).sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("op", [lambda x: x // 0.7, lambda x: 2 // x, lambda x: torch.heaviside(x, x)])
+def test_ops_without_a_derivative_say_so_and_what_to_use(op: Any) -> None:
+    x = torch.tensor([0.3, -1.2], requires_grad=True)
+    y = op(x)
+    assert y.requires_grad and "grad_fn=<NotImplemented>" in repr(y)
+    with pytest.raises(RuntimeError, match=r"derivative for aten::.* is not implemented; use torch"):
+        y.sum().backward()

@@ -13,6 +13,8 @@ from parity import require_torch, to_numpy
 import nanotorch as torch
 from nanotorch.registry import ACTIVATIONS
 
+# The one draws random numbers, the other has a gradient of single precision in PyTorch; they have tests of their own.
+APART = ("RReLU", "Hardsigmoid")
 LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {
     "Linear": (lambda nn: nn.Linear(4, 3), (real(5, 4),)),
     "Linear no bias": (lambda nn: nn.Linear(4, 3, bias=False), (real(2, 5, 4),)),
@@ -37,7 +39,16 @@ LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {
         ),
         (real(5, 4),),
     ),
-    **{name: (lambda nn, name=name: getattr(nn, name)(), (3 * real(5, 4),)) for name in ACTIVATIONS},
+    **{name: (lambda nn, name=name: getattr(nn, name)(), (3 * real(5, 4),)) for name in ACTIVATIONS if name not in APART},
+    "RReLU without chance": (lambda nn: nn.RReLU(0.3, 0.3), (real(5, 4),)),
+    "PReLU channels": (lambda nn: nn.PReLU(3, init=0.1), (real(2, 3, 4),)),
+    "CELU alpha": (lambda nn: nn.CELU(0.5), (real(5, 4),)),
+    "Hardshrink limit": (lambda nn: nn.Hardshrink(1.0), (real(5, 4),)),
+    "Softshrink limit": (lambda nn: nn.Softshrink(0.25), (real(5, 4),)),
+    "Threshold": (lambda nn: nn.Threshold(0.1, 2.0), (real(5, 4),)),
+    "GLU": (lambda nn: nn.GLU(), (real(5, 4),)),
+    "GLU first": (lambda nn: nn.GLU(0), (real(4, 3),)),
+    "Softmin": (lambda nn: nn.Softmin(dim=1), (real(5, 4),)),
     "LeakyReLU slope": (lambda nn: nn.LeakyReLU(0.3), (real(5, 4),)),
     "ELU alpha": (lambda nn: nn.ELU(0.5), (real(5, 4),)),
     "GELU tanh": (lambda nn: nn.GELU(approximate="tanh"), (3 * real(5, 4),)),
@@ -78,6 +89,12 @@ REPRS = [
     lambda nn: nn.CrossEntropyLoss(),
     lambda nn: nn.Hardtanh(inplace=True),
     lambda nn: nn.LeakyReLU(inplace=True),
+    lambda nn: nn.ReLU6(inplace=True),
+    lambda nn: nn.CELU(2.0, inplace=True),
+    lambda nn: nn.RReLU(0.1, 0.3, inplace=True),
+    lambda nn: nn.Threshold(1, 2, inplace=True),
+    lambda nn: nn.Hardswish(inplace=True),
+    lambda nn: nn.Softmin(dim=1),
 ]
 
 

@@ -30,10 +30,10 @@ pytorch = require_torch()
 # PyTorch's words about its own speed.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 
-# PyTorch refuses to differentiate floor_divide; here its derivative is zero, like that of floor.
-NOT_DIFFERENTIABLE_THERE = {"floor_divide"}
-# Not in PyTorch's public surface under this name; tested through the public op that uses them.
-OURS_ONLY = {"rdiv", "rpow"}
+# PyTorch computes these derivatives with factors of single precision, 1/6 and 1/alpha, whatever the input's.
+SINGLE_PRECISION_THERE = {"celu", "hardsigmoid"}
+# At edges PyTorch's second derivative is NaN, from the branch that `where` does not take; here it is the limit.
+NAN_THERE = {"arctan2", "atan2", "copysign", "float_power", "pow", "sinc"}
 
 
 def theirs(case: Case) -> Any:
@@ -53,33 +53,33 @@ def run_theirs(case: Case, call: Call) -> tuple[list[Any], list[Any]]:
     results = theirs(case)(*call.args, **call.kwargs)
     tracked = floating_outputs(results)
     grads: list[Any] = []
-    if tracked and call.leaves and case.name not in NOT_DIFFERENTIABLE_THERE:
+    if tracked and call.leaves:
         seeds = [pytorch.tensor(w) for w in weights(tracked, call.dtype)]
         grads = list(pytorch.autograd.grad(tracked, call.leaves, seeds, allow_unused=True))
     values = [o.detach().numpy() if isinstance(o, pytorch.Tensor) else o for o in outputs(results)]
-    return values, [None if g is None else g.numpy() for g in grads]
+    return values, [None if g is None else g.numpy(force=True) for g in grads]
 
 
-def compare(actual: Any, expected: Any) -> None:
+def compare(actual: Any, expected: Any, single: bool = False) -> None:
     if not isinstance(expected, np.ndarray):
         assert actual == expected
         return
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
-    rtol, atol = (1e-4, 1e-5) if expected.dtype == np.float32 else (1e-9, 1e-11)
+    rtol, atol = (1e-4, 1e-5) if single or expected.dtype == np.float32 else (1e-9, 1e-11)
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
 
 
-def compare_grads(actual: list[Any], expected: list[Any]) -> None:
+def compare_grads(case: Case, actual: list[Any], expected: list[Any]) -> None:
     for got, want in zip(actual, expected, strict=False):
         if want is None or got is None:  # "no influence" and "zero" are the same derivative
             rest = got if want is None else want
             assert rest is None or not rest.any()
         else:
-            compare(got, want)
+            compare(got, want, case.name in SINGLE_PRECISION_THERE)
 
 
-PUBLIC = [case for case in CASES if case.entry.where != "internal" and case.name not in OURS_ONLY]
+PUBLIC = [case for case in CASES if case.entry.where != "internal"]
 
 
 @each(PUBLIC)
@@ -90,14 +90,14 @@ def test_value_and_gradient(case: Case, dtype: Any) -> None:
     assert len(values) == len(their_values)
     for actual, expected in zip(values, their_values, strict=True):
         compare(actual, expected)
-    compare_grads(grads, their_grads)
+    compare_grads(case, grads, their_grads)
 
 
 # PyTorch cannot differentiate these twice.
-ONCE_DIFFERENTIABLE_THERE: set[str] = {"cdist", "multi_margin_loss", "multilabel_margin_loss"}
+ONCE_DIFFERENTIABLE_THERE = {"cdist", "hardsigmoid", "multi_margin_loss", "multilabel_margin_loss"}
 
 
-@each([c for c in PUBLIC if c.name not in ONCE_DIFFERENTIABLE_THERE | NOT_DIFFERENTIABLE_THERE])
+@each([c for c in PUBLIC if c.name not in ONCE_DIFFERENTIABLE_THERE])
 def test_second_derivative(case: Case) -> None:
     call, their_call = Call(case, ours()), Call(case, make_theirs)
     tracked = floating_outputs(case.entry.function(*call.args, **call.kwargs))
@@ -107,7 +107,9 @@ def test_second_derivative(case: Case) -> None:
         return
     actual = [host(g) for g in second(nanotorch, tracked, call, ours())]
     expected = [None if g is None else g.numpy(force=True) for g in second(pytorch, their_tracked, their_call, make_theirs)]
-    compare_grads(actual, expected)
+    if case.name in NAN_THERE and any(d.kind == "edge" for d in drawn(case)):
+        actual = [a if a is None or e is None else np.where(np.isnan(e), e, a) for a, e in zip(actual, expected, strict=True)]
+    compare_grads(case, actual, expected)
 
 
 def expandable(case: Case) -> bool:
@@ -134,7 +136,7 @@ def test_expanded_inputs(case: Case) -> None:
     actual = run(case, call(ours()))
     for a, e in zip(actual[0], expected[0], strict=True):
         compare(a, e)
-    compare_grads(actual[1], expected[1])
+    compare_grads(case, actual[1], expected[1])
 
 
 @each([c for c in PUBLIC if c.name in ROWS and c.entry.cast is not None and all(d.kind != "edge" for d in drawn(c))])
@@ -180,7 +182,10 @@ def test_shapes_of_elementwise_and_reducing_ops(name: str, shape: tuple[int, ...
     compare(ROWS[name].function(nanotorch.tensor(array)).numpy(), expected)
 
 
-SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e30, -1e30])
+# So many that PyTorch's vectorised loops take them all: the loops over what is left treat NaN otherwise in some ops.
+SPECIAL = np.tile([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e30, -1e30], 32)
+# PyTorch's trigamma is a large number instead of infinite at the poles of digamma, and NaN at -infinity.
+POLES = {"digamma": SPECIAL >= 0}
 EDGE = [
     n for n in UNARY
     if ROWS[n].formulas and ROWS[n].cast != "promote" and n != "t"
@@ -192,12 +197,13 @@ EDGE = [
 def test_special_values(name: str) -> None:
     """NaN, infinities, zeros and huge numbers give PyTorch's values and gradients."""
     space = pytorch.nn.functional if ROWS[name].where == "functional" else pytorch
-    x, y = nanotorch.tensor(SPECIAL, requires_grad=True), pytorch.tensor(SPECIAL, requires_grad=True)
+    special = SPECIAL[POLES.get(name, slice(None))]
+    x, y = nanotorch.tensor(special, requires_grad=True), pytorch.tensor(special, requires_grad=True)
     ours_, theirs_ = ROWS[name].function(x), getattr(space, name)(y)
     np.testing.assert_allclose(ours_.detach().numpy(), theirs_.detach().numpy(), rtol=1e-9)
     ours_.backward(nanotorch.ones_like(ours_))
     theirs_.backward(pytorch.ones_like(theirs_))
-    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-9)
+    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(force=True), rtol=1e-7 if name in SINGLE_PRECISION_THERE else 1e-9)
 
 
 DTYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]

@@ -9,6 +9,7 @@ imported only when a GPU is asked for.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,11 +46,65 @@ def zero_where(array: Any, mask: Any) -> Any:
     return cupy.where(mask, array.dtype.type(0), array)
 
 
+def sign(array: Any) -> Any:
+    """Return -1, 0 or 1; NaN counts as 0, as in PyTorch."""
+    signs = cupy.sign(array)
+    return signs if array.dtype.kind != "f" else cupy.where(cupy.isnan(array), array.dtype.type(0), signs)
+
+
 def erf(array: Any) -> Any:
     """Return the error function of every element; CuPy's widens float16 to float64."""
     from cupyx.scipy.special import erf as cupy_erf
 
     return cupy_erf(array).astype(array.dtype, copy=False)
+
+
+def _special(name: str, array: Any, *arguments: Any) -> Any:
+    """Return one of CuPy's special functions of every element, in the dtype of the array."""
+    from cupyx.scipy import special
+
+    return getattr(special, name)(*arguments, array).astype(array.dtype, copy=False)
+
+
+def erfc(array: Any) -> Any:
+    """Return ``1 - erf`` of every element."""
+    return _special("erfc", array)
+
+
+def erfinv(array: Any) -> Any:
+    """Return the inverse error function of every element."""
+    return _special("erfinv", array)
+
+
+def lgamma(array: Any) -> Any:
+    """Return the logarithm of the absolute value of the gamma function of every element."""
+    return cupy.where(cupy.isinf(array), cupy.inf, _special("gammaln", array))
+
+
+def polygamma(n: int, array: Any) -> Any:
+    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function."""
+    if n == 0:
+        return _special("digamma", array)
+    return _special("zeta", array, n + 1.0) * ((-1.0) ** (n + 1) * math.factorial(n))
+
+
+def trunc_divide(array: Any, other: Any) -> Any:
+    """Return the quotient rounded towards zero."""
+    if array.dtype.kind == "f":
+        return cupy.trunc(array / other)
+    quotient = cupy.floor_divide(array, other)
+    return quotient + ((quotient < 0) & (quotient * other != array))
+
+
+def sigmoid(array: Any) -> Any:
+    """Return ``1 / (1 + exp(-array))`` without overflow for either sign."""
+    small = cupy.exp(-cupy.absolute(array))
+    return cupy.where(array >= 0, 1.0, small) / (1 + small)
+
+
+def softplus(array: Any) -> Any:
+    """Return ``log(1 + exp(array))`` without overflow."""
+    return cupy.maximum(array, 0) + cupy.log1p(cupy.exp(-cupy.absolute(array)))
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:

@@ -36,6 +36,7 @@ from numpy import (
     broadcast_to,
     ceil,
     concatenate,
+    copysign,
     copyto,
     cos,
     cosh,
@@ -51,17 +52,22 @@ from numpy import (
     eye,
     flip,
     floor,
-    floor_divide,
+    fmax,
+    fmin,
     full,
     full_like,
+    hypot,
     isfinite,
     isinf,
     isnan,
+    left_shift,
     linspace,
     log,
     log1p,
     log2,
     log10,
+    logaddexp,
+    logaddexp2,
     logical_and,
     logical_not,
     logical_or,
@@ -74,11 +80,12 @@ from numpy import (
     ones_like,
     power,
     put_along_axis,
-    remainder,
     repeat,
     reshape,
+    right_shift,
     rint,
     roll,
+    signbit,
     sin,
     sinh,
     sort,
@@ -132,6 +139,7 @@ __all__ = [
     "ceil",
     "column_sums",
     "concatenate",
+    "copysign",
     "copyto",
     "cos",
     "cosh",
@@ -146,6 +154,8 @@ __all__ = [
     "empty_like",
     "empty_strided",
     "erf",
+    "erfc",
+    "erfinv",
     "exp",
     "exp2",
     "expand_dims",
@@ -154,19 +164,27 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
     "from_windows",
     "full",
     "full_like",
     "gather_strided",
+    "hypot",
     "index_along_axis",
     "isfinite",
     "isinf",
     "isnan",
+    "left_shift",
+    "lgamma",
     "linspace",
     "log",
     "log1p",
     "log2",
     "log10",
+    "logaddexp",
+    "logaddexp2",
     "logcumsumexp",
     "logical_and",
     "logical_not",
@@ -182,6 +200,7 @@ __all__ = [
     "ones_like",
     "pad_to",
     "pick",
+    "polygamma",
     "power",
     "prod",
     "put",
@@ -191,6 +210,7 @@ __all__ = [
     "remainder",
     "repeat",
     "reshape",
+    "right_shift",
     "rint",
     "roll",
     "row_sums",
@@ -200,9 +220,12 @@ __all__ = [
     "scatter_along_axis",
     "scatter_strided",
     "scatter_to_zeros",
+    "sigmoid",
     "sign",
+    "signbit",
     "sin",
     "sinh",
+    "softplus",
     "sort",
     "sqrt",
     "square",
@@ -223,6 +246,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "trunc_divide",
     "view_as",
     "view_strided",
     "where",
@@ -246,6 +270,84 @@ def erf(array: Any) -> Any:
     from scipy.special import erf as scipy_erf
 
     return scipy_erf(array).astype(array.dtype, copy=False)
+
+
+def _special(name: str, array: Any, *arguments: Any) -> Any:
+    """Return one of SciPy's special functions of every element, in the dtype of the array."""
+    import scipy.special
+
+    return getattr(scipy.special, name)(*arguments, array).astype(array.dtype, copy=False)
+
+
+def erfc(array: Any) -> Any:
+    """Return ``1 - erf`` of every element."""
+    return _special("erfc", array)
+
+
+def erfinv(array: Any) -> Any:
+    """Return the inverse error function of every element."""
+    return _special("erfinv", array)
+
+
+def lgamma(array: Any) -> Any:
+    """Return the logarithm of the absolute value of the gamma function of every element."""
+    return np.where(np.isinf(array), np.inf, _special("gammaln", array))
+
+
+def polygamma(n: int, array: Any) -> Any:
+    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function."""
+    if n == 0:
+        return _special("digamma", array)
+    return _special("zeta", array, n + 1.0) * ((-1.0) ** (n + 1) * math.factorial(n))
+
+
+def _check_divisor(name: str, self: Any, other: Any) -> None:
+    """Raise where integers are divided by 0, which NumPy answers by 0 and a warning."""
+    kind = other.dtype.kind if isinstance(other, np.ndarray) else "b" if isinstance(other, bool) else "i"
+    if kind in "iu" and self.dtype.kind in "iu" and not np.all(other):
+        raise RuntimeError(f"{name}: ZeroDivisionError: integer division by zero")
+    if self.dtype.kind == "b" and kind == "b":
+        raise RuntimeError(f"{name}: not implemented for torch.bool; convert the tensors with .long()")
+
+
+def floor_divide(array: Any, other: Any) -> Any:
+    """Return the quotient rounded down."""
+    if array.dtype.kind != "f":
+        _check_divisor("floor_divide", array, other)
+    return np.floor_divide(array, other)
+
+
+def remainder(array: Any, other: Any) -> Any:
+    """Return the remainder with the sign of the divisor."""
+    if array.dtype.kind != "f":
+        _check_divisor("remainder", array, other)
+    return np.remainder(array, other)
+
+
+def fmod(array: Any, other: Any) -> Any:
+    """Return the remainder with the sign of the dividend."""
+    if array.dtype.kind != "f":
+        _check_divisor("fmod", array, other)
+    return np.fmod(array, other)
+
+
+def trunc_divide(array: Any, other: Any) -> Any:
+    """Return the quotient rounded towards zero."""
+    if array.dtype.kind == "f":
+        return np.trunc(array / other)
+    quotient = floor_divide(array, other)
+    return quotient + ((quotient < 0) & (quotient * other != array))
+
+
+def sigmoid(array: Any) -> Any:
+    """Return ``1 / (1 + exp(-array))`` without overflow for either sign."""
+    small = np.exp(-np.absolute(array))
+    return np.where(array >= 0, 1.0, small) / (1 + small)
+
+
+def softplus(array: Any) -> Any:
+    """Return ``log(1 + exp(array))`` without overflow."""
+    return np.maximum(array, 0) + np.log1p(np.exp(-np.absolute(array)))
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
-from nanotorch.registry import ACTIVATIONS, PositiveFloat
+from nanotorch.nn.parameter import Parameter
+from nanotorch.ops.create import full
+from nanotorch.registry import ACTIVATIONS, NonNegativeFloat, PositiveFloat, PositiveInt
 
 __all__ = [
+    "CELU",
     "ELU",
     "GELU",
+    "GLU",
     "SELU",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
     "Hardtanh",
     "LeakyReLU",
     "LogSigmoid",
     "LogSoftmax",
     "Mish",
+    "PReLU",
+    "RReLU",
     "ReLU",
+    "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmin",
     "Softplus",
+    "Softshrink",
+    "Softsign",
     "Tanh",
+    "Tanhshrink",
+    "Threshold",
 ]
 
 
@@ -213,6 +229,196 @@ class LogSigmoid(Module):
         return F.logsigmoid(input)
 
 
+@ACTIVATIONS.register
+class ReLU6(Module):
+    """x limited to between 0 and 6."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.relu6(input, self.inplace)
+
+    def extra_repr(self) -> str:
+        """Whether it works in place."""
+        return "inplace=True" if self.inplace else ""
+
+
+@ACTIVATIONS.register
+class CELU(Module):
+    """x above 0, `alpha * (exp(x / alpha) - 1)` below. Barron (2017)."""
+
+    def __init__(self, alpha: PositiveFloat = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.inplace = inplace
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.celu(input, self.alpha, self.inplace)
+
+    def extra_repr(self) -> str:
+        """The scale of the negative part."""
+        return f"alpha={self.alpha}{_inplace(self.inplace)}"
+
+
+@ACTIVATIONS.register
+class PReLU(Module):
+    """x above 0, `weight * x` below, with one learned weight, or one per channel (dimension 1). He et al. (2015)."""
+
+    def __init__(self, num_parameters: PositiveInt = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.init = init
+        self.weight = Parameter(full((num_parameters,), float(init), device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Set the weights to their first value."""
+        with no_grad():
+            self.weight.fill_(self.init)
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        """The number of weights."""
+        return f"num_parameters={self.num_parameters}"
+
+
+@ACTIVATIONS.register
+class RReLU(Module):
+    """x above 0, x times a slope below: drawn from [lower, upper) in training, their mean otherwise. Xu et al. (2015)."""
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False) -> None:
+        super().__init__()
+        self.lower = lower
+        self.upper = upper
+        self.inplace = inplace
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        """The range of slopes."""
+        return f"lower={self.lower}, upper={self.upper}{_inplace(self.inplace)}"
+
+
+@ACTIVATIONS.register
+class Hardsigmoid(Module):
+    """x / 6 + 1 / 2, limited to between 0 and 1."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.hardsigmoid(input, self.inplace)
+
+
+@ACTIVATIONS.register
+class Hardswish(Module):
+    """x * hardsigmoid(x). Howard et al. (2019)."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.hardswish(input, self.inplace)
+
+
+@ACTIVATIONS.register
+class Hardshrink(Module):
+    """x where its magnitude is above `lambd`, 0 elsewhere."""
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.hardshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        """The limit."""
+        return f"{self.lambd}"
+
+
+@ACTIVATIONS.register
+class Softshrink(Module):
+    """x moved towards 0 by `lambd`, and 0 within that distance."""
+
+    def __init__(self, lambd: NonNegativeFloat = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.softshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        """The limit."""
+        return f"{self.lambd}"
+
+
+@ACTIVATIONS.register
+class Tanhshrink(Module):
+    """x - tanh(x)."""
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.tanhshrink(input)
+
+
+@ACTIVATIONS.register
+class Softsign(Module):
+    """x / (1 + |x|)."""
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.softsign(input)
+
+
+class Threshold(Module):
+    """x where it is above `threshold`, `value` elsewhere."""
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.value = value
+        self.inplace = inplace
+
+    def forward(self, input: Any) -> Any:
+        """Elementwise."""
+        return F.threshold(input, self.threshold, self.value, self.inplace)
+
+    def extra_repr(self) -> str:
+        """The limit and what replaces values below it."""
+        return f"threshold={self.threshold}, value={self.value}{_inplace(self.inplace)}"
+
+
+class GLU(Module):
+    """The first half of a dimension times the sigmoid of the second half. Dauphin et al. (2017)."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Any) -> Any:
+        """Half as long along `dim`."""
+        return F.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        """The dimension."""
+        return f"dim={self.dim}"
+
+
 class Softmax(Module):
     """exp(x) / sum(exp(x)) along `dim`."""
 
@@ -223,6 +429,22 @@ class Softmax(Module):
     def forward(self, input: Any) -> Any:
         """Of the same shape; sums to 1 along `dim`."""
         return F.softmax(input, self.dim)
+
+    def extra_repr(self) -> str:
+        """The dimension."""
+        return f"dim={self.dim}"
+
+
+class Softmin(Module):
+    """exp(-x) / sum(exp(-x)) along `dim`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Any) -> Any:
+        """Of the same shape; sums to 1 along `dim`."""
+        return F.softmin(input, self.dim)
 
     def extra_repr(self) -> str:
         """The dimension."""

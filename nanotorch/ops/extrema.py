@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from typing import Any
 
-from nanotorch.ops.row import Array, Mask, Number, attach, composite, op
-from nanotorch.ops.sample import booleans, integers, real, sample
+import numpy as np
+
+from nanotorch.ops.row import Array, Mask, Number, alias, attach, op
+from nanotorch.ops.sample import booleans, edge, integers, real, sample, unary
 
 
 def _clamp_self(xp: Any, grad: Any, self: Any, min: Any, max: Any) -> Any:
@@ -32,6 +35,9 @@ def _clamp_max(xp: Any, grad: Any, self: Any, min: Any, max: Any) -> Any:
     samples=[
         sample(real(3, 2), -0.5, 0.7), sample(real(3), min=0.1), sample(real(3), max=0.1), sample(integers(4), 1, 2),
         sample(real(3, 2), real(2, low=-1.5, high=-0.5), real(2, low=0.5, high=1.5)),
+        sample(edge([-1.0, 0.0, 1.0, 2.0, nan, inf, -inf]), 0.0, 1.0), sample(edge([-1.0, 0.0, 1.0, 2.0, nan]), 1.0, 0.0),
+        sample(edge([-1.0, 0.0, 1.0, 2.0, nan, 0.5]), edge([0.0, 0.0, 1.0, 3.0, 0.0, nan]), edge([1.0, 1.0, 1.0, 1.0, 1.0, 1.0])),
+        sample(real(3), min=real(3)), sample(real(3), max=real(3)), sample(edge([1.0, nan, 2.0]), min=edge([1.0, 1.0, nan])),
     ],
 )  # fmt: skip
 def clamp(xp: Any, self: Array, min: Array | Number | None = None, max: Array | Number | None = None) -> Array:
@@ -43,43 +49,108 @@ def clamp(xp: Any, self: Array, min: Array | Number | None = None, max: Array | 
     return self if max is None else xp.minimum(self, max)
 
 
-@composite(samples=[sample(real(3), -0.5, 0.7)])
-def clip(input: Any, min: Any = None, max: Any = None) -> Any:
-    """Alias of `clamp`."""
-    return clamp(input, min, max)
+clip = alias("clip", "clamp")
 
-
-@composite(where="method")
-def clip_(input: Any, min: Any = None, max: Any = None) -> Any:
-    """Alias of `clamp_`."""
-    return input.clamp_(min, max)
+limits = [
+    sample(real(3, 2), 0.3), sample(real(3, 2), real(2)), sample(real(3), real(3, 1)), sample(integers(4), 1),
+    sample(edge([1.0, 2.0, nan, 0.0, inf, -inf, 1.0]), edge([1.0, 1.0, 1.0, -0.0, inf, 1.0, nan])),
+    sample(edge([1.0, 2.0, nan, 0.0, inf, -inf]), 1.0),
+]  # fmt: skip
 
 
 @op(
-    self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, grad, 0.0)),
-    other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, grad, 0.0)),
-    cast="promote", samples=[sample(real(3, 2), real(2)), sample(real(), real(3)), sample(integers(3), integers(3))],
+    self=lambda xp, grad, self, min: xp.where(self >= min, grad, 0.0), min=lambda xp, grad, self, min: xp.where(self < min, grad, 0.0),
+    cast="promote", inplace=True, samples=limits,
+)  # fmt: skip
+def clamp_min(xp: Any, self: Array, min: Array | Number) -> Array:
+    """``input`` where it is at least ``min``, ``min`` elsewhere; a tie is the input's."""
+    return xp.maximum(self, min)
+
+
+@op(
+    self=lambda xp, grad, self, max: xp.where(self <= max, grad, 0.0), max=lambda xp, grad, self, max: xp.where(self > max, grad, 0.0),
+    cast="promote", inplace=True, samples=limits,
+)  # fmt: skip
+def clamp_max(xp: Any, self: Array, max: Array | Number) -> Array:
+    """``input`` where it is at most ``max``, ``max`` elsewhere; a tie is the input's."""
+    return xp.minimum(self, max)
+
+
+two = [
+    sample(real(3, 2), real(2)), sample(real(), real(3)), sample(integers(3), integers(3)),
+    sample(edge([1.0, 1.0, nan, 2.0, nan, inf, -inf, 0.0]), edge([1.0, 2.0, 1.0, nan, nan, inf, inf, -0.0])),
+]  # fmt: skip
+
+
+@op(
+    self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, 0.0, grad)),
+    other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, 0.0, grad)),
+    cast="promote", samples=two,
 )  # fmt: skip
 def maximum(xp: Any, self: Array, other: Array) -> Array:
-    """The larger of two elements; where they are equal each gets half of the gradient."""
+    """The larger of two elements, or NaN; where they are equal each gets half of the gradient."""
     return xp.maximum(self, other)
 
 
 @op(
-    self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, grad, 0.0)),
-    other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, grad, 0.0)),
-    cast="promote", samples=[sample(real(3, 2), real(2)), sample(real(), real(3)), sample(integers(3), integers(3))],
+    self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, 0.0, grad)),
+    other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, 0.0, grad)),
+    cast="promote", samples=two,
 )  # fmt: skip
 def minimum(xp: Any, self: Array, other: Array) -> Array:
-    """The smaller of two elements; where they are equal each gets half of the gradient."""
+    """The smaller of two elements, or NaN; where they are equal each gets half of the gradient."""
     return xp.minimum(self, other)
+
+
+@op(
+    self=lambda xp, grad, self, other: xp.where((self >= other) | (other != other), grad, 0.0),
+    other=lambda xp, grad, self, other: xp.where((self >= other) | (other != other), 0.0, grad),
+    cast="promote", samples=two,
+)  # fmt: skip
+def fmax(xp: Any, self: Array, other: Array) -> Array:
+    """The larger of two elements, the other one where one is NaN; a tie is the first one's."""
+    return xp.fmax(self, other)
+
+
+@op(
+    self=lambda xp, grad, self, other: xp.where((self <= other) | (other != other), grad, 0.0),
+    other=lambda xp, grad, self, other: xp.where((self <= other) | (other != other), 0.0, grad),
+    cast="promote", samples=two,
+)  # fmt: skip
+def fmin(xp: Any, self: Array, other: Array) -> Array:
+    """The smaller of two elements, the other one where one is NaN; a tie is the first one's."""
+    return xp.fmin(self, other)
+
+
+@op(
+    self=lambda xp, grad, self: grad * xp.isfinite(self), inplace=True,
+    samples=[
+        *unary, sample(integers(3)), sample(edge([nan, inf, -inf, 1.0])), sample(edge([nan, inf, -inf, 1.0]), 2.0, 3.0, -3.0),
+        sample(edge([nan, inf, -inf, 1.0]), nan=1.0, neginf=-5.0),
+    ],
+)  # fmt: skip
+def nan_to_num(xp: Any, self: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Array:
+    """Replace NaN by ``nan`` (0) and infinities by ``posinf`` and ``neginf`` (the largest and smallest finite numbers).
+
+    >>> torch.nan_to_num(torch.tensor([float("nan"), 1.0]))
+    tensor([0., 1.])
+    """
+    if self.dtype.kind != "f":
+        return self.copy()
+    largest = float(np.finfo(self.dtype).max)
+    finite = xp.where(xp.isnan(self), 0.0 if nan is None else nan, self)
+    finite = xp.where(self == inf, largest if posinf is None else posinf, finite)
+    return xp.where(self == -inf, -largest if neginf is None else neginf, finite)
 
 
 @op(
     self=lambda xp, grad, condition: xp.where(condition, grad, 0.0),
     other=lambda xp, grad, condition: xp.where(condition, 0.0, grad),
     cast="promote", where="function",
-    samples=[sample(booleans(3, 2), real(3, 2), real(2)), sample(booleans(3), real(3), 0.5), sample(booleans(3), 0.5, real(3))],
+    samples=[
+        sample(booleans(3, 2), real(3, 2), real(2)), sample(booleans(3), real(3), 0.5), sample(booleans(3), 0.5, real(3)),
+        sample(booleans(4), edge([1.0, nan, inf, 0.0]), edge([nan, 2.0, nan, inf])),
+    ],
 )  # fmt: skip
 def where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number) -> Array:
     """Elements of ``input`` where the condition holds, of ``other`` elsewhere."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.activation import sigmoid_of, softplus_of
 from nanotorch.ops.row import Array, op
 from nanotorch.ops.sample import constant, real, sample
 
@@ -60,7 +59,7 @@ def _bce_logits_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, po
     g = share(grad, self.shape, reduction)
     if weight is not None:
         g = g * weight
-    p = sigmoid_of(xp, self)
+    p = xp.sigmoid(self)
     if pos_weight is None:
         return (p - target) * g
     return ((pos_weight * target + 1 - target) * p - pos_weight * target) * g
@@ -72,7 +71,7 @@ def _bce_logits_target(xp: Any, grad: Any, self: Any, weight: Any, pos_weight: A
         g = g * weight
     if pos_weight is None:
         return -self * g
-    return (softplus_of(xp, -self) * pos_weight - softplus_of(xp, self)) * g
+    return (xp.softplus(-self) * pos_weight - xp.softplus(self)) * g
 
 
 @op(
@@ -90,9 +89,9 @@ def binary_cross_entropy_with_logits(
     check_reduction("binary_cross_entropy_with_logits", reduction)
     check_pair("binary_cross_entropy_with_logits", self, target)
     if pos_weight is None:
-        loss = softplus_of(xp, self) - self * target
+        loss = xp.softplus(self) - self * target
     else:
-        loss = softplus_of(xp, -self) * (pos_weight * target) + softplus_of(xp, self) * (1 - target)
+        loss = xp.softplus(-self) * (pos_weight * target) + xp.softplus(self) * (1 - target)
     if weight is not None:
         loss = loss * weight
     return reduced(xp, loss, reduction)

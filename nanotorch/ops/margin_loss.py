@@ -7,7 +7,7 @@ from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.activation import logsigmoid, sigmoid_of, softplus_of
+from nanotorch.ops.activation import logsigmoid
 from nanotorch.ops.extrema import minimum, where
 from nanotorch.ops.loss import check_pair, check_reduction, reduced, reduced_tensor, share
 from nanotorch.ops.norm import pairwise_distance
@@ -26,7 +26,7 @@ signs = edge([1.0, -1.0, 1.0, -1.0])
 
 
 def _soft_margin_slope(xp: Any, grad: Any, self: Any, target: Any, reduction: str) -> Any:
-    return sigmoid_of(xp, -target * self) * share(grad, self.shape, reduction)
+    return xp.sigmoid(-target * self) * share(grad, self.shape, reduction)
 
 
 @op(
@@ -43,7 +43,7 @@ def soft_margin_loss(xp: Any, self: Array, target: Array, reduction: str = "mean
     """``log(1 + exp(-target * input))`` for targets 1 and -1, without overflow."""
     check_reduction("soft_margin_loss", reduction)
     check_pair("soft_margin_loss", self, target)
-    return reduced(xp, softplus_of(xp, -target * self), reduction)
+    return reduced(xp, xp.softplus(-target * self), reduction)
 
 
 @composite(

@@ -53,7 +53,7 @@ from nanotorch.ops.compiler import Compiler, public_parameters
 from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.sample import Sample
 
-__all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Index", "Mask", "Number", "Row", "composite", "op"]
+__all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Index", "Mask", "Number", "Row", "alias", "composite", "op"]
 
 Array = Any
 Dims = Any
@@ -258,6 +258,19 @@ def composite(
         return function
 
     return declare
+
+
+def alias(name: str, of: str) -> Callable[..., Any]:
+    """Give an op a second name: the same function, method and in-place variant, tested with its first sample."""
+    entry = ROWS.get(of) or COMPOSITES[of]
+    second = Composite(entry.function, entry.samples[:1], entry.where)
+    second.name = name
+    COMPOSITES[name] = second
+    attach(name, entry.function, entry.where, ())
+    variant = getattr(TensorMethods, of + "_", None)
+    if variant is not None:
+        attach(name + "_", variant, "method", ())
+    return entry.function
 
 
 def attach(name: str, function: Callable[..., Any], where: str, operators: Sequence[str]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from math import inf, nan
 from typing import Any
 
-from nanotorch.ops.row import Array, op
-from nanotorch.ops.sample import unary
+from nanotorch.ops.row import Array, Number, op
+from nanotorch.ops.sample import edge, integers, real, sample, unary
 
 TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 
@@ -15,3 +16,125 @@ TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 def erf(xp: Any, self: Array) -> Array:
     """The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t*t)`` from 0 to ``input``."""
     return xp.erf(self)
+
+
+@op(self=lambda xp, grad, self: grad * (-TWO_OVER_SQRT_PI * xp.exp(-(self * self))), cast="float", inplace=True, samples=unary)
+def erfc(xp: Any, self: Array) -> Array:
+    """``1 - erf(input)``, accurate where that is small."""
+    return xp.erfc(self)
+
+
+@op(
+    self=lambda xp, grad, result: grad * (xp.exp(result * result) * (1 / TWO_OVER_SQRT_PI)), cast="float", inplace=True,
+    samples=[sample(real(3, 2, low=-0.9, high=0.9)), sample(edge([1.0, -1.0, 0.0, 1.5, nan]))],
+)  # fmt: skip
+def erfinv(xp: Any, self: Array) -> Array:
+    """The inverse of `erf`, defined in [-1, 1]."""
+    return xp.erfinv(self)
+
+
+positive = [sample(real(3, 2, low=0.3, high=6)), sample(real(3, low=-2.9, high=-2.1)), sample(integers(3, low=1, high=9))]
+
+
+@op(
+    self=lambda xp, grad, self: grad * xp.polygamma(0, self), cast="float", inplace=True,
+    samples=[*positive, sample(edge([1.0, 2.0, inf, 171.0]))],
+)  # fmt: skip
+def lgamma(xp: Any, self: Array) -> Array:
+    """The logarithm of the absolute value of the gamma function: of ``(n - 1)!`` at an integer n.
+
+    >>> torch.lgamma(torch.tensor([1.0, 5.0])).exp()
+    tensor([ 1., 24.])
+    """
+    return xp.lgamma(self)
+
+
+@op(
+    self=lambda xp, grad, self: grad * xp.polygamma(1, self), cast="float", inplace=True,
+    samples=[*positive, sample(edge([1.0, 0.5, 1e4]))],
+)  # fmt: skip
+def digamma(xp: Any, self: Array) -> Array:
+    """The derivative of `lgamma`."""
+    return xp.polygamma(0, self)
+
+
+@op(
+    self=lambda xp, grad, n, self: grad * xp.polygamma(n + 1, self), cast="float",
+    samples=[sample(0, real(3, low=0.3)), sample(1, real(3, 2, low=0.3, high=4)), sample(2, real(3, low=0.5)), sample(3, integers(3, low=1))],
+)  # fmt: skip
+def polygamma(xp: Any, n: int, self: Array) -> Array:
+    """The n-th derivative of `digamma`."""
+    if n < 0:
+        raise RuntimeError(f"polygamma: does not support negative n, got {n}")
+    return xp.polygamma(n, self)
+
+
+# Around 0, where its derivative divides two small numbers, the series of sin(y) / y is exact to double precision.
+_NEAR_ZERO = 0.063
+
+
+def _sinc_derivative(xp: Any, grad: Any, self: Any) -> Any:
+    y = self * math.pi
+    near = xp.absolute(y) < _NEAR_ZERO
+    square = y * y
+    series = y * (square * (square * (square / 45360 - 1 / 840) + 1 / 30) - 1 / 3)
+    far = xp.where(near, 1.0, y)
+    return grad * (math.pi * xp.where(near, series, (far * xp.cos(far) - xp.sin(far)) / (far * far)))
+
+
+@op(self=_sinc_derivative, cast="float", inplace=True, samples=[*unary, sample(edge([0.0, 1.0, -2.0, 0.5]))])
+def sinc(xp: Any, self: Array) -> Array:
+    """``sin(pi * input) / (pi * input)``, which is 1 at 0; smooth there in all derivatives that are taken."""
+    y = self * math.pi
+    return xp.where(self == 0, 1.0, xp.sin(y) / xp.where(self == 0, 1.0, y))
+
+
+def _xlogy(xp: Any, x: Any, y: Any) -> Any:
+    zero = (x == 0) & (y == y)
+    if isinstance(y, int | float):
+        return xp.where(zero, 0.0, x * (math.log(y) if y > 0 else -inf if y == 0 else nan))
+    return xp.where(zero, 0.0, x * xp.log(xp.where(zero, 1.0, y)))
+
+
+def _xlogy_self(xp: Any, grad: Any, self: Any, other: Any) -> Any:
+    zero = (self == 0) & (other <= 0)
+    if not isinstance(other, int | float):
+        other = xp.where(zero, 1.0, other)
+    return xp.where(zero, 0.0, _xlogy(xp, grad, other))
+
+
+@op(
+    self=_xlogy_self,
+    other=lambda grad, self, other: grad * (self / other),
+    cast="float", inplace=True,
+    samples=[
+        sample(real(3, 2), real(2, low=0.3)), sample(real(), real(2, low=0.3)), sample(real(3), 1.7), sample(1.3, real(3, low=0.3)),
+        sample(integers(3), integers(3, low=1)), sample(edge([0.0, 0.0, 0.0, 1.0, 2.0, nan]), edge([0.0, -1.0, nan, 0.0, inf, 1.0])),
+    ],
+)  # fmt: skip
+def xlogy(xp: Any, self: Array | Number, other: Array | Number) -> Array:
+    """``input * log(other)``, which is 0 where ``input`` is 0, whatever ``other`` is, except NaN.
+
+    >>> torch.xlogy(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0]))
+    tensor([0., 0.])
+    """
+    return _xlogy(xp, self, other)
+
+
+def _logit_derivative(xp: Any, grad: Any, self: Any, eps: float | None) -> Any:
+    low, high, outside = (0.0, 1.0, nan) if eps is None else (eps, 1 - eps, 0.0)
+    return xp.where((self < low) | (self > high), outside, grad / (self * (1 - self)))
+
+
+@op(
+    self=_logit_derivative, cast="float", inplace=True,
+    samples=[
+        sample(real(3, 2, low=0.05, high=0.95)), sample(real(3, low=0.05, high=0.95), 0.2), sample(edge([0.0, 1.0, -0.5, 1.5, 0.5])),
+        sample(edge([0.0, 1.0, -0.5, 1.5, 0.5, 0.1, 0.9, nan]), eps=0.1),
+    ],
+)  # fmt: skip
+def logit(xp: Any, self: Array, eps: float | None = None) -> Array:
+    """``log(input / (1 - input))``, the inverse of `sigmoid`; ``eps`` limits ``input`` to [eps, 1 - eps] first."""
+    if eps is not None:
+        self = xp.minimum(xp.maximum(self, eps), 1 - eps)
+    return xp.log(self / (1 - self))

@@ -6,6 +6,7 @@ so the same formula that maps arrays to arrays maps Tensors to Tensors, and what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
 from nanotorch.ops import (
+    activation,
     convert,
     elementwise,
     extrema,
@@ -25,13 +27,14 @@ from nanotorch.ops import (
     shape,
     transcendental,
 )
+from nanotorch.ops.activation import sigmoid
 from nanotorch.ops.comparison import isfinite
 from nanotorch.ops.elementwise import sqrt, square
 from nanotorch.ops.index import _take_along_dim
 from nanotorch.ops.linalg import einsum, matmul
 from nanotorch.ops.rearrange import flip, roll, tril, triu
 from nanotorch.ops.rounding import floor, sign
-from nanotorch.ops.special import erf
+from nanotorch.ops.special import erf, polygamma
 from nanotorch.ops.transcendental import (
     cos,
     cosh,
@@ -61,7 +64,8 @@ __all__ = [
     "astype",
     "batch_first",
     "batch_last",
-    "broadcast_to", "column_sums",
+    "broadcast_to",
+    "column_sums",
     "concatenate",
     "cos",
     "cosh",
@@ -77,6 +81,7 @@ __all__ = [
     "expm1",
     "flip",
     "floor",
+    "floor_divide",
     "from_windows",
     "gather_strided",
     "isfinite",
@@ -93,6 +98,7 @@ __all__ = [
     "ones_like",
     "pad_to",
     "pick",
+    "polygamma",
     "prod",
     "put",
     "put_along",
@@ -102,9 +108,11 @@ __all__ = [
     "scatter_along_axis",
     "scatter_strided",
     "scatter_to_zeros",
+    "sigmoid",
     "sign",
     "sin",
     "sinh",
+    "softplus",
     "sqrt",
     "square",
     "squeeze",
@@ -118,6 +126,7 @@ __all__ = [
     "transpose",
     "tril",
     "triu",
+    "trunc_divide",
     "where",
     "windows",
     "zero_where",
@@ -169,6 +178,21 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
         reference = x if isinstance(x, Tensor) else y
         condition = from_array(reference.device.xp.asarray(condition), reference.device)
     return extrema.where(condition, x, y)
+
+
+def floor_divide(x: Tensor, y: Any) -> Tensor:
+    """The quotient rounded down, with zero derivatives."""
+    return elementwise._div_rounded(x, y, "floor")
+
+
+def trunc_divide(x: Tensor, y: Any) -> Tensor:
+    """The quotient rounded towards zero, with zero derivatives."""
+    return elementwise._div_rounded(x, y, "trunc")
+
+
+def softplus(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``."""
+    return activation.softplus(x, 1.0, math.inf)
 
 
 def zero_where(x: Tensor, mask: Tensor) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from math import inf, nan
 from typing import Any
 
-from nanotorch.ops.row import Array, op
-from nanotorch.ops.sample import above_zero, real, sample, unary
+from nanotorch.ops.row import Array, alias, op
+from nanotorch.ops.sample import above_zero, edge, integers, real, sample, unary
 
 # ------------------------------------------------------------------------------------------------- exponentials
 
@@ -53,7 +54,49 @@ def log1p(xp: Any, self: Array) -> Array:
     return xp.log1p(self)
 
 
+_infinities = sample(edge([inf, inf, -inf, -inf, 1.0, 0.0, nan]), edge([inf, -inf, -inf, 1.0, inf, 0.0, 1.0]))
+
+
+@op(
+    self=lambda xp, grad, self, other: grad / (1 + xp.exp(other - self)),
+    other=lambda xp, grad, self, other: grad / (1 + xp.exp(self - other)),
+    cast="float", samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
+)  # fmt: skip
+def logaddexp(xp: Any, self: Array, other: Array) -> Array:
+    """``log(exp(input) + exp(other))`` without overflow."""
+    return xp.logaddexp(self, other)
+
+
+@op(
+    self=lambda xp, grad, self, other: grad / (1 + xp.exp2(other - self)),
+    other=lambda xp, grad, self, other: grad / (1 + xp.exp2(self - other)),
+    cast="float", samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
+)  # fmt: skip
+def logaddexp2(xp: Any, self: Array, other: Array) -> Array:
+    """``log2(2 ** input + 2 ** other)`` without overflow."""
+    return xp.logaddexp2(self, other)
+
+
 # ------------------------------------------------------------------------------------------------- trigonometry
+
+
+DEGREE = math.pi / 180
+
+
+@op(self=lambda grad: grad * DEGREE, cast="float", inplace=True, node="Deg2RadBackward0", samples=[*unary, sample(integers(3, high=360))])
+def deg2rad(xp: Any, self: Array) -> Array:
+    """Degrees to radians.
+
+    >>> torch.deg2rad(torch.tensor([180.0, 90.0]))
+    tensor([3.1416, 1.5708])
+    """
+    return self * DEGREE
+
+
+@op(self=lambda grad: grad * (1 / DEGREE), cast="float", inplace=True, node="Rad2DegBackward0", samples=[*unary, sample(integers(3))])
+def rad2deg(xp: Any, self: Array) -> Array:
+    """Radians to degrees."""
+    return self * (1 / DEGREE)
 
 
 @op(self=lambda xp, grad, self: grad * xp.cos(self), cast="float", inplace=True, samples=unary)
@@ -95,13 +138,19 @@ def atan(xp: Any, self: Array) -> Array:
     return xp.arctan(self)
 
 
+def _square_distance(xp: Any, y: Any, x: Any) -> Any:
+    square = y * y + x * x
+    return xp.where(square == 0, 1.0, square)
+
+
 @op(
-    self=lambda grad, self, other: grad * other / (self * self + other * other),
-    other=lambda grad, self, other: grad * -self / (self * self + other * other),
-    cast="float", inplace=True, samples=[sample(real(3, 2), real(2, low=0.5))],
+    self=lambda xp, grad, self, other: grad * (other / _square_distance(xp, self, other)),
+    other=lambda xp, grad, self, other: grad * (-self / _square_distance(xp, self, other)),
+    cast="float", inplace=True,
+    samples=[sample(real(3, 2), real(2, low=0.5)), sample(edge([0.0, -0.0, 1.0, 0.0, inf]), edge([0.0, -1.0, 0.0, 2.0, -inf]))],
 )  # fmt: skip
 def atan2(xp: Any, self: Array, other: Array) -> Array:
-    """The angle of the point (other, input), in radians."""
+    """The angle of the point (other, input), in radians; its derivatives at the origin are 0."""
     return xp.arctan2(self, other)
 
 
@@ -139,3 +188,12 @@ def acosh(xp: Any, self: Array) -> Array:
 def atanh(xp: Any, self: Array) -> Array:
     """Inverse hyperbolic tangent."""
     return xp.arctanh(self)
+
+
+arccos = alias("arccos", "acos")
+arccosh = alias("arccosh", "acosh")
+arcsin = alias("arcsin", "asin")
+arcsinh = alias("arcsinh", "asinh")
+arctan = alias("arctan", "atan")
+arctan2 = alias("arctan2", "atan2")
+arctanh = alias("arctanh", "atanh")
