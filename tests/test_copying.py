@@ -121,6 +121,12 @@ def test_pickling_warns_that_hooks_are_lost() -> None:
         pickle.dumps(x)
     handle.remove()
     pickle.dumps(x)
+    with (
+        x.register_post_accumulate_grad_hook(lambda leaf: None),
+        pytest.warns(UserWarning, match="will not be serialized"),
+    ):
+        pickle.dumps(x)
+    pickle.dumps(x)
 
 
 def test_arrays_that_cannot_be_written_to_are_copied(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
 import warnings
@@ -14,6 +13,7 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd import formatting
+from nanotorch.autograd.copying import deep_copy, shallow_copy, take_apart
 from nanotorch.autograd.errors import user_line
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
 from nanotorch.autograd.methods import TensorMethods
@@ -503,65 +503,7 @@ class Tensor(TensorMethods):
             return format(self.item(), spec)
         return format(repr(self), spec)
 
-    def __copy__(self) -> Tensor:
-        """Make another leaf over the same memory, with the same version."""
-        self._check_leaf("copy")
-        result: Tensor = object.__new__(type(self))
-        result._set(self._array, self.device, self._requires_grad)
-        result._cell = self._version_cell()
-        _adopt_attributes(result, getattr(self, "__dict__", None))
-        return result
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        """Copy a leaf with its memory and gradient; history cannot be copied."""
-        self._check_leaf("deepcopy")
-        if id(self) in memo:
-            return memo[id(self)]
-        result: Tensor = object.__new__(type(self))
-        memo[id(self)] = result
-        result._set(self._array.copy(), self.device, self._requires_grad)
-        if self._grad is not None:
-            result._grad = self._grad.__deepcopy__(memo)
-        _adopt_attributes(result, copy.deepcopy(getattr(self, "__dict__", None), memo))
-        return result
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Take a leaf apart for pickle: its array on the host, its device, and whether it requires grad.
-
-        As in PyTorch its gradient and its hooks stay behind. Memory shared with other tensors is shared no longer.
-        """
-        self._check_leaf("pickle")
-        node = None if self._leaf is None else self._leaf[0]
-        if node is not None and node._hooks is not None and node._hooks.tensor:
-            warnings.warn(f"the backward hooks on a tensor of shape {tuple(self.shape)} will not be serialized", UserWarning, stacklevel=2)
-        array = self.device.xp.to_numpy(self._array)
-        return rebuild, (type(self), array, self.device, self._requires_grad), getattr(self, "__dict__", None)
-
-    def _check_leaf(self, protocol: str) -> None:
-        node = self.grad_fn
-        if node is not None:
-            raise RuntimeError(
-                f"Only Tensors created explicitly by the user (graph leaves) support the {protocol} protocol at the moment; "
-                f"this is a non-leaf tensor, the result of {node.name()} with shape {tuple(self.shape)}: "
-                "use .detach() first."
-            )
-
-
-def rebuild(cls: type[Tensor], array: np.ndarray[Any, Any], device: Device, requires_grad: bool) -> Tensor:
-    """Put a tensor together that was taken apart by ``__reduce_ex__``; it goes back to its device.
-
-    An array that cannot be written to is copied: joblib gives memory maps of large arrays to its workers.
-    """
-    array = np.require(array, array.dtype.newbyteorder("="), ("W", "E"))
-    result: Tensor = object.__new__(cls)
-    result._set(array if device is CPU else device.xp.receive(array, device), device, requires_grad)
-    return result
-
-
-def _adopt_attributes(tensor: Tensor, attributes: dict[str, Any] | None) -> None:
-    """Give a copy the attributes that a subclass without ``__slots__`` allows."""
-    if attributes:
-        tensor.__dict__.update(attributes)
+    __copy__, __deepcopy__, __reduce_ex__ = shallow_copy, deep_copy, take_apart  # Note [Copies and pickles]
 
 
 def from_array(array: Any, device: Device = CPU, requires_grad: bool = False) -> Tensor:
