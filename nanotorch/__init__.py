@@ -171,21 +171,18 @@ from nanotorch.ops.extrema import (
     nan_to_num,
     where,
 )
+from nanotorch.ops.gather import (
+    gather,
+    index_select,
+    masked_select,
+    take,
+    take_along_dim,
+)
 from nanotorch.ops.geometry import (
     as_strided,
 )
 from nanotorch.ops.index import (
-    argsort,
-    gather,
-    index_select,
-    masked_fill,
-    masked_select,
-    nonzero,
-    scatter,
-    scatter_add,
-    sort,
-    take_along_dim,
-    topk,
+    index_put,
 )
 from nanotorch.ops.join import (
     block_diag,
@@ -284,6 +281,32 @@ from nanotorch.ops.scan import (
     diff,
     logcumsumexp,
     trapezoid,
+)
+from nanotorch.ops.scatter import (
+    index_add,
+    index_copy,
+    index_fill,
+    masked_fill,
+    masked_scatter,
+    put,
+    scatter,
+    scatter_add,
+    scatter_reduce,
+)
+from nanotorch.ops.search import (
+    argsort,
+    argwhere,
+    bincount,
+    bucketize,
+    histc,
+    isin,
+    msort,
+    nonzero,
+    searchsorted,
+    sort,
+    topk,
+    unique,
+    unique_consecutive,
 )
 from nanotorch.ops.shape import (
     adjoint,

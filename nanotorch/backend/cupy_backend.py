@@ -18,7 +18,7 @@ import cupyx
 from cupy.lib.stride_tricks import as_strided
 
 from nanotorch.backend import numpy_backend
-from nanotorch.backend.numpy_backend import add_windows, put, window_layout
+from nanotorch.backend.numpy_backend import add_windows, neutral, put, window_layout
 from nanotorch.backend.strided import extent, may_overlap, positions
 
 __all__ = [*numpy_backend.__all__]
@@ -132,6 +132,46 @@ def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
     else:
         out[index] = values
     return out
+
+
+def _combine(array: Any, where: tuple[Any, ...], values: Any, operation: Any) -> None:
+    """Let ``array[where] = operation(array[where], values)`` count repeated indices: CuPy has atomic maxima for some types only.
+
+    The values for one place are taken in turns, as many as the most frequent index occurs.
+    """
+    flat = where[0]
+    for axis in range(1, array.ndim):
+        flat = flat * array.shape[axis] + where[axis]
+    flat, values, out = flat.reshape(-1), values.reshape(-1), array.reshape(-1)
+    order = cupy.argsort(flat, kind="stable")
+    flat, values = flat[order], values[order]
+    turn = cupy.arange(flat.size) - cupy.searchsorted(flat, flat)
+    for number in range(int(turn.max()) + 1):
+        now = turn == number
+        out[flat[now]] = operation(out[flat[now]], values[now])
+
+
+def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, include_self: bool) -> Any:
+    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is there.
+
+    ``reduce`` is "sum", "prod", "mean", "amax" or "amin". Without ``include_self`` only the values count.
+    """
+    out = cupy.array(array, order="C").reshape(array.shape or (1,))
+    index = index.reshape(index.shape or (1,))
+    values = values.reshape(values.shape or (1,))[tuple([slice(n) for n in index.shape])]
+    where = index_along_axis(index, dim % out.ndim)
+    if not include_self:
+        out[where] = neutral(reduce, array.dtype)
+    if reduce in ("sum", "mean"):
+        scatter_add(out, where, values)
+    else:
+        _combine(out, where, values, {"prod": cupy.multiply, "amax": cupy.maximum, "amin": cupy.minimum}[reduce])
+    if reduce == "mean":
+        counts = cupy.full(out.shape, int(include_self))
+        scatter_add(counts, where, cupy.ones(index.shape, counts.dtype))
+        counts = cupy.maximum(counts, 1)
+        out = out // counts if array.dtype.kind in "iu" else out / counts.astype(array.dtype)
+    return out.reshape(array.shape).astype(array.dtype, copy=False)
 
 
 def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:

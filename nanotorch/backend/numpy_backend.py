@@ -85,6 +85,7 @@ from numpy import (
     right_shift,
     rint,
     roll,
+    searchsorted,
     signbit,
     sin,
     sinh,
@@ -103,6 +104,7 @@ from numpy import (
     tril,
     triu,
     trunc,
+    unique,
     where,
     zeros,
     zeros_like,
@@ -218,8 +220,10 @@ __all__ = [
     "running_min",
     "scatter_add",
     "scatter_along_axis",
+    "scatter_reduce",
     "scatter_strided",
     "scatter_to_zeros",
+    "searchsorted",
     "sigmoid",
     "sign",
     "signbit",
@@ -247,6 +251,7 @@ __all__ = [
     "triu",
     "trunc",
     "trunc_divide",
+    "unique",
     "view_as",
     "view_strided",
     "where",
@@ -363,6 +368,38 @@ def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
     else:
         out[index] = values
     return out
+
+
+def neutral(reduce: str, dtype: Any) -> Any:
+    """Return the number that a reduction starts from."""
+    if reduce in ("amax", "amin"):
+        limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        bound = np.inf if dtype.kind == "f" else limits.max
+        return bound if reduce == "amin" else -np.inf if dtype.kind == "f" else limits.min
+    return 1 if reduce == "prod" else 0
+
+
+def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, include_self: bool) -> Any:
+    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is there.
+
+    ``reduce`` is "sum", "prod", "mean", "amax" or "amin". Without ``include_self`` only the values count.
+    """
+    out = np.array(array, order="C").reshape(array.shape or (1,))
+    index = index.reshape(index.shape or (1,))
+    values = values.reshape(values.shape or (1,))[tuple([slice(n) for n in index.shape])]
+    where = index_along_axis(index, dim % out.ndim)
+    if not include_self:
+        out[where] = neutral(reduce, array.dtype)
+    if reduce in ("sum", "mean"):
+        scatter_add(out, where, values)
+    else:
+        {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[reduce].at(out, where, values)
+    if reduce == "mean":
+        counts = np.full(out.shape, int(include_self))
+        scatter_add(counts, where, np.ones(index.shape, counts.dtype))
+        counts = np.maximum(counts, 1)
+        out = out // counts if array.dtype.kind in "iu" else out / counts.astype(array.dtype)
+    return out.reshape(array.shape).astype(array.dtype, copy=False)
 
 
 def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:

@@ -55,7 +55,6 @@ from nanotorch.ops.dropout_variants import (
     dropout3d,
     feature_alpha_dropout,
 )
-from nanotorch.ops.index import one_hot
 from nanotorch.ops.likelihood_loss import gaussian_nll_loss, poisson_nll_loss
 from nanotorch.ops.loss import (
     binary_cross_entropy,
@@ -93,6 +92,7 @@ from nanotorch.ops.pooling import (
     max_pool2d,
 )
 from nanotorch.ops.random import dropout
+from nanotorch.ops.search import one_hot
 from nanotorch.ops.softmax_family import gumbel_softmax, log_softmax, softmax, softmin
 from nanotorch.ops.transcendental import tanh
 from nanotorch.ops.windows import fold, unfold

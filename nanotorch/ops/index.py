@@ -1,4 +1,4 @@
-"""Indexing, gathering, scattering, sorting."""
+"""``x[index]`` and ``x[index] = value``; overwriting a whole tensor."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch import dtypes
-from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.inplace import apply_inplace, check_writable
-from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, composite, op
-from nanotorch.ops.sample import booleans, distinct, integers, real, sample
+from nanotorch.ops.inplace import apply_inplace
+from nanotorch.ops.row import ROWS, Array, Number, composite, op
+from nanotorch.ops.sample import real, sample
 from nanotorch.ops.shape import select, unsqueeze
 
 # ------------------------------------------------------------------------------------------------- x[index]
@@ -36,20 +34,17 @@ def _index(xp: Any, self: Array, index: Any) -> Array:
 
 
 @op(
-    self=lambda xp, grad, values_shape, index: xp.put(grad, index, xp.zeros(values_shape, dtype=grad.dtype)),
-    values=lambda grad, index, values_shape: grad[index],
+    self=lambda xp, grad, values_shape, index, accumulate: grad if accumulate else xp.put(grad, index, xp.zeros(values_shape, dtype=grad.dtype)),
+    values=lambda grad, index: grad[index],
     where="internal", node="IndexPutBackward0",
 )  # fmt: skip
-def _index_put(xp: Any, self: Array, values: Array, index: Any) -> Array:
-    """A copy with ``self[index] = values``."""
-    return xp.put(self, index, values)
-
-
-def _check_bounds(index: Any, length: int, dim: int) -> None:
-    """Raise if an index array leaves a dimension: CuPy would wrap it around silently."""
-    if index.size and (int(index.max()) >= length or int(index.min()) < -length):
-        bad = int(index.max()) if int(index.max()) >= length else int(index.min())
-        raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {length}")
+def _index_put(xp: Any, self: Array, values: Array, index: Any, accumulate: bool = False) -> Array:
+    """A copy with ``self[index] = values``, or with ``accumulate`` the sum."""
+    if not accumulate:
+        return xp.put(self, index, values)
+    out = xp.array(self)
+    xp.scatter_add(out, index, values)
+    return out
 
 
 def check_position(input: Tensor, index: int, dim: int) -> int:
@@ -62,72 +57,150 @@ def check_position(input: Tensor, index: int, dim: int) -> int:
     return index
 
 
-EVERYTHING = (slice(None), Ellipsis)
+def _is_full(part: Any) -> bool:
+    return type(part) is slice and part == slice(None)
 
 
 def _basic(input: Tensor, parts: tuple[Any, ...]) -> Tensor:
     """Take a basic index: by `select` or `unsqueeze` where it is that, or else as a slice."""
-    special = [(place, part) for place, part in enumerate(parts) if not (part is Ellipsis or (type(part) is slice and part == slice(None)))]
-    if len(special) == 1 and (type(special[0][1]) is int or special[0][1] is None):
-        place, part = special[0]
-        ndim = input._array.ndim
-        dim = place
-        if Ellipsis in parts[:place]:
-            dim = ndim - (len(parts) - place) + (part is None)
+    special = [place for place, part in enumerate(parts) if not (part is Ellipsis or _is_full(part))]
+    if len(special) == 1 and (type(parts[special[0]]) is int or parts[special[0]] is None):
+        place, ndim = special[0], input._array.ndim
+        part = parts[place]
+        dim = ndim - (len(parts) - place) + (part is None) if Ellipsis in parts[:place] else place
         if part is None:
-            if len(parts) - 2 <= ndim:
-                return unsqueeze(input, dim)
-        elif len(parts) - 1 <= ndim:
-            return select(input, dim, check_position(input, part, dim))
+            return unsqueeze(input, dim)
+        return select(input, dim, check_position(input, part, dim))
     return _slice(input, parts)
 
 
-def parse_index(input: Tensor, index: Any) -> tuple[Any, str]:
-    """Turn an index into one of raw arrays, and say whether it is basic ("slice") or advanced ("index")."""
-    parts = index if isinstance(index, tuple) else (index,)
-    parsed: list[Any] = []
-    on_host: dict[int, Any] = {}  # indices that can be checked without waiting for a GPU
-    kind = "slice"
+def parse_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
+    """Split an index into a basic one, to take first, and one of raw arrays for the result; None where there is nothing to do.
+
+    As in PyTorch, and unlike in NumPy, an integer beside tensors is a slice taken first, not a tensor of its own.
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    xp, shape = input.device.xp, input._array.shape
+    basic: list[Any] = []
+    advanced: list[Any] = []  # beside what is left of `basic`
+    used = sum([_dims_of(part) for part in parts])
+    if used > len(shape):
+        raise IndexError(f"too many indices for tensor of dimension {len(shape)}: {used}; input shape {tuple(shape)}")
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)
+    dim, tensors = 0, False
     for part in parts:
-        if isinstance(part, Tensor):
-            if part._array.dtype.kind not in "iub":
-                raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, not {part.dtype}")
-            if part.device is not input.device:
-                if part.device.type == "cpu":
-                    on_host[len(parsed)] = part._array
-                part = part.to(input.device)
-            if part._array.ndim == 0 and part._array.dtype.kind in "iu":
-                part = int(part._array.item())
-            else:
-                part, kind = part._array, "index"
-        elif isinstance(part, np.ndarray | list):
-            part, kind = np.asarray(part), "index"
-            if part.size == 0 and part.dtype.kind == "f":
-                part = part.astype(np.int64)
-            on_host[len(parsed)] = part
-            part = input.device.xp.receive(part, input.device)
-        elif hasattr(part, "__array_priority__") or hasattr(part, "get"):
-            kind = "index"  # an array of the tensor's own device
-        elif isinstance(part, bool):
-            kind = "index"
+        if part is Ellipsis:
+            if Ellipsis in basic:
+                raise IndexError("an index can only have a single ellipsis ('...')")
+            rest = len(shape) - used
+            basic.append(Ellipsis)
+            advanced += [slice(None)] * rest
+            dim += rest
+        elif part is None:
+            basic.append(None)
+            advanced.append(slice(None))
         elif isinstance(part, slice):
             part = slice(*[None if v is None else v.__index__() for v in (part.start, part.stop, part.step)])
             if part.step is not None and part.step <= 0:
                 raise ValueError("step must be greater than zero; use .flip() to reverse")
-        elif part is not None and part is not Ellipsis:
-            part = part.__index__()
-        parsed.append(part)
-    if kind == "slice" and Ellipsis not in parsed:
-        parsed.append(Ellipsis)  # or NumPy would give a number instead of a view where no dimension is left
-    if kind == "index" and input.device.type != "cpu":
-        dim = 0
-        for number, part in enumerate(parsed):
-            if part is Ellipsis:
-                break
-            if hasattr(part, "dtype") and part.dtype.kind in "iu":
-                _check_bounds(on_host.get(number, part), input._array.shape[dim], dim)
-            dim += 0 if part is None else part.ndim if hasattr(part, "dtype") and part.dtype.kind == "b" else 1
-    return tuple(parsed), kind
+            basic.append(part)
+            advanced.append(slice(None))
+            dim += 1
+        elif isinstance(part, bool):
+            basic.append(None)
+            advanced.append(xp.asarray([part]))
+            tensors = True
+        elif type(part) is int or _is_integer(part):
+            place = int(part.item()) if isinstance(part, Tensor) else part.__index__()
+            basic.append(check_position(input, place, dim))
+            dim += 1
+        else:
+            array, on_host = _array_of(input, part)
+            if array.dtype.kind == "b":
+                _check_mask(on_host if array is None else array, shape, dim)
+                if array.ndim == 0:
+                    basic.append(None)
+                    array = xp.reshape(array, (1,))
+                else:
+                    basic += [slice(None)] * array.ndim
+                    dim += array.ndim
+            else:
+                _check_bounds(array if on_host is None else on_host, shape[dim], dim)
+                basic.append(slice(None))
+                dim += 1
+            advanced.append(array)
+            tensors = True
+    nothing = all([part is Ellipsis or _is_full(part) for part in basic])
+    if not tensors:
+        return tuple(basic), None
+    while _is_full(advanced[-1]):
+        advanced.pop()
+    return None if nothing else tuple(basic), tuple(advanced)
+
+
+def _is_integer(part: Any) -> bool:
+    """Return whether a part of an index is one integer, such as a tensor of no dimension."""
+    if isinstance(part, Tensor):
+        return part._array.ndim == 0 and part._array.dtype.kind in "iu" and part._array.dtype != np.uint8
+    return not isinstance(part, np.ndarray | list | tuple) and not _on_device(part) and hasattr(part, "__index__")
+
+
+def _on_device(part: Any) -> bool:
+    return hasattr(part, "__array_priority__") or hasattr(part, "get")
+
+
+def _dims_of(part: Any) -> int:
+    """Return how many dimensions a part of an index takes."""
+    if part is None or part is Ellipsis or isinstance(part, bool):
+        return 0
+    if isinstance(part, list):
+        part = np.asarray([p.tolist() if isinstance(p, Tensor) else p for p in part])
+    array = part._array if isinstance(part, Tensor) else part
+    return array.ndim if getattr(array, "dtype", None) is not None and (array.dtype.kind == "b" or array.dtype == np.uint8) else 1
+
+
+def _array_of(input: Tensor, part: Any) -> tuple[Any, Any]:
+    """Return an index as an array of the input's device, and as one of the host if it comes from there."""
+    on_host = None
+    if isinstance(part, Tensor):
+        if part._array.dtype.kind not in "iub":
+            raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, not {part.dtype}")
+        if part.device is not input.device:
+            if part.device.type == "cpu":
+                on_host = part._array
+            part = part.to(input.device)
+        array = part._array
+    elif _on_device(part) and not isinstance(part, np.generic):
+        array = part
+    else:
+        if isinstance(part, list | tuple):
+            part = [p.tolist() if isinstance(p, Tensor) else p for p in part]
+        on_host = np.asarray(part)
+        if on_host.size == 0 and on_host.dtype.kind == "f":
+            on_host = on_host.astype(np.int64)
+        if on_host.dtype.kind not in "iub":
+            raise IndexError(f"arrays and lists used as indices must hold integers or booleans, not {on_host.dtype}")
+        array = input.device.xp.receive(on_host, input.device)
+    if array.dtype == np.uint8:  # PyTorch's older masks
+        array, on_host = array.astype(bool), None
+    return array, on_host
+
+
+def _check_mask(mask: Any, shape: tuple[int, ...], dim: int) -> None:
+    for number, length in enumerate(mask.shape):
+        if length != shape[dim + number]:
+            raise IndexError(
+                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of the indexed tensor {list(shape)} at "
+                f"index {dim + number}"
+            )
+
+
+def _check_bounds(index: Any, length: int, dim: int) -> None:
+    """Raise if an index array leaves a dimension: CuPy would wrap it around silently."""
+    if index.size and (int(index.max()) >= length or int(index.min()) < -length):
+        bad = int(index.max()) if int(index.max()) >= length else int(index.min())
+        raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {length}")
 
 
 @composite(where="method", operators="__getitem__")
@@ -135,27 +208,61 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     """``input[index]``: a view for integers and slices, a copy for tensors of indices or masks."""
     if type(index) is int:
         return select(input, 0, check_position(input, index, 0))
-    parsed, kind = parse_index(input, index)
-    return _basic(input, parsed) if kind == "slice" else _index(input, parsed)
+    basic, advanced = parse_index(input, index)
+    if basic is not None:
+        input = _basic(input, basic)
+    return input if advanced is None else _index(input, advanced)
 
 
 @composite(where="method", operators="__setitem__")
 def setitem(input: Tensor, index: Any, value: Any) -> None:
     """``input[index] = value``: a differentiable write."""
-    parsed, kind = ((index,), "slice") if type(index) is int else parse_index(input, index)
+    basic, advanced = ((index, ...), None) if type(index) is int else parse_index(input, index)
     if not isinstance(value, Tensor):
         value = from_array(input.device.xp.asarray(np.asarray(value, input._array.dtype)), input.device)
-    if kind != "index":
-        check_writable("setitem", input)
-        part = select(input, 0, check_position(input, index, 0)) if type(index) is int else _basic(input, parsed)
-        surplus = value._array.ndim - part._array.ndim
-        if surplus > 0 and value._array.shape[:surplus] == (1,) * surplus:
-            value = value.reshape(value._array.shape[surplus:])
-        part.copy_(value)
+    part = input if basic is None else _basic(input, basic)
+    if advanced is not None:
+        _put_into(part, advanced, value, False, "setitem")
         return
-    if value.dtype is not input.dtype or value.device is not input.device:
-        value = value.to(input.device, input.dtype)
-    apply_inplace(ROWS["_index_put"], input, (value, parsed), {})
+    surplus = value._array.ndim - part._array.ndim
+    if surplus > 0 and value._array.shape[:surplus] == (1,) * surplus:
+        value = value.reshape(value._array.shape[surplus:])
+    part.copy_(value)
+
+
+def _put_into(part: Tensor, index: tuple[Any, ...], value: Tensor, accumulate: bool, name: str) -> None:
+    if value.dtype is not part.dtype or value.device is not part.device:
+        value = value.to(part.device, part.dtype)
+    apply_inplace(ROWS["_index_put"], part, (value, index, accumulate), {}, name)
+
+
+def _indices(name: str, input: Tensor, indices: Any, values: Tensor) -> tuple[Any, ...]:
+    """Return the arrays of a tuple of index tensors."""
+    if not isinstance(indices, tuple | list) or not all(isinstance(part, Tensor) for part in indices):
+        raise TypeError(f"{name}(): argument 'indices' must be a tuple of Tensors")
+    if values.dtype is not input.dtype:
+        raise RuntimeError(
+            f"{name}: Index put requires the source and destination dtypes match, got {input.dtype} for the destination and {values.dtype} for the source."
+        )
+    _, advanced = parse_index(input, tuple([part.reshape(1) if part._array.ndim == 0 else part for part in indices]))
+    return advanced or ()
+
+
+@composite(samples=[])
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of ``input`` with ``copy[indices] = values``, or with ``accumulate`` with all values added, those of repeated indices too.
+
+    >>> torch.zeros(3).index_put((torch.tensor([0, 0]),), torch.tensor([1.0, 2.0]), accumulate=True)
+    tensor([3., 0., 0.])
+    """
+    return _index_put(input, values, _indices("index_put", input, indices, values), accumulate)
+
+
+@composite(where="method")
+def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """In-place version of `index_put`."""
+    _put_into(input, _indices("index_put_", input, indices, values), values, accumulate, "index_put_")
+    return input
 
 
 @op(
@@ -188,197 +295,3 @@ def fill(xp: Any, self: Array, value: Array | Number) -> Array:
 def zero(xp: Any, self: Array) -> Array:
     """Zeros in the shape of ``input``."""
     return xp.zeros_like(self)
-
-
-# ------------------------------------------------------------------------------------------------- gather and scatter
-
-
-def _check_index(name: str, xp: Any, index: Any, length: int, dim: int) -> None:
-    if index.size and bool(xp.any((index < 0) | (index >= length))):
-        raise IndexError(f"{name}: index out of range: every index must be in [0, {length - 1}] for dimension {dim} of length {length}")
-
-
-@op(
-    self=lambda xp, grad, self_shape, dim, index: xp.scatter_along_axis(grad, self_shape, index, dim, True)
-    if self_shape else grad,
-    samples=[sample(real(3, 4), 1, integers(3, 2, high=4)), sample(real(3, 4), 0, integers(2, 4)), sample(real(4), 0, integers(5, high=4))],
-)  # fmt: skip
-def gather(xp: Any, self: Array, dim: int, index: Index) -> Array:
-    """``out[i][j] = input[index[i][j]][j]`` for ``dim=0``, and so on: one chosen element along ``dim`` per place."""
-    if self.ndim != index.ndim:
-        raise ShapeError(f"gather: input {tuple(self.shape)} and index {tuple(index.shape)} must have the same number of dimensions")
-    if not self.ndim:
-        return xp.array(self)
-    _check_index("gather", xp, index, self.shape[dim], dim)
-    dim = dim % self.ndim
-    cut = tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))
-    return xp.take_along_axis(self[cut], index, dim)
-
-
-@op(
-    self=lambda xp, grad, self_shape, dim, indices: xp.scatter_along_axis(grad, self_shape, indices, dim, True),
-    where="internal", node="GatherBackward0",
-)  # fmt: skip
-def _take_along_dim(xp: Any, self: Array, indices: Index, dim: int) -> Array:
-    """Elements chosen along ``dim``."""
-    _check_index("take_along_dim", xp, indices, self.shape[dim], dim)
-    return xp.take_along_axis(self, indices, dim)
-
-
-@composite(samples=[sample(real(3, 4), integers(3, 2, high=4), 1), sample(real(3, 4), integers(2, 4), 0), sample(real(3, 4), integers(5, high=12))])
-def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Elements chosen along ``dim`` (of the flattened tensor without it) by indices of matching shape."""
-    if dim is None:
-        return _take_along_dim(input.reshape(-1), indices.reshape(-1), 0)
-    dim = dim % input.ndim
-    shapes = [[1 if d == dim else n for d, n in enumerate(x._array.shape)] for x in (input, indices)]
-    common = list(np.broadcast_shapes(*map(tuple, shapes)))
-    wide = [x.expand((*common[:dim], x._array.shape[dim], *common[dim + 1 :])) for x in (input, indices)]
-    return _take_along_dim(*wide, dim)
-
-
-@op(
-    self=lambda xp, grad, dim, index: xp.put_along(grad, index, 0.0, dim),
-    src=lambda xp, grad, dim, index: xp.take_along_axis(grad[_leading(index, dim)], index, dim),
-    inplace=True,
-    samples=[sample(real(3, 4), 1, integers(3, 1, high=4), real(3, 1)), sample(real(3, 4), 0, integers(1, 4), real(1, 4)),
-             sample(real(3, 4), 1, integers(3, 1, high=4), 0.5)],
-)  # fmt: skip
-def scatter(xp: Any, self: Array, dim: int, index: Index, src: Array | Number) -> Array:
-    """A copy of ``input`` with ``src`` written at ``index`` along ``dim``; repeated indices keep one of the values."""
-    _check_index("scatter", xp, index, self.shape[dim], dim)
-    if hasattr(src, "shape"):
-        src = src[tuple(slice(n) for n in index.shape)]
-    return xp.put_along(self, index, src, dim)
-
-
-def _leading(index: Any, dim: int) -> tuple[slice, ...]:
-    dim = dim % index.ndim
-    return tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))
-
-
-@op(
-    self=lambda grad: grad,
-    src=lambda xp, grad, dim, index, src_shape: xp.pad_to(xp.take_along_axis(grad[_leading(index, dim)], index, dim), src_shape),
-    inplace=True,
-    samples=[sample(real(3, 4), 1, integers(3, 5, high=4), real(3, 5)), sample(real(3, 4), 0, integers(2, 4), real(2, 4))],
-)  # fmt: skip
-def scatter_add(xp: Any, self: Array, dim: int, index: Index, src: Array) -> Array:
-    """A copy of ``input`` with ``src`` added at ``index`` along ``dim``; repeated indices add up."""
-    _check_index("scatter_add", xp, index, self.shape[dim], dim)
-    out = xp.array(self)
-    xp.scatter_add(out, xp.index_along_axis(index, dim % self.ndim), src[tuple(slice(n) for n in index.shape)])
-    return out
-
-
-@op(
-    self=lambda xp, grad, self_shape, dim, index: xp.scatter_to_zeros(grad, self_shape, _at(dim, index, len(self_shape))),
-    samples=[sample(real(3, 4), 1, integers(5, high=4)), sample(real(3, 4), 0, integers(2))],
-)  # fmt: skip
-def index_select(xp: Any, self: Array, dim: int, index: Index) -> Array:
-    """The slices of ``input`` along ``dim`` that a vector of indices names."""
-    if index.ndim > 1:
-        raise IndexError(f"index_select: index is supposed to be a vector, got shape {tuple(index.shape)}")
-    _check_index("index_select", xp, index, self.shape[dim], dim)
-    return xp.take(self, xp.reshape(index, (-1,)), axis=dim)
-
-
-def _at(dim: int, index: Any, ndim: int) -> tuple[Any, ...]:
-    return (*(slice(None),) * (dim % ndim), index)
-
-
-@composite(samples=[sample(real(3, 4), booleans(3, 4)), sample(real(3, 4), booleans(4))])
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where the mask holds, in one dimension."""
-    shape = np.broadcast_shapes(input._array.shape, mask._array.shape)
-    return input.expand(shape)[mask.expand(shape)]
-
-
-@op(
-    self=lambda xp, grad, mask: xp.where(mask, 0.0, grad),
-    value=lambda xp, grad, mask: xp.sum(xp.where(mask, grad, 0.0)),
-    inplace=True, samples=[sample(real(3, 4), booleans(3, 4), 0.5), sample(real(3, 4), booleans(4), -1), sample(real(3), booleans(3), real())],
-)  # fmt: skip
-def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Number) -> Array:
-    """A copy with ``value`` where the mask holds."""
-    return xp.where(mask, xp.asarray(value, dtype=self.dtype), self)
-
-
-@composite(samples=[sample(integers(3, 2))])
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """The indices of the non-zero elements, one row each, or with ``as_tuple`` one tensor per dimension."""
-    xp = input.device.xp
-    found = tuple(from_array(index, input.device) for index in xp.nonzero(input._array))
-    if as_tuple:
-        return found
-    return from_array(xp.stack([f._array for f in found], axis=1), input.device)
-
-
-# ------------------------------------------------------------------------------------------------- sorting
-
-
-def _unsort(xp: Any, grad: Any, self_shape: Any, dim: int, indices: Any) -> Any:
-    return xp.scatter_along_axis(grad, self_shape, indices, dim) if self_shape else grad
-
-
-def _ordered(xp: Any, x: Any, dim: int, descending: bool) -> Any:
-    """Return the stable order of elements along ``dim``; NaN counts as the largest."""
-    if not descending:
-        return xp.argsort(x, axis=dim, kind="stable")
-    # Sorting the reversed sequence and reversing the result keeps equal elements in their order.
-    order = xp.flip(xp.argsort(xp.flip(x, dim), axis=dim, kind="stable"), dim)
-    return x.shape[dim] - 1 - order
-
-
-@op(
-    self=lambda xp, grad, self_shape, dim, indices: _unsort(xp, grad, self_shape, dim, indices), outputs="values indices",
-    samples=[sample(distinct(3, 4)), sample(distinct(3, 4), 0, descending=True), sample(integers(6, high=3), stable=True)],
-)  # fmt: skip
-def sort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Array:
-    """The values along ``dim`` in order, and where they were; equal elements keep their order."""
-    if not self.ndim:
-        return xp.array(self), xp.zeros((), dtype=dtypes.int64.numpy)
-    order = _ordered(xp, self, dim, descending)
-    return xp.take_along_axis(self, order, dim), order
-
-
-@op(samples=[sample(distinct(3, 4)), sample(distinct(3, 4), 0, descending=True)])
-def argsort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Array:
-    """The indices that sort along ``dim``; equal elements keep their order."""
-    return _ordered(xp, self, dim, descending) if self.ndim else xp.zeros((), dtype=dtypes.int64.numpy)
-
-
-@op(
-    self=lambda xp, grad, self_shape, dim, indices: _unsort(xp, grad, self_shape, dim, indices), outputs="values indices",
-    samples=[sample(distinct(3, 4), 2), sample(distinct(3, 4), 1, 0, largest=False), sample(distinct(5), 5)],
-)  # fmt: skip
-def topk(xp: Any, self: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Array:
-    """The ``k`` largest (or smallest) values along ``dim``, in order, and where they were."""
-    if not self.ndim:
-        return xp.array(self), xp.zeros((), dtype=dtypes.int64.numpy)
-    if not 0 <= k <= self.shape[dim]:
-        raise RuntimeError(f"topk: selected index k out of range: k={k}, dimension {dim} has length {self.shape[dim]}")
-    order = xp.take(_ordered(xp, self, dim, largest), xp.arange(k), axis=dim)
-    return xp.take_along_axis(self, order, dim), order
-
-
-@composite(samples=[sample(integers(4, high=5)), sample(integers(2, 3, high=3), 6)], where="functional")
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """A row of ``num_classes`` zeros with a one at the class, for every element of an integer tensor.
-
-    >>> torch.nn.functional.one_hot(torch.tensor([0, 2]), 3)
-    tensor([[1, 0, 0],
-            [0, 0, 1]])
-    """
-    array, xp = tensor._array, tensor.device.xp
-    if array.dtype != dtypes.int64.numpy:
-        raise RuntimeError(f"one_hot is only applicable to index tensor of type int64, not {tensor.dtype}; convert with .long()")
-    largest = int(array.max()) if array.size else -1
-    if array.size and int(array.min()) < 0:
-        raise RuntimeError(f"one_hot: class values must be non-negative, got {int(array.min())}")
-    if num_classes == -1:
-        num_classes = largest + 1
-    if largest >= num_classes:
-        raise RuntimeError(f"one_hot: class values must be smaller than num_classes={num_classes}, got {largest}")
-    classes = xp.arange(num_classes)
-    return from_array(xp.astype(xp.expand_dims(array, -1) == classes, dtypes.int64.numpy), tensor.device)

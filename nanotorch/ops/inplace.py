@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["apply_inplace", "check_writable"]
 
 
-def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Tensor:
     """Run a row's in-place variant: the out-of-place op on the old value, then the write (Note [Views and in-place])."""
     if not isinstance(target, Tensor):
         raise TypeError(f"{row.name}_(): argument 'input' must be Tensor, not {type(target).__name__}")
-    name = row.name.lstrip("_").removesuffix("_") + "_"
+    name = name or row.name.lstrip("_").removesuffix("_") + "_"
     if row.cast is not None:
         args = tuple([narrowed(target, o) for o in args])
         kwargs = {key: narrowed(target, o) for key, o in kwargs.items()}

@@ -6,10 +6,11 @@ from typing import Any
 
 from nanotorch.ops.create import as_tensor
 from nanotorch.ops.extrema import where
-from nanotorch.ops.index import gather, sort
+from nanotorch.ops.gather import gather
 from nanotorch.ops.reduce import INF, NAN, axes, need_elements, share
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import constant, distinct, edge, integers, real, sample
+from nanotorch.ops.search import sort
 
 __all__ = ["kthvalue", "median", "nanmedian", "nanquantile", "quantile"]
 

@@ -62,7 +62,7 @@ def _result(name: str) -> str:
 
 
 MANY = {
-    "sort", "topk", "max", "min", "unbind", "split", "chunk", "nonzero", "type", "_max_dim", "_min_dim",
+    "sort", "topk", "unique", "unique_consecutive", "tensor_split", "hsplit", "vsplit", "dsplit", "split_with_sizes", "max", "min", "unbind", "split", "chunk", "nonzero", "type", "_max_dim", "_min_dim",
     "median", "nanmedian", "kthvalue", "aminmax", "cummax", "cummin",
 }  # fmt: skip
 

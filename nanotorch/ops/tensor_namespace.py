@@ -18,19 +18,21 @@ from nanotorch.ops import (
     convert,
     elementwise,
     extrema,
+    gather,
     index,
     join,
     reduce,
     row,
     runtime,
     scan,
+    scatter,
     shape,
     transcendental,
 )
 from nanotorch.ops.activation import sigmoid
 from nanotorch.ops.comparison import isfinite
 from nanotorch.ops.elementwise import sqrt, square
-from nanotorch.ops.index import _take_along_dim
+from nanotorch.ops.gather import _take_along_dim
 from nanotorch.ops.linalg import einsum, matmul
 from nanotorch.ops.rearrange import flip, roll, tril, triu
 from nanotorch.ops.rounding import floor, sign
@@ -106,6 +108,7 @@ __all__ = [
     "roll",
     "row_sums",
     "scatter_along_axis",
+    "scatter_reduce",
     "scatter_strided",
     "scatter_to_zeros",
     "sigmoid",
@@ -303,7 +306,7 @@ def ones_like(x: Tensor) -> Tensor:
 
 def take(x: Tensor, indices: Tensor, axis: int) -> Tensor:
     """The slices that a vector of indices names."""
-    return index.index_select(x, axis, indices)
+    return gather.index_select(x, axis, indices)
 
 
 def take_along_axis(x: Tensor, indices: Tensor, axis: int) -> Tensor:
@@ -318,7 +321,7 @@ def all_in_range(x: Tensor, length: int) -> bool | None:
 
 def pick(x: Tensor, columns: Tensor) -> Tensor:
     """One element of every row, in the columns that the indices name."""
-    return index.gather(x, 1, columns[:, None])[:, 0]
+    return gather.gather(x, 1, columns[:, None])[:, 0]
 
 
 def one_hot(x: Tensor, classes: int, dtype: Any) -> Tensor:
@@ -404,6 +407,11 @@ def diagonal_to_zeros(values: Tensor, size: Sequence[int], offset: int, axis1: i
     return _diagonal_to_zeros(values, tuple(size), offset, axis1, axis2)
 
 
+def scatter_reduce(x: Tensor, dim: int, indices: Tensor, values: Tensor, reduce: str, include_self: bool) -> Tensor:
+    """A copy in which the values that go to one place are combined."""
+    return scatter.scatter_reduce(x, dim, indices, values, reduce, include_self=include_self)
+
+
 def put(x: Tensor, position: Any, values: Tensor) -> Tensor:
     """A copy with ``copy[position] = values``."""
     return index._index_put(x, values.to(x.device, x.dtype), _raw(position))
@@ -411,7 +419,7 @@ def put(x: Tensor, position: Any, values: Tensor) -> Tensor:
 
 def put_along(x: Tensor, indices: Tensor, values: Any, axis: int) -> Tensor:
     """A copy with values at indices along an axis."""
-    return index.scatter(x, axis, indices, values)
+    return scatter.scatter(x, axis, indices, values)
 
 
 @row.op(self=lambda grad, self_shape: grad[tuple(slice(n) for n in self_shape)], where="internal", node="PadBackward0")
