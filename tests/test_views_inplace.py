@@ -344,6 +344,24 @@ class TestInPlaceAndHooks:
         assert seen == [[5.0, 5.0]]
 
 
+def test_a_view_that_was_written_is_written_back() -> None:
+    """``y[0] *= 2`` multiplies a view in place, and then assigns the view to the place that it views."""
+    x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x.clone()
+    y[0] *= 2
+    y[1:] += y[0]
+    y.mul_(y[2].clone())
+    (y * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
+    oracle = require_torch()
+    x2 = oracle.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y2 = x2.clone()
+    y2[0] *= 2
+    y2[1:] += y2[0]
+    y2.mul_(y2[2].clone())
+    (y2 * oracle.tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert y.tolist() == y2.tolist() and x.grad.tolist() == x2.grad.tolist()
+
+
 def same(actual: Any, expected: Any) -> bool:
     if isinstance(expected, tuple):
         return isinstance(actual, tuple) and actual[:3] == expected[:3] and same(actual[3], expected[3])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nanotorch.autograd.errors import ShapeError, user_line
 from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.node import Node
-from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
+from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.view import CopySlices, geometry, refused
 from nanotorch.backend.strided import extent, may_overlap
 
@@ -93,14 +93,10 @@ def alias(tensor: Tensor) -> Tensor:
     The node of a write becomes the history of the tensor that is written: holding that tensor, or a view of it, would
     close a cycle.
     """
-    result = from_array(tensor._array, tensor.device, tensor.requires_grad)
-    result._edge, result._cell = gradient_edge_of(tensor), tensor._version_cell()
+    edge = gradient_edge(tensor)  # brings a view up to date
+    result = from_array(tensor._array, tensor.device, edge is not None)
+    result._edge, result._cell = edge, tensor._version_cell()
     return result
-
-
-def gradient_edge_of(target: Tensor) -> Any:
-    """Return the edge of a tensor's present history, or None."""
-    return (target._edge or leaf_edge(target)) if target._requires_grad else None
 
 
 def check_writable(name: str, target: Tensor) -> None:
@@ -152,4 +148,4 @@ def rebase_history(target: Tensor, node: Node) -> None:
         target._set_history((node, 0))
         return
     base = target._view.base
-    base._set_history((CopySlices(base, gradient_edge_of(base), target, node), 0))
+    base._set_history((CopySlices(base, gradient_edge(base), target, node), 0))
