@@ -28,6 +28,7 @@ ALLOWED = {
     "optim": {"ops", "autograd", "backend", "dtypes"},
     "nn": {"ops", "autograd", "backend", "dtypes", "utils"},
     "cuda": {"backend"},
+    "linalg": {"ops", "autograd"},
     "explain": {"ops", "autograd"},
     "func": {"autograd"},
     "viz": {"ops", "autograd"},
@@ -114,6 +115,13 @@ def test_no_pickle_eval_or_dynamic_import_paths() -> None:
 def test_every_public_operator_is_exported() -> None:
     for name, function in stubs.functions().items():
         assert getattr(nanotorch, name) is function
+
+
+def test_every_operator_of_linalg_is_in_its_namespace() -> None:
+    entries = [e for e in (*ROWS.values(), *COMPOSITES.values()) if e.where == "linalg"]
+    for entry in entries:
+        assert getattr(nanotorch.linalg, entry.name.removeprefix("linalg_")) is entry.function
+    assert len(entries) >= 15
 
 
 def test_generated_source_is_fresh() -> None:

@@ -19,8 +19,8 @@ def differentiable(case: Case) -> bool:
 
 
 def is_derivative(case: Case) -> bool:
-    """At edges there is none, and the row padding_idx of an embedding gets no gradient by definition; see the parity tests."""
-    return "padding_idx" not in case.sample.kwargs and all(d.kind != "edge" for d in drawn(case))
+    """Not at edges, for single elements of symmetric matrices, or the row padding_idx of an embedding; see the parity tests."""
+    return "padding_idx" not in case.sample.kwargs and all(d.kind not in ("edge", "positive definite") for d in drawn(case))
 
 
 SMOOTH = [c for c in CASES if c.name not in PIECEWISE_CONSTANT and is_derivative(c) and differentiable(c)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["ShapeError", "describe_line", "note_line", "user_line"]
+__all__ = ["LinAlgError", "ShapeError", "describe_line", "note_line", "user_line"]
 
 INNER = ("<nanotorch op ", *(str(Path(__file__).parents[1] / folder) for folder in ("autograd", "ops", "nn", "optim")))
 
@@ -33,6 +33,10 @@ inside = Inside()
 
 class ShapeError(RuntimeError, ValueError):
     """Shapes that do not fit: the message names the op, the shapes and, inside a Module, the layer."""
+
+
+class LinAlgError(RuntimeError):
+    """A factorisation or solution that does not exist, such as the inverse of a singular matrix."""
 
 
 def describe_line(code: CodeType | None, last_instruction: int) -> str:

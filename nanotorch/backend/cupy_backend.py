@@ -331,6 +331,41 @@ def _logaddexp(x: Any, y: Any) -> Any:
     return cupy.where(x == y, x + x.dtype.type(0.6931471805599453), cupy.logaddexp(x, y))
 
 
+def inv(array: Any) -> Any:
+    """Return the inverses of square matrices; those of singular ones are NaN or infinite."""
+    return cupy.linalg.inv(array)
+
+
+def solve(matrix: Any, right: Any) -> Any:
+    """Return X with ``matrix @ X = right`` for matrices on the right too; batches broadcast."""
+    return cupy.linalg.solve(matrix, right)
+
+
+def det(array: Any) -> Any:
+    """Return the determinants of square matrices."""
+    return cupy.linalg.det(array)
+
+
+def slogdet(array: Any) -> Any:
+    """Return the signs of the determinants and the logarithms of their magnitudes."""
+    return cupy.linalg.slogdet(array)
+
+
+def cholesky(array: Any) -> Any:
+    """Return the lower triangular factors; NaN for matrices that are not positive definite."""
+    return cupy.linalg.cholesky(array)
+
+
+def eigh(array: Any) -> Any:
+    """Return the eigenvalues and eigenvectors of symmetric matrices, of which the lower triangle is read."""
+    return cupy.linalg.eigh(array)
+
+
+def svd(array: Any, full_matrices: bool) -> Any:
+    """Return U, S and Vh."""
+    return cupy.linalg.svd(array, full_matrices=full_matrices)
+
+
 def synchronize() -> None:
     """Wait until the current GPU has done all work given to it."""
     cupy.cuda.Device().synchronize()

@@ -139,6 +139,7 @@ __all__ = [
     "batch_last",
     "broadcast_to",
     "ceil",
+    "cholesky",
     "column_sums",
     "concatenate",
     "copysign",
@@ -148,9 +149,11 @@ __all__ = [
     "count_nonzero",
     "cumprod",
     "cumsum",
+    "det",
     "diagonal",
     "diagonal_to_zeros",
     "divide",
+    "eigh",
     "einsum",
     "empty",
     "empty_like",
@@ -175,6 +178,7 @@ __all__ = [
     "gather_strided",
     "hypot",
     "index_along_axis",
+    "inv",
     "isfinite",
     "isinf",
     "isnan",
@@ -229,7 +233,9 @@ __all__ = [
     "signbit",
     "sin",
     "sinh",
+    "slogdet",
     "softplus",
+    "solve",
     "sort",
     "sqrt",
     "square",
@@ -238,6 +244,7 @@ __all__ = [
     "storage_offset",
     "storage_size",
     "sum",
+    "svd",
     "swapaxes",
     "synchronize",
     "take",
@@ -714,6 +721,41 @@ def running_min(array: Any, axis: int) -> Any:
 def logcumsumexp(array: Any, axis: int) -> Any:
     """Return the logarithm of the running sum of exponentials along an axis."""
     return np.logaddexp.accumulate(array, axis)
+
+
+def inv(array: Any) -> Any:
+    """Return the inverses of square matrices; raise LinAlgError for singular ones."""
+    return np.linalg.inv(array)
+
+
+def solve(matrix: Any, right: Any) -> Any:
+    """Return X with ``matrix @ X = right`` for matrices on the right too; batches broadcast."""
+    return np.linalg.solve(matrix, right)
+
+
+def det(array: Any) -> Any:
+    """Return the determinants of square matrices."""
+    return np.linalg.det(array)
+
+
+def slogdet(array: Any) -> Any:
+    """Return the signs of the determinants and the logarithms of their magnitudes."""
+    return np.linalg.slogdet(array)
+
+
+def cholesky(array: Any) -> Any:
+    """Return the lower triangular factors; raise LinAlgError for matrices that are not positive definite."""
+    return np.linalg.cholesky(array)
+
+
+def eigh(array: Any) -> Any:
+    """Return the eigenvalues and eigenvectors of symmetric matrices, of which the lower triangle is read."""
+    return np.linalg.eigh(array)
+
+
+def svd(array: Any, full_matrices: bool) -> Any:
+    """Return U, S and Vh."""
+    return np.linalg.svd(array, full_matrices=full_matrices)
 
 
 def synchronize() -> None:

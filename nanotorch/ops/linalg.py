@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.sample import real, sample
+from nanotorch.ops.sample import edge, integers, real, sample
 
 
 def _need(name: str, self: Any, other: Any, left: int, right: int) -> None:
@@ -23,8 +21,8 @@ def _inner(name: str, self: Any, other: Any) -> None:
     inner = other.shape[-2] if other.ndim > 1 else other.shape[0]
     if self.shape[-1] != inner:
         raise ShapeError(
-            f"{name}: shapes {tuple(self.shape)} and {tuple(other.shape)} cannot be multiplied: the last dimension of the "
-            f"first is {self.shape[-1]}, the matching one of the second is {inner}"
+            f"{name}: mat1 and mat2 shapes cannot be multiplied: {tuple(self.shape)} and {tuple(other.shape)}: the last dimension "
+            f"of the first is {self.shape[-1]}, the matching one of the second is {inner}"
         )
 
 
@@ -51,7 +49,9 @@ def _matmul_other(xp: Any, grad: Any, self: Any, other_shape: Any) -> Any:
 products = [
     sample(real(3, 2), real(2, 4)), sample(real(3), real(3)), sample(real(3, 2), real(2)), sample(real(3), real(3, 2)),
     sample(real(2, 3, 2), real(2, 2, 4)), sample(real(2, 1, 3, 2), real(4, 2, 3)), sample(real(2, 3, 2), real(2)),
-    sample(real(2), real(3, 2, 4)), sample(real(2, 3, 2), real(2, 4)),
+    sample(real(2), real(3, 2, 4)), sample(real(2, 3, 2), real(2, 4)), sample(real(0, 2), real(2, 4)), sample(real(3, 0), real(0, 4)),
+    sample(real(0), real(0)), sample(real(2, 0, 3), real(3, 2)), sample(real(3, 0), real(0)), sample(real(1, 3, 2), real(5, 2, 1)),
+    sample(real(1), real(3, 1, 4)), sample(integers(2, 3), integers(3, 2)),
 ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def matmul(xp: Any, self: Array, other: Array) -> Array:
     tensor([3., 4.])
     """
     if not self.ndim or not other.ndim:
-        raise ShapeError(f"matmul: both arguments need at least 1 dimension, got shapes {tuple(self.shape)} and {tuple(other.shape)}")
+        raise ShapeError(f"both arguments to matmul need to be at least 1D, but they are {self.ndim}D and {other.ndim}D")
     _inner("matmul", self, other)
     return xp.matmul(self, other)
 
@@ -84,7 +84,7 @@ def rmatmul(input: Any, other: Any) -> Any:
 @op(
     self=lambda xp, grad, mat2: xp.matmul(grad, xp.swapaxes(mat2, -1, -2)),
     mat2=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(3, 2), real(2, 4))], flops=_multiplications,
+    samples=[sample(real(3, 2), real(2, 4)), sample(real(3, 0), real(0, 4)), sample(real(0, 2), real(2, 4))], flops=_multiplications,
 )  # fmt: skip
 def mm(xp: Any, self: Array, mat2: Array) -> Array:
     """Product of two matrices."""
@@ -96,7 +96,7 @@ def mm(xp: Any, self: Array, mat2: Array) -> Array:
 @op(
     self=lambda xp, grad, mat2: xp.matmul(grad, xp.swapaxes(mat2, -1, -2)),
     mat2=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(2, 3, 2), real(2, 2, 4))], flops=_multiplications,
+    samples=[sample(real(2, 3, 2), real(2, 2, 4)), sample(real(0, 3, 2), real(0, 2, 4)), sample(real(2, 3, 0), real(2, 0, 4))], flops=_multiplications,
 )  # fmt: skip
 def bmm(xp: Any, self: Array, mat2: Array) -> Array:
     """Products of two batches of matrices."""
@@ -110,7 +110,7 @@ def bmm(xp: Any, self: Array, mat2: Array) -> Array:
 @op(
     self=lambda xp, grad, vec: xp.expand_dims(grad, -1) * vec,
     vec=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(3, 2), real(2))], flops=_multiplications,
+    samples=[sample(real(3, 2), real(2)), sample(real(3, 0), real(0)), sample(real(0, 2), real(2))], flops=_multiplications,
 )  # fmt: skip
 def mv(xp: Any, self: Array, vec: Array) -> Array:
     """Product of a matrix and a vector."""
@@ -120,7 +120,7 @@ def mv(xp: Any, self: Array, vec: Array) -> Array:
 
 
 @op(
-    self=lambda grad, tensor: grad * tensor, tensor=lambda grad, self: grad * self, samples=[sample(real(3), real(3))],
+    self=lambda grad, tensor: grad * tensor, tensor=lambda grad, self: grad * self, samples=[sample(real(3), real(3)), sample(real(0), real(0))],
     flops=_multiplications,
 )  # fmt: skip
 def dot(xp: Any, self: Array, tensor: Array) -> Array:
@@ -130,110 +130,253 @@ def dot(xp: Any, self: Array, tensor: Array) -> Array:
     return xp.matmul(self, tensor)
 
 
-@composite(samples=[sample(real(3), real(2))])
+@composite(samples=[sample(real(3), real(2)), sample(real(0), real(2))])
 def outer(input: Any, vec2: Any) -> Any:
     """The products of every pair of elements of two vectors."""
     _need("outer", input, vec2, 1, 1)
     return input.unsqueeze(1) * vec2
 
 
-@op(
-    self=lambda grad, beta: grad if beta == 1 else grad * beta,
-    mat1=lambda xp, grad, mat2, alpha: _times(xp.matmul(grad, xp.swapaxes(mat2, -1, -2)), alpha),
-    mat2=lambda xp, grad, mat1, alpha: _times(xp.matmul(xp.swapaxes(mat1, -1, -2), grad), alpha),
-    samples=[sample(real(4), real(3, 2), real(2, 4)), sample(real(3, 4), real(3, 2), real(2, 4), beta=0.5, alpha=2.0)],
-    flops=lambda mat1, result: _multiplications(mat1, result),
-)  # fmt: skip
-def addmm(xp: Any, self: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    """``beta * input + alpha * (mat1 @ mat2)``."""
-    _need("addmm", mat1, mat2, 2, 2)
-    _inner("addmm", mat1, mat2)
-    return _times(self, beta) + _times(xp.matmul(mat1, mat2), alpha)
-
-
 def _times(value: Any, factor: float) -> Any:
     return value if factor == 1 else value * factor
 
 
-def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], str]:
-    """Split an equation into input and output subscripts, with ``...`` spelt out as capital letters."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    inputs = left.split(",")
-    if len(inputs) != len(operands):
-        raise ShapeError(f"einsum: the equation {equation!r} has {len(inputs)} operands, {len(operands)} were given")
-    free = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in equation]
-    ranks = [operand.ndim - len(term.replace("...", "")) for term, operand in zip(inputs, operands, strict=True)]
-    width = max([rank for rank, term in zip(ranks, inputs, strict=True) if "..." in term], default=0)
-    ellipsis = "".join(free[:width])
-    for number, (term, rank) in enumerate(zip(inputs, ranks, strict=True)):
-        if rank < 0 or (rank and "..." not in term):
-            raise ShapeError(f"einsum: operand {number} has shape {tuple(operands[number].shape)}, its subscripts are {term!r}")
-        inputs[number] = term.replace("...", ellipsis[width - rank :])
-    if not arrow:
-        letters = "".join(inputs).replace(ellipsis, "") if ellipsis else "".join(inputs)
-        right = ellipsis + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    return inputs, right.replace("...", ellipsis)
+def _added(name: str, self: Any, product: Any, beta: float, alpha: float) -> Any:
+    """Return ``beta * self + alpha * product``; with ``beta=0`` not even a NaN of ``self`` counts."""
+    if self.shape != product.shape and not _expands(self.shape, product.shape):
+        raise ShapeError(
+            f"{name}: The expanded size of the tensor must match the existing size: input of shape {tuple(self.shape)} does not "
+            f"broadcast to the product's shape {tuple(product.shape)}"
+        )
+    if beta == 0:
+        return _times(product, alpha)
+    return _times(self, beta) + _times(product, alpha)
 
 
-def _einsum_grads(xp: Any, grad: Any, equation: str, operands: Sequence[Any]) -> list[Any]:
-    inputs, output = _einsum_terms(equation, operands)
-    sizes = {c: n for term, x in zip(inputs, operands, strict=True) for c, n in zip(term, x.shape, strict=True) if n != 1}
-    results = []
-    for position, (term, operand) in enumerate(zip(inputs, operands, strict=True)):
-        others = [x for k, x in enumerate(operands) if k != position]
-        terms = [t for k, t in enumerate(inputs) if k != position]
-        letters = "".join(dict.fromkeys(term))  # a repeated letter takes a diagonal
-        known = [c for c in letters if c in output or any(c in t for t in terms)]
-        got = xp.einsum(",".join([output, *terms]) + "->" + "".join(known), grad, *others)
-        shape = tuple(got.shape[known.index(c)] if c in known else 1 for c in letters)
-        got = xp.broadcast_to(xp.reshape(got, shape), tuple(sizes.get(c, 1) for c in letters))
-        if len(letters) == len(term):
-            results.append(_narrowed(xp, got, operand.shape))
-            continue
-        index = tuple(xp.reshape(xp.arange(sizes.get(c, 1)), (-1,) + (1,) * (len(letters) - 1 - letters.index(c))) for c in term)
-        results.append(xp.scatter_to_zeros(got, operand.shape, index))
-    return results
+def _expands(shape: Sequence[int], size: Sequence[int]) -> bool:
+    lead = len(size) - len(shape)
+    return lead >= 0 and all(n in (1, m) for n, m in zip(shape, size[lead:], strict=True))
 
 
-def _einsum_flops(operands: Any, equation: str) -> int:
-    """Return the operations of multiplying and adding up everything at once, over all indices."""
-    inputs, _ = _einsum_terms(equation, [np.broadcast_to(0, shape) for shape in operands])
-    sizes: dict[str, int] = {}
-    for term, shape in zip(inputs, operands, strict=True):
-        sizes |= {c: max(n, sizes.get(c, 1)) for c, n in zip(term, shape, strict=True)}
-    return len(operands) * math.prod(sizes.values())
+def _transposed(xp: Any, matrix: Any) -> Any:
+    return xp.swapaxes(matrix, -1, -2)
 
 
-def _narrowed(xp: Any, grad: Any, shape: Sequence[int]) -> Any:
-    axes = tuple(d for d, n in enumerate(shape) if n == 1 and grad.shape[d] != 1)
-    return xp.sum(grad, axis=axes, keepdims=True) if axes else grad
+NAN = float("nan")
 
 
 @op(
-    operands=lambda xp, grad, equation, operands: _einsum_grads(xp, grad, equation, operands), where="internal",
-    node="EinsumBackward0", flops=_einsum_flops,
+    self=lambda grad, beta: _times(grad, beta),
+    mat1=lambda xp, grad, mat2, alpha: _times(xp.matmul(grad, _transposed(xp, mat2)), alpha),
+    mat2=lambda xp, grad, mat1, alpha: _times(xp.matmul(_transposed(xp, mat1), grad), alpha),
+    inplace=True, flops=lambda mat1, result: _multiplications(mat1, result),
+    samples=[
+        sample(real(4), real(3, 2), real(2, 4)), sample(real(3, 4), real(3, 2), real(2, 4), beta=0.5, alpha=2.0),
+        sample(real(), real(3, 2), real(2, 4)), sample(real(3, 1), real(3, 2), real(2, 4), alpha=0), sample(real(3, 4), real(3, 0), real(0, 4)),
+        sample(edge([[NAN]]), real(3, 2), real(2, 4), beta=0), sample(real(0, 4), real(0, 2), real(2, 4)),
+    ],
 )  # fmt: skip
-def _einsum(xp: Any, operands: Sequence[Array], equation: str) -> Array:
-    """A sum of products named by subscripts."""
-    inputs, output = _einsum_terms(equation, operands)
-    return xp.einsum(",".join(inputs) + "->" + output, *operands)
+def addmm(xp: Any, self: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    """``beta * input + alpha * (mat1 @ mat2)``; ``beta=0`` leaves the input out, NaN and all."""
+    _need("addmm", mat1, mat2, 2, 2)
+    _inner("addmm", mat1, mat2)
+    return _added("addmm", self, xp.matmul(mat1, mat2), beta, alpha)
+
+
+@op(
+    self=lambda grad, beta: _times(grad, beta),
+    mat=lambda xp, grad, vec, alpha: _times(xp.expand_dims(grad, -1) * vec, alpha),
+    vec=lambda xp, grad, mat, alpha: _times(xp.matmul(_transposed(xp, mat), grad), alpha),
+    inplace=True, flops=lambda mat, result: _multiplications(mat, result),
+    samples=[
+        sample(real(3), real(3, 2), real(2)), sample(real(1), real(3, 2), real(2), beta=0.5, alpha=-2.0), sample(real(), real(3, 2), real(2)),
+        sample(real(3), real(3, 0), real(0)), sample(edge([NAN]), real(3, 2), real(2), beta=0),
+    ],
+)  # fmt: skip
+def addmv(xp: Any, self: Array, mat: Array, vec: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    """``beta * input + alpha * (mat @ vec)``."""
+    _need("addmv", mat, vec, 2, 1)
+    _inner("addmv", mat, vec)
+    return _added("addmv", self, xp.matmul(mat, vec), beta, alpha)
+
+
+@op(
+    self=lambda grad, beta: _times(grad, beta),
+    vec1=lambda xp, grad, vec2, alpha: _times(xp.matmul(grad, vec2), alpha),
+    vec2=lambda xp, grad, vec1, alpha: _times(xp.matmul(_transposed(xp, grad), vec1), alpha),
+    inplace=True,
+    samples=[
+        sample(real(3, 2), real(3), real(2)), sample(real(2), real(3), real(2), beta=0.5, alpha=-2.0), sample(real(0, 2), real(0), real(2)),
+        sample(edge([[NAN]]), real(3), real(2), beta=0), sample(real(), real(3), real(2)),
+    ],
+)  # fmt: skip
+def addr(xp: Any, self: Array, vec1: Array, vec2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    """``beta * input + alpha * outer(vec1, vec2)``."""
+    _need("addr", vec1, vec2, 1, 1)
+    return _added("addr", self, xp.expand_dims(vec1, -1) * vec2, beta, alpha)
+
+
+def _need_batches(name: str, batch1: Any, batch2: Any) -> None:
+    _need(name, batch1, batch2, 3, 3)
+    if batch1.shape[0] != batch2.shape[0]:
+        raise ShapeError(f"{name}: batches differ: shapes {tuple(batch1.shape)} and {tuple(batch2.shape)}")
+    _inner(name, batch1, batch2)
+
+
+batches = [
+    sample(real(3, 4), real(2, 3, 2), real(2, 2, 4)), sample(real(4), real(2, 3, 2), real(2, 2, 4), beta=0.5, alpha=-2.0),
+    sample(edge([[NAN]]), real(2, 3, 2), real(2, 2, 4), beta=0), sample(real(3, 4), real(2, 3, 0), real(2, 0, 4)),
+]  # fmt: skip
+
+
+@op(
+    self=lambda grad, beta: _times(grad, beta),
+    batch1=lambda xp, grad, batch2, alpha: _times(xp.matmul(grad, _transposed(xp, batch2)), alpha),
+    batch2=lambda xp, grad, batch1, alpha: _times(xp.matmul(_transposed(xp, batch1), grad), alpha),
+    inplace=True, flops=lambda batch1, result: _multiplications(batch1, result),
+    samples=[*batches, sample(real(2, 3, 4), real(2, 3, 2), real(2, 2, 4))],
+)
+def baddbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    """``beta * input + alpha * bmm(batch1, batch2)``."""
+    _need_batches("baddbmm", batch1, batch2)
+    return _added("baddbmm", self, xp.matmul(batch1, batch2), beta, alpha)
+
+
+@op(
+    self=lambda grad, beta: _times(grad, beta),
+    batch1=lambda xp, grad, batch2, alpha: _times(xp.matmul(xp.expand_dims(grad, 0), _transposed(xp, batch2)), alpha),
+    batch2=lambda xp, grad, batch1, alpha: _times(xp.matmul(_transposed(xp, batch1), xp.expand_dims(grad, 0)), alpha),
+    inplace=True, flops=lambda batch1, result: _multiplications(batch1, result) * batch1[0],
+    samples=[*batches, sample(real(3, 4), real(0, 3, 2), real(0, 2, 4))],
+)
+def addbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    """``beta * input + alpha * bmm(batch1, batch2).sum(0)``."""
+    _need_batches("addbmm", batch1, batch2)
+    return _added("addbmm", self, xp.sum(xp.matmul(batch1, batch2), axis=0), beta, alpha)
+
+
+@composite(samples=[sample(real(3), real(3))])
+def vdot(input: Any, other: Any) -> Any:
+    """The sum of products of two vectors: `dot`, for real numbers."""
+    return dot(input, other)
+
+
+@composite(samples=[sample(real(3), real(3)), sample(real(2, 3), real(4, 3)), sample(real(2, 1, 3), real(3)), sample(real(), real(2, 3)), sample(real(2, 3), real())])
+def inner(input: Any, other: Any) -> Any:
+    """Sums of products over the last dimensions; a number scales.
+
+    >>> torch.inner(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    tensor(11.)
+    """
+    if not input.ndim or not other.ndim:
+        return input * other
+    if input.shape[-1] != other.shape[-1]:
+        raise ShapeError(f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}")
+    return tensordot(input, other, ([-1], [-1]))
 
 
 @composite(
-    where="function",
     samples=[
-        sample("ij,jk->ik", real(3, 2), real(2, 4)), sample("ij->ji", real(3, 2)), sample("ii->i", real(3, 3)),
-        sample("ij,ij->", real(3, 2), real(3, 2)), sample("bij,bjk->bik", real(2, 3, 2), real(2, 2, 4)),
-        sample("...i,i->...", real(2, 3, 4), real(4)), sample("i,j", real(3), real(2)), sample("ii", real(3, 3)),
-        sample("ij,jk,kl->il", real(2, 3), real(3, 2), real(2, 2)), sample("ij->i", real(3, 2)),
+        sample(real(2, 3), real(3, 2), 1), sample(real(2, 3, 4), real(3, 4, 2)), sample(real(2, 3), real(4, 2), ([0], [1])), sample(real(2), real(3), 0),
+        sample(real(2, 3, 4), real(4, 3), ([1, -1], [1, 0])), sample(real(0, 3), real(3, 2), 1), sample(real(2, 0), real(0, 3), 1),
     ],
+    where="function",
 )  # fmt: skip
-def einsum(equation: str, *operands: Any) -> Any:
-    """Sums of products named by subscripts, as in Einstein's notation.
+def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
+    """Sums of products over pairs of dimensions: the last ``dims`` of ``a`` with the first of ``b``, or those that two lists name.
 
-    >>> torch.einsum("ij,j->i", torch.ones(2, 3), torch.tensor([1.0, 2.0, 3.0]))
-    tensor([6., 6.])
+    >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1).shape
+    torch.Size([2, 4])
     """
-    if len(operands) == 1 and isinstance(operands[0], list | tuple):
-        operands = tuple(operands[0])
-    return _einsum(operands, equation)
+    if isinstance(dims, int):
+        if dims < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
+        left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    else:
+        left, right = ([d % x.ndim for d in ([part] if isinstance(part, int) else part)] for part, x in zip(dims, (a, b), strict=True))
+    for p, q in zip(left, right, strict=True):
+        if a.shape[p] != b.shape[q]:
+            raise ShapeError(
+                f"tensordot: contracted dimensions need to match, but first has size {a.shape[p]} in dim {p} and second has size "
+                f"{b.shape[q]} in dim {q}: shapes {tuple(a.shape)} and {tuple(b.shape)}"
+            )
+    free_a, free_b = ([d for d in range(x.ndim) if d not in used] for x, used in ((a, left), (b, right)))
+    length = math.prod([a.shape[d] for d in left])
+    rows, columns = [a.shape[d] for d in free_a], [b.shape[d] for d in free_b]
+    flat_a = a.permute([*free_a, *left]).reshape(math.prod(rows), length)
+    flat_b = b.permute([*right, *free_b]).reshape(length, math.prod(columns))
+    return mm(flat_a, flat_b).reshape([*rows, *columns])
+
+
+@composite(samples=[sample(real(2, 3), real(3, 2)), sample(real(2), real(3)), sample(real(), real(2, 2)), sample(real(2, 3), real(2)), sample(real(2), real(1, 2, 3))])
+def kron(input: Any, other: Any) -> Any:
+    """Kronecker's product: every element of the first times the whole second.
+
+    >>> torch.kron(torch.eye(2), torch.tensor([[1.0, 2.0]]))
+    tensor([[1., 2., 0., 0.],
+            [0., 0., 1., 2.]])
+    """
+    ndim = max(input.ndim, other.ndim)
+    first, second = ([1] * (ndim - x.ndim) + list(x.shape) for x in (input, other))
+    spread = input.reshape([n for size in first for n in (size, 1)]) * other.reshape([n for size in second for n in (1, size)])
+    return spread.reshape([m * n for m, n in zip(first, second, strict=True)])
+
+
+@composite(samples=[sample(real(2, 3), real(2, 3), dim=1), sample(real(3, 2), real(3, 1), 0)])
+def cross(input: Any, other: Any, dim: int | None = None) -> Any:
+    """The vector product along ``dim``, of length 3; by default the first dimension of that length."""
+    if dim is None:
+        dim = next((d for d, n in enumerate(input.shape) if n == 3), None)
+        if dim is None:
+            raise ShapeError(f"cross: no dimension of size 3 in input of shape {tuple(input.shape)}")
+    return linalg_cross(input, other, dim=dim)
+
+
+@composite(samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(3, 1), dim=0), sample(real(3), real(3))], where="linalg")
+def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
+    """The vector product along ``dim``, of length 3; other dimensions broadcast."""
+    if input.ndim != other.ndim:
+        raise ShapeError(f"linalg.cross: inputs must have the same number of dimensions, got shapes {tuple(input.shape)} and {tuple(other.shape)}")
+    if input.shape[dim] != 3 or other.shape[dim] != 3:
+        raise ShapeError(f"linalg.cross: inputs dimension {dim} must have length 3, got shapes {tuple(input.shape)} and {tuple(other.shape)}")
+    return input.roll(-1, dim) * other.roll(-2, dim) - input.roll(-2, dim) * other.roll(-1, dim)
+
+
+@composite(samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(2), dim=0)], where="linalg")
+def linalg_vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
+    """Sums of products along ``dim``."""
+    return (x * y).sum(dim)
+
+
+@composite(
+    samples=[
+        sample([real(2, 3), real(3, 4)]), sample([real(2, 3), real(3, 4), real(4, 1), real(1, 5)]), sample([real(3), real(3, 4), real(4)]),
+    ],
+    where="linalg",
+)  # fmt: skip
+def linalg_multi_dot(tensors: Sequence[Any]) -> Any:
+    """The product of a chain of matrices, in the order that takes the fewest multiplications; vectors may stand at the ends."""
+    chain = list(tensors)
+    if len(chain) < 2:
+        raise RuntimeError(f"linalg.multi_dot: expected at least 2 tensors but got {len(chain)}")
+    first, last = chain[0].ndim == 1, chain[-1].ndim == 1
+    chain[0] = chain[0].unsqueeze(0) if first else chain[0]
+    chain[-1] = chain[-1].unsqueeze(1) if last else chain[-1]
+    for matrix in chain:
+        if matrix.ndim != 2:
+            raise ShapeError(f"linalg.multi_dot: expected matrices inside the chain, got shape {tuple(matrix.shape)}")
+    sizes = [chain[0].shape[0], *[matrix.shape[1] for matrix in chain]]
+    cost, split = {(k, k): 0 for k in range(len(chain))}, {}
+    for width in range(1, len(chain)):
+        for i in range(len(chain) - width):
+            j = i + width
+            cost[i, j], split[i, j] = min(
+                (cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)
+            )
+
+    def product(i: int, j: int) -> Any:
+        return chain[i] if i == j else mm(product(i, split[i, j]), product(split[i, j] + 1, j))
+
+    result = product(0, len(chain) - 1)
+    result = result.squeeze(0) if first else result
+    return result.squeeze(-1) if last else result

@@ -78,6 +78,18 @@ def norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, k
 
 @composite(
     samples=[
+        sample(real(3, 2)), sample(real(3, 2), 1, 0), sample(real(2, 3, 2), 3.0, (0, -1), True), sample(distinct(3, 2, low=0.5), INF), sample(real(3, 2), 0, 1),
+        sample(real(), 2), sample(real(0, 3), 2, 0), sample(edge([0.0, 3.0, -4.0])),
+    ],
+    where="linalg",
+)  # fmt: skip
+def linalg_vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The norm ``sum(|x|**ord) ** (1/ord)`` of all elements or over ``dim``, whatever the shape."""
+    return norm(x, ord, dim, keepdim, dtype=dtype)
+
+
+@composite(
+    samples=[
         sample(real(3, 2), real(3, 2)), sample(real(3), real(2, 1), 1), sample(real(3), real(3), INF)
     ],
 )

@@ -147,14 +147,18 @@ def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     return nansum(input, dim, keepdim, dtype=dtype) / present
 
 
-def _prod_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool) -> Any:
-    # The derivative of a product is the product of the others: of those before and of those after, so zeros are exact.
-    whole = dim is None or self.ndim == 0
-    x = xp.reshape(self, (-1,)) if whole else xp.moveaxis(self, dim, -1)
+def products_of_others(xp: Any, x: Any) -> Any:
+    """For every element the product of all others along the last dimension: of those before and those after, so zeros are exact."""
     ones = xp.ones_like(x[..., :1])
     before = xp.concatenate([ones, xp.cumprod(x[..., :-1], axis=-1)], axis=-1)
     after = xp.flip(xp.concatenate([ones, xp.cumprod(xp.flip(x[..., 1:], -1), axis=-1)], axis=-1), -1)
-    others = before * after
+    return before * after
+
+
+def _prod_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool) -> Any:
+    """The derivative of a product is the product of the other factors."""
+    whole = dim is None or self.ndim == 0
+    others = products_of_others(xp, xp.reshape(self, (-1,)) if whole else xp.moveaxis(self, dim, -1))
     others = xp.reshape(others, self.shape) if whole else xp.moveaxis(others, -1, dim)
     return keep_reduced(xp, grad, dim, keepdim, self.ndim) * others
 

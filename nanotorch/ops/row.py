@@ -133,7 +133,7 @@ class Row:
         if unknown:
             raise TypeError(f"row {self.name}: formulas for {sorted(unknown)}, which are not tensor parameters")
         self.saved = sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
-        self.return_type = return_type(self, self.public_name, self.visible) if len(self.visible) > 1 else tuple
+        self.return_type = return_type(self, self.public_name.replace(".", "_"), self.visible) if len(self.visible) > 1 else tuple
         compiler = Compiler(self)
         self.compiler = compiler
         self.function: Callable[..., Any] = compiler.function
@@ -143,6 +143,8 @@ class Row:
     @property
     def public_name(self) -> str:
         """The name that users know: rows behind a composite, such as ``_max_dim``, speak for it."""
+        if self.where == "linalg":
+            return self.name.replace("_", ".", 1)
         return self.name.strip("_").removesuffix("_dim").removesuffix("_all") if self.name.startswith("_") else self.name
 
     @property
@@ -208,7 +210,8 @@ def op(
         outputs: names of several outputs; "list" for a varying number; a leading underscore hides one from the caller.
         node: the name of the grad node, where it is not the op's name in camel case with ``Backward0``.
         overload: the argument with which PyTorch takes another overload: its node's name then ends in 1 instead of 0.
-        where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional) or "internal".
+        where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg" (of nanotorch.linalg, without
+            the name's prefix) or "internal".
         flops: how many floating-point operations a call takes, where it is not one for every element (``ops/flops.py``).
         formulas: for every differentiable input the formula of its gradient.
     """

@@ -9,7 +9,7 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.anomaly import AnomalyError
-from nanotorch.autograd.errors import ShapeError, describe_operand
+from nanotorch.autograd.errors import LinAlgError, ShapeError, describe_operand
 from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.node import Node, Version
 from nanotorch.autograd.tensor import Tensor, from_array
@@ -133,7 +133,7 @@ def star_argument(name: str, argument: str, positional: tuple[Any, ...], keyword
 
 def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     """Turn an error of the array module into one that names the op and the shapes."""
-    if isinstance(error, MemoryError | KeyboardInterrupt | AnomalyError | ShapeError | NotImplementedError):
+    if isinstance(error, MemoryError | KeyboardInterrupt | AnomalyError | LinAlgError | ShapeError | NotImplementedError):
         return error
     shapes = [describe_operand(o) for o, p in zip(operands, row.parameters, strict=True) if p.tensor and not p.many and o is not None]
     for operand, p in zip(operands, row.parameters, strict=True):

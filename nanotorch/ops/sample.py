@@ -34,6 +34,11 @@ class Drawn:
         if self.kind == "distinct":
             count = int(np.prod(self.shape))
             return rng.permutation(np.linspace(self.low, self.high, count)).reshape(self.shape)
+        if self.kind == "invertible":
+            return rng.uniform(-1, 1, self.shape) + 2 * np.eye(self.shape[-1])
+        if self.kind == "positive definite":
+            factor = rng.uniform(-1, 1, self.shape)
+            return factor @ factor.swapaxes(-1, -2) + np.eye(self.shape[-1])
         return rng.uniform(self.low, self.high, self.shape)
 
 
@@ -71,6 +76,19 @@ def edge(values: Any) -> Drawn:
     Finite differences say nothing there, so such samples are compared with PyTorch only.
     """
     return Drawn(np.shape(values), "edge", values=values)
+
+
+def invertible(*shape: int) -> Drawn:
+    """Draw square matrices that are far from singular."""
+    return Drawn(shape, "invertible")
+
+
+def positive_definite(*shape: int) -> Drawn:
+    """Draw symmetric positive definite matrices.
+
+    Functions of those read one triangle or take symmetry for granted, so differences of single elements say nothing.
+    """
+    return Drawn(shape, "positive definite")
 
 
 def integers(*shape: int, low: int = 0, high: int = 3) -> Drawn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nanotorch.ops.join import cat
 from nanotorch.ops.reduce import INF, NAN, axes, widened
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import booleans, distinct, edge, integers, real, sample
@@ -136,7 +137,6 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     >>> torch.tensor([1, 4, 9]).diff()
     tensor([3, 5])
     """
-    from nanotorch.ops.join import cat
 
     if not input.ndim:
         raise RuntimeError("diff expects input to be at least one-dimensional")

@@ -31,8 +31,13 @@ from nanotorch.ops import (
 )
 from nanotorch.ops.activation import sigmoid
 from nanotorch.ops.comparison import isfinite
+from nanotorch.ops.decomposition import _solve as solve
+from nanotorch.ops.decomposition import linalg_det as det
+from nanotorch.ops.decomposition import linalg_inv as inv
+from nanotorch.ops.einsum import einsum
 from nanotorch.ops.elementwise import sqrt, square
 from nanotorch.ops.gather import _take_along_dim
+from nanotorch.ops.index import _take_along_dim
 from nanotorch.ops.linalg import einsum, matmul
 from nanotorch.ops.rearrange import flip, roll, tril, triu
 from nanotorch.ops.rounding import floor, sign
@@ -73,6 +78,7 @@ __all__ = [
     "cosh",
     "cumprod",
     "cumsum",
+    "det",
     "diagonal",
     "diagonal_to_zeros",
     "einsum",
@@ -86,6 +92,7 @@ __all__ = [
     "floor_divide",
     "from_windows",
     "gather_strided",
+    "inv",
     "isfinite",
     "log",
     "log1p",
@@ -116,6 +123,7 @@ __all__ = [
     "sin",
     "sinh",
     "softplus",
+    "solve",
     "sqrt",
     "square",
     "squeeze",

@@ -1,0 +1,36 @@
+"""Linear algebra, as `torch.linalg`: matrices are the last two dimensions, batches the ones before.
+
+On the CPU what does not exist (the inverse of a singular matrix) raises `LinAlgError`; on a GPU it is NaN or infinite.
+
+>>> A = torch.tensor([[4.0, 2.0], [2.0, 3.0]])
+>>> L = torch.linalg.cholesky(A)
+>>> torch.allclose(L @ L.T, A)
+True
+"""
+
+from __future__ import annotations
+
+from nanotorch.autograd.errors import LinAlgError
+from nanotorch.ops.decomposition import linalg_cholesky as cholesky
+from nanotorch.ops.decomposition import linalg_det as det
+from nanotorch.ops.decomposition import linalg_eigh as eigh
+from nanotorch.ops.decomposition import linalg_eigvalsh as eigvalsh
+from nanotorch.ops.decomposition import linalg_inv as inv
+from nanotorch.ops.decomposition import linalg_matrix_power as matrix_power
+from nanotorch.ops.decomposition import linalg_slogdet as slogdet
+from nanotorch.ops.decomposition import linalg_solve as solve
+from nanotorch.ops.decomposition import linalg_solve_triangular as solve_triangular
+from nanotorch.ops.decomposition import linalg_svd as svd
+from nanotorch.ops.decomposition import linalg_svdvals as svdvals
+from nanotorch.ops.linalg import linalg_cross as cross
+from nanotorch.ops.linalg import linalg_multi_dot as multi_dot
+from nanotorch.ops.linalg import linalg_vecdot as vecdot
+from nanotorch.ops.linalg import matmul
+from nanotorch.ops.matrix_norm import linalg_matrix_norm as matrix_norm
+from nanotorch.ops.matrix_norm import linalg_norm as norm
+from nanotorch.ops.norm import linalg_vector_norm as vector_norm
+
+__all__ = [
+    "LinAlgError", "cholesky", "cross", "det", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power", "multi_dot",
+    "norm", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
+]  # fmt: skip
