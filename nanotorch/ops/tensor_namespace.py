@@ -37,8 +37,7 @@ from nanotorch.ops.decomposition import linalg_inv as inv
 from nanotorch.ops.einsum import einsum
 from nanotorch.ops.elementwise import sqrt, square
 from nanotorch.ops.gather import _take_along_dim
-from nanotorch.ops.index import _take_along_dim
-from nanotorch.ops.linalg import einsum, matmul
+from nanotorch.ops.linalg import matmul
 from nanotorch.ops.rearrange import flip, roll, tril, triu
 from nanotorch.ops.rounding import floor, sign
 from nanotorch.ops.special import erf, polygamma
