@@ -173,7 +173,7 @@ def test_cosine_embedding_loss_of_zero_vectors_is_finite() -> None:
         loss.backward()
         results.append((to_numpy(loss), to_numpy(x.grad)))
     for ours, theirs in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-8)  # PyTorch's epsilon is a float32
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
 def test_soft_margin_loss_does_not_overflow() -> None:
@@ -189,3 +189,60 @@ def test_triplet_margin_loss_takes_any_distance() -> None:
     expected = F.triplet_margin_loss(x, y, z, p=1.0, eps=0.0)
     actual = F.triplet_margin_with_distance_loss(x, y, z, distance_function=lambda a, b: (a - b).abs().sum(-1))
     np.testing.assert_allclose(actual.item(), expected.item(), rtol=1e-6)
+
+
+def both(name: str, arrays: list[Any], **options: Any) -> list[list[np.ndarray[Any, Any]]]:
+    """Return the value of a loss, reduced as asked, and the gradient of its first argument, in both libraries."""
+    results = []
+    for library in (torch, require_torch()):
+        first, *rest = (library.tensor(array) for array in arrays)
+        first.requires_grad_()
+        loss = getattr(library.nn.functional, name)(first, *rest, **options)
+        loss.sum().backward()
+        results.append([to_numpy(loss), to_numpy(first.grad)])
+    return results
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_where_all_targets_are_ignored_gradients_are_zeros(name: str, reduction: str) -> None:
+    """The mean is NaN, as in PyTorch, but weights that are trained with it survive."""
+    ours, theirs = both(name, [np.ones((2, 3)), np.array([-100, -100])], reduction=reduction)
+    for a, e in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, e)
+    assert not ours[1].any()
+
+
+def test_binary_cross_entropy_at_the_bounds() -> None:
+    arrays = [np.array([0.0, 1.0, 0.0, 1.0, 1e-60]), np.array([0.0, 1.0, 1.0, 0.0, 0.5])]
+    for a, e in zip(*both("binary_cross_entropy", arrays, reduction="none"), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-9)
+
+
+def test_kl_div_where_the_target_is_zero() -> None:
+    arrays = [np.array([-1.0, -2.0, -np.inf]), np.array([0.0, 1.0, 0.5])]
+    for a, e in zip(*both("kl_div", arrays, reduction="none"), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"])
+def test_the_mean_of_no_losses_is_nan(name: str) -> None:
+    ours, theirs = both(name, [np.zeros((0, 2)), np.zeros((0, 2))])
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    assert ours[1].shape == theirs[1].shape == (0, 2)
+
+
+def test_a_query_that_sees_nothing_gets_zeros() -> None:
+    pytorch = require_torch()
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, 3, 4)) for _ in range(3))
+    mask = np.array([[True, False, True], [False, False, False], [True, True, True]])
+    results = []
+    for library in (torch, pytorch):
+        tensors = [library.tensor(x).requires_grad_() for x in (q, k, v)]
+        out = library.nn.functional.scaled_dot_product_attention(*tensors, attn_mask=library.tensor(mask))
+        (out * library.tensor(v)).sum().backward()
+        results.append([to_numpy(out), *(to_numpy(t.grad) for t in tensors)])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+    assert not results[0][0][:, 1].any()

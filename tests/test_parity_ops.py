@@ -27,8 +27,11 @@ from nanotorch.ops.row import ROWS
 
 pytorch = require_torch()
 
-# PyTorch's words about its own speed.
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+# PyTorch's words about its own speed, and about the "mean" of kl_div.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning"),
+    pytest.mark.filterwarnings("ignore:reduction:UserWarning"),
+]
 
 # PyTorch computes these derivatives with factors of single precision, 1/6 and 1/alpha, whatever the input's.
 SINGLE_PRECISION_THERE = {"celu", "hardsigmoid"}

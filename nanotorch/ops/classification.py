@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.loss import check_reduction
 from nanotorch.ops.row import Array, Index, composite, op
-from nanotorch.ops.sample import constant, integers, real, sample
+from nanotorch.ops.sample import constant, edge, integers, real, sample
 from nanotorch.ops.softmax_family import log_softmax
+
+inf = math.inf
 
 
 def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index: int, dtype: Any) -> tuple[Any, Any]:
@@ -44,6 +47,11 @@ def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: 
     return safe, sample_weight, hot
 
 
+def _divisor(xp: Any, total_weight: Any) -> Any:
+    """Return what gradients of a mean are divided by: where no target counts, they are zeros, though the mean is NaN."""
+    return xp.where(total_weight == 0, 1.0, total_weight)
+
+
 def _cross_entropy_self(xp: Any, grad: Any, reduction: str, _slope: Any, _total_weight: Any) -> Any:
     if reduction == "none":
         return _slope * grad[:, None]
@@ -76,14 +84,14 @@ def _cross_entropy(
         loss = xp.column_sums(loss)
     if reduction == "mean":
         loss = loss / total_weight
-    return loss, probabilities - hot, total_weight
+    return loss, probabilities - hot, total_weight if sample_weight is None else _divisor(xp, total_weight)
 
 
 def _nll_self(xp: Any, grad: Any, self_shape: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
     n, classes = self_shape
     _, sample_weight, hot = _target_rows(xp, target, weight, classes, ignore_index, 0.0, grad.dtype)
     if reduction == "mean":
-        grad = grad / (n if sample_weight is None else xp.sum(sample_weight))
+        grad = grad / (n if sample_weight is None else _divisor(xp, xp.sum(sample_weight)))
     elif reduction == "none":
         grad = grad[:, None]
     return -hot * grad
@@ -127,7 +135,10 @@ def _as_rows(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 classes = [
     sample(real(5, 3), integers(5)), sample(real(5, 3), integers(5), reduction="sum"), sample(real(5, 3), integers(5), reduction="none"),
     sample(real(5, 3), integers(5), constant(3)), sample(real(5, 3), integers(5), ignore_index=1),
-    sample(real(2, 3, 4), integers(2, 4)), sample(real(3), integers()),
+    sample(real(2, 3, 4), integers(2, 4)), sample(real(3), integers()), sample(real(2, 3, 4, 2), integers(2, 4, 2), constant(3), ignore_index=1, reduction="none"),
+    sample(real(2, 3, 4), integers(2, 4), constant(3), reduction="sum"), sample(real(3), integers(), constant(3), reduction="none"),
+    sample(real(0, 3), integers(0), reduction="sum"),
+    sample(edge([[1.0, -inf, 2.0], [1000.0, -1000.0, 0.0]]), integers(2, low=0, high=1)),
 ]  # fmt: skip
 
 
@@ -137,6 +148,11 @@ classes = [
         *classes, sample(real(5, 3), integers(5), label_smoothing=0.1), sample(real(5, 3), real(5, 3, low=0.0, high=1.0)),
         sample(real(5, 3), integers(5), constant(3), label_smoothing=0.1, ignore_index=2),
         sample(real(5, 3), real(5, 3, low=0.0, high=1.0), constant(3), label_smoothing=0.2, reduction="none"),
+        sample(real(2, 3, 4), integers(2, 4), constant(3), ignore_index=1, reduction="none", label_smoothing=0.3),
+        sample(real(2, 3, 4), integers(2, 4), constant(3), ignore_index=1, label_smoothing=0.3),
+        sample(real(2, 3, 4), integers(2, 4), label_smoothing=1.0, reduction="sum"), sample(real(3), integers(), label_smoothing=0.5),
+        sample(real(2, 3, 4), real(2, 3, 4, low=0.0, high=1.0), constant(3), label_smoothing=0.2), sample(real(3), real(3, low=0.0, high=1.0)),
+        sample(real(2, 3, 2, 2), real(2, 3, 2, 2, low=0.0, high=1.0), reduction="sum"),
     ],
 )  # fmt: skip
 def cross_entropy(

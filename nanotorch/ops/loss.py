@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.ops.row import Array, op
-from nanotorch.ops.sample import constant, real, sample
+from nanotorch.ops.sample import constant, edge, real, sample
+
+inf, nan = math.inf, math.nan
+
+EPSILON = 9.999999960041972e-13
+"""1e-12 as a float32, which is what PyTorch adds or divides by at least."""
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -79,7 +85,8 @@ def _bce_logits_target(xp: Any, grad: Any, self: Any, weight: Any, pos_weight: A
     samples=[
         sample(real(5), real(5, low=0.0, high=1.0)), sample(real(5, 2), real(5, 2, low=0.0, high=1.0), reduction="none"),
         sample(real(5, 2), real(5, 2, low=0.0, high=1.0), reduction="sum", pos_weight=constant(2)),
-        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(5, 2)),
+        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(5, 2)), sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(2), pos_weight=constant(5, 2)),
+        sample(edge([0.0, 100.0, -100.0, inf, -inf]), edge([0.0, 1.0, 1.0, 0.0, 1.0])), sample(real(0, 2), real(0, 2), reduction="sum"),
     ],
 )  # fmt: skip
 def binary_cross_entropy_with_logits(
@@ -101,7 +108,7 @@ def _bce_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, reduction
     g = share(grad, self.shape, reduction)
     if weight is not None:
         g = g * weight
-    return (self - target) / xp.maximum(self * (1 - self), 1e-12) * g
+    return (self - target) / xp.maximum(self * (1 - self), EPSILON) * g
 
 
 @op(
@@ -112,6 +119,7 @@ def _bce_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, reduction
     samples=[
         sample(real(5, low=0.1, high=0.9), real(5, low=0.0, high=1.0)),
         sample(real(5, 2, low=0.1, high=0.9), real(5, 2, low=0.0, high=1.0), constant(5, 2), reduction="sum"),
+        sample(real(5, 2, low=0.1, high=0.9), real(5, 2, low=0.0, high=1.0), constant(2), reduction="none"), sample(real(0, 2), real(0, 2), reduction="sum"),
     ],
 )  # fmt: skip
 def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | None = None, reduction: str = "mean") -> Array:
@@ -126,7 +134,8 @@ def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | No
     return reduced(xp, loss, reduction)
 
 
-pairs = [sample(real(5), real(5)), sample(real(5, 2), real(5, 2), reduction="sum"), sample(real(5), real(5), reduction="none")]
+pairs = [sample(real(5), real(5)), sample(real(5, 2), real(5, 2), reduction="sum"), sample(real(5), real(5), reduction="none"), sample(real(0, 2), real(0, 2), reduction="sum"),
+         sample(edge([1.0, -1.0, inf, nan, 2.0]), edge([1.0, 0.0, inf, 0.0, 1.0]), reduction="none")]  # fmt: skip
 
 
 @op(
@@ -157,13 +166,13 @@ def l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Arr
 def _smooth_slope(xp: Any, difference: Any, beta: float) -> Any:
     if beta == 0:
         return xp.sign(difference)
-    return xp.where(xp.absolute(difference) < beta, difference / beta, xp.sign(difference))
+    return xp.where(xp.absolute(difference) >= beta, xp.sign(difference), difference / beta)
 
 
 @op(
     self=lambda xp, grad, self, target, reduction, beta: _smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
     target=lambda xp, grad, self, target, reduction, beta: -_smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
-    where="functional", samples=[*pairs, sample(real(5), real(5), beta=0.5)],
+    where="functional", samples=[*pairs, sample(real(5), real(5), beta=0.5), sample(real(5), real(5), beta=0.0)],
 )  # fmt: skip
 def smooth_l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", beta: float = 1.0) -> Array:
     """Quadratic (over ``2 * beta``) where ``|input - target| < beta``, linear elsewhere."""
@@ -203,7 +212,8 @@ def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
     where="functional",
     samples=[
         sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="none"), sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
-        sample(real(4, 3), real(4, 3), reduction="sum", log_target=True),
+        sample(real(4, 3), real(4, 3), reduction="sum", log_target=True), sample(real(4, 3), real(4, 3, low=0.1, high=0.9)),
+        sample(real(4, 3), real(4, 3), reduction="batchmean", log_target=True),
     ],
 )  # fmt: skip
 def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:

@@ -9,7 +9,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.activation import logsigmoid
 from nanotorch.ops.extrema import minimum, where
-from nanotorch.ops.loss import check_pair, check_reduction, reduced, reduced_tensor, share
+from nanotorch.ops.loss import EPSILON, check_pair, check_reduction, reduced, reduced_tensor, share
 from nanotorch.ops.norm import pairwise_distance
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import constant, edge, integers, real, sample
@@ -36,7 +36,7 @@ def _soft_margin_slope(xp: Any, grad: Any, self: Any, target: Any, reduction: st
     samples=[
         sample(real(5), constant(5, low=-1.0)), sample(real(4, 3), constant(4, 3, low=-1.0), reduction="sum"),
         sample(real(5), constant(5, low=-1.0), reduction="none"), sample(real(0), constant(0), reduction="sum"),
-        sample(edge([30.0, -30.0]), constant(2)),
+        sample(edge([0.0, 30.0, -30.0]), constant(3)),
     ],
 )  # fmt: skip
 def soft_margin_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
@@ -190,8 +190,7 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
             f"cosine_embedding_loss: {target.ndim}D target tensor expects {target.ndim + 1}D input tensors (N, D) for a target (N), or (D) for "
             f"(), but found inputs with sizes {list(input1.shape)} and {list(input2.shape)} and target {list(target.shape)}"
         )
-    tiny = 1e-12
-    squares = ((input1 * input1).sum(-1) + tiny) * ((input2 * input2).sum(-1) + tiny)
+    squares = ((input1 * input1).sum(-1) + EPSILON) * ((input2 * input2).sum(-1) + EPSILON)
     cosine = (input1 * input2).sum(-1) / squares.sqrt()
     loss = where(target == 1, 1 - cosine, 0.0) + where(target == -1, (cosine - margin).clamp(min=0), 0.0)
     return reduced_tensor(loss, reduction)
