@@ -97,7 +97,7 @@ class FunctionCtx:
             if number is not None:
                 tensor = outputs[number]
             if number is None and (tensor._requires_grad or any(t is tensor for t in inputs)):
-                self._saved.append((tensor, tensor._version, None))
+                self._saved.append((tensor, 0 if tensor._cell is None else tensor._cell.number, None))
                 continue
             bare = from_array(tensor._array, tensor.device)
             bare._cell = tensor._version_cell()

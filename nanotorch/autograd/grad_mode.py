@@ -5,29 +5,38 @@ Note [Grad mode]
 One context variable answers the one question that an operation on tensors that require grad asks: ``recording()`` is
 False (under `no_grad`), True, or, while somebody wants to hear of new nodes, a tuple of functions, which are called with
 every node when it is complete. An operation thus pays for observers (saved tensor hooks, anomaly detection) only
-while there are any. Context variables are per thread, and each ``with`` restores what it found; the observers are kept
-in a second one, so that `enable_grad` inside `no_grad` brings them back.
+while there are any. The observers are kept in a second variable, so that `enable_grad` inside `no_grad` brings them back.
+
+Context variables are per thread, and in asyncio per task: a new thread starts with recording on, a task with the mode in
+which it was made. Each ``with`` restores what it found. A ``with`` inside a generator is a trap, here as in PyTorch: it
+is in force from ``next()`` to the ``with``'s end, the consumer's code between two values included, and if the generator is
+never finished, for good. Decorated with the same context, a generator, coroutine or asynchronous generator runs step by
+step in the mode, and whoever waits for the steps stays in its own.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Generator
 from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
 __all__ = [
-    "NodeObserver", "announce", "enable_grad", "is_grad_enabled", "no_grad", "observe_nodes", "recording", "restore_recording",
-    "set_grad_enabled", "set_recording",
+    "Mode", "NodeObserver", "announce", "enable_grad", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
+    "observe_nodes", "recording", "restore_recording", "set_grad_enabled", "set_inference", "set_recording",
 ]  # fmt: skip
 
 NodeObserver = Callable[[Any], None]
 
 _mode: ContextVar[bool | tuple[NodeObserver, ...]] = ContextVar("grad_mode", default=True)
 _observers: ContextVar[tuple[NodeObserver, ...]] = ContextVar("node_observers", default=())
+_inference: ContextVar[bool] = ContextVar("inference_mode", default=False)
 recording = _mode.get
 restore_recording = _mode.reset
+is_inference_mode_enabled = _inference.get
+set_inference = _inference.set
 
 
 def is_grad_enabled() -> bool:
@@ -66,53 +75,115 @@ class observe_nodes:
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+Restore = Callable[[], None]
 
 
-class _GradMode:
-    """A context manager and decorator that sets the grad mode and restores the previous one.
+class Mode:
+    """A mode as a context manager, which restores the previous one, and as a decorator (Note [Grad mode])."""
 
-    See Note [Grad mode].
-    """
+    def __init__(self) -> None:
+        self._restore: list[Restore] = []
 
-    def __init__(self, mode: bool) -> None:
-        self.mode = mode
-        self._tokens: list[Token[Any]] = []
+    def _switch(self) -> Restore:
+        """Switch the mode on; return what switches back."""
+        raise NotImplementedError
+
+    def _again(self) -> Mode:
+        """Return another context of the same mode, for one call of a decorated function."""
+        raise NotImplementedError
 
     def __enter__(self) -> None:
-        self._tokens.append(set_recording(self.mode))
+        self._restore.append(self._switch())
 
     def __exit__(self, *exception: object) -> None:
-        restore_recording(self._tokens.pop())
+        # The newest one that was made in this thread: the object may be in use in several.
+        for restore in reversed(tuple(self._restore)):
+            try:
+                restore()
+            except ValueError:
+                continue
+            self._restore.remove(restore)
+            break
+        # None at all: a generator that was not finished is closed by another thread or task, whose mode is its own.
 
     def __call__(self, function: F) -> F:
-        mode = self.mode
+        """Decorate a function, generator, coroutine or asynchronous generator."""
+        again = self._again
+        wrapper: Any
         if inspect.isgeneratorfunction(function):
 
-            @functools.wraps(function)
-            def generator(*args: Any, **kwargs: Any) -> Any:
-                """Every step of the generator runs in the mode, its consumer in its own."""
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                return (yield from _in_steps(again, function(*args, **kwargs)))
+
+        elif inspect.iscoroutinefunction(function):
+
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+                return await _in_steps(again, function(*args, **kwargs))
+
+        elif inspect.isasyncgenfunction(function):
+
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
                 steps = function(*args, **kwargs)
-                sent = None
+                step = steps.asend(None)
                 try:
                     while True:
-                        with _GradMode(mode):
-                            try:
-                                value = steps.send(sent)
-                            except StopIteration as stop:
-                                return stop.value
-                        sent = yield value
+                        try:
+                            value = await _in_steps(again, step.__await__())
+                        except StopAsyncIteration:
+                            return
+                        try:
+                            step = steps.asend((yield value))
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:
+                            step = steps.athrow(error)
                 finally:
-                    with _GradMode(mode):
-                        steps.close()
+                    await _in_steps(again, steps.aclose().__await__())
 
-            return generator  # type: ignore[return-value]
+        else:
 
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with _GradMode(mode):
-                return function(*args, **kwargs)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                with again():
+                    return function(*args, **kwargs)
 
-        return wrapper  # type: ignore[return-value]
+        return functools.wraps(function)(wrapper)  # type: ignore[return-value]
+
+
+@types.coroutine
+def _in_steps(again: Callable[[], Mode], steps: Any) -> Generator[Any, Any, Any]:
+    """Run a generator or coroutine: each of its steps in the mode, what happens between them outside."""
+    advance, value = steps.send, None
+    try:
+        while True:
+            with again():
+                try:
+                    produced = advance(value)
+                except StopIteration as stop:
+                    return stop.value
+            try:
+                advance, value = steps.send, (yield produced)
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                advance, value = steps.throw, error
+    finally:
+        with again():
+            steps.close()
+
+
+class _GradMode(Mode):
+    """Sets the grad mode."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def _switch(self) -> Restore:
+        token = set_recording(self.mode and not is_inference_mode_enabled())
+        return lambda: restore_recording(token)
+
+    def _again(self) -> Mode:
+        return _GradMode(self.mode)
 
 
 class no_grad(_GradMode):
@@ -134,10 +205,17 @@ class no_grad(_GradMode):
 
 
 class enable_grad(_GradMode):
-    """Record operations again inside a ``no_grad`` block: a context manager and a decorator."""
+    """Record operations again inside a ``no_grad`` block: a context manager and a decorator.
+
+    Inside `inference_mode` it changes nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__(True)
+
+    def __new__(cls, function: Any = None) -> Any:
+        """Allow the bare ``@torch.enable_grad`` beside ``@torch.enable_grad()``."""
+        return super().__new__(cls) if function is None else cls()(function)
 
 
 class set_grad_enabled(_GradMode):
@@ -152,10 +230,10 @@ class set_grad_enabled(_GradMode):
     def __init__(self, mode: bool) -> None:
         super().__init__(bool(mode))
         self._previous = is_grad_enabled()
-        set_recording(self.mode)
+        set_recording(self.mode and not is_inference_mode_enabled())
 
     def __enter__(self) -> None:
-        set_recording(self.mode)
+        set_recording(self.mode and not is_inference_mode_enabled())
 
     def __exit__(self, *exception: object) -> None:
         set_recording(self._previous)

@@ -25,6 +25,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import describe_line
+from nanotorch.autograd.grad_mode import is_inference_mode_enabled
 from nanotorch.backend.device import Device
 
 if TYPE_CHECKING:
@@ -49,6 +50,34 @@ class Version:
     def __init__(self) -> None:
         self.number = 0
         self.writer = None
+
+
+class InferenceError(RuntimeError):
+    """Somebody asked for the version of an inference tensor."""
+
+
+class InferenceVersion(Version):
+    """The version of all inference tensors (Note [Inference tensors]): outside the inference mode it cannot be asked for."""
+
+    __slots__ = ()
+
+    @property
+    def number(self) -> int:
+        """Return 0 inside the inference mode, where nobody saves."""
+        if is_inference_mode_enabled():
+            return 0
+        raise InferenceError(
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation "
+            "tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or "
+            "use `torch.no_grad()` instead of `torch.inference_mode()`."
+        )
+
+    @number.setter
+    def number(self, number: int) -> None:
+        pass
+
+
+INFERENCE = InferenceVersion()
 
 
 class RemovableHandle:

@@ -15,12 +15,19 @@ from nanotorch import dtypes
 from nanotorch.autograd import formatting
 from nanotorch.autograd.copying import deep_copy, shallow_copy, take_apart
 from nanotorch.autograd.errors import user_line
-from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
+from nanotorch.autograd.grad_mode import (
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    restore_recording,
+    set_recording,
+)
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import (
     EAGER_LEAVES,
+    INFERENCE,
     AccumulateGrad,
     Edge,
+    InferenceError,
     Node,
     RemovableHandle,
     Version,
@@ -35,6 +42,10 @@ __all__ = ["Size", "Tensor", "from_array", "gradient_edge"]
 
 ACCUMULATING = threading.RLock()
 """Held while a gradient is added to a leaf: backward passes in several threads lose none (Note [Threads])."""
+BIRTHS = threading.Lock()
+BIRTHPLACES: list[dict[str, Any]] = [globals()]
+"""The namespaces in which tensors are made by the function ``new``, which `inference_mode` replaces."""
+new: Callable[[type[Tensor]], Tensor] = object.__new__
 UNPOPULATED = (
     "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
     "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use .retain_grad() "
@@ -186,7 +197,10 @@ class Tensor(TensorMethods):
             self._requires_grad = view.requires_grad or base._requires_grad
             if not base._requires_grad:
                 return
-        version = self._version
+        try:
+            version = self._cell.number  # type: ignore[union-attr]  # a view has a cell
+        except InferenceError:
+            return
         if view.version == version:
             return
         if view.refusal is not None:
@@ -195,8 +209,11 @@ class Tensor(TensorMethods):
             return
         known = base._requires_grad
         source = base if known else from_array(base._array, base.device, True)  # a base that was detached since
-        with enable_grad():
+        token = set_recording(True)
+        try:
             edge = source.as_strided(*geometry(self))._edge
+        finally:
+            restore_recording(token)
         if edge is not None and not known:
             edge[0].edges = (None,)
         self._set_history(edge)
@@ -233,6 +250,10 @@ class Tensor(TensorMethods):
             raise RuntimeError(
                 f"only Tensors of floating point dtype can require gradients, this one is {self.dtype}; convert it with .float()"
             )
+        if requires_grad and self._cell is INFERENCE and not is_inference_mode_enabled():
+            raise RuntimeError(
+                "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed: take a clone() of it."
+            )
         self._requires_grad = requires_grad
         if self._view is not None:
             self._view.requires_grad = requires_grad
@@ -242,8 +263,11 @@ class Tensor(TensorMethods):
     def grad_fn(self) -> Node | None:
         """The node that computed this tensor, None for a leaf."""
         if self._view is not None:
-            with enable_grad():
+            token = set_recording(True)
+            try:
                 self._refresh()
+            finally:
+                restore_recording(token)
         return None if self._edge is None else self._edge[0]
 
     @property
@@ -396,6 +420,8 @@ class Tensor(TensorMethods):
     @property
     def _version(self) -> int:
         """How often the memory was written in place."""
+        if self._cell is INFERENCE:
+            raise RuntimeError("Inference tensors do not track version counter.")
         return 0 if self._cell is None else self._cell.number
 
     def _version_cell(self) -> Version:
@@ -406,7 +432,13 @@ class Tensor(TensorMethods):
     def _bump_version(self, writer: str = "a write", depth: int = 2) -> None:
         """Note that the memory was written, and by which line outside the library."""
         cell = self._version_cell()
-        cell.number += 1
+        try:
+            cell.number += 1
+        except InferenceError:
+            raise RuntimeError(
+                f"{writer}: Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get "
+                "a normal tensor before doing inplace update."
+            ) from None
         cell.writer = writer, *user_line(sys._getframe(depth))
 
     @property
@@ -415,6 +447,10 @@ class Tensor(TensorMethods):
 
     def _is_view(self) -> bool:
         return self._view is not None
+
+    def is_inference(self) -> bool:
+        """Return whether the tensor was made inside `inference_mode`, and not as a view of an ordinary one."""
+        return self._cell is INFERENCE
 
     @property
     def data(self) -> Tensor:
@@ -506,9 +542,16 @@ class Tensor(TensorMethods):
     __copy__, __deepcopy__, __reduce_ex__ = shallow_copy, deep_copy, take_apart  # Note [Copies and pickles]
 
 
+def add_birthplace(namespace: dict[str, Any]) -> None:
+    """Let tensors be made in a namespace (of a compiled row) by the function that it finds under the name ``new``."""
+    with BIRTHS:
+        namespace["new"] = new
+        BIRTHPLACES.append(namespace)
+
+
 def from_array(array: Any, device: Device = CPU, requires_grad: bool = False) -> Tensor:
     """Return a leaf around a raw array of the device, sharing its memory."""
-    result = object.__new__(Tensor)
+    result = new(Tensor)
     result._array = array
     result.device = device
     result._requires_grad = requires_grad

@@ -183,6 +183,6 @@ def _numbers(generator: Generator | None) -> np.random.Generator:
 def _fill(tensor: Tensor, values: Any) -> Tensor:
     """Write values into the tensor's memory, unrecorded."""
     values = np.asarray(values, tensor._array.dtype)
-    tensor._array[...] = values if tensor.device is CPU else tensor.device.xp.receive(values, tensor.device)
     tensor._bump_version("an initialisation", 3)
+    tensor._array[...] = values if tensor.device is CPU else tensor.device.xp.receive(values, tensor.device)
     return tensor

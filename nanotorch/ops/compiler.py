@@ -24,7 +24,7 @@ from nanotorch.autograd.errors import note_line
 from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.node import Node, Version, modified_error, next_sequence, released_error
 from nanotorch.autograd.saved_tensors import pack_slots, saved_property
-from nanotorch.autograd.tensor import Tensor, from_array, leaf_edge
+from nanotorch.autograd.tensor import Tensor, add_birthplace, from_array, leaf_edge
 from nanotorch.backend.device import CPU
 from nanotorch.ops.runtime import (
     TENSORS,
@@ -98,7 +98,7 @@ class Compiler:
             "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
-            "modified_error": modified_error, "need_tensor": need_tensor, "new": object.__new__, "note_line": note_line, "caller": None,
+            "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
             "wrap_outputs": wrap_outputs, "TENSORS": TENSORS,
@@ -136,6 +136,7 @@ class Compiler:
         with COMPILING:
             if self.source:
                 return
+            add_birthplace(self.namespace)
             self.lines = []
             if self.row.formulas:
                 self.write_node()

@@ -138,8 +138,8 @@ def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> 
         )
     if repeated and 0 in array.strides:  # NumPy's broadcast views are read-only
         array = target.device.xp.view_strided(array, *geometry(target))
+    target._bump_version(name)  # first: an inference tensor refuses
     target.device.xp.copyto(array, source, casting="unsafe")
-    target._bump_version(name)
 
 
 def rebase_history(target: Tensor, node: Node) -> None:

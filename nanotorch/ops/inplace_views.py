@@ -23,8 +23,8 @@ def _look_anew(name: str, node: str, target: Tensor, view: Callable[[Tensor], Te
     if recorded:
         refuse_recorded(name, target)
     result = view(alias(target))
-    target._array = result._array
     target._bump_version(name, 3)
+    target._array = result._array
     if recorded and result._edge is not None:
         made = result._edge[0]
         if node not in _classes:  # PyTorch numbers the in-place overloads of view ops on

@@ -203,8 +203,8 @@ def _overwrite(name: str, target: Tensor, array: np.ndarray[Any, Any]) -> Tensor
 
 
 def _fill_raw(target: Tensor, array: Any) -> Tensor:
-    target._array[...] = array
     target._bump_version("a random fill", 3)
+    target._array[...] = array
     return target
 
 

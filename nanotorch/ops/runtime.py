@@ -11,7 +11,7 @@ from nanotorch import dtypes
 from nanotorch.autograd.anomaly import AnomalyError
 from nanotorch.autograd.errors import LinAlgError, ShapeError, describe_operand
 from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.node import Node, Version
+from nanotorch.autograd.node import InferenceError, Node, Version
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.autograd.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
@@ -201,6 +201,10 @@ def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...] 
     base = parent
     if parent._view is not None:
         base, refusal = parent._view.base, refusal or parent._view.refusal
+    try:
+        version = cell.number
+    except InferenceError:
+        version = 0
     for tensor in result if many else (result,):
         tensor._cell = cell
-        tensor._view = View(base, refusal, cell.number)
+        tensor._view = View(base, refusal, version)
