@@ -23,7 +23,7 @@ def both(make: Any) -> list[tuple[Any, Any]]:
     oracle = require_torch()
     theirs = make(oracle.nn).double()
     ours = make(torch.nn).double()
-    ours.load_state_dict({key: to_numpy(value) for key, value in theirs.state_dict().items()})
+    ours.load_state_dict(theirs.state_dict())
     theirs.load_state_dict({key: oracle.tensor(to_numpy(value)) for key, value in ours.state_dict().items()})
     return [(torch, ours), (oracle, theirs)]
 

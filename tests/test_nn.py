@@ -313,6 +313,25 @@ def test_load_state_dict_reports_everything_at_once_and_changes_nothing() -> Non
         net.load_state_dict([1])
 
 
+def test_load_state_dict_says_why_a_value_is_no_tensor() -> None:
+    class Elsewhere:
+        shape = (3,)
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    net = Net()
+    state = {**net.state_dict(), "scale": Elsewhere(), "offset": np.array(["a", "b", "c"]), "net.2.bias": None}
+    with pytest.raises(RuntimeError) as caught:
+        net.load_state_dict(state)
+    for part in (
+        "value of scale is a Elsewhere: can't convert cuda:0",
+        "value of offset is a ndarray: tensors cannot hold NumPy dtype <U1",
+        "value of net.2.bias is a NoneType: not a tensor or an array",
+    ):
+        assert part in str(caught.value)
+
+
 def test_load_state_dict_not_strict() -> None:
     net = Net()
     missing, unexpected = net.load_state_dict(

@@ -9,6 +9,7 @@ import numpy as np
 
 from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.nn.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -44,13 +45,18 @@ def load_state_dict(
         problems.append(f"Missing key(s) in state_dict: {_quoted(found.missing_keys)}.")
     if strict and found.unexpected_keys:
         problems.append(f"Unexpected key(s) in state_dict: {_quoted(found.unexpected_keys)}.")
-    values = {key: state_dict[key] for key in own if key in state_dict}
-    for key, value in values.items():
-        if not isinstance(value, Tensor | np.ndarray):
-            problems.append(f"value of {key} is a {type(value).__name__}, not a tensor.")
-        elif tuple(value.shape) != tuple(own[key].shape):
+    values: dict[str, Tensor] = {}
+    for key in own:
+        if key not in state_dict:
+            continue
+        try:
+            values[key] = _as_tensor(state_dict[key])
+        except TypeError as error:
+            problems.append(f"value of {key} is a {type(state_dict[key]).__name__}: {error}.")
+            continue
+        if values[key].shape != own[key].shape:
             problems.append(
-                f"size mismatch for {key}: {tuple(value.shape)} in the state_dict, "
+                f"size mismatch for {key}: {tuple(values[key].shape)} in the state_dict, "
                 f"{tuple(own[key].shape)} in this model."
             )
     if problems:
@@ -58,14 +64,24 @@ def load_state_dict(
             "\n\t".join([f"Error(s) in loading state_dict for {type(module).__name__}:", *problems])
         )
     with no_grad():
-        for key, value in values.items():
-            given = value if isinstance(value, Tensor) else from_array(value)
+        for key, given in values.items():
             if assign:
                 path, _, name = key.rpartition(".")
                 setattr(module.get_submodule(path), name, _in_place_of(own[key], given))
             else:
                 own[key].copy_(given)
     return found
+
+
+def _as_tensor(value: Any) -> Tensor:
+    """A value of a state dict: a tensor, or what converts itself to a NumPy array, such as PyTorch's tensors."""
+    if isinstance(value, Tensor):
+        return value
+    if not hasattr(value, "__array__"):
+        raise TypeError("not a tensor or an array")
+    array = np.asarray(value)
+    from_numpy_dtype(array.dtype)
+    return from_array(array)
 
 
 def _in_place_of(former: Tensor, given: Tensor) -> Tensor:

@@ -393,8 +393,8 @@ class Module:
     ) -> IncompatibleKeys:
         """Copy values into the parameters and persistent buffers of the same names; shapes have to agree.
 
-        Values are tensors or NumPy arrays; they are converted to the dtype and device that is there, or with `assign`
-        put in its place as they are. Everything that does not fit is reported in one RuntimeError, and then nothing
+        Values are tensors, NumPy arrays or PyTorch's tensors (what `state_dict()` of the same model gives there); they
+        are converted to the dtype and device that is there, or with `assign` put in its place as they are. Everything that does not fit is reported in one RuntimeError, and then nothing
         is changed. With `strict=False` missing and unexpected keys are returned instead.
         """
         return load_state_dict(self, state_dict, strict, assign)
