@@ -67,6 +67,8 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(3)), "same number of dimensions"),
     (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(2, 3), margin=0), "margin must be greater than 0"),
     (lambda: F.hinge_embedding_loss(ones(2), ones(2), reduction="all"), "'all' is not a valid value for reduction"),
+    (lambda: F.embedding(torch.tensor([3]), ones(3, 2)), r"indices must be in \[0, 2\]"),
+    (lambda: F.embedding(torch.tensor([0]), ones(3, 2), padding_idx=3), "Padding_idx must be within num_embeddings"),
     (lambda: F.dropout2d(ones(3)), "dropout2d: expected input of 3 dimensions"),
 ]  # fmt: skip
 
@@ -246,3 +248,37 @@ def test_a_query_that_sees_nothing_gets_zeros() -> None:
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
     assert not results[0][0][:, 1].any()
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1.0])
+def test_embedding_shortens_the_rows_that_it_looks_up(norm_type: float) -> None:
+    pytorch = require_torch()
+    table, index = np.random.default_rng(0).standard_normal((5, 4)), np.array([[0, 1], [1, 3]])
+    results = []
+    for library in (torch, pytorch):
+        weight = library.tensor(table).requires_grad_()
+        out = library.nn.functional.embedding(library.tensor(index), weight, max_norm=1.0, norm_type=norm_type)
+        (out * out).sum().backward()
+        results.append([to_numpy(out), to_numpy(weight), to_numpy(weight.grad)])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    np.testing.assert_array_equal(results[0][1][[2, 4]], table[[2, 4]])
+
+
+def test_embedding_divides_gradients_by_frequencies() -> None:
+    results = []
+    for library in (torch, require_torch()):
+        weight = library.ones(4, 2, dtype=library.float64).requires_grad_()
+        index = library.tensor([0, 2, 2, 2, 0, 1])
+        library.nn.functional.embedding(index, weight, padding_idx=1, scale_grad_by_freq=True).sum().backward()
+        results.append(to_numpy(weight.grad))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-12)
+    assert results[0].tolist() == [[1, 1], [0, 0], [1, 1], [0, 0]]
+
+
+def test_embedding_of_no_indices() -> None:
+    weight = torch.ones(4, 2, requires_grad=True)
+    out = F.embedding(torch.zeros(0, 3, dtype=torch.int64), weight)
+    assert out.shape == (0, 3, 2)
+    out.sum().backward()
+    assert weight.grad.tolist() == [[0, 0]] * 4

@@ -370,10 +370,16 @@ def scatter_add(array: Any, index: Any, values: Any) -> None:
 def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
     """Return zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``array[index]``."""
     out = np.zeros(shape, values.dtype)
-    if has_array(index):
-        np.add.at(out, index, values)
-    else:
+    if not has_array(index):
         out[index] = values
+    elif isinstance(index, np.ndarray) and index.dtype.kind in "iu" and len(shape) > 1 and values.size > 128:
+        # Rows, element by element: additions to a vector take a tenth of the time of additions of rows.
+        width = math.prod(shape[1:])
+        places = index.astype(np.int64).reshape(-1, 1) * width + np.arange(width)
+        rows = np.broadcast_to(values, (*index.shape, *shape[1:]))
+        np.add.at(out.reshape(-1), places.reshape(-1), rows.reshape(-1))
+    else:
+        np.add.at(out, index, values)
     return out
 
 

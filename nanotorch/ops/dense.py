@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.tensor import Tensor
+from nanotorch.ops.extrema import where
+from nanotorch.ops.norm import linalg_vector_norm
 from nanotorch.ops.row import Array, Index, composite, op
 from nanotorch.ops.sample import integers, real, sample
 
@@ -57,18 +60,50 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     return out if bias is None else out + bias
 
 
-def _embedding_weight(xp: Any, grad: Any, self: Any, weight_shape: Any, padding_idx: int | None) -> Any:
+def _embedding_weight(xp: Any, grad: Any, self: Any, weight_shape: Any, padding_idx: int | None, scale_grad_by_freq: bool) -> Any:
+    if scale_grad_by_freq:
+        ones = xp.astype(self >= 0, grad.dtype)
+        grad = grad / xp.scatter_to_zeros(ones, (weight_shape[0],), self)[self][..., None]
     if padding_idx is not None:
-        grad = grad * xp.astype(self != padding_idx % weight_shape[0], grad.dtype)[..., None]
+        grad = xp.where((self != padding_idx % weight_shape[0])[..., None], grad, 0.0)
     return xp.scatter_to_zeros(grad, weight_shape, self)
 
 
-@op(
-    weight=lambda xp, grad, self, weight_shape, padding_idx: _embedding_weight(xp, grad, self, weight_shape, padding_idx),
-    where="functional", samples=[sample(integers(4), real(3, 2)), sample(integers(2, 3), real(3, 2), padding_idx=1)],
-)  # fmt: skip
-def embedding(xp: Any, self: Index, weight: Array, padding_idx: int | None = None) -> Array:
-    """The rows of ``weight`` that the indices name; the row ``padding_idx`` gets no gradient."""
+@op(weight=_embedding_weight, where="internal", node="EmbeddingBackward0")
+def _embedding(xp: Any, self: Index, weight: Array, padding_idx: int | None, scale_grad_by_freq: bool) -> Array:
+    """The rows of ``weight`` that the indices name."""
     if xp.all_in_range(xp.astype(self, "int64"), weight.shape[0]) is False:
         raise IndexError(f"embedding: index out of range: indices must be in [0, {weight.shape[0] - 1}], weight is {tuple(weight.shape)}")
     return xp.take(weight, self, axis=0)
+
+
+@composite(
+    where="functional",
+    samples=[
+        sample(integers(4), real(3, 2)), sample(integers(2, 3), real(3, 2), padding_idx=1), sample(integers(2, 3), real(3, 2), padding_idx=-1),
+        sample(integers(), real(3, 2)), sample(integers(30, low=0, high=20), real(20, 7)),
+    ],
+)  # fmt: skip
+def embedding(
+    input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+) -> Tensor:  # fmt: skip
+    """The rows of ``weight`` that the indices name: (*) gives (*, D).
+
+    Args:
+        input: indices, integers in [0, N).
+        weight: a table (N, D).
+        padding_idx: a row that gets no gradient.
+        max_norm: rows that are looked up and longer than this are first shortened to it, in place.
+        norm_type: the p of the norm that measures them.
+        scale_grad_by_freq: divide the gradient of a row by how often the input names it.
+    """
+    if padding_idx is not None and not -weight.shape[0] <= padding_idx < weight.shape[0]:
+        raise ValueError(f"embedding: Padding_idx must be within num_embeddings, got {padding_idx} for weight {tuple(weight.shape)}")
+    if max_norm is not None:
+        with no_grad():
+            used = input.reshape(-1)
+            rows = weight[used]
+            norms = linalg_vector_norm(rows, norm_type, 1, True)
+            weight[used] = where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
+    return _embedding(input, weight, padding_idx, scale_grad_by_freq)
