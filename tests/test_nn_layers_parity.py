@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nn_parity import compare, outputs_of, real
+from fake_gpu import fake_gpu
+from nn_parity import both, compare, outputs_of, real
 from parity import require_torch, to_numpy
 
 import nanotorch as torch
@@ -117,6 +118,42 @@ def test_layers(name: str, training: bool) -> None:
 def test_reprs(name: str) -> None:
     make, _ = LAYERS[name]
     assert repr(make(torch.nn)) == repr(make(require_torch().nn))
+
+
+SMOOTH = ["Conv1d options", "Conv2d circular", "ConvTranspose2d", "AvgPool2d options", "BatchNorm2d", "GroupNorm", "RMSNorm", "CNN"]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradient_penalties(name: str) -> None:
+    """The gradient, by weights and inputs, of the norm of the gradient by the inputs: backward through backward."""
+    make, (values,) = LAYERS[name]
+    results = []
+    for library, module in both(make):
+        x = library.tensor(values, requires_grad=True)
+        (grad,) = library.autograd.grad(module(x).square().sum(), x, create_graph=True)
+        grad.square().sum().backward()
+        results.append([x.grad, *(parameter.grad for parameter in module.parameters())])
+    for mine, other in zip(*results, strict=True):
+        assert (mine is None) == (other is None)
+        if mine is not None:
+            np.testing.assert_allclose(to_numpy(mine), to_numpy(other), rtol=1e-9, atol=1e-9)
+
+
+def test_a_second_device_gives_the_same() -> None:
+    """A convolutional network on the stand-in for a GPU: the same numbers, and nothing comes back."""
+    results = []
+    for device in ("cpu", "cuda"):
+        with fake_gpu() as counts:
+            torch.manual_seed(0)
+            net = LAYERS["CNN"][0](torch.nn).append(torch.nn.Dropout(0.1)).double().to(device)
+            x = torch.tensor(IMAGES, device=device)
+            counts.reset()
+            loss = net(x).square().mean()
+            loss.backward()
+            assert counts.transfers <= 2 and counts.synchronizations == 0  # dropout's mask, the offsets in a window
+            results.append([to_numpy(loss), *(to_numpy(p.grad) for p in net.parameters()), *map(to_numpy, net.buffers())])
+    for mine, other in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", LAYERS)
