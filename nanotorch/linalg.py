@@ -1,6 +1,6 @@
 """Linear algebra, as `torch.linalg`: matrices are the last two dimensions, batches the ones before.
 
-On the CPU what does not exist (the inverse of a singular matrix) raises `LinAlgError`; on a GPU it is NaN or infinite.
+What does not exist, such as the inverse of a singular matrix, raises `LinAlgError`.
 
 >>> A = torch.tensor([[4.0, 2.0], [2.0, 3.0]])
 >>> L = torch.linalg.cholesky(A)

@@ -1011,6 +1011,36 @@ def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
     return _wrap(view, x if x.base is None else x.base)
 
 
+_raising = [False]
+
+
+@contextlib.contextmanager
+def errstate(*, linalg: str | None = None) -> Iterator[None]:
+    """``cupyx.errstate``: without ``linalg="raise"`` nobody asks the routines of ``cupy.linalg`` whether they succeeded."""
+    before, _raising[0] = _raising[0], linalg == "raise"
+    try:
+        yield
+    finally:
+        _raising[0] = before
+
+
+def _linalg(name: str) -> Callable[..., Any]:
+    """Make a function of ``cupy.linalg`` that may fail: it leaves garbage behind unless errors are asked for."""
+
+    def call(a: ndarray, *args: Any) -> Any:
+        if name == "solve" and not (a.ndim - args[0].ndim in (0, 1) and a.shape[:-1] == args[0].shape[: a.ndim - 1]):
+            raise ValueError("a must have (..., M, M) shape and b must have (..., M) or (..., M, K)")
+        try:
+            return _function(name, getattr(np.linalg, name))(a, *args)
+        except np.linalg.LinAlgError:
+            if _raising[0]:
+                counts.synchronizations += 1
+                raise
+            return _wrap(np.full((args[0] if args else a).shape, -12345.0, a.dtype))
+
+    return call
+
+
 runtime = types.ModuleType("cupy.cuda.runtime")
 runtime.CUDARuntimeError = CUDARuntimeError  # type: ignore[attr-defined]
 runtime.getDeviceCount, runtime.getDevice = get_device_count, get_device  # type: ignore[attr-defined]
@@ -1045,7 +1075,9 @@ cupy = _Namespace(
     get_default_memory_pool=MemoryPool,
     get_default_pinned_memory_pool=MemoryPool,
     cuda=cuda,
-    linalg=_Namespace("cupy.linalg", np.linalg, LINALG.__contains__),
+    linalg=_Namespace(
+        "cupy.linalg", np.linalg, LINALG.__contains__, **{name: _linalg(name) for name in ("inv", "solve", "cholesky")}
+    ),
     ElementwiseKernel=_no_kernels,
     ReductionKernel=_no_kernels,
     RawKernel=_no_kernels,
@@ -1064,6 +1096,7 @@ cupyx = _Namespace(
     lambda name: False,
     scatter_add=scatter_add,
     scatter_max=scatter_max,
+    errstate=errstate,
     scipy=cupyx_scipy,
 )
 _add_operators_and_methods()

@@ -497,3 +497,15 @@ def test_installing_ends_with_the_block() -> None:
     with fake_cupy.installed(device_count=3):
         assert sys.modules["cupy"].cuda.runtime.getDeviceCount() == 3
     assert sys.modules["cupy"].cuda.runtime.getDeviceCount() == 2  # the fixture's
+
+
+# -- linear algebra --------------------------------------------------------------------------------
+def test_linear_algebra_leaves_garbage_unless_errors_are_asked_for(cupy: Any) -> None:
+    import cupyx
+
+    singular = cupy.asarray(np.ones((2, 2)))
+    assert cupy.linalg.inv(singular).shape == (2, 2)
+    with cupyx.errstate(linalg="raise"), pytest.raises(np.linalg.LinAlgError):
+        cupy.linalg.inv(singular)
+    with pytest.raises(ValueError, match="must have"):
+        cupy.linalg.solve(cupy.asarray(np.ones((3, 2, 2))), cupy.asarray(np.ones((2, 1))))

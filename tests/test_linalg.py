@@ -98,6 +98,16 @@ def test_what_does_not_exist_raises_linalgerror(number: int) -> None:
             function(torch, torch.tensor(SINGULAR))
 
 
+@pytest.mark.parametrize("name", ["inv", "cholesky"])
+def test_what_does_not_exist_raises_linalgerror_on_the_device_too(name: str, device: Any) -> None:
+    matrices = nanotorch.stack([nanotorch.eye(2), -nanotorch.tensor(SINGULAR)]).to(device)
+    for value in (matrices, matrices[1]):
+        with pytest.raises(nanotorch.linalg.LinAlgError, match=f"linalg.{name}"):
+            getattr(nanotorch.linalg, name)(value)
+        with pytest.raises(nanotorch.linalg.LinAlgError, match=r"linalg\.solve"):
+            nanotorch.linalg.solve(value, nanotorch.ones(2, 1, device=device))
+
+
 ERRORS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda torch: torch.linalg.inv(torch.ones(2, 3)), "linalg.inv: A must be batches of square matrices, but they are 2 by 3 matrices"),
     (lambda torch: torch.linalg.det(torch.ones(2, 3)), "linalg.det: A must be batches of square matrices, but they are 2 by 3 matrices"),

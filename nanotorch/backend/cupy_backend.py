@@ -15,6 +15,7 @@ from typing import Any
 
 import cupy
 import cupyx
+import numpy
 from cupy.lib.stride_tricks import as_strided
 
 from nanotorch.backend import numpy_backend
@@ -332,13 +333,20 @@ def _logaddexp(x: Any, y: Any) -> Any:
 
 
 def inv(array: Any) -> Any:
-    """Return the inverses of square matrices; those of singular ones are NaN or infinite."""
-    return cupy.linalg.inv(array)
+    """Return the inverses of square matrices; raise LinAlgError for singular ones, which waits for the GPU."""
+    with cupyx.errstate(linalg="raise"):
+        return cupy.linalg.inv(array)
 
 
 def solve(matrix: Any, right: Any) -> Any:
-    """Return X with ``matrix @ X = right`` for matrices on the right too; batches broadcast."""
-    return cupy.linalg.solve(matrix, right)
+    """Return X with ``matrix @ X = right`` for matrices on the right too; batches broadcast, which CuPy's solve does not do."""
+    batch = numpy.broadcast_shapes(matrix.shape[:-2], right.shape[:-2])
+    matrix = cupy.ascontiguousarray(cupy.broadcast_to(matrix, (*batch, *matrix.shape[-2:])))
+    right = cupy.ascontiguousarray(cupy.broadcast_to(right, (*batch, *right.shape[-2:])))
+    if right.size == 0:
+        return right
+    with cupyx.errstate(linalg="raise"):
+        return cupy.linalg.solve(matrix, right)
 
 
 def det(array: Any) -> Any:
@@ -352,8 +360,11 @@ def slogdet(array: Any) -> Any:
 
 
 def cholesky(array: Any) -> Any:
-    """Return the lower triangular factors; NaN for matrices that are not positive definite."""
-    return cupy.linalg.cholesky(array)
+    """Return the lower triangular factors; raise LinAlgError for matrices that are not positive definite."""
+    if array.size == 0:
+        return array.copy()
+    with cupyx.errstate(linalg="raise"):
+        return cupy.linalg.cholesky(array)
 
 
 def eigh(array: Any) -> Any:

@@ -2,8 +2,8 @@
 
 Note [Singular matrices]
 ~~~~~~~~~~~~~~~~~~~~~~~~
-What cannot be computed raises `LinAlgError` on the CPU. On a GPU the answer would have to be waited for: CuPy returns NaN or
-infinities there, and so does nanotorch.
+What does not exist raises `LinAlgError`, as in PyTorch on both devices. On a GPU that means to wait for the answer: CuPy would
+otherwise return whatever the aborted routine left.
 
 The gradient of the determinant is the matrix of cofactors, which is usually written ``det(A) * inv(A).T``. That form fails
 where ``A`` is singular, although the determinant is a polynomial, smooth everywhere. With the singular value decomposition
