@@ -10,7 +10,7 @@ tensor([2., 4., 6.])
 from __future__ import annotations
 
 from nanotorch import ops  # first: it makes Tensor's methods
-from nanotorch import autograd, cuda, func, linalg, nn, optim, utils, viz
+from nanotorch import autograd, cuda, func, linalg, nn, optim, special, utils, viz
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.formatting import set_printoptions
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled

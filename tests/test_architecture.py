@@ -28,6 +28,7 @@ ALLOWED = {
     "optim": {"ops", "autograd", "backend", "dtypes"},
     "nn": {"ops", "autograd", "backend", "dtypes", "utils"},
     "cuda": {"backend"},
+    "special": {"ops"},
     "linalg": {"ops", "autograd"},
     "explain": {"ops", "autograd"},
     "func": {"autograd"},

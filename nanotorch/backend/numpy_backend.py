@@ -307,9 +307,16 @@ def lgamma(array: Any) -> Any:
 
 
 def polygamma(n: int, array: Any) -> Any:
-    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function."""
+    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function.
+
+    That sums so many terms as a negative argument is large; the first derivative is reflected to positive ones instead.
+    """
     if n == 0:
         return _special("digamma", array)
+    if n == 1:
+        low = array < 0.5
+        reflected = _special("zeta", np.where(low, 1 - array, array), 2.0)
+        return np.where(low, (math.pi / np.sin(math.pi * array)) ** 2 - reflected, reflected)
     return _special("zeta", array, n + 1.0) * ((-1.0) ** (n + 1) * math.factorial(n))
 
 

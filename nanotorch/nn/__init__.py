@@ -5,7 +5,6 @@ from nanotorch.nn.activation import (
     CELU,
     ELU,
     GELU,
-    GLU,
     SELU,
     Hardshrink,
     Hardsigmoid,
@@ -13,7 +12,6 @@ from nanotorch.nn.activation import (
     Hardtanh,
     LeakyReLU,
     LogSigmoid,
-    LogSoftmax,
     Mish,
     PReLU,
     ReLU,
@@ -21,8 +19,6 @@ from nanotorch.nn.activation import (
     RReLU,
     Sigmoid,
     SiLU,
-    Softmax,
-    Softmin,
     Softplus,
     Softshrink,
     Softsign,
@@ -99,6 +95,7 @@ from nanotorch.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
+from nanotorch.nn.softmax import GLU, LogSoftmax, Softmax, Softmin
 from nanotorch.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Activations as modules; the functions are in `nn.functional`."""
+"""Elementwise activations as modules; the functions are in `nn.functional`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ __all__ = [
     "CELU",
     "ELU",
     "GELU",
-    "GLU",
     "SELU",
     "Hardshrink",
     "Hardsigmoid",
@@ -23,7 +22,6 @@ __all__ = [
     "Hardtanh",
     "LeakyReLU",
     "LogSigmoid",
-    "LogSoftmax",
     "Mish",
     "PReLU",
     "RReLU",
@@ -31,8 +29,6 @@ __all__ = [
     "ReLU6",
     "SiLU",
     "Sigmoid",
-    "Softmax",
-    "Softmin",
     "Softplus",
     "Softshrink",
     "Softsign",
@@ -401,70 +397,6 @@ class Threshold(Module):
     def extra_repr(self) -> str:
         """The limit and what replaces values below it."""
         return f"threshold={self.threshold}, value={self.value}{_inplace(self.inplace)}"
-
-
-class GLU(Module):
-    """The first half of a dimension times the sigmoid of the second half. Dauphin et al. (2017)."""
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Any) -> Any:
-        """Half as long along `dim`."""
-        return F.glu(input, self.dim)
-
-    def extra_repr(self) -> str:
-        """The dimension."""
-        return f"dim={self.dim}"
-
-
-class Softmax(Module):
-    """exp(x) / sum(exp(x)) along `dim`."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Any) -> Any:
-        """Of the same shape; sums to 1 along `dim`."""
-        return F.softmax(input, self.dim)
-
-    def extra_repr(self) -> str:
-        """The dimension."""
-        return f"dim={self.dim}"
-
-
-class Softmin(Module):
-    """exp(-x) / sum(exp(-x)) along `dim`."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Any) -> Any:
-        """Of the same shape; sums to 1 along `dim`."""
-        return F.softmin(input, self.dim)
-
-    def extra_repr(self) -> str:
-        """The dimension."""
-        return f"dim={self.dim}"
-
-
-class LogSoftmax(Module):
-    """log(softmax(x)) along `dim`, without underflow."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Any) -> Any:
-        """Of the same shape."""
-        return F.log_softmax(input, self.dim)
-
-    def extra_repr(self) -> str:
-        """The dimension."""
-        return f"dim={self.dim}"
 
 
 def _inplace(inplace: bool) -> str:

@@ -31,7 +31,7 @@ def sigmoid(xp: Any, self: Array) -> Array:
 @op(self=lambda xp, grad, self: grad * xp.sigmoid(-self), cast="float", node="LogSigmoidBackward0", where="functional", samples=[*unary, limits_nan])
 def logsigmoid(xp: Any, self: Array) -> Array:
     """``log(sigmoid(input))`` without overflow."""
-    return -xp.softplus(-self)
+    return xp.minimum(self, 0) - xp.log1p(xp.exp(-xp.absolute(self)))
 
 
 @op(

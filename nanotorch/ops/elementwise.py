@@ -232,12 +232,14 @@ def pow(xp: Any, self: Array | Number, exponent: Array | Number) -> Array:
     >>> torch.tensor([2, 3]) ** 2
     tensor([4, 9])
     """
-    return _power(xp, self, exponent) if self.dtype.kind == "f" else _integer_power(xp, self, exponent)
+    if self.dtype.kind != "f":
+        return _integer_power(xp, self, exponent)
+    return _power(xp, self, exponent) if type(exponent) is float else self**exponent
 
 
 def _power(xp: Any, base: Any, exponent: Any) -> Any:
     """Return a power; that to -1/2 is the reciprocal of the root, also at -0 and -infinity."""
-    return 1 / xp.sqrt(base) if type(exponent) is float and exponent == -0.5 else base**exponent
+    return 1 / xp.sqrt(base) if isinstance(exponent, float) and exponent == -0.5 else base**exponent
 
 
 def _integer_power(xp: Any, base: Any, exponent: Any) -> Any:

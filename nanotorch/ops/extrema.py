@@ -43,7 +43,7 @@ def _clamp_max(xp: Any, grad: Any, self: Any, min: Any, max: Any) -> Any:
 def clamp(xp: Any, self: Array, min: Array | Number | None = None, max: Array | Number | None = None) -> Array:
     """Limit values to [min, max]; the gradient passes where the value is inside, bounds included."""
     if min is None and max is None:
-        raise RuntimeError("clamp: at least one of 'min' or 'max' must not be None")
+        raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
     if min is not None:
         self = xp.maximum(self, min)
     return self if max is None else xp.minimum(self, max)

@@ -247,6 +247,7 @@ class Composite:
 
     def __init__(self, function: Callable[..., Any], samples: Sequence[Sample], where: str) -> None:
         self.name, self.function, self.samples, self.where = function.__name__, function, list(samples), where
+        self.alias_of = ""
 
 
 def composite(
@@ -267,7 +268,7 @@ def alias(name: str, of: str) -> Callable[..., Any]:
     """Give an op a second name: the same function, method and in-place variant, tested with its first sample."""
     entry = ROWS.get(of) or COMPOSITES[of]
     second = Composite(entry.function, entry.samples[:1], entry.where)
-    second.name = name
+    second.name, second.alias_of = name, of
     COMPOSITES[name] = second
     attach(name, entry.function, entry.where, ())
     variant = getattr(TensorMethods, of + "_", None)

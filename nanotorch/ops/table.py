@@ -106,6 +106,12 @@ def _of_composite(composite: Composite) -> Entry:
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     text = str(inspect.Signature(bare))
     variant = f"{composite.name}_" if f"{composite.name}_" in COMPOSITES else ""
+    if composite.alias_of:
+        variant = f"{composite.name}_" if hasattr(TensorMethods, f"{composite.name}_") else ""
+        return Entry(
+            composite.name, _family(composite.function.__module__), composite.name + text, _summary(composite.function.__doc__), "",
+            False, variant, (), f"another name of {composite.alias_of}", False, {},
+        )  # fmt: skip
     return Entry(
         composite.name, _family(composite.function.__module__), composite.name + text, _summary(composite.function.__doc__), "",
         False, variant, _operators(composite.function), PLACES.get(composite.where, ""), True, {},
