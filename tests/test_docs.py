@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib.util
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from parity import require_torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
@@ -52,6 +55,32 @@ def test_blocks_run_and_print_what_they_say(path: Path) -> None:
     results = runner.run(examples, out=report.append)
     assert results.failed == 0, "".join(report)
     assert results.attempted == sum(block[2].count(">>> ") for block in FENCE.finditer(text) if block[1] == "pycon")
+
+
+# What the tutorial uses of nanotorch's own, and what docs/differences.md lists.
+OURS = ("torch.explain", "torch.viz", "picture.", "torch.summary", "detect_anomaly", "_saved_result", "x.exp().grad_fn(", "node.name()")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", [page for page in PAGES if page.parent.name == "tutorial"], ids=name)
+def test_the_tutorial_is_true_of_pytorch_too(path: Path) -> None:
+    """The same prompts print the same there, up to the words of errors and the addresses of objects."""
+    require_torch()
+    names: dict[str, Any] = {"__name__": "__main__"}
+    checker, flags = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    for example in doctest.DocTestParser().get_examples(sessions(path.read_text())):
+        if any(part in example.source for part in OURS):
+            continue
+        printed = io.StringIO()
+        source = example.source.replace("import nanotorch as torch", "import torch").replace("nanotorch", "torch")
+        try:
+            with contextlib.redirect_stdout(printed):
+                exec(compile(source, name(path), "single"), names)
+        except Exception:
+            assert example.exc_msg is not None, f"PyTorch raises at: {example.source}"
+            continue
+        assert example.exc_msg is None, f"PyTorch does not raise at: {example.source}"
+        assert checker.check_output(example.want, printed.getvalue(), flags), (example.source, example.want, printed.getvalue())
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)

@@ -1,0 +1,140 @@
+"""docs/differences.md is honest: each program here gives something else in PyTorch. One that no longer does can go, with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from parity import require_torch
+
+import nanotorch
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "differences.md").read_text()
+
+
+def leaf(lib: Any, *values: float) -> Any:
+    return lib.tensor(values, dtype=lib.float64, requires_grad=True)
+
+
+def once(lib: Any) -> Any:
+    class Square(lib.autograd.Function):  # type: ignore[name-defined, misc]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        @lib.autograd.function.once_differentiable
+        def backward(ctx: Any, grad: Any) -> Any:
+            return grad * 2 * ctx.saved_tensors[0]
+
+    return lib.autograd.functional.jvp(Square.apply, lib.ones(2), lib.ones(2))[1].tolist()
+
+
+def checkpointed(lib: Any, **options: Any) -> Any:
+    import importlib
+
+    run = importlib.import_module(f"{lib.__name__}.utils.checkpoint").checkpoint
+    w, x = leaf(lib, 1.0), leaf(lib, 1.0)
+    y = run(lambda t: (t * w).exp(), x, **options)
+    if not options.get("use_reentrant"):
+        with lib.no_grad():
+            w.mul_(2)
+    y.sum().backward()
+    return x.grad.tolist()
+
+
+def second(lib: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    first = lib.autograd.grad(function(*arguments).sum(), arguments[0], create_graph=True)[0]
+    return lib.autograd.grad(first.sum(), arguments[0])[0].tolist()
+
+
+def anomaly(lib: Any) -> Any:
+    with lib.autograd.detect_anomaly():
+        return leaf(lib, 0.0).log().tolist()
+
+
+def node_names(lib: Any) -> Any:
+    x = leaf(lib, 1.0)
+    return x.clamp(min=0).grad_fn.name(), (2**x).grad_fn.name(), (x * 2).grad_fn.next_functions[0][0].name()
+
+
+def determinant(lib: Any) -> Any:
+    matrix = lib.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=lib.float64, requires_grad=True)
+    return lib.autograd.grad(lib.linalg.det(matrix), matrix)[0].tolist()
+
+
+def dead_leaf(lib: Any) -> Any:
+    y = leaf(lib, 1.0) * 2
+    return y.grad_fn.next_functions[0][0].variable is None
+
+
+def seeded(lib: Any) -> Any:
+    lib.manual_seed(0)
+    return lib.rand(2).tolist()
+
+
+def shape_error(lib: Any) -> Any:
+    try:
+        lib.ones(2, 3) @ lib.ones(2, 3)
+    except ValueError:
+        return "ValueError"
+    except RuntimeError:
+        return "RuntimeError"
+
+
+def duplicate(lib: Any) -> Any:
+    x = leaf(lib, 1.0)
+    lib.optim.SGD([x, x], lr=0.1)
+
+
+DIFFERENCES: dict[str, Callable[[Any], Any]] = {
+    '`jacobian(strategy="forward-mode")`': lambda lib: lib.autograd.functional.jacobian(lib.exp, leaf(lib, 0.0), strategy="forward-mode").tolist(),
+    "`func.vmap`": lambda lib: hasattr(lib.func, "vmap"),
+    "`once_differentiable`": once,
+    "`use_reentrant` is False": lambda lib: checkpointed(lib, use_reentrant=True),
+    "parameters overwritten between": lambda lib: checkpointed(lib, use_reentrant=False),
+    "`detect_anomaly`": anomaly,
+    "calling a node": lambda lib: type(leaf(lib, 1.0).exp().grad_fn(lib.ones(1))).__name__,
+    "`grad_fn._saved_result`": lambda lib: leaf(lib, 1.0).exp().grad_fn._saved_result.requires_grad,
+    "a leaf that nobody refers to": dead_leaf,
+    "names of nodes": node_names,
+    "gradient of `linalg.det`": determinant,
+    "second derivatives of `atan2`": lambda lib: second(lib, lib.sinc, leaf(lib, 0.0)),
+    "second derivatives of `cdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
+    "derivatives of `celu`": lambda lib: lib.autograd.grad(lib.nn.functional.celu(x := leaf(lib, -0.3), 0.7), x, lib.ones(1))[0].item(),
+    "derivative of `digamma`": lambda lib: lib.autograd.grad(lib.digamma(x := leaf(lib, -1.0)), x, lib.ones(1))[0].item(),
+    "`torch.Generator`": seeded,
+    "`Generator.get_state()`": lambda lib: type(lib.Generator().manual_seed(0).get_state()).__name__,
+    "`nn.Softmax()`": lambda lib: lib.nn.Softmax()(lib.zeros(2)).tolist(),
+    "losses whose input and target": lambda lib: lib.nn.functional.mse_loss(lib.ones(2, 1), lib.ones(2)).item(),
+    "a parameter given twice": duplicate,
+    "errors of shapes": shape_error,
+    "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
+}
+# What a program cannot show: how something is computed, how fast it is, what a file holds, or what rounding does.
+NOT_SHOWN = {"`autograd.functional.jvp`", "`jacobian(vectorize=True)`", "`inference_mode`", "`RMSprop(centered=True)`", "`torch.save`"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("line", DIFFERENCES)
+def test_pytorch_does_something_else(line: str) -> None:
+    def outcome(lib: Any) -> str:
+        try:
+            return repr(DIFFERENCES[line](lib))
+        except Exception as error:
+            return f"raises {type(error).__name__}"
+
+    mine, theirs = outcome(nanotorch), outcome(require_torch())
+    assert mine != theirs, f"both give {mine}: take the line out of docs/differences.md"
+
+
+def test_every_line_is_shown_here() -> None:
+    lines = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| what")]
+    for line in lines:
+        assert sum(line.startswith(f"| {part}") or part in line for part in (*DIFFERENCES, *NOT_SHOWN)) >= 1, line
+    for part in (*DIFFERENCES, *NOT_SHOWN):
+        assert part in PAGE, part
