@@ -106,7 +106,6 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "second derivatives of `atan2`": lambda lib: second(lib, lib.sinc, leaf(lib, 0.0)),
     "second derivatives of `cdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
     "derivatives of `celu`": lambda lib: lib.autograd.grad(lib.nn.functional.celu(x := leaf(lib, -0.3), 0.7), x, lib.ones(1))[0].item(),
-    "derivative of `digamma`": lambda lib: lib.autograd.grad(lib.digamma(x := leaf(lib, -1.0)), x, lib.ones(1))[0].item(),
     "`torch.Generator`": seeded,
     "`Generator.get_state()`": lambda lib: type(lib.Generator().manual_seed(0).get_state()).__name__,
     "`nn.Softmax()`": lambda lib: lib.nn.Softmax()(lib.zeros(2)).tolist(),
