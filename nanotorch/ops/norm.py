@@ -26,9 +26,10 @@ def _norm_self(xp: Any, grad: Any, self: Any, p: Any, dim: Any, keepdim: bool, r
         hits = xp.where((xp.absolute(self) == result) | (self != self), xp.ones_like(self), 0.0)
         return xp.sign(self) * (hits / xp.sum(hits, axis=axes(dim, self.ndim), keepdims=True)) * grad
     magnitude = xp.absolute(self)
+    nothing = 0.0 * result if p < 1 else xp.where(result == result, 0.0, result)  # a norm that is NaN has no gradient anywhere
     return grad * xp.where(
         (magnitude == 0) | (result == 0),
-        0.0,
+        nothing,
         xp.sign(self) * (xp.where(magnitude == 0, 1.0, magnitude) / xp.where(result == 0, 1.0, result)) ** (p - 1),
     )
 
@@ -61,13 +62,14 @@ def norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, k
     if isinstance(p, str):
         raise RuntimeError(f"norm: p must be a number or 'fro', got {p!r}; for 'nuc' see linalg.matrix_norm")
     magnitude = xp.absolute(self)
-    if p in (INF, -INF):
+    if p < 0 or p == INF:
         lengths = self.shape if axis is None else [self.shape[d] for d in ((axis,) if isinstance(axis, int) else axis)]
         if 0 in lengths:
             raise RuntimeError(
                 f"norm: linalg.vector_norm cannot compute the {p} norm on an empty tensor because the operation does not have an "
                 f"identity (input shape {self.shape})"
             )
+    if p in (INF, -INF):
         return (xp.amax if p > 0 else xp.amin)(magnitude, axis=axis, keepdims=keepdim)
     if p == 1:
         return xp.sum(magnitude, axis=axis, keepdims=keepdim)

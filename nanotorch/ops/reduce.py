@@ -107,7 +107,8 @@ def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: 
 
 
 @op(
-    self=lambda xp, grad, self, dim, keepdim: xp.where(self == self, expand_reduced(xp, grad, self.shape, dim, keepdim), 0.0),
+    self=lambda xp, grad, self, dim, keepdim: keep_reduced(xp, grad, dim, keepdim, self.ndim)
+    * xp.where(self == self, xp.ones_like(self), 0.0),
     samples=[*reduced, *edges, *nothing, *special, sample(integers(3, 2), 1)],
 )
 def nansum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:

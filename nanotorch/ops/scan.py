@@ -45,9 +45,10 @@ def _cumprod_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
     x, grad = xp.moveaxis(self, dim, -1), xp.moveaxis(grad, dim, -1)
     n = x.shape[-1]
     before = xp.concatenate([xp.ones_like(x[..., :1]), xp.cumprod(x[..., :-1], axis=-1)], axis=-1)
-    triangle = xp.triu(xp.ones((n, n), dtype=x.dtype))
-    after = xp.cumprod(xp.where(xp.triu(xp.ones((n, n), dtype=x.dtype), 1) != 0, xp.expand_dims(x, -2), 1.0), axis=-1)
-    return xp.moveaxis(before * xp.sum(xp.expand_dims(grad, -2) * after * triangle, axis=-1), -1, dim)
+    ones = xp.ones((n, n), dtype=x.dtype)
+    after = xp.cumprod(xp.where(xp.triu(ones, 1) != 0, xp.expand_dims(x, -2), 1.0), axis=-1)
+    later = xp.where(xp.triu(ones) != 0, xp.expand_dims(grad, -2) * after, 0.0)
+    return xp.moveaxis(before * xp.sum(later, axis=-1), -1, dim)
 
 
 @op(
