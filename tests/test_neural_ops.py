@@ -34,6 +34,7 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.max_pool2d(ones(3, 3), 2), r"max_pool2d: Expected 3D or 4D \(batch mode\) tensor"),
     (lambda: F.max_pool2d(ones(1, 3, 3), 4), "Output size is too small"),
     (lambda: F.max_pool1d(ones(1, 3), 2, padding=2), "smaller than or equal to half of kernel size"),
+    (lambda: F.max_pool1d(ones(1, 1), 2, padding=1, dilation=2), "hold nothing but padding"),
     (lambda: F.avg_pool1d(ones(1, 3), 2, stride=0), "stride should be greater than zero"),
     (lambda: F.avg_pool2d(ones(1, 3, 3), 2, divisor_override=0), "divisor must be not zero"),
     (lambda: F.adaptive_avg_pool2d(ones(3, 3), 2), "adaptive_avg_pool2d: Expected 3D or 4D"),

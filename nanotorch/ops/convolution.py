@@ -27,14 +27,16 @@ from nanotorch.ops.windows import per_dimension, places
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
-def _columns(xp: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
-    """Return the windows of an input (N, C, ...) as matrices (groups, C / groups * K, places * N)."""
+def _columns(xp: Any, x: Any, kernel: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    """Return the windows of an input (N, C, ...) at the first ``sizes`` places as matrices (groups, C / groups * K, places * N)."""
     moved = xp.batch_last(x)
     shape = (moved.shape[0], *[n + sum(pair) for n, pair in zip(moved.shape[1:-1], padding, strict=True)], moved.shape[-1])
     if shape != tuple(moved.shape):
         moved = xp.scatter_to_zeros(moved, shape, _inside(padding, moved.shape))
     seen = xp.windows(moved, 1, kernel, stride, dilation)
-    area = math.prod(seen.shape[1 + len(kernel) :])
+    area = math.prod(sizes) * x.shape[0]
+    if math.prod(seen.shape[1 + len(kernel) :]) != area:  # a transposed convolution with output_padding did not fill all
+        seen = seen[(slice(None),) * (1 + len(kernel)) + tuple(slice(n) for n in sizes)]
     return xp.reshape(seen, (groups, x.shape[1] // groups * math.prod(kernel), area))
 
 
@@ -48,21 +50,14 @@ def _matrices(xp: Any, x: Any, groups: int) -> Any:
     return xp.reshape(xp.batch_last(x), (groups, x.shape[1] // groups, math.prod(x.shape[2:]) * x.shape[0]))
 
 
-def _sizes(x_shape: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
-    return tuple(
-        places(n + sum(p), k, s, d) for n, k, s, p, d in zip(x_shape[2:], kernel, stride, padding, dilation, strict=True)
-    )
-
-
-def _convolve(xp: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+def _convolve(xp: Any, x: Any, weight: Any, bias: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     """Return the convolution of x (N, C, ...) with weight (O, C / groups, ...)."""
     kernel = tuple(weight.shape[2:])
-    columns = _columns(xp, x, kernel, stride, padding, dilation, groups)
+    columns = _columns(xp, x, kernel, sizes, stride, padding, dilation, groups)
     flat = xp.reshape(weight, (groups, weight.shape[0] // groups, columns.shape[1]))
     out = xp.matmul(flat, columns)
     if bias is not None:
         out = out + xp.reshape(bias, (groups, -1, 1))
-    sizes = _sizes(x.shape, kernel, stride, padding, dilation)
     return xp.batch_first(xp.reshape(out, (weight.shape[0], *sizes, x.shape[0])))
 
 
@@ -80,7 +75,7 @@ def _spread(xp: Any, y: Any, weight: Any, x_shape: Any, stride: Any, padding: An
 
 def _correlate(xp: Any, x: Any, y: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     """Return the adjoint of `_convolve` as a function of the weight: how x, seen through windows, goes with y."""
-    columns = _columns(xp, x, tuple(weight_shape[2:]), stride, padding, dilation, groups)
+    columns = _columns(xp, x, tuple(weight_shape[2:]), tuple(y.shape[2:]), stride, padding, dilation, groups)
     return xp.reshape(xp.matmul(_matrices(xp, y, groups), xp.swapaxes(columns, 1, 2)), weight_shape)
 
 
@@ -100,11 +95,14 @@ def _bias_gradient(xp: Any, grad: Any) -> Any:
 )  # fmt: skip
 def _convolution(xp: Any, self: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
     """The convolution of (N, C, ...) with (O, C / groups, ...) (Note [Convolution])."""
-    return _convolve(xp, self, weight, bias, stride, padding, dilation, groups)
+    sizes = [
+        places(n + sum(p), k, s, d) for n, k, s, p, d in zip(self.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    ]
+    return _convolve(xp, self, weight, bias, sizes, stride, padding, dilation, groups)
 
 
 @op(
-    self=lambda xp, grad, weight, stride, padding, dilation, groups: _convolve(xp, grad, weight, None, stride, padding, dilation, groups),
+    self=lambda xp, grad, self_shape, weight, stride, padding, dilation, groups: _convolve(xp, grad, weight, None, self_shape[2:], stride, padding, dilation, groups),
     weight=lambda xp, grad, self, weight_shape, stride, padding, dilation, groups: _correlate(
         xp, grad, self, weight_shape, stride, padding, dilation, groups
     ),
@@ -294,6 +292,7 @@ def conv_transpose1d(
         sample(real(2, 3, 3, 4), real(3, 2, 3, 2), real(2)),
         sample(real(2, 4, 3, 4), real(4, 3, 2, 3), real(6), stride=(3, 2), padding=(1, 0), output_padding=(2, 0), groups=2, dilation=(1, 2)),
         sample(real(3, 3, 4), real(3, 2, 3, 2), stride=2),
+        sample(real(1, 2, 3, 4), real(2, 1, 3, 2), stride=1, output_padding=(1, 2), dilation=(2, 3)),
     ],
 )  # fmt: skip
 def conv_transpose2d(

@@ -72,7 +72,7 @@ MODES: dict[str, Callable[[Tensor, int, int, int], list[Tensor]]] = {
         sample(real(3, 4), [-1, -1, 1, -1]), sample(real(0, 3), (1, 1)), sample(real(2, 3, 1), (0, 0, 2, 1, 1, 1)),
         sample(real(2, 3, 4), (2, 3), "reflect"), sample(real(2, 3, 4, 5), (2, 3, 1, 0), mode="reflect"), sample(real(3, 4), (1, 2), mode="reflect"),
         sample(real(2, 3, 4), (2, 5), mode="replicate"), sample(real(2, 3, 1, 5), (2, 3, 1, 0), mode="replicate"), sample(real(2, 2, 3, 2, 3), (1, 1, 1, 1, 2, 0), mode="replicate"),
-        sample(real(2, 3, 4), (2, 4), mode="circular"), sample(real(2, 3, 4, 5), (2, 3, 1, 0), mode="circular"),
+        sample(real(2, 3, 4), (2, 4), mode="circular"), sample(real(2, 3, 4, 5), (2, 3, 1, 0), mode="circular"), sample(real(2, 5), (3, -1), mode="circular"), sample(real(2, 5), (-1, 3), mode="replicate"),
         sample(edge([[1.0, float("nan"), float("inf")]]), (1, 1), value=float("-inf")), sample(edge([[1.0, float("nan"), float("inf")]]), (2, 2), "reflect"),
     ],
 )  # fmt: skip
@@ -121,7 +121,10 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
 
 def _continued(input: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
-    """Pad one dimension by what a mode takes from the input itself."""
+    """Pad one dimension by what a mode takes from the input itself; "circular" wraps around what negative numbers leave."""
+    if mode == "circular" and min(before, after) < 0:
+        input = _part(input, dim, max(-before, 0), input.shape[dim] - max(-before, 0) - max(-after, 0))
+        before, after = max(before, 0), max(after, 0)
     n = input.shape[dim]
     if mode == "reflect" and max(before, after) >= n:
         raise ShapeError(
@@ -135,7 +138,7 @@ def _continued(input: Tensor, dim: int, before: int, after: int, mode: str) -> T
         )
     if before > 0 or after > 0:
         parts = MODES[mode](input, dim, max(before, 0), max(after, 0))
-        input = cat([part for part in parts if part.shape[dim]] or parts, dim)
+        input = cat([part for part in parts if part.shape[dim]], dim)
     if before < 0 or after < 0:
         input = _part(input, dim, max(-before, 0), n + before + after)
     return input

@@ -178,6 +178,11 @@ def _prepare(
             f"{name}: Given input size: {tuple(input.shape[-dimensions - 1 :])}. Calculated output size: "
             f"{(input.shape[-dimensions - 1], *sizes)}. Output size is too small"
         )
+    for n, size, s, p, d in zip(input.shape[-dimensions:], sizes, stride, padding, dilation, strict=True):
+        if p and n < d and any((start if start >= 0 else start % d) >= n for start in range(-p, size * s - p, s)):
+            raise ShapeError(
+                f"{name}: with padding={padding} and dilation={dilation} some windows of input {tuple(input.shape)} hold nothing but padding"
+            )
     return tuple(sizes), kernel, stride, padding, dilation
 
 
