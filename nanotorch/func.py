@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nanotorch.autograd.functional import columns, fresh, gradients, rows, zeros_requiring_grad
-from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
+from nanotorch.autograd.functional import columns, fresh, gradients, recording_on, rows, zeros_requiring_grad
+from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.node import AccumulateGrad
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.tree import leaves, mapped, replaced
@@ -115,7 +115,7 @@ def jvp(func: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, 
     vectors = _matching("jvp", tangents, call.variables)
     outputs = tuple(leaves(call.output))
     recorded = call.recorded or (is_grad_enabled() and any(vector.requires_grad for vector in vectors))
-    with enable_grad():
+    with recording_on():
         cotangents = zeros_requiring_grad(outputs)
         products = gradients(outputs, call.variables, cotangents, create_graph=True)
         found = gradients(products, cotangents, vectors, recorded)
@@ -251,7 +251,7 @@ class Call:
             if not tensor.is_floating_point():
                 raise RuntimeError(f"{name}: arguments to differentiate with respect to have a floating point dtype, got {tensor.dtype}")
         outside = is_grad_enabled()
-        with enable_grad():
+        with recording_on():
             self.variables = fresh(given, create_graph=True)
             self.own = {edge[0] for t in self.variables if t._edge is None and (edge := gradient_edge(t)) is not None}
             arguments = list(args)
@@ -293,7 +293,7 @@ def _jacobian(name: str, blocks: Callable[[Call, tuple[Tensor, ...]], list[tuple
         outputs = tuple(leaves(call.output))
         if not outputs:
             raise RuntimeError(f"{name}: expected the function to return at least one tensor, got a {type(call.output).__name__}")
-        with enable_grad():
+        with recording_on():
             found = [call.per_argument(block if call.recorded else [t.detach() for t in block]) for block in blocks(call, outputs)]
         result = replaced(call.output, iter(found))
         return (result, call.settled(call.aux)) if has_aux else result

@@ -133,6 +133,14 @@ class TestSemantics:
             assert func.grad(func.grad(lambda t: t**3))(scalar(torch, 2)).item() == 12.0
         assert found.tolist() == [2.0, 4.0] and not found.requires_grad
 
+    def test_inside_inference_mode_and_of_inference_tensors(self) -> None:
+        with torch.inference_mode():
+            x = vector(torch, 1, 2)
+            inside = func.grad(lambda t: (t**2).sum())(vector(torch, 1, 2))
+            jacobian = torch.autograd.functional.jacobian(torch.exp, torch.zeros(2))
+        assert inside.tolist() == func.grad(lambda t: (t**2).sum())(x).tolist() == [2.0, 4.0]
+        assert jacobian.tolist() == torch.eye(2).tolist()
+
     def test_no_grad_inside_is_respected(self) -> None:
         def f(x: Any) -> Any:
             with torch.no_grad():

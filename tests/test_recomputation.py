@@ -393,6 +393,14 @@ class TestErrors:
                 checkpoint_sequential([torch.exp, torch.sin], segments, start())
 
 
+    def test_inference_tensors(self) -> None:
+        with torch.inference_mode():
+            data = torch.ones(4, 4, dtype=torch.float64)
+            assert not checkpoint(torch.exp, data).requires_grad
+        with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
+            checkpoint(lambda t: t + start(), data)
+
+
 class TestSequential:
     @pytest.mark.parametrize("segments", range(1, 8))
     def test_equal_to_the_plain_model(self, segments: int) -> None:

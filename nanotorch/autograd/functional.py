@@ -25,12 +25,14 @@ once, then every column of the Jacobian costs one backward (``strategy="forward-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from nanotorch.autograd.engine import grad
 from nanotorch.autograd.function import Function
-from nanotorch.autograd.grad_mode import enable_grad
+from nanotorch.autograd.grad_mode import enable_grad, is_inference_mode_enabled
+from nanotorch.autograd.inference_mode import inference_mode
 from nanotorch.autograd.tensor import Tensor, from_array
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
@@ -71,7 +73,7 @@ def vjp(
     (tensor([1., 9.]), tensor([ 2., 60.]))
     """
     many, given = as_tensors(inputs, "inputs", "vjp")
-    with enable_grad():
+    with recording_on():
         variables = fresh(given, create_graph)
         many_outputs, outputs = _call(func, variables, "vjp", strict)
         if v is None:
@@ -102,7 +104,7 @@ def jvp(
     many, given = as_tensors(inputs, "inputs", "jvp")
     if v is None:
         _need_scalar(given, "input")
-    with enable_grad():
+    with recording_on():
         variables = fresh(given, create_graph)
         directions = _vectors(v, variables, many, "jvp", create_graph)
         many_outputs, outputs = _call(func, variables, "jvp", strict)
@@ -140,7 +142,7 @@ def jacobian(
     if strategy not in ("forward-mode", "reverse-mode"):
         raise ValueError(f'jacobian: strategy must be "reverse-mode" or "forward-mode", got {strategy!r}')
     many, given = as_tensors(inputs, "inputs", "jacobian")
-    with enable_grad():
+    with recording_on():
         variables = fresh(given, create_graph)
         many_outputs, outputs = _call(func, variables, "jacobian", strict)
         if strategy == "forward-mode":
@@ -205,7 +207,7 @@ def vhp(
     (tensor(9.), tensor([ 6., 12.]))
     """
     many, given = as_tensors(inputs, "inputs", "vhp")
-    with enable_grad():
+    with recording_on():
         variables, vectors, output, first = _gradient(func, given, many, v, create_graph, strict, "vhp")
         products = gradients(first, variables, vectors, create_graph)
         found = _filled(products, variables, strict, create_graph, DOUBLE_BACKWARD)
@@ -230,7 +232,7 @@ def hvp(
     (tensor(9.), tensor([ 6., 12.]))
     """
     many, given = as_tensors(inputs, "inputs", "hvp")
-    with enable_grad():
+    with recording_on():
         variables, vectors, output, first = _gradient(func, given, many, v, create_graph, strict, "hvp")
         cotangents = zeros_requiring_grad(variables)
         double = gradients(first, variables, cotangents, create_graph=True)
@@ -242,6 +244,17 @@ def hvp(
 
 
 # ----------------------------------------------------------------------------------------------- what they share
+
+
+@contextmanager
+def recording_on() -> Iterator[None]:
+    """Record inside the ``with`` block, also where the caller does not: a derivative is a value like any other."""
+    if is_inference_mode_enabled():
+        with inference_mode(False):
+            yield
+    else:
+        with enable_grad():
+            yield
 
 
 def as_tensors(value: Any, what: str, name: str) -> tuple[bool, Tensors]:
@@ -260,7 +273,8 @@ def fresh(tensors: Tensors, create_graph: bool) -> Tensors:
 
     Under ``create_graph`` derivatives also have to reach the tensors that were given: then the new ones are views.
     """
-    return tuple([t.view_as(t) if create_graph and t.requires_grad else t.detach().requires_grad_() for t in tensors])
+    values = [t.clone() if t.is_inference() else t for t in tensors]  # recording has to know whether a value is written
+    return tuple([t.view_as(t) if create_graph and t.requires_grad else t.detach().requires_grad_() for t in values])
 
 
 def zeros_requiring_grad(tensors: Tensors) -> Tensors:

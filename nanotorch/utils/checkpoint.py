@@ -115,7 +115,7 @@ class Kept:
 
     def __init__(self, tensor: Tensor) -> None:
         self.held: Packed | Tensor = packed(tensor) or tensor
-        self.version = tensor._version
+        self.version = 0 if tensor._cell is None else tensor._cell.number  # which refuses for inference tensors
 
     def tensor(self) -> Tensor:
         """Return the tensor, unless it was written since."""
