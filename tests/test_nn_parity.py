@@ -33,6 +33,7 @@ LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {
     "LayerNorm no bias": (lambda nn: nn.LayerNorm(4, bias=False), (real(6, 4),)),
     "Embedding": (lambda nn: nn.Embedding(7, 3), (np.array([[0, 6, 2], [2, 2, 1]]),)),
     "Embedding padding": (lambda nn: nn.Embedding(7, 3, padding_idx=-5), (np.array([2, 2, 1]),)),
+    "Embedding max norm": (lambda nn: nn.Embedding(7, 3, 1, 0.5, 1.0, True), (np.array([2, 2, 1]),)),
     "MLP": (
         lambda nn: nn.Sequential(
             nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)

@@ -18,7 +18,9 @@ class Embedding(Module):
     """A table of `num_embeddings` vectors, looked up by integers: (*) to (*, embedding_dim).
 
     The vectors start normal with deviation 1; the one at `padding_idx` starts at zero and gets no gradient.
-    An index outside the table is an IndexError.
+    With `max_norm`, vectors that are looked up and longer than this, by the norm of `norm_type`, are shortened in the
+    table. `scale_grad_by_freq` divides the gradient of a vector by how often the input names it. An index outside the
+    table is an IndexError.
 
     >>> torch.nn.Embedding(10, 3)(torch.tensor([[1, 2], [4, 5]])).shape
     torch.Size([2, 2, 3])
@@ -29,6 +31,9 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -42,13 +47,25 @@ class Embedding(Module):
         self.padding_idx = (
             padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + num_embeddings
         )
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
         self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
         self.reset_parameters()
 
     @classmethod
-    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> Self:
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+    ) -> Self:
         """An embedding with these vectors, (num_embeddings, embedding_dim), which are not trained unless `freeze` is off."""
-        layer = cls(embeddings.shape[0], embeddings.shape[1], padding_idx)
+        count, size = embeddings.shape
+        layer = cls(count, size, padding_idx, max_norm, norm_type, scale_grad_by_freq)
         layer.weight = Parameter(embeddings, requires_grad=not freeze)
         return layer
 
@@ -60,9 +77,12 @@ class Embedding(Module):
 
     def forward(self, input: Any) -> Any:
         """The vectors at the indices `input`."""
-        return embedding(input, self.weight, self.padding_idx)
+        return embedding(
+            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
+        )
 
     def extra_repr(self) -> str:
-        """The sizes."""
-        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        """The sizes and the options that differ from their defaults."""
+        usual = {"padding_idx": None, "max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
+        options = [f", {name}={getattr(self, name)}" for name in usual if getattr(self, name) != usual[name]]
+        return f"{self.num_embeddings}, {self.embedding_dim}{''.join(options)}"
