@@ -361,7 +361,7 @@ class TestBackward:
 
         with pytest.raises(NotImplementedError, match="implement the forward"):
             Empty.apply(ones(2))
-        with pytest.raises(NotImplementedError, match="implement the backward"):
+        with pytest.raises(NotImplementedError, match="implement either the backward or vjp method"):
             OnlyForward.apply(ones(2)).sum().backward()
 
 

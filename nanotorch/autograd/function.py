@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from nanotorch.autograd.errors import ShapeError, user_line
 from nanotorch.autograd.grad_mode import announce, is_grad_enabled, no_grad
@@ -18,9 +22,13 @@ from nanotorch.autograd.node import (
 )
 from nanotorch.autograd.saved_tensors import Pack, Packed
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
-from nanotorch.autograd.view import FUNCTION_VIEW, CopySlices, View, refused
+from nanotorch.autograd.view import FUNCTION_VIEW, MULTI_VIEW, CopySlices, View, refused
+from nanotorch.backend.device import Device
 
 __all__ = ["Function", "FunctionCtx", "FunctionNode", "once_differentiable"]
+
+OBJECT = np.dtype(object)
+"""Stands for the dtype of an output that is no tensor."""
 
 
 class FunctionCtx:
@@ -69,6 +77,9 @@ class FunctionCtx:
             values.append(tensor)
         return tuple(values)
 
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Do nothing: PyTorch keeps these tensors for ``jvp``, which forward mode does not use here."""
+
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Say which inputs forward wrote in place; they must be returned."""
         self._dirty = tensors
@@ -114,8 +125,8 @@ class FunctionNode(Node):
     __slots__ = ("ctx", "inputs", "materialize", "outputs")
     function: type[Function]
     ctx: FunctionCtx
-    inputs: tuple[tuple[int, tuple[int, ...], Any], ...]
-    """For every tensor argument: its position, shape and dtype."""
+    inputs: tuple[tuple[int, tuple[int, ...], Any, Device], ...]
+    """For every tensor argument: its position, shape, dtype and device."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in FunctionNode.__slots__:
@@ -138,7 +149,13 @@ class FunctionNode(Node):
         """Run the user's backward and check what it returns; leave out the arguments that are no tensors."""
         if self._released:
             raise released_error(self)
-        results = self.function.backward(self.ctx, *grads)
+        if self.outputs is not None and self.materialize:
+            for number, (shape, dtype) in enumerate(self.outputs):
+                if grads[number] is None and dtype.kind in "biu":  # where nobody can have a gradient there are zeros too
+                    grads[number] = from_array(self.device.xp.zeros(shape, dtype), self.device)
+        function = self.function
+        rule = function.vjp if function.backward is Function.backward else function.backward
+        results = rule(self.ctx, *grads)
         if not isinstance(results, tuple | list):
             results = (results,)
         expected = len(self.ctx.needs_input_grad)
@@ -149,21 +166,25 @@ class FunctionNode(Node):
                 f"{self._where()} returned an incorrect number of gradients: expected {expected}, one for every argument of "
                 f"forward (None where there is none), got {len(results)}"
             )
-        tensors = {position for position, _, _ in self.inputs}
+        tensors = {position for position, *_ in self.inputs}
         for position, value in enumerate(results):
             if value is not None and position not in tensors:
                 raise RuntimeError(
                     f"{self._where()} returned a gradient different than None at index {position}, but that argument of "
                     "forward was not a Tensor"
                 )
-        return [self._checked(results[position], position, shape, dtype) for position, shape, dtype in self.inputs]
+        return [self._checked(results[position], position, *like) for position, *like in self.inputs]
 
-    def _checked(self, value: Any, position: int, shape: tuple[int, ...], dtype: Any) -> Tensor | None:
+    def _checked(self, value: Any, position: int, shape: tuple[int, ...], dtype: Any, device: Device) -> Tensor | None:
         """Bring a gradient to the shape and dtype of its input."""
         if value is None:
             return None
         if not isinstance(value, Tensor):
             raise TypeError(f"{self._where()} must return Tensors or None, got {type(value).__name__} at index {position}")
+        if value.device is not device:
+            raise RuntimeError(
+                f"{self._where()} returned an invalid gradient at index {position}: expected device {device} but got {value.device}"
+            )
         if value._array.shape != shape:
             try:
                 value = value.sum_to_size(shape)
@@ -200,7 +221,11 @@ class Function:
     A subclass defines two static methods: ``forward(ctx, *args)`` computes with tensors (nothing is recorded inside) and
     may store what backward needs with ``ctx.save_for_backward``; ``backward(ctx, *grad_outputs)`` returns one gradient
     for every argument of forward, None for those that need none. Call the operation with ``apply``. Instead of giving
-    ctx to forward, a subclass may define ``forward(*args)`` and ``setup_context(ctx, inputs, output)``.
+    ctx to forward, a subclass may define ``forward(*args)`` and ``setup_context(ctx, inputs, output)``. The name ``vjp``
+    stands for ``backward`` too; ``jvp`` and ``vmap`` may be defined, but nothing here calls them.
+
+    Where a gradient does not reach an output, backward gets zeros (see ``ctx.set_materialize_grads``); where it reaches
+    none of them, backward is not called.
 
     >>> class Cube(torch.autograd.Function):
     ...     @staticmethod
@@ -218,9 +243,18 @@ class Function:
     """
 
     _node: type[FunctionNode]
+    _signature: inspect.Signature
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        name = type(self).__name__
+        raise TypeError(f"{name} should not be instantiated: its methods are static. Call {name}.apply(...)")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.backward is not Function.backward and cls.vjp is not Function.vjp:
+            raise RuntimeError(
+                "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement one of them."
+            )
         cls._node = type(f"{cls.__name__}Backward", (FunctionNode,), {"__slots__": (), "function": cls})
 
     @staticmethod
@@ -234,12 +268,21 @@ class Function:
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        """Compute the gradients of the inputs; to be defined by the subclass."""
-        raise NotImplementedError("You must implement the backward for your custom autograd.Function to use it with backward().")
+        """Compute the gradients of the inputs; to be defined by the subclass, under this name or as ``vjp``."""
+        raise NotImplementedError(
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD."
+        )
+
+    vjp = backward
 
     @classmethod
-    def apply(cls, *args: Any) -> Any:
-        """Run the operation and record it."""
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """Run the operation and record it.
+
+        Arguments by name are put in the order of forward's parameters: backward returns a gradient for each of those.
+        """
+        if kwargs or cls.setup_context is not Function.setup_context:
+            args = cls._positional(args, kwargs)
         ctx = FunctionCtx()
         tensors = [a if isinstance(a, Tensor) else None for a in args]
         ctx.needs_input_grad = tuple([t is not None and t.requires_grad for t in tensors])
@@ -248,7 +291,7 @@ class Function:
             node = cls._node()
             node.ctx, node._released, node._hooks, node.outputs = ctx, False, None, None
             node._code, node._last_instruction = user_line(sys._getframe(1))
-            node.inputs = tuple([(k, t._array.shape, t.dtype) for k, t in enumerate(tensors) if t is not None])
+            node.inputs = tuple([(k, t._array.shape, t.dtype, t.device) for k, t in enumerate(tensors) if t is not None])
             node.edges = tuple([gradient_edge(t) for t in tensors if t is not None])
             node.device = next(t.device for t in tensors if t is not None and t._requires_grad)
             ctx._node = weakref.ref(node)
@@ -261,27 +304,53 @@ class Function:
         many = isinstance(results, tuple | list)
         values = list(results) if many else [results]
         for tensor in ctx._dirty:
+            if not any(tensor is t for t in tensors):
+                warnings.warn("ctx.mark_dirty() received a tensor that was not an input; only inputs can be marked", UserWarning, stacklevel=2)
             if not any(value is tensor for value in values):
                 raise RuntimeError(f"{cls.__name__}.forward marked an input as dirty but did not return it; inputs written in place must be outputs")
             tensor._bump_version(f"{cls.__name__}.forward")
         if node is None:
-            return _unrecorded(values, tensors, ctx) if many else _unrecorded(values, tensors, ctx)[0]
+            outputs = _unrecorded(values, tensors, ctx)
+            return outputs[0] if not many else outputs if isinstance(results, list) else tuple(outputs)
         node._sequence = next_sequence()
         node.materialize = ctx._materialize
         node.device = next((v.device for v in values if isinstance(v, Tensor)), node.device)
         if len(values) > 1:
-            absent = ((), node.device.xp.zeros(()).dtype)
+            absent = ((), OBJECT)
             node.outputs = tuple([(v._array.shape, v._array.dtype) if isinstance(v, Tensor) else absent for v in values])
         outputs = [_output(node, number, value, tensors) for number, value in enumerate(values)]
         ctx._keep(tensors, values, outputs)
         announce(node)
-        return tuple(outputs) if many else outputs[0]
+        return outputs[0] if not many else outputs if isinstance(results, list) else tuple(outputs)
+
+    @classmethod
+    def _positional(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the arguments of forward in order, with those that are left out."""
+        if "_signature" not in vars(cls):
+            parameters = list(inspect.signature(cls.forward).parameters.values())
+            if cls.setup_context is Function.setup_context:  # the first one is ctx
+                parameters = parameters[parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL :]
+            cls._signature = inspect.Signature(parameters)
+        bound = cls._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if bound.kwargs:
+            raise TypeError(
+                f"{cls.__name__}.apply() got {', '.join(sorted(bound.kwargs))} by name, which forward takes by name only: "
+                "backward returns gradients by position, so give forward positional parameters"
+            )
+        return bound.args
 
 
-def _unrecorded(values: list[Any], inputs: list[Tensor | None], ctx: FunctionCtx) -> tuple[Any, ...]:
-    """Return the outputs of a forward without history: an input that is returned as it is becomes another tensor."""
-    kept = [id(tensor) for tensor in ctx._dirty]
-    return tuple([v.detach() if isinstance(v, Tensor) and id(v) not in kept and any(v is t for t in inputs) else v for v in values])
+def _unrecorded(values: list[Any], inputs: list[Tensor | None], ctx: FunctionCtx) -> list[Any]:
+    """Return the outputs of a forward without history; an input that is returned as it is becomes another tensor."""
+
+    def ordinary(value: Any) -> Any:
+        if not isinstance(value, Tensor) or any(value is t for t in ctx._dirty):
+            return value
+        recorded = value._edge is not None or (value._requires_grad and value._view is None)  # by an enable_grad inside
+        return value.detach() if recorded or any(value is t for t in inputs) else value
+
+    return [ordinary(value) for value in values]
 
 
 def _output(node: FunctionNode, number: int, value: Any, inputs: list[Tensor | None]) -> Any:
@@ -289,18 +358,21 @@ def _output(node: FunctionNode, number: int, value: Any, inputs: list[Tensor | N
     if not isinstance(value, Tensor):
         return value
     ctx = node.ctx
+    constant = value._array.dtype.kind != "f" or any(value is t for t in ctx._non_differentiable)
     if any(value is tensor for tensor in ctx._dirty):
+        if constant:
+            return value.detach() if value.requires_grad else value
         _rewrite(node, number, value, [t for t in inputs if t is not None])
         return value
     result, view = value, value._view
     base = value if view is None else view.base
     if any(value is tensor for tensor in inputs) or value._edge is not None or value._requires_grad:
         result = value.detach()
-    if value._array.dtype.kind != "f" or any(value is t for t in ctx._non_differentiable):
+    if constant:
         return result
     result._edge, result._requires_grad, result._view = (node, number), True, None
     if any(t is not None and base is (t if t._view is None else t._view.base) for t in inputs):
-        result._view = View(base, FUNCTION_VIEW, result._version)
+        result._view = View(base, FUNCTION_VIEW if node.outputs is None else MULTI_VIEW, result._version)
     return result
 
 

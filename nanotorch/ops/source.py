@@ -73,7 +73,7 @@ def formulas_of(node: Node) -> list[tuple[str, Written]]:
         whole = Written(f"grad, but in the slice that was written {slice_formula}", slice_formula.helpers)
         return [*inner[: node.slot], ("base", whole), *inner[node.slot + 1 :]]
     if isinstance(node, FunctionNode):
-        return [(f"argument {position}", Written(f"{node.function.__name__}.backward")) for position, _, _ in node.inputs]
+        return [(f"argument {position}", Written(f"{node.function.__name__}.backward")) for position, *_ in node.inputs]
     row = next((row for row in ROWS.values() if row.compiler.node in type(node).__mro__), None)
     if row is None:
         return [(f"input {number}", Written("")) for number in range(len(node.edges))]
