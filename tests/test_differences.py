@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from parity import require_torch
 
 import nanotorch
 
+INF = float("inf")
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "differences.md").read_text()
 
 
@@ -67,6 +69,22 @@ def determinant(lib: Any) -> Any:
     return lib.autograd.grad(lib.linalg.det(matrix), matrix)[0].tolist()
 
 
+def gradient(lib: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    return lib.autograd.grad(function(*arguments).sum(), arguments[0])[0].tolist()
+
+
+def empty_scan(lib: Any) -> Any:
+    x = lib.zeros(0, requires_grad=True)
+    return lib.autograd.grad(x.cummax(0)[0].sum(), x)[0].requires_grad
+
+
+def without_freedom(lib: Any) -> Any:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lib.ones(1).var()
+    return [warning.category.__name__ for warning in caught if warning.category is UserWarning]
+
+
 def dead_leaf(lib: Any) -> Any:
     y = leaf(lib, 1.0) * 2
     return y.grad_fn.next_functions[0][0].variable is None
@@ -103,6 +121,11 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "a leaf that nobody refers to": dead_leaf,
     "names of nodes": node_names,
     "gradient of `linalg.det`": determinant,
+    "second derivatives of `norm`": lambda lib: second(lib, lambda x: x.norm(), leaf(lib, 0.0, 0.0)),
+    "gradient of `prod`": lambda lib: gradient(lib, lambda x: x.prod(), leaf(lib, INF, 2.0, INF)),
+    "gradient of `var(dim=())`": lambda lib: gradient(lib, lambda x: x.var(dim=()), leaf(lib, 1.0, 2.0)),
+    "gradient of `cdist(p=inf)`": lambda lib: gradient(lib, lambda x: lib.cdist(x, lib.zeros(1, 2).double(), INF), leaf(lib, 1.0, 1.0).reshape(1, 2)),
+    "gradient of `cummax`": empty_scan,
     "second derivatives of `atan2`": lambda lib: second(lib, lib.sinc, leaf(lib, 0.0)),
     "second derivatives of `cdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
     "derivatives of `celu`": lambda lib: lib.autograd.grad(lib.nn.functional.celu(x := leaf(lib, -0.3), 0.7), x, lib.ones(1))[0].item(),
@@ -111,6 +134,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`nn.Softmax()`": lambda lib: lib.nn.Softmax()(lib.zeros(2)).tolist(),
     "losses whose input and target": lambda lib: lib.nn.functional.mse_loss(lib.ones(2, 1), lib.ones(2)).item(),
     "a parameter given twice": duplicate,
+    "`kthvalue` among equal": lambda lib: lib.tensor([-1.0, 2.0, 2.0, 1.0]).kthvalue(3)[1].item(),
+    "`var`, `std` without": without_freedom,
     "errors of shapes": shape_error,
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }

@@ -21,8 +21,9 @@ def value_and_gradient(torch: Any, function: Callable[..., Any], *arrays: Any) -
     results = list(result) if isinstance(result, tuple) else [result]
     floating = [r for r in results if r.requires_grad]
     seeds = [torch.tensor(np.random.default_rng(0).normal(size=tuple(r.shape))) for r in floating]
-    grads = torch.autograd.grad(floating, inputs, seeds) if floating else []
-    return [to_numpy(v) for v in (*results, *grads)]
+    grads = torch.autograd.grad(floating, inputs, seeds, allow_unused=True) if floating else []
+    found = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs, strict=False)]
+    return [to_numpy(v) for v in (*results, *found)]
 
 
 # Second derivatives are left out: at such points PyTorch's are NaN, and these are 0 like the first.
@@ -205,3 +206,54 @@ def test_quantile_differentiates_its_fraction() -> None:
 def test_float16_sums_do_not_overflow_on_the_way() -> None:
     x = np.full(1000, 100, np.float16)
     assert nanotorch.tensor(x).mean().item() == pytorch.tensor(x).mean().item() == 100
+
+
+REDUCTIONS = {
+    "sum": True, "nansum": True, "mean": True, "nanmean": True, "amax": True, "amin": True, "logsumexp": True, "std": True, "var": True,
+    "any": True, "all": True, "prod": False, "max": False, "min": False, "argmax": False, "argmin": False, "median": False, "nanmedian": False,
+}  # fmt: skip
+SCANS = ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "diff"]
+NORMS = [0, 0.5, 1, 1.5, 2, 3, INF, -INF, -1, -2]
+
+
+def random_call(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[str, Callable[..., Any]]:
+    """Draw a reduction, a scan, a norm or a quantile, and its dimensions."""
+    ndim, keepdim = len(shape), bool(rng.random() < 0.5)
+    one = int(rng.integers(-ndim, ndim)) if ndim else -1
+    many = tuple(int(d) for d in rng.permutation(ndim)[: rng.integers(1, ndim + 1)]) if ndim else -1
+    name = str(rng.choice([*REDUCTIONS, *SCANS, "norm", "norm", "norm", "quantile", "nanquantile", "aminmax", "normalize"]))
+    p, q, how = NORMS[rng.integers(len(NORMS))], float(rng.random()), str(rng.choice(["linear", "lower", "higher", "nearest", "midpoint"]))
+    text = f"{name}{(one, many, keepdim, p, q, how)}"
+    if name in SCANS:
+        return text, lambda torch, x: getattr(torch, name)(x, dim=one)
+    if name == "norm":
+        return text, lambda torch, x: torch.norm(x, p, many, keepdim)
+    if name == "normalize":
+        return text, lambda torch, x: torch.nn.functional.normalize(x, p, many)
+    if name == "aminmax":
+        return text, lambda torch, x: tuple(torch.aminmax(x, dim=one, keepdim=keepdim))
+    if name in REDUCTIONS:
+        whole = name != "logsumexp" and rng.random() < 0.25
+        dim = many if REDUCTIONS[name] and rng.random() < 0.5 else one
+        return text, lambda torch, x: getattr(torch, name)(x) if whole else getattr(torch, name)(x, dim=dim, keepdim=keepdim)
+    return text, lambda torch, x: getattr(torch, name)(x, q, dim=one, keepdim=keepdim, interpolation=how)
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize("seed", range(300))
+def test_random_calls(seed: int) -> None:
+    """Values with many ties and zeros, in shapes with ones and zeros: both libraries agree, or both refuse."""
+    rng = np.random.default_rng(seed)
+    shapes = [(), (1,), (4,), (5,), (2, 3), (3, 4), (2, 3, 4), (0,), (0, 3), (3, 0), (1, 3), (2, 1, 3)]
+    shape = shapes[rng.integers(len(shapes))]
+    array = rng.choice([0.0, 1.0, 2.0, -1.0], shape) if rng.random() < 0.6 else rng.normal(size=shape)
+    text, call = random_call(rng, shape)
+    try:
+        expected = value_and_gradient(pytorch, call, array)
+    except (RuntimeError, IndexError):
+        with pytest.raises((RuntimeError, IndexError)):
+            call(nanotorch, nanotorch.tensor(array))
+        return
+    for ours, theirs in zip(value_and_gradient(nanotorch, call, array), expected, strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, text
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12, err_msg=text)

@@ -346,9 +346,13 @@ def linalg_svd(A: Any, full_matrices: bool = True) -> Any:
     """U, the singular values, descending, and Vh with ``A = U @ diag(S) @ Vh``.
 
     The vectors are defined up to their sign: only what does not depend on it has a gradient. ``full_matrices`` makes U and Vh
-    square; the additional vectors are arbitrary, so for matrices that are not square only ``full_matrices=False`` records.
+    square; the additional vectors are arbitrary, so of matrices that are not square only the singular values are then recorded.
     """
-    return _svd_full(A) if full_matrices and A.ndim > 1 and A.shape[-1] != A.shape[-2] else _svd(A)
+    thin = _svd(A)
+    if not full_matrices or A.shape[-1] == A.shape[-2]:
+        return thin
+    full = _svd_full(A)
+    return full._replace(S=thin.S)
 
 
 @composite(samples=[sample(distinct(3, 3)), sample(distinct(2, 4, 3)), sample(distinct(2, 3)), sample(real(0, 2, 2))], where="linalg")
