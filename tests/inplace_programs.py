@@ -42,7 +42,7 @@ VIEWS: list[Callable[[Any, int], Any]] = [
     lambda x, k: x.split([1, len(x) - 1], 0)[k % 2],
     lambda x, k: x.chunk(2, -1)[0],
     lambda x, k: x.tensor_split(2)[k % 2],
-    lambda x, k: list(x)[0],
+    lambda x, k: next(iter(x)),
     lambda x, k: x.expand(2, *x.shape),
     lambda x, k: x.unflatten(-1, (1, x.shape[-1])),
     lambda x, k: x[None, ..., 0],
