@@ -7,10 +7,7 @@ of the user take part, since they change gradients, except those that would stor
 
 from __future__ import annotations
 
-import linecache
 import math
-import os
-import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,11 +17,9 @@ import numpy as np
 from nanotorch.autograd.engine import grad
 from nanotorch.autograd.node import AccumulateGrad, Node
 from nanotorch.autograd.tensor import Tensor
-from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below, watching
+from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below, short_line, watching
 
 __all__ = ["Explanation", "Handed", "LeafGradient", "Step", "explain"]
-
-FORWARD_LINE = re.compile(r'"(?P<file>.*)", line (?P<number>\d+), in (?P<function>.*)')
 
 
 class Handed(NamedTuple):
@@ -185,7 +180,7 @@ def _norm_of(gradient: Tensor | None) -> float | None:
 
 def _step_lines(step: Step, width: int) -> list[str]:
     """Return the text of one step."""
-    place, code = _where(step.line)
+    place, code = short_line(step.line)
     head = f"{step.number:>3}  {step.name}"
     lines = [head + place.rjust(max(width - len(head), len(place) + 2)) if place else head]
     if code:
@@ -209,16 +204,6 @@ def _step_lines(step: Step, width: int) -> list[str]:
     return lines
 
 
-def _where(line: str) -> tuple[str, str]:
-    """Return the place of a forward line in a few words, and the code there if the file can be read."""
-    match = FORWARD_LINE.fullmatch(line)
-    if match is None:
-        return line, ""
-    file, number = match["file"], int(match["number"])
-    here = os.getcwd() + os.sep
-    return f"{file.removeprefix(here)}:{number} in {match['function']}", linecache.getline(file, number).strip()
-
-
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows of cells as lines with aligned columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
@@ -234,7 +219,7 @@ def _finite(norm: float | None) -> bool:
 
 
 def _norm(value: float | None) -> str:
-    return "" if value is None else f"norm {value:.4g}"
+    return "" if value is None else f"norm {value:#.4g}".rstrip(".")
 
 
 def _count(number: int, word: str) -> str:

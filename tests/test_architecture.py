@@ -12,6 +12,7 @@ import pytest
 import nanotorch
 from nanotorch.ops import stubs
 from nanotorch.ops.row import COMPOSITES, ROWS
+from nanotorch.ops.table import as_markdown, entries
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "nanotorch"
@@ -130,6 +131,7 @@ def test_generated_source_is_fresh() -> None:
     text = (PACKAGE / "__init__.py").read_text()
     assert stubs.START + stubs.init_block() + stubs.END in text, "nanotorch/__init__.py is stale"
     assert (PACKAGE / "autograd" / "methods.pyi").read_text() == stubs.method_stub(), "autograd/methods.pyi is stale"
+    assert stubs.TABLE.read_text() == as_markdown(entries()), "docs/ops.md is stale"
 
 
 def test_all_names_in_dunder_all_exist() -> None:

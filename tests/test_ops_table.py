@@ -57,6 +57,7 @@ def test_the_table_has_every_row_and_says_what_it_declares() -> None:
     assert table["sum"].signature == "sum(input, dim=None, keepdim=False, *, dtype=None)"
     assert table["div"].composite and table["div"].inplace == "div_" and "div_" not in table
     assert table["_max_dim"].place == "behind max"
+    assert "clip" in table["clamp"].aliases and "clip" not in table
 
 
 @pytest.mark.parametrize("width", [79, 120])
@@ -70,6 +71,7 @@ def test_finding_ops() -> None:
         return [entry.name for entry in find(pattern, entries())]
 
     assert names("mul") == ["mul"] and names("mul_") == ["mul"] and names("div_") == ["div"]
+    assert names("clip_") == names("clip") == ["clamp"]
     assert names("max") == ["_max_dim", "_max_all", "max"]
     assert names("MaxBackward0") == ["_max_dim", "_max_all"]
     assert {"softmax", "log_softmax"} <= set(names("*softmax"))
@@ -94,7 +96,7 @@ def test_command_line_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tanhh"]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and "unknown op 'tanhh' (did you mean 'tanh'?)" in captured.err
-    for arguments in (["--source"], ["--write", "mul"], ["--lis"]):
+    for arguments in (["--source"], ["--source", "--list", "mul"], ["--lis"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import runpy
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,15 @@ def test_mermaid_is_a_flowchart_without_bare_brackets() -> None:
     pattern = r'    (n\d+(\[|\[\[|\(\[|\(\()"[^"|;]*(#\d+;[^"|;]*)*"(\]|\]\]|\]\)|\)\)):::\w+|n\d+ -->(\|"[^"|]*"\|)? n\d+|classDef .*)'
     assert all(re.fullmatch(pattern, line) for line in lines[1:]), lines
     assert "a#34;#91;b#93;#124;c#59;" in lines[-9]
+
+
+def test_the_picture_in_the_readme_is_the_recipe_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python recipes/explain_a_step.py docs/graph.svg`` draws it again."""
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("sys.argv", ["explain_a_step.py", str(tmp_path / "graph.svg")])
+    runpy.run_path(str(root / "recipes" / "explain_a_step.py"), run_name="__main__")
+    assert (tmp_path / "graph.svg").read_text() == (root / "docs" / "graph.svg").read_text()
 
 
 @pytest.mark.parametrize("seed", range(8))

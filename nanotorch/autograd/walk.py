@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +16,9 @@ from nanotorch.autograd.saved_tensors import Packed
 from nanotorch.autograd.tensor import Tensor, gradient_edge
 from nanotorch.autograd.view import CopySlices
 
-__all__ = ["leaf_names", "leaves_of", "nodes_below", "saved_values", "watching"]
+__all__ = ["leaf_names", "leaves_of", "nodes_below", "saved_values", "short_line", "watching"]
+
+FORWARD_LINE = re.compile(r'"(?P<file>.*)", line (?P<number>\d+), in (?P<function>.*)')
 
 
 def nodes_below(roots: Iterable[Tensor]) -> list[Node]:
@@ -47,6 +52,16 @@ def saved_values(node: Node) -> Iterator[tuple[str, Any]]:
             part = part.value if isinstance(part, Packed) else part
             if isinstance(part, Tensor) or hasattr(part, "nbytes"):
                 yield name, part
+
+
+def short_line(line: str) -> tuple[str, str]:
+    """Return a node's forward line in a few words, as ``train.py:12 in step``, and the code there if it can be read."""
+    match = FORWARD_LINE.fullmatch(line)
+    if match is None:
+        return line, ""
+    file, number = match["file"], int(match["number"])
+    here = os.getcwd() + os.sep
+    return f"{file.removeprefix(here)}:{number} in {match['function']}", linecache.getline(file, number).strip()
 
 
 def leaves_of(nodes: Iterable[Node]) -> list[Tensor]:

@@ -8,7 +8,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 from nanotorch.ops.row import ROWS
 from nanotorch.ops.table import Entry, as_markdown, as_text, entries, find
@@ -18,7 +17,6 @@ __all__ = ["main"]
 
 OK, UNKNOWN = 0, 2
 WIDEST = 120  # columns: beyond, the eye loses the line
-DOCUMENT = Path(__file__).parents[2] / "docs" / "ops.md"
 LEGEND = (
     "Each op with its signature, grad node, in-place variant and operators, and for every differentiable input the formula "
     "of its gradient as the row writes it: grad is the gradient of the result, xp the array module. Name ops to see the "
@@ -50,12 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     form.add_argument("--list", action="store_true", help="print names only")
     form.add_argument("--source", action="store_true", help="print what rows are compiled to (NAME needed)")
     form.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    form.add_argument("--write", action="store_true", help="write docs/ops.md of this checkout")
     options = parser.parse_intermixed_args(argv)
     if options.source and not options.names:
         parser.error("--source needs the NAME of an op")
-    if options.write and (options.names or options.view or options.inplace):
-        parser.error("--write writes the whole table")
     table = entries()
     try:
         chosen = [entry for name in options.names for entry in find(name, table)] if options.names else table
@@ -84,9 +79,7 @@ def _columns() -> int:
 
 def _print(chosen: list[Entry], options: argparse.Namespace) -> None:
     width = max(60, min(_columns() - 1, WIDEST))
-    if options.write:
-        DOCUMENT.write_text(as_markdown(chosen), encoding="utf-8")
-    elif options.markdown:
+    if options.markdown:
         print(as_markdown(chosen), end="")
     elif options.list:
         print("\n".join(entry.name for entry in chosen))

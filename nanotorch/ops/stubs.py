@@ -1,7 +1,7 @@
-"""Writes what follows from the rows as source: ``nanotorch``'s re-exports and the stub of Tensor's methods.
+"""Writes what follows from the rows: ``nanotorch``'s re-exports, the stub of Tensor's methods, and the op table.
 
-``python -m nanotorch.ops.stubs`` brings ``nanotorch/__init__.py`` and ``autograd/methods.pyi`` up to date after a row was
-added; a test fails while they are stale.
+``python -m nanotorch.ops.stubs`` brings ``nanotorch/__init__.py``, ``autograd/methods.pyi`` and ``docs/ops.md`` up to date after
+a row was added; a test fails while they are stale.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.ops.row import COMPOSITES, ROWS, Composite, Row
+from nanotorch.ops.table import as_markdown, entries
 
 __all__ = ["functions", "init_block", "method_stub"]
 
 PACKAGE = Path(__file__).parent.parent
+TABLE = PACKAGE.parent / "docs" / "ops.md"
 START, END = "# --- operators: written by `python -m nanotorch.ops.stubs` ---\n", "# --- end of operators ---\n"
 COMPARISONS = ("__eq__", "__ne__")
 
@@ -87,12 +89,13 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
 
 
 def write() -> None:
-    """Write both files."""
+    """Write all three files."""
     init = PACKAGE / "__init__.py"
     text = init.read_text()
     pattern = re.escape(START) + ".*?" + re.escape(END)
     init.write_text(re.sub(pattern, lambda _: START + init_block() + END, text, flags=re.DOTALL))
     (PACKAGE / "autograd" / "methods.pyi").write_text(method_stub())
+    TABLE.write_text(as_markdown(entries()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Entry:
         summary: the first sentence of its documentation.
         node: the name of its grad node; '' where there is no derivative of its own.
         view: whether the result shares the memory of the first input.
+        aliases: its other names.
         inplace: the name of its in-place variant, or ''.
         operators: the symbols that call it.
         place: where it is found, unless it is both a method and a function; for a row behind a composite, which.
@@ -48,6 +49,7 @@ class Entry:
     signature: str
     summary: str
     node: str
+    aliases: tuple[str, ...]
     view: bool
     inplace: str
     operators: tuple[str, ...]
@@ -60,13 +62,20 @@ class Entry:
         found = ["view"] if self.view else []
         found += [self.inplace] if self.inplace else []
         found += [" ".join(self.operators)] if self.operators else []
+        found += [f"also {', '.join(self.aliases)}"] if self.aliases else []
         return found + ([self.place] if self.place else []) + (["made of other ops"] if self.composite else [])
 
 
 def entries() -> list[Entry]:
     """Return all ops, family by family, in the order of their declaration."""
-    found = [(_line(row.forward), _of_row(row)) for row in ROWS.values()]
-    found += [(_line(c.function), _of_composite(c)) for c in COMPOSITES.values() if _base(c) is None]
+    aliases: dict[str, list[str]] = {}
+    for name, composite in COMPOSITES.items():
+        if composite.alias_of:
+            aliases.setdefault(composite.alias_of, []).append(name)
+    found = [(_line(row.forward), _of_row(row, aliases.get(row.name, ()))) for row in ROWS.values()]
+    for name, composite in COMPOSITES.items():
+        if not composite.alias_of and _base(composite) is None:
+            found.append((_line(composite.function), _of_composite(composite, aliases.get(name, ()))))
     families = list(dict.fromkeys(entry.family for _, entry in found))
     return [entry for _, entry in sorted(found, key=lambda pair: (families.index(pair[1].family), pair[0]))]
 
@@ -82,7 +91,7 @@ def _base(composite: Composite) -> str | None:
     return name if name != composite.name and (name in ROWS or name in COMPOSITES) else None
 
 
-def _of_row(row: Row) -> Entry:
+def _of_row(row: Row, aliases: Sequence[str]) -> Entry:
     parts, only = [], False
     for p in row.parameters:
         if p.keyword_only and not only and not any(q.star for q in row.parameters):
@@ -96,25 +105,19 @@ def _of_row(row: Row) -> Entry:
     variant = row.name.lstrip("_") + "_"
     return Entry(
         row.name, _family(row.forward.__module__), f"{row.name}({', '.join(parts)})", _summary(row.forward.__doc__),
-        row.node_name if row.formulas else "", row.view, variant if row.inplace else "", _operators(row.function), place, False,
+        row.node_name if row.formulas else "", tuple(aliases), row.view, variant if row.inplace else "", _operators(row.function), place, False,
         written_formulas(row),
     )  # fmt: skip
 
 
-def _of_composite(composite: Composite) -> Entry:
+def _of_composite(composite: Composite, aliases: Sequence[str]) -> Entry:
     signature = inspect.signature(composite.function)
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     text = str(inspect.Signature(bare))
     variant = f"{composite.name}_" if f"{composite.name}_" in COMPOSITES else ""
-    if composite.alias_of:
-        variant = f"{composite.name}_" if hasattr(TensorMethods, f"{composite.name}_") else ""
-        return Entry(
-            composite.name, _family(composite.function.__module__), composite.name + text, _summary(composite.function.__doc__), "",
-            False, variant, (), f"another name of {composite.alias_of}", False, {},
-        )  # fmt: skip
     return Entry(
         composite.name, _family(composite.function.__module__), composite.name + text, _summary(composite.function.__doc__), "",
-        False, variant, _operators(composite.function), PLACES.get(composite.where, ""), True, {},
+        tuple(aliases), False, variant, _operators(composite.function), PLACES.get(composite.where, ""), True, {},
     )  # fmt: skip
 
 
@@ -143,19 +146,21 @@ def find(pattern: str, among: Sequence[Entry]) -> list[Entry]:
     found = [
         entry
         for entry in among
-        if any(fnmatch.fnmatchcase(name, pattern) for name in (entry.name, entry.inplace, _public(entry)) if name)
+        if any(fnmatch.fnmatchcase(name, pattern) for name in _names(entry) if name)
         or (node is not None and entry.node.rstrip("0123456789") == node)
     ]
     if not found:
-        known = [name for entry in among for name in (entry.name, entry.node) if name and not name.startswith("_")]
+        known = [name for entry in among for name in (*_names(entry), entry.node) if name and not name.startswith("_")]
         near = registry.closest(pattern, known)
         hint = f" (did you mean {near!r}?)" if near else ""
         raise registry.UnknownNameError(f"unknown op {pattern!r}{hint}")
     return found
 
 
-def _public(entry: Entry) -> str:
-    return entry.place.removeprefix("behind ") if entry.place.startswith("behind ") else ""
+def _names(entry: Entry) -> tuple[str, ...]:
+    """Return the names by which somebody may look for an op."""
+    behind = entry.place.removeprefix("behind ") if entry.place.startswith("behind ") else ""
+    return entry.name, entry.inplace, behind, *entry.aliases, *(f"{name}_" for name in entry.aliases if entry.inplace)
 
 
 # ------------------------------------------------------------------------------------------------- text
@@ -200,7 +205,7 @@ def _wrapped(text: str, first: str, others: str, width: int) -> list[str]:
 INTRODUCTION = """\
 # The op table
 
-Written by `python -m nanotorch.ops --write` from the rows; `python -m nanotorch.ops NAME` shows one op in a terminal.
+Written from the rows by `python -m nanotorch.ops.stubs`; `python -m nanotorch.ops NAME` shows one op in a terminal.
 
 An op is one row in `nanotorch/ops/`: its forward, and for every differentiable input the formula of its gradient, shown
 here as the row writes it. In a formula `grad` is the gradient of the result, `self` the first input, `result` the output,
@@ -220,7 +225,7 @@ def as_markdown(chosen: Sequence[Entry]) -> str:
         bodies = {h: b for entry in members for formula in entry.formulas.values() for h, b in formula.helpers.items()}
         if bodies:
             code = "\n\n".join(f"def {head}:\n{textwrap.indent(body, '    ')}" for head, body in bodies.items())
-            parts.append(f"\n<details><summary>Helpers of these formulas</summary>\n\n```python\n{code}\n```\n\n</details>")
+            parts.append(f"\n<details><summary>Helpers of these formulas</summary>\n\n```text\n{code}\n```\n\n</details>")
         parts.append("")
     return "\n".join(parts).rstrip("\n") + "\n"
 

@@ -10,7 +10,7 @@ from nanotorch.autograd.engine import grad
 from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.node import AccumulateGrad, Node
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
-from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below, saved_values, watching
+from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below, saved_values, short_line, watching
 
 __all__ = ["Arrow", "Box", "Graph", "graph"]
 
@@ -179,5 +179,5 @@ def _box(node: Node, names: dict[int, str], saved: bool) -> Box:
 
     values = [f"{name} {tuple(value.shape)}" for name, value in saved_values(node)] if saved else []
     formulas = [f"{name}: {formula}" for name, formula in formulas_of(node) if str(formula)]
-    details = ([node.forward_line] if node.forward_line else []) + list(dict.fromkeys(formulas))
+    details = [text for text in short_line(node.forward_line) if text] + list(dict.fromkeys(formulas))
     return Box("function" if isinstance(node, FunctionNode) else "op", node.name(), tuple(values), tuple(details))

@@ -52,7 +52,7 @@ def draw(graph: Graph) -> str:
         points = [(path[0][0], path[0][1] + sizes[arrow.source][1] / 2), *path[1:-1], (path[-1][0], path[-1][1] - sizes[arrow.target][1] / 2)]
         lines.append(f'<path d="{_curve(points)}" fill="none" stroke="{EDGE}" stroke-width="1.4" marker-end="url(#arrow)"/>')
         if arrow.label:
-            labels.append(_label(points, arrow.label, incoming[arrow.target] >= outgoing[arrow.source]))
+            labels.append(_label(points, arrow.label, incoming[arrow.target], outgoing[arrow.source]))
     for box, (x, y), size in zip(graph.boxes, layout.centres, sizes, strict=True):
         lines += _box(box, x, y, *size)
     lines += [*labels, "</g>", f'<g transform="translate({MARGIN},{height - MARGIN - 6:.1f})">', *legend, "</g>", "</svg>"]
@@ -99,17 +99,16 @@ def _curve(points: list[tuple[float, float]]) -> str:
     return " ".join(parts)
 
 
-def _label(points: list[tuple[float, float]], label: str, near_source: bool) -> str:
-    """Return the text on or beside a path, at the end where fewer paths meet."""
+def _label(points: list[tuple[float, float]], label: str, incoming: int, outgoing: int) -> str:
+    """Return the text on or beside a path, nearer to the end where fewer paths meet."""
     if len(points) > 2:  # there is room at the last bend
         return _text(points[-2][0], points[-2][1] + 3.5, label, SMALL_SIZE, LABEL, halo=True)
     (x0, y0), (x1, y1) = points
+    t = 0.5 if incoming == outgoing else 0.36 if incoming > outgoing else 0.64
+    y = y0 + (y1 - y0) * (1.5 * t * (1 - t) + t**3)  # on the curve, whose ends are vertical
     if abs(x1 - x0) < 12:
-        return _text(max(x0, x1) + 6, (y0 + y1) / 2 + 3.5, label, SMALL_SIZE, LABEL, halo=True, anchor="start")
-    t = 0.36 if near_source else 0.64
-    x = x0 + (x1 - x0) * t * t * (3 - 2 * t)  # on the curve, whose ends are vertical
-    y = y0 + (y1 - y0) * (1.5 * t * (1 - t) + t**3)
-    return _text(x, y + 3.5, label, SMALL_SIZE, LABEL, halo=True)
+        return _text(max(x0, x1) + 6, y + 3.5, label, SMALL_SIZE, LABEL, halo=True, anchor="start")
+    return _text(x0 + (x1 - x0) * t * t * (3 - 2 * t), y + 3.5, label, SMALL_SIZE, LABEL, halo=True)
 
 
 def _legend(kinds: list[str], saved: bool) -> tuple[list[str], float]:
