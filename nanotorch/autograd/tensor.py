@@ -411,7 +411,10 @@ class Tensor(TensorMethods):
                 "post accumulate grad hooks cannot be registered on non-leaf tensors: no gradient is accumulated there. Use "
                 "register_hook() for the gradient of this tensor."
             )
-        node = leaf_edge(self)[0]
+        edge = leaf_edge(self)
+        if edge is None:
+            raise RuntimeError("cannot register a hook on a view that requires grad only because its base does")
+        node = edge[0]
         EAGER_LEAVES.add(node)
         return add_hook(node._ensure_hooks().accumulated, hook)
 
@@ -568,8 +571,13 @@ def gradient_edge(tensor: Tensor) -> Edge | None:
     return tensor._edge or leaf_edge(tensor)
 
 
-def leaf_edge(tensor: Tensor) -> Edge:
-    """Return the edge to a leaf's AccumulateGrad, made at the first use."""
+def leaf_edge(tensor: Tensor) -> Edge | None:
+    """Return the edge to a leaf's AccumulateGrad, made at the first use.
+
+    A view without history that requires grad only because its base does gathers no gradient, as in PyTorch: None.
+    """
+    if tensor._view is not None and not tensor._view.requires_grad:
+        return None
     with ACCUMULATING:  # two threads that use a leaf for the first time must find the same node
         if tensor._leaf is None:
             node = AccumulateGrad()

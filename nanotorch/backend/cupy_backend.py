@@ -239,6 +239,11 @@ def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) 
     return out
 
 
+def expand(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return a broadcast view; CuPy's can be written to."""
+    return cupy.broadcast_to(array, shape)
+
+
 def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
     """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
     out = cupy.zeros(shape, values.dtype)

@@ -163,6 +163,7 @@ __all__ = [
     "erfinv",
     "exp",
     "exp2",
+    "expand",
     "expand_dims",
     "expm1",
     "eye",
@@ -493,6 +494,13 @@ def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) 
     else:
         view_strided(out, values.shape, stride, offset)[...] = values
     return out
+
+
+def expand(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return a broadcast view that can be written to if the array can, as slices of it may be."""
+    view = np.broadcast_to(array, shape)
+    view.flags.writeable = array.flags.writeable
+    return view
 
 
 def diagonal(array: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:

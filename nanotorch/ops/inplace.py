@@ -44,7 +44,7 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
     args = tuple([alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for o in args])
     kwargs = {key: alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for key, o in kwargs.items()}
     result = row.function(old, *args, **kwargs)
-    write(name, target, result)
+    write(name, target, result, name in ("fill_", "zero_"))
     if result._requires_grad:
         node = result._edge[0]
         node._code, node._last_instruction = user_line(sys._getframe(1))
@@ -100,7 +100,8 @@ def alias(tensor: Tensor) -> Tensor:
 
 
 def check_writable(name: str, target: Tensor) -> None:
-    """Raise if a write to this tensor would be recorded and may not be."""
+    """Raise if a write to this tensor would be recorded and may not be, or if its elements share places."""
+    refuse_repeated(name, target._array)
     if is_grad_enabled() and target.requires_grad:
         refuse_recorded(name, target)
 
@@ -131,15 +132,19 @@ def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> 
         )
     if result.dtype.category > target.dtype.category:
         raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {target.dtype}")
-    if 0 in array.strides and not repeated and array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+    if not repeated:
+        refuse_repeated(name, array)
+    target._bump_version(name)  # first: an inference tensor refuses
+    target.device.xp.copyto(array, source, casting="unsafe")
+
+
+def refuse_repeated(name: str, array: Any) -> None:
+    """Raise if elements of an expanded array share places."""
+    if 0 in array.strides and array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
         raise RuntimeError(
             f"{name}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
             "location. Please clone() the tensor before performing the operation."
         )
-    if repeated and 0 in array.strides:  # NumPy's broadcast views are read-only
-        array = target.device.xp.view_strided(array, *geometry(target))
-    target._bump_version(name)  # first: an inference tensor refuses
-    target.device.xp.copyto(array, source, casting="unsafe")
 
 
 def rebase_history(target: Tensor, node: Node) -> None:

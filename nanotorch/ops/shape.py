@@ -50,6 +50,12 @@ def _view(xp: Any, self: Array, shape: tuple[int, ...]) -> Array:
         ) from None
 
 
+@op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), where="internal", node="UnsafeViewBackward0")
+def _unsafe_view(xp: Any, self: Array, shape: tuple[int, ...]) -> Array:
+    """Another shape for a copy that nobody else sees: the result counts as no view."""
+    return xp.view_as(self, shape)
+
+
 def sizes_of(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
     """Return the ints of a size given as ``f(x, 2, 3)`` or as ``f(x, (2, 3))``."""
     if len(shape) == 1 and not isinstance(shape[0], int):
@@ -78,7 +84,7 @@ def reshape(input: Any, *shape: Any) -> Any:
         try:
             input.device.xp.view_as(input._array, sizes)
         except ValueError:
-            input = _contiguous(input)
+            return _unsafe_view(_contiguous(input), sizes)
     return _view(input, sizes)
 
 
@@ -226,8 +232,7 @@ def expand(xp: Any, self: Array, size: Dims) -> Array:
     count = 1
     for n in shape:
         count *= n
-    # Without repetition the view can be written to, which broadcast_to does not allow.
-    return xp.reshape(self, shape) if count == self.size else xp.broadcast_to(self, shape)
+    return xp.reshape(self, shape) if count == self.size and count else xp.expand(self, shape)
 
 
 @composite(samples=[sample(real(3, 1), (3, 4)), sample(real(2), (3, 2))])
