@@ -17,6 +17,7 @@ from nanotorch.ops.decomposition import linalg_eigh as eigh
 from nanotorch.ops.decomposition import linalg_eigvalsh as eigvalsh
 from nanotorch.ops.decomposition import linalg_inv as inv
 from nanotorch.ops.decomposition import linalg_matrix_power as matrix_power
+from nanotorch.ops.decomposition import linalg_qr as qr
 from nanotorch.ops.decomposition import linalg_slogdet as slogdet
 from nanotorch.ops.decomposition import linalg_solve as solve
 from nanotorch.ops.decomposition import linalg_solve_triangular as solve_triangular
@@ -32,5 +33,5 @@ from nanotorch.ops.norm import linalg_vector_norm as vector_norm
 
 __all__ = [
     "LinAlgError", "cholesky", "cross", "det", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power", "multi_dot",
-    "norm", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
+    "norm", "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
 ]  # fmt: skip

@@ -161,6 +161,8 @@ INVARIANT: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "svd of wide": (lambda torch, x: (lambda d: d[0] @ (torch.sin(d[1]).unsqueeze(-1) * d[2]))(torch.linalg.svd(x, full_matrices=False)), (2, 2, 4)),
     "svd of square": (lambda torch, x: (lambda d: (d[0] ** 2).sum(-1, keepdim=True) + d[0] ** 2 @ d[2] ** 2)(torch.linalg.svd(x)), (3, 3)),
     "svdvals": (lambda torch, x: torch.linalg.svdvals(x), (2, 3, 4)),
+    "qr of tall": (lambda torch, x: torch.cat([f.flatten() for f in torch.linalg.qr(x)]), (4, 3)),
+    "qr of wide": (lambda torch, x: torch.cat([f.flatten() for f in torch.linalg.qr(x)]), (2, 2, 4)),
     "cholesky": (lambda torch, x: torch.linalg.cholesky(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64)), (2, 3, 3)),
     "cholesky upper": (lambda torch, x: torch.linalg.cholesky(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64), upper=True), (3, 3)),
     "solve with both sides": (lambda torch, x: torch.linalg.solve(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64), x), (2, 3, 3)),
@@ -192,6 +194,18 @@ def test_full_svd_completes_the_bases() -> None:
     assert u.shape == (4, 4) and s.shape == (2,) and vh.shape == (2, 2)
     np.testing.assert_allclose((u.T @ u).numpy(), np.eye(4), atol=1e-12)
     np.testing.assert_allclose((u[:, :2] @ s.diag() @ vh).numpy(), x.numpy(), atol=1e-12)
+
+
+def test_modes_of_qr() -> None:
+    for torch in (pytorch, nanotorch):
+        x = torch.tensor(random(4, 2))
+        q, r = torch.linalg.qr(x, "complete")
+        assert q.shape == (4, 4) and r.shape == (4, 2)
+        np.testing.assert_allclose((q @ r).numpy(), x.numpy(), atol=1e-12)
+        q, r = torch.linalg.qr(x, mode="r")
+        assert q.shape == (0,) and r.shape == (2, 2)
+        with pytest.raises(RuntimeError, match="mode"):
+            torch.linalg.qr(x, "full")
 
 
 def test_cholesky_under_its_older_name() -> None:

@@ -384,6 +384,11 @@ def eigh(array: Any) -> Any:
     return cupy.linalg.eigh(array)
 
 
+def qr(array: Any, mode: Any) -> Any:
+    """Return Q and R, thin ones with the mode "reduced"."""
+    return cupy.linalg.qr(array, mode)
+
+
 def svd(array: Any, full_matrices: bool) -> Any:
     """Return U, S and Vh."""
     return cupy.linalg.svd(array, full_matrices=full_matrices)

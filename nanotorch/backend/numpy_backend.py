@@ -213,6 +213,7 @@ __all__ = [
     "put",
     "put_along",
     "put_along_axis",
+    "qr",
     "receive",
     "remainder",
     "repeat",
@@ -772,6 +773,11 @@ def cholesky(array: Any) -> Any:
 def eigh(array: Any) -> Any:
     """Return the eigenvalues and eigenvectors of symmetric matrices, of which the lower triangle is read."""
     return np.linalg.eigh(array)
+
+
+def qr(array: Any, mode: Any) -> Any:
+    """Return Q and R, thin ones with the mode "reduced"."""
+    return np.linalg.qr(array, mode)
 
 
 def svd(array: Any, full_matrices: bool) -> Any:

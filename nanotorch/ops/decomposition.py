@@ -361,6 +361,57 @@ def linalg_svdvals(A: Any) -> Any:
     return _svd(A)[1]
 
 
+def _qr_self(xp: Any, grads: Any, self: Any, Q: Any, R: Any) -> Any:
+    """Walter, Lehmann and Lamour (2012), "On evaluating higher-order derivatives of the QR decomposition", section 3.
+
+    Of a wide matrix the first columns are factorised; the others are Q times the rest of R.
+    """
+    rows, columns = Q.shape[-1], R.shape[-1]
+    gq, gr = grads
+    first, rest = R[..., :rows], None
+    if columns > rows:
+        rest = gr[..., rows:]
+        gq, gr = gq + xp.matmul(self[..., rows:], _t(xp, rest)), gr[..., :rows]
+    inner = xp.matmul(first, _t(xp, gr)) - xp.matmul(_t(xp, gq), Q)
+    inner = xp.tril(inner) + _t(xp, xp.tril(inner, -1))
+    total = _t(xp, xp.solve(first, _t(xp, gq + xp.matmul(Q, inner))))
+    return total if rest is None else xp.concatenate([total, xp.matmul(Q, rest)], axis=-1)
+
+
+@op(self=_qr_self, outputs="Q R", where="internal", node="LinalgQrBackward0")
+def _qr(xp: Any, self: Array) -> Array:
+    """The thin orthogonal-triangular factorisation."""
+    _need_matrices("linalg.qr", self, square=False)
+    return tuple(xp.qr(self, "reduced"))
+
+
+@op(outputs="Q R", where="internal")
+def _qr_complete(xp: Any, self: Array) -> Array:
+    """The factorisation with a square Q, which has no derivative."""
+    _need_matrices("linalg.qr", self, square=False)
+    return tuple(xp.qr(self, "complete"))
+
+
+@composite(
+    samples=[
+        sample(distinct(4, 3)), sample(distinct(2, 3, 3, low=0.3, high=3)), sample(distinct(2, 4)), sample(distinct(2, 2, 3, low=-1, high=3)),
+        sample(distinct(2, 3, 2), mode="reduced"), sample(real(0, 3, 2)),
+    ],
+    where="linalg",
+)  # fmt: skip
+def linalg_qr(A: Any, mode: str = "reduced") -> Any:
+    """Q with orthonormal columns and R, upper triangular, with ``A = Q @ R``.
+
+    ``mode="complete"`` makes Q square, whose additional columns are arbitrary and have no gradient; "r" leaves Q empty.
+    """
+    if mode not in ("reduced", "complete", "r"):
+        raise RuntimeError(f"linalg.qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
+    if mode == "complete" and A.ndim > 1 and A.shape[-2] > A.shape[-1]:
+        return _qr_complete(A)
+    factors = _qr(A)
+    return factors._replace(Q=factors.Q.new_zeros(0)) if mode == "r" else factors
+
+
 # ------------------------------------------------------------------------------------------------- made of these
 
 
