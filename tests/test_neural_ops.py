@@ -283,3 +283,25 @@ def test_embedding_of_no_indices() -> None:
     assert out.shape == (0, 3, 2)
     out.sum().backward()
     assert weight.grad.tolist() == [[0, 0]] * 4
+
+
+HALVES: dict[str, tuple[Any, ...]] = {"layer_norm": ((300,),), "rms_norm": ((300,),), "group_norm": (3,), "softmax": (1,), "log_softmax": (1,)}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_float16_does_not_overflow_inside(name: str) -> None:
+    x = (np.random.default_rng(0).standard_normal((4, 300)) * 300).astype(np.float16)
+    results = []
+    for library in (torch, require_torch()):
+        leaf = library.tensor(x).requires_grad_()
+        out = getattr(library.nn.functional, name)(leaf, *HALVES[name])
+        (out * library.tensor(x[:, ::-1] / np.float16(300))).sum().backward()
+        results.append([to_numpy(out), to_numpy(leaf.grad)])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == np.float16
+        np.testing.assert_allclose(ours.astype(float), theirs.astype(float), rtol=1e-2, atol=2e-3)
+
+
+def test_the_mean_of_many_float16_losses() -> None:
+    x = torch.ones(70000, dtype=torch.float16)
+    assert F.mse_loss(x, x * 3).item() == 4.0

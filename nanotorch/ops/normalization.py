@@ -20,6 +20,16 @@ def _mean(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
     return xp.sum(x, axis=axes, keepdims=True) / count
 
 
+def _widened(xp: Any, value: Any) -> Any:
+    """Return a float16 value as float32: its squares would overflow."""
+    return value if value.dtype.itemsize > 2 else xp.astype(value, np.dtype(np.float32))
+
+
+def _narrowed(xp: Any, value: Any, like: Any) -> Any:
+    """Return a value with the dtype of another one, as which it was computed unless that is float16."""
+    return value if value.dtype == like.dtype else xp.astype(value, like.dtype)
+
+
 def _last(normalized_shape: Any) -> tuple[int, ...]:
     return tuple(range(-len(normalized_shape), 0))
 
@@ -43,9 +53,8 @@ def _check_features(name: str, x: Any, normalized_shape: Any, weight: Any, bias:
 
 def _layer_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _normalized: Any, _rstd: Any) -> Any:
     axes = _last(normalized_shape)
-    if weight is not None:
-        grad = grad * weight
-    return _rstd * (grad - _mean(xp, grad, axes) - _normalized * _mean(xp, grad * _normalized, axes))
+    scaled = grad if weight is None else grad * weight
+    return _narrowed(xp, _rstd * (scaled - _mean(xp, scaled, axes) - _normalized * _mean(xp, scaled * _normalized, axes)), grad)
 
 
 def _sum_leading(xp: Any, value: Any, ndim: int) -> Any:
@@ -54,7 +63,7 @@ def _sum_leading(xp: Any, value: Any, ndim: int) -> Any:
 
 @op(
     self=_layer_norm_self,
-    weight=lambda xp, grad, normalized_shape, _normalized: _sum_leading(xp, grad * _normalized, len(normalized_shape)),
+    weight=lambda xp, grad, normalized_shape, _normalized: _narrowed(xp, _sum_leading(xp, grad * _normalized, len(normalized_shape)), grad),
     bias=lambda xp, grad, normalized_shape: _sum_leading(xp, grad, len(normalized_shape)),
     outputs="output _normalized _rstd", where="functional", node="NativeLayerNormBackward0",
     samples=[
@@ -69,7 +78,8 @@ def layer_norm(
     """Normalise the last dimensions to mean 0 and variance 1, then scale and shift (Ba et al. 2016)."""
     _check_features("layer_norm", self, normalized_shape, weight, bias)
     axes = _last(normalized_shape)
-    centred = self - _mean(xp, self, axes)
+    wide = _widened(xp, self)
+    centred = wide - _mean(xp, wide, axes)
     rstd = 1 / xp.sqrt(_mean(xp, centred * centred, axes) + eps)
     normalized = centred * rstd
     output = normalized
@@ -77,18 +87,17 @@ def layer_norm(
         output = output * weight
     if bias is not None:
         output = output + bias
-    return output if output is not normalized else output + 0, normalized, rstd
+    return _narrowed(xp, output if output is not normalized else output + 0, self), normalized, rstd
 
 
 def _rms_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _normalized: Any, _rstd: Any) -> Any:
-    if weight is not None:
-        grad = grad * weight
-    return _rstd * (grad - _normalized * _mean(xp, grad * _normalized, _last(normalized_shape)))
+    scaled = grad if weight is None else grad * weight
+    return _narrowed(xp, _rstd * (scaled - _normalized * _mean(xp, scaled * _normalized, _last(normalized_shape))), grad)
 
 
 @op(
     self=_rms_norm_self,
-    weight=lambda xp, grad, normalized_shape, _normalized: _sum_leading(xp, grad * _normalized, len(normalized_shape)),
+    weight=lambda xp, grad, normalized_shape, _normalized: _narrowed(xp, _sum_leading(xp, grad * _normalized, len(normalized_shape)), grad),
     outputs="output _normalized _rstd", where="function", node="FusedRmsNormBackward0",
     samples=[
         sample(real(5, 3), (3,)), sample(real(5, 3), (3,), real(3)), sample(real(2, 4, 3), (4, 3), real(4, 3), eps=1e-3),
@@ -104,10 +113,11 @@ def rms_norm(xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Ar
     tensor([0.8485, 1.1314])
     """
     _check_features("rms_norm", self, normalized_shape, weight)
-    smallest = float(np.finfo(getattr(self.dtype, "numpy", self.dtype)).eps) if eps is None else eps
-    rstd = 1 / xp.sqrt(_mean(xp, self * self, _last(normalized_shape)) + smallest)
-    normalized = self * rstd
-    return normalized * (1 if weight is None else weight), normalized, rstd
+    smallest = float(np.finfo(getattr(self.dtype, "numpy", self.dtype)).eps if self.dtype.itemsize > 2 else np.finfo(np.float32).eps) if eps is None else eps
+    wide = _widened(xp, self)
+    rstd = 1 / xp.sqrt(_mean(xp, wide * wide, _last(normalized_shape)) + smallest)
+    normalized = wide * rstd
+    return _narrowed(xp, normalized * (1 if weight is None else weight), self), normalized, rstd
 
 
 def _channels(xp: Any, value: Any, ndim: int) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.create import zeros_like
 from nanotorch.ops.random import Generator, rand
@@ -12,6 +14,12 @@ from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import edge, real, sample
 
 inf = math.inf
+
+
+def softmax_of(xp: Any, x: Any, axis: int) -> Any:
+    """Return the softmax along an axis."""
+    e = xp.exp(x - xp.amax(x, axis=axis, keepdims=True))
+    return e / xp.sum(e, axis=axis, keepdims=True)
 
 
 @op(
@@ -26,8 +34,9 @@ def softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
     if not self.size:
         return xp.array(self)
-    e = xp.exp(self - xp.amax(self, axis=dim, keepdims=True))
-    return e / xp.sum(e, axis=dim, keepdims=True)
+    if self.dtype.itemsize == 2:  # the sum may overflow
+        return xp.astype(softmax_of(xp, xp.astype(self, np.float32), dim), self.dtype)
+    return softmax_of(xp, self, dim)
 
 
 def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
@@ -48,6 +57,8 @@ def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
 )  # fmt: skip
 def log_softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """The logarithm of `softmax` along ``dim``."""
+    if self.dtype.itemsize == 2:  # the sum may overflow
+        return xp.astype(log_softmax_of(xp, xp.astype(self, np.float32), dim), self.dtype)
     return log_softmax_of(xp, self, dim)
 
 
