@@ -6,9 +6,12 @@ import math
 from typing import Any
 
 import pytest
+from op_cases import CASES, Call, Case, each, floating_outputs, ours
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.autograd.walk import nodes_below
+from nanotorch.ops.source import formulas_of
 
 
 def mlp() -> tuple[Any, Any]:
@@ -148,6 +151,23 @@ def test_names_that_are_none() -> None:
     x = torch.ones((), requires_grad=True)
     with pytest.raises(TypeError, match="params must map names to tensors"):
         torch.explain(x * 2, params=[x])
+
+
+@each(CASES)
+def test_every_node_of_every_op_can_be_explained(case: Case) -> None:
+    """Each edge has a formula, and the walk has a step for each node; what is left for backward stays."""
+    call = Call(case, ours())
+    for output in floating_outputs(case.entry.function(*call.args, **call.kwargs)):
+        if not output.requires_grad or output.grad_fn is None:
+            continue
+        nodes = [node for node in nodes_below([output]) if not isinstance(node, torch.autograd.graph.AccumulateGrad)]
+        for node in nodes:
+            formulas = formulas_of(node)
+            assert len(formulas) == len(node.edges) and all(formula.expression for _, formula in formulas), node
+        walk = torch.explain(output, torch.ones_like(output), limit=1000)
+        assert walk.total == len(walk.steps) == len(nodes)
+        assert walk.text()
+        output.backward(torch.ones_like(output), retain_graph=True)
 
 
 def test_on_a_device(device: Any) -> None:
