@@ -14,7 +14,7 @@ from nanotorch import autograd, cuda, func, linalg, nn, optim, special, utils, v
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.formatting import set_printoptions
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
-from nanotorch.autograd.inference_mode import inference_mode
+from nanotorch.autograd.inference import inference_mode
 from nanotorch.autograd.tensor import Size, Tensor
 from nanotorch.backend.device import Device as device
 from nanotorch.dtypes import DType as dtype

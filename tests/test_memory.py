@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +37,19 @@ class Marker(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         return grad
+
+
+class Saver(torch.autograd.Function):
+    """The sine; saves its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return grad * ctx.saved_tensors[0].cos()
 
 
 class TestDeepGraphs:
@@ -123,6 +138,166 @@ class TestDeepGraphs:
         (first,) = torch.autograd.grad(y, x, create_graph=True)
         assert first.item() == 1.0
         del y, first
+
+
+WIDE = 100_000
+
+
+def leaves_of(count: int) -> list[Any]:
+    return [torch.ones(1, requires_grad=True) for _ in range(count)]
+
+
+class TestWideGraphs:
+    @pytest.mark.parametrize("join", [torch.cat, torch.stack, sum], ids=["cat", "stack", "sum"])
+    def test_of_a_hundred_thousand_leaves(self, join: Any) -> None:
+        leaves = leaves_of(WIDE)
+        y = join(leaves).sum()
+        y.backward(retain_graph=True)
+        assert all(leaf.grad.item() == 1.0 for leaf in leaves)
+        node = weakref.ref(y.grad_fn)
+        assert len(torch.autograd.grad(y, leaves)) == WIDE
+        del y
+        assert node() is None
+
+    def test_of_one_leaf_used_a_hundred_thousand_times(self) -> None:
+        x = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        torch.autograd.backward([x * 2.0 for _ in range(WIDE)])
+        assert x.grad.item() == 2.0 * WIDE
+
+
+def joined(join: Any) -> Any:
+    return lambda count: join(leaves_of(count)).sum().backward()
+
+
+def of_all(count: int) -> None:
+    leaves = leaves_of(count)
+    torch.autograd.grad(torch.cat(leaves).sum(), leaves)
+
+
+def of_all_by_name(count: int) -> None:
+    leaves = leaves_of(count)
+    torch.cat(leaves).sum().backward(inputs=leaves)
+
+
+def of_all_hooked(count: int) -> None:
+    leaves = leaves_of(count)
+    for leaf in leaves:
+        leaf.register_post_accumulate_grad_hook(lambda leaf: None)
+    torch.autograd.graph.register_multi_grad_hook(leaves, lambda grads: None)
+    sum(leaves).sum().backward()
+
+
+def fan_out(count: int) -> None:
+    x = torch.ones((), requires_grad=True)
+    torch.autograd.backward([x * 2.0 for _ in range(count)])
+
+
+def split_and_joined(count: int) -> None:
+    torch.stack(torch.ones(count, requires_grad=True).unbind(0)).sum().backward()
+
+
+def chain(step: Any, **options: Any) -> Any:
+    def run(count: int) -> None:
+        x = torch.ones(2, requires_grad=True)
+        y = x * 1.0
+        for _ in range(count):
+            y = step(y)
+        y.sum().backward(**options)
+
+    return run
+
+
+LINEAR = {
+    "cat": joined(torch.cat), "stack": joined(torch.stack), "sum": joined(sum), "grad of all": of_all,
+    "backward to all": of_all_by_name, "hooks on all": of_all_hooked, "fan-out": fan_out, "unbind": split_and_joined,
+    "chain": chain(lambda y: y * 1.0), "recorded chain": chain(lambda y: y * y, create_graph=True),
+    "diamonds": chain(lambda y: y * 0.5 + y * 0.5), "recorded diamonds": chain(lambda y: y * 0.5 + y * 0.5, create_graph=True),
+    "writes": chain(lambda y: y.mul_(1.0)), "writes to slices": chain(lambda y: (y[:1].mul_(1.0), y)[1]),
+    "Functions": chain(lambda y: Marker.apply(y)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_twice_the_graph_is_twice_the_work(name: str) -> None:
+    """Counted in calls of functions, Python's and C's."""
+    run, counts = LINEAR[name], []
+    run(10)  # compiles what it needs
+    for size in (300, 600, 1200):
+        calls = 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            run(size)
+        finally:
+            sys.setprofile(None)
+        counts.append(calls)
+    small, middle, large = counts
+    assert large - middle <= 2.02 * (middle - small), counts
+
+
+class TestPeak:
+    def peak(self, run: Any) -> tuple[float, float]:
+        """The most memory that a call holds at a time beyond what there was, and what is left after it; in arrays."""
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        run()
+        after, most = tracemalloc.get_traced_memory()
+        return (most - before) / self.NBYTES, (after - before) / self.NBYTES
+
+    NBYTES = 4 * 50_000
+    LENGTH = 60
+
+    @pytest.mark.parametrize("step", [
+        lambda y: y.tanh(), lambda y: y.sin() * 2.0, lambda y: torch.nn.functional.softmax(y, 0), lambda y: Saver.apply(y),
+    ], ids=["result", "input", "softmax", "Function"])  # fmt: skip
+    def test_backward_frees_as_it_goes(self, step: Any) -> None:
+        """The forward pass of a chain keeps an array an operation; backward adds a few, and leaves the gradient."""
+        x = torch.ones(50_000, requires_grad=True)
+        step(x * 1.0).sum().backward()
+        x.grad = None
+        losses: list[Any] = []
+
+        def forward() -> None:
+            y = x
+            for _ in range(self.LENGTH):
+                y = step(y)
+            losses.append(y.sum())
+
+        tracemalloc.start()
+        try:
+            _, kept = self.peak(forward)
+            most, left = self.peak(lambda: losses[0].backward())
+        finally:
+            tracemalloc.stop()
+        assert kept >= self.LENGTH - 1 and most <= 5 and left <= 2 - kept + 1
+
+    def test_post_accumulate_hooks_free_gradients_as_they_come(self) -> None:
+        """With an optimizer in the backward pass, the gradients of a model are never in memory together."""
+        leaves = [torch.ones(50_000, requires_grad=True) for _ in range(30)]
+
+        def run() -> None:
+            y = torch.ones(50_000)
+            for leaf in leaves:
+                y = y + leaf
+            y.sum().backward()
+
+        run()  # so that the leaves are older than the graphs to come
+        tracemalloc.start()
+        try:
+            for leaf in leaves:
+                leaf.grad = None
+            plain, _ = self.peak(run)
+            for leaf in leaves:
+                leaf.grad = None
+                leaf.register_post_accumulate_grad_hook(lambda leaf: delattr(leaf, "grad"))
+            eager, left = self.peak(run)
+        finally:
+            tracemalloc.stop()
+        assert plain >= 30 and eager <= 8 and left < 1
 
 
 class TestNoCycles:

@@ -13,7 +13,7 @@ from nanotorch.autograd.engine import backward, grad
 from nanotorch.autograd.function import Function
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from nanotorch.autograd.gradcheck import GradcheckError, KinkWarning, gradcheck, gradgradcheck
-from nanotorch.autograd.inference_mode import inference_mode
+from nanotorch.autograd.inference import inference_mode
 
 __all__ = [
     "Function", "GradcheckError", "KinkWarning", "backward", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck",

@@ -13,6 +13,15 @@ The first gradient to reach a node is *borrowed*: it is kept as it is, without a
 the same array (an addition hands one array to both of its inputs). The second one makes it *owned*: their sum is a new
 array that the pass may add to in place. An array that a formula has just made and that is no view is owned from the
 start. Under ``create_graph`` gradients are tensors with a history, and sums are always out of place.
+
+Note [Threads]
+~~~~~~~~~~~~~~
+A pass runs in the thread that calls it, and keeps all that it knows in local variables, so any number of threads can run
+passes at a time. What they may share is safe where PyTorch's is: leaves, whose gradients are added to under a lock
+(`ACCUMULATING` in ``tensor.py``), so that none is lost, and nodes, which a pass only reads, except that it frees their
+saved values: of two passes through one graph all but the last must ``retain_graph``. The order in which gradients are
+added depends on the threads, and with it the last bits of their sum; and whoever reads or resets a ``.grad``, or writes
+to a tensor in place, must know that no other thread is using it. `grad` shares nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +65,8 @@ def backward(
         tensors: the tensors (or gradient edges) to differentiate.
         grad_tensors: for each the gradient to start from, of its shape; may be left out for one-element tensors.
         retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
-        create_graph: record the backward pass itself, so that gradients can be differentiated.
+        create_graph: record the backward pass itself, so that gradients can be differentiated. A ``.grad`` then refers to
+            the graph, and the graph to the leaf: a cycle, which `grad` does not make, and Python's collector frees.
         inputs: accumulate into these tensors only; those that are no leaves retain their gradient from now on.
     """
     roots = _sequence(tensors)

@@ -32,7 +32,7 @@ from typing import Any
 from nanotorch.autograd.engine import grad
 from nanotorch.autograd.function import Function
 from nanotorch.autograd.grad_mode import enable_grad, is_inference_mode_enabled
-from nanotorch.autograd.inference_mode import inference_mode
+from nanotorch.autograd.inference import inference_mode
 from nanotorch.autograd.tensor import Tensor, from_array
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]

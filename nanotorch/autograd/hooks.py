@@ -95,7 +95,7 @@ def run_tensor_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool
     """Run the hooks of the tensors that a node made, then store the gradients of those that retain it."""
     values = _wrap(node, [gradient] if node.outputs is None else gradient, create_graph)
     by_tensor: dict[int, list[Any]] = {}
-    for number, hook in hooks.tensor.values():
+    for number, hook in tuple(hooks.tensor.values()):
         by_tensor.setdefault(number, []).append(hook)
     for number, functions in by_tensor.items():
         for hook in functions:
