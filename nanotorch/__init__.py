@@ -132,10 +132,10 @@ from nanotorch.ops.convolution import (
 )
 from nanotorch.ops.decomposition import (
     cholesky,
+)
+from nanotorch.ops.determinant import (
     det,
-    inverse,
     logdet,
-    matrix_power,
     slogdet,
 )
 from nanotorch.ops.einsum import (
@@ -356,6 +356,10 @@ from nanotorch.ops.shape import (
 from nanotorch.ops.softmax_family import (
     log_softmax,
     softmax,
+)
+from nanotorch.ops.solve import (
+    inverse,
+    matrix_power,
 )
 from nanotorch.ops.special import (
     digamma,

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 from nanotorch.autograd.errors import LinAlgError
 from nanotorch.ops.decomposition import linalg_cholesky as cholesky
-from nanotorch.ops.decomposition import linalg_det as det
 from nanotorch.ops.decomposition import linalg_eigh as eigh
 from nanotorch.ops.decomposition import linalg_eigvalsh as eigvalsh
-from nanotorch.ops.decomposition import linalg_inv as inv
-from nanotorch.ops.decomposition import linalg_matrix_power as matrix_power
 from nanotorch.ops.decomposition import linalg_qr as qr
-from nanotorch.ops.decomposition import linalg_slogdet as slogdet
-from nanotorch.ops.decomposition import linalg_solve as solve
-from nanotorch.ops.decomposition import linalg_solve_triangular as solve_triangular
 from nanotorch.ops.decomposition import linalg_svd as svd
 from nanotorch.ops.decomposition import linalg_svdvals as svdvals
+from nanotorch.ops.determinant import linalg_det as det
+from nanotorch.ops.determinant import linalg_slogdet as slogdet
 from nanotorch.ops.linalg import linalg_cross as cross
 from nanotorch.ops.linalg import linalg_multi_dot as multi_dot
 from nanotorch.ops.linalg import linalg_vecdot as vecdot
@@ -30,6 +26,10 @@ from nanotorch.ops.linalg import matmul
 from nanotorch.ops.matrix_norm import linalg_matrix_norm as matrix_norm
 from nanotorch.ops.matrix_norm import linalg_norm as norm
 from nanotorch.ops.norm import linalg_vector_norm as vector_norm
+from nanotorch.ops.solve import linalg_inv as inv
+from nanotorch.ops.solve import linalg_matrix_power as matrix_power
+from nanotorch.ops.solve import linalg_solve as solve
+from nanotorch.ops.solve import linalg_solve_triangular as solve_triangular
 
 __all__ = [
     "LinAlgError", "cholesky", "cross", "det", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power", "multi_dot",

@@ -31,15 +31,15 @@ from nanotorch.ops import (
 )
 from nanotorch.ops.activation import sigmoid
 from nanotorch.ops.comparison import isfinite
-from nanotorch.ops.decomposition import _solve as solve
-from nanotorch.ops.decomposition import linalg_det as det
-from nanotorch.ops.decomposition import linalg_inv as inv
+from nanotorch.ops.determinant import linalg_det as det
 from nanotorch.ops.einsum import einsum
 from nanotorch.ops.elementwise import sqrt, square
 from nanotorch.ops.gather import _take_along_dim
 from nanotorch.ops.linalg import matmul
 from nanotorch.ops.rearrange import flip, roll, tril, triu
 from nanotorch.ops.rounding import floor, sign
+from nanotorch.ops.solve import _solve as solve
+from nanotorch.ops.solve import linalg_inv as inv
 from nanotorch.ops.special import erf, polygamma
 from nanotorch.ops.transcendental import (
     cos,
