@@ -272,10 +272,10 @@ class Compiler:
             emit(1, "global caller")
         for p in row.parameters:
             if p.star:
-                emit(1, f"{p.public} = star_argument({row.name!r}, {p.public!r}, {p.public}_, {p.public})")
+                emit(1, f"{p.public} = star_argument({row.public_name!r}, {p.public!r}, {p.public}_, {p.public})")
         first = row.tensors[0]
         if any(p.keyword_only and p.name == "dtype" for p in row.parameters):
-            emit(1, "if dtype is not None:", f"    {first.public} = cast_first({row.name!r}, {first.public}, dtype)")
+            emit(1, "if dtype is not None:", f"    {first.public} = cast_first({row.public_name!r}, {first.public}, dtype)")
         casting = row.cast is not None
         if casting:
             emit(1, "slow = False")
@@ -313,7 +313,7 @@ class Compiler:
         row, emit, q, first = self.row, self.emit, p.public, self.row.tensors[0]
         reference = self.values[0] if self.values else first  # dtypes are compared with that of the first value
         if p.many:
-            emit(1, f"{q} = tensors_of({row.name!r}, {q}{', True' if casting else ''})")
+            emit(1, f"{q} = tensors_of({row.public_name!r}, {q}{', True' if casting else ''})")
             emit(1, f"a_{p.name} = [tensor._array for tensor in {q}]")
             if p.name in row.formulas:
                 emit(1, f"r_{p.name} = any([tensor._requires_grad for tensor in {q}])")
@@ -327,7 +327,7 @@ class Compiler:
             return
         numbers = ", True" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
         emit(indent, f"if not isinstance({q}, Tensor):")
-        emit(indent + 1, f"{q} = need_tensor({row.name!r}, {q!r}, {q}{numbers})")
+        emit(indent + 1, f"{q} = need_tensor({row.public_name!r}, {q!r}, {q}{numbers})")
         emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()", f"a_{p.name} = {q}._array")
         if p.name in row.formulas or p.optional:
             emit(indent, f"r_{p.name} = {q}._requires_grad")
@@ -335,11 +335,11 @@ class Compiler:
             emit(indent, f"if a_{p.name}.dtype.kind != 'f':", "    slow = True")
         if p.value and p is not reference:
             emit(indent, f"if a_{p.name}.dtype is not a_{reference.name}.dtype or {q}.device is not {reference.public}.device:")
-            check = f"same({row.name!r}, {reference.public!r}, {reference.public}, {q!r}, {q})"
+            check = f"same({row.public_name!r}, {reference.public!r}, {reference.public}, {q!r}, {q})"
             emit(indent + 1, "slow = True" if casting else check)
         elif p is not first:
             emit(indent, f"if {q}.device is not {first.public}.device:")
-            emit(indent + 1, f"same({row.name!r}, {first.public!r}, {first.public}, {q!r}, {q}, False)")
+            emit(indent + 1, f"same({row.public_name!r}, {first.public!r}, {first.public}, {q!r}, {q}, False)")
         if p.kinds:
             self.check_kind(p, indent)
 
@@ -362,7 +362,7 @@ class Compiler:
         self.emit(indent, f"if a_{p.name}.dtype.kind not in {p.kinds!r}:")
         self.emit(
             indent + 1,
-            f"raise TypeError(f\"{self.row.name}(): argument '{p.public}' must be a tensor of {what}, not {{{p.public}.dtype}}\")",
+            f"raise TypeError(f\"{self.row.public_name}(): argument '{p.public}' must be a tensor of {what}, not {{{p.public}.dtype}}\")",
         )
 
     def write_slow_path(self) -> None:
@@ -372,7 +372,7 @@ class Compiler:
             return
         names = ", ".join(p.public for p in values)
         emit(1, "if slow:")
-        emit(2, f"{names}{',' if len(values) == 1 else ''} = harmonize({self.row.name!r}, {self.row.cast == 'float'}, {names})")
+        emit(2, f"{names}{',' if len(values) == 1 else ''} = harmonize({self.row.public_name!r}, {self.row.cast == 'float'}, {names})")
         for p in values:
             q = p.public
             emit(2, f"a_{p.name} = {q}._array if isinstance({q}, Tensor) else {q}")

@@ -44,12 +44,12 @@ def sub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Arr
 
 
 @op(
-    self=lambda grad: -grad, other=lambda grad: grad, cast="promote", operators="__rsub__", samples=binary,
-    where="function", node="RsubBackward1",
+    self=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha, other=lambda grad: grad, cast="promote", operators="__rsub__",
+    where="function", node="RsubBackward1", samples=[*binary, sample(real(3), real(3), alpha=2)],
 )  # fmt: skip
-def rsub(xp: Any, self: Array, other: Array | Number) -> Array:
-    """``other - input``, broadcasting."""
-    return other - self
+def rsub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
+    """``other - alpha * input``, broadcasting."""
+    return other - self if alpha == 1 else other - self * alpha
 
 
 @op(

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.ops.row import Array, Mask, Number, alias, attach, op
+from nanotorch.ops.create import full
+from nanotorch.ops.row import Array, Mask, Number, alias, attach, composite, op
 from nanotorch.ops.sample import booleans, edge, integers, real, sample, unary
 
 
@@ -143,23 +144,41 @@ def nan_to_num(xp: Any, self: Array, nan: float | None = None, posinf: float | N
     return xp.where(self == -inf, -largest if neginf is None else neginf, finite)
 
 
+choices = [
+    sample(booleans(3, 2), real(3, 2), real(2)), sample(booleans(3), real(3), 0.5), sample(booleans(3), 0.5, real(3)),
+    sample(booleans(4), edge([1.0, nan, inf, 0.0]), edge([nan, 2.0, nan, inf])),
+]  # fmt: skip
+
+
 @op(
     self=lambda xp, grad, condition: xp.where(condition, grad, 0.0),
     other=lambda xp, grad, condition: xp.where(condition, 0.0, grad),
-    cast="promote", where="function",
-    samples=[
-        sample(booleans(3, 2), real(3, 2), real(2)), sample(booleans(3), real(3), 0.5), sample(booleans(3), 0.5, real(3)),
-        sample(booleans(4), edge([1.0, nan, inf, 0.0]), edge([nan, 2.0, nan, inf])),
-    ],
+    cast="promote", where="internal", samples=choices,
 )  # fmt: skip
-def where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number) -> Array:
+def _where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number) -> Array:
     """Elements of ``input`` where the condition holds, of ``other`` elsewhere."""
     return xp.where(condition, self, other)
 
 
+@composite(where="function", samples=[*choices, sample(booleans(3), 1.0, 0.0), sample(booleans(3), 1, 0), sample(booleans(3, 2))])
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """Elements of ``input`` where the condition holds, of ``other`` elsewhere; the indices where it holds, without these.
+
+    NaN and infinities of the branch that is not taken reach neither the result nor the gradients.
+
+    >>> torch.where(torch.tensor([True, False]), torch.tensor([1.0, 2.0]), 0.0)
+    tensor([1., 0.])
+    """
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
+    if isinstance(input, int | float) and isinstance(other, int | float):
+        input = full((), input, device=condition.device)
+    return _where(condition, input, other)
+
+
 def where_method(input: Any, condition: Any, other: Any) -> Any:
     """Elements of the tensor where the condition holds, of ``other`` elsewhere."""
-    return where(condition, input, other)
+    return _where(condition, input, other)
 
 
 attach("where", where_method, "method", ())

@@ -187,7 +187,7 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     if not isinstance(condition, Tensor):
         reference = x if isinstance(x, Tensor) else y
         condition = from_array(reference.device.xp.asarray(condition), reference.device)
-    return extrema.where(condition, x, y)
+    return extrema._where(condition, x, y)
 
 
 def floor_divide(x: Tensor, y: Any) -> Tensor:
@@ -207,7 +207,7 @@ def softplus(x: Tensor) -> Tensor:
 
 def zero_where(x: Tensor, mask: Tensor) -> Tensor:
     """A copy with zeros where the mask holds."""
-    return extrema.where(mask, 0.0, x)
+    return extrema._where(mask, 0.0, x)
 
 
 def column_sums(x: Tensor) -> Tensor:
