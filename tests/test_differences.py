@@ -116,6 +116,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`use_reentrant` is False": lambda lib: checkpointed(lib, use_reentrant=True),
     "parameters overwritten between": lambda lib: checkpointed(lib, use_reentrant=False),
     "`detect_anomaly`": anomaly,
+    "`gradcheck` at a kink": lambda lib: lib.autograd.gradcheck(lib.relu, (leaf(lib, 0.0, 1.0),), raise_exception=False),
+    "`gradcheck` of float32": lambda lib: lib.autograd.gradcheck(lib.exp, (lib.ones(2, requires_grad=True),), raise_exception=False),
     "calling a node": lambda lib: type(leaf(lib, 1.0).exp().grad_fn(lib.ones(1))).__name__,
     "`grad_fn._saved_result`": lambda lib: leaf(lib, 1.0).exp().grad_fn._saved_result.requires_grad,
     "a leaf that nobody refers to": dead_leaf,
