@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from inplace_programs import OPERATIONS, VIEWS, WRITES, Step, programs
 from parity import require_torch, to_numpy
 
 import nanotorch as torch
@@ -427,6 +429,46 @@ class TestSequential:
                 run(chain, segments, x, use_reentrant=False).sum().backward()
                 counts.append([function.calls for function in chain])
             assert counts[0] == counts[1]
+
+
+def computed(program: list[Step], run: Callable[..., Any]) -> Any:
+    """First and second derivatives of a random program of views, writes and operations; None where backward raises."""
+    rng = np.random.default_rng(0)
+    leaves = [torch.from_numpy(rng.uniform(-1.5, 1.5, (3, 3))).requires_grad_() for _ in range(2)]
+
+    def function(a: Any, b: Any) -> Any:
+        tensors = [a * 1.0, b.t() * 1.0, a.sin(), b * a]  # the arguments themselves must not be written
+        for kind, first, second, choice in program:
+            x, other = tensors[-1 - first % len(tensors)], tensors[-1 - second % len(tensors)]
+            result = None
+            try:
+                if kind < 4:
+                    result = VIEWS[choice % len(VIEWS)](x, second)
+                elif kind < 8:
+                    result = OPERATIONS[choice % len(OPERATIONS)](x, other, second)
+                else:
+                    result = WRITES[choice % len(WRITES)](x, (other * 0.5).mean(), first)
+            except (RuntimeError, IndexError, ValueError, TypeError):
+                continue
+            if result is not None and result.ndim <= 4 and not any(result is tensor for tensor in tensors):
+                tensors.append(result)
+        return sum(((t * (k + 1)) ** 2).sum() for k, t in enumerate(tensors) if t.requires_grad)
+
+    try:
+        loss = run(function, *leaves)
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        second = torch.autograd.grad(sum((g**2).sum() for g in first), leaves, allow_unused=True)
+    except RuntimeError:
+        return None
+    return [None if g is None else g.tolist() for g in (loss, *first, *second)]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(programs)
+def test_random_programs_give_the_same_bit_for_bit(program: list[Step]) -> None:
+    expected = computed(program, plain)
+    if expected is not None:
+        assert computed(program, checkpoint) == expected
 
 
 @pytest.fixture
