@@ -76,8 +76,7 @@ def entries() -> list[Entry]:
     for name, composite in COMPOSITES.items():
         if not composite.alias_of and _base(composite) is None:
             found.append((_line(composite.function), _of_composite(composite, aliases.get(name, ()))))
-    families = list(dict.fromkeys(entry.family for _, entry in found))
-    return [entry for _, entry in sorted(found, key=lambda pair: (families.index(pair[1].family), pair[0]))]
+    return [entry for _, entry in sorted(found, key=lambda pair: (pair[1].family, pair[0]))]
 
 
 def _line(function: Callable[..., Any]) -> int:
@@ -217,7 +216,8 @@ are made of other ops, whose derivatives are their own, or have none.
 
 def as_markdown(chosen: Sequence[Entry]) -> str:
     """Return ops as a Markdown document, one table for each family."""
-    parts = [INTRODUCTION]
+    families = dict.fromkeys(entry.family for entry in chosen)
+    parts = [INTRODUCTION, "Families: " + ", ".join(f"[{family}](#{family})" for family in families) + ".\n"]
     for family, group in groupby(chosen, key=lambda entry: entry.family):
         members = list(group)
         parts.append(f"## {family}\n\n| op | gradient, as written | grad node | |\n|---|---|---|---|")
