@@ -168,7 +168,9 @@ def test_interned_objects_come_back_as_themselves(way: Callable[[Any], Any]) -> 
 
 
 def test_every_function_can_be_pickled() -> None:
-    for function in stubs.functions().values():
+    functions = [*stubs.functions().values(), *(getattr(F, name) for name in F.__all__)]
+    functions += [torch.Tensor.relu, torch.Tensor.mul_, torch.Tensor.relu_, torch.Tensor.uniform_]
+    for function in functions:
         assert pickle.loads(pickle.dumps(function)) is function
 
 

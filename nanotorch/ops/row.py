@@ -232,11 +232,16 @@ def op(
             def variant(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
                 return apply_inplace(row, input, args, kwargs)
 
-            variant.__name__ = variant.__qualname__ = row.name + "_"
+            name = row.name.lstrip("_") + "_"
+            variant.__name__ = row.name + "_"
+            # Where pickle finds it: there is no in-place function beside the op's, but a method or one of nn.functional.
+            functional = where in ("function", "functional")
+            variant.__qualname__ = name if functional else f"{TensorMethods.__name__}.{name}"
+            variant.__module__ = "nanotorch.nn.functional" if functional else TensorMethods.__module__
             variant.__doc__ = f"In-place version of `{row.name}`: {(forward.__doc__ or '').splitlines()[0]}"
             row.variant = variant
             special = [f"__i{row.operators[0][2:]}"] if row.operators else []
-            attach(row.name.lstrip("_") + "_", variant, "both" if where == "internal" else where, special)
+            attach(name, variant, "both" if where == "internal" else where, special)
         return function
 
     return declare
