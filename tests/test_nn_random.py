@@ -81,8 +81,10 @@ def adaptive_pool(d: Draw) -> Case:
 
 
 def padding(d: Draw) -> Case:
-    amounts = tuple(d.number(-2, 4) for _ in range(2 * d.dims))
-    return f"{d.one('Zero', 'Reflection', 'Replication', 'Circular')}Pad{d.dims}d", (amounts,), {}, [d.batch()], {}
+    kind = d.one("Zero", "Reflection", "Replication", "Circular")
+    low, high = (-1, 3) if kind == "Circular" else (-2, 4)  # PyTorch wraps around more than negative amounts leave
+    amounts = tuple(d.number(low, high) for _ in range(2 * d.dims))
+    return f"{kind}Pad{d.dims}d", (amounts,), {}, [d.batch()], {}
 
 
 def norm(d: Draw) -> Case:
