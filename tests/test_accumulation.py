@@ -10,8 +10,9 @@ import pytest
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import LOSSES
-from nanotorch.train import checkpoint, config, loop
+from nanotorch.train import checkpoint, config
 from nanotorch.train.metrics import mean_weights
+from nanotorch.train.run import run
 
 CONFIG = """
 name: accumulation
@@ -31,7 +32,7 @@ output: {output}
 def parameters_after(output: Path, **values: object) -> np.ndarray:
     """All parameters after the last epoch, as one vector."""
     filled = {"optimizer": "Adam, lr: 0.01", "train": "", "more": "", "output": output, **values}
-    result = loop.run(config.loads(CONFIG.format(**filled)))
+    result = run(config.loads(CONFIG.format(**filled)))
     last = checkpoint.load(result.directory / "checkpoints" / "last").model
     return np.concatenate([tensor.numpy().reshape(-1) for tensor in last.values()])
 
@@ -113,7 +114,7 @@ def test_the_mean_of_means_would_not_be_equal() -> None:
 def test_the_last_incomplete_window_is_stepped(tmp_path: Path) -> None:
     values = {"output": tmp_path, "data": "iris", "loss": "CrossEntropyLoss", "optimizer": "SGD, lr: 0.1"}
     text = CONFIG.format(**values, batch_size=10, accumulate=4, train="", more="")
-    result = loop.run(config.loads(text))  # 90 rows are 9 batches, which are windows of 4, 4 and 1
+    result = run(config.loads(text))  # 90 rows are 9 batches, which are windows of 4, 4 and 1
     assert [record["step"] for record in result.history] == [3, 6, 9]
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from nanotorch.registry import DATASETS, OPTIMIZERS
 from nanotorch.train import loop
+from nanotorch.train import run as run_module
 from nanotorch.train.__main__ import KINDS, main
 from nanotorch.train.config import REGISTRIES, Config, load
 from nanotorch.train.datasets import DataError
@@ -42,7 +43,7 @@ def good(tmp_path: Path) -> str:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Instead of training, remember what was asked for."""
     calls: list[Any] = []
-    monkeypatch.setattr(loop, "run", lambda *args, **kwargs: calls.append((*args, kwargs)))
+    monkeypatch.setattr(run_module, "run", lambda *args, **kwargs: calls.append((*args, kwargs)))
     return calls
 
 
@@ -149,7 +150,7 @@ def test_options_may_stand_anywhere(good: str, trained: list[tuple[Config, str, 
 def test_quiet_prints_nothing(
     good: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loop, "run", lambda *args, **kwargs: print("chatter"))
+    monkeypatch.setattr(run_module, "run", lambda *args, **kwargs: print("chatter"))
     assert main([good, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
     assert main([good]) == 0
@@ -231,13 +232,13 @@ def test_failures(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(loop, "run", failing(error))
+    monkeypatch.setattr(run_module, "run", failing(error))
     assert main([good]) == code
     assert capsys.readouterr().err == message
 
 
 def test_a_mistake_in_the_program_is_not_hidden(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "run", failing(AttributeError("a bug")))
+    monkeypatch.setattr(run_module, "run", failing(AttributeError("a bug")))
     with pytest.raises(AttributeError, match="a bug"):
         main([good])
 

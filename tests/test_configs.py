@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nanotorch.train import loop
 from nanotorch.train.config import load, loads, resolved
 from nanotorch.train.datasets import DataError
+from nanotorch.train.run import run
 
 FOLDER = Path(__file__).parent.parent / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.yaml"))
@@ -47,7 +47,7 @@ def test_it_is_valid_and_so_is_its_resolved_form(path: Path) -> None:
 
 @each_config
 def test_it_trains(path: Path, tmp_path: Path) -> None:
-    result = loop.run(load(path, [f"output={tmp_path}", "device=cpu", "train.epochs=1"]))
+    result = run(load(path, [f"output={tmp_path}", "device=cpu", "train.epochs=1"]))
     assert math.isfinite(result.scores["test"]["loss"])
     assert {file.name for file in result.directory.iterdir()} >= {
         "resolved.yaml",
@@ -61,7 +61,7 @@ def test_it_trains(path: Path, tmp_path: Path) -> None:
 @each_config
 def test_it_reaches_the_score_that_it_states(path: Path, tmp_path: Path) -> None:
     ((part, name, sign, bound),) = EXPECTATION.findall(path.read_text("utf-8"))
-    result = loop.run(load(path, [f"output={tmp_path}", "device=cpu"]))
+    result = run(load(path, [f"output={tmp_path}", "device=cpu"]))
     score = result.scores[part][name]
     assert COMPARE[sign](score, float(bound)), f"{part} {name} is {score}"
 
@@ -70,8 +70,8 @@ def test_accumulating_gives_the_result_of_the_large_batch(tmp_path: Path) -> Non
     """The two commands in the header of digits_accumulate, for two epochs."""
     path = FOLDER / "digits_accumulate.yaml"
     short = [f"output={tmp_path}", "device=cpu", "train.epochs=2"]
-    pieces = loop.run(load(path, short))
-    whole = loop.run(load(path, [*short, "train.batch_size=64", "train.accumulate=1"]))
+    pieces = run(load(path, short))
+    whole = run(load(path, [*short, "train.batch_size=64", "train.accumulate=1"]))
     for (name, mine), (_, other) in zip(
         pieces.model.named_parameters(), whole.model.named_parameters(), strict=True
     ):
@@ -84,5 +84,5 @@ def test_a_split_that_cannot_be_stratified_is_refused_before_anything_is_written
         [f"output={tmp_path / 'runs'}", "data.test_size=0.99", "data.validation_size=0.001"],
     )
     with pytest.raises(DataError, match="class 'setosa' has 50 rows: too few"):
-        loop.run(config)
+        run(config)
     assert not (tmp_path / "runs").exists()

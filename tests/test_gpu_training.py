@@ -162,11 +162,12 @@ def test_labels_out_of_range_do_not_wrap(counts: Counts) -> None:
 
 @pytest.mark.parametrize("name", ["iris_mlp", "linnerud_mlp", "breast_cancer_mlp", "digits_accumulate"])
 def test_a_configured_run_gives_the_same_as_on_the_cpu(name: str, tmp_path: Path, gpu: torch.device) -> None:
-    from nanotorch.train import config, loop
+    from nanotorch.train import config
+    from nanotorch.train.run import run
 
     def history(device: str) -> list[dict[str, Any]]:
         overrides = [f"device={device}", "dtype=float64", "train.epochs=2", f"output={tmp_path / device}"]
-        return loop.run(config.load(CONFIGS / f"{name}.yaml", overrides), progress_bar=False).history
+        return run(config.load(CONFIGS / f"{name}.yaml", overrides), progress_bar=False).history
 
     for there, here in zip(history("cuda"), history("cpu"), strict=True):
         for key, value in here.items():
@@ -175,12 +176,13 @@ def test_a_configured_run_gives_the_same_as_on_the_cpu(name: str, tmp_path: Path
 
 
 def test_a_configured_run_reads_the_device_rarely(tmp_path: Path, counts: Counts) -> None:
-    from nanotorch.train import config, loop
+    from nanotorch.train import config
+    from nanotorch.train.run import run
 
     def transfers(epochs: int) -> int:
         counts.reset()
         overrides = ["device=cuda", f"train.epochs={epochs}", "train.batch_size=2", f"output={tmp_path}"]
-        loop.run(config.load(CONFIGS / "iris_mlp.yaml", overrides), progress_bar=False)
+        run(config.load(CONFIGS / "iris_mlp.yaml", overrides), progress_bar=False)
         return counts.device_to_host
 
     steps_per_epoch = 38

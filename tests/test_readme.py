@@ -33,12 +33,13 @@ def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_yaml_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from nanotorch.train import config, loop
+    from nanotorch.train import config
+    from nanotorch.train.run import run
 
     (text,) = blocks("yaml")
     path = tmp_path / "readme.yaml"
     path.write_text(text)
-    result = loop.run(config.load(path, [f"output={tmp_path}"]), progress_bar=False)
+    result = run(config.load(path, [f"output={tmp_path}"]), progress_bar=False)
     assert result.scores["test"]["accuracy"] >= 0.9
     assert "accuracy" in capsys.readouterr().out
 

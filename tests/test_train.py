@@ -21,8 +21,9 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.ops.random import default_generator
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
-from nanotorch.train import checkpoint, config, datasets, interrupt, loop, progress
+from nanotorch.train import build, checkpoint, config, datasets, directory, interrupt, loop, progress
 from nanotorch.train.metrics import Meter
+from nanotorch.train.run import RunResult, run
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 IRIS = """
@@ -52,7 +53,7 @@ def records(directory: Path) -> list[dict[str, float]]:
 def test_a_run_leaves_everything_that_one_wants_to_know(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = loop.run(iris(tmp_path), source=IRIS)
+    result = run(iris(tmp_path), source=IRIS)
     directory = result.directory
     assert directory.parent == tmp_path
     assert re.fullmatch(r"iris_test-\d{8}T\d{6}Z-[0-9a-f]{4}", directory.name)
@@ -93,7 +94,7 @@ def test_a_run_leaves_everything_that_one_wants_to_know(
 
 
 def test_the_best_epoch_is_kept_and_tested(tmp_path: Path) -> None:
-    result = loop.run(iris(tmp_path, "train.epochs=8"))
+    result = run(iris(tmp_path, "train.epochs=8"))
     keys = [(record["validation_accuracy"], -record["validation_loss"]) for record in result.history]
     assert result.best_epoch == 1 + keys.index(max(keys))
     best = checkpoint.load(result.directory / "checkpoints" / "best")
@@ -111,24 +112,24 @@ def test_the_best_epoch_is_kept_and_tested(tmp_path: Path) -> None:
 def test_directories_of_the_same_second_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suffixes = iter(["aaaa", "aaaa", "aaaa", "bbbb", "cccc"])
     monkeypatch.setattr("secrets.token_hex", lambda size: next(suffixes))
-    first, second = (loop.directory.create(tmp_path / "runs", "name") for _ in range(2))
+    first, second = (directory.create(tmp_path / "runs", "name") for _ in range(2))
     assert first != second
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
-        loop.directory.create(tmp_path / "file", "name")
+        directory.create(tmp_path / "file", "name")
 
 
 # ------------------------------------------------------------ numbers
 
 
 def test_the_same_config_gives_the_same_bits(tmp_path: Path) -> None:
-    first, second = (loop.run(iris(tmp_path)) for _ in range(2))
+    first, second = (run(iris(tmp_path)) for _ in range(2))
     for one, other in zip(first.history, second.history, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     files = [(run.directory / "checkpoints" / "last") for run in (first, second)]
     for name in ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json"):
         assert (files[0] / name).read_bytes() == (files[1] / name).read_bytes()
-    different = loop.run(iris(tmp_path, "seed=2"))
+    different = run(iris(tmp_path, "seed=2"))
     assert different.history[0]["train_loss"] != first.history[0]["train_loss"]
 
 
@@ -136,15 +137,15 @@ def test_training_borrows_the_default_generator(tmp_path: Path) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    loop.run(iris(tmp_path, "train.epochs=1"))
+    run(iris(tmp_path, "train.epochs=1"))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_more_dropout_does_not_change_the_order_of_rows_or_the_first_weights(tmp_path: Path) -> None:
     """Each purpose has its own stream: the same init and shuffles whatever the other layers draw."""
     base = ["model.batch_norm=false", "train.epochs=1", "optimizer={name: SGD, lr: 1e-30}", "scheduler=null"]
-    plain = loop.run(iris(tmp_path, *base, "model.dropout=0.0"))
-    dropping = loop.run(iris(tmp_path, *base, "model.dropout=0.5"))
+    plain = run(iris(tmp_path, *base, "model.dropout=0.0"))
+    dropping = run(iris(tmp_path, *base, "model.dropout=0.5"))
     weights = [list(run.model.parameters()) for run in (plain, dropping)]
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
     generators = [
@@ -171,7 +172,7 @@ def test_regression_scores_are_in_the_original_units(tmp_path: Path, standardize
     from sklearn.metrics import r2_score, root_mean_squared_error
 
     run_config = config.loads(REGRESSION % (standardize, tmp_path))
-    result = loop.run(run_config)
+    result = run(run_config)
     table = datasets.load("linnerud", {}, 0)
     splits = datasets.split(table, 0.2, 0.2, 0)
     features = datasets.Standardizer.fit(splits.train.features)
@@ -209,7 +210,7 @@ loss: {name: BCEWithLogitsLoss}
 optimizer: {name: Adam, lr: 0.02}
 train: {epochs: 15, batch_size: 16}
 """
-    result = loop.run(config.loads(text, overrides=[f"output={tmp_path}"]))
+    result = run(config.loads(text, overrides=[f"output={tmp_path}"]))
     assert result.model[-1].out_features == 1
     splits = datasets.split(datasets.load("make_moons", {"n_samples": 200, "noise": 0.1}, 0), 0.2, 0.2, 0)
     features = datasets.Standardizer.fit(splits.train.features).transform(splits.test.features)
@@ -234,7 +235,7 @@ train: {epochs: 15, batch_size: 16}
 def test_the_schedule_advances_by_epochs_or_by_steps(
     tmp_path: Path, scheduler: str, rates: list[float]
 ) -> None:
-    result = loop.run(iris(tmp_path, f"scheduler={scheduler}"))
+    result = run(iris(tmp_path, f"scheduler={scheduler}"))
     assert [record["learning_rate"] for record in result.history] == pytest.approx(rates)
 
 
@@ -252,7 +253,7 @@ def test_labels_out_of_range_are_named_before_training(
     entry = DATASETS.entries["iris"]
     monkeypatch.setitem(DATASETS.entries, "iris", type(entry)("iris", broken_labels, entry.facts))
     with pytest.raises(datasets.DataError, match=r"label 3 in row 3 is outside 0 to 2"):
-        loop.run(iris(tmp_path))
+        run(iris(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -268,7 +269,7 @@ def test_labels_out_of_range_are_named_before_training(
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(datasets.DataError, match=message):
-        loop.run(iris(tmp_path, *overrides))
+        run(iris(tmp_path, *overrides))
     assert not list(tmp_path.iterdir())
 
 
@@ -290,16 +291,16 @@ def test_divergence_stops_names_the_step_and_keeps_the_last_good_checkpoint(
 
         return planted
 
-    build = loop._summing_loss
+    make = build.summing_loss
 
     def broken(*arguments: object) -> nn.Module:
-        loss = build(*arguments)
+        loss = make(*arguments)
         loss.forward = planted_loss(loss)
         return loss
 
-    monkeypatch.setattr(loop, "_summing_loss", broken)
+    monkeypatch.setattr(build, "summing_loss", broken)
     with pytest.raises(loop.DivergedError, match=r"the training loss is nan at step 7, in epoch 3") as caught:
-        loop.run(iris(tmp_path))
+        run(iris(tmp_path))
     assert caught.value.exit_code == 3
     (directory,) = tmp_path.iterdir()
     assert str(directory / "checkpoints" / "last") in str(caught.value)
@@ -319,18 +320,18 @@ def test_a_learning_rate_far_too_high_is_a_divergence(tmp_path: Path) -> None:
     with pytest.raises(
         loop.DivergedError, match=r"loss is (nan|inf) at step \d+, in epoch 1; last good checkpoint: none"
     ):
-        loop.run(iris(tmp_path, *overrides))
+        run(iris(tmp_path, *overrides))
 
 
 # ------------------------------------------------------------ interruption
 
 
-def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> loop.RunResult:
+def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> RunResult:
     """Run iris; while the loss is computed for the `at_call`-th time, the signal arrives."""
-    build, calls = loop._summing_loss, []
+    make, calls = build.summing_loss, []
 
     def signalling(*arguments: object) -> nn.Module:
-        loss = build(*arguments)
+        loss = make(*arguments)
         forward = loss.forward
 
         def signalled(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -343,8 +344,8 @@ def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> 
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_summing_loss", signalling)
-        return loop.run(iris(output))
+        patch.setattr(build, "summing_loss", signalling)
+        return run(iris(output))
 
 
 @pytest.mark.parametrize("number, exit_code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -381,7 +382,7 @@ def test_outside_the_main_thread_signals_are_left_alone(tmp_path: Path) -> None:
     seen = []
 
     def train() -> None:
-        loop.run(iris(tmp_path, "train.epochs=1"))
+        run(iris(tmp_path, "train.epochs=1"))
         seen.append((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=train)
@@ -475,7 +476,7 @@ def continue_from(directory: Path, run_config: config.Config) -> tuple[nn.Module
 
 @pytest.mark.parametrize("at_call", [1, 5, 6, 8, 17])
 def test_a_checkpoint_holds_all_that_a_bit_exact_continuation_needs(tmp_path: Path, at_call: int) -> None:
-    whole = loop.run(iris(tmp_path / "whole"))
+    whole = run(iris(tmp_path / "whole"))
     expected = checkpoint.load(whole.directory / "checkpoints" / "last")
     with pytest.raises(interrupt.TrainingInterrupted):
         interrupted_run(tmp_path / "parts", at_call)
@@ -534,8 +535,8 @@ def test_the_bar_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_run_on_a_gpu_equals_the_run_on_the_cpu(tmp_path: Path, device: torch.device) -> None:
     overrides = ["dtype=float64", "train.epochs=2"]
-    on_cpu = loop.run(iris(tmp_path / "cpu", *overrides))
-    on_device = loop.run(iris(tmp_path / "device", *overrides, f"device={device}"))
+    on_cpu = run(iris(tmp_path / "cpu", *overrides))
+    on_device = run(iris(tmp_path / "device", *overrides, f"device={device}"))
     assert next(on_device.model.parameters()).device is device
     saved = [checkpoint.load(run.directory / "checkpoints" / "last").model for run in (on_cpu, on_device)]
     for name, tensor in saved[0].items():
@@ -555,7 +556,7 @@ def test_steps_wait_for_the_gpu_only_to_log(tmp_path: Path, monkeypatch: pytest.
             seen.append((counts.device_to_host, counts.synchronizations))
 
         monkeypatch.setattr(torch.optim.Adam, "step", counted)
-        loop.run(iris(tmp_path, "device=cuda", "train.epochs=2"))
+        run(iris(tmp_path, "device=cuda", "train.epochs=2"))
     assert seen[0] == seen[1] == seen[2]
     assert seen[3] == seen[4] == seen[5]
 

@@ -104,7 +104,8 @@ def _train(options: argparse.Namespace) -> int:
         return OK
 
     from nanotorch.train.interrupt import TrainingInterrupted
-    from nanotorch.train.loop import DivergedError, run
+    from nanotorch.train.loop import DivergedError
+    from nanotorch.train.run import run
 
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if options.quiet else sys.stdout):

@@ -2,7 +2,8 @@
 
     checkpoints/
         step-000120/
-            model.safetensors        parameters and buffers
+            model.safetensors        parameters and buffers: the weights for use
+            training.safetensors     the weights in training, where those for use are their moving average
             optimizer.safetensors    the tensors of the optimizer's state ...
             optimizer.json           ... and its numbers, with the learning rates
             state.json               where the run stands: epoch, generators, schedule, scaling ...
@@ -36,7 +37,7 @@ __all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "load", "save"]
 
 FORMAT = "nanotorch checkpoint"
 VERSION = 1
-INTERVAL = 1.0  # seconds
+LONG_EPOCH = 60.0  # seconds after which a checkpoint is due in the middle of an epoch
 
 
 class CheckpointError(RuntimeError):
@@ -45,11 +46,15 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What was saved: two state_dicts, and the rest of the run's state as plain values."""
+    """What was saved: state_dicts, and the rest of the run's state as plain values.
+
+    `training` holds the weights in training where `model`, those for use, are their moving average; else it is None.
+    """
 
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     state: dict[str, Any]
+    training: dict[str, Tensor] | None = None
 
 
 def save(
@@ -59,10 +64,12 @@ def save(
     optimizer: dict[str, Any],
     state: dict[str, Any],
     links: Sequence[str] = ("last",),
+    training: dict[str, Tensor] | None = None,
+    keep: int = 1,
 ) -> Path:
-    """Write `root/step-<step>` from two state_dicts and the state, and let the `links` lead to it.
+    """Write `root/step-<step>` from the state_dicts and the state, and let the `links` lead to it.
 
-    Checkpoints that neither `last` nor `best` leads to any more are deleted.
+    Of the checkpoints that neither `last` nor `best` leads to, the newest `keep - 1` stay.
     """
     tensors, numbers = _split_tensors(optimizer)
     files = {
@@ -72,6 +79,8 @@ def save(
         "state.json": _to_json(state),
     }
     sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
+    if training is not None:
+        files["training.safetensors"] = to_bytes(training)
     manifest = {"format": FORMAT, "version": VERSION, "files": sums}
     directory = root / f"step-{step:06d}"
     temporary = root / f".{directory.name}.writing-{os.getpid()}"
@@ -84,6 +93,8 @@ def save(
         for name in files:
             _flush(temporary / name)
         _flush(temporary)
+        if directory.exists():  # a run that goes on from an earlier checkpoint comes by here again
+            shutil.rmtree(directory)
         temporary.rename(directory)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -93,23 +104,34 @@ def save(
         _link(root / name, directory)
     _flush(root)
     linked = {os.readlink(link) for link in (root / "last", root / "best") if link.is_symlink()}
-    for old in root.glob("step-*"):
+    for old in sorted(root.glob("step-*"), key=step_of)[: -keep or None]:
         if old.name not in linked:
             shutil.rmtree(old)
     return directory
 
 
+def step_of(directory: Path) -> int:
+    """The step at which a checkpoint was written, from its directory's name."""
+    return int(directory.name.removeprefix("step-"))
+
+
 class Checkpoints:
-    """Keeps `last` and `best` of a run: in memory at once, on the disk once a second and at the end.
+    """Keeps `last` and `best` of a run: in memory at once, on the disk when it is time, and at the end.
 
     Writing safely waits for the disk, for longer than a small model takes for an epoch. So what is saved within
-    `INTERVAL` seconds of the last writing is only copied, and written later: by a later call, or when the
+    `every_seconds` of the last writing is only copied, and written later: by a later call, or when the
     `with` block ends, however it ends.
+
+    Args:
+        root: the directory of the checkpoints.
+        every_seconds: how long what was saved may wait in memory.
+        every_steps: make a checkpoint due after so many steps, which then does not wait.
+        keep: how many of the newest checkpoints stay, beside the best.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._written = -math.inf
+    def __init__(self, root: Path, every_seconds: float = 1.0, every_steps: int | None = None, keep: int = 1) -> None:
+        self.root, self.every_seconds, self.every_steps, self.keep = root, every_seconds, every_steps, keep
+        self._written, self._started = -math.inf, time.monotonic()
         self._waiting: dict[str, tuple[Any, ...]] = {}
 
     def __enter__(self) -> Self:
@@ -120,6 +142,17 @@ class Checkpoints:
         """Write what waits."""
         self._write_waiting()
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is a checkpoint, in memory or on the disk."""
+        return bool(self._waiting) or (self.root / "last").exists()
+
+    def due(self, step: int) -> bool:
+        """Whether to save in the middle of an epoch, after this step."""
+        if self.every_steps is not None and step % self.every_steps == 0:
+            return True
+        return time.monotonic() - max(self._written, self._started) > max(LONG_EPOCH, self.every_seconds)
+
     def save(
         self,
         step: int,
@@ -127,11 +160,12 @@ class Checkpoints:
         optimizer: dict[str, Any],
         state: dict[str, Any],
         best: bool = False,
+        training: dict[str, Tensor] | None = None,
     ) -> None:
         """Make this the checkpoint `last`, and `best` too if it is."""
         links = ("last", "best") if best else ("last",)
-        self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state)))
-        if time.monotonic() - self._written < INTERVAL:
+        self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state, training)))
+        if time.monotonic() - self._written < self.every_seconds and not self.due(step):
             self._waiting.update(dict.fromkeys(links, copy.deepcopy(self._waiting["last"])))
         else:
             self._write_waiting()
@@ -141,8 +175,8 @@ class Checkpoints:
         while self._waiting:
             contents = min(self._waiting.values(), key=lambda waiting: waiting[0])
             links = [link for link, waiting in self._waiting.items() if waiting is contents]
-            step, model, optimizer, state = contents
-            save(self.root, step, model, optimizer, state, links)
+            step, model, optimizer, state, training = contents
+            save(self.root, step, model, optimizer, state, links, training, self.keep)
             for link in links:
                 del self._waiting[link]
             self._written = time.monotonic()
@@ -170,7 +204,10 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
         model = from_bytes(files["model.safetensors"], source=str(directory / "model.safetensors"))
         tensors = from_bytes(files["optimizer.safetensors"], source=str(directory / "optimizer.safetensors"))
         numbers = _from_json(files["optimizer.json"])
-        return Checkpoint(model, _join_tensors(tensors, numbers), _from_json(files["state.json"]))
+        training = None
+        if "training.safetensors" in files:
+            training = from_bytes(files["training.safetensors"], source=str(directory / "training.safetensors"))
+        return Checkpoint(model, _join_tensors(tensors, numbers), _from_json(files["state.json"]), training)
     except KeyError as error:
         raise CheckpointError(f"{directory} is incomplete: it has no {error}") from None
 

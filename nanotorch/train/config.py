@@ -29,6 +29,7 @@ from nanotorch.registry import (
     SCHEDULERS,
     Between,
     Fraction,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Registry,
@@ -188,7 +189,26 @@ class TrainSection(Section):
     batch_size: PositiveInt
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
+    clip_value: PositiveFloat | None = None
     drop_last: bool = False
+    ema: Annotated[float, Between(0, 1, low_open=True, high_open=True)] | None = None
+    on_nonfinite: Literal["raise", "skip"] = "raise"
+    monitor: str = "auto"
+
+
+class EarlyStoppingSection(Section):
+    """Stop when the monitored score has not become better by `min_delta` for `patience` epochs."""
+
+    patience: PositiveInt = 10
+    min_delta: NonNegativeFloat = 0.0
+
+
+class CheckpointSection(Section):
+    """How often to write checkpoints, and how many of the newest to keep beside the best."""
+
+    every_seconds: NonNegativeFloat = 1.0
+    every_steps: PositiveInt | None = None
+    keep: PositiveInt = 1
 
 
 class Config(Section):
@@ -205,6 +225,8 @@ class Config(Section):
     optimizer: OptimizerSection
     scheduler: SchedulerSection | None = None
     train: TrainSection
+    early_stopping: EarlyStoppingSection | None = None
+    checkpoint: CheckpointSection = CheckpointSection()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -214,7 +236,10 @@ SECTIONS: dict[str, type[Section]] = {
     "optimizer": OptimizerSection,
     "scheduler": SchedulerSection,
     "train": TrainSection,
+    "early_stopping": EarlyStoppingSection,
+    "checkpoint": CheckpointSection,
 }
+PLAIN_SECTIONS = {key: section for key, section in SECTIONS.items() if not issubclass(section, NamedSection)}
 
 
 @cache
@@ -266,12 +291,16 @@ def _item_type(annotation: Any, index: Any) -> Any:
     return float if getattr(annotation, "__name__", "") == "Tensor" else None
 
 
+OPTIONAL_SECTIONS = {key for key in SECTIONS if not Config.model_fields[key].is_required()}
+
+
 @cache
 def _config_class(sections: tuple[tuple[str, type[Section]], ...]) -> type[Config]:
     """The schema of a config with these sections."""
-    fields: dict[str, Any] = {key: (section, ...) for key, section in sections}
-    if "scheduler" in fields:
-        fields["scheduler"] = (fields["scheduler"][0] | None, None)
+    fields: dict[str, Any] = {}
+    for key, section in sections:
+        default = Config.model_fields[key].default
+        fields[key] = (section | None if default is None else section, default if key in OPTIONAL_SECTIONS else ...)
     return create_model("Config", __base__=Config, **fields)
 
 
@@ -285,7 +314,7 @@ class _Check:
         self.root = root
         self.problems: list[Problem] = []
         self.broken: set[KeyPath] = set()
-        self.sections: dict[str, type[Section]] = {"train": TrainSection}
+        self.sections: dict[str, type[Section]] = dict(PLAIN_SECTIONS)
         for key, base in SECTIONS.items():
             if issubclass(base, NamedSection):
                 self._find_section(key, base)

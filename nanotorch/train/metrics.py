@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,17 @@ import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.train.datasets import Table
 
-__all__ = ["Meter", "main_metric", "mean_weights"]
+__all__ = ["Meter", "is_loss", "main_metric", "mean_weights", "scored_as"]
 
 
 def main_metric(task: str) -> str:
     """The name of the score that says which epoch was best; larger is better."""
     return "r2" if task == "regression" else "accuracy"
+
+
+def is_loss(name: str) -> bool:
+    """Whether the smaller score is the better one."""
+    return name == "loss" or name.startswith("rmse")
 
 
 def mean_weights(criterion: nn.Module, targets: Tensor, dtype: torch.dtype) -> Tensor:
@@ -38,22 +44,34 @@ def mean_weights(criterion: nn.Module, targets: Tensor, dtype: torch.dtype) -> T
     return class_weights[targets.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
 
 
+def scored_as(part: Table, target_scale: NDArray[np.float64] | None = None) -> dict[str, Any]:
+    """What a `Meter` has to know of a part of the data, whose targets the model sees divided by `target_scale`."""
+    variance = part.targets.var(axis=0) if part.task == "regression" else None
+    return {"task": part.task, "target_names": part.target_names, "target_scale": target_scale, "target_variance": variance}
+
+
 class Meter:
-    """Mean loss and scores over the batches of one pass over `part`.
+    """Mean loss and scores over the batches of one pass over a part of the data.
 
     Scores are the accuracy for classes, and for regression R2 (the mean over the targets) and RMSE per
-    target in the units of `part`, whose targets the model saw divided by `target_scale`.
+    target in their original units: outputs and targets are those of the model times `target_scale`.
     """
 
-    def __init__(self, part: Table, target_scale: NDArray[np.float64] | None = None) -> None:
-        self.task = part.task
-        self.target_names = part.target_names
+    def __init__(
+        self,
+        task: str,
+        target_names: Sequence[str] = ("y",),
+        target_scale: NDArray[np.float64] | None = None,
+        target_variance: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.task = task
+        self.target_names = target_names
         self.target_scale = np.ones(1) if target_scale is None else target_scale
-        self.target_variance = part.targets.var(axis=0) if part.task == "regression" else None
+        self.target_variance = target_variance
         self.rows = 0
         self.loss_sum = 0.0
         self.weight_sum = 0.0
-        self._score_sums: Any = 0
+        self._score_sums: Tensor | None = None
         self._unread: list[tuple[int, Tensor, Tensor]] = []
 
     def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor, step: int = 0) -> None:
@@ -66,7 +84,7 @@ class Meter:
         else:
             sums = ((outputs - targets) ** 2).sum(0)
         self.rows += len(targets)
-        self._score_sums = sums + self._score_sums
+        self._score_sums = sums if self._score_sums is None else sums + self._score_sums
         self._unread.append((step, loss.detach(), weight))
 
     def read_losses(self) -> list[tuple[int, float]]:
@@ -85,6 +103,7 @@ class Meter:
         """The scores of all batches so far, by name, the loss first."""
         self.read_losses()
         scores = {"loss": self.loss_sum / self.weight_sum}
+        assert self._score_sums is not None
         sums = np.atleast_1d(self._score_sums.double().cpu().numpy())
         if self.target_variance is None:
             return {**scores, "accuracy": float(sums[0]) / self.rows}
@@ -97,13 +116,20 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """The sums so far as plain numbers, for a checkpoint in the middle of a pass."""
         self.read_losses()
-        score_sums = self._score_sums.tolist() if self.rows else 0
+        sums = self._score_sums
         return {
             "rows": self.rows,
             "loss_sum": self.loss_sum,
             "weight_sum": self.weight_sum,
-            "score_sums": score_sums,
+            "score_sums": None if sums is None else sums.tolist(),
+            "score_dtype": None if sums is None else str(sums.dtype).removeprefix("torch."),
         }
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Continue from the sums that `state` returned."""
+        self.rows, self.loss_sum, self.weight_sum = state["rows"], state["loss_sum"], state["weight_sum"]
+        if state["score_sums"] is not None:
+            self._score_sums = torch.tensor(state["score_sums"], dtype=getattr(torch, state["score_dtype"]), device=device)
 
 
 def _r2(squared_error: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:

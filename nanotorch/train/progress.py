@@ -15,7 +15,7 @@ __all__ = ["Progress"]
 class Progress:
     """Shows steps, loss and validation score; `bar` allows a bar if both output streams are terminals."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int, metric: str, bar: bool = True) -> None:
+    def __init__(self, epochs: int, steps_per_epoch: int, metric: str, bar: bool = True, done: int = 0) -> None:
         self.epochs = epochs
         self.metric = metric
         self._bar: Any = None
@@ -27,7 +27,7 @@ class Progress:
             has_size = os.get_terminal_size(sys.stderr.fileno()).columns > 0
             size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
             form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"  # fits 80 columns
-            self._bar = tqdm(total=epochs * steps_per_epoch, bar_format=form, **size)
+            self._bar = tqdm(total=epochs * steps_per_epoch, initial=done, bar_format=form, **size)
 
     def __enter__(self) -> Self:
         """Start with the first epoch."""
@@ -40,16 +40,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def step(self) -> None:
-        """One optimizer step is done."""
+    def step(self, loss: float | None) -> None:
+        """One optimizer step is done, and this is the latest training loss that was read."""
         if self._bar is not None:
             self._bar.update()
-
-    def loss(self, loss: float) -> None:
-        """The latest training loss is known."""
-        if self._bar is not None:
-            self._postfix["loss"] = number(loss)
-            self._bar.set_postfix(self._postfix, refresh=False)
+            if loss is not None:
+                self._postfix["loss"] = number(loss)
+                self._bar.set_postfix(self._postfix, refresh=False)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done: `record` is its line of `metrics.jsonl`."""

@@ -1,0 +1,222 @@
+"""A model in training: everything that decides what the next step does, and how to save and continue it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import nanotorch as torch
+from nanotorch import Tensor, nn
+from nanotorch.ops.random import Generator, default_generator
+from nanotorch.optim import Optimizer
+from nanotorch.train.checkpoint import Checkpoint
+from nanotorch.train.metrics import Meter, is_loss
+from nanotorch.utils.data import TensorDataset
+
+__all__ = ["Average", "Part", "Training", "borrowed_generator", "seeds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the data on its device, and how to score it.
+
+    The dataset gives features, targets, and for each row its weight in the mean of the loss; where rows have factors of their
+    own (sample weights), these come fourth.
+    """
+
+    dataset: TensorDataset
+    scored_as: Mapping[str, Any]
+
+    def meter(self) -> Meter:
+        """A new meter for one pass over this part."""
+        return Meter(**self.scored_as)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+class Average:
+    """An exponential moving average of a model's parameters; buffers are taken as they are.
+
+    After every step ``average = decay * average + (1 - decay) * parameter``. The average of the first steps leans less on
+    the initial weights: there the decay is at most ``(1 + steps) / (10 + steps)``.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay, self.steps = model, decay, 0
+        self.parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def update(self) -> None:
+        """Take in the parameters after a step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                average = self.parameters[name]
+                average.mul_(decay).add_(parameter, alpha=1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The model's state_dict with the averages in place of the parameters."""
+        return {**self.model.state_dict(), **self.parameters}
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Give the model the averages for a while."""
+        mine = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self._put(self.parameters)
+        try:
+            yield
+        finally:
+            self._put(mine)
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(values[name])
+
+
+@dataclass
+class Training:
+    """A model in training.
+
+    Attributes:
+        model: what is trained.
+        criterion: the loss, which sums over rows; where rows have factors of their own, it gives the loss of each row.
+        optimizer: what changes the parameters.
+        scheduler: what changes the learning rate, or None.
+        interval: whether the scheduler advances after every "epoch" or "step".
+        shuffle: the generator of the order of rows.
+        monitor: the name of the validation score by which the best epoch is chosen.
+        patience: after how many epochs without a better score to stop; None never stops early.
+        min_delta: by how much a score has to be better.
+        average: the moving average of the weights, or None.
+        epoch: the last epoch that was begun.
+        step: optimizer steps so far.
+        step_in_epoch: steps done in an epoch that is not complete; 0: `epoch` is complete.
+        skipped: steps that `on_nonfinite: skip` left out.
+        history: a record for every complete epoch.
+        stopped: why training ended before its time, or None.
+    """
+
+    model: nn.Module
+    criterion: nn.Module
+    optimizer: Optimizer
+    shuffle: Generator
+    scheduler: Any = None
+    interval: str = "never"
+    monitor: str = "loss"
+    patience: int | None = None
+    min_delta: float = 0.0
+    average: Average | None = None
+
+    epoch: int = 0
+    step: int = 0
+    step_in_epoch: int = 0
+    skipped: int = 0
+    best_epoch: int = 0
+    best_score: tuple[float, float] = (-math.inf, -math.inf)
+    waited: int = 0
+    stopped: str | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    learning_rate: float = 0.0
+    gradient_norms: list[float] = field(default_factory=list)
+    latest_loss: float | None = None
+    meter: Meter | None = None
+    order: Any = None
+    """The state of `shuffle` before the order of the epoch in progress was drawn."""
+
+    def judge(self, scores: Mapping[str, float]) -> bool:
+        """Take in the validation scores of an epoch; return whether it is the best so far.
+
+        Best is the best monitored score; among equals, which are common for accuracies, the smallest loss.
+        """
+        value = -scores[self.monitor] if is_loss(self.monitor) else scores[self.monitor]
+        score = (value, -scores["loss"])
+        clearly = value > self.best_score[0] + self.min_delta
+        better = score > self.best_score
+        self.waited = 0 if clearly else self.waited + 1
+        if better:
+            self.best_epoch, self.best_score = self.epoch, score
+        if self.patience is not None and self.waited >= self.patience:
+            self.stopped = (
+                f"stopped early: {self.monitor} of the validation part has not become better for {self.waited} epochs"
+            )
+        return better
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights for use: the averages where there are some."""
+        return self.model.state_dict() if self.average is None else self.average.state_dict()
+
+    def state(self) -> dict[str, Any]:
+        """Where training stands, as plain values: with the state_dicts all that continuing bit for bit needs."""
+        between = self.step_in_epoch == 0
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "step_in_epoch": self.step_in_epoch,
+            "skipped": self.skipped,
+            "generators": {
+                "shuffle": self.shuffle.get_state() if between else self.order,
+                "dropout": default_generator.get_state(),
+            },
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
+            "stopped": self.stopped,
+            "average": None if self.average is None else self.average.steps,
+            "training_sums": None if between or self.meter is None else self.meter.state(),
+            "learning_rate": self.learning_rate,
+            "gradient_norms": [] if between else list(self.gradient_norms),
+            "history": copy.deepcopy(self.history),
+        }
+
+    def load(self, saved: Checkpoint, train: Part) -> None:
+        """Continue from a checkpoint: put everything to where it was, bit for bit."""
+        state = saved.state
+        self.model.load_state_dict(saved.model if saved.training is None else saved.training)
+        self.optimizer.load_state_dict(saved.optimizer)
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.steps = state["average"]
+            for name, average in self.average.parameters.items():
+                average.copy_(saved.model[name])
+        self.epoch, self.step, self.step_in_epoch = state["epoch"], state["step"], state["step_in_epoch"]
+        self.skipped, self.stopped = state["skipped"], state["stopped"]
+        self.order = state["generators"]["shuffle"]
+        self.shuffle.set_state(self.order)
+        default_generator.set_state(state["generators"]["dropout"])
+        best = state["best"]
+        self.best_epoch, self.best_score, self.waited = best["epoch"], tuple(best["score"]), best["waited"]
+        if state["training_sums"] is not None:
+            self.meter = train.meter()
+            self.meter.load_state(state["training_sums"], train.dataset.tensors[0].device)
+        self.learning_rate = state["learning_rate"]
+        self.gradient_norms = list(state["gradient_norms"])
+        self.history = list(state["history"])
+
+    def use(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights for use of a checkpoint; training does not go on from here."""
+        self.model.load_state_dict(weights)
+        self.average = None
+
+
+def seeds(seed: int, count: int) -> list[int]:
+    """Seeds of independent streams; the first ones stay the same when `count` grows."""
+    streams = np.random.SeedSequence(seed).spawn(count)
+    return [int(stream.generate_state(1, np.uint64)[0]) for stream in streams]
+
+
+@contextmanager
+def borrowed_generator() -> Iterator[None]:
+    """Give the default generator back as it was: training inside a program does not disturb its numbers."""
+    state = default_generator.get_state()
+    try:
+        yield
+    finally:
+        default_generator.set_state(state)
