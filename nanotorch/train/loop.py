@@ -24,9 +24,18 @@ EVALUATION_BATCH = 4096  # rows: without a graph to keep, large batches cost lit
 
 
 class DivergedError(RuntimeError):
-    """The loss became NaN or infinite; the message says when, and what to do."""
+    """The loss became NaN or infinite; the message says when, and what to do.
+
+    Args:
+        fact: what happened, when.
+        advice: what may help.
+    """
 
     exit_code = 3
+
+    def __init__(self, fact: str, advice: str = "") -> None:
+        super().__init__(f"{fact}. {advice}" if advice else fact)
+        self.fact, self.advice = fact, advice
 
 
 def fit(
@@ -163,8 +172,8 @@ def check_losses(training: Training) -> None:
 def _diverged(training: Training, part: str, loss: float, step: int) -> DivergedError:
     rate = training.optimizer.param_groups[0]["lr"]
     return DivergedError(
-        f"the {part} loss is {loss} at step {step}, in epoch {training.epoch}. Lower optimizer.lr (now {rate:g}), or set or "
-        "lower train.clip_norm; python -m nanotorch.train CONFIG --doctor looks for other causes"
+        f"the {part} loss is {loss} at step {step}, in epoch {training.epoch}",
+        f"Lower optimizer.lr (now {rate:g}), or set or lower train.clip_norm; --doctor looks for other causes",
     )
 
 

@@ -94,7 +94,7 @@ def run(
                 save()
             except DivergedError as error:
                 last = checkpoints.root / "last" if checkpoints.holds_any else "none"
-                raise DivergedError(f"{error}; last good checkpoint: {last}") from None
+                raise DivergedError(f"{error.fact}; last good checkpoint: {last}", error.advice) from None
             if interrupt.signal is not None:
                 raise TrainingInterrupted(
                     f"{interrupt.signal.name}: stopped after step {training.step}, in epoch {training.epoch} of "
