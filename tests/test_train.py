@@ -106,7 +106,7 @@ def test_the_best_epoch_is_kept_and_tested(tmp_path: Path) -> None:
     assert result.scores["validation"]["loss"] == result.history[result.best_epoch - 1]["validation_loss"]
     last = checkpoint.load(result.directory / "checkpoints" / "last")
     assert last.state["epoch"] == 8
-    assert last.state["target_names"] == ("setosa", "versicolor", "virginica")
+    assert last.state["preprocessing"]["target_names"] == ("setosa", "versicolor", "virginica")
     assert result.scores["test"]["accuracy"] > 0.6
 
 
