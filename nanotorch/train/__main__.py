@@ -11,6 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nanotorch.train.config import Config
 
 __all__ = ["main"]
 
@@ -50,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help=f"list {', '.join(KINDS)}",
     )
-    add("--output", metavar="DIR", help="where to make the run's directory (short for output=DIR)")
+    add("--output", metavar="DIR", help="the run's directory itself (output=DIR makes a new one in DIR)")
+    add("--overwrite", action="store_true", help="replace the run that is in --output")
+    add("--resume", metavar="auto|PATH", help="go on with the newest run of this config, or with that run or checkpoint")
+    add("--allow-config-change", action="store_true", help="resume although the config differs from the run's")
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N (short for device=D)")
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--no-progress", action="store_true", help="a plain line for each epoch instead of a progress bar")
@@ -87,9 +94,8 @@ def _train(options: argparse.Namespace) -> int:
     from nanotorch.train.strict_yaml import read
 
     overrides = list(options.overrides)
-    for key in ("output", "device"):
-        if getattr(options, key) is not None:
-            overrides.append(f"{key}={json.dumps(getattr(options, key))}")
+    if options.device is not None:
+        overrides.append(f"device={json.dumps(options.device)}")
     try:
         text = read(options.config)
         config = loads(text, "<stdin>" if options.config == "-" else options.config, overrides)
@@ -105,11 +111,10 @@ def _train(options: argparse.Namespace) -> int:
 
     from nanotorch.train.interrupt import TrainingInterrupted
     from nanotorch.train.loop import DivergedError
-    from nanotorch.train.run import run
 
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if options.quiet else sys.stdout):
-            run(config, text, progress_bar=not options.no_progress)
+            return _run(options, config, text)
     except (DivergedError, TrainingInterrupted) as stopped:
         return _fail(str(stopped), stopped.exit_code)
     except BrokenPipeError:
@@ -120,6 +125,36 @@ def _train(options: argparse.Namespace) -> int:
         )
     except (MemoryError, RuntimeError, ValueError) as error:
         return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
+
+
+def _run(options: argparse.Namespace, config: Config, text: str) -> int:
+    """Find or make the run's directory, and train in it."""
+    from pathlib import Path
+
+    from nanotorch.train import directory, resume
+    from nanotorch.train.run import run
+
+    place = None if options.output is None else Path(options.output)
+    found = None if options.resume is None else resume.find(config, options.resume, place)
+    if found is None:
+        if options.resume is not None:
+            print("nothing to resume: a new run begins")
+        if place is not None:
+            directory.take(place, options.overwrite)
+        run(config, text, not options.no_progress, place)
+        return OK
+    for notice in found.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    changed = resume.differences(config, found.directory)
+    if changed and not options.allow_config_change:
+        raise resume.ResumeError(
+            "\n  ".join([f"{found.directory} was trained with another config:", *changed])
+            + "\nGo on with its own resolved.yaml, or give --allow-config-change"
+        )
+    if found.finished and found.covers(config):
+        print(f"already complete: {found.directory}")
+        return OK
+    run(config, text, not options.no_progress, found.directory, found.checkpoint)
     return OK
 
 

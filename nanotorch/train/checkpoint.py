@@ -78,9 +78,9 @@ def save(
         "optimizer.json": _to_json(numbers),
         "state.json": _to_json(state),
     }
-    sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
     if training is not None:
         files["training.safetensors"] = to_bytes(training)
+    sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
     manifest = {"format": FORMAT, "version": VERSION, "files": sums}
     directory = root / f"step-{step:06d}"
     temporary = root / f".{directory.name}.writing-{os.getpid()}"
@@ -129,7 +129,7 @@ class Checkpoints:
         keep: how many of the newest checkpoints stay, beside the best.
     """
 
-    def __init__(self, root: Path, every_seconds: float = 1.0, every_steps: int | None = None, keep: int = 1) -> None:
+    def __init__(self, root: Path, every_seconds: float = 1.0, every_steps: int | None = None, keep: int = 2) -> None:
         self.root, self.every_seconds, self.every_steps, self.keep = root, every_seconds, every_steps, keep
         self._written, self._started = -math.inf, time.monotonic()
         self._waiting: dict[str, tuple[Any, ...]] = {}
@@ -140,7 +140,7 @@ class Checkpoints:
 
     def __exit__(self, *error: object) -> None:
         """Write what waits."""
-        self._write_waiting()
+        self.flush()
 
     @property
     def holds_any(self) -> bool:
@@ -168,10 +168,10 @@ class Checkpoints:
         if time.monotonic() - self._written < self.every_seconds and not self.due(step):
             self._waiting.update(dict.fromkeys(links, copy.deepcopy(self._waiting["last"])))
         else:
-            self._write_waiting()
+            self.flush()
 
-    def _write_waiting(self) -> None:
-        """Write the oldest first, and one that is both `last` and `best` only once."""
+    def flush(self) -> None:
+        """Write what waits, the oldest first, and one that is both `last` and `best` only once."""
         while self._waiting:
             contents = min(self._waiting.values(), key=lambda waiting: waiting[0])
             links = [link for link, waiting in self._waiting.items() if waiting is contents]

@@ -208,7 +208,7 @@ class CheckpointSection(Section):
 
     every_seconds: NonNegativeFloat = 1.0
     every_steps: PositiveInt | None = None
-    keep: PositiveInt = 1
+    keep: PositiveInt = 2
 
 
 class Config(Section):

@@ -48,18 +48,19 @@ class Progress:
                 self._postfix["loss"] = number(loss)
                 self._bar.set_postfix(self._postfix, refresh=False)
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        """An epoch is done: `record` is its line of `metrics.jsonl`."""
+    def epoch(self, record: dict[str, Any]) -> str:
+        """An epoch is done: `record` is its line of `metrics.jsonl`. Show it, and return it as a line of text."""
         train, validation = record["train_loss"], record["validation_loss"]
         score = record[f"validation_{self.metric}"]
         if self._bar is not None:
             self._bar.set_description(f"epoch {record['epoch']}/{self.epochs}", refresh=False)
             self._postfix |= {"loss": number(train), f"val_{self.metric}": number(score)}
             self._bar.set_postfix(self._postfix, refresh=False)
-            return
         count = f"{record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
-        print(
+        line = (
             f"epoch {count}  loss {number(train)}  validation loss {number(validation)}  "
-            f"validation {self.metric} {number(score)}",
-            flush=True,
+            f"validation {self.metric} {number(score)}"
         )
+        if self._bar is None:
+            print(line, flush=True)
+        return line

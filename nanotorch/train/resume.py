@@ -29,13 +29,20 @@ class Resumed:
         directory: the directory of the run.
         checkpoint: where to go on; None where the run was killed before its first checkpoint.
         notices: what the user should know, such as damaged checkpoints that were passed over.
-        finished: whether nothing is left to do.
+        finished: whether the run ended by itself.
     """
 
     directory: Path
     checkpoint: Checkpoint | None
     notices: tuple[str, ...]
     finished: bool
+
+    def covers(self, config: Config) -> bool:
+        """Whether a finished run is finished for this config too: it may ask for more epochs."""
+        if self.checkpoint is None:
+            return False
+        state = self.checkpoint.state
+        return state["stopped"] is not None or state["epoch"] >= config.train.epochs
 
 
 def find(config: Config, where: str, directory: Path | None) -> Resumed | None:

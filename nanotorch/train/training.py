@@ -37,6 +37,11 @@ class Part:
         """A new meter for one pass over this part."""
         return Meter(**self.scored_as)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.dataset.tensors[0].device
+
     def __len__(self) -> int:
         return len(self.dataset)
 
@@ -195,7 +200,7 @@ class Training:
         self.best_epoch, self.best_score, self.waited = best["epoch"], tuple(best["score"]), best["waited"]
         if state["training_sums"] is not None:
             self.meter = train.meter()
-            self.meter.load_state(state["training_sums"], train.dataset.tensors[0].device)
+            self.meter.load_state(state["training_sums"], train.device)
         self.learning_rate = state["learning_rate"]
         self.gradient_norms = list(state["gradient_norms"])
         self.history = list(state["history"])

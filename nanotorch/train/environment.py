@@ -1,0 +1,60 @@
+"""What the numbers of a run depend on beside its config: versions, device, threads, processor."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import nanotorch as torch
+
+__all__ = ["environment", "same_bits"]
+
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "safetensors", "cupy-cuda12x", "cupy-cuda13x")
+DECIDE_BITS = ("python", "nanotorch", "libraries", "blas", "threads", "machine", "processor", "device")
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """The facts that bit-exactness depends on, and where the run took place, as plain values."""
+    from threadpoolctl import threadpool_info
+
+    pools = threadpool_info()
+    return {
+        "nanotorch": torch.__version__,
+        "python": platform.python_version(),
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
+        "blas": [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools if pool["user_api"] == "blas"],
+        "threads": [f"{pool['internal_api']} {pool['num_threads']}" for pool in pools],
+        "thread_variables": {key: os.environ[key] for key in sorted(os.environ) if key.endswith("_NUM_THREADS")},
+        "device": str(device),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "system": platform.platform(),
+        "host": platform.node(),
+        "command": sys.argv,
+    }
+
+
+def same_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What changed of that on which the bits of a result depend, as sentences."""
+    return [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in DECIDE_BITS if before.get(key) != now.get(key)
+    ]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
