@@ -141,10 +141,10 @@ def test_options_may_stand_anywhere(good: str, trained: list[tuple[Config, str, 
     assert (
         main(["--no-progress", good, "seed=3", "--device", "cpu", "train.epochs=4", "output='1: é'"]) == 0
     )
-    ((config, text, *options, place),) = trained
+    ((config, text, options),) = trained
     assert (config.seed, config.device, config.train.epochs, config.output) == (3, "cpu", 4, "1: é")
     assert text == GOOD
-    assert options == [False] and place is None
+    assert options == {"progress_bar": False, "run_directory": None}
 
 
 def test_quiet_prints_nothing(
@@ -160,7 +160,7 @@ def test_quiet_prints_nothing(
 # ------------------------------------------------------------ exit codes
 
 
-@pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["--list", "spoons"], ["--output"], ["--quie"]])
+@pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["--list", "spoons"], ["--output"], ["--output", ""], ["--quie"]])
 def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -178,7 +178,7 @@ def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]
             ["{good}", "--device", "gpu"],
             "override 'device=\"gpu\"': device: expected auto, cpu, cuda or cuda:N",
         ),
-        (["{good}", "output=''"], "override \"output=''\": output: expected the path of a directory"),
+        (["{good}", "output=''"], "override 'output=''': output: expected the path of a directory"),
         (["{good}", "nonsense"], "override 'nonsense': an override is written key=value"),
         (["{good}", "name=\udcff"], "override 'name= ': name: the character U+DCFF is not allowed in YAML"),
         (["{good}", "\udcff=1"], "override ' =1': an override is written key=value"),

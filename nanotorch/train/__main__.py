@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _list(options.list)
         elif options.config is None:
             parser.error("a CONFIG is needed, such as configs/digits_mlp.yaml")
+        elif options.output is not None and not options.output.strip():
+            parser.error("--output needs the path of a directory")
         else:
             code = _train(options)
         if sys.stdout is not None:
@@ -141,7 +143,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
             print("nothing to resume: a new run begins")
         if place is not None:
             directory.take(place, options.overwrite)
-        run(config, text, not options.no_progress, place)
+        run(config, text, progress_bar=not options.no_progress, run_directory=place)
         return OK
     for notice in found.notices:
         print(f"warning: {notice}", file=sys.stderr)
@@ -154,7 +156,8 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     if found.finished and found.covers(config):
         print(f"already complete: {found.directory}")
         return OK
-    run(config, text, not options.no_progress, found.directory, found.checkpoint)
+    bar = not options.no_progress
+    run(config, text, progress_bar=bar, run_directory=found.directory, resume=found.checkpoint)
     return OK
 
 
