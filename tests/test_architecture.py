@@ -35,6 +35,9 @@ ALLOWED = {
     "func": {"autograd"},
     "viz": {"ops", "autograd"},
     "summary": {"ops", "autograd"},
+    "evaluate": {"train"},
+    "export": {"train"},
+    "predict": {"train"},
     "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda"},
 }
 

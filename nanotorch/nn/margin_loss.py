@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-@LOSSES.register(tasks=("multiclass",))
+@LOSSES.register(tasks=("multiclass",), probabilities=False)
 class MultiMarginLoss(_Loss):
     """The sum of `max(0, margin - input[target] + input[j]) ** p / C` over the other classes j, from scores (N, C).
 

@@ -13,16 +13,18 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.train import checkpoint
 from nanotorch.train.build import build_model
+from nanotorch.train.command import UsageError
 from nanotorch.train.config import Config, loads
 from nanotorch.train.datasets import FloatArray
 from nanotorch.train.preprocessing import Preprocessing
+from nanotorch.train.training import borrowed_generator
 
 __all__ = ["LoadedRun", "RunError", "load_run"]
 
 ROWS_AT_ONCE = 4096
 
 
-class RunError(RuntimeError):
+class RunError(UsageError):
     """A directory that holds no run that can be used; the message says why."""
 
 
@@ -32,6 +34,7 @@ class LoadedRun:
 
     Attributes:
         directory: the run's directory.
+        checkpoint: the directory of the checkpoint.
         config: its config, every value of it.
         preprocessing: from rows to what the model sees.
         model: the model of the checkpoint, in evaluation mode, on the CPU.
@@ -39,10 +42,18 @@ class LoadedRun:
     """
 
     directory: Path
+    checkpoint: Path
     config: Config
     preprocessing: Preprocessing
     model: nn.Module
     state: Mapping[str, Any]
+
+    @property
+    def when(self) -> str:
+        """Which moment of the run the model is from, in words."""
+        epoch, steps = self.state["epoch"], self.state["step_in_epoch"]
+        moment = f"epoch {epoch}" if steps == 0 else f"step {self.state['step']}, in epoch {epoch}"
+        return f"{moment} ({self.checkpoint.name})"
 
     def outputs(self, features: FloatArray) -> FloatArray:
         """What the model gives for prepared rows, (n, out_features) float64: logits, or targets in the units of the loss."""
@@ -55,20 +66,25 @@ class LoadedRun:
         return np.concatenate(pieces) if pieces else np.zeros((0, self.preprocessing.out_features))
 
 
-def load_run(directory: str | Path, which: str = "best") -> LoadedRun:
-    """Read a run's directory, with the checkpoint `best` (or `last`); a RunError or CheckpointError says what is wrong."""
+def load_run(directory: str | Path, which: str = "best", device: str | None = None) -> LoadedRun:
+    """Read a run's directory, with one of its checkpoints: `best`, `last`, or the path of one.
+
+    `device` replaces that of the config. A RunError or CheckpointError says what is wrong.
+    """
     root = Path(directory)
     if not (root / "resolved.yaml").is_file():
-        raise RunError(f"{root} is not the directory of a run: it has no resolved.yaml")
-    config = loads((root / "resolved.yaml").read_text(encoding="utf-8"), str(root / "resolved.yaml"))
-    if not (root / "checkpoints" / which).exists():
+        reason = "it has no resolved.yaml" if root.is_dir() else "there is no such directory"
+        raise RunError(f"{root} is not the directory of a run: {reason}")
+    overrides = () if device is None else (f'device="{device}"',)
+    config = loads((root / "resolved.yaml").read_text(encoding="utf-8"), str(root / "resolved.yaml"), overrides)
+    place = root / "checkpoints" / which
+    if not place.exists() and which in ("best", "last"):
         raise RunError(f"{root} has no checkpoint {which!r} yet: the run stopped before its first one was written")
-    saved = checkpoint.load(root / "checkpoints" / which)
+    if not place.exists():
+        place = Path(which)
+    saved = checkpoint.load(place)
     preprocessing = Preprocessing.from_state(saved.state["preprocessing"])
-    state = torch.default_generator.get_state()
-    try:
+    with borrowed_generator():
         model = build_model(config, preprocessing).to(getattr(torch, config.dtype))
-    finally:
-        torch.default_generator.set_state(state)
     model.load_state_dict(saved.model)
-    return LoadedRun(root, config, preprocessing, model.eval(), saved.state)
+    return LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)

@@ -1,0 +1,63 @@
+"""The scores of a trained run, again: `python -m nanotorch.evaluate RUN`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from nanotorch.train.command import note, run_command
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  python -m nanotorch.evaluate runs/iris-20260101T120000Z-1f2e
+  python -m nanotorch.evaluate RUN --part test --json
+
+exit codes:
+  0 done   1 failed   2 bad usage, or no run
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nanotorch.evaluate",
+        description="Compute the scores of a run again, from its checkpoint and its data.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the directory of a run")
+    add("--checkpoint", default="best", metavar="best|last|PATH", help="which model (default: best)")
+    add("--part", action="append", default=[], metavar="NAME", help="train, validation or test; may be repeated (default: all)")
+    add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
+    add("--json", action="store_true", help="print JSON, every score in full precision")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    return run_command(_parser(), _evaluate, argv)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from nanotorch.train.evaluation import score
+    from nanotorch.train.loaded import load_run
+    from nanotorch.train.report import table
+
+    run = load_run(options.run, options.checkpoint, options.device)
+    found = score(run, options.part)
+    for text in found.notes:
+        note(text)
+    if options.json:
+        facts = {"run": str(run.directory), "checkpoint": run.checkpoint.name, "epoch": run.state["epoch"]}
+        print(json.dumps({**facts, "rows": found.rows, "scores": found.scores}, indent=1, ensure_ascii=False))
+    else:
+        print(f"{run.config.name}: scores of {run.when}\n{table(found.scores, found.rows)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What the commands beside training share: their exit codes, and how a user's mistake and a closed pipe end them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+__all__ = ["UsageError", "note", "run_command"]
+
+OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class UsageError(ValueError):
+    """Arguments that cannot be meant as they stand: exit code 2."""
+
+
+def note(message: str) -> None:
+    """Tell the user something that is no result: on standard error, so that piped results stay clean."""
+    print(f"note: {message}", file=sys.stderr)
+
+
+def run_command(
+    parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+) -> int:
+    """Parse the arguments, do the work and return the exit code; a mistake of the user becomes a sentence, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    options = parser.parse_intermixed_args(argv)
+    try:
+        work(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `... | head -1`: nobody reads on, and what was read is right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except OSError as error:
+        return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        bad_usage = isinstance(error, UsageError) or type(error).__name__ == "ConfigError"
+        return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", BAD_USAGE if bad_usage else FAILED)
+    return OK
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
