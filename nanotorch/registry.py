@@ -33,7 +33,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 __all__ = [
     "ACTIVATIONS",
     "DATASETS",
+    "INITIALIZATIONS",
     "LOSSES",
+    "METRICS",
     "MODELS",
     "OPTIMIZERS",
     "SCHEDULERS",
@@ -184,7 +186,7 @@ class Entry:
     facts: Mapping[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Registry:
     """The names of one kind of thing, each with the class or function it stands for.
 
@@ -322,6 +324,8 @@ def describe_type(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(map(describe_type, arguments)))
     if origin is Literal:
         return " or ".join(repr(argument) for argument in arguments)
+    if origin is dict:
+        return f"a mapping of {describe_type(arguments[0])} to {describe_type(arguments[1])}"
     if origin in (list, tuple) or (inspect.isclass(origin) and issubclass(origin, Iterable)):
         kept = [argument for argument in arguments if argument is not Ellipsis]
         inner = " or ".join(dict.fromkeys(describe_type(argument) for argument in kept))
@@ -353,3 +357,5 @@ LOSSES = Registry("loss", supplied=("reduction", "size_average", "reduce"))
 OPTIMIZERS = Registry("optimizer", supplied=("params",))
 SCHEDULERS = Registry("scheduler", supplied=("optimizer", "last_epoch"))
 ACTIVATIONS = Registry("activation", supplied=("inplace", "device", "dtype"))
+INITIALIZATIONS = Registry("initialization", supplied=("weight", "gain"))
+METRICS = Registry("metric", supplied=("truth", "predicted"))

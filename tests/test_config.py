@@ -242,7 +242,7 @@ run.yaml:1:7: name: a run's name becomes a directory's and cannot contain '/'
 run.yaml:2:1: sed: unknown key (did you mean 'seed'?)
     2 | sed: 3
       | ^^^
-run.yaml:3:7: seed: expected int >= 0 and <= 4294967295, got -1
+run.yaml:3:7: seed: expected int >= 0 and <= 4294967295 or null, got -1
     3 | seed: -1
       |       ^^
 run.yaml:4:9: device: expected auto, cpu, cuda or cuda:N, got the text 'gpu'
@@ -399,11 +399,8 @@ def test_names_are_never_import_paths() -> None:
          "train.batch_size: batch normalisation needs 2 rows or more in a batch"),
         (["scheduler={name: ReduceLROnPlateau, interval: step}"],
          "scheduler.interval: ReduceLROnPlateau goes by the validation loss, which is there once an epoch"),
-        (["scheduler={name: OneCycleLR, max_lr: 0.1}"],
-         "scheduler.total_steps: OneCycleLR has to know the number of epochs of the run"),
         (["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 3, interval: step}"],
-         "scheduler.total_steps: OneCycleLR has to know the number of steps (batches / train.accumulate, "
-         "times epochs) of the run"),
+         "scheduler.epochs: epochs and steps_per_epoch go together; leave out both, and the schedule lasts as long as the run"),
         (["scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 2}"],
          "scheduler.total_steps: the schedule is over after 2 of 3 epochs"),
         (["data={name: make_classification, n_samples: 200, n_classes: 3}", "train.accumulate=4"],
@@ -425,6 +422,7 @@ def test_values_are_checked_against_each_other(overrides: list[str], expected: s
         ["data={name: diabetes, standardize_target: true}", "loss={name: MSELoss}"],
         ["data={name: make_moons}", "loss={name: BCEWithLogitsLoss}", "train.batch_size=1000"],
         ["scheduler={name: ReduceLROnPlateau}"],
+        ["scheduler={name: OneCycleLR, max_lr: 0.1}"],
         ["scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 3}"],
         ["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 3, steps_per_epoch: 34, interval: step}"],
         ["loss.weight=[1, 2, 1, 1, 1, 1, 1, 1, 1, 0.5]"],

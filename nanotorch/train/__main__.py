@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 OK, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
 UNBROKEN = "\N{NO-BREAK SPACE}"
-KINDS = ("datasets", "models", "activations", "losses", "optimizers", "schedulers")
+KINDS = ("datasets", "models", "activations", "initializations", "losses", "optimizers", "schedulers", "metrics")
 EPILOG = """\
 examples:
   python -m nanotorch.train configs/digits_mlp.yaml
@@ -170,7 +170,7 @@ def _list(kind: str) -> int:
     for word, registry in REGISTRIES.items():
         if kind in (word, "all"):
             print(f"{word}:")
-            kind_has_arguments = word != "activations"  # a model takes the name of an activation, no more
+            kind_has_arguments = word not in ("activations", "initializations", "metrics")  # a config gives the name, no more
             for name in registry:
                 print(f"  {name}: {registry.summary(name)}")
                 given = registry.arguments(name).values() if kind_has_arguments else ()

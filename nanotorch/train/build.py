@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.backend.device import best_device
-from nanotorch.optim.lr_scheduler import OneCycleLR
-from nanotorch.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
+from nanotorch.optim import Optimizer
+from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
+from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
 from nanotorch.train import datasets
 from nanotorch.train.config import Config
 from nanotorch.train.datasets import Table
 from nanotorch.train.metrics import main_metric, mean_weights, scored_as
 from nanotorch.train.preprocessing import Preprocessing
+from nanotorch.train.scores import score
 from nanotorch.train.training import Average, Part, Training, seeds
 from nanotorch.utils.data import TensorDataset
 
-__all__ = ["Data", "build", "build_model", "prepare", "steps_per_epoch"]
+__all__ = ["Data", "build", "build_model", "class_weights", "monitored", "prepare", "scores_by_name", "steps_per_epoch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +39,9 @@ class Data:
 def prepare(config: Config) -> Data:
     """Load the table of a config and split it; then learn, from the training part alone, how to prepare rows."""
     section = config.data
-    table = datasets.load(section.name, section.arguments, config.seed)
-    splits = datasets.split(table, section.test_size, section.validation_size, config.seed)
+    seed = _seed(config)
+    table = datasets.load(section.name, section.arguments, seed)
+    splits = datasets.split(table, section.test_size, section.validation_size, seed, section.fold)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return Data(parts, Preprocessing.fit(splits.train, section.standardize, section.standardize_target is not False))
 
@@ -44,30 +52,22 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
     Each purpose has its own stream of random numbers, so that drawing more for one shifts none of the others: weights
     and dropout masks come from the default generator, one after the other, the order of rows from a generator of its own.
     """
-    init_seed, dropout_seed, shuffle_seed = seeds(config.seed, 3)
+    init_seed, dropout_seed, shuffle_seed = seeds(_seed(config), 3)
     device = best_device() if config.device == "auto" else torch.device(config.device)
     dtype = getattr(torch, config.dtype)
     torch.manual_seed(init_seed)
     model = build_model(config, data.preprocessing).to(device, dtype)
     torch.manual_seed(dropout_seed)
-    criterion = summing_loss(config, data.parts["train"]).to(device, dtype)
-    parts = {name: _on_device(table, data.preprocessing, criterion, device, dtype) for name, table in data.parts.items()}
+    by_class = class_weights(config.loss.class_weight, data.parts["train"])
+    criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
+    parts = {name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class) for name, table in data.parts.items()}
     optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
-    scheduler, interval = None, "never"
-    if config.scheduler is not None:
-        interval = config.scheduler.interval
-        scheduler = SCHEDULERS.get(config.scheduler.name)(optimizer, **config.scheduler.arguments)
-    steps = steps_per_epoch(len(parts["train"]), config)
-    planned = config.train.epochs * (steps if interval == "step" else 1)
-    if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < planned:
-        raise datasets.DataError(
-            f"scheduler OneCycleLR ends after {scheduler.total_steps} {interval}s, but the run has {planned}: set "
-            f"scheduler.total_steps={planned}"
-        )
+    scheduler = schedule(config, optimizer, steps_per_epoch(len(parts["train"]), config))
     stopping = config.early_stopping
     training = Training(
-        model, criterion, optimizer, torch.Generator().manual_seed(shuffle_seed), scheduler, interval,
-        monitor=main_metric(data.preprocessing.task) if config.train.monitor == "auto" else config.train.monitor,
+        model, criterion, optimizer, torch.Generator().manual_seed(shuffle_seed), scheduler,
+        interval="never" if config.scheduler is None else config.scheduler.interval,
+        monitor=monitored(config, data.preprocessing),
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
         average=None if config.train.ema is None else Average(model, config.train.ema),
@@ -82,6 +82,82 @@ def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
     return model
 
 
+def _seed(config: Config) -> int:
+    if config.seed is None:
+        raise ValueError("the config has no seed yet; nanotorch.train.config.with_seed draws one")
+    return config.seed
+
+
+def monitored(config: Config, preprocessing: Preprocessing) -> str:
+    """The name of the score by which the best epoch is chosen; a DataError if the data have no such score."""
+    name, task = config.train.monitor, preprocessing.task
+    if name == "auto":
+        return main_metric(task)
+    usual = ["loss", "accuracy"]
+    if task == "regression":
+        targets = preprocessing.target_names
+        usual = ["loss", "r2", *(f"rmse_{target}" for target in targets)] if len(targets) > 1 else ["loss", "r2", "rmse"]
+    known = [*usual, *(metric for metric in METRICS if task in METRICS.entry(metric).facts["tasks"])]
+    if name not in known:
+        near = closest(name, known)
+        raise datasets.DataError(
+            f"train.monitor: there is no score {name!r} here ({f'did you mean {near!r}?' if near else 'known: ' + ', '.join(known)})"
+        )
+    return name
+
+
+def scores_by_name(config: Config) -> tuple[str, ...]:
+    """scikit-learn's scores that the run computes: those it lists, and the monitored one."""
+    options = config.train
+    return tuple(dict.fromkeys([*options.metrics, *([options.monitor] if options.monitor in METRICS else [])]))
+
+
+def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | None:
+    """The schedule of the config for epochs of so many steps, after its warmup; a DataError if it ends before the run."""
+    section = config.scheduler
+    if section is None:
+        return None
+    arguments, warmup = section.arguments, section.warmup
+    planned = config.train.epochs * (steps if section.interval == "step" else 1)
+    if warmup >= planned:
+        raise datasets.DataError(f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}")
+    if section.name == "OneCycleLR" and arguments["total_steps"] is None and arguments["epochs"] is None:
+        arguments["total_steps"] = planned - warmup
+    scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
+    if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
+        raise datasets.DataError(
+            f"scheduler OneCycleLR ends after {scheduler.total_steps + warmup} {section.interval}s, but the run has {planned}: set "
+            f"scheduler.total_steps={planned - warmup}, or leave it out"
+        )
+    if warmup == 0:
+        return scheduler
+    rising = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return SequentialLR(optimizer, [rising, scheduler], [warmup])
+
+
+def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDArray[np.float64] | None:
+    """The weight of each class in the loss, (classes,): "balanced" by the rows of the table, or stated; None without.
+
+    Balanced weights are ``rows / (classes * rows of the class)``, as in scikit-learn.
+    """
+    if given is None:
+        return None
+    names = table.target_names
+    if table.task == "regression":
+        raise datasets.DataError("loss.class_weight is for classes, and the data are a regression")
+    if given == "balanced":
+        counts = np.bincount(table.targets, minlength=len(names))
+        return len(table) / (len(names) * np.maximum(counts, 1))
+    assert isinstance(given, Mapping)
+    for name in given:
+        if name not in names:
+            near = closest(name, names)
+            raise datasets.DataError(
+                f"loss.class_weight: there is no class {name!r} ({f'did you mean {near!r}?' if near else 'the classes are: ' + ', '.join(names[:20])})"
+            )
+    return np.array([given.get(name, 1.0) for name in names], np.float64)
+
+
 def steps_per_epoch(rows: int, config: Config) -> int:
     """How many optimizer steps an epoch has; a DataError if none."""
     options = config.train
@@ -90,11 +166,16 @@ def steps_per_epoch(rows: int, config: Config) -> int:
         raise datasets.DataError(
             f"train.drop_last drops the only batch: {rows} rows are fewer than train.batch_size={options.batch_size}"
         )
+    if getattr(config.model, "batch_norm", False) and rows % options.batch_size == 1 and not options.drop_last:
+        raise datasets.DataError(
+            f"the last batch of {rows} rows in batches of {options.batch_size} is a single row, and batch normalisation needs 2 or "
+            "more: set train.drop_last=true, or another train.batch_size"
+        )
     return -(-batches // options.accumulate)
 
 
-def summing_loss(config: Config, table: Table) -> nn.Module:
-    """The loss of the config, summing over rows, once it is known to fit this table."""
+def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
+    """The loss of the config, summing over rows times the weights of their classes, once it is known to fit this table."""
     name, arguments = config.loss.name, dict(config.loss.arguments)
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
     if table.task not in tasks:
@@ -102,6 +183,10 @@ def summing_loss(config: Config, table: Table) -> nn.Module:
     for key, value in arguments.items():
         if isinstance(value, list):
             arguments[key] = torch.tensor(value)
+    if by_class is not None and table.task == "binary":  # w1 y log p + w0 (1 - y) log(1 - p)
+        arguments["weight"], arguments["pos_weight"] = torch.tensor(by_class[:1]), torch.tensor(by_class[1:] / by_class[:1])
+    elif by_class is not None:
+        arguments["weight"] = torch.tensor(by_class)
     weight, classes = arguments.get("weight"), len(table.target_names)
     if table.task == "multiclass" and weight is not None and len(weight) != classes:
         raise datasets.DataError(f"loss.weight has {len(weight)} values for {classes} classes")
@@ -110,12 +195,37 @@ def summing_loss(config: Config, table: Table) -> nn.Module:
 
 
 def _on_device(
-    part: Table, preprocessing: Preprocessing, criterion: nn.Module, device: torch.device, dtype: torch.dtype
+    part: Table,
+    preprocessing: Preprocessing,
+    criterion: nn.Module,
+    config: Config,
+    device: torch.device,
+    dtype: torch.dtype,
+    by_class: NDArray[np.float64] | None,
 ) -> Part:
     """Features, targets as the loss wants them, and the weight of each row in the mean of the loss."""
     features = torch.tensor(preprocessing.features(part), dtype=dtype, device=device)
     targets: Any = torch.tensor(preprocessing.targets(part), device=device)
     if part.task != "multiclass":  # a column for each output: a class as 0.0 or 1.0, or the values
         targets = targets.reshape(len(part), -1).to(dtype)
-    dataset = TensorDataset(features, targets, mean_weights(criterion, targets, dtype))
-    return Part(dataset, scored_as(part, preprocessing.target_scale))
+    dataset = TensorDataset(features, targets, mean_weights(criterion, targets, dtype, by_class))
+    scaler, metrics = preprocessing.target_scaler, scores_by_name(config)
+    _try_scores(metrics, part)
+    return Part(dataset, scored_as(part, preprocessing.target_scale, None if scaler is None else scaler.mean, metrics))
+
+
+def _try_scores(metrics: tuple[str, ...], part: Table) -> None:
+    """Refuse scores that these rows cannot have, before any training: by outputs that are all zero."""
+    outputs = np.zeros((len(part), len(part.target_names) if part.task != "binary" else 1))
+    for name in metrics:
+        tasks = METRICS.entry(name).facts["tasks"]
+        if part.task not in tasks:
+            raise datasets.DataError(f"train.metrics: {name} is for {' or '.join(tasks)}, and the data are {part.task}")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                value = score(name, part.task, outputs, part.targets)
+        except ValueError as error:
+            raise datasets.DataError(f"train.metrics: {name} cannot be computed: {error}") from None
+        if not np.isfinite(value):
+            raise datasets.DataError(f"train.metrics: {name} is {value} on a part of {len(part)} rows: too few, or of one class only")

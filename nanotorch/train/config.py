@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -19,17 +20,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, cre
 
 import nanotorch.nn
 import nanotorch.optim
-import nanotorch.train.models  # noqa: F401  (these, and datasets below, fill the registries)
+import nanotorch.train.models  # these, and datasets below, fill the registries
+import nanotorch.train.scores  # noqa: F401
 from nanotorch.registry import (
     ACTIVATIONS,
     DATASETS,
+    INITIALIZATIONS,
     LOSSES,
+    METRICS,
     MODELS,
     OPTIMIZERS,
     SCHEDULERS,
     Between,
     Fraction,
+    NameIn,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Registry,
@@ -40,15 +46,17 @@ from nanotorch.registry import (
 from nanotorch.train.datasets import possible_tasks
 from nanotorch.train.strict_yaml import ConfigError, KeyPath, Node, Problem, dump, override, parse, read, show
 
-__all__ = ["Config", "ConfigError", "Problem", "load", "loads", "resolved"]
+__all__ = ["Config", "ConfigError", "Problem", "load", "loads", "resolved", "with_seed"]
 
 REGISTRIES = {
     "datasets": DATASETS,
     "models": MODELS,
     "activations": ACTIVATIONS,
+    "initializations": INITIALIZATIONS,
     "losses": LOSSES,
     "optimizers": OPTIMIZERS,
     "schedulers": SCHEDULERS,
+    "metrics": METRICS,
 }
 
 
@@ -78,6 +86,13 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
     if problems or config is None:
         raise ConfigError.of(problems)
     return config
+
+
+def with_seed(config: Config, seed: int | None = None) -> Config:
+    """The config with a seed: where it has none, with the one given or else one drawn from the system's entropy."""
+    if config.seed is not None:
+        return config
+    return config.model_copy(update={"seed": secrets.randbits(32) if seed is None else seed})
 
 
 def resolved(config: Config) -> str:
@@ -147,13 +162,17 @@ class NamedSection(Section):
 
 
 class DataSection(NamedSection):
-    """Which dataset, how it is divided (in fractions of all rows), and whether columns are standardised."""
+    """Which dataset, how it is divided (in fractions of all rows), and whether columns are standardised.
+
+    `fold: [2, 5]` makes the second of five equal parts the test part, in place of `test_size`.
+    """
 
     registry = DATASETS
     test_size: Fraction = 0.2
     validation_size: Fraction = 0.2
     standardize: bool = True
     standardize_target: bool | Literal["auto"] = "auto"
+    fold: tuple[PositiveInt, PositiveInt] | None = None
 
 
 class ModelSection(NamedSection):
@@ -164,9 +183,14 @@ class ModelSection(NamedSection):
 
 
 class LossSection(NamedSection):
-    """Which loss."""
+    """Which loss, and how much each class counts in it.
+
+    With class weights the mean divides by the weights of the rows, for two classes and for more. "balanced" gives every class
+    of the training part the same total; a class that a mapping leaves out has the weight 1.
+    """
 
     registry = LOSSES
+    class_weight: Literal["balanced"] | dict[str, PositiveFloat] | None = None
 
 
 class OptimizerSection(NamedSection):
@@ -176,14 +200,22 @@ class OptimizerSection(NamedSection):
 
 
 class SchedulerSection(NamedSection):
-    """Which schedule of the learning rate, and whether it advances after every epoch or every step."""
+    """Which schedule of the learning rate, and whether it advances after every epoch or every step.
+
+    Before it begins, the rate rises linearly to its first value in `warmup` epochs or steps.
+    """
 
     registry = SCHEDULERS
     interval: Literal["epoch", "step"] = "epoch"
+    warmup: NonNegativeInt = 0
 
 
 class TrainSection(Section):
-    """How long, and in which portions; `accumulate` batches make one optimizer step."""
+    """How long, in which portions and how often; `accumulate` batches make one optimizer step.
+
+    `metrics` are scores by scikit-learn's names besides the usual ones; `monitor` is the score that says which epoch is best.
+    `folds` cross-validates, and `repeats` trains with that many seeds: each makes a run of its own.
+    """
 
     epochs: PositiveInt
     batch_size: PositiveInt
@@ -193,7 +225,10 @@ class TrainSection(Section):
     drop_last: bool = False
     ema: Annotated[float, Between(0, 1, low_open=True, high_open=True)] | None = None
     on_nonfinite: Literal["raise", "skip"] = "raise"
+    metrics: tuple[Annotated[str, NameIn(METRICS)], ...] = ()
     monitor: str = "auto"
+    folds: Annotated[int, Between(2)] | None = None
+    repeats: PositiveInt = 1
 
 
 class EarlyStoppingSection(Section):
@@ -212,10 +247,13 @@ class CheckpointSection(Section):
 
 
 class Config(Section):
-    """Everything that decides what a run computes. Frozen; made by `load`."""
+    """Everything that decides what a run computes. Frozen; made by `load`.
+
+    A `seed` of null stands for one that is still to be drawn: `with_seed` does it.
+    """
 
     name: Annotated[str, AfterValidator(_run_name)]
-    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
+    seed: Annotated[int, Between(0, 2**32 - 1)] | None = 0
     device: Annotated[str, AfterValidator(_device)] = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     output: Annotated[str, AfterValidator(_output)] = "runs"
@@ -284,6 +322,8 @@ def _item_type(annotation: Any, index: Any) -> Any:
         return None if item is None else Annotated[(item, *inner[1:])]
     if origin in (Union, types.UnionType):
         return next((found for part in inner if (found := _item_type(part, index)) is not None), None)
+    if origin is dict:
+        return inner[1]
     if origin is tuple and Ellipsis not in inner:
         return inner[index] if isinstance(index, int) and index < len(inner) else None
     if origin in (list, tuple, Sequence, Iterable):
@@ -376,6 +416,11 @@ class _Check:
         if location[0] in SECTIONS and location[0] not in self.sections and self._is_given(location[:1]):
             return  # without its name there is no schema to hold it against, and that is reported
         node, path = self.root.nearest(location)
+        if isinstance(node.value, dict) and len(path) > 1 and len(path) < len(location):  # one of several types it may have
+            if not str(location[len(path)]).startswith("dict"):
+                return
+            location = (*path, *location[len(path) + 1 :])
+            node, path = self.root.nearest(location)
         annotation = self._annotation(path)
         if kind == "extra_forbidden":
             self._report(location, self._unknown_key(location), at_key=True)
@@ -452,15 +497,18 @@ class _Check:
                 place = "validation_size" if self._is_given(("data", "validation_size")) else "test_size"
                 left = f"test_size {test} and validation_size {validation} leave nothing to train on"
                 self._report(("data", place), left)
+        self._check_class_weight()
+        self._check_metrics()
+        self._check_exclusive()
+        self._check_folds()
         self._check_schedule()
 
     def _check_loss(self) -> None:
         """The loss has to suit the task of the dataset, as far as that is known without loading it."""
         dataset, loss = self._value("data", "name"), self._value("loss", "name")
-        if dataset is None:
+        tasks = self._tasks()
+        if tasks is None:
             return
-        names = DATASETS.arguments(dataset)
-        tasks = set(possible_tasks(dataset, {key: self._value("data", key) for key in names}))
         if "regression" not in tasks and self._value("data", "standardize_target") is True:
             message = f"only the target of a regression can be standardised; {dataset} has classes"
             self._report(("data", "standardize_target"), message)
@@ -476,18 +524,91 @@ class _Check:
         if name == "ReduceLROnPlateau" and interval == "step":
             message = "ReduceLROnPlateau goes by the validation loss, which is there once an epoch"
             self._report(("scheduler", "interval"), message)
+        warmup, epochs = self._value("scheduler", "warmup"), self._value("train", "epochs")
+        if warmup and name == "ReduceLROnPlateau":
+            message = "ReduceLROnPlateau has no first value to rise to: it goes by the loss; leave out warmup, or take another schedule"
+            self._report(("scheduler", "warmup"), message)
+        if warmup and interval == "epoch" and epochs is not None and warmup >= epochs:
+            self._report(("scheduler", "warmup"), f"the run is over after {epochs} epochs, before {warmup} of warmup")
         if name == "OneCycleLR":
-            total, epochs = self._value("scheduler", "total_steps"), self._value("train", "epochs")
+            total = self._value("scheduler", "total_steps")
             product = [self._value("scheduler", "epochs"), self._value("scheduler", "steps_per_epoch")]
-            if total is None and None in product:
-                what = "epochs" if interval == "epoch" else "steps (batches / train.accumulate, times epochs)"
-                message = f"OneCycleLR has to know the number of {what} of the run"
-                self._report(("scheduler", "total_steps"), message, at_key=True)
-            elif interval == "epoch" and epochs is not None:
+            if total is None and (product[0] is None) != (product[1] is None):
+                place = "epochs" if product[1] is None else "steps_per_epoch"
+                message = "epochs and steps_per_epoch go together; leave out both, and the schedule lasts as long as the run"
+                self._report(("scheduler", place), message)
+            elif interval == "epoch" and epochs is not None and (total is not None or None not in product):
                 length = product[0] * product[1] if total is None else total
-                if length < epochs:
-                    message = f"the schedule is over after {length} of {epochs} epochs"
+                if length + (warmup or 0) < epochs:
+                    message = f"the schedule is over after {length + (warmup or 0)} of {epochs} epochs"
                     self._report(("scheduler", "total_steps"), message)
+
+    def _tasks(self) -> set[str] | None:
+        """The tasks that the dataset may be, as far as the config tells; None where it does not."""
+        dataset = self._value("data", "name")
+        if dataset is None:
+            return None
+        names = DATASETS.arguments(dataset)
+        return set(possible_tasks(dataset, {key: self._value("data", key) for key in names}))
+
+    def _check_class_weight(self) -> None:
+        """Weights of classes need classes, and are given once."""
+        if not self._value("loss", "class_weight"):
+            return
+        tasks = self._tasks()
+        if tasks == {"regression"}:
+            message = f"a regression has no classes to weigh, and {self._value('data', 'name')} is one"
+            self._report(("loss", "class_weight"), message)
+        for other in ("weight", "pos_weight"):
+            if self._value("loss", other) is not None:
+                self._report(("loss", "class_weight"), f"loss.{other} weighs the classes already; give one of the two")
+
+    def _check_metrics(self) -> None:
+        """Scores have to suit the task, and the monitored one has to exist."""
+        tasks, dataset = self._tasks(), self._value("data", "name")
+        suits = {name: set(METRICS.entry(name).facts["tasks"]) for name in METRICS}
+        for index, name in enumerate(self._value("train", "metrics") or ()):
+            if name in suits and tasks is not None and not tasks & suits[name]:
+                self._report(("train", "metrics", index), self._unsuited(name, suits, dataset, tasks))
+        monitor = self._value("train", "monitor")
+        if not isinstance(monitor, str) or monitor in ("auto", "loss"):
+            return
+        if monitor in suits:
+            if tasks is not None and not tasks & suits[monitor]:
+                self._report(("train", "monitor"), self._unsuited(monitor, suits, dataset, tasks))
+            return
+        if monitor.startswith("rmse"):
+            if tasks is not None and "regression" not in tasks:
+                self._report(("train", "monitor"), f"rmse is for regression, but {dataset} is {_either(tasks)}")
+            return
+        known = ["auto", "loss", "rmse", *(name for name in suits if tasks is None or tasks & suits[name])]
+        near = closest(re.sub("^(validation|valid|val|test|train)_", "", monitor), known)
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
+        self._report(("train", "monitor"), f"unknown score {monitor!r} ({hint})")
+
+    def _unsuited(self, name: str, suits: Mapping[str, set[str]], dataset: Any, tasks: set[str]) -> str:
+        start = name.partition("_")[0]
+        better = [other for other in suits if tasks & suits[other] and other.startswith(start)]
+        advice = f"; take {_either(better)}" if better else ""
+        return f"{name} is for {_either(suits[name])}, but {dataset} is {_either(tasks)}{advice}"
+
+    def _check_exclusive(self) -> None:
+        """Of some options only one at a time makes sense."""
+        if self._value("train", "clip_norm") is not None and self._value("train", "clip_value") is not None:
+            self._report(("train", "clip_value"), "gradients are clipped by clip_norm already; give one of the two")
+        if self._value("model", "batch_norm") is True and self._value("model", "layer_norm") is True:
+            self._report(("model", "layer_norm"), "a layer takes batch_norm or layer_norm, not both")
+
+    def _check_folds(self) -> None:
+        """A fold is one of several, and a run that is one fold is not divided again."""
+        fold, folds = self._value("data", "fold"), self._value("train", "folds")
+        if isinstance(fold, list) and len(fold) == 2 and all(type(number) is int and number > 0 for number in fold):
+            if fold[1] < 2:
+                self._report(("data", "fold", 1), "the rows are divided into 2 folds or more")
+            elif fold[0] > fold[1]:
+                self._report(("data", "fold", 0), f"there is no fold {fold[0]} of {fold[1]}")
+        if fold is not None and folds is not None:
+            self._report(("train", "folds"), "data.fold makes this run one fold; leave out one of the two")
 
     def _check_sizes(self, share: float) -> None:
         """The portions have to fit the training part, where the config itself says how large that is."""

@@ -167,11 +167,12 @@ class Splits:
     test: Table
 
 
-def split(table: Table, test_size: float, validation_size: float, seed: int) -> Splits:
+def split(table: Table, test_size: float, validation_size: float, seed: int, fold: tuple[int, int] | None = None) -> Splits:
     """Divide the rows at random, with the same share of every class in each part.
 
-    Sizes are fractions of all rows. The division depends on the seed, the sizes and the targets, and on
-    nothing else. A class (for regression: a table) that cannot give each part a row is a DataError.
+    Sizes are fractions of all rows. With `fold`, say (2, 5), the test part is the second of five parts that share no row and
+    are the same for each of the five numbers. The division depends on the seed, the sizes and the targets, and on nothing
+    else. A class (for regression: a table) that cannot give each part a row is a DataError.
     """
     generator = np.random.default_rng(np.random.SeedSequence([seed, 0x5EED]))
     if table.task == "regression":
@@ -183,8 +184,16 @@ def split(table: Table, test_size: float, validation_size: float, seed: int) -> 
             for name, rows in zip(table.target_names, by_class, strict=True)
         }
     parts: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
+    turn = 0  # where a class's share is no whole number of rows, its extra rows go to other folds than the last class's
     for description, rows in groups.items():
+        if fold is not None and len(rows) < fold[1]:
+            raise DataError(f"{description}: too few for one in each of {fold[1]} folds; lower train.folds")
         test = max(1, int(len(rows) * test_size + 0.5))
+        if fold is not None:
+            starts = [number * len(rows) // fold[1] for number in range(fold[1] + 1)]
+            mine = (fold[0] - 1 + turn) % fold[1]
+            turn += 1
+            test = starts[mine + 1] - starts[mine]
         validation = max(1, int(len(rows) * validation_size + 0.5))
         if test + validation >= len(rows):
             raise DataError(
@@ -192,7 +201,10 @@ def split(table: Table, test_size: float, validation_size: float, seed: int) -> 
                 f"data.test_size={test_size:g} and data.validation_size={validation_size:g}"
             )
         train = len(rows) - test - validation
-        pieces = np.split(generator.permutation(rows), [train, train + validation])
+        shuffled = generator.permutation(rows)
+        if fold is not None:
+            shuffled = np.roll(shuffled, len(rows) - starts[mine + 1])  # the fold stands at the end
+        pieces = np.split(shuffled, [train, train + validation])
         for part, piece in zip(parts, pieces, strict=True):
             part.append(piece)
     return Splits(*(table.rows(np.sort(np.concatenate(part))) for part in parts))

@@ -76,6 +76,7 @@ def fit(
             weights = [row_weights.sum() for _, _, row_weights, *_ in window]
             window_weight = sum(weights[1:], start=weights[0])
             pieces = []
+            buffers = [b.clone() for b in model.buffers()] if options.on_nonfinite == "skip" else []
             optimizer.zero_grad()
             for (features, targets, _, *row_factors), weight in zip(window, weights, strict=True):
                 outputs = model(features)
@@ -91,6 +92,8 @@ def fit(
                 nn.utils.clip_grad_value_(parameters, options.clip_value)
             if options.on_nonfinite == "skip" and not math.isfinite(norm.item()):
                 training.skipped += 1
+                for buffer, before in zip(model.buffers(), buffers, strict=True):
+                    buffer.copy_(before)  # a batch norm has taken the rows into its statistics
             else:
                 optimizer.step()
                 if training.average is not None:
@@ -134,7 +137,7 @@ def fit(
 
 def evaluate(training: Training, part: Part, interrupt: Interrupt | None = None) -> dict[str, float]:
     """Loss and scores over a part, with the weights for use, in evaluation mode and without a graph."""
-    meter = part.meter()
+    meter = part.meter(every_metric=True)
     if training.average is None:
         _measure(training, part, meter, interrupt)
     else:

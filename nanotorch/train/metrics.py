@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.train.datasets import Table
+from nanotorch.train.scores import score
 
 __all__ = ["Meter", "is_loss", "main_metric", "mean_weights", "scored_as"]
 
@@ -21,18 +22,24 @@ def main_metric(task: str) -> str:
 
 
 def is_loss(name: str) -> bool:
-    """Whether the smaller score is the better one."""
+    """Whether the smaller score is the better one: of losses and RMSE; scikit-learn's names are of scores, larger is better."""
     return name == "loss" or name.startswith("rmse")
 
 
-def mean_weights(criterion: nn.Module, targets: Tensor, dtype: torch.dtype) -> Tensor:
+def mean_weights(
+    criterion: nn.Module, targets: Tensor, dtype: torch.dtype, by_class: NDArray[np.float64] | None = None
+) -> Tensor:
     """What each row adds to the number that `reduction="mean"` divides by, as a tensor of shape (rows,).
 
     For losses of class numbers that is the weight of the row's class (1 without weights) and 0 for
     `ignore_index`; for elementwise losses it is the number of elements in a row, whatever their weights.
     So, for any batch and as PyTorch defines the mean, `sum-reduced loss / mean_weights.sum()` is the
-    mean-reduced loss.
+    mean-reduced loss. With weights `by_class` it is the weight of the row's class, whatever the loss: as PyTorch defines the
+    mean of the cross entropy, so a loss of two classes is the same with one logit as with two.
     """
+    if by_class is not None and not hasattr(criterion, "ignore_index"):
+        numbers = targets.reshape(len(targets)).to(torch.int64)
+        return torch.tensor(by_class, dtype=dtype, device=targets.device)[numbers]
     if not hasattr(criterion, "ignore_index"):
         return torch.full((len(targets),), float(targets[0].numel()), dtype=dtype, device=targets.device)
     if targets.is_floating_point():
@@ -44,17 +51,30 @@ def mean_weights(criterion: nn.Module, targets: Tensor, dtype: torch.dtype) -> T
     return class_weights[targets.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
 
 
-def scored_as(part: Table, target_scale: NDArray[np.float64] | None = None) -> dict[str, Any]:
-    """What a `Meter` has to know of a part of the data, whose targets the model sees divided by `target_scale`."""
+def scored_as(
+    part: Table,
+    target_scale: NDArray[np.float64] | None = None,
+    target_mean: NDArray[np.float64] | None = None,
+    metrics: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What a `Meter` has to know of a part of the data, whose targets the model sees less their mean, divided by their scale."""
     variance = part.targets.var(axis=0) if part.task == "regression" else None
-    return {"task": part.task, "target_names": part.target_names, "target_scale": target_scale, "target_variance": variance}
+    return {
+        "task": part.task,
+        "target_names": part.target_names,
+        "target_scale": target_scale,
+        "target_variance": variance,
+        "target_mean": target_mean,
+        "metrics": tuple(metrics),
+    }
 
 
 class Meter:
     """Mean loss and scores over the batches of one pass over a part of the data.
 
     Scores are the accuracy for classes, and for regression R2 (the mean over the targets) and RMSE per
-    target in their original units: outputs and targets are those of the model times `target_scale`.
+    target in their original units: outputs and targets are those of the model times `target_scale`. For each name in
+    `metrics` there is scikit-learn's score too, for which the outputs of the whole pass are kept.
     """
 
     def __init__(
@@ -63,11 +83,16 @@ class Meter:
         target_names: Sequence[str] = ("y",),
         target_scale: NDArray[np.float64] | None = None,
         target_variance: NDArray[np.float64] | None = None,
+        target_mean: NDArray[np.float64] | None = None,
+        metrics: Sequence[str] = (),
     ) -> None:
         self.task = task
         self.target_names = target_names
         self.target_scale = np.ones(1) if target_scale is None else target_scale
         self.target_variance = target_variance
+        self.target_mean = np.zeros(1) if target_mean is None else target_mean
+        self.metrics = metrics
+        self._kept: list[tuple[Tensor, Tensor]] = []
         self.rows = 0
         self.loss_sum = 0.0
         self.weight_sum = 0.0
@@ -86,6 +111,8 @@ class Meter:
         self.rows += len(targets)
         self._score_sums = sums if self._score_sums is None else sums + self._score_sums
         self._unread.append((step, loss.detach(), weight))
+        if self.metrics:
+            self._kept.append((outputs, targets))
 
     def read_losses(self) -> list[tuple[int, float]]:
         """Step and mean loss of every batch since the last reading; moves them to the host in one go."""
@@ -106,12 +133,26 @@ class Meter:
         assert self._score_sums is not None
         sums = np.atleast_1d(self._score_sums.double().cpu().numpy())
         if self.target_variance is None:
-            return {**scores, "accuracy": float(sums[0]) / self.rows}
+            scores["accuracy"] = float(sums[0]) / self.rows
+            return scores | self._named_scores(scores)
         squared_error = sums / self.rows * self.target_scale**2
         scores["r2"] = float(np.mean(_r2(squared_error, self.target_variance)))
         for name, error in zip(self.target_names, np.sqrt(squared_error), strict=True):
             scores[f"rmse_{name}" if len(self.target_names) > 1 else "rmse"] = float(error)
-        return scores
+        return scores | self._named_scores(scores)
+
+    def _named_scores(self, known: Mapping[str, float]) -> dict[str, float]:
+        """scikit-learn's scores of all rows of the pass, but for those that are known already."""
+        if not self.metrics:
+            return {}
+        outputs, targets = (
+            np.concatenate([piece.double().cpu().numpy() for piece in pieces]) for pieces in zip(*self._kept, strict=True)
+        )
+        if self.task == "regression":
+            outputs, targets = (values * self.target_scale + self.target_mean for values in (outputs, targets))
+        else:
+            targets = targets.reshape(-1).astype(np.int64)
+        return {name: score(name, self.task, outputs, targets) for name in self.metrics if name not in known}
 
     def state(self) -> dict[str, Any]:
         """The sums so far as plain numbers, for a checkpoint in the middle of a pass."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from nanotorch import nn
-from nanotorch.registry import ACTIVATIONS, MODELS, Between, NameIn, PositiveInt
+from nanotorch import Tensor, nn
+from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, MODELS, Between, NameIn, PositiveInt
+from nanotorch.train.initialization import initialize
 
-__all__ = ["mlp"]
+__all__ = ["Residual", "mlp", "residual_mlp"]
+
+Activation = Annotated[str, NameIn(ACTIVATIONS)]
+Initialization = Annotated[str, NameIn(INITIALIZATIONS)]
+Dropout = Annotated[float, Between(0, 1, high_open=True)]
 
 
 @MODELS.register
@@ -16,13 +21,16 @@ def mlp(
     in_features: int,
     out_features: int,
     hidden: Sequence[PositiveInt] = (64,),
-    activation: Annotated[str, NameIn(ACTIVATIONS)] = "ReLU",
-    dropout: Annotated[float, Between(0, 1, high_open=True)] = 0.0,
+    activation: Activation = "ReLU",
+    dropout: Dropout = 0.0,
     batch_norm: bool = False,
+    layer_norm: bool = False,
+    init: Initialization | None = None,
 ) -> nn.Sequential:
-    """A multi-layer perceptron: for each hidden width Linear, BatchNorm1d if asked for, activation, Dropout.
+    """A multi-layer perceptron: for each hidden width Linear, a norm if asked for, activation, Dropout.
 
-    Maps (rows, in_features) to (rows, out_features); an empty `hidden` makes a linear model.
+    Maps (rows, in_features) to (rows, out_features); an empty `hidden` makes a linear model. Without `init`, weights are
+    drawn as PyTorch's Linear draws them.
 
     >>> mlp(4, 3, hidden=[16], dropout=0.1)
     Sequential(
@@ -36,11 +44,80 @@ def mlp(
     width = in_features
     for hidden_width in hidden:
         layers.append(nn.Linear(width, hidden_width))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(hidden_width))
+        layers += _norm(hidden_width, batch_norm, layer_norm)
         layers.append(ACTIVATIONS.get(activation)())
-        if dropout > 0:
-            layers.append(nn.Dropout(dropout))
+        layers += _dropout(dropout)
         width = hidden_width
     layers.append(nn.Linear(width, out_features))
-    return nn.Sequential(*layers)
+    return _initialized(nn.Sequential(*layers), init, activation)
+
+
+class Residual(nn.Sequential):
+    """Layers around which the input goes on unchanged: ``x + layers(x)``. He et al., Deep Residual Learning (2016)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input plus what the layers make of it."""
+        return input + super().forward(input)
+
+
+@MODELS.register
+def residual_mlp(
+    in_features: int,
+    out_features: int,
+    width: PositiveInt = 128,
+    blocks: PositiveInt = 2,
+    activation: Activation = "ReLU",
+    dropout: Dropout = 0.0,
+    batch_norm: bool = False,
+    layer_norm: bool = False,
+    init: Initialization | None = None,
+) -> nn.Sequential:
+    """A perceptron of residual blocks of one width, each a norm if asked for, Linear, activation, Dropout, Linear, Dropout.
+
+    Maps (rows, in_features) to (rows, out_features). The ResNet for tables of Gorishniy et al., Revisiting Deep Learning
+    Models for Tabular Data (2021).
+
+    >>> residual_mlp(4, 3, width=16, blocks=1, layer_norm=True)
+    Sequential(
+      (0): Linear(in_features=4, out_features=16, bias=True)
+      (1): Residual(
+        (0): LayerNorm((16,), eps=1e-05, elementwise_affine=True)
+        (1): Linear(in_features=16, out_features=16, bias=True)
+        (2): ReLU()
+        (3): Linear(in_features=16, out_features=16, bias=True)
+      )
+      (2): LayerNorm((16,), eps=1e-05, elementwise_affine=True)
+      (3): ReLU()
+      (4): Linear(in_features=16, out_features=3, bias=True)
+    )
+    """
+    layers: list[nn.Module] = [nn.Linear(in_features, width)]
+    for _ in range(blocks):
+        layers.append(
+            Residual(
+                *_norm(width, batch_norm, layer_norm),
+                nn.Linear(width, width),
+                ACTIVATIONS.get(activation)(),
+                *_dropout(dropout),
+                nn.Linear(width, width),
+                *_dropout(dropout),
+            )
+        )
+    layers += [*_norm(width, batch_norm, layer_norm), ACTIVATIONS.get(activation)(), nn.Linear(width, out_features)]
+    return _initialized(nn.Sequential(*layers), init, activation)
+
+
+def _norm(width: int, batch_norm: bool, layer_norm: bool) -> list[nn.Module]:
+    if batch_norm and layer_norm:
+        raise ValueError("a layer takes batch_norm or layer_norm, not both")
+    return [nn.BatchNorm1d(width)] if batch_norm else [nn.LayerNorm(width)] if layer_norm else []
+
+
+def _dropout(share: float) -> list[nn.Module]:
+    return [nn.Dropout(share)] if share > 0 else []
+
+
+def _initialized(model: nn.Sequential, init: str | None, activation: str) -> nn.Sequential:
+    if init is not None:
+        initialize((layer for layer in model.modules() if isinstance(layer, nn.Linear)), init, activation)
+    return model

@@ -9,7 +9,7 @@ from typing import Any
 
 from nanotorch.train import checkpoint
 from nanotorch.train.checkpoint import Checkpoint, CheckpointError
-from nanotorch.train.config import Config, loads
+from nanotorch.train.config import Config, loads, with_seed
 
 __all__ = ["ResumeError", "Resumed", "differences", "find", "newest"]
 
@@ -81,7 +81,8 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def differences(config: Config, directory: Path) -> list[str]:
     """What the config says otherwise than the run did, but for what may change: ``key: before -> now``."""
-    before = loads((directory / "resolved.yaml").read_text(encoding="utf-8"), str(directory / "resolved.yaml"))
+    before: Config = loads((directory / "resolved.yaml").read_text(encoding="utf-8"), str(directory / "resolved.yaml"))
+    config = with_seed(config, before.seed)
     old, new = dict(_flat(before.model_dump(mode="json"))), dict(_flat(config.model_dump(mode="json")))
     keys = [key for key in {**old, **new} if old.get(key, "absent") != new.get(key, "absent")]
     return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys if not _is_free(key)]

@@ -10,7 +10,7 @@ from typing import Any
 from nanotorch import nn
 from nanotorch.train import checkpoint, directory, report
 from nanotorch.train.build import build, prepare, steps_per_epoch
-from nanotorch.train.config import Config, resolved
+from nanotorch.train.config import Config, load, resolved, with_seed
 from nanotorch.train.environment import environment
 from nanotorch.train.interrupt import Interrupt, Stopping, TrainingInterrupted
 from nanotorch.train.loop import DivergedError, check_losses, evaluate, fit
@@ -55,6 +55,10 @@ def run(
         TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """
     options, started = config.train, time.perf_counter()
+    if config.seed is None:
+        before = None if resume is None or run_directory is None else load(run_directory / "resolved.yaml").seed
+        config = with_seed(config, before)
+        print(f"seed {config.seed} {'drawn' if before is None else 'of the run that goes on'}")
     with borrowed_generator(), Interrupt() as interrupt:
         # Everything is built before anything is written: what cannot be trained leaves no trace.
         data = prepare(config)

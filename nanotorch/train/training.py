@@ -33,9 +33,9 @@ class Part:
     dataset: TensorDataset
     scored_as: Mapping[str, Any]
 
-    def meter(self) -> Meter:
-        """A new meter for one pass over this part."""
-        return Meter(**self.scored_as)
+    def meter(self, every_metric: bool = False) -> Meter:
+        """A new meter for one pass over this part: of sums only, or of the scores as well that need all rows at once."""
+        return Meter(**(self.scored_as if every_metric else {**self.scored_as, "metrics": ()}))
 
     @property
     def device(self) -> torch.device:

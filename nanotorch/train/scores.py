@@ -1,0 +1,86 @@
+"""Scores of scikit-learn by the names of its scorers: for each the larger is the better one, errors are negative.
+
+A score needs all rows at once, so it is computed over whole parts of the data: of the validation part after every epoch, of
+every part at the end, and not of the training part while it is trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.registry import METRICS
+
+__all__ = ["score"]
+
+CLASSES = ("binary", "multiclass")
+
+
+def score(name: str, task: str, outputs: NDArray[np.float64], targets: NDArray[Any]) -> float:
+    """The score of a model's outputs, (n, k): logits for classes, values in the units of the targets for a regression.
+
+    Raises ValueError where scikit-learn does, such as for classes that are not in `targets` at all.
+    """
+    entry = METRICS.entry(name)
+    if task == "regression":
+        return float(entry.target(targets, outputs))
+    if task == "binary":
+        positive = _sigmoid(outputs[:, 0])
+        if entry.facts["takes"] == "labels":
+            return float(entry.target(targets, (outputs[:, 0] > 0).astype(np.int64)))
+        return float(entry.target(targets, positive))
+    if entry.facts["takes"] == "labels":
+        return float(entry.target(targets, outputs.argmax(1)))
+    shifted = np.exp(outputs - outputs.max(1, keepdims=True))
+    return float(entry.target(targets, shifted / shifted.sum(1, keepdims=True)))
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+
+
+def _register(name: str, function: str, tasks: Sequence[str], takes: str = "labels", sign: int = 1, **options: Any) -> None:
+    def compute(truth: Any, predicted: Any) -> float:
+        import sklearn.metrics
+
+        given = dict(options)
+        if takes == "probabilities" and predicted.ndim == 2:
+            given["labels"] = np.arange(predicted.shape[1])
+        result: float = sign * getattr(sklearn.metrics, function)(truth, predicted, **given)
+        return result
+
+    words = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    compute.__doc__ = f"{'-' if sign < 0 else ''}sklearn.metrics.{function}({words})."
+    METRICS.register(name, tasks=tuple(tasks), takes=takes)(compute)
+
+
+for _name in ("f1", "precision", "recall", "jaccard"):
+    _function = f"{_name}_score"
+    _quiet: dict[str, Any] = {"zero_division": 0.0}  # a class that is never predicted is no reason for a warning after every epoch
+    _register(_name, _function, ("binary",), **_quiet)
+    for _average in ("macro", "micro", "weighted"):
+        _register(f"{_name}_{_average}", _function, CLASSES, average=_average, **_quiet)
+_register("accuracy", "accuracy_score", CLASSES)
+_register("balanced_accuracy", "balanced_accuracy_score", CLASSES)
+_register("matthews_corrcoef", "matthews_corrcoef", CLASSES)
+_register("roc_auc", "roc_auc_score", ("binary",), "probabilities")
+_register("average_precision", "average_precision_score", ("binary",), "probabilities")
+_register("neg_brier_score", "brier_score_loss", ("binary",), "probabilities", -1)
+_register("neg_log_loss", "log_loss", CLASSES, "probabilities", -1)
+_register("top_k_accuracy", "top_k_accuracy_score", ("multiclass",), "probabilities")
+for _multi in ("ovr", "ovo"):
+    _register(f"roc_auc_{_multi}", "roc_auc_score", ("multiclass",), "probabilities", multi_class=_multi)
+    _register(
+        f"roc_auc_{_multi}_weighted", "roc_auc_score", ("multiclass",), "probabilities", multi_class=_multi, average="weighted"
+    )
+_register("r2", "r2_score", ("regression",), "values")
+_register("explained_variance", "explained_variance_score", ("regression",), "values")
+_register("neg_mean_absolute_error", "mean_absolute_error", ("regression",), "values", -1)
+_register("neg_mean_squared_error", "mean_squared_error", ("regression",), "values", -1)
+_register("neg_root_mean_squared_error", "root_mean_squared_error", ("regression",), "values", -1)
+_register("neg_median_absolute_error", "median_absolute_error", ("regression",), "values", -1)
+_register("neg_mean_absolute_percentage_error", "mean_absolute_percentage_error", ("regression",), "values", -1)
+_register("d2_absolute_error_score", "d2_absolute_error_score", ("regression",), "values")
