@@ -72,7 +72,7 @@ def residual_mlp(
     layer_norm: bool = False,
     init: Initialization | None = None,
 ) -> nn.Sequential:
-    """A perceptron of residual blocks of one width, each a norm if asked for, Linear, activation, Dropout, Linear, Dropout.
+    """A perceptron of residual blocks: each a norm if asked for, Linear, activation, Dropout, Linear, Dropout.
 
     Maps (rows, in_features) to (rows, out_features). The ResNet for tables of Gorishniy et al., Revisiting Deep Learning
     Models for Tabular Data (2021).
@@ -81,12 +81,12 @@ def residual_mlp(
     Sequential(
       (0): Linear(in_features=4, out_features=16, bias=True)
       (1): Residual(
-        (0): LayerNorm((16,), eps=1e-05, elementwise_affine=True)
+        (0): LayerNorm((16,), eps=1e-05, elementwise_affine=True, bias=True)
         (1): Linear(in_features=16, out_features=16, bias=True)
         (2): ReLU()
         (3): Linear(in_features=16, out_features=16, bias=True)
       )
-      (2): LayerNorm((16,), eps=1e-05, elementwise_affine=True)
+      (2): LayerNorm((16,), eps=1e-05, elementwise_affine=True, bias=True)
       (3): ReLU()
       (4): Linear(in_features=16, out_features=3, bias=True)
     )
