@@ -687,6 +687,7 @@ def every_entry() -> list[tuple[str, Registry, str]]:
 
 EXAMPLES = {"step_size": 3, "milestones": [2, 4], "gamma": 0.9, "T_max": 10, "max_lr": 0.1, "data_id": 61}
 EXAMPLES["total_steps"] = 3  # has a default, but is asked for
+EXAMPLES |= {"file": "table.csv", "target": "y"}
 
 
 @pytest.mark.parametrize(("section", "registry", "name"), every_entry(), ids=lambda value: str(value)[:30])

@@ -19,6 +19,7 @@ from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, 
 from nanotorch.train import datasets
 from nanotorch.train.config import Config
 from nanotorch.train.datasets import Table
+from nanotorch.train.embedding import EmbeddedColumns
 from nanotorch.train.metrics import main_metric, mean_weights, scored_as
 from nanotorch.train.preprocessing import Preprocessing
 from nanotorch.train.scores import score
@@ -30,10 +31,11 @@ __all__ = ["Data", "build", "build_model", "class_weights", "monitored", "prepar
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The parts of a table by name ("train", "validation", "test"), and what was learnt from the first."""
+    """The parts of a table by name ("train", "validation", "test"), what was learnt from the first, and what to tell."""
 
     parts: dict[str, Table]
     preprocessing: Preprocessing
+    notices: tuple[str, ...] = ()
 
 
 def prepare(config: Config) -> Data:
@@ -43,7 +45,13 @@ def prepare(config: Config) -> Data:
     table = datasets.load(section.name, section.arguments, seed)
     splits = datasets.split(table, section.test_size, section.validation_size, seed, section.fold)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return Data(parts, Preprocessing.fit(splits.train, section.standardize, section.standardize_target is not False))
+    given = section.arguments
+    kept = {"encoding": given["categories"], "max_categories": given["max_categories"]} if "file" in given else {}
+    preprocessing = Preprocessing.fit(
+        splits.train, section.standardize, section.standardize_target is not False,
+        missing_values=given.get("missing_values", ()), **kept,
+    )  # fmt: skip
+    return Data(parts, preprocessing, table.notices)
 
 
 def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
@@ -78,6 +86,10 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
 def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
     """The model of a config, for what the preprocessing gives."""
     make = MODELS.get(config.model.name)
+    counts = preprocessing.embeddings
+    if counts:
+        front = EmbeddedColumns(preprocessing.in_features - len(counts), counts)
+        return nn.Sequential(front, make(front.out_features, preprocessing.out_features, **config.model.arguments))
     model: nn.Module = make(preprocessing.in_features, preprocessing.out_features, **config.model.arguments)
     return model
 

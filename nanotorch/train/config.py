@@ -21,7 +21,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, cre
 import nanotorch.nn
 import nanotorch.optim
 import nanotorch.train.models  # these, and datasets below, fill the registries
-import nanotorch.train.scores  # noqa: F401
+import nanotorch.train.scores
+import nanotorch.train.table_file  # noqa: F401
 from nanotorch.registry import (
     ACTIVATIONS,
     DATASETS,
@@ -102,6 +103,8 @@ def resolved(config: Config) -> str:
         if isinstance(section, NamedSection):
             first = {name: values[key][name] for name in ("name", *section.argument_names)}
             values[key] = first | values[key]
+            if section.name in section.name_of_key.values():
+                del values[key]["name"]
     return dump(values)
 
 
@@ -153,6 +156,8 @@ class NamedSection(Section):
 
     registry: ClassVar[Registry]
     argument_names: ClassVar[tuple[str, ...]] = ()
+    name_of_key: ClassVar[Mapping[str, str]] = {}
+    """Keys that stand for a name, so that it need not be given."""
     name: str
 
     @property
@@ -162,12 +167,13 @@ class NamedSection(Section):
 
 
 class DataSection(NamedSection):
-    """Which dataset, how it is divided (in fractions of all rows), and whether columns are standardised.
+    """Which dataset (or whose `file`), how it is divided (in fractions of all rows), and whether columns are standardised.
 
     `fold: [2, 5]` makes the second of five equal parts the test part, in place of `test_size`.
     """
 
     registry = DATASETS
+    name_of_key = {"file": "file"}
     test_size: Fraction = 0.2
     validation_size: Fraction = 0.2
     standardize: bool = True
@@ -396,10 +402,19 @@ class _Check:
             self._report((key,), f"expected a mapping such as {example}, got {show(given)}")
             return
         default = base.model_fields["name"].default
+        for implies in base.name_of_key.keys() & given.keys():
+            implied = base.name_of_key[implies]
+            if given.setdefault("name", Node(implied, given[implies].mark, given[implies].key)).value != implied:
+                message = f"give either name, for a registered {kind}, or {implies}, not both"
+                self._report((key, "name"), message, at_key=True)
+                self.sections[key] = _nameless_class(base)
+                return
         name = given["name"].value if "name" in given else default
         if "name" not in given and not isinstance(default, str):
             known = ", ".join(base.registry)
-            self._report((key, "name"), f"required key is missing; the known names are: {known}", at_key=True)
+            message = "".join(f"; or give {other}: PATH" for other in base.name_of_key)
+            message = f"required key is missing{message}; the known names are: {known}"
+            self._report((key, "name"), message, at_key=True)
         elif not isinstance(name, str):
             self._report((key, "name"), f"expected the name of a {kind}, got {show(name)}")
         else:

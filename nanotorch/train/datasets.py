@@ -52,6 +52,10 @@ class Table:
     `features` is (n, d) float64. `targets` is (n,) int64 class numbers, indices into `target_names`, for the
     tasks "binary" and "multiclass"; it is (n, k) float64, one column per target name, for "regression".
     Anything else, and any value that is not finite, is a DataError that names the place.
+
+    Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts; such
+    a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user should
+    know of how the table came to be.
     """
 
     features: FloatArray
@@ -59,6 +63,8 @@ class Table:
     task: Task
     feature_names: tuple[str, ...]
     target_names: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]] | None = None
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what could not be trained on."""
@@ -73,7 +79,8 @@ class Table:
             raise DataError(
                 f"{features.shape[1]} feature columns but {len(self.feature_names)} names of them"
             )
-        _refuse_non_finite(features, "feature", self.feature_names)
+        if self.categories is None:
+            _refuse_non_finite(features, "feature", self.feature_names)
         if self.task == "regression":
             if targets.ndim != 2 or targets.dtype != np.float64:
                 found = f"{targets.shape} {targets.dtype}"
@@ -130,6 +137,10 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
         given["random_state"] = seed
     try:
         table = DATASETS.get(name)(**given)
+    except DataError as error:
+        if DATASETS.entry(name).facts.get("own"):  # its messages name the file already
+            raise
+        raise DataError(f"dataset {name!r}: {_one_line(error)}") from error
     except (ValueError, MemoryError) as error:
         raise DataError(f"dataset {name!r}: {_one_line(error)}") from error
     assert isinstance(table, Table), f"dataset {name!r} returned {type(table).__name__}, not a Table"
@@ -146,9 +157,12 @@ def possible_tasks(name: str, arguments: Mapping[str, Any]) -> set[Task]:
     classes = facts.get("classes")
     if isinstance(classes, str):
         classes = arguments.get(classes, DATASETS.arguments(name)[classes].default)
-    if facts.get("task") == "regression":
+    task = facts.get("task")
+    if task in DATASETS.arguments(name):
+        task = arguments.get(task) or DATASETS.arguments(name)[task].default
+    if task == "regression":
         return {"regression"}
-    if facts.get("task") == "classification":
+    if task == "classification":
         if not isinstance(classes, int):
             return {"binary", "multiclass"}
         return {"binary"} if classes == 2 else {"multiclass"}
@@ -345,7 +359,7 @@ def _one_sentence_if_it_fails() -> Iterator[None]:
 
 def offline_names() -> list[str]:
     """The registered datasets that come with scikit-learn or are generated."""
-    return [name for name in DATASETS if not DATASETS.entry(name).facts.get("download")]
+    return [name for name in DATASETS if not {"download", "own"} & set(DATASETS.entry(name).facts)]
 
 
 # ------------------------------------------------------------ datasets that come with scikit-learn

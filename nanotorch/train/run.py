@@ -81,6 +81,9 @@ def run(
             Progress(options.epochs, steps, metric, progress_bar, done=training.step) as progress,
         ):
             files.begin(source, resolved(config), environment(parts["train"].device), training.history)
+            for notice in data.notices:
+                print(f"note: {notice}")
+                files.log(f"note: {notice}")
             files.log(f"training goes on after step {training.step}" if resume else f"training begins: {config.name}")
 
             def save(best: bool = False) -> None:
