@@ -117,7 +117,7 @@ def test_directories_of_the_same_second_differ(tmp_path: Path, monkeypatch: pyte
     first, second = (directory.create(tmp_path / "runs", "name") for _ in range(2))
     assert first != second
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(FileExistsError):
         directory.create(tmp_path / "file", "name")
 
 

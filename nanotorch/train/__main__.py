@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("a CONFIG is needed, such as configs/digits_mlp.yaml")
         elif options.output is not None and not options.output.strip():
             parser.error("--output needs the path of a directory")
+        elif options.overwrite and (options.resume is not None or options.output is None):
+            parser.error("--overwrite replaces the run in --output DIR: it goes with --output, and not with --resume")
         else:
             code = _train(options)
         if sys.stdout is not None:
@@ -125,25 +127,27 @@ def _train(options: argparse.Namespace) -> int:
         return _fail(
             f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED
         )
+    except ImportError as error:
+        return _fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
 
 
 def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     """Find or make the run's directory, and train in it."""
+    from dataclasses import replace
     from pathlib import Path
 
-    from nanotorch.train import directory, resume
+    from nanotorch.train import resume
     from nanotorch.train.run import run
 
     place = None if options.output is None else Path(options.output)
+    bar = not options.no_progress
     found = None if options.resume is None else resume.find(config, options.resume, place)
     if found is None:
         if options.resume is not None:
             print("nothing to resume: a new run begins")
-        if place is not None:
-            directory.take(place, options.overwrite)
-        run(config, text, progress_bar=not options.no_progress, run_directory=place)
+        run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite)
         return OK
     for notice in found.notices:
         print(f"warning: {notice}", file=sys.stderr)
@@ -153,11 +157,10 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
             "\n  ".join([f"{found.directory} was trained with another config:", *changed])
             + "\nGo on with its own resolved.yaml, or give --allow-config-change"
         )
-    if found.finished and found.covers(config):
+    if found.covers(config) and not changed:
         print(f"already complete: {found.directory}")
         return OK
-    bar = not options.no_progress
-    run(config, text, progress_bar=bar, run_directory=found.directory, resume=found.checkpoint)
+    run(config, text, progress_bar=bar, resume=replace(found, changed=tuple(changed)))
     return OK
 
 

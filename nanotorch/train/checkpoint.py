@@ -12,7 +12,9 @@
         best -> step-000096          the one with the best validation score
 
 A checkpoint is written under a temporary name, flushed to the disk and then renamed; `last` and `best` are
-symbolic links, replaced in one operation. Whatever happens in between, both lead to complete checkpoints.
+symbolic links, replaced in one operation; one that is saved again at the same step gets a name of its own
+(`step-000120-2`) before the first goes. So whatever happens in between, both links lead to complete checkpoints.
+Temporary names begin with a dot; `Checkpoints` deletes those that a killed process left.
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from nanotorch.autograd.tensor import Tensor
@@ -37,11 +43,12 @@ __all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "load", "save"]
 
 FORMAT = "nanotorch checkpoint"
 VERSION = 1
+FILES = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
 LONG_EPOCH = 60.0  # seconds after which a checkpoint is due in the middle of an epoch
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used; the message names the file and says what is wrong with it."""
+    """A checkpoint that cannot be read or written; the message names the file and says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     state: dict[str, Any]
     training: dict[str, Tensor] | None = None
+    path: Path = Path()
 
 
 def save(
@@ -82,37 +90,81 @@ def save(
         files["training.safetensors"] = to_bytes(training)
     sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
     manifest = {"format": FORMAT, "version": VERSION, "files": sums}
-    directory = root / f"step-{step:06d}"
-    temporary = root / f".{directory.name}.writing-{os.getpid()}"
-    root.mkdir(parents=True, exist_ok=True)
+    files["MANIFEST.json"] = _to_json(manifest)
+    temporary, directory = root, root / f"step-{step:06d}"
     try:
+        root.mkdir(parents=True, exist_ok=True)
+        directory = _free_name(directory)
+        temporary = root / f".{directory.name}.writing-{os.getpid()}"
         temporary.mkdir()
-        files["MANIFEST.json"] = _to_json(manifest)
         for name, data in files.items():
             (temporary / name).write_bytes(data)
         for name in files:
             _flush(temporary / name)
         _flush(temporary)
-        if directory.exists():  # a run that goes on from an earlier checkpoint comes by here again
-            shutil.rmtree(directory)
         temporary.rename(directory)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _flush(root)
-    for name in links:
-        _link(root / name, directory)
-    _flush(root)
+        _flush(root)
+        for name in links:
+            _link(root / name, directory)
+        _flush(root)
+    except BaseException as error:
+        for leftover in root.glob(f".*.writing-{os.getpid()}"):
+            _delete(leftover)
+        if not isinstance(error, OSError):
+            raise
+        raise CheckpointError(_why_not_written(directory, error, sum(map(len, files.values())))) from error
     linked = {os.readlink(link) for link in (root / "last", root / "best") if link.is_symlink()}
-    for old in sorted(root.glob("step-*"), key=step_of)[: -keep or None]:
-        if old.name not in linked:
-            shutil.rmtree(old)
+    saved = in_order(root)
+    newest = {step_of(path): path for path in saved}  # of two at one step, the second
+    stay = {*list(newest.values())[-keep:], *(path for path in saved if path.name in linked)}
+    for old in saved:
+        if old not in stay:
+            remove(old)
     return directory
 
 
 def step_of(directory: Path) -> int:
     """The step at which a checkpoint was written, from its directory's name."""
-    return int(directory.name.removeprefix("step-"))
+    return int(directory.name.split("-")[1])
+
+
+def in_order(root: Path) -> list[Path]:
+    """The checkpoints in a directory, the oldest first."""
+    found = [path for path in root.glob("step-*") if re.fullmatch(r"step-\d+(-\d+)?", path.name)]
+    return sorted(found, key=lambda path: [int(number) for number in path.name.split("-")[1:]])
+
+
+def remove(directory: Path) -> None:
+    """Delete a checkpoint: first its name, so that there is never half of one."""
+    hidden = directory.with_name(f".{directory.name}.writing-{os.getpid()}")
+    with suppress(OSError):
+        directory.rename(hidden)
+        shutil.rmtree(hidden)
+
+
+def _free_name(directory: Path) -> Path:
+    """The name, or where it is taken (an epoch ends with a step that was saved already) the next one like it."""
+    number, free = 1, directory
+    while free.exists():
+        number += 1
+        free = directory.with_name(f"{directory.name}-{number}")
+    return free
+
+
+def _why_not_written(directory: Path, error: OSError, needed: int) -> str:
+    free = ""
+    with suppress(OSError):
+        free = f", {shutil.disk_usage(directory.parent).free:,} are free on its disk"
+    return (
+        f"{directory} cannot be written: {error.strerror} ({needed:,} bytes are needed{free}); the checkpoints before it are intact"
+    )
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Checkpoints:
@@ -135,17 +187,29 @@ class Checkpoints:
         self._waiting: dict[str, tuple[Any, ...]] = {}
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Begin: delete what a process left that was killed while it wrote. The run's directory must be locked."""
+        for leftover in self.root.glob(".*.writing-*"):
+            _delete(leftover)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Write what waits."""
-        self.flush()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Write what waits, unless the user wants to leave at once (a second Ctrl-C)."""
+        if kind is None:
+            self.flush()
+        elif issubclass(kind, Exception):
+            try:
+                self.flush()
+            except CheckpointError as failed:  # what ended the block is said after this
+                print(f"warning: {failed}", file=sys.stderr)
 
     @property
     def holds_any(self) -> bool:
         """Whether there is a checkpoint, in memory or on the disk."""
         return bool(self._waiting) or (self.root / "last").exists()
+
+    def waits(self, link: str) -> bool:
+        """Whether the checkpoint `last` or `best` is in memory and not yet on the disk."""
+        return link in self._waiting
 
     def due(self, step: int) -> bool:
         """Whether to save in the middle of an epoch, after this step."""
@@ -162,23 +226,49 @@ class Checkpoints:
         best: bool = False,
         training: dict[str, Tensor] | None = None,
     ) -> None:
-        """Make this the checkpoint `last`, and `best` too if it is."""
+        """Make this the checkpoint `last`, and `best` too if it is; the values in `state` must not change any more."""
         links = ("last", "best") if best else ("last",)
-        self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state, training)))
         if time.monotonic() - self._written < self.every_seconds and not self.due(step):
-            self._waiting.update(dict.fromkeys(links, copy.deepcopy(self._waiting["last"])))
+            model, optimizer, training = copy.deepcopy((model, optimizer, training))
+            self._waiting.update(dict.fromkeys(links, (step, model, optimizer, dict(state), training)))
         else:
+            self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state, training)))
             self.flush()
+
+    def rewind(self, to: Path, same_future: bool) -> bool:
+        """Make this checkpoint the newest: those after it belong to a future that is now computed anew.
+
+        Return whether the run has its best epoch: that checkpoint is whole, or was made in a future that will be the same.
+        """
+        saved, best = in_order(self.root), self.root / "best"
+        _link(self.root / "last", to)
+        after = saved[[path.name for path in saved].index(to.resolve().name) + 1 :]
+        lies_ahead = best.is_symlink() and os.readlink(best) in [path.name for path in after]
+        for path in after:
+            remove(path)
+        if lies_ahead:
+            best.unlink()
+            return same_future
+        try:
+            load(best)
+        except CheckpointError:
+            best.unlink(missing_ok=True)
+            return False
+        return True
 
     def flush(self) -> None:
         """Write what waits, the oldest first, and one that is both `last` and `best` only once."""
         while self._waiting:
             contents = min(self._waiting.values(), key=lambda waiting: waiting[0])
             links = [link for link, waiting in self._waiting.items() if waiting is contents]
-            step, model, optimizer, state, training = contents
-            save(self.root, step, model, optimizer, state, links, training, self.keep)
             for link in links:
                 del self._waiting[link]
+            step, model, optimizer, state, training = contents
+            try:
+                save(self.root, step, model, optimizer, state, links, training, self.keep)
+            except CheckpointError:
+                self._waiting.clear()  # said once, and not tried again on the way out
+                raise
             self._written = time.monotonic()
 
 
@@ -189,27 +279,40 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
     files = {}
     for name, expected in manifest["files"].items():
         try:
-            data = (directory / name).read_bytes()
+            size = (directory / name).stat().st_size
+            data = b"" if size != expected["bytes"] else (directory / name).read_bytes()
         except OSError as error:
             raise CheckpointError(f"{directory / name} cannot be read: {error.strerror}") from None
-        if len(data) != expected["bytes"]:
-            kind = "truncated" if len(data) < expected["bytes"] else "too long"
-            raise CheckpointError(
-                f"{directory / name} is {kind}: {expected['bytes']} bytes expected, {len(data)} found"
-            )
+        if size != expected["bytes"]:
+            kind = "truncated" if size < expected["bytes"] else "too long"
+            raise CheckpointError(f"{directory / name} is {kind}: {expected['bytes']} bytes expected, {size} found")
         if _sha256(data) != expected["sha256"]:
             raise CheckpointError(f"{directory / name} is damaged: its sha256 differs from the manifest's")
         files[name] = data
+    missing = [name for name in FILES if name not in files]
+    if missing:
+        raise CheckpointError(f"{directory} is incomplete: its manifest has no {missing[0]!r}")
+    # Whoever writes a file can write its checksum: what is in it is not trusted to be well-formed either.
+    tensors, values = {}, {}
+    for name, data in files.items():
+        try:
+            if name.endswith(".json"):
+                values[name] = _from_json(data)
+            else:
+                tensors[name] = from_bytes(data, source=str(directory / name))
+        except RecursionError:
+            raise CheckpointError(f"{directory / name} is no {FORMAT}: it is nested too deeply") from None
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, MemoryError) as error:
+            told = str(error) if str(directory / name) in str(error) else f"{directory / name} cannot be read: {error}"
+            raise CheckpointError(told) from None
     try:
-        model = from_bytes(files["model.safetensors"], source=str(directory / "model.safetensors"))
-        tensors = from_bytes(files["optimizer.safetensors"], source=str(directory / "optimizer.safetensors"))
-        numbers = _from_json(files["optimizer.json"])
-        training = None
-        if "training.safetensors" in files:
-            training = from_bytes(files["training.safetensors"], source=str(directory / "training.safetensors"))
-        return Checkpoint(model, _join_tensors(tensors, numbers), _from_json(files["state.json"]), training)
-    except KeyError as error:
-        raise CheckpointError(f"{directory} is incomplete: it has no {error}") from None
+        optimizer = _join_tensors(tensors["optimizer.safetensors"], values["optimizer.json"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CheckpointError(f"{directory / 'optimizer.json'} does not fit optimizer.safetensors") from None
+    if not isinstance(values["state.json"], dict):
+        raise CheckpointError(f"{directory / 'state.json'} holds no state of a run")
+    training = tensors.get("training.safetensors")
+    return Checkpoint(tensors["model.safetensors"], optimizer, values["state.json"], training, directory)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -218,7 +321,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{directory} is not a checkpoint: it has no MANIFEST.json") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not the manifest of a {FORMAT}")
@@ -227,7 +330,15 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory} has format version {manifest.get('version')}, and this nanotorch reads version "
             f"{VERSION}: use the nanotorch that wrote it, or a newer one"
         )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(_is_entry(name, expected) for name, expected in files.items()):
+        raise CheckpointError(f"{path} is damaged: its list of files cannot be understood")
     return manifest
+
+
+def _is_entry(name: str, expected: Any) -> bool:
+    known = name in (*FILES, "training.safetensors")
+    return known and isinstance(expected, dict) and type(expected.get("bytes")) is int and "sha256" in expected
 
 
 # ------------------------------------------------------------ files

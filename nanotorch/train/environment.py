@@ -21,13 +21,13 @@ def environment(device: torch.device) -> dict[str, Any]:
     """The facts that bit-exactness depends on, and where the run took place, as plain values."""
     from threadpoolctl import threadpool_info
 
-    pools = threadpool_info()
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     return {
         "nanotorch": torch.__version__,
         "python": platform.python_version(),
         "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
-        "blas": [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools if pool["user_api"] == "blas"],
-        "threads": [f"{pool['internal_api']} {pool['num_threads']}" for pool in pools],
+        "blas": sorted({f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools}),
+        "threads": sorted({f"{pool['internal_api']} {pool['num_threads']}" for pool in pools}),
         "thread_variables": {key: os.environ[key] for key in sorted(os.environ) if key.endswith("_NUM_THREADS")},
         "device": str(device),
         "machine": platform.machine(),
@@ -39,10 +39,15 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def same_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed of that on which the bits of a result depend, as sentences."""
-    return [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in DECIDE_BITS if before.get(key) != now.get(key)
-    ]
+    """What changed of that on which the bits of a result depend, as ``threads: ['openblas 2'] -> ['openblas 1']``."""
+    changes = []
+    for key in DECIDE_BITS:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += [f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
+        elif old != new:
+            changes.append(f"{key}: {old} -> {new}")
+    return changes
 
 
 def _version(name: str) -> str | None:

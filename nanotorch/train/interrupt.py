@@ -26,8 +26,9 @@ class Interrupt:
     """Within `with Interrupt() as interrupt:`, true once SIGINT or SIGTERM has arrived.
 
     The handler only sets a flag, so that no step and no file is left half-done, and puts the previous
-    handlers back: a second signal acts at once, as if this class did not exist. Signals reach only the main
-    thread of a program; in any other thread the flag stays down.
+    handlers back: a second signal acts at once, as if this class did not exist. A signal that is ignored, as the shell
+    has Ctrl-C ignored by what runs in the background, stays so. Signals reach only the main thread of a program; in any
+    other thread the flag stays down.
     """
 
     def __init__(self) -> None:
@@ -37,11 +38,17 @@ class Interrupt:
     def __bool__(self) -> bool:
         return self.signal is not None
 
+    def check(self) -> None:
+        """Raise `Stopping` if a signal has arrived."""
+        if self.signal is not None:
+            raise Stopping
+
     def __enter__(self) -> Self:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._raise_flag)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._raise_flag)
         return self
 
     def __exit__(

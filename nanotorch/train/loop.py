@@ -12,12 +12,12 @@ import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.train.config import TrainSection
-from nanotorch.train.interrupt import Interrupt, Stopping
+from nanotorch.train.interrupt import Interrupt
 from nanotorch.train.metrics import Meter
 from nanotorch.train.training import Part, Training
 from nanotorch.utils.data import DataLoader
 
-__all__ = ["DivergedError", "evaluate", "fit", "windows"]
+__all__ = ["DivergedError", "check_losses", "check_weights", "evaluate", "fit", "windows"]
 
 READ_EVERY = 20  # steps between two readings of the losses: a reading waits for the device
 EVALUATION_BATCH = 4096  # rows: without a graph to keep, large batches cost little memory
@@ -29,13 +29,15 @@ class DivergedError(RuntimeError):
     Args:
         fact: what happened, when.
         advice: what may help.
+        step: the step with the loss that is not finite.
+        part: the part of the data whose loss that is, "training" or "validation"; "" where no single loss is meant.
     """
 
     exit_code = 3
 
-    def __init__(self, fact: str, advice: str = "") -> None:
+    def __init__(self, fact: str, advice: str = "", step: int = 0, part: str = "") -> None:
         super().__init__(f"{fact}. {advice}" if advice else fact)
-        self.fact, self.advice = fact, advice
+        self.fact, self.advice, self.step, self.part = fact, advice, step, part
 
 
 def fit(
@@ -116,7 +118,7 @@ def fit(
         if validation is not None:
             validated = evaluate(training, validation, interrupt)
             if not math.isfinite(validated["loss"]):
-                raise _diverged(training, "validation", validated["loss"], training.step)
+                raise _diverged(training, "validation", f"validation loss is {validated['loss']} at", training.step)
         if isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step((validated or trained)["loss"])
         elif training.interval == "epoch":
@@ -150,8 +152,8 @@ def _measure(training: Training, part: Part, meter: Meter, interrupt: Interrupt 
     training.model.eval()
     with torch.no_grad():
         for features, targets, row_weights, *row_factors in DataLoader(part.dataset, EVALUATION_BATCH):
-            if interrupt:
-                raise Stopping
+            if interrupt is not None:
+                interrupt.check()
             outputs = training.model(features)
             loss = _summed(training.criterion(outputs, targets), row_factors)
             meter.update(outputs, targets, loss, row_weights.sum())
@@ -168,15 +170,27 @@ def check_losses(training: Training) -> None:
     losses = training.meter.read_losses()
     for at_step, loss in losses:
         if not math.isfinite(loss):
-            raise _diverged(training, "training", loss, at_step)
+            raise _diverged(training, "training", f"training loss is {loss} at", at_step)
         training.latest_loss = loss
 
 
-def _diverged(training: Training, part: str, loss: float, step: int) -> DivergedError:
+def check_weights(training: Training) -> None:
+    """A DivergedError if a weight is not finite, before anything is saved that could not be gone on with."""
+    with torch.no_grad():
+        if math.isfinite(nn.utils.get_total_norm(training.model.parameters()).item()):
+            return
+        bad = [name for name, p in training.model.named_parameters() if not torch.isfinite(p).all().item()]
+    if bad:
+        raise _diverged(training, "training", f"weights of {', '.join(bad)} are not finite after", training.step)
+
+
+def _diverged(training: Training, part: str, what: str, step: int) -> DivergedError:
     rate = training.optimizer.param_groups[0]["lr"]
     return DivergedError(
-        f"the {part} loss is {loss} at step {step}, in epoch {training.epoch}",
+        f"the {what} step {step}, in epoch {training.epoch}",
         f"Lower optimizer.lr (now {rate:g}), or set or lower train.clip_norm; --doctor looks for other causes",
+        step,
+        part,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,11 @@ from nanotorch.train import checkpoint
 from nanotorch.train.checkpoint import Checkpoint, CheckpointError
 from nanotorch.train.config import Config, loads, with_seed
 
-__all__ = ["ResumeError", "Resumed", "differences", "find", "newest"]
+__all__ = ["ResumeError", "Resumed", "config_of", "differences", "environment_of", "find", "newest"]
 
 # Values that may change between the parts of a run: they decide how long it is and where it writes, not what it computes.
-FREE = ("output", "name", "train.epochs", "checkpoint", "early_stopping.patience")
+# A change of the device is found, with all else that the bits depend on, by comparing env.json.
+FREE = ("output", "name", "device", "train.epochs", "checkpoint", "early_stopping.patience")
 
 
 class ResumeError(RuntimeError):
@@ -30,19 +33,23 @@ class Resumed:
         checkpoint: where to go on; None where the run was killed before its first checkpoint.
         notices: what the user should know, such as damaged checkpoints that were passed over.
         finished: whether the run ended by itself.
+        changed: the keys of the config that differ, but for what may change freely, as `differences` gives them.
     """
 
     directory: Path
     checkpoint: Checkpoint | None
-    notices: tuple[str, ...]
-    finished: bool
+    notices: tuple[str, ...] = ()
+    finished: bool = False
+    changed: tuple[str, ...] = ()
 
     def covers(self, config: Config) -> bool:
-        """Whether a finished run is finished for this config too: it may ask for more epochs."""
-        if self.checkpoint is None:
+        """Whether a finished run is finished for this config too: it may ask for more epochs, or for more patience."""
+        if self.checkpoint is None or not self.finished:
             return False
-        state = self.checkpoint.state
-        return state["stopped"] is not None or state["epoch"] >= config.train.epochs
+        state, stopping = self.checkpoint.state, config.early_stopping
+        impatient = stopping is not None and state["best"]["waited"] >= stopping.patience
+        between_epochs = state["step_in_epoch"] == 0
+        return between_epochs and (impatient or state["epoch"] >= config.train.epochs)
 
 
 def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
@@ -51,23 +58,33 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
     auto takes the run in `directory` if one is given, else the newest of the config's name under its output.
     """
     if where == "auto":
-        candidates = [directory] if directory is not None else sorted(Path(config.output).glob(f"{config.name}-*"), key=_started)
+        pattern = f"{glob.escape(config.name)}-*-*"
+        named = [path for path in Path(config.output).glob(pattern) if path.name.rsplit("-", 2)[0] == config.name]
+        candidates = [directory] if directory is not None else sorted(named, key=_started)
         runs = [path for path in candidates if (path / "resolved.yaml").is_file()]
         return _of_run(runs[-1]) if runs else None
     path = Path(where)
-    if (path / "MANIFEST.json").exists():  # one checkpoint of a run
-        saved = checkpoint.load(path)
-        root = path.resolve().parent.parent
-        return Resumed(root, saved, (), _finished(root))
-    if not (path / "resolved.yaml").is_file():
-        raise ResumeError(f"{where} is neither the directory of a run (it has no resolved.yaml) nor one of its checkpoints")
-    return _of_run(path)
+    if not path.exists():
+        raise ResumeError(f"{where} does not exist: --resume takes the directory of a run, one of its checkpoints, or auto")
+    if (path / "resolved.yaml").is_file():
+        root, saved, notices = path, None, ()
+    elif (path / "MANIFEST.json").exists() or path.parent.name == "checkpoints":  # one checkpoint of a run
+        root, saved, notices = path.resolve().parent.parent, checkpoint.load(path), ()
+        if not (root / "resolved.yaml").is_file():
+            raise ResumeError(f"{where} lies in no run: there is no {root / 'resolved.yaml'}")
+    else:
+        raise ResumeError(
+            f"{where} is neither the directory of a run (it has no resolved.yaml) nor a nanotorch checkpoint (it has no MANIFEST.json)"
+        )
+    if directory is not None and directory.resolve() != root.resolve():
+        raise ResumeError(f"a resumed run goes on in its own directory {root}: leave --output {directory} away")
+    return _of_run(path) if saved is None else Resumed(root, saved, notices, _finished(root))
 
 
 def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint of a run that is whole, and a sentence for each newer one that is not."""
     notices: list[str] = []
-    for path in sorted((root / "checkpoints").glob("step-*"), key=checkpoint.step_of, reverse=True):
+    for path in reversed(checkpoint.in_order(root / "checkpoints")):
         try:
             saved = checkpoint.load(path)
         except CheckpointError as error:
@@ -79,13 +96,31 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, notices
 
 
-def differences(config: Config, directory: Path) -> list[str]:
-    """What the config says otherwise than the run did, but for what may change: ``key: before -> now``."""
-    before: Config = loads((directory / "resolved.yaml").read_text(encoding="utf-8"), str(directory / "resolved.yaml"))
+def config_of(directory: Path) -> Config:
+    """The config that a run was trained with."""
+    path = directory / "resolved.yaml"
+    config: Config = loads(path.read_text(encoding="utf-8"), str(path))
+    return config
+
+
+def environment_of(directory: Path) -> dict[str, Any]:
+    """What `env.json` of a run says; nothing where it cannot be read."""
+    try:
+        read: dict[str, Any] = json.loads((directory / "env.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read
+
+
+def differences(config: Config, directory: Path, free: bool = False) -> list[str]:
+    """What the config says otherwise than the run did: ``key: before -> now``; with `free`, also of what may change freely."""
+    before = config_of(directory)
     config = with_seed(config, before.seed)
     old, new = dict(_flat(before.model_dump(mode="json"))), dict(_flat(config.model_dump(mode="json")))
     keys = [key for key in {**old, **new} if old.get(key, "absent") != new.get(key, "absent")]
-    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys if not _is_free(key)]
+    return [
+        f"{key}: {_shown(old.get(key, 'absent'))} -> {_shown(new.get(key, 'absent'))}" for key in keys if free or not _is_free(key)
+    ]
 
 
 def _of_run(root: Path) -> Resumed:
@@ -100,8 +135,7 @@ def _finished(root: Path) -> bool:
 
 
 def _started(path: Path) -> tuple[str, float]:
-    parts = path.name.rsplit("-", 2)
-    return (parts[1] if len(parts) == 3 else "", path.stat().st_mtime)
+    return path.name.rsplit("-", 2)[1], path.stat().st_mtime
 
 
 def _flat(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -112,7 +146,9 @@ def _flat(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, values
 
 
+def _shown(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
 def _is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE)
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +11,17 @@ from typing import Any
 
 from nanotorch import nn
 from nanotorch.train import checkpoint, directory, report
-from nanotorch.train.build import build, prepare, steps_per_epoch
-from nanotorch.train.config import Config, load, resolved, with_seed
-from nanotorch.train.environment import environment
+from nanotorch.train.build import Data, build, prepare, steps_per_epoch
+from nanotorch.train.config import Config, resolved, with_seed
+from nanotorch.train.environment import environment, same_bits
 from nanotorch.train.interrupt import Interrupt, Stopping, TrainingInterrupted
-from nanotorch.train.loop import DivergedError, check_losses, evaluate, fit
+from nanotorch.train.loop import DivergedError, check_losses, check_weights, evaluate, fit
 from nanotorch.train.metrics import main_metric
+from nanotorch.train.nonfinite import find_cause
 from nanotorch.train.progress import Progress
+from nanotorch.train.resume import Resumed, config_of, differences, environment_of
 from nanotorch.train.threads import blas_threads
-from nanotorch.train.training import borrowed_generator
+from nanotorch.train.training import Training, borrowed_generator
 
 __all__ = ["RunResult", "run"]
 
@@ -38,7 +42,8 @@ def run(
     source: str | None = None,
     progress_bar: bool = True,
     run_directory: Path | None = None,
-    resume: checkpoint.Checkpoint | None = None,
+    resume: Resumed | None = None,
+    overwrite: bool = False,
 ) -> RunResult:
     """Train as the config says, keep the epoch with the best validation score, and test that one.
 
@@ -46,32 +51,47 @@ def run(
         config: what to do.
         source: the text of the config file, to be kept beside the results.
         progress_bar: allow a bar where the output is a terminal.
-        run_directory: where to write; without it a new directory is made.
-        resume: continue from this checkpoint, bit for bit, instead of from the start.
+        run_directory: where to write, a directory that is new or empty; without it a new one is made.
+        resume: go on with this run in its own directory, bit for bit, instead of beginning one.
+        overwrite: replace the run that is in `run_directory`.
 
     Raises:
         DataError: the data cannot be trained on; nothing was written.
+        DirectoryError: the directory cannot be written to, or belongs to another run; nothing was written.
+        CheckpointError: a checkpoint cannot be written, or the one to go on from does not fit; those before it are intact.
         DivergedError: the loss is not finite any more.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """
     options, started = config.train, time.perf_counter()
     if config.seed is None:
-        before = None if resume is None or run_directory is None else load(run_directory / "resolved.yaml").seed
+        before = None if resume is None else config_of(resume.directory).seed
         config = with_seed(config, before)
         print(f"seed {config.seed} {'drawn' if before is None else 'of the run that goes on'}")
     with borrowed_generator(), Interrupt() as interrupt:
+        if resume is None:
+            directory.check(config.output, run_directory, overwrite)
         # Everything is built before anything is written: what cannot be trained leaves no trace.
-        data = prepare(config)
-        training, parts = build(config, data)
+        try:
+            interrupt.check()
+            data = prepare(config)
+            interrupt.check()
+            training, parts = build(config, data)
+            interrupt.check()
+        except Stopping:
+            raise _interrupted(interrupt, "stopped before the first step; nothing was written") from None
         metric = main_metric(data.preprocessing.task)
         steps = steps_per_epoch(len(parts["train"]), config)
-        if interrupt.signal is not None:
-            text = f"{interrupt.signal.name}: stopped before the first step; nothing was written"
-            raise TrainingInterrupted(text, 128 + interrupt.signal)
-        if resume is not None:
-            training.load(resume, parts["train"])
+        saved = None if resume is None else resume.checkpoint
+        if resume is not None and saved is not None:
+            training.load(saved, parts["train"], [change.split(":")[0] for change in resume.changed])
 
-        root = directory.create(config.output, config.name) if run_directory is None else run_directory
+        if resume is not None:
+            root = resume.directory
+        elif run_directory is not None:
+            root = run_directory
+            root.mkdir(parents=True, exist_ok=True)
+        else:
+            root = directory.create(config.output, config.name)
         often = config.checkpoint
         checkpoints = checkpoint.Checkpoints(root / "checkpoints", often.every_seconds, often.every_steps, often.keep)
         with (
@@ -80,49 +100,75 @@ def run(
             blas_threads(training.model, options.batch_size),
             Progress(options.epochs, steps, metric, progress_bar, done=training.step) as progress,
         ):
-            files.begin(source, resolved(config), environment(parts["train"].device), training.history)
+            here = environment(parts["train"].device)
+            if resume is None:
+                files.claim(overwrite)
+                notes = [f"training begins: {config.name}"]
+                files.begin(source, resolved(config), here, ())
+            else:
+                notes = _resume(resume, config, training, checkpoints, here)
+                keep_source = not resume.changed and (root / "config.yaml").is_file()
+                files.begin(None if keep_source else source, resolved(config), here, training.history)
+            for note in [files.notice, *notes] if files.notice else notes:
+                files.log(note)
+            if files.notice:
+                print(f"note: {files.notice}", file=sys.stderr)
             for notice in data.notices:
                 print(f"note: {notice}")
                 files.log(f"note: {notice}")
-            files.log(f"training goes on after step {training.step}" if resume else f"training begins: {config.name}")
 
             def save(best: bool = False) -> None:
                 state = {**training.state(), "preprocessing": data.preprocessing.state()}
                 raw = None if training.average is None else training.model.state_dict()
                 checkpoints.save(training.step, training.weights(), training.optimizer.state_dict(), state, best, raw)
 
+            def stopped(after: str) -> TrainingInterrupted:
+                checkpoints.flush()
+                error = _interrupted(interrupt, f"{after}; the checkpoint of this step is {checkpoints.root / 'last'}")
+                files.log(str(error))
+                return error
+
             try:
-                for record in fit(training, options, parts["train"], parts["validation"], interrupt):
-                    if record is not None:
-                        save(best=training.best_epoch == training.epoch)
-                        files.metrics(record)
-                        files.log(progress.epoch(record))
-                    else:
-                        progress.step(training.latest_loss)
-                        if checkpoints.due(training.step) or interrupt:
-                            check_losses(training)
-                            save()
-                    if interrupt:
-                        break
-            except Stopping:
-                save()
+                try:
+                    for record in fit(training, options, parts["train"], parts["validation"], interrupt):
+                        stopping = bool(interrupt)
+                        if record is not None:
+                            save(best=training.best_epoch == training.epoch)
+                            files.metrics(record)
+                            files.log(progress.epoch(record))
+                        else:
+                            progress.step(training.latest_loss)
+                            if checkpoints.due(training.step) or stopping:
+                                check_losses(training)
+                                check_weights(training)
+                                save()
+                        if stopping:
+                            break
+                except Stopping:  # during validation
+                    check_weights(training)
+                    save()
             except DivergedError as error:
-                last = checkpoints.root / "last" if checkpoints.holds_any else "none"
-                diverged = DivergedError(f"{error.fact}; last good checkpoint: {last}", error.advice)
-                files.log(str(diverged))
-                raise diverged from None
-            if interrupt.signal is not None:
-                stopped = (
-                    f"{interrupt.signal.name}: stopped after step {training.step}, in epoch {training.epoch} of "
-                    f"{options.epochs}; the checkpoint of this step is {checkpoints.root / 'last'}"
-                )
-                files.log(stopped)
-                raise TrainingInterrupted(stopped, 128 + interrupt.signal)
+                checkpoints.flush()
+                last = checkpoints.root / "last" if checkpoints.holds_any else None
+                fact, cause = f"{error.fact}; last good checkpoint: {last or 'none'}", ""
+                files.log(fact)
+                if error.step:
+                    print("looking for the operation that made the first value that is not finite ...", flush=True)
+                    cause = _cause(config, data, last, error, files, interrupt)
+                raise DivergedError(fact, error.advice + cause, error.step, error.part) from None
+            if interrupt:
+                raise stopped(f"stopped after step {training.step}, in epoch {training.epoch} of {options.epochs}")
 
             # The test part is looked at once, by the best model, as it was saved.
+            if not (checkpoints.root / "best").exists() and not checkpoints.waits("best"):
+                training.best_epoch = training.epoch
+                save(best=True)
             checkpoints.flush()
             training.use(checkpoint.load(checkpoints.root / "best").model)
-            scores = {name: evaluate(training, part) for name, part in parts.items()}
+            try:
+                scores = {name: evaluate(training, part, interrupt) for name, part in parts.items()}
+            except Stopping:
+                raise stopped("stopped after the last step, before the scores were complete") from None
             if training.stopped:
                 print(f"\n{training.stopped}")
                 files.log(training.stopped)
@@ -130,9 +176,12 @@ def run(
             heading = f"{config.name}: scores of epoch {training.best_epoch}, the best of {training.epoch}"
             print(f"\n{heading}\n{table}")
             files.log(f"{heading}\n{table}")
-            report.learning_curve(
-                root / "learning_curve.png", training.history, metric, training.best_epoch, config.name, scores["test"][metric]
-            )
+            try:
+                report.learning_curve(
+                    root / "learning_curve.png", training.history, metric, training.best_epoch, config.name, scores["test"][metric]
+                )
+            except ImportError as error:
+                print(f"warning: no figures ({error}): pip install matplotlib", file=sys.stderr)
             files.finish(
                 training.history,
                 {
@@ -151,3 +200,54 @@ def run(
             )
             print(f"results in {root}", flush=True)
         return RunResult(root, training.model, scores, training.history, training.best_epoch)
+
+
+def _interrupted(interrupt: Interrupt, what: str) -> TrainingInterrupted:
+    assert interrupt.signal is not None
+    return TrainingInterrupted(f"{interrupt.signal.name}: {what}", 128 + interrupt.signal)
+
+
+def _resume(
+    resume: Resumed, config: Config, training: Training, checkpoints: checkpoint.Checkpoints, here: dict[str, Any]
+) -> list[str]:
+    """Put the directory of a run to where its checkpoint stands; return what the log and the user should know."""
+    notes = [f"training goes on after step {training.step}: {config.name}"]
+    notes += [f"changed: {change}" for change in differences(config, resume.directory, free=True)]
+    before, warnings = environment_of(resume.directory), []
+    bits = same_bits(before, here) if before else []
+    if bits:
+        here["before"] = before
+        warnings.append(f"the bits of the results may differ from those of one run, since this changed: {'; '.join(bits)}")
+    if resume.checkpoint is not None:
+        has_best = checkpoints.rewind(resume.checkpoint.path, same_future=not resume.changed)
+        if training.best_epoch and not has_best:
+            warnings.append(
+                f"the checkpoint of the best epoch, {training.best_epoch}, is gone: the best of those after epoch {training.epoch} is taken"
+            )
+            training.best_epoch, training.best_score = 0, (-math.inf, -math.inf)
+    print(notes[0], flush=True)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return [*notes, *resume.notices, *warnings]
+
+
+def _cause(
+    config: Config, data: Data, last: Path | None, error: DivergedError, files: directory.RunDirectory, interrupt: Interrupt
+) -> str:
+    """What made the first value that is not finite, and in which rows, as lines of text."""
+    again, parts = build(config, data)
+    if last is not None:
+        again.load(checkpoint.load(last), parts["train"])
+    cause = find_cause(again, config.train, parts["train"], parts["validation"], error, interrupt)
+    if cause is None:
+        return ""
+    lines = []
+    if cause.operation is not None:
+        lines.append(f"first: {cause.operation}")
+    if cause.rows:
+        some = ", ".join(map(str, cause.rows[:10])) + (", ..." if len(cause.rows) > 10 else "")
+        lines.append(f"the {len(cause.rows)} rows of that step in the training part (all are in train.log): {some}")
+        files.log(f"rows of step {error.step} in the training part: {', '.join(map(str, cause.rows))}")
+    for line in lines:
+        files.log(line)
+    return "".join(f"\n{line}" for line in lines)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,8 @@ import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.ops.random import Generator, default_generator
 from nanotorch.optim import Optimizer
-from nanotorch.train.checkpoint import Checkpoint
+from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
+from nanotorch.train.checkpoint import Checkpoint, CheckpointError
 from nanotorch.train.metrics import Meter, is_loss
 from nanotorch.utils.data import TensorDataset
 
@@ -170,34 +172,72 @@ class Training:
                 "shuffle": self.shuffle.get_state() if between else self.order,
                 "dropout": default_generator.get_state(),
             },
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "optimizer": type(self.optimizer).__name__,
+            "scheduler": None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict()),
             "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
             "stopped": self.stopped,
             "average": None if self.average is None else self.average.steps,
             "training_sums": None if between or self.meter is None else self.meter.state(),
             "learning_rate": self.learning_rate,
             "gradient_norms": [] if between else list(self.gradient_norms),
-            "history": copy.deepcopy(self.history),
+            "history": list(self.history),  # records do not change any more
         }
 
-    def load(self, saved: Checkpoint, train: Part) -> None:
-        """Continue from a checkpoint: put everything to where it was, bit for bit."""
+    def load(self, saved: Checkpoint, train: Part, changed: Collection[str] = ()) -> None:
+        """Continue from a checkpoint: put everything to where it was, bit for bit.
+
+        The keys of the config in `changed` have other values than the run had; what was built with them holds from here on.
+        A checkpoint of another architecture is a CheckpointError that lists what does not fit.
+        """
         state = saved.state
-        self.model.load_state_dict(saved.model if saved.training is None else saved.training)
-        self.optimizer.load_state_dict(saved.optimizer)
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        if self.average is not None:
-            self.average.steps = state["average"]
-            for name, average in self.average.parameters.items():
-                average.copy_(saved.model[name])
+        misfits = _misfits(saved.model, self.model.state_dict())
+        if misfits:
+            raise CheckpointError("\n  ".join([f"{saved.path} is of another model than the config's:", *misfits]))
+        try:
+            self.model.load_state_dict(saved.model if saved.training is None else saved.training)
+            self._load_optimizer(saved, changed)
+            if self.average is not None and state["average"] is None:
+                self.average = Average(self.model, self.average.decay)
+            elif self.average is not None:
+                self.average.steps = state["average"]
+                for name, average in self.average.parameters.items():
+                    average.copy_(saved.model[name])
+            self._load_position(state, train)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{saved.path} does not say where the run stood: {type(error).__name__} {error}") from None
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{saved.path} does not fit this config: {error}") from None
+
+    def _load_optimizer(self, saved: Checkpoint, changed: Collection[str]) -> None:
+        state, optimizer, scheduler = saved.state, self.optimizer, self.scheduler
+        built = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        if state["optimizer"] == type(optimizer).__name__:
+            optimizer.load_state_dict(saved.optimizer)
+            news = [key.removeprefix("optimizer.") for key in changed if key.startswith("optimizer.")]
+            for group, new in zip(optimizer.param_groups, built, strict=True):
+                group.update({name: new[name] for name in news if name in new})
+        if "optimizer.lr" not in changed and not any(key.split(".")[0] == "scheduler" for key in changed):
+            if scheduler is not None:
+                scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
+            return
+        # The new schedule, from its own beginning to where the run stands.
+        for group, new in zip(optimizer.param_groups, built, strict=True):
+            group.update({name: new[name] for name in ("lr", "initial_lr") if name in new})
+        if scheduler is not None and not isinstance(scheduler, ReduceLROnPlateau):
+            epochs = state["epoch"] - (state["step_in_epoch"] > 0)
+            with warnings.catch_warnings(action="ignore"):  # it does not see the steps of the optimizer that were before
+                for _ in range(state["step"] if self.interval == "step" else epochs):
+                    scheduler.step()
+
+    def _load_position(self, state: Mapping[str, Any], train: Part) -> None:
         self.epoch, self.step, self.step_in_epoch = state["epoch"], state["step"], state["step_in_epoch"]
-        self.skipped, self.stopped = state["skipped"], state["stopped"]
+        self.skipped = state["skipped"]
         self.order = state["generators"]["shuffle"]
         self.shuffle.set_state(self.order)
         default_generator.set_state(state["generators"]["dropout"])
         best = state["best"]
         self.best_epoch, self.best_score, self.waited = best["epoch"], tuple(best["score"]), best["waited"]
+        self.stopped = state["stopped"] if self.patience is not None and self.waited >= self.patience else None
         if state["training_sums"] is not None:
             self.meter = train.meter()
             self.meter.load_state(state["training_sums"], train.device)
@@ -209,6 +249,17 @@ class Training:
         """Take the weights for use of a checkpoint; training does not go on from here."""
         self.model.load_state_dict(weights)
         self.average = None
+
+
+def _misfits(saved: Mapping[str, Tensor], built: Mapping[str, Tensor]) -> list[str]:
+    """What differs in names and shapes, a line each."""
+    shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (saved, built)]
+    lines = []
+    for name in {**shapes[0], **shapes[1]}:
+        before, now = (known.get(name) for known in shapes)
+        if before != now:
+            lines.append(f"{name}: {'absent' if before is None else before} in the checkpoint, {'absent' if now is None else now} in the model")
+    return lines
 
 
 def seeds(seed: int, count: int) -> list[int]:
