@@ -15,7 +15,8 @@ from sklearn.utils.class_weight import compute_class_weight
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, METRICS, SCHEDULERS
-from nanotorch.train import build, checkpoint, config, datasets, loop, scores
+from nanotorch.train import build, checkpoint, config, datasets, folds, loop, scores
+from nanotorch.train.__main__ import main
 from nanotorch.train.models import mlp, residual_mlp
 from nanotorch.train.run import run
 
@@ -446,6 +447,91 @@ def test_an_interrupted_run_keeps_the_seed_that_it_drew(tmp_path: Path) -> None:
     longer = iris("seed=null", "train.epochs=3", f"output={tmp_path}")
     assert resume.differences(longer, found.directory) == []
     before = config.load(found.directory / "resolved.yaml").seed
-    result = run(longer, run_directory=found.directory, resume=found.checkpoint)
+    result = run(longer, resume=found)
     assert config.load(result.directory / "resolved.yaml").seed == before
     assert json.loads((result.directory / "summary.json").read_text())["epochs"] == 3
+
+
+# ------------------------------------------------------------ folds and repeats
+
+
+def test_folds_share_no_row_and_together_are_all_rows() -> None:
+    for overrides in ([], DIABETES, ["data={name: wine}"]):
+        given = iris(*overrides, "train.folds=5")
+        tests: list[list[bytes]] = []
+        everything: list[bytes] = []
+        for _, single in folds.single_runs(given):
+            parts = build.prepare(single).parts
+            tests.append([row.tobytes() for row in parts["test"].features])
+            rows = [row.tobytes() for part in parts.values() for row in part.features]
+            everything = everything or sorted(rows)
+            assert sorted(rows) == everything
+            if parts["test"].task != "regression":
+                shares = [np.bincount(part.targets) / len(part) for part in parts.values()]
+                assert np.abs(np.diff(shares, axis=0)).max() < 0.06  # every class has its share in every part
+        sizes = [len(test) for test in tests]
+        assert max(sizes) - min(sizes) <= 2
+        assert sorted(row for test in tests for row in test) == everything
+
+
+def test_folds_and_repeats_are_runs_of_their_own_with_mean_and_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = iris("train.epochs=1", "train.folds=2", "train.repeats=2", "train.metrics=[f1_macro]", f"output={tmp_path}")
+    result = folds.run_all(given, IRIS)
+    names = ["repeat-1-fold-1", "repeat-1-fold-2", "repeat-2-fold-1", "repeat-2-fold-2"]
+    assert list(result.runs) == names
+    files = {path.name for path in result.directory.iterdir()}
+    assert files == {*names, "config.yaml", "resolved.yaml", "env.json", "train.log", "summary.json"}
+    values = [result.runs[name]["test"]["f1_macro"] for name in names]
+    assert result.mean["test"]["f1_macro"] == pytest.approx(np.mean(values))
+    assert result.spread["test"]["f1_macro"] == pytest.approx(np.std(values, ddof=1))
+    summary = json.loads((result.directory / "summary.json").read_text())
+    assert (summary["scores"], summary["spread"], summary["runs"]) == (result.mean, result.spread, result.runs)
+    out = capsys.readouterr().out
+    assert "repeat-2-fold-2 (4 of 4)  test loss" in out
+    assert [line.split()[0] for line in out.splitlines()[-7:-1]] == [*names, "mean", "spread"]
+    alone = run(config.load(result.directory / names[2] / "resolved.yaml", [f"output={tmp_path}"]))
+    assert alone.scores == result.runs[names[2]]
+
+
+def test_a_fold_too_many_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(datasets.DataError, match="class 'setosa' has 50 rows: too few for one in each of 51 folds"):
+        folds.run_all(iris("train.folds=51", f"output={tmp_path / 'runs'}"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iris("seed=null", "train.folds=3", f"output={tmp_path}", "checkpoint={every_seconds: 0}")
+    calls = []
+
+    def run_twice_only(single: config.Config, *arguments: Any, **named: Any) -> Any:
+        calls.append((single.data.fold, named["resume"]))
+        if len(calls) == 3:
+            shorter = single.model_copy(update={"train": single.train.model_copy(update={"epochs": 2})})
+            run(shorter, *arguments, **named)
+            (tmp_path / "cv" / "fold-3" / "summary.json").unlink()
+            raise loop.DivergedError("stopped by the test")
+        return run(single, *arguments, **named)
+
+    monkeypatch.setattr(folds, "run", run_twice_only)
+    with pytest.raises(loop.DivergedError):
+        folds.run_all(given, run_directory=tmp_path / "cv")
+    assert not (tmp_path / "cv" / "summary.json").exists()
+    resumed = folds.run_all(given, run_directory=tmp_path / "cv", resume=True)
+    assert [fold for fold, _ in calls] == [(1, 3), (2, 3), (3, 3), (3, 3)]
+    assert calls[-1][1].checkpoint.state["epoch"] == 2
+    whole = folds.run_all(config.load(tmp_path / "cv" / "resolved.yaml"))
+    assert whole.runs == resumed.runs
+    assert folds.run_all(given, run_directory=tmp_path / "cv", resume=True).runs == resumed.runs
+    assert len(calls) == 7
+
+
+def test_the_command_cross_validates_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "iris.yaml"
+    path.write_text(IRIS)
+    arguments = [str(path), "train.epochs=1", "train.folds=3", "--output", str(tmp_path / "cv")]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    assert main([*arguments, "--resume", "auto"]) == 0
+    assert capsys.readouterr().out == first
+    assert main([*arguments[:2], "train.folds=4", *arguments[3:], "--resume", "auto"]) == 1
+    assert "train.folds: 3 -> 4" in capsys.readouterr().err

@@ -138,7 +138,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from nanotorch.train import resume
+    from nanotorch.train import folds, resume
     from nanotorch.train.run import run
 
     place = None if options.output is None else Path(options.output)
@@ -147,7 +147,10 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     if found is None:
         if options.resume is not None:
             print("nothing to resume: a new run begins")
-        run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite)
+        if folds.is_several(config):
+            folds.run_all(config, text, place, overwrite=options.overwrite)
+        else:
+            run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite)
         return OK
     for notice in found.notices:
         print(f"warning: {notice}", file=sys.stderr)
@@ -157,6 +160,9 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
             "\n  ".join([f"{found.directory} was trained with another config:", *changed])
             + "\nGo on with its own resolved.yaml, or give --allow-config-change"
         )
+    if folds.is_several(config):
+        folds.run_all(config, text, found.directory, resume=True)
+        return OK
     if found.covers(config) and not changed:
         print(f"already complete: {found.directory}")
         return OK

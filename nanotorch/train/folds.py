@@ -1,0 +1,146 @@
+"""Several runs of one config: cross-validated (`train.folds`), with several seeds (`train.repeats`), or both.
+
+Each is an ordinary run in a directory of its own, which its own resolved.yaml reproduces:
+
+    runs/<name>-<utc>-<4 hex digits>/
+        fold-1/ ... fold-5/     `data.fold: [1, 5]` ...: the test parts share no row, and together are all rows
+        repeat-1/ ...           seed, seed + 1 ... (repeat-1-fold-1/ ... with folds: other folds for each seed)
+        summary.json            mean and spread over the runs; there only when all are complete
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanotorch.train import directory
+from nanotorch.train.build import build, prepare
+from nanotorch.train.config import Config, resolved, with_seed
+from nanotorch.train.environment import environment
+from nanotorch.train.report import label, number
+from nanotorch.train.resume import config_of, find
+from nanotorch.train.run import run
+
+__all__ = ["FoldsResult", "is_several", "run_all", "single_runs"]
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldsResult:
+    """What several runs leave: their directory; by part and score the mean and the spread; the scores of each run.
+
+    The spread is the standard deviation over the runs (with n - 1): how much a run differs from another, not how well the mean
+    is known.
+    """
+
+    directory: Path
+    mean: Scores
+    spread: Scores
+    runs: dict[str, Scores]
+
+
+def is_several(config: Config) -> bool:
+    """Whether the config asks for more than one run."""
+    return config.train.folds is not None or config.train.repeats > 1
+
+
+def single_runs(config: Config) -> Iterator[tuple[str, Config]]:
+    """Name and config of every run; the config must have a seed."""
+    assert config.seed is not None
+    folds, repeats = config.train.folds, config.train.repeats
+    train = config.train.model_copy(update={"folds": None, "repeats": 1})
+    for repeat in range(1, repeats + 1):
+        seeded = {"train": train, "seed": (config.seed + repeat - 1) % 2**32}
+        for fold in range(1, (folds or 1) + 1):
+            names = [f"repeat-{repeat}"] * (repeats > 1) + [f"fold-{fold}"] * (folds is not None)
+            data = config.data if folds is None else config.data.model_copy(update={"fold": (fold, folds)})
+            yield "-".join(names), config.model_copy(update={**seeded, "data": data})
+
+
+def run_all(
+    config: Config,
+    source: str | None = None,
+    run_directory: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> FoldsResult:
+    """Run them all, one after the other.
+
+    Raises what `run` raises; the runs that are complete stay. With `resume`, what is complete in `run_directory` is taken as it
+    is, and what began goes on.
+    """
+    if config.seed is None:
+        config = with_seed(config, config_of(run_directory).seed if resume and run_directory is not None else None)
+        print(f"seed {config.seed} {'of the runs that go on' if resume else 'drawn'}")
+    if not resume:
+        directory.check(config.output, run_directory, overwrite)
+    several = dict(single_runs(config))
+    _, parts = build(first := next(iter(several.values())), prepare(first))  # what cannot be trained leaves no trace
+    root = directory.create(config.output, config.name) if run_directory is None else run_directory
+    root.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Scores] = {}
+    with directory.RunDirectory(root) as files:
+        if not resume:
+            files.claim(overwrite)
+        files.write("resolved.yaml", resolved(config))
+        if source is not None:
+            files.write("config.yaml", source)
+        files.write_json("env.json", environment(parts["train"].device))
+        for count, (name, single) in enumerate(several.items(), start=1):
+            found[name] = _scores(single, source, root / name)
+            line = "  ".join(f"{label(key)} {number(value)}" for key, value in found[name]["test"].items())
+            print(f"{name} ({count} of {len(several)})  test {line}", flush=True)
+            files.log(f"{name}: test {line}")
+        mean, spread = _over(found, statistics.fmean), _over(found, statistics.stdev)
+        table = _table(found, mean, spread)
+        print(f"\n{config.name}: scores of the test part, each of the best epoch of its run\n{table}")
+        files.log(table)
+        files.write_json(
+            "summary.json",
+            {
+                "name": config.name,
+                "folds": config.train.folds,
+                "repeats": config.train.repeats,
+                "scores": mean,
+                "spread": spread,
+                "runs": found,
+            },
+        )
+        print(f"results in {root}", flush=True)
+    return FoldsResult(root, mean, spread, found)
+
+
+def _scores(config: Config, source: str | None, place: Path) -> Scores:
+    """The scores of one run: those it left, or after it has run to its end."""
+    begun = find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
+    if begun is not None and begun.covers(config):
+        scores: Scores = json.loads((place / "summary.json").read_text(encoding="utf-8"))["scores"]
+        return scores
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # its own lines are in its train.log
+        return run(config, source, run_directory=None if begun else place, resume=begun).scores
+
+
+def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float]) -> Scores:
+    first = next(iter(runs.values()))
+    return {
+        part: {name: statistic([scores[part][name] for scores in runs.values()]) for name in values} for part, values in first.items()
+    }
+
+
+def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
+    """The test scores of every run, their mean and their spread as aligned text."""
+    names = list(mean["test"])
+    lines = [["", *map(label, names)]]
+    for row, scores in {**runs, "mean": mean, "spread": spread}.items():
+        lines.append([row, *(number(scores["test"][name]) for name in names)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
