@@ -11,10 +11,12 @@ from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create import empty
 from nanotorch.ops.dense import bilinear, linear
+from nanotorch.registry import ACTIVATIONS
 
 __all__ = ["Bilinear", "Identity", "Linear"]
 
 
+@ACTIVATIONS.register
 class Identity(Module):
     """Returns its input; takes and ignores any arguments, so that it can stand in for any layer."""
 

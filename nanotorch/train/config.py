@@ -228,6 +228,7 @@ class TrainSection(Section):
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
     clip_value: PositiveFloat | None = None
+    shuffle: bool = True
     drop_last: bool = False
     ema: Annotated[float, Between(0, 1, low_open=True, high_open=True)] | None = None
     on_nonfinite: Literal["raise", "skip"] = "raise"

@@ -52,7 +52,7 @@ def fit(
     model, optimizer, criterion, scheduler = training.model, training.optimizer, training.criterion, training.scheduler
     parameters = list(model.parameters())
     loader: DataLoader[Any] = DataLoader(
-        train.dataset, options.batch_size, shuffle=True, drop_last=options.drop_last, generator=training.shuffle
+        train.dataset, options.batch_size, shuffle=options.shuffle, drop_last=options.drop_last, generator=training.shuffle
     )
     steps_per_epoch = math.ceil(len(loader) / options.accumulate)
     while training.epoch < options.epochs or training.step_in_epoch:

@@ -72,8 +72,8 @@ def scored_as(
 class Meter:
     """Mean loss and scores over the batches of one pass over a part of the data.
 
-    Scores are the accuracy for classes, and for regression R2 (the mean over the targets) and RMSE per
-    target in their original units: outputs and targets are those of the model times `target_scale`. For each name in
+    Scores are the accuracy for classes (of several labels, all have to be right), and for regression R2 (the mean
+    over the targets) and RMSE per target in their original units: outputs and targets are those of the model times `target_scale`. For each name in
     `metrics` there is scikit-learn's score too, for which the outputs of the whole pass are kept.
     """
 
@@ -106,6 +106,8 @@ class Meter:
             sums = (outputs.argmax(1) == targets).sum()
         elif self.task == "binary":
             sums = ((outputs > 0) == (targets > 0.5)).sum()
+        elif self.task == "multilabel":
+            sums = ((outputs > 0) == (targets > 0.5)).all(1).sum()
         else:
             sums = ((outputs - targets) ** 2).sum(0)
         self.rows += len(targets)

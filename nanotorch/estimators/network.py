@@ -1,0 +1,447 @@
+"""What both estimators share: arrays become a `Training`, the trainer's loop trains it, its weights become arrays.
+
+Note [Fitted state]
+~~~~~~~~~~~~~~~~~~~
+A fitted estimator holds NumPy arrays and plain numbers, nothing else: no Tensor, no model, no handle of a device. So
+it can be pickled on a machine with a GPU and used on one without (`set_params(device="cpu")`), and copied, sent to
+other processes and written by joblib as fast as its arrays. The model is built anew from `weights_`, in float64, by
+each prediction; `partial_fit` builds the `Training` anew and continues it from what a checkpoint of the trainer
+would hold, bit for bit as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import secrets
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+import nanotorch as torch
+from nanotorch import Tensor, nn
+from nanotorch.backend.device import best_device
+from nanotorch.estimators.arguments import activation_name, check, hidden_widths, named
+from nanotorch.optim import Optimizer
+from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
+from nanotorch.registry import OPTIMIZERS, SCHEDULERS
+from nanotorch.train.checkpoint import Checkpoint
+from nanotorch.train.config import TrainSection
+from nanotorch.train.loop import DivergedError, fit
+from nanotorch.train.models import mlp
+from nanotorch.train.threads import blas_threads
+from nanotorch.train.training import Average, Part, Training, borrowed_generator, seeds
+from nanotorch.utils.data import TensorDataset
+
+__all__ = ["Network"]
+
+Array = NDArray[Any]
+ROWS_AT_ONCE = 4096  # rows of a prediction that are computed together
+SMALLEST_LEARNING_RATE = 1e-6  # learning_rate="adaptive" ends here, as in scikit-learn
+
+
+class Network(BaseEstimator):
+    """An MLP between arrays; subclasses say what the targets are. See `MLPClassifier` for the arguments."""
+
+    hidden_layer_sizes: Any
+    activation: str
+    solver: str
+    alpha: float
+    batch_size: Any
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    shuffle: bool
+    random_state: Any
+    tol: float
+    verbose: Any
+    warm_start: bool
+    momentum: float
+    nesterovs_momentum: bool
+    early_stopping: bool
+    validation_fraction: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: float
+    dropout: float
+    batch_norm: bool
+    optimizer: Any
+    schedule: Any
+    accumulate: int
+    clip_norm: float | None
+    clip_value: float | None
+    ema: float | None
+    device: str
+    dtype: str
+
+    _monitor: ClassVar[str]
+
+    # ------------------------------------------------------------ what subclasses say
+
+    def _criterion(self, reduction: str) -> nn.Module:
+        """The loss."""
+        raise NotImplementedError
+
+    def _row_weight(self, targets: Array) -> float:
+        """What a row counts for in the number that a sum of losses is divided by."""
+        raise NotImplementedError
+
+    def _wanted(self, targets: Array) -> Array:
+        """The targets that the loss compares with."""
+        return targets
+
+    def _scored_as(self, targets: Array) -> dict[str, Any]:
+        """What a Meter has to know of a part with these targets."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ fitting
+
+    def _store(self, given: Mapping[str, Any]) -> None:
+        """Take over the arguments of the constructor, as they are: scikit-learn asks for nothing else there."""
+        for name in self._get_param_names():
+            setattr(self, name, given[name])
+
+    def _check_arguments(self) -> None:
+        check(self.get_params(deep=False))
+
+    def _begins_anew(self, incremental: bool) -> bool:
+        """Whether this call forgets what earlier calls learnt."""
+        return not hasattr(self, "weights_") or not (self.warm_start or incremental)
+
+    def _weights_of_rows(self, X: Array, sample_weight: Any) -> Array | None:
+        """Sample weights as an array, or None where no row has one."""
+        if sample_weight is None:
+            return None
+        weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("all sample weights are zero: there is nothing to learn from")
+        return weights
+
+    def _train(
+        self, X: Array, targets: Array, sample_weight: Array | None, outputs: int, stratify: bool, incremental: bool
+    ) -> Self:
+        """Train on prepared targets: class numbers (n,), or values (n, k)."""
+        if sample_weight is not None:
+            # A row of weight 0 is no row: it takes no place in a batch.
+            kept = np.flatnonzero(sample_weight)
+            X, targets, sample_weight = X[kept], targets[kept], sample_weight[kept]
+        anew = self._begins_anew(incremental)
+        seed = self._draw_seed()
+        init_seed, dropout_seed, shuffle_seed, split_seed = seeds(seed, 4)
+        validation: tuple[Array, Array, Array | None] | None = None
+        if self.early_stopping:
+            if incremental:
+                raise ValueError("partial_fit does not support early_stopping=True")
+            rows = np.arange(len(X))
+            chosen = targets if stratify else None
+            rows, apart = train_test_split(
+                rows, test_size=self.validation_fraction, random_state=split_seed % 2**32, stratify=chosen
+            )
+            if len(apart) < 2:
+                raise ValueError(
+                    f"the validation part has {len(apart)} rows: increase validation_fraction or the number of rows"
+                )
+            validation = X[apart], targets[apart], None if sample_weight is None else sample_weight[apart]
+            X, targets = X[rows], targets[rows]
+            sample_weight = None if sample_weight is None else sample_weight[rows]
+        if self.batch_norm and len(X) < 2:
+            raise ValueError("batch_norm=True needs 2 rows or more to train on, got 1")
+
+        device = best_device() if self.device == "auto" else torch.device(self.device)
+        with borrowed_generator():
+            torch.manual_seed(init_seed)
+            model = self._model(X.shape[1], outputs).to(getattr(torch, self.dtype))
+            if anew:
+                _initialise(model, 2.0 if self.activation == "logistic" else 6.0)
+            else:
+                model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
+            model = model.to(device)
+            torch.manual_seed(dropout_seed)
+            weighted = sample_weight is not None
+            mean_weight = 1.0 if sample_weight is None else float(sample_weight.mean())
+            train = self._part(X, targets, sample_weight, device)
+            apart_part = None if validation is None else self._part(*validation, device)
+            options = self._options(len(X))
+            generator = torch.Generator().manual_seed(shuffle_seed)
+            training = self._training(model, options, len(X), mean_weight, weighted, generator, incremental)
+            if anew:
+                self.loss_curve_: list[float] = []
+                self.history_: list[dict[str, Any]] = []
+                self.t_ = 0
+            if incremental and not anew and self._continuation is not None:
+                training.load(self._saved(), train)
+                options = options.model_copy(update={"epochs": training.epoch + 1})
+            elif incremental:
+                options = options.model_copy(update={"epochs": 1})
+            with blas_threads(model, options.batch_size):
+                self._run(training, options, train, apart_part)
+            self._keep(training, incremental)
+        if not incremental and training.patience is not None and training.epoch >= options.epochs and not training.stopped:
+            warnings.warn(
+                f"training ended at max_iter={self.max_iter} epochs while the {training.monitor} was still becoming better; "
+                "raise max_iter, or set n_iter_no_change=float('inf') where a fixed number of epochs is meant",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self.n_layers_ = len(hidden_widths(self.hidden_layer_sizes)) + 2
+        self.n_outputs_ = outputs
+        self.seed_ = seed
+        return self
+
+    def _run(self, training: Training, options: TrainSection, train: Part, validation: Part | None) -> None:
+        """Iterate over the loop; afterwards the model has the weights of the best epoch."""
+        best: Mapping[str, Tensor] | None = None
+        try:
+            for record in fit(training, options, train, validation):
+                if record is None:
+                    continue
+                if validation is not None and training.best_epoch == training.epoch:
+                    best = {name: value.clone() for name, value in training.weights().items()}
+                if self.verbose:
+                    print(_line(record, self._monitor))
+                if self.learning_rate == "adaptive" and _learning_rate(training.optimizer) <= SMALLEST_LEARNING_RATE:
+                    training.stopped = "stopped: the learning rate has become as small as it may"
+        except DivergedError as error:
+            advice = "Scale the features (and targets), lower learning_rate_init, or set clip_norm"
+            raise DivergedError(error.fact, advice) from None
+        if self.verbose and training.stopped:
+            print(training.stopped)
+        self.weights_ = _arrays(training.weights() if best is None else best)
+        self.history_ = [*self.history_, *training.history]
+        self.loss_curve_ = [*self.loss_curve_, *(record["train_loss"] for record in training.history)]
+        self.loss_ = self.loss_curve_[-1]
+        self.n_iter_ = training.epoch
+        self.t_ += len(training.history) * len(train)
+        if validation is None:
+            self.best_loss_: float | None = min(self.loss_curve_)
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+        else:
+            self.best_loss_ = None
+            self.validation_scores_ = [record[f"validation_{self._monitor}"] for record in training.history]
+            self.best_validation_score_ = max(self.validation_scores_)
+
+    def _keep(self, training: Training, incremental: bool) -> None:
+        """Keep what `partial_fit` continues from."""
+        state = training.state()
+        state["history"], state["stopped"] = [], None
+        self._continuation: dict[str, Any] = {
+            "optimizer": _arrays(training.optimizer.state_dict()),
+            "state": state,
+            "training": None if training.average is None else _arrays(training.model.state_dict()),
+        }
+
+    def _saved(self) -> Checkpoint:
+        kept = {name: _tensors(value) for name, value in self._continuation.items() if name != "state"}
+        return Checkpoint(model=_tensors(self.weights_), state=self._continuation["state"], **kept)
+
+    # ------------------------------------------------------------ building
+
+    def _draw_seed(self) -> int:
+        """The seed of this fit: `random_state` itself where it is a number, else a drawn one."""
+        if self.random_state is None:
+            return secrets.randbits(32)
+        if isinstance(self.random_state, numbers.Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**32, dtype=np.uint64))
+
+    def _model(self, inputs: int, outputs: int) -> nn.Sequential:
+        return mlp(
+            inputs,
+            outputs,
+            hidden=hidden_widths(self.hidden_layer_sizes),
+            activation=activation_name(self.activation),
+            dropout=float(self.dropout),
+            batch_norm=bool(self.batch_norm),
+        )
+
+    def _options(self, rows: int) -> TrainSection:
+        batch_size = min(200 if self.batch_size == "auto" else int(self.batch_size), rows)
+        return TrainSection(
+            epochs=int(self.max_iter),
+            batch_size=batch_size,
+            accumulate=int(self.accumulate),
+            clip_norm=None if self.clip_norm is None else float(self.clip_norm),
+            clip_value=None if self.clip_value is None else float(self.clip_value),
+            # A batch of one row has no spread that batch norm could divide by.
+            drop_last=bool(self.batch_norm) and batch_size > 1 and rows % batch_size == 1,
+            ema=None if self.ema is None else float(self.ema),
+            shuffle=bool(self.shuffle),
+        )
+
+    def _training(
+        self,
+        model: nn.Module,
+        options: TrainSection,
+        rows: int,
+        mean_weight: float,
+        weighted: bool,
+        generator: torch.Generator,
+        incremental: bool,
+    ) -> Training:
+        optimizer = self._optimizer(model, mean_weight * min(options.batch_size * options.accumulate, rows))
+        batches = rows // options.batch_size if options.drop_last else math.ceil(rows / options.batch_size)
+        scheduler, interval = self._scheduler(optimizer, rows, math.ceil(batches / options.accumulate))
+        patient = incremental or self.n_iter_no_change == math.inf
+        return Training(
+            model,
+            self._criterion("none" if weighted else "sum").to(next(model.parameters()).device),
+            optimizer,
+            generator,
+            scheduler,
+            interval,
+            monitor=self._monitor if self.early_stopping else "loss",
+            patience=None if patient or self.learning_rate == "adaptive" else int(self.n_iter_no_change) + 1,
+            min_delta=float(self.tol),
+            average=None if options.ema is None else Average(model, options.ema),
+        )
+
+    def _optimizer(self, model: nn.Module, weight_of_step: float) -> Optimizer:
+        """The optimizer; `alpha` penalises weights, not biases, as scikit-learn does: in the mean of a batch's loss."""
+        rate, decay = float(self.learning_rate_init), float(self.alpha) / weight_of_step
+        arguments: dict[str, Any]
+        if self.optimizer is not None:
+            name, given = named("optimizer", self.optimizer, OPTIMIZERS)
+            arguments = {"lr": rate, **given}
+        elif self.solver == "adam":
+            name = "Adam"
+            arguments = {"lr": rate, "betas": (float(self.beta_1), float(self.beta_2)), "eps": float(self.epsilon)}
+        else:
+            nesterov = bool(self.nesterovs_momentum) and self.momentum > 0
+            name, arguments = "SGD", {"lr": rate, "momentum": float(self.momentum), "nesterov": nesterov}
+        decay = arguments.pop("weight_decay", decay)
+        if not decay:
+            return OPTIMIZERS.get(name)(model.parameters(), weight_decay=0.0, **arguments)
+        weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+        groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        return OPTIMIZERS.get(name)(groups, **arguments)
+
+    def _scheduler(self, optimizer: Optimizer, rows: int, steps_per_epoch: int) -> tuple[Any, str]:
+        """What changes the learning rate, and whether it does after every "epoch" or "step"."""
+        if self.learning_rate == "invscaling":
+            power = float(self.power_t)
+            return LambdaLR(optimizer, lambda epoch: 1.0 / (epoch * rows + 1) ** power), "epoch"
+        if self.learning_rate == "adaptive":
+            patience = 10**9 if self.n_iter_no_change == math.inf else int(self.n_iter_no_change)
+            tolerance = float(self.tol)
+            return (
+                ReduceLROnPlateau(optimizer, factor=0.2, patience=patience, threshold=tolerance, threshold_mode="abs"),
+                "epoch",
+            )
+        if self.schedule is None:
+            return None, "never"
+        name, arguments = named("schedule", self.schedule, SCHEDULERS)
+        interval = arguments.pop("interval", "epoch")
+        if interval not in ("epoch", "step"):
+            raise ValueError(f"schedule: interval is 'epoch' or 'step', got {interval!r}")
+        make = SCHEDULERS.get(name)
+        length = int(self.max_iter) * (steps_per_epoch if interval == "step" else 1)
+        if make is CosineAnnealingLR:
+            arguments.setdefault("T_max", length)
+        if make is OneCycleLR:
+            arguments.setdefault("max_lr", float(self.learning_rate_init))
+            if not {"epochs", "steps_per_epoch"} & set(arguments):
+                arguments.setdefault("total_steps", length)
+        return make(optimizer, **arguments), interval
+
+    def _part(self, X: Array, targets: Array, sample_weight: Array | None, device: torch.device) -> Part:
+        dtype = getattr(torch, self.dtype)
+        features = torch.tensor(X, dtype=dtype, device=device)
+        classes = targets.dtype.kind == "i"
+        wanted = torch.tensor(self._wanted(targets), dtype=None if classes else dtype, device=device)
+        each = np.ones(len(X)) if sample_weight is None else sample_weight
+        columns = [features, wanted, torch.tensor(each * self._row_weight(targets), dtype=dtype, device=device)]
+        if sample_weight is not None:
+            columns.append(torch.tensor(sample_weight, dtype=dtype, device=device))
+        return Part(TensorDataset(*columns), self._scored_as(targets))
+
+    # ------------------------------------------------------------ predicting
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "weights_")
+
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        """What the network gives for rows, (n, outputs), computed in float64.
+
+        In float64, since the float32 products of BLAS depend, in their last bits, on which other rows are there.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        device = best_device() if self.device == "auto" else torch.device(self.device)
+        with borrowed_generator():
+            model = self._model(X.shape[1], self.n_outputs_).double()
+        model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
+        model.to(device).eval()
+        pieces = []
+        with torch.no_grad():
+            for start in range(0, len(X), ROWS_AT_ONCE):
+                rows = torch.tensor(X[start : start + ROWS_AT_ONCE], dtype=torch.float64, device=device)
+                pieces.append(model(rows).cpu().numpy())
+        return np.concatenate(pieces)
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """The weight matrix of each layer, (inputs, outputs), as in scikit-learn: views of `weights_`, transposed."""
+        return [array.T for _, array in self._linear_weights()]
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """The bias vector of each layer: the arrays of `weights_`."""
+        return [self.weights_[name.removesuffix("weight") + "bias"] for name, _ in self._linear_weights()]
+
+    def _linear_weights(self) -> list[tuple[str, Array]]:
+        if not hasattr(self, "weights_"):
+            raise NotFittedError(f"this {type(self).__name__} has no weights yet: call fit first")
+        return [(name, array) for name, array in self.weights_.items() if array.ndim == 2]
+
+
+def _initialise(model: nn.Module, factor: float) -> None:
+    """Draw weights and biases uniform within the root of `factor / (inputs + outputs)`, as scikit-learn does.
+
+    Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010).
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            bound = math.sqrt(factor / (layer.in_features + layer.out_features))
+            nn.init.uniform_(layer.weight, -bound, bound)
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -bound, bound)
+
+
+def _arrays(values: Any) -> Any:
+    """Tensors as arrays of their own, wherever they stand in dicts and lists."""
+    if isinstance(values, Tensor):
+        return np.array(values.detach().cpu().numpy())
+    if isinstance(values, Mapping):
+        return {key: _arrays(value) for key, value in values.items()}
+    return [_arrays(value) for value in values] if isinstance(values, list) else values
+
+
+def _tensors(values: Any) -> Any:
+    """The way back from `_arrays`."""
+    if isinstance(values, np.ndarray):
+        return torch.tensor(values)
+    if isinstance(values, Mapping):
+        return {key: _tensors(value) for key, value in values.items()}
+    return [_tensors(value) for value in values] if isinstance(values, list) else values
+
+
+def _learning_rate(optimizer: Optimizer) -> float:
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _line(record: Mapping[str, Any], monitor: str) -> str:
+    line = f"epoch {record['epoch']}  loss {record['train_loss']:.6f}"
+    score = record.get(f"validation_{monitor}")
+    return line if score is None else f"{line}  validation {monitor} {score:.4f}"

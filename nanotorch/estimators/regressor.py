@@ -1,0 +1,132 @@
+"""`MLPRegressor`: one number, or several, for each row."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from nanotorch import nn
+from nanotorch.estimators.arguments import named
+from nanotorch.estimators.network import Array, Network
+from nanotorch.registry import LOSSES
+
+__all__ = ["MLPRegressor"]
+
+
+class MLPRegressor(RegressorMixin, Network):
+    """A multi-layer perceptron that predicts numbers, trained by minimising half the squared error.
+
+    Scale the targets where they are far from 0 or much larger than 1 (`sklearn.compose.TransformedTargetRegressor`).
+
+    Args:
+        loss: "squared_error" (half of it, as in scikit-learn), or any loss for regression that a config can name, such
+            as "L1Loss" or {"name": "HuberLoss", "delta": 0.5}.
+        hidden_layer_sizes, activation, ...: see `MLPClassifier`; `class_weight` and `label_smoothing` are not there, and
+            `early_stopping` watches R2, without stratifying.
+
+    Attributes:
+        weights_, coefs_, ...: see `MLPClassifier`; `validation_scores_` are R2.
+
+    >>> from nanotorch.estimators import MLPRegressor
+    >>> X = [[0.0], [1.0], [2.0], [3.0]]
+    >>> model = MLPRegressor(hidden_layer_sizes=(), alpha=0, learning_rate_init=0.1, max_iter=500, random_state=0)
+    >>> model.fit(X, [1.0, 3.0, 5.0, 7.0]).predict([[4.0]]).round(1).tolist()
+    [9.0]
+    """
+
+    _monitor: ClassVar[str] = "r2"
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        optimizer: Any = None,
+        schedule: Any = None,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        ema: float | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self._store(locals())
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on rows X (n, features) and their targets y (n,) or (n, k).
+
+        A ConvergenceWarning says that `max_iter` came first.
+        """
+        return self._fit(X, y, sample_weight, incremental=False)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train one epoch more, from where the last call ended."""
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The targets of each row, (n,) for a single target, else (n, k)."""
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self.n_outputs_ == 1 else outputs
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
+        self._check_arguments()
+        anew = self._begins_anew(incremental)
+        X, y = validate_data(
+            self, X, y, multi_output=True, y_numeric=True, dtype=(np.float64, np.float32), reset=anew
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        targets = y.astype(np.float64).reshape(len(X), -1)
+        if not anew and targets.shape[1] != self.n_outputs_:
+            raise ValueError(f"y has {targets.shape[1]} targets, but the weights were learnt for {self.n_outputs_}")
+        weights = self._weights_of_rows(X, sample_weight)
+        self._train(X, targets, weights, targets.shape[1], stratify=False, incremental=incremental)
+        self.out_activation_ = "identity"
+        return self
+
+    def _criterion(self, reduction: Any) -> nn.Module:
+        if self.loss == "squared_error":
+            return nn.MSELoss(reduction=reduction)
+        name, arguments = named("loss", self.loss, LOSSES)
+        criterion: nn.Module = LOSSES.get(name)(**arguments, reduction=reduction)
+        return criterion
+
+    def _row_weight(self, targets: Array) -> float:
+        # scikit-learn's loss is half the squared error, and its gradient that of the sum over the targets.
+        return 2.0 if self.loss == "squared_error" else float(targets.shape[1])
+
+    def _scored_as(self, targets: Array) -> dict[str, Any]:
+        names = [f"y{column}" for column in range(targets.shape[1])]
+        return {"task": "regression", "target_names": names, "target_variance": targets.var(axis=0)}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
