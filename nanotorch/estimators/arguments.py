@@ -72,7 +72,7 @@ def check(arguments: Mapping[str, Any]) -> None:
             raise _unfit(name, "'auto' or an integer >= 1", value)
         elif name == "n_iter_no_change" and value != math.inf and not _is_count(value):
             raise _unfit(name, "an integer >= 1, or infinity", value)
-        elif name == "random_state" and isinstance(value, numbers.Real) and not (_is_integer(value) and 0 <= int(value) < 2**32):
+        elif name == "random_state" and _is_number(value) and not (_is_integer(value) and 0 <= value < 2**32):
             raise _unfit(name, "None, an integer from 0 to 2**32 - 1, or a RandomState", value)
         elif name == "class_weight" and not (value is None or isinstance(value, Mapping) or value == "balanced"):
             raise _unfit(name, "None, 'balanced', or a dict from classes to numbers", value)

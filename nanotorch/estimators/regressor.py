@@ -33,7 +33,7 @@ class MLPRegressor(RegressorMixin, Network):
 
     >>> from nanotorch.estimators import MLPRegressor
     >>> X = [[0.0], [1.0], [2.0], [3.0]]
-    >>> model = MLPRegressor(hidden_layer_sizes=(), alpha=0, learning_rate_init=0.1, max_iter=500, random_state=0)
+    >>> model = MLPRegressor(hidden_layer_sizes=(), alpha=0, solver="sgd", learning_rate_init=0.1, tol=1e-8, random_state=0)
     >>> model.fit(X, [1.0, 3.0, 5.0, 7.0]).predict([[4.0]]).round(1).tolist()
     [9.0]
     """

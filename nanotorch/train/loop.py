@@ -124,8 +124,10 @@ def fit(
         elif training.interval == "epoch":
             scheduler.step()
         training.step_in_epoch = 0
-        training.judge(trained if validated is None else validated)
-        if validation is None:
+        if validated is not None:
+            training.judge(validated)
+        else:
+            training.judge(trained, "training")
             training.best_epoch = training.epoch
         record: dict[str, Any] = {"epoch": training.epoch, "step": training.step, "learning_rate": training.learning_rate}
         norms = [norm for norm in training.gradient_norms if math.isfinite(norm)]

@@ -138,8 +138,8 @@ class Training:
     order: Any = None
     """The state of `shuffle` before the order of the epoch in progress was drawn."""
 
-    def judge(self, scores: Mapping[str, float]) -> bool:
-        """Take in the validation scores of an epoch; return whether it is the best so far.
+    def judge(self, scores: Mapping[str, float], part: str = "validation") -> bool:
+        """Take in the scores of an epoch, of the part named; return whether it is the best so far.
 
         Best is the best monitored score; among equals, which are common for accuracies, the smallest loss.
         """
@@ -152,7 +152,7 @@ class Training:
             self.best_epoch, self.best_score = self.epoch, score
         if self.patience is not None and self.waited >= self.patience:
             self.stopped = (
-                f"stopped early: {self.monitor} of the validation part has not become better for {self.waited} epochs"
+                f"stopped early: {self.monitor} of the {part} part has not become better for {self.waited} epochs"
             )
         return better
 
