@@ -35,7 +35,7 @@ VIEWS: list[Callable[[Any, int], Any]] = [
     lambda x, k: x.swapaxes(0, k % x.ndim),
     lambda x, k: x.unfold(k % x.ndim, 2, 1 + k % 2),
     lambda x, k: x.as_strided((*x.shape[:-1], x.shape[-1] - 1, 2), (*x.stride()[:-1], x.stride()[-1], x.stride()[-1])),
-    lambda x, k: x.as_strided(x.shape[:1], (sum(x.stride()),)),
+    lambda x, k: x.as_strided(x.shape[:1], (sum(x.stride()),)) if min(x.shape) > 1 else x.squeeze(),
     lambda x, k: x.as_strided((2,), (k % 3,), x.storage_offset()),
     lambda x, k: x.unbind(0)[k % len(x)],
     lambda x, k: x.split(2)[k % 2],
