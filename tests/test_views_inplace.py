@@ -96,6 +96,19 @@ class TestWritesToViews:
         assert torch.autograd.gradcheck(compute, (x,))
         assert torch.autograd.gradgradcheck(compute, (x,))
 
+    def test_memory_that_only_the_view_sees_has_no_gradient(self) -> None:
+        x = leaf(4)
+        base = x * 1
+        beyond = base[1:]
+        base.as_strided_((2,), (1,))
+        beyond.mul_(3)
+        assert base.tolist() == [1.0, 6.0] and gradient(base, x) == [1.0, 3.0, 0.0, 0.0]
+        memory = np.arange(6.0)
+        gaps = torch.from_numpy(memory[::2])
+        weight = leaf(2)
+        gaps.as_strided((2,), (1,)).mul_(weight)
+        assert memory.tolist() == [0.0, 2.0, 2.0, 3.0, 4.0, 5.0] and gradient(gaps, weight) == [0.0, 0.0]
+
     def test_copy_slices_says_a_second_backward(self) -> None:
         x = leaf(2)
         y = x * 1
