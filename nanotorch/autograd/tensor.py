@@ -138,6 +138,11 @@ class Tensor(TensorMethods):
         """A view with the last two dimensions swapped."""
         return self.transpose(-2, -1)
 
+    @property
+    def mH(self) -> Tensor:
+        """The adjoint: a view with the last two dimensions swapped, for numbers that are all real."""
+        return self.adjoint()
+
     def numel(self) -> int:
         """Return the number of elements."""
         return int(self._array.size)
