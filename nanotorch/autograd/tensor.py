@@ -23,7 +23,6 @@ from nanotorch.autograd.grad_mode import (
 )
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import (
-    EAGER_LEAVES,
     INFERENCE,
     AccumulateGrad,
     Edge,
@@ -419,9 +418,7 @@ class Tensor(TensorMethods):
         edge = leaf_edge(self)
         if edge is None:
             raise RuntimeError("cannot register a hook on a view that requires grad only because its base does")
-        node = edge[0]
-        EAGER_LEAVES.add(node)
-        return add_hook(node._ensure_hooks().accumulated, hook)
+        return add_hook(edge[0]._ensure_hooks().accumulated, hook)
 
     # ------------------------------------------------------------------------------------------- versions
 

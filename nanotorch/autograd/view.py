@@ -137,7 +137,7 @@ class CopySlices(Node):
         whole[...] = grad
         return whole, self.part._replace(offset=self.part.offset - start)
 
-    def apply(self, grad: Any) -> tuple[Any, ...]:
+    def apply(self, grad: Any, wanted: Any = None) -> tuple[Any, ...]:
         """Run the inner node on the slice of the gradient and put its answer in the slice's place."""
         if self.inner is None:
             raise released_error(self)
@@ -150,7 +150,7 @@ class CopySlices(Node):
         results[self.slot] = whole
         return tuple(results)
 
-    def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
+    def apply_recorded(self, grad: Tensor, wanted: Any = None) -> tuple[Any, ...]:
         """Do the same with tensors: the write into the copy is recorded in its turn."""
         if self.inner is None:
             raise released_error(self)

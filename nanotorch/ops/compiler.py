@@ -158,13 +158,13 @@ class Compiler:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         return source
 
-    def at_first_call(self, name: str) -> Callable[[Node, Any], Any]:
+    def at_first_call(self, name: str) -> Callable[..., Any]:
         """Return what stands for a method of the node until its first call, which compiles it.
 
         See Note [Compiled at the first call].
         """
 
-        def method(node: Node, grad: Any) -> Any:
+        def method(node: Node, grad: Any, wanted: Any = None) -> Any:
             with COMPILING:
                 if name not in self.namespace:  # another thread may have been first
                     self.lines, self.margin = [], -1
@@ -172,7 +172,7 @@ class Compiler:
                     self.margin = 0
                     self.source += self.execute(f"<nanotorch op {self.row.name}, {name}>")
                     setattr(self.node, name, self.namespace[name])
-            return self.namespace[name](node, grad)
+            return self.namespace[name](node, grad, wanted)
 
         return method
 
@@ -201,7 +201,7 @@ class Compiler:
     def write_apply(self, recorded: bool) -> None:
         """Write the method that maps the gradient of the output to those of the inputs."""
         row, emit = self.row, self.emit
-        emit(1, f"def apply{'_recorded' if recorded else ''}(node, {'grads' if row.many_outputs else 'grad'}):")
+        emit(1, f"def apply{'_recorded' if recorded else ''}(node, {'grads' if row.many_outputs else 'grad'}, wanted=None):")
         if self.saved_inputs or self.saved_results:
             emit(2, "if node._released:", "    raise released_error(node)")
         names = {name for _, wanted in row.formulas.values() for name in wanted}
@@ -230,7 +230,7 @@ class Compiler:
         if recorded and any(name in self.hidden for name in self.saved_results):
             call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
             emit(2, f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})")
-        emit(2, "edges = node.edges")
+        emit(2, "edges = wanted or node.edges")
         many = any(self.inputs[n].many for n in row.formulas)
         results = []
         for number, (name, (_, wanted)) in enumerate(row.formulas.items()):
