@@ -364,8 +364,12 @@ def _apply_partly(
     node: Node, gradient: Any, create_graph: bool, capture: dict[Edge, Any], reachable: set[Node]
 ) -> tuple[Any, ...]:
     """Run a node for the gradients that are wanted; the others are None."""
-    edges = node.edges
-    wanted = tuple([edge if edge is not None and (edge[0] in reachable or edge in capture) else None for edge in edges])
+    for unwanted in node.edges:
+        if unwanted is not None and unwanted[0] not in reachable and unwanted not in capture:
+            break
+    else:
+        return node.apply_recorded(gradient) if create_graph else node.apply(gradient)
+    wanted = tuple([e if e is not None and (e[0] in reachable or e in capture) else None for e in node.edges])
     results = node.apply_recorded(gradient, wanted) if create_graph else node.apply(gradient, wanted)
     return tuple([None if edge is None else value for edge, value in zip(wanted, results, strict=False)])
 
