@@ -252,6 +252,15 @@ def released_error(node: Node) -> RuntimeError:
     )
 
 
+def detached_error(node: Node, name: str) -> RuntimeError:
+    """Return the error of a recorded backward that needs a tensor which was detached in place since."""
+    recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""
+    return RuntimeError(
+        f"Trying to use a saved tensor that has been detached in-place, i.e. with .detach_(): '{name}' of {node.name()}. This is "
+        f"not supported, please use out-of-place `.detach()` instead.{recorded}"
+    )
+
+
 def modified_error(node: Node, name: str, shape: Iterable[int], saved: int, cell: Version) -> RuntimeError:
     """Return the error of a backward that needs a value that an in-place operation overwrote."""
     recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""

@@ -193,7 +193,7 @@ def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
     return row.return_type(*tensors) if row.return_type is not tuple else tuple(tensors)
 
 
-def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...] = ()) -> None:
+def make_view(parent: Tensor, result: Any) -> None:
     """Note that ``result`` views ``parent`` (Note [Views and in-place])."""
     cell = parent._version_cell()
     many = isinstance(result, tuple)
