@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import Any
 
@@ -408,3 +409,17 @@ def test_random_programs_equal_pytorch(program: list[Step]) -> None:
     for number, (actual, wanted) in enumerate(zip(steps, expected, strict=True)):
         assert same(actual, wanted), f"step {number}: {actual} is not {wanted}"
     assert len(ours) == len(derivatives) and all(map(same, ours, derivatives)), f"{ours} is not {derivatives}"
+
+
+@pytest.mark.parametrize("library", ["nanotorch", "torch"])
+def test_a_saved_tensor_that_was_detached_in_place_is_refused_when_recording(library: str) -> None:
+    """Its history is gone, and with it a part of the second derivative."""
+    torch = importlib.import_module("nanotorch") if library == "nanotorch" else require_torch()
+    x = torch.tensor([2.0], requires_grad=True)
+    y = x * 3
+    z = y * y
+    y.detach_()
+    with pytest.raises(RuntimeError, match=r"detached in-place, i\.e\. with"):
+        torch.autograd.grad(z, x, create_graph=True)
+    if library == "nanotorch":  # the first derivative needs no history: PyTorch refuses it too
+        assert torch.autograd.grad(z, x)[0].tolist() == [36.0]
