@@ -107,7 +107,7 @@ class Explanation:
 
 
 def explain(
-    tensor: Tensor, gradient: Tensor | None = None, *, model: Any = None, params: Any = None, limit: int = 60
+    tensor: Tensor, model: Any = None, *, params: Any = None, gradient: Tensor | None = None, limit: int = 60
 ) -> Explanation:
     """Walk through the backward pass of a tensor, node by node; print the result to read it.
 
@@ -117,9 +117,9 @@ def explain(
 
     Args:
         tensor: where backward would be called.
-        gradient: the vector of the vector-Jacobian product; may be left out for a one-element tensor.
         model: a module whose parameters give the leaves their names.
         params: more names, as a mapping from names to tensors.
+        gradient: the vector of the vector-Jacobian product; may be left out for a one-element tensor.
         limit: how many steps to show; of a longer pass the first and the last are shown.
 
     >>> w = torch.tensor([1.0, 2.0], requires_grad=True)

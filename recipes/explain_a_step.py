@@ -82,16 +82,16 @@ def main() -> None:
     torch.manual_seed(0)
     model = mlp(nn.Tanh, depth=1)
     loss = loss_of(model, features, labels)
-    print(torch.explain(loss, model=model).text(90).replace("\n\n", "\n"))
+    print(torch.explain(loss, model).text(90).replace("\n\n", "\n"))
     if len(sys.argv) > 1:
-        torch.viz.graph(loss, model.named_parameters()).save(sys.argv[1])
+        torch.viz.graph(loss, model).save(sys.argv[1])
 
     print("norm of the gradient of each weight, from the first layer to the last")
     share = {}
     for activation in (nn.Sigmoid, nn.ReLU):
         torch.manual_seed(0)
         deep = mlp(activation, depth=5)
-        walk = torch.explain(loss_of(deep, features, labels), model=deep)
+        walk = torch.explain(loss_of(deep, features, labels), deep)
         norms = {leaf.name: leaf.norm for leaf in walk.leaves}
         weights = [norms[name] for name, _ in deep.named_parameters() if name.endswith("weight")]
         share[activation] = weights[0] / weights[-1]

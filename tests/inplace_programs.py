@@ -35,7 +35,7 @@ VIEWS: list[Callable[[Any, int], Any]] = [
     lambda x, k: x.swapaxes(0, k % x.ndim),
     lambda x, k: x.unfold(k % x.ndim, 2, 1 + k % 2),
     lambda x, k: x.as_strided((*x.shape[:-1], x.shape[-1] - 1, 2), (*x.stride()[:-1], x.stride()[-1], x.stride()[-1])),
-    lambda x, k: x.as_strided(x.shape[:1], (sum(x.stride()),)),
+    lambda x, k: x.as_strided(x.shape[:1], (sum(x.stride()),)) if min(x.shape) > 1 else x.squeeze(),
     lambda x, k: x.as_strided((2,), (k % 3,), x.storage_offset()),
     lambda x, k: x.unbind(0)[k % len(x)],
     lambda x, k: x.split(2)[k % 2],
@@ -104,14 +104,13 @@ WRITES: list[Callable[[Any, Any, int], Any]] = [
     lambda x, y, k: x.squeeze_(),
     lambda x, y, k: x.squeeze_(0),
     lambda x, y, k: x.unsqueeze_(k % (x.ndim + 1)),
-    lambda x, y, k: x.as_strided_(x.shape[:1], x.stride()[:1]),
     lambda x, y, k: x.addcmul_(y, y, value=0.5),
     lambda x, y, k: x.lerp_(y, 0.3),
     lambda x, y, k: x.pow_(2),
     lambda x, y, k: x[0].copy_(y),
     lambda x, y, k: x.requires_grad_(),
 ]
-OF_SHAPES = range(36, 42)  # t_ and the like: unrecorded, they leave a history that does not fit
+OF_SHAPES = range(36, 41)  # t_ and the like: unrecorded, they leave a history that does not fit
 OF_VIEWS_OF_ONE_PLACE = (8, 9)  # zero_ and fill_: other writes to elements that share a place have no defined result, nor gradient
 
 

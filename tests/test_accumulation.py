@@ -141,7 +141,7 @@ def criteria() -> dict[str, tuple[nn.Module, nn.Module, torch.Tensor, torch.Tens
         "BCELoss": ({}, outputs.sigmoid(), values),
         "BCEWithLogitsLoss": ({"pos_weight": weight}, outputs, values),
         "BCEWithLogitsLoss weight": ({"weight": weight}, outputs, values),
-        "MultiMarginLoss": ({"weight": weight}, outputs, labels),
+        "MultiMarginLoss": ({"weight": weight, "p": 2}, outputs, labels),
         "MSELoss": ({}, outputs, values),
         "L1Loss": ({}, outputs, values),
         "SmoothL1Loss": ({}, outputs, values),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,74 @@ def duplicate(lib: Any) -> Any:
     lib.optim.SGD([x, x], lr=0.1)
 
 
+def modes(lib: Any) -> Any:
+    with lib.inference_mode(), lib.enable_grad():
+        return lib.is_grad_enabled()
+
+
+def coroutine(lib: Any) -> Any:
+    @lib.no_grad()
+    async def inside() -> Any:
+        return lib.is_grad_enabled()
+
+    return asyncio.run(inside())
+
+
+def hooked(lib: Any) -> Any:
+    x = leaf(lib, 1.0)
+    y = x * 2
+    y.register_hook(lambda grad: grad * 5)
+    return [g.tolist() for g in lib.autograd.grad(y.sum(), (y, x))]
+
+
+def custom(lib: Any, forward: Callable[..., Any], backward: Callable[..., Any]) -> Any:
+    scope = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    return type("Custom", (lib.autograd.Function,), scope).apply
+
+
+def below_none(lib: Any) -> Any:
+    visited: list[Any] = []
+    lower = custom(lib, lambda ctx, x: x * 1, lambda ctx, grad: visited.append(grad.tolist()))
+    upper = custom(lib, lambda ctx, x: x * 1, lambda ctx, grad: None)
+    upper(lower(leaf(lib, 1.0))).sum().backward()
+    return visited
+
+
+def returned_twice(lib: Any) -> Any:
+    def forward(ctx: Any, x: Any) -> Any:
+        y = x * 2
+        return y, y
+
+    a, b = custom(lib, forward, lambda ctx, g, h: g + h)(leaf(lib, 1.0))
+    return a.output_nr, b.output_nr
+
+
+def returned_leaf(lib: Any) -> Any:
+    w = leaf(lib, 1.0)
+    custom(lib, lambda ctx, x: w, lambda ctx, grad: grad)(leaf(lib, 1.0))
+    return w.is_leaf
+
+
+def view_of_inner(lib: Any) -> Any:
+    y = custom(lib, lambda ctx, x: (x * 2).view(-1), lambda ctx, grad: grad * 2)(leaf(lib, 1.0))
+    return y.mul_(2).tolist()
+
+
+def multi_grad(lib: Any) -> Any:
+    x, seen = leaf(lib, 1.0), []
+    lib.autograd.graph.register_multi_grad_hook((x,), lambda grads: seen.append(grads[0].tolist()))
+    lib.autograd.grad((x * 2).sum(), x)
+    return seen
+
+
+def warned(lib: Any) -> Any:
+    if lib is not nanotorch:  # PyTorch warns once a process, so nobody can count on seeing it
+        return "warns"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        leaf(lib, 1.0).sum().backward(create_graph=True)
+
+
 DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     '`jacobian(strategy="forward-mode")`': lambda lib: lib.autograd.functional.jacobian(lib.exp, leaf(lib, 0.0), strategy="forward-mode").tolist(),
     "`func.vmap`": lambda lib: hasattr(lib.func, "vmap"),
@@ -122,6 +191,15 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`grad_fn._saved_result`": lambda lib: leaf(lib, 1.0).exp().grad_fn._saved_result.requires_grad,
     "a leaf that nobody refers to": dead_leaf,
     "names of nodes": node_names,
+    "`enable_grad` inside": modes,
+    "a coroutine decorated": coroutine,
+    "what `grad` gives for a tensor with hooks": hooked,
+    "returned as None": below_none,
+    "one tensor returned twice": returned_twice,
+    "returns and did not make": returned_leaf,
+    "writing to a custom Function's output": view_of_inner,
+    "multi-grad hooks under": multi_grad,
+    "`backward(create_graph=True)`": warned,
     "gradient of `linalg.det`": determinant,
     "second derivatives of `norm`": lambda lib: second(lib, lambda x: x.norm(), leaf(lib, 0.0, 0.0)),
     "gradient of `prod`": lambda lib: gradient(lib, lambda x: x.prod(), leaf(lib, INF, 2.0, INF)),

@@ -83,7 +83,7 @@ def test_roots_that_are_not_scalar() -> None:
     x = torch.ones(2, 2, requires_grad=True)
     with pytest.raises(RuntimeError, match="only for scalar outputs"):
         torch.explain(x * 2)
-    walk = torch.explain(x * 2, torch.full((2, 2), 3.0))
+    walk = torch.explain(x * 2, gradient=torch.full((2, 2), 3.0))
     assert walk.shape == (2, 2) and walk.leaves == (("leaf 1", (2, 2), 12.0),)
 
 
@@ -164,7 +164,7 @@ def test_every_node_of_every_op_can_be_explained(case: Case) -> None:
         for node in nodes:
             formulas = formulas_of(node)
             assert len(formulas) == len(node.edges) and all(formula.expression for _, formula in formulas), node
-        walk = torch.explain(output, torch.ones_like(output), limit=1000)
+        walk = torch.explain(output, gradient=torch.ones_like(output), limit=1000)
         assert walk.total == len(walk.steps) == len(nodes)
         assert walk.text()
         output.backward(torch.ones_like(output), retain_graph=True)

@@ -270,3 +270,26 @@ def test_warnings_point_to_the_line_that_reads_the_attribute() -> None:
     with pytest.warns(UserWarning, match=r"retain_grad") as caught:
         y.grad  # noqa: B018
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_only_the_gradients_that_are_wanted_are_computed(create_graph: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formula of a weight does not run for the gradient of an input, nor the other way round."""
+    from nanotorch.ops.row import ROWS
+
+    x, w = ones(torch, 2), ones(torch, 2)
+    y = (x * w * 3.0).sum()
+    torch.autograd.grad(y, (x, w), create_graph=create_graph, retain_graph=True)  # compiles the formulas' caller
+
+    def fail(**values: Any) -> Any:
+        raise AssertionError
+
+    for name, wanted in (("other", x), ("self", w)):
+        with monkeypatch.context() as patch:
+            if name == "self":  # the product with 3.0 needs its own
+                y = (x * w).sum()
+            patch.setitem(ROWS["mul"].compiler.namespace, f"formula_{name}", fail)
+            (g,) = torch.autograd.grad(y, wanted, create_graph=create_graph, retain_graph=True)
+            assert g.tolist() == ([3.0, 3.0] if name == "other" else [1.0, 1.0])
+            y.backward(inputs=[wanted], retain_graph=True)
+    assert x.grad.tolist() == [3.0, 3.0] and w.grad.tolist() == [1.0, 1.0]

@@ -335,6 +335,23 @@ class TestNoCycles:
         del y, view
         assert [r() for r in references] == [None] * 4
 
+    def test_windows_changes_of_shape_and_index_writes(self) -> None:
+        x = torch.ones(4, requires_grad=True)
+        y = (x * 1).view(2, 2).clone()
+        row, windows = y[0], y.as_strided((3, 2), (1, 1))
+        row.unsqueeze_(0)
+        y.t_()
+        row.fill_diagonal_(2.0)
+        row.mul_(x[:2])
+        y.index_add_(0, torch.tensor([0, 0]), y.detach().clone() * x[0])
+        y.masked_scatter_(y.detach() > 1, x)
+        y.index_put_((torch.tensor([1]),), x[:2], accumulate=True)
+        y.scatter_reduce_(0, torch.tensor([[0, 0]]), x[:2].view(1, 2), "amax")
+        (windows.sum() + row.sum() + y.sum()).backward()
+        references = [weakref.ref(o) for o in (y, row, windows, y.grad_fn, row.grad_fn, windows.grad_fn)]
+        del y, row, windows
+        assert [r() for r in references] == [None] * 6
+
     def test_a_write_with_the_target_as_operand(self) -> None:
         y = torch.ones(3, requires_grad=True) * 1
         y.mul_(y)

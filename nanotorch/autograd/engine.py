@@ -42,7 +42,7 @@ from nanotorch.autograd.hooks import (
     run_tensor_hooks,
 )
 from nanotorch.autograd.methods import TensorMethods
-from nanotorch.autograd.node import EAGER_LEAVES, AccumulateGrad, Edge, Node
+from nanotorch.autograd.node import HOOKED_LEAVES, AccumulateGrad, Edge, Node
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 from nanotorch.dtypes import DTYPES
 
@@ -278,8 +278,8 @@ def _walk(
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}  # sequence number -> [node, gradient(s), owned]
     current: Pass | None = None
-    # Leaves that want their gradient as soon as it is complete: how many users have not run, and what they gave so far.
-    missing = _uses_of_eager_leaves(start, reachable) if EAGER_LEAVES else {}
+    # Leaves with hooks get their gradient as soon as it is complete: how many users have not run, and what they gave so far.
+    missing = _uses_of_hooked_leaves(start, capture, reachable) if HOOKED_LEAVES else {}
     eager: dict[int, list[Any]] = {}
     at_leaf = direct or bool(missing)
     for edge, gradient in start:
@@ -307,7 +307,10 @@ def _walk(
                 gradient, owned = run_prehooks(node, hooks, gradient, create_graph), False
             if node.outputs is not None:
                 gradient = _materialize(node, gradient, create_graph)
-            results = node.apply_recorded(gradient) if create_graph else node.apply(gradient)
+            if reachable is None:
+                results = node.apply_recorded(gradient) if create_graph else node.apply(gradient)
+            else:
+                results = _apply_partly(node, gradient, create_graph, capture, reachable)
             if detector is not None:
                 detector.check_backward(node, gradient, results)
             lent = create_graph or node.outputs is not None  # then somebody else may hold the arrays of the results
@@ -344,51 +347,62 @@ def _walk(
                 following = sequence
             if missing:
                 current = current or Pass([edge[0] for edge, _ in start], reachable, capture)
-                _visit_complete_leaves(node, missing, eager, create_graph, current)
+                for edge in node.edges:
+                    if edge is not None and edge[0] in missing:
+                        missing[edge[0]] -= 1
+                        if missing[edge[0]] == 0 and edge[0]._sequence in eager:
+                            _visit_leaf(eager.pop(edge[0]._sequence), create_graph, capture, current)
             if following and heap:
                 following = heappushpop(heap, following)
     for entry in eager.values():  # some of whose users were not reached
-        _visit_eager_leaf(entry, create_graph, current or Pass([edge[0] for edge, _ in start], reachable, capture))
+        _visit_leaf(entry, create_graph, capture, current or Pass([edge[0] for edge, _ in start], reachable, capture))
     if current is not None:
         current.finish()
 
 
-def _uses_of_eager_leaves(start: list[tuple[Edge, Any]], reachable: set[Node] | None) -> dict[Node, int]:
-    """Count how often the nodes that will run use the leaves with post-accumulate hooks (Note [Hooks])."""
+def _apply_partly(
+    node: Node, gradient: Any, create_graph: bool, capture: dict[Edge, Any], reachable: set[Node]
+) -> tuple[Any, ...]:
+    """Run a node for the gradients that are wanted; the others are None."""
+    for unwanted in node.edges:
+        if unwanted is not None and unwanted[0] not in reachable and unwanted not in capture:
+            break
+    else:
+        return node.apply_recorded(gradient) if create_graph else node.apply(gradient)
+    wanted = tuple([e if e is not None and (e[0] in reachable or e in capture) else None for e in node.edges])
+    results = node.apply_recorded(gradient, wanted) if create_graph else node.apply(gradient, wanted)
+    return tuple([None if edge is None else value for edge, value in zip(wanted, results, strict=False)])
+
+
+def _uses_of_hooked_leaves(
+    start: list[tuple[Edge, Any]], capture: dict[Edge, Any], reachable: set[Node] | None
+) -> dict[Node, int]:
+    """Count how often the nodes that will run use the leaves with hooks (Note [Hooks])."""
+    captured = {edge[0] for edge in capture}
     uses: dict[Node, int] = {}
     for node in nodes_below([edge[0] for edge, _ in start]):
-        if reachable is not None and node not in reachable:
-            continue
         if isinstance(node, AccumulateGrad):
-            if node._hooks is not None and node._hooks.accumulated:
+            if node._hooks is not None and (reachable is None or node in reachable or node in captured):
                 uses.setdefault(node, 0)
-            continue
-        for edge in node.edges:
-            if edge is not None and isinstance(edge[0], AccumulateGrad) and (reachable is None or edge[0] in reachable):
-                hooks = edge[0]._hooks
-                if hooks is not None and hooks.accumulated:
-                    uses[edge[0]] = uses.get(edge[0], 0) + 1
+        elif reachable is None or node in reachable:
+            for edge in node.edges:
+                target = None if edge is None else edge[0]
+                if not isinstance(target, AccumulateGrad) or target._hooks is None:
+                    continue
+                if reachable is None or target in reachable or target in captured:
+                    uses[target] = uses.get(target, 0) + 1
     return uses
 
 
-def _visit_complete_leaves(
-    user: Node, missing: dict[Node, int], eager: dict[int, list[Any]], create_graph: bool, current: Pass
-) -> None:
-    """Visit the leaves of which a node that just ran was the last user."""
-    for edge in user.edges:
-        if edge is not None and edge[0] in missing:
-            missing[edge[0]] -= 1
-            if missing[edge[0]] == 0:
-                entry = eager.pop(edge[0]._sequence, None)
-                if entry is not None:
-                    _visit_eager_leaf(entry, create_graph, current)
-
-
-def _visit_eager_leaf(entry: list[Any], create_graph: bool, current: Pass) -> None:
+def _visit_leaf(entry: list[Any], create_graph: bool, capture: dict[Edge, Any], current: Pass) -> None:
+    """Do with a hooked leaf what `_walk` does with a node."""
     node, gradient, owned = entry
-    if node._hooks.tensor:
+    if node._hooks is not None and node._hooks.tensor:
         gradient, owned = run_tensor_hooks(node, node._hooks, gradient, create_graph, current), False
-    _accumulate(node, gradient, owned, create_graph)
+    if capture:
+        _capture(capture, node, gradient, owned, create_graph)
+    else:
+        _accumulate(node, gradient, owned, create_graph)
 
 
 def _accumulate(node: AccumulateGrad, gradient: Any, owned: bool, create_graph: bool) -> None:

@@ -133,7 +133,7 @@ class FunctionNode(Node):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.ctx, name)
 
-    def apply(self, grad: Any) -> tuple[Any, ...]:
+    def apply(self, grad: Any, wanted: Any = None) -> tuple[Any, ...]:
         """Run the user's backward on arrays, without recording."""
         grads = [grad] if self.outputs is None else grad
         device = self.device
@@ -141,7 +141,7 @@ class FunctionNode(Node):
         # A view tells the engine that somebody else may hold the array.
         return tuple([None if g is None else g._array.view() for g in self._call(wrapped)])
 
-    def apply_recorded(self, grad: Any) -> tuple[Any, ...]:
+    def apply_recorded(self, grad: Any, wanted: Any = None) -> tuple[Any, ...]:
         """Run the user's backward on tensors, recording."""
         return tuple(self._call([grad] if self.outputs is None else list(grad)))
 

@@ -96,8 +96,8 @@ class Mode:
         self._restore.append(self._switch())
 
     def __exit__(self, *exception: object) -> None:
-        # The newest one that was made in this thread: the object may be in use in several.
-        for restore in reversed(tuple(self._restore)):
+        # The newest one that was made in this thread, nearly always the last: the object may be in use in several.
+        for restore in reversed(self._restore):
             try:
                 restore()
             except ValueError:

@@ -18,9 +18,10 @@ The hooks of a tensor belong to the node that made it. After an in-place write a
 stay with the old one and see the gradient of the old value, while ``retain_grad()``, which speaks of the tensor, moves.
 A hook runs in the grad mode of the pass, which is off unless ``create_graph``.
 
-The node of a leaf is the oldest of all that use it, so it would run when the whole pass is done. Leaves with
-post-accumulate hooks do not wait so long: as such hooks are there to get rid of gradients early, the pass counts in
-advance how often the graph uses these leaves, and visits each when the last of its users has run.
+The node of a leaf is older than all that use it, so in the order of the engine it would run when the whole pass is done.
+Leaves with hooks do not wait so long: their hooks may be there to get rid of gradients early, or to send them elsewhere.
+While any such leaf exists, a pass counts in advance how often its graph uses them, and visits each when the last of its
+users has run, before any other node.
 """
 
 from __future__ import annotations

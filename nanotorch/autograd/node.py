@@ -137,11 +137,14 @@ class Node:
     materialize: bool = True
     """Whether outputs that nobody used get zeros for a gradient, or None."""
 
-    def apply(self, grad: Any) -> tuple[Any, ...]:
-        """Map raw arrays to raw arrays: the first-order backward."""
+    def apply(self, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
+        """Map raw arrays to raw arrays: the first-order backward.
+
+        ``wanted``, if given, are the edges with None in place of those whose gradients may be left out.
+        """
         raise NotImplementedError
 
-    def apply_recorded(self, grad: Any) -> tuple[Any, ...]:
+    def apply_recorded(self, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
         """Map tensors to tensors, recording: the backward under ``create_graph``."""
         raise NotImplementedError
 
@@ -202,6 +205,10 @@ def add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
     return handle
 
 
+HOOKED_LEAVES: weakref.WeakSet[Node] = weakref.WeakSet()
+"""The nodes of leaves with hooks, which are visited as soon as their gradient is complete (Note [Hooks])."""
+
+
 class AccumulateGrad(Node):
     """The end of every path: adds the gradient that arrives to ``variable.grad``.
 
@@ -223,16 +230,16 @@ class AccumulateGrad(Node):
     def release(self) -> None:
         """Keep everything: a leaf saves no values."""
 
+    def _ensure_hooks(self) -> Hooks:
+        HOOKED_LEAVES.add(self)
+        return super()._ensure_hooks()
+
     def __call__(self, *grads: Any) -> tuple[Any, ...]:
         """Accumulate, and return no gradients: nothing lies further."""
         leaf = self.reference()
         if leaf is not None:
             leaf._accumulate_recorded(grads[0])
         return ()
-
-
-EAGER_LEAVES: weakref.WeakSet[Node] = weakref.WeakSet()
-"""The nodes of leaves with post-accumulate hooks, which run as soon as their gradient is complete (Note [Hooks])."""
 
 
 def released_error(node: Node) -> RuntimeError:
@@ -242,6 +249,15 @@ def released_error(node: Node) -> RuntimeError:
         f"Trying to backward through the graph a second time: the values saved by {node.name()}{where} were freed by "
         "the first backward. Pass retain_graph=True to the first backward() or grad() call if you need a second one, "
         "or build the graph again by running the forward pass again."
+    )
+
+
+def detached_error(node: Node, name: str) -> RuntimeError:
+    """Return the error of a recorded backward that needs a tensor which was detached in place since."""
+    recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""
+    return RuntimeError(
+        f"Trying to use a saved tensor that has been detached in-place, i.e. with .detach_(): '{name}' of {node.name()}. This is "
+        f"not supported, please use out-of-place `.detach()` instead.{recorded}"
     )
 
 

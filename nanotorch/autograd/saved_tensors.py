@@ -174,14 +174,14 @@ def _packed_class(cls: type[Node]) -> type[Node]:
     if cls in _classes:
         return _classes[cls]
 
-    def unpacking(name: str) -> Callable[[Node, Any], tuple[Any, ...]]:
-        def apply(node: Node, grad: Any) -> tuple[Any, ...]:
+    def unpacking(name: str) -> Callable[..., tuple[Any, ...]]:
+        def apply(node: Node, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
             held = {slot: getattr(node, slot) for slot in node.saved_slots}
             if not node._released:
                 for slot, value in held.items():
                     setattr(node, slot, _unpacked(slot, value))
             try:
-                return getattr(cls, name)(node, grad)
+                return getattr(cls, name)(node, grad, wanted)
             finally:
                 for slot, value in held.items():
                     setattr(node, slot, value)

@@ -23,7 +23,6 @@ from nanotorch.autograd.grad_mode import (
 )
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import (
-    EAGER_LEAVES,
     INFERENCE,
     AccumulateGrad,
     Edge,
@@ -137,6 +136,11 @@ class Tensor(TensorMethods):
     def mT(self) -> Tensor:
         """A view with the last two dimensions swapped."""
         return self.transpose(-2, -1)
+
+    @property
+    def mH(self) -> Tensor:
+        """The adjoint: a view with the last two dimensions swapped, for numbers that are all real."""
+        return self.adjoint()
 
     def numel(self) -> int:
         """Return the number of elements."""
@@ -414,9 +418,7 @@ class Tensor(TensorMethods):
         edge = leaf_edge(self)
         if edge is None:
             raise RuntimeError("cannot register a hook on a view that requires grad only because its base does")
-        node = edge[0]
-        EAGER_LEAVES.add(node)
-        return add_hook(node._ensure_hooks().accumulated, hook)
+        return add_hook(edge[0]._ensure_hooks().accumulated, hook)
 
     # ------------------------------------------------------------------------------------------- versions
 

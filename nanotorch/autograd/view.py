@@ -34,6 +34,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanotorch.autograd.node import Edge, Node, next_sequence, released_error
+from nanotorch.backend.strided import extent
 
 if TYPE_CHECKING:
     from nanotorch.autograd.tensor import Tensor
@@ -126,12 +127,17 @@ class CopySlices(Node):
     def _whole(self, xp: Any, grad: Any) -> tuple[Any, Geometry]:
         """Copy a gradient into memory laid out as the base's; return it and where the written view lies in it."""
         size, stride, offset = self.base
-        low = sum([(n - 1) * step for n, step in zip(size, stride, strict=True) if step < 0]) if 0 not in size else 0
-        whole = xp.empty_strided(size, stride, grad.dtype)
+        low, high = extent(size, stride)
+        first, last = extent(self.part.size, self.part.stride)
+        start, end = min(offset + low, self.part.offset + first), max(offset + high, self.part.offset + last)
+        if end - start == grad.size:
+            whole = xp.empty_strided(size, stride, grad.dtype)
+        else:  # places of the memory that only the view sees, if any, have the gradient zero
+            whole = xp.view_strided(xp.zeros(end - start, dtype=grad.dtype), size, stride, offset - start)
         whole[...] = grad
-        return whole, self.part._replace(offset=self.part.offset - offset - low)
+        return whole, self.part._replace(offset=self.part.offset - start)
 
-    def apply(self, grad: Any) -> tuple[Any, ...]:
+    def apply(self, grad: Any, wanted: Any = None) -> tuple[Any, ...]:
         """Run the inner node on the slice of the gradient and put its answer in the slice's place."""
         if self.inner is None:
             raise released_error(self)
@@ -144,7 +150,7 @@ class CopySlices(Node):
         results[self.slot] = whole
         return tuple(results)
 
-    def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
+    def apply_recorded(self, grad: Tensor, wanted: Any = None) -> tuple[Any, ...]:
         """Do the same with tensors: the write into the copy is recorded in its turn."""
         if self.inner is None:
             raise released_error(self)

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import note_line
 from nanotorch.autograd.grad_mode import recording
-from nanotorch.autograd.node import Node, Version, modified_error, next_sequence, released_error
+from nanotorch.autograd.node import (
+    Node,
+    Version,
+    detached_error,
+    modified_error,
+    next_sequence,
+    released_error,
+)
 from nanotorch.autograd.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.tensor import Tensor, add_birthplace, from_array, leaf_edge
 from nanotorch.backend.device import CPU
@@ -93,7 +100,7 @@ class Compiler:
         self.lines: list[str] = []
         self.margin = 0
         self.namespace: dict[str, Any] = {
-            "CPU": CPU, "Node": Node, "Tensor": Tensor, "Version": Version, "cast_first": cast_first,
+            "CPU": CPU, "detached_error": detached_error, "Node": Node, "Tensor": Tensor, "Version": Version, "cast_first": cast_first,
             "explain": explain,
             "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
@@ -158,13 +165,13 @@ class Compiler:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         return source
 
-    def at_first_call(self, name: str) -> Callable[[Node, Any], Any]:
+    def at_first_call(self, name: str) -> Callable[..., Any]:
         """Return what stands for a method of the node until its first call, which compiles it.
 
         See Note [Compiled at the first call].
         """
 
-        def method(node: Node, grad: Any) -> Any:
+        def method(node: Node, grad: Any, wanted: Any = None) -> Any:
             with COMPILING:
                 if name not in self.namespace:  # another thread may have been first
                     self.lines, self.margin = [], -1
@@ -172,7 +179,7 @@ class Compiler:
                     self.margin = 0
                     self.source += self.execute(f"<nanotorch op {self.row.name}, {name}>")
                     setattr(self.node, name, self.namespace[name])
-            return self.namespace[name](node, grad)
+            return self.namespace[name](node, grad, wanted)
 
         return method
 
@@ -201,7 +208,7 @@ class Compiler:
     def write_apply(self, recorded: bool) -> None:
         """Write the method that maps the gradient of the output to those of the inputs."""
         row, emit = self.row, self.emit
-        emit(1, f"def apply{'_recorded' if recorded else ''}(node, {'grads' if row.many_outputs else 'grad'}):")
+        emit(1, f"def apply{'_recorded' if recorded else ''}(node, {'grads' if row.many_outputs else 'grad'}, wanted=None):")
         if self.saved_inputs or self.saved_results:
             emit(2, "if node._released:", "    raise released_error(node)")
         names = {name for _, wanted in row.formulas.values() for name in wanted}
@@ -230,7 +237,7 @@ class Compiler:
         if recorded and any(name in self.hidden for name in self.saved_results):
             call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
             emit(2, f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})")
-        emit(2, "edges = node.edges")
+        emit(2, "edges = wanted or node.edges")
         many = any(self.inputs[n].many for n in row.formulas)
         results = []
         for number, (name, (_, wanted)) in enumerate(row.formulas.items()):
@@ -247,7 +254,7 @@ class Compiler:
 
     def unpack_input(self, name: str, recorded: bool) -> None:
         """Write the checks of a saved input's version, and take its array when not recording."""
-        p, emit = self.inputs[name], self.emit
+        row, p, emit = self.row, self.inputs[name], self.emit
         emit(2, f"{name} = node.s_{name}")
         if p.many:
             emit(2, f"for tensor, version in zip({name}, node.v_{name}):")
@@ -261,6 +268,10 @@ class Compiler:
         emit(4, f"raise modified_error(node, {p.public!r}, {name}.shape, node.v_{name}, {name}._cell)")
         if not recorded:
             emit(3, f"{name} = {name}._array")
+        elif name in row.formulas:
+            edge = list(row.formulas).index(name)
+            emit(3, f"if node.edges[{edge}] is not None and not {name}._requires_grad:")
+            emit(4, f"raise detached_error(node, {p.public!r})")
 
     # ----------------------------------------------------------------------------------------- the function
 
@@ -302,8 +313,7 @@ class Compiler:
             emit(1, "result._grad = result._cell = result._leaf = result._view = result._edge = None")
             emit(1, "result._requires_grad = False")
         if row.view:
-            plain = ", ".join(p.public for p in row.parameters if not p.tensor)
-            emit(1, f"make_view(row, {first.public}, result, ({plain}{',' if plain else ''}))")
+            emit(1, f"make_view({first.public}, result)")
         if row.formulas:
             self.record()
         emit(1, "return result")
@@ -328,7 +338,9 @@ class Compiler:
         numbers = ", True" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
         emit(indent, f"if not isinstance({q}, Tensor):")
         emit(indent + 1, f"{q} = need_tensor({row.public_name!r}, {q!r}, {q}{numbers})")
-        emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()", f"a_{p.name} = {q}._array")
+        if row.formulas:  # what records nothing may also read a view whose history is lost
+            emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()")
+        emit(indent, f"a_{p.name} = {q}._array")
         if p.name in row.formulas or p.optional:
             emit(indent, f"r_{p.name} = {q}._requires_grad")
         if p is reference and row.cast == "float":

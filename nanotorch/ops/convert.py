@@ -40,11 +40,11 @@ class ToDeviceBackward0(Node):
         """Return PyTorch's name of the node."""
         return "ToCopyBackward0"
 
-    def apply(self, grad: Any) -> tuple[Any, ...]:
+    def apply(self, grad: Any, wanted: Any = None) -> tuple[Any, ...]:
         """Copy the gradient to the source device."""
         return (self.source.xp.receive(grad, self.source),)
 
-    def apply_recorded(self, grad: Tensor) -> tuple[Any, ...]:
+    def apply_recorded(self, grad: Tensor, wanted: Any = None) -> tuple[Any, ...]:
         """Copy the gradient to the source device, recording."""
         return (to_device(grad, self.source),)
 

@@ -58,7 +58,7 @@ def _convolve(xp: Any, x: Any, weight: Any, bias: Any, sizes: Any, stride: Any, 
     flat = weight.reshape((groups, weight.shape[0] // groups, columns.shape[1]))
     out = xp.matmul(flat, columns)
     if bias is not None:
-        out = out + bias.reshape((groups, -1, 1))
+        out += bias.reshape((groups, -1, 1))
     return xp.batch_first(out.reshape((weight.shape[0], *sizes, x.shape[0])))
 
 

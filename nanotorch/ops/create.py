@@ -223,6 +223,12 @@ def new_ones(input: Tensor, *size: Any, dtype: DType | None = None, device: Any 
 
 
 @composite(where="method")
+def new_empty(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return uninitialised memory with this tensor's dtype and device."""
+    return empty(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+@composite(where="method")
 def new_full(
     input: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:

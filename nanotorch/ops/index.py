@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU
 from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.row import ROWS, Array, Number, composite, op
 from nanotorch.ops.sample import real, sample
@@ -21,7 +22,10 @@ from nanotorch.ops.shape import select, unsqueeze
 )  # fmt: skip
 def _slice(xp: Any, self: Array, index: Any) -> Array:
     """Basic indexing, a view."""
-    return self[index]
+    try:
+        return self[index]
+    except IndexError as error:
+        raise IndexError(str(error).replace("axis", "dimension").replace("for array: array is", "for tensor: it is")) from None
 
 
 @op(
@@ -68,10 +72,43 @@ def _basic(input: Tensor, parts: tuple[Any, ...]) -> Tensor:
         place, ndim = special[0], input._array.ndim
         part = parts[place]
         dim = ndim - (len(parts) - place) + (part is None) if Ellipsis in parts[:place] else place
-        if part is None:
+        if part is None and 0 <= dim <= ndim:
             return unsqueeze(input, dim)
-        return select(input, dim, check_position(input, part, dim))
+        if part is not None and 0 <= dim < ndim:
+            return select(input, dim, check_position(input, part, dim))
     return _slice(input, parts)
+
+
+def split_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
+    """Do what `parse_index` does, in a fraction of its time for the usual cases, in which NumPy makes the checks."""
+    parts = index if type(index) is tuple else (index,)
+    found: list[Any] = []
+    plain = tensors = dots = False
+    for part in parts:
+        kind = type(part)
+        if kind is slice:
+            start, stop, step = part.start, part.stop, part.step
+            if (start is not None and type(start) is not int) or (stop is not None and type(stop) is not int):
+                return parse_index(input, index)
+            if step is not None and (type(step) is not int or step <= 0):
+                return parse_index(input, index)
+            plain = plain or start is not None or stop is not None or step is not None
+        elif part is Ellipsis:
+            if dots:  # a second one stands for no dimension
+                continue
+            plain = dots = True
+        elif kind is int or part is None:
+            plain = True
+        elif isinstance(part, Tensor) and part.device is CPU and input.device is CPU and part._array.ndim and part._array.dtype.char in "lq?":
+            tensors, part = True, part._array
+        else:
+            return parse_index(input, index)
+        found.append(part)
+    if tensors:
+        return parse_index(input, index) if plain else (None, tuple(found))
+    if not dots:
+        found.append(Ellipsis)  # or NumPy would give a number instead of a view where no dimension is left
+    return tuple(found), None
 
 
 def parse_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
@@ -91,8 +128,8 @@ def parse_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tupl
     dim, tensors = 0, False
     for part in parts:
         if part is Ellipsis:
-            if Ellipsis in basic:
-                raise IndexError("an index can only have a single ellipsis ('...')")
+            if Ellipsis in basic:  # a second one stands for no dimension
+                continue
             rest = len(shape) - used
             basic.append(Ellipsis)
             advanced += [slice(None)] * rest
@@ -208,21 +245,29 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     """``input[index]``: a view for integers and slices, a copy for tensors of indices or masks."""
     if type(index) is int:
         return select(input, 0, check_position(input, index, 0))
-    basic, advanced = parse_index(input, index)
-    if basic is not None:
-        input = _basic(input, basic)
-    return input if advanced is None else _index(input, advanced)
+    basic, advanced = split_index(input, index)
+    if advanced is None:
+        return _basic(input, basic or ())
+    try:
+        return _index(input if basic is None else _basic(input, basic), advanced)
+    except IndexError:
+        parse_index(input, index)  # says it in our words
+        raise
 
 
 @composite(where="method", operators="__setitem__")
 def setitem(input: Tensor, index: Any, value: Any) -> None:
     """``input[index] = value``: a differentiable write."""
-    basic, advanced = ((index, ...), None) if type(index) is int else parse_index(input, index)
+    basic, advanced = ((index, ...), None) if type(index) is int else split_index(input, index)
     if not isinstance(value, Tensor):
         value = from_array(input.device.xp.asarray(np.asarray(value, input._array.dtype)), input.device)
     part = input if basic is None else _basic(input, basic)
     if advanced is not None:
-        _put_into(part, advanced, value, False, "setitem")
+        try:
+            _put_into(part, advanced, value, False, "setitem")
+        except IndexError:
+            parse_index(input, index)
+            raise
         return
     surplus = value._array.ndim - part._array.ndim
     if surplus > 0 and value._array.shape[:surplus] == (1,) * surplus:

@@ -10,8 +10,8 @@ import numpy as np
 from nanotorch import dtypes
 from nanotorch.autograd.anomaly import AnomalyError
 from nanotorch.autograd.errors import LinAlgError, ShapeError, describe_operand
-from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.node import InferenceError, Node, Version
+from nanotorch.autograd.grad_mode import recording
+from nanotorch.autograd.node import INFERENCE, Node, Version
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.autograd.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
@@ -193,18 +193,17 @@ def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
     return row.return_type(*tensors) if row.return_type is not tuple else tuple(tensors)
 
 
-def make_view(row: Row, parent: Tensor, result: Any, arguments: tuple[Any, ...] = ()) -> None:
+def make_view(parent: Tensor, result: Any) -> None:
     """Note that ``result`` views ``parent`` (Note [Views and in-place])."""
-    cell = parent._version_cell()
-    many = isinstance(result, tuple)
-    refusal = NO_GRAD_VIEW if not is_grad_enabled() else MULTI_VIEW if many else None
+    cell = parent._cell
+    if cell is None:
+        cell = parent._version_cell()
+    version = 0 if cell is INFERENCE else cell.number
+    many = type(result) is tuple
+    refusal = NO_GRAD_VIEW if not recording() else MULTI_VIEW if many else None
     base = parent
     if parent._view is not None:
         base, refusal = parent._view.base, refusal or parent._view.refusal
-    try:
-        version = cell.number
-    except InferenceError:
-        version = 0
     for tensor in result if many else (result,):
         tensor._cell = cell
         tensor._view = View(base, refusal, version)

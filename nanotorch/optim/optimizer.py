@@ -109,7 +109,7 @@ class Optimizer:
         for group in self.param_groups:
             for param in group["params"]:
                 if set_to_none:
-                    param.grad = None
+                    param._grad = None  # the slot: reading and setting .grad is checked
                 elif param.grad is not None:
                     param.grad = param.grad.detach()
                     param.grad.zero_()
@@ -125,7 +125,7 @@ class Optimizer:
                 loss = closure()
         self._step_called = True
         for index, group in enumerate(self.param_groups):
-            params = [param for param in group["params"] if param.grad is not None]
+            params = [param for param in group["params"] if param._grad is not None]
             if not params:
                 continue
             names = self.state_names(group)

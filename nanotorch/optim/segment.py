@@ -114,7 +114,7 @@ class Segment:
             options["first"] = self.steps == 1
         for piece, array in zip(self.pieces, self.arrays, strict=False):
             piece[...] = array
-        grads = [param.grad._array for param in self.params if param.grad is not None]
+        grads = [param._grad._array for param in self.params if param._grad is not None]
         for piece, array in zip(self.grad_pieces, grads, strict=False):
             piece[...] = array
         grad = self.flat_grad if self.pieces else grads[0].reshape(-1)

@@ -91,7 +91,7 @@ class Graph:
 
 
 def graph(
-    outputs: Tensor | Sequence[Tensor], params: Any = None, *, model: Any = None, saved: bool = True, limit: int = 500
+    outputs: Tensor | Sequence[Tensor], model: Any = None, *, params: Any = None, saved: bool = True, limit: int = 500
 ) -> Graph:
     """Draw the graph that leads to some tensors: ops, leaves, and on every arrow the shape of the tensor that flows there.
 
@@ -100,8 +100,8 @@ def graph(
 
     Args:
         outputs: a tensor, or several.
-        params: names for leaves: a mapping from names to tensors, or pairs of both, such as ``model.named_parameters()``.
         model: a module whose parameters give the leaves their names.
+        params: names for leaves: a mapping from names to tensors, or pairs of both, such as ``model.named_parameters()``.
         saved: also show what every op keeps for its backward.
         limit: refuse larger graphs, which nobody could read.
 
