@@ -38,7 +38,9 @@ ALLOWED = {
     "evaluate": {"train"},
     "export": {"train"},
     "predict": {"train"},
-    "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda"},
+    "compare": {"train"},
+    "report": {"train"},
+    "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda", "summary"},
     "estimators": {"train", "nn", "optim", "utils", "backend"},
 }
 

@@ -1,16 +1,17 @@
-"""What is left to look at after a run: the final table and the learning curve."""
+"""Numbers and tables as text: what a run prints when it is done."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-__all__ = ["learning_curve", "number", "table"]
+if TYPE_CHECKING:
+    from nanotorch.train.classification import ClassScore
 
-TRAIN, VALIDATION = "#2f6db3", "#e0722f"
-DARK, QUIET, FAINT = "#222222", "#666666", "#dddddd"
-LABELS = {"accuracy": "accuracy", "r2": "R2", "loss": "loss", "rmse": "RMSE"}
+__all__ = ["aligned", "class_table", "label", "number", "short", "table"]
+
+LABELS = {"accuracy": "accuracy", "r2": "R2", "loss": "loss", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "roc": "ROC"}
+MOST_CLASSES = 20
 
 
 def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> str:
@@ -26,6 +27,27 @@ def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) ->
     lines = [["", "rows", *(label(name) for name in names)]]
     for part, values in scores.items():
         lines.append([part, str(rows[part]), *(number(values[name]) for name in names)])
+    return aligned(lines)
+
+
+def class_table(scores: Sequence[ClassScore]) -> str:
+    """Precision, recall and F1 of every class; of many classes those that are found worst.
+
+    >>> from nanotorch.train.classification import ClassScore
+    >>> print(class_table([ClassScore("cat", 0.9, 1.0, 0.9474, 9), ClassScore("a dog", 1.0, 0.5, 0.6667, 2)]))
+           precision  recall      F1  rows
+    cat       0.9000  1.0000  0.9474     9
+    a dog     1.0000  0.5000  0.6667     2
+    """
+    shown = scores if len(scores) <= MOST_CLASSES else sorted(scores, key=lambda score: score.f1)[:MOST_CLASSES]
+    lines = [["", "precision", "recall", "F1", "rows"]]
+    lines += [[short(s.name, 28), number(s.precision), number(s.recall), number(s.f1), str(s.support)] for s in shown]
+    more = len(scores) - len(shown)
+    return aligned(lines) + (f"\n({more} more classes, with F1 of {number(shown[-1].f1)} and above)" if more else "")
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells as text in columns: the first to the left, the others to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -36,6 +58,19 @@ def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) ->
         )
         for line in lines
     )
+
+
+def short(text: str, width: int) -> str:
+    """The text in one line of at most `width` characters, shortened in its middle.
+
+    >>> short("a very long name of a class", 15)
+    'a very...class'
+    """
+    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    if len(text) <= width:
+        return text
+    end = (width - 3) // 2 - 1
+    return f"{text[: width - 3 - end].rstrip()}...{text[len(text) - end :].lstrip()}"
 
 
 def number(value: float) -> str:
@@ -51,59 +86,3 @@ def label(name: str) -> str:
     """A score's name as people write it: `rmse_Weight` is "RMSE Weight"."""
     kind, _, target = name.partition("_")
     return f"{LABELS.get(kind, kind)} {target}".strip()
-
-
-def learning_curve(
-    path: Path,
-    history: Sequence[Mapping[str, Any]],
-    metric: str,
-    best_epoch: int,
-    title: str,
-    test_score: float,
-) -> None:
-    """Draw loss and score of the training and the validation part over the epochs into a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
-
-    figure = Figure(figsize=(9.6, 4.2), dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.065, right=0.985, top=0.8, bottom=0.115, wspace=0.17)
-    epochs = [record["epoch"] for record in history]
-    best = epochs.index(best_epoch)
-    for axes, name in zip(panels, ("loss", metric), strict=True):
-        axes.axvline(best_epoch, color=FAINT, linewidth=1.2, zorder=1)
-        for part, color in (("train", TRAIN), ("validation", VALIDATION)):
-            values = [record[f"{part}_{name}"] for record in history]
-            axes.plot(epochs, values, color=color, linewidth=1.9, label=part, zorder=3)
-            axes.plot(best_epoch, values[best], "o", color=color, markersize=6.5, mec="white", zorder=4)
-        if name == "loss" and _spans_decades(history):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-        if len(epochs) == 1:
-            axes.set_xlim(0, 2)
-        axes.margins(x=0.02, y=0.08)
-        axes.set_title(label(name), loc="left", fontsize=10.5, color=DARK)
-        axes.set_xlabel("epoch", fontsize=9.5, color=QUIET)
-        axes.tick_params(length=0, labelsize=9.5, labelcolor=QUIET)
-        axes.grid(axis="y", color=FAINT, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(FAINT)
-        axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.4, fontsize=9.5)
-    figure.text(0.015, 0.965, title, va="top", fontsize=14, fontweight="bold", color=DARK)
-    validation_score = history[best][f"validation_{metric}"]
-    summary = (
-        f"best epoch {best_epoch} of {len(history)}: validation {label(metric)} {number(validation_score)}, "
-        f"test {label(metric)} {number(test_score)}"
-    )
-    figure.text(0.015, 0.9, summary, va="top", fontsize=10, color=QUIET)
-    figure.savefig(path)
-
-
-def _spans_decades(history: Sequence[Mapping[str, Any]]) -> bool:
-    losses = [record[f"{part}_loss"] for record in history for part in ("train", "validation")]
-    return min(losses) > 0 and max(losses) / min(losses) > 30

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch import nn
-from nanotorch.train import checkpoint, directory, report
+from nanotorch.train import checkpoint, directory, page, report
 from nanotorch.train.build import Data, build, prepare, steps_per_epoch
 from nanotorch.train.config import Config, resolved, with_seed
 from nanotorch.train.environment import environment, same_bits
+from nanotorch.train.findings import gather
 from nanotorch.train.interrupt import Interrupt, Stopping, TrainingInterrupted
 from nanotorch.train.loop import DivergedError, check_losses, check_weights, evaluate, fit
 from nanotorch.train.metrics import main_metric
@@ -176,28 +177,28 @@ def run(
             heading = f"{config.name}: scores of epoch {training.best_epoch}, the best of {training.epoch}"
             print(f"\n{heading}\n{table}")
             files.log(f"{heading}\n{table}")
-            try:
-                report.learning_curve(
-                    root / "learning_curve.png", training.history, metric, training.best_epoch, config.name, scores["test"][metric]
-                )
-            except ImportError as error:
-                print(f"warning: no figures ({error}): pip install matplotlib", file=sys.stderr)
-            files.finish(
-                training.history,
-                {
-                    "name": config.name,
-                    "task": data.preprocessing.task,
-                    "best_epoch": training.best_epoch,
-                    "epochs": training.epoch,
-                    "steps": training.step,
-                    "skipped_steps": training.skipped,
-                    "stopped": training.stopped,
-                    "parameters": sum(p.numel() for p in training.model.parameters()),
-                    "rows": {name: len(part) for name, part in parts.items()},
-                    "scores": scores,
-                    "seconds": time.perf_counter() - started,
-                },
-            )
+            found = gather(config, data, training.model, parts)
+            if found.classes:
+                text = f"{found.judged} part by class\n{report.class_table(found.classes)}"
+                print(f"\n{text}")
+                files.log(text)
+            facts = {
+                "name": config.name,
+                "task": data.preprocessing.task,
+                "best_epoch": training.best_epoch,
+                "epochs": training.epoch,
+                "steps": training.step,
+                "skipped_steps": training.skipped,
+                "stopped": training.stopped,
+                "parameters": sum(p.numel() for p in training.model.parameters()),
+                "rows": {name: len(part) for name, part in parts.items()},
+                "scores": scores,
+                **found.facts(),
+                "seconds": time.perf_counter() - started,
+            }
+            files_say = page.Record(source, training.history, facts, environment(parts["train"].device))
+            page.write(root, found, files_say)
+            files.finish(training.history, facts)
             print(f"results in {root}", flush=True)
         return RunResult(root, training.model, scores, training.history, training.best_epoch)
 

@@ -1,0 +1,117 @@
+"""What a classifier gets right and wrong: the confusion matrix, the scores of every class, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Calibration", "ClassScore", "calibration", "class_scores", "confusion", "confusions", "predicted", "probabilities"]
+
+BINS = 10
+
+
+class ClassScore(NamedTuple):
+    """How well one class is found, as scikit-learn's `classification_report` counts.
+
+    Attributes:
+        name: the class.
+        precision: of the rows that were called this class, the share that is; 0 where no row was.
+        recall: of the rows of this class, the share that was called so; 0 where there is no such row.
+        f1: the harmonic mean of the two.
+        support: the rows of this class.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Calibration(NamedTuple):
+    """How far stated probabilities can be believed, over bins of equal width.
+
+    Attributes:
+        stated: the mean probability that the model states in each bin that has rows.
+        observed: the share of rows of the bin for which it came true.
+        rows: how many rows the bin has.
+        error: the expected calibration error (Naeini et al. 2015), the mean distance of the two over all rows.
+    """
+
+    stated: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    error: float
+
+
+def predicted(outputs: NDArray[Any]) -> NDArray[np.int64]:
+    """Class numbers (n,) from logits: (n, classes), or (n, 1) for two classes."""
+    return (outputs[:, 0] > 0).astype(np.int64) if outputs.shape[1] == 1 else outputs.argmax(1).astype(np.int64)
+
+
+def probabilities(outputs: NDArray[Any]) -> NDArray[np.float64]:
+    """The probability of every class, (n, classes) float64, from logits: (n, classes), or (n, 1) for two classes.
+
+    >>> probabilities(np.array([[0.0], [1000.0]])).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
+    logits = outputs.astype(np.float64)
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def confusion(true: NDArray[Any], guessed: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """Count rows by their class (down) and the class that the model gave (across).
+
+    >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    return np.bincount(true * classes + guessed, minlength=classes * classes).reshape(classes, classes)
+
+
+def confusions(matrix: NDArray[np.int64], names: Sequence[str], count: int) -> list[tuple[str, str, int]]:
+    """The mistakes that are made most often: the true class, the class it was called, how often."""
+    mistakes = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
+    pairs = [divmod(int(place), len(names)) for place in order]
+    return [(names[row], names[column], int(mistakes[row, column])) for row, column in pairs if mistakes[row, column]]
+
+
+def class_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
+    """The scores of every class, from a confusion matrix.
+
+    >>> class_scores(np.array([[1, 1], [0, 1]]), ["no", "yes"])[1]
+    ClassScore(name='yes', precision=0.5, recall=1.0, f1=0.6666666666666666, support=1)
+    """
+    found, called, there = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    precision, recall, f1 = (
+        (hits / np.maximum(total, 1)).tolist() for hits, total in ((found, called), (found, there), (2 * found, called + there))
+    )
+    return [ClassScore(*values) for values in zip(names, precision, recall, f1, there.tolist(), strict=True)]
+
+
+def calibration(chances: NDArray[np.float64], true: NDArray[Any]) -> Calibration:
+    """Compare probabilities (n, classes) with what came true.
+
+    Of two classes the probability of the second is looked at; of more, that of the class which the model chose.
+
+    >>> found = calibration(np.array([[0.7, 0.3], [0.7, 0.3], [0.7, 0.3], [0.0, 1.0]]), np.array([0, 0, 1, 1]))
+    >>> found.rows.tolist(), found.observed.round(3).tolist(), round(found.error, 3)
+    ([3, 1], [0.333, 1.0], 0.025)
+    """
+    if chances.shape[1] == 2:
+        stated, came_true = chances[:, 1], (true == 1).astype(np.float64)
+    else:
+        stated, came_true = chances.max(axis=1), (chances.argmax(axis=1) == true).astype(np.float64)
+    bins = np.minimum((stated * BINS).astype(np.int64), BINS - 1)
+    rows = np.bincount(bins, minlength=BINS)
+    used = rows > 0
+    sums = (np.bincount(bins, weights=values, minlength=BINS)[used] for values in (stated, came_true))
+    mean_stated, mean_observed = (total / rows[used] for total in sums)
+    error = float((np.abs(mean_stated - mean_observed) * rows[used]).sum() / max(len(true), 1))
+    return Calibration(mean_stated, mean_observed, rows[used], error)
