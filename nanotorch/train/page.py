@@ -64,9 +64,25 @@ class Record:
         return sorted(keys, key=lambda key: key != "loss")
 
 
-def write(directory: Path, found: Findings, record: Record) -> None:
-    """Write `report.html` and, where matplotlib is there, `learning_curve.png`; what cannot be written is said on stderr."""
-    summary = record.summary
+def write(
+    directory: Path,
+    found: Findings,
+    history: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> None:
+    """Write `report.html` and, where matplotlib is there, `learning_curve.png`; what cannot be written is said on stderr.
+
+    Args:
+        directory: the run's.
+        found: what there is to tell of data, model and predictions.
+        history: the record of every epoch.
+        summary: what `summary.json` will hold.
+        environment: what `env.json` holds.
+    """
+    given = directory / "config.yaml"
+    source = given.read_text(encoding="utf-8") if given.is_file() else None
+    record = Record(source, history, summary, environment)
     metric = list(summary["scores"][found.judged])[1]
     drawing, report = directory / "learning_curve.png", directory / "report.html"
     temporary = directory / ".report.html.writing"

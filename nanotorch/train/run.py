@@ -196,8 +196,7 @@ def run(
                 **found.facts(),
                 "seconds": time.perf_counter() - started,
             }
-            files_say = page.Record(source, training.history, facts, environment(parts["train"].device))
-            page.write(root, found, files_say)
+            page.write(root, found, training.history, facts, here)
             files.finish(training.history, facts)
             print(f"results in {root}", flush=True)
         return RunResult(root, training.model, scores, training.history, training.best_epoch)
