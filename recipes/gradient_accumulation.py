@@ -14,9 +14,11 @@ Expected output (a few seconds; the last digits depend on the machine):
     epoch 10  loss 0.2814  test accuracy 0.9361
     epoch 15  loss 0.1612  test accuracy 0.9556
     epoch 20  loss 0.1171  test accuracy 0.9639
-    activations kept for backward: 64 rows at a time instead of 256
+    peak memory of a step: 0.18 MB in pieces of 64 rows, 0.57 MB in one piece
     test accuracy above 0.95: True
 """
+
+import tracemalloc
 
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -45,7 +47,6 @@ def main() -> None:
         f"batches of {BATCH} rows in pieces of {PIECE}, the last batch of an epoch is {last} rows "
         f"in pieces of {PIECE}, {PIECE} and {last % PIECE}"
     )
-    most_rows = 0
     for epoch in range(1, 21):
         total = 0.0
         for batch in torch.randperm(len(train_labels)).split(BATCH):
@@ -54,13 +55,21 @@ def main() -> None:
                 loss = sum_of_losses(model(train_features[rows]), train_labels[rows]) / len(batch)
                 loss.backward()  # adds this piece's share to every .grad, then frees its graph
                 total += loss.item() * len(batch)
-                most_rows = max(most_rows, len(rows))
             optimizer.step()  # once per batch, also for the last, smaller one
         if epoch % 5 == 0:
             with torch.no_grad():
                 accuracy = (model(test_features).argmax(1) == test_labels).float().mean().item()
             print(f"epoch {epoch:2}  loss {total / len(train_labels):.4f}  test accuracy {accuracy:.4f}")
-    print(f"activations kept for backward: {most_rows} rows at a time instead of {BATCH}")
+
+    peaks = []
+    for size in (PIECE, BATCH):  # what one batch takes above what is there before it
+        optimizer.zero_grad(set_to_none=False)
+        tracemalloc.start()
+        for rows in torch.arange(BATCH).split(size):
+            (sum_of_losses(model(train_features[rows]), train_labels[rows]) / BATCH).backward()
+        peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
+        tracemalloc.stop()
+    print(f"peak memory of a step: {peaks[0]:.2f} MB in pieces of {PIECE} rows, {peaks[1]:.2f} MB in one piece")
     print(f"test accuracy above 0.95: {accuracy > 0.95}")
 
 

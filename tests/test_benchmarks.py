@@ -83,3 +83,8 @@ def test_checkpoint_memory(tmp_path: Path) -> None:
     printed, results = run("checkpoint_memory", tmp_path / "checkpoint_memory.json")
     assert "MB recomputed" in printed
     assert [set(result) for result in results] == [{"layers", "peak_mb", "ms"}]
+
+
+def test_accumulation_memory(tmp_path: Path) -> None:
+    printed, results = run("accumulation_memory", tmp_path / "accumulation_memory.json")
+    assert [result["pieces"] for result in results] == [1, 2, 4] and "\npieces " in printed
