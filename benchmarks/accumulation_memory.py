@@ -70,17 +70,17 @@ def draw(path: Path, results: Sequence[dict[str, Any]]) -> None:
     FigureCanvasSVG(figure)
     axes = figure.add_axes((0.075, 0.135, 0.865, 0.7))
     pieces = [result["pieces"] for result in results]
-    for name, unit, color, word in (("peak_mb", "MB", MEMORY, "memory"), ("ms", "ms", TIME, "time")):
+    for name, unit, color, word, side in (("peak_mb", "MB", MEMORY, "memory", "left"), ("ms", "ms", TIME, "time", "center")):
         values = [result[name] for result in results]
         relative = [value / values[0] for value in values]
         axes.plot(pieces, relative, "o-", color=color, linewidth=1.9, markersize=5.5, mec="white", clip_on=False, label=word)
         for at, height, value in list(zip(pieces, relative, values, strict=True))[1:]:
             text = f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
-            axes.annotate(text, (at, height), (4, 7), "data", "offset points", fontsize=8.5, color=color, annotation_clip=False)
+            place: dict[str, Any] = {"xytext": (4 if side == "left" else -2, 8), "textcoords": "offset points", "ha": side}
+            axes.annotate(text, (at, height), **place, fontsize=8.5, color=color, annotation_clip=False)
     first = results[0]
-    axes.annotate(
-        f"{first['peak_mb']:.0f} MB and {first['ms']:.0f} ms", (1, 1), (4, 9), "data", "offset points", fontsize=8.5, color=QUIET
-    )
+    text = f"{first['peak_mb']:.0f} MB and {first['ms']:.0f} ms"
+    axes.annotate(text, (1, 1), (-4, 22), textcoords="offset points", fontsize=8.5, color=QUIET)
     axes.set_xscale("log", base=2)
     axes.set_xticks(pieces, [str(number) for number in pieces])
     axes.minorticks_off()
