@@ -15,6 +15,7 @@ EPILOG = """\
 examples:
   python -m nanotorch.evaluate runs/iris-20260101T120000Z-1f2e
   python -m nanotorch.evaluate RUN --part test --json
+  python -m nanotorch.evaluate RUN --input rows.csv
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run
@@ -24,7 +25,7 @@ exit codes:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m nanotorch.evaluate",
-        description="Compute the scores of a run again, from its checkpoint and its data.",
+        description="Compute the scores of a run again, of its own data or of new rows that have the target.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -33,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     add("run", metavar="RUN", help="the directory of a run")
     add("--checkpoint", default="best", metavar="best|last|PATH", help="which model (default: best)")
     add("--part", action="append", default=[], metavar="NAME", help="train, validation or test; may be repeated (default: all)")
+    add("--input", metavar="FILE", help="score these rows instead (.csv, .parquet, .npy; '-' is CSV on standard input)")
+    add("--target", metavar="COLUMN", help="the column of --input with the true class, where the run knows no name for it")
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
     add("--json", action="store_true", help="print JSON, every score in full precision")
     return parser
@@ -44,12 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from nanotorch.train.evaluation import score
+    from nanotorch.train.command import UsageError
+    from nanotorch.train.evaluation import score, score_rows
     from nanotorch.train.loaded import load_run
     from nanotorch.train.report import table
 
+    if options.input is not None and options.part:
+        raise UsageError("--part names a part of the run's own data, and --input gives other rows: one of the two")
     run = load_run(options.run, options.checkpoint, options.device)
-    found = score(run, options.part)
+    found = score(run, options.part) if options.input is None else score_rows(run, options.input, options.target)
     for text in found.notes:
         note(text)
     if options.json:

@@ -26,7 +26,7 @@ from nanotorch.train.scores import score
 from nanotorch.train.training import Average, Part, Training, seeds
 from nanotorch.utils.data import TensorDataset
 
-__all__ = ["Data", "build", "build_model", "class_weights", "monitored", "prepare", "scores_by_name", "steps_per_epoch"]
+__all__ = ["Data", "build", "build_model", "class_weights", "device_of", "loss_and_parts", "monitored", "prepare", "scores_by_name", "steps_per_epoch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,12 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
     and dropout masks come from the default generator, one after the other, the order of rows from a generator of its own.
     """
     init_seed, dropout_seed, shuffle_seed = seeds(_seed(config), 3)
-    device = best_device() if config.device == "auto" else torch.device(config.device)
+    device = device_of(config)
     dtype = getattr(torch, config.dtype)
     torch.manual_seed(init_seed)
     model = build_model(config, data.preprocessing).to(device, dtype)
     torch.manual_seed(dropout_seed)
-    by_class = class_weights(config.loss.class_weight, data.parts["train"])
-    criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
-    parts = {name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class) for name, table in data.parts.items()}
+    criterion, parts = loss_and_parts(config, data, device)
     optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
     scheduler = schedule(config, optimizer, steps_per_epoch(len(parts["train"]), config))
     stopping = config.early_stopping
@@ -81,6 +79,20 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
         average=None if config.train.ema is None else Average(model, config.train.ema),
     )  # fmt: skip
     return training, parts
+
+
+def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, dict[str, Part]]:
+    """The loss, which sums over rows, and the parts of the data on their device, as it wants them."""
+    dtype = getattr(torch, config.dtype)
+    by_class = class_weights(config.loss.class_weight, data.parts["train"])
+    criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
+    parts = {name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class) for name, table in data.parts.items()}
+    return criterion, parts
+
+
+def device_of(config: Config) -> torch.device:
+    """The device of a config; "auto" is the best there is."""
+    return best_device() if config.device == "auto" else torch.device(config.device)
 
 
 def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:

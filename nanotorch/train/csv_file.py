@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from nanotorch.registry import closest
 from nanotorch.train.datasets import DataError
 
-__all__ = ["MISSING", "Columns", "TableError", "as_numbers", "known_column", "read_csv", "shown"]
+__all__ = ["MISSING", "CSVFile", "Columns", "TableError", "as_numbers", "known_column", "read_csv", "shown"]
 
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
@@ -56,12 +56,14 @@ class Columns(Mapping[str, Column]):
         columns: the columns.
         notices: what was noticed and is no error.
         lines: the CSV file's reader, which finds the line of a row; None where rows have no lines.
+        first: the number of the first row in the file, where these are some rows of it.
     """
 
     source: str
     columns: Mapping[str, Column]
     notices: tuple[str, ...] = ()
-    lines: _CSV | None = field(default=None, repr=False)
+    lines: CSVFile | None = field(default=None, repr=False)
+    first: int = 0
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
@@ -79,7 +81,12 @@ class Columns(Mapping[str, Column]):
 
     def where(self, row: int) -> str:
         """The place of a row (they count from 0) in words: "table.csv, line 3", or "row 2" where there are no lines."""
+        row += self.first
         return f"{self.source}, row {row + 1}" if self.lines is None else f"{self.source}, line {self.lines.line(row)}"
+
+    def only(self, names: Collection[str]) -> Columns:
+        """These columns of it."""
+        return replace(self, columns={name: column for name, column in self.columns.items() if name in names})
 
 
 def known_column(name: str, known: Collection[str], source: str, key: str) -> None:
@@ -133,7 +140,7 @@ def read_csv(
         as_text: the columns that stay texts even if all of them are numbers.
         leave_out: the columns that are not wanted.
     """
-    file = _CSV(Path(path), separator, encoding, decimal, frozenset(missing))
+    file = CSVFile(Path(path), separator, encoding, decimal, frozenset(missing))
     file.begin()
     wanted = [name for name in file.header if name and name not in leave_out]
     columns = file.read(wanted, as_text)
@@ -149,12 +156,22 @@ def read_csv(
     return Columns(str(file.path), whole, tuple(notices), file)
 
 
-class _CSV:
-    """One CSV file, its separator and header found."""
+class CSVFile:
+    """One CSV file; after `begin` its separator and header are known.
 
-    def __init__(self, path: Path, separator: str, encoding: str, decimal: str, missing: frozenset[str]) -> None:
+    Args:
+        path: where it is; for the others see `read_csv`.
+        source: its name in messages, if that is not the path.
+        one_column: whether a header of one column is taken for one.
+    """
+
+    def __init__(
+        self, path: Path, separator: str, encoding: str, decimal: str, missing: frozenset[str],
+        source: str | None = None, one_column: bool = False,
+    ) -> None:  # fmt: skip
         self.path, self.separator, self.encoding = path, separator, encoding
-        self.decimal, self.missing = decimal, missing
+        self.source = str(path) if source is None else source
+        self.decimal, self.missing, self.one_column = decimal, missing, one_column
         self.header: list[str] = []
         # A number may stand for a missing value (-999): then no cell is a number before it was compared.
         self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in missing)
@@ -181,7 +198,7 @@ class _CSV:
             reason = str(error)
             if "field larger" in reason or "unexpected end" in reason:
                 reason = "a quoted cell has no end; a quote (\") before this line is not closed"
-            raise TableError(f"{self.path}, line {line}: {reason}") from None
+            raise TableError(f"{self.source}, line {line}: {reason}") from None
 
     def begin(self) -> None:
         """Find the separator and the header; refuse a file that has none."""
@@ -196,14 +213,14 @@ class _CSV:
         except UnicodeDecodeError:
             raise self._not_text() from None
         except IsADirectoryError:
-            raise TableError(f"{self.path} is a directory, not a table") from None
+            raise TableError(f"{self.source} is a directory, not a table") from None
         if not first:
-            raise TableError(f"{self.path} is empty: there is neither a header nor a row")
+            raise TableError(f"{self.source} is empty: there is neither a header nor a row")
         if start.startswith((b"PAR1", b"PK\x03\x04", b"\x93NUM")):
             kind = {b"P": "a Parquet file", b"\x93": "a NumPy array"}[start[:1]] if start[1:2] != b"K" else "a zip or Excel file"
-            raise TableError(f"{self.path} is not CSV but {kind}; its name's ending has to say so")
+            raise TableError(f"{self.source} is not CSV but {kind}; its name's ending has to say so")
         if len(first) >= LONGEST_HEADER:
-            raise TableError(f"{self.path}, line 1: more than {LONGEST_HEADER:,} characters, which is no header")
+            raise TableError(f"{self.source}, line 1: more than {LONGEST_HEADER:,} characters, which is no header")
         if self.separator == "auto":
             self.separator = self._separator(first, further)
         elif len(self.separator) != 1 or self.separator in '"\r\n':
@@ -213,12 +230,12 @@ class _CSV:
         self.header = [name.strip() for name in self.header]
         if len(self.header) > MOST_COLUMNS:
             raise TableError(
-                f"{self.path}, line 1: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
+                f"{self.source}, line 1: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
                 f"is the table lying on its side? For wide numeric data take a .npy file"
             )
         self._check_names()
         if not further:
-            raise TableError(f"{self.path} has a header of {len(self.header)} columns and no row")
+            raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
 
     def _separator(self, first: str, further: Sequence[str]) -> str:
         """The separator by which the header has most columns, of those by which the first rows have as many."""
@@ -238,50 +255,63 @@ class _CSV:
         for number, name in enumerate(self.header, 1):
             if name in places and name:
                 raise TableError(
-                    f"{self.path}, line 1: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
+                    f"{self.source}, line 1: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
                 )
             places[name] = number
-        if len(self.header) == 1:
+        if len(self.header) == 1 and not self.one_column:
             other = next((word for one, word in SEPARATORS.items() if one != self.separator and one in self.header[0]), None)
             looks = f"it looks separated by {other}: state data.separator" if other else "a table needs a target and features"
-            raise TableError(f"{self.path}, line 1: the header is the one column {shown(self.header[0])}; {looks}")
+            raise TableError(f"{self.source}, line 1: the header is the one column {shown(self.header[0])}; {looks}")
         if all(re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", name) for name in self.header):
-            raise TableError(f"{self.path}, line 1: {shown(self.header[0])} is no name of a column; add a line with names")
+            raise TableError(f"{self.source}, line 1: {shown(self.header[0])} is no name of a column; add a line with names")
 
     def read(self, wanted: Sequence[str], as_text: Collection[str]) -> dict[str, Column | None]:
         """These columns; None for one with numbers in some pieces and texts in others."""
         places = [(name, self.header.index(name)) for name in wanted]
-        pieces: dict[str, list[Column]] = {name: [] for name in wanted}
+        parts_of: dict[str, list[Column]] = {name: [] for name in wanted}
         texts: dict[str, dict[str, str | None]] = {name: dict.fromkeys(self.missing) for name in wanted}
+        for _, cells in self._blocks(ROWS_AT_ONCE):
+            for name, place in places:
+                numbers = self._numbers(cells[place]) if name not in as_text else None
+                parts_of[name].append(_texts(cells[place], texts[name]) if numbers is None else numbers)
+        columns: dict[str, Column | None] = {}
+        for name, parts in parts_of.items():
+            one_kind = len({part.dtype for part in parts}) == 1
+            columns[name] = np.concatenate(parts) if one_kind else None
+        if wanted and not any(parts_of.values()):
+            raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
+        return columns
+
+    def pieces(self, numeric: Collection[str], as_text: Collection[str], rows: int) -> Iterator[Columns]:
+        """These columns as numbers and those as texts, for so many rows at once; a cell that is no number is a TableError."""
+        texts: dict[str, dict[str, str | None]] = {name: dict.fromkeys(self.missing) for name in as_text}
+        for first, cells in self._blocks(rows):
+            columns: dict[str, Column] = {}
+            for name in numeric:
+                column = cells[self.header.index(name)]
+                numbers = self._numbers(column)
+                if numbers is None:
+                    row = next(row for row, cell in enumerate(column) if self._numbers([cell]) is None)
+                    place = f"{self.source}, line {self.line(first + row)}"
+                    raise TableError(f"{place}: column {shown(name)} holds {shown(column[row])}, which is not a number")
+                columns[name] = numbers
+            columns |= {name: _texts(cells[self.header.index(name)], texts[name]) for name in as_text}
+            yield Columns(self.source, columns, lines=self, first=first)
+
+    def _blocks(self, rows: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
+        """The cells of each column, for so many rows at once, and how many rows came before."""
         width, done = len(self.header), 0
         with self.records() as reader:
             next(record for record in reader if record)
-            while piece := list(islice(reader, ROWS_AT_ONCE)):
-                records = [record for record in piece if record]
+            while block := list(islice(reader, rows)):
+                records = [record for record in block if record]
                 if any(len(record) != width for record in records):
                     row = next(row for row, record in enumerate(records) if len(record) != width)
-                    place = f"{self.path}, line {self.line(done + row)}"
+                    place = f"{self.source}, line {self.line(done + row)}"
                     raise TableError(f"{place}: {len(records[row])} cells, but the header has {width} columns")
-                if not records:
-                    continue
-                cells = list(zip(*records, strict=True))
-                for name, place_of in places:
-                    numbers = None
-                    if name not in as_text:
-                        numbers = self._numbers(cells[place_of])
-                    if numbers is None:
-                        known = texts[name]
-                        stripped = [cell.strip() for cell in cells[place_of]]
-                        numbers = np.array([known.setdefault(cell, cell) for cell in stripped], object)
-                    pieces[name].append(numbers)
+                if records:
+                    yield done, list(zip(*records, strict=True))
                 done += len(records)
-        columns: dict[str, Column | None] = {}
-        for name, parts in pieces.items():
-            one_kind = len({part.dtype for part in parts}) == 1
-            columns[name] = np.concatenate(parts) if one_kind else None
-        if wanted and not done:
-            raise TableError(f"{self.path} has a header of {width} columns and no row")
-        return columns
 
     def _numbers(self, cells: Sequence[str]) -> NDArray[np.float64] | None:
         if self.numbers_missing:
@@ -303,7 +333,7 @@ class _CSV:
         with open(self.path, "rb") as file:
             start = file.read(4)
             if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-                return TableError(f"{self.path}: its text is UTF-16, not UTF-8; state data.encoding: utf-16")
+                return TableError(f"{self.source}: its text is UTF-16, not UTF-8; state data.encoding: utf-16")
             file.seek(0)
             offset = 0
             for number, line in enumerate(file, 1):
@@ -312,8 +342,13 @@ class _CSV:
                 except UnicodeDecodeError as error:
                     byte = line[error.start]
                     return TableError(
-                        f"{self.path}, line {number}, byte {offset + error.start}: 0x{byte:02x} is not "
+                        f"{self.source}, line {number}, byte {offset + error.start}: 0x{byte:02x} is not "
                         f"{self.encoding.removesuffix('-sig')}; save the file as UTF-8, or state data.encoding, such as latin-1"
                     )
                 offset += len(line)
-        return TableError(f"{self.path}: its text is not {self.encoding.removesuffix('-sig')}; state data.encoding")
+        return TableError(f"{self.source}: its text is not {self.encoding.removesuffix('-sig')}; state data.encoding")
+
+
+def _texts(cells: Sequence[str], known: dict[str, str | None]) -> Column:
+    """Cells as texts, None for a missing one; `known` maps texts to themselves, so that each is held once."""
+    return np.array([known.setdefault(cell, cell) for cell in map(str.strip, cells)], object)

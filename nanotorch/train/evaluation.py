@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nanotorch.train.build import Data, build, prepare
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.ops.random import Generator
+from nanotorch.optim import SGD
+from nanotorch.train.build import Data, device_of, loss_and_parts, prepare
 from nanotorch.train.command import UsageError
+from nanotorch.train.csv_file import Columns, TableError, shown
+from nanotorch.train.datasets import Table
 from nanotorch.train.loaded import LoadedRun
 from nanotorch.train.loop import evaluate
+from nanotorch.train.noticed import Noticed
+from nanotorch.train.prediction import further_columns, target_columns
+from nanotorch.train.rows import open_rows
 from nanotorch.train.threads import blas_threads
-from nanotorch.train.training import borrowed_generator
+from nanotorch.train.training import Training, borrowed_generator
 
-__all__ = ["Scores", "score"]
+__all__ = ["Scores", "score", "score_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +41,79 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
 
     The data are loaded and split as for training. Where they are not what the run was trained on, a note says so.
     """
+    data = prepare(run.config)
+    unknown = [name for name in names if name not in data.parts]
+    if unknown:
+        raise UsageError(f"this run has no part {unknown[0]!r}; it has {', '.join(data.parts)}")
+    notes = []
+    if not _alike(data.preprocessing.state(), run.preprocessing.state()):
+        notes.append("the data are not what they were when the run was trained, so neither are its parts")
+    chosen = [name for name in data.parts if name in (names or data.parts)]
+    return _scores(run, Data(data.parts, run.preprocessing), chosen, notes)
+
+
+def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
+    """The scores of the rows of a file (`-` is CSV on standard input), which has to hold the truth too.
+
+    `target` names the column of the true class where the run has no name for it, as for scikit-learn's datasets.
+    """
+    preprocessing, noticed = run.preprocessing, Noticed()
+    targets = [target] if target is not None else target_columns(run) or ["target"]
+    if len(targets) != (1 if preprocessing.task != "regression" else len(preprocessing.target_names)):
+        raise UsageError(f"--target names one column, and this run has {len(preprocessing.target_names)} targets")
+    with open_rows(path, run.config.data.arguments) as file:
+        further_columns(run, file)
+        for name in targets:
+            if file.names is None or name not in file.names:
+                what = "whose columns have no names" if file.names is None else f"which has no column {shown(name)}"
+                raise UsageError(f"scores need the truth, and it is not in {file.source}, {what}; --target names another column")
+        numbers = targets if preprocessing.task == "regression" else []
+        texts = [*preprocessing.categories, *(name for name in targets if name not in numbers)]
+        tables = []
+        for piece in file.pieces([*preprocessing.numeric_names, *numbers], texts):
+            features = preprocessing.encode_piece(piece.only(preprocessing.feature_names), noticed)
+            tables.append((features, _truth(run, piece, targets)))
+    if not tables:
+        raise TableError(f"{path} has no row")
+    features, truth = (np.concatenate(pieces) for pieces in zip(*tables, strict=True))
+    inputs = preprocessing.input_names
+    parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names)}
+    parts["train"] = parts["rows"]
+    if run.config.loss.class_weight == "balanced":  # by the classes of the rows that were trained on
+        train = prepare(run.config).parts["train"]
+        encoded = preprocessing.features(train)
+        parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
+    as_it_is = replace(preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={})
+    return _scores(run, Data(parts, as_it_is), ["rows"], noticed.sentences())
+
+
+def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[str]) -> Scores:
+    """The scores of some parts, computed as training does."""
     with borrowed_generator():
-        data = prepare(run.config)
-        unknown = [name for name in names if name not in data.parts]
-        if unknown:
-            raise UsageError(f"this run has no part {unknown[0]!r}; it has {', '.join(data.parts)}")
-        notes = []
-        if not _alike(data.preprocessing.state(), run.preprocessing.state()):
-            notes.append("the data are not what they were when the run was trained, so neither are its parts")
-        training, parts = build(run.config, Data(data.parts, run.preprocessing))
-        training.use(run.model.state_dict())
-        chosen = {name: part for name, part in parts.items() if name in (names or parts)}
-        with blas_threads(training.model, run.config.train.batch_size):
-            scores = {name: evaluate(training, part) for name, part in chosen.items()}
-    return Scores(scores, {name: len(part) for name, part in chosen.items()}, tuple(notes))
+        criterion, parts = loss_and_parts(run.config, data, device_of(run.config))
+        model = run.model.to(device_of(run.config))
+        training = Training(model, criterion, SGD(model.parameters()), Generator())  # neither of these two is used
+        with blas_threads(model, run.config.train.batch_size):
+            scores = {name: evaluate(training, parts[name]) for name in names}
+    return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes))
+
+
+def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[Any]:
+    """The targets of some rows, as a Table wants them."""
+    names = run.preprocessing.target_names
+    if run.preprocessing.task == "regression":
+        values = np.stack([piece[name] for name in targets], axis=1)
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+            raise TableError(f"{piece.where(row)}: the target {shown(targets[column])} is {values[row, column]}")
+        return values
+    number: dict[str | None, int] = {name: index for index, name in enumerate(names)}
+    labels = piece[targets[0]].tolist()
+    strange = next((row for row, label in enumerate(labels) if label not in number), None)
+    if strange is not None:
+        what = "has no value" if labels[strange] is None else f"is {shown(labels[strange])}, which is none of the model's classes"
+        raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({', '.join(names[:20])})")
+    return np.array([number[label] for label in labels], np.int64)
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch import Tensor, nn
+from nanotorch.train.embedding import EmbeddedColumns
+from nanotorch.train.models import Residual
 
 __all__ = ["ONNX_LAYERS", "ExportError", "Graph", "converts", "layer"]
 
@@ -118,6 +120,11 @@ def _sequential(graph: Graph, module: nn.Sequential, x: str) -> str:
     return x
 
 
+@converts(Residual)
+def _residual(graph: Graph, module: Residual, x: str) -> str:
+    return graph.add("Add", x, _sequential(graph, module, x))
+
+
 @converts(nn.Identity, nn.Dropout, nn.Dropout1d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 def _nothing(graph: Graph, module: nn.Module, x: str) -> str:
     return x
@@ -162,6 +169,17 @@ def _rms_norm(graph: Graph, module: nn.RMSNorm, x: str) -> str:
     mean = graph.add("ReduceMean", graph.add("Mul", x, x), axes)
     x = graph.add("Div", x, graph.add("Sqrt", graph.add("Add", mean, graph.constant(eps))))
     return x if module.weight is None else graph.add("Mul", x, graph.constant(module.weight))
+
+
+@converts(EmbeddedColumns)
+def _embedded_columns(graph: Graph, module: EmbeddedColumns, x: str) -> str:
+    pieces = []
+    if module.numeric:
+        pieces.append(graph.add("Gather", x, graph.constant(np.arange(module.numeric)), axis=1))
+    for number, table in enumerate(module.tables):
+        codes = graph.cast(graph.add("Gather", x, graph.constant(np.array(module.numeric + number)), axis=1), np.int64)
+        pieces.append(graph.add("Gather", graph.constant(table.weight), codes, axis=0))
+    return graph.add("Concat", *pieces, axis=1)
 
 
 @converts(nn.PReLU)

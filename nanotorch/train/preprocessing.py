@@ -15,6 +15,7 @@ for missing if that is a category, and else for the most frequent one; `encode` 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.datasets import DataError, FloatArray, Standardizer, Table, Task
+from nanotorch.train.noticed import Noticed
 
 __all__ = ["Category", "Preprocessing"]
 
@@ -203,7 +205,7 @@ class Preprocessing:
                 blocks.append(codes[:, None].astype(np.float64))
         return scaled if scaled.shape[1] == self.in_features else np.concatenate(blocks, axis=1)
 
-    def encode(self, columns: Mapping[str, Sequence[Any]]) -> tuple[FloatArray, list[str]]:
+    def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> tuple[FloatArray, list[str]]:
         """Raw rows as the model sees them, and what was noticed about them.
 
         `columns` maps names to columns of one length, in any order: texts, numbers, None or NaN for a missing value. A pandas
@@ -226,43 +228,29 @@ class Preprocessing:
             more = f" and {len(further) - LISTED} more" if len(further) > LISTED else ""
             are = "column is" if len(further) == 1 else "columns are"
             notices.append(f"{len(further)} further {are} not used: {_listed(further)}{more}")
+        noticed = Noticed()
+        features = self.encode_piece(columns, noticed)
+        return features, [*notices, *noticed.sentences()]
+
+    def encode_piece(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]], noticed: Noticed) -> FloatArray:
+        """As `encode`, for some of many rows, all columns known to be there; what is noticed is counted in `noticed`."""
         where = getattr(columns, "where", lambda row: f"row {row + 1}")
         numeric = [_as_column(columns[name], name, where, self.missing_values) for name in self.numeric_names]
         for name, column, fill in zip(self.numeric_names, numeric, self.fills, strict=False):
-            lacks = int(np.isnan(column).sum())
-            if lacks and name not in self.indicators:
-                notices.append(
-                    f"column {name!r}: {lacks} missing {_plural(lacks, 'value')}, though none was missing in training; "
-                    f"filled with {fill:g}"
-                )
+            if name not in self.indicators:
+                noticed.lacks(name, int(np.isnan(column).sum()), f"filled with {fill:g}")
         numbers = []
         for name, category in self.categories.items():
             texts = _as_texts(columns[name], category.values, self.missing_values)
-            known = {value: number for number, value in enumerate(category.values)}
-            unknown: dict[str, int] = {}
-            for text in texts:
-                if text is not None and text not in known:
-                    unknown[text] = unknown.get(text, 0) + 1
-            taken = category.names[category.fallback]
-            if unknown:
-                rows = sum(unknown.values())
-                most = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
-                shown = ", ".join(f"{text!r} ({count})" for text, count in most[:LISTED])
-                more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
-                notices.append(
-                    f"column {name!r}: {rows} {_plural(rows, 'row')} with {len(unknown)} "
-                    f"{_plural(len(unknown), 'category', 'categories')} unknown to the model, taken for {taken!r}: {shown}{more}"
-                )
-            lacks = sum(text is None for text in texts)
-            if lacks and not category.missing:
-                notices.append(
-                    f"column {name!r}: {lacks} missing {_plural(lacks, 'value')}, though none was missing in training; "
-                    f"taken for {taken!r}"
-                )
-            numbers.append(np.array([known.get(text, category.fallback) for text in texts], np.int64))  # type: ignore[arg-type]
+            known: dict[str | None, int] = {value: number for number, value in enumerate(category.values)}
+            taken = f"taken for {category.names[category.fallback]!r}"
+            noticed.strange(name, Counter(text for text in texts if text is not None and text not in known), taken)
+            if not category.missing:
+                noticed.lacks(name, sum(text is None for text in texts), taken)
+            numbers.append(np.array([known.get(text, category.fallback) for text in texts], np.int64))
         rows = len(numeric[0]) if numeric else len(numbers[0])
         values = np.stack(numeric, axis=1) if numeric else np.empty((rows, 0))
-        return self._lay_out(values, numbers), notices
+        return self._lay_out(values, numbers)
 
     def targets(self, table: Table) -> Any:
         """The targets as the loss sees them: class numbers (n,), or values (n, k) float64."""
@@ -311,10 +299,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:LISTED]))
 
 
-def _plural(count: int, one: str, many: str | None = None) -> str:
-    return one if count == 1 else many or one + "s"
-
-
 def _is_missing(value: Any, missing: Sequence[str]) -> bool:
     """Whether a value stands for none: None, NaN (or pandas' NA and NaT), or one of the texts for it."""
     if value is None or (isinstance(value, str) and value.strip() in missing):
@@ -322,7 +306,7 @@ def _is_missing(value: Any, missing: Sequence[str]) -> bool:
     return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float | np.floating) and bool(value != value))
 
 
-def _as_column(values: Sequence[Any], name: str, where: Any, missing: Sequence[str]) -> FloatArray:
+def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, missing: Sequence[str]) -> FloatArray:
     """A column of anything as numbers, NaN where a value is missing."""
     column = np.asarray(values)
     if column.ndim != 1:
@@ -343,15 +327,18 @@ def _as_column(values: Sequence[Any], name: str, where: Any, missing: Sequence[s
     return numbers
 
 
-def _as_texts(values: Sequence[Any], known: Sequence[str], missing: Sequence[str]) -> list[str | None]:
+def _as_texts(values: Sequence[Any] | NDArray[Any], known: Sequence[str], missing: Sequence[str]) -> list[str | None]:
     """A column of anything as texts, None where a value is missing; 1.0 is the category "1" where there is one."""
+    seen: dict[str, str | None] = {}
     texts: list[str | None] = []
-    for value in np.asarray(values, object):
-        if _is_missing(value, missing):
-            texts.append(None)
+    for value in np.asarray(values, object).tolist():
+        if isinstance(value, str) and value in seen:
+            texts.append(seen[value])
             continue
-        text = str(value).strip()
-        if text not in known and text.endswith(".0") and text[:-2] in known:
+        text = None if _is_missing(value, missing) else str(value).strip()
+        if text is not None and text not in known and text.endswith(".0") and text[:-2] in known:
             text = text[:-2]
+        if isinstance(value, str):
+            seen[value] = text
         texts.append(text)
     return texts

@@ -8,7 +8,8 @@ are scaled is for `Preprocessing`, which sees the training part alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from nanotorch.registry import DATASETS, PositiveInt, closest
 from nanotorch.train.csv_file import MISSING, Columns, TableError, as_numbers, known_column, read_csv, shown
 from nanotorch.train.datasets import FloatArray, Table, Task
 
-__all__ = ["read_columns", "table_of"]
+__all__ = ["existing", "parquet_columns", "parquet_file", "read_columns", "table_of"]
 
 MOST_CLASSES_OF_NUMBERS = 20
 Text = NDArray[np.object_]
@@ -92,12 +93,7 @@ def read_columns(
     missing: Sequence[str] = MISSING,
 ) -> Columns:
     """The columns of a CSV or Parquet file, by the ending of its name."""
-    place = Path(path)
-    if not place.exists():
-        folder = place.parent if place.parent.is_dir() else None
-        near = closest(place.name, os.listdir(folder)) if folder else None
-        hint = f"did you mean {shown(near)}?" if near else f"the current directory is {Path.cwd()}"
-        raise TableError(f"{place}: there is no such file ({hint})")
+    place = existing(path)
     if place.suffix.lower() in (".parquet", ".pq"):
         return _read_parquet(place, as_text, leave_out, missing)
     if place.suffix.lower() in (".xls", ".xlsx", ".ods"):
@@ -105,7 +101,20 @@ def read_columns(
     return read_csv(place, separator, encoding, decimal, missing, as_text, leave_out)
 
 
-def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[str], missing: Sequence[str]) -> Columns:
+def existing(path: str | os.PathLike[str]) -> Path:
+    """The path of a file; a TableError says which file was probably meant, if there is none."""
+    place = Path(path)
+    if not place.exists():
+        folder = place.parent if place.parent.is_dir() else None
+        near = closest(place.name, os.listdir(folder)) if folder else None
+        hint = f"did you mean {shown(near)}?" if near else f"the current directory is {Path.cwd()}"
+        raise TableError(f"{place}: there is no such file ({hint})")
+    return place
+
+
+@contextmanager
+def parquet_file(path: Path) -> Iterator[Any]:
+    """A pyarrow.ParquetFile; what is wrong with it is a TableError, also while it is read."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -117,10 +126,24 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise TableError(f"{path}: two columns have the name {shown(twice[0])}; rename one")
-            table = file.read([name for name in names if name not in leave_out])
+            yield file
     except pyarrow.ArrowException as error:
         raise TableError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-    is_type, columns = pyarrow.types, {}
+
+
+def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[str], missing: Sequence[str]) -> Columns:
+    with parquet_file(path) as file:
+        table = file.read([name for name in file.schema_arrow.names if name not in leave_out])
+    if not table.num_rows:
+        raise TableError(f"{path} has {table.num_columns} columns and no row")
+    return Columns(str(path), parquet_columns(path, table, as_text, missing))
+
+
+def parquet_columns(path: Path, table: Any, as_text: Collection[str], missing: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The columns of a pyarrow Table or RecordBatch, numbers or texts by their types, or by `as_text`."""
+    from pyarrow import types as is_type
+
+    columns: dict[str, NDArray[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if is_type.is_dictionary(column.type) else column.type
         numbers = is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind) or is_type.is_null(kind)
@@ -135,9 +158,7 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
             raise TableError(
                 f"{path}: column {shown(name)} holds {kind}, neither numbers nor texts; list it under data.drop"
             )
-    if not table.num_rows:
-        raise TableError(f"{path} has {table.num_columns} columns and no row")
-    return Columns(str(path), columns)
+    return columns
 
 
 # ------------------------------------------------------------ columns to a Table

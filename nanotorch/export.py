@@ -1,0 +1,76 @@
+"""A trained run for other programs: `python -m nanotorch.export RUN --onnx model.onnx`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nanotorch.train.command import run_command
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  python -m nanotorch.export RUN --onnx model.onnx
+  python -m nanotorch.export RUN --onnx model.onnx --matrix
+  python -m nanotorch.export RUN --safetensors model.safetensors
+
+The ONNX file takes raw columns, each an input of its own name and shape (rows, 1): float64 for numbers (NaN where one is
+missing), strings for categories. It gives `label` and `probabilities`, or `prediction` in the units of the targets.
+Nothing is written unless onnx's checker and reference evaluator agree with `python -m nanotorch.predict` to 1e-5.
+
+exit codes:
+  0 done   1 failed   2 bad usage, or no run
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nanotorch.export",
+        description="Write the model of a run, preprocessing included, for other programs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the directory of a run")
+    add("--onnx", metavar="FILE", help="write an ONNX model (needs the extra onnx)")
+    add("--matrix", action="store_true", help="one input `features` (rows, columns) instead of one for each column")
+    add("--safetensors", metavar="FILE", help="write the weights, and beside them a .json with all else that the model is")
+    add("--checkpoint", default="best", metavar="best|last|PATH", help="which model (default: best)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    return run_command(_parser(), _export, argv)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from nanotorch.train.command import UsageError
+
+    if options.onnx is None and options.safetensors is None:
+        raise UsageError("say what to write: --onnx FILE, --safetensors FILE, or both")
+    if options.matrix and options.onnx is None:
+        raise UsageError("--matrix is about the inputs of --onnx, which is not asked for")
+
+    from nanotorch.train.loaded import load_run
+
+    run = load_run(options.run, options.checkpoint)
+    if options.onnx is not None:
+        from nanotorch.train import onnx_export
+
+        worst = onnx_export.save(run, Path(options.onnx), options.matrix)
+        print(f"{options.onnx}: {run.config.name}, {run.when}; it differs from predict by at most {worst:.1e}")
+    if options.safetensors is not None:
+        from nanotorch.train.weights_export import save_weights
+
+        beside = save_weights(run, Path(options.safetensors))
+        print(f"{options.safetensors} and {beside}: {run.config.name}, {run.when}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

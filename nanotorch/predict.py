@@ -1,0 +1,64 @@
+"""What a trained run predicts for new rows: `python -m nanotorch.predict RUN --input rows.csv --output predictions.csv`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nanotorch.train.command import note, run_command
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  python -m nanotorch.predict RUN --input rows.csv --output predictions.csv
+  python -m nanotorch.predict RUN --input rows.parquet --output predictions.parquet --keep id
+  cat rows.csv | python -m nanotorch.predict RUN --input - --output - | head
+
+The input has the columns that the model was trained on, in any order; further ones are left alone. The output has a row
+for each, in the same order: for classes `prediction` and `probability_<class>`, for numbers `prediction` in the
+units of the target, or `prediction_<target>` where there are several.
+
+exit codes:
+  0 done   1 failed   2 bad usage, or no run
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nanotorch.predict",
+        description="Predict new rows with the model of a run.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the directory of a run")
+    add("--input", required=True, metavar="FILE", help="the rows: .csv, .parquet, .npy; '-' is CSV on standard input")
+    add("--output", required=True, metavar="FILE", help="the predictions: .csv or .parquet; '-' is CSV on standard output")
+    add("--keep", action="append", default=[], metavar="COLUMN", help="copy this column of the input; may be repeated")
+    add("--checkpoint", default="best", metavar="best|last|PATH", help="which model (default: best)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    return run_command(_parser(), _predict, argv)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from nanotorch.train.loaded import load_run
+    from nanotorch.train.prediction import predict_file
+
+    done = predict_file(load_run(options.run, options.checkpoint), options.input, options.output, options.keep)
+    for text in done.notes:
+        note(text)
+    if options.output != "-":
+        counts = ", ".join(f"{name} {count:,}" for name, count in done.classes.most_common(10))
+        more = f", and {len(done.classes) - 10} further classes" if len(done.classes) > 10 else ""
+        print(f"{done.rows:,} {'row' if done.rows == 1 else 'rows'} in {options.output}{f': {counts}{more}' if counts else ''}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What was noticed about raw rows on their way into a model: counted while they come, told once at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+__all__ = ["Noticed"]
+
+LISTED = 5  # values in one sentence
+
+
+@dataclass
+class Noticed:
+    """What the user should know of rows that were encoded, in one piece or in many.
+
+    Attributes:
+        missing: missing values, by column, where the training part had none.
+        unknown: by column, the categories that the model does not know.
+        taken: by column, what was taken instead.
+    """
+
+    missing: Counter[str] = field(default_factory=Counter)
+    unknown: dict[str, Counter[str]] = field(default_factory=dict)
+    taken: dict[str, str] = field(default_factory=dict)
+
+    def lacks(self, column: str, count: int, instead: str) -> None:
+        """Count missing values of a column."""
+        if count:
+            self.missing[column] += count
+            self.taken[column] = instead
+
+    def strange(self, column: str, texts: Counter[str], instead: str) -> None:
+        """Count categories that are not known."""
+        if texts:
+            self.unknown.setdefault(column, Counter()).update(texts)
+            self.taken[column] = instead
+
+    def sentences(self) -> list[str]:
+        """All of it, a sentence for each column and kind."""
+        told = []
+        for column, taken in self.taken.items():
+            texts, lacking = self.unknown.get(column, Counter()), self.missing[column]
+            if texts:
+                rows = texts.total()
+                most = sorted(texts.items(), key=lambda item: (-item[1], item[0]))
+                shown = ", ".join(f"{text!r} ({count})" for text, count in most[:LISTED])
+                more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+                told.append(
+                    f"column {column!r}: {rows} {'row' if rows == 1 else 'rows'} with {len(texts)} "
+                    f"{'category' if len(texts) == 1 else 'categories'} unknown to the model, {taken}: {shown}{more}"
+                )
+            if lacking:
+                told.append(
+                    f"column {column!r}: {lacking} missing {'value' if lacking == 1 else 'values'}, though none was missing in "
+                    f"training; {taken}"
+                )
+        return told

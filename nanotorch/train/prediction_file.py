@@ -1,0 +1,87 @@
+"""Where predictions go: a CSV or Parquet file, written piece by piece and there only when it is complete, or standard output."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from nanotorch.train.command import UsageError
+
+__all__ = ["PredictionFile"]
+
+
+class PredictionFile:
+    """Within `with`, takes pieces of columns by name; `-` is CSV on standard output.
+
+    A file is written under a temporary name beside it and renamed at the end, so that no half of it is taken for all of it.
+    """
+
+    def __init__(self, path: str, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, list(columns)
+        twice = [name for number, name in enumerate(self.columns) if name in self.columns[:number]]
+        if twice:
+            raise UsageError(f"the predictions would have two columns {twice[0]!r}: do not keep that one")
+        suffix = Path(path).suffix.lower()
+        if path != "-" and suffix not in (".csv", ".parquet"):
+            raise UsageError(f"--output {path}: expected a name that ends in .csv or .parquet, or '-'")
+        self._parquet = suffix == ".parquet"
+        special = path == "-" or (os.path.exists(path) and not os.path.isfile(path))
+        self._place = None if special else Path(f"{path}.writing-{os.getpid()}")
+        self._file: Any = None
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        """Open the file, so that one that cannot be written is known before anything is computed."""
+        if self._parquet:
+            self._parquet_module()
+        if self.path == "-":
+            self._file = sys.stdout
+        elif self._parquet:
+            self._file = open(self._place or self.path, "wb")
+        else:
+            self._file = open(self._place or self.path, "w", encoding="utf-8", newline="")
+        if not self._parquet:
+            self._writer = csv.writer(self._file, lineterminator="\n")
+            self._writer.writerow(self.columns)
+        return self
+
+    def write(self, piece: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows."""
+        if not self._parquet:
+            self._writer.writerows(zip(*(piece[name].tolist() for name in self.columns), strict=True))
+            return
+        arrow, parquet = self._parquet_module()
+        kinds = {name: arrow.string() if piece[name].dtype == object else arrow.float64() for name in self.columns}
+        table = arrow.table({name: arrow.array(piece[name], kind) for name, kind in kinds.items()})
+        if self._writer is None:
+            self._writer = parquet.ParquetWriter(self._file, table.schema)
+        self._writer.write_table(table)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Put the file in its place; after an error there is none."""
+        try:
+            if self._parquet and self._writer is not None:
+                self._writer.close()
+            if self.path != "-":
+                self._file.close()
+            if kind is None and self._place is not None:
+                self._place.replace(self.path)
+        finally:
+            if self._place is not None:
+                self._place.unlink(missing_ok=True)
+
+    @staticmethod
+    def _parquet_module() -> tuple[Any, Any]:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise UsageError("Parquet needs pyarrow: pip install pyarrow; or give an --output that ends in .csv") from None
+        return pyarrow, pyarrow.parquet

@@ -1,0 +1,46 @@
+"""The weights of a run as one safetensors file, and beside it all else that the model is, as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nanotorch as torch
+from nanotorch.train.command import UsageError
+from nanotorch.train.loaded import LoadedRun
+from nanotorch.utils.serialization import to_bytes
+
+__all__ = ["save_weights"]
+
+
+def save_weights(run: LoadedRun, path: Path) -> Path:
+    """Write the weights under PyTorch's names and shapes, and a `.json` of the same name; return the path of that.
+
+    The JSON holds the layers as text, the model's section of the config, and the preprocessing: which columns go in, what they
+    are shifted and scaled by, the categories, the names of the classes.
+    """
+    beside = path.with_suffix(".json")
+    if beside == path:
+        raise UsageError(f"{path}: the weights need a name that does not end in .json, which is for what stands beside them")
+    config = run.config.model_dump(mode="json")
+    facts = {
+        "format": "nanotorch model",
+        "nanotorch": torch.__version__,
+        "name": run.config.name,
+        "epoch": run.state["epoch"],
+        "dtype": run.config.dtype,
+        "model": config["model"],
+        "layers": str(run.model).splitlines(),
+        "preprocessing": run.preprocessing.state(),
+    }
+    for place, data in (
+        (path, to_bytes(run.model.state_dict())),
+        (beside, (json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()),
+    ):
+        temporary = place.with_name(f"{place.name}.writing")
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(place)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return beside
