@@ -235,26 +235,28 @@ class Checkpoints:
             self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state, training)))
             self.flush()
 
-    def rewind(self, to: Path, same_future: bool) -> bool:
+    def rewind(self, to: Checkpoint, same_future: bool) -> bool:
         """Make this checkpoint the newest: those after it belong to a future that is now computed anew.
 
         Return whether the run has its best epoch: that checkpoint is whole, or was made in a future that will be the same.
         """
-        saved, best = in_order(self.root), self.root / "best"
-        _link(self.root / "last", to)
-        after = saved[[path.name for path in saved].index(to.resolve().name) + 1 :]
+        saved, best, best_epoch = in_order(self.root), self.root / "best", to.state["best"]["epoch"]
+        directory = to.path.resolve()
+        _link(self.root / "last", directory)
+        after = saved[[path.name for path in saved].index(directory.name) + 1 :]
         lies_ahead = best.is_symlink() and os.readlink(best) in [path.name for path in after]
         for path in after:
             remove(path)
-        if lies_ahead:
-            best.unlink()
-            return same_future
+        if to.state["epoch"] == best_epoch and to.state["step_in_epoch"] == 0:
+            _link(best, directory)  # the process may have died between the writing and the linking
+            return True
         try:
-            load(best)
+            has_best: bool = not lies_ahead and load(best).state["epoch"] == best_epoch
         except CheckpointError:
+            has_best = False
+        if not has_best:
             best.unlink(missing_ok=True)
-            return False
-        return True
+        return has_best or best_epoch == 0 or (lies_ahead and same_future)
 
     def flush(self) -> None:
         """Write what waits, the oldest first, and one that is both `last` and `best` only once."""

@@ -219,8 +219,8 @@ def _resume(
         here["before"] = before
         warnings.append(f"the bits of the results may differ from those of one run, since this changed: {'; '.join(bits)}")
     if resume.checkpoint is not None:
-        has_best = checkpoints.rewind(resume.checkpoint.path, same_future=not resume.changed)
-        if training.best_epoch and not has_best:
+        has_best = checkpoints.rewind(resume.checkpoint, same_future=not resume.changed)
+        if not has_best:
             warnings.append(
                 f"the checkpoint of the best epoch, {training.best_epoch}, is gone: the best of those after epoch {training.epoch} is taken"
             )
