@@ -63,8 +63,8 @@ def _export(options: argparse.Namespace) -> None:
     if options.onnx is not None:
         from nanotorch.train import onnx_export
 
-        worst = onnx_export.save(run, Path(options.onnx), options.matrix)
-        print(f"{options.onnx}: {run.config.name}, {run.when}; it differs from predict by at most {worst:.1e}")
+        dtype, worst = onnx_export.save(run, Path(options.onnx), options.matrix)
+        print(f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1e}")
     if options.safetensors is not None:
         from nanotorch.train.weights_export import save_weights
 

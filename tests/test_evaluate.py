@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert "model.safetensors is truncated" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["evaluate"])
+@pytest.mark.parametrize("command", ["evaluate", "predict", "export"])
 def test_help_is_fast_and_imports_nothing_heavy(command: str) -> None:
     code = f"""
 import runpy, sys

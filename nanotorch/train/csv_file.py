@@ -284,7 +284,6 @@ class CSVFile:
 
     def pieces(self, numeric: Collection[str], as_text: Collection[str], rows: int) -> Iterator[Columns]:
         """These columns as numbers and those as texts, for so many rows at once; a cell that is no number is a TableError."""
-        texts: dict[str, dict[str, str | None]] = {name: dict.fromkeys(self.missing) for name in as_text}
         for first, cells in self._blocks(rows):
             columns: dict[str, Column] = {}
             for name in numeric:
@@ -295,7 +294,7 @@ class CSVFile:
                     place = f"{self.source}, line {self.line(first + row)}"
                     raise TableError(f"{place}: column {shown(name)} holds {shown(column[row])}, which is not a number")
                 columns[name] = numbers
-            columns |= {name: _texts(cells[self.header.index(name)], texts[name]) for name in as_text}
+            columns |= {name: _texts(cells[self.header.index(name)], dict.fromkeys(self.missing)) for name in as_text}
             yield Columns(self.source, columns, lines=self, first=first)
 
     def _blocks(self, rows: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:

@@ -21,13 +21,14 @@ OPSET, ML_OPSET, IR_VERSION = 18, 3, 8
 TOLERANCE = 1e-5
 
 
-def exported(run: LoadedRun, matrix: bool = False) -> Any:
+def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> Any:
     """The run's model with its preprocessing as an `onnx.ModelProto`, checked by `onnx.checker`.
 
     Every column is an input of its own name and shape (rows, 1): float64 for a numeric column, with NaN for a missing value,
     and a string for a categorical one. With `matrix`, where all columns are numeric, there is one input "features" of
     shape (rows, columns) instead. Numbers are float64 up to the model itself, because a float32 loses digits of values that
-    are large beside their spread, such as years.
+    are large beside their spread, such as years. The model itself computes in `dtype`: runtimes have many operators for float32
+    alone.
 
     The outputs are "label", the name of the class of each row, and "probabilities" (rows, classes); for a regression
     "prediction" (rows, targets).
@@ -35,7 +36,7 @@ def exported(run: LoadedRun, matrix: bool = False) -> Any:
     onnx = _onnx()
     helper, kinds = onnx.helper, onnx.TensorProto
     preprocessing = run.preprocessing
-    graph = Graph(np.dtype(run.config.dtype))
+    graph = Graph(np.dtype(dtype))
     graph.layer = "preprocessing"
     inputs, features = _features(graph, run, matrix)
     graph.layer = "model"
@@ -149,11 +150,17 @@ def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256
     return worst
 
 
-def save(run: LoadedRun, path: Path, matrix: bool = False) -> float:
-    """Export, try, write; returns the largest difference to `predict`, which is at most 1e-5 or an ExportError."""
-    model = exported(run, matrix)
-    worst = difference(model, run, matrix)
-    if not worst <= TOLERANCE:
+def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
+    """Export, try, write; returns the type of the model's numbers, and the largest difference to `predict`, at most 1e-5.
+
+    A float64 model becomes one of float32, unless it differs by more then.
+    """
+    for dtype in dict.fromkeys(("float32", run.config.dtype)):
+        model = exported(run, matrix, dtype)
+        worst = difference(model, run, matrix)
+        if worst <= TOLERANCE:
+            break
+    else:
         raise ExportError(f"the exported model differs from predict by {worst:g}, more than {TOLERANCE:g}; nothing was written")
     temporary = path.with_name(f"{path.name}.writing")
     try:
@@ -161,7 +168,7 @@ def save(run: LoadedRun, path: Path, matrix: bool = False) -> float:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return worst
+    return dtype, worst
 
 
 def _rows_to_try(run: LoadedRun, rows: int) -> dict[str, NDArray[Any]]:

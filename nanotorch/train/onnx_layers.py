@@ -63,7 +63,7 @@ class Graph:
         from onnx import numpy_helper
 
         if isinstance(value, Tensor):
-            value = value.detach().cpu().numpy()
+            value = value.detach().cpu().numpy().astype(self.dtype)
         if dtype is not None or not isinstance(value, np.ndarray):
             value = np.asarray(value, dtype=dtype or self.dtype)
         name = self._name("constant")
