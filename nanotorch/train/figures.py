@@ -93,6 +93,8 @@ def confusion_map(matrix: NDArray[np.int64], part: str) -> Html:
     side = max(0.6, 330.0 / len(matrix)) ** 2
     for hit, colour in ((True, "train"), (False, "validation")):
         here = (rows == columns) == hit
+        if not here.any():
+            continue
         strength = 0.15 + 0.85 * shares[rows[here], columns[here]]
         axes.scatter(columns[here], rows[here], s=side, marker="s", c=COLOURS[colour], alpha=strength, linewidths=0)
     axes.set_xlim(-0.5, len(matrix) - 0.5)

@@ -64,7 +64,7 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], kin
         for text, is_text in zip(heads, [*words, *[False] * (len(heads) - len(words))], strict=True)
     )
     body = join(
-        fill("<tr>{name}{cells}</tr>", name=fill('<th scope="row">{name}</th>', name=row[0]), cells=join(map(_cell, row[1:])))
+        fill("<tr>{name}{cells}</tr>", name=fill('<th scope="row"{title}>{name}</th>', name=row[0], title=_title(row[0])), cells=join(map(_cell, row[1:])))
         for row in rows
     )
     content = fill(
@@ -79,9 +79,15 @@ def scrolling(name: str, content: Html) -> Html:
     return fill('<div class="scroll" role="region" aria-label="{name}" tabindex="0">\n{content}\n</div>', name=name, content=content)
 
 
+def _title(value: Any) -> Html:
+    """The whole text, where a narrow column may not show it."""
+    return fill(' title="{value}"', value=value) if len(str(value)) > 16 else Html("")
+
+
 def measured(value: float) -> Html:
-    """A cell with a quantity of any size, four digits of it."""
-    return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=f"{value:.4g}")
+    """A cell with a quantity of any size, four digits of it or more."""
+    shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=shown)
 
 
 def percent(value: float) -> Html:
@@ -95,7 +101,7 @@ def _cell(value: Any) -> Html:
     if value is None:
         return Html('<td class="number"></td>')
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return fill('<td class="text">{value}</td>', value=value)
+        return fill('<td class="text"{title}>{value}</td>', value=value, title=_title(value))
     shown = f"{value:,}" if isinstance(value, int) else number(value)
     return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=shown)
 

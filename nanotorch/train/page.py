@@ -30,7 +30,7 @@ from nanotorch.train.markup import (
     table,
     titled,
 )
-from nanotorch.train.report import label, number
+from nanotorch.train.report import label, number, short
 
 __all__ = ["Record", "page", "write"]
 
@@ -39,6 +39,7 @@ OPEN_COLUMNS = 24  # of more, the table is folded
 MOST_CELLS = 20  # classes of a confusion matrix that is shown in numbers; one of more classes is drawn
 MOST_CLASSES = 200  # of the tables of classes
 MOST_TARGETS = 12
+LONGEST_NAME = 14  # of a class, over its column of the confusion matrix
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def write(
         temporary.replace(report)
     except OSError as error:
         print(f"warning: {error.filename or report} cannot be written ({error.strerror})", file=sys.stderr)
+    except Exception as error:  # whatever it is: a drawing that fails is no reason to lose a run
+        print(f"warning: {report} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
 
 
 def page(found: Findings, record: Record) -> Html:
@@ -239,7 +242,7 @@ def _data(found: Findings) -> Iterator[Html]:
             ("missing values", f"{missing:,} in {sum(column.missing > 0 for column in described)} columns" if missing else "none"),
         ]
     )
-    yield join(fill('<p class="note">{text}</p>', text=text) for text in found.notices)
+    yield join(fill('<p class="note mild">{text}</p>', text=text) for text in found.notices)
     if found.is_regression:
         targets = [data_card.describe(name, train.targets[:, k]) for k, name in enumerate(found.names[:MOST_COLUMNS])]
         yield _column_table("Targets, on the training part", targets)
@@ -358,7 +361,8 @@ def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:
             style = Html(f' style="--share: {count / total:.3f}"' if count else "")
             cells.append(fill('<td class="{kind}"{style}>{count}</td>', kind=kind, style=style, count=f"{count:,}"))
         rows.append([name, *cells])
-    return table("Rows by their class (down) and the class that the model chose (across)", ["", *names], rows, "confusion")
+    heads = [fill('<abbr title="{name}">{short}</abbr>', name=name, short=short(name, LONGEST_NAME)) for name in names]
+    return table("Rows by their class (down) and the class that the model chose (across)", ["", *heads], rows, "confusion")
 
 
 def _column_table(caption: str, columns: Sequence[Column]) -> Html:

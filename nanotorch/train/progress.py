@@ -37,8 +37,13 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the bar as it stands and go to the next line."""
+        self.close()
+
+    def close(self) -> None:
+        """The bar is at its end: what is printed from now on goes below it."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
     def step(self, loss: float | None) -> None:
         """One optimizer step is done, and this is the latest training loss that was read."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["aligned", "class_table", "label", "number", "short", "table"]
 
-LABELS = {"accuracy": "accuracy", "r2": "R2", "loss": "loss", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "roc": "ROC"}
+WORDS = {"r2": "R2", "rmse": "RMSE", "f1": "F1", "d2": "D2", "roc": "ROC", "auc": "AUC", "ovr": "OvR", "ovo": "OvO", "rand": "Rand"}
 MOST_CLASSES = 20
 
 
@@ -83,6 +83,11 @@ def number(value: float) -> str:
 
 
 def label(name: str) -> str:
-    """A score's name as people write it: `rmse_Weight` is "RMSE Weight"."""
-    kind, _, target = name.partition("_")
-    return f"{LABELS.get(kind, kind)} {target}".strip()
+    """A score's name as people write it.
+
+    >>> label("rmse_Weight"), label("f1_macro"), label("roc_auc_ovr")
+    ('RMSE Weight', 'F1 macro', 'ROC AUC OvR')
+    """
+    if name.startswith("rmse_"):  # a target follows, whose name stays as it is
+        return f"RMSE {name.removeprefix('rmse_')}"
+    return " ".join(WORDS.get(word, word) for word in name.split("_"))

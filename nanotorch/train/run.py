@@ -149,6 +149,7 @@ def run(
                     check_weights(training)
                     save()
             except DivergedError as error:
+                progress.close()
                 checkpoints.flush()
                 last = checkpoints.root / "last" if checkpoints.holds_any else None
                 fact, cause = f"{error.fact}; last good checkpoint: {last or 'none'}", ""
@@ -160,6 +161,7 @@ def run(
             if interrupt:
                 raise stopped(f"stopped after step {training.step}, in epoch {training.epoch} of {options.epochs}")
 
+            progress.close()
             # The test part is looked at once, by the best model, as it was saved.
             if not (checkpoints.root / "best").exists() and not checkpoints.waits("best"):
                 training.best_epoch = training.epoch
@@ -198,7 +200,7 @@ def run(
             }
             page.write(root, found, training.history, facts, here)
             files.finish(training.history, facts)
-            print(f"results in {root}", flush=True)
+            print(f"results in {root}; report.html shows them", flush=True)
         return RunResult(root, training.model, scores, training.history, training.best_epoch)
 
 
