@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,19 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
+from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn
-from nanotorch.registry import ACTIVATIONS
+from nanotorch.export import main
+from nanotorch.predict import main as predict
+from nanotorch.registry import ACTIVATIONS, MODELS
+from nanotorch.train import onnx_export
+from nanotorch.train.embedding import EmbeddedColumns
+from nanotorch.train.loaded import load_run
 from nanotorch.train.onnx_layers import ExportError, Graph, layer
+from nanotorch.utils.serialization import load
 
 LAYERS: dict[str, Any] = {name: ACTIVATIONS.get(name) for name in ACTIVATIONS} | {
     "GELU tanh": lambda: nn.GELU("tanh"),
@@ -93,3 +104,175 @@ def test_batch_norm_without_running_statistics_is_refused() -> None:
     with pytest.raises(ExportError, match="keeps no running statistics"):
         layer(Graph(), nn.BatchNorm1d(5, track_running_stats=False), "rows")
 
+
+MODEL_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "mlp": [{"hidden": [6, 5], "dropout": 0.2}, {"batch_norm": True}, {"layer_norm": True}, {"hidden": []}],
+    "residual_mlp": [{"width": 6, "dropout": 0.2}, {"batch_norm": True}, {"layer_norm": True, "blocks": 3}],
+}
+
+
+def test_every_model_of_the_registry_can_be_exported() -> None:
+    assert set(MODEL_OPTIONS) == set(MODELS), "a new model: say here with which options it is to be tried"
+    rows = np.random.default_rng(0).standard_normal((20, 5)).astype("float32")
+    for name, options in MODEL_OPTIONS.items():
+        for arguments in options:
+            model = MODELS.get(name)(5, 3, **arguments).train()
+            model(torch.tensor(rows))  # so that batch norm has statistics of its own
+            model.eval()
+            np.testing.assert_allclose(in_onnx(model, rows), model(torch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_embedded_columns() -> None:
+    for numeric in (2, 0):
+        front = EmbeddedColumns(numeric, [3, 5])
+        codes = np.array([[0, 4], [2, 0], [1, 3]])
+        rows = np.concatenate([np.full((3, numeric), 0.5), codes], axis=1).astype("float32")
+        np.testing.assert_array_equal(in_onnx(front, rows), front(torch.tensor(rows)).detach().numpy())
+
+
+# ------------------------------------------------------------ whole runs
+
+RUNS = {
+    "classes": (CLASSES, "CrossEntropyLoss", "{hidden: [8], batch_norm: true, dropout: 0.1}", ""),
+    "two_classes": (TWO_CLASSES, "BCEWithLogitsLoss", "{hidden: [8], layer_norm: true}", ""),
+    "numbers": (NUMBERS, "MSELoss", "{name: residual_mlp, width: 8, activation: GELU}", "dtype: float64\n"),
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data, loss, model, more = RUNS[request.param]
+    return trained(tmp_path_factory.mktemp(request.param), data, loss, model, more)
+
+
+def fed(model: Any, table: list[dict[str, str]]) -> list[Any]:
+    """What the reference evaluator makes of rows of a CSV file: raw columns, nothing done to them."""
+    feeds = {}
+    for one in model.graph.input:
+        cells = [row[one.name] for row in table]
+        of_texts = one.type.tensor_type.elem_type == onnx.TensorProto.STRING
+        feeds[one.name] = np.array(cells, object)[:, None] if of_texts else np.array([float(cell or "nan") for cell in cells])[:, None]
+    with np.errstate(all="ignore"):
+        found: list[Any] = ReferenceEvaluator(model).run(None, feeds)
+    return found
+
+
+def test_raw_rows_give_in_onnx_what_predict_gives(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), "--onnx", str(tmp_path / "model.onnx")]) == 0
+    assert "model.onnx: own, epoch " in capsys.readouterr().out
+    table = write_table(tmp_path / "rows.csv", rows=60, seed=2)
+    table[7]["city"] = "Ulm"
+    table[8]["age"] = "1e6"
+    write_rows(tmp_path / "rows.csv", table)
+    assert predict([str(run), "--input", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    expected = read_rows(tmp_path / "out.csv")
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    names = [one.name for one in model.graph.output]
+    found = fed(model, table)
+    if names == ["prediction"]:
+        np.testing.assert_allclose(found[0], numbers(expected, "prediction"), rtol=1e-5)
+    else:
+        assert names == ["label", "probabilities"]
+        np.testing.assert_allclose(found[1], numbers(expected, "probability"), atol=1e-5)
+        assert found[0].tolist() == [row["prediction"] for row in expected]
+    facts = {one.key: one.value for one in model.metadata_props}
+    assert json.loads(facts["target_names"]) == list(load_run(run).preprocessing.target_names)
+
+
+def test_one_matrix_of_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sklearn.datasets import load_iris
+
+    rows = load_iris().data
+    run = trained(tmp_path / "iris", "{name: iris}", "CrossEntropyLoss")
+    np.save(tmp_path / "rows.npy", rows)
+    assert main([str(run), "--onnx", str(tmp_path / "model.onnx"), "--matrix"]) == 0
+    assert predict([str(run), "--input", str(tmp_path / "rows.npy"), "--output", str(tmp_path / "out.csv")]) == 0
+    label, odds = ReferenceEvaluator(onnx.load(tmp_path / "model.onnx")).run(None, {"features": rows})
+    expected = read_rows(tmp_path / "out.csv")
+    np.testing.assert_allclose(odds, numbers(expected, "probability"), atol=1e-5)
+    assert label.tolist() == [row["prediction"] for row in expected]
+
+
+def test_weights_and_all_else_beside_them(run: Path, tmp_path: Path) -> None:
+    assert main([str(run), "--safetensors", str(tmp_path / "model.safetensors")]) == 0
+    saved, weights = load_run(run), load(tmp_path / "model.safetensors")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in saved.model.state_dict().items())
+    facts = json.loads((tmp_path / "model.json").read_text())
+    assert facts["preprocessing"] == json.loads(json.dumps(saved.preprocessing.state()))
+    assert facts["model"]["name"] == saved.config.model.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "say what to write: --onnx FILE, --safetensors FILE, or both"),
+        (["--safetensors", "m.safetensors", "--matrix"], 2, "--matrix is about the inputs of --onnx"),
+        (["--safetensors", "m.json"], 2, "a name that does not end in .json"),
+        (["--onnx", "nowhere/m.onnx"], 1, "No such file or directory"),
+        (["--onnx", "m.onnx", "--matrix"], 1, "a matrix holds numbers alone, and this model takes categories ('city')"),
+    ],
+)
+def test_mistakes_are_sentences(
+    run: Path, tmp_path: Path, arguments: list[str], code: int, message: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main([str(run), *arguments]) == code
+    printed = capsys.readouterr()
+    assert message in printed.err and "Traceback" not in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_package_there_is_a_hint(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main([str(run), "--onnx", str(tmp_path / "m.onnx")]) == 1
+    assert 'pip install "nanotorch[onnx]"' in capsys.readouterr().err
+
+
+def test_a_model_that_differs_is_not_written(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = onnx_export.exported
+
+    def wrong(*arguments: Any) -> Any:
+        model = exported(*arguments)
+        weight = next(one for one in model.graph.initializer if len(one.dims) == 2)
+        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + 0.1, weight.name))
+        return model
+
+    monkeypatch.setattr(onnx_export, "exported", wrong)
+    assert main([str(run), "--onnx", str(tmp_path / "m.onnx")]) == 1
+    assert "exported model" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------ PyTorch reads the weights, and nanotorch PyTorch's
+
+
+def test_weights_go_to_pytorch_and_back(tmp_path: Path) -> None:
+    pytorch = require_torch()
+    import safetensors.torch
+
+    run = trained(tmp_path, "{name: iris}", "CrossEntropyLoss", "{hidden: [8, 6], batch_norm: true, dropout: 0.1, activation: PReLU}")
+    layers: list[Any] = []
+    for inside, outside in ((4, 8), (8, 6)):
+        layers += [pytorch.nn.Linear(inside, outside), pytorch.nn.BatchNorm1d(outside), pytorch.nn.PReLU(), pytorch.nn.Dropout(0.1)]
+    theirs = pytorch.nn.Sequential(*layers, pytorch.nn.Linear(6, 3))
+    theirs.load_state_dict(safetensors.torch.load_file(run / "checkpoints" / "best" / "model.safetensors"), strict=True)
+    ours = load_run(run).model
+    rows = np.random.default_rng(0).standard_normal((10, 4)).astype("float32")
+    theirs.eval()
+    np.testing.assert_allclose(theirs(pytorch.tensor(rows)).detach().numpy(), ours(torch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+    theirs.train()
+    theirs(pytorch.tensor(rows)).sum().backward()
+    with pytorch.no_grad():
+        for parameter in theirs.parameters():
+            parameter -= 0.1 * parameter.grad
+    theirs.eval()
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    ours.load_state_dict(load(tmp_path / "theirs.safetensors"), strict=True)
+    np.testing.assert_allclose(ours(torch.tensor(rows)).detach().numpy(), theirs(pytorch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6)
