@@ -19,6 +19,8 @@ from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, 
 from nanotorch.train import datasets
 from nanotorch.train.config import Config
 from nanotorch.train.datasets import Table
+from nanotorch.train.disk_dataset import RowsOnDisk
+from nanotorch.train.disk_rows import DiskRows
 from nanotorch.train.embedding import EmbeddedColumns
 from nanotorch.train.metrics import main_metric, mean_weights, scored_as
 from nanotorch.train.preprocessing import Preprocessing
@@ -228,11 +230,16 @@ def _on_device(
     by_class: NDArray[np.float64] | None,
 ) -> Part:
     """Features, targets as the loss wants them, and the weight of each row in the mean of the loss."""
-    features = torch.tensor(preprocessing.features(part), dtype=dtype, device=device)
     targets: Any = torch.tensor(preprocessing.targets(part), device=device)
     if part.task != "multiclass":  # a column for each output: a class as 0.0 or 1.0, or the values
         targets = targets.reshape(len(part), -1).to(dtype)
-    dataset = TensorDataset(features, targets, mean_weights(criterion, targets, dtype, by_class))
+    weights = mean_weights(criterion, targets, dtype, by_class)
+    dataset: TensorDataset | RowsOnDisk
+    if isinstance(part.features, DiskRows):
+        dataset = RowsOnDisk(part, preprocessing, (targets, weights), dtype, config.train.batch_size)
+    else:
+        features = torch.tensor(preprocessing.features(part), dtype=dtype, device=device)
+        dataset = TensorDataset(features, targets, weights)
     scaler, metrics = preprocessing.target_scaler, scores_by_name(config)
     _try_scores(metrics, part)
     return Part(dataset, scored_as(part, preprocessing.target_scale, None if scaler is None else scaler.mean, metrics))

@@ -28,6 +28,7 @@ from nanotorch.registry import (
     PositiveInt,
     Probability,
 )
+from nanotorch.train.disk_rows import DiskRows
 
 __all__ = ["DataError", "Splits", "Standardizer", "Table", "Task", "load", "possible_tasks", "split"]
 
@@ -55,10 +56,11 @@ class Table:
 
     Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts; such
     a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user should
-    know of how the table came to be.
+    know of how the table came to be. Features may also stay on the disk, in a `DiskRows` of any numbers; whoever made it
+    has seen to it that all are finite.
     """
 
-    features: FloatArray
+    features: FloatArray | DiskRows
     targets: NDArray[Any]
     task: Task
     feature_names: tuple[str, ...]
@@ -71,7 +73,7 @@ class Table:
         features, targets = self.features, self.targets
         if features.ndim != 2 or not features.size:
             raise DataError(f"features must be (rows, columns) with some of both, got shape {features.shape}")
-        if features.dtype != np.float64:
+        if isinstance(features, np.ndarray) and features.dtype != np.float64:
             raise DataError(f"features must be float64, got {features.dtype}")
         if len(targets) != len(features):
             raise DataError(f"{len(features)} rows of features but {len(targets)} targets")
@@ -79,7 +81,7 @@ class Table:
             raise DataError(
                 f"{features.shape[1]} feature columns but {len(self.feature_names)} names of them"
             )
-        if self.categories is None:
+        if self.categories is None and isinstance(features, np.ndarray):
             _refuse_non_finite(features, "feature", self.feature_names)
         if self.task == "regression":
             if targets.ndim != 2 or targets.dtype != np.float64:
@@ -99,7 +101,8 @@ class Table:
 
     def rows(self, index: NDArray[np.int64]) -> Table:
         """The table of these rows only."""
-        return replace(self, features=self.features[index], targets=self.targets[index])
+        features = self.features.rows(index) if isinstance(self.features, DiskRows) else self.features[index]
+        return replace(self, features=features, targets=self.targets[index])
 
 
 def _refuse_non_finite(values: FloatArray, what: str, names: Sequence[str]) -> None:
@@ -236,8 +239,10 @@ class Standardizer:
     scale: FloatArray
 
     @classmethod
-    def fit(cls, values: FloatArray) -> Self:
+    def fit(cls, values: FloatArray | DiskRows) -> Self:
         """Take the statistics of the columns of `values`, (n, d)."""
+        if isinstance(values, DiskRows):
+            return cls._fit_in_blocks(values)
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = values.mean(axis=0), values.std(axis=0)
         if not np.isfinite(deviation).all():
@@ -247,6 +252,22 @@ class Standardizer:
         constant = values.max(axis=0) == values.min(axis=0)
         unscaled = constant | (deviation == 0)
         return cls(np.where(constant, values[0], mean), np.where(unscaled, 1.0, deviation))
+
+    @classmethod
+    def _fit_in_blocks(cls, values: DiskRows) -> Self:
+        first = values[0].astype(np.float64)
+        total, squares, low, high = np.zeros_like(first), np.zeros_like(first), first, first
+        for _, block in values.blocks():
+            total += block.sum(axis=0, dtype=np.float64)
+            low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        mean = total / len(values)
+        for _, block in values.blocks():
+            squares += ((block - mean) ** 2).sum(axis=0)
+        deviation = np.sqrt(squares / len(values))
+        if not np.isfinite(deviation).all():
+            raise DataError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardised")
+        constant = low == high
+        return cls(np.where(constant, first, mean), np.where(constant | (deviation == 0), 1.0, deviation))
 
     def transform(self, values: FloatArray) -> FloatArray:
         """Standardised values."""

@@ -153,7 +153,8 @@ def evaluate(training: Training, part: Part, interrupt: Interrupt | None = None)
 def _measure(training: Training, part: Part, meter: Meter, interrupt: Interrupt | None) -> None:
     training.model.eval()
     with torch.no_grad():
-        for features, targets, row_weights, *row_factors in DataLoader(part.dataset, EVALUATION_BATCH):
+        rows_at_once = getattr(part.dataset, "rows_at_once", EVALUATION_BATCH)
+        for features, targets, row_weights, *row_factors in DataLoader(part.dataset, rows_at_once):
             if interrupt is not None:
                 interrupt.check()
             outputs = training.model(features)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.datasets import DataError, FloatArray, Standardizer, Table, Task
+from nanotorch.train.disk_rows import DiskRows
 from nanotorch.train.noticed import Noticed
 
 __all__ = ["Category", "Preprocessing"]
@@ -88,7 +89,8 @@ class Preprocessing:
         target_names: the classes, or the columns of the targets.
         scaler: standardises the numeric columns, or None.
         target_scaler: standardises the targets of a regression, or None.
-        fills: what is put in place of a missing value, for each numeric column (its median).
+        fills: what is put in place of a missing value, for each numeric column (its median; the mean where rows stay on
+            the disk).
         indicators: the numeric columns that lacked values, which the model is told.
         categories: the categorical columns.
         encoding: "one_hot" or "embedding".
@@ -117,6 +119,13 @@ class Preprocessing:
         missing_values: Sequence[str] = (),
     ) -> Self:
         """Learn from the training part."""
+        if isinstance(table.features, DiskRows):
+            statistics = Standardizer.fit(table.features)
+            scale_targets = table.task == "regression" and standardize_target
+            return cls(
+                table.task, table.feature_names, table.target_names, statistics if standardize else None,
+                Standardizer.fit(table.targets) if scale_targets else None, tuple(statistics.mean.tolist()),
+            )  # fmt: skip
         texts = table.categories or {}
         numeric = _numeric(table.feature_names, texts)
         for name, index in numeric.items():
@@ -182,6 +191,8 @@ class Preprocessing:
 
     def features(self, table: Table) -> FloatArray:
         """The rows of a table as the model sees them, (n, in_features) float64."""
+        if isinstance(table.features, DiskRows):
+            return self._lay_out(table.features[:].astype(np.float64), ())
         texts = table.categories or {}
         numeric = list(_numeric(self.feature_names, self.categories).values())
         values = table.features[:, numeric] if self.categories else table.features
@@ -196,6 +207,8 @@ class Preprocessing:
         lacking = np.isnan(values)
         whole = np.where(lacking, self.fills, values) if lacking.any() else values
         scaled = whole if self.scaler is None else self.scaler.transform(whole)
+        if not self.indicators and not self.categories:
+            return scaled
         places = [self.numeric_names.index(name) for name in self.indicators]
         blocks = [scaled, lacking[:, places].astype(np.float64)]
         for category, codes in zip(self.categories.values(), numbers, strict=True):
@@ -203,7 +216,7 @@ class Preprocessing:
                 blocks.append((codes[:, None] == np.arange(len(category.names))).astype(np.float64))
             else:
                 blocks.append(codes[:, None].astype(np.float64))
-        return scaled if scaled.shape[1] == self.in_features else np.concatenate(blocks, axis=1)
+        return np.concatenate(blocks, axis=1)
 
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> tuple[FloatArray, list[str]]:
         """Raw rows as the model sees them, and what was noticed about them.

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import DATASETS, PositiveInt, closest
+from nanotorch.train.array_file import read_arrays
 from nanotorch.train.csv_file import MISSING, Columns, TableError, as_numbers, known_column, read_csv, shown
 from nanotorch.train.datasets import FloatArray, Table, Task
 
@@ -43,7 +44,11 @@ def table_file(
     encoding: str = "utf-8",
     decimal: Literal[".", ","] = ".",
 ) -> Table:
-    """A table of your own: CSV, or Parquet with the extra `parquet`; the name may be left out: {file: t.csv, target: price}.
+    """A table of your own: CSV, Parquet (extra `parquet`), .npy or .npz; the name may be left out: {file: t.csv, target: price}.
+
+    The rows of a .npy or .npz file stay on the disk. Of a .npz file, `target` names an array, and the features are the other
+    one, or the one called X, features or data. For a .npy file of features, `target` is another .npy file, or one of the
+    columns, which are called x0, x1 and so on.
 
     Args:
         file: its path, from the current directory.
@@ -62,6 +67,10 @@ def table_file(
         decimal: the decimal point of a CSV file's numbers.
     """
     targets = [target] if isinstance(target, str) else list(target)
+    if file.lower().endswith((".npy", ".npz")):
+        if len(targets) != 1 or numeric or categorical or drop:
+            raise TableError(f"{file}: an array has one data.target, and no data.numeric, data.categorical or data.drop")
+        return read_arrays(existing(file), targets[0], task)
     whole = read_columns(
         file, [*categorical, *targets], drop, separator, encoding, decimal, missing_values
     )

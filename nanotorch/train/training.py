@@ -18,6 +18,7 @@ from nanotorch.ops.random import Generator, default_generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.train.checkpoint import Checkpoint, CheckpointError
+from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.metrics import Meter, is_loss
 from nanotorch.utils.data import TensorDataset
 
@@ -32,7 +33,7 @@ class Part:
     own (sample weights), these come fourth.
     """
 
-    dataset: TensorDataset
+    dataset: TensorDataset | RowsOnDisk
     scored_as: Mapping[str, Any]
 
     def meter(self, every_metric: bool = False) -> Meter:
@@ -42,7 +43,7 @@ class Part:
     @property
     def device(self) -> torch.device:
         """Where the rows are."""
-        return self.dataset.tensors[0].device
+        return self.dataset.tensors[-1].device
 
     def __len__(self) -> int:
         return len(self.dataset)
