@@ -395,7 +395,7 @@ def test_parquet(people: Path, tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    with pytest.raises(TableError, match=r'Parquet needs pyarrow: pip install "nanotorch\[parquet\]", or save the table as CSV'):
+    with pytest.raises(TableError, match="Parquet needs the package pyarrow: pip install pyarrow; or save the table as CSV"):
         table_file(str(tmp_path / "t.parquet"), "y")
 
 

@@ -205,7 +205,8 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
     name, arguments = config.loss.name, dict(config.loss.arguments)
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
     if table.task not in tasks:
-        raise datasets.DataError(f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}")
+        better = [other for other in LOSSES if table.task in LOSSES.entry(other).facts.get("tasks", ())]
+        raise datasets.DataError(f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}")
     for key, value in arguments.items():
         if isinstance(value, list):
             arguments[key] = torch.tensor(value)

@@ -213,5 +213,5 @@ def _onnx() -> Any:
         import onnx.checker
         import onnx.helper
     except ImportError:
-        raise ExportError('exporting to ONNX needs the package onnx: pip install "nanotorch[onnx]", or pip install onnx') from None
+        raise ExportError("exporting to ONNX needs the package onnx: pip install onnx") from None
     return onnx

@@ -128,7 +128,7 @@ def parquet_file(path: Path) -> Iterator[Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise TableError(f'{path}: Parquet needs pyarrow: pip install "nanotorch[parquet]", or save the table as CSV') from None
+        raise TableError(f"{path}: Parquet needs the package pyarrow: pip install pyarrow; or save the table as CSV") from None
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
