@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
 import fake_gpu
+from trainer_process import TrainerProcess
 
 import nanotorch
 from nanotorch.autograd import formatting
@@ -46,6 +47,14 @@ def no_leaks(doctest_namespace: dict[str, Any]) -> Iterator[None]:
         leaks.append("print options")
         vars(formatting.options).update(options)
     assert not leaks, f"the test left changed: {', '.join(leaks)}"
+
+
+@pytest.fixture(scope="session")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess]:
+    """Runs the trainer's command line in real processes, quickly."""
+    process = TrainerProcess(tmp_path_factory.mktemp("trainer"))
+    yield process
+    process.close()
 
 
 @pytest.fixture(params=["cpu", "stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])

@@ -86,6 +86,8 @@ def test_data_that_changed_are_said_to_have(
     [
         (["nowhere"], 2, "nowhere is not the directory of a run: there is no such directory"),
         (["."], 2, ". is not the directory of a run: it has no resolved.yaml"),
+        (["RUN/checkpoints/best"], 2, "it is a checkpoint; give its run, and --checkpoint "),
+        (["RUN/.."], 2, "is not the directory of a run; did you mean "),
         (["RUN", "--part", "holdout"], 2, "this run has no part 'holdout'; it has train, validation, test"),
         (["RUN", "--checkpoint", "nowhere"], 1, "nowhere"),
         (["RUN", "--device", "tpu"], 2, "expected auto, cpu, cuda or cuda:N"),
@@ -94,7 +96,7 @@ def test_data_that_changed_are_said_to_have(
 def test_mistakes_are_sentences(
     iris: Path, arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(iris) if word == "RUN" else word for word in arguments]) == code
+    assert main([word.replace("RUN", str(iris)) for word in arguments]) == code
     printed = capsys.readouterr()
     assert message in printed.err and "Traceback" not in printed.err and printed.out == ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
 from safetensors.numpy import load_file
 
+import nanotorch.train.prediction as prediction
 import nanotorch.train.rows as rows_module
 from nanotorch.evaluate import main as evaluate
 from nanotorch.predict import main
@@ -167,8 +169,49 @@ def test_an_array_has_the_columns_of_training_in_their_order(
     capsys.readouterr()
     assert main([str(iris), "--input", str(tmp_path / "narrow.npy"), "--output", "-"]) == 1
     assert "has 3 columns, and the model takes 4" in capsys.readouterr().err
-    assert main([str(values), "--input", str(tmp_path / "rows.npy"), "--output", "-"]) == 1
-    assert "no names for its columns, and 'city' is one of texts" in capsys.readouterr().err
+    np.save(tmp_path / "three.npy", data.data[:, :2])
+    assert main([str(values), "--input", str(tmp_path / "three.npy"), "--output", "-"]) == 1
+    assert "holds numbers alone, and column 'city' has texts" in capsys.readouterr().err
+    np.savez(tmp_path / "rows.npz", X=data.data, y=data.target)
+    assert predicted(iris, tmp_path / "rows.npz", tmp_path / "out.csv") == expected
+
+
+def test_an_array_that_holds_the_target_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((60, 4))
+    rows[:, 1] = rows[:, 0] + rows[:, 3]
+    np.save(tmp_path / "rows.npy", rows)
+    run = trained(tmp_path / "run", f"{{file: {tmp_path / 'rows.npy'}, target: x1}}", "MSELoss")
+    with_target = predicted(run, tmp_path / "rows.npy", tmp_path / "out.csv")
+    np.save(tmp_path / "without.npy", np.delete(rows, 1, axis=1))
+    assert predicted(run, tmp_path / "without.npy", tmp_path / "out.csv") == with_target
+    capsys.readouterr()
+    assert evaluate([str(run), "--input", str(tmp_path / "rows.npy"), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]["rows"]
+    rmse = np.sqrt(np.mean((numbers(with_target, "prediction")[:, 0] - rows[:, 1]) ** 2))
+    assert scores["rmse"] == pytest.approx(rmse, rel=1e-5)
+    assert evaluate([str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == json.loads((run / "summary.json").read_text())["scores"]
+
+
+def test_terminated_it_leaves_no_half_of_a_file(classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(tmp_path / "rows.csv", rows=20)
+    monkeypatch.setattr(rows_module, "ROWS_AT_ONCE", 7)
+    predict, seen = prediction.predict, []
+
+    def terminated(*arguments: Any) -> Any:
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict(*arguments)
+
+    monkeypatch.setattr(prediction, "predict", terminated)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(classes), "--input", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "out.csv")])
+    assert stopped.value.code == 143
+    assert seen == [[f"out.csv.writing-{os.getpid()}", "rows.csv"]] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_pipe_in_and_out(classes: Path, tmp_path: Path) -> None:
@@ -237,7 +280,7 @@ def test_bad_rows_are_named_and_nothing_is_written(
         (["--input", "rows.csv", "--output", "/dev/full"], 2, "expected a name that ends in .csv"),
         (["--input", "rows.csv", "--output", "out.csv", "--keep", "idd"], 2, "has no column 'idd' to keep (did you mean 'id'?)"),
         (["--input", "rows.csv", "--output", "out.csv", "--keep", "prediction"], 2, "two columns 'prediction'"),
-        (["--input", "array.npz", "--output", "out.csv"], 2, "predictions are made for CSV, Parquet or .npy"),
+        (["--input", "array.npz", "--output", "out.csv"], 1, "array.npz cannot be read as a NumPy array"),
         (["--input", "rows.npy", "--output", "out.csv"], 1, "rows.npy cannot be read as a NumPy array"),
         (["--input", "rows.parquet", "--output", "out.csv"], 1, "rows.parquet cannot be read as Parquet"),
     ],
@@ -271,7 +314,7 @@ def test_a_full_disk_is_one_sentence(classes: Path, tmp_path: Path) -> None:
     [
         ({"kind": "free"}, "line 3: the target 'kind' is 'free', which is none of the model's classes (cheap, dear, "),
         ({"kind": ""}, "line 3: the target 'kind' has no value"),
-        (None, "scores need the truth, and it is not in"),
+        (None, "scores need the truth, and "),
     ],
 )
 def test_scores_need_the_truth(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,6 @@ STEPS = 20
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess]:
-    process = TrainerProcess(tmp_path_factory.mktemp("output"))
-    yield process
-    process.close()
-
-
-@pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "everything.yaml"
     path.write_text(CONFIG)
@@ -46,10 +38,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(train: TrainerProcess, config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(trainer: TrainerProcess, config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the run that nobody stopped leaves."""
     directory = tmp_path_factory.mktemp("whole") / "run"
-    ended = train(config, "--output", directory)
+    ended = trainer(config, "--output", directory)
     assert ended.code == 0, ended.err
     assert json.loads((directory / "summary.json").read_text())["steps"] == STEPS
     return left(directory)
@@ -89,13 +81,13 @@ def assert_same(directory: Path, whole: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("every_steps", [1, 3])
-def test_killed_at_every_step(train: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, every_steps: int) -> None:
+def test_killed_at_every_step(trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, every_steps: int) -> None:
     steps = range(1, STEPS + 1) if every_steps == 3 else range(2, STEPS, 5)
     for step in steps:
         directory = tmp_path / str(step)
         command = (config, "--output", directory, "--resume", "auto", f"checkpoint.every_steps={every_steps}")
-        assert train(*command, at=("step", step, signal.SIGKILL)).code == -signal.SIGKILL
-        ended = train(*command)
+        assert trainer(*command, at=("step", step, signal.SIGKILL)).code == -signal.SIGKILL
+        ended = trainer(*command)
         assert ended.code == 0, ended.err
         assert_same(directory, whole)
 
@@ -113,22 +105,22 @@ def test_killed_at_every_step(train: TrainerProcess, config: Path, whole: dict[s
     ids=lambda at: f"{at[0]}-{at[1]}",
 )
 def test_killed_within_a_step_a_validation_a_write_and_the_final_scores(
-    train: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, at: tuple[str, int, Any]
+    trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, at: tuple[str, int, Any]
 ) -> None:
     command = (config, "--output", tmp_path / "run", "--resume", "auto")
-    assert train(*command, at=at).code == -signal.SIGKILL
-    ended = train(*command)
+    assert trainer(*command, at=at).code == -signal.SIGKILL
+    ended = trainer(*command)
     assert ended.code == 0, ended.err
     assert_same(tmp_path / "run", whole)
 
 
 def test_killed_at_every_call_that_changes_the_disk(
-    train: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path
+    trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     """One run, killed at its 1st such call, then at the 2nd of the next process, and so on until a process reaches the end."""
     command = (config, "--output", tmp_path / "run", "--resume", "auto", "checkpoint.every_steps=4")
     for call in range(1, 200):
-        ended = train(*command, at=("file", call, signal.SIGKILL))
+        ended = trainer(*command, at=("file", call, signal.SIGKILL))
         if ended.code != -signal.SIGKILL:
             break
     assert ended.code == 0, ended.err
@@ -136,16 +128,16 @@ def test_killed_at_every_call_that_changes_the_disk(
     assert_same(tmp_path / "run", whole)
 
 
-def test_killed_at_random_times_until_it_is_done(train: TrainerProcess, config: Path, tmp_path: Path) -> None:
+def test_killed_at_random_times_until_it_is_done(trainer: TrainerProcess, config: Path, tmp_path: Path) -> None:
     changes = ("train.epochs=25", "scheduler.T_max=100", "checkpoint.every_steps=5", "early_stopping.patience=20")
-    ended = train(config, "--output", tmp_path / "whole", *changes)
+    ended = trainer(config, "--output", tmp_path / "whole", *changes)
     assert ended.code == 0, ended.err
     summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
     assert summary["steps"] == 100
     random.seed(5)
     kills = 0
     while True:
-        ended = train(
+        ended = trainer(
             config, "--output", tmp_path / "run", "--resume", "auto", *changes, after=random.uniform(0.2, 0.6) * summary["seconds"]
         )
         if ended.code != -signal.SIGKILL:

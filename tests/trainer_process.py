@@ -61,12 +61,15 @@ class TrainerProcess:
 
 def serve() -> None:
     """Fork a child for every line of standard input; answer with how it ended."""
+    import encodings.utf_8_sig  # noqa: F401  (whoever a child becomes may not read the library)
+
     import matplotlib  # noqa: F401
     import sklearn.datasets
     import sklearn.metrics
     import sklearn.preprocessing  # noqa: F401
 
     import nanotorch.train.config
+    import nanotorch.train.folds
     import nanotorch.train.run  # noqa: F401
 
     for line in sys.stdin:

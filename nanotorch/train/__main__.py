@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,14 +115,17 @@ def _train(options: argparse.Namespace) -> int:
 
     from nanotorch.train.interrupt import TrainingInterrupted
     from nanotorch.train.loop import DivergedError
+    from nanotorch.train.streams import Lasting
 
     try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if options.quiet else sys.stdout):
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere if options.quiet else Lasting(sys.stdout)),
+            redirect_stderr(Lasting(sys.stderr)),
+        ):
             return _run(options, config, text)
     except (DivergedError, TrainingInterrupted) as stopped:
         return _fail(str(stopped), stopped.exit_code)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         return _fail(
             f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED
@@ -190,7 +193,8 @@ def _list(kind: str) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    with suppress(OSError):  # nobody may be there to read it; the code says it too
+        print(message, file=sys.stderr, flush=True)
     return code
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 __all__ = ["UsageError", "note", "run_command"]
 
@@ -30,7 +33,8 @@ def run_command(
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
     options = parser.parse_intermixed_args(argv)
     try:
-        work(options)
+        with _terminable():
+            work(options)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # `... | head -1`: nobody reads on, and what was read is right
@@ -44,6 +48,23 @@ def run_command(
         bad_usage = isinstance(error, UsageError) or type(error).__name__ == "ConfigError"
         return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", BAD_USAGE if bad_usage else FAILED)
     return OK
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as an exception does, so that no half-written file stays behind; exit code 143."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _fail(message: str, code: int) -> int:

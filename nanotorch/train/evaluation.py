@@ -61,12 +61,13 @@ def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
     targets = [target] if target is not None else target_columns(run) or ["target"]
     if len(targets) != (1 if preprocessing.task != "regression" else len(preprocessing.target_names)):
         raise UsageError(f"--target names one column, and this run has {len(preprocessing.target_names)} targets")
-    with open_rows(path, run.config.data.arguments) as file:
+    with open_rows(path, preprocessing.feature_names, run.config.data.arguments) as file:
         further_columns(run, file)
         for name in targets:
-            if file.names is None or name not in file.names:
-                what = "whose columns have no names" if file.names is None else f"which has no column {shown(name)}"
-                raise UsageError(f"scores need the truth, and it is not in {file.source}, {what}; --target names another column")
+            if name not in file.names:
+                raise UsageError(
+                    f"scores need the truth, and {file.source} has no column {shown(name)}; --target names another column"
+                )
         numbers = targets if preprocessing.task == "regression" else []
         texts = [*preprocessing.categories, *(name for name in targets if name not in numbers)]
         tables = []

@@ -30,7 +30,7 @@ __all__ = [
     "parts_by_epoch",
     "predicted_versus_true",
     "reliability",
-    "save",
+    "save_overlay",
     "value_by_epoch",
 ]
 
@@ -138,22 +138,49 @@ def reliability(found: Calibration, of: str) -> Html:
     return _svg(figure, f"Calibration in {len(found.rows)} bins: the mean distance from the diagonal is {found.error:.4f}")
 
 
-def overlay(runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> Figure:
-    """One value of the records of several runs over their epochs."""
-    part, _, name = key.partition("_")
-    figure, axes = _panel((6.4, 3.8))
+# ------------------------------------------------------------ figures of several runs
+
+
+def overlay(runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> Html:
+    """One value of the records of several runs over their epochs, as an element of a page."""
+    figure, axes = _panel((4.7, 3.3 + 0.2 * len(runs)))
+    title = _draw_runs(axes, runs, key)
+    figure.legend(loc="outside lower left", frameon=False, labelcolor="linecolor", fontsize=9, handlelength=1.4)
+    ends = ", ".join(f"{name} ends at {_shown(history[-1][key])}" for name, history in runs)
+    return _svg(figure, f"{title} of {len(runs)} runs over their epochs: {ends}")
+
+
+def save_overlay(path: Path, runs: Sequence[tuple[str, Sequence[Record]]], keys: Sequence[str]) -> None:
+    """Values of the records of several runs over their epochs, beside one another in a file of the kind that its name says."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.0 * len(keys), 3.6 + 0.2 * len(runs)), layout="constrained", facecolor="white")
+    panels = figure.subplots(1, len(keys), squeeze=False)[0]
+    for axes, key in zip(panels, keys, strict=True):
+        _styled(axes)
+        _draw_runs(axes, runs, key)
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower left", frameon=False, labelcolor="linecolor", fontsize=9.5, handlelength=1.4)
+    with _any_letters():
+        figure.savefig(path, dpi=150)
+
+
+def _draw_runs(axes: Axes, runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> str:
     for place, (run, history) in enumerate(runs):
         epochs = [record["epoch"] for record in history]
         values = [record.get(key, np.nan) for record in history]
         style = ("-", "--", ":", "-.")[place // len(LINES) % 4]
         colour = COLOURS[LINES[place % len(LINES)]]
-        axes.plot(epochs, values, style, color=colour, linewidth=1.7, label=_plain(run), marker="o" if len(values) == 1 else None)
+        marker = "o" if len(values) == 1 else None
+        axes.plot(epochs, values, style, color=colour, linewidth=1.7, label=_plain(short(run, 60)), marker=marker)
+    part, _, name = key.partition("_")
     every = [record[key] for _, history in runs for record in history if key in record]
     if name == "loss" and _spans_decades(every):
         _logarithmic(axes)
     _over_epochs(axes, [record["epoch"] for _, history in runs for record in history])
-    _titled(axes, f"{part} {label(name)}")
-    return figure
+    title = f"{part} {label(name)}"
+    _titled(axes, title)
+    return title
 
 
 # ------------------------------------------------------------ the PNG beside the page
@@ -179,12 +206,6 @@ def learning_curve(path: Path, history: Sequence[Record], metric: str, best_epoc
     figure.text(0.015, 0.9, summary, va="top", fontsize=10, color=COLOURS["quiet"])
     with _any_letters():
         figure.savefig(path)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure to a file of the kind that its name says."""
-    with _any_letters():
-        figure.savefig(path, dpi=150, facecolor="white")
 
 
 # ------------------------------------------------------------ the parts of a drawing

@@ -6,6 +6,7 @@ Each is an ordinary run in a directory of its own, which its own resolved.yaml r
         fold-1/ ... fold-5/     `data.fold: [1, 5]` ...: the test parts share no row, and together are all rows
         repeat-1/ ...           seed, seed + 1 ... (repeat-1-fold-1/ ... with folds: other folds for each seed)
         summary.json            mean and spread over the runs; there only when all are complete
+        report.html             the runs beside one another
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanotorch.train import directory
 from nanotorch.train.build import build, prepare
+from nanotorch.train.comparison import compare, read_run
+from nanotorch.train.comparison_page import page
 from nanotorch.train.config import Config, resolved, with_seed
 from nanotorch.train.environment import environment
 from nanotorch.train.report import label, number
@@ -112,7 +116,8 @@ def run_all(
                 "runs": found,
             },
         )
-        print(f"results in {root}", flush=True)
+        _page(root, list(several))
+        print(f"results in {root}; report.html shows them", flush=True)
     return FoldsResult(root, mean, spread, found)
 
 
@@ -124,6 +129,18 @@ def _scores(config: Config, source: str | None, place: Path) -> Scores:
         return scores
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # its own lines are in its train.log
         return run(config, source, run_directory=None if begun else place, resume=begun).scores
+
+
+def _page(root: Path, names: Sequence[str]) -> None:
+    """Write `report.html`, the runs beside one another; each has its own beside it."""
+    found = compare([read_run(root / name) for name in names])
+    summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
+    mean, spread = (number(summary[key]["test"][found.by]) for key in ("scores", "spread"))
+    lead = f"{len(names)} runs: test {label(found.by)} {mean} on average, with a spread of {spread}; each has a report.html of its own"
+    try:
+        (root / "report.html").write_text(page(found, summary["name"], lead), encoding="utf-8")
+    except OSError as error:
+        print(f"warning: {root / 'report.html'} cannot be written ({error.strerror})", file=sys.stderr)
 
 
 def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float]) -> Scores:

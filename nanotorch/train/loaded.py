@@ -72,8 +72,14 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
     `device` replaces that of the config. A RunError or CheckpointError says what is wrong.
     """
     root = Path(directory)
+    if not (root / "checkpoints").is_dir() and (within := _runs_within(root)):
+        one = f"give one of them, such as {within[-1]}"
+        raise RunError(f"{root} is not the directory of one run, but of {len(within)} runs: {one}" if len(within) > 1 else
+                       f"{root} is not the directory of a run; did you mean {within[0]}?")  # fmt: skip
     if not (root / "resolved.yaml").is_file():
         reason = "it has no resolved.yaml" if root.is_dir() else "there is no such directory"
+        if (root / "MANIFEST.json").is_file():
+            reason = f"it is a checkpoint; give its run, and --checkpoint {root}"
         raise RunError(f"{root} is not the directory of a run: {reason}")
     overrides = () if device is None else (f'device="{device}"',)
     config = loads((root / "resolved.yaml").read_text(encoding="utf-8"), str(root / "resolved.yaml"), overrides)
@@ -88,3 +94,10 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
         model = build_model(config, preprocessing).to(getattr(torch, config.dtype))
     model.load_state_dict(saved.model)
     return LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)
+
+
+def _runs_within(root: Path) -> list[Path]:
+    """The directories of runs in a directory, the newest last."""
+    if not root.is_dir():
+        return []
+    return sorted((path.parent for path in root.glob("*/resolved.yaml")), key=lambda path: (path / "resolved.yaml").stat().st_mtime)

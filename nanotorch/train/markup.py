@@ -117,9 +117,10 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> Html:
     return fill('<dl class="facts">\n{rows}\n</dl>', rows=rows)
 
 
-def figure(drawing: Html, caption: str) -> Html:
+def figure(drawing: Html, caption: str = "") -> Html:
     """A drawing and what it shows."""
-    return fill("<figure>\n{drawing}\n<figcaption>{caption}</figcaption>\n</figure>", drawing=drawing, caption=caption)
+    words = fill("\n<figcaption>{caption}</figcaption>", caption=caption) if caption else Html("")
+    return fill("<figure>\n{drawing}{words}\n</figure>", drawing=drawing, words=words)
 
 
 PAGE = """\

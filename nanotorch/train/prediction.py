@@ -79,11 +79,11 @@ def predict_file(run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (
     done, noticed = Predicted(), Noticed()
     features = run.preprocessing.feature_names
     columns = [*keep, *predicted_columns(run)]
-    with open_rows(rows, run.config.data.arguments) as file:
+    with open_rows(rows, features, run.config.data.arguments) as file:
         further = further_columns(run, file)
         for name in keep:
-            if file.names is None or name not in file.names:
-                near = closest(name, file.names or ())
+            if name not in file.names:
+                near = closest(name, file.names)
                 hint = f" (did you mean {shown(near)}?)" if near else ""
                 raise UsageError(f"{file.source} has no column {shown(name)} to keep{hint}")
         done.notes += _notes(run, [name for name in further if name not in keep])
@@ -113,8 +113,6 @@ def target_columns(run: LoadedRun) -> list[str]:
 
 def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
     """The columns of the file that the model does not take; one that it takes and that is not there is a TableError."""
-    if file.names is None:
-        return []
     wanted = run.preprocessing.feature_names
     present = set(file.names)
     further = [name for name in file.names if name not in wanted]

@@ -20,7 +20,7 @@ class Progress:
         self.metric = metric
         self._bar: Any = None
         self._postfix: dict[str, str] = {}
-        if bar and sys.stdout.isatty() and sys.stderr.isatty():
+        if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             from tqdm import tqdm
 
             # a pseudo-terminal without a window says that it has 0 columns, and tqdm would show nothing

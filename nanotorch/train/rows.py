@@ -1,10 +1,11 @@
-"""New rows for a trained model, piece by piece: from CSV, Parquet, a NumPy array, or CSV on standard input."""
+"""New rows for a trained model, piece by piece: from CSV, Parquet, NumPy arrays, or CSV on standard input."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nanotorch.train.command import UsageError
 from nanotorch.train.csv_file import MISSING, Columns, CSVFile, TableError, shown
 from nanotorch.train.table_file import existing, parquet_columns, parquet_file
 
@@ -29,12 +30,12 @@ class RowFile:
 
     Attributes:
         source: its name, for messages.
-        names: its columns; None for an array, whose columns have no names.
+        names: its columns.
         read: takes the names of columns of numbers, of texts, and how many rows to read at once.
     """
 
     source: str
-    names: tuple[str, ...] | None
+    names: tuple[str, ...]
     read: Callable[[Sequence[str], Collection[str], int], Iterator[Columns]]
 
     def pieces(self, numeric: Sequence[str], texts: Collection[str] = ()) -> Iterator[Columns]:
@@ -43,10 +44,10 @@ class RowFile:
 
 
 @contextmanager
-def open_rows(path: str, options: Mapping[str, Any]) -> Iterator[RowFile]:
+def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) -> Iterator[RowFile]:
     """Within `with`, the rows of a file, by the ending of its name; `-` is CSV on standard input.
 
-    `options` are those of the dataset `file` that say how texts are read (separator, encoding ...), as far as they are given.
+    An array has the columns `features`, in their order, or those and others by the names x0, x1 and so on. `options` are those of the dataset `file` that say how texts are read (separator, encoding ...), as far as they are given.
     """
     if path == "-":
         with tempfile.TemporaryDirectory() as folder:  # the header is looked at before the rows are read: twice through it
@@ -60,10 +61,8 @@ def open_rows(path: str, options: Mapping[str, Any]) -> Iterator[RowFile]:
     if suffix in (".parquet", ".pq"):
         with parquet_file(place) as file:
             yield _parquet(place, file, options)
-    elif suffix == ".npy":
-        yield _array(place)
-    elif suffix == ".npz":
-        raise UsageError(f"{path}: predictions are made for CSV, Parquet or .npy; np.save the array of features alone")
+    elif suffix in (".npy", ".npz"):
+        yield _array(place, features)
     else:
         yield _csv(place, options, str(place))
 
@@ -90,21 +89,41 @@ def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
     return RowFile(str(path), tuple(file.schema_arrow.names), pieces)
 
 
-def _array(path: Path) -> RowFile:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise TableError(f"{path} cannot be read as a NumPy array: {error}") from None
-    if values.ndim != 2 or values.dtype.kind not in "fiub":
+def _array(path: Path, features: Sequence[str]) -> RowFile:
+    values = _rows_of(path)
+    if values.ndim < 2 or values.dtype.kind not in "fiub":
         raise TableError(f"{path} holds an array of shape {values.shape} and type {values.dtype}; numbers (rows, columns) are needed")
+    values = values.reshape(len(values), -1)
+    width = values.shape[1]
+    names = tuple(features) if width == len(features) else tuple(f"x{column}" for column in range(width))
+    if not set(features) <= set(names):
+        raise TableError(f"{path} has {width} columns, and the model takes {len(features)}: {', '.join(features[:5])} ...")
 
     def pieces(numeric: Sequence[str], texts: Collection[str], rows: int) -> Iterator[Columns]:
         if texts:
-            raise TableError(f"{path} has no names for its columns, and {shown(next(iter(texts)))} is one of texts: give CSV or Parquet")
-        if len(numeric) != values.shape[1]:
-            raise TableError(f"{path} has {values.shape[1]} columns, and the model takes {len(numeric)}")
+            raise TableError(f"{path} holds numbers alone, and column {shown(next(iter(texts)))} has texts: give CSV or Parquet")
+        places = [names.index(name) for name in numeric]
         for start in range(0, len(values), rows):
             block = np.asarray(values[start : start + rows], np.float64)
-            yield Columns(str(path), dict(zip(numeric, block.T, strict=True)), first=start)
+            yield Columns(str(path), dict(zip(numeric, block[:, places].T, strict=True)), first=start)
 
-    return RowFile(str(path), None, pieces)
+    return RowFile(str(path), names, pieces)
+
+
+def _rows_of(path: Path) -> NDArray[Any]:
+    """The array in a file; of a .npz file the only one, or the one called X, features or data."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix.lower() == ".npy":
+            array: NDArray[Any] = loaded
+            return array
+        with loaded as archive:
+            chosen = archive.files if len(archive.files) == 1 else [n for n in archive.files if n.lower() in ("x", "features", "data")]
+            if len(chosen) != 1:
+                raise TableError(f"{path} has the arrays {', '.join(archive.files)}; the one of the rows has to be called X")
+            array = archive[chosen[0]]
+            return array
+    except TableError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TableError(f"{path} cannot be read as a NumPy array: {error}") from None

@@ -132,13 +132,14 @@ def run(
             try:
                 try:
                     for record in fit(training, options, parts["train"], parts["validation"], interrupt):
-                        stopping = bool(interrupt)
                         if record is not None:
                             save(best=training.best_epoch == training.epoch)
                             files.metrics(record)
                             files.log(progress.epoch(record))
+                            stopping = bool(interrupt)
                         else:
                             progress.step(training.latest_loss)
+                            stopping = bool(interrupt)
                             if checkpoints.due(training.step) or stopping:
                                 check_losses(training)
                                 check_weights(training)

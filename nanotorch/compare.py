@@ -1,0 +1,67 @@
+"""Trained runs beside one another: `python -m nanotorch.compare RUN RUN ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nanotorch.train.command import note, run_command
+
+__all__ = ["main"]
+
+EPILOG = """\
+examples:
+  python -m nanotorch.compare runs/digits_mlp-*
+  python -m nanotorch.compare RUN RUN --by loss --output compare.png
+  python -m nanotorch.compare RUN RUN --output compare.html
+
+exit codes:
+  0 done   1 failed   2 bad usage, or no run
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nanotorch.compare",
+        description="Show the scores of several runs, the best first, and where their configs differ.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="the directory of a run")
+    add("--by", metavar="SCORE", help="the score that decides the order (default: the first beside the loss)")
+    add("--part", default="test", metavar="PART", help="whose scores: test, validation or train (default: test)")
+    add("--output", metavar="FILE", help="draw the learning curves over one another: .html, .png, .svg or .pdf")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    return run_command(_parser(), _compare, argv)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    import shutil
+    from pathlib import Path
+
+    from nanotorch.train.command import UsageError
+    from nanotorch.train.comparison import as_text, compare, read_run
+    from nanotorch.train.comparison_page import write
+
+    places = list({Path(run).resolve(): run for run in options.runs}.values())
+    if len(places) < 2:
+        raise UsageError("a comparison needs two runs or more")
+    found = compare([read_run(place) for place in places], options.by, options.part)
+    for run in found.runs:
+        if run.summary is None:
+            note(f"{run.place} is not complete ({run.progress}), so it has no {found.part} scores yet")
+    print(as_text(found, max(60, shutil.get_terminal_size((100, 24)).columns)))
+    if options.output is not None:
+        write(Path(options.output), found)
+        print(f"\ncurves in {options.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
