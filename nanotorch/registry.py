@@ -303,6 +303,10 @@ class NameIn:
         check = {"type": "no-info", "function": self.check}
         return {"type": "function-after", "function": check, "schema": handler(source)}
 
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Callable[[Any], Any]) -> Any:
+        """Pydantic asks a marker for this too: in JSON Schema, the names are an enumeration."""
+        return {"type": "string", "enum": self.registry.names()}
+
 
 def describe_type(annotation: Any) -> str:
     """An annotation as a reader of a config would say it.

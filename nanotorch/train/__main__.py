@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help=f"list {', '.join(KINDS)}",
     )
+    add("--dry-run", action="store_true", help="show data, model, and the time and memory of a step; write nothing")
+    add("--find-lr", action="store_true", help="train while the learning rate rises, draw the loss, and name a rate")
+    add("--doctor", action="store_true", help="look at the data and at some steps of training, and say what to change")
+    add("--schema", action="store_true", help="print the JSON Schema of configs, for editors")
     add("--output", metavar="DIR", help="the run's directory itself (output=DIR makes a new one in DIR)")
     add("--overwrite", action="store_true", help="replace the run that is in --output")
     add("--resume", metavar="auto|PATH", help="go on with the newest run of this config, or with that run or checkpoint")
@@ -74,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.list:
             code = _list(options.list)
+        elif options.schema:
+            code = _schema()
         elif options.config is None:
             parser.error("a CONFIG is needed, such as configs/digits_mlp.yaml")
         elif options.output is not None and not options.output.strip():
@@ -86,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:  # `... | head -1`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK if options.list or options.print_config or options.validate else FAILED
+        return OK if options.list or options.print_config or options.validate or options.schema else FAILED
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     return code
@@ -123,7 +129,8 @@ def _train(options: argparse.Namespace) -> int:
             redirect_stdout(nowhere if options.quiet else Lasting(sys.stdout)),
             redirect_stderr(Lasting(sys.stderr)),
         ):
-            return _run(options, config, text)
+            look = options.dry_run or options.find_lr or options.doctor
+            return _look(options, config) if look else _run(options, config, text)
     except (DivergedError, TrainingInterrupted) as stopped:
         return _fail(str(stopped), stopped.exit_code)
     except OSError as error:
@@ -170,6 +177,41 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
         print(f"already complete: {found.directory}")
         return OK
     run(config, text, progress_bar=bar, resume=replace(found, changed=tuple(changed)))
+    return OK
+
+
+def _look(options: argparse.Namespace, config: Config) -> int:
+    """Show what was asked about a run, without running it."""
+    from pathlib import Path
+
+    from nanotorch.train.config import with_seed
+
+    config = with_seed(config)
+    if options.dry_run:
+        from nanotorch.train.dry_run import dry_run
+
+        print(dry_run(config))
+    if options.doctor:
+        from nanotorch.train.doctor import examine
+
+        print(examine(config).text())
+    if options.find_lr:
+        from nanotorch.train.lr_finder import range_test
+
+        found = range_test(config)
+        folder = Path(options.output or config.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = folder / f"{config.name}-find-lr.png"
+        found.draw(picture, config.name)
+        print(f"{found.text()}\n\n{len(found.rates)} steps, until {found.end}; drawn in {picture}\noptimizer.lr={found.suggested:g}")
+    return OK
+
+
+def _schema() -> int:
+    """Print the JSON Schema of configs."""
+    from nanotorch.train.schema import schema
+
+    print(json.dumps(schema(), indent=1, ensure_ascii=False))
     return OK
 
 

@@ -288,7 +288,7 @@ PLAIN_SECTIONS = {key: section for key, section in SECTIONS.items() if not issub
 
 
 @cache
-def _section_class(base: type[NamedSection], name: str) -> type[NamedSection]:
+def section_class(base: type[NamedSection], name: str) -> type[NamedSection]:
     """The section for one registered name: its base, and a field for each argument of the signature."""
     arguments = base.registry.arguments(name)
     clash = sorted(set(arguments) & set(base.model_fields))
@@ -420,7 +420,7 @@ class _Check:
             self._report((key, "name"), f"expected the name of a {kind}, got {show(name)}")
         else:
             try:
-                self.sections[key] = _section_class(base, base.registry.entry(name).name)
+                self.sections[key] = section_class(base, base.registry.entry(name).name)
             except UnknownNameError as error:
                 self._report((key, "name"), str(error))
         self.sections.setdefault(key, _nameless_class(base))
