@@ -30,7 +30,7 @@ __all__ = ["Diagnosis", "Finding", "LayerTrial", "examine"]
 STEPS = 40  # of the trial
 ROWS, COLUMNS = 5000, 300  # looked at where every one would take too long
 WIDTH = 80
-FAR = 50.0  # standard deviations
+FAR = 40.0  # standard deviations
 NAMED = 4  # columns, layers ... named in one sentence
 
 ZERO_BELOW = (nn.ReLU, nn.ReLU6)
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(slots=True)
 class LayerTrial:
-    """What one weight did during the trial: medians over its second half.
+    """What one weight did during the trial: the mean over its first ten steps or the median of its second half, if that is larger.
 
     Attributes:
         name: the layer and its shape.
@@ -195,22 +195,23 @@ def _duplicated(config: Config, data: Data, inputs: dict[str, NDArray[np.float64
     columns = train[:, varying]
     scaled = (columns - columns.mean(0)) / columns.std(0)
     scaled *= np.where(scaled[np.abs(scaled).argmax(0), np.arange(scaled.shape[1])] < 0, -1, 1)  # the opposite says the same
-    first: dict[bytes, int] = {}
-    pairs = []
+    names = [_source(name, data) for name in data.preprocessing.input_names]
+    indicators = {f"{name} is missing" for name in data.preprocessing.indicators}
+    first: dict[bytes, str] = {}
+    pairs: list[tuple[str, str]] = []
     for position, index in enumerate(varying.tolist()):
         key = (np.round(scaled[:, position], 6) + 0.0).tobytes()
-        if key in first:
-            pairs.append((first[key], index))
-        first.setdefault(key, index)
+        pair = (first.setdefault(key, names[index]), names[index])
+        if pair[0] != pair[1] and pair not in pairs and not indicators & {*pair}:  # two categories are each other's opposite
+            pairs.append(pair)
     if pairs:
-        names = data.preprocessing.input_names
-        shown = ", ".join(f"{names[b]!r} says what {names[a]!r} says" for a, b in pairs[:NAMED])
+        shown = ", ".join(f"{b!r} says what {a!r} says" for a, b in pairs[:NAMED])
         more = f", and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
         yield Finding(
             "duplicated columns",
             f"column {shown}{more}",
             "a copy adds weights and nothing to learn from; it hides which column matters",
-            _drop(config, [names[b] for _, b in pairs]),
+            _drop(config, [b for _, b in pairs]),
         )
 
 
@@ -391,7 +392,7 @@ def _try(config: Config, training: Training, train: Part, diagnosis: Diagnosis) 
             "finite losses",
             error.fact,
             "the steps are too large, or the data hold values that are",
-            f"optimizer.lr={rate / 10:.1g}" + ("" if config.train.clip_norm else "  train.clip_norm=1.0"),
+            f"optimizer.lr={_short(rate / 10)}" + ("" if config.train.clip_norm else "  train.clip_norm=1.0"),
         )
         return
     if training.skipped:
@@ -399,27 +400,30 @@ def _try(config: Config, training: Training, train: Part, diagnosis: Diagnosis) 
             "finite losses",
             f"{training.skipped} of {training.step} steps were left out because a gradient was not finite",
             "on_nonfinite: skip hides it, and the rows of these steps are never learnt from",
-            f"optimizer.lr={rate / 10:.1g}  train.on_nonfinite=raise",
+            f"optimizer.lr={_short(rate / 10)}  train.on_nonfinite=raise",
         )
     modules = dict(training.model.named_modules())
     for name, p in weights.items():
         path = name.rpartition(".")[0]
         label = f"{path} {type(modules[path]).__name__} {' -> '.join(map(str, reversed(p.shape)))}"
-        half = slice(len(norms[name]) // 2, None)
-        diagnosis.layers.append(LayerTrial(label, p.numel(), float(np.median(norms[name][half])), float(np.median(ratios[name][half]))))
+        diagnosis.layers.append(LayerTrial(label, p.numel(), _typical(norms[name]), _typical(ratios[name])))
+
+
+def _typical(values: list[float]) -> float:
+    return float(max(np.mean(values[:10]), np.median(values[len(values) // 2 :])))
 
 
 def _progress(config: Config, losses: list[float]) -> Iterator[Finding]:
     finite = [loss for loss in losses if math.isfinite(loss)]
     if len(finite) < 20:
         return
-    start, end = np.mean(finite[:3]), np.mean(finite[-8:])
-    if end > 1.5 * start and end - start > 0.1:
+    start, end, top = finite[0], float(np.mean(finite[-8:])), max(finite)
+    if (end > 1.5 * start and end - start > 0.1) or top > 4 * start:
         yield Finding(
             "progress of the loss",
-            f"the loss rose from {start:.3g} to {end:.3g} in the trial",
+            f"the loss rose in the trial: from {start:.3g} at the start to {top:.3g}, and {end:.3g} at the end",
             "the steps are too large",
-            f"optimizer.lr={_rate(config) / 10:.1g}  (or let --find-lr name one)",
+            f"optimizer.lr={_short(_rate(config) / 10)}  (or let --find-lr name one)",
         )
 
 
@@ -444,13 +448,13 @@ def _gradients(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
 def _updates(config: Config, training: Training, layers: list[LayerTrial]) -> Iterator[Finding]:
     ratios = [layer.update_ratio for layer in layers]
     rate = _rate(config)
-    if max(ratios, default=0.0) > 0.3:
+    if max(ratios, default=0.0) > 0.2:
         worst = max(layers, key=lambda layer: layer.update_ratio)
         yield Finding(
             "update-to-weight ratios",
             f"a step changes layer {worst.name} by {worst.update_ratio:.0%} of itself",
-            "about 0.1% to 1% is usual: what was learnt is overwritten at once",
-            f"optimizer.lr={rate * 0.01 / worst.update_ratio:.1g}",
+            "one to five percent is usual at the start: what was learnt is overwritten at once",
+            f"optimizer.lr={_short(rate * 0.04 / worst.update_ratio)}",
         )
     warming = config.scheduler is not None and (config.scheduler.warmup > 0 or config.scheduler.name == "OneCycleLR")
     if ratios and max(ratios) < 2e-5 and rate > 0 and not warming:
@@ -458,7 +462,7 @@ def _updates(config: Config, training: Training, layers: list[LayerTrial]) -> It
             "update-to-weight ratios",
             f"no layer changes by more than {max(ratios):.1e} of itself in a step",
             "about 1e-3 is usual: training will take very long",
-            f"optimizer.lr={rate * 1e-3 / max(max(ratios), 1e-9):.1g}  (or let --find-lr name one)",
+            f"optimizer.lr={_short(rate * 1e-3 / max(max(ratios), 1e-9))}  (or let --find-lr name one)",
         )
 
 
@@ -484,7 +488,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
     for name, values in outputs.items():
         if issubclass(kinds[name], ZERO_BELOW):
             count = int((values == 0).all(0).sum())
-            if count > max(0.1 * values.shape[1], 1):
+            if count > max(0.2 * values.shape[1], 2):
                 dead.append(f"{count} of {values.shape[1]} units of layer {name} ({kinds[name].__name__})")
         else:
             low, high = next(ends for kind, ends in BOUNDED.items() if issubclass(kinds[name], kind))
@@ -497,7 +501,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             "dead and saturated units",
             f"{'; '.join(dead[:NAMED])} give 0 for every row",
             "no gradient reaches a dead unit, so it stays dead",
-            f"optimizer.lr={rate / 10:.1g}, or model.activation=LeakyReLU, or model.init=kaiming_normal",
+            f"optimizer.lr={_short(rate / 10)}, or model.activation=LeakyReLU, or model.init=kaiming_normal",
         )
     if full:
         standard = "" if config.data.standardize else "data.standardize=true, or "
@@ -505,8 +509,17 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             "dead and saturated units",
             f"{'; '.join(full[:NAMED])} are within 1% of the ends of their range",
             "the slope there is nearly 0, and with it the gradient",
-            f"{standard}model.init=xavier_uniform, or model.layer_norm=true, or optimizer.lr={rate / 10:.1g}",
+            f"{standard}model.init=xavier_uniform, or model.layer_norm=true, or optimizer.lr={_short(rate / 10)}",
         )
+
+
+def _short(rate: float) -> str:
+    """A rate with one digit, as one would write it.
+
+    >>> _short(0.0123), _short(3e-7), _short(14.0)
+    ('0.01', '3e-07', '10')
+    """
+    return f"{float(f'{rate:.0e}'):g}"
 
 
 def _rate(config: Config) -> float:
@@ -520,6 +533,11 @@ def _listed(names: list[str], what: str) -> str:
     shown = ", ".join(repr(name) for name in names[:NAMED])
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{what if len(names) == 1 else what + 's'} {shown}{more}"
+
+
+def _source(name: str, data: Data) -> str:
+    """The column of the table that an input comes from; an indicator keeps its own name."""
+    return next((column for column in data.preprocessing.categories if name.startswith(f"{column}=")), name)
 
 
 def _drop(config: Config, names: list[str]) -> str:
