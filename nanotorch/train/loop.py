@@ -76,14 +76,14 @@ def fit(
             # differ from the large batch: statistics and masks are the piece's.)
             training.step += 1
             weights = [row_weights.sum() for _, _, row_weights, *_ in window]
-            window_weight = sum(weights[1:], start=weights[0])
+            share = 1 / sum(weights[1:], start=weights[0])
             pieces = []
             buffers = [b.clone() for b in model.buffers()] if options.on_nonfinite == "skip" else []
             optimizer.zero_grad()
             for (features, targets, _, *row_factors), weight in zip(window, weights, strict=True):
                 outputs = model(features)
                 loss = _summed(criterion(outputs, targets), row_factors)
-                (loss / window_weight).backward()
+                loss.backward(share)  # the gradient of loss / window_weight
                 pieces.append((outputs.detach(), targets, loss.detach(), weight))
             measured = training.step % READ_EVERY == 0 or training.step_in_epoch + 1 == steps_per_epoch
             if options.clip_norm is not None:
@@ -153,13 +153,15 @@ def evaluate(training: Training, part: Part, interrupt: Interrupt | None = None)
 def _measure(training: Training, part: Part, meter: Meter, interrupt: Interrupt | None) -> None:
     training.model.eval()
     with torch.no_grad():
-        rows_at_once = getattr(part.dataset, "rows_at_once", EVALUATION_BATCH)
-        for features, targets, row_weights, *row_factors in DataLoader(part.dataset, rows_at_once):
+        loader: DataLoader[Any] = DataLoader(part.dataset, getattr(part.dataset, "rows_at_once", EVALUATION_BATCH))
+        for number, (features, targets, row_weights, *row_factors) in enumerate(loader, 1):
             if interrupt is not None:
                 interrupt.check()
             outputs = training.model(features)
             loss = _summed(training.criterion(outputs, targets), row_factors)
             meter.update(outputs, targets, loss, row_weights.sum())
+            if number % READ_EVERY == 0:
+                meter.read_losses()
 
 
 def _summed(loss: Tensor, row_factors: list[Tensor]) -> Tensor:

@@ -92,48 +92,60 @@ class Meter:
         self.target_variance = target_variance
         self.target_mean = np.zeros(1) if target_mean is None else target_mean
         self.metrics = metrics
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept: list[tuple[Any, Any]] = []
         self.rows = 0
         self.loss_sum = 0.0
         self.weight_sum = 0.0
-        self._score_sums: Tensor | None = None
-        self._unread: list[tuple[int, Tensor, Tensor]] = []
+        self._score_sums: NDArray[np.float64] = np.zeros(1)
+        self._unread: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []
 
     def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor, step: int = 0) -> None:
-        """Add a batch: the sum of its losses and its weight in the mean; nothing leaves the device."""
-        outputs = outputs.detach()
-        if self.task == "multiclass":
-            sums = (outputs.argmax(1) == targets).sum()
-        elif self.task == "binary":
-            sums = ((outputs > 0) == (targets > 0.5)).sum()
-        elif self.task == "multilabel":
-            sums = ((outputs > 0) == (targets > 0.5)).all(1).sum()
-        else:
-            sums = ((outputs - targets) ** 2).sum(0)
+        """Add a batch: the sum of its losses and its weight in the mean; nothing is computed before it is read.
+
+        The tensors must not require grad, or the graphs of all unread batches stay alive.
+        """
         self.rows += len(targets)
-        self._score_sums = sums if self._score_sums is None else sums + self._score_sums
-        self._unread.append((step, loss.detach(), weight))
-        if self.metrics:
-            self._kept.append((outputs, targets))
+        self._unread.append((step, outputs, targets, loss, weight))
 
     def read_losses(self) -> list[tuple[int, float]]:
         """Step and mean loss of every batch since the last reading; moves them to the host in one go."""
         if not self._unread:
             return []
-        steps, losses, weights = zip(*self._unread, strict=True)
+        steps, outputs, targets, losses, weights = zip(*self._unread, strict=True)
         self._unread.clear()
-        sums, totals = (torch.stack(values).double().cpu().numpy() for values in (losses, weights))
+        self._add_scores(outputs, targets)
+        sums, totals = torch.stack([*losses, *weights]).double().cpu().numpy().reshape(2, -1)
         for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
             self.loss_sum += loss
             self.weight_sum += weight
         return list(zip(steps, (sums / totals).tolist(), strict=True))
 
+    def _add_scores(self, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+        """Count the right rows of some batches, or sum their squared errors: batch by batch, so that it is no matter when."""
+        every, wanted = torch.cat(outputs), torch.cat(targets)
+        if self.task == "regression" or self.metrics:
+            every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
+        if self.metrics:
+            self._kept.append((every, wanted))
+        if self.task == "multiclass":
+            right = every.argmax(1) == wanted
+        elif self.task == "binary":
+            right = (every > 0) == (wanted > 0.5)
+        elif self.task == "multilabel":
+            right = ((every > 0) == (wanted > 0.5)).all(1)
+        else:
+            errors, start = np.square(np.subtract(every, wanted, dtype=np.float64)), 0
+            for batch in outputs:
+                self._score_sums = self._score_sums + errors[start : start + len(batch)].sum(0)
+                start += len(batch)
+            return
+        self._score_sums = self._score_sums + int(right.sum())
+
     def compute(self) -> dict[str, float]:
         """The scores of all batches so far, by name, the loss first."""
         self.read_losses()
         scores = {"loss": self.loss_sum / self.weight_sum}
-        assert self._score_sums is not None
-        sums = np.atleast_1d(self._score_sums.double().cpu().numpy())
+        sums = self._score_sums
         if self.target_variance is None:
             scores["accuracy"] = float(sums[0]) / self.rows
             return scores | self._named_scores(scores)
@@ -147,9 +159,7 @@ class Meter:
         """scikit-learn's scores of all rows of the pass, but for those that are known already."""
         if not self.metrics:
             return {}
-        outputs, targets = (
-            np.concatenate([piece.double().cpu().numpy() for piece in pieces]) for pieces in zip(*self._kept, strict=True)
-        )
+        outputs, targets = (np.concatenate(pieces).astype(np.float64) for pieces in zip(*self._kept, strict=True))
         if self.task == "regression":
             outputs, targets = (values * self.target_scale + self.target_mean for values in (outputs, targets))
         else:
@@ -159,20 +169,17 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """The sums so far as plain numbers, for a checkpoint in the middle of a pass."""
         self.read_losses()
-        sums = self._score_sums
         return {
             "rows": self.rows,
             "loss_sum": self.loss_sum,
             "weight_sum": self.weight_sum,
-            "score_sums": None if sums is None else sums.tolist(),
-            "score_dtype": None if sums is None else str(sums.dtype).removeprefix("torch."),
+            "score_sums": self._score_sums.tolist(),
         }
 
-    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from the sums that `state` returned."""
         self.rows, self.loss_sum, self.weight_sum = state["rows"], state["loss_sum"], state["weight_sum"]
-        if state["score_sums"] is not None:
-            self._score_sums = torch.tensor(state["score_sums"], dtype=getattr(torch, state["score_dtype"]), device=device)
+        self._score_sums = np.array(state["score_sums"])
 
 
 def _r2(squared_error: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:

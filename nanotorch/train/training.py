@@ -241,7 +241,7 @@ class Training:
         self.stopped = state["stopped"] if self.patience is not None and self.waited >= self.patience else None
         if state["training_sums"] is not None:
             self.meter = train.meter()
-            self.meter.load_state(state["training_sums"], train.device)
+            self.meter.load_state(state["training_sums"])
         self.learning_rate = state["learning_rate"]
         self.gradient_norms = list(state["gradient_norms"])
         self.history = list(state["history"])

@@ -1,0 +1,101 @@
+"""Seconds to fit, and scores, of MLPClassifier and MLPRegressor: nanotorch's against scikit-learn's own.
+
+    python -m benchmarks.estimators [--quick] [--rounds N] [--json FILE]
+
+Both get the same rows, network, batch size, learning rate, Adam, L2 penalty and number of epochs, and train all of these.
+They take turns, each round with another seed (and for both the same one), and are scored on the same rows, which they
+have not seen. The fastest of the rounds is printed and compared, with the median ratio in brackets, above 1 where nanotorch is
+faster: machines are noisy. scikit-learn computes in the precision of the features, which come as float64 from its
+datasets; it is timed with float32 features as well, in which nanotorch computes unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier as TheirClassifier
+from sklearn.neural_network import MLPRegressor as TheirRegressor
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks import common
+from nanotorch.estimators import MLPClassifier, MLPRegressor
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits (100,) batch 200": ("digits", {"hidden_layer_sizes": (100,), "batch_size": 200}),
+    "digits (64, 64) batch 32": ("digits", {"hidden_layer_sizes": (64, 64), "batch_size": 32}),
+    "digits (256, 256) batch 200": ("digits", {"hidden_layer_sizes": (256, 256), "batch_size": 200}),
+    "diabetes (32,) batch 32": ("diabetes", {"hidden_layer_sizes": (32,), "batch_size": 32, "learning_rate_init": 0.003}),
+}
+CONTESTANTS = ("nanotorch", "scikit-learn", "scikit-learn float32")
+SEEDS = 5  # at least, for the scores
+
+
+def problem(name: str) -> tuple[Any, Any, Any, Any]:
+    """Standardised rows to learn from and to be scored on, and their targets."""
+    X, y = (load_digits if name == "digits" else load_diabetes)(return_X_y=True)
+    X, unseen, y, wanted = train_test_split(X, y, test_size=0.25, random_state=0)
+    scaler = StandardScaler().fit(X)
+    if name == "diabetes":
+        y, wanted = (y - y.mean()) / y.std(), (wanted - y.mean()) / y.std()
+    return scaler.transform(X), scaler.transform(unseen), y, wanted
+
+
+def fit(contestant: str, data: str, arguments: dict[str, Any], seed: int, epochs: int, rows: Any) -> tuple[float, float]:
+    """Seconds of one fit, and its score."""
+    ours, theirs = (MLPClassifier, TheirClassifier) if data == "digits" else (MLPRegressor, TheirRegressor)
+    model = (ours if contestant == "nanotorch" else theirs)(
+        **arguments, max_iter=epochs, n_iter_no_change=np.inf, random_state=seed
+    )
+    X, unseen, y, wanted = rows
+    if contestant.endswith("float32"):
+        X, unseen = X.astype(np.float32), unseen.astype(np.float32)
+    start = time.perf_counter()
+    model.fit(X, y)
+    seconds = time.perf_counter() - start
+    assert model.n_iter_ == epochs
+    return seconds, float(model.score(unseen, wanted))
+
+
+def main() -> None:
+    """Fit everything and print the table."""
+    options = common.arguments("Fit time and score of the estimators, against scikit-learn's own.")
+    rounds, epochs = (1, 2) if options.quick else (max(options.rounds or 15, SEEDS), 50)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    lines, results = [], []
+    for case, (data, arguments) in CASES.items():
+        rows = problem(data)
+        for contestant in CONTESTANTS:
+            fit(contestant, data, arguments, 0, 2, rows)
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTESTANTS}
+        for seed in range(rounds):
+            for place in range(len(CONTESTANTS)):
+                contestant = CONTESTANTS[(seed + place) % len(CONTESTANTS)]
+                taken[contestant].append(fit(contestant, data, arguments, seed, epochs, rows))
+        seconds = {name: [second for second, _ in taken[name]] for name in CONTESTANTS}
+        scores = {name: [score for _, score in taken[name]] for name in CONTESTANTS}
+        cells = [case]
+        for name in CONTESTANTS:
+            cells.append(f"{min(seconds[name]):.3f} s  {statistics.mean(scores[name]):.4f} ± {np.std(scores[name]):.4f}")
+        ratios = {}
+        for name in CONTESTANTS[1:]:
+            paired = statistics.median(t / o for t, o in zip(seconds[name], seconds["nanotorch"], strict=True))
+            ratios[name] = {"of_minima": min(seconds[name]) / min(seconds["nanotorch"]), "median": paired}
+            cells.append(f"{ratios[name]['of_minima']:.2f} ({paired:.2f})")
+        lines.append(cells)
+        results.append(
+            {"case": case, "epochs": epochs, "seconds": seconds, "scores": scores, "ratios": ratios, "arguments": arguments}
+        )
+    header = ["data, hidden layers", *(f"{name}: least time, score" for name in CONTESTANTS), "scikit-learn/nanotorch", "float32"]
+    title = f"fitting {epochs} epochs: least seconds, mean score on unseen rows over {rounds} seeds (accuracy or R2)"
+    common.report(title, common.machine(), common.table(header, lines), results, options.json)
+
+
+if __name__ == "__main__":
+    main()
