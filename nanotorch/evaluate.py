@@ -60,7 +60,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         note(text)
     if options.json:
         facts = {"run": str(run.directory), "checkpoint": run.checkpoint.name, "epoch": run.state["epoch"]}
-        print(json.dumps({**facts, "rows": found.rows, "scores": found.scores}, indent=1, ensure_ascii=False))
+        print(json.dumps({**facts, "rows": found.rows, "scores": found.scores}, indent=1))
     else:
         print(f"{run.config.name}: scores of {run.when}\n{table(found.scores, found.rows)}")
 

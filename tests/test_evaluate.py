@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_gpu import fake_gpu
 
 import nanotorch.train.evaluation as evaluation
 from nanotorch.evaluate import main
@@ -124,6 +125,23 @@ print(sorted(heavy & set(sys.modules)))
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.startswith(f"usage: python -m nanotorch.{command}")
     assert process.stdout.endswith("[]\n")
+
+
+def test_a_run_of_a_gpu_is_scored_there_and_used_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with fake_gpu():
+        run = trained(tmp_path, IRIS + "device: cuda\n")
+        assert main([str(run), "--json"]) == 0
+    scores = json.loads((run / "summary.json").read_text())["scores"]
+    assert json.loads(capsys.readouterr().out)["scores"] == scores
+    assert main([str(run), "--part", "test", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["test"]["loss"] == pytest.approx(scores["test"]["loss"], rel=1e-5)
+
+
+def test_a_full_disk_behind_standard_output_is_one_sentence(iris: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "nanotorch.evaluate", str(iris), "--part", "test"]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert process.returncode == 1 and process.stderr == "error: [Errno 28] No space left on device\n"
 
 
 def test_a_reader_that_stops_reading_is_no_error(iris: Path) -> None:

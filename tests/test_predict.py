@@ -215,14 +215,18 @@ def test_terminated_it_leaves_no_half_of_a_file(classes: Path, tmp_path: Path, m
 
 
 def test_a_pipe_in_and_out(classes: Path, tmp_path: Path) -> None:
-    write_table(tmp_path / "rows.csv", rows=3)
+    table = write_table(tmp_path / "rows.csv", rows=3)
+    write_rows(tmp_path / "rows.csv", [row | {"city": "Zürich"} for row in table])
     expected = predicted(classes, tmp_path / "rows.csv", tmp_path / "expected.csv")
     command = [sys.executable, "-m", "nanotorch.predict", str(classes), "--input", "-", "--output", "-"]
-    with (tmp_path / "rows.csv").open() as rows:
-        process = subprocess.run(command, stdin=rows, capture_output=True, text=True, timeout=60, check=True)
-    (tmp_path / "piped.csv").write_text(process.stdout)
-    assert read_rows(tmp_path / "piped.csv") == expected
-    assert process.stderr.startswith("note: the target 'kind'")
+    with (tmp_path / "rows.csv").open("rb") as rows:
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        process = subprocess.run([*command, "--keep", "city"], stdin=rows, capture_output=True, timeout=60, check=True, env=environment)
+    (tmp_path / "piped.csv").write_bytes(process.stdout)
+    piped = read_rows(tmp_path / "piped.csv")
+    assert [row.pop("city") for row in piped] == [row["city"] for row in read_rows(tmp_path / "rows.csv")]
+    assert piped == expected
+    assert process.stderr.startswith(b"note: the target 'kind'")
 
 
 def test_a_reader_that_stops_reading_is_no_error(classes: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 __all__ = ["UsageError", "note", "run_command"]
 
@@ -38,16 +38,26 @@ def run_command(
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # `... | head -1`: nobody reads on, and what was read is right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return OK
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except OSError as error:
+        _drop_output()
         return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         bad_usage = isinstance(error, UsageError) or type(error).__name__ == "ConfigError"
         return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", BAD_USAGE if bad_usage else FAILED)
     return OK
+
+
+def _drop_output() -> None:
+    """Let what standard output still holds go nowhere: it cannot be written, and would fail again when the process ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        return
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

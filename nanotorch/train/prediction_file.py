@@ -43,6 +43,8 @@ class PredictionFile:
             self._parquet_module()
         if self.path == "-":
             self._file = sys.stdout
+            if hasattr(self._file, "reconfigure"):
+                self._file.reconfigure(encoding="utf-8")  # data are not for the terminal's encoding to change
         elif self._parquet:
             self._file = open(self._place or self.path, "wb")
         else:

@@ -50,6 +50,8 @@ def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) ->
     An array has the columns `features`, in their order, or those and others by the names x0, x1 and so on. `options` are those of the dataset `file` that say how texts are read (separator, encoding ...), as far as they are given.
     """
     if path == "-":
+        if sys.stdin is None:
+            raise TableError("standard input is closed")
         with tempfile.TemporaryDirectory() as folder:  # the header is looked at before the rows are read: twice through it
             place = Path(folder, "rows.csv")
             with place.open("wb") as file:
