@@ -481,7 +481,7 @@ def test_folds_and_repeats_are_runs_of_their_own_with_mean_and_spread(tmp_path: 
     names = ["repeat-1-fold-1", "repeat-1-fold-2", "repeat-2-fold-1", "repeat-2-fold-2"]
     assert list(result.runs) == names
     files = {path.name for path in result.directory.iterdir()}
-    assert files == {*names, "config.yaml", "resolved.yaml", "env.json", "train.log", "summary.json"}
+    assert files == {*names, "config.yaml", "resolved.yaml", "env.json", "train.log", "summary.json", "report.html"}
     values = [result.runs[name]["test"]["f1_macro"] for name in names]
     assert result.mean["test"]["f1_macro"] == pytest.approx(np.mean(values))
     assert result.spread["test"]["f1_macro"] == pytest.approx(np.std(values, ddof=1))
@@ -501,15 +501,15 @@ def test_a_fold_too_many_is_refused_before_anything_is_written(tmp_path: Path) -
 
 
 def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = iris("seed=null", "train.folds=3", f"output={tmp_path}", "checkpoint={every_seconds: 0}")
+    given = iris("seed=null", "train.folds=2", f"output={tmp_path}", "checkpoint={every_seconds: 0}")
     calls = []
 
     def run_twice_only(single: config.Config, *arguments: Any, **named: Any) -> Any:
         calls.append((single.data.fold, named["resume"]))
-        if len(calls) == 3:
+        if len(calls) == 2:
             shorter = single.model_copy(update={"train": single.train.model_copy(update={"epochs": 2})})
             run(shorter, *arguments, **named)
-            (tmp_path / "cv" / "fold-3" / "summary.json").unlink()
+            (tmp_path / "cv" / "fold-2" / "summary.json").unlink()
             raise loop.DivergedError("stopped by the test")
         return run(single, *arguments, **named)
 
@@ -518,21 +518,21 @@ def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(tmp_path: Path,
         folds.run_all(given, run_directory=tmp_path / "cv")
     assert not (tmp_path / "cv" / "summary.json").exists()
     resumed = folds.run_all(given, run_directory=tmp_path / "cv", resume=True)
-    assert [fold for fold, _ in calls] == [(1, 3), (2, 3), (3, 3), (3, 3)]
+    assert [fold for fold, _ in calls] == [(1, 2), (2, 2), (2, 2)]
     assert calls[-1][1].checkpoint.state["epoch"] == 2
     whole = folds.run_all(config.load(tmp_path / "cv" / "resolved.yaml"))
     assert whole.runs == resumed.runs
     assert folds.run_all(given, run_directory=tmp_path / "cv", resume=True).runs == resumed.runs
-    assert len(calls) == 7
+    assert len(calls) == 5
 
 
 def test_the_command_cross_validates_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "iris.yaml"
     path.write_text(IRIS)
-    arguments = [str(path), "train.epochs=1", "train.folds=3", "--output", str(tmp_path / "cv")]
+    arguments = [str(path), "train.epochs=1", "train.folds=2", "--output", str(tmp_path / "cv")]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     assert main([*arguments, "--resume", "auto"]) == 0
     assert capsys.readouterr().out == first
-    assert main([*arguments[:2], "train.folds=4", *arguments[3:], "--resume", "auto"]) == 1
-    assert "train.folds: 3 -> 4" in capsys.readouterr().err
+    assert main([*arguments[:2], "train.folds=3", *arguments[3:], "--resume", "auto"]) == 1
+    assert "train.folds: 2 -> 3" in capsys.readouterr().err

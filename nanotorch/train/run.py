@@ -81,6 +81,7 @@ def run(
         except Stopping:
             raise _interrupted(interrupt, "stopped before the first step; nothing was written") from None
         metric = main_metric(data.preprocessing.task)
+        shown = metric if training.monitor == "loss" else training.monitor
         steps = steps_per_epoch(len(parts["train"]), config)
         saved = None if resume is None else resume.checkpoint
         if resume is not None and saved is not None:
@@ -99,7 +100,7 @@ def run(
             directory.RunDirectory(root) as files,
             checkpoints,
             blas_threads(training.model, options.batch_size),
-            Progress(options.epochs, steps, metric, progress_bar, done=training.step) as progress,
+            Progress(options.epochs, steps, shown, progress_bar, done=training.step) as progress,
         ):
             here = environment(parts["train"].device)
             if resume is None:
