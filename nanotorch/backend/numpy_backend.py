@@ -689,6 +689,11 @@ maximum_over: Any = np.maximum.reduce
 minimum_over: Any = np.minimum.reduce
 
 
+# The C library of Linux gives free memory at the end of the heap back to the system, page by page, when it is more than
+# twice the largest array freed so far; a step that makes middle-sized arrays then waits for the same pages in every turn.
+# This array, whose memory is never touched, makes "much" mean 64 MiB.
+np.empty(2**25 - 2**16, np.uint8)
+
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}
 _ones: dict[tuple[int, np.dtype[Any]], Any] = {}
 
