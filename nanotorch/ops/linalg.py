@@ -51,7 +51,7 @@ products = [
     sample(real(2, 3, 2), real(2, 2, 4)), sample(real(2, 1, 3, 2), real(4, 2, 3)), sample(real(2, 3, 2), real(2)),
     sample(real(2), real(3, 2, 4)), sample(real(2, 3, 2), real(2, 4)), sample(real(0, 2), real(2, 4)), sample(real(3, 0), real(0, 4)),
     sample(real(0), real(0)), sample(real(2, 0, 3), real(3, 2)), sample(real(3, 0), real(0)), sample(real(1, 3, 2), real(5, 2, 1)),
-    sample(real(1), real(3, 1, 4)), sample(integers(2, 3), integers(3, 2)),
+    sample(real(1), real(3, 1, 4)), sample(real(2, 1, 3, 1), real(4, 1, 2)), sample(integers(2, 3), integers(3, 2)),
 ]  # fmt: skip
 
 

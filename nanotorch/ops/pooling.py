@@ -72,36 +72,43 @@ def _max_pool(xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, paddin
     dimensions, lengths = len(sizes), self.shape[self.ndim - len(sizes) :]
     smallest = -math.inf if self.dtype.kind == "f" else np.iinfo(self.dtype).min
     moved = _batch_last(xp, self, dimensions)
-    inside = list(itertools.product(*map(range, kernel)))
+    inside, first, offsets, starts = _numbers(tuple(lengths), sizes, kernel, stride, padding, dilation)
     seen = xp.windows(
         _surrounded(xp, moved, _whole(lengths, sizes, kernel, stride, padding, dilation), padding, smallest), 0, kernel, stride, dilation
     )
     seen = seen[(slice(None),) * dimensions + tuple(slice(n) for n in sizes)]
     best = seen[inside[0]]
-    which = xp.zeros(best.shape, dtype="int16" if len(inside) < 2**15 else "int32")
+    which = xp.zeros(best.shape, dtype=first.dtype)
     if any(padding):  # where all of a window is -inf, its first element in the input counts as the maximum
-        which += xp.astype(_first_inside(xp, sizes, kernel, stride, padding, dilation)[..., None], which.dtype)
+        which += xp.asarray(first)
     for number, position in enumerate(inside[1:], 1):
         value = seen[position]
         better = (value > best) | (value != value)
         which = xp.maximum(which, xp.astype(better, which.dtype) * number)
         best = xp.maximum(best, value)
-    steps = _steps(lengths)
-    offsets = [sum(i * d * step for i, d, step in zip(position, dilation, steps, strict=True)) for position in inside]
-    indices = xp.asarray(np.array(offsets)).take(which)
-    for axis, (size, s, p, step) in enumerate(zip(sizes, stride, padding, steps, strict=True)):
-        indices = indices + _along((xp.arange(size) * s - p) * step, axis, dimensions + 1)
+    indices = xp.asarray(offsets).take(which) + xp.asarray(starts)
     lead = self.shape[: self.ndim - dimensions]
-    return _batch_first(xp, xp.array(best), lead), _batch_first(xp, indices, lead)
+    return _batch_first(xp, best if len(inside) > 1 else xp.array(best), lead), _batch_first(xp, indices, lead)
 
 
-def _first_inside(xp: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
-    """Return, for every window, the number of its first element that is no padding."""
-    number: Any = 0
-    for axis, (size, s, p, d, step) in enumerate(zip(sizes, stride, padding, dilation, _steps(kernel), strict=True)):
-        skipped = xp.maximum(p - xp.arange(size) * s + d - 1, 0) // d
-        number = number + _along(skipped * step, axis, len(sizes))
-    return number
+@functools.lru_cache(maxsize=64)
+def _numbers(lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any, Any]:
+    """Return what `_max_pool` knows from shapes alone, as arrays of the host that nobody writes to.
+
+    Returns:
+        the positions inside a window; for every window the number of its first one that is no padding; by how much the
+        number of an element grows from the first of its window; the number of the first element of every window.
+    """
+    inside = list(itertools.product(*map(range, kernel)))
+    steps = _steps(lengths)
+    offsets = np.array([sum(i * d * step for i, d, step in zip(position, dilation, steps, strict=True)) for position in inside])
+    first: Any = np.zeros((1,) * (len(sizes) + 1), np.int64)
+    starts = first
+    for axis, (size, s, p, d, inner, step) in enumerate(zip(sizes, stride, padding, dilation, _steps(kernel), steps, strict=True)):
+        start = np.arange(size) * s - p
+        first = first + _along(np.maximum(d - 1 - start, 0) // d * inner, axis, len(sizes) + 1)
+        starts = starts + _along(start * step, axis, len(sizes) + 1)
+    return inside, first.astype(np.int8 if len(inside) < 2**7 else np.int16 if len(inside) < 2**15 else np.int32), offsets, starts
 
 
 def _divided(xp: Any, moved: Any, lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, count_include_pad: bool, divisor: int | None) -> Any:
