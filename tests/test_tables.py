@@ -352,6 +352,31 @@ def test_a_file_of_raw_rows(people: Path) -> None:
     assert notices == ["2 further columns are not used: 'id', 'churn'"]
 
 
+def test_what_only_the_other_parts_have_is_said(written: Callable[[str], str]) -> None:
+    overrides = ["data={file: FILE, target: y}".replace("FILE", written("x,c,y\n" + "1,a,0.5\n2,b,1.5\n" * 20)), "loss.name=MSELoss"]
+    config = loads(CONFIG, overrides=overrides)
+    before = prepare(config)
+    assert len(before.notices) == 1  # that it is a regression
+    # The same rows go to the same parts: change one for validation and one for testing.
+    numbered = datasets.split(
+        replace(datasets.load("file", config.data.arguments, 0), features=np.arange(80.0).reshape(40, 2), categories=None), 0.2, 0.2, 0
+    )
+    rows = ["1,a,0.5", "2,b,1.5"] * 20
+    rows[int(numbered.validation.features[0, 0]) // 2] = ",new,0.5"
+    rows[int(numbered.test.features[0, 0]) // 2] = "1,,0.5"
+    written("x,c,y\n" + "\n".join(rows))
+    after = prepare(config)
+    assert after.notices[1:] == (
+        "validation part: column 'x': 1 missing value, though none was missing in training; filled with "
+        f"{after.preprocessing.fills[0]:g}",
+        "validation part: column 'c': 1 row with 1 category unknown to the model, taken for "
+        f"{after.preprocessing.categories['c'].names[after.preprocessing.categories['c'].fallback]!r}: 'new' (1)",
+        "test part: column 'c': 1 missing value, though none was missing in training; taken for "
+        f"{after.preprocessing.categories['c'].names[after.preprocessing.categories['c'].fallback]!r}",
+    )
+    assert after.preprocessing.state() == before.preprocessing.state()
+
+
 def test_a_column_of_names_is_refused(people: Path) -> None:
     with pytest.raises(DataError, match=r"column 'id' has 96 different texts in 96 rows for training, more than data.max_cat"):
         prepare(loads(CONFIG, overrides=["data.drop=[]", "data.categorical=[id]", "data.max_categories=20"]))
@@ -380,13 +405,17 @@ def test_parquet(people: Path, tmp_path: Path) -> None:
     options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
     table = pyarrow.csv.read_csv(people, convert_options=options)
     when = pyarrow.array(range(len(table)), pyarrow.timestamp("s"))
-    pyarrow.parquet.write_table(table.append_column("when", when), tmp_path / "people.parquet")
+    table = table.append_column("when", when).append_column("__index_level_0__", pyarrow.array(range(len(table))))
+    pyarrow.parquet.write_table(table, tmp_path / "people.parquet")
     from_csv = table_file(str(people), "churn", drop=["id"])
     from_parquet = table_file(str(tmp_path / "people.parquet"), "churn", drop=["id", "when"])
     np.testing.assert_array_equal(from_csv.features, from_parquet.features)
     assert (from_csv.categories, from_csv.target_names) == (from_parquet.categories, from_parquet.target_names)
     with pytest.raises(TableError, match=r"column 'when' holds timestamp\[ms\], neither numbers nor texts; list it under data"):
         table_file(str(tmp_path / "people.parquet"), "churn")
+    assert from_parquet.notices[0].endswith("people.parquet is the index of pandas and is not used")
+    with pytest.raises(TableError, match=r"has no column 'wen', which data.drop names"):
+        table_file(str(tmp_path / "people.parquet"), "churn", drop=["wen", "when"])
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(TableError, match=r"bad.parquet cannot be read as Parquet: "):
         table_file(str(tmp_path / "bad.parquet"), "churn")

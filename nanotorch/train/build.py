@@ -23,6 +23,7 @@ from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.disk_rows import DiskRows
 from nanotorch.train.embedding import EmbeddedColumns
 from nanotorch.train.metrics import main_metric, mean_weights, scored_as
+from nanotorch.train.noticed import Noticed
 from nanotorch.train.preprocessing import Preprocessing
 from nanotorch.train.scores import score
 from nanotorch.train.training import Average, Part, Training, seeds
@@ -53,7 +54,12 @@ def prepare(config: Config) -> Data:
         splits.train, section.standardize, section.standardize_target is not False,
         missing_values=given.get("missing_values", ()), **kept,
     )  # fmt: skip
-    return Data(parts, preprocessing, table.notices)
+    notices = list(table.notices)
+    for name in ("validation", "test"):
+        noticed = Noticed()
+        preprocessing.notice(parts[name], noticed)
+        notices += [f"{name} part: {sentence}" for sentence in noticed.sentences()]
+    return Data(parts, preprocessing, tuple(notices))
 
 
 def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:

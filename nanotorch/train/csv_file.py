@@ -57,6 +57,7 @@ class Columns(Mapping[str, Column]):
         notices: what was noticed and is no error.
         lines: the CSV file's reader, which finds the line of a row; None where rows have no lines.
         first: the number of the first row in the file, where these are some rows of it.
+        left_out: the columns of the file that were not read.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Columns(Mapping[str, Column]):
     notices: tuple[str, ...] = ()
     lines: CSVFile | None = field(default=None, repr=False)
     first: int = 0
+    left_out: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
@@ -153,7 +155,8 @@ def read_csv(
         for number, name in enumerate(file.header, 1)
         if not name
     ]
-    return Columns(str(file.path), whole, tuple(notices), file)
+    left_out = tuple(name for name in file.header if name in leave_out)
+    return Columns(str(file.path), whole, tuple(notices), file, left_out=left_out)
 
 
 class CSVFile:

@@ -218,6 +218,23 @@ class Preprocessing:
                 blocks.append(codes[:, None].astype(np.float64))
         return np.concatenate(blocks, axis=1)
 
+    def notice(self, table: Table, noticed: Noticed) -> None:
+        """Count what there is in a table that the training part did not have: missing values, and categories."""
+        if isinstance(table.features, DiskRows) or table.categories is None:
+            return
+        for name, index in _numeric(self.feature_names, self.categories).items():
+            if name not in self.indicators:
+                fill = self.fills[self.numeric_names.index(name)]
+                noticed.lacks(name, int(np.isnan(table.features[:, index]).sum()), f"filled with {fill:g}")
+        for name, category in self.categories.items():
+            codes, texts = table.features[:, self.feature_names.index(name)], table.categories[name]
+            lacking = np.isnan(codes)
+            taken = f"taken for {category.names[category.fallback]!r}"
+            found = Counter(texts[code] for code in codes[~lacking].astype(np.int64).tolist())
+            noticed.strange(name, Counter({text: count for text, count in found.items() if text not in category.values}), taken)
+            if not category.missing:
+                noticed.lacks(name, int(lacking.sum()), taken)
+
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> tuple[FloatArray, list[str]]:
         """Raw rows as the model sees them, and what was noticed about them.
 

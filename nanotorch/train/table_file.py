@@ -8,6 +8,7 @@ are scaled is for `Preprocessing`, which sees the training part alone.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -74,7 +75,7 @@ def table_file(
     whole = read_columns(
         file, [*categorical, *targets], drop, separator, encoding, decimal, missing_values
     )
-    table = table_of(whole, targets, task, numeric, categorical, drop, missing_values, decimal)
+    table = table_of(whole, targets, task, numeric, categorical, drop, decimal)
     lacking = np.isnan(table.features).any(axis=1)
     if lacking.any() and missing != "impute":
         row = int(np.argmax(lacking))
@@ -142,10 +143,14 @@ def parquet_file(path: Path) -> Iterator[Any]:
 
 def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[str], missing: Sequence[str]) -> Columns:
     with parquet_file(path) as file:
-        table = file.read([name for name in file.schema_arrow.names if name not in leave_out])
+        names = file.schema_arrow.names
+        index = [name for name in names if re.fullmatch(r"__index_level_\d+__", name)]
+        table = file.read([name for name in names if name not in (*leave_out, *index)])
     if not table.num_rows:
-        raise TableError(f"{path} has {table.num_columns} columns and no row")
-    return Columns(str(path), parquet_columns(path, table, as_text, missing))
+        raise TableError(f"{path} has {len(names)} columns and no row")
+    notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
+    left_out = tuple(name for name in names if name in leave_out)
+    return Columns(str(path), parquet_columns(path, table, as_text, missing), tuple(notices), left_out=left_out)
 
 
 def parquet_columns(path: Path, table: Any, as_text: Collection[str], missing: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -180,12 +185,11 @@ def table_of(
     numeric: Collection[str] = (),
     categorical: Collection[str] = (),
     drop: Collection[str] = (),
-    missing: Sequence[str] = MISSING,
     decimal: str = ".",
 ) -> Table:
     """Decide what each column holds, and make a Table of them; a TableError says what speaks against it."""
     source = whole.source
-    available = [*whole, *drop] if whole.lines is None else [name for name in whole.lines.header if name]
+    available = [*whole, *whole.left_out]
     for key, names in {"data.target": target, "data.numeric": numeric, "data.categorical": categorical, "data.drop": drop}.items():
         for name in names:
             known_column(name, available, source, key)
@@ -198,13 +202,13 @@ def table_of(
     names = [name for name in whole if name not in target and name not in drop]
     if not names:
         raise TableError(f"{source} has no column beside the target; there is nothing to learn from")
-    kind, targets, target_names, note = _targets(whole, target, task, missing, decimal)
+    kind, targets, target_names, note = _targets(whole, target, task, decimal)
     features = np.empty((whole.rows, len(names)))
     categories: dict[str, tuple[str, ...]] = {}
     for index, name in enumerate(names):
         column = whole[name]
         if name not in categorical and column.dtype == object:
-            column = _numbers_of_texts(whole, name, column, name in numeric, missing, decimal)
+            column = _numbers_of_texts(whole, name, column, name in numeric, decimal)
         if column.dtype == object:
             categories[name], features[:, index] = _codes(column)
         else:
@@ -225,23 +229,25 @@ def _codes(column: Text) -> tuple[tuple[str, ...], FloatArray]:
 
 
 def _numbers_of_texts(
-    whole: Columns, name: str, column: Text, stated: bool, missing: Sequence[str], decimal: str
+    whole: Columns, name: str, column: Text, stated: bool, decimal: str
 ) -> NDArray[Any]:
     """A column of texts as it is, if that is what it holds; one of numbers with texts among them is an error."""
     texts = column.tolist()
+    all_of_them = as_numbers(["nan" if text is None else text for text in texts], (), decimal)
+    if all_of_them is not None:
+        return all_of_them
+    different = set(texts) - {None}
+    numbers = {text for text in different if as_numbers([text], (), decimal) is not None}
     present = [row for row, text in enumerate(texts) if text is not None]
-    are_numbers = [as_numbers([texts[row]], missing, decimal) is not None for row in present]
-    count = sum(are_numbers)
-    if count == len(present) and (stated or present):
-        return np.array([np.nan if text is None else as_numbers([text], missing, decimal)[0] for text in texts])  # type: ignore[index]
+    count = sum(texts[row] in numbers for row in present)
     if not stated and count * 2 <= len(present):
-        if decimal == "." and count == 0 and all(as_numbers([texts[row]], missing, ",") is not None for row in present):
+        if decimal == "." and count == 0 and all(as_numbers([text], (), ",") is not None for text in different):
             raise TableError(
                 f"{whole.where(present[0])}: column {shown(name)} holds {shown(texts[present[0]])}, a number with a decimal "
                 f"comma; set data.decimal: ',' or list the column under data.categorical"
             )
         return column
-    row = present[are_numbers.index(False)]
+    row = next(row for row in present if texts[row] not in numbers)
     among = "" if stated else f", among {count} numbers in {len(present)} rows"
     raise TableError(
         f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is not a number{among}; mend it, or add it "
@@ -257,7 +263,7 @@ def _refuse_infinite(whole: Columns, name: str, column: FloatArray) -> None:
 
 
 def _targets(
-    whole: Columns, target: Sequence[str], task: str, missing: Sequence[str], decimal: str
+    whole: Columns, target: Sequence[str], task: str, decimal: str
 ) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
     """The task, the targets as a Table wants them, the names of classes or of columns, and what was decided for the user."""
     if not target or len(set(target)) != len(target):
@@ -281,7 +287,7 @@ def _targets(
             whole_numbers = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
             few = len(different) <= min(MOST_CLASSES_OF_NUMBERS, len(labels) / 2)
             if numbers is None:
-                _numbers_of_texts(whole, target[0], columns[0], False, missing, decimal)
+                _numbers_of_texts(whole, target[0], columns[0], False, decimal)
             task = "classification" if numbers is None or (whole_numbers and few) else "regression"
             note = (f"target {shown(target[0])}: {task}, {len(different):,} different values (data.task states it)",)
         if task == "classification":
@@ -296,7 +302,7 @@ def _targets(
             codes = np.array([number[label] for label in labels], np.int64)
             return ("binary" if len(order) == 2 else "multiclass"), codes, tuple(order), note
     values = np.stack(
-        [_numbers_of_texts(whole, name, column, True, missing, decimal) for name, column in zip(target, columns, strict=True)], 1
+        [_numbers_of_texts(whole, name, column, True, decimal) for name, column in zip(target, columns, strict=True)], 1
     ).astype(np.float64)
     for name, column in zip(target, values.T, strict=True):
         _refuse_infinite(whole, name, column)
