@@ -518,3 +518,14 @@ def test_the_command_line_fails_in_one_line(people: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == (
         "error: people.csv has no column 'chrun', which data.target names (did you mean 'churn'?)\n"
     )
+
+
+def test_a_run_does_not_go_on_with_other_data(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (people.parent / "c.yaml").write_text(CONFIG)
+    assert main(["c.yaml", "--output", "run", "--quiet", "train.epochs=1"]) == 0
+    text = people.read_text(encoding="utf-8")
+    people.write_text(text.replace("Wien", "Bern"), encoding="utf-8")
+    assert main(["c.yaml", "--output", "run", "--resume", "auto", "--quiet"]) == 1
+    assert "run: the data are not what they were when this run was trained" in capsys.readouterr().err
+    people.write_text(text, encoding="utf-8")
+    assert main(["c.yaml", "--output", "run", "--resume", "auto", "--quiet"]) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +41,16 @@ class Data:
     parts: dict[str, Table]
     preprocessing: Preprocessing
     notices: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """A hash of every number that is trained on or scored by; of rows that stay on the disk, of their statistics."""
+        found = hashlib.sha256(json.dumps(self.preprocessing.state()).encode())
+        for name, table in self.parts.items():
+            found.update(f"{name} {table.features.shape} {table.categories}".encode())
+            found.update(table.targets.tobytes())
+            if isinstance(table.features, np.ndarray):
+                found.update(table.features.tobytes())
+        return found.hexdigest()
 
 
 def prepare(config: Config) -> Data:

@@ -20,7 +20,7 @@ from nanotorch.train.loop import DivergedError, check_losses, check_weights, eva
 from nanotorch.train.metrics import main_metric
 from nanotorch.train.nonfinite import find_cause
 from nanotorch.train.progress import Progress
-from nanotorch.train.resume import Resumed, config_of, differences, environment_of
+from nanotorch.train.resume import Resumed, ResumeError, config_of, differences, environment_of
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import Training, borrowed_generator
 
@@ -84,7 +84,14 @@ def run(
         shown = metric if training.monitor == "loss" else training.monitor
         steps = steps_per_epoch(len(parts["train"]), config)
         saved = None if resume is None else resume.checkpoint
+        fingerprint = data.fingerprint()
         if resume is not None and saved is not None:
+            allowed = any(change.startswith("data.") for change in resume.changed)
+            if not allowed and saved.state.get("data", fingerprint) != fingerprint:
+                raise ResumeError(
+                    f"{resume.directory}: the data are not what they were when this run was trained, so it cannot go on as if "
+                    "nothing had happened; bring them back, or begin a new run"
+                )
             training.load(saved, parts["train"], [change.split(":")[0] for change in resume.changed])
 
         if resume is not None:
@@ -120,7 +127,7 @@ def run(
                 files.log(f"note: {notice}")
 
             def save(best: bool = False) -> None:
-                state = {**training.state(), "preprocessing": data.preprocessing.state()}
+                state = {**training.state(), "preprocessing": data.preprocessing.state(), "data": fingerprint}
                 raw = None if training.average is None else training.model.state_dict()
                 checkpoints.save(training.step, training.weights(), training.optimizer.state_dict(), state, best, raw)
 
