@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+import nanotorch as torch
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
 from nanotorch.train import config, doctor, strict_yaml
 from nanotorch.train.__main__ import main
@@ -199,6 +200,24 @@ def test_the_command_prints_it_and_ends_well(tmp_path: Path, capsys: pytest.Capt
     assert "-> train.epochs=50" in out
     assert max(map(len, out.splitlines())) <= 80
     assert not (tmp_path / "runs").exists()
+
+
+def test_everything_looks_at_rows_on_the_disk_too(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((30_000, 4)).astype(np.float32)
+    features[:, 3] = 2.5
+    np.savez(tmp_path / "rows.npz", X=features, y=(features[:, 0] + generator.standard_normal(30_000) > 0).astype(np.int64))
+    given = config.loads(IRIS.replace("{name: iris}", f"{{file: {tmp_path}/rows.npz, target: y}}"), overrides=["loss={name: BCEWithLogitsLoss}"])
+    assert [finding.check for finding in doctor.examine(given).findings] == ["constant columns"]
+    assert "rows     18,000 train, 6,000 validation, 6,000 test" in dry_run(given)
+    assert range_test(given).suggested > 1e-5
+
+
+def test_everything_looks_at_a_gpu_too(device: torch.device) -> None:
+    given = config.loads(IRIS, overrides=[f"device={device}"])
+    assert doctor.examine(given).findings == []
+    assert f"float32 on {device}" in dry_run(given)
+    assert range_test(given).suggested == range_test(config.loads(IRIS)).suggested
 
 
 # ------------------------------------------------------------ the learning-rate finder

@@ -9,7 +9,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,17 @@ from nanotorch import nn
 from nanotorch.registry import DATASETS
 from nanotorch.train.build import Data, prepare, steps_per_epoch
 from nanotorch.train.config import Config
+from nanotorch.train.datasets import Table
 from nanotorch.train.loop import DivergedError
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import Part, Training, borrowed_generator
 from nanotorch.train.trial import steps_of, trial
+from nanotorch.utils.data import DataLoader
 
 __all__ = ["Diagnosis", "Finding", "LayerTrial", "examine"]
 
 STEPS = 40  # of the trial
+MOST_ROWS = 20_000  # of a part that are looked at
 ROWS, COLUMNS = 5000, 300  # looked at where every one would take too long
 WIDTH = 80
 FAR = 40.0  # standard deviations
@@ -129,7 +132,8 @@ def examine(config: Config) -> Diagnosis:
     """Look at the data of a config, and train some steps on the side; nothing is written."""
     diagnosis = Diagnosis(config.name)
     with borrowed_generator():
-        data = prepare(config)
+        whole = prepare(config)
+        data = replace(whole, parts={name: _some(table) for name, table in whole.parts.items()})
         inputs = {name: data.preprocessing.features(table) for name, table in data.parts.items()}
         diagnosis.add("class imbalance", _imbalance(config, data))
         diagnosis.add("constant columns", _constant(config, data, inputs))
@@ -139,8 +143,8 @@ def examine(config: Config) -> Diagnosis:
         diagnosis.add("rows that contradict each other", _contradictions(data, inputs))
         diagnosis.add("columns that give the target away", _leaking(config, data, inputs))
         diagnosis.add("scales and outliers", _scales(config, data, inputs))
-        diagnosis.add("length of the run", _length(config, len(inputs["train"])))
-        training, parts = trial(config, data)
+        diagnosis.add("length of the run", _length(config, len(whole.parts["train"])))
+        training, parts = trial(config, whole)
         with blas_threads(training.model, config.train.batch_size):
             diagnosis.add("finite losses", _try(config, training, parts["train"], diagnosis))
             if not diagnosis.findings or diagnosis.findings[-1].check != "finite losses":
@@ -152,6 +156,13 @@ def examine(config: Config) -> Diagnosis:
 
 
 # ------------------------------------------------------------ the data
+
+
+def _some(table: Table) -> Table:
+    """The table, or of a large one rows from all over it; in memory."""
+    if len(table) <= MOST_ROWS and isinstance(table.features, np.ndarray):
+        return table
+    return table.rows(np.unique(np.linspace(0, len(table) - 1, MOST_ROWS).astype(np.int64)))
 
 
 def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
@@ -481,7 +492,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             handles.append(module.register_forward_hook(keep))
     training.model.eval()
     with torch.no_grad():
-        training.model(train.dataset.tensors[0][:ROWS])
+        training.model(next(iter(DataLoader(train.dataset, ROWS)))[0])
     for handle in handles:
         handle.remove()
     dead, full = [], []

@@ -12,6 +12,7 @@ from nanotorch.train.config import Config
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import Part, Training, borrowed_generator
 from nanotorch.train.trial import steps_of, trial
+from nanotorch.utils.data import DataLoader
 
 __all__ = ["dry_run"]
 
@@ -28,7 +29,7 @@ def dry_run(config: Config) -> str:
         rows = min(config.train.batch_size, len(train))
         with blas_threads(training.model, config.train.batch_size):
             training.model.train()
-            layers = torch.summary(training.model, train.dataset.tensors[0][:rows])
+            layers = torch.summary(training.model, next(iter(DataLoader(train.dataset, rows)))[0])
             return "\n\n".join([_data(config, data, parts), layers.text(WIDTH), _step(config, training, train, layers.total_saved_bytes)])
 
 
