@@ -347,6 +347,22 @@ def test_with_consent_the_new_schedule_and_optimizer_hold(trainer: TrainerProces
     assert (last.state["optimizer"], last.optimizer["param_groups"][0]["lr"]) == ("SGD", 0.02)
 
 
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_a_schedule_made_for_the_length_of_the_run_is_made_anew_for_more_epochs(
+    trainer: TrainerProcess, given: Path, tmp_path: Path, warmup: int
+) -> None:
+    schedule = f"scheduler={{name: OneCycleLR, max_lr: 0.1, interval: step, warmup: {warmup}}}"
+    for name, epochs in (("run", 4), ("whole", 6)):
+        assert trainer(given, "--output", tmp_path / name, schedule, f"train.epochs={epochs}").code == 0
+    ended = trainer(given, "--resume", tmp_path / "run", schedule, "train.epochs=6")
+    assert ended.code == 0, ended.err
+    rates = []
+    for name in ("run", "whole"):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        rates.append([json.loads(line)["learning_rate"] for line in lines])
+    assert rates[0][5:] == pytest.approx(rates[1][5:])  # the first epochs had the schedule of the shorter run
+
+
 def test_more_epochs_continue_a_finished_run(trainer: TrainerProcess, given: Path, stopped: Path, tmp_path: Path) -> None:
     (stopped / "summary.json").write_text("{}")
     ended = trainer(given, "--resume", stopped, "train.epochs=6")

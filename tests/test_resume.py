@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_gpu import fake_gpu
 from trainer_process import TrainerProcess
+
+from nanotorch.train.config import loads
+from nanotorch.train.resume import find
+from nanotorch.train.run import run
 
 CONFIG = """
 name: everything
@@ -149,14 +154,30 @@ def test_killed_at_random_times_until_it_is_done(trainer: TrainerProcess, config
     assert_same(tmp_path / "run", left(tmp_path / "whole"))
 
 
-def test_killed_as_a_command(config: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_twice_as_a_command(config: Path, whole: dict[str, Any], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nanotorch.train", str(config), "--output", str(tmp_path / "run"), "--resume", "auto"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "run" / "checkpoints" / "last").exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    seen: set[Path] = set()
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not (found := set((tmp_path / "run" / "checkpoints").glob("step-*")) - seen) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        seen |= found
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert_same(tmp_path / "run", whole)
+
+
+def test_on_a_gpu_too(tmp_path: Path) -> None:
+    """On the stand-in for one (tests/fake_cupy.py): stopped after every epoch but the last, and gone on with."""
+    with fake_gpu():
+        changes = ["device=cuda", "early_stopping=null"]
+        run(loads(CONFIG, overrides=[*changes, "train.epochs=3"]), run_directory=tmp_path / "whole", progress_bar=False)
+        for epochs in (1, 2, 3):
+            changed = loads(CONFIG, overrides=[*changes, f"train.epochs={epochs}"])
+            begun = None if epochs == 1 else find(changed, str(tmp_path / "run"), None)
+            run(changed, run_directory=tmp_path / "run", progress_bar=False, resume=begun)
+    one, other = left(tmp_path / "run"), left(tmp_path / "whole")
+    assert [name for name in one if one[name] != other[name]] == []

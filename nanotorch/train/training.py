@@ -217,9 +217,11 @@ class Training:
             news = [key.removeprefix("optimizer.") for key in changed if key.startswith("optimizer.")]
             for group, new in zip(optimizer.param_groups, built, strict=True):
                 group.update({name: new[name] for name in news if name in new})
-        if "optimizer.lr" not in changed and not any(key.split(".")[0] == "scheduler" for key in changed):
-            if scheduler is not None:
-                scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
+        another = "optimizer.lr" in changed or any(key.split(".")[0] == "scheduler" for key in changed)
+        if scheduler is None and not another:
+            return
+        if not another and _length(scheduler.state_dict()) == _length(state["scheduler"]):
+            scheduler.load_state_dict(copy.deepcopy(state["scheduler"]))
             return
         # The new schedule, from its own beginning to where the run stands.
         for group, new in zip(optimizer.param_groups, built, strict=True):
@@ -250,6 +252,12 @@ class Training:
         """Take the weights for use of a checkpoint; training does not go on from here."""
         self.model.load_state_dict(weights)
         self.average = None
+
+
+def _length(schedule: Mapping[str, Any]) -> list[Any]:
+    """The lengths of a schedule that is made for a certain number of epochs or steps: another number makes it another one."""
+    inner = [length for one in schedule.get("_schedulers", ()) for length in _length(one)]
+    return [schedule.get("total_steps"), *inner]
 
 
 def _misfits(saved: Mapping[str, Tensor], built: Mapping[str, Tensor]) -> list[str]:
