@@ -57,7 +57,7 @@ import numpy as np
 import pytest
 from trainer_process import TrainerProcess
 
-from nanotorch.train import checkpoint, config, directory, resume, run
+from nanotorch.train import checkpoint, config, datasets, directory, resume, run
 from nanotorch.train.checkpoint import CheckpointError
 
 CONFIG = """\
@@ -508,7 +508,7 @@ def test_the_first_operation_that_is_not_finite_is_named(trainer: TrainerProcess
     assert f"last good checkpoint: {place / 'checkpoints' / 'last'}" in ended.err
     assert last.state["step"] < step
     assert all(np.isfinite(tensor.numpy()).all() for tensor in last.model.values())
-    rows = re.search(rf"rows of step {step} in the training part: (.*)", (place / "train.log").read_text())
+    rows = re.search(rf"rows of step {step}: (.*)", (place / "train.log").read_text())
     assert rows
     assert len({int(row) for row in rows[1].split(",")}) == 30
     # The rows are those of the step: training to it once more sees just these.
@@ -516,6 +516,8 @@ def test_the_first_operation_that_is_not_finite_is_named(trainer: TrainerProcess
 
 
 def rows_of_step(step: int) -> str:
+    from sklearn.datasets import load_iris
+
     from nanotorch.ops.random import Generator
     from nanotorch.train.training import seeds
 
@@ -523,7 +525,11 @@ def rows_of_step(step: int) -> str:
     for _ in range((step - 1) // 3 + 1):
         permutation = order.permutation(90)
     start = 30 * ((step - 1) % 3)
-    return ", ".join(map(str, permutation[start : start + 30].tolist()))
+    features = load_iris().data
+    train = datasets.split(datasets.load("iris", {}, 1), 0.2, 0.2, 1).train
+    assert train.numbers is not None
+    assert np.array_equal(features[train.numbers], train.features)
+    return ", ".join(map(str, train.numbers[permutation[start : start + 30]].tolist()))
 
 
 def test_a_validation_loss_that_is_not_finite_is_explained(trainer: TrainerProcess, given: Path, tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ class Table:
 
     Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts; such
     a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user should
-    know of how the table came to be. Features may also stay on the disk, in a `DiskRows` of any numbers; whoever made it
+    know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None: they are all
+    of it), so that a message can name them. Features may also stay on the disk, in a `DiskRows` of any numbers; whoever made it
     has seen to it that all are finite.
     """
 
@@ -67,6 +68,7 @@ class Table:
     target_names: tuple[str, ...]
     categories: Mapping[str, tuple[str, ...]] | None = None
     notices: tuple[str, ...] = ()
+    numbers: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not be trained on."""
@@ -102,7 +104,8 @@ class Table:
     def rows(self, index: NDArray[np.int64]) -> Table:
         """The table of these rows only."""
         features = self.features.rows(index) if isinstance(self.features, DiskRows) else self.features[index]
-        return replace(self, features=features, targets=self.targets[index])
+        numbers = index if self.numbers is None else self.numbers[index]
+        return replace(self, features=features, targets=self.targets[index], numbers=numbers)
 
 
 def _refuse_non_finite(values: FloatArray, what: str, names: Sequence[str]) -> None:

@@ -256,9 +256,11 @@ def _cause(
     if cause.operation is not None:
         lines.append(f"first: {cause.operation}")
     if cause.rows:
-        some = ", ".join(map(str, cause.rows[:10])) + (", ..." if len(cause.rows) > 10 else "")
-        lines.append(f"the {len(cause.rows)} rows of that step in the training part (all are in train.log): {some}")
-        files.log(f"rows of step {error.step} in the training part: {', '.join(map(str, cause.rows))}")
+        numbers = data.parts["train"].numbers
+        rows = cause.rows if numbers is None else numbers[cause.rows].tolist()
+        some = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+        lines.append(f"rows of that step, counted from 0 in the whole table ({len(rows)}, all of them in train.log): {some}")
+        files.log(f"rows of step {error.step}: {', '.join(map(str, rows))}")
     for line in lines:
         files.log(line)
     return "".join(f"\n{line}" for line in lines)
