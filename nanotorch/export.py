@@ -64,7 +64,7 @@ def _export(options: argparse.Namespace) -> None:
         from nanotorch.train import onnx_export
 
         dtype, worst = onnx_export.save(run, Path(options.onnx), options.matrix)
-        print(f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1e}")
+        print(f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1g}")
     if options.safetensors is not None:
         from nanotorch.train.weights_export import save_weights
 

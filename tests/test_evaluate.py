@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from fake_gpu import fake_gpu
+from own_runs import trained as own_run
+from own_runs import write_table
 
 import nanotorch.train.evaluation as evaluation
 from nanotorch.evaluate import main
@@ -70,6 +72,30 @@ def test_one_part_and_another_checkpoint(iris: Path, capsys: pytest.CaptureFixtu
     assert list(last["scores"]) == ["test"] and last["epoch"] == 6
     assert main([str(iris), "--part", "test", "--checkpoint", str(iris / "checkpoints" / last["checkpoint"]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == last
+
+
+def test_a_run_is_scored_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path / "table.csv")
+    monkeypatch.chdir(tmp_path)
+    run = own_run(tmp_path, "{file: table.csv, target: kind, drop: [id, price, sold]}", "CrossEntropyLoss").resolve()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main([str(run), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["scores"] == json.loads((run / "summary.json").read_text())["scores"] and printed.err == ""
+    (tmp_path / "table.csv").unlink()
+    assert main([str(run)]) == 1
+    assert "error: table.csv: there is no such file" in capsys.readouterr().err
+
+
+def test_another_environment_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path, LINNERUD)
+    facts = json.loads((run / "env.json").read_text())
+    (run / "env.json").write_text(json.dumps(facts | {"threads": ["openblas 64"]}))
+    assert main([str(run), "--part", "test"]) == 0
+    assert "the last digits may not be those of training, for these have changed: threads: ['openblas 64'] -> " in capsys.readouterr().err
 
 
 def test_data_that_changed_are_said_to_have(

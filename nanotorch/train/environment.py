@@ -35,6 +35,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "system": platform.platform(),
         "host": platform.node(),
         "command": sys.argv,
+        "directory": os.getcwd(),
     }
 
 

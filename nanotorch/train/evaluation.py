@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,10 @@ from nanotorch.ops.random import Generator
 from nanotorch.optim import SGD
 from nanotorch.train.build import Data, device_of, loss_and_parts, prepare
 from nanotorch.train.command import UsageError
+from nanotorch.train.config import Config
 from nanotorch.train.csv_file import Columns, TableError, shown
 from nanotorch.train.datasets import Table
+from nanotorch.train.environment import environment, same_bits
 from nanotorch.train.loaded import LoadedRun
 from nanotorch.train.loop import evaluate
 from nanotorch.train.noticed import Noticed
@@ -34,6 +39,7 @@ class Scores:
     scores: dict[str, dict[str, float]]
     rows: dict[str, int]
     notes: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
 
 def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
@@ -41,7 +47,7 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
 
     The data are loaded and split as for training. Where they are not what the run was trained on, a note says so.
     """
-    data = prepare(run.config)
+    data = prepare(_with_its_files(run))
     unknown = [name for name in names if name not in data.parts]
     if unknown:
         raise UsageError(f"this run has no part {unknown[0]!r}; it has {', '.join(data.parts)}")
@@ -49,7 +55,12 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
     if not _alike(data.preprocessing.state(), run.preprocessing.state()):
         notes.append("the data are not what they were when the run was trained, so neither are its parts")
     chosen = [name for name in data.parts if name in (names or data.parts)]
-    return _scores(run, Data(data.parts, run.preprocessing), chosen, notes)
+    found = _scores(run, Data(data.parts, run.preprocessing), chosen, notes)
+    before = _environment(run)
+    changes = same_bits(before, found.environment) if before else []
+    if changes and not notes:
+        notes.append(f"the last digits may not be those of training, for these have changed: {'; '.join(changes)}")
+    return replace(found, notes=tuple(notes))
 
 
 def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
@@ -81,7 +92,7 @@ def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
     parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names)}
     parts["train"] = parts["rows"]
     if run.config.loss.class_weight == "balanced":  # by the classes of the rows that were trained on
-        train = prepare(run.config).parts["train"]
+        train = prepare(_with_its_files(run)).parts["train"]
         encoded = preprocessing.features(train)
         parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
     as_it_is = replace(preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={})
@@ -96,7 +107,28 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
         training = Training(model, criterion, SGD(model.parameters()), Generator())  # neither of these two is used
         with blas_threads(model, run.config.train.batch_size):
             scores = {name: evaluate(training, parts[name]) for name in names}
-    return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes))
+            here = environment(device_of(run.config))
+    return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes), here)
+
+
+def _environment(run: LoadedRun) -> dict[str, Any]:
+    """Where the run took place, from its env.json; empty if that cannot be read."""
+    with suppress(OSError, ValueError):
+        facts = json.loads((run.directory / "env.json").read_text(encoding="utf-8"))
+        if isinstance(facts, dict):
+            return facts
+    return {}
+
+
+def _with_its_files(run: LoadedRun) -> Config:
+    """The config of the run, with paths from the directory it was started in where they lead nowhere from this one."""
+    there, section = Path(_environment(run).get("directory", ".")), run.config.data
+    moved = {
+        key: str(there / value)
+        for key in ("file", "target")
+        if isinstance(value := section.arguments.get(key), str) and not Path(value).exists() and (there / value).is_file()
+    }
+    return run.config.model_copy(update={"data": section.model_copy(update=moved)}) if moved else run.config
 
 
 def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[Any]:
