@@ -253,6 +253,12 @@ class CheckpointSection(Section):
     keep: PositiveInt = 2
 
 
+class LogSection(Section):
+    """What to write beside what every run writes; `tensorboard` keeps the curves for TensorBoard."""
+
+    tensorboard: bool = False
+
+
 class Config(Section):
     """Everything that decides what a run computes. Frozen; made by `load`.
 
@@ -272,6 +278,7 @@ class Config(Section):
     train: TrainSection
     early_stopping: EarlyStoppingSection | None = None
     checkpoint: CheckpointSection = CheckpointSection()
+    log: LogSection = LogSection()
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -283,6 +290,7 @@ SECTIONS: dict[str, type[Section]] = {
     "train": TrainSection,
     "early_stopping": EarlyStoppingSection,
     "checkpoint": CheckpointSection,
+    "log": LogSection,
 }
 PLAIN_SECTIONS = {key: section for key, section in SECTIONS.items() if not issubclass(section, NamedSection)}
 

@@ -8,7 +8,8 @@
         metrics.jsonl    a line for every epoch (metrics.csv: the same as a table)
         checkpoints/     see checkpoint.py
         summary.json     the final scores; there only when the run is complete
-        report.html      all of it to look at
+        report.html      all of it to look at (learning_curve.png: a part of it as a picture)
+        tensorboard/     the curves for TensorBoard, with `log: {tensorboard: true}`
 """
 
 from __future__ import annotations

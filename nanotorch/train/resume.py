@@ -17,7 +17,7 @@ __all__ = ["ResumeError", "Resumed", "config_of", "differences", "environment_of
 
 # Values that may change between the parts of a run: they decide how long it is and where it writes, not what it computes.
 # A change of the device is found, with all else that the bits depend on, by comparing env.json.
-FREE = ("output", "name", "device", "train.epochs", "checkpoint", "early_stopping.patience")
+FREE = ("output", "name", "device", "train.epochs", "checkpoint", "early_stopping.patience", "log")
 
 
 class ResumeError(RuntimeError):

@@ -21,6 +21,7 @@ from nanotorch.train.metrics import main_metric
 from nanotorch.train.nonfinite import find_cause
 from nanotorch.train.progress import Progress
 from nanotorch.train.resume import Resumed, ResumeError, config_of, differences, environment_of
+from nanotorch.train.tensorboard_log import TensorBoardLog
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import Training, borrowed_generator
 
@@ -108,6 +109,7 @@ def run(
             checkpoints,
             blas_threads(training.model, options.batch_size),
             Progress(options.epochs, steps, shown, progress_bar, done=training.step) as progress,
+            TensorBoardLog(root if config.log.tensorboard else None) as curves,
         ):
             here = environment(parts["train"].device)
             if resume is None:
@@ -125,6 +127,8 @@ def run(
             for notice in data.notices:
                 print(f"note: {notice}")
                 files.log(f"note: {notice}")
+
+            curves.begin(resolved(config), training.history)
 
             def save(best: bool = False) -> None:
                 state = {**training.state(), "preprocessing": data.preprocessing.state(), "data": fingerprint}
@@ -144,6 +148,7 @@ def run(
                             save(best=training.best_epoch == training.epoch)
                             files.metrics(record)
                             files.log(progress.epoch(record))
+                            curves.epoch(record)
                             stopping = bool(interrupt)
                         else:
                             progress.step(training.latest_loss)
@@ -207,6 +212,7 @@ def run(
                 **found.facts(),
                 "seconds": time.perf_counter() - started,
             }
+            curves.finish(scores[found.judged], training.step)
             page.write(root, found, training.history, facts, here)
             files.finish(training.history, facts)
             print(f"results in {root}; report.html shows them", flush=True)
