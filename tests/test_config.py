@@ -616,7 +616,7 @@ def test_resolved_states_every_value_in_the_order_of_the_schema() -> None:
     assert "optimizer:\n  name: Adam\n  lr: 0.001\n  betas: [0.9, 0.999]\n  eps: 1.0e-08\n" in text
     assert "scheduler:\n  name: StepLR\n  step_size: 5\n  gamma: 0.1\n  interval: epoch\n" in text
     assert "train:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  clip_norm: null\n" in text
-    assert text.endswith("early_stopping: null\ncheckpoint:\n  every_seconds: 1.0\n  every_steps: null\n  keep: 2\n")
+    assert text.endswith("early_stopping: null\ncheckpoint:\n  every_seconds: 1.0\n  every_steps: null\n  keep: 2\nlog:\n  tensorboard: false\n")
 
 
 def test_resolved_reproduces_itself() -> None:
