@@ -88,3 +88,10 @@ def test_checkpoint_memory(tmp_path: Path) -> None:
 def test_accumulation_memory(tmp_path: Path) -> None:
     printed, results = run("accumulation_memory", tmp_path / "accumulation_memory.json")
     assert [result["pieces"] for result in results] == [1, 2, 4] and "\npieces " in printed
+
+
+def test_estimators(tmp_path: Path) -> None:
+    printed, results = run("estimators", tmp_path / "estimators.json")
+    assert "scikit-learn/nanotorch" in printed and "\ndigits (100,) batch 200 " in printed
+    assert len(results) == 4
+    assert all({"nanotorch", "scikit-learn"} <= set(result["figures"]) for result in results)  # type: ignore[call-overload]

@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from fake_gpu import fake_gpu
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, load_linnerud, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -437,3 +438,20 @@ def test_history_holds_a_record_of_each_epoch(iris: Any) -> None:
     assert [record["train_loss"] for record in model.history_] == model.loss_curve_
     assert {"learning_rate", "gradient_norm", "train_r2", "train_rmse", "seconds"} <= set(model.history_[0])
     json.dump(model.history_, io.StringIO())
+
+
+def test_a_fit_on_a_gpu_is_usable_without_one(iris: Any) -> None:
+    X, y = iris
+    arguments = {"max_iter": 3, "dropout": 0.2, "ema": 0.9, "batch_norm": True, "early_stopping": True, "dtype": "float64", **FIXED}
+    weight = np.linspace(0.5, 1.5, len(X))
+    with fake_gpu():
+        there = MLPClassifier(device="cuda", **arguments).fit(X, y, sample_weight=weight)
+        probabilities = there.predict_proba(X)
+        stored = pickle.dumps(there)
+    here = MLPClassifier(**arguments).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(probabilities, here.predict_proba(X), rtol=1e-6)
+    again = pickle.loads(stored)
+    assert all(type(array) is np.ndarray for array in again.weights_.values())
+    with pytest.raises(RuntimeError, match=r"cuda|CuPy|GPU"):
+        again.predict(X)
+    np.testing.assert_allclose(again.set_params(device="cpu").predict_proba(X), probabilities, rtol=1e-9)
