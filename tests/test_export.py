@@ -135,7 +135,7 @@ def test_embedded_columns() -> None:
 RUNS = {
     "classes": (CLASSES, "CrossEntropyLoss", "{hidden: [8], batch_norm: true, dropout: 0.1}", ""),
     "two_classes": (TWO_CLASSES, "BCEWithLogitsLoss", "{hidden: [8], layer_norm: true}", ""),
-    "numbers": (NUMBERS, "MSELoss", "{name: residual_mlp, width: 8, activation: GELU}", "dtype: float64\n"),
+    "numbers": (NUMBERS, "MSELoss", "{name: residual_mlp, width: 8, activation: SiLU}", "dtype: float64\n"),
 }
 
 
@@ -247,6 +247,27 @@ def test_a_model_that_differs_is_not_written(
     assert main([str(run), "--onnx", str(tmp_path / "m.onnx")]) == 1
     assert "exported model" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_float64_where_float32_is_not_close_enough(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 1e-10)
+    is_double = load_run(run).config.dtype == "float64"
+    assert main([str(run), "--onnx", str(tmp_path / "m.onnx")]) == (0 if is_double else 1)
+    printed = capsys.readouterr()
+    assert ("in float64" in printed.out) if is_double else ("differs from predict by" in printed.err)
+
+
+def test_columns_may_have_the_names_of_outputs(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "table.csv")
+    write_rows(tmp_path / "table.csv", [{"label": row["age"], "features": row["year"], "sold": row["sold"]} for row in table])
+    run = trained(tmp_path / "run", f"{{file: {tmp_path / 'table.csv'}, target: sold}}", "BCEWithLogitsLoss")
+    for options in ([], ["--matrix"]):
+        assert main([str(run), "--onnx", str(tmp_path / "m.onnx"), *options]) == 0
+        model = onnx.load(tmp_path / "m.onnx")
+        names = [one.name for one in (*model.graph.input, *model.graph.output)]
+        assert len(set(names)) == len(names) and names[-1] == "probabilities"
 
 
 # ------------------------------------------------------------ PyTorch reads the weights, and nanotorch PyTorch's

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import nanotorch.train.prediction as prediction
 import nanotorch.train.rows as rows_module
 from nanotorch.evaluate import main as evaluate
 from nanotorch.predict import main
+from nanotorch.train.loaded import load_run
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,16 @@ def test_a_reader_that_stops_reading_is_no_error(classes: Path, tmp_path: Path) 
     command = f"{predict} | head -1; echo ${{PIPESTATUS[0]}}"
     process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert process.stdout.splitlines()[1:] == ["0"] and "Traceback" not in process.stderr
+
+
+def test_scores_that_are_no_probabilities_are_said_not_to_be(classes: Path, tmp_path: Path) -> None:
+    write_table(tmp_path / "rows.csv", rows=3)
+    run = load_run(classes)
+    loss = run.config.loss.model_copy(update={"name": "MultiMarginLoss"})
+    margin = replace(run, config=run.config.model_copy(update={"loss": loss}))
+    for given, said in ((run, False), (margin, True)):
+        done = prediction.predict_file(given, str(tmp_path / "rows.csv"), str(tmp_path / "out.csv"))
+        assert any("MultiMarginLoss trains scores, not probabilities" in text for text in done.notes) == said
 
 
 def test_a_model_of_one_column_takes_a_file_of_one_column(tmp_path: Path) -> None:
