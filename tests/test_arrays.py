@@ -96,6 +96,9 @@ def test_a_column_may_be_the_target(arrays: tuple[Any, Any]) -> None:
     assert (table.task, table.feature_names) == ("regression", ("x0", "x1", "x2", "x4"))
     np.testing.assert_array_equal(table.targets, x[:, 3:4])
     np.testing.assert_array_equal(table.features[np.array([4, 2])], x[[4, 2]][:, [0, 1, 2, 4]])
+    fewer = table_file("x.npy", "x3", drop=["x0", "x2"])
+    assert fewer.feature_names == ("x1", "x4")
+    np.testing.assert_array_equal(np.asarray(fewer.features), x[:, [1, 4]])
     np.save("several.npy", x[:, :2])
     assert table_file("x.npy", "several.npy").target_names == ("y0", "y1")
     np.save("flags.npy", x[:, 0] > 0)
@@ -133,7 +136,10 @@ BAD = {
     "which": (lambda: np.savez("xy.npz", y=[1], a=[1], b=[1]), {"file": "xy.npz", "target": "y"}, r"which array holds the features\? Be"),
     "compressed": (lambda: None, {"file": "small.npz", "target": "y"}, r"array 'x' is compressed and cannot be read in parts; save it wi"),
     "no archive": (lambda: Path("xy.npz").write_text("x"), {"file": "xy.npz"}, r"xy.npz cannot be read as a .npz file: File is not a zip"),
-    "options": (lambda: None, {"drop": ["x0"]}, r"an array has one data.target, and no data.numeric, data.categorical or data.drop"),
+    "options": (lambda: None, {"numeric": ["x0"]}, r"an array has one data.target, and neither data.numeric nor data.categorical"),
+    "dropped": (lambda: None, {"drop": ["x9"]}, r"x.npy has no column 'x9', which data.drop names"),
+    "dropped target": (lambda: None, {"target": "x1", "drop": ["x1"]}, r"data.drop names 'x1', which is the target"),
+    "all dropped": (lambda: None, {"drop": ["x0", "x1", "x2", "x3", "x4"]}, r"there is nothing to learn from"),
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
-from nanotorch.train.csv_file import TableError, shown
+from nanotorch.train.csv_file import TableError, known_column, shown
 from nanotorch.train.datasets import Table, Task
 from nanotorch.train.disk_rows import DiskRows
 
@@ -21,10 +22,11 @@ __all__ = ["read_arrays"]
 MOST_CLASSES_OF_NUMBERS = 20
 
 
-def read_arrays(path: Path, target: str, task: str = "auto") -> Table:
+def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[str] = ()) -> Table:
     """The table of a .npz file with an array of features and one named `target`, or of a .npy file.
 
     For a .npy file, `target` is the path of another .npy file, or one of the columns, which are called x0, x1 and so on.
+    `drop` names columns not to use.
     """
     names: tuple[str, ...]
     if path.suffix.lower() == ".npz":
@@ -45,8 +47,16 @@ def read_arrays(path: Path, target: str, task: str = "auto") -> Table:
             raise TableError(
                 f"data.target: expected the path of a .npy file, or one of the columns x0 to {names[-1]} of {path}, got {shown(target)}"
             )
+    every = [f"x{column}" for column in range(features.matrix_shape[1])]
+    for name in drop:
+        known_column(name, every, str(path), "data.drop")
+    if target in drop:
+        raise TableError(f"data.drop names {shown(target)}, which is the target")
     columns = list(range(features.matrix_shape[1])) if features.columns is None else features.columns.tolist()
-    names = tuple(f"x{column}" for column in columns)
+    if drop:
+        columns = [column for column in columns if every[column] not in drop]
+        features = replace(features, columns=np.array(columns, np.int64))
+    names = tuple(every[column] for column in columns)
     if not names or not len(features):
         raise TableError(f"{path} holds features of shape {features.shape}; there is nothing to learn from")
     if len(targets) != len(features):

@@ -120,7 +120,7 @@ def _outputs(model: nn.Module, part: Part) -> NDArray[Any]:
 
 def _layers(model: nn.Module, part: Part, batch_size: int) -> Summary:
     """The table of the model for a training batch; what layers are and hold, for their times change from run to run."""
-    rows = part.dataset.__getitems__(range(min(batch_size, len(part)))).fields[0]
+    rows = part.features(batch_size)
     model.train(len(rows) > 1)  # a batch norm cannot train on a single row
     try:
         return summary(model, rows, repeats=1)

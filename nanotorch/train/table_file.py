@@ -69,9 +69,9 @@ def table_file(
     """
     targets = [target] if isinstance(target, str) else list(target)
     if file.lower().endswith((".npy", ".npz")):
-        if len(targets) != 1 or numeric or categorical or drop:
-            raise TableError(f"{file}: an array has one data.target, and no data.numeric, data.categorical or data.drop")
-        return read_arrays(existing(file), targets[0], task)
+        if len(targets) != 1 or numeric or categorical:
+            raise TableError(f"{file}: an array has one data.target, and neither data.numeric nor data.categorical")
+        return read_arrays(existing(file), targets[0], task, drop)
     whole = read_columns(
         file, [*categorical, *targets], drop, separator, encoding, decimal, missing_values
     )

@@ -45,6 +45,11 @@ class Part:
         """Where the rows are."""
         return self.dataset.tensors[-1].device
 
+    def features(self, rows: int) -> Tensor:
+        """What the model sees of the first rows."""
+        first: Tensor = self.dataset.__getitems__(range(min(rows, len(self)))).fields[0]
+        return first
+
     def __len__(self) -> int:
         return len(self.dataset)
 
