@@ -16,7 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, METRICS, SCHEDULERS
-from nanotorch.train import build, checkpoint, config, datasets, folds, loop, scores
+from nanotorch.train import build, checkpoint, config, datasets, folds, loop, resume, scores
 from nanotorch.train.__main__ import main
 from nanotorch.train.models import mlp, residual_mlp
 from nanotorch.train.run import run
@@ -368,15 +368,23 @@ def test_one_cycle_lasts_as_long_as_the_run() -> None:
     assert found[-1] == pytest.approx(0.1 / 25 / 1e4)
 
 
-def test_a_warmup_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
-    given = ["scheduler={name: CosineAnnealingLR, T_max: 20, interval: step, warmup: 9}", f"output={tmp_path}"]
-    result = run(iris(*given))
-    saved = checkpoint.load(result.directory / "checkpoints" / "best")
-    first, _ = made(*given)
-    parts = made(*given)[1]
-    first.load(saved, parts["train"])
-    list(loop.fit(first, iris(*given).train, parts["train"], parts["validation"]))
-    assert [r["learning_rate"] for r in first.history] == [r["learning_rate"] for r in result.history]
+def test_a_warmup_and_all_else_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    given = [
+        "scheduler={name: CosineAnnealingLR, T_max: 20, interval: step, warmup: 9}", "train.ema=0.9", "train.clip_value=0.1",
+        "train.metrics=[f1_macro]", "train.monitor=neg_log_loss", "loss.class_weight={setosa: 2}", "loss.label_smoothing=0.1",
+        "early_stopping={patience: 3}", "checkpoint={every_steps: 1, every_seconds: 0, keep: 100}", f"output={tmp_path}", "model={name: residual_mlp, width: 8, batch_norm: true, dropout: 0.2, init: orthogonal}",
+    ]  # fmt: skip
+    whole = run(iris(*given))
+    saved = checkpoint.in_order(whole.directory / "checkpoints")
+    found = resume.find(iris(*given), str(saved[7]), None)
+    assert found is not None and found.checkpoint is not None
+    assert found.checkpoint.state["step"] < 9  # in the warmup
+    resumed = run(iris(*given), resume=found)
+    timeless = [[{k: v for k, v in record.items() if k != "seconds"} for record in result.history] for result in (whole, resumed)]
+    assert timeless[0] == timeless[1]
+    assert whole.scores == resumed.scores
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name])
 
 
 # ------------------------------------------------------------ models
@@ -440,8 +448,6 @@ def test_a_seed_of_null_is_drawn_said_and_recorded(tmp_path: Path, capsys: pytes
 
 
 def test_an_interrupted_run_keeps_the_seed_that_it_drew(tmp_path: Path) -> None:
-    from nanotorch.train import resume
-
     run(iris("seed=null", "train.epochs=2", f"output={tmp_path}"))
     found = resume.find(iris("seed=null", f"output={tmp_path}"), "auto", None)
     assert found is not None
