@@ -15,6 +15,7 @@ __all__ = ["Column", "class_counts", "columns", "describe", "describe_categories
 BARS = 16
 MOST_ROWS = 100_000  # of a table whose columns are described: of a longer one, rows at equal distances
 MOST_VALUES = 20_000_000
+MOST_VALUES_ON_DISK = 250_000  # of features that stay on the disk: they may not fit into memory
 
 
 class Column(NamedTuple):
@@ -50,18 +51,18 @@ class Column(NamedTuple):
 
 def columns(table: Table, most: int) -> list[Column]:
     """The first `most` feature columns of a table, each with its statistics."""
-    rows = _some_rows(*table.features.shape)
+    some = table.features[_some_rows(table)]
     texts: Mapping[str, Sequence[str]] = getattr(table, "categories", None) or {}
     found = []
     for k, name in enumerate(table.feature_names[:most]):
-        values = table.features[rows, k]
+        values = some[:, k]
         found.append(describe_categories(name, values, texts[name]) if name in texts else describe(name, values))
     return found
 
 
 def described_rows(table: Table) -> int:
     """How many rows `columns` looks at."""
-    return len(range(len(table))[_some_rows(*table.features.shape)])
+    return len(range(len(table))[_some_rows(table)])
 
 
 def describe(name: str, values: NDArray[Any]) -> Column:
@@ -113,8 +114,10 @@ def class_counts(parts: Mapping[str, Table]) -> list[tuple[str, list[int]]]:
     return [(name, [count[k] for count in counts]) for k, name in enumerate(names)]
 
 
-def _some_rows(rows: int, columns: int) -> slice:
-    most = max(1, min(MOST_ROWS, MOST_VALUES // columns))
+def _some_rows(table: Table) -> slice:
+    rows, columns = table.features.shape
+    values = MOST_VALUES if isinstance(table.features, np.ndarray) else MOST_VALUES_ON_DISK
+    most = max(1, min(MOST_ROWS, values // columns))
     return slice(0, rows, -(-rows // most))
 
 

@@ -114,8 +114,8 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
 def _outputs(model: nn.Module, part: Part) -> NDArray[Any]:
     model.eval()
     with torch.no_grad():
-        pieces = [model(features).cpu().numpy() for features, *_ in DataLoader(part.dataset, EVALUATION_BATCH)]
-    return np.concatenate(pieces)
+        loader: DataLoader[Any] = DataLoader(part.dataset, getattr(part.dataset, "rows_at_once", EVALUATION_BATCH))
+        return np.concatenate([model(features).cpu().numpy() for features, *_ in loader])
 
 
 def _layers(model: nn.Module, part: Part, batch_size: int) -> Summary:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import LOSSES, closest
+from nanotorch.train.classification import predicted, probabilities
 from nanotorch.train.command import UsageError
 from nanotorch.train.csv_file import TableError, shown
 from nanotorch.train.datasets import FloatArray
@@ -44,18 +45,8 @@ def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
         if preprocessing.target_scaler is not None:
             outputs = preprocessing.target_scaler.inverse_transform(outputs)
         return dict(zip(predicted_columns(run), outputs.T, strict=True))
-    chosen = outputs[:, 0] > 0 if preprocessing.task == "binary" else outputs.argmax(axis=1)
-    labels = np.array(preprocessing.target_names, dtype=object)[chosen.astype(np.int64)]
+    labels = np.array(preprocessing.target_names, dtype=object)[predicted(outputs)]
     return dict(zip(predicted_columns(run), [labels, *probabilities(outputs).T], strict=True))
-
-
-def probabilities(outputs: FloatArray) -> FloatArray:
-    """The probability of each class, (n, classes), for logits: one column is the logit of the second of two classes."""
-    if outputs.shape[1] == 1:
-        outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=1)
-    shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    odds: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
-    return odds
 
 
 # ------------------------------------------------------------ whole files
