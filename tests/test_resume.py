@@ -154,6 +154,38 @@ def test_killed_at_random_times_until_it_is_done(trainer: TrainerProcess, config
     assert_same(tmp_path / "run", left(tmp_path / "whole"))
 
 
+REGRESSION = """
+name: other
+seed: 4
+device: cpu
+dtype: float64
+data: {name: diabetes}
+model: {hidden: [10], dropout: 0.2}
+loss: {name: HuberLoss}
+optimizer: {name: Adam, lr: 0.03}
+scheduler: {name: ReduceLROnPlateau, patience: 0, factor: 0.3}
+train: {epochs: 4, batch_size: 50, accumulate: 2, drop_last: true, on_nonfinite: skip}
+early_stopping: {patience: 1}
+checkpoint: {every_seconds: 0, every_steps: 1}
+"""
+WARM = ("scheduler={name: StepLR, step_size: 2, warmup: 3}", "train.monitor=rmse", "loss.name=MSELoss")
+
+
+@pytest.mark.parametrize("changes", [(), WARM], ids=["plateau", "warmup"])
+def test_killed_in_a_regression(trainer: TrainerProcess, tmp_path: Path, changes: tuple[str, ...]) -> None:
+    (tmp_path / "other.yaml").write_text(REGRESSION)
+    ended = trainer(tmp_path / "other.yaml", "--output", tmp_path / "whole", *changes)
+    assert ended.code == 0, ended.err
+    expected = left(tmp_path / "whole")
+    command = (tmp_path / "other.yaml", "--output", tmp_path / "run", *changes, "--resume", "auto")
+    for _ in range(20):  # after every second step
+        ended = trainer(*command, at=("step", 2, signal.SIGKILL))
+        if ended.code == 0:
+            break
+    assert ended.code == 0, ended.err
+    assert_same(tmp_path / "run", expected)
+
+
 def test_killed_twice_as_a_command(config: Path, whole: dict[str, Any], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nanotorch.train", str(config), "--output", str(tmp_path / "run"), "--resume", "auto"]
     seen: set[Path] = set()

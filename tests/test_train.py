@@ -411,6 +411,18 @@ def test_the_second_signal_acts_as_before() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """A shell has Ctrl-C ignored by what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupt.Interrupt() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 LONG = IRIS.replace("epochs: 4", "epochs: 100000")
 
 
