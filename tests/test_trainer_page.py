@@ -86,7 +86,9 @@ def _default(field: Any) -> str:
 def test_the_table_of_options_is_that_of_the_schema() -> None:
     cells = [[cell.strip() for cell in line.split(" | ")] for line in section("Every option").splitlines() if line.startswith("| `")]
     stated = [(row[0].strip("| `"), row[1].strip("`"), row[2]) for row in cells]
-    assert stated == list(dict.fromkeys(options()))
+    known = list(dict.fromkeys(options()))
+    missing = "\n".join(f"| `{key}` | `{default}` | {values} | ... |" for key, default, values in known if (key, default, values) not in stated)
+    assert stated == known, f"docs/trainer.md lacks these lines, or has too many, or another order:\n{missing}"
     assert all(len(row) == 4 and row[3].rstrip(" |") for row in cells), "every option is explained"
 
 

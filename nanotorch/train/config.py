@@ -292,6 +292,13 @@ SECTIONS: dict[str, type[Section]] = {
     "checkpoint": CheckpointSection,
     "log": LogSection,
 }
+EXAMPLES = {  # of the sections that a config has to have
+    "data": "{file: table.csv, target: price}",
+    "model": "{hidden: [64]}",
+    "loss": "{name: MSELoss}",
+    "optimizer": "{name: Adam}",
+    "train": "{epochs: 20, batch_size: 32}",
+}
 PLAIN_SECTIONS = {key: section for key, section in SECTIONS.items() if not issubclass(section, NamedSection)}
 
 
@@ -450,7 +457,8 @@ class _Check:
             self._report(location, self._unknown_key(location), at_key=True)
         elif kind == "missing" and isinstance(node.value, dict):
             annotation = self._annotation(location)
-            expected = "" if annotation is None else f" ({describe_type(annotation)})"
+            example = EXAMPLES.get(str(location[0])) if len(location) == 1 else None
+            expected = f", such as {location[0]}: {example}" if example else "" if annotation is None else f" ({describe_type(annotation)})"
             self._report(location, f"required key is missing{expected}", at_key=True)
         elif kind == "value_error":
             self._report(path, str(context["error"]))
