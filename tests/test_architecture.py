@@ -39,7 +39,6 @@ ALLOWED = {
     "export": {"train"},
     "predict": {"train"},
     "compare": {"train"},
-    "report": {"train"},
     "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda", "summary"},
     "estimators": {"train", "nn", "optim", "utils", "backend"},
 }
