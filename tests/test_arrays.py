@@ -14,7 +14,7 @@ import pytest
 from nanotorch.train.build import build, prepare
 from nanotorch.train.config import loads
 from nanotorch.train.csv_file import TableError
-from nanotorch.train.datasets import Standardizer
+from nanotorch.train.datasets import DataError, Standardizer
 from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.disk_rows import DiskRows
 from nanotorch.train.run import run
@@ -150,6 +150,30 @@ def test_a_bad_array_is_one_sentence(case: str, arrays: tuple[Any, Any]) -> None
     with pytest.raises(TableError, match=message) as caught:
         table_file(**{"file": "x.npy", "target": "y.npy", **options})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "target"), [("x.npy", "x1"), ("xy.npz", "target"), ("t.parquet", "y"), ("t.csv", "y")])
+def test_damaged_bytes_never_raise_anything_else(arrays: tuple[Any, Any], name: str, target: str) -> None:
+    x, y = arrays
+    Path("t.csv").write_text("\n".join(["a,y", *(f"{value:.2f},{label}" for value, label in zip(x[:40, 0], y, strict=False))]))
+    if name == "t.parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet")
+        pyarrow.parquet.write_table(pyarrow.table({"a": x[:40, 0], "y": y[:40].tolist()}), name)
+    whole, numbers = Path(name).read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in numbers.integers(min(len(whole), 400), size=2):
+            damaged[place] = numbers.integers(256)
+        damaged = damaged[: numbers.integers(len(whole))] if numbers.random() < 0.3 else damaged
+        Path(name).write_bytes(damaged)
+        try:
+            table_file(name, target)
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 30
 
 
 MEASURE = """

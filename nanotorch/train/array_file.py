@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
+import zlib
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -75,7 +78,8 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
 
 def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+            warnings.simplefilter("ignore")
             members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
             if target not in members:
                 near = closest(target, members)
@@ -99,19 +103,25 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
                     start = info.header_offset + 30 + int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little")
                 return _on_disk(path, label, start), targets
             raise TableError(f"{label} is compressed and cannot be read in parts; save it with numpy.savez, or as a .npy file")
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise TableError(f"{path} cannot be read as a .npz file: {str(error).rstrip('.')}") from None
+    except OSError as error:  # an offset that no file has
+        if error.filename is not None:
+            raise
+        raise TableError(f"{path} cannot be read as a .npz file: {error.strerror or error}") from None
 
 
 def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, order and type from the header of a .npy file."""
     try:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"its format has the version {version}")
-        shape, fortran, dtype = read(file)
-    except (ValueError, EOFError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+            if read is None:
+                raise ValueError(f"its format has the version {version}")
+            shape, fortran, dtype = read(file)
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:
         raise TableError(f"{label} cannot be read as a NumPy array: {' '.join(str(error).split())}") from None
     if dtype.hasobject:
         raise TableError(f"{label} holds Python objects, which are never unpickled; save numbers, or texts as fixed-width texts")

@@ -137,7 +137,9 @@ def parquet_file(path: Path) -> Iterator[Any]:
             if twice:
                 raise TableError(f"{path}: two columns have the name {shown(twice[0])}; rename one")
             yield file
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise TableError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
@@ -146,11 +148,12 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
         names = file.schema_arrow.names
         index = [name for name in names if re.fullmatch(r"__index_level_\d+__", name)]
         table = file.read([name for name in names if name not in (*leave_out, *index)])
-    if not table.num_rows:
-        raise TableError(f"{path} has {len(names)} columns and no row")
+        if not table.num_rows:
+            raise TableError(f"{path} has {len(names)} columns and no row")
+        columns = parquet_columns(path, table, as_text, missing)
     notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
     left_out = tuple(name for name in names if name in leave_out)
-    return Columns(str(path), parquet_columns(path, table, as_text, missing), tuple(notices), left_out=left_out)
+    return Columns(str(path), columns, tuple(notices), left_out=left_out)
 
 
 def parquet_columns(path: Path, table: Any, as_text: Collection[str], missing: Sequence[str]) -> dict[str, NDArray[Any]]:
