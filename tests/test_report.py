@@ -161,6 +161,17 @@ def test_its_numbers_are_those_of_the_summary(result: RunResult) -> None:
         assert {score["precision"], score["recall"], score["f1"]} <= found
 
 
+def test_the_same_run_gives_the_same_page_but_for_times_and_places(numbers: RunResult, tmp_path: Path) -> None:
+    again = run(config.loads(NUMBERS.format(output=tmp_path)), progress_bar=False)
+    mine, other = (
+        {name: html(one).split(f'<section id="{name}"')[1].split("</section>")[0] for name in ("scores", "mistakes", "data", "model")}
+        for one in (numbers, again)
+    )
+    assert mine == other
+    times = {"seconds", "started", "finished"}
+    assert {k: v for k, v in summary(numbers).items() if k not in times} == {k: v for k, v in summary(again).items() if k not in times}
+
+
 def test_colours_follow_the_theme_and_there_is_a_style_for_paper(result: RunResult) -> None:
     source = html(result)
     assert "prefers-color-scheme: dark" in source
