@@ -31,7 +31,7 @@ class EmbeddedColumns(nn.Module):
     Variables" (2016).
 
     >>> EmbeddedColumns(2, [3, 5])(torch.tensor([[0.5, -1.0, 2.0, 4.0]])).shape
-    Size([1, 7])
+    torch.Size([1, 7])
     """
 
     def __init__(self, numeric: int, categories: Sequence[int], widths: Sequence[int] | None = None) -> None:
