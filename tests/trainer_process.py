@@ -107,11 +107,11 @@ def _train(job: dict[str, Any]) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], resource.RLIM_INFINITY))
         if "cwd" in job:
             os.chdir(job["cwd"])
-        if "uid" in job:
-            os.setuid(job["uid"])
-        _plant(job.get("at", []))
         from nanotorch.train.__main__ import main
 
+        _plant(job.get("at", []))
+        if "uid" in job:  # who may not be allowed to read the checkout: everything is imported by now
+            os.setuid(job["uid"])
         code = main(job["arguments"])
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else 1

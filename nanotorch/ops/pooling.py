@@ -72,7 +72,7 @@ def _max_pool(xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, paddin
     dimensions, lengths = len(sizes), self.shape[self.ndim - len(sizes) :]
     smallest = -math.inf if self.dtype.kind == "f" else np.iinfo(self.dtype).min
     moved = _batch_last(xp, self, dimensions)
-    inside, first, offsets, starts = _numbers(tuple(lengths), sizes, kernel, stride, padding, dilation)
+    inside, first, numbers, places = _numbers(tuple(lengths), sizes, kernel, stride, padding, dilation)
     seen = xp.windows(
         _surrounded(xp, moved, _whole(lengths, sizes, kernel, stride, padding, dilation), padding, smallest), 0, kernel, stride, dilation
     )
@@ -86,7 +86,8 @@ def _max_pool(xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, paddin
         better = (value > best) | (value != value)
         which = xp.maximum(which, xp.astype(better, which.dtype) * number)
         best = xp.maximum(best, value)
-    indices = xp.asarray(offsets).take(which) + xp.asarray(starts)
+    sent = xp.asarray(numbers)  # both in one transfer to a GPU
+    indices = sent[: len(inside)].take(which) + sent[len(inside) :].reshape(places)
     lead = self.shape[: self.ndim - dimensions]
     return _batch_first(xp, best if len(inside) > 1 else xp.array(best), lead), _batch_first(xp, indices, lead)
 
@@ -97,7 +98,8 @@ def _numbers(lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, d
 
     Returns:
         the positions inside a window; for every window the number of its first one that is no padding; by how much the
-        number of an element grows from the first of its window; the number of the first element of every window.
+        number of an element grows from the first of its window, followed by the number of the first element of every
+        window; the shape of the latter.
     """
     inside = list(itertools.product(*map(range, kernel)))
     steps = _steps(lengths)
@@ -108,7 +110,8 @@ def _numbers(lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, d
         start = np.arange(size) * s - p
         first = first + _along(np.maximum(d - 1 - start, 0) // d * inner, axis, len(sizes) + 1)
         starts = starts + _along(start * step, axis, len(sizes) + 1)
-    return inside, first.astype(np.int8 if len(inside) < 2**7 else np.int16 if len(inside) < 2**15 else np.int32), offsets, starts
+    smallest = np.int8 if len(inside) < 2**7 else np.int16 if len(inside) < 2**15 else np.int32
+    return inside, first.astype(smallest), np.concatenate([offsets, starts.reshape(-1)]), starts.shape
 
 
 def _divided(xp: Any, moved: Any, lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, count_include_pad: bool, divisor: int | None) -> Any:
