@@ -6,8 +6,10 @@ told to send itself a signal at a chosen moment: when a function of its is calle
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import subprocess
@@ -107,11 +109,15 @@ def _train(job: dict[str, Any]) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_size"], resource.RLIM_INFINITY))
         if "cwd" in job:
             os.chdir(job["cwd"])
+        if "uid" in job:  # who may not be allowed to read the checkout: so everything is imported first
+            from nanotorch import train
+
+            for module in pkgutil.iter_modules(train.__path__):
+                importlib.import_module(f"nanotorch.train.{module.name}")
+            os.setuid(job["uid"])
+        _plant(job.get("at", []))
         from nanotorch.train.__main__ import main
 
-        _plant(job.get("at", []))
-        if "uid" in job:  # who may not be allowed to read the checkout: everything is imported by now
-            os.setuid(job["uid"])
         code = main(job["arguments"])
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else 1
