@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_gpu import fake_gpu
-from parity import to_numpy
+from parity import require_torch, to_numpy
 
 import nanotorch as torch
 import nanotorch.nn.functional as F
@@ -24,7 +24,8 @@ PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 
 def through_joblib(value: Any) -> Any:
-    joblib = pytest.importorskip("joblib")
+    import joblib
+
     file = io.BytesIO()
     joblib.dump(value, file)
     file.seek(0)
@@ -136,7 +137,8 @@ def test_arrays_that_cannot_be_written_to_are_copied(tmp_path: Path) -> None:
     assert len(buffers) == 1 and len(data) < 500  # the elements travel beside the pickle
     frozen = pickle.loads(data, buffers=[bytes(buffer) for buffer in buffers])
     assert frozen.add_(1).tolist() == [1, 2, 3, 4] and x.tolist() == [0, 1, 2, 3]
-    joblib = pytest.importorskip("joblib")
+    import joblib
+
     joblib.dump(x, tmp_path / "x")
     mapped = joblib.load(tmp_path / "x", mmap_mode="r")
     assert type(mapped._array) is np.ndarray and mapped.add_(1).tolist() == [1, 2, 3, 4]
@@ -422,7 +424,7 @@ def test_files_are_never_unpickled(tmp_path: Path, protocol: int) -> None:
 
 
 def test_files_of_pytorch_are_recognised(tmp_path: Path) -> None:
-    oracle = pytest.importorskip("torch")
+    oracle = require_torch()
     for zipped, words in ((True, "a zip archive, as torch.save"), (False, "a pickle")):
         oracle.save({"weight": oracle.ones(2)}, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
         with pytest.raises(

@@ -9,7 +9,6 @@ imported only when a GPU is asked for.
 from __future__ import annotations
 
 import builtins
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import cupyx
 import numpy
 from cupy.lib.stride_tricks import as_strided
 
-from nanotorch.backend import numpy_backend
+from nanotorch.backend import formulas, numpy_backend
 from nanotorch.backend.numpy_backend import add_windows, neutral, put, window_layout
 from nanotorch.backend.strided import extent, may_overlap, positions
 
@@ -79,21 +78,12 @@ def erfinv(array: Any) -> Any:
 
 def lgamma(array: Any) -> Any:
     """Return the logarithm of the absolute value of the gamma function of every element."""
-    return cupy.where(cupy.isinf(array), cupy.inf, _special("gammaln", array))
+    return formulas.lgamma(cupy, _special, array)
 
 
 def polygamma(n: int, array: Any) -> Any:
-    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function.
-
-    That sums so many terms as a negative argument is large; the first derivative is reflected to positive ones instead.
-    """
-    if n == 0:
-        return _special("digamma", array)
-    if n == 1:
-        low = array < 0.5
-        reflected = _special("zeta", cupy.where(low, 1 - array, array), 2.0)
-        return cupy.where(low, (math.pi / cupy.sin(math.pi * array)) ** 2 - reflected, reflected)
-    return _special("zeta", array, n + 1.0) * ((-1.0) ** (n + 1) * math.factorial(n))
+    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function."""
+    return formulas.polygamma(cupy, _special, n, array)
 
 
 def trunc_divide(array: Any, other: Any) -> Any:
@@ -106,13 +96,12 @@ def trunc_divide(array: Any, other: Any) -> Any:
 
 def sigmoid(array: Any) -> Any:
     """Return ``1 / (1 + exp(-array))`` without overflow for either sign."""
-    small = cupy.exp(-cupy.absolute(array))
-    return cupy.where(array >= 0, 1.0, small) / (1 + small)
+    return formulas.sigmoid(cupy, array)
 
 
 def softplus(array: Any) -> Any:
     """Return ``log(1 + exp(array))`` without overflow."""
-    return cupy.maximum(array, 0) + cupy.log1p(cupy.exp(-cupy.absolute(array)))
+    return formulas.softplus(cupy, array)
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:

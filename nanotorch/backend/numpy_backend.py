@@ -111,6 +111,7 @@ from numpy import (
 )
 from numpy.lib.stride_tricks import as_strided
 
+from nanotorch.backend import formulas
 from nanotorch.backend.strided import contiguous_stride, extent, may_overlap, positions
 
 __all__ = [
@@ -305,21 +306,12 @@ def erfinv(array: Any) -> Any:
 
 def lgamma(array: Any) -> Any:
     """Return the logarithm of the absolute value of the gamma function of every element."""
-    return np.where(np.isinf(array), np.inf, _special("gammaln", array))
+    return formulas.lgamma(np, _special, array)
 
 
 def polygamma(n: int, array: Any) -> Any:
-    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function.
-
-    That sums so many terms as a negative argument is large; the first derivative is reflected to positive ones instead.
-    """
-    if n == 0:
-        return _special("digamma", array)
-    if n == 1:
-        low = array < 0.5
-        reflected = _special("zeta", np.where(low, 1 - array, array), 2.0)
-        return np.where(low, (math.pi / np.sin(math.pi * array)) ** 2 - reflected, reflected)
-    return _special("zeta", array, n + 1.0) * ((-1.0) ** (n + 1) * math.factorial(n))
+    """Return the n-th derivative of the digamma function, for n > 0 by the Hurwitz zeta function."""
+    return formulas.polygamma(np, _special, n, array)
 
 
 def _check_divisor(name: str, self: Any, other: Any) -> None:
@@ -362,13 +354,12 @@ def trunc_divide(array: Any, other: Any) -> Any:
 
 def sigmoid(array: Any) -> Any:
     """Return ``1 / (1 + exp(-array))`` without overflow for either sign."""
-    small = np.exp(-np.absolute(array))
-    return np.where(array >= 0, 1.0, small) / (1 + small)
+    return formulas.sigmoid(np, array)
 
 
 def softplus(array: Any) -> Any:
     """Return ``log(1 + exp(array))`` without overflow."""
-    return np.maximum(array, 0) + np.log1p(np.exp(-np.absolute(array)))
+    return formulas.softplus(np, array)
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:
