@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
 import fake_gpu
+import parity
 from trainer_process import TrainerProcess
 
 import nanotorch
@@ -23,10 +24,34 @@ collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a real GPU unless ``-m`` names it."""
+    """Leave out what needs a real GPU unless ``-m`` names it; a module that imports PyTorch is one of parity tests."""
+    for item in items:
+        held = vars(item.module).values() if isinstance(item, pytest.Function) else ()
+        if any(getattr(value, "__name__", None) == "torch" for value in held) and not item.get_closest_marker("parity"):
+            raise pytest.UsageError(f"{item.nodeid} compares with PyTorch: mark it with @pytest.mark.parity")
     if "gpu" not in (config.option.markexpr or ""):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("gpu")])
         items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Tell `parity.require_torch` which test asks."""
+    parity.running.append(item)
+    try:
+        return (yield)
+    finally:
+        parity.running.pop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Count a comparison with PyTorch that skips as failed where all of them have to run."""
+    report = yield
+    if parity.CI and report.skipped and item.get_closest_marker("parity"):
+        report.outcome = "failed"
+        report.longrepr = f"CI_PARITY=1, but {item.nodeid} was skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -42,6 +42,7 @@ def programs(cls: type) -> type:
 
 
 def _test(program: Callable[[Any, Any], Any]) -> Callable[[Any], None]:
+    @pytest.mark.parity
     @pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")  # PyTorch's, about its own cycle
     def test(self: Any) -> None:
         expected = outcome(lambda library: program(self, library), require_torch())

@@ -166,6 +166,7 @@ def test_the_device_is_watched(device: Any) -> None:
     assert message(lambda: x.log()).startswith("log() returned inf values: 1 of 2, the first at index (1,)")
 
 
+@pytest.mark.parity
 def test_the_words_are_those_that_users_of_pytorch_search_for() -> None:
     pytorch = require_torch()
     x = pytorch.tensor([0.0], requires_grad=True)

@@ -30,6 +30,7 @@ def first(arrays: Any, batch_first: bool) -> list[np.ndarray[Any, Any]]:
     return [x if batch_first else x.swapaxes(0, 1).copy() for x in arrays]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("need_weights", [True, False])
@@ -52,6 +53,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
 }
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options(name: str, need_weights: bool) -> None:
@@ -81,6 +83,7 @@ MASKS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("name", MASKS)
 def test_masks(name: str, need_weights: bool) -> None:
@@ -97,6 +100,7 @@ def test_masks(name: str, need_weights: bool) -> None:
         compare(make, SELF[0], SELF[1], SELF[2], need_weights=need_weights, key_padding_mask=one)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_self_attention_is_one_product(batch_first: bool) -> None:
     """The same tensor three times goes through one projection, and gets one gradient."""
@@ -141,6 +145,7 @@ def test_dropout_of_weights() -> None:
     assert first.tolist() == layer(x, x, x, need_weights=False)[0].tolist()
 
 
+@pytest.mark.parity
 def test_initial_values() -> None:
     theirs = dict(require_torch().nn.MultiheadAttention(64, 4, add_bias_kv=True, kdim=32).named_parameters())
     for name, parameter in nn.MultiheadAttention(64, 4, add_bias_kv=True, kdim=32).named_parameters():
@@ -200,6 +205,7 @@ LAYERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
 def test_encoder_layer(name: str, batch_first: bool) -> None:
@@ -213,6 +219,7 @@ def test_encoder_layer(name: str, batch_first: bool) -> None:
     compare(make, SELF[0])
 
 
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
 @pytest.mark.parametrize("norm", [True, False])
 def test_encoder(norm: bool) -> None:

@@ -35,6 +35,7 @@ class TestGraph:
         lambda x: x.unbind(0)[1], lambda x: x.permute(1, 0), lambda x: x[[0]], lambda x: x.addmm(x, x), lambda x: x.diagonal(),
     )  # fmt: skip
 
+    @pytest.mark.parity
     @pytest.mark.parametrize("operation", OPERATIONS, ids=range(len(OPERATIONS)))
     def test_nodes_are_named_and_linked_as_in_pytorch(self, operation: Any) -> None:
         shown = []
@@ -443,6 +444,7 @@ class TestTensorHooks:
 
 
 class TestNodeHooks:
+    @pytest.mark.parity
     def test_order_equals_pytorch(self) -> None:
         logs = []
         for library in (require_torch(), torch):

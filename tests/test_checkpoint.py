@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn
@@ -61,9 +63,10 @@ def test_safetensors_keep_values_and_shapes_whatever_the_strides(tmp_path: Path,
     loaded.fill_(7.0)  # what is loaded can be written to
 
 
+@pytest.mark.parity
 def test_pytorch_reads_the_same_tensors(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    safetensors_torch = pytest.importorskip("safetensors.torch")
+    require_torch()
+    safetensors_torch = importlib.import_module("safetensors.torch")
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     tensors = {**model.state_dict(), **strided_views()}
     serialization.save(tensors, tmp_path / "file.safetensors")
@@ -77,7 +80,7 @@ def test_names_keep_their_order(tmp_path: Path) -> None:
     names = ["10.weight", "2.bias", "z", "a", "2.weight"]
     serialization.save({name: torch.zeros(1) for name in names}, tmp_path / "file.safetensors")
     assert list(serialization.load(tmp_path / "file.safetensors")) == names
-    numpy_safetensors = pytest.importorskip("safetensors.numpy")
+    numpy_safetensors = importlib.import_module("safetensors.numpy")
     numpy_safetensors.save_file({name: np.zeros(1) for name in names}, tmp_path / "other.safetensors")
     assert list(serialization.load(tmp_path / "other.safetensors")) == sorted(names)
 

@@ -423,6 +423,7 @@ def test_files_are_never_unpickled(tmp_path: Path, protocol: int) -> None:
         assert "a pickle: loading it could run any code" in str(caught.value)
 
 
+@pytest.mark.parity
 def test_files_of_pytorch_are_recognised(tmp_path: Path) -> None:
     oracle = require_torch()
     for zipped, words in ((True, "a zip archive, as torch.save"), (False, "a pickle")):

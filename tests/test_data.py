@@ -239,6 +239,7 @@ def test_errors() -> None:
 Point = namedtuple("Point", "x y")
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     "make",
     [
@@ -275,6 +276,7 @@ def test_default_collate_is_pytorchs(make: Any) -> None:
     assert plain(default_collate(make(torch))) == plain(oracle.utils.data.default_collate(make(oracle)))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     "options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"batch_size": None}]
 )

@@ -210,6 +210,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "second derivatives of `cdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
     "`soft_margin_loss` far": lambda lib: lib.nn.functional.soft_margin_loss(leaf(lib, -1e4), lib.ones(1, dtype=lib.float64)).item(),
     "gradient of `kl_div`": lambda lib: lib.autograd.grad(lib.nn.functional.kl_div(leaf(lib, -1.0), t := leaf(lib, 0.0)), t)[0].tolist(),
+    "gradient of `logit(x, eps)`": lambda lib: gradient(lib, lambda x: lib.logit(x, 0.1), leaf(lib, *[float("nan")] * 64)),
     "derivatives of `celu`": lambda lib: lib.autograd.grad(lib.nn.functional.celu(x := leaf(lib, -0.3), 0.7), x, lib.ones(1))[0].item(),
     "`torch.Generator`": seeded,
     "`Generator.get_state()`": lambda lib: type(lib.Generator().manual_seed(0).get_state()).__name__,
@@ -228,6 +229,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
 NOT_SHOWN = {"`autograd.functional.jvp`", "`jacobian(vectorize=True)`", "`inference_mode`", "`RMSprop(centered=True)`", "`torch.save`"}
 
 
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("line", DIFFERENCES)
 def test_pytorch_does_something_else(line: str) -> None:

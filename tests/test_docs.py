@@ -61,6 +61,7 @@ def test_blocks_run_and_print_what_they_say(path: Path) -> None:
 OURS = ("torch.explain", "torch.viz", "picture.", "torch.summary", "detect_anomaly", "_saved_result", "x.exp().grad_fn(", "node.name()")
 
 
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", [page for page in PAGES if page.parent.name == "tutorial"], ids=name)
 def test_the_tutorial_is_true_of_pytorch_too(path: Path) -> None:

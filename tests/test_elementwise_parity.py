@@ -15,6 +15,7 @@ from nanotorch.nn import functional as F
 from nanotorch.ops.row import COMPOSITES, ROWS
 
 pytorch = require_torch()
+pytestmark = pytest.mark.parity
 
 VALUES = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5, -2.5, 3.0, -3.0, 1e30, -1e30]
 BINARY = [

@@ -12,8 +12,10 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas
 import pytest
 from fake_gpu import fake_gpu
+from parity import require_torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, load_linnerud, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -385,8 +387,9 @@ def test_a_pickle_holds_arrays_and_plain_numbers(cancer: Any, tmp_path: Path) ->
     np.testing.assert_array_equal(elsewhere.set_params(device="cpu").predict(X), model.predict(X))
 
 
+@pytest.mark.parity
 def test_weights_carry_the_names_of_pytorch(iris: Any) -> None:
-    pytorch = pytest.importorskip("torch")
+    pytorch = require_torch()
     model = MLPClassifier((16,), max_iter=2, **FIXED).fit(*iris)
     network = pytorch.nn.Sequential(pytorch.nn.Linear(4, 16), pytorch.nn.ReLU(), pytorch.nn.Linear(16, 3))
     network.load_state_dict({name: pytorch.from_numpy(array) for name, array in model.weights_.items()})
@@ -408,7 +411,6 @@ def test_pipeline_grid_search_and_cross_validation(cancer: Any) -> None:
 
 
 def test_names_of_columns_are_kept(iris: Any) -> None:
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(iris[0], columns=list("abcd"))
     model = MLPClassifier(max_iter=1, **FIXED).fit(frame, pandas.Series(iris[1]))
     assert model.feature_names_in_.tolist() == list("abcd") and model.n_features_in_ == 4

@@ -273,6 +273,7 @@ def test_columns_may_have_the_names_of_outputs(tmp_path: Path) -> None:
 # ------------------------------------------------------------ PyTorch reads the weights, and nanotorch PyTorch's
 
 
+@pytest.mark.parity
 def test_weights_go_to_pytorch_and_back(tmp_path: Path) -> None:
     pytorch = require_torch()
     import safetensors.torch

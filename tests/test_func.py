@@ -83,6 +83,7 @@ def plain(tree: Any) -> Any:
     return (to_numpy(tree).tolist(), tree.requires_grad) if hasattr(tree, "requires_grad") else tree
 
 
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # from PyTorch's own forward mode
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_parity(name: str) -> None:
@@ -100,6 +101,7 @@ def _rounded(tree: Any) -> Any:
     return float(f"{tree:.9g}") if isinstance(tree, float) else tree
 
 
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     "program",

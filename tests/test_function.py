@@ -72,6 +72,7 @@ class TestContext:
         y.sum().backward()
         assert x.grad.tolist() == [2.0, 2.0]
 
+    @pytest.mark.parity
     def test_nodes_are_named_and_linked_as_in_pytorch(self) -> None:
         oracle = require_torch()
         shown = []

@@ -119,11 +119,13 @@ DIFFERENTIABLE = [name for name in FUNCTIONS if name != "integer output beside"]
 
 @pytest.mark.parametrize(("create_graph", "strict"), FLAGS)
 class TestParity:
+    @pytest.mark.parity
     @pytest.mark.parametrize("name", FUNCTIONS)
     def test_jacobian(self, name: str, create_graph: bool, strict: bool) -> None:
         for requires_grad in (False, True):
             compare(name, FUNCTIONS, lambda lib, f, x: lib.autograd.functional.jacobian(f, x, create_graph, strict), requires_grad)
 
+    @pytest.mark.parity
     @pytest.mark.parametrize("name", DIFFERENTIABLE)
     def test_vjp(self, name: str, create_graph: bool, strict: bool) -> None:
         def call(lib: Any, f: Any, x: Any) -> Any:
@@ -133,6 +135,7 @@ class TestParity:
         for requires_grad in (False, True):
             compare(name, FUNCTIONS, call, requires_grad)
 
+    @pytest.mark.parity
     @pytest.mark.parametrize("name", DIFFERENTIABLE)
     def test_jvp(self, name: str, create_graph: bool, strict: bool) -> None:
         def call(lib: Any, f: Any, x: Any) -> Any:
@@ -141,11 +144,13 @@ class TestParity:
         for requires_grad in (False, True):
             compare(name, FUNCTIONS, call, requires_grad)
 
+    @pytest.mark.parity
     @pytest.mark.parametrize("name", SCALAR_FUNCTIONS)
     def test_hessian(self, name: str, create_graph: bool, strict: bool) -> None:
         for requires_grad in (False, True):
             compare(name, SCALAR_FUNCTIONS, lambda lib, f, x: lib.autograd.functional.hessian(f, x, create_graph, strict), requires_grad)
 
+    @pytest.mark.parity
     @pytest.mark.parametrize("product", ["hvp", "vhp"])
     @pytest.mark.parametrize("name", SCALAR_FUNCTIONS)
     def test_hessian_products(self, name: str, product: str, create_graph: bool, strict: bool) -> None:
@@ -213,6 +218,7 @@ class TestSemantics:
         (third,) = torch.autograd.grad(h.sum(), x)
         assert third.tolist() == [24.0, 48.0]
 
+    @pytest.mark.parity
     def test_products_can_be_differentiated_again(self) -> None:
         oracle = require_torch()
         make, shapes = SCALAR_FUNCTIONS["mixed"]

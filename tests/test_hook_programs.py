@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from agreement import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import require_torch
 
 import nanotorch
+
+pytestmark = pytest.mark.parity
 
 UNARY = ("double", "square", "negative", "view", "flip")
 BINARY = ("add", "mul", "sub")

@@ -14,6 +14,8 @@ from parity import require_torch
 
 import nanotorch as torch
 
+pytestmark = pytest.mark.parity
+
 quick = settings(max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 

@@ -102,6 +102,7 @@ def test_orthogonal_is_uniform() -> None:
     assert 140 < sum(signs) < 260
 
 
+@pytest.mark.parity
 def test_gains_and_fans_are_pytorchs() -> None:
     oracle = require_torch().nn.init
     for name in ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu", "conv2d"):
@@ -127,6 +128,7 @@ def test_errors() -> None:
         nn.init.orthogonal_(torch.empty(3))
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     "make",
     [

@@ -12,6 +12,7 @@ from parity import require_torch, to_numpy
 import nanotorch
 
 pytorch = require_torch()
+pytestmark = pytest.mark.parity
 NAN = float("nan")
 
 

@@ -87,6 +87,7 @@ def trace(optimizer: Any, step: Callable[[int], None], get_last_lr: Callable[[],
     return seen
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("make", [{"make": "SGD", "momentum": 0.9}, {"make": "Adam"}], ids=["SGD", "Adam"])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_rates_are_pytorchs(name: str, make: dict[str, Any]) -> None:
@@ -99,6 +100,7 @@ def test_rates_are_pytorchs(name: str, make: dict[str, Any]) -> None:
     assert len(set(ours[:: len(ours) // LENGTH])) > 1
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     "options",
     [
@@ -132,6 +134,7 @@ def test_plateau_takes_a_tensor() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.25
 
 
+@pytest.mark.parity
 def test_schedules_chain() -> None:
     """Two schedules on one optimizer multiply, as in PyTorch."""
     traces = []
@@ -148,6 +151,7 @@ def test_schedules_chain() -> None:
     assert traces[0] == pytest.approx(traces[1], rel=1e-12, abs=1e-18)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if "Lambda" not in name])
 def test_state_dict_continues(name: str) -> None:
     """A schedule and an optimizer restored half-way, through JSON, give the same rates as an unbroken run."""
@@ -171,6 +175,7 @@ def test_state_dict_continues(name: str) -> None:
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parity
 def test_plateau_state_dict_continues() -> None:
     runs = []
     for broken in (False, True):
@@ -188,6 +193,7 @@ def test_plateau_state_dict_continues() -> None:
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parity
 def test_lambda_state_keeps_callable_objects() -> None:
     class Warmup:
         def __init__(self, steps: int) -> None:
@@ -205,6 +211,7 @@ def test_lambda_state_keeps_callable_objects() -> None:
     assert other.lr_lambdas[0].steps == 10
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", ["StepLR", "ExponentialLR", "CosineAnnealingLR", "LinearLR", "LambdaLR"])
 def test_last_epoch_continues(name: str) -> None:
     makers: dict[str, Callable[..., Any]] = {

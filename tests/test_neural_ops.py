@@ -80,6 +80,7 @@ def test_errors_say_what_is_wrong(call: Callable[[], Any], message: str) -> None
         call()
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5), (2, 3, 4, 4)], ids=str)
 def test_running_statistics_move_as_in_pytorch(shape: tuple[int, ...]) -> None:
     pytorch = require_torch()
@@ -96,6 +97,7 @@ def test_running_statistics_move_as_in_pytorch(shape: tuple[int, ...]) -> None:
             np.testing.assert_allclose(a.numpy(), to_numpy(e), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", ["layer_norm", "group_norm", "batch_norm"])
 def test_norms_shift_without_a_scale(name: str) -> None:
     pytorch = require_torch()
@@ -167,6 +169,7 @@ def test_attention_drops_weights() -> None:
     np.testing.assert_allclose(out.max().item(), 1 / 64 / 0.75, rtol=1e-5)
 
 
+@pytest.mark.parity
 def test_cosine_embedding_loss_of_zero_vectors_is_finite() -> None:
     pytorch = require_torch()
     results = []
@@ -206,6 +209,7 @@ def both(name: str, arrays: list[Any], **options: Any) -> list[list[np.ndarray[A
     return results
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 def test_where_all_targets_are_ignored_gradients_are_zeros(name: str, reduction: str) -> None:
@@ -216,18 +220,21 @@ def test_where_all_targets_are_ignored_gradients_are_zeros(name: str, reduction:
     assert not ours[1].any()
 
 
+@pytest.mark.parity
 def test_binary_cross_entropy_at_the_bounds() -> None:
     arrays = [np.array([0.0, 1.0, 0.0, 1.0, 1e-60]), np.array([0.0, 1.0, 1.0, 0.0, 0.5])]
     for a, e in zip(*both("binary_cross_entropy", arrays, reduction="none"), strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-9)
 
 
+@pytest.mark.parity
 def test_kl_div_where_the_target_is_zero() -> None:
     arrays = [np.array([-1.0, -2.0, -np.inf]), np.array([0.0, 1.0, 0.5])]
     for a, e in zip(*both("kl_div", arrays, reduction="none"), strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-9)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"])
 def test_the_mean_of_no_losses_is_nan(name: str) -> None:
     ours, theirs = both(name, [np.zeros((0, 2)), np.zeros((0, 2))])
@@ -235,6 +242,7 @@ def test_the_mean_of_no_losses_is_nan(name: str) -> None:
     assert ours[1].shape == theirs[1].shape == (0, 2)
 
 
+@pytest.mark.parity
 def test_a_query_that_sees_nothing_gets_zeros() -> None:
     pytorch = require_torch()
     rng = np.random.default_rng(0)
@@ -251,6 +259,7 @@ def test_a_query_that_sees_nothing_gets_zeros() -> None:
     assert not results[0][0][:, 1].any()
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("norm_type", [2.0, 1.0])
 def test_embedding_shortens_the_rows_that_it_looks_up(norm_type: float) -> None:
     pytorch = require_torch()
@@ -266,6 +275,7 @@ def test_embedding_shortens_the_rows_that_it_looks_up(norm_type: float) -> None:
     np.testing.assert_array_equal(results[0][1][[2, 4]], table[[2, 4]])
 
 
+@pytest.mark.parity
 def test_embedding_divides_gradients_by_frequencies() -> None:
     results = []
     for library in (torch, require_torch()):
@@ -288,6 +298,7 @@ def test_embedding_of_no_indices() -> None:
 HALVES: dict[str, tuple[Any, ...]] = {"layer_norm": ((300,),), "rms_norm": ((300,),), "group_norm": (3,), "softmax": (1,), "log_softmax": (1,)}
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", HALVES)
 def test_float16_does_not_overflow_inside(name: str) -> None:
     x = (np.random.default_rng(0).standard_normal((4, 300)) * 300).astype(np.float16)

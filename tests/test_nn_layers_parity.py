@@ -106,6 +106,7 @@ LAYERS: dict[str, Layer] = {
 }  # fmt: skip
 
 
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("name", LAYERS)
@@ -114,6 +115,7 @@ def test_layers(name: str, training: bool) -> None:
     compare(make, *inputs, calls=2, training=training)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", LAYERS)
 def test_reprs(name: str) -> None:
     make, _ = LAYERS[name]
@@ -123,6 +125,7 @@ def test_reprs(name: str) -> None:
 SMOOTH = ["Conv1d options", "Conv2d circular", "ConvTranspose2d", "AvgPool2d options", "BatchNorm2d", "GroupNorm", "RMSNorm", "CNN"]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradient_penalties(name: str) -> None:
     """The gradient, by weights and inputs, of the norm of the gradient by the inputs: backward through backward."""
@@ -167,6 +170,7 @@ def test_pickles_are_the_same_layer(name: str) -> None:
         np.testing.assert_array_equal(to_numpy(x), to_numpy(y))
 
 
+@pytest.mark.parity
 def test_conv_transpose_with_an_output_size() -> None:
     compare(lambda nn: nn.ConvTranspose2d(4, 2, 3, stride=3, padding=1), IMAGES, output_size=(20, 17))
     with pytest.raises(ValueError, match=r"^ConvTranspose2d: .*valid sizes range from \[19, 16\] to \[21, 18\]"):
@@ -180,6 +184,7 @@ LARGE = {
 }
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", LARGE)
 def test_parameters_start_as_pytorchs(name: str) -> None:
     """Every parameter: mean, deviation and largest value, which tell uniform, normal and constant apart."""

@@ -13,6 +13,8 @@ from parity import require_torch, to_numpy
 import nanotorch as torch
 from nanotorch.registry import ACTIVATIONS
 
+pytestmark = pytest.mark.parity
+
 # The one draws random numbers, the other has a gradient of single precision in PyTorch; they have tests of their own.
 APART = ("RReLU", "Hardsigmoid")
 LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {

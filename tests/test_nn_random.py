@@ -14,6 +14,8 @@ from parity import require_torch
 
 import nanotorch as torch
 
+pytestmark = pytest.mark.parity
+
 CASES = int(os.environ.get("RANDOM_LAYERS", "12"))  # of each kind
 
 

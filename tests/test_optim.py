@@ -81,6 +81,7 @@ def sometimes(index: int, step: int) -> bool:
     return (step % 7 == 0 and index in (0, 3)) or (step < 4 and index == 1) or (step > 30 and index == 4)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("absent", [always, sometimes], ids=["all", "some gradients None"])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=ids)
 def test_parameters_are_pytorchs(name: str, options: dict[str, Any], absent: Any) -> None:
@@ -123,6 +124,7 @@ def test_float32_parameters_stay_float32(name: str) -> None:
         assert all(value.dtype is torch.float32 for key, value in record.items() if key != "step")
 
 
+@pytest.mark.parity
 def test_mixed_dtypes_and_strides() -> None:
     """Parameters of two dtypes, transposed ones and views with gaps, small and large."""
     results = []
@@ -148,6 +150,7 @@ def test_mixed_dtypes_and_strides() -> None:
         np.testing.assert_allclose(mine, other, rtol=1e-5 if mine.dtype == np.float32 else 1e-12, atol=1e-7)
 
 
+@pytest.mark.parity
 def test_parameters_that_share_memory() -> None:
     """Two leaves over one memory are updated one after the other, as in PyTorch."""
     results = []
@@ -245,6 +248,7 @@ def test_closure() -> None:
     assert param.tolist() == [0, 0]
 
 
+@pytest.mark.parity
 def test_options_may_change_between_steps() -> None:
     """The learning rate, and options that add state, such as momentum and amsgrad."""
     for name, changes in (
@@ -326,6 +330,7 @@ def test_state_dict_round_trip(name: str, options: dict[str, Any]) -> None:
         np.testing.assert_array_equal(to_numpy(saved["state"][0][key]), value, err_msg="loading must copy")
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
 def test_state_dict_has_pytorchs_format(name: str) -> None:
     oracle = require_torch()

@@ -29,6 +29,7 @@ pytorch = require_torch()
 
 # PyTorch's words about its own speed, and about the "mean" of kl_div.
 pytestmark = [
+    pytest.mark.parity,
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning"),
     pytest.mark.filterwarnings("ignore:reduction:UserWarning"),
 ]
@@ -144,25 +145,43 @@ def test_expanded_inputs(case: Case) -> None:
     compare_grads(case, actual[1], expected[1])
 
 
-@each([c for c in PUBLIC if c.name in ROWS and c.entry.cast is not None and all(d.kind != "edge" for d in drawn(c))])
+DIVISORS = ("floor_divide", "remainder", "div", "true_divide", "pow")
+"""Ops whose second operand must be positive where it is an integer."""
+
+
+def promoted(case: Case) -> bool:
+    """Whether a case promotes dtypes, and all its tensors are positional and real."""
+    return (
+        case.name in ROWS
+        and case.entry.cast is not None
+        and all(d.kind != "edge" for d in drawn(case))
+        and not any(hasattr(v, "draw") for v in case.sample.kwargs.values())
+    )
+
+
+@each([c for c in PUBLIC if promoted(c)])
 def test_integers_are_promoted_alike(case: Case) -> None:
-    """With integer inputs the result has PyTorch's dtype and value, or both refuse."""
+    """With integer inputs the result has PyTorch's dtype and value, wherever PyTorch takes them."""
 
     def integers(make: Any) -> Any:
-        return lambda array, _: make(np.asarray(np.round(array), np.int64) if array.dtype.kind == "f" else array, False)
+        def draw(array: np.ndarray[Any, Any], _: bool) -> Any:
+            if array.dtype.kind == "f":
+                array = np.asarray(np.round(array), np.int64)
+            return make(np.asarray(np.maximum(np.abs(array), 1)) if case.name in DIVISORS else array, False)
 
-    try:
-        expected = outputs(theirs(case)(*Call(case, integers(make_theirs)).args, **case.sample.kwargs))
-    except (RuntimeError, TypeError, NotImplementedError, IndexError):
-        pytest.skip("PyTorch does not take integers here")
-    if any(hasattr(v, "draw") for v in case.sample.kwargs.values()):
-        pytest.skip("keyword tensors are tested with floating point numbers")
-    call = Call(case, integers(ours()))
-    if case.name in ("floor_divide", "remainder", "div", "true_divide", "pow") and any(
-        (np.asarray(t.numpy()) <= 0).any() for t in call.tensors[1:]
-    ):
-        pytest.skip("integer division by zero and negative integer powers are undefined")
-    actual = outputs(case.entry.function(*call.args, **call.kwargs))
+        return draw
+
+    def outcome(function: Any, call: Call) -> Any:
+        try:
+            return outputs(function(*call.args, **case.sample.kwargs))
+        except (RuntimeError, TypeError, NotImplementedError, IndexError):
+            return "refuses"
+
+    expected = outcome(theirs(case), Call(case, integers(make_theirs)))
+    actual = outcome(case.entry.function, Call(case, integers(ours())))
+    if "refuses" in (actual, expected):
+        assert actual == expected or all(a.dtype.is_floating_point for a in actual), "as the same call with floats"
+        return
     for a, e in zip(actual, expected, strict=True):
         compare(a.numpy(), e.numpy())
 
@@ -244,11 +263,16 @@ REPRESENTED: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("data", REPRESENTED, ids=lambda d: str(d)[:30])
-@pytest.mark.parametrize("dtype", [None, "float64", "float32", "int32"])
+def fits(data: Any, dtype: str | None) -> bool:
+    return dtype != "int32" or bool(np.all(np.abs(np.ravel(np.asarray(data, float))) <= 2e9))  # NaN does not
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [(d, t) for d in REPRESENTED for t in (None, "float64", "float32", "int32") if fits(d, t)],
+    ids=lambda value: str(value)[:30],
+)
 def test_repr(data: Any, dtype: str | None) -> None:
-    if dtype == "int32" and any(not np.isfinite(v) or abs(v) > 2e9 for v in np.ravel(np.asarray(data, float))):
-        pytest.skip("does not fit an int32")
     options = {} if dtype is None else {"dtype": dtype}
 
     def text(torch: Any) -> str:

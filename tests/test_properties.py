@@ -50,6 +50,7 @@ BINARY = {
 }  # fmt: skip
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", BINARY)
 @settings(quick, max_examples=40)
 @given(pair=hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, min_side=0, max_side=3), seed=seeds)
@@ -58,6 +59,7 @@ def test_broadcasting(name: str, pair: Any, seed: int) -> None:
     both(lambda library, x, y: getattr(library, name)(x, y), [a, b], BINARY[name](a, b))
 
 
+@pytest.mark.parity
 @quick
 @given(triple=hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, min_side=1, max_side=3), seed=seeds)
 def test_broadcasting_of_three(triple: Any, seed: int) -> None:
@@ -86,6 +88,7 @@ REDUCTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", REDUCTIONS)
 @settings(quick, max_examples=40)
 @given(data=st.data(), shape=sides, keepdim=st.booleans(), seed=seeds)
@@ -102,6 +105,7 @@ def test_reductions(name: str, data: Any, shape: Any, keepdim: bool, seed: int) 
     both(lambda library, x: getattr(library, name)(x, dim=dims, keepdim=keepdim), [array], expected)
 
 
+@pytest.mark.parity
 @quick
 @given(data=st.data(), shape=sides, seed=seeds)
 def test_running_sums_and_orders(data: Any, shape: Any, seed: int) -> None:
@@ -144,6 +148,7 @@ def converted(library: Any, index: Any) -> Any:
     return tuple(library.tensor(part) if isinstance(part, list) else part for part in index)
 
 
+@pytest.mark.parity
 @settings(quick, max_examples=200)
 @given(data=st.data(), shape=sides, seed=seeds)
 def test_reading_by_index(data: Any, shape: Any, seed: int) -> None:
@@ -152,6 +157,7 @@ def test_reading_by_index(data: Any, shape: Any, seed: int) -> None:
     both(lambda library, x: (x * 1)[converted(library, index)], [array], array[index])
 
 
+@pytest.mark.parity
 @settings(quick, max_examples=200)
 @given(data=st.data(), shape=sides, seed=seeds)
 def test_writing_by_index(data: Any, shape: Any, seed: int) -> None:
@@ -181,6 +187,7 @@ EINSUM = [
 ]  # fmt: skip
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("equation, operands", EINSUM, ids=[e for e, _ in EINSUM])
 @settings(quick, max_examples=15)
 @given(lengths=st.fixed_dictionaries({letter: st.integers(1, 4) for letter in "bcijkl"}), seed=seeds)

@@ -188,6 +188,7 @@ def nested_three_deep(lib: Any, call: Callable[..., Any], x: Any, w: Any) -> Any
 PROGRAMS = [partial_gradients, only_parameters, structures, unused_output, twice, nested_three_deep]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_parity_with_pytorch(program: Callable[..., Any]) -> None:
     oracle = require_torch()
@@ -417,6 +418,7 @@ class TestSequential:
             found.append([x.grad.tolist(), *(p.grad.tolist() for p in model.parameters())])
         assert found[0] == found[1]
 
+    @pytest.mark.parity
     def test_calls_as_in_pytorch(self) -> None:
         oracle = require_torch()
         import torch.utils.checkpoint as theirs

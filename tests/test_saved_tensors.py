@@ -101,6 +101,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_hooks_see_what_those_of_pytorch_see(name: str) -> None:
     pytorch = require_torch()

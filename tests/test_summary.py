@@ -15,6 +15,7 @@ from nanotorch.ops.observe import observing
 from nanotorch.ops.row import ROWS
 
 pytorch = require_torch()
+pytestmark = pytest.mark.parity
 
 
 class Residual(nn.Module):

@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -389,7 +393,6 @@ def test_too_few_of_a_class(written: Callable[[str], str]) -> None:
 
 
 def test_a_data_frame_is_a_mapping_of_columns() -> None:
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"c": pandas.Series(["b", None]), "x": pandas.Series([1, None], dtype="Int64")})
     features, notices = fitted_on_few().encode(frame)
     assert features.tolist() == [[1, 0, 1], [2, 0, 1]] and len(notices) == 2
@@ -399,9 +402,6 @@ def test_a_data_frame_is_a_mapping_of_columns() -> None:
 
 
 def test_parquet(people: Path, tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    pytest.importorskip("pyarrow.csv")
-    pytest.importorskip("pyarrow.parquet")
     options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
     table = pyarrow.csv.read_csv(people, convert_options=options)
     when = pyarrow.array(range(len(table)), pyarrow.timestamp("s"))

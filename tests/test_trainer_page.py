@@ -46,7 +46,6 @@ def agrees(shown: str, printed: str) -> bool:
 
 
 def test_the_commands_run_and_print_what_the_page_shows(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
     assert len(COMMANDS) >= 8
     for commands, shown, printed in session(tmp_path):
         assert agrees(shown, printed), f"{commands}\nthe page shows:\n{shown}\nbut this was printed:\n{printed}"

@@ -291,6 +291,7 @@ class TestSetitem:
         (np.array([[True, False, True]] * 3), 7.0), (np.array([True, False, True]), [7.0, 8.0, 9.0]), (-1, [[4.0, 5.0, 6.0]]),
     )  # fmt: skip
 
+    @pytest.mark.parity
     @pytest.mark.parametrize("index, value", CASES, ids=str)
     def test_equals_pytorch(self, index: Any, value: Any) -> None:
         oracle = require_torch()
@@ -359,6 +360,7 @@ class TestInPlaceAndHooks:
         assert seen == [[5.0, 5.0]]
 
 
+@pytest.mark.parity
 def test_a_view_that_was_written_is_written_back() -> None:
     """``y[0] *= 2`` multiplies a view in place, and then assigns the view to the place that it views."""
     x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -377,6 +379,7 @@ def test_a_view_that_was_written_is_written_back() -> None:
     assert y.tolist() == y2.tolist() and x.grad.tolist() == x2.grad.tolist()
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenarios_end_as_in_pytorch(name: str) -> None:
     """The same values, flags, versions, names of nodes, gradients and errors."""
@@ -394,6 +397,7 @@ def same(actual: Any, expected: Any) -> bool:
     return type(actual) is type(expected)  # "error" or None
 
 
+@pytest.mark.parity
 @settings(max_examples=500, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(programs)
 def test_random_programs_equal_pytorch(program: list[Step]) -> None:
@@ -411,6 +415,7 @@ def test_random_programs_equal_pytorch(program: list[Step]) -> None:
     assert len(ours) == len(derivatives) and all(map(same, ours, derivatives)), f"{ours} is not {derivatives}"
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("library", ["nanotorch", "torch"])
 def test_a_saved_tensor_that_was_detached_in_place_is_refused_when_recording(library: str) -> None:
     """Its history is gone, and with it a part of the second derivative."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from parity import require_torch, to_numpy
@@ -12,6 +13,7 @@ from parity import require_torch, to_numpy
 import nanotorch as torch
 
 pytorch = require_torch()
+pytestmark = pytest.mark.parity
 examples = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 
 
