@@ -10,7 +10,8 @@ tensor([2., 4., 6.])
 from __future__ import annotations
 
 from nanotorch import ops  # first: it makes Tensor's methods
-from nanotorch import autograd, cuda, func, linalg, nn, optim, special, utils, viz
+from nanotorch import autograd, cuda, func, linalg, nn, optim, random, special, utils, viz
+from nanotorch.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.formatting import set_printoptions
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
@@ -22,12 +23,15 @@ from nanotorch.dtypes import (
     bool_ as bool,
 )
 from nanotorch.dtypes import (
+    can_cast,
     double,
+    finfo,
     float16,
     float32,
     float64,
     get_default_dtype,
     half,
+    iinfo,
     int8,
     int16,
     int32,
@@ -40,6 +44,7 @@ from nanotorch.dtypes import (
 )
 from nanotorch.dtypes import float_ as float
 from nanotorch.dtypes import int_ as int
+from nanotorch.ops.convert import result_type
 from nanotorch.ops.create import (
     arange,
     as_tensor,
@@ -63,6 +68,7 @@ from nanotorch.ops.create import (
 from nanotorch.ops.random import (
     Generator,
     default_generator,
+    get_rng_state,
     initial_seed,
     manual_seed,
     normal,
@@ -74,6 +80,7 @@ from nanotorch.ops.random import (
     randn_like,
     randperm,
     seed,
+    set_rng_state,
 )
 from nanotorch.explain import explain
 from nanotorch.summary import summary
@@ -424,4 +431,16 @@ from nanotorch.ops.variance import (
 # --- end of operators ---
 
 __version__ = "0.1.0"
+
+from math import e, inf, nan, pi
+
+newaxis = None
+
+
+def __getattr__(name: str) -> object:
+    """Say why a dtype of PyTorch's is not there."""
+    from nanotorch.dtypes import ABSENT
+
+    reason = f": {ABSENT[name]}" if name in ABSENT else ""
+    raise AttributeError(f"module 'nanotorch' has no attribute {name!r}{reason}")
 

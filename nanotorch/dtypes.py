@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DType", "from_numpy_dtype", "get_default_dtype", "promote_types", "result_dtype", "set_default_dtype"]
+__all__ = [
+    "DType", "can_cast", "finfo", "from_numpy_dtype", "get_default_dtype", "iinfo", "need_dtype", "promote_types", "result_dtype",
+    "set_default_dtype",
+]  # fmt: skip
 
 BOOL, INTEGER, FLOATING = 0, 1, 2
 
@@ -41,6 +44,19 @@ class DType:
         """Whether elements can be negative."""
         return self.numpy.kind in "if"
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether elements are complex numbers, which none are."""
+        return False
+
+    def to_real(self) -> DType:
+        """Return the dtype of real numbers of the same precision: this one."""
+        return self
+
+    def to_complex(self) -> DType:
+        """Raise TypeError: there are no complex dtypes."""
+        raise TypeError(f"{self}.to_complex(): {ABSENT['complex64']}")
+
     def __repr__(self) -> str:
         return f"torch.{self.name}"
 
@@ -53,8 +69,32 @@ int8, int16, int32, int64, uint8 = DType("int8"), DType("int16"), DType("int32")
 bool_ = DType("bool")
 half, float_, double, short, int_, long = float16, float32, float64, int16, int32, int64
 
+_REAL = "tensors hold real numbers only; keep real and imaginary parts in two tensors"
+_SMALL = "NumPy, on which tensors are built, has no such numbers; use torch.float16 or torch.float32"
+_QUANTISED = "there is no quantisation; use torch.int8, torch.uint8 or torch.int32 with a scale of your own"
+_UNSIGNED = "of unsigned integers there is torch.uint8 only; use the next wider signed type"
+_SIZES = ("uint16", "uint32", "uint64")
+_FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2")
+ABSENT = {
+    "bfloat16": _SMALL, **dict.fromkeys(_FLOAT8, _SMALL), **dict.fromkeys(_SIZES, _UNSIGNED),
+    **dict.fromkeys(("complex32", "complex64", "complex128", "chalf", "cfloat", "cdouble"), _REAL),
+    **dict.fromkeys(("qint8", "quint8", "qint32", "quint4x2", "quint2x4"), _QUANTISED),
+}  # fmt: skip
+"""The dtypes of PyTorch that are not here, and why."""
+
 DTYPES = {d.numpy: d for d in (float16, float32, float64, int8, int16, int32, int64, uint8, bool_)}
 _default = [float32]
+
+
+def need_dtype(name: str, dtype: Any) -> DType:
+    """Return what was given as a dtype, Python's ``float``, ``int`` and ``bool`` included; raise TypeError with the reason if it is none."""
+    if isinstance(dtype, DType):
+        return dtype
+    if dtype in (float, int, bool):
+        return float64 if dtype is float else int64 if dtype is int else bool_
+    text = str(dtype).removeprefix("torch.")
+    hint = f": {ABSENT[text]}" if text in ABSENT else "; a dtype is an object such as torch.float32"
+    raise TypeError(f"{name}(): argument 'dtype' must be torch.dtype, not {dtype!r}{hint}")
 
 
 def get_default_dtype() -> DType:
@@ -64,7 +104,7 @@ def get_default_dtype() -> DType:
 
 def set_default_dtype(d: DType) -> None:
     """Set the dtype that new floating point tensors get; only floating point dtypes are accepted."""
-    if not isinstance(d, DType) or not d.is_floating_point:
+    if not need_dtype("set_default_dtype", d).is_floating_point:
         raise TypeError(f"only floating point dtypes can be the default dtype, got {d!r}")
     _default[0] = d
 
@@ -74,7 +114,8 @@ def from_numpy_dtype(dtype: Any) -> DType:
     found = DTYPES.get(np.dtype(dtype).newbyteorder("="))
     if found is None:
         names = ", ".join(d.name for d in DTYPES.values())
-        raise TypeError(f"tensors cannot hold NumPy dtype {np.dtype(dtype)}; convert to one of {names} first")
+        reason = f" ({ABSENT[np.dtype(dtype).name]})" if np.dtype(dtype).name in ABSENT else ""
+        raise TypeError(f"tensors cannot hold NumPy dtype {np.dtype(dtype)}{reason}; convert to one of {names} first")
     return found
 
 
@@ -91,9 +132,89 @@ def promote_types(type1: DType, type2: DType) -> DType:
     >>> torch.promote_types(torch.int64, torch.float32)
     torch.float32
     """
+    return _wider(need_dtype("promote_types", type1), need_dtype("promote_types", type2))
+
+
+def _wider(type1: DType, type2: DType) -> DType:
     if type1.category != type2.category:
         return type1 if type1.category > type2.category else type2
     return DTYPES[np.promote_types(type1.numpy, type2.numpy)]
+
+
+def can_cast(from_: DType, to: DType) -> bool:
+    """Return whether an in-place operation may convert so: not from floating point to integers, nor from numbers to truth values.
+
+    >>> torch.can_cast(torch.float64, torch.float16), torch.can_cast(torch.float32, torch.int64)
+    (True, False)
+    """
+    return need_dtype("can_cast", from_).category <= need_dtype("can_cast", to).category
+
+
+class finfo:
+    """The limits of a floating point dtype, the default dtype without an argument.
+
+    Attributes:
+        bits: how many bits a number takes.
+        eps: the difference between 1 and the next larger number.
+        max: the largest number.
+        min: the smallest one, ``-max``.
+        tiny: the smallest positive normal number; ``smallest_normal`` is the same.
+        resolution: the precision in decimal digits, as a power of ten.
+        dtype: the name of the dtype.
+
+    >>> torch.finfo(torch.float32).eps
+    1.1920928955078125e-07
+    """
+
+    __slots__ = ("bits", "dtype", "eps", "max", "min", "resolution", "smallest_normal", "tiny")
+    __hash__ = None  # type: ignore[assignment]  # as in PyTorch
+
+    def __init__(self, type: DType | None = None) -> None:
+        dtype = _default[0] if type is None else need_dtype("finfo", type)
+        if not dtype.is_floating_point:
+            raise TypeError(f"torch.finfo() requires a floating point input type, got {dtype}. Use torch.iinfo to handle integers")
+        limits = np.finfo(dtype.numpy)
+        self.bits, self.dtype = dtype.itemsize * 8, dtype.name
+        self.eps, self.max, self.min, self.resolution = (float(v) for v in (limits.eps, limits.max, limits.min, str(limits.resolution)))
+        self.tiny = self.smallest_normal = float(limits.smallest_normal)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, finfo) and self.dtype == other.dtype
+
+    def __repr__(self) -> str:
+        values = [(name, getattr(self, name)) for name in ("resolution", "min", "max", "eps", "smallest_normal", "tiny")]
+        return f"finfo({', '.join(f'{name}={value:g}' for name, value in values)}, dtype={self.dtype})"
+
+
+class iinfo:
+    """The limits of an integer dtype.
+
+    Attributes:
+        bits: how many bits a number takes.
+        max: the largest number.
+        min: the smallest one.
+        dtype: the name of the dtype.
+
+    >>> torch.iinfo(torch.uint8).max
+    255
+    """
+
+    __slots__ = ("bits", "dtype", "max", "min")
+    __hash__ = None  # type: ignore[assignment]  # as in PyTorch
+
+    def __init__(self, type: DType) -> None:
+        dtype = need_dtype("iinfo", type)
+        if dtype.category != INTEGER:
+            hint = ". Use torch.finfo to handle floating point numbers" if dtype.is_floating_point else ""
+            raise TypeError(f"torch.iinfo() requires an integer input type, got {dtype}{hint}")
+        limits = np.iinfo(dtype.numpy)
+        self.bits, self.dtype, self.max, self.min = limits.bits, dtype.name, int(limits.max), int(limits.min)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, iinfo) and self.dtype == other.dtype
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"
 
 
 def result_dtype(operands: Any) -> DType:
@@ -105,7 +226,7 @@ def result_dtype(operands: Any) -> DType:
         else:
             rank, dtype = 2, scalar_dtype(operand)
         before = ranked[rank]
-        ranked[rank] = dtype if before is None else promote_types(before, dtype)
+        ranked[rank] = dtype if before is None else _wider(before, dtype)
     result = None
     for candidate in ranked:
         if candidate is not None and (result is None or candidate.category > result.category):

@@ -175,3 +175,116 @@ def test_the_words_are_those_that_users_of_pytorch_search_for() -> None:
     theirs = str(caught.value).rstrip(".")
     y = torch.tensor([0.0], requires_grad=True)
     assert message(lambda: (y.sqrt() * 0).backward()).startswith(theirs)
+
+
+def watched() -> tuple[bool, bool]:
+    """Whether anomalies are reported now, in forward and in backward, and whether ops run at full speed."""
+    from nanotorch.ops import observe
+
+    try:
+        torch.tensor(0.0).log()
+        forward = False
+    except AnomalyError:
+        forward = True
+    x = torch.tensor([0.0], requires_grad=True)
+    y = x.sqrt()
+    try:
+        y.backward()
+        backward = False
+    except AnomalyError:
+        backward = True
+    assert forward == backward == torch.is_anomaly_enabled()
+    return forward, observe._active == 0
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("calls", [(), ("on",), ("on", "on"), ("on", "off")], ids="-".join)
+@pytest.mark.parametrize("outer", ["on", "off", "detect"])
+@pytest.mark.parametrize("inner", ["on", "off", "detect"])
+@pytest.mark.parametrize("call", [None, "on", "off"])
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+def test_scopes_nest_as_in_pytorch(calls: Any, outer: str, inner: str, call: str | None) -> None:
+    """Calls before, blocks in blocks, a call inside: the same states as PyTorch's at every point, errors included."""
+
+    def states(library: Any) -> list[bool]:
+        anomaly, found = library.autograd, []
+
+        def make(kind: str) -> Any:
+            return anomaly.detect_anomaly() if kind == "detect" else anomaly.set_detect_anomaly(kind == "on")
+
+        def note() -> None:
+            found.append(library.is_anomaly_enabled())
+            if library is torch:
+                watched()
+
+        try:
+            for kind in calls:
+                make(kind)
+            note()
+            try:
+                with make(outer):
+                    note()
+                    with make(inner):
+                        note()
+                        if call:
+                            make(call)
+                        note()
+                        raise KeyError
+            except KeyError:
+                pass
+            note()
+            with make(outer):
+                with make(inner):
+                    if call:
+                        make(call)
+                note()
+            note()
+        finally:
+            make("off")
+        assert library is not torch or watched() == (False, True)
+        return found
+
+    assert states(torch) == states(require_torch())
+
+
+def test_threads_that_share_an_object_or_switch_by_calls() -> None:
+    shared, failures = torch.autograd.detect_anomaly(), []
+    barrier = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(5):
+                barrier.wait()
+                if number % 2:
+                    with shared:
+                        assert watched()[0]
+                else:
+                    torch.autograd.set_detect_anomaly(number == 0)
+                    assert watched()[0] == (number == 0)
+                    torch.autograd.set_detect_anomaly(False)
+                assert not torch.is_anomaly_enabled()
+        except BaseException as error:
+            failures.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == [] and watched() == (False, True)
+
+
+def test_it_decorates_functions_and_generators() -> None:
+    @torch.autograd.detect_anomaly()
+    def function() -> bool:
+        return torch.is_anomaly_enabled()
+
+    @torch.autograd.detect_anomaly()
+    def steps() -> Any:
+        yield torch.is_anomaly_enabled()
+        yield torch.is_anomaly_enabled()
+
+    assert function() and not torch.is_anomaly_enabled()
+    for inside in steps():
+        assert inside and not torch.is_anomaly_enabled()

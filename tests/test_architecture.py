@@ -30,6 +30,7 @@ ALLOWED = {
     "nn": {"ops", "autograd", "backend", "dtypes", "utils"},
     "cuda": {"backend"},
     "special": {"ops"},
+    "random": {"ops"},
     "linalg": {"ops", "autograd"},
     "explain": {"ops", "autograd"},
     "func": {"autograd"},

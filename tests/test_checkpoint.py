@@ -85,9 +85,11 @@ def test_names_keep_their_order(tmp_path: Path) -> None:
     assert list(serialization.load(tmp_path / "other.safetensors")) == sorted(names)
 
 
-def test_only_tensors_can_be_saved(tmp_path: Path) -> None:
+def test_named_tensors_are_tensors() -> None:
     with pytest.raises(TypeError, match=r"'step' is a int: only tensors"):
-        serialization.save({"step": 3}, tmp_path / "file.safetensors")
+        serialization.to_bytes({"step": 3})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="holds other values than named tensors"):
+        serialization.from_bytes(serialization._structured({"step": 3}))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"PK\x03\x04", b"\xff" * 64, b"name,value\n"])

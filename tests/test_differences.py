@@ -213,7 +213,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "gradient of `logit(x, eps)`": lambda lib: gradient(lib, lambda x: lib.logit(x, 0.1), leaf(lib, *[float("nan")] * 64)),
     "derivatives of `celu`": lambda lib: lib.autograd.grad(lib.nn.functional.celu(x := leaf(lib, -0.3), 0.7), x, lib.ones(1))[0].item(),
     "`torch.Generator`": seeded,
-    "`Generator.get_state()`": lambda lib: type(lib.Generator().manual_seed(0).get_state()).__name__,
+    "`Generator.get_state()`, `get_rng_state()`": lambda lib: type(lib.Generator().manual_seed(0).get_state()).__name__,
     "`nn.Softmax()`": lambda lib: lib.nn.Softmax()(lib.zeros(2)).tolist(),
     "losses whose input and target": lambda lib: lib.nn.functional.mse_loss(lib.ones(2, 1), lib.ones(2)).item(),
     "arguments `size_average`": lambda lib: lib.nn.functional.mse_loss(lib.ones(2), lib.zeros(2), size_average=False).item(),
@@ -223,10 +223,11 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`kthvalue` among equal": lambda lib: lib.tensor([-1.0, 2.0, 2.0, 1.0]).kthvalue(3)[1].item(),
     "`var`, `std` without": without_freedom,
     "errors of shapes": shape_error,
+    "`torch.bfloat16`": lambda lib: str(lib.bfloat16),
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }
 # What a program cannot show: how something is computed, how fast it is, what a file holds, or what rounding does.
-NOT_SHOWN = {"`autograd.functional.jvp`", "`jacobian(vectorize=True)`", "`inference_mode`", "`RMSprop(centered=True)`", "`torch.save`"}
+NOT_SHOWN = {"`autograd.functional.jvp`", "`jacobian(vectorize=True)`", "`inference_mode`", "`RMSprop(centered=True)`", "`torch.save`", "`torch.load`"}
 
 
 @pytest.mark.parity

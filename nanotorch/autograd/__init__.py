@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nanotorch.autograd import anomaly as anomaly_mode
 from nanotorch.autograd import functional, graph
 from nanotorch.autograd.anomaly import (
     detect_anomaly,
@@ -14,9 +15,10 @@ from nanotorch.autograd.function import Function
 from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from nanotorch.autograd.gradcheck import GradcheckError, KinkWarning, gradcheck, gradgradcheck
 from nanotorch.autograd.inference import inference_mode
+from nanotorch.autograd.variable import Variable
 
 __all__ = [
-    "Function", "GradcheckError", "KinkWarning", "backward", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck",
+    "Function", "GradcheckError", "KinkWarning", "Variable", "anomaly_mode", "backward", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck",
     "gradgradcheck", "graph", "inference_mode", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled", "no_grad",
     "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip

@@ -13,13 +13,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from itertools import pairwise
 from types import FrameType
 from typing import Any
 
 from nanotorch.autograd.errors import describe_line, user_line
-from nanotorch.autograd.grad_mode import observe_nodes
+from nanotorch.autograd.grad_mode import Mode, observe_nodes
 from nanotorch.autograd.node import Node
 from nanotorch.autograd.tensor import Tensor
 
@@ -40,7 +40,7 @@ class AnomalyError(RuntimeError):
         self._came_through = None  # the layer is named already: modules on the way up add nothing
 
 
-class detect_anomaly:
+class detect_anomaly(Mode):
     """Raise `AnomalyError` at the operation that makes the first NaN or infinity, forward or backward.
 
     The error names the operation, its line, its layer and the statistics of its inputs. Everything runs several times slower
@@ -61,23 +61,40 @@ class detect_anomaly:
     """
 
     def __init__(self, check_nan: bool = True) -> None:
+        super().__init__()
         self.check_nan = check_nan
         self.layers: dict[int, str] = {}
-        self._tokens: list[tuple[Token[Any], ExitStack]] = []
 
-    def __enter__(self) -> None:
+    def _again(self) -> detect_anomaly:
+        return detect_anomaly(self.check_nan)
+
+    def _switch(self) -> Callable[[], None]:
         stack = ExitStack()
         stack.enter_context(observe_nodes(self._remember))
         if self.check_nan:
             stack.enter_context(OBSERVING[0](self._check_forward))
-        self._tokens.append((_detector.set(self), stack))
+        token, called = _detector.set(self), _called.get()
+
+        def restore() -> None:
+            _detector.reset(token)
+            stack.close()
+            inner, outer = _called.get(), active_detector()
+            if inner is not called and inner is not self:  # a call inside the block ends with it
+                if inner is not None:
+                    inner.__exit__()
+                _called.set(called)
+                _detector.set(outer)
+
+        return restore
 
     def __exit__(self, *exception: object) -> None:
-        token, stack = self._tokens.pop()
-        _detector.reset(token)
-        stack.close()
-        if not self._tokens:
+        """Restore what was before the block."""
+        super().__exit__(*exception)
+        if not self._restore:
             self.layers.clear()
+        outer = active_detector()
+        if outer is not None and not outer._restore:  # a call of set_detect_anomaly inside the block ended it
+            _detector.set(None)
 
     def _remember(self, node: Node) -> None:
         layer = layer_of(sys._getframe(1))
@@ -124,37 +141,55 @@ class detect_anomaly:
                 )
 
 
-_switched_on: list[detect_anomaly] = []
+_called: ContextVar[detect_anomaly | None] = ContextVar("set_detect_anomaly", default=None)
 
 
 class set_detect_anomaly:
     """Switch `detect_anomaly` on or off, at once when called and until the end of a ``with`` block if there is one.
 
+    Like every mode, it holds for the thread (in asyncio, the task) that calls it.
+
     Args:
         mode: on or off.
         check_nan: False notes the layers only and raises nothing.
+
+    >>> torch.autograd.set_detect_anomaly(True).mode, torch.is_anomaly_enabled()
+    (True, True)
+    >>> with torch.autograd.set_detect_anomaly(False):
+    ...     torch.is_anomaly_enabled()
+    False
+    >>> torch.autograd.set_detect_anomaly(False).mode, torch.is_anomaly_enabled()
+    (False, False)
     """
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
-        before = active_detector()
-        self._before = before is not None, before is None or before.check_nan
-        self._switch(mode, check_nan)
-
-    def _switch(self, mode: bool, check_nan: bool) -> None:
-        while _switched_on:
-            _switched_on.pop().__exit__()
-        if mode:
-            detector = detect_anomaly(check_nan)
-            detector.__enter__()
-            _switched_on.append(detector)
-        else:
-            _detector.set(None)
+        self.mode, self._before, self._call_before = mode, active_detector(), _called.get()
+        _switch(mode, check_nan)
 
     def __enter__(self) -> None:
         """Nothing is left to do: the constructor switched."""
 
     def __exit__(self, *exception: object) -> None:
-        self._switch(*self._before)
+        before = self._before
+        if before is not None and before is self._call_before:
+            _switch(True, before.check_nan)  # the constructor ended it
+        else:
+            _switch(False)
+            _called.set(self._call_before)
+            _detector.set(before)
+
+
+def _switch(mode: bool, check_nan: bool = True) -> None:
+    """Switch on or off until the next call; what a ``with`` block switched on is left for its end."""
+    called = _called.get()
+    if called is not None and called is active_detector():
+        called.__exit__()
+    _called.set(None)
+    _detector.set(None)
+    if mode:
+        detector = detect_anomaly(check_nan)
+        detector.__enter__()
+        _called.set(detector)
 
 
 def is_anomaly_enabled() -> bool:

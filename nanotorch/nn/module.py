@@ -19,7 +19,7 @@ from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.node import RemovableHandle
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.backend.device import Device
-from nanotorch.dtypes import DType, float16, float32, float64
+from nanotorch.dtypes import DType, float16, float32, float64, need_dtype
 from nanotorch.nn.errors import cannot_assign, locate
 from nanotorch.nn.hooks import ModuleHooks, add_hook, call_with_hooks
 from nanotorch.nn.loading import IncompatibleKeys, load_state_dict
@@ -356,6 +356,10 @@ class Module:
     def half(self) -> Self:
         """Convert floating point parameters and buffers to float16, in place."""
         return self.to(float16)
+
+    def bfloat16(self) -> Self:
+        """Raise TypeError, which says why there are no such numbers."""
+        return self.to(need_dtype("bfloat16", "bfloat16"))
 
     def _convert(self, convert: Callable[[Tensor], Tensor]) -> Self:
         with no_grad():

@@ -22,6 +22,21 @@ def _cast(xp: Any, self: Array, dtype: Any, self_dtype: Any) -> Array:
     return xp.astype(self, dtype)
 
 
+NAMES = {*dtypes.ABSENT, *(d.name for d in dtypes.DTYPES.values())}
+
+
+def result_type(tensor1: Any, tensor2: Any) -> dtypes.DType:
+    """Return the dtype of an operation over two tensors or numbers (Note [Type promotion]).
+
+    >>> torch.result_type(torch.tensor([1, 2], dtype=torch.int8), 1.5)
+    torch.float32
+    """
+    for operand in (tensor1, tensor2):
+        if not isinstance(operand, Tensor | builtins.bool | builtins.int | builtins.float):
+            raise TypeError(f"result_type(): operands must be Tensor or Number, not {builtins.type(operand).__name__}")
+    return dtypes.result_dtype([tensor1, tensor2])
+
+
 def to_dtype(input: Tensor, dtype: dtypes.DType) -> Tensor:
     """Return the tensor with another dtype; itself if it has that one. Integers and booleans have no history."""
     if input.dtype is dtype:
@@ -75,7 +90,7 @@ def to(
 ) -> Tensor:  # fmt: skip
     """The tensor with another dtype, device, or those of another tensor; itself where nothing changes."""
     for argument in args:
-        if isinstance(argument, dtypes.DType):
+        if isinstance(argument, dtypes.DType | builtins.type) or (isinstance(argument, str) and argument in NAMES):
             dtype = argument
         elif isinstance(argument, Tensor):
             dtype, device = argument.dtype, argument.device
@@ -85,9 +100,7 @@ def to(
             raise TypeError(f"to: expected a dtype, a device or a Tensor, got {argument!r}")
     result = input
     if dtype is not None:
-        if not isinstance(dtype, dtypes.DType):
-            raise TypeError(f"to: dtype must be a dtype such as torch.float32, got {dtype!r}")
-        result = to_dtype(result, dtype)
+        result = to_dtype(result, dtypes.need_dtype("to", dtype))
     if device is not None:
         result = to_device(result, Device(device))
     return result.clone() if copy and result is input else result
@@ -111,9 +124,13 @@ TYPE_NAMES = {"float16": "Half", "float32": "Float", "float64": "Double", "int8"
 
 @composite(where="method")
 def type(input: Tensor, dtype: Any = None) -> Any:
-    """The tensor with another dtype; without an argument the name of its type, such as ``torch.FloatTensor``."""
+    """The tensor with another dtype, which may be named ``torch.FloatTensor``; without an argument the name of its type."""
+    if isinstance(dtype, str) and dtype.startswith("torch."):
+        name = dtype.removeprefix("torch.").removesuffix("Tensor")
+        dtype = next((known for known, title in TYPE_NAMES.items() if title == name), name.lower())
+        dtype = getattr(dtypes, dtype + "_" * (dtype == "bool")) if dtype in TYPE_NAMES else dtypes.need_dtype("type", dtype)
     if dtype is not None:
-        return to(input, dtype)
+        return to_dtype(input, dtypes.need_dtype("type", dtype))
     return f"torch.{'cuda.' if input.is_cuda else ''}{TYPE_NAMES[input.dtype.name]}Tensor"
 
 
@@ -175,3 +192,9 @@ def byte(input: Tensor) -> Tensor:
 def bool(input: Tensor) -> Tensor:
     """The tensor as booleans: whether elements are non-zero."""
     return to_dtype(input, dtypes.bool_)
+
+
+@composite(where="method")
+def bfloat16(input: Tensor) -> Tensor:
+    """Raise TypeError, which says why there are no such numbers."""
+    return to(input, dtype="bfloat16")

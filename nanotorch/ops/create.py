@@ -37,8 +37,8 @@ def _plain(data: Any) -> Any:
 
 def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
     """Turn data into a NumPy array, with PyTorch's inferred dtype where none is given."""
-    if dtype is not None and not isinstance(dtype, DType):
-        raise TypeError(f"dtype must be a dtype such as torch.float32, got {dtype!r}")
+    if dtype is not None:
+        dtype = dtypes.need_dtype("tensor", dtype)
     if isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
         return array.astype(dtype.numpy if dtype else dtypes.from_numpy_dtype(array.dtype).numpy, copy=False)
@@ -49,7 +49,7 @@ def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
             "expected sequences of equal length at each level of nesting (the data is ragged): pad the rows, or make a tensor of each"
         ) from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"new(): a tensor cannot be made from {type(data).__name__} with elements of kind {array.dtype}; numbers are needed")
+        raise TypeError(f"new(): a tensor cannot be made from {type(data).__name__} with elements of kind {array.dtype}; real numbers are needed")
     if dtype is not None:
         return array.astype(dtype.numpy)
     if array.dtype.kind == "f" or array.size == 0:
@@ -118,7 +118,7 @@ def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _dtype(dtype: DType | None) -> np.dtype[Any]:
-    return (dtype or dtypes.get_default_dtype()).numpy
+    return dtypes.need_dtype("new", dtype or dtypes.get_default_dtype()).numpy
 
 
 def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -139,7 +139,7 @@ def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_g
 def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return a tensor filled with one value, whose type decides the dtype unless one is given."""
     value = fill_value.item() if isinstance(fill_value, Tensor | np.generic) else fill_value
-    return _finish(np.full(_sizes((size,)), value, (dtype or dtypes.scalar_dtype(value)).numpy), device, requires_grad)
+    return _finish(np.full(_sizes((size,)), value, dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value)).numpy), device, requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -182,6 +182,7 @@ def arange(
     if dtype is None:
         whole = all(isinstance(v, int | np.integer) for v in (start, end, step))
         dtype = dtypes.int64 if whole else dtypes.get_default_dtype()
+    dtype = dtypes.need_dtype("arange", dtype)
     count = math.ceil((end - start) / step)
     if dtype.is_floating_point:
         values = (start + step * np.arange(count, dtype=np.float64)).astype(dtype.numpy)

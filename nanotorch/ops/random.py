@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,8 @@ from nanotorch.ops.inplace import check_writable
 from nanotorch.ops.row import composite
 
 __all__ = [
-    "Generator", "bernoulli", "default_generator", "dropout", "initial_seed", "manual_seed", "multinomial", "normal", "rand",
-    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
+    "Generator", "bernoulli", "default_generator", "dropout", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
+    "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed", "set_rng_state",
 ]  # fmt: skip
 
 
@@ -57,16 +59,27 @@ class Generator:
         return {"seed": self._seed, **self.numpy.bit_generator.state}
 
     def set_state(self, new_state: dict[str, Any]) -> None:
-        """Continue from a state that ``get_state`` gave."""
-        self._seed = new_state["seed"]
-        self.numpy.bit_generator.state = {k: v for k, v in new_state.items() if k != "seed"}
+        """Continue from a state that ``get_state`` gave; a ValueError says what else was given."""
+        try:
+            seed, source = new_state["seed"], np.random.PCG64(0)
+            source.state = {k: v for k, v in new_state.items() if k != "seed"}  # type: ignore[assignment]  # checked by NumPy
+            if type(seed) is not int or seed < 0:
+                raise ValueError(f"seed={seed!r}")
+        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
+            raise ValueError(f"set_state: expected a state that get_state gave, got {str(new_state)[:60]}: {error}") from None
+        self._seed, self.numpy = seed, np.random.Generator(source)
+
+    def clone_state(self) -> Generator:
+        """Return another generator that continues from the same state."""
+        made = Generator()
+        made.set_state(self.get_state())
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         return self.get_state()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.device = CPU
-        self.manual_seed(state["seed"])
         self.set_state(state)
 
 
@@ -88,6 +101,38 @@ def initial_seed() -> int:
     return default_generator.initial_seed()
 
 
+def get_rng_state() -> dict[str, Any]:
+    """Return the state of the default generator, a dict of ints and strings that JSON can hold."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: dict[str, Any]) -> None:
+    """Let the default generator continue from a state that `get_rng_state` gave."""
+    default_generator.set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda") -> Iterator[None]:
+    """Give the default generator back the state that it had before the ``with`` block, however that ends.
+
+    Args:
+        devices: accepted, since GPU tensors get their numbers from the same generator.
+        enabled: False changes nothing.
+        device_type: as ``devices``.
+
+    >>> with torch.random.fork_rng():
+    ...     first = torch.rand(2)
+    >>> torch.equal(torch.rand(2), first)
+    True
+    """
+    before = get_rng_state()
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(before)
+
+
 def _source(generator: Generator | None) -> np.random.Generator:
     return (default_generator if generator is None else generator).numpy
 
@@ -98,7 +143,8 @@ def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(int(n) for n in size)
 
 
-def _place(array: np.ndarray[Any, Any], dtype: dtypes.DType, device: Any, requires_grad: bool = False) -> Tensor:
+def _place(array: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
+    dtype = dtypes.need_dtype("new", dtype)
     target = CPU if device is None else Device(device)
     array = np.asarray(array).astype(dtype.numpy, copy=False)
     result = from_array(array if target is CPU else target.xp.receive(array, target), target)
@@ -119,13 +165,13 @@ def normal_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.
 
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return uniform numbers from [0, 1)."""
-    dtype = dtype or dtypes.get_default_dtype()
+    dtype = dtypes.need_dtype("rand", dtype or dtypes.get_default_dtype())
     return _place(uniform_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return standard normal numbers."""
-    dtype = dtype or dtypes.get_default_dtype()
+    dtype = dtypes.need_dtype("randn", dtype or dtypes.get_default_dtype())
     return _place(normal_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
 
 

@@ -44,8 +44,7 @@ def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *oth
 
 def cast_first(name: str, value: Any, dtype: Any) -> Tensor:
     """Bring the first input of a row with a keyword ``dtype`` to that type; the cast is recorded."""
-    if not isinstance(dtype, dtypes.DType):
-        raise TypeError(f"{name}(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    dtype = dtypes.need_dtype(name, dtype)
     tensor = value if isinstance(value, Tensor) else need_tensor(name, "input", value)
     return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
@@ -58,7 +57,7 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
             operand = from_array(operand)
         elif isinstance(operand, np.generic):
             operand = operand.item()
-        elif operand is not None and not isinstance(operand, Tensor | bool | int | float):
+        if operand is not None and not isinstance(operand, Tensor | bool | int | float):
             raise TypeError(f"{name}(): operands must be Tensor or Number, not {type(operand).__name__}")
         values.append(operand)
     tensors = [value for value in values if isinstance(value, Tensor)]

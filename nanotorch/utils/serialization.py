@@ -1,53 +1,259 @@
-"""Tensors in files, in the safetensors format: names, shapes, dtypes and bytes, nothing that could run."""
+"""Tensors and plain values in files, in the safetensors format: names, shapes, dtypes and bytes, nothing that could run.
+
+Note [Files]
+~~~~~~~~~~~~
+A mapping from names to tensors, such as a `state_dict()`, is a safetensors file as other frameworks write and read it.
+Anything else that is made of numbers, texts, lists, tuples, dicts and tensors is one too: its tensors go by their place
+in the value (``model.weight``), and the header's metadata say in JSON how the value is made of them. There a list is
+``{"list": [...]}``, a tuple ``{"tuple": [...]}``, a dict ``{"dict": [[key, value], ...]}``, a tensor ``{"tensor": name}``,
+a number that JSON lacks ``{"float": "nan"}``, and None, truth values, finite numbers and texts are JSON's own. What is read
+is checked against exactly this; a tensor that is in the value twice is one tensor in the file and again afterwards.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import stat
+from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
+from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.utils import files
 
 __all__ = ["from_bytes", "load", "save", "to_bytes"]
 
+STRUCTURE = "nanotorch"
+DEEPEST = 100
+MOST_VALUES = 2_000_000
+LARGEST_HEADER = 100_000_000  # what the format allows
+CHUNK = 1 << 24
 
-def save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Write named tensors, such as a `state_dict()`, to one safetensors file; other frameworks read it too.
 
-    Values are copied from their device; views, transposed and strided tensors are written in row order.
+def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
+    """Write tensors and plain values to one safetensors file; named tensors are read by other frameworks too.
 
-    >>> import tempfile
-    >>> linear = torch.nn.Linear(3, 2)
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     save(linear.state_dict(), f"{directory}/linear.safetensors")
-    ...     loaded = load(f"{directory}/linear.safetensors")
-    >>> loaded["weight"].shape, torch.equal(loaded["weight"], linear.weight)
-    (torch.Size([2, 3]), True)
+    The file is written beside and renamed: a full disk leaves the one that was there. Values are copied from their
+    device; views, transposed and strided tensors are written in row order, without history. See Note [Files].
+
+    Args:
+        obj: a tensor, number, text, truth value or None, or lists, tuples and dicts of these in any nesting.
+        f: a path, or an object with ``write``.
+
+    Raises:
+        TypeError: something else is inside; the message says where.
+        OSError: the file cannot be written.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> torch.save({"step": 3, "weights": [torch.ones(2), None]}, file)
+    >>> position = file.seek(0)
+    >>> torch.load(file)
+    {'step': 3, 'weights': [tensor([1., 1.]), None]}
     """
-    Path(path).write_bytes(to_bytes(tensors))
+    if not _is_path(f) and not hasattr(f, "write"):
+        raise TypeError(f"save: expected a path or an object with write() as its second argument, got {type(f).__name__}")
+    named = isinstance(obj, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in obj.items())
+    data = to_bytes(obj) if named else _structured(obj)
+    if _is_path(f):
+        files.write(f, data)  # type: ignore[arg-type]  # a path
+    else:
+        f.write(data)  # type: ignore[union-attr]  # no path
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The named tensors of a safetensors file, on the CPU; a ValueError says why a file is unreadable.
+def load(f: str | os.PathLike[str] | IO[bytes], map_location: Any = None, *, weights_only: bool = True) -> Any:
+    """The value that `save` wrote, or the named tensors of any safetensors file.
 
     Nothing is ever unpickled: a file cannot run code.
+
+    Args:
+        f: a path, or an object with ``read``, from which exactly one saved value is read.
+        map_location: the device of the tensors, the CPU by default.
+        weights_only: accepted, since there is nothing but values in a file.
+
+    Raises:
+        ValueError: one sentence that says why the file cannot be read.
     """
-    return from_bytes(Path(path).read_bytes(), source=str(path))
+    if _is_path(f):
+        source = os.fspath(f)  # type: ignore[arg-type]  # a path
+        with open(source, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"{source} is no plain file, so it is not read")
+            data = _read(file, str(source), status.st_size)
+            if status.st_size > len(data):
+                raise ValueError(f"{source} is not a safetensors file, or a damaged one: {status.st_size - len(data):,} bytes follow its end")
+    elif hasattr(f, "read"):
+        source = str(getattr(f, "name", "the file object"))
+        data = _read(f, source)
+    else:
+        raise TypeError(f"load: expected a path or an object with read(), got {type(f).__name__}")
+    value = _value(data, str(source))
+    return value if map_location is None else _moved(value, map_location)
 
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a safetensors file that holds the named tensors."""
-    from safetensors.numpy import save as serialize
-
-    arrays = {name: _in_row_order(name, tensor) for name, tensor in tensors.items()}
-    return serialize(arrays, metadata={"order": json.dumps(list(arrays))})
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name!r} is a {type(tensor).__name__}: only tensors can be saved to a safetensors file by their names")
+        if name == "__metadata__" or not _is_text(name):
+            raise ValueError(f"{name!r} cannot be the name of a tensor in a safetensors file")
+    return _serialize(tensors, {"order": json.dumps(list(tensors))})
 
 
 def from_bytes(data: bytes, source: str = "the data") -> dict[str, Tensor]:
     """The named tensors in the bytes of a safetensors file; `source` names the file in errors."""
+    metadata, tensors = _tensors(data, source)
+    if STRUCTURE in metadata:
+        raise ValueError(f"{source} holds other values than named tensors, which are expected here")
+    return {name: tensors[name] for name in _order(metadata, tensors, source)}
+
+
+def _serialize(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    from safetensors.numpy import save as serialize
+
+    data = serialize({name: _in_row_order(tensor) for name, tensor in tensors.items()}, metadata=metadata)
+    if int.from_bytes(data[:8], "little") > LARGEST_HEADER:
+        raise ValueError(f"save: the names and plain values take more than the {LARGEST_HEADER:,} bytes that a safetensors file has for them")
+    return data
+
+
+def _in_row_order(tensor: Tensor) -> np.ndarray:
+    array = tensor.detach().cpu().numpy()
+    # safetensors writes the memory of an array as it lies, whatever its strides: it has to lie in row order.
+    # ascontiguousarray turns 0-d arrays into 1-d ones, hence the reshape.
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+# ------------------------------------------------------------------------------------------------- writing a value
+
+
+class _Writer:
+    """Turns a value into JSON, and gathers its tensors by name."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.names: dict[int, str] = {}
+        self.count = 0
+
+    def describe(self, value: Any, path: tuple[str, ...]) -> Any:
+        """The JSON of a value (Note [Files])."""
+        self.count += 1
+        if len(path) > DEEPEST or self.count > MOST_VALUES:
+            raise ValueError(f"save: {_place(path)} lies deeper than {DEEPEST} levels, or the value has more than {MOST_VALUES:,} parts; does it contain itself?")
+        if value is None or isinstance(value, str | bool):
+            return value if value is None or isinstance(value, bool) else str(value)
+        if isinstance(value, int):
+            return self._integer(int(value), path)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else {"float": repr(float(value))}
+        if isinstance(value, Tensor):
+            return {"tensor": self._name(value, path)}
+        if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+            parts = [self.describe(part, (*path, str(k))) for k, part in enumerate(value)]
+            return {"tuple" if isinstance(value, tuple) else "list": parts}
+        if type(value) in (dict, OrderedDict):
+            return {"dict": [[self._key(key, path), self.describe(part, (*path, str(key)))] for key, part in value.items()]}
+        if isinstance(value, np.ndarray | np.generic):
+            hint = "make a tensor of it with torch.from_numpy" if isinstance(value, np.ndarray) else "make a number of it with .item()"
+        elif isinstance(value, Mapping):
+            hint = "make a dict of it"
+        elif hasattr(value, "state_dict"):
+            hint = "save its state_dict()"
+        else:
+            hint = "make it of tensors, numbers, texts, None, lists, tuples and dicts"
+        raise TypeError(f"save: {_place(path)} is a {type(value).__name__}, which a file cannot hold; {hint}")
+
+    def _integer(self, value: int, path: tuple[str, ...]) -> int:
+        if value.bit_length() > 4096:
+            raise ValueError(f"save: {_place(path)} is an int of more than 4096 bits")
+        return value
+
+    def _key(self, key: Any, path: tuple[str, ...]) -> Any:
+        """The JSON of a dict's key: what can be one and is not a tensor."""
+        plain = key is None or isinstance(key, str | int | float)
+        if not plain and not (isinstance(key, tuple) and all(k is None or isinstance(k, str | int | float) for k in key)):
+            raise TypeError(f"save: {_place(path)} has a key of type {type(key).__name__}; keys are texts, numbers, None or tuples of these")
+        return self.describe(key, path)
+
+    def _name(self, tensor: Tensor, path: tuple[str, ...]) -> str:
+        """The name of a tensor in the file: its place in the value, with a number where that is taken."""
+        name = self.names.get(id(tensor))
+        if name is None:
+            place = ".".join(path) or "value"
+            name = place = place if _is_text(place) and place != "__metadata__" else "value"
+            while name in self.tensors:
+                name = f"{place}-{len(self.tensors)}"
+            self.names[id(tensor)], self.tensors[name] = name, tensor
+        return name
+
+
+def _structured(value: Any) -> bytes:
+    """The bytes of a safetensors file that holds any value `save` takes."""
+    writer = _Writer()
+    structure = json.dumps(writer.describe(value, ()), allow_nan=False)
+    return _serialize(writer.tensors, {STRUCTURE: structure})
+
+
+def _place(path: tuple[str, ...]) -> str:
+    return "value" + "".join(f"[{part[:40]!r}]" for part in path[:8]) + "[...]" * (len(path) > 8)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return len(name.encode()) < 10_000
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+# ------------------------------------------------------------------------------------------------- reading a value
+
+
+def _is_path(f: Any) -> bool:
+    return isinstance(f, str | os.PathLike)
+
+
+def _read(file: Any, source: str, size: int | None = None) -> bytes:
+    """The bytes of one safetensors file: no more than its header announces, and for a file no more than there are."""
+    start = file.read(8)
+    if not isinstance(start, bytes):
+        raise TypeError(f"load: {source} gives {type(start).__name__}; open files in binary mode, as in open(path, 'rb')")
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > LARGEST_HEADER or (size is not None and length > size - 8):
+        raise ValueError(_not_safetensors(start, source, "it is cut off" if len(start) < 8 else "its header has no plausible length"))
+    header = _bytes_of(file, length)
+    try:
+        entries = json.loads(header)
+        end = max([0, *(entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__")])
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        end = -1
+    if not isinstance(end, int) or end < 0:
+        raise ValueError(f"{source} is not a safetensors file, or a damaged one: its header is not the JSON that it should be")
+    if size is not None and end > size - 8 - length:
+        raise ValueError(f"{source} is not a safetensors file, or a damaged one: it is cut off, {end - (size - 8 - length):,} bytes are missing")
+    return start + header + _bytes_of(file, end)
+
+
+def _bytes_of(file: Any, count: int) -> bytes:
+    """The next bytes of a file, taken in parts so that a wrong count does not ask for memory."""
+    parts, left = [], count
+    while left > 0:
+        part = file.read(min(left, CHUNK))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _tensors(data: bytes, source: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors in the bytes of a safetensors file, checked by the format's own reader."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as deserialize
 
@@ -57,20 +263,98 @@ def from_bytes(data: bytes, source: str = "the data") -> dict[str, Tensor]:
         raise ValueError(_not_safetensors(data, source, error)) from None
     except KeyError as error:
         raise ValueError(f"{source} holds a tensor of dtype {error}, which NumPy does not have") from None
-    return {name: from_array(arrays[name].copy()) for name in _order(data, arrays)}
-
-
-def _order(data: bytes, arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """The names as they were given to `to_bytes`: the format sorts them, and its reader shuffles them."""
+    for name, array in arrays.items():
+        if array.dtype not in dtypes.DTYPES:
+            raise ValueError(f"{source} holds the tensor {name!r} of dtype {array.dtype}, which tensors do not have; write it in another one")
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header.get("__metadata__", {}), {name: from_array(array.copy()) for name, array in arrays.items()}
+
+
+def _order(metadata: dict[str, str], tensors: Mapping[str, Tensor], source: str) -> list[str]:
+    """The names as they were given to `to_bytes`: the format sorts them, and its reader shuffles them."""
+    if "order" not in metadata:
+        return sorted(tensors)
     try:
-        order = json.loads(header["__metadata__"]["order"])
-    except (KeyError, ValueError):
-        order = []
-    return order if sorted(order) == sorted(arrays) else sorted(arrays)
+        order = json.loads(metadata["order"])
+    except (ValueError, RecursionError):
+        order = None
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order) or sorted(order) != sorted(tensors):
+        raise ValueError(f"{source} is damaged: 'order' in its metadata is not the list of its tensors")
+    return order
 
 
-def _not_safetensors(data: bytes, source: str, error: Exception) -> str:
+def _value(data: bytes, source: str) -> Any:
+    """The value in the bytes of a file that `save` wrote, or the named tensors in any other safetensors file."""
+    metadata, tensors = _tensors(data, source)
+    if STRUCTURE not in metadata:
+        return {name: tensors[name] for name in _order(metadata, tensors, source)}
+
+    def refused(constant: str) -> Any:
+        raise ValueError(constant)
+
+    try:
+        structure = json.loads(metadata[STRUCTURE], parse_constant=refused)
+        unused = set(tensors)
+        value = _rebuilt(structure, tensors, unused, 0)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, _Damaged) else "it is not valid JSON"
+        raise ValueError(f"{source} is damaged: {STRUCTURE!r} in its metadata does not describe a value: {reason}") from None
+    if unused:
+        raise ValueError(f"{source} is damaged: {STRUCTURE!r} in its metadata does not mention the tensor {min(unused)!r}")
+    return value
+
+
+class _Damaged(ValueError):
+    """What is wrong in the description of a value."""
+
+
+def _rebuilt(node: Any, tensors: Mapping[str, Tensor], unused: set[str], depth: int) -> Any:
+    """The value that the JSON describes (Note [Files])."""
+    if node is None or isinstance(node, str | bool | int | float):
+        if isinstance(node, float) and not math.isfinite(node):
+            raise _Damaged("a number is too large")
+        return node
+    if depth > DEEPEST:
+        raise _Damaged(f"it is nested deeper than {DEEPEST} levels")
+    if not isinstance(node, dict) or len(node) != 1:
+        raise _Damaged("expected a plain value, or an object with one of 'list', 'tuple', 'dict', 'tensor' and 'float'")
+    ((kind, content),) = node.items()
+    if kind == "tensor" and isinstance(content, str) and content in tensors:
+        unused.discard(content)
+        return tensors[content]
+    if kind == "float" and content in ("nan", "inf", "-inf"):
+        return float(content)
+    if kind in ("list", "tuple") and isinstance(content, list):
+        parts = [_rebuilt(part, tensors, unused, depth + 1) for part in content]
+        return parts if kind == "list" else tuple(parts)
+    if kind == "dict" and isinstance(content, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in content):
+        made: dict[Any, Any] = {}
+        for key_node, part in content:
+            key = _rebuilt(key_node, {}, unused, depth + 1)
+            try:
+                repeated = key in made
+            except TypeError:
+                raise _Damaged("a key of a dict is neither a plain value nor a tuple of these") from None
+            if repeated:
+                raise _Damaged(f"a dict has the key {key!r} twice")
+            made[key] = _rebuilt(part, tensors, unused, depth + 1)
+        return made
+    raise _Damaged(f"{str(kind)[:40]!r} with {str(content)[:40]!r} is not one of its parts")
+
+
+def _moved(value: Any, device: Any, made: dict[int, Tensor] | None = None) -> Any:
+    """A value with its tensors on a device; one that is there twice stays one."""
+    made = {} if made is None else made
+    if isinstance(value, Tensor):
+        return made.setdefault(id(value), value.to(device))
+    if isinstance(value, dict):
+        return {key: _moved(part, device, made) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_moved(part, device, made) for part in value])
+    return value
+
+
+def _not_safetensors(data: bytes, source: str, error: Any) -> str:
     """Why `data` cannot be read; a pickle, which PyTorch and joblib write, is recognised but never loaded."""
     pickled = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
     kind = "a zip archive, as torch.save writes it" if data[:4] == b"PK\x03\x04" else "a pickle" if pickled else ""
@@ -80,14 +364,3 @@ def _not_safetensors(data: bytes, source: str, error: Exception) -> str:
         f"{source} is not a safetensors file but {kind}: loading it could run any code, so it is refused. Where the "
         "file is trusted, load it with what wrote it and save the tensors with safetensors.torch.save_file or nanotorch.save"
     )
-
-
-def _in_row_order(name: str, tensor: Tensor) -> np.ndarray:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(
-            f"{name!r} is a {type(tensor).__name__}: only tensors can be saved to a safetensors file"
-        )
-    array = tensor.detach().cpu().numpy()
-    # safetensors writes the memory of an array as it lies, whatever its strides: it has to lie in row order.
-    # ascontiguousarray turns 0-d arrays into 1-d ones, hence the reshape.
-    return np.ascontiguousarray(array).reshape(array.shape)
