@@ -18,7 +18,7 @@ Note [Threads]
 ~~~~~~~~~~~~~~
 A pass runs in the thread that calls it, and keeps all that it knows in local variables, so any number of threads can run
 passes at a time. What they may share is safe where PyTorch's is: leaves, whose gradients are added to under a lock
-(`ACCUMULATING` in ``tensor.py``), so that none is lost, and nodes, which a pass only reads, except that it frees their
+(`ACCUMULATING` in ``locks.py``), so that none is lost, and nodes, which a pass only reads, except that it frees their
 saved values: of two passes through one graph all but the last must ``retain_graph``. The order in which gradients are
 added depends on the threads, and with it the last bits of their sum; and whoever reads or resets a ``.grad``, or writes
 to a tensor in place, must know that no other thread is using it. `grad` shares nothing.

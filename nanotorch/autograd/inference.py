@@ -27,8 +27,9 @@ from nanotorch.autograd.grad_mode import (
     set_inference,
     set_recording,
 )
+from nanotorch.autograd.locks import BIRTHS
 from nanotorch.autograd.node import INFERENCE, Version
-from nanotorch.autograd.tensor import BIRTHPLACES, BIRTHS, Tensor
+from nanotorch.autograd.tensor import BIRTHPLACES, Tensor
 
 __all__ = ["InferenceTensor", "inference_mode"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from nanotorch.autograd.grad_mode import (
     restore_recording,
     set_recording,
 )
+from nanotorch.autograd.locks import ACCUMULATING, BIRTHS
 from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import (
     INFERENCE,
@@ -39,9 +39,6 @@ from nanotorch.dtypes import DTYPES, DType
 
 __all__ = ["Size", "Tensor", "from_array", "gradient_edge"]
 
-ACCUMULATING = threading.RLock()
-"""Held while a gradient is added to a leaf: backward passes in several threads lose none (Note [Threads])."""
-BIRTHS = threading.Lock()
 BIRTHPLACES: list[dict[str, Any]] = [globals()]
 """The namespaces in which tensors are made by the function ``new``, which `inference_mode` replaces."""
 new: Callable[[type[Tensor]], Tensor] = object.__new__

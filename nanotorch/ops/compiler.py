@@ -15,13 +15,13 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import note_line
 from nanotorch.autograd.grad_mode import recording
+from nanotorch.autograd.locks import COMPILING
 from nanotorch.autograd.node import (
     Node,
     Version,
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Parameter, Row
 
 __all__ = ["Compiler", "public_parameters"]
-
-COMPILING = threading.Lock()
 
 
 def public_parameters(parameters: Iterable[Parameter]) -> list[str]:

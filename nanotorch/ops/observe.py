@@ -14,13 +14,13 @@ arrays without calling ops, so it shows nothing here.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from nanotorch.autograd import anomaly
+from nanotorch.autograd.locks import OBSERVING
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.row import ROWS, Row
 
@@ -29,7 +29,6 @@ __all__ = ["Callback", "observing"]
 Callback = Callable[[Row, dict[str, Any], Any], None]
 
 _callbacks: ContextVar[tuple[Callback, ...]] = ContextVar("op_callbacks", default=())
-_lock = threading.Lock()
 _active = 0
 
 
@@ -63,7 +62,7 @@ anomaly.OBSERVING.append(observing)
 def _change(step: int) -> None:
     """Count the observers of all threads; the first one replaces the forwards, the last one puts them back."""
     global _active
-    with _lock:
+    with OBSERVING:
         before, _active = _active, _active + step
         if bool(before) == bool(_active):
             return

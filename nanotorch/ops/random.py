@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
+from nanotorch.autograd.locks import FURTHER
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.ops.inplace import check_writable
@@ -84,6 +85,7 @@ class Generator:
 
 
 default_generator = Generator()
+FURTHER.append(lambda: default_generator.numpy.bit_generator.lock)  # NumPy holds it while it draws
 
 
 def manual_seed(seed: int) -> Generator:

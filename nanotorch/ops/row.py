@@ -238,7 +238,7 @@ def op(
             functional = where in ("function", "functional")
             variant.__qualname__ = name if functional else f"{TensorMethods.__name__}.{name}"
             variant.__module__ = "nanotorch.nn.functional" if functional else TensorMethods.__module__
-            variant.__doc__ = f"In-place version of `{row.name}`: {(forward.__doc__ or '').splitlines()[0]}"
+            variant.__doc__ = f"In-place version of `{row.name}`: {(forward.__doc__ or '').partition(chr(10))[0]}"
             row.variant = variant
             special = [f"__i{row.operators[0][2:]}"] if row.operators else []
             attach(name, variant, "both" if where == "internal" else where, special)

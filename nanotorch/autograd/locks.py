@@ -1,0 +1,43 @@
+"""The locks of the package, and what becomes of them when a process forks.
+
+A child has only the thread that forked. A lock that another thread held stays locked in it for ever, and what it guards
+half done. So a fork waits until all are free, and both processes go on with all of them free. They may be taken twice by one
+thread, since a signal's handler may fork.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["ACCUMULATING", "BIRTHS", "COMPILING", "FURTHER", "OBSERVING"]
+
+ACCUMULATING = threading.RLock()
+"""Held while a gradient is added to a leaf: backward passes in several threads lose none (Note [Threads])."""
+OBSERVING = threading.RLock()
+"""Held while observers come and go."""
+COMPILING = threading.RLock()
+"""Held while the code of a row is written."""
+BIRTHS = threading.RLock()
+"""Held while the function that makes tensors is replaced."""
+FURTHER: list[Callable[[], Any]] = []
+"""Return further locks, that others made and nobody holds while taking one of these."""
+
+_held: list[Any] = []
+
+
+def _take() -> None:
+    """Take all locks, in the order in which a thread that holds one may take another."""
+    for lock in (ACCUMULATING, OBSERVING, COMPILING, BIRTHS, *(find() for find in FURTHER)):
+        lock.acquire()
+        _held.append(lock)
+
+
+def _give() -> None:
+    while _held:
+        _held.pop().release()
+
+
+os.register_at_fork(before=_take, after_in_parent=_give, after_in_child=_give)
