@@ -37,10 +37,12 @@ __all__ = [
     "LOSSES",
     "METRICS",
     "MODELS",
+    "MOST",
     "OPTIMIZERS",
     "SCHEDULERS",
     "Argument",
     "Between",
+    "Checked",
     "Entry",
     "Fraction",
     "NameIn",
@@ -61,13 +63,16 @@ Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 # ------------------------------------------------------------ markers for signatures
 
+MOST = 10**9
+"""The bound of a config's counts that state none: more rows, epochs or layers than that are a slip of the pen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Between:
     """The values allowed for a number, or for each number of a list: `Annotated[float, Between(0, 1)]`.
 
-    A bound of None is no bound; `low_open` and `high_open` exclude the bound itself. NaN and infinities are
-    never inside a range.
+    A bound of None is no bound (in a config, a whole number then ends at `MOST`); `low_open` and `high_open` exclude the
+    bound itself. NaN and infinities are never inside a range.
     """
 
     low: float | None = None
@@ -106,7 +111,9 @@ class Between:
             match schema:
                 case list():
                     return [bounded(part) for part in schema]
-                case {"type": "int" | "float"}:
+                case {"type": "int"}:
+                    return {"ge": -MOST, "le": MOST, **schema, **bounds}
+                case {"type": "float"}:
                     return schema | bounds
                 case {"type": "list" | "tuple" | "union" | "nullable"}:
                     inner = {"items_schema", "choices", "schema"} & set(schema)
@@ -283,6 +290,17 @@ class Registry:
     def __len__(self) -> int:
         """How many names are registered."""
         return len(self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Marks an argument that a function looks at: it returns what was given, or raises a ValueError that says what is wrong."""
+
+    check: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Pydantic asks a marker for this: the schema of the type, then `check`."""
+        return {"type": "function-after", "function": {"type": "no-info", "function": self.check}, "schema": handler(source)}
 
 
 @dataclass(frozen=True, slots=True)

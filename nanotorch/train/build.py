@@ -19,12 +19,13 @@ from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
 from nanotorch.train import datasets
-from nanotorch.train.config import Config
+from nanotorch.train.config import Config, as_long_as_the_run, as_tensors
 from nanotorch.train.datasets import Table
 from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.disk_rows import DiskRows
 from nanotorch.train.embedding import EmbeddedColumns
 from nanotorch.train.metrics import main_metric, mean_weights, scored_as
+from nanotorch.train.models import too_large
 from nanotorch.train.noticed import Noticed
 from nanotorch.train.preprocessing import Preprocessing
 from nanotorch.train.scores import score
@@ -117,13 +118,14 @@ def device_of(config: Config) -> torch.device:
 
 def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
     """The model of a config, for what the preprocessing gives."""
-    make = MODELS.get(config.model.name)
-    counts = preprocessing.embeddings
-    if counts:
-        front = EmbeddedColumns(preprocessing.in_features - len(counts), counts)
-        return nn.Sequential(front, make(front.out_features, preprocessing.out_features, **config.model.arguments))
-    model: nn.Module = make(preprocessing.in_features, preprocessing.out_features, **config.model.arguments)
-    return model
+    name, arguments, counts = config.model.name, config.model.arguments, preprocessing.embeddings
+    front = EmbeddedColumns(preprocessing.in_features - len(counts), counts) if counts else None
+    widths = preprocessing.in_features if front is None else front.out_features, preprocessing.out_features
+    message = too_large(name, *widths, arguments)
+    if message is not None:
+        raise datasets.DataError(f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}")
+    model: nn.Module = MODELS.get(name)(*widths, **arguments)
+    return model if front is None else nn.Sequential(front, model)
 
 
 def _seed(config: Config) -> int:
@@ -165,8 +167,7 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
     planned = config.train.epochs * (steps if section.interval == "step" else 1)
     if warmup >= planned:
         raise datasets.DataError(f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}")
-    if section.name == "OneCycleLR" and arguments["total_steps"] is None and arguments["epochs"] is None:
-        arguments["total_steps"] = planned - warmup
+    as_long_as_the_run(section.name, arguments, planned - warmup)
     scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
         raise datasets.DataError(
@@ -220,14 +221,11 @@ def steps_per_epoch(rows: int, config: Config) -> int:
 
 def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
     """The loss of the config, summing over rows times the weights of their classes, once it is known to fit this table."""
-    name, arguments = config.loss.name, dict(config.loss.arguments)
+    name, arguments = config.loss.name, as_tensors(config.loss.arguments)
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
     if table.task not in tasks:
         better = [other for other in LOSSES if table.task in LOSSES.entry(other).facts.get("tasks", ())]
         raise datasets.DataError(f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}")
-    for key, value in arguments.items():
-        if isinstance(value, list):
-            arguments[key] = torch.tensor(value)
     if by_class is not None and table.task == "binary":  # w1 y log p + w0 (1 - y) log(1 - p)
         arguments["weight"], arguments["pos_weight"] = torch.tensor(by_class[:1]), torch.tensor(by_class[1:] / by_class[:1])
     elif by_class is not None:

@@ -1,8 +1,9 @@
 """The config of a run: `load` gives a checked and frozen `Config`, or every mistake at once.
 
 A name (of a dataset, an optimizer ...) is looked up in `nanotorch.registry`, never imported, and the
-arguments beside it are checked against the signature that the name stands for. Nothing is built and no data
-is loaded.
+arguments beside it are checked against the signature that the name stands for. No data is loaded and no model
+is built; what costs nothing to make (a loss, an optimizer of one number, its schedule) is made, so that what it
+refuses is known with the line.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 import secrets
 import types
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,9 +22,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, cre
 
 import nanotorch.nn
 import nanotorch.optim
-import nanotorch.train.models  # these, and datasets below, fill the registries
-import nanotorch.train.scores
-import nanotorch.train.table_file  # noqa: F401
+import nanotorch.train.scores  # these, and the imports below, fill the registries
+import nanotorch.train.table_file
 from nanotorch.registry import (
     ACTIVATIONS,
     DATASETS,
@@ -30,6 +31,7 @@ from nanotorch.registry import (
     LOSSES,
     METRICS,
     MODELS,
+    MOST,
     OPTIMIZERS,
     SCHEDULERS,
     Between,
@@ -45,9 +47,25 @@ from nanotorch.registry import (
     describe_type,
 )
 from nanotorch.train.datasets import possible_tasks
-from nanotorch.train.strict_yaml import ConfigError, KeyPath, Node, Problem, dump, override, parse, read, show
+from nanotorch.train.models import too_large
+from nanotorch.train.strict_yaml import (
+    LARGEST_TEXT,
+    MOST_PROBLEMS,
+    ConfigError,
+    KeyPath,
+    Node,
+    Problem,
+    dump,
+    override,
+    parse,
+    read,
+    show,
+)
 
-__all__ = ["Config", "ConfigError", "Problem", "load", "loads", "resolved", "with_seed"]
+MOST_RUNS = 10_000  # of one config: folds times repeats
+MOST_NUMBERS = 10**8  # of a generated table: 800 MB
+
+__all__ = ["Config", "ConfigError", "Problem", "as_long_as_the_run", "as_tensors", "load", "loads", "read_resolved", "resolved", "with_seed"]
 
 REGISTRIES = {
     "datasets": DATASETS,
@@ -87,6 +105,11 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
     if problems or config is None:
         raise ConfigError.of(problems)
     return config
+
+
+def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config that a run left, as `resolved` wrote it."""
+    return loads(read(path, LARGEST_TEXT), str(path), overrides)
 
 
 def with_seed(config: Config, seed: int | None = None) -> Config:
@@ -333,6 +356,8 @@ def _yaml_type(annotation: Any) -> Any:
         return Union[tuple(map(_yaml_type, inner))]  # noqa: UP007
     if origin in (Sequence, Iterable):
         return types.GenericAlias(tuple, (_yaml_type(inner[0]), ...))
+    if annotation is int:
+        return Annotated[int, Between()]
     return list[float] if getattr(annotation, "__name__", "") == "Tensor" else annotation
 
 
@@ -376,6 +401,9 @@ class _Check:
         self.root = root
         self.problems: list[Problem] = []
         self.broken: set[KeyPath] = set()
+        self.holding: set[KeyPath] = set()  # what stands around what is broken
+        self.known: dict[str | None, dict[str, Any]] = {}
+        self.unknown = 0
         self.sections: dict[str, type[Section]] = dict(PLAIN_SECTIONS)
         for key, base in SECTIONS.items():
             if issubclass(base, NamedSection):
@@ -388,15 +416,23 @@ class _Check:
             schema = _config_class(tuple(self.sections.items()))
             config = schema.model_validate_json(json.dumps(self.root.plain()))
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                self._explain(detail["type"], detail["loc"], detail.get("ctx", {}))
+            unexplained = [
+                path for detail in error.errors(include_url=False)
+                if (path := self._explain(detail["type"], detail["loc"], detail.get("ctx", {}))) is not None
+            ]  # fmt: skip
+            for path in unexplained:  # not one of its types told why
+                if path not in self.holding:
+                    self._report(path, self._unlike(path))
         self._check_together()
+        if config is not None and not self.problems:
+            self._check_made(config)
         return None if self.problems else config
 
     def _report(self, path: KeyPath, message: str, at_key: bool = False) -> None:
         """Add a problem at a path; where nothing stands there, at what stands around it."""
         if path not in self.broken:
             self.broken.add(path)
+            self.holding |= {path[:depth] for depth in range(len(path) + 1)}
             node, _ = self.root.nearest(path)
             mark = node.key if at_key else node.mark
             self.problems.append(Problem(mark, ".".join(map(str, path)), message))
@@ -442,14 +478,14 @@ class _Check:
 
     # -- single values
 
-    def _explain(self, kind: str, location: KeyPath, context: Mapping[str, Any]) -> None:
-        """Report one of pydantic's errors in the words of the config."""
+    def _explain(self, kind: str, location: KeyPath, context: Mapping[str, Any]) -> KeyPath | None:
+        """Report one of pydantic's errors in the words of the config; return a path whose mapping this error does not mean."""
         if location[0] in SECTIONS and location[0] not in self.sections and self._is_given(location[:1]):
-            return  # without its name there is no schema to hold it against, and that is reported
+            return None  # without its name there is no schema to hold it against, and that is reported
         node, path = self.root.nearest(location)
         if isinstance(node.value, dict) and len(path) > 1 and len(path) < len(location):  # one of several types it may have
             if not str(location[len(path)]).startswith("dict"):
-                return
+                return path
             location = (*path, *location[len(path) + 1 :])
             node, path = self.root.nearest(location)
         annotation = self._annotation(path)
@@ -462,12 +498,25 @@ class _Check:
             self._report(location, f"required key is missing{expected}", at_key=True)
         elif kind == "value_error":
             self._report(path, str(context["error"]))
+        elif MOST in (context.get("le"), -context.get("ge", 0)):
+            self._report(path, f"expected an int of at most {MOST:,}, got {show(node.value)}")
         else:
-            expected = "a mapping" if annotation is None else describe_type(annotation)
-            self._report(path, f"expected {expected}, got {show(node.value)}")
+            self._report(path, self._unlike(path))
+        return None
+
+    def _unlike(self, path: KeyPath) -> str:
+        """What may stand at a path, and what does."""
+        node, _ = self.root.nearest(path)
+        annotation = self._annotation(path)
+        return f"expected {'a mapping' if annotation is None else describe_type(annotation)}, got {show(node.value)}"
 
     def _keys(self, section: str | None) -> dict[str, Any]:
         """The keys of a section, or of the whole config, and what each may hold; None for a section."""
+        if section not in self.known:
+            self.known[section] = self._find_keys(section)
+        return self.known[section]
+
+    def _find_keys(self, section: str | None) -> dict[str, Any]:
         schema = Config if section is None else self.sections.get(section)
         if schema is None:
             return {}
@@ -498,6 +547,9 @@ class _Check:
             owner = f" of {schema.__name__}"
             if key in schema.registry.supplied:
                 return "the trainer gives this argument; it cannot be configured"
+        self.unknown += 1
+        if self.unknown > MOST_PROBLEMS:  # a guess takes its time, and nobody sees this one
+            return "unknown key"
         near = closest(key, known)
         for elsewhere in (None, *self.sections):
             if key in self._keys(elsewhere):
@@ -511,7 +563,7 @@ class _Check:
     def _value(self, section: str, key: str) -> Any:
         """A value or its default; None where it is broken, or where the section does not have that key."""
         schema = self.sections.get(section)
-        if schema is None or key not in schema.model_fields or {(section,), (section, key)} & self.broken:
+        if schema is None or key not in schema.model_fields or (section,) in self.broken or (section, key) in self.holding:
             return None
         node, path = self.root.nearest((section, key))
         if len(path) == 2:
@@ -534,6 +586,7 @@ class _Check:
         self._check_exclusive()
         self._check_folds()
         self._check_schedule()
+        self._check_amounts()
 
     def _check_loss(self) -> None:
         """The loss has to suit the task of the dataset, as far as that is known without loading it."""
@@ -641,6 +694,10 @@ class _Check:
                 self._report(("data", "fold", 0), f"there is no fold {fold[0]} of {fold[1]}")
         if fold is not None and folds is not None:
             self._report(("train", "folds"), "data.fold makes this run one fold; leave out one of the two")
+        runs = (folds or 1) * (self._value("train", "repeats") or 1)
+        if runs > MOST_RUNS:
+            place = "repeats" if self._is_given(("train", "repeats")) else "folds"
+            self._report(("train", place), f"these are {runs:,} runs, and a config makes at most {MOST_RUNS:,}")
 
     def _check_sizes(self, share: float) -> None:
         """The portions have to fit the training part, where the config itself says how large that is."""
@@ -657,6 +714,63 @@ class _Check:
                 taken = f"{batch_size} x {accumulate} = {batch_size * accumulate}"
                 message = f"a step takes {taken} rows, but only about {training} of {rows} are for training"
                 self._report(("train", place), message)
+
+    def _check_amounts(self) -> None:
+        """What is generated and built has to fit into a memory, and to be done before long."""
+        dataset, model = self._value("data", "name"), self._value("model", "name")
+        counts: dict[str, int] = {}
+        for key in () if dataset is None else DATASETS.arguments(dataset):
+            if key.startswith("n_") or key in ("centers", "effective_rank"):
+                value = self._value("data", key)
+                counts[key] = sum(value) if key == "n_samples" and isinstance(value, list) else value if isinstance(value, int) else 0
+        smaller, larger = ["", "", *sorted(counts, key=lambda key: counts[key])][-2:]
+        if smaller and counts[smaller] * counts[larger] > MOST_NUMBERS:
+            makes = f"{larger} {counts[larger]:,} x {smaller} {counts[smaller]:,} makes more than {MOST_NUMBERS:,} numbers"
+            self._report(("data", larger), makes)
+        elif larger and counts[larger] > MOST_NUMBERS:
+            self._report(("data", larger), f"{counts[larger]:,} are more than {MOST_NUMBERS:,}, the most that are generated")
+        arguments = {} if model is None else {key: self._value("model", key) for key in MODELS.arguments(model)}
+        if not any(path[0] == "model" for path in self.broken):
+            message = None if model is None else too_large(model, 1, 1, arguments)
+            if message is not None:
+                self._report(("model", max(arguments, key=lambda key: self._is_given(("model", key)))), message)
+
+    def _check_made(self, config: Config) -> None:
+        """What loss, optimizer and schedule refuse when they are made, and at a first step, is a mistake of the config."""
+        number = nanotorch.nn.Parameter(nanotorch.zeros(1))
+        number.grad = nanotorch.zeros(1)
+        for key in ("loss", "optimizer", "scheduler"):
+            section: NamedSection | None = getattr(config, key)
+            if section is None:
+                continue
+            arguments = section.arguments
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    if key == "loss":
+                        LOSSES.get(section.name)(**as_tensors(arguments), reduction="sum")
+                    elif key == "optimizer":
+                        optimizer = OPTIMIZERS.get(section.name)([number], **arguments)
+                        optimizer.step()
+                    else:
+                        as_long_as_the_run(section.name, arguments, config.train.epochs)
+                        SCHEDULERS.get(section.name)(optimizer, **arguments)
+            except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+                message = str(error)
+                named = [name for name in arguments if re.search(rf"\b{re.escape(name)}\b", message)]
+                named.sort(key=lambda name: not self._is_given((key, name)))
+                self._report((key, *named[:1]), message)
+                return
+
+
+def as_tensors(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a loss as it takes them: a list becomes a tensor."""
+    return {key: nanotorch.tensor(value) if isinstance(value, list) else value for key, value in arguments.items()}
+
+
+def as_long_as_the_run(name: str, arguments: dict[str, Any], steps: int) -> None:
+    """Tell a schedule that is made for a certain length how long the run is, where the config does not."""
+    if name == "OneCycleLR" and arguments["total_steps"] is None and arguments["epochs"] is None:
+        arguments["total_steps"] = steps
 
 
 def _either(names: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from nanotorch.registry import closest
 from nanotorch.train.datasets import DataError
 
-__all__ = ["MISSING", "CSVFile", "Columns", "TableError", "as_numbers", "known_column", "read_csv", "shown"]
+__all__ = ["MISSING", "CSVFile", "Columns", "TableError", "as_numbers", "cell_separator", "known_column", "read_csv", "shown", "text_encoding"]
 
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
@@ -43,6 +43,22 @@ def shown(text: object) -> str:
     """A cell or a name for a message, in quotes, and cut where it is long."""
     written = str(text)
     return repr(written if len(written) <= 40 else written[:37] + "...")
+
+
+def text_encoding(name: str) -> str:
+    """The name, if Python can read texts in that encoding; else a ValueError."""
+    try:
+        "a".encode(name).decode(name)
+    except (LookupError, ValueError):  # no encoding, one of bytes such as hex, one that refuses everything, a NUL in its name
+        raise ValueError(f"Python knows no encoding {shown(name)} of texts") from None
+    return name
+
+
+def cell_separator(text: str) -> str:
+    """The text, if it may stand between two cells; else a ValueError."""
+    if text != "auto" and (len(text) != 1 or text == '"' or not (text.isprintable() or text == "\t")):
+        raise ValueError(f"expected auto or one character, got {shown(text)}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -178,11 +194,12 @@ class CSVFile:
         self.header: list[str] = []
         # A number may stand for a missing value (-999): then no cell is a number before it was compared.
         self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in missing)
-        try:
-            codec = codecs.lookup(encoding).name
-        except LookupError:
-            raise TableError(f"data.encoding: Python knows no encoding {shown(encoding)}") from None
-        if codec == "utf-8":
+        for key, check, value in (("encoding", text_encoding, encoding), ("separator", cell_separator, separator)):
+            try:
+                check(value)
+            except ValueError as error:
+                raise TableError(f"data.{key}: {error}") from None
+        if codecs.lookup(encoding).name == "utf-8":
             self.encoding = "utf-8-sig"
 
     @contextmanager
@@ -194,7 +211,7 @@ class CSVFile:
                 separator = self.separator if self.separator != "auto" else ","
                 reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
                 yield reader
-        except UnicodeDecodeError:
+        except UnicodeError:
             raise self._not_text() from None
         except csv.Error as error:
             line = reader.line_num if reader is not None else 1
@@ -213,7 +230,7 @@ class CSVFile:
                 while first and not first.strip():
                     first = text.readline(LONGEST_HEADER)
                 further = [line for line in islice(text, 20) if line.strip()]
-        except UnicodeDecodeError:
+        except UnicodeError:
             raise self._not_text() from None
         except IsADirectoryError:
             raise TableError(f"{self.source} is a directory, not a table") from None
@@ -226,8 +243,6 @@ class CSVFile:
             raise TableError(f"{self.source}, line 1: more than {LONGEST_HEADER:,} characters, which is no header")
         if self.separator == "auto":
             self.separator = self._separator(first, further)
-        elif len(self.separator) != 1 or self.separator in '"\r\n':
-            raise TableError(f"data.separator: expected auto or one character, got {shown(self.separator)}")
         with self.records() as reader:
             self.header = next((record for record in reader if record), [])
         self.header = [name.strip() for name in self.header]
@@ -347,6 +362,8 @@ class CSVFile:
                         f"{self.source}, line {number}, byte {offset + error.start}: 0x{byte:02x} is not "
                         f"{self.encoding.removesuffix('-sig')}; save the file as UTF-8, or state data.encoding, such as latin-1"
                     )
+                except UnicodeError:
+                    break
                 offset += len(line)
         return TableError(f"{self.source}: its text is not {self.encoding.removesuffix('-sig')}; state data.encoding")
 

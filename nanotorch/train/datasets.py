@@ -147,7 +147,7 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
         if DATASETS.entry(name).facts.get("own"):  # its messages name the file already
             raise
         raise DataError(f"dataset {name!r}: {_one_line(error)}") from error
-    except (ValueError, MemoryError) as error:
+    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
         raise DataError(f"dataset {name!r}: {_one_line(error)}") from error
     assert isinstance(table, Table), f"dataset {name!r} returned {type(table).__name__}, not a Table"
     return table
@@ -198,7 +198,8 @@ def split(table: Table, test_size: float, validation_size: float, seed: int, fol
     if table.task == "regression":
         groups = {f"the table has {len(table)} rows": np.arange(len(table))}
     else:
-        by_class = [np.flatnonzero(table.targets == label) for label in range(len(table.target_names))]
+        counts = np.bincount(table.targets, minlength=len(table.target_names))
+        by_class = np.split(np.argsort(table.targets, kind="stable"), np.cumsum(counts)[:-1])
         groups = {
             f"class {name!r} has {len(rows)} rows": rows
             for name, rows in zip(table.target_names, by_class, strict=True)

@@ -14,7 +14,7 @@ from nanotorch import nn
 from nanotorch.train import checkpoint
 from nanotorch.train.build import build_model
 from nanotorch.train.command import UsageError
-from nanotorch.train.config import Config, loads
+from nanotorch.train.config import Config, read_resolved
 from nanotorch.train.datasets import FloatArray
 from nanotorch.train.preprocessing import Preprocessing
 from nanotorch.train.training import borrowed_generator
@@ -82,7 +82,7 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
             reason = f"it is a checkpoint; give its run, and --checkpoint {root}"
         raise RunError(f"{root} is not the directory of a run: {reason}")
     overrides = () if device is None else (f'device="{device}"',)
-    config = loads((root / "resolved.yaml").read_text(encoding="utf-8"), str(root / "resolved.yaml"), overrides)
+    config = read_resolved(root / "resolved.yaml", overrides)
     place = root / "checkpoints" / which
     if not place.exists() and which in ("best", "last"):
         raise RunError(f"{root} has no checkpoint {which!r} yet: the run stopped before its first one was written")

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
 
 from nanotorch import Tensor, nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, MODELS, Between, NameIn, PositiveInt
 from nanotorch.train.initialization import initialize
 
-__all__ = ["Residual", "mlp", "residual_mlp"]
+__all__ = ["Residual", "mlp", "residual_mlp", "too_large"]
+
+MOST_WEIGHTS = 10**9  # 4 GB, and three or four times that in training
+MOST_LAYERS = 1000
 
 Activation = Annotated[str, NameIn(ACTIVATIONS)]
 Initialization = Annotated[str, NameIn(INITIALIZATIONS)]
 Dropout = Annotated[float, Between(0, 1, high_open=True)]
 
 
-@MODELS.register
+def too_large(name: str, in_features: int, out_features: int, arguments: Mapping[str, Any]) -> str | None:
+    """Why a model of these widths cannot be built; None if it can. Its `size` says how many layers and weights it has."""
+    size = MODELS.entry(name).facts.get("size")
+    layers, weights = (0, 0) if size is None else size(in_features, out_features, **arguments)
+    if layers > MOST_LAYERS:
+        return f"a model of {layers:,} layers is not built: {MOST_LAYERS:,} are the most"
+    if weights > MOST_WEIGHTS:
+        return f"a model of {weights:,} weights is not built: {MOST_WEIGHTS:,} are the most"
+    return None
+
+
+def _mlp_size(in_features: int, out_features: int, hidden: Sequence[int], **_: Any) -> tuple[int, int]:
+    return len(hidden) + 1, sum(before * after for before, after in pairwise([in_features, *hidden, out_features]))
+
+
+@MODELS.register(size=_mlp_size)
 def mlp(
     in_features: int,
     out_features: int,
@@ -60,7 +79,11 @@ class Residual(nn.Sequential):
         return input + super().forward(input)
 
 
-@MODELS.register
+def _residual_size(in_features: int, out_features: int, width: int, blocks: int, **_: Any) -> tuple[int, int]:
+    return 2 * blocks + 2, (in_features + out_features + 2 * blocks * width) * width
+
+
+@MODELS.register(size=_residual_size)
 def residual_mlp(
     in_features: int,
     out_features: int,

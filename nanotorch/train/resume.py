@@ -11,7 +11,7 @@ from typing import Any
 
 from nanotorch.train import checkpoint
 from nanotorch.train.checkpoint import Checkpoint, CheckpointError
-from nanotorch.train.config import Config, loads, with_seed
+from nanotorch.train.config import Config, read_resolved, with_seed
 
 __all__ = ["ResumeError", "Resumed", "config_of", "differences", "environment_of", "find", "newest"]
 
@@ -98,9 +98,7 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def config_of(directory: Path) -> Config:
     """The config that a run was trained with."""
-    path = directory / "resolved.yaml"
-    config: Config = loads(path.read_text(encoding="utf-8"), str(path))
-    return config
+    return read_resolved(directory / "resolved.yaml")
 
 
 def environment_of(directory: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import yaml
 __all__ = ["ConfigError", "KeyPath", "Mark", "Node", "Problem", "dump", "override", "parse", "read", "show"]
 
 LARGEST_FILE = 64 * 1024  # bytes; the shipped configs have about a thousand
+LARGEST_TEXT = 4 * LARGEST_FILE  # a resolved config is longer than the one it came from
 DEEPEST_NESTING = 20
 TOO_DEEP = f"nested more than {DEEPEST_NESTING} levels deep"
 MOST_PROBLEMS = 25  # shown in one report
@@ -44,7 +45,8 @@ class Mark:
 
     def __str__(self) -> str:
         """`file:line:col`, or the override as it was given."""
-        source = f"override '{_printable(self.source)}'"
+        given = self.source if len(self.source) <= LONGEST_EXCERPT else self.source[: LONGEST_EXCERPT - 3] + "..."
+        source = f"override '{_printable(given)}'"
         return source if self.is_override else f"{_printable(self.source)}:{self.line}:{self.column}"
 
     def excerpt(self) -> str:
@@ -144,19 +146,19 @@ class Node:
         return node, path
 
 
-def read(path: str | Path) -> str:
+def read(path: str | Path, largest: int = LARGEST_FILE) -> str:
     """The text of a file (`-` is standard input); a ConfigError in one line if it cannot be had."""
     name = _printable(str(path))
     try:
         if str(path) == "-":
-            data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+            data = sys.stdin.buffer.read(largest + 1)
         else:
             with open(path, "rb") as file:
-                data = file.read(LARGEST_FILE + 1)
+                data = file.read(largest + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         raise ConfigError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > LARGEST_FILE:
-        raise ConfigError(f"{name}: larger than {LARGEST_FILE // 1024} KiB, which no config is")
+    if len(data) > largest:
+        raise ConfigError(f"{name}: larger than {largest // 1024} KiB, which no config is")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -168,6 +170,8 @@ def read(path: str | Path) -> str:
 
 def parse(text: str, source: str) -> tuple[Node | None, list[Problem]]:
     """The root of a text, and what is wrong with it; no root if the text is empty or is not YAML."""
+    if len(text) > LARGEST_TEXT:
+        raise ConfigError(f"{_printable(source)}: longer than {LARGEST_TEXT // 1024} KiB, which no config is")
     reader = _Reader(text.removeprefix("\ufeff"), source)
     return reader.read(), reader.problems
 

@@ -13,14 +13,24 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.registry import DATASETS, PositiveInt, closest
+from nanotorch.registry import DATASETS, Checked, PositiveInt, closest
 from nanotorch.train.array_file import read_arrays
-from nanotorch.train.csv_file import MISSING, Columns, TableError, as_numbers, known_column, read_csv, shown
+from nanotorch.train.csv_file import (
+    MISSING,
+    Columns,
+    TableError,
+    as_numbers,
+    cell_separator,
+    known_column,
+    read_csv,
+    shown,
+    text_encoding,
+)
 from nanotorch.train.datasets import FloatArray, Table, Task
 
 __all__ = ["existing", "parquet_columns", "parquet_file", "read_columns", "table_of"]
@@ -41,8 +51,8 @@ def table_file(
     missing_values: Sequence[str] = MISSING,
     categories: Literal["one_hot", "embedding"] = "one_hot",
     max_categories: PositiveInt = 100,
-    separator: str = "auto",
-    encoding: str = "utf-8",
+    separator: Annotated[str, Checked(cell_separator)] = "auto",
+    encoding: Annotated[str, Checked(text_encoding)] = "utf-8",
     decimal: Literal[".", ","] = ".",
 ) -> Table:
     """A table of your own: CSV, Parquet (extra `parquet`), .npy or .npz; `name` may be left out: {file: t.csv, target: price}.
