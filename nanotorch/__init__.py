@@ -65,6 +65,16 @@ from nanotorch.ops.create import (
     zeros,
     zeros_like,
 )
+from nanotorch.ops.indices import (
+    bartlett_window,
+    blackman_window,
+    broadcast_shapes,
+    hamming_window,
+    hann_window,
+    kaiser_window,
+    tril_indices,
+    triu_indices,
+)
 from nanotorch.ops.random import (
     Generator,
     default_generator,
@@ -96,6 +106,11 @@ from nanotorch.ops.activation import (
     selu,
     sigmoid,
     threshold,
+)
+from nanotorch.ops.blocks import (
+    channel_shuffle,
+    pixel_shuffle,
+    pixel_unshuffle,
 )
 from nanotorch.ops.comparison import (
     allclose,
@@ -203,6 +218,14 @@ from nanotorch.ops.geometry import (
 from nanotorch.ops.index import (
     index_put,
 )
+from nanotorch.ops.indices import (
+    combinations,
+    unravel_index,
+    vander,
+)
+from nanotorch.ops.integral import (
+    cumulative_trapezoid,
+)
 from nanotorch.ops.join import (
     block_diag,
     cartesian_prod,
@@ -250,6 +273,12 @@ from nanotorch.ops.order import (
     nanmedian,
     nanquantile,
     quantile,
+)
+from nanotorch.ops.parts import (
+    as_strided_scatter,
+    diagonal_scatter,
+    select_scatter,
+    slice_scatter,
 )
 from nanotorch.ops.random import (
     bernoulli,

@@ -19,6 +19,7 @@ from nanotorch.ops.decomposition import linalg_svd as svd
 from nanotorch.ops.decomposition import linalg_svdvals as svdvals
 from nanotorch.ops.determinant import linalg_det as det
 from nanotorch.ops.determinant import linalg_slogdet as slogdet
+from nanotorch.ops.indices import linalg_vander as vander
 from nanotorch.ops.linalg import linalg_cross as cross
 from nanotorch.ops.linalg import linalg_multi_dot as multi_dot
 from nanotorch.ops.linalg import linalg_vecdot as vecdot
@@ -33,5 +34,5 @@ from nanotorch.ops.solve import linalg_solve_triangular as solve_triangular
 
 __all__ = [
     "LinAlgError", "cholesky", "cross", "det", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power", "multi_dot",
-    "norm", "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
+    "norm", "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip

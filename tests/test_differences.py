@@ -200,6 +200,9 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "writing to a custom Function's output": view_of_inner,
     "multi-grad hooks under": multi_grad,
     "`backward(create_graph=True)`": warned,
+    "gradient of `as_strided_scatter`": lambda lib: gradient(lib, lambda x: lib.as_strided_scatter(x, lib.zeros(1).double(), (1,), (1,)), leaf(lib, 1.0, 2.0)),
+    "gradient of `interpolate`": lambda lib: gradient(lib, lambda x: lib.nn.functional.interpolate(x.reshape(1, 1, 2), scale_factor=1.2)[0, 0, 1:], leaf(lib, 1.0, 2.0)),
+    "gradient of `vander`": lambda lib: gradient(lib, lib.vander, leaf(lib, 1.0, 2.0)),
     "gradient of `linalg.det`": determinant,
     "second derivatives of `norm`": lambda lib: second(lib, lambda x: x.norm(), leaf(lib, 0.0, 0.0)),
     "gradient of `prod`": lambda lib: gradient(lib, lambda x: x.prod(), leaf(lib, INF, 2.0, INF)),
@@ -223,6 +226,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`kthvalue` among equal": lambda lib: lib.tensor([-1.0, 2.0, 2.0, 1.0]).kthvalue(3)[1].item(),
     "`var`, `std` without": without_freedom,
     "errors of shapes": shape_error,
+    "`interpolate(antialias=True)`": lambda lib: lib.nn.functional.interpolate(lib.ones(1, 1, 2, 1).cumsum(2), (3, 1), mode="bilinear", antialias=True).tolist(),
+    "`np.isnan(tensor)`": lambda lib: str(np.isnan(lib.ones(1)).dtype),
     "`torch.bfloat16`": lambda lib: str(lib.bfloat16),
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }

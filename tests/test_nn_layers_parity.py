@@ -90,6 +90,20 @@ LAYERS: dict[str, Layer] = {
     "PairwiseDistance options": (lambda nn: nn.PairwiseDistance(1.5, 0.1, True), (real(6, 3), real(6, 3))),
     "Fold": (lambda nn: nn.Fold((4, 5), 2, padding=1, stride=(2, 1)), (real(2, 12, 18),)),
     "Unfold": (lambda nn: nn.Unfold((2, 3), 2, 1, (1, 2)), (IMAGES,)),
+    "Upsample": (lambda nn: nn.Upsample(scale_factor=2), (IMAGES,)),
+    "Upsample size": (lambda nn: nn.Upsample((3, 9), mode="bicubic", align_corners=True), (IMAGES,)),
+    "Upsample factors": (lambda nn: nn.Upsample(scale_factor=(0.7, 2, 1.5), mode="trilinear", recompute_scale_factor=True), (VOLUMES,)),
+    "UpsamplingNearest2d": (lambda nn: nn.UpsamplingNearest2d(5), (IMAGES,)),
+    "UpsamplingBilinear2d": (lambda nn: nn.UpsamplingBilinear2d(scale_factor=1.7), (IMAGES,)),
+    "PixelShuffle": (lambda nn: nn.PixelShuffle(2), (IMAGES,)),
+    "PixelUnshuffle": (lambda nn: nn.PixelUnshuffle(3), (real(2, 6, 9),)),
+    "ChannelShuffle": (lambda nn: nn.ChannelShuffle(2), (IMAGES,)),
+    "Softmax2d": (lambda nn: nn.Softmax2d(), (IMAGES,)),
+    **{
+        f"{name} 3-D": (lambda nn, name=name: getattr(nn, name)((1, 0, 2, 1, 1, 1)), (real(2, 2, 3, 3, 4),))
+        for name in ("ZeroPad3d", "ReflectionPad3d", "ReplicationPad3d", "CircularPad3d")
+    },
+    "ConstantPad3d": (lambda nn: nn.ConstantPad3d(1, 0.5), (VOLUMES,)),
     "Unflatten": (lambda nn: nn.Unflatten(1, (2, -1)), (IMAGES,)),
     **{
         f"{name} off": (lambda nn, name=name: getattr(nn, name)(0.0), (IMAGES,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import warnings
 import weakref
@@ -37,7 +38,7 @@ from nanotorch.autograd.view import View, geometry, refused
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
 
-__all__ = ["Size", "Tensor", "from_array", "gradient_edge"]
+__all__ = ["Size", "Tensor", "from_array", "from_ndarray", "gradient_edge"]
 
 BIRTHPLACES: list[dict[str, Any]] = [globals()]
 """The namespaces in which tensors are made by the function ``new``, which `inference_mode` replaces."""
@@ -76,7 +77,6 @@ class Tensor(TensorMethods):
     """
 
     __slots__ = ("__weakref__", "_array", "_cell", "_edge", "_grad", "_leaf", "_requires_grad", "_view", "device")
-    __array_ufunc__ = None  # `ndarray * tensor` must call Tensor.__rmul__, or the graph would be lost silently
     _array: Any
     _cell: Version | None
     _edge: Edge | None
@@ -494,6 +494,22 @@ class Tensor(TensorMethods):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype, copy=copy)
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Answer NumPy's functions of elements: operators as tensors do, recorded, anything else on the arrays, without history.
+
+        ``array * tensor`` arrives here as ``np.multiply(array, tensor)``; if NumPy answered, the graph would be lost silently.
+        """
+        if ufunc in OPERATORS and method == "__call__" and not options:
+            return OPERATORS[ufunc](*[_operand(value) for value in inputs])
+        if any(isinstance(value, Tensor) for value in (*options.get("out", ()), *inputs[: method == "at"])):
+            raise TypeError(f"np.{ufunc.__name__} writes to arrays, not to tensors; write to tensor.numpy(), or use the tensor's own methods")
+        arrays = [value.numpy() if isinstance(value, Tensor) else value for value in inputs]
+        options = {name: value.numpy() if isinstance(value, Tensor) else value for name, value in options.items()}
+        result = getattr(ufunc, method)(*arrays, **options)
+        if "out" in options:
+            return result
+        return tuple([_result(part) for part in result]) if isinstance(result, tuple) else _result(result)
+
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
@@ -531,6 +547,8 @@ class Tensor(TensorMethods):
         return iter(self.unbind(0))
 
     def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, Tensor | bool | int | float | np.ndarray | np.generic):
+            raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element).__name__}")
         return bool((self == element).any().item())
 
     def __repr__(self) -> str:
@@ -559,6 +577,35 @@ def from_array(array: Any, device: Device = CPU, requires_grad: bool = False) ->
     result._requires_grad = requires_grad
     result._grad = result._edge = result._cell = result._view = result._leaf = None
     return result
+
+
+def from_ndarray(array: np.ndarray[Any, Any]) -> Tensor:
+    """Return a tensor that shares the memory of a NumPy array; raise TypeError for a dtype that tensors do not have."""
+    if array.dtype in DTYPES:
+        return from_array(array)
+    return from_array(array.astype(dtypes.from_numpy_dtype(array.dtype).numpy))
+
+
+OPERATORS: dict[np.ufunc, Callable[..., Any]] = {
+    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.true_divide: operator.truediv,
+    np.floor_divide: operator.floordiv, np.remainder: operator.mod, np.power: operator.pow, np.matmul: operator.matmul,
+    np.bitwise_and: operator.and_, np.bitwise_or: operator.or_, np.bitwise_xor: operator.xor, np.left_shift: operator.lshift,
+    np.right_shift: operator.rshift, np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt,
+    np.greater_equal: operator.ge, np.equal: operator.eq, np.not_equal: operator.ne,
+}  # fmt: skip
+"""NumPy's functions behind the operators of its arrays."""
+
+
+def _operand(value: Any) -> Any:
+    """Return an operand of one of `OPERATORS` as a tensor or a Python number, which hand nothing back to NumPy."""
+    if isinstance(value, np.ndarray):
+        return from_ndarray(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _result(value: Any) -> Any:
+    """Return what NumPy computed as a tensor, if tensors can hold it."""
+    return from_array(np.asarray(value)) if getattr(value, "dtype", None) in DTYPES else value
 
 
 def gradient_edge(tensor: Tensor) -> Edge | None:

@@ -11,14 +11,19 @@ from nanotorch.nn.module import Module
 __all__ = [
     "CircularPad1d",
     "CircularPad2d",
+    "CircularPad3d",
     "ConstantPad1d",
     "ConstantPad2d",
+    "ConstantPad3d",
     "ReflectionPad1d",
     "ReflectionPad2d",
+    "ReflectionPad3d",
     "ReplicationPad1d",
     "ReplicationPad2d",
+    "ReplicationPad3d",
     "ZeroPad1d",
     "ZeroPad2d",
+    "ZeroPad3d",
 ]
 
 
@@ -75,6 +80,12 @@ class ConstantPad2d(_ConstantPad):
     dimensions = 2
 
 
+class ConstantPad3d(_ConstantPad):
+    """Adds `value` around the last three dimensions; `padding` is a number or before and after each, from the last on."""
+
+    dimensions = 3
+
+
 class _ZeroPad(_ConstantPad):
     def __init__(self, padding: int | Sequence[int]) -> None:
         super().__init__(padding, 0.0)
@@ -101,6 +112,12 @@ class ZeroPad2d(_ZeroPad):
     dimensions = 2
 
 
+class ZeroPad3d(_ZeroPad):
+    """Adds zeros around the last three dimensions; `padding` is a number or before and after each, from the last on."""
+
+    dimensions = 3
+
+
 class ReflectionPad1d(_Pad):
     """Continues (N, C, L) or (C, L) as mirrored at its first and last elements."""
 
@@ -111,6 +128,12 @@ class ReflectionPad2d(_Pad):
     """Continues (N, C, H, W) or (C, H, W) as mirrored at its edges."""
 
     dimensions, mode = 2, "reflect"
+
+
+class ReflectionPad3d(_Pad):
+    """Continues (N, C, D, H, W) or (C, D, H, W) as mirrored at its faces."""
+
+    dimensions, mode = 3, "reflect"
 
 
 class ReplicationPad1d(_Pad):
@@ -125,6 +148,12 @@ class ReplicationPad2d(_Pad):
     dimensions, mode = 2, "replicate"
 
 
+class ReplicationPad3d(_Pad):
+    """Continues (N, C, D, H, W) or (C, D, H, W) with the elements at its faces."""
+
+    dimensions, mode = 3, "replicate"
+
+
 class CircularPad1d(_Pad):
     """Continues (N, C, L) or (C, L) from its other end."""
 
@@ -135,3 +164,9 @@ class CircularPad2d(_Pad):
     """Continues (N, C, H, W) or (C, H, W) from its other sides."""
 
     dimensions, mode = 2, "circular"
+
+
+class CircularPad3d(_Pad):
+    """Continues (N, C, D, H, W) or (C, D, H, W) from its other sides."""
+
+    dimensions, mode = 3, "circular"

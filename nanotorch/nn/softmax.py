@@ -7,7 +7,7 @@ from typing import Any
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
-__all__ = ["GLU", "LogSoftmax", "Softmax", "Softmin"]
+__all__ = ["GLU", "LogSoftmax", "Softmax", "Softmax2d", "Softmin"]
 
 
 class Softmax(Module):
@@ -24,6 +24,16 @@ class Softmax(Module):
     def extra_repr(self) -> str:
         """The dimension."""
         return f"dim={self.dim}"
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of every pixel of images (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Any) -> Any:
+        """Of the same shape; sums to 1 over the channels."""
+        if input.ndim not in (3, 4):
+            raise ValueError(f"Softmax2d: expected input to be 3D or 4D, got shape {tuple(input.shape)}")
+        return F.softmax(input, -3)
 
 
 class Softmin(Module):

@@ -8,6 +8,12 @@ Compiling all rows at import would take longer than importing NumPy, and a progr
 starts with the code of `first_call`, which compiles the row, gives the function its real code, and calls it again: the
 function object, which is exported and attached as a method by then, stays the same. The node's two backward methods
 are compiled at their own first calls.
+
+Note [Operators]
+~~~~~~~~~~~~~~~~
+``torch.add(x, None)`` raises; ``x + other`` has to give an object that tensors do not know the chance to answer by its own
+``__radd__``, and ``x == "text"`` to be False, so there NotImplemented is returned. That is said where an operand turns out to
+be unusual, in a second function that is compiled from the same text: calls with usual operands run what they ran before.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from nanotorch.autograd.errors import note_line
 from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.locks import COMPILING
+from nanotorch.autograd.methods import TensorMethods
 from nanotorch.autograd.node import (
     Node,
     Version,
@@ -38,6 +45,7 @@ from nanotorch.ops.runtime import (
     cast_first,
     explain,
     harmonize,
+    is_operand,
     make_view,
     need_tensor,
     recorded_output,
@@ -90,6 +98,12 @@ def first_call(*args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)  # noqa: F821
 
 
+def first_operation(*args: Any) -> Any:
+    """Compile what the row's operators call, and call it: the code of that function at first."""
+    compile_operation()  # type: ignore[name-defined]  # noqa: F821  (a name of the namespace that the function gets)
+    return operation(*args)  # type: ignore[name-defined]  # noqa: F821
+
+
 class Compiler:
     """Writes the source of a row's function and node class, and executes it once."""
 
@@ -97,6 +111,7 @@ class Compiler:
         self.row = row
         self.lines: list[str] = []
         self.margin = 0
+        self.operator = ""
         self.namespace: dict[str, Any] = {
             "CPU": CPU, "detached_error": detached_error, "Node": Node, "Tensor": Tensor, "Version": Version, "cast_first": cast_first,
             "explain": explain,
@@ -135,6 +150,13 @@ class Compiler:
         self.function.__qualname__ = row.name  # pickle finds functions by it
         self.function.__signature__ = public_signature(row.parameters)  # type: ignore[attr-defined]
         self.namespace |= {"compile_row": self.compile, "function": self.function}
+        self.operation = self.function
+        if row.operators and len(row.tensors) > 1:  # Note [Operators]
+            self.operation = FunctionType(first_operation.__code__, self.namespace, row.operators[0])
+            self.operation.__module__ = TensorMethods.__module__
+            self.operation.__qualname__ = f"{TensorMethods.__name__}.{row.operators[0]}"
+            self.operation.__signature__ = public_signature(row.parameters)  # type: ignore[attr-defined]
+            self.namespace |= {"compile_operation": self.compile_operation, "operation": self.operation, "is_operand": is_operand, "UNKNOWN": NotImplemented}
 
     def compile(self) -> None:
         """Write and execute the function and the node class, unless that is done (Note [Compiled at the first call])."""
@@ -151,6 +173,20 @@ class Compiler:
             written = self.namespace[self.row.name]
             self.function.__defaults__, self.function.__kwdefaults__ = written.__defaults__, written.__kwdefaults__
             self.function.__code__ = written.__code__
+
+    def compile_operation(self) -> None:
+        """Write and execute the function that the operators call, unless that is done (Note [Operators])."""
+        self.compile()
+        name = self.row.operators[0]
+        with COMPILING:
+            if name in self.namespace:
+                return
+            self.lines = []
+            self.write_function(name)
+            self.source += self.execute(f"<nanotorch op {self.row.name}, {name}>")
+            written = self.namespace[name]
+            self.operation.__defaults__, self.operation.__kwdefaults__ = written.__defaults__, written.__kwdefaults__
+            self.operation.__code__ = written.__code__
 
     def emit(self, indent: int, *lines: str) -> None:
         """Add lines of code."""
@@ -273,10 +309,11 @@ class Compiler:
 
     # ----------------------------------------------------------------------------------------- the function
 
-    def write_function(self) -> None:
-        """Write the public function: unwrap, harmonise, run forward, wrap, record."""
+    def write_function(self, operator: str = "") -> None:
+        """Write the public function, or what its operators call: unwrap, harmonise, run forward, wrap, record."""
         row, emit = self.row, self.emit
-        emit(0, f"def {row.name}({', '.join(public_parameters(row.parameters))}):")
+        self.operator = operator
+        emit(0, f"def {operator or row.name}({', '.join(public_parameters(row.parameters))}):")
         if row.formulas:
             emit(1, "global caller")
         for p in row.parameters:
@@ -335,6 +372,8 @@ class Compiler:
             return
         numbers = ", True" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
         emit(indent, f"if not isinstance({q}, Tensor):")
+        if self.operator and p is not first:
+            emit(indent + 1, f"if not is_operand({q}):", "    return UNKNOWN")
         emit(indent + 1, f"{q} = need_tensor({row.public_name!r}, {q!r}, {q}{numbers})")
         if row.formulas:  # what records nothing may also read a view whose history is lost
             emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()")
@@ -382,6 +421,11 @@ class Compiler:
             return
         names = ", ".join(p.public for p in values)
         emit(1, "if slow:")
+        if self.operator:
+            emit(2, f"if not is_operand({values[-1].public}):", "    return UNKNOWN")
+        for p in values[1:]:
+            if not p.optional:
+                emit(2, f"if {p.public} is None:", f"    need_tensor({self.row.public_name!r}, {p.public!r}, None, {p.scalar})")
         emit(2, f"{names}{',' if len(values) == 1 else ''} = harmonize({self.row.public_name!r}, {self.row.cast == 'float'}, {names})")
         for p in values:
             q = p.public

@@ -92,6 +92,7 @@ class Row:
         forward: the function on raw arrays.
         formulas: for every differentiable input its formula and the formula's parameter names.
         function: the compiled function on tensors.
+        operation: what its operators call (Note [Operators] in ``compiler.py``).
         variant: the in-place function, or None.
         flops: the function that counts its floating-point operations, or None.
         samples: the arguments that tests call it with.
@@ -137,7 +138,8 @@ class Row:
         compiler = Compiler(self)
         self.compiler = compiler
         self.function: Callable[..., Any] = compiler.function
-        self.function.__doc__ = forward.__doc__
+        self.operation: Callable[..., Any] = compiler.operation
+        self.function.__doc__ = self.operation.__doc__ = forward.__doc__
         self.variant: Callable[..., Tensor] | None = None
 
     @property
@@ -226,7 +228,8 @@ def op(
         ROWS[row.name] = row
         function = row.function
         function.__module__ = forward.__module__
-        attach(row.name, function, where, row.operators)
+        attach(row.name, function, where, ())
+        attach("", row.operation, "internal", row.operators)
         if inplace:
 
             def variant(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:

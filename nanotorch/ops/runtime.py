@@ -12,7 +12,7 @@ from nanotorch.autograd.anomaly import AnomalyError
 from nanotorch.autograd.errors import LinAlgError, ShapeError, describe_operand
 from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.node import INFERENCE, Node, Version
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.tensor import Tensor, from_array, from_ndarray
 from nanotorch.autograd.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "TENSORS", "cast_first", "explain", "harmonize", "make_view", "need_tensor", "recorded_output", "same", "star_argument", "sum_to",
+    "TENSORS", "cast_first", "explain", "harmonize", "is_operand", "make_view", "need_tensor", "recorded_output", "same", "star_argument", "sum_to",
     "tensors_of", "wrap_outputs",
 ]  # fmt: skip
 
@@ -31,7 +31,7 @@ TENSORS: list[Callable[[Any], Any]] = []
 def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *others: Any) -> Tensor:
     """Turn an array or (where allowed) a number into a tensor, or say that a tensor is needed."""
     if isinstance(value, np.ndarray):
-        return from_array(value)
+        return from_ndarray(value)
     if scalar and isinstance(value, bool | int | float | np.generic):
         reference = next((o for o in others if isinstance(o, Tensor)), None)
         device = CPU if reference is None else reference.device
@@ -40,6 +40,11 @@ def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *oth
         dtype = dtypes.result_dtype([plain, *operands]) if operands else dtypes.scalar_dtype(plain)
         return from_array(device.xp.asarray(device.xp.full((), plain, dtype.numpy)), device)
     raise TypeError(f"{name}(): argument '{argument}' must be Tensor{' or Number' * scalar}, not {type(value).__name__}")
+
+
+def is_operand(value: Any) -> bool:
+    """Return whether a tensor's operators know what to do with a value (Note [Operators])."""
+    return isinstance(value, Tensor | bool | int | float | np.ndarray | np.generic)
 
 
 def cast_first(name: str, value: Any, dtype: Any) -> Tensor:
@@ -54,7 +59,7 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
     values: list[Any] = []
     for operand in operands:
         if isinstance(operand, np.ndarray):
-            operand = from_array(operand)
+            operand = from_ndarray(operand)
         elif isinstance(operand, np.generic):
             operand = operand.item()
         if operand is not None and not isinstance(operand, Tensor | bool | int | float):

@@ -104,7 +104,7 @@ def _of_row(row: Row, aliases: Sequence[str]) -> Entry:
     variant = row.name.lstrip("_") + "_"
     return Entry(
         row.name, _family(row.forward.__module__), f"{row.name}({', '.join(parts)})", _summary(row.forward.__doc__),
-        row.node_name if row.formulas else "", tuple(aliases), row.view, variant if row.inplace else "", _operators(row.function), place, False,
+        row.node_name if row.formulas else "", tuple(aliases), row.view, variant if row.inplace else "", _operators(row.operation), place, False,
         written_formulas(row),
     )  # fmt: skip
 
