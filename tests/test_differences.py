@@ -228,6 +228,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "errors of shapes": shape_error,
     "`interpolate(antialias=True)`": lambda lib: lib.nn.functional.interpolate(lib.ones(1, 1, 2, 1).cumsum(2), (3, 1), mode="bilinear", antialias=True).tolist(),
     "`np.isnan(tensor)`": lambda lib: str(np.isnan(lib.ones(1)).dtype),
+    "`out=`": lambda lib: list(lib.exp(lib.ones(3), out=lib.ones(2)).shape),
     "`torch.bfloat16`": lambda lib: str(lib.bfloat16),
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }

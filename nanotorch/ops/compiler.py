@@ -40,6 +40,7 @@ from nanotorch.autograd.node import (
 from nanotorch.autograd.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.tensor import Tensor, add_birthplace, from_array, leaf_edge
 from nanotorch.backend.device import CPU
+from nanotorch.ops.inplace import write_out
 from nanotorch.ops.runtime import (
     TENSORS,
     cast_first,
@@ -112,6 +113,7 @@ class Compiler:
         self.lines: list[str] = []
         self.margin = 0
         self.operator = ""
+        self.takes_out = row.where in ("both", "function", "linalg") and not row.view and row.outputs != ["list"]
         self.namespace: dict[str, Any] = {
             "CPU": CPU, "detached_error": detached_error, "Node": Node, "Tensor": Tensor, "Version": Version, "cast_first": cast_first,
             "explain": explain,
@@ -121,7 +123,7 @@ class Compiler:
             "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
-            "wrap_outputs": wrap_outputs, "TENSORS": TENSORS,
+            "wrap_outputs": wrap_outputs, "write_out": write_out, "TENSORS": TENSORS,
         }  # fmt: skip
         for name, (formula, _) in row.formulas.items():
             self.namespace[f"formula_{name}"] = formula
@@ -313,12 +315,18 @@ class Compiler:
         """Write the public function, or what its operators call: unwrap, harmonise, run forward, wrap, record."""
         row, emit = self.row, self.emit
         self.operator = operator
-        emit(0, f"def {operator or row.name}({', '.join(public_parameters(row.parameters))}):")
+        parameters = public_parameters(row.parameters)
+        if self.takes_out and not operator:
+            parameters += ["out=None"] if any(p.star or p.keyword_only for p in row.parameters) else ["*", "out=None"]
+        emit(0, f"def {operator or row.name}({', '.join(parameters)}):")
         if row.formulas:
             emit(1, "global caller")
         for p in row.parameters:
             if p.star:
                 emit(1, f"{p.public} = star_argument({row.public_name!r}, {p.public!r}, {p.public}_, {p.public})")
+        if self.takes_out and not operator:
+            arguments = ", ".join(f"{p.public!r}: {p.public}" for p in row.parameters)
+            emit(1, "if out is not None:", f"    return write_out(row.public_name, row.function, out, {{{arguments}}})")
         first = row.tensors[0]
         if any(p.keyword_only and p.name == "dtype" for p in row.parameters):
             emit(1, "if dtype is not None:", f"    {first.public} = cast_first({row.public_name!r}, {first.public}, dtype)")

@@ -8,6 +8,7 @@ from math import inf, nan
 from typing import Any
 
 from nanotorch.autograd.tensor import Tensor
+from nanotorch.ops.inplace import write_out
 from nanotorch.ops.row import Array, Number, alias, composite, op
 from nanotorch.ops.sample import above_zero, binary, edge, integers, integral, real, sample, unary
 
@@ -101,12 +102,14 @@ def _div_rounded(xp: Any, self: Array, other: Array | Number, rounding_mode: str
         sample(edge([1.0, -2.0, inf, 0.0, -0.0, nan]), edge([0.0, 0.0, 2.0, 0.0, -3.0, 1.0]), rounding_mode="trunc"),
     ],
 )  # fmt: skip
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Any:
     """Elementwise quotient; ``rounding_mode`` is None, "floor" or "trunc".
 
     >>> torch.div(torch.tensor([7, -7]), 2, rounding_mode="trunc")
     tensor([ 3, -3])
     """
+    if out is not None:
+        return write_out("div", div, out, {"input": input, "other": other, "rounding_mode": rounding_mode})
     return true_divide(input, other) if rounding_mode is None else _div_rounded(input, other, rounding_mode)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.ops.create import full
+from nanotorch.ops.inplace import write_out
 from nanotorch.ops.row import Array, Mask, Number, alias, attach, composite, op
 from nanotorch.ops.sample import booleans, edge, integers, real, sample, unary
 
@@ -161,7 +162,7 @@ def _where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number
 
 
 @composite(where="function", samples=[*choices, sample(booleans(3), 1.0, 0.0), sample(booleans(3), 1, 0), sample(booleans(3, 2))])
-def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
     """Elements of ``input`` where the condition holds, of ``other`` elsewhere; the indices where it holds, without these.
 
     NaN and infinities of the branch that is not taken reach neither the result nor the gradients.
@@ -169,6 +170,8 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     >>> torch.where(torch.tensor([True, False]), torch.tensor([1.0, 2.0]), 0.0)
     tensor([1., 0.])
     """
+    if out is not None:
+        return write_out("where", where, out, {"condition": condition, "input": input, "other": other})
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
     if isinstance(input, int | float) and isinstance(other, int | float):

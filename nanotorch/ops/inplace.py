@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.errors import ShapeError, user_line
-from nanotorch.autograd.grad_mode import is_grad_enabled
+from nanotorch.autograd.grad_mode import is_grad_enabled, no_grad
 from nanotorch.autograd.node import Node
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.view import CopySlices, geometry, refused
@@ -15,7 +16,7 @@ from nanotorch.backend.strided import extent, may_overlap
 if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
-__all__ = ["apply_inplace", "check_writable"]
+__all__ = ["apply_inplace", "check_writable", "write_out"]
 
 
 def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Tensor:
@@ -136,6 +137,34 @@ def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> 
         refuse_repeated(name, array)
     target._bump_version(name)  # first: an inference tensor refuses
     target.device.xp.copyto(array, source, casting="unsafe")
+
+
+def write_out(name: str, function: Callable[..., Any], out: Any, arguments: dict[str, Any]) -> Any:
+    """Write what a function returns to the tensor, or the tensors, that were given as ``out=``, and return them.
+
+    An empty tensor is given the shape of the result. Nothing is recorded: with gradients in play it raises, as PyTorch does.
+    """
+    targets = tuple(out) if isinstance(out, tuple | list) else (out,)
+    for target in targets:
+        if not isinstance(target, Tensor):
+            raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(target).__name__}")
+    operands = [o for value in arguments.values() for o in (value if isinstance(value, tuple | list) else (value,))]
+    if is_grad_enabled() and any([o.requires_grad for o in (*targets, *operands) if isinstance(o, Tensor)]):
+        raise RuntimeError(
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
+        )
+    with no_grad():
+        result = function(**arguments)
+    results = result if isinstance(result, tuple) else (result,)
+    if len(results) != len(targets):
+        raise TypeError(f"{name}(): argument 'out' must be a tuple of {len(results)} Tensors, not of {len(targets)}")
+    for target, values in zip(targets, results, strict=True):
+        if target.device is not values.device:
+            raise RuntimeError(f"{name}(): expected 'out' on {values.device}, where the result is, but found it on {target.device}")
+        if target._array.size == 0 and target.shape != values.shape:
+            target._array = target.device.xp.empty(values._array.shape, dtype=target._array.dtype)
+        write(name, target, values)
+    return type(result)(*targets) if hasattr(result, "_fields") else out
 
 
 def refuse_repeated(name: str, array: Any) -> None:

@@ -95,7 +95,8 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: Any = None, e
     dim = wrap_dim("slice_scatter", dim, len(shape))
     if step < 1:
         raise RuntimeError(f"slice_scatter: slice step must be positive, got {step}")
-    part = slice(*[None if bound is None else int(bound) for bound in (start, end)], int(step))
+    first, last = (None if bound is None else int(bound) for bound in (start, end))
+    part = slice(first, last, int(step))
     length = len(range(*part.indices(shape[dim])))
     return _scatter("_slice_scatter", input, src, (*shape[:dim], length, *shape[dim + 1 :]), (*(slice(None),) * dim, part))
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
+from nanotorch.ops.inplace import write_out
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import booleans, distinct, edge, integers, real, sample
 
@@ -261,12 +262,14 @@ def _min_all(xp: Any, self: Array) -> Array:
 
 
 @composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
-def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
     """Maximum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise.
 
     >>> torch.tensor([[1.0, 5.0], [7.0, 2.0]]).max(dim=1).indices
     tensor([1, 0])
     """
+    if out is not None:
+        return write_out("max", max, out, {"input": input, "dim": dim, "keepdim": keepdim, "other": other})
     other = dim if hasattr(dim, "_array") else other
     if other is not None:
         return input.maximum(other)
@@ -274,8 +277,10 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
 
 
 @composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
-def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
     """Minimum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise."""
+    if out is not None:
+        return write_out("min", min, out, {"input": input, "dim": dim, "keepdim": keepdim, "other": other})
     other = dim if hasattr(dim, "_array") else other
     if other is not None:
         return input.minimum(other)

@@ -29,6 +29,9 @@ Forward and formulas use nothing but operators and ``xp``. So the same text runs
 first-order backward) and on Tensors, with ``xp`` the op namespace (``ops/tensor_namespace.py``): that is how
 ``create_graph`` differentiates derivatives without any further code.
 
+A public function, though not a view, an operator or an in-place variant, takes ``out=`` too: the tensor, or the tensors, that
+its result is written to (`write_out` in ``inplace.py``).
+
 **What follows from a row**: the function, the Tensor method, the operators, the in-place variant, the grad node with
 PyTorch's name, type promotion (Note [Type promotion]), the device check, view tracking, documentation, and the tests,
 which walk `ROWS`. Un-broadcasting of gradients happens in the generated backward, not in formulas.
