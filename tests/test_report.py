@@ -269,25 +269,25 @@ def test_class_scores_are_those_of_scikit_learn() -> None:
     true, guessed = draw.integers(0, 4, 200), draw.integers(0, 5, 200)  # class 4 is only guessed
     matrix = classification.confusion(true, guessed, 5)
     assert (matrix == sklearn.metrics.confusion_matrix(true, guessed, labels=range(5))).all()
-    scores = classification.class_scores(matrix, list("abcde"))
+    scores = classification.class_scores(true, guessed, list("abcde"))
     expected = sklearn.metrics.precision_recall_fscore_support(true, guessed, labels=range(5), zero_division=0)
     for mine, theirs in zip(zip(*(score[1:] for score in scores), strict=True), expected, strict=True):
         assert np.allclose(mine, theirs, atol=1e-15)
 
 
 def test_the_most_frequent_mistakes() -> None:
-    matrix = np.array([[9, 1, 0], [4, 9, 0], [0, 1, 9]])
-    assert classification.confusions(matrix, "abc", 2) == [("b", "a", 4), ("a", "b", 1)]
-    assert classification.confusions(np.eye(3, dtype=np.int64), "abc", 5) == []
+    true, guessed = np.repeat([0, 0, 1, 1, 2, 2], [9, 1, 4, 9, 1, 9]), np.repeat([0, 1, 0, 1, 1, 2], [9, 1, 4, 9, 1, 9])
+    assert classification.confusions(true, guessed, "abc", 2) == [("b", "a", 4), ("a", "b", 1)]
+    assert classification.confusions(true, true, "abc", 5) == []
 
 
 def test_calibration_of_honest_probabilities_is_nearly_perfect() -> None:
     draw = np.random.default_rng(2)
     chance = draw.random(20_000)
-    honest = classification.calibration(np.stack([1 - chance, chance], 1), (draw.random(20_000) < chance).astype(int))
+    honest = classification.calibration(chance, draw.random(20_000) < chance)
     assert honest.error < 0.02
     assert len(honest.rows) == 10
-    boastful = classification.calibration(np.tile([[0.0, 0.0, 1.0]], (10, 1)), np.array([2] * 7 + [0] * 3))
+    boastful = classification.calibration(np.ones(10), np.array([True] * 7 + [False] * 3))
     assert boastful.error == pytest.approx(0.3)
     assert (boastful.stated, boastful.observed) == (1.0, pytest.approx(0.7))
 

@@ -18,7 +18,7 @@ from nanotorch.backend.device import best_device
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
-from nanotorch.train import datasets
+from nanotorch.train import datasets, scores
 from nanotorch.train.config import Config, as_long_as_the_run, as_tensors
 from nanotorch.train.datasets import Table
 from nanotorch.train.disk_dataset import RowsOnDisk
@@ -28,7 +28,6 @@ from nanotorch.train.metrics import main_metric, mean_weights, scored_as
 from nanotorch.train.models import too_large
 from nanotorch.train.noticed import Noticed
 from nanotorch.train.preprocessing import Preprocessing
-from nanotorch.train.scores import score
 from nanotorch.train.training import Average, Part, Training, seeds
 from nanotorch.utils.data import TensorDataset
 
@@ -264,15 +263,20 @@ def _on_device(
 
 def _try_scores(metrics: tuple[str, ...], part: Table) -> None:
     """Refuse scores that these rows cannot have, before any training: by outputs that are all zero."""
-    outputs = np.zeros((len(part), len(part.target_names) if part.task != "binary" else 1))
+    classes = len(part.target_names) if part.task == "multiclass" else 1
     for name in metrics:
         tasks = METRICS.entry(name).facts["tasks"]
         if part.task not in tasks:
             raise datasets.DataError(f"train.metrics: {name} is for {' or '.join(tasks)}, and the data are {part.task}")
+        message = scores.too_large(name, len(part), classes)
+        if message is not None:
+            raise datasets.DataError(f"train.metrics: {name} cannot be computed: {message}; leave it out")
+        as_labels = classes > 1 and scores.takes_labels(name)
+        outputs = np.zeros(len(part), np.int64) if as_labels else np.zeros((len(part), len(part.target_names) if classes == 1 else classes))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                value = score(name, part.task, outputs, part.targets)
+                value = scores.score(name, part.task, outputs, part.targets)
         except ValueError as error:
             raise datasets.DataError(f"train.metrics: {name} cannot be computed: {error}") from None
         if not np.isfinite(value):

@@ -1,4 +1,7 @@
-"""What a classifier gets right and wrong: the confusion matrix, the scores of every class, and calibration."""
+"""What a classifier gets right and wrong: the confusion matrix, the scores of every class, and calibration.
+
+Only the matrix takes classes times classes numbers, and only `probabilities` takes rows times classes.
+"""
 
 from __future__ import annotations
 
@@ -74,44 +77,38 @@ def confusion(true: NDArray[Any], guessed: NDArray[Any], classes: int) -> NDArra
     return np.bincount(true * classes + guessed, minlength=classes * classes).reshape(classes, classes)
 
 
-def confusions(matrix: NDArray[np.int64], names: Sequence[str], count: int) -> list[tuple[str, str, int]]:
+def confusions(true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str], count: int) -> list[tuple[str, str, int]]:
     """The mistakes that are made most often: the true class, the class it was called, how often."""
-    mistakes = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
-    pairs = [divmod(int(place), len(names)) for place in order]
-    return [(names[row], names[column], int(mistakes[row, column])) for row, column in pairs if mistakes[row, column]]
+    wrong = true != guessed
+    pairs, times = np.unique(true[wrong] * len(names) + guessed[wrong], return_counts=True)
+    most = np.argsort(-times, kind="stable")[:count]
+    return [(names[pair // len(names)], names[pair % len(names)], often) for pair, often in zip(pairs[most].tolist(), times[most].tolist(), strict=True)]
 
 
-def class_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
-    """The scores of every class, from a confusion matrix.
+def class_scores(true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str]) -> list[ClassScore]:
+    """The scores of every class, from the class numbers of rows and those that the model gave them.
 
-    >>> class_scores(np.array([[1, 1], [0, 1]]), ["no", "yes"])[1]
+    >>> class_scores(np.array([0, 0, 1]), np.array([0, 1, 1]), ["no", "yes"])[1]
     ClassScore(name='yes', precision=0.5, recall=1.0, f1=0.6666666666666666, support=1)
     """
-    found, called, there = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    found, called, there = (np.bincount(numbers, minlength=len(names)) for numbers in (true[true == guessed], guessed, true))
     precision, recall, f1 = (
         (hits / np.maximum(total, 1)).tolist() for hits, total in ((found, called), (found, there), (2 * found, called + there))
     )
     return [ClassScore(*values) for values in zip(names, precision, recall, f1, there.tolist(), strict=True)]
 
 
-def calibration(chances: NDArray[np.float64], true: NDArray[Any]) -> Calibration:
-    """Compare probabilities (n, classes) with what came true.
+def calibration(stated: NDArray[np.float64], came_true: NDArray[Any]) -> Calibration:
+    """Compare probabilities (n,) with what came true (n,).
 
-    Of two classes the probability of the second is looked at; of more, that of the class which the model chose.
-
-    >>> found = calibration(np.array([[0.7, 0.3], [0.7, 0.3], [0.7, 0.3], [0.0, 1.0]]), np.array([0, 0, 1, 1]))
+    >>> found = calibration(np.array([0.3, 0.3, 0.3, 1.0]), np.array([False, False, True, True]))
     >>> found.rows.tolist(), found.observed.round(3).tolist(), round(found.error, 3)
     ([3, 1], [0.333, 1.0], 0.025)
     """
-    if chances.shape[1] == 2:
-        stated, came_true = chances[:, 1], (true == 1).astype(np.float64)
-    else:
-        stated, came_true = chances.max(axis=1), (chances.argmax(axis=1) == true).astype(np.float64)
     bins = np.minimum((stated * BINS).astype(np.int64), BINS - 1)
     rows = np.bincount(bins, minlength=BINS)
     used = rows > 0
-    sums = (np.bincount(bins, weights=values, minlength=BINS)[used] for values in (stated, came_true))
+    sums = (np.bincount(bins, weights=values, minlength=BINS)[used] for values in (stated, came_true.astype(np.float64)))
     mean_stated, mean_observed = (total / rows[used] for total in sums)
-    error = float((np.abs(mean_stated - mean_observed) * rows[used]).sum() / max(len(true), 1))
+    error = float((np.abs(mean_stated - mean_observed) * rows[used]).sum() / max(len(stated), 1))
     return Calibration(mean_stated, mean_observed, rows[used], error)

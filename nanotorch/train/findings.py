@@ -18,7 +18,7 @@ from nanotorch.train.build import Data
 from nanotorch.train.classification import Calibration, ClassScore
 from nanotorch.train.config import Config, resolved
 from nanotorch.train.datasets import Table
-from nanotorch.train.loop import EVALUATION_BATCH
+from nanotorch.train.loop import rows_at_once
 from nanotorch.train.preprocessing import Preprocessing
 from nanotorch.train.training import Part
 from nanotorch.utils.data import DataLoader
@@ -36,7 +36,8 @@ class Findings:
         preprocessing: how rows are prepared for the model.
         layers: the table of the model.
         judged: the name of the part whose predictions are looked at: "test", where there is one.
-        outputs: what the best model gives for the rows of that part, (rows, outputs).
+        guessed: what the best model says of the rows of that part: class numbers (n,), or outputs (n, targets).
+        stated: the probability that it gives the second of two classes, or of more the one that it chose, (n,).
         notices: what is to be known of the data.
     """
 
@@ -45,7 +46,8 @@ class Findings:
     preprocessing: Preprocessing
     layers: Summary
     judged: str
-    outputs: NDArray[Any]
+    guessed: NDArray[Any]
+    stated: NDArray[np.float64]
     notices: Sequence[str] = ()
 
     @property
@@ -72,28 +74,34 @@ class Findings:
     def values(self) -> NDArray[np.float64]:
         """What a regression predicts for the judged part, in the units of the targets."""
         scaler = self.preprocessing.target_scaler
-        outputs = self.outputs.astype(np.float64)
+        outputs = self.guessed.astype(np.float64)
         return outputs if scaler is None else scaler.inverse_transform(outputs)
 
-    @cached_property
-    def probabilities(self) -> NDArray[np.float64]:
-        """What a classifier says of each class, for the judged part."""
-        return classification.probabilities(self.outputs)
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether a classifier has found the class of each row of the judged part."""
+        found: NDArray[np.bool_] = self.true == self.guessed
+        return found
 
-    @cached_property
+    @property
+    def certainty(self) -> NDArray[np.float64]:
+        """The probability of the chosen class, for each row of the judged part."""
+        return np.maximum(self.stated, 1 - self.stated) if len(self.names) == 2 else self.stated
+
+    @property
     def confusion(self) -> NDArray[np.int64]:
-        """The confusion matrix of a classifier, on the judged part."""
-        return classification.confusion(self.true, classification.predicted(self.outputs), len(self.names))
+        """The confusion matrix of a classifier, on the judged part: classes times classes numbers."""
+        return classification.confusion(self.true, self.guessed, len(self.names))
 
     @cached_property
     def classes(self) -> list[ClassScore]:
         """The scores of every class, on the judged part; none for a regression."""
-        return [] if self.is_regression else classification.class_scores(self.confusion, self.names)
+        return [] if self.is_regression else classification.class_scores(self.true, self.guessed, self.names)
 
     @cached_property
     def calibration(self) -> Calibration:
         """How far the probabilities of a classifier can be believed, on the judged part."""
-        return classification.calibration(self.probabilities, self.true)
+        return classification.calibration(self.stated, self.true == 1 if len(self.names) == 2 else self.right)
 
     def facts(self) -> dict[str, Any]:
         """What `summary.json` says beside the scores; nothing for a regression."""
@@ -107,15 +115,24 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
     judged = list(parts)[-1]
     return Findings(
         config, data.parts, data.preprocessing, _layers(model, parts["train"], config.train.batch_size), judged,
-        _outputs(model, parts[judged]), getattr(data, "notices", ()),
+        *_outputs(model, parts[judged]), getattr(data, "notices", ()),
     )  # fmt: skip
 
 
-def _outputs(model: nn.Module, part: Part) -> NDArray[Any]:
+def _outputs(model: nn.Module, part: Part) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """What the model says of the rows, and how sure it is of their classes."""
+    guessed, stated = [], []
     model.eval()
     with torch.no_grad():
-        loader: DataLoader[Any] = DataLoader(part.dataset, getattr(part.dataset, "rows_at_once", EVALUATION_BATCH))
-        return np.concatenate([model(features).cpu().numpy() for features, *_ in loader])
+        for features, *_ in DataLoader(part.dataset, rows_at_once(part)):
+            outputs = model(features).cpu().numpy()
+            if part.scored_as["task"] == "regression":
+                guessed.append(outputs)
+                continue
+            chances = classification.probabilities(outputs)
+            guessed.append(classification.predicted(outputs))
+            stated.append(chances[:, 1] if chances.shape[1] == 2 else chances.max(axis=1))
+    return np.concatenate(guessed), np.concatenate(stated) if stated else np.empty(0)
 
 
 def _layers(model: nn.Module, part: Part, batch_size: int) -> Summary:

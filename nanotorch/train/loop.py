@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -17,10 +17,11 @@ from nanotorch.train.metrics import Meter
 from nanotorch.train.training import Part, Training
 from nanotorch.utils.data import DataLoader
 
-__all__ = ["DivergedError", "check_losses", "check_weights", "evaluate", "fit", "windows"]
+__all__ = ["DivergedError", "check_losses", "check_scores", "check_weights", "evaluate", "fit", "rows_at_once", "windows"]
 
 READ_EVERY = 20  # steps between two readings of the losses: a reading waits for the device
 EVALUATION_BATCH = 4096  # rows: without a graph to keep, large batches cost little memory
+EVALUATION_OUTPUTS = 2**22  # but no more outputs at once than these, as models of many classes have them
 
 
 class DivergedError(RuntimeError):
@@ -30,7 +31,7 @@ class DivergedError(RuntimeError):
         fact: what happened, when.
         advice: what may help.
         step: the step with the loss that is not finite.
-        part: the part of the data whose loss that is, "training" or "validation"; "" where no single loss is meant.
+        part: the part of the data whose loss that is, "training", "validation" or "test"; "" where no single loss is meant.
     """
 
     exit_code = 3
@@ -117,8 +118,7 @@ def fit(
         validated = None
         if validation is not None:
             validated = evaluate(training, validation, interrupt)
-            if not math.isfinite(validated["loss"]):
-                raise _diverged(training, "validation", f"validation loss is {validated['loss']} at", training.step)
+            check_scores(training, "validation", validated)
         if isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step((validated or trained)["loss"])
         elif training.interval == "epoch":
@@ -153,7 +153,7 @@ def evaluate(training: Training, part: Part, interrupt: Interrupt | None = None)
 def _measure(training: Training, part: Part, meter: Meter, interrupt: Interrupt | None) -> None:
     training.model.eval()
     with torch.no_grad():
-        loader: DataLoader[Any] = DataLoader(part.dataset, getattr(part.dataset, "rows_at_once", EVALUATION_BATCH))
+        loader: DataLoader[Any] = DataLoader(part.dataset, rows_at_once(part))
         for number, (features, targets, row_weights, *row_factors) in enumerate(loader, 1):
             if interrupt is not None:
                 interrupt.check()
@@ -162,6 +162,12 @@ def _measure(training: Training, part: Part, meter: Meter, interrupt: Interrupt 
             meter.update(outputs, targets, loss, row_weights.sum())
             if number % READ_EVERY == 0:
                 meter.read_losses()
+
+
+def rows_at_once(part: Part) -> int:
+    """How many rows of a part a model that does not train takes at a time."""
+    most: int = getattr(part.dataset, "rows_at_once", EVALUATION_BATCH)
+    return max(1, min(most, EVALUATION_OUTPUTS // len(part.scored_as["target_names"])))
 
 
 def _summed(loss: Tensor, row_factors: list[Tensor]) -> Tensor:
@@ -177,6 +183,13 @@ def check_losses(training: Training) -> None:
         if not math.isfinite(loss):
             raise _diverged(training, "training", f"training loss is {loss} at", at_step)
         training.latest_loss = loss
+
+
+def check_scores(training: Training, part: str, scores: Mapping[str, float]) -> None:
+    """A DivergedError if the loss of a part, or a score, is not finite: some output of the model is not."""
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise _diverged(training, part, f"{part} {name} is {value} at", training.step)
 
 
 def check_weights(training: Training) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.train.datasets import Table
-from nanotorch.train.scores import score
+from nanotorch.train.scores import score, takes_labels
+
+MOST_UNREAD = 2**25  # outputs that wait to be scored
 
 __all__ = ["Meter", "is_loss", "main_metric", "mean_weights", "scored_as"]
 
@@ -74,7 +77,8 @@ class Meter:
 
     Scores are the accuracy for classes (of several labels, all have to be right), and for regression R2 (the mean
     over the targets) and RMSE per target in their original units: outputs and targets are those of the model times `target_scale`. For each name in
-    `metrics` there is scikit-learn's score too, for which the outputs of the whole pass are kept.
+    `metrics` there is scikit-learn's score too, for which the outputs of the whole pass are kept (of many classes only the
+    chosen one, where no score asks for more). Where an output is not finite, no score but the loss means anything: all are NaN.
     """
 
     def __init__(
@@ -97,7 +101,9 @@ class Meter:
         self.loss_sum = 0.0
         self.weight_sum = 0.0
         self._score_sums: NDArray[np.float64] = np.zeros(1)
-        self._unread: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._finite = True
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
 
     def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor, step: int = 0) -> None:
         """Add a batch: the sum of its losses and its weight in the mean; nothing is computed before it is read.
@@ -105,28 +111,37 @@ class Meter:
         The tensors must not require grad, or the graphs of all unread batches stay alive.
         """
         self.rows += len(targets)
-        self._unread.append((step, outputs, targets, loss, weight))
+        self._unread.append((step, loss, weight))
+        self._waiting.append((outputs, targets))
+        if outputs.numel() * len(self._waiting) > MOST_UNREAD:
+            self._add_scores()
 
     def read_losses(self) -> list[tuple[int, float]]:
         """Step and mean loss of every batch since the last reading; moves them to the host in one go."""
         if not self._unread:
             return []
-        steps, outputs, targets, losses, weights = zip(*self._unread, strict=True)
+        steps, losses, weights = zip(*self._unread, strict=True)
         self._unread.clear()
-        self._add_scores(outputs, targets)
+        self._add_scores()
         sums, totals = torch.stack([*losses, *weights]).double().cpu().numpy().reshape(2, -1)
         for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
             self.loss_sum += loss
             self.weight_sum += weight
         return list(zip(steps, (sums / totals).tolist(), strict=True))
 
-    def _add_scores(self, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def _add_scores(self) -> None:
         """Count the right rows of some batches, or sum their squared errors: batch by batch, so that it is no matter when."""
+        if not self._waiting:
+            return
+        outputs, targets = zip(*self._waiting, strict=True)
+        self._waiting.clear()
         every, wanted = torch.cat(outputs), torch.cat(targets)
+        self._finite = self._finite and bool(torch.isfinite(every).all())
         if self.task == "regression" or self.metrics:
             every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
         if self.metrics:
-            self._kept.append((every, wanted))
+            labels = self.task == "multiclass" and all(map(takes_labels, self.metrics))
+            self._kept.append((every.argmax(1) if labels else every, wanted))
         if self.task == "multiclass":
             right = every.argmax(1) == wanted
         elif self.task == "binary":
@@ -144,10 +159,10 @@ class Meter:
     def compute(self) -> dict[str, float]:
         """The scores of all batches so far, by name, the loss first."""
         self.read_losses()
-        scores = {"loss": self.loss_sum / self.weight_sum}
+        scores = {"loss": self.loss_sum / self.weight_sum if self.weight_sum else math.nan}
         sums = self._score_sums
         if self.target_variance is None:
-            scores["accuracy"] = float(sums[0]) / self.rows
+            scores["accuracy"] = float(sums[0]) / self.rows if self._finite else math.nan
             return scores | self._named_scores(scores)
         squared_error = sums / self.rows * self.target_scale**2
         scores["r2"] = float(np.mean(_r2(squared_error, self.target_variance)))
@@ -157,11 +172,15 @@ class Meter:
 
     def _named_scores(self, known: Mapping[str, float]) -> dict[str, float]:
         """scikit-learn's scores of all rows of the pass, but for those that are known already."""
+        if not self._finite:
+            return dict.fromkeys((name for name in self.metrics if name not in known), math.nan)
         if not self.metrics:
             return {}
-        outputs, targets = (np.concatenate(pieces).astype(np.float64) for pieces in zip(*self._kept, strict=True))
+        outputs, targets = (np.concatenate(pieces) for pieces in zip(*self._kept, strict=True))
+        if outputs.ndim > 1:
+            outputs = outputs.astype(np.float64)
         if self.task == "regression":
-            outputs, targets = (values * self.target_scale + self.target_mean for values in (outputs, targets))
+            outputs, targets = (values * self.target_scale + self.target_mean for values in (outputs, targets.astype(np.float64)))
         else:
             targets = targets.reshape(-1).astype(np.int64)
         return {name: score(name, self.task, outputs, targets) for name in self.metrics if name not in known}

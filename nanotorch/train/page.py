@@ -36,6 +36,7 @@ __all__ = ["Record", "page", "write"]
 
 MOST_COLUMNS = 60  # of the data card
 OPEN_COLUMNS = 24  # of more, the table is folded
+MOST_DRAWN = 2000  # classes of a confusion matrix that is drawn
 MOST_CELLS = 20  # classes of a confusion matrix that is shown in numbers; one of more classes is drawn
 MOST_CLASSES = 200  # of the tables of classes
 MOST_TARGETS = 12
@@ -168,18 +169,20 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
 
 
 def _classification(found: Findings) -> Iterator[Html]:
-    drawn, judged, names, matrix = figures.matplotlib_is_there(), found.judged, found.names, found.confusion
-    right, rows = int(np.trace(matrix)), int(matrix.sum())
+    drawn, judged, names = figures.matplotlib_is_there(), found.judged, found.names
+    right, rows = int(found.right.sum()), len(found.true)
     yield fill(
         "<p>Of the {rows} rows of the {part} part the model calls {right} by their class and {wrong} by another.</p>",
         rows=f"{rows:,}", part=judged, right=f"{right:,}", wrong=f"{rows - right:,}",
     )  # fmt: skip
     pieces = []
     if len(names) <= MOST_CELLS:
-        pieces.append(_confusion_table(matrix, names))
+        pieces.append(_confusion_table(found.confusion, names))
+    elif len(names) > MOST_DRAWN:
+        pieces.append(fill('<p class="note">The matrix of {count} classes is not drawn: {most} are the most.</p>', count=f"{len(names):,}", most=f"{MOST_DRAWN:,}"))
     elif drawn:
-        pieces.append(figure(figures.confusion_map(matrix, judged), "Rows by their class (down) and the class that the model chose (across)."))
-    worst = classification.confusions(matrix, names, 10)
+        pieces.append(figure(figures.confusion_map(found.confusion, judged), "Rows by their class (down) and the class that the model chose (across)."))
+    worst = classification.confusions(found.true, found.guessed, names, 10)
     if worst and len(names) > 2:
         pieces.append(table("Most frequent mistakes", ["class", "called", "rows"], worst))
     yield titled("Confusion matrix", beside(*pieces))
@@ -191,7 +194,7 @@ def _classification(found: Findings) -> Iterator[Html]:
     stated = fill(
         "<p>The class that the model chooses has a stated probability of {stated} on average, and is right in {share} of the rows. "
         "The expected calibration error, in ten bins, is {error}.</p>",
-        stated=_exact(float(found.probabilities.max(axis=1).mean())), share=_exact(right / rows), error=_exact(found.calibration.error),
+        stated=_exact(float(found.certainty.mean())), share=_exact(right / rows), error=_exact(found.calibration.error),
     )  # fmt: skip
     drawing = Html("")
     if drawn:

@@ -16,7 +16,7 @@ from nanotorch.train.config import Config, resolved, with_seed
 from nanotorch.train.environment import environment, same_bits
 from nanotorch.train.findings import gather
 from nanotorch.train.interrupt import Interrupt, Stopping, TrainingInterrupted
-from nanotorch.train.loop import DivergedError, check_losses, check_weights, evaluate, fit
+from nanotorch.train.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.metrics import main_metric
 from nanotorch.train.nonfinite import find_cause
 from nanotorch.train.progress import Progress
@@ -184,8 +184,13 @@ def run(
             training.use(checkpoint.load(checkpoints.root / "best").model)
             try:
                 scores = {name: evaluate(training, part, interrupt) for name, part in parts.items()}
+                for name, values in scores.items():
+                    check_scores(training, name, values)
             except Stopping:
                 raise stopped("stopped after the last step, before the scores were complete") from None
+            except DivergedError as error:
+                files.log(str(error))
+                raise
             if training.stopped:
                 print(f"\n{training.stopped}")
                 files.log(training.stopped)

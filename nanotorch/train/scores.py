@@ -14,26 +14,42 @@ from numpy.typing import NDArray
 
 from nanotorch.registry import METRICS
 
-__all__ = ["score"]
+__all__ = ["score", "takes_labels", "too_large"]
 
 CLASSES = ("binary", "multiclass")
 
 
-def score(name: str, task: str, outputs: NDArray[np.float64], targets: NDArray[Any]) -> float:
+MOST_NUMBERS = 2**27  # at once, in float64: 1 GiB
+
+
+def takes_labels(name: str) -> bool:
+    """Whether the score looks at the classes that were chosen, and not at their probabilities."""
+    return bool(METRICS.entry(name).facts["takes"] == "labels")
+
+
+def too_large(name: str, rows: int, classes: int) -> str | None:
+    """Why this score is not computed for so many rows and classes; None if it is."""
+    if not takes_labels(name) and rows * classes > MOST_NUMBERS:
+        return f"it needs a probability for each of {rows:,} rows and {classes:,} classes at once"
+    if METRICS.entry(name).facts["square"] and classes**2 > MOST_NUMBERS:
+        return f"it counts every pair of {classes:,} classes"
+    return None
+
+
+def score(name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     """The score of a model's outputs, (n, k): logits for classes, values in the units of the targets for a regression.
 
-    Raises ValueError where scikit-learn does, such as for classes that are not in `targets` at all.
+    A score that `takes_labels` may also be given the numbers of the classes, (n,). Raises ValueError where scikit-learn does, such as for classes that are not in `targets` at all.
     """
     entry = METRICS.entry(name)
     if task == "regression":
         return float(entry.target(targets, outputs))
     if task == "binary":
-        positive = _sigmoid(outputs[:, 0])
-        if entry.facts["takes"] == "labels":
+        if takes_labels(name):
             return float(entry.target(targets, (outputs[:, 0] > 0).astype(np.int64)))
-        return float(entry.target(targets, positive))
-    if entry.facts["takes"] == "labels":
-        return float(entry.target(targets, outputs.argmax(1)))
+        return float(entry.target(targets, _sigmoid(outputs[:, 0])))
+    if takes_labels(name):
+        return float(entry.target(targets, outputs if outputs.ndim == 1 else outputs.argmax(1)))
     shifted = np.exp(outputs - outputs.max(1, keepdims=True))
     return float(entry.target(targets, shifted / shifted.sum(1, keepdims=True)))
 
@@ -42,7 +58,7 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
-def _register(name: str, function: str, tasks: Sequence[str], takes: str = "labels", sign: int = 1, **options: Any) -> None:
+def _register(name: str, function: str, tasks: Sequence[str], takes: str = "labels", sign: int = 1, square: bool = False, **options: Any) -> None:
     def compute(truth: Any, predicted: Any) -> float:
         import sklearn.metrics
 
@@ -54,7 +70,7 @@ def _register(name: str, function: str, tasks: Sequence[str], takes: str = "labe
 
     words = ", ".join(f"{key}={value!r}" for key, value in options.items())
     compute.__doc__ = f"{'-' if sign < 0 else ''}sklearn.metrics.{function}({words})."
-    METRICS.register(name, tasks=tuple(tasks), takes=takes)(compute)
+    METRICS.register(name, tasks=tuple(tasks), takes=takes, square=square)(compute)
 
 
 for _name in ("f1", "precision", "recall", "jaccard"):
@@ -64,8 +80,8 @@ for _name in ("f1", "precision", "recall", "jaccard"):
     for _average in ("macro", "micro", "weighted"):
         _register(f"{_name}_{_average}", _function, CLASSES, average=_average, **_quiet)
 _register("accuracy", "accuracy_score", CLASSES)
-_register("balanced_accuracy", "balanced_accuracy_score", CLASSES)
-_register("matthews_corrcoef", "matthews_corrcoef", CLASSES)
+_register("balanced_accuracy", "balanced_accuracy_score", CLASSES, square=True)
+_register("matthews_corrcoef", "matthews_corrcoef", CLASSES, square=True)
 _register("roc_auc", "roc_auc_score", ("binary",), "probabilities")
 _register("average_precision", "average_precision_score", ("binary",), "probabilities")
 _register("neg_brier_score", "brier_score_loss", ("binary",), "probabilities", -1)
