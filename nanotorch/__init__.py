@@ -65,6 +65,8 @@ from nanotorch.ops.create import (
     zeros,
     zeros_like,
 )
+from nanotorch.ops.norm import cosine_similarity, pairwise_distance
+from nanotorch.ops.statistics import pdist
 from nanotorch.ops.indices import (
     bartlett_window,
     blackman_window,
@@ -249,6 +251,7 @@ from nanotorch.ops.linalg import (
     bmm,
     cross,
     dot,
+    ger,
     inner,
     kron,
     matmul,
@@ -267,6 +270,13 @@ from nanotorch.ops.normalization import (
     group_norm,
     rms_norm,
 )
+from nanotorch.ops.numbers import (
+    frexp,
+    gcd,
+    lcm,
+    mvlgamma,
+    nextafter,
+)
 from nanotorch.ops.order import (
     kthvalue,
     median,
@@ -279,6 +289,25 @@ from nanotorch.ops.parts import (
     diagonal_scatter,
     select_scatter,
     slice_scatter,
+)
+from nanotorch.ops.pseudoinverse import (
+    matrix_exp,
+    pinverse,
+)
+from nanotorch.ops.query import (
+    conj,
+    detach,
+    diagflat,
+    get_device,
+    is_complex,
+    is_floating_point,
+    is_inference,
+    is_nonzero,
+    is_same_size,
+    is_signed,
+    narrow_copy,
+    numel,
+    trapz,
 )
 from nanotorch.ops.random import (
     bernoulli,
@@ -417,6 +446,12 @@ from nanotorch.ops.split import (
     tensor_split,
     unbind,
     vsplit,
+)
+from nanotorch.ops.statistics import (
+    corrcoef,
+    cov,
+    mode,
+    renorm,
 )
 from nanotorch.ops.transcendental import (
     acos,

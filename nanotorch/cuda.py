@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nanotorch.backend.device import Device, device_count
+from nanotorch.ops.random import default_generator
 
-__all__ = ["device_count", "is_available", "synchronize"]
+__all__ = ["device_count", "is_available", "manual_seed", "manual_seed_all", "synchronize"]
 
 
 def is_available() -> bool:
@@ -13,6 +14,14 @@ def is_available() -> bool:
     ``nanotorch.backend.device.why_unavailable()`` says why not.
     """
     return device_count() > 0
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the default generator: the numbers of GPU tensors are drawn from it too, on the CPU."""
+    default_generator.manual_seed(seed)
+
+
+manual_seed_all = manual_seed
 
 
 def synchronize(device: Device | str = "cuda") -> None:

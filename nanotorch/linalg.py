@@ -27,12 +27,21 @@ from nanotorch.ops.linalg import matmul
 from nanotorch.ops.matrix_norm import linalg_matrix_norm as matrix_norm
 from nanotorch.ops.matrix_norm import linalg_norm as norm
 from nanotorch.ops.norm import linalg_vector_norm as vector_norm
+from nanotorch.ops.pseudoinverse import linalg_cond as cond
+from nanotorch.ops.pseudoinverse import linalg_diagonal as diagonal
+from nanotorch.ops.pseudoinverse import linalg_lstsq as lstsq
+from nanotorch.ops.pseudoinverse import linalg_matrix_exp as matrix_exp
+from nanotorch.ops.pseudoinverse import linalg_matrix_rank as matrix_rank
+from nanotorch.ops.pseudoinverse import linalg_pinv as pinv
+from nanotorch.ops.pseudoinverse import linalg_tensorinv as tensorinv
+from nanotorch.ops.pseudoinverse import linalg_tensorsolve as tensorsolve
 from nanotorch.ops.solve import linalg_inv as inv
 from nanotorch.ops.solve import linalg_matrix_power as matrix_power
 from nanotorch.ops.solve import linalg_solve as solve
 from nanotorch.ops.solve import linalg_solve_triangular as solve_triangular
 
 __all__ = [
-    "LinAlgError", "cholesky", "cross", "det", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power", "multi_dot",
-    "norm", "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vander", "vecdot", "vector_norm",
+    "LinAlgError", "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul",
+    "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve",
+    "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip

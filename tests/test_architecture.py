@@ -28,7 +28,7 @@ ALLOWED = {
     "utils": {"ops", "autograd", "backend", "dtypes"},
     "optim": {"ops", "autograd", "backend", "dtypes"},
     "nn": {"ops", "autograd", "backend", "dtypes", "utils"},
-    "cuda": {"backend"},
+    "cuda": {"backend", "ops"},
     "special": {"ops"},
     "random": {"ops"},
     "linalg": {"ops", "autograd"},

@@ -202,15 +202,15 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`backward(create_graph=True)`": warned,
     "gradient of `as_strided_scatter`": lambda lib: gradient(lib, lambda x: lib.as_strided_scatter(x, lib.zeros(1).double(), (1,), (1,)), leaf(lib, 1.0, 2.0)),
     "gradient of `interpolate`": lambda lib: gradient(lib, lambda x: lib.nn.functional.interpolate(x.reshape(1, 1, 2), scale_factor=1.2)[0, 0, 1:], leaf(lib, 1.0, 2.0)),
-    "gradient of `vander`": lambda lib: gradient(lib, lib.vander, leaf(lib, 1.0, 2.0)),
+    "gradient of `vander`, of `linalg.cond`": lambda lib: gradient(lib, lib.vander, leaf(lib, 1.0, 2.0)),
     "gradient of `linalg.det`": determinant,
     "second derivatives of `norm`": lambda lib: second(lib, lambda x: x.norm(), leaf(lib, 0.0, 0.0)),
     "gradient of `prod`": lambda lib: gradient(lib, lambda x: x.prod(), leaf(lib, INF, 2.0, INF)),
     "gradient of `var(dim=())`": lambda lib: gradient(lib, lambda x: x.var(dim=()), leaf(lib, 1.0, 2.0)),
-    "gradient of `cdist(p=inf)`": lambda lib: gradient(lib, lambda x: lib.cdist(x, lib.zeros(1, 2).double(), INF), leaf(lib, 1.0, 1.0).reshape(1, 2)),
+    "gradient of `cdist(p=inf)`, `pdist(p=inf)`": lambda lib: gradient(lib, lambda x: lib.cdist(x, lib.zeros(1, 2).double(), INF), leaf(lib, 1.0, 1.0).reshape(1, 2)),
     "gradient of `cummax`": empty_scan,
     "second derivatives of `atan2`": lambda lib: second(lib, lib.sinc, leaf(lib, 0.0)),
-    "second derivatives of `cdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
+    "second derivatives of `cdist`, `pdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
     "`soft_margin_loss` far": lambda lib: lib.nn.functional.soft_margin_loss(leaf(lib, -1e4), lib.ones(1, dtype=lib.float64)).item(),
     "gradient of `kl_div`": lambda lib: lib.autograd.grad(lib.nn.functional.kl_div(leaf(lib, -1.0), t := leaf(lib, 0.0)), t)[0].tolist(),
     "gradient of `logit(x, eps)`": lambda lib: gradient(lib, lambda x: lib.logit(x, 0.1), leaf(lib, *[float("nan")] * 64)),
@@ -233,7 +233,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }
 # What a program cannot show: how something is computed, how fast it is, what a file holds, or what rounding does.
-NOT_SHOWN = {"`autograd.functional.jvp`", "`jacobian(vectorize=True)`", "`inference_mode`", "`RMSprop(centered=True)`", "`torch.save`", "`torch.load`"}
+NOT_SHOWN = {"`autograd.functional.jvp`", "`jacobian(vectorize=True)`", "`inference_mode`", "`RMSprop(centered=True)`", "`torch.save`", "`torch.load`", "`linalg.lstsq`"}
 
 
 @pytest.mark.parity

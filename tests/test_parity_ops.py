@@ -100,7 +100,7 @@ def test_value_and_gradient(case: Case, dtype: Any) -> None:
 
 
 # PyTorch cannot differentiate these twice.
-ONCE_DIFFERENTIABLE_THERE = {"cdist", "hardsigmoid", "multi_margin_loss", "multilabel_margin_loss"}
+ONCE_DIFFERENTIABLE_THERE = {"cdist", "pdist", "hardsigmoid", "multi_margin_loss", "multilabel_margin_loss"}
 
 
 @each([c for c in PUBLIC if c.name not in ONCE_DIFFERENTIABLE_THERE])

@@ -139,6 +139,18 @@ class Tensor(TensorMethods):
         """The adjoint: a view with the last two dimensions swapped, for numbers that are all real."""
         return self.adjoint()
 
+    @property
+    def H(self) -> Tensor:
+        """The adjoint of a matrix: a view with its dimensions swapped, for numbers that are all real."""
+        if self._array.ndim not in (0, 2):
+            raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self._array.ndim}-D tensor; use .mH for batches.")
+        return self.T
+
+    @property
+    def real(self) -> Tensor:
+        """The tensor itself, as all numbers are real."""
+        return self
+
     def numel(self) -> int:
         """Return the number of elements."""
         return int(self._array.size)
@@ -180,6 +192,11 @@ class Tensor(TensorMethods):
     def data_ptr(self) -> int:
         """Return the address of the first element."""
         return self._array.__array_interface__["data"][0] if self.device is CPU else self._array.data.ptr
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether the tensor lives in the host's memory."""
+        return self.device is CPU
 
     @property
     def is_cuda(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.row import Array, alias, composite, op
 from nanotorch.ops.sample import edge, integers, real, sample
 
 
@@ -380,3 +380,6 @@ def linalg_multi_dot(tensors: Sequence[Any]) -> Any:
     result = product(0, len(chain) - 1)
     result = result.squeeze(0) if first else result
     return result.squeeze(-1) if last else result
+
+
+ger = alias("ger", "outer")
