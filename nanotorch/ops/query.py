@@ -112,11 +112,11 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     """Channels (N, C, ...) divided by a power of ``k`` plus ``alpha`` times the mean square of ``size`` channels around each."""
     if input.ndim < 3:
         raise ShapeError(f"local_response_norm: expected 3D or higher dimensionality input, got shape {tuple(input.shape)}")
-    channels, total = input.shape[1], None
-    square = input * input
+    channels, square = input.shape[1], input * input
+    total = square.new_zeros(square.shape)
     for step in range(-(size // 2), (size - 1) // 2 + 1):
         first, last = max(0, -step), channels - max(0, step)
         if first < last:
             part = square.new_zeros(square.shape).slice_scatter(square[:, first + step : last + step], 1, first, last)
-            total = part if total is None else total + part
+            total = total + part
     return input / (total * (alpha / size) + k) ** beta
