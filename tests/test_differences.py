@@ -178,6 +178,31 @@ def warned(lib: Any) -> Any:
         leaf(lib, 1.0).sum().backward(create_graph=True)
 
 
+def stops(lib: Any) -> Any:
+    class Ends(lib.utils.data.Dataset):  # type: ignore[name-defined, misc]
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Any:
+            raise StopIteration
+
+    return list(lib.utils.data.DataLoader(Ends()))
+
+
+def overridden(lib: Any) -> Any:
+    class Negative(lib.utils.data.Subset):  # type: ignore[name-defined, misc]
+        def __getitem__(self, index: Any) -> Any:
+            return -super().__getitem__(index)
+
+    return [batch.tolist() for batch in lib.utils.data.DataLoader(Negative(range(9), [5, 3]), 2)]
+
+
+def two_iterators(lib: Any) -> Any:
+    loader = lib.utils.data.DataLoader(range(9), num_workers=1, persistent_workers=True)
+    first, _second = iter(loader), iter(loader)
+    return next(first).tolist()
+
+
 DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     '`jacobian(strategy="forward-mode")`': lambda lib: lib.autograd.functional.jacobian(lib.exp, leaf(lib, 0.0), strategy="forward-mode").tolist(),
     "`func.vmap`": lambda lib: hasattr(lib.func, "vmap"),
@@ -223,6 +248,11 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`max_pool1d`": lambda lib: lib.nn.functional.max_pool1d(lib.ones(1, 1, 1), 2, padding=1, dilation=2).tolist(),
     "`conv_transpose1d`": lambda lib: tuple(lib.nn.functional.conv_transpose1d(lib.ones(0, 1, 5), lib.ones(1, 1, 2), output_padding=1).shape),
     "a parameter given twice": duplicate,
+    "wrong arguments of `TensorDataset`": lambda lib: lib.utils.data.TensorDataset(lib.ones(2), lib.ones(3)),
+    "raises StopIteration": stops,
+    "a subclass of `Subset`": overridden,
+    "`DataLoader(timeout=...)`": lambda lib: len(lib.utils.data.DataLoader(range(3), timeout=1)),
+    "an iterator over persistent": two_iterators,
     "`kthvalue` among equal": lambda lib: lib.tensor([-1.0, 2.0, 2.0, 1.0]).kthvalue(3)[1].item(),
     "`var`, `std` without": without_freedom,
     "errors of shapes": shape_error,
