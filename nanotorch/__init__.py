@@ -65,6 +65,17 @@ from nanotorch.ops.create import (
     zeros,
     zeros_like,
 )
+from nanotorch.ops.legacy import (
+    BoolTensor,
+    ByteTensor,
+    CharTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
+    ShortTensor,
+)
 from nanotorch.ops.norm import cosine_similarity, pairwise_distance
 from nanotorch.ops.statistics import pdist
 from nanotorch.ops.indices import (

@@ -7,15 +7,16 @@ tensor([0.5000])
 from __future__ import annotations
 
 from nanotorch.ops.activation import sigmoid as expit
+from nanotorch.ops.numbers import mvlgamma as multigammaln
 from nanotorch.ops.reduce import logsumexp
 from nanotorch.ops.rounding import round
 from nanotorch.ops.softmax_family import log_softmax, softmax
-from nanotorch.ops.special import digamma, erf, erfc, erfinv, logit, polygamma, sinc, xlogy
+from nanotorch.ops.special import digamma, entr, erf, erfc, erfinv, logit, ndtr, polygamma, sinc, xlogy
 from nanotorch.ops.special import digamma as psi
 from nanotorch.ops.special import lgamma as gammaln
 from nanotorch.ops.transcendental import exp2, expm1, log1p
 
 __all__ = [
-    "digamma", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "log_softmax", "logit", "logsumexp",
-    "polygamma", "psi", "round", "sinc", "softmax", "xlogy",
+    "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "log_softmax", "logit",
+    "logsumexp", "multigammaln", "ndtr", "polygamma", "psi", "round", "sinc", "softmax", "xlogy",
 ]  # fmt: skip

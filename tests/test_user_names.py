@@ -248,3 +248,85 @@ def test_other_dtypes_are_resized() -> None:
     agree(lambda lib: lib.nn.functional.interpolate(lib.tensor(half), 6, mode="linear"))
     agree(lambda lib: str(lib.nn.functional.interpolate(lib.tensor(half), 6).dtype))
     assert nanotorch.nn.functional.interpolate(nanotorch.arange(3).reshape(1, 1, 3), 6).tolist() == [[[0, 0, 1, 1, 2, 2]]]
+
+
+# ------------------------------------------------------------ older names, other distributions, least squares
+
+
+@pytest.mark.parity
+def test_tensors_by_the_name_of_their_type() -> None:
+    for name in ("FloatTensor", "DoubleTensor", "HalfTensor", "LongTensor", "IntTensor", "ShortTensor", "CharTensor", "ByteTensor", "BoolTensor"):
+        agree(lambda lib, n=name: getattr(lib, n)([1, 0]).type())
+        agree(lambda lib, n=name: [list(getattr(lib, n)(*a).shape) for a in ((), (2, 3), ([[1], [2]],))])
+        agree(lambda lib, n=name: [isinstance(x, getattr(lib, n)) for x in (lib.ones(1), lib.ones(1).long(), lib.ones(1) > 0, 1)])
+
+
+@pytest.mark.parity
+def test_questions() -> None:
+    for dtype in DTYPES:
+        for name in ("is_signed", "is_complex", "is_floating_point", "numel", "is_inference", "get_device"):
+            agree(lambda lib, d=dtype, n=name: getattr(lib, n)(lib.ones(2, 3, dtype=getattr(lib, d))))
+    for shape in ((), (1,), (2,), (0,)):
+        agree(lambda lib, s=shape: lib.is_nonzero(lib.ones(s)))
+        agree(lambda lib, s=shape: lib.ones(s).is_same_size(lib.ones(1)))
+    agree(lambda lib: [lib.ones(2).is_cpu, list(lib.ones(2, 3).H.shape), lib.ones(2).real.tolist(), lib.conj(lib.ones(2)).tolist(), lib.detach(lib.ones(2)).tolist()])
+    agree(lambda lib: lib.ones(2, 3, 4).H)
+    agree(lambda lib: lib.arange(3.0).apply_(lambda v: v * v + 1))
+    agree(lambda lib: lib.arange(6).reshape(2, 3).T.apply_(lambda v: -v))
+    agree(lambda lib: lib.ones(2, requires_grad=True).apply_(abs))
+    agree(lambda lib: [lib.pi, lib.e, lib.inf, lib.newaxis])
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["entr", "ndtr"])
+def test_special_functions(name: str) -> None:
+    array, results = np.array([-1.0, 0.0, 0.3, 1.0, 4.0, -9.0, np.inf, np.nan]), []
+    for lib in (nanotorch, require_torch()):
+        x = lib.tensor(array, requires_grad=True)
+        y = getattr(lib.special, name)(x)
+        y.backward(lib.ones_like(y))
+        results.append((to_numpy(y), to_numpy(x.grad)))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-12, atol=1e-15)  # PyTorch rounds small areas to 0
+    some = slice(2, 5)  # at 0 and below, the derivative of entr is a matter of taste
+    np.testing.assert_allclose(results[0][1][some], results[1][1][some], rtol=1e-12)
+
+
+def test_other_distributions() -> None:
+    nanotorch.manual_seed(0)
+    x = nanotorch.empty(20_000, dtype=nanotorch.float64)
+    assert abs(x.exponential_(2.0).mean().item() - 0.5) < 0.02 and x.min() >= 0
+    assert abs(x.geometric_(0.25).mean().item() - 4) < 0.2 and x.min() == 1
+    assert abs(x.log_normal_(0.5, 0.25).log().mean().item() - 0.5) < 0.02
+    assert abs(x.cauchy_(3.0, 2.0).median().item() - 3) < 0.1
+    assert set(x.random_(3, 6).tolist()) == {3.0, 4.0, 5.0} and set(x.random_(2).tolist()) == {0.0, 1.0}
+    assert nanotorch.empty(5000, dtype=nanotorch.uint8).random_().unique().numel() == 256
+    assert nanotorch.empty(100, dtype=nanotorch.bool).random_().unique().numel() == 2
+    assert nanotorch.empty(100).random_().max() <= 2**24 and nanotorch.empty(9, dtype=nanotorch.int64).random_().min() >= 0
+
+
+BAD_FILLS: list[Any] = [
+    lambda lib: lib.zeros(2).exponential_(-1), lambda lib: lib.zeros(2).geometric_(0), lambda lib: lib.zeros(2).geometric_(1.5), lambda lib: lib.zeros(2).log_normal_(0, -1),
+    lambda lib: lib.zeros(2).cauchy_(0, 0), lambda lib: lib.zeros(2).random_(3, 3), lambda lib: lib.zeros(2, dtype=lib.uint8).random_(0, 300),
+    lambda lib: lib.zeros(2).long().exponential_(), lambda lib: lib.zeros(2, requires_grad=True).random_(3),
+]  # fmt: skip
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("number", range(len(BAD_FILLS)))
+def test_fills_that_are_refused(number: int) -> None:
+    assert outcome(BAD_FILLS[number], nanotorch) == outcome(BAD_FILLS[number], require_torch()) == "raises RuntimeError"
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("shapes", [((4, 2), (4, 3)), ((2, 4), (2, 1)), ((3, 3, 2), (3, 3, 1))], ids=str)
+@pytest.mark.parametrize("driver", [None, "gels", "gelsd"])
+def test_least_squares(shapes: Any, driver: Any) -> None:
+    rng = np.random.default_rng(0)
+    arrays, results = [rng.standard_normal(s) for s in shapes], []
+    for lib in (nanotorch, require_torch()):
+        a, b = (lib.tensor(array, requires_grad=True) for array in arrays)
+        found = lib.linalg.lstsq(a, b, driver=driver)
+        found.solution.backward(lib.tensor(rng.standard_normal(tuple(found.solution.shape)) * 0 + 1.5))
+        results.append([to_numpy(v) for v in (*found, a.grad, b.grad)])
+    for mine, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-11)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+import numpy as np
+
 from nanotorch import dtypes
 from nanotorch.autograd.grad_mode import announce, is_grad_enabled
 from nanotorch.autograd.node import Node, next_sequence
@@ -31,6 +33,7 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.DType:
     >>> torch.result_type(torch.tensor([1, 2], dtype=torch.int8), 1.5)
     torch.float32
     """
+    tensor1, tensor2 = (value.item() if isinstance(value, np.generic) else value for value in (tensor1, tensor2))
     for operand in (tensor1, tensor2):
         if not isinstance(operand, Tensor | builtins.bool | builtins.int | builtins.float):
             raise TypeError(f"result_type(): operands must be Tensor or Number, not {builtins.type(operand).__name__}")

@@ -18,7 +18,7 @@ from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import constant, distinct, invertible, real, sample
 from nanotorch.ops.solve import _solve, linalg_inv
 
-LeastSquares = namedtuple("linalg_lstsq", "solution residuals rank singular_values")
+LeastSquares = namedtuple("LeastSquares", "solution residuals rank singular_values")
 
 
 def _pinv_self(xp: Any, grad: Any, self: Any, result: Any) -> Any:

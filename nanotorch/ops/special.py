@@ -138,3 +138,13 @@ def logit(xp: Any, self: Array, eps: float | None = None) -> Array:
     if eps is not None:
         self = xp.minimum(xp.maximum(self, eps), 1 - eps)
     return xp.log(self / (1 - self))
+
+
+def entr(input: Any) -> Any:
+    """``-x * log(x)``, 0 at 0 and minus infinity below."""
+    return (-xlogy(input, input)).masked_fill(input < 0, float("-inf"))
+
+
+def ndtr(input: Any) -> Any:
+    """The area under the standard normal density to the left of each element."""
+    return erfc(input * -(0.5**0.5)) * 0.5
