@@ -38,6 +38,7 @@ What can go wrong, what the trainer does then, and the test that makes it happen
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -59,6 +60,7 @@ from trainer_process import TrainerProcess
 
 from nanotorch.train import checkpoint, config, datasets, directory, resume, run
 from nanotorch.train.checkpoint import CheckpointError
+from nanotorch.utils import files
 
 CONFIG = """\
 name: faulty
@@ -125,24 +127,24 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(trainer: TrainerProce
     assert re.search(r"error: \S+step-000006 cannot be written: File too large \([\d,]+ bytes are needed, [\d,]+ are free", ended.err)
     assert ended.err.count("cannot be written") == 1
     assert "Traceback" not in ended.err
-    assert contents(tmp_path / "run" / "checkpoints") == before
+    after = contents(tmp_path / "run" / "checkpoints")
+    assert after.pop("history.jsonl").startswith(before.pop("history.jsonl"))
+    assert after == before
     assert not [path for path in (tmp_path / "run").rglob("*") if "writing" in path.name]
     assert trainer(*command, "--resume", "auto").code == 0
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_metrics_that_cannot_be_written_do_not_stop_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begin = directory.RunDirectory.begin
+    append = files.append
 
-    def on_a_full_disk(self: directory.RunDirectory, *arguments: Any) -> None:
-        begin(self, *arguments)
-        for name in ("metrics.jsonl", "train.log"):
-            (self.path / name).unlink(missing_ok=True)
-            (self.path / name).symlink_to("/dev/full")
+    def on_a_full_disk(path: Path, content: str) -> None:
+        if path.name in ("metrics.jsonl", "train.log"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(path, content)
 
-    monkeypatch.setattr(directory.RunDirectory, "begin", on_a_full_disk)
+    monkeypatch.setattr(files, "append", on_a_full_disk)
     result = run.run(config.loads(CONFIG), run_directory=tmp_path / "run")
     assert len(result.history) == 4
     errors = capsys.readouterr().err
@@ -270,12 +272,12 @@ def test_hostile_files_are_refused(stopped: Path) -> None:
 
 
 def test_a_state_that_says_nothing_is_refused(trainer: TrainerProcess, given: Path, stopped: Path) -> None:
-    for content in (b"{}", b'{"best": {"epoch": 1}, "epoch": []}'):
+    for content, message in ((b"{}", "epoch is missing"), (b'{"best": {"epoch": 1}, "epoch": []}', "epoch: should be a valid integer")):
         for place in (stopped / "checkpoints").glob("step-*"):
             forge(place, "state.json", content)
         ended = trainer(given, "--resume", stopped)
         assert ended.code == 1
-        assert "does not say where the run stood" in ended.err
+        assert f"state.json: {message}" in ended.err
         assert "Traceback" not in ended.err
 
 
@@ -298,7 +300,7 @@ def test_a_newer_format_says_so(trainer: TrainerProcess, given: Path, stopped: P
         (place / "MANIFEST.json").write_text(json.dumps({**manifest, "version": 7}))
     ended = trainer(given, "--resume", stopped / "checkpoints" / "last")
     assert ended.code == 1
-    assert "has format version 7, and this nanotorch reads version 1" in ended.err
+    assert "has format version 7, and this nanotorch reads version 2 and those before" in ended.err
 
 
 def test_a_checkpoint_of_another_architecture_is_listed(trainer: TrainerProcess, given: Path, stopped: Path) -> None:
@@ -594,9 +596,13 @@ def test_a_directory_in_use_is_not_overwritten_by_accident(trainer: TrainerProce
     ended = trainer(given, "--output", stopped, "--overwrite", "train.batch_size=500", "train.drop_last=true")
     assert ended.code == 1
     assert contents(stopped) == before
-    (stopped / "notes").mkdir()
+    (stopped / "checkpoints" / "notes").touch()
+    ended = trainer(given, "--output", stopped, "--overwrite", "train.epochs=1")
+    assert ended.code == 1
+    assert "holds more than a run: checkpoints/notes; --overwrite removes what a run wrote and nothing else" in ended.err
+    (stopped / "checkpoints" / "notes").unlink()
+    assert contents(stopped) == before
     assert trainer(given, "--output", stopped, "--overwrite", "train.epochs=1").code == 0
-    assert not (stopped / "notes").exists()
     assert len((stopped / "metrics.jsonl").read_text().splitlines()) == 1
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()

@@ -152,15 +152,16 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     from nanotorch.train.run import run
 
     place = None if options.output is None else Path(options.output)
+    needed = [] if options.config == "-" else [options.config]
     bar = not options.no_progress
     found = None if options.resume is None else resume.find(config, options.resume, place)
     if found is None:
         if options.resume is not None:
             print("nothing to resume: a new run begins")
         if folds.is_several(config):
-            folds.run_all(config, text, place, overwrite=options.overwrite)
+            folds.run_all(config, text, place, overwrite=options.overwrite, needed=needed)
         else:
-            run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite)
+            run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite, needed=needed)
         return OK
     for notice in found.notices:
         print(f"warning: {notice}", file=sys.stderr)
@@ -170,13 +171,16 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
             "\n  ".join([f"{found.directory} was trained with another config:", *changed])
             + "\nGo on with its own resolved.yaml, or give --allow-config-change"
         )
-    if folds.is_several(config):
+    if folds.is_several(config) or folds.is_several(resume.config_of(found.directory)):
         folds.run_all(config, text, found.directory, resume=True)
         return OK
     if found.covers(config) and not changed:
         print(f"already complete: {found.directory}")
         return OK
-    run(config, text, progress_bar=bar, resume=replace(found, changed=tuple(changed)))
+    try:
+        run(config, text, progress_bar=bar, resume=replace(found, changed=tuple(changed)))
+    except resume.CompleteError as complete:
+        print(complete)
     return OK
 
 

@@ -7,14 +7,16 @@
             optimizer.safetensors    the tensors of the optimizer's state ...
             optimizer.json           ... and its numbers, with the learning rates
             state.json               where the run stands: epoch, generators, schedule, scaling ...
-            MANIFEST.json            size and sha256 of every file above
+            MANIFEST.json            size and sha256 of every file above, and of the part of the history that belongs to it
+        history.jsonl                the record of every epoch: appended to, so that a checkpoint costs the same after any number of them
         last -> step-000120          the newest checkpoint
         best -> step-000096          the one with the best validation score
 
 A checkpoint is written under a temporary name, flushed to the disk and then renamed; `last` and `best` are
 symbolic links, replaced in one operation; one that is saved again at the same step gets a name of its own
 (`step-000120-2`) before the first goes. So whatever happens in between, both links lead to complete checkpoints.
-Temporary names begin with a dot; `Checkpoints` deletes those that a killed process left.
+Temporary names begin with a dot; `Checkpoints` deletes those that a killed process left. Where a run was copied by what knows no
+links (zip, scp), `find` tells from the checkpoints themselves which they led to.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ import math
 import os
 import re
 import shutil
+import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +40,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from nanotorch.autograd.tensor import Tensor
+from nanotorch.train import layout
+from nanotorch.train.records import LARGEST_HISTORY, lines_of
+from nanotorch.utils import files
 from nanotorch.utils.serialization import from_bytes, to_bytes
 
-__all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "load", "save"]
+__all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "find", "history", "load", "save"]
 
 FORMAT = "nanotorch checkpoint"
-VERSION = 1
+VERSION = 2  # 1: state.json held the history, as those who read it may still find
+LARGEST_MANIFEST = 2**16
 FILES = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
+KNOWN = (*FILES, "training.safetensors")
 LONG_EPOCH = 60.0  # seconds after which a checkpoint is due in the middle of an epoch
 
 
@@ -55,7 +63,8 @@ class CheckpointError(RuntimeError):
 class Checkpoint:
     """What was saved: state_dicts, and the rest of the run's state as plain values.
 
-    `training` holds the weights in training where `model`, those for use, are their moving average; else it is None.
+    `training` holds the weights in training where `model`, those for use, are their moving average; else it is None. `past` says
+    which part of the history belongs to the checkpoint (`history` reads it), or is None where there is none beside it.
     """
 
     model: dict[str, Tensor]
@@ -63,6 +72,7 @@ class Checkpoint:
     state: dict[str, Any]
     training: dict[str, Tensor] | None = None
     path: Path = Path()
+    past: Mapping[str, Any] | None = None
 
 
 def save(
@@ -74,32 +84,33 @@ def save(
     links: Sequence[str] = ("last",),
     training: dict[str, Tensor] | None = None,
     keep: int = 1,
+    past: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `root/step-<step>` from the state_dicts and the state, and let the `links` lead to it.
 
-    Of the checkpoints that neither `last` nor `best` leads to, the newest `keep - 1` stay.
+    Of the checkpoints that neither `last` nor `best` leads to, the newest `keep - 1` stay. `past` is what `History.hold` returned.
     """
     tensors, numbers = _split_tensors(optimizer)
-    files = {
+    contents = {
         "model.safetensors": to_bytes(model),
         "optimizer.safetensors": to_bytes(tensors),
         "optimizer.json": _to_json(numbers),
         "state.json": _to_json(state),
     }
     if training is not None:
-        files["training.safetensors"] = to_bytes(training)
-    sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
-    manifest = {"format": FORMAT, "version": VERSION, "files": sums}
-    files["MANIFEST.json"] = _to_json(manifest)
+        contents["training.safetensors"] = to_bytes(training)
+    sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
+    manifest = {"format": FORMAT, "version": VERSION, "files": sums, **({} if past is None else {"history": dict(past)})}
+    contents["MANIFEST.json"] = _to_json(manifest)
     temporary, directory = root, root / f"step-{step:06d}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         directory = _free_name(directory)
         temporary = root / f".{directory.name}.writing-{os.getpid()}"
         temporary.mkdir()
-        for name, data in files.items():
+        for name, data in contents.items():
             (temporary / name).write_bytes(data)
-        for name in files:
+        for name in contents:
             _flush(temporary / name)
         _flush(temporary)
         temporary.rename(directory)
@@ -112,11 +123,10 @@ def save(
             _delete(leftover)
         if not isinstance(error, OSError):
             raise
-        raise CheckpointError(_why_not_written(directory, error, sum(map(len, files.values())))) from error
-    linked = {os.readlink(link) for link in (root / "last", root / "best") if link.is_symlink()}
+        raise CheckpointError(_why_not_written(directory, error, sum(map(len, contents.values())))) from error
     saved = in_order(root)
     newest = {step_of(path): path for path in saved}  # of two at one step, the second
-    stay = {*list(newest.values())[-keep:], *(path for path in saved if path.name in linked)}
+    stay = {*list(newest.values())[-keep:], _linked(root, "last"), _linked(root, "best")}
     for old in saved:
         if old not in stay:
             remove(old)
@@ -130,16 +140,54 @@ def step_of(directory: Path) -> int:
 
 def in_order(root: Path) -> list[Path]:
     """The checkpoints in a directory, the oldest first."""
-    found = [path for path in root.glob("step-*") if re.fullmatch(r"step-\d+(-\d+)?", path.name)]
+    found = [
+        path for path in root.glob("step-*")
+        if re.fullmatch(layout.STEP, path.name) and not path.is_symlink() and any((path / name).exists() for name in ("MANIFEST.json", *FILES))
+    ]  # fmt: skip
     return sorted(found, key=lambda path: [int(number) for number in path.name.split("-")[1:]])
 
 
 def remove(directory: Path) -> None:
-    """Delete a checkpoint: first its name, so that there is never half of one."""
+    """Delete a checkpoint: first its name, so that there is never half of one; what somebody else put into it stays."""
     hidden = directory.with_name(f".{directory.name}.writing-{os.getpid()}")
     with suppress(OSError):
-        directory.rename(hidden)
-        shutil.rmtree(hidden)
+        if any(layout.strangers(directory, layout.CHECKPOINT)):
+            _delete(directory)
+        else:
+            directory.rename(hidden)
+            _delete(hidden)
+
+
+def _linked(root: Path, name: str) -> Path | None:
+    """The checkpoint beside them that `last` or `best` leads to; a copy of a checkpoint stands for the one that it equals."""
+    link = root / name
+    try:
+        mode = os.lstat(link).st_mode
+        if stat.S_ISDIR(mode):
+            manifest = files.read_own(link / "MANIFEST.json", LARGEST_MANIFEST)
+            return next((one for one in in_order(root) if files.read_own(one / "MANIFEST.json", LARGEST_MANIFEST) == manifest), link)
+        # Some archives and disks keep a link as a file with its text.
+        target = os.readlink(link) if stat.S_ISLNK(mode) else files.read_own(link, 100).decode("utf-8", "replace").strip()
+    except OSError:
+        return None
+    return root / target if re.fullmatch(layout.STEP, target) and root / target in in_order(root) else None
+
+
+def find(root: Path, name: str) -> Path | None:
+    """The checkpoint `last` or `best` of a run, also where the links were lost on the way; None where there is none."""
+    linked = _linked(root, name)
+    if linked is not None:
+        return linked
+    best = 0
+    for path in reversed(in_order(root)):
+        with suppress(CheckpointError, LookupError, TypeError):
+            state = load(path).state
+            if name == "last":
+                return path
+            best = best or state["best"]["epoch"]
+            if state["epoch"] == best and state["step_in_epoch"] == 0:
+                return path
+    return None
 
 
 def _free_name(directory: Path) -> Path:
@@ -161,10 +209,70 @@ def _why_not_written(directory: Path, error: OSError, needed: int) -> str:
 
 
 def _delete(path: Path) -> None:
+    """Delete a file, a link, or the directory of a checkpoint with what a run wrote in it."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            layout.remove(path, layout.CHECKPOINT)
+            path.rmdir()
     else:
         path.unlink(missing_ok=True)
+
+
+class History:
+    """The records of the epochs in a file to which the new ones are appended.
+
+    A checkpoint holds how much of the file belongs to it. What is beyond is of a future that was lost, and goes when the first
+    record of another process is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._count, self._bytes, self._sum = 0, 0, hashlib.sha256()
+
+    def hold(self, records: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any]:
+        """Have the first `count` records on the disk; returns their number, their bytes and the sha256 of these."""
+        new = as_lines(records[self._count : count])
+        try:
+            if self._count == 0:  # the first time in this process
+                files.write(self.path, new, own=True)
+            elif new:
+                files.append(self.path, new)
+                _flush(self.path)
+        except OSError:
+            self._count, self._bytes, self._sum = 0, 0, hashlib.sha256()  # whatever is in the file now
+            raise
+        self._sum.update(new.encode())
+        self._count, self._bytes = max(count, self._count), self._bytes + len(new.encode())
+        return {"epochs": self._count, "bytes": self._bytes, "sha256": self._sum.hexdigest()}
+
+
+def as_lines(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records as lines of JSON."""
+    return "".join(json.dumps(dict(record)) + "\n" for record in records)
+
+
+def history(saved: Checkpoint) -> tuple[list[Any], list[str]]:
+    """The records of the epochs until a checkpoint, and what to tell of their file; a CheckpointError where they are lost.
+
+    `metrics.jsonl` holds the same lines, so that it can take the place of a damaged file.
+    """
+    if saved.past is None:
+        return list(saved.state.get("history", ())), []
+    root = saved.path.resolve().parent
+    told: list[str] = []
+    for path in (root / "history.jsonl", root.parent / "metrics.jsonl"):
+        try:
+            data = files.read_own(path, LARGEST_HISTORY)[: saved.past["bytes"]]
+        except OSError as error:
+            told.append(f"{path} cannot be read: {error.strerror}")
+            continue
+        if len(data) == saved.past["bytes"] and _sha256(data) == saved.past["sha256"]:
+            found, problem = lines_of(data, path)
+            if problem is not None:
+                raise CheckpointError(problem)
+            return found, [*told, f"the records of the epochs are taken from {path}"] if told else []
+        told.append(f"{path} is damaged: its first {saved.past['bytes']:,} bytes are not the records of {saved.past['epochs']} epochs")
+    raise CheckpointError("; ".join(told))
 
 
 class Checkpoints:
@@ -185,11 +293,13 @@ class Checkpoints:
         self.root, self.every_seconds, self.every_steps, self.keep = root, every_seconds, every_steps, keep
         self._written, self._started = -math.inf, time.monotonic()
         self._waiting: dict[str, tuple[Any, ...]] = {}
+        self._history = History(root / "history.jsonl")
 
     def __enter__(self) -> Self:
         """Begin: delete what a process left that was killed while it wrote. The run's directory must be locked."""
-        for leftover in self.root.glob(".*.writing-*"):
-            _delete(leftover)
+        for leftover in self.root.glob(".*.writing*"):
+            if re.fullmatch(rf"\.({layout.STEP}|last|best)\.writing-\d+|{layout.HALF_WRITTEN}", leftover.name):
+                _delete(leftover)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -201,11 +311,6 @@ class Checkpoints:
                 self.flush()
             except CheckpointError as failed:  # what ended the block is said after this
                 print(f"warning: {failed}", file=sys.stderr)
-
-    @property
-    def holds_any(self) -> bool:
-        """Whether there is a checkpoint, in memory or on the disk."""
-        return bool(self._waiting) or (self.root / "last").exists()
 
     def waits(self, link: str) -> bool:
         """Whether the checkpoint `last` or `best` is in memory and not yet on the disk."""
@@ -225,14 +330,19 @@ class Checkpoints:
         state: dict[str, Any],
         best: bool = False,
         training: dict[str, Tensor] | None = None,
+        history: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        """Make this the checkpoint `last`, and `best` too if it is; the values in `state` must not change any more."""
+        """Make this the checkpoint `last`, and `best` too if it is; the values in `state` must not change any more.
+
+        `history` holds the records of the epochs so far, in a list to which later ones are appended.
+        """
         links = ("last", "best") if best else ("last",)
+        past = None if history is None else (history, len(history))
         if time.monotonic() - self._written < self.every_seconds and not self.due(step):
             model, optimizer, training = copy.deepcopy((model, optimizer, training))
-            self._waiting.update(dict.fromkeys(links, (step, model, optimizer, dict(state), training)))
+            self._waiting.update(dict.fromkeys(links, (step, model, optimizer, dict(state), training, past)))
         else:
-            self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state, training)))
+            self._waiting.update(dict.fromkeys(links, (step, model, optimizer, state, training, past)))
             self.flush()
 
     def rewind(self, to: Checkpoint, same_future: bool) -> bool:
@@ -240,22 +350,25 @@ class Checkpoints:
 
         Return whether the run has its best epoch: that checkpoint is whole, or was made in a future that will be the same.
         """
-        saved, best, best_epoch = in_order(self.root), self.root / "best", to.state["best"]["epoch"]
-        directory = to.path.resolve()
+        saved, best_epoch = in_order(self.root), to.state["best"]["epoch"]
+        directory = next((path for path in saved if path.name == to.path.resolve().name), None)
+        if directory is None:
+            raise CheckpointError(f"{to.path} is no checkpoint of this run (any more): {self.root} does not hold it")
+        best, after = find(self.root, "best"), saved[saved.index(directory) + 1 :]
+        lies_ahead = best in after
         _link(self.root / "last", directory)
-        after = saved[[path.name for path in saved].index(directory.name) + 1 :]
-        lies_ahead = best.is_symlink() and os.readlink(best) in [path.name for path in after]
         for path in after:
             remove(path)
         if to.state["epoch"] == best_epoch and to.state["step_in_epoch"] == 0:
-            _link(best, directory)  # the process may have died between the writing and the linking
+            _link(self.root / "best", directory)  # the process may have died between the writing and the linking
             return True
-        try:
-            has_best: bool = not lies_ahead and load(best).state["epoch"] == best_epoch
-        except CheckpointError:
-            has_best = False
-        if not has_best:
-            best.unlink(missing_ok=True)
+        has_best = False
+        with suppress(CheckpointError):
+            has_best = best is not None and not lies_ahead and load(best).state.get("epoch") == best_epoch
+        if has_best and best is not None and best.name != "best":
+            _link(self.root / "best", best)
+        elif not has_best:
+            _delete(self.root / "best")
         return has_best or best_epoch == 0 or (lies_ahead and same_future)
 
     def flush(self) -> None:
@@ -265,38 +378,49 @@ class Checkpoints:
             links = [link for link, waiting in self._waiting.items() if waiting is contents]
             for link in links:
                 del self._waiting[link]
-            step, model, optimizer, state, training = contents
+            step, model, optimizer, state, training, records = contents
             try:
-                save(self.root, step, model, optimizer, state, links, training, self.keep)
+                past = None if records is None else self._hold(*records)
+                save(self.root, step, model, optimizer, state, links, training, self.keep, past)
             except CheckpointError:
                 self._waiting.clear()  # said once, and not tried again on the way out
                 raise
             self._written = time.monotonic()
+
+    def _hold(self, records: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return self._history.hold(records, count)
+        except OSError as error:
+            raise CheckpointError(f"{self._history.path} cannot be written: {error.strerror}; the checkpoints before are intact") from error
 
 
 def load(directory: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint, compare every file with the manifest; a CheckpointError says what is wrong."""
     directory = Path(directory)
     manifest = _read_manifest(directory)
-    files = {}
+    contents = {}
     for name, expected in manifest["files"].items():
+        path = directory / name
         try:
-            size = (directory / name).stat().st_size
-            data = b"" if size != expected["bytes"] else (directory / name).read_bytes()
+            size = os.lstat(path).st_size
+            data = b"" if size != expected["bytes"] else files.read_own(path, size)
         except OSError as error:
-            raise CheckpointError(f"{directory / name} cannot be read: {error.strerror}") from None
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        except MemoryError:
+            raise CheckpointError(f"{path} cannot be read: its {size:,} bytes do not fit into memory") from None
         if size != expected["bytes"]:
             kind = "truncated" if size < expected["bytes"] else "too long"
-            raise CheckpointError(f"{directory / name} is {kind}: {expected['bytes']} bytes expected, {size} found")
+            raise CheckpointError(f"{path} is {kind}: {expected['bytes']} bytes expected, {size} found")
         if _sha256(data) != expected["sha256"]:
-            raise CheckpointError(f"{directory / name} is damaged: its sha256 differs from the manifest's")
-        files[name] = data
-    missing = [name for name in FILES if name not in files]
+            raise CheckpointError(f"{path} is damaged: its sha256 differs from the manifest's")
+        contents[name] = data
+    missing = [name for name in FILES if name not in contents]
     if missing:
         raise CheckpointError(f"{directory} is incomplete: its manifest has no {missing[0]!r}")
     # Whoever writes a file can write its checksum: what is in it is not trusted to be well-formed either.
     tensors, values = {}, {}
-    for name, data in files.items():
+    for name, data in contents.items():
         try:
             if name.endswith(".json"):
                 values[name] = _from_json(data)
@@ -314,33 +438,40 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(values["state.json"], dict):
         raise CheckpointError(f"{directory / 'state.json'} holds no state of a run")
     training = tensors.get("training.safetensors")
-    return Checkpoint(tensors["model.safetensors"], optimizer, values["state.json"], training, directory)
+    return Checkpoint(tensors["model.safetensors"], optimizer, values["state.json"], training, directory, manifest.get("history"))
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / "MANIFEST.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(files.read_own(path, LARGEST_MANIFEST))
     except FileNotFoundError:
         raise CheckpointError(f"{directory} is not a checkpoint: it has no MANIFEST.json") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not the manifest of a {FORMAT}")
-    if manifest.get("version") != VERSION:
+    version = manifest.get("version")
+    if type(version) is not int or version not in (1, VERSION):
         raise CheckpointError(
-            f"{directory} has format version {manifest.get('version')}, and this nanotorch reads version "
-            f"{VERSION}: use the nanotorch that wrote it, or a newer one"
+            f"{directory} has format version {str(version)[:20]}, and this nanotorch reads version {VERSION} and those before: "
+            "use the nanotorch that wrote it, or a newer one"
         )
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not all(_is_entry(name, expected) for name, expected in files.items()):
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or not all(name in KNOWN and _is_entry(expected) for name, expected in listed.items()):
         raise CheckpointError(f"{path} is damaged: its list of files cannot be understood")
+    past = manifest.get("history")
+    if past is not None and not (_is_entry(past) and type(past.get("epochs")) is int):
+        raise CheckpointError(f"{path} is damaged: what it says of the history cannot be understood")
     return manifest
 
 
-def _is_entry(name: str, expected: Any) -> bool:
-    known = name in (*FILES, "training.safetensors")
-    return known and isinstance(expected, dict) and type(expected.get("bytes")) is int and "sha256" in expected
+def _is_entry(expected: Any) -> bool:
+    if not isinstance(expected, dict) or type(expected.get("bytes")) is not int or not isinstance(expected.get("sha256"), str):
+        return False
+    return expected["bytes"] >= 0
 
 
 # ------------------------------------------------------------ files
@@ -363,6 +494,8 @@ def _link(link: Path, directory: Path) -> None:
     temporary = link.with_name(f".{link.name}.writing-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(directory.name)
+    if link.is_dir() and not link.is_symlink():  # a copy of a checkpoint, in a copy of the run
+        _delete(link)
     temporary.replace(link)
 
 

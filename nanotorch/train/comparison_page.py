@@ -11,6 +11,7 @@ from nanotorch.train.command import UsageError
 from nanotorch.train.comparison import Comparison, value_text
 from nanotorch.train.markup import Html, document, figure, fill, join, measured, section, table
 from nanotorch.train.report import label
+from nanotorch.utils import files
 
 __all__ = ["page", "write"]
 
@@ -23,7 +24,7 @@ def write(path: Path, found: Comparison) -> None:
     if kind not in (".html", *PICTURES):
         raise UsageError(f"{path}: a comparison is written as .html, {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
     if kind == ".html":
-        path.write_text(page(found, "Comparison"), encoding="utf-8")
+        files.write(path, page(found, "Comparison"))
         return
     if not figures.matplotlib_is_there():
         raise RuntimeError("a picture needs matplotlib, which is not installed: pip install matplotlib")

@@ -9,6 +9,7 @@ refuses is known with the line.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import types
@@ -64,6 +65,7 @@ from nanotorch.train.strict_yaml import (
 
 MOST_RUNS = 10_000  # of one config: folds times repeats
 MOST_NUMBERS = 10**8  # of a generated table: 800 MB
+from nanotorch.utils.files import open_own
 
 __all__ = ["Config", "ConfigError", "Problem", "as_long_as_the_run", "as_tensors", "load", "loads", "read_resolved", "resolved", "with_seed"]
 
@@ -108,7 +110,11 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
 
 
 def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config that a run left, as `resolved` wrote it."""
+    """The config that a run left, as `resolved` wrote it, in a plain file."""
+    try:
+        os.close(open_own(path, os.O_RDONLY))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     return loads(read(path, LARGEST_TEXT), str(path), overrides)
 
 

@@ -6,7 +6,7 @@
         env.json         versions, device, threads: what the bits of the result depend on
         train.log        what happened, with the time
         metrics.jsonl    a line for every epoch (metrics.csv: the same as a table)
-        checkpoints/     see checkpoint.py
+        checkpoints/     see checkpoint.py (all names: layout.py)
         summary.json     the final scores; there only when the run is complete
         report.html      all of it to look at (learning_curve.png: a part of it as a picture)
         tensorboard/     the curves for TensorBoard, with `log: {tensorboard: true}`
@@ -19,15 +19,19 @@ import fcntl
 import io
 import json
 import os
+import re
 import secrets
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from nanotorch.train import layout
+from nanotorch.utils import files
 
 __all__ = ["DirectoryError", "RunDirectory", "check", "create"]
 
@@ -37,17 +41,21 @@ class DirectoryError(RuntimeError):
 
 
 LOCK = ".lock"
+STAMP = "%Y%m%dT%H%M%SZ"
 
 
 def create(output: str | Path, name: str) -> Path:
     """Make and return `<output>/<name>-<utc>-<4 hex digits>/`.
 
-    Runs that start in the same second, on any number of machines, get directories of their own.
+    Runs that start in the same second, on any number of machines, get directories of their own. The names tell the order in which
+    the runs began: where the clock went back, a new one is a second later than the newest.
     """
     Path(output).mkdir(parents=True, exist_ok=True)
     while True:
-        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        directory = Path(output) / f"{name}-{started}-{secrets.token_hex(2)}"
+        now = datetime.now(UTC).replace(microsecond=0)
+        newest = max((started(path, name) or now for path in Path(output).iterdir()), default=now)
+        stamp = (now if newest <= now else newest + timedelta(seconds=1)).strftime(STAMP)
+        directory = Path(output) / f"{name}-{stamp}-{secrets.token_hex(2)}"
         try:
             directory.mkdir()
         except FileExistsError:
@@ -55,8 +63,21 @@ def create(output: str | Path, name: str) -> Path:
         return directory
 
 
-def check(output: str | Path, directory: Path | None = None, overwrite: bool = False) -> None:
-    """Say, before anything is computed, why a run could not be written: to this very directory, or to a new one in `output`."""
+def started(path: Path, name: str) -> datetime | None:
+    """When the run began whose directory `create` made under this name; None if it is no such directory."""
+    if path.name[: len(name) + 1] == f"{name}-" and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{4}", path.name[len(name) + 1 :]):
+        with suppress(ValueError):  # the 99th of a month
+            return datetime.strptime(path.name[len(name) + 1 : -5], STAMP).replace(tzinfo=UTC)
+    return None
+
+
+def check(
+    output: str | Path, directory: Path | None = None, overwrite: bool = False, needed: Iterable[str | Path] = ()
+) -> None:
+    """Say, before anything is computed, why a run could not be written: to this very directory, or to a new one in `output`.
+
+    With `overwrite`, a run in the directory may be replaced, unless it is not alone there, or files that are `needed` lie in it.
+    """
     place = Path(output) if directory is None else directory
     if place.is_symlink() and not place.exists():
         raise DirectoryError(f"{place} is a link to {os.readlink(place)}, which does not exist")
@@ -66,7 +87,10 @@ def check(output: str | Path, directory: Path | None = None, overwrite: bool = F
         raise DirectoryError(f"{nearest} is not a directory{what}: give another --output")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise DirectoryError(f"{nearest} cannot be written to (no permission, or a read-only disk): give another --output")
-    if directory is None or not directory.is_dir() or all(_is_leftover(path) for path in directory.iterdir()):
+    if directory is None or not directory.is_dir():
+        return
+    _refuse_links(directory)
+    if all(_is_leftover(path) for path in directory.iterdir()):
         return
     if not overwrite:
         raise DirectoryError(
@@ -75,11 +99,27 @@ def check(output: str | Path, directory: Path | None = None, overwrite: bool = F
         )
     if not (directory / "resolved.yaml").is_file():
         raise DirectoryError(f"{directory} holds no run (it has no resolved.yaml), so --overwrite leaves it alone")
+    inside = next((file for file in needed if Path(file).resolve().is_relative_to(directory.resolve())), None)
+    if inside is not None:
+        raise DirectoryError(f"{inside} lies in {directory} and is needed to train: give another --output, or move the file away")
+    others = [str(path.relative_to(directory)) for path in islice(layout.strangers(directory), 6)]
+    if others:
+        more = ", ..." if len(others) > 5 else ""
+        raise DirectoryError(
+            f"{directory} holds more than a run: {', '.join(others[:5])}{more}; --overwrite removes what a run wrote and nothing else, so "
+            "move the rest away, or give another --output"
+        )
+
+
+def _refuse_links(directory: Path) -> None:
+    """Refuse to write where a link or the like has one of a run's names: it could lead anywhere."""
+    for path in layout.strangers(directory, names=False):
+        raise DirectoryError(f"{path} is a link, or no plain file or directory as a run has it: nothing is written through it")
 
 
 def _is_leftover(path: Path) -> bool:
     """Whether this is the lock, or what a process left that was killed while it wrote."""
-    return path.name == LOCK or (path.name.startswith(".") and path.name.endswith(".writing"))
+    return path.name == LOCK or re.fullmatch(layout.HALF_WRITTEN, path.name) is not None
 
 
 class RunDirectory:
@@ -97,31 +137,37 @@ class RunDirectory:
 
     def __enter__(self) -> Self:
         """Take the lock, or say who has it; `notice` tells of a process that was killed with it."""
+        _refuse_links(self.path)
         while True:
-            file = open(self.path / LOCK, "a+", encoding="utf-8")
+            try:
+                file = os.fdopen(files.open_own(self.path / LOCK, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise DirectoryError(f"{self.path / LOCK} cannot be opened: {error.strerror}") from None
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
+                holder = _holder(file)
                 file.close()
-                raise DirectoryError(f"{self.path} is in use by {holder}: two runs cannot write to one directory") from None
+                raise DirectoryError(
+                    f"{self.path} is in use by {holder or 'another process'}: two runs cannot write to one directory"
+                ) from None
             except OSError as error:
                 self.notice = f"{self.path} cannot be locked ({error.strerror}): take care that no other run writes to it"
             with suppress(OSError):  # the one before may have deleted the file between our opening and our locking it
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(self.path / LOCK)):
+                if os.path.samestat(os.fstat(file.fileno()), os.lstat(self.path / LOCK)):
                     break
             file.close()
-        file.seek(0)
-        holder = file.read().strip()
+        holder = _holder(file)
         if holder and self.notice is None:
             self.notice = f"{holder} ended without giving {self.path} back; its lock is broken"
+        file.seek(0)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         file.flush()
         self._lock = file
-        for leftover in self.path.glob(".*.writing"):
-            leftover.unlink(missing_ok=True)
+        for leftover in self.path.iterdir():
+            if re.fullmatch(layout.HALF_WRITTEN, leftover.name):
+                leftover.unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -130,15 +176,10 @@ class RunDirectory:
             (self.path / LOCK).unlink()
         self._lock.close()
 
-    def claim(self, overwrite: bool) -> None:
-        """Make sure, under the lock, that nothing but this run is in the directory; `overwrite` empties it of another run."""
-        check(self.path, self.path, overwrite)
-        # resolved.yaml, by which a directory is known as a run's, goes last: where this is killed it can be done again.
-        for path in sorted(self.path.iterdir(), key=lambda path: path.name == "resolved.yaml"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+    def claim(self, overwrite: bool, needed: Iterable[str | Path] = ()) -> None:
+        """Make sure, under the lock, that nothing but this run is in the directory; `overwrite` removes another run from it."""
+        check(self.path, self.path, overwrite, needed)
+        layout.remove(self.path, keep=r"\.lock")
 
     def begin(
         self,
@@ -157,16 +198,9 @@ class RunDirectory:
 
     def write(self, name: str, text: str) -> None:
         """Write a file, all of it or nothing, and wait until it is on the disk."""
-        temporary = self.path / f".{name}.writing"
         try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / name)
+            files.write(self.path / name, text, own=True)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise DirectoryError(f"{self.path / name} cannot be written: {error.strerror}") from error
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
@@ -198,8 +232,7 @@ class RunDirectory:
 
     def _append(self, name: str, line: str) -> None:
         try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            files.append(self.path / name, line + "\n")
         except OSError as error:
             self._complain(f"{self.path / name} cannot be written: {error.strerror}")
 
@@ -211,3 +244,9 @@ class RunDirectory:
 
 def _lines(history: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(dict(record)) + "\n" for record in history)
+
+
+def _holder(lock: Any) -> str:
+    """Who says in the file of the lock that it is theirs."""
+    lock.seek(0)
+    return str(lock.read(200)).strip()

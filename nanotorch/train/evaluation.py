@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from nanotorch.train.loaded import LoadedRun
 from nanotorch.train.loop import evaluate
 from nanotorch.train.noticed import Noticed
 from nanotorch.train.prediction import further_columns, target_columns
+from nanotorch.train.resume import environment_of
 from nanotorch.train.rows import open_rows
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import Training, borrowed_generator
@@ -56,7 +55,9 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
         notes.append("the data are not what they were when the run was trained, so neither are its parts")
     chosen = [name for name in data.parts if name in (names or data.parts)]
     found = _scores(run, Data(data.parts, run.preprocessing), chosen, notes)
-    before = _environment(run)
+    before, lost = environment_of(run.directory)
+    if lost is not None:
+        notes.append(lost)
     changes = same_bits(before, found.environment) if before else []
     if changes and not notes:
         notes.append(f"the last digits may not be those of training, for these have changed: {'; '.join(changes)}")
@@ -111,18 +112,9 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
     return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes), here)
 
 
-def _environment(run: LoadedRun) -> dict[str, Any]:
-    """Where the run took place, from its env.json; empty if that cannot be read."""
-    with suppress(OSError, ValueError):
-        facts = json.loads((run.directory / "env.json").read_text(encoding="utf-8"))
-        if isinstance(facts, dict):
-            return facts
-    return {}
-
-
 def _with_its_files(run: LoadedRun) -> Config:
     """The config of the run, with paths from the directory it was started in where they lead nowhere from this one."""
-    there, section = Path(_environment(run).get("directory", ".")), run.config.data
+    there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
     moved = {
         key: str(there / value)
         for key in ("file", "target")

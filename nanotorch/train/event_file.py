@@ -32,7 +32,7 @@ class EventFile:
     """
 
     def __init__(self, path: Path, wall_time: float) -> None:
-        self._file: BufferedWriter = path.open("wb")
+        self._file: BufferedWriter = path.open("xb")
         self._event(wall_time, 0, _bytes(3, b"brain.Event:2"))
 
     def scalar(self, tag: str, value: float, step: int, wall_time: float) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.markup import Html, fill
 from nanotorch.train.report import label, number, short
+from nanotorch.utils import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -161,8 +162,8 @@ def save_overlay(path: Path, runs: Sequence[tuple[str, Sequence[Record]]], keys:
         _draw_runs(axes, runs, key)
     lines, names = panels[0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower left", frameon=False, labelcolor="linecolor", fontsize=9.5, handlelength=1.4)
-    with _any_letters():
-        figure.savefig(path, dpi=150)
+    with _any_letters(), files.writing(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 
 
 def _draw_runs(axes: Axes, runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> str:
@@ -204,8 +205,8 @@ def learning_curve(path: Path, history: Sequence[Record], metric: str, best_epoc
     scored = "" if validation is None else f"validation {label(metric)} {number(validation)}, "
     summary = f"best epoch {best_epoch} of {len(history)}: {scored}test {label(metric)} {number(test_score)}"
     figure.text(0.015, 0.9, summary, va="top", fontsize=10, color=COLOURS["quiet"])
-    with _any_letters():
-        figure.savefig(path)
+    with _any_letters(), files.writing(path, own=True) as file:
+        figure.savefig(file, format="png")
 
 
 # ------------------------------------------------------------ the parts of a drawing

@@ -11,7 +11,6 @@ Each is an ordinary run in a directory of its own, which its own resolved.yaml r
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -26,9 +25,11 @@ from nanotorch.train.comparison import compare, read_run
 from nanotorch.train.comparison_page import page
 from nanotorch.train.config import Config, resolved, with_seed
 from nanotorch.train.environment import environment
+from nanotorch.train.records import Summary, read_json
 from nanotorch.train.report import label, number
-from nanotorch.train.resume import config_of, find
-from nanotorch.train.run import run
+from nanotorch.train.resume import CompleteError, ResumeError, config_of, differences, find
+from nanotorch.train.run import files_of, run
+from nanotorch.utils import files as disk
 
 __all__ = ["FoldsResult", "is_several", "run_all", "single_runs"]
 
@@ -73,25 +74,30 @@ def run_all(
     run_directory: Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    needed: Sequence[str | Path] = (),
 ) -> FoldsResult:
     """Run them all, one after the other.
 
     Raises what `run` raises; the runs that are complete stay. With `resume`, what is complete in `run_directory` is taken as it
-    is, and what began goes on.
+    is, and what began goes on; a ResumeError where one of these was trained with another config than this one now asks for, since
+    a mean over two configs is of neither.
     """
     if config.seed is None:
         config = with_seed(config, config_of(run_directory).seed if resume and run_directory is not None else None)
         print(f"seed {config.seed} {'of the runs that go on' if resume else 'drawn'}")
+    needed = [*needed, *files_of(config)]
     if not resume:
-        directory.check(config.output, run_directory, overwrite)
+        directory.check(config.output, run_directory, overwrite, needed)
     several = dict(single_runs(config))
     _, parts = build(first := next(iter(several.values())), prepare(first))  # what cannot be trained leaves no trace
     root = directory.create(config.output, config.name) if run_directory is None else run_directory
     root.mkdir(parents=True, exist_ok=True)
     found: dict[str, Scores] = {}
     with directory.RunDirectory(root) as files:
-        if not resume:
-            files.claim(overwrite)
+        if resume:
+            _refuse_a_mixture(config, several, root)
+        else:
+            files.claim(overwrite, needed)
         files.write("resolved.yaml", resolved(config))
         if source is not None:
             files.write("config.yaml", source)
@@ -116,31 +122,50 @@ def run_all(
                 "runs": found,
             },
         )
-        _page(root, list(several))
-        print(f"results in {root}; report.html shows them", flush=True)
+        shown = "; report.html shows them" if _page(root, config.name, list(several), mean, spread) else ""
+        print(f"results in {root}{shown}", flush=True)
     return FoldsResult(root, mean, spread, found)
+
+
+def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path) -> None:
+    """A ResumeError where a run that has begun is not the one that this config asks for."""
+    if not is_several(config) or not is_several(config_of(root)):
+        raise ResumeError(f"{root} holds {'one run' if is_several(config) else 'several runs'}, and this config asks for another number")
+    for name, single in several.items():
+        changes = differences(single, root / name) if (root / name / "resolved.yaml").is_file() else []
+        if changes:
+            raise ResumeError(
+                "\n  ".join([f"{root / name} was trained with another config:", *changes])
+                + "\nA mean over both would be of neither: begin new runs with --output, or go on with its own resolved.yaml"
+            )
 
 
 def _scores(config: Config, source: str | None, place: Path) -> Scores:
     """The scores of one run: those it left, or after it has run to its end."""
     begun = find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
-    if begun is not None and begun.covers(config):
-        scores: Scores = json.loads((place / "summary.json").read_text(encoding="utf-8"))["scores"]
-        return scores
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # its own lines are in its train.log
-        return run(config, source, run_directory=None if begun else place, resume=begun).scores
+    for notice in () if begun is None else begun.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    if begun is None or not begun.covers(config):
+        try:
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # its own lines are in its train.log
+                return run(config, source, run_directory=None if begun else place, resume=begun).scores
+        except CompleteError:
+            pass
+    scores: Scores = read_json(place / "summary.json", Summary)["scores"]
+    return scores
 
 
-def _page(root: Path, names: Sequence[str]) -> None:
-    """Write `report.html`, the runs beside one another; each has its own beside it."""
-    found = compare([read_run(root / name) for name in names])
-    summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
-    mean, spread = (number(summary[key]["test"][found.by]) for key in ("scores", "spread"))
-    lead = f"{len(names)} runs: test {label(found.by)} {mean} on average, with a spread of {spread}; each has a report.html of its own"
+def _page(root: Path, name: str, names: Sequence[str], mean: Scores, spread: Scores) -> bool:
+    """Write `report.html`, the runs beside one another; each has its own beside it. Returns whether it is there."""
+    found = compare([read_run(root / one) for one in names])
+    of, over = (number(scores["test"][found.by]) for scores in (mean, spread))
+    lead = f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}; each has a report.html of its own"
     try:
-        (root / "report.html").write_text(page(found, summary["name"], lead), encoding="utf-8")
+        disk.write(root / "report.html", page(found, name, lead), own=True)
     except OSError as error:
         print(f"warning: {root / 'report.html'} cannot be written ({error.strerror})", file=sys.stderr)
+        return False
+    return True
 
 
 def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float]) -> Scores:

@@ -17,7 +17,8 @@ from nanotorch.train.command import UsageError
 from nanotorch.train.config import Config, read_resolved
 from nanotorch.train.datasets import FloatArray
 from nanotorch.train.preprocessing import Preprocessing
-from nanotorch.train.training import borrowed_generator
+from nanotorch.train.records import RunState, checked
+from nanotorch.train.training import borrowed_generator, fitting
 
 __all__ = ["LoadedRun", "RunError", "load_run"]
 
@@ -83,15 +84,20 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
         raise RunError(f"{root} is not the directory of a run: {reason}")
     overrides = () if device is None else (f'device="{device}"',)
     config = read_resolved(root / "resolved.yaml", overrides)
-    place = root / "checkpoints" / which
-    if not place.exists() and which in ("best", "last"):
-        raise RunError(f"{root} has no checkpoint {which!r} yet: the run stopped before its first one was written")
-    if not place.exists():
-        place = Path(which)
+    place = Path(which)
+    if which in ("best", "last"):
+        found = checkpoint.find(root / "checkpoints", which)
+        if found is None:
+            raise RunError(f"{root} has no checkpoint {which!r} yet: the run stopped before its first one was written")
+        place = found
+    elif (root / "checkpoints" / which).exists():
+        place = root / "checkpoints" / which
     saved = checkpoint.load(place)
+    checked(saved.state, RunState, place / "state.json")
     preprocessing = Preprocessing.from_state(saved.state["preprocessing"])
     with borrowed_generator():
         model = build_model(config, preprocessing).to(getattr(torch, config.dtype))
+    fitting(place / "model.safetensors", saved.model, model)
     model.load_state_dict(saved.model)
     return LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)
 

@@ -20,6 +20,7 @@ from nanotorch.train.loop import DivergedError
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import borrowed_generator
 from nanotorch.train.trial import steps_of, trial
+from nanotorch.utils import files
 
 __all__ = ["RangeTest", "range_test", "suggestion"]
 
@@ -82,7 +83,8 @@ class RangeTest:
         axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
         figure.text(0.02, 0.955, f"{title}: learning-rate range test", va="top", fontsize=13, fontweight="bold", color="#222222")
-        figure.savefig(path)
+        with files.writing(path, own=True) as file:
+            figure.savefig(file, format="png")
 
 
 def range_test(config: Config) -> RangeTest:

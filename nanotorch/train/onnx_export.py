@@ -14,6 +14,7 @@ import nanotorch as torch
 from nanotorch.train.loaded import LoadedRun
 from nanotorch.train.onnx_layers import ExportError, Graph, layer
 from nanotorch.train.prediction import predict
+from nanotorch.utils import files
 
 __all__ = ["ExportError", "difference", "exported", "save"]
 
@@ -162,12 +163,7 @@ def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
             break
     else:
         raise ExportError(f"the exported model differs from predict by {worst:g}, more than {TOLERANCE:g}; nothing was written")
-    temporary = path.with_name(f"{path.name}.writing")
-    try:
-        temporary.write_bytes(model.SerializeToString())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write(path, model.SerializeToString())
     return dtype, worst
 
 

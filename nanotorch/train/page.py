@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from nanotorch.train.markup import (
     titled,
 )
 from nanotorch.train.report import label, number, short
+from nanotorch.train.strict_yaml import LARGEST_FILE
+from nanotorch.utils import files
 
 __all__ = ["Record", "page", "write"]
 
@@ -72,8 +75,10 @@ def write(
     history: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
     environment: Mapping[str, Any],
-) -> None:
+) -> bool:
     """Write `report.html` and, where matplotlib is there, `learning_curve.png`; what cannot be written is said on stderr.
+
+    Returns whether the page is there.
 
     Args:
         directory: the run's.
@@ -82,24 +87,25 @@ def write(
         summary: what `summary.json` will hold.
         environment: what `env.json` holds.
     """
-    given = directory / "config.yaml"
-    source = given.read_text(encoding="utf-8") if given.is_file() else None
+    source = None
+    with suppress(OSError):
+        source = files.read_own(directory / "config.yaml", LARGEST_FILE).decode("utf-8", "replace")
     record = Record(source, history, summary, environment)
     metric = list(summary["scores"][found.judged])[1]
     drawing, report = directory / "learning_curve.png", directory / "report.html"
-    temporary = directory / ".report.html.writing"
     try:
         if figures.matplotlib_is_there():
             score = summary["scores"][found.judged][metric]
             figures.learning_curve(drawing, record.history, metric, summary["best_epoch"], summary["name"], score)
         else:
             print("warning: no figures: matplotlib is not installed; pip install matplotlib", file=sys.stderr)
-        temporary.write_text(page(found, record), encoding="utf-8")
-        temporary.replace(report)
+        files.write(report, page(found, record), own=True)
+        return True
     except OSError as error:
         print(f"warning: {error.filename or report} cannot be written ({error.strerror})", file=sys.stderr)
     except Exception as error:  # whatever it is: a drawing that fails is no reason to lose a run
         print(f"warning: {report} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
+    return False
 
 
 def page(found: Findings, record: Record) -> Html:

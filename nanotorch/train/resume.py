@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nanotorch.train import checkpoint
 from nanotorch.train.checkpoint import Checkpoint, CheckpointError
 from nanotorch.train.config import Config, read_resolved, with_seed
+from nanotorch.train.records import (
+    Environment,
+    RecordError,
+    RunState,
+    SeveralSummary,
+    Summary,
+    checked,
+    read_json,
+)
 
-__all__ = ["ResumeError", "Resumed", "config_of", "differences", "environment_of", "find", "newest"]
+__all__ = [
+    "CompleteError", "ResumeError", "Resumed", "again", "config_of", "differences", "environment_of", "find", "newest", "whole",
+]  # fmt: skip
 
 # Values that may change between the parts of a run: they decide how long it is and where it writes, not what it computes.
 # A change of the device is found, with all else that the bits depend on, by comparing env.json.
@@ -22,6 +32,10 @@ FREE = ("output", "name", "device", "train.epochs", "checkpoint", "early_stoppin
 
 class ResumeError(RuntimeError):
     """A run that cannot be continued; the message says why and what to do."""
+
+
+class CompleteError(ResumeError):
+    """A run that another process has brought to its end in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,7 @@ class Resumed:
         notices: what the user should know, such as damaged checkpoints that were passed over.
         finished: whether the run ended by itself.
         changed: the keys of the config that differ, but for what may change freely, as `differences` gives them.
+        where: what was asked for: the directory of the run, or one of its checkpoints.
     """
 
     directory: Path
@@ -41,6 +56,7 @@ class Resumed:
     notices: tuple[str, ...] = ()
     finished: bool = False
     changed: tuple[str, ...] = ()
+    where: Path = Path()
 
     def covers(self, config: Config) -> bool:
         """Whether a finished run is finished for this config too: it may ask for more epochs, or for more patience."""
@@ -63,13 +79,15 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
         candidates = [directory] if directory is not None else sorted(named, key=_started)
         runs = [path for path in candidates if (path / "resolved.yaml").is_file()]
         return _of_run(runs[-1]) if runs else None
-    path = Path(where)
+    path, notices = Path(where), tuple[str, ...]()
+    if path.name in ("last", "best") and path.parent.name == "checkpoints":  # links, which a copy of the run may have lost
+        path = checkpoint.find(path.parent, path.name) or path
     if not path.exists():
         raise ResumeError(f"{where} does not exist: --resume takes the directory of a run, one of its checkpoints, or auto")
     if (path / "resolved.yaml").is_file():
-        root, saved, notices = path, None, ()
+        root, saved = path, None
     elif (path / "MANIFEST.json").exists() or path.parent.name == "checkpoints":  # one checkpoint of a run
-        root, saved, notices = path.resolve().parent.parent, checkpoint.load(path), ()
+        root, (saved, notices) = path.resolve().parent.parent, whole(path)
         if not (root / "resolved.yaml").is_file():
             raise ResumeError(f"{where} lies in no run: there is no {root / 'resolved.yaml'}")
     else:
@@ -78,7 +96,39 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
         )
     if directory is not None and directory.resolve() != root.resolve():
         raise ResumeError(f"a resumed run goes on in its own directory {root}: leave --output {directory} away")
-    return _of_run(path) if saved is None else Resumed(root, saved, notices, _finished(root))
+    if saved is None:
+        return _of_run(path)
+    finished, told = _finished(root)
+    return Resumed(root, saved, (*notices, *told), finished, where=path)
+
+
+def again(before: Resumed, config: Config) -> Resumed:
+    """The same decision once more, now that the directory is locked: what was found before may be another process's past.
+
+    A CompleteError where that one has finished the run, a ResumeError where it has changed the config in between.
+    """
+    found = find(config, str(before.where), None)
+    assert found is not None
+    changed = tuple(differences(config, found.directory))
+    if changed != before.changed:
+        raise ResumeError(f"{found.directory}: another process has gone on with this run, with another config, in the meantime")
+    if found.covers(config) and not before.covers(config) and not changed:
+        raise CompleteError(f"already complete: {found.directory}")
+    return replace(found, changed=changed)
+
+
+def whole(path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
+    """A checkpoint of a run with the records of its epochs, and what to tell of them; a CheckpointError where one is damaged."""
+    saved = checkpoint.load(path)
+    try:
+        checked(saved.state, RunState, path / "state.json")
+    except RecordError as error:
+        raise CheckpointError(str(error)) from None
+    records, told = checkpoint.history(saved)
+    complete = saved.state["epoch"] - (saved.state["step_in_epoch"] > 0)
+    if len(records) != complete:
+        raise CheckpointError(f"{path / 'state.json'}: epoch {saved.state['epoch']} does not fit a history of {len(records)} epochs")
+    return replace(saved, state={**saved.state, "history": records}), tuple(told)
 
 
 def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -86,28 +136,31 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     notices: list[str] = []
     for path in reversed(checkpoint.in_order(root / "checkpoints")):
         try:
-            saved = checkpoint.load(path)
+            saved, told = whole(path)
         except CheckpointError as error:
             notices.append(f"passing over a damaged checkpoint: {error}")
             continue
         if notices:
             notices.append(f"going on from {path}, the newest that is whole")
-        return saved, notices
+        return saved, [*notices, *told]
     return None, notices
 
 
 def config_of(directory: Path) -> Config:
     """The config that a run was trained with."""
-    return read_resolved(directory / "resolved.yaml")
+    config: Config = read_resolved(directory / "resolved.yaml")
+    return config
 
 
-def environment_of(directory: Path) -> dict[str, Any]:
-    """What `env.json` of a run says; nothing where it cannot be read."""
+def environment_of(directory: Path) -> tuple[dict[str, Any], str | None]:
+    """What `env.json` of a run says, and why it says nothing where it cannot be read."""
+    path = directory / "env.json"
     try:
-        read: dict[str, Any] = json.loads((directory / "env.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read
+        return read_json(path, Environment), None
+    except FileNotFoundError:
+        return {}, f"{path} is missing"
+    except RecordError as error:
+        return {}, str(error)
 
 
 def differences(config: Config, directory: Path, free: bool = False) -> list[str]:
@@ -125,11 +178,19 @@ def _of_run(root: Path) -> Resumed:
     saved, notices = newest(root)
     if saved is None and notices:
         raise ResumeError("\n".join([*notices, f"no checkpoint of {root} is whole: start the run again without --resume"]))
-    return Resumed(root, saved, tuple(notices), _finished(root))
+    finished, told = _finished(root)
+    return Resumed(root, saved, (*notices, *told), finished, where=root)
 
 
-def _finished(root: Path) -> bool:
-    return (root / "summary.json").is_file()
+def _finished(root: Path) -> tuple[bool, tuple[str, ...]]:
+    """Whether a run has ended by itself, and what is wrong with the file that says so."""
+    try:
+        read_json(root / "summary.json", Summary, SeveralSummary)
+    except FileNotFoundError:
+        return False, ()
+    except RecordError as error:
+        return False, (f"{error}; the scores are computed anew",)
+    return True, ()
 
 
 def _started(path: Path) -> tuple[str, float]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from nanotorch.train.loop import DivergedError, check_losses, check_scores, chec
 from nanotorch.train.metrics import main_metric
 from nanotorch.train.nonfinite import find_cause
 from nanotorch.train.progress import Progress
-from nanotorch.train.resume import Resumed, ResumeError, config_of, differences, environment_of
+from nanotorch.train.resume import Resumed, ResumeError, again, config_of, differences, environment_of, whole
 from nanotorch.train.tensorboard_log import TensorBoardLog
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import Training, borrowed_generator
@@ -46,6 +49,7 @@ def run(
     run_directory: Path | None = None,
     resume: Resumed | None = None,
     overwrite: bool = False,
+    needed: Sequence[str | Path] = (),
 ) -> RunResult:
     """Train as the config says, keep the epoch with the best validation score, and test that one.
 
@@ -56,10 +60,12 @@ def run(
         run_directory: where to write, a directory that is new or empty; without it a new one is made.
         resume: go on with this run in its own directory, bit for bit, instead of beginning one.
         overwrite: replace the run that is in `run_directory`.
+        needed: files that are not to be replaced with it, such as the config's; those that the config names never are.
 
     Raises:
         DataError: the data cannot be trained on; nothing was written.
         DirectoryError: the directory cannot be written to, or belongs to another run; nothing was written.
+        ResumeError: the run cannot go on so; a CompleteError where another process has finished it in the meantime.
         CheckpointError: a checkpoint cannot be written, or the one to go on from does not fit; those before it are intact.
         DivergedError: the loss is not finite any more.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
@@ -69,9 +75,13 @@ def run(
         before = None if resume is None else config_of(resume.directory).seed
         config = with_seed(config, before)
         print(f"seed {config.seed} {'drawn' if before is None else 'of the run that goes on'}")
-    with borrowed_generator(), Interrupt() as interrupt:
+    needed = [*needed, *files_of(config)]
+    with ExitStack() as held, borrowed_generator(), Interrupt() as interrupt:
         if resume is None:
-            directory.check(config.output, run_directory, overwrite)
+            directory.check(config.output, run_directory, overwrite, needed)
+        else:
+            files = held.enter_context(directory.RunDirectory(resume.directory))
+            resume = again(resume, config)
         # Everything is built before anything is written: what cannot be trained leaves no trace.
         try:
             interrupt.check()
@@ -104,8 +114,9 @@ def run(
             root = directory.create(config.output, config.name)
         often = config.checkpoint
         checkpoints = checkpoint.Checkpoints(root / "checkpoints", often.every_seconds, often.every_steps, often.keep)
+        if resume is None:
+            files = held.enter_context(directory.RunDirectory(root))
         with (
-            directory.RunDirectory(root) as files,
             checkpoints,
             blas_threads(training.model, options.batch_size),
             Progress(options.epochs, steps, shown, progress_bar, done=training.step) as progress,
@@ -113,7 +124,7 @@ def run(
         ):
             here = environment(parts["train"].device)
             if resume is None:
-                files.claim(overwrite)
+                files.claim(overwrite, needed)
                 notes = [f"training begins: {config.name}"]
                 files.begin(source, resolved(config), here, ())
             else:
@@ -133,7 +144,8 @@ def run(
             def save(best: bool = False) -> None:
                 state = {**training.state(), "preprocessing": data.preprocessing.state(), "data": fingerprint}
                 raw = None if training.average is None else training.model.state_dict()
-                checkpoints.save(training.step, training.weights(), training.optimizer.state_dict(), state, best, raw)
+                optimizer, history = training.optimizer.state_dict(), training.history
+                checkpoints.save(training.step, training.weights(), optimizer, state, best, raw, history)
 
             def stopped(after: str) -> TrainingInterrupted:
                 checkpoints.flush()
@@ -165,7 +177,7 @@ def run(
             except DivergedError as error:
                 progress.close()
                 checkpoints.flush()
-                last = checkpoints.root / "last" if checkpoints.holds_any else None
+                last = checkpoint.find(checkpoints.root, "last") and checkpoints.root / "last"
                 fact, cause = f"{error.fact}; last good checkpoint: {last or 'none'}", ""
                 files.log(fact)
                 if error.step:
@@ -177,11 +189,13 @@ def run(
 
             progress.close()
             # The test part is looked at once, by the best model, as it was saved.
-            if not (checkpoints.root / "best").exists() and not checkpoints.waits("best"):
+            if checkpoint.find(checkpoints.root, "best") is None and not checkpoints.waits("best"):
                 training.best_epoch = training.epoch
                 save(best=True)
             checkpoints.flush()
-            training.use(checkpoint.load(checkpoints.root / "best").model)
+            best = checkpoint.find(checkpoints.root, "best")
+            assert best is not None
+            training.use(checkpoint.load(best).model)
             try:
                 scores = {name: evaluate(training, part, interrupt) for name, part in parts.items()}
                 for name, values in scores.items():
@@ -218,10 +232,16 @@ def run(
                 "seconds": time.perf_counter() - started,
             }
             curves.finish(scores[found.judged], training.step)
-            page.write(root, found, training.history, facts, here)
+            shown = "; report.html shows them" if page.write(root, found, training.history, facts, here) else ""
             files.finish(training.history, facts)
-            print(f"results in {root}; report.html shows them", flush=True)
+            print(f"results in {root}{shown}", flush=True)
         return RunResult(root, training.model, scores, training.history, training.best_epoch)
+
+
+def files_of(config: Config) -> list[str]:
+    """The files that the data of a config are read from."""
+    words = [os.path.expanduser(value) for value in config.data.arguments.values() if isinstance(value, str)]
+    return [word for word in words if os.path.isfile(word)]
 
 
 def _interrupted(interrupt: Interrupt, what: str) -> TrainingInterrupted:
@@ -235,7 +255,8 @@ def _resume(
     """Put the directory of a run to where its checkpoint stands; return what the log and the user should know."""
     notes = [f"training goes on after step {training.step}: {config.name}"]
     notes += [f"changed: {change}" for change in differences(config, resume.directory, free=True)]
-    before, warnings = environment_of(resume.directory), []
+    before, lost = environment_of(resume.directory)
+    warnings = [] if lost is None or resume.checkpoint is None else [f"{lost}: whether the bits of the results may differ is not known"]
     bits = same_bits(before, here) if before else []
     if bits:
         here["before"] = before
@@ -257,10 +278,10 @@ def _cause(
     config: Config, data: Data, last: Path | None, error: DivergedError, files: directory.RunDirectory, interrupt: Interrupt
 ) -> str:
     """What made the first value that is not finite, and in which rows, as lines of text."""
-    again, parts = build(config, data)
+    rebuilt, parts = build(config, data)
     if last is not None:
-        again.load(checkpoint.load(last), parts["train"])
-    cause = find_cause(again, config.train, parts["train"], parts["validation"], error, interrupt)
+        rebuilt.load(whole(last)[0], parts["train"])
+    cause = find_cause(rebuilt, config.train, parts["train"], parts["validation"], error, interrupt)
     if cause is None:
         return ""
     lines = []

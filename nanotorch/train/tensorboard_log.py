@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nanotorch.train import layout
 from nanotorch.train.event_file import EventFile
 
 __all__ = ["TensorBoardLog"]
@@ -45,7 +46,8 @@ class TensorBoardLog:
         """Log the text of the config, and the records of the epochs that are done already."""
         if self._root is None:
             return
-        shutil.rmtree(self._root, ignore_errors=True)
+        with suppress(OSError):  # what cannot be removed is said when the first curve cannot be written
+            layout.remove(self._root, layout.TENSORBOARD)
         then = time.time() - sum(record["seconds"] for record in history)
         indented = "\n".join(f"    {line}" for line in config.splitlines())
         self._write("train", lambda file: file.text("config", indented, 0, then))

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.train.checkpoint import Checkpoint, CheckpointError
 from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.metrics import Meter, is_loss
+from nanotorch.train.records import unlike
 from nanotorch.utils.data import TensorDataset
 
-__all__ = ["Average", "Part", "Training", "borrowed_generator", "seeds"]
+__all__ = ["Average", "Part", "Training", "borrowed_generator", "fitting", "seeds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class Training:
                 "dropout": default_generator.get_state(),
             },
             "optimizer": type(self.optimizer).__name__,
+            "moments": len(self.optimizer.state_dict()["state"]),
             "scheduler": None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict()),
             "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
             "stopped": self.stopped,
@@ -186,20 +189,22 @@ class Training:
             "training_sums": None if between or self.meter is None else self.meter.state(),
             "learning_rate": self.learning_rate,
             "gradient_norms": [] if between else list(self.gradient_norms),
-            "history": list(self.history),  # records do not change any more
         }
 
     def load(self, saved: Checkpoint, train: Part, changed: Collection[str] = ()) -> None:
         """Continue from a checkpoint: put everything to where it was, bit for bit.
 
         The keys of the config in `changed` have other values than the run had; what was built with them holds from here on.
-        A checkpoint of another architecture is a CheckpointError that lists what does not fit.
+        A checkpoint of another architecture is a CheckpointError that lists what does not fit; so is one that was damaged.
         """
         state = saved.state
-        misfits = _misfits(saved.model, self.model.state_dict())
-        if misfits:
-            raise CheckpointError("\n  ".join([f"{saved.path} is of another model than the config's:", *misfits]))
+        for name, weights in (("model", saved.model), ("training", saved.training)):
+            if weights is not None:
+                fitting(saved.path / f"{name}.safetensors", weights, self.model, "dtype" in changed)
         try:
+            damage = self._damage(saved, train, changed)
+            if damage is not None:
+                raise CheckpointError(f"{saved.path}/{damage}")
             self.model.load_state_dict(saved.model if saved.training is None else saved.training)
             self._load_optimizer(saved, changed)
             if self.average is not None and state["average"] is None:
@@ -209,10 +214,51 @@ class Training:
                 for name, average in self.average.parameters.items():
                     average.copy_(saved.model[name])
             self._load_position(state, train)
-        except (KeyError, TypeError) as error:
+        except CheckpointError:
+            raise
+        except (LookupError, TypeError, AttributeError, OverflowError) as error:
             raise CheckpointError(f"{saved.path} does not say where the run stood: {type(error).__name__} {error}") from None
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"{saved.path} does not fit this config: {error}") from None
+
+    def _damage(self, saved: Checkpoint, train: Part, changed: Collection[str]) -> str | None:
+        """What of a checkpoint is not as it would be saved now, with the file and its key; None where all is well."""
+        state, optimizer = saved.state, self.optimizer
+        sections = {key.split(".")[0] for key in changed}
+        generator, sums = self.shuffle.get_state(), train.meter().state()
+        for key in ("shuffle", "dropout"):
+            if told := unlike(state["generators"][key], generator, f"generators.{key}"):
+                return f"state.json: {told}"
+        if state["training_sums"] is not None and (told := unlike(state["training_sums"], sums, "training_sums")):
+            return f"state.json: {told}"
+        if (self.average is None) != (state["average"] is None) and "train.ema" not in changed:
+            return f"state.json: average is {state['average']}, which does not fit train.ema of the config"
+        if (saved.training is None) != (state["average"] is None):
+            return "training.safetensors does not fit what state.json says of the average"
+        if not sections & {"optimizer", "scheduler"}:
+            if (self.scheduler is None) != (state["scheduler"] is None):
+                return "state.json: scheduler does not fit the scheduler of the config"
+            schedule = None if self.scheduler is None else self.scheduler.state_dict()
+            same_length = schedule is not None and _length(schedule) == _length(state["scheduler"])
+            if same_length and (told := unlike(state["scheduler"], schedule, "scheduler")):
+                return f"state.json: {told}"
+            if told := unlike(saved.optimizer.get("param_groups"), optimizer.state_dict()["param_groups"], "param_groups"):
+                return f"optimizer.json: {told}"
+            if told := _infinite(saved.optimizer["param_groups"], "param_groups"):
+                return f"optimizer.json: {told}"
+        if "optimizer" in sections:
+            return None
+        if state["optimizer"] != type(optimizer).__name__:
+            return f"state.json: optimizer is {state['optimizer']!r}, and the config's is {type(optimizer).__name__}"
+        moments, count = saved.optimizer["state"], 0
+        for group in optimizer.param_groups:
+            for number, parameter in enumerate(group["params"], start=count):
+                if told := _damaged_moments(moments.get(number), f"state.{number}", optimizer.state_names(group), parameter, "dtype" in changed):
+                    return f"optimizer.json: {told}"
+            count += len(group["params"])
+        if len(moments) != state.get("moments", len(moments)) or any(number not in range(count) for number in moments):
+            return f"optimizer.json: state has values for {len(moments)} of {count} parameters, and not for those that state.json counts"
+        return None
 
     def _load_optimizer(self, saved: Checkpoint, changed: Collection[str]) -> None:
         state, optimizer, scheduler = saved.state, self.optimizer, self.scheduler
@@ -251,7 +297,7 @@ class Training:
             self.meter.load_state(state["training_sums"])
         self.learning_rate = state["learning_rate"]
         self.gradient_norms = list(state["gradient_norms"])
-        self.history = list(state["history"])
+        self.history = list(state.get("history", ()))
 
     def use(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights for use of a checkpoint; training does not go on from here."""
@@ -265,15 +311,50 @@ def _length(schedule: Mapping[str, Any]) -> list[Any]:
     return [schedule.get("total_steps"), *inner]
 
 
-def _misfits(saved: Mapping[str, Tensor], built: Mapping[str, Tensor]) -> list[str]:
-    """What differs in names and shapes, a line each."""
+def fitting(path: Path, saved: Mapping[str, Tensor], model: nn.Module, another_dtype: bool = False) -> None:
+    """A CheckpointError where tensors of a file are not those of the model: in names, shapes, types, or numbers that no model has."""
+    built, parameters = model.state_dict(), {name for name, _ in model.named_parameters()}
     shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (saved, built)]
     lines = []
     for name in {**shapes[0], **shapes[1]}:
         before, now = (known.get(name) for known in shapes)
         if before != now:
             lines.append(f"{name}: {'absent' if before is None else before} in the checkpoint, {'absent' if now is None else now} in the model")
-    return lines
+        elif saved[name].dtype != built[name].dtype and not (another_dtype and saved[name].is_floating_point()):
+            lines.append(f"{name}: {saved[name].dtype} in the checkpoint, {built[name].dtype} in the model")
+    if lines:
+        raise CheckpointError("\n  ".join([f"{path.parent} is of another model than the config's:", *lines]))
+    for name, tensor in saved.items():
+        values = tensor.numpy()
+        if np.isnan(values).any() or (name in parameters and np.isinf(values).any()):
+            raise CheckpointError(f"{path} is damaged: {name} holds numbers that are not finite")
+
+
+def _damaged_moments(found: Any, key: str, names: Collection[str], parameter: Tensor, another_dtype: bool) -> str | None:
+    """What of a parameter's saved state of the optimizer cannot be; a parameter that never had a gradient has none."""
+    if not found:
+        return None if found is None or (found == {} and not names) else f"{key} is empty"
+    for name in {**dict.fromkeys(names), **found}:
+        if name not in names or name not in found:
+            return f"{key}.{name} is {'missing' if name in names else 'not known here'}"
+        value = found[name]
+        if not isinstance(value, Tensor):
+            if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+                return f"{key}.{name} is no number"
+        elif value.shape == parameter.shape and name != "step" and value.dtype != parameter.dtype and not another_dtype:
+            return f"{key}.{name} is of type {value.dtype}, and the parameter of {parameter.dtype}"
+        elif np.isnan(value.numpy()).any():
+            return f"{key}.{name} holds numbers that are not numbers (nan)"
+    return None
+
+
+def _infinite(value: Any, key: str) -> str | None:
+    """The first number within a value that is not finite."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, inner in items:
+        if told := _infinite(inner, f"{key}.{name}"):
+            return told
+    return f"{key} is {value}" if isinstance(value, float) and not math.isfinite(value) else None
 
 
 def seeds(seed: int, count: int) -> list[int]:

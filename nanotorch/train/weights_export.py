@@ -8,6 +8,7 @@ from pathlib import Path
 import nanotorch as torch
 from nanotorch.train.command import UsageError
 from nanotorch.train.loaded import LoadedRun
+from nanotorch.utils import files
 from nanotorch.utils.serialization import to_bytes
 
 __all__ = ["save_weights"]
@@ -33,14 +34,6 @@ def save_weights(run: LoadedRun, path: Path) -> Path:
         "layers": str(run.model).splitlines(),
         "preprocessing": run.preprocessing.state(),
     }
-    for place, data in (
-        (path, to_bytes(run.model.state_dict())),
-        (beside, (json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()),
-    ):
-        temporary = place.with_name(f"{place.name}.writing")
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(place)
-        finally:
-            temporary.unlink(missing_ok=True)
+    files.write(path, to_bytes(run.model.state_dict()))
+    files.write(beside, json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return beside

@@ -1,0 +1,76 @@
+"""Every name that a run writes in its directory: nothing else is ever deleted there, and nothing is written through a link."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CHECKPOINT", "RUN", "STEP", "TENSORBOARD", "remove", "strangers"]
+
+Layout = Mapping[str, Any]
+"""Patterns of names: with a Layout for a directory, None for a file, LINK for a link to a checkpoint."""
+LINK = "link"
+STEP = r"step-\d+(-\d+)?"
+CHECKPOINT: Layout = {r"(model|training|optimizer)\.safetensors|(optimizer|state|MANIFEST)\.json": None}
+TENSORBOARD: Layout = {"train|validation|test": {r"events\.out\.tfevents\.\d+(\.\d+)?\.nanotorch": None}}
+HALF_WRITTEN = r"\.[0-9a-f]{8}\.writing"
+RUN: dict[str, Any] = {
+    r"(config|resolved)\.yaml|(env|summary)\.json|metrics\.(jsonl|csv)|train\.log|report\.html|learning_curve\.png|\.lock": None,
+    HALF_WRITTEN: None,
+    "checkpoints": {
+        STEP: CHECKPOINT,
+        rf"\.{STEP}\.writing-\d+": CHECKPOINT,
+        r"last|best|\.(last|best)\.writing-\d+": LINK,
+        r"history\.jsonl": None,
+        HALF_WRITTEN: None,
+    },
+    "tensorboard": TENSORBOARD,
+}
+RUN[r"repeat-\d+|(repeat-\d+-)?fold-\d+"] = RUN
+
+
+def strangers(place: Path, layout: Layout = RUN, names: bool = True) -> Iterator[Path]:
+    """What no run wrote: links, pipes and the like under a run's names, and with `names` all that has other names."""
+    for path, inner, mode in _entries(place, layout):
+        if inner is Any:
+            if names:
+                yield path
+        elif inner is LINK:
+            if stat.S_ISDIR(mode):  # as a copy has it that knows no links
+                yield from strangers(path, CHECKPOINT, names)
+            elif not stat.S_ISLNK(mode) and not stat.S_ISREG(mode):
+                yield path
+        elif inner is None:
+            if not stat.S_ISREG(mode):
+                yield path
+        elif stat.S_ISDIR(mode):
+            yield from strangers(path, inner, names)
+        else:
+            yield path
+
+
+def remove(place: Path, layout: Layout = RUN, keep: str = "") -> None:
+    """Delete what a run wrote, and the directories that are empty then; the names of the pattern `keep` stay.
+
+    `resolved.yaml`, by which a directory is known as a run's, goes last: where this is killed it can be done again.
+    """
+    for path, inner, mode in sorted(_entries(place, layout), key=lambda entry: entry[0].name == "resolved.yaml"):
+        if inner is Any or re.fullmatch(keep, path.name):
+            continue
+        if stat.S_ISDIR(mode):
+            if inner is not None:
+                remove(path, CHECKPOINT if inner is LINK else inner)
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _entries(place: Path, layout: Layout) -> Iterator[tuple[Path, Any, int]]:
+    """What is there, with what the layout says of it (Any: nothing), and its kind."""
+    for name in sorted(os.listdir(place)):
+        inner = next((inner for pattern, inner in layout.items() if re.fullmatch(pattern, name)), Any)
+        yield place / name, inner, os.lstat(place / name).st_mode
