@@ -62,10 +62,10 @@ from nanotorch.train.strict_yaml import (
     read,
     show,
 )
+from nanotorch.utils.files import open_own
 
 MOST_RUNS = 10_000  # of one config: folds times repeats
 MOST_NUMBERS = 10**8  # of a generated table: 800 MB
-from nanotorch.utils.files import open_own
 
 __all__ = ["Config", "ConfigError", "Problem", "as_long_as_the_run", "as_tensors", "load", "loads", "read_resolved", "resolved", "with_seed"]
 
