@@ -119,10 +119,11 @@ def test_states_of_the_generator() -> None:
     assert copy.initial_seed() == 1
 
 
-@pytest.mark.parametrize("damage", [{}, None, [], {"seed": 1}, "text", {"seed": -1}, {"seed": "x"}, {"bit_generator": "MT19937"}, {"state": {}}, {"state": {"state": "x", "inc": 1}}], ids=repr)
+@pytest.mark.parametrize("damage", [{}, None, [], {"seed": 1}, "text", nanotorch.ones(3), {"seed": -1}, {"seed": "x"}, {"bit_generator": "MT19937"}, {"state": {}}, {"state": {"state": "x", "inc": 1}}], ids=repr)
 def test_a_damaged_state_changes_nothing(damage: Any) -> None:
     state = nanotorch.get_rng_state()
-    bad = {**state, **damage} if (damage and isinstance(damage, dict) and "seed" not in damage) or damage in ({"seed": -1}, {"seed": "x"}) else damage
+    wrong_part = isinstance(damage, dict) and damage and damage.get("seed") != 1
+    bad = {**state, **damage} if wrong_part else damage
     with pytest.raises(ValueError, match="expected a state that get_state gave"):
         nanotorch.set_rng_state(bad)
     assert nanotorch.get_rng_state() == state
@@ -238,6 +239,12 @@ def test_sizes_that_do_not_fit(options: dict[str, Any]) -> None:
     agree(lambda lib: lib.nn.functional.interpolate(lib.ones(1, 1, 4, 4), **options))
     for shape in ((4, 4), (1, 4), (1, 1, 2, 2, 2, 2)):
         agree(lambda lib, s=shape: lib.nn.functional.interpolate(lib.ones(s), scale_factor=2))
+
+
+@pytest.mark.parametrize("options", [{"scale_factor": v} for v in (float("nan"), float("inf"), "2")] + [{"size": v} for v in (2.5, "2", (3, None))], ids=str)
+def test_sizes_that_are_no_numbers_are_one_sentence(options: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"interpolate: .* must be"):
+        nanotorch.nn.functional.interpolate(nanotorch.ones(1, 1, 4, 4), **options)
 
 
 @pytest.mark.parity

@@ -62,6 +62,8 @@ class Generator:
     def set_state(self, new_state: dict[str, Any]) -> None:
         """Continue from a state that ``get_state`` gave; a ValueError says what else was given."""
         try:
+            if not isinstance(new_state, dict):
+                raise TypeError(f"not a {type(new_state).__name__}")
             seed, source = new_state["seed"], np.random.PCG64(0)
             source.state = {k: v for k, v in new_state.items() if k != "seed"}  # type: ignore[assignment]  # checked by NumPy
             if type(seed) is not int or seed < 0:

@@ -11,6 +11,7 @@ back. Positions and weights follow PyTorch's arithmetic to the rounding: it deci
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -107,7 +108,7 @@ def _smoothed(mode: str, length: int, scale: Any, places: Any) -> tuple[Any, Any
 
 
 def _each(what: str, value: Any, count: int, number: Callable[[Any], Any]) -> list[Any]:
-    """One number for every dimension that is resized."""
+    """One number for every dimension that is resized; anything else is refused with its name."""
     if not isinstance(value, list | tuple):
         return [number(value)] * count
     if len(value) != count:
@@ -116,6 +117,20 @@ def _each(what: str, value: Any, count: int, number: Callable[[Any], Any]) -> li
             f"{what} of {value!r}"
         )
     return [number(v) for v in value]
+
+
+def _length(value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"interpolate: lengths in size must be ints, got {value!r}") from None
+
+
+def _factor(value: Any) -> float:
+    factor = math.nan if isinstance(value, str) else float(value)
+    if not math.isfinite(factor):
+        raise ValueError(f"interpolate: scale_factor must be a finite number, got {value!r}")
+    return factor
 
 
 def _check_mode(input: Tensor, mode: str, align_corners: bool | None, antialias: bool) -> None:
@@ -180,9 +195,9 @@ def interpolate(
     if size is not None:
         if recompute_scale_factor:
             raise ValueError("interpolate: recompute_scale_factor is not meaningful with an explicit size.")
-        out = _each("output size", size, len(lengths), lambda n: n.__index__())
+        out = _each("output size", size, len(lengths), _length)
     elif scale_factor is not None:
-        factors = _each("scale_factor", scale_factor, len(lengths), float)
+        factors = _each("scale_factor", scale_factor, len(lengths), _factor)
         out = [math.floor(n * factor) for n, factor in zip(lengths, factors, strict=True)]
     else:
         raise ValueError("interpolate: either size or scale_factor should be defined")
