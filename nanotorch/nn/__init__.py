@@ -100,6 +100,7 @@ from nanotorch.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
+from nanotorch.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from nanotorch.nn.softmax import GLU, LogSoftmax, Softmax, Softmax2d, Softmin
 from nanotorch.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 from nanotorch.nn.upsampling import (
@@ -116,6 +117,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -154,6 +158,7 @@ __all__ = [
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -169,6 +174,7 @@ __all__ = [
     "L1Loss",
     "LPPool1d",
     "LPPool2d",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -196,6 +202,7 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNNCell",
     "RReLU",
     "ReLU",
     "ReLU6",
