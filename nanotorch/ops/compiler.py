@@ -14,6 +14,13 @@ Note [Operators]
 ``torch.add(x, None)`` raises; ``x + other`` has to give an object that tensors do not know the chance to answer by its own
 ``__radd__``, and ``x == "text"`` to be False, so there NotImplemented is returned. That is said where an operand turns out to
 be unusual, in a second function that is compiled from the same text: calls with usual operands run what they ran before.
+
+Note [Half precision]
+~~~~~~~~~~~~~~~~~~~~~
+A row on float16 computes in float32, forward and formulas, and rounds once, at its end: sums do not stop growing at 2048,
+squares and counts beyond 65504 do not overflow, and a Python number outside float16's range scales like any other. PyTorch
+calls this the accumulation type. It is said here, so no row says it again. Hidden outputs stay in float32; views and rows
+that say ``widens=False``, because they look at the type itself, are left as they are.
 """
 
 from __future__ import annotations
@@ -42,18 +49,22 @@ from nanotorch.autograd.tensor import Tensor, add_birthplace, from_array, leaf_e
 from nanotorch.backend.device import CPU
 from nanotorch.ops.inplace import write_out
 from nanotorch.ops.runtime import (
+    HALF,
     TENSORS,
     cast_first,
     explain,
     harmonize,
+    in_float32,
     is_operand,
     make_view,
     need_tensor,
     recorded_output,
+    rounded,
     same,
     star_argument,
     sum_to,
     tensors_of,
+    widened,
     wrap_outputs,
 )
 
@@ -123,7 +134,7 @@ class Compiler:
             "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
-            "wrap_outputs": wrap_outputs, "write_out": write_out, "TENSORS": TENSORS,
+            "wrap_outputs": wrap_outputs, "HALF": HALF, "in_float32": in_float32, "rounded": rounded, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
         }  # fmt: skip
         for name, (formula, _) in row.formulas.items():
             self.namespace[f"formula_{name}"] = formula
@@ -270,6 +281,13 @@ class Compiler:
             if recorded:
                 emit(2, f"if {name} is not None:")
                 emit(3, f"{name} = recorded_output(node, {name}, {self.results.get(name, 0)}, node.c_{name})")
+        if row.widens:
+            dtype = "node.outputs[0][1]" if row.many_outputs else "grad._array.dtype" if recorded else "grad.dtype"
+            given = ["grads" if row.many_outputs else "grad", *self.saved_inputs]
+            given += [n for n in self.saved_results if not (recorded and n in self.hidden)]
+            emit(2, f"half = {dtype} is HALF", "if half:", *[f"    {name} = widened({name})" for name in given])
+            if row.many_outputs and "grad" in names:
+                emit(3, "grad = grads[0]")
         if recorded and any(name in self.hidden for name in self.saved_results):
             call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
             emit(2, f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})")
@@ -286,7 +304,8 @@ class Compiler:
                 emit(3, f"if g_{name} is not None and g_{name}.shape != node.b_{name}:")
                 emit(4, f"g_{name} = sum_to(xp, g_{name}, node.b_{name})")
             results.append(f"g_{name}")
-        emit(2, f"return {results[0]}" if many else f"return ({', '.join(results)},)")
+        emit(2, f"results = {results[0]}" if many else f"results = ({', '.join(results)},)")
+        emit(2, *(["if half:", "    return [rounded(g) for g in results]"] if row.widens else []), "return results")
 
     def unpack_input(self, name: str, recorded: bool) -> None:
         """Write the checks of a saved input's version, and take its array when not recording."""
@@ -342,7 +361,16 @@ class Compiler:
         arguments = ", ".join(
             (f"{p.name}=" if p.keyword_only else "") + (f"a_{p.name}" if p.tensor else p.public) for p in row.parameters
         )
-        emit(1, "try:", f"    out = forward(xp, {arguments})", "except Exception as error:")
+        emit(1, "try:")
+        widens = row.widens and not row.view and bool(self.values)
+        if widens:
+            value = self.values[0]
+            hidden = tuple(number for number, name in enumerate(row.outputs) if name in self.hidden)
+            emit(2, f"if a_{value.name}{'[0]' if value.many else ''}.dtype is HALF:")
+            emit(3, f"out = in_float32(forward, {hidden}, xp, {arguments})")
+            emit(2, "else:")
+        emit(2 + widens, f"out = forward(xp, {arguments})")
+        emit(1, "except Exception as error:")
         publics = ", ".join(p.public for p in row.parameters)
         emit(2, f"raise explain(row, error, ({publics}{',' if publics else ''})) from None")
         if row.many_outputs:

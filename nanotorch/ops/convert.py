@@ -17,7 +17,7 @@ from nanotorch.ops.row import Array, composite, op
 
 @op(
     self=lambda xp, grad, self_dtype: xp.astype(grad, self_dtype) if grad.dtype != self_dtype else grad,
-    where="internal", node="ToCopyBackward0",
+    where="internal", node="ToCopyBackward0", widens=False,
 )  # fmt: skip
 def _cast(xp: Any, self: Array, dtype: Any, self_dtype: Any) -> Array:
     """A copy with another dtype."""

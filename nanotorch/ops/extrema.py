@@ -125,7 +125,7 @@ def fmin(xp: Any, self: Array, other: Array) -> Array:
 
 
 @op(
-    self=lambda xp, grad, self: grad * xp.isfinite(self), inplace=True,
+    self=lambda xp, grad, self: grad * xp.isfinite(self), inplace=True, widens=False,
     samples=[
         *unary, sample(integers(3)), sample(edge([nan, inf, -inf, 1.0])), sample(edge([nan, inf, -inf, 1.0]), 2.0, 3.0, -3.0),
         sample(edge([nan, inf, -inf, 1.0]), nan=1.0, neginf=-5.0),

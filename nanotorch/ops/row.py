@@ -116,8 +116,10 @@ class Row:
         overload: str,
         where: str,
         flops: Callable[..., int] | None,
+        widens: bool,
     ) -> None:
         self.name = forward.__name__
+        self.widens = widens
         self.forward = forward
         self.flops = flops
         self.samples = list(samples)
@@ -202,6 +204,7 @@ def op(
     overload: str = "",
     where: str = "both",
     flops: Callable[..., int] | None = None,
+    widens: bool = True,
     **formulas: Callable[..., Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare an op (Note [Op rows]).
@@ -218,13 +221,14 @@ def op(
         where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg" (of nanotorch.linalg, without
             the name's prefix) or "internal".
         flops: how many floating-point operations a call takes, where it is not one for every element (``ops/flops.py``).
+        widens: compute float16 in float32 (Note [Half precision]); False where the type itself matters.
         formulas: for every differentiable input the formula of its gradient.
     """
 
     def declare(forward: Callable[..., Any]) -> Callable[..., Any]:
         row = Row(
             forward, formulas, samples=samples, cast=cast, view=view, inplace=inplace, operators=operators,
-            outputs=outputs, node=node, overload=overload, where=where, flops=flops,
+            outputs=outputs, node=node, overload=overload, where=where, flops=flops, widens=widens,
         )  # fmt: skip
         if row.name in ROWS:
             raise ValueError(f"op {row.name!r} is declared twice")

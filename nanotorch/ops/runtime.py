@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "TENSORS", "cast_first", "explain", "harmonize", "is_operand", "make_view", "need_tensor", "recorded_output", "same", "star_argument", "sum_to",
-    "tensors_of", "wrap_outputs",
+    "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_tensor", "recorded_output", "rounded", "same", "star_argument", "sum_to",
+    "tensors_of", "widened", "wrap_outputs",
 ]  # fmt: skip
+
+HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
 
 TENSORS: list[Callable[[Any], Any]] = []
 """Holds the function that gives the op namespace of a device (``ops/tensor_namespace.py``), which is made of rows."""
@@ -181,6 +183,30 @@ def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:
     if axes:
         grad = xp.sum(grad, axis=axes)
     return xp.reshape(grad, shape) if tuple(grad.shape) != tuple(shape) else grad
+
+
+def in_float32(forward: Callable[..., Any], hidden: tuple[int, ...], xp: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a row on float16 arrays (Note [Half precision]); ``hidden`` outputs stay in float32."""
+    out = forward(xp, *[widened(a) for a in args], **{name: widened(a) for name, a in kwargs.items()})
+    if isinstance(out, tuple | list):
+        return tuple([o if number in hidden else rounded(o) for number, o in enumerate(out)])
+    return rounded(out)
+
+
+def widened(value: Any) -> Any:
+    """Return a float16 array or tensor, or those of a sequence, as float32, and everything else as it is."""
+    if isinstance(value, Tensor):
+        return value.to(dtypes.float32) if value._array.dtype is HALF else value
+    if isinstance(value, tuple | list):
+        return type(value)(map(widened, value)) if type(value) in (tuple, list) else value
+    return value.astype(FLOAT) if getattr(value, "dtype", None) is HALF else value
+
+
+def rounded(value: Any) -> Any:
+    """Return a float32 array or tensor as float16, and everything else as it is."""
+    if isinstance(value, Tensor):
+        return value.to(dtypes.float16) if value._array.dtype is FLOAT else value
+    return value.astype(HALF) if getattr(value, "dtype", None) is FLOAT else value
 
 
 def recorded_output(node: Node, array: Any, output_nr: int, cell: Version) -> Tensor:
