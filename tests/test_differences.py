@@ -253,6 +253,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "a subclass of `Subset`": overridden,
     "`DataLoader(timeout=...)`": lambda lib: len(lib.utils.data.DataLoader(range(3), timeout=1)),
     "an iterator over persistent": two_iterators,
+    "`pack_padded_sequence` with a length": lambda t: t.nn.utils.rnn.pack_padded_sequence(t.ones(2, 1), [3]).batch_sizes.tolist(),
     "`kthvalue` among equal": lambda lib: lib.tensor([-1.0, 2.0, 2.0, 1.0]).kthvalue(3)[1].item(),
     "`var`, `std` without": without_freedom,
     "errors of shapes": shape_error,

@@ -134,7 +134,7 @@ def pad_sequence(
             [3, 0]])
     """
     if padding_side not in ("left", "right"):
-        raise ValueError(f'pad_sequence: padding_side is "left" or "right", got {padding_side!r}')
+        raise RuntimeError(f'pad_sequence: padding_side is "left" or "right", got {padding_side!r}')
     parts = list(sequences)
     if not parts:
         raise RuntimeError("pad_sequence: received an empty list of sequences")
