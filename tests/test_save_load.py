@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import re
 from collections import OrderedDict, namedtuple
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ class Own:
         ([b"x"], "bytes"), ([10**2000], "int of more than 4096 bits"), ({frozenset(): 1}, "has a key of type frozenset"), ([lambda: 1], "function"),
         ({(1, (2,)): 1}, "has a key of type tuple"),
     ],
-    ids=repr,
+    ids=lambda v: v if isinstance(v, str) else re.sub(r" at 0x\w+", "", repr(v))[:40],
 )  # fmt: skip
 def test_what_a_file_cannot_hold_is_named_with_its_place(value: Any, words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
