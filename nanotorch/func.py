@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nanotorch.autograd.functional import columns, fresh, gradients, recording_on, rows, zeros_requiring_grad
+from nanotorch.autograd.functional import columns, fresh, gradients, ones_requiring_grad, recording_on, rows
 from nanotorch.autograd.grad_mode import is_grad_enabled
 from nanotorch.autograd.node import AccumulateGrad
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
@@ -116,7 +116,7 @@ def jvp(func: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, 
     outputs = tuple(leaves(call.output))
     recorded = call.recorded or (is_grad_enabled() and any(vector.requires_grad for vector in vectors))
     with recording_on():
-        cotangents = zeros_requiring_grad(outputs)
+        cotangents = ones_requiring_grad(outputs)
         products = gradients(outputs, call.variables, cotangents, create_graph=True)
         found = gradients(products, cotangents, vectors, recorded)
     if strict and any(product is None for product in found):

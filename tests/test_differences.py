@@ -236,6 +236,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "gradient of `cummax`": empty_scan,
     "second derivatives of `atan2`": lambda lib: second(lib, lib.sinc, leaf(lib, 0.0)),
     "second derivatives of `cdist`, `pdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
+    "gradient of `logcumsumexp` for a NaN": lambda lib: lib.autograd.grad(lib.logcumsumexp(x := leaf(lib, 1.0, 2.0), 0), x, leaf(lib, 1.0, float("nan")).detach())[0].tolist(),
     "`soft_margin_loss` far": lambda lib: lib.nn.functional.soft_margin_loss(leaf(lib, -1e4), lib.ones(1, dtype=lib.float64)).item(),
     "gradient of `kl_div`": lambda lib: lib.autograd.grad(lib.nn.functional.kl_div(leaf(lib, -1.0), t := leaf(lib, 0.0)), t)[0].tolist(),
     "gradient of `logit(x, eps)`": lambda lib: gradient(lib, lambda x: lib.logit(x, 0.1), leaf(lib, *[float("nan")] * 64)),

@@ -9,7 +9,7 @@ product ``J^T u`` is linear in ``u`` whatever ``u`` is, its own Jacobian with re
 vector-Jacobian product *of the vector-Jacobian product* is ``(J^T)^T v = J v``::
 
     x ---- f ----> y                   forward, recorded
-    J^T u <------- u (zeros)           backward, recorded: a function of u
+    J^T u <------- u (ones)            backward, recorded: a function of u
           v -----> J v                 backward of that backward
 
 No operator needs anything new, every custom Function whose backward can be differentiated takes part, and the product
@@ -108,7 +108,7 @@ def jvp(
         variables = fresh(given, create_graph)
         directions = _vectors(v, variables, many, "jvp", create_graph)
         many_outputs, outputs = _call(func, variables, "jvp", strict)
-        cotangents = zeros_requiring_grad(outputs)
+        cotangents = ones_requiring_grad(outputs)
         products = gradients(outputs, variables, cotangents, create_graph=True)
         if strict:
             _check_recorded(products, "The gradient with respect to input {} is independent of the inputs of the user-provided function.")
@@ -234,7 +234,7 @@ def hvp(
     many, given = as_tensors(inputs, "inputs", "hvp")
     with recording_on():
         variables, vectors, output, first = _gradient(func, given, many, v, create_graph, strict, "hvp")
-        cotangents = zeros_requiring_grad(variables)
+        cotangents = ones_requiring_grad(variables)
         double = gradients(first, variables, cotangents, create_graph=True)
         if strict:
             _check_recorded(double, INDEPENDENT_HESSIAN)
@@ -277,9 +277,12 @@ def fresh(tensors: Tensors, create_graph: bool) -> Tensors:
     return tuple([t.view_as(t) if create_graph and t.requires_grad else t.detach().requires_grad_() for t in values])
 
 
-def zeros_requiring_grad(tensors: Tensors) -> Tensors:
-    """Return the vectors on which a backward pass depends linearly: their values do not matter (Note [Forward mode])."""
-    return tuple([from_array(t.device.xp.zeros_like(t._array), t.device, t.is_floating_point()) for t in tensors])
+def ones_requiring_grad(tensors: Tensors) -> Tensors:
+    """Return the vectors on which a backward pass depends linearly (Note [Forward mode]).
+
+    Their values do not matter, except to code that leaves out what is multiplied by 0: so they are ones.
+    """
+    return tuple([from_array(t.device.xp.ones_like(t._array), t.device, t.is_floating_point()) for t in tensors])
 
 
 def gradients(outputs: Gradients, inputs: Tensors, vectors: Tensors | None, create_graph: bool, retain_graph: bool | None = None) -> Gradients:
@@ -316,7 +319,7 @@ def rows(output: Tensor, number: int, inputs: Tensors, create_graph: bool, stric
 
 def columns(outputs: Tensors, inputs: Tensors, create_graph: bool) -> list[Tensors]:
     """Return for every output its Jacobian with respect to every input, from one backward pass for every input element."""
-    cotangents = zeros_requiring_grad(outputs)
+    cotangents = ones_requiring_grad(outputs)
     products = gradients(outputs, inputs, cotangents, create_graph=True)
     blocks: list[list[Tensor]] = [[] for _ in outputs]
     for variable, product in zip(inputs, products, strict=True):

@@ -328,6 +328,11 @@ def logcumsumexp(array: Any, axis: int) -> Any:
     return _scan(_logaddexp, array, axis)
 
 
+def scaled_cumsum(weights: Any, inner: Any, outer: Any, axis: int) -> Any:
+    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` along an axis, without overflow of the factors."""
+    return formulas.scaled_cumsum(cupy, logcumsumexp, weights, inner, outer, axis)
+
+
 def _logaddexp(x: Any, y: Any) -> Any:
     # CuPy subtracts equal infinities; their sum is twice the element.
     return cupy.where(x == y, x + x.dtype.type(0.6931471805599453), cupy.logaddexp(x, y))

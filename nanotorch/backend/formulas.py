@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["lgamma", "polygamma", "sigmoid", "softplus"]
+__all__ = ["lgamma", "polygamma", "scaled_cumsum", "sigmoid", "softplus"]
 
 Special = Callable[..., Any]
 
@@ -28,6 +28,19 @@ def polygamma(xp: Any, special: Special, n: int, array: Any) -> Any:
         reflected = special("zeta", xp.where(low, 1 - array, array), 2.0)
         return xp.where(low, (math.pi / xp.sin(math.pi * array)) ** 2 - reflected, reflected)
     return special("zeta", array, n + 1.0) * ((-1.0) ** (n + 1) * math.factorial(n))
+
+
+def scaled_cumsum(xp: Any, logcumsumexp: Callable[..., Any], weights: Any, inner: Any, outer: Any, axis: int) -> Any:
+    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` by the logarithms of its positive and negative parts.
+
+    The logarithm of nothing is a number whose exponential is 0: -inf would be added to an ``inner`` of infinity.
+    """
+    logs = xp.log(xp.absolute(xp.where(weights == 0, 1.0, weights)))
+
+    def part(mask: Any) -> Any:
+        return xp.exp(logcumsumexp(xp.where(mask, logs, -1e30) + inner, axis) + outer)
+
+    return part((weights > 0) | (weights != weights)) - part(weights < 0)
 
 
 def sigmoid(xp: Any, array: Any) -> Any:

@@ -234,6 +234,7 @@ __all__ = [
     "row_sums",
     "running_max",
     "running_min",
+    "scaled_cumsum",
     "scatter_add",
     "scatter_along_axis",
     "scatter_reduce",
@@ -836,6 +837,11 @@ def _accumulated(ufunc: Any, array: Any, axis: int) -> Any:
     if array.dtype.char != "f":
         return ufunc.accumulate(array, axis)
     return ufunc.accumulate(array, axis, np.float64).astype(np.float32)
+
+
+def scaled_cumsum(weights: Any, inner: Any, outer: Any, axis: int) -> Any:
+    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` along an axis, without overflow of the factors."""
+    return formulas.scaled_cumsum(np, logcumsumexp, weights, inner, outer, axis)
 
 
 def inv(array: Any) -> Any:

@@ -208,7 +208,7 @@ def square(xp: Any, self: Array) -> Array:
 def _pow_self(xp: Any, grad: Any, self: Any, exponent: Any) -> Any:
     if isinstance(exponent, int | float):
         return xp.zeros_like(grad) if exponent == 0 else grad * (exponent * _power(xp, self, exponent - 1))
-    return xp.where(exponent == 0, 0.0, grad * (exponent * self ** (exponent - 1)))
+    return grad * xp.where(exponent == 0, 0.0, exponent * self ** (exponent - 1))
 
 
 def _pow_exponent(xp: Any, grad: Any, self: Any, exponent: Any, result: Any) -> Any:

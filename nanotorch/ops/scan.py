@@ -15,13 +15,13 @@ lines = [
 ]  # fmt: skip
 
 
-def _backwards(xp: Any, scan: Any, x: Any, dim: int) -> Any:
+def _backwards(xp: Any, scan: Any, dim: int, *parts: Any) -> Any:
     """Scan from the end."""
-    return xp.flip(scan(xp.flip(x, dim), dim), dim)
+    return xp.flip(scan(*[xp.flip(part, dim) for part in parts], dim), dim)
 
 
 @op(
-    self=lambda xp, grad, dim: _backwards(xp, xp.cumsum, grad, dim) if grad.ndim else grad,
+    self=lambda xp, grad, dim: _backwards(xp, xp.cumsum, dim, grad) if grad.ndim else grad,
     inplace=True,
     samples=[*lines, sample(integers(4), 0), sample(booleans(4), 0), sample(edge([1.0, INF, -INF, NAN, 2.0]), 0)],
 )
@@ -40,7 +40,7 @@ def _cumprod_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
     if not self.ndim or self.shape[dim] <= 1:
         return grad
     if not (self == 0).any():
-        return _backwards(xp, xp.cumsum, grad * result, dim) / self
+        return _backwards(xp, xp.cumsum, dim, grad * result) / self
     # d out[j] / d x[i] = (product before i) * (product of i+1 .. j): a triangle of running products, exact at zeros.
     x, grad = xp.moveaxis(self, dim, -1), xp.moveaxis(grad, dim, -1)
     n = x.shape[-1]
@@ -100,19 +100,22 @@ def cummin(xp: Any, self: Array, dim: int) -> Array:
     return _running(xp, self, dim, xp.running_min)
 
 
-def _logcumsumexp_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
-    """The sum of ``grad[j] * exp(x[i] - result[j])`` over j >= i, as logarithms of its positive and negative part.
+@op(
+    weights=lambda xp, grad, inner, outer, dim: _backwards(xp, xp.scaled_cumsum, dim, grad, outer, inner),
+    inner=lambda xp, grad, weights, inner, outer, dim: weights * _backwards(xp, xp.scaled_cumsum, dim, grad, outer, inner),
+    outer=lambda grad, result: grad * result,
+    where="internal",
+)  # fmt: skip
+def _scaled_cumsum(xp: Any, weights: Array, inner: Array, outer: Array, dim: int) -> Array:
+    """``cumsum(weights * exp(inner)) * exp(outer)``: linear in ``weights``, and its gradients are of the same form."""
+    return xp.scaled_cumsum(weights, inner, outer, dim)
 
-    The logarithm of nothing is a number whose exponential is 0: with -inf, second derivatives would subtract infinities.
-    """
+
+def _logcumsumexp_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
+    """The sum of ``grad[j] * exp(x[i] - result[j])`` over j >= i."""
     if not self.ndim or 0 in self.shape:
         return grad
-    logs = xp.log(xp.absolute(xp.where(grad == 0, 1.0, grad)))
-
-    def part(mask: Any) -> Any:
-        return xp.exp(_backwards(xp, xp.logcumsumexp, xp.where(mask, logs, -1e30) - result, dim) + self)
-
-    return part(grad > 0) - part(grad < 0)
+    return _backwards(xp, xp.scaled_cumsum, dim, grad, -result, self)
 
 
 @op(

@@ -97,10 +97,13 @@ def _xlogy(xp: Any, x: Any, y: Any) -> Any:
 
 
 def _xlogy_self(xp: Any, grad: Any, self: Any, other: Any) -> Any:
-    zero = (self == 0) & (other <= 0)
-    if not isinstance(other, int | float):
-        other = xp.where(zero, 1.0, other)
-    return xp.where(zero, 0.0, _xlogy(xp, grad, other))
+    """``grad * log(other)``, and 0 where only its factor is infinite; linear in ``grad`` everywhere else."""
+    zero, infinite = (self == 0) & (other <= 0), (other <= 0) | (other == inf)
+    if isinstance(other, int | float):
+        log = xp.zeros_like(grad) + (math.log(other) if other > 0 else -inf if other == 0 else nan)
+    else:
+        log = xp.log(xp.where(zero, 1.0, other))
+    return xp.where((grad == 0) & infinite, 0.0, grad * xp.where(zero, 0.0, log))
 
 
 @op(

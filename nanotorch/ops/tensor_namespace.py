@@ -97,7 +97,6 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
-    "logcumsumexp",
     "matmul",
     "maximum",
     "minimum",
@@ -113,6 +112,7 @@ __all__ = [
     "reshape",
     "roll",
     "row_sums",
+    "scaled_cumsum",
     "scatter_along_axis",
     "scatter_reduce",
     "scatter_strided",
@@ -177,9 +177,9 @@ def cumprod(x: Tensor, axis: int) -> Tensor:
     return scan.cumprod(x, axis)
 
 
-def logcumsumexp(x: Tensor, axis: int) -> Tensor:
-    """Logarithm of the running sum of exponentials along an axis."""
-    return scan.logcumsumexp(x, axis)
+def scaled_cumsum(weights: Tensor, inner: Tensor, outer: Tensor, axis: int) -> Tensor:
+    """``cumsum(weights * exp(inner)) * exp(outer)`` along an axis."""
+    return scan._scaled_cumsum(weights, inner, outer, axis)
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:
