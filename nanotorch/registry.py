@@ -204,6 +204,7 @@ class Registry:
     kind: str
     supplied: tuple[str, ...] = ()
     entries: dict[str, Entry] = field(default_factory=dict)
+    withheld: dict[str, str] = field(default_factory=dict)
 
     @overload
     def register(self, name: Registered, /) -> Registered: ...
@@ -226,6 +227,15 @@ class Registry:
 
         return decorate
 
+    def withhold(self, reason: str) -> Callable[[Registered], Registered]:
+        """Decorate what people will look for and configs cannot name; the reason completes a sentence on its name."""
+
+        def decorate(target: Registered) -> Registered:
+            self.withheld[target.__name__] = reason
+            return target
+
+        return decorate
+
     def _add(self, name: str, target: Registered, facts: Mapping[str, Any]) -> Registered:
         taken = self.entries.get(name)
         if taken is not None and taken.target is not target:
@@ -235,6 +245,8 @@ class Registry:
 
     def entry(self, name: str) -> Entry:
         """The entry of that name; an UnknownNameError suggests the nearest one."""
+        if name in self.withheld:
+            raise UnknownNameError(f"{self.kind} {name!r} {self.withheld[name]}")
         if name not in self.entries:
             near = closest(name, self.entries)
             known = ", ".join(self.names()) or "none is registered"
@@ -377,7 +389,7 @@ DATASETS = Registry("dataset")
 MODELS = Registry("model", supplied=("in_features", "out_features", "device", "dtype", "generator"))
 LOSSES = Registry("loss", supplied=("reduction", "size_average", "reduce"))
 OPTIMIZERS = Registry("optimizer", supplied=("params",))
-SCHEDULERS = Registry("scheduler", supplied=("optimizer", "last_epoch"))
+SCHEDULERS = Registry("scheduler", supplied=("optimizer", "last_epoch", "scale_fn", "scale_mode"))
 ACTIVATIONS = Registry("activation", supplied=("inplace", "device", "dtype"))
 INITIALIZATIONS = Registry("initialization", supplied=("weight", "gain"))
 METRICS = Registry("metric", supplied=("truth", "predicted"))

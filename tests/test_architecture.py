@@ -26,7 +26,7 @@ ALLOWED = {
     "autograd": {"backend", "dtypes"},
     "ops": {"autograd", "backend", "dtypes"},
     "utils": {"ops", "autograd", "backend", "dtypes"},
-    "optim": {"ops", "autograd", "backend", "dtypes"},
+    "optim": {"ops", "autograd", "backend", "dtypes", "nn"},
     "nn": {"ops", "autograd", "backend", "dtypes", "utils"},
     "cuda": {"backend", "ops"},
     "special": {"ops"},

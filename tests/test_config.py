@@ -358,7 +358,7 @@ def test_mistakes(old: str, new: str, expected: list[str]) -> None:
 
 def test_a_missing_name_lists_the_names() -> None:
     assert headlines(GOOD.replace("name: Adam\n", "eps: 1\n"))[0].startswith(
-        "run.yaml:6:1: optimizer.name: required key is missing; the known names are: Adagrad, Adam, AdamW"
+        "run.yaml:6:1: optimizer.name: required key is missing; the known names are: Adadelta, Adagrad, Adam, Adamax, AdamW"
     )
 
 
@@ -687,7 +687,7 @@ def every_entry() -> list[tuple[str, Registry, str]]:
 
 EXAMPLES = {"step_size": 3, "milestones": [2, 4], "gamma": 0.9, "T_max": 10, "max_lr": 0.1, "data_id": 61}
 EXAMPLES["total_steps"] = 3  # has a default, but is asked for
-EXAMPLES |= {"file": "table.csv", "target": "y"}
+EXAMPLES |= {"file": "table.csv", "target": "y", "T_0": 4, "base_lr": 0.01}
 
 
 @pytest.mark.parametrize(("section", "registry", "name"), every_entry(), ids=lambda value: str(value)[:30])
@@ -739,3 +739,11 @@ def test_an_unknown_name_does_not_hide_what_is_wrong_beside_it() -> None:
     text = str(caught.value)
     assert "unknown dataset 'digts'" in text and "data.test_size: expected float > 0 and < 1, got 1.5" in text
     assert "anything" not in text  # it may be an argument of the dataset that was meant
+
+
+@pytest.mark.parametrize(("old", "new"), [("name: Adam\n", "name: LBFGS\n")])
+def test_what_configs_cannot_name_says_why(old: str, new: str) -> None:
+    assert headlines(GOOD.replace(old, new, 1))[0] == (
+        "run.yaml:7:9: optimizer.name: optimizer 'LBFGS' takes a closure that computes the loss several times in a step: it works "
+        "in a program, not in a config"
+    )

@@ -105,6 +105,12 @@ def shape_error(lib: Any) -> Any:
         return "RuntimeError"
 
 
+def sequence(lib: Any) -> Any:
+    schedules, optimizer = lib.optim.lr_scheduler, lib.optim.SGD([{"params": [leaf(lib, 1.0)], "initial_lr": 1.0}], lr=1.0)
+    parts = [schedules.ExponentialLR(optimizer, 0.5), schedules.ExponentialLR(optimizer, 0.1)]
+    return schedules.SequentialLR(optimizer, parts, [9], last_epoch=2).get_last_lr()
+
+
 def duplicate(lib: Any) -> Any:
     x = leaf(lib, 1.0)
     lib.optim.SGD([x, x], lr=0.1)
@@ -249,6 +255,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`max_pool1d`": lambda lib: lib.nn.functional.max_pool1d(lib.ones(1, 1, 1), 2, padding=1, dilation=2).tolist(),
     "`conv_transpose1d`": lambda lib: tuple(lib.nn.functional.conv_transpose1d(lib.ones(0, 1, 5), lib.ones(1, 1, 2), output_padding=1).shape),
     "a parameter given twice": duplicate,
+    "`SequentialLR(last_epoch=n)`": sequence,
+    "optimizers with `capturable=True`": lambda lib: bool(lib.optim.SGD([leaf(lib, 1.0)], differentiable=True)),
     "wrong arguments of `TensorDataset`": lambda lib: lib.utils.data.TensorDataset(lib.ones(2), lib.ones(3)),
     "raises StopIteration": stops,
     "a subclass of `Subset`": overridden,

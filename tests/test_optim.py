@@ -39,6 +39,22 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("Adagrad", {}),
     ("Adagrad", {"lr": 0.3, "lr_decay": 0.1, "weight_decay": 0.1}),
     ("Adagrad", {"lr": 0.3, "initial_accumulator_value": 0.5, "eps": 1e-2, "maximize": True}),
+    ("Adadelta", {}),
+    ("Adadelta", {"lr": 0.3, "rho": 0.7, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    ("Adamax", {}),
+    ("Adamax", {"lr": 0.1, "betas": (0.3, 0.8), "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    ("NAdam", {}),
+    ("NAdam", {"lr": 0.1, "betas": (0.5, 0.8), "eps": 1e-3, "weight_decay": 0.1, "momentum_decay": 0.05}),
+    ("NAdam", {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("RAdam", {}),
+    ("RAdam", {"lr": 0.1, "betas": (0.5, 0.8), "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    ("RAdam", {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {"lr": 0.1, "betas": (0.9, 0.0)}),
+    ("Rprop", {}),
+    ("Rprop", {"lr": 0.1, "etas": (0.3, 1.5), "step_sizes": (0.01, 0.3), "maximize": True}),
+    ("ASGD", {}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.01, "alpha": 0.6, "t0": 10.0, "weight_decay": 0.1}),
+    ("ASGD", {"lr": 0.1, "t0": 0.0, "maximize": True}),
 ]
 ids = [f"{name} {options}" for name, options in CASES]
 
@@ -218,7 +234,7 @@ def test_groups_and_defaults() -> None:
 def test_options_may_be_tensors_and_numpy_numbers() -> None:
     weight = torch.zeros(2, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=torch.tensor(0.5), momentum=np.float64(0.5))
-    assert [type(optimizer.param_groups[0][name]) for name in ("lr", "momentum")] == [float, float]
+    assert [type(optimizer.param_groups[0][name]) for name in ("lr", "momentum")] == [torch.Tensor, float]
 
 
 def test_zero_grad() -> None:

@@ -334,6 +334,7 @@ def test_pieces_equal_the_whole_batch_with_class_weights(task: str) -> None:
 EXAMPLES = {
     "StepLR": "step_size: 2", "MultiStepLR": "milestones: [2, 4]", "ConstantLR": "total_iters: 2", "LinearLR": "total_iters: 3",
     "ExponentialLR": "gamma: 0.8", "CosineAnnealingLR": "T_max: 6", "OneCycleLR": "max_lr: 0.1", "ReduceLROnPlateau": "patience: 1",
+    "CosineAnnealingWarmRestarts": "T_0: 2", "CyclicLR": "base_lr: 0.01, max_lr: 0.1, step_size_up: 2", "PolynomialLR": "total_iters: 5",
 }  # fmt: skip
 
 

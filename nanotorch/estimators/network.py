@@ -38,7 +38,7 @@ from nanotorch.train.config import TrainSection
 from nanotorch.train.loop import DivergedError, fit
 from nanotorch.train.models import mlp
 from nanotorch.train.threads import blas_threads
-from nanotorch.train.training import Average, Part, Training, borrowed_generator, seeds
+from nanotorch.train.training import Part, Training, borrowed_generator, moving_average, seeds
 from nanotorch.utils.data import TensorDataset
 
 __all__ = ["Network"]
@@ -303,7 +303,7 @@ class Network(BaseEstimator):
             monitor=self._monitor if self.early_stopping else "loss",
             patience=None if patient or self.learning_rate == "adaptive" else int(self.n_iter_no_change) + 1,
             min_delta=float(self.tol),
-            average=None if options.ema is None else Average(model, options.ema),
+            average=None if options.ema is None else moving_average(model, options.ema),
         )
 
     def _optimizer(self, model: nn.Module, weight_of_step: float) -> Optimizer:
@@ -320,6 +320,10 @@ class Network(BaseEstimator):
             nesterov = bool(self.nesterovs_momentum) and self.momentum > 0
             name, arguments = "SGD", {"lr": rate, "momentum": float(self.momentum), "nesterov": nesterov}
         decay = arguments.pop("weight_decay", decay)
+        if "weight_decay" not in OPTIMIZERS.arguments(name):
+            if decay:
+                raise ValueError(f"optimizer {name} has no penalty on weights: give alpha=0 as well")
+            return OPTIMIZERS.get(name)(model.parameters(), **arguments)
         if not decay:
             return OPTIMIZERS.get(name)(model.parameters(), weight_decay=0.0, **arguments)
         weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]

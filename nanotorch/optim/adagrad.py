@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
-from nanotorch.optim.optimizer import Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 __all__ = ["Adagrad", "adagrad"]
@@ -22,7 +22,7 @@ def adagrad(
     weight_decay: float,
     eps: float,
     maximize: bool,
-    step: int,
+    step: float,
 ) -> None:
     """Step against the gradient divided by the root of the sum of all its squares so far."""
     if maximize:
@@ -52,6 +52,7 @@ class Adagrad(Optimizer):
         eps: NonNegativeFloat = 1e-10,
         *,
         maximize: bool = False,
+        **execution: Unpack[Execution],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -61,7 +62,7 @@ class Adagrad(Optimizer):
             "eps": eps,
             "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count and the sum of squares."""

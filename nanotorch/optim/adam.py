@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
-from nanotorch.optim.optimizer import Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer
 from nanotorch.registry import OPTIMIZERS, Between, NonNegativeFloat
 
-__all__ = ["Adam", "AdamW", "adam", "adamw"]
+__all__ = ["Adam", "AdamW", "Betas", "adam", "adamw"]
 
 Betas = Annotated[tuple[float, float], Between(0, 1, high_open=True)]
 
@@ -26,7 +26,7 @@ def adam(
     eps: float,
     weight_decay: float,
     maximize: bool,
-    step: int,
+    step: float,
 ) -> None:
     """Step along the running mean of the gradient, divided by the root of that of its square."""
     beta1, beta2 = betas
@@ -66,7 +66,7 @@ def adamw(
     eps: float,
     weight_decay: float,
     maximize: bool,
-    step: int,
+    step: float,
 ) -> None:
     """Shrink the parameter by a share of the learning rate, then step as Adam without weight decay."""
     param *= 1 - lr * weight_decay
@@ -96,6 +96,7 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        **execution: Unpack[Execution],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -105,7 +106,7 @@ class Adam(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, both running means, and the largest mean square with `amsgrad`."""
@@ -132,5 +133,6 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, **execution)

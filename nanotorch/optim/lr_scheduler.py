@@ -1,7 +1,7 @@
 """Learning-rate schedules: each `step()` writes the next rate into `group["lr"]` of every parameter group.
 
-All of them but `LambdaLR` and `OneCycleLR` compute the next rate from the present one, so several can be chained on
-one optimizer and multiply. The formulas are PyTorch's, hence so are the sequences of rates.
+All of them but `LambdaLR`, `OneCycleLR`, `CyclicLR` and `CosineAnnealingWarmRestarts` compute the next rate from the
+present one, so several can be chained on one optimizer and multiply. The formulas are PyTorch's, hence so are the sequences of rates.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import math
 import types
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, SupportsFloat
 
-from nanotorch.optim.optimizer import Optimizer
+from nanotorch.autograd.tensor import Tensor
+from nanotorch.optim.optimizer import Optimizer, number_of
 from nanotorch.registry import (
     SCHEDULERS,
     Between,
@@ -24,14 +25,19 @@ from nanotorch.registry import (
 )
 
 __all__ = [
+    "ChainedScheduler",
     "ConstantLR",
     "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
     "ExponentialLR",
     "LRScheduler",
     "LambdaLR",
     "LinearLR",
     "MultiStepLR",
+    "MultiplicativeLR",
     "OneCycleLR",
+    "PolynomialLR",
     "ReduceLROnPlateau",
     "SequentialLR",
     "StepLR",
@@ -52,17 +58,19 @@ class LRScheduler:
         if not hasattr(optimizer, "param_groups"):
             raise TypeError(f"a scheduler needs an optimizer, got {type(optimizer).__name__}")
         self.optimizer = optimizer
+        if not getattr(optimizer, "_scheduled", True):
+            optimizer._scheduled, optimizer._step_called = True, False  # only steps from here on follow the schedule
         for index, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
+                group.setdefault("initial_lr", _copied(group["lr"]))
             elif "initial_lr" not in group:
                 raise KeyError(
                     f"last_epoch={last_epoch} continues an earlier run, but param_groups[{index}] has no "
                     "'initial_lr': load the optimizer's state_dict first, or leave last_epoch at -1 for a new run"
                 )
-        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
+        self.base_lrs: list[float] = [number_of(group["initial_lr"]) for group in optimizer.param_groups]
         self.last_epoch = last_epoch
-        self._last_lr: list[float] = []
+        self._last_lr: list[Any] = []
         self._step_count = 0
         self.step()
 
@@ -70,8 +78,8 @@ class LRScheduler:
         """The rate of each group at `last_epoch`, computed from the present rates; called by `step`."""
         raise NotImplementedError(f"{type(self).__name__} does not define get_lr()")
 
-    def get_last_lr(self) -> list[float]:
-        """The rates that this schedule set last, one per parameter group."""
+    def get_last_lr(self) -> list[Any]:
+        """The rates that this schedule set last, one per parameter group; copies where the rates are tensors."""
         return self._last_lr
 
     def step(self) -> None:
@@ -95,31 +103,41 @@ class LRScheduler:
         """Continue from what `state_dict()` returned."""
         self.__dict__.update(state_dict)
 
-    def _restart(self) -> None:
-        """Go to epoch 0 from the base rates, as when the schedule was built; `SequentialLR` calls it."""
-        self.last_epoch = 0
-        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = base_lr
+    def _begin(self) -> None:
+        """Go to epoch 0 from the present rates, as when the schedule was built."""
+        self.last_epoch, self._step_count = 0, 1
         self._set(self.get_lr())
 
+    def _take_over(self) -> None:
+        """Go to epoch 0 where another schedule ends: from the base rates."""
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
+            _write(group, "lr", base_lr)
+        self._begin()
+
     def _starting(self) -> bool:
-        """Whether the present rates already belong to `last_epoch`: when just built, or restarted."""
+        """Whether the present rates already belong to `last_epoch`: when just built, or begun again."""
         return self._step_count == 1 or self.last_epoch == 0
 
     def _current(self) -> list[float]:
-        return [group["lr"] for group in self.optimizer.param_groups]
+        return [number_of(group["lr"]) for group in self.optimizer.param_groups]
 
     def _scaled(self, factor: float) -> list[float]:
         return [rate * factor for rate in self._current()]
 
     def _set(self, rates: list[float]) -> None:
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self._last_lr = list(rates)
+        groups = self.optimizer.param_groups
+        if len(rates) != len(groups):
+            raise ValueError(
+                f"{type(self).__name__} was made for {len(rates)} parameter groups, and the optimizer has {len(groups)} "
+                "now: make the schedule after the last add_param_group()"
+            )
+        for group, rate in zip(groups, rates, strict=True):
+            _write(group, "lr", rate)
+        self._last_lr = _copied_rates(self.optimizer)
 
 
-class LambdaLR(LRScheduler):
-    """The base rate times `lr_lambda(epoch)`; a list gives one function per parameter group."""
+class _Functions(LRScheduler):
+    """Base of the schedules that are made of functions of the epoch, one for all parameter groups or one for each."""
 
     def __init__(
         self,
@@ -133,22 +151,14 @@ class LambdaLR(LRScheduler):
             raise ValueError(
                 f"got {len(self.lr_lambdas)} functions in lr_lambda for {groups} parameter groups"
             )
+        if not all(map(callable, self.lr_lambdas)):
+            raise TypeError(f"{type(self).__name__}: lr_lambda is a function of the epoch, or a list of such")
         super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        """`base_lr * lr_lambda(epoch)` of each group."""
-        return [
-            base_lr * scale(self.last_epoch)
-            for base_lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)
-        ]
 
     def state_dict(self) -> dict[str, Any]:
         """As for every schedule; of the functions only callable objects are saved, by their attributes."""
         state = super().state_dict()
-        state["lr_lambdas"] = [
-            None if isinstance(scale, types.FunctionType) else dict(getattr(scale, "__dict__", {}))
-            for scale in self.lr_lambdas
-        ]
+        state["lr_lambdas"] = [_attributes(scale) for scale in self.lr_lambdas]
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -157,6 +167,36 @@ class LambdaLR(LRScheduler):
         for scale, attributes in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
             if attributes:
                 vars(scale).update(attributes)
+
+
+class LambdaLR(_Functions):
+    """The base rate times `lr_lambda(epoch)`; a list gives one function per parameter group."""
+
+    def get_lr(self) -> list[float]:
+        """`base_lr * lr_lambda(epoch)` of each group."""
+        return [
+            base_lr * scale(self.last_epoch)
+            for base_lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+
+
+class MultiplicativeLR(_Functions):
+    """Multiplies the rate by `lr_lambda(epoch)` at every epoch but the first; a list gives one function per group."""
+
+    def get_lr(self) -> list[float]:
+        """The present rates times `lr_lambda(epoch)`."""
+        return self._current() if self._starting() else self._multiplied()
+
+    def _multiplied(self) -> list[float]:
+        rates = self._current()
+        if len(rates) != len(self.lr_lambdas):
+            raise ValueError(f"MultiplicativeLR has {len(self.lr_lambdas)} functions for {len(rates)} parameter groups")
+        return [rate * scale(self.last_epoch) for rate, scale in zip(rates, self.lr_lambdas, strict=True)]
+
+    def _take_over(self) -> None:
+        """Go on from the rates where another schedule ends, as PyTorch does."""
+        self.last_epoch, self._step_count = 0, 1
+        self._set(self._multiplied())
 
 
 @SCHEDULERS.register
@@ -199,6 +239,12 @@ class MultiStepLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """The present rates, times `gamma` at a milestone."""
         return self._scaled(self.gamma ** self.milestones.count(self.last_epoch))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from what `state_dict()` returned; milestones may be counted in a mapping, as PyTorch saves them."""
+        super().load_state_dict(state_dict)
+        if isinstance(self.milestones, Mapping):
+            self.milestones = sorted(epoch for epoch, times in self.milestones.items() for _ in range(times))
 
 
 @SCHEDULERS.register
@@ -309,6 +355,177 @@ class CosineAnnealingLR(LRScheduler):
 
 
 @SCHEDULERS.register
+class PolynomialLR(LRScheduler):
+    """Takes the rate to 0 in `total_iters` epochs, as `(1 - epoch / total_iters) ** power`."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_iters: PositiveInt = 5,
+        power: NonNegativeFloat = 1.0,
+        last_epoch: int = -1,
+    ) -> None:
+        self.total_iters = total_iters
+        self.power = power
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The present rates, times the ratio of this epoch's share to the last epoch's."""
+        if self._starting() or self.last_epoch > self.total_iters:
+            return self._current()
+        left, before = (1.0 - epoch / self.total_iters for epoch in (self.last_epoch, self.last_epoch - 1))
+        return self._scaled((left / before) ** self.power)
+
+
+@SCHEDULERS.register
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """Half a cosine from the base rate down to `eta_min` in `T_0` epochs, again and again, each `T_mult` times as long.
+
+    `step(epoch)` goes to any epoch, also between two: `step(epoch + batch / batches)` after every batch.
+
+    Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts (2017).
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_0: PositiveInt,
+        T_mult: PositiveInt = 1,
+        eta_min: NonNegativeFloat = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        for name, value in (("T_0", T_0), ("T_mult", T_mult)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"CosineAnnealingWarmRestarts: {name} is a whole number from 1 on, got {value!r}")
+        self.T_0 = T_0
+        self.T_i = T_0
+        self.T_mult = T_mult
+        self.eta_min = eta_min
+        self.T_cur: float = last_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each group at the present place in its cycle."""
+        height = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        return [self.eta_min + (base_lr - self.eta_min) * height for base_lr in self.base_lrs]
+
+    def step(self, epoch: float | None = None) -> None:
+        """Go to the next epoch, or to the one given."""
+        if epoch is None and self._step_count == 0:
+            epoch = self.last_epoch + 1
+        self._step_count = 1
+        if epoch is None:
+            epoch = self.last_epoch + 1
+            self.T_cur += 1
+            if self.T_cur >= self.T_i:
+                self.T_cur -= self.T_i
+                self.T_i *= self.T_mult
+        elif epoch < 0:
+            raise ValueError(f"CosineAnnealingWarmRestarts: an epoch is not negative, got {epoch}")
+        else:
+            self.T_cur, self.T_i = epoch, self.T_0
+            if self.T_mult == 1:
+                self.T_cur %= self.T_0
+            while self.T_cur >= self.T_i:
+                self.T_cur -= self.T_i
+                self.T_i *= self.T_mult
+        self.last_epoch = math.floor(epoch)
+        self._set(self.get_lr())
+
+    def _begin(self) -> None:
+        self.T_cur, self.T_i = 0, self.T_0
+        super()._begin()
+
+
+@SCHEDULERS.register
+class CyclicLR(LRScheduler):
+    """Goes from `base_lr` up to `max_lr` in `step_size_up` steps and back in `step_size_down`, again and again.
+
+    The height stays ("triangular"), halves with every cycle ("triangular2"), or falls with every step by the factor
+    `gamma` ("exp_range"); a `scale_fn` of the cycle, or with `scale_mode="iterations"` of the step, replaces the mode.
+    Momentum (or the first beta) moves the other way. Step it after every batch.
+
+    Smith, Cyclical Learning Rates for Training Neural Networks (2017).
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: NonNegativeFloat | list[NonNegativeFloat],
+        max_lr: NonNegativeFloat | list[NonNegativeFloat],
+        step_size_up: PositiveInt = 2000,
+        step_size_down: PositiveInt | None = None,
+        mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
+        gamma: NonNegativeFloat = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: Literal["cycle", "iterations"] = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: UnitInterval | list[UnitInterval] = 0.8,
+        max_momentum: UnitInterval | list[UnitInterval] = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        if scale_fn is None and mode not in ("triangular", "triangular2", "exp_range"):
+            raise ValueError(f"CyclicLR: mode is 'triangular', 'triangular2' or 'exp_range', got {mode!r}")
+        base_lrs = _per_group(optimizer, "base_lr", base_lr)
+        self.max_lrs = _per_group(optimizer, "max_lr", max_lr)
+        if last_epoch == -1:
+            for group, rate in zip(optimizer.param_groups, base_lrs, strict=True):
+                _write(group, "lr", rate)
+        down = step_size_up if step_size_down is None else step_size_down
+        self.total_size = float(step_size_up + down)
+        self.step_ratio = step_size_up / self.total_size
+        self.mode = mode
+        self.gamma = gamma
+        self._scale_fn_custom = scale_fn
+        self.scale_mode = "iterations" if scale_fn is None and mode == "exp_range" else scale_mode
+        self.cycle_momentum = cycle_momentum
+        if cycle_momentum:
+            self.use_beta1 = _moves_beta(self, optimizer)
+            self.base_momentums = _per_group(optimizer, "base_momentum", base_momentum)
+            self.max_momentums = _per_group(optimizer, "max_momentum", max_momentum)
+            if last_epoch == -1:
+                ends = zip(optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True)
+                for group, low, high in ends:
+                    group["base_momentum"], group["max_momentum"] = low, high
+        super().__init__(optimizer, last_epoch)
+        self.base_lrs = base_lrs
+        if last_epoch != -1:  # the rates of this step follow from the ends given here
+            self._set(self.get_lr())
+
+    def scale_fn(self, x: float) -> float:
+        """The height of a cycle, as a share of the first one's; `x` counts cycles from 1, or steps from 0."""
+        if self._scale_fn_custom is not None:
+            return self._scale_fn_custom(x)
+        if self.mode == "exp_range":
+            return float(self.gamma**x)
+        return 1.0 if self.mode == "triangular" else 1 / 2.0 ** (x - 1)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each group at this step; sets the momentum of each group as well."""
+        turns = self.last_epoch / self.total_size
+        cycle = math.floor(1 + turns)
+        place = 1.0 + turns - cycle
+        height = place / self.step_ratio if place <= self.step_ratio else (place - 1) / (self.step_ratio - 1)
+        scale = self.scale_fn(cycle if self.scale_mode == "cycle" else self.last_epoch)
+        if self.cycle_momentum:
+            ends = zip(self.optimizer.param_groups, self.base_momentums, self.max_momentums, strict=False)
+            for group, low, high in ends:
+                _set_momentum(group, high - (high - low) * height * scale, self.use_beta1)
+        return [low + (high - low) * height * scale for low, high in zip(self.base_lrs, self.max_lrs, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """As for every schedule; of a `scale_fn` only the attributes of a callable object are saved."""
+        custom = self._scale_fn_custom
+        return {**super().state_dict(), "_scale_fn_custom": None if custom is None else _attributes(custom)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from what `state_dict()` returned; the `scale_fn` keeps being that given at construction."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "_scale_fn_custom"})
+        if state_dict["_scale_fn_custom"]:
+            vars(self._scale_fn_custom).update(state_dict["_scale_fn_custom"])
+
+
+@SCHEDULERS.register
 class OneCycleLR(LRScheduler):
     """One rise to `max_lr` and one fall far below the start, over all steps of a run; step it after every batch.
 
@@ -354,12 +571,7 @@ class OneCycleLR(LRScheduler):
         self.anneal_strategy = anneal_strategy
         self.three_phase = three_phase
         self.cycle_momentum = cycle_momentum
-        self.use_beta1 = "betas" in optimizer.defaults
-        if cycle_momentum and not self.use_beta1 and "momentum" not in optimizer.defaults:
-            raise ValueError(
-                f"OneCycleLR: {type(optimizer).__name__} has neither momentum nor betas to cycle; "
-                "pass cycle_momentum=False"
-            )
+        self.use_beta1 = _moves_beta(self, optimizer) if cycle_momentum else "betas" in optimizer.defaults
         if last_epoch == -1:
             for group, peak in zip(
                 optimizer.param_groups, _per_group(optimizer, "max_lr", max_lr), strict=True
@@ -386,10 +598,7 @@ class OneCycleLR(LRScheduler):
             rates.append(self._anneal(group[rate_from], group[rate_to], position))
             if self.cycle_momentum:
                 momentum = self._anneal(group[momentum_from], group[momentum_to], position)
-                if self.use_beta1:
-                    group["betas"] = (momentum, *group["betas"][1:])
-                else:
-                    group["momentum"] = momentum
+                _set_momentum(group, momentum, self.use_beta1)
         return rates
 
     def _phase(self) -> tuple[str, str, str, str, float]:
@@ -460,7 +669,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
         self.last_epoch = 0
-        self._last_lr = self._current()
+        self._last_lr = _copied_rates(optimizer)
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
         """Judge the epoch by `metrics` (a number or a one-element tensor) and reduce the rates if it is time."""
@@ -478,7 +687,7 @@ class ReduceLROnPlateau(LRScheduler):
             self._reduce()
             self.cooldown_counter = self.cooldown
             self.num_bad_epochs = 0
-        self._last_lr = self._current()
+        self._last_lr = _copied_rates(self.optimizer)
 
     def _improves(self, value: float) -> bool:
         sign = 1 if self.mode == "max" else -1
@@ -491,13 +700,75 @@ class ReduceLROnPlateau(LRScheduler):
     def _reduce(self) -> None:
         lowest_rates = _per_group(self.optimizer, "min_lr", self.min_lr)
         for group, lowest in zip(self.optimizer.param_groups, lowest_rates, strict=True):
-            reduced = max(group["lr"] * self.factor, lowest)
-            if group["lr"] - reduced > self.eps:
-                group["lr"] = reduced
+            present = number_of(group["lr"])
+            reduced = max(present * self.factor, lowest)
+            if present - reduced > self.eps:
+                _write(group, "lr", reduced)
 
 
-class SequentialLR(LRScheduler):
-    """Runs one schedule after another: `schedulers[i + 1]` takes over, from its epoch 0, at `milestones[i]`."""
+class _Several(LRScheduler):
+    """Base of the schedules that are made of others: their state is inside."""
+
+    _schedulers: list[LRScheduler]
+
+    def _check(self, optimizer: Optimizer) -> None:
+        kind = type(self).__name__
+        for index, scheduler in enumerate(self._schedulers):
+            if not hasattr(scheduler, "optimizer"):
+                raise TypeError(f"{kind}: scheduler {index} is a {type(scheduler).__name__}, which has no optimizer")
+            if isinstance(scheduler, ReduceLROnPlateau):
+                raise ValueError(
+                    f"{kind}: scheduler {index} is a ReduceLROnPlateau, whose step() needs a metric; "
+                    "step it on its own"
+                )
+            if scheduler.optimizer is not optimizer:
+                raise ValueError(f"{kind}: scheduler {index} belongs to another optimizer")
+
+    def state_dict(self) -> dict[str, Any]:
+        """As for every schedule, with the state of each schedule inside."""
+        state = super().state_dict()
+        state["_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers]
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from what `state_dict()` returned."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "_schedulers"})
+        for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+
+    def _take_over(self) -> None:
+        _reset(self.optimizer)
+        self._begin()
+
+
+class ChainedScheduler(_Several):
+    """Steps several schedules together: where each computes the next rate from the present one, they multiply."""
+
+    def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
+        self._schedulers = list(schedulers)
+        if not self._schedulers:
+            raise ValueError("ChainedScheduler needs at least one scheduler")
+        self.optimizer = optimizer or getattr(self._schedulers[0], "optimizer", None)  # type: ignore[assignment]
+        self._check(self.optimizer)
+        self._last_lr = _copied_rates(self.optimizer)
+
+    def step(self) -> None:
+        """Step every schedule, in their order."""
+        for scheduler in self._schedulers:
+            scheduler.step()
+        self._last_lr = _copied_rates(self.optimizer)
+
+    def _begin(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler._begin()
+        self._last_lr = _copied_rates(self.optimizer)
+
+
+class SequentialLR(_Several):
+    """Runs one schedule after another: `schedulers[i + 1]` takes over, from its epoch 0, at `milestones[i]`.
+
+    With a `last_epoch` it goes on after that epoch, where a run that never stopped would be.
+    """
 
     def __init__(
         self,
@@ -513,53 +784,79 @@ class SequentialLR(LRScheduler):
                 f"SequentialLR: {len(schedulers)} schedulers need {len(schedulers) - 1} milestones, "
                 f"got {len(milestones)}"
             )
-        for index, scheduler in enumerate(schedulers):
-            if isinstance(scheduler, ReduceLROnPlateau):
-                raise ValueError(
-                    f"SequentialLR: scheduler {index} is a ReduceLROnPlateau, whose step() needs a metric; "
-                    "step it on its own"
-                )
-            if scheduler.optimizer is not optimizer:
-                raise ValueError(f"SequentialLR: scheduler {index} belongs to another optimizer")
         self.optimizer = optimizer
-        self.last_epoch = last_epoch + 1
         self._schedulers = list(schedulers)
         self._milestones = list(milestones)
+        self._check(optimizer)
         # Each schedule applied its own epoch 0 when it was built: begin again, with the first one alone.
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
-        self._active()._restart()
-        self._last_lr = self._active().get_last_lr()
+        _reset(optimizer)
+        self._begin()
+        with warnings.catch_warnings(action="ignore"):  # the steps of the optimizer were another process's
+            for _ in range(last_epoch + 1):
+                self.step()
 
     def step(self) -> None:
         """Step the schedule whose turn it is."""
         self.last_epoch += 1
         active = self._active()
         if self.last_epoch in self._milestones:
-            active._restart()
+            active._take_over()
         else:
             active.step()
         self._last_lr = active.get_last_lr()
 
-    def state_dict(self) -> dict[str, Any]:
-        """As for every schedule, with the state of each schedule inside."""
-        state = super().state_dict()
-        state["_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers]
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from what `state_dict()` returned."""
-        super().load_state_dict({name: value for name, value in state_dict.items() if name != "_schedulers"})
-        for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
-            scheduler.load_state_dict(state)
-
     def _active(self) -> LRScheduler:
         return self._schedulers[bisect_right(self._milestones, self.last_epoch)]
 
-    def _restart(self) -> None:
+    def _begin(self) -> None:
         self.last_epoch = 0
-        self._active()._restart()
+        self._active()._begin()
         self._last_lr = self._active().get_last_lr()
+
+
+def _write(group: dict[str, Any], name: str, value: float) -> None:
+    """Set an option of a group; one that is a tensor stays that tensor, with another number in it."""
+    if isinstance(group.get(name), Tensor):
+        group[name].fill_(value)
+    else:
+        group[name] = value
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _copied_rates(optimizer: Optimizer) -> list[Any]:
+    """The present rates, as copies where they are tensors."""
+    return [_copied(group["lr"]) for group in optimizer.param_groups]
+
+
+def _reset(optimizer: Optimizer) -> None:
+    """Give every group the rate that it had before any schedule."""
+    for group in optimizer.param_groups:
+        _write(group, "lr", number_of(group["initial_lr"]))
+
+
+def _attributes(function: Any) -> dict[str, Any] | None:
+    """What a callable object holds; None of a function."""
+    return None if isinstance(function, types.FunctionType) else dict(getattr(function, "__dict__", {}))
+
+
+def _moves_beta(scheduler: LRScheduler, optimizer: Optimizer) -> bool:
+    """Whether momentum is the first of two betas here; a ValueError where there is neither."""
+    if "betas" not in optimizer.defaults and "momentum" not in optimizer.defaults:
+        raise ValueError(
+            f"{type(scheduler).__name__}: {type(optimizer).__name__} has neither momentum nor betas to cycle; "
+            "pass cycle_momentum=False"
+        )
+    return "betas" in optimizer.defaults
+
+
+def _set_momentum(group: dict[str, Any], momentum: float, use_beta1: bool) -> None:
+    if use_beta1:
+        group["betas"] = (momentum, *group["betas"][1:])
+    else:
+        group["momentum"] = momentum
 
 
 def _per_group(optimizer: Optimizer, name: str, value: float | Iterable[float]) -> list[float]:

@@ -8,16 +8,94 @@ import inspect
 import typing
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ClassVar
+from itertools import chain
+from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
 from nanotorch.autograd.grad_mode import enable_grad
+from nanotorch.autograd.graph import RemovableHandle
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.optim.segment import Plan
 from nanotorch.registry import Between
 
-__all__ = ["Optimizer"]
+__all__ = [
+    "Execution",
+    "Optimizer",
+    "number_of",
+    "register_optimizer_step_post_hook",
+    "register_optimizer_step_pre_hook",
+]
+
+_PLAIN = (float, int, bool, type(None))
+_global_pre_hooks: dict[int, Callable[..., Any]] = {}
+_global_post_hooks: dict[int, Callable[..., Any]] = {}
+
+
+class Execution(TypedDict, total=False):
+    """Options of PyTorch's optimizers that say how a step is computed, not what: every optimizer takes them.
+
+    `foreach` and `fused` choose between loops that give the same numbers, of which there is one here. `capturable` and
+    `differentiable` steps are refused.
+    """
+
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+
+
+def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call `hook(optimizer, args, kwargs)` before every step of every optimizer."""
+    return _add_hook(_global_pre_hooks, hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call `hook(optimizer, args, kwargs)` after every step of every optimizer."""
+    return _add_hook(_global_post_hooks, hook)
+
+
+def number_of(value: Any) -> Any:
+    """An option as the number it stands for: a tensor of one element as its item."""
+    if isinstance(value, tuple):
+        return tuple(map(number_of, value))
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _add_hook(hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    handle = RemovableHandle(hooks)
+    others = dict(hooks) if prepend else {}
+    if prepend:
+        hooks.clear()
+    hooks[handle.id] = hook
+    hooks.update(others)
+    return handle
+
+
+def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A `step` that runs the hooks around it; where it calls that of a class above, they run once."""
+
+    @functools.wraps(step)
+    def hooked(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        self._step_called = True
+        hooks = self._step_pre_hooks or self._step_post_hooks or _global_pre_hooks or _global_post_hooks
+        if not hooks or type(self).step is not hooked:
+            return step(self, *args, **kwargs)
+        args = (self, *args)
+        for hook in (*_global_pre_hooks.values(), *self._step_pre_hooks.values()):
+            changed = hook(self, args, kwargs)
+            if changed is not None:
+                if not (isinstance(changed, tuple) and len(changed) == 2):
+                    raise RuntimeError(
+                        f"a step pre-hook returns None or a tuple (args, kwargs), got {type(changed).__name__}"
+                    )
+                args, kwargs = changed
+        result = step(*args, **kwargs)
+        for hook in (*self._step_post_hooks.values(), *_global_post_hooks.values()):
+            hook(self, args, kwargs)
+        return result
+
+    return hooked
 
 
 class Optimizer:
@@ -31,29 +109,41 @@ class Optimizer:
     and functions of `xp` only; `grad` is not to be changed. Its keyword-only arguments are options of the group by
     name, or `step` (1 at a parameter's first update), or `first` (whether this is it). `state_names(group)` names
     the state arrays after `grad`, as they appear in `state_dict()`, with "step" among them where updates are counted.
+    State that is one number for each parameter is listed in `number_names`: the rule gets it as a keyword-only
+    argument, and returns what has changed of it as a dict. All but the count are kept in float32 unless float64 is
+    the default dtype, as in PyTorch.
 
-    `params` is an iterable of tensors, or of dicts, one per group: `{"params": [...], "lr": 0.1}`.
+    `params` is an iterable of tensors, of pairs (name, tensor) as `named_parameters()` gives them, or of dicts, one
+    per group: `{"params": [...], "lr": 0.1}`. An option may be a tensor of one element: each step reads it.
     """
 
-    rule: ClassVar[Callable[..., None]]
+    rule: ClassVar[Callable[..., Any]]
+    number_names: ClassVar[tuple[str, ...]] = ("step",)
     _option_names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if "step" in cls.__dict__:
+            cls.step = _hooked(cls.__dict__["step"])  # type: ignore[method-assign]
         if "rule" in cls.__dict__:
             parameters = inspect.signature(cls.rule).parameters.values()
             cls._option_names = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], **execution: Any) -> None:
+        for name in execution:
+            if name not in Execution.__annotations__:
+                raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
         if isinstance(params, Tensor):
             raise TypeError(
                 f"{type(self).__name__} needs a list of tensors or of dicts, got a single tensor: [param]"
             )
-        self.defaults = defaults
-        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.defaults = {**defaults, **execution}
+        self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._plans: dict[int, Plan] = {}
+        self._scheduled = False
         self._step_called = False
+        self._begin_hooks()
         groups = list(params)
         if not groups:
             raise ValueError(
@@ -81,6 +171,15 @@ class Optimizer:
         if isinstance(params, set):
             raise TypeError("parameters in a set have no fixed order, which state_dict needs; give a list")
         params = [params] if isinstance(params, Tensor) else list(params)
+        named = [item for item in params if isinstance(item, tuple) and len(item) == 2]
+        if named and len(named) < len(params):
+            raise ValueError("some parameters of a group have names and others do not: name all of them, or none")
+        if any(("param_names" in group) != bool(named) for group in self.param_groups):
+            raise ValueError(
+                f"the groups before this one have parameters {'without' if named else 'with'} names: name the "
+                "parameters of all groups, or of none"
+            )
+        params = [param for _, param in named] or params
         for param in params:
             if not isinstance(param, Tensor):
                 raise TypeError(
@@ -94,15 +193,30 @@ class Optimizer:
         if not known.isdisjoint(map(id, params)):
             raise ValueError("a parameter appears in more than one parameter group")
         options = {**self.defaults, **param_group, "params": None}
-        group = {k: v.item() if isinstance(v, Tensor | np.generic) else v for k, v in options.items()}
+        group = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
+        self._check_options(group)
         group["params"] = params
-        for name, allowed in _ranges(type(self).__init__).items():
-            value = group.get(name)
-            values = value if isinstance(value, tuple | list) else () if value is None else (value,)
-            if any(number not in allowed for number in values):
-                raise ValueError(f"{type(self).__name__}: {name} must be {allowed.describe()}, got {value}")
+        if named:
+            group["param_names"] = [name for name, _ in named]
         param_group.update(group)
         self.param_groups.append(param_group)
+
+    def _check_options(self, group: Mapping[str, Any]) -> None:
+        kind = type(self).__name__
+        for name, purpose in (("capturable", "a CUDA graph can hold"), ("differentiable", "gradients flow through")):
+            if group.get(name):
+                raise ValueError(f"{kind}: {name}=True asks for a step that {purpose}, which there is none here of")
+        if group.get("fused") and group.get("foreach"):
+            raise RuntimeError(f"{kind}: fused and foreach choose between two loops, so only one of them can be True")
+        for name, value in group.items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, Tensor) and number.numel() != 1:
+                    raise ValueError(f"{kind}: {name} as a tensor has one element, got {number.numel()}")
+        for name, allowed in _ranges(type(self).__init__).items():
+            value = number_of(group.get(name))
+            values = value if isinstance(value, tuple | list) else () if value is None else (value,)
+            if any(number not in allowed for number in values):
+                raise ValueError(f"{kind}: {name} must be {allowed.describe()}, got {value}")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
@@ -123,7 +237,6 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        self._step_called = True
         for index, group in enumerate(self.param_groups):
             params = [param for param in group["params"] if param._grad is not None]
             if not params:
@@ -131,33 +244,77 @@ class Optimizer:
             names = self.state_names(group)
             plan = self._plans.get(index)
             if plan is None or not plan.fits(params, names, self.state):
-                initial = {name: self.initial_value(name, group) for name in names}
-                plan = self._plans[index] = Plan(params, self.state, names, initial, plan)
-            options = {name: group.get(name) for name in self._option_names}
+                initial = {name: 0.0 if name == "step" else self.initial_value(name, group) for name in names}
+                plan = self._plans[index] = Plan(params, self.state, names, initial, self.number_names, plan)
+            options = {
+                name: value if type(value := group.get(name)) in _PLAIN else number_of(value)
+                for name in self._option_names
+            }
             for segment in plan.segments:
                 segment.update(self.rule, options, f"{type(self).__name__}.step")
         return loss
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call `hook(optimizer, args, kwargs)` before every step; it may return others as a tuple (args, kwargs).
+
+        `args` begins with the optimizer itself, as in PyTorch.
+        """
+        return _add_hook(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call `hook(optimizer, args, kwargs)` after every step."""
+        return _add_hook(self._step_post_hooks, hook)
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer)` before `state_dict()` collects anything."""
+        return _add_hook(self._state_dict_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer, state_dict)` on what `state_dict()` collected; it may return another dict."""
+        return _add_hook(self._state_dict_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer, state_dict)` on a shallow copy of what is to be loaded; it may return another dict."""
+        return _add_hook(self._load_state_dict_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(optimizer)` after `load_state_dict()`."""
+        return _add_hook(self._load_state_dict_post_hooks, hook, prepend)
 
     def state_dict(self) -> dict[str, Any]:
         """The state and the groups, with parameters by number: `{"state": {0: {...}}, "param_groups": [...]}`.
 
         The tensors in it are the optimizer's own, as in PyTorch: copy them to keep them as they are now.
         """
-        params = self._params()
-        number = {id(param): index for index, param in enumerate(params)}
+        for hook in self._state_dict_pre_hooks.values():
+            hook(self)
+        number = {id(param): index for index, param in enumerate(self._parameters())}
         groups = [
             {**group, "params": [number[id(param)] for param in group["params"]]}
             for group in self.param_groups
         ]
-        state = {number[id(param)]: dict(record) for param, record in self.state.items() if record}
-        return {"state": state, "param_groups": groups}
+        state: dict[Any, Any] = {}
+        for key, record in self.state.items():
+            if not isinstance(key, Tensor):
+                state[key] = record  # of an optimizer of one's own: it belongs to no parameter
+            elif record:
+                state[number[id(key)]] = dict(record)
+        found: dict[str, Any] = {"state": state, "param_groups": groups}
+        for hook in self._state_dict_post_hooks.values():
+            changed = hook(self, found)
+            found = found if changed is None else changed
+        return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from what `state_dict()` returned, matching parameters by their order; values are copied.
 
-        Options, such as the learning rate, come from the dict as well. A dict that does not match the groups or
-        the shapes of the parameters is a ValueError, and changes nothing.
+        Options, such as the learning rate, come from the dict as well; names of parameters decide nothing. A dict
+        that does not match the groups or the shapes of the parameters is a ValueError, and changes nothing.
         """
+        state_dict = dict(state_dict)
+        for hook in self._load_state_dict_pre_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         saved = state_dict["param_groups"]
         sizes = [len(group["params"]) for group in self.param_groups]
         saved_sizes = [len(group["params"]) for group in saved]
@@ -165,24 +322,35 @@ class Optimizer:
             raise ValueError(
                 f"the state_dict has groups of {saved_sizes} parameters, but this optimizer has groups of {sizes}"
             )
+        groups = []
+        for old, new in zip(self.param_groups, saved, strict=True):
+            names = {"param_names": old["param_names"]} if "param_names" in old else {}
+            options = copy.deepcopy({name: value for name, value in new.items() if name != "params"})
+            groups.append({**self.defaults, **names, **options, "params": old["params"]})
+        arrays = [set(self.state_names(group)) - {*self.number_names} for group in groups for _ in group["params"]]
         numbers = [number for group in saved for number in group["params"]]
-        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for number, param in zip(numbers, self._params(), strict=True):
-            if number in state_dict["state"]:
-                record = state_dict["state"][number]
-                state[param] = {name: _restored(number, name, value, param) for name, value in record.items()}
+        state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        for number, param, names_of_arrays in zip(numbers, self._parameters(), arrays, strict=True):
+            for name, value in state_dict["state"].get(number, {}).items():
+                if name in names_of_arrays and isinstance(value, Tensor) and value.shape != param.shape:
+                    raise ValueError(
+                        f"the state_dict has {name!r} of shape {tuple(value.shape)} for parameter {number}, whose "
+                        f"shape is {tuple(param.shape)}"
+                    )
+                state[param][name] = _restored(value, param, cast=name not in self.number_names)
+        state.update({key: value for key, value in state_dict["state"].items() if key not in set(numbers)})
         self.state = state
-        self.param_groups = [
-            {
-                **copy.deepcopy({name: value for name, value in new.items() if name != "params"}),
-                "params": old["params"],
-            }
-            for old, new in zip(self.param_groups, saved, strict=True)
-        ]
+        self.param_groups = groups
         self._plans.clear()
+        for hook in self._load_state_dict_post_hooks.values():
+            hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": {}}
+        return {name: value for name, value in self.__dict__.items() if not name.endswith("_hooks")} | {"_plans": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin_hooks()
 
     def __repr__(self) -> str:
         lines = []
@@ -191,22 +359,27 @@ class Optimizer:
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         return "\n".join([f"{type(self).__name__} (", *lines, ")"])
 
-    def _params(self) -> list[Tensor]:
-        return [param for group in self.param_groups for param in group["params"]]
+    def _begin_hooks(self) -> None:
+        """No hooks: a copy of an optimizer does not take them along, as in PyTorch."""
+        self._step_pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._step_post_hooks: dict[int, Callable[..., Any]] = {}
+        self._state_dict_pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._state_dict_post_hooks: dict[int, Callable[..., Any]] = {}
+        self._load_state_dict_pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._load_state_dict_post_hooks: dict[int, Callable[..., Any]] = {}
+
+    def _parameters(self) -> list[Tensor]:
+        return list(chain.from_iterable(group["params"] for group in self.param_groups))
 
 
-def _restored(number: int, name: str, value: Any, param: Tensor) -> Any:
-    """A saved value of a parameter's state, copied, with the parameter's dtype and device unless it is the count."""
-    if not isinstance(value, Tensor):
-        return copy.deepcopy(value)
-    if name == "step":
-        return value.clone()
-    if value.shape != param.shape:
-        raise ValueError(
-            f"the state_dict has {name!r} of shape {tuple(value.shape)} for parameter {number}, whose shape is "
-            f"{tuple(param.shape)}"
-        )
-    return value.detach().to(param.device, param.dtype).clone()
+def _restored(value: Any, param: Tensor, cast: bool) -> Any:
+    """A saved value of a parameter's state, copied; with `cast`, tensors get the parameter's dtype and device."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+        return (value.to(param.device, param.dtype) if cast else value).clone()
+    if isinstance(value, list):
+        return [_restored(item, param, cast) for item in value]
+    return copy.deepcopy(value)
 
 
 @functools.cache
@@ -223,3 +396,6 @@ def _ranges(constructor: Callable[..., None]) -> dict[str, Between]:
         for marker in typing.get_args(hint)[1:]
         if isinstance(marker, Between)
     }
+
+
+Optimizer.step = _hooked(Optimizer.step)  # type: ignore[method-assign]

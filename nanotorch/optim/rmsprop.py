@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
-from nanotorch.optim.optimizer import Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 __all__ = ["RMSprop", "rmsprop"]
@@ -67,6 +67,7 @@ class RMSprop(Optimizer):
         momentum: NonNegativeFloat = 0.0,
         centered: bool = False,
         maximize: bool = False,
+        **execution: Unpack[Execution],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -77,7 +78,7 @@ class RMSprop(Optimizer):
             "centered": centered,
             "maximize": maximize,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, the mean square, the momentum where there is one, and the mean with `centered`."""

@@ -12,6 +12,10 @@ its own, where it is, in blocks that stay in the cache from the first operation 
               |  gather       |            |              |                 |
             [ param, flat ........................ 131 ]  [ exp_avg, flat ... 131 ]  -> rule, once
     large   weight (1024, 784), in place: [32768][32768] ... [1024]                  -> rule, per block
+
+Numbers of a parameter, such as how often it was updated, are a part of its state like any other: each parameter has its
+own, a view into an array of the segment. A segment holds parameters whose numbers are equal, and where somebody
+edits one of them, the parameters are gathered anew.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.dtypes import get_default_dtype
 
 __all__ = ["Plan", "Segment"]
 
@@ -35,24 +40,26 @@ _array_of = attrgetter("_array")
 
 
 class Segment:
-    """Parameters of one dtype and device, updated equally often so far: `steps` times.
+    """Parameters of one dtype and device whose numbers are equal; `first` says that this is their first update.
 
-    Building it moves their state into flat arrays, and starts the state that is missing at `initial`.
+    Building it moves their state into flat arrays, and starts the state that is missing at `initial`. `numbers` names
+    the state that is one number for each parameter.
     """
 
     __slots__ = (
         "arrays",
         "block",
         "cells",
-        "count",
+        "first",
         "flat",
         "flat_grad",
         "grad_pieces",
+        "known",
+        "numbers",
         "params",
         "pieces",
         "records",
         "state",
-        "steps",
         "values",
         "xp",
     )
@@ -63,35 +70,40 @@ class Segment:
         state: State,
         names: tuple[str, ...],
         initial: Mapping[str, float],
-        steps: int,
+        numbers: tuple[str, ...],
+        first: bool,
     ) -> None:
         self.params = params
         self.arrays = [param._array for param in params]
         self.cells = [param._version_cell() for param in params]
         self.records = [state[param] for param in params]
-        self.steps = steps
-        device, first = params[0].device, self.arrays[0]
+        self.first = first
+        device, array = params[0].device, self.arrays[0]
         size = sum(array.size for array in self.arrays)
         self.xp = device.xp
         self.block = BLOCK if device.type == "cpu" else size
-        in_place = size >= SMALL and len(params) == 1 and first.flags.c_contiguous
-        self.flat = first.reshape(-1) if in_place else self.xp.empty(size, first.dtype)
+        in_place = size >= SMALL and len(params) == 1 and array.flags.c_contiguous
+        self.flat = array.reshape(-1) if in_place else self.xp.empty(size, array.dtype)
         self.pieces = () if in_place else self._split(self.flat)
         self.flat_grad = self.flat if in_place else self.xp.empty_like(self.flat)
         self.grad_pieces = () if in_place else self._split(self.flat_grad)
-        self.count = from_array(np.asarray(float(steps))) if "step" in names else None
+        self.numbers: dict[str, Any] = {}
         self.state: dict[str, Any] = {}
         for name in names:
-            if name == "step":
-                for record in self.records:
-                    record[name] = self.count
+            if name in numbers:
+                value = self.records[0].get(name)
+                start = initial[name] if value is None else float(value)
+                self.numbers[name] = entries = np.full(len(params), start, _number_dtype(name, value))
+                for index, record in enumerate(self.records):
+                    record[name] = from_array(entries[index : index + 1].reshape(()))
                 continue
-            self.state[name] = flat = self.xp.full(size, initial[name], first.dtype)
+            self.state[name] = flat = self.xp.full(size, initial[name], array.dtype)
             for record, piece in zip(self.records, self._split(flat), strict=True):
                 if record.get(name) is not None:
                     piece[...] = record[name].to(device)._array
                 record[name] = from_array(piece, device)
         self.values = [value for record in self.records for value in record.values()]
+        self.known = [entries.tobytes() for entries in self.numbers.values()]
 
     def holds(self, state: State) -> bool:
         """Whether the parameters' memory and state are still those that this segment was built for."""
@@ -100,18 +112,19 @@ class Segment:
             and all(map(is_, map(state.get, self.params), self.records))
             and sum(map(len, self.records)) == len(self.values)
             and all(map(is_, chain.from_iterable(map(dict.values, self.records)), self.values))
+            and [entries.tobytes() for entries in self.numbers.values()] == self.known
         )
 
-    def update(self, rule: Callable[..., None], options: dict[str, Any], writer: str) -> None:
+    def update(self, rule: Callable[..., Any], options: dict[str, Any], writer: str) -> None:
         """Apply the rule once to all parameters; `options` are its keyword arguments, `writer` names it in errors."""
-        if self.count is not None:
-            self.steps = int(self.count._array)
-            self.count._array[...] = self.steps + 1
-        self.steps += 1
-        if "step" in options:
-            options["step"] = self.steps
+        for name, entries in self.numbers.items():
+            if name == "step":
+                entries += 1
+            if name in options:
+                options[name] = entries.item(0) if name == "step" else entries[0]
         if "first" in options:
-            options["first"] = self.steps == 1
+            options["first"] = self.first
+            self.first = False
         for piece, array in zip(self.pieces, self.arrays, strict=False):
             piece[...] = array
         grads = [param._grad._array for param in self.params if param._grad is not None]
@@ -119,13 +132,17 @@ class Segment:
             piece[...] = array
         grad = self.flat_grad if self.pieces else grads[0].reshape(-1)
         size = self.flat.size
+        changed: Mapping[str, float] | None = None
         if size <= self.block:
-            rule(self.xp, self.flat, grad, **self.state, **options)
+            changed = rule(self.xp, self.flat, grad, **self.state, **options)
         else:
             for start in range(0, size, self.block):
                 part = slice(start, start + self.block)
                 state = {name: array[part] for name, array in self.state.items()}
-                rule(self.xp, self.flat[part], grad[part], **state, **options)
+                changed = rule(self.xp, self.flat[part], grad[part], **state, **options)
+        for name, number in (changed or {}).items():
+            self.numbers[name][...] = number
+        self.known = [entries.tobytes() for entries in self.numbers.values()]
         for array, piece in zip(self.arrays, self.pieces, strict=False):
             array[...] = piece
         self.params[0]._bump_version(writer, 3)
@@ -157,6 +174,7 @@ class Plan:
         state: State,
         names: tuple[str, ...],
         initial: Mapping[str, float],
+        numbers: tuple[str, ...],
         former: Plan | None,
     ) -> None:
         self.params = params
@@ -169,16 +187,17 @@ class Plan:
             if id(param) in kept:
                 self.segments.append(kept[id(param)])
                 continue
-            array, steps = param._array, _steps(state[param], names)
+            array = param._array
+            first, known = _position(state[param], names, initial, numbers)
             owner = _owner(array)
             if array.size >= SMALL or id(owner) in owners:
                 # Parameters that share memory have to be updated one after the other.
-                self.segments.append(Segment([param], state, names, initial, steps))
+                self.segments.append(Segment([param], state, names, initial, numbers, first))
             else:
-                small.setdefault((array.dtype, param.device, steps), []).append(param)
+                small.setdefault((array.dtype, param.device, first, known), []).append(param)
             owners.add(id(owner))
-        for (_, _, steps), gathered in small.items():
-            self.segments.append(Segment(gathered, state, names, initial, steps))
+        for (_, _, first, _), gathered in small.items():
+            self.segments.append(Segment(gathered, state, names, initial, numbers, first))
 
     def fits(self, params: Sequence[Tensor], names: tuple[str, ...], state: State) -> bool:
         """Whether the plan still serves these parameters, in this order, with these names of state."""
@@ -191,12 +210,26 @@ class Plan:
         return {id(s.params[0]): s for s in self.segments if not s.pieces and s.holds(state)}
 
 
-def _steps(record: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    """How often a parameter was updated; where the state does not count, 1 stands for "before"."""
-    if "step" in names:
-        step = record.get("step")
-        return 0 if step is None else int(step)
-    return int(all(record.get(name) is not None for name in names))
+def _position(
+    record: Mapping[str, Any], names: tuple[str, ...], initial: Mapping[str, float], numbers: tuple[str, ...]
+) -> tuple[bool, tuple[Any, ...]]:
+    """Whether a parameter's first update is to come, and its numbers with their dtypes."""
+    known: list[Any] = []
+    for name in names:
+        if name in numbers:
+            value = record.get(name)
+            known += [initial[name] if value is None else float(value), _number_dtype(name, value)]
+    return any(record.get(name) is None for name in names), tuple(known)
+
+
+def _number_dtype(name: str, value: Any) -> Any:
+    """What a number of a parameter is held in: a count is exact, others are float32 unless float64 is the default dtype."""
+    if name == "step":
+        return np.dtype(np.float64)
+    if isinstance(value, Tensor) and value.dtype.is_floating_point:
+        return np.dtype(value.dtype.numpy)
+    wide = get_default_dtype().numpy == np.float64
+    return np.dtype(np.float64 if wide else np.float32)
 
 
 def _owner(array: Any) -> Any:

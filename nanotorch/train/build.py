@@ -28,7 +28,7 @@ from nanotorch.train.metrics import main_metric, mean_weights, scored_as
 from nanotorch.train.models import too_large
 from nanotorch.train.noticed import Noticed
 from nanotorch.train.preprocessing import Preprocessing
-from nanotorch.train.training import Average, Part, Training, seeds
+from nanotorch.train.training import Part, Training, moving_average, seeds
 from nanotorch.utils.data import TensorDataset
 
 __all__ = ["Data", "build", "build_model", "class_weights", "device_of", "loss_and_parts", "monitored", "prepare", "scores_by_name", "steps_per_epoch"]
@@ -96,7 +96,7 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
         monitor=monitored(config, data.preprocessing),
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
-        average=None if config.train.ema is None else Average(model, config.train.ema),
+        average=None if config.train.ema is None else moving_average(model, config.train.ema),
     )  # fmt: skip
     return training, parts
 

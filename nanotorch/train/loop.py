@@ -13,7 +13,6 @@ from nanotorch import Tensor, nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.train.config import TrainSection
 from nanotorch.train.interrupt import Interrupt
-from nanotorch.train.metrics import Meter
 from nanotorch.train.training import Part, Training
 from nanotorch.utils.data import DataLoader
 
@@ -100,7 +99,7 @@ def fit(
             else:
                 optimizer.step()
                 if training.average is not None:
-                    training.average.update()
+                    training.average.update_parameters(model)
                 for piece in pieces:
                     meter.update(*piece, training.step)
             if training.interval == "step":
@@ -142,26 +141,18 @@ def fit(
 def evaluate(training: Training, part: Part, interrupt: Interrupt | None = None) -> dict[str, float]:
     """Loss and scores over a part, with the weights for use, in evaluation mode and without a graph."""
     meter = part.meter(every_metric=True)
-    if training.average is None:
-        _measure(training, part, meter, interrupt)
-    else:
-        with training.average.in_place():
-            _measure(training, part, meter, interrupt)
-    return meter.compute()
-
-
-def _measure(training: Training, part: Part, meter: Meter, interrupt: Interrupt | None) -> None:
-    training.model.eval()
+    model = training.model_for_use.eval()
     with torch.no_grad():
         loader: DataLoader[Any] = DataLoader(part.dataset, rows_at_once(part))
         for number, (features, targets, row_weights, *row_factors) in enumerate(loader, 1):
             if interrupt is not None:
                 interrupt.check()
-            outputs = training.model(features)
+            outputs = model(features)
             loss = _summed(training.criterion(outputs, targets), row_factors)
             meter.update(outputs, targets, loss, row_weights.sum())
             if number % READ_EVERY == 0:
                 meter.read_losses()
+    return meter.compute()
 
 
 def rows_at_once(part: Part) -> int:

@@ -18,13 +18,14 @@ from nanotorch import Tensor, nn
 from nanotorch.ops.random import Generator, default_generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
+from nanotorch.optim.swa_utils import AveragedModel
 from nanotorch.train.checkpoint import Checkpoint, CheckpointError
 from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.metrics import Meter, is_loss
 from nanotorch.train.records import unlike
 from nanotorch.utils.data import TensorDataset
 
-__all__ = ["Average", "Part", "Training", "borrowed_generator", "fitting", "seeds"]
+__all__ = ["Part", "Training", "borrowed_generator", "fitting", "moving_average", "seeds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +57,22 @@ class Part:
         return len(self.dataset)
 
 
-class Average:
-    """An exponential moving average of a model's parameters; buffers are taken as they are.
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a model's parameters, which starts at the present ones; buffers are copied.
 
     After every step ``average = decay * average + (1 - decay) * parameter``. The average of the first steps leans less on
     the initial weights: there the decay is at most ``(1 + steps) / (10 + steps)``.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model, self.decay, self.steps = model, decay, 0
-        self.parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+    def update(averages: list[Tensor], parameters: list[Tensor], steps: Tensor) -> None:
+        count = int(steps)
+        present = min(decay, (1 + count) / (10 + count))
+        for average, parameter in zip(averages, parameters, strict=True):
+            average.mul_(present).add_(parameter, alpha=1 - present)
 
-    def update(self) -> None:
-        """Take in the parameters after a step."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                average = self.parameters[name]
-                average.mul_(decay).add_(parameter, alpha=1 - decay)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The model's state_dict with the averages in place of the parameters."""
-        return {**self.model.state_dict(), **self.parameters}
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Give the model the averages for a while."""
-        mine = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self._put(self.parameters)
-        try:
-            yield
-        finally:
-            self._put(mine)
-
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(values[name])
+    average = AveragedModel(model, multi_avg_fn=update)
+    average.update_parameters(model)
+    return average
 
 
 @dataclass
@@ -128,7 +107,7 @@ class Training:
     monitor: str = "loss"
     patience: int | None = None
     min_delta: float = 0.0
-    average: Average | None = None
+    average: AveragedModel | None = None
 
     epoch: int = 0
     step: int = 0
@@ -166,7 +145,12 @@ class Training:
 
     def weights(self) -> dict[str, Tensor]:
         """The weights for use: the averages where there are some."""
-        return self.model.state_dict() if self.average is None else self.average.state_dict()
+        return self.model_for_use.state_dict()
+
+    @property
+    def model_for_use(self) -> nn.Module:
+        """The model with the weights for use."""
+        return self.model if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
         """Where training stands, as plain values: with the state_dicts all that continuing bit for bit needs."""
@@ -185,7 +169,7 @@ class Training:
             "scheduler": None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict()),
             "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
             "stopped": self.stopped,
-            "average": None if self.average is None else self.average.steps,
+            "average": None if self.average is None else int(self.average.n_averaged) - 1,
             "training_sums": None if between or self.meter is None else self.meter.state(),
             "learning_rate": self.learning_rate,
             "gradient_norms": [] if between else list(self.gradient_norms),
@@ -208,11 +192,11 @@ class Training:
             self.model.load_state_dict(saved.model if saved.training is None else saved.training)
             self._load_optimizer(saved, changed)
             if self.average is not None and state["average"] is None:
-                self.average = Average(self.model, self.average.decay)
+                self.average.n_averaged.zero_()
+                self.average.update_parameters(self.model)
             elif self.average is not None:
-                self.average.steps = state["average"]
-                for name, average in self.average.parameters.items():
-                    average.copy_(saved.model[name])
+                self.average.n_averaged.fill_(state["average"] + 1)
+                self.average.module.load_state_dict(saved.model)
             self._load_position(state, train)
         except CheckpointError:
             raise
@@ -341,7 +325,7 @@ def _damaged_moments(found: Any, key: str, names: Collection[str], parameter: Te
         if not isinstance(value, Tensor):
             if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
                 return f"{key}.{name} is no number"
-        elif value.shape == parameter.shape and name != "step" and value.dtype != parameter.dtype and not another_dtype:
+        elif value.ndim and value.shape == parameter.shape and value.dtype != parameter.dtype and not another_dtype:
             return f"{key}.{name} is of type {value.dtype}, and the parameter of {parameter.dtype}"
         elif np.isnan(value.numpy()).any():
             return f"{key}.{name} holds numbers that are not numbers (nan)"

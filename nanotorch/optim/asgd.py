@@ -1,0 +1,84 @@
+"""ASGD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Unpack
+
+from nanotorch.optim.optimizer import Execution, Optimizer, number_of
+from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
+
+__all__ = ["ASGD", "asgd"]
+
+
+def asgd(
+    xp: Any,
+    param: Any,
+    grad: Any,
+    ax: Any,
+    *,
+    lr: float,
+    lambd: float,
+    alpha: float,
+    t0: float,
+    weight_decay: float,
+    maximize: bool,
+    step: float,
+    eta: Any,
+    mu: Any,
+) -> dict[str, float]:
+    """Step against the gradient at the rate `eta`, and move the average `ax` towards the parameter by the share `mu`."""
+    eta, mu = float(eta), float(mu)
+    if maximize:
+        grad = -grad
+    if weight_decay:
+        grad = grad + weight_decay * param
+    param *= 1 - lambd * eta
+    param -= eta * grad
+    if mu == 1:
+        xp.copyto(ax, param)
+    else:
+        ax += mu * (param - ax)
+    return {"eta": lr / (1 + lambd * lr * step) ** alpha, "mu": 1 / max(1, step - t0)}
+
+
+@OPTIMIZERS.register
+class ASGD(Optimizer):
+    """Stochastic gradient descent that also averages the parameters, from step `t0` on: `state[param]["ax"]`.
+
+    Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging (1992); the rate falls with `lambd` and
+    the power `alpha` of the steps.
+    """
+
+    rule = staticmethod(asgd)
+    number_names = ("step", "eta", "mu")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: NonNegativeFloat = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: NonNegativeFloat = 0.0,
+        *,
+        maximize: bool = False,
+        **execution: Unpack[Execution],
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lambd": lambd,
+            "alpha": alpha,
+            "t0": t0,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults, **execution)
+
+    def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        """The count, the present rate, the share of the next parameter in the average, and the average."""
+        return ("step", "eta", "mu", "ax")
+
+    def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
+        """The rate starts as `lr`, and the average as the parameter."""
+        return {"eta": float(number_of(group["lr"])), "mu": 1.0}.get(name, 0.0)
