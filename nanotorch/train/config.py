@@ -742,9 +742,8 @@ class _Check:
                 self._report(("model", max(arguments, key=lambda key: self._is_given(("model", key)))), message)
 
     def _check_made(self, config: Config) -> None:
-        """What loss, optimizer and schedule refuse when they are made, and at a first step, is a mistake of the config."""
+        """What loss, optimizer and schedule refuse when they are made is a mistake of the config."""
         number = nanotorch.nn.Parameter(nanotorch.zeros(1))
-        number.grad = nanotorch.zeros(1)
         for key in ("loss", "optimizer", "scheduler"):
             section: NamedSection | None = getattr(config, key)
             if section is None:
@@ -756,7 +755,6 @@ class _Check:
                         LOSSES.get(section.name)(**as_tensors(arguments), reduction="sum")
                     elif key == "optimizer":
                         optimizer = OPTIMIZERS.get(section.name)([number], **arguments)
-                        optimizer.step()
                     else:
                         as_long_as_the_run(section.name, arguments, config.train.epochs)
                         SCHEDULERS.get(section.name)(optimizer, **arguments)
