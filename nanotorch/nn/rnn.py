@@ -76,6 +76,7 @@ def _sequence(step: Step, data: Tensor, sizes: Sequence[int], state: State, weig
 class _Recurrent(Module):
     """What RNN, LSTM and GRU share: parameters, layers and directions, packed and unbatched input."""
 
+    weight_ih_l0: Parameter
     gates = 1
     states = 1
 
@@ -185,8 +186,8 @@ class _Recurrent(Module):
             outputs = []
             for number in range(layer, layer + (2 if self.bidirectional else 1)):
                 weights = [self.__dict__.get(f"{kind}_{self._places()[number]}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")]
-                output, final = _sequence(self._step(), data, sizes, tuple(part[number] for part in initial), weights, number > layer)
-                outputs.append(output)
+                values, final = _sequence(self._step(), data, sizes, tuple(part[number] for part in initial), weights, number > layer)
+                outputs.append(values)
                 finals.append(final)
             data = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
         state = tuple(stack(parts) for parts in zip(*finals, strict=True))
@@ -278,6 +279,8 @@ class GRU(_Recurrent):
 class _Cell(Module):
     """What the three cells share."""
 
+    bias_ih: Parameter | None
+    bias_hh: Parameter | None
     gates = 1
     states = 1
 
