@@ -17,7 +17,7 @@ import numpy as np
 from nanotorch.autograd.engine import grad
 from nanotorch.autograd.node import AccumulateGrad, Node
 from nanotorch.autograd.tensor import Tensor
-from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below, short_line, watching
+from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, short_line, watching
 
 __all__ = ["Explanation", "Handed", "LeafGradient", "Step", "explain"]
 
@@ -134,8 +134,8 @@ def explain(
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     nodes = nodes_below([tensor])
-    leaves = leaves_of(nodes)
-    names = leaf_names(leaves, model, params)
+    ends = leaf_edges(nodes)
+    names = leaf_names(leaves_of(nodes), model, params)
     running = [node for node in nodes if not isinstance(node, AccumulateGrad)]
     shown = running if len(running) <= limit else running[: limit - limit // 3] + running[len(running) - limit // 3 :]
     numbers = {node: number for number, node in enumerate(running, 1)}
@@ -157,9 +157,11 @@ def explain(
         )
 
     with watching(running, record, set(shown)):
-        grads = grad(tensor, leaves, gradient, retain_graph=True, allow_unused=True)
+        grads = grad(tensor, ends, gradient, retain_graph=True, allow_unused=True)
     received = tuple(
-        LeafGradient(names[id(leaf)], tuple(leaf.shape), _norm_of(g)) for leaf, g in zip(leaves, grads, strict=True)
+        LeafGradient(places[end.node], shape, _norm_of(g))
+        for end, g in zip(ends, grads, strict=True)
+        if (shape := _shape(g if end.node.variable is None else end.node.variable)) is not None
     )
     return Explanation(tuple(tensor.shape), len(running), tuple(steps[n] for n in sorted(steps)), received)
 

@@ -29,7 +29,7 @@ from nanotorch.autograd.grad_mode import observe_nodes
 from nanotorch.autograd.node import AccumulateGrad, Node
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.autograd.view import CopySlices
-from nanotorch.autograd.walk import leaves_of, nodes_below, saved_values, watching
+from nanotorch.autograd.walk import leaf_edges, nodes_below, saved_values, watching
 from nanotorch.ops.flops import count_flops
 from nanotorch.ops.observe import observing
 from nanotorch.ops.random import default_generator
@@ -274,7 +274,7 @@ class _Measured:
         if roots:
             seeds = [from_array(t.device.xp.ones_like(t._array), t.device) for t in roots]
             with watching(nodes, leaves, before=arrives):
-                grad(roots, leaves_of(nodes_below(roots)), seeds, allow_unused=True)
+                grad(roots, leaf_edges(nodes_below(roots)), seeds, allow_unused=True)
         _keep_shorter(self.backward, taken)
 
 

@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from nanotorch.autograd.function import FunctionNode
+from nanotorch.autograd.gradient_edge import GradientEdge
 from nanotorch.autograd.node import AccumulateGrad, Hooks, Node
 from nanotorch.autograd.saved_tensors import Packed
 from nanotorch.autograd.tensor import Tensor, gradient_edge
 from nanotorch.autograd.view import CopySlices
 
-__all__ = ["leaf_names", "leaves_of", "nodes_below", "saved_values", "short_line", "watching"]
+__all__ = ["leaf_edges", "leaf_names", "leaves_of", "nodes_below", "saved_values", "short_line", "watching"]
 
 FORWARD_LINE = re.compile(r'"(?P<file>.*)", line (?P<number>\d+), in (?P<function>.*)')
 
@@ -68,6 +69,11 @@ def leaves_of(nodes: Iterable[Node]) -> list[Tensor]:
     """Return the leaves that gradients reach, those that are still there, in the order of the nodes."""
     found = [node.reference() for node in nodes if isinstance(node, AccumulateGrad)]
     return [leaf for leaf in found if leaf is not None]
+
+
+def leaf_edges(nodes: Iterable[Node]) -> list[GradientEdge]:
+    """Return the edges at which gradients reach leaves, those that are gone too: a backward pass runs with them."""
+    return [GradientEdge(node, 0) for node in nodes if isinstance(node, AccumulateGrad)]
 
 
 def leaf_names(leaves: Iterable[Tensor], model: Any = None, params: Any = None) -> dict[int, str]:

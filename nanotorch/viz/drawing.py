@@ -10,7 +10,15 @@ from nanotorch.autograd.engine import grad
 from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.node import AccumulateGrad, Node
 from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
-from nanotorch.autograd.walk import leaf_names, leaves_of, nodes_below, saved_values, short_line, watching
+from nanotorch.autograd.walk import (
+    leaf_edges,
+    leaf_names,
+    leaves_of,
+    nodes_below,
+    saved_values,
+    short_line,
+    watching,
+)
 
 __all__ = ["Arrow", "Box", "Graph", "graph"]
 
@@ -121,9 +129,8 @@ def graph(
     nodes = nodes_below(roots)
     if len(nodes) > limit:
         raise ValueError(f"graph: {len(nodes)} nodes are more than limit={limit}; draw a part of the computation, or raise the limit")
-    leaves = leaves_of(nodes)
-    names = leaf_names(leaves, model, params)
-    shapes = _shapes(roots, nodes, leaves)
+    names = leaf_names(leaves_of(nodes), model, params)
+    shapes = _shapes(roots, nodes)
     boxes = [Box("output", names.get(id(root), "output" if len(roots) == 1 else f"output {k}")) for k, root in enumerate(roots)]
     number = {node: len(boxes) + position for position, node in enumerate(nodes)}
     boxes += [_box(node, names, saved) for node in nodes]
@@ -141,7 +148,7 @@ def graph(
     return Graph(boxes, arrows)
 
 
-def _shapes(roots: list[Tensor], nodes: list[Node], leaves: list[Tensor]) -> dict[tuple[Node, int], Shape]:
+def _shapes(roots: list[Tensor], nodes: list[Node]) -> dict[tuple[Node, int], Shape]:
     """Return the shapes of the tensors on all edges (by node and position), as far as a backward pass can tell."""
     shapes: dict[tuple[Node, int], Shape] = {}
     if any(node._released for node in nodes):
@@ -152,7 +159,7 @@ def _shapes(roots: list[Tensor], nodes: list[Node], leaves: list[Tensor]) -> dic
 
     seeds = [from_array(root.device.xp.ones_like(root._array), root.device) for root in roots]
     with watching(nodes, record, others=False):
-        grad(roots, leaves, seeds, retain_graph=True, allow_unused=True)
+        grad(roots, leaf_edges(nodes), seeds, retain_graph=True, allow_unused=True)
     return shapes
 
 
