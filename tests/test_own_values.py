@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
+from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn, viz
@@ -32,3 +34,50 @@ def test_leaves_that_are_gone_show_what_arrives() -> None:
     (leaf,) = torch.explain(temporary("tensor")).leaves
     assert (leaf.name, leaf.shape) == ("a leaf that is gone", (3,))
     assert leaf.norm == pytest.approx(2 * 3**0.5)
+
+
+def outcome(lib: Any, program: str, recorded: bool) -> Any:
+    """The tensor that a program writes, and the gradient of what it was made from; or that it raises."""
+    leaf = lib.arange(1.0, 10.0, dtype=lib.float64, requires_grad=recorded)
+    x = (leaf * 1.5).reshape(3, 3)
+    scope = {"x": x, "lib": lib, "mask": x.detach() > 2, "index": lib.tensor([1])}
+    try:
+        exec(program, scope)  # one of the texts below
+    except RuntimeError as error:
+        return "0-dim" in str(error) or "single memory location" in str(error)
+    if recorded:
+        (x * lib.arange(1.0, 10.0, dtype=lib.float64).reshape(3, 3)).sum().backward()
+    return x.tolist(), leaf.grad.tolist() if recorded else None
+
+
+OWN = [
+    "x[:] = x[0, 1]", "x[:] = x[0, 1:2]", "x[:] = x[0]", "x[:] = x[:, 1:2]", "x[...] = x", "x[0] = x[:, 0]", "x[0, :2] = x[0, 1]", "x[0, 1] = x[0, 1]",
+    "x[:1, :1] = x[0, 0]", "x[:1] = x[0]", "x[:, 1] = x[0, 0]", "x[::2] = x[1]", "x[mask] = x[0, 0]", "x[mask] = x[2, :1]",
+    "x.fill_(x[1, 1])", "x[0].fill_(x[0, 2])", "x.t().fill_(x[2, 1])", "x.masked_fill_(mask, x[0, 1])", "x.masked_fill_(mask[0], x[0, 1])",
+    "x[1:].masked_fill_(mask[0], x[2, 2])", "x.index_fill_(0, index, x[0, 1])", "x.index_fill_(-1, index, x[2, 1])", "x.index_put_((mask,), x[0, 0])",
+    "x.masked_scatter_(mask, x.clone())", "x[1:] = x[:-1]", "x[:] = x.t()", "x.add_(x[0, 1])", "x.mul_(x[0])", "x.copy_(x[0])",
+]  # fmt: skip
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("program", OWN)
+def test_values_from_the_memory_that_is_written(program: str, recorded: bool) -> None:
+    assert outcome(torch, program, recorded) == outcome(require_torch(), program, recorded)
+
+
+MANY = [
+    f"x.{name}{end}({start}lib.{value})"
+    for name, start in [("fill", ""), ("masked_fill", "mask, "), ("index_fill", "0, index, ")]
+    for end in ("", "_")
+    for value in ("ones(3)", "ones(1)", "ones(1, 1)", "zeros(0)", "ones(3, 3, dtype=lib.float64)", "tensor(2.0, dtype=lib.float64)")
+    if name != "fill" or end
+] + ["x.fill_(x[0])", "x.masked_fill_(mask, x[0])", "x.index_fill_(0, index, x[0])", "lib.masked_fill(x, mask, x[0])", "lib.index_fill(x, 1, index, x[:1, 0])"]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("program", MANY)
+def test_a_value_that_fills_is_one_number(program: str) -> None:
+    ours = outcome(torch, program, True)
+    assert ours == outcome(require_torch(), program, True)
+    assert ours is not False

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
-from nanotorch.ops.inplace import apply_inplace
+from nanotorch.ops.inplace import apply_inplace, overlaps
 from nanotorch.ops.row import ROWS, Array, Number, composite, op
 from nanotorch.ops.sample import real, sample
 from nanotorch.ops.shape import select, unsqueeze
@@ -255,6 +256,14 @@ def getitem(input: Tensor, index: Any) -> Tensor:
         raise
 
 
+def one_value(name: str, value: Any) -> None:
+    """Raise if a value that fills is a tensor with dimensions: it would broadcast."""
+    if getattr(value, "ndim", 0):
+        raise ShapeError(
+            f"{name}: only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s), of shape {list(value.shape)}"
+        )
+
+
 @composite(where="method", operators="__setitem__")
 def setitem(input: Tensor, index: Any, value: Any) -> None:
     """``input[index] = value``: a differentiable write."""
@@ -272,7 +281,7 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     surplus = value._array.ndim - part._array.ndim
     if surplus > 0 and value._array.shape[:surplus] == (1,) * surplus:
         value = value.reshape(value._array.shape[surplus:])
-    part.copy_(value)
+    part.copy_(value.expand(part._array.shape) if overlaps(part, value) else value)
 
 
 def _put_into(part: Tensor, index: tuple[Any, ...], value: Tensor, accumulate: bool, name: str) -> None:
@@ -333,6 +342,7 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 )  # fmt: skip
 def fill(xp: Any, self: Array, value: Array | Number) -> Array:
     """The shape of ``input`` filled with one value."""
+    one_value("fill", value)
     return xp.full_like(self, value)
 
 

@@ -16,7 +16,10 @@ from nanotorch.backend.strided import extent, may_overlap
 if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
-__all__ = ["apply_inplace", "check_writable", "write_out"]
+__all__ = ["apply_inplace", "check_writable", "overlaps", "write_out"]
+
+READ_FIRST = frozenset({"fill", "masked_fill", "index_fill", "_masked_scatter"})
+"""Rows whose operands may lie anywhere in the memory that is written: PyTorch too reads them before it writes."""
 
 
 def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Tensor:
@@ -29,7 +32,9 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
         kwargs = {key: narrowed(target, o) for key, o in kwargs.items()}
     others = [o for o in (*args, *kwargs.values()) if isinstance(o, Tensor)]
     for other in others:
-        if overlaps(target, other) and partly_overlap(target, other):
+        if overlaps(target, other) and row.name not in READ_FIRST and partly_overlap(target, other):
+            if row.name == "_index_put" and other._array.size == 1:
+                continue  # PyTorch fills where a mask holds
             raise RuntimeError(
                 f"{name}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
                 "memory location. Please clone() the tensor before performing the operation."
@@ -79,7 +84,8 @@ def partly_overlap(target: Tensor, other: Tensor) -> bool:
         ranges.append((offset + low, offset + high))
     (start, end), (first, last) = ranges
     if (start, end) == (first, last):
-        return tuple(target._array.strides) != tuple(other._array.strides)
+        layouts = [[(s, n) for s, n in zip(t._array.strides, t._array.shape, strict=True) if n > 1] for t in (target, other)]
+        return layouts[0] != layouts[1]
     return start < last and first < end
 
 

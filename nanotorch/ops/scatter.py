@@ -10,6 +10,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.gather import at, check_index, check_sizes, count_of, gathered, lifted
+from nanotorch.ops.index import one_value
 from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, composite, op
 from nanotorch.ops.sample import booleans, edge, integers, real, sample
@@ -279,8 +280,7 @@ def index_fill(xp: Any, self: Array, dim: int, index: Index, value: Array | Numb
     """A copy of ``input`` with one value in the slices along ``dim`` that a vector names."""
     if index.ndim > 1:
         raise IndexError(f"index_fill: index is supposed to be a vector, got shape {tuple(index.shape)}")
-    if getattr(value, "ndim", 0):
-        raise ShapeError(f"index_fill: only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)")
+    one_value("index_fill", value)
     dim = wrap_dim("index_fill", dim, self.ndim)
     wide = lifted(xp, self)
     check_index("index_fill", xp, index, wide.shape[dim], dim, True)
@@ -320,6 +320,7 @@ def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = Fa
 )  # fmt: skip
 def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Number) -> Array:
     """A copy with ``value`` where the mask holds."""
+    one_value("masked_fill", value)
     return xp.where(mask, xp.asarray(value, dtype=self.dtype), self)
 
 
