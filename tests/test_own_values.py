@@ -10,6 +10,7 @@ from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn, viz
+from nanotorch.ops.row import ROWS
 
 
 def temporary(kind: str) -> torch.Tensor:
@@ -81,3 +82,42 @@ def test_a_value_that_fills_is_one_number(program: str) -> None:
     ours = outcome(torch, program, True)
     assert ours == outcome(require_torch(), program, True)
     assert ours is not False
+
+
+def refusal(lib: Any, program: str, recorded: bool) -> str:
+    """What a program without a derivative for ``w`` raises, or the shape of what it returns."""
+    x = lib.tensor([[0.2, 0.5, 0.3], [0.1, 0.6, 0.4]], dtype=lib.float64)
+    scope = {
+        "lib": lib, "F": lib.nn.functional, "x": x, "p": x.clone(), "g": x.clone().requires_grad_(), "t": lib.tensor([0, 2]),
+        "w": lib.tensor([1.0, 2.0, 3.0], dtype=lib.float64, requires_grad=True),
+    }  # fmt: skip
+    try:
+        with lib.set_grad_enabled(recorded):
+            return str(tuple(eval(program, scope).shape))  # one of the texts below
+    except (RuntimeError, NotImplementedError) as error:
+        assert "not differentiable with respect to argument" in str(error) or "is not implemented" in str(error)
+        return type(error).__name__
+
+
+CONSTANT = [
+    "F.cross_entropy(x, t, weight=w)", "F.cross_entropy(g, t, w, label_smoothing=0.1)", "lib.nn.CrossEntropyLoss(weight=w)(g, t)", "F.nll_loss(g, t, w)",
+    "F.nll_loss(x, t, w, reduction='none')", "F.nll_loss(g[..., None], t[..., None], w)", "F.binary_cross_entropy(x, p, w)",
+    "F.binary_cross_entropy(g, p, weight=w, reduction='none')", "F.binary_cross_entropy_with_logits(g, p, w)",
+    "F.binary_cross_entropy_with_logits(x, p, pos_weight=w)", "lib.nn.BCEWithLogitsLoss(pos_weight=w)(g, p)", "F.cross_entropy(g, t, w.detach())",
+    "F.cross_entropy(g, p, w)",
+]  # fmt: skip
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("program", CONSTANT)
+def test_what_has_no_derivative_says_so(program: str, recorded: bool) -> None:
+    assert refusal(torch, program, recorded) == refusal(require_torch(), program, recorded)
+
+
+def test_every_array_of_a_recorded_row_has_a_formula_or_is_refused() -> None:
+    for row in ROWS.values():
+        row.compiler.compile()
+        for p in row.tensors:
+            if row.formulas and p.value and p.name not in row.formulas:
+                assert f"raise not_differentiable(row.public_name, {p.public!r})" in row.source, row.name

@@ -58,6 +58,7 @@ from nanotorch.ops.runtime import (
     is_operand,
     make_view,
     need_tensor,
+    not_differentiable,
     recorded_output,
     rounded,
     same,
@@ -132,7 +133,7 @@ class Compiler:
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
             "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
-            "next_sequence": next_sequence, "recorded_output": recorded_output, "released_error": released_error,
+            "next_sequence": next_sequence, "not_differentiable": not_differentiable, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
             "wrap_outputs": wrap_outputs, "HALF": HALF, "in_float32": in_float32, "rounded": rounded, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
         }  # fmt: skip
@@ -141,6 +142,7 @@ class Compiler:
         self.values = [p for p in row.tensors if p.value]
         self.hidden = [n for n in row.outputs if n.startswith("_")]
         self.inputs = {p.name: p for p in row.tensors}
+        self.constant = [p for p in self.values if row.formulas and p.name not in row.formulas]
         self.results = {name: k for k, name in enumerate(row.outputs)} if row.outputs != ["list"] else {}
         self.shapes = [n for n in row.saved if n.endswith("_shape") and n[:-6] in self.inputs]
         self.saved_inputs = [n for n in row.saved if n in self.inputs]
@@ -414,7 +416,7 @@ class Compiler:
         if row.formulas:  # what records nothing may also read a view whose history is lost
             emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()")
         emit(indent, f"a_{p.name} = {q}._array")
-        if p.name in row.formulas or p.optional:
+        if p.name in row.formulas or p.optional or p in self.constant:
             emit(indent, f"r_{p.name} = {q}._requires_grad")
         if p is reference and row.cast == "float":
             emit(indent, f"if a_{p.name}.dtype.kind != 'f':", "    slow = True")
@@ -473,6 +475,8 @@ class Compiler:
         """Write the code that makes the node."""
         row, emit = self.row, self.emit
         flags = [f"r_{name}" for name in row.formulas]
+        for p in self.constant:
+            emit(1, f"if r_{p.name} and recording():", f"    raise not_differentiable(row.public_name, {p.public!r})")
         emit(1, f"if ({' or '.join(flags)}) and (observers := recording()):")
         emit(2, f"node = {row.node_name}()", "node._hooks = None")
         emit(2, "node._released = False", "node.device = device")

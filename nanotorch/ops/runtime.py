@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_tensor", "recorded_output", "rounded", "same", "star_argument", "sum_to",
+    "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_tensor", "not_differentiable", "recorded_output", "rounded", "same", "star_argument", "sum_to",
     "tensors_of", "widened", "wrap_outputs",
 ]  # fmt: skip
 
@@ -28,6 +28,14 @@ HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
 
 TENSORS: list[Callable[[Any], Any]] = []
 """Holds the function that gives the op namespace of a device (``ops/tensor_namespace.py``), which is made of rows."""
+
+
+def not_differentiable(name: str, argument: str) -> RuntimeError:
+    """Return the error of a tensor that requires grad where the row has no formula for it: it would get none in silence."""
+    return RuntimeError(
+        f"The function '{name}' is not differentiable with respect to argument '{argument}' (the derivative for '{argument}' is not "
+        f"implemented). This input cannot have requires_grad True: detach() it first."
+    )
 
 
 def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *others: Any) -> Tensor:
