@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import os
+import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,9 +22,13 @@ from nanotorch.train.csv_file import TableError, known_column, shown
 from nanotorch.train.datasets import Table, Task
 from nanotorch.train.disk_rows import DiskRows
 
-__all__ = ["read_arrays"]
+__all__ = ["array_of_rows", "read_arrays"]
 
 MOST_CLASSES_OF_NUMBERS = 20
+MOST_INFLATED = 2**28  # bytes: a small file can claim any size, and only what is compressed costs nothing to store
+
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, EOFError, ValueError, OSError)
 
 
 def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[str] = ()) -> Table:
@@ -94,8 +100,7 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
                     f"one of them has to be called X, features or data"
                 )
             info, label = members[chosen[0]], f"{path}, array {shown(chosen[0])}"
-            with archive.open(members[target]) as member:
-                targets = _array(member, f"{path}, array {shown(target)}")
+            targets = _member(archive, members[target], f"{path}, array {shown(target)}")
             if info.compress_type == zipfile.ZIP_STORED:
                 with open(path, "rb") as file:
                     file.seek(info.header_offset + 26)  # the local header: 30 bytes, the name, the extra field
@@ -103,12 +108,35 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
                     start = info.header_offset + 30 + int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little")
                 return _on_disk(path, label, start), targets
             raise TableError(f"{label} is compressed and cannot be read in parts; save it with numpy.savez, or as a .npy file")
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise TableError(f"{path} cannot be read as a .npz file: {str(error).rstrip('.')}") from None
-    except OSError as error:  # an offset that no file has
-        if error.filename is not None:
-            raise
-        raise TableError(f"{path} cannot be read as a .npz file: {error.strerror or error}") from None
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
+
+
+def array_of_rows(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or data."""
+    if path.suffix.lower() != ".npz":
+        with open(path, "rb") as file:
+            shape, fortran, dtype = _header(file, str(path))
+            offset = file.tell()
+            _complete(str(path), shape, dtype, os.fstat(file.fileno()).st_size - offset)
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
+            chosen = list(members) if len(members) == 1 else [name for name in members if name.lower() in ("x", "features", "data")]
+            if len(chosen) != 1:
+                raise TableError(f"{path} has the arrays {', '.join(map(shown, members))}; the one of the rows has to be called X")
+            return _member(archive, members[chosen[0]], f"{path}, array {shown(chosen[0])}")
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    if isinstance(error, TableError) or (isinstance(error, OSError) and error.filename is not None):
+        return error
+    return TableError(f"{path} cannot be read as a .npz file: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}")
 
 
 def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -121,8 +149,12 @@ def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype
             if read is None:
                 raise ValueError(f"its format has the version {version}")
             shape, fortran, dtype = read(file)
-    except (ValueError, EOFError, SyntaxError, TokenError) as error:
-        raise TableError(f"{label} cannot be read as a NumPy array: {' '.join(str(error).split())}") from None
+    except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError):
+        raise
+    except Exception as error:  # a header is a Python literal, of which NumPy's reader fails in a dozen ways
+        raise TableError(f"{label} cannot be read as a NumPy array: {' '.join(str(error).split()) or type(error).__name__}") from None
+    if min(shape, default=0) < 0 or dtype.itemsize == 0 or dtype.subdtype is not None:
+        raise TableError(f"{label} cannot be read as a NumPy array: its header says {dtype} of shape {shape}")
     if dtype.hasobject:
         raise TableError(f"{label} holds Python objects, which are never unpickled; save numbers, or texts as fixed-width texts")
     return shape, fortran, dtype
@@ -148,17 +180,36 @@ def _on_disk(path: Path, label: str, start: int = 0) -> DiskRows:
 
 def _loaded(path: Path, label: str) -> NDArray[Any]:
     with open(path, "rb") as file:
-        return _array(file, label)
+        return _array(file, label, os.fstat(file.fileno()).st_size)
 
 
-def _array(file: Any, label: str) -> NDArray[Any]:
-    """An array in memory."""
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> NDArray[Any]:
+    """An array of a .npz file in memory, unless it would inflate to more than MOST_INFLATED."""
+    if info.compress_type != zipfile.ZIP_STORED and info.file_size > MOST_INFLATED:
+        raise TableError(
+            f"{label} is compressed and would take {info.file_size:,} bytes, more than {MOST_INFLATED:,}; save it with numpy.savez"
+        )
+    with archive.open(info) as member:
+        return _array(member, label, info.file_size)
+
+
+def _array(file: Any, label: str, length: int) -> NDArray[Any]:
+    """An array in memory, from a file of `length` bytes with its header."""
     shape, fortran, dtype = _header(file, label)
-    data = file.read()
-    count = int(np.prod(shape, dtype=np.int64))
-    if len(data) < count * dtype.itemsize:
-        raise TableError(f"{label} is cut off: {count * dtype.itemsize:,} bytes of numbers expected, {len(data):,} found")
-    return np.frombuffer(data, dtype, count).reshape(shape, order="F" if fortran else "C")
+    if not shape:
+        raise TableError(f"{label} holds a single value; one for each row is needed")
+    needed = _complete(label, shape, dtype, length - file.tell())
+    data = file.read(needed)
+    _complete(label, shape, dtype, len(data))
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _complete(label: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> int:
+    """How many bytes the numbers take; a TableError where fewer are there."""
+    needed = math.prod(shape) * dtype.itemsize
+    if found < needed:
+        raise TableError(f"{label} is cut off: {needed:,} bytes of numbers expected, {max(found, 0):,} found")
+    return needed
 
 
 def _targets(targets: NDArray[Any], where: str, task: str) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nanotorch.train.array_file import array_of_rows
 from nanotorch.train.csv_file import MISSING, Columns, CSVFile, TableError, shown
 from nanotorch.train.table_file import existing, parquet_columns, parquet_file
 
@@ -92,10 +92,10 @@ def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
 
 
 def _array(path: Path, features: Sequence[str]) -> RowFile:
-    values = _rows_of(path)
+    values = array_of_rows(path)
     if values.ndim < 2 or values.dtype.kind not in "fiub":
         raise TableError(f"{path} holds an array of shape {values.shape} and type {values.dtype}; numbers (rows, columns) are needed")
-    values = values.reshape(len(values), -1)
+    values = values.reshape(len(values), math.prod(values.shape[1:]))
     width = values.shape[1]
     names = tuple(features) if width == len(features) else tuple(f"x{column}" for column in range(width))
     if not set(features) <= set(names):
@@ -110,22 +110,3 @@ def _array(path: Path, features: Sequence[str]) -> RowFile:
             yield Columns(str(path), dict(zip(numeric, block[:, places].T, strict=True)), first=start)
 
     return RowFile(str(path), names, pieces)
-
-
-def _rows_of(path: Path) -> NDArray[Any]:
-    """The array in a file; of a .npz file the only one, or the one called X, features or data."""
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if path.suffix.lower() == ".npy":
-            array: NDArray[Any] = loaded
-            return array
-        with loaded as archive:
-            chosen = archive.files if len(archive.files) == 1 else [n for n in archive.files if n.lower() in ("x", "features", "data")]
-            if len(chosen) != 1:
-                raise TableError(f"{path} has the arrays {', '.join(archive.files)}; the one of the rows has to be called X")
-            array = archive[chosen[0]]
-            return array
-    except TableError:
-        raise
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TableError(f"{path} cannot be read as a NumPy array: {error}") from None

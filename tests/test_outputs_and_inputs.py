@@ -1,0 +1,114 @@
+"""Commands never write onto what they read, and files that are damaged or made to do harm are one sentence."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_runs import trained
+
+from nanotorch.predict import main as predict
+from nanotorch.train.array_file import read_arrays
+from nanotorch.train.csv_file import TableError
+from nanotorch.train.rows import open_rows
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("numbers")
+    table = "{file: TABLE, target: price, drop: [id, kind, sold, city]}"
+    return trained(place, table, "MSELoss", epochs=1)
+
+
+# ------------------------------------------------------------ arrays
+
+
+def as_npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def bomb(path: Path, features: bytes | None, name: str, zeros: int) -> None:
+    """A .npz file with an array of a gigabyte or more, of which the file holds a small part."""
+    with zipfile.ZipFile(path, "w") as archive:
+        if features is not None:
+            archive.writestr("X.npy", features)
+        with archive.open(_deflated(name), "w") as member:
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (zeros // 8,)})
+            member.write(header.getvalue())
+            for _ in range(zeros // 2**22):
+                member.write(bytes(2**22))
+
+
+def _deflated(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+def test_an_archive_that_inflates_is_refused_by_its_sizes(tmp_path: Path) -> None:
+    bomb(tmp_path / "a.npz", as_npy(np.ones((4, 2))), "y.npy", 2**28 + 2**23)
+    assert (tmp_path / "a.npz").stat().st_size < 2**20
+    with pytest.raises(TableError, match=r"is compressed and would take .* bytes"):
+        read_arrays(tmp_path / "a.npz", "y")
+    bomb(tmp_path / "b.npz", None, "features.npy", 2**28 + 2**23)
+    with pytest.raises(TableError, match=r"is compressed and would take .* bytes"), open_rows(str(tmp_path / "b.npz"), ["a"], {}):
+        pass
+
+
+@pytest.mark.parametrize("descr, shape", [
+    ("<f8", "(-1, 2)"), ("<f8", "(10**30,)"), ("<f8", "(3, 'a')"), ("<f8", "()"), ("<f8", "(99999999999999999999, 2)"),
+    ("|O", "(4, 2)"), ("<U0", "(4, 2)"), ("<q9", "(4,)"), ("f8,f8", "(4,)"), ("<f8", "4"), ("<f8", "(4, 2)}{"),
+])  # fmt: skip
+def test_headers_that_lie_are_one_sentence(descr: str, shape: str, tmp_path: Path) -> None:
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    (tmp_path / "y.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(16))
+    np.save(tmp_path / "X.npy", np.ones((4, 2)))
+    with zipfile.ZipFile(tmp_path / "both.npz", "w") as archive:
+        archive.write(tmp_path / "X.npy", "X.npy")
+        archive.write(tmp_path / "y.npy", "y.npy")
+    with pytest.raises(TableError):
+        read_arrays(tmp_path / "X.npy", str(tmp_path / "y.npy"))
+    with pytest.raises(TableError):
+        read_arrays(tmp_path / "both.npz", "y")
+    with pytest.raises(TableError), open_rows(str(tmp_path / "y.npy"), ["a", "b"], {}):
+        pass
+
+
+def test_damaged_arrays_are_read_or_refused(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    np.savez_compressed(tmp_path / "packed.npz", X=np.ones((4, 2)))
+    np.save(tmp_path / "X.npy", generator.normal(size=(8, 2)))
+    np.savez(tmp_path / "both.npz", X=generator.normal(size=(8, 2)), y=np.arange(8.0))
+    contents = {name: (tmp_path / name).read_bytes() for name in ("packed.npz", "both.npz", "X.npy")}
+    refused = 0
+    for _ in range(300):
+        for name, content in contents.items():
+            damaged = bytearray(content[: generator.integers(len(content)) if generator.random() < 0.2 else None])
+            for place in generator.integers(max(len(damaged), 1), size=3):
+                damaged[place:place + 1] = bytes([generator.integers(256)])
+            path = tmp_path / f"damaged-{name}"
+            path.write_bytes(damaged)
+            for read in (lambda path: read_arrays(path, "y"), lambda path: read_arrays(tmp_path / "X.npy", str(path)), rows_of):
+                try:
+                    read(path)
+                except TableError as error:
+                    assert "\n" not in str(error)
+                    refused += 1
+    assert refused > 300
+
+
+def rows_of(path: Path) -> None:
+    with open_rows(str(path), ["a", "b"], {}) as file:
+        list(file.pieces(["a", "b"], []))
+
+
+def test_predict_says_what_is_wrong_with_an_array(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.npy").write_bytes(as_npy(np.ones((4, 2)))[:100].replace(b"<f8", b"<f("))
+    assert predict([str(run), "--input", str(tmp_path / "rows.npy"), "--output", str(tmp_path / "out.csv")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
