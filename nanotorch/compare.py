@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import note, run_command
+from nanotorch.train.command import note, path_option, run_command
 
 __all__ = ["main"]
 
@@ -30,10 +30,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="the directory of a run")
+    add("runs", type=path_option, nargs="+", metavar="RUN", help="the directory of a run")
     add("--by", metavar="SCORE", help="the score that decides the order (default: the first beside the loss)")
     add("--part", default="test", metavar="PART", help="whose scores: test, validation or train (default: test)")
-    add("--output", metavar="FILE", help="draw the learning curves over one another: .html, .png, .svg or .pdf")
+    add("--output", type=path_option, metavar="FILE", help="draw the learning curves over one another: .html, .png, .svg or .pdf")
     return parser
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import note, run_command
+from nanotorch.train.command import note, path_option, run_command
 
 __all__ = ["main"]
 
@@ -31,10 +31,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="the directory of a run")
-    add("--checkpoint", default="best", metavar="best|last|PATH", help="which model (default: best)")
+    add("run", type=path_option, metavar="RUN", help="the directory of a run")
+    add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     add("--part", action="append", default=[], metavar="NAME", help="train, validation or test; may be repeated (default: all)")
-    add("--input", metavar="FILE", help="score these rows instead (.csv, .parquet, .npy; '-' is CSV on standard input)")
+    add("--input", type=path_option, metavar="FILE", help="score these rows instead (.csv, .parquet, .npy; '-' is CSV on standard input)")
     add("--target", metavar="COLUMN", help="the column of --input with the true class, where the run knows no name for it")
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
     add("--json", action="store_true", help="print JSON, every score in full precision")

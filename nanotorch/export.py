@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import run_command
+from nanotorch.train.command import path_option, run_command
 
 __all__ = ["main"]
 
@@ -34,11 +34,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="the directory of a run")
-    add("--onnx", metavar="FILE", help="write an ONNX model (needs the extra onnx)")
+    add("run", type=path_option, metavar="RUN", help="the directory of a run")
+    add("--onnx", type=path_option, metavar="FILE", help="write an ONNX model (needs the extra onnx)")
     add("--matrix", action="store_true", help="one input `features` (rows, columns) instead of one for each column")
-    add("--safetensors", metavar="FILE", help="write the weights, and beside them a .json with all else that the model is")
-    add("--checkpoint", default="best", metavar="best|last|PATH", help="which model (default: best)")
+    beside = "write the weights, and beside them a .json with all else that the model is"
+    add("--safetensors", type=path_option, metavar="FILE", help=beside)
+    add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     return parser
 
 

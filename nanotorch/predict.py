@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import note, run_command
+from nanotorch.train.command import note, path_option, run_command
 
 __all__ = ["main"]
 
@@ -34,11 +34,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="the directory of a run")
-    add("--input", required=True, metavar="FILE", help="the rows: .csv, .parquet, .npy; '-' is CSV on standard input")
-    add("--output", required=True, metavar="FILE", help="the predictions: .csv or .parquet; '-' is CSV on standard output")
+    add("run", type=path_option, metavar="RUN", help="the directory of a run")
+    add("--input", type=path_option, required=True, metavar="FILE", help="the rows: .csv, .parquet, .npy; '-' is CSV on standard input")
+    add("--output", type=path_option, required=True, metavar="FILE", help="the predictions: .csv or .parquet; '-' is CSV on standard output")
     add("--keep", action="append", default=[], metavar="COLUMN", help="copy this column of the input; may be repeated")
-    add("--checkpoint", default="best", metavar="best|last|PATH", help="which model (default: best)")
+    add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     return parser
 
 

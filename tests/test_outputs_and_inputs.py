@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_runs import trained
+from own_runs import NUMBERS, trained, write_table
 
 from nanotorch.predict import main as predict
+from nanotorch.train.__main__ import main as train
 from nanotorch.train.array_file import read_arrays
 from nanotorch.train.csv_file import TableError
 from nanotorch.train.rows import open_rows
@@ -112,3 +113,35 @@ def test_predict_says_what_is_wrong_with_an_array(run: Path, tmp_path: Path, cap
     (tmp_path / "rows.npy").write_bytes(as_npy(np.ones((4, 2)))[:100].replace(b"<f8", b"<f("))
     assert predict([str(run), "--input", str(tmp_path / "rows.npy"), "--output", str(tmp_path / "out.csv")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# ------------------------------------------------------------ names of directories
+
+
+def test_a_tilde_is_the_users_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    write_table(home / "table.csv")
+    config = f"data: {NUMBERS.replace('TABLE', '~/table.csv')}\nmodel: {{hidden: [4]}}\nloss: {{name: MSELoss}}\n"
+    (home / "c.yaml").write_text(f"name: own\n{config}optimizer: {{name: SGD, lr: 1e-3}}\noutput: ~/x\ntrain: {{epochs: 1, batch_size: 16}}\n")
+    assert train(["~/c.yaml", "--quiet"]) == 0
+    (made,) = (home / "x").iterdir()
+    assert predict([f"~/x/{made.name}", "--input", "~/table.csv", "--output", "~/out.csv"]) == 0
+    assert (home / "out.csv").is_file() and not list(here.iterdir())
+    capsys.readouterr()
+    assert train(["~/c.yaml", "output=~nobody-of-this-name/x"]) == 2
+    assert "there is no home directory ~nobody-of-this-name" in capsys.readouterr().err
+
+
+def test_a_run_name_is_limited_in_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text(
+        f"name: {'字' * 100}\ndata: {{name: iris}}\nmodel: {{hidden: [4]}}\nloss: {{name: CrossEntropyLoss}}\n"
+        "optimizer: {name: SGD, lr: 1e-3}\ntrain: {epochs: 1, batch_size: 16}\n", encoding="utf-8"
+    )
+    config = [str(tmp_path / "c.yaml"), f"output={tmp_path / 'runs'}", "--quiet"]
+    assert train(config) == 2
+    assert "at most 200 bytes, and in UTF-8 this one has 300" in capsys.readouterr().err
+    assert train([*config, f"name={'字' * 66}"]) == 0

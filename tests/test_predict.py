@@ -296,7 +296,7 @@ def test_bad_rows_are_named_and_nothing_is_written(
         (["--input", "rows.csv", "--output", "/dev/full"], 2, "expected a name that ends in .csv"),
         (["--input", "rows.csv", "--output", "out.csv", "--keep", "idd"], 2, "has no column 'idd' to keep (did you mean 'id'?)"),
         (["--input", "rows.csv", "--output", "out.csv", "--keep", "prediction"], 2, "two columns 'prediction'"),
-        (["--input", "array.npz", "--output", "out.csv"], 1, "array.npz cannot be read as a NumPy array"),
+        (["--input", "array.npz", "--output", "out.csv"], 1, "array.npz cannot be read as a .npz file"),
         (["--input", "rows.npy", "--output", "out.csv"], 1, "rows.npy cannot be read as a NumPy array"),
         (["--input", "rows.parquet", "--output", "out.csv"], 1, "rows.parquet cannot be read as Parquet"),
     ],

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
+from nanotorch.train.command import path_option
+
 if TYPE_CHECKING:
     from nanotorch.train.config import Config
 
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("config", nargs="?", metavar="CONFIG", help="the config file ('-' is standard input)")
+    add("config", nargs="?", type=path_option, metavar="CONFIG", help="the config file ('-' is standard input)")
     add("overrides", nargs="*", metavar="key=value", help="set a value of the config: optimizer.lr=1e-3")
     add("--print-config", action="store_true", help="print the config with every default, and stop")
     add("--validate", action="store_true", help="check the config, and stop")
@@ -58,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--find-lr", action="store_true", help="train while the learning rate rises, draw the loss, and name a rate")
     add("--doctor", action="store_true", help="look at the data and at some steps of training, and say what to change")
     add("--schema", action="store_true", help="print the JSON Schema of configs, for editors")
-    add("--output", metavar="DIR", help="the run's directory itself (output=DIR makes a new one in DIR)")
+    add("--output", type=path_option, metavar="DIR", help="the run's directory itself (output=DIR makes a new one in DIR)")
     add("--overwrite", action="store_true", help="replace the run that is in --output")
-    add("--resume", metavar="auto|PATH", help="go on with the newest run of this config, or with that run or checkpoint")
+    add("--resume", type=path_option, metavar="auto|PATH", help="go on with the newest run of this config, or with that run or checkpoint")
     add("--allow-config-change", action="store_true", help="resume although the config differs from the run's")
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N (short for device=D)")
     add("--quiet", action="store_true", help="print nothing but errors")

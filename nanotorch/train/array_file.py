@@ -21,6 +21,7 @@ from nanotorch.registry import closest
 from nanotorch.train.csv_file import TableError, known_column, shown
 from nanotorch.train.datasets import Table, Task
 from nanotorch.train.disk_rows import DiskRows
+from nanotorch.utils import files
 
 __all__ = ["array_of_rows", "read_arrays"]
 
@@ -45,9 +46,10 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
         features = _on_disk(path, str(path))
         names = tuple(f"x{column}" for column in range(features.matrix_shape[1]))
         if target.lower().endswith(".npy"):
-            if not Path(target).exists():
+            place = Path(files.expanded(target))
+            if not place.exists():
                 raise TableError(f"{target}, which data.target names: there is no such file")
-            targets, where = _loaded(Path(target), target), target
+            targets, where = _loaded(place, target), target
         elif target in names:
             column = names.index(target)
             targets, where = features[:, column], f"{path}, column {target}"

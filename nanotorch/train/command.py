@@ -10,13 +10,23 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-__all__ = ["UsageError", "note", "run_command"]
+__all__ = ["UsageError", "note", "path_option", "run_command"]
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class UsageError(ValueError):
     """Arguments that cannot be meant as they stand: exit code 2."""
+
+
+def path_option(text: str) -> str:
+    """What argparse makes of an option that is a path: a leading ``~`` is the user's directory, as in a shell."""
+    from nanotorch.utils import files
+
+    try:
+        return files.expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def note(message: str) -> None:

@@ -62,7 +62,7 @@ from nanotorch.train.strict_yaml import (
     read,
     show,
 )
-from nanotorch.utils.files import open_own
+from nanotorch.utils.files import expanded, open_own
 
 MOST_RUNS = 10_000  # of one config: folds times repeats
 MOST_NUMBERS = 10**8  # of a generated table: 800 MB
@@ -140,12 +140,17 @@ def resolved(config: Config) -> str:
 # ------------------------------------------------------------ the schema
 
 
+MOST_BYTES_OF_NAME = 200  # of the 255 that a directory's name can have; a time and a number follow
+
+
 def _run_name(name: str) -> str:
     """Refuse a name that could not be, or should not be, the start of a directory's name."""
     reserved = re.fullmatch(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", name, re.IGNORECASE)
     unfit = sorted({one for one in name if one in '/\\<>:"|?*' or not one.isprintable()})
     if not 0 < len(name) <= 100:
         raise ValueError(f"a run's name has 1 to 100 characters, not {len(name)}")
+    if (size := len(name.encode("utf-8", "replace"))) > MOST_BYTES_OF_NAME:
+        raise ValueError(f"a run's name has at most {MOST_BYTES_OF_NAME} bytes, and in UTF-8 this one has {size}: shorten it")
     if unfit:
         raise ValueError(
             f"a run's name becomes a directory's and cannot contain {' '.join(map(ascii, unfit))}"
@@ -158,7 +163,7 @@ def _run_name(name: str) -> str:
 def _output(path: str) -> str:
     if not path.strip() or not path.isprintable():
         raise ValueError(f"expected the path of a directory, got {show(path)}")
-    return path
+    return expanded(path)
 
 
 def _device(device: str) -> str:

@@ -32,6 +32,7 @@ from nanotorch.train.csv_file import (
     text_encoding,
 )
 from nanotorch.train.datasets import FloatArray, Table, Task
+from nanotorch.utils import files
 
 __all__ = ["existing", "parquet_columns", "parquet_file", "read_columns", "table_of"]
 
@@ -123,7 +124,7 @@ def read_columns(
 
 def existing(path: str | os.PathLike[str]) -> Path:
     """The path of a file; a TableError says which file was probably meant, if there is none."""
-    place = Path(path)
+    place = Path(files.expanded(os.fspath(path)))
     if not place.exists():
         folder = place.parent if place.parent.is_dir() else None
         near = closest(place.name, os.listdir(folder)) if folder else None
