@@ -134,7 +134,7 @@ def explain(
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     nodes = nodes_below([tensor])
-    ends = leaf_edges(nodes)
+    ends = [node for node in nodes if isinstance(node, AccumulateGrad)]
     names = leaf_names(leaves_of(nodes), model, params)
     running = [node for node in nodes if not isinstance(node, AccumulateGrad)]
     shown = running if len(running) <= limit else running[: limit - limit // 3] + running[len(running) - limit // 3 :]
@@ -157,11 +157,11 @@ def explain(
         )
 
     with watching(running, record, set(shown)):
-        grads = grad(tensor, ends, gradient, retain_graph=True, allow_unused=True)
+        grads = grad(tensor, leaf_edges(ends), gradient, retain_graph=True, allow_unused=True)
     received = tuple(
-        LeafGradient(places[end.node], shape, _norm_of(g))
+        LeafGradient(places[end], shape, _norm_of(g))
         for end, g in zip(ends, grads, strict=True)
-        if (shape := _shape(g if end.node.variable is None else end.node.variable)) is not None
+        if (shape := _shape(g if end.variable is None else end.variable)) is not None
     )
     return Explanation(tuple(tensor.shape), len(running), tuple(steps[n] for n in sorted(steps)), received)
 

@@ -121,3 +121,23 @@ def test_every_array_of_a_recorded_row_has_a_formula_or_is_refused() -> None:
         for p in row.tensors:
             if row.formulas and p.value and p.name not in row.formulas:
                 assert f"raise not_differentiable(row.public_name, {p.public!r})" in row.source, row.name
+
+
+def backward_of(lib: Any, program: str) -> Any:
+    w = lib.tensor([1.0, 1.0, 3.0], dtype=lib.float64, requires_grad=True)
+    values = eval(program, {"lib": lib, "w": w})
+    values = values[0] if isinstance(values, tuple) else values
+    shown = values.tolist(), values.requires_grad
+    try:
+        values.sum().backward()
+    except (RuntimeError, NotImplementedError) as error:
+        return *shown, type(error).__name__
+    return shown
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    "program", ["lib.unique(w)", "w.unique()", "lib.unique(w, dim=0)", "lib.unique(w, return_inverse=True)", "lib.unique_consecutive(w)", "lib.unique(w.detach())"]
+)
+def test_distinct_values_refuse_the_backward(program: str) -> None:
+    assert backward_of(torch, program) == backward_of(require_torch(), program)

@@ -167,14 +167,25 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
     NaN differs from itself. The order is ascending without ``sorted`` too.
     """
-    array, xp, device = input._array, input.device.xp, input.device
+    array, xp = input._array, input.device.xp
     axis = None if dim is None else wrap_dim("unique", dim, array.ndim)
     values, inverse, counts = xp.unique(array, False, True, True, axis, equal_nan=False)
-    return _with_options(device, values, inverse.reshape(array.shape if axis is None else (-1,)), counts, return_inverse, return_counts)
+    return _with_options(input, values, inverse.reshape(array.shape if axis is None else (-1,)), counts, return_inverse, return_counts)
 
 
-def _with_options(device: Any, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
-    results = [from_array(values, device)]
+def _no_formula(grad: Any) -> Any:
+    raise NotImplementedError("the derivative for 'unique' is not implemented. Gather the elements with an index instead.")
+
+
+@op(self=_no_formula, where="internal", node="NotImplemented")
+def _distinct(xp: Any, self: Array, values: Any) -> Array:
+    """The values found in ``self``: what needs their derivative raises, as in PyTorch, in place of getting none in silence."""
+    return values
+
+
+def _with_options(input: Tensor, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
+    device = input.device
+    results = [_distinct(input, values)]
     results += [from_array(inverse.astype(np.int64), device)] if return_inverse else []
     results += [from_array(counts.astype(np.int64), device)] if return_counts else []
     return results[0] if len(results) == 1 else tuple(results)
@@ -186,7 +197,7 @@ def _with_options(device: Any, values: Any, inverse: Any, counts: Any, return_in
 ])  # fmt: skip
 def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
     """The elements (slices along ``dim``) that differ from the one before, with the run of every element, and how long each run is."""
-    array, xp, device = input._array, input.device.xp, input.device
+    array, xp = input._array, input.device.xp
     axis = 0 if dim is None else wrap_dim("unique_consecutive", dim, array.ndim)
     line = array.reshape(-1) if dim is None else xp.moveaxis(array, axis, 0)
     count = line.shape[0]
@@ -197,7 +208,7 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     counts = xp.concatenate([starts[1:], xp.full((min(count, 1),), count, starts.dtype)]) - starts
     inverse = xp.cumsum(new, 0) - 1
     values = line[starts] if dim is None else xp.moveaxis(line[starts], 0, axis)
-    return _with_options(device, values, inverse.reshape(array.shape) if dim is None else inverse, counts, return_inverse, return_counts)
+    return _with_options(input, values, inverse.reshape(array.shape) if dim is None else inverse, counts, return_inverse, return_counts)
 
 
 @composite(where="function", samples=[
