@@ -49,10 +49,13 @@ def _compare(options: argparse.Namespace) -> None:
     from nanotorch.train.command import UsageError
     from nanotorch.train.comparison import as_text, compare, read_run
     from nanotorch.train.comparison_page import write
+    from nanotorch.train.layout import refuse_to_replace
 
     places = list({Path(run).resolve(): run for run in options.runs}.values())
     if len(places) < 2:
         raise UsageError("a comparison needs two runs or more")
+    if options.output is not None:
+        refuse_to_replace(options.output, [], map(Path, places))
     found = compare([read_run(place) for place in places], options.by, options.part)
     for run in found.runs:
         if run.summary is None:

@@ -58,9 +58,12 @@ def _export(options: argparse.Namespace) -> None:
     if options.matrix and options.onnx is None:
         raise UsageError("--matrix is about the inputs of --onnx, which is not asked for")
 
-    from nanotorch.train.loaded import load_run
+    from nanotorch.train.loaded import load_run, refuse_to_replace
 
     run = load_run(options.run, options.checkpoint)
+    for output in (options.onnx, options.safetensors, options.safetensors and Path(options.safetensors).with_suffix(".json")):
+        if output is not None:
+            refuse_to_replace(run, output)
     if options.onnx is not None:
         from nanotorch.train import onnx_export
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from own_runs import NUMBERS, trained, write_table
 
+from nanotorch.compare import main as compare
+from nanotorch.export import main as export
 from nanotorch.predict import main as predict
 from nanotorch.train.__main__ import main as train
 from nanotorch.train.array_file import read_arrays
@@ -145,3 +148,47 @@ def test_a_run_name_is_limited_in_bytes(tmp_path: Path, capsys: pytest.CaptureFi
     assert train(config) == 2
     assert "at most 200 bytes, and in UTF-8 this one has 300" in capsys.readouterr().err
     assert train([*config, f"name={'字' * 66}"]) == 0
+
+
+# ------------------------------------------------------------ outputs onto inputs
+
+
+@pytest.mark.parametrize("way", ["itself", "dotted", "symbolic", "hard"])
+@pytest.mark.parametrize("onto", ["input", "table", "run", "checkpoint"])
+def test_outputs_do_not_replace_what_is_read(
+    run: Path, onto: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path / "new.csv", 4)
+    weights = next((run / "checkpoints").glob("step-*/model.safetensors"))
+    victim = {"input": tmp_path / "new.csv", "table": run.parent / "table.csv", "run": run / "metrics.csv", "checkpoint": weights}[onto]
+    content = victim.read_bytes()
+    monkeypatch.chdir(victim.parent)
+    link = tmp_path / "link.csv"
+    if way == "symbolic":
+        link.symlink_to(victim)
+    elif way == "hard":
+        link.hardlink_to(victim)
+    output = {"itself": str(victim), "dotted": f"./{victim.name}"}.get(way, str(link))
+    if output.endswith(".csv"):
+        assert predict([str(run), "--input", str(tmp_path / "new.csv"), "--output", output]) == 2
+    if onto != "input":
+        assert export([str(run), "--onnx", output]) == export([str(run), "--safetensors", output]) == 2
+    if onto in ("run", "checkpoint"):
+        other = tmp_path / "run"
+        shutil.copytree(run, other, symlinks=True)
+        assert compare([str(run), str(other), "--output", output]) == 2
+    assert all(line.startswith("error: ") and "another name" in line for line in capsys.readouterr().err.splitlines())
+    assert victim.read_bytes() == content
+    if way == "hard":
+        link.unlink()
+
+
+def test_an_output_may_replace_an_older_one_and_no_config(run: Path, tmp_path: Path) -> None:
+    write_table(tmp_path / "new.csv", 4)
+    arguments = [str(run), "--input", str(tmp_path / "new.csv"), "--output", str(tmp_path / "out.csv")]
+    (tmp_path / "out.csv").write_text("older")
+    assert predict(arguments) == predict(arguments) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
+    (tmp_path / "c.yaml").write_text("name: mine")
+    assert export([str(run), "--safetensors", str(tmp_path / "c.yaml")]) == 2
+    assert (tmp_path / "c.yaml").read_text() == "name: mine"

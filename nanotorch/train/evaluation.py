@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from nanotorch.ops.random import Generator
 from nanotorch.optim import SGD
 from nanotorch.train.build import Data, device_of, loss_and_parts, prepare
 from nanotorch.train.command import UsageError
-from nanotorch.train.config import Config
 from nanotorch.train.csv_file import Columns, TableError, shown
 from nanotorch.train.datasets import Table
 from nanotorch.train.environment import environment, same_bits
-from nanotorch.train.loaded import LoadedRun
+from nanotorch.train.loaded import LoadedRun, with_its_files
 from nanotorch.train.loop import evaluate
 from nanotorch.train.noticed import Noticed
 from nanotorch.train.prediction import further_columns, target_columns
@@ -46,7 +44,7 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
 
     The data are loaded and split as for training. Where they are not what the run was trained on, a note says so.
     """
-    data = prepare(_with_its_files(run))
+    data = prepare(with_its_files(run))
     unknown = [name for name in names if name not in data.parts]
     if unknown:
         raise UsageError(f"this run has no part {unknown[0]!r}; it has {', '.join(data.parts)}")
@@ -93,7 +91,7 @@ def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
     parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names)}
     parts["train"] = parts["rows"]
     if run.config.loss.class_weight == "balanced":  # by the classes of the rows that were trained on
-        train = prepare(_with_its_files(run)).parts["train"]
+        train = prepare(with_its_files(run)).parts["train"]
         encoded = preprocessing.features(train)
         parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
     as_it_is = replace(preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={})
@@ -110,17 +108,6 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
             scores = {name: evaluate(training, parts[name]) for name in names}
             here = environment(device_of(run.config))
     return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes), here)
-
-
-def _with_its_files(run: LoadedRun) -> Config:
-    """The config of the run, with paths from the directory it was started in where they lead nowhere from this one."""
-    there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
-    moved = {
-        key: str(there / value)
-        for key in ("file", "target")
-        if isinstance(value := section.arguments.get(key), str) and not Path(value).exists() and (there / value).is_file()
-    }
-    return run.config.model_copy(update={"data": section.model_copy(update=moved)}) if moved else run.config
 
 
 def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CHECKPOINT", "RUN", "STEP", "TENSORBOARD", "remove", "strangers"]
+from nanotorch.train.command import UsageError
+from nanotorch.utils import files
+
+__all__ = ["CHECKPOINT", "RUN", "STEP", "TENSORBOARD", "refuse_to_replace", "remove", "strangers"]
 
 Layout = Mapping[str, Any]
 """Patterns of names: with a Layout for a directory, None for a file, LINK for a link to a checkpoint."""
@@ -67,6 +71,31 @@ def remove(place: Path, layout: Layout = RUN, keep: str = "") -> None:
                 path.rmdir()
         else:
             path.unlink(missing_ok=True)
+
+
+def refuse_to_replace(output: str | Path, inputs: Iterable[str | Path], runs: Iterable[Path]) -> None:
+    """A UsageError if the output is one of the inputs, a config or a file of one of the runs, by whatever path or link."""
+    if str(output) == "-" or not os.path.isfile(output):
+        return
+    if Path(output).suffix.lower() in (".yaml", ".yml"):
+        raise UsageError(f"{output} is there already, and by its name a config: give another name to write to")
+    for name in inputs:
+        if files.same(output, name):
+            raise UsageError(f"{output} is {'' if str(output) == str(name) else f'the file {name}, '}an input: give another name to write to")
+    for run in runs:
+        if any(files.same(output, path) for path in _files_of_run(run)):
+            raise UsageError(f"{output} is a file of the run {run}: give another name to write to")
+
+
+def _files_of_run(place: Path, layout: Layout = RUN) -> Iterator[Path]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path, inner, mode in _entries(place, layout):
+            if inner is None:
+                yield path
+            elif inner is not Any and inner is not LINK and stat.S_ISDIR(mode):
+                yield from _files_of_run(path, inner)
+            elif inner is LINK and stat.S_ISDIR(mode):
+                yield from _files_of_run(path, CHECKPOINT)
 
 
 def _entries(place: Path, layout: Layout) -> Iterator[tuple[Path, Any, int]]:

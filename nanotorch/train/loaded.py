@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,17 @@ import numpy as np
 
 import nanotorch as torch
 from nanotorch import nn
-from nanotorch.train import checkpoint
+from nanotorch.train import checkpoint, layout
 from nanotorch.train.build import build_model
 from nanotorch.train.command import UsageError
 from nanotorch.train.config import Config, read_resolved
 from nanotorch.train.datasets import FloatArray
 from nanotorch.train.preprocessing import Preprocessing
 from nanotorch.train.records import RunState, checked
+from nanotorch.train.resume import environment_of
 from nanotorch.train.training import borrowed_generator, fitting
 
-__all__ = ["LoadedRun", "RunError", "load_run"]
+__all__ = ["LoadedRun", "RunError", "load_run", "refuse_to_replace", "with_its_files"]
 
 ROWS_AT_ONCE = 4096
 
@@ -100,6 +102,24 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
     fitting(place / "model.safetensors", saved.model, model)
     model.load_state_dict(saved.model)
     return LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)
+
+
+def with_its_files(run: LoadedRun) -> Config:
+    """The config of the run, with paths from the directory it was started in where they lead nowhere from this one."""
+    there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
+    moved = {
+        key: str(there / value)
+        for key in ("file", "target")
+        if isinstance(value := section.arguments.get(key), str) and not Path(value).exists() and (there / value).is_file()
+    }
+    return run.config.model_copy(update={"data": section.model_copy(update=moved)}) if moved else run.config
+
+
+def refuse_to_replace(run: LoadedRun, output: str | Path, *inputs: str) -> None:
+    """A UsageError if the output would take the place of an input, of the run's own data, or of a file of the run."""
+    words = with_its_files(run).data.arguments.values()
+    named = [word for value in words for word in (value if isinstance(value, list | tuple) else [value]) if isinstance(word, str)]
+    layout.refuse_to_replace(output, [*inputs, *map(os.path.expanduser, named)], [run.directory])
 
 
 def _runs_within(root: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from nanotorch.train.classification import predicted, probabilities
 from nanotorch.train.command import UsageError
 from nanotorch.train.csv_file import TableError, shown
 from nanotorch.train.datasets import FloatArray
-from nanotorch.train.loaded import LoadedRun
+from nanotorch.train.loaded import LoadedRun, refuse_to_replace
 from nanotorch.train.noticed import Noticed
 from nanotorch.train.prediction_file import PredictionFile
 from nanotorch.train.rows import RowFile, open_rows
@@ -67,6 +67,7 @@ def predict_file(run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (
     The columns named by `keep` are copied from the input, before the predictions. A column that the model needs and that is
     not there, and a cell that is no number where one is needed, are a TableError that names the place.
     """
+    refuse_to_replace(run, output, rows)
     done, noticed = Predicted(), Noticed()
     features = run.preprocessing.feature_names
     columns = [*keep, *predicted_columns(run)]

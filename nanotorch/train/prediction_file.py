@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +13,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from nanotorch.train.command import UsageError
+from nanotorch.utils import files
 
 __all__ = ["PredictionFile"]
 
@@ -32,8 +33,7 @@ class PredictionFile:
         if path != "-" and suffix not in (".csv", ".parquet"):
             raise UsageError(f"--output {path}: expected a name that ends in .csv or .parquet, or '-'")
         self._parquet = suffix == ".parquet"
-        special = path == "-" or (os.path.exists(path) and not os.path.isfile(path))
-        self._place = None if special else Path(f"{path}.writing-{os.getpid()}")
+        self._held = ExitStack()
         self._file: Any = None
         self._writer: Any = None
 
@@ -46,9 +46,9 @@ class PredictionFile:
             if hasattr(self._file, "reconfigure"):
                 self._file.reconfigure(encoding="utf-8")  # data are not for the terminal's encoding to change
         elif self._parquet:
-            self._file = open(self._place or self.path, "wb")
+            self._file = self._held.enter_context(files.writing(self.path))
         else:
-            self._file = open(self._place or self.path, "w", encoding="utf-8", newline="")
+            self._file = self._held.enter_context(files.writing(self.path, "w", encoding="utf-8", newline=""))
         if not self._parquet:
             self._writer = csv.writer(self._file, lineterminator="\n")
             self._writer.writerow(self.columns)
@@ -71,13 +71,10 @@ class PredictionFile:
         try:
             if self._parquet and self._writer is not None:
                 self._writer.close()
-            if self.path != "-":
-                self._file.close()
-            if kind is None and self._place is not None:
-                self._place.replace(self.path)
-        finally:
-            if self._place is not None:
-                self._place.unlink(missing_ok=True)
+        except BaseException as failed:
+            self._held.__exit__(type(failed), failed, failed.__traceback__)
+            raise
+        self._held.__exit__(kind, error, trace)
 
     @staticmethod
     def _parquet_module() -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ from nanotorch.autograd.walk import (
     short_line,
     watching,
 )
+from nanotorch.utils import files
 
 __all__ = ["Arrow", "Box", "Graph", "graph"]
 
@@ -85,7 +86,7 @@ class Graph:
             text = f"```mermaid\n{self.mermaid}```\n"
         else:
             raise ValueError(f"save: the name must end in .svg, .mmd or .md, got {path.name!r}")
-        path.write_text(text, encoding="utf-8")
+        files.write(path, text)
         return path
 
     def _repr_svg_(self) -> str:
