@@ -34,7 +34,7 @@ ALLOWED = {
     "linalg": {"ops", "autograd"},
     "explain": {"ops", "autograd"},
     "func": {"autograd"},
-    "viz": {"ops", "autograd"},
+    "viz": {"ops", "autograd", "utils"},
     "summary": {"ops", "autograd"},
     "evaluate": {"train"},
     "export": {"train"},
