@@ -229,8 +229,6 @@ def glu(xp: Any, self: Array, dim: int = -1) -> Array:
     """The first half of a dimension times the sigmoid of the second (Dauphin et al. 2017)."""
     if self.ndim == 0:
         raise RuntimeError("glu: does not support 0-dimensional tensors")
-    if not -self.ndim <= dim < self.ndim:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-self.ndim}, {self.ndim - 1}], but got {dim})")
     if self.shape[dim] % 2:
         raise RuntimeError(f"glu: Halving dimension must be even, but dimension {dim} is size {self.shape[dim]}")
     value, gate = _halves(self, dim)

@@ -47,6 +47,7 @@ from nanotorch.autograd.node import (
 from nanotorch.autograd.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.tensor import Tensor, add_birthplace, from_array, leaf_edge
 from nanotorch.backend.device import CPU
+from nanotorch.ops.dims import check_dim, check_dims
 from nanotorch.ops.inplace import write_out
 from nanotorch.ops.runtime import (
     HALF,
@@ -128,6 +129,7 @@ class Compiler:
         self.takes_out = row.where in ("both", "function", "linalg") and not row.view and row.outputs != ["list"]
         self.namespace: dict[str, Any] = {
             "CPU": CPU, "detached_error": detached_error, "Node": Node, "Tensor": Tensor, "Version": Version, "cast_first": cast_first,
+            "check_dim": check_dim, "check_dims": check_dims,
             "explain": explain,
             "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
@@ -358,6 +360,9 @@ class Compiler:
             self.unwrap(p, casting)
         if casting:
             self.write_slow_path()
+        for p in row.parameters:
+            if p.dim:
+                self.check_dimension(p, f"a_{first.name}[0]" if first.many else f"a_{first.name}")
         device = f"{first.public}[0].device" if first.many else f"{first.public}.device"
         emit(1, f"device = {device}", "xp = device.xp")
         arguments = ", ".join(
@@ -442,6 +447,16 @@ class Compiler:
         if casting:
             emit(indent + 1, f"if type({q}) is float:", f"    if a_{reference.name}.dtype.kind != 'f':", "        slow = True")
             emit(indent + 1, f"elif type({q}) is not int:", "    slow = True")
+
+    def check_dimension(self, p: Parameter, array: str) -> None:
+        """Write the check of a dimension, which costs the usual case, a number in range, one comparison."""
+        count = f"{array}.ndim + 1" if p.new_dim else f"({array}.ndim or 1)"
+        number = f"type({p.public}) is not int or not -({count}) <= {p.public} < {count}"
+        given = [f"{p.public} is not None"] * ("None" in p.annotation or p.annotation.startswith("Dim"))
+        given += [f"type({p.public}) is not bool"] * ("bool" in p.annotation)
+        self.emit(1, f"if {' and '.join([*given, f'({number})'])}:")
+        function = "check_dims" if p.several else "check_dim"
+        self.emit(2, f"{p.public} = {function}({self.row.public_name!r}, {p.public!r}, {p.public}, {array}.shape, {count})")
 
     def check_kind(self, p: Parameter, indent: int) -> None:
         """Write the check that an index is of integers, a mask of booleans."""

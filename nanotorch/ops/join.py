@@ -8,7 +8,7 @@ from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
-from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.row import Array, NewDim, composite, op
 from nanotorch.ops.sample import real, sample
 from nanotorch.ops.shape import atleast_1d, atleast_2d, atleast_3d, expand, reshape
 
@@ -45,7 +45,7 @@ def _unstack(xp: Any, grad: Any, dim: int) -> list[Any]:
     tensors=lambda xp, grad, dim: _unstack(xp, grad, dim), cast="promote", where="function",
     samples=[sample([real(3, 2), real(3, 2)]), sample([real(3), real(3)], dim=1), sample([real(), real()])],
 )  # fmt: skip
-def stack(xp: Any, tensors: Sequence[Array], dim: int = 0) -> Array:
+def stack(xp: Any, tensors: Sequence[Array], dim: NewDim = 0) -> Array:
     """The tensors joined along a new dimension."""
     return xp.stack(tensors, axis=dim)
 

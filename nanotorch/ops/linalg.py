@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
+from nanotorch.ops.dims import whole, wrap_dim, wrap_dims
 from nanotorch.ops.row import Array, alias, composite, op
 from nanotorch.ops.sample import edge, integers, real, sample
 
@@ -288,20 +289,26 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1).shape
     torch.Size([2, 4])
     """
-    if isinstance(dims, int):
-        if dims < 0:
-            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
-        left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    if isinstance(dims, tuple | list):
+        pair = dims
     else:
-        left, right = ([d % x.ndim for d in ([part] if isinstance(part, int) else part)] for part, x in zip(dims, (a, b), strict=True))
-    for p, q in zip(left, right, strict=True):
-        if a.shape[p] != b.shape[q]:
+        count = whole("tensordot", "dims", dims)
+        if count < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={count}")
+        pair = (tuple(range(-count, 0)), tuple(range(count)))
+    if len(pair) != 2 or (isinstance(pair[0], tuple | list) and len(pair[0]) != len(pair[1])):
+        raise RuntimeError(f"tensordot: both dimension lists should have same length, got dims={dims}")
+    left, right = (wrap_dims("tensordot", part, x.ndim, "dims") for part, x in zip(pair, (a, b), strict=True))
+    for p, q in zip(left, right, strict=True) if a.ndim and b.ndim else []:
+        if a.shape[p] == 1 or b.shape[q] == 1:  # a length of one broadcasts
+            a, b = (a, b.sum(q, keepdim=True)) if a.shape[p] == 1 else (a.sum(p, keepdim=True), b)
+        elif a.shape[p] != b.shape[q]:
             raise ShapeError(
                 f"tensordot: contracted dimensions need to match, but first has size {a.shape[p]} in dim {p} and second has size "
                 f"{b.shape[q]} in dim {q}: shapes {tuple(a.shape)} and {tuple(b.shape)}"
             )
     free_a, free_b = ([d for d in range(x.ndim) if d not in used] for x, used in ((a, left), (b, right)))
-    length = math.prod([a.shape[d] for d in left])
+    length = math.prod([a.shape[d] for d in left if a.ndim])
     rows, columns = [a.shape[d] for d in free_a], [b.shape[d] for d in free_b]
     flat_a = a.permute([*free_a, *left]).reshape(math.prod(rows), length)
     flat_b = b.permute([*right, *free_b]).reshape(length, math.prod(columns))
@@ -337,6 +344,9 @@ def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
     """The vector product along ``dim``, of length 3; other dimensions broadcast."""
     if input.ndim != other.ndim:
         raise ShapeError(f"linalg.cross: inputs must have the same number of dimensions, got shapes {tuple(input.shape)} and {tuple(other.shape)}")
+    dim = wrap_dim("linalg.cross", dim, input.ndim)
+    if not input.ndim:
+        raise IndexError("linalg.cross: Dimension specified as -1 but tensor has no dimensions")
     if input.shape[dim] != 3 or other.shape[dim] != 3:
         raise ShapeError(f"linalg.cross: inputs dimension {dim} must have length 3, got shapes {tuple(input.shape)} and {tuple(other.shape)}")
     return input.roll(-1, dim) * other.roll(-2, dim) - input.roll(-2, dim) * other.roll(-1, dim)
@@ -345,7 +355,8 @@ def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
 @composite(samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(2), dim=0)], where="linalg")
 def linalg_vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     """Sums of products along ``dim``."""
-    return (x * y).sum(dim)
+    product = x * y
+    return product.sum(wrap_dim("linalg.vecdot", dim, product.ndim))
 
 
 @composite(

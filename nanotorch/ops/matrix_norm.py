@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.ops.decomposition import linalg_svdvals
+from nanotorch.ops.dims import wrap_dims
 from nanotorch.ops.norm import linalg_vector_norm
 from nanotorch.ops.reduce import INF
 from nanotorch.ops.row import composite
@@ -33,7 +34,10 @@ def linalg_matrix_norm(A: Any, ord: float | str = "fro", dim: tuple[int, int] = 
     if A.ndim < 2:
         raise RuntimeError(f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions, got shape {tuple(A.shape)}")
     A = A if dtype is None else A.to(dtype)
-    rows, columns = (d % A.ndim for d in dim)
+    dims = wrap_dims("linalg.matrix_norm", dim, A.ndim)
+    if len(dims) != 2:
+        raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}")
+    rows, columns = dims
     if ord == "fro":
         return linalg_vector_norm(A, 2, (rows, columns), keepdim)
     if ord in (1, -1, INF, -INF) and not isinstance(ord, str):
@@ -50,6 +54,12 @@ def linalg_matrix_norm(A: Any, ord: float | str = "fro", dim: tuple[int, int] = 
     return result if keepdim else result.squeeze((rows, columns))
 
 
+def need_pair(dim: Any) -> None:
+    """Refuse what is not the two dimensions of matrices."""
+    if len(dim) != 2:
+        raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dim)}")
+
+
 @composite(
     samples=[
         *ORDERS, sample(real(2, 3, 2)), sample(real(3), 3), sample(real(2, 3), 1, 1), sample(real(2, 3), 0.5, -1, keepdim=True), sample(real(2, 3), dim=(0, 1)),
@@ -60,14 +70,14 @@ def linalg_matrix_norm(A: Any, ord: float | str = "fro", dim: tuple[int, int] = 
 def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """A vector norm over one ``dim`` or of a vector, a matrix norm over two or of a matrix; without ``ord`` the 2-norm of all elements."""
     if ord is None:
+        if isinstance(dim, tuple | list) and len(dim) != 1:
+            need_pair(dim)
         return linalg_vector_norm(A, 2, dim, keepdim, dtype=dtype)
     if dim is None:
         if A.ndim not in (1, 2):
             raise RuntimeError(f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.ndim}D.")
         dim = tuple(range(A.ndim))
-    dims = (dim,) if isinstance(dim, int) else tuple(dim)
-    if len(dims) == 1:
-        return linalg_vector_norm(A, ord, dims, keepdim, dtype=dtype)
-    if len(dims) != 2:
-        raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims)}")
-    return linalg_matrix_norm(A, ord, dims, keepdim, dtype=dtype)
+    if not isinstance(dim, tuple | list) or len(dim) == 1:
+        return linalg_vector_norm(A, ord, dim, keepdim, dtype=dtype)
+    need_pair(dim)
+    return linalg_matrix_norm(A, ord, dim, keepdim, dtype=dtype)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
+from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.reduce import INF, NAN, Dim, axes, keep_reduced
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import distinct, edge, real, sample
+from nanotorch.ops.shape import broadcast_tensors
 
 EUCLIDEAN = (2, "fro", None)
 
@@ -153,6 +155,8 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     >>> torch.nn.functional.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([0.7071])
     """
+    x1, x2 = broadcast_tensors(x1, x2)
+    dim = wrap_dim("cosine_similarity", dim, x1.ndim)
 
     def length(x: Any) -> Any:
         size = norm(x, 2, dim, keepdim=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.ops.create import as_tensor
+from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.extrema import where
 from nanotorch.ops.gather import gather
 from nanotorch.ops.reduce import INF, NAN, axes, need_elements, share
@@ -144,9 +145,9 @@ def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, int
         raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor, got {q.dtype} and {input.dtype}")
     if not bool(((q >= 0) & (q <= 1)).all()):
         raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q.tolist()}")
-    place = None if dim is None or not input.ndim else dim % input.ndim
+    place = None if dim is None else wrap_dim(name, dim, input.ndim)
     kept = [1] * input.ndim if place is None else [1 if d == place else n for d, n in enumerate(input.shape)]
-    if place is None:
+    if place is None or not input.ndim:
         lines = input.reshape(-1)
     else:
         lines = input.permute([*[d for d in range(input.ndim) if d != place], place])

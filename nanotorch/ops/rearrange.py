@@ -9,8 +9,8 @@ import numpy as np
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.dims import wrap_dim
-from nanotorch.ops.row import Array, Dims, composite, op
+from nanotorch.ops.dims import whole, wrap_dim, wrap_dims
+from nanotorch.ops.row import Array, Dims, NewDim, composite, op
 from nanotorch.ops.sample import integers, real, sample
 from nanotorch.ops.shape import clone, reshape, sizes_of, transpose, unsqueeze
 
@@ -112,20 +112,33 @@ def flipud(input: Tensor) -> Tensor:
 @op(self=lambda xp, grad, dims: xp.flip(grad, dims), samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))])
 def flip(xp: Any, self: Array, dims: Dims) -> Array:
     """A copy with the order reversed along ``dims``."""
-    return xp.array(xp.flip(self, dims))
+    return xp.array(xp.flip(self, wrap_dims("flip", dims, self.ndim, "dims")) if self.ndim else self)
 
 
 def _negated(shifts: Any) -> Any:
-    return -shifts if isinstance(shifts, int) else tuple(-s for s in shifts)
+    return tuple(-s for s in shifts) if isinstance(shifts, tuple | list) else -shifts
+
+
+def _rolled(xp: Any, x: Any, shifts: Any, dims: Any) -> Any:
+    """Roll along every one of ``dims``, the same one twice if it is there twice; the flattened array without any."""
+    steps = [whole("roll", "shifts", s) for s in (shifts if isinstance(shifts, tuple | list) else [shifts])]
+    if not steps:
+        raise RuntimeError("roll: `shifts` required: how far shall the elements go?")
+    places = [wrap_dim("roll", d, x.ndim, "dims") for d in ([] if dims is None else dims if isinstance(dims, tuple | list) else [dims])]
+    if len(steps) != (len(places) or 1):
+        raise RuntimeError(f"roll: shifts and dimensions must align. shifts: {len(steps)}, dims: {len(places)}")
+    if places and not x.ndim:
+        raise IndexError(f"roll: Dimension specified as {dims} but tensor has no dimensions")
+    return xp.roll(x, tuple(steps), tuple(places)) if places else xp.roll(x, steps[0])
 
 
 @op(
-    self=lambda xp, grad, shifts, dims: xp.roll(grad, _negated(shifts), dims),
+    self=lambda xp, grad, shifts, dims: _rolled(xp, grad, _negated(shifts), dims),
     samples=[sample(real(3, 2), 1), sample(real(3, 2), 1, 0), sample(real(3, 2), (1, -1), (0, 1))],
 )  # fmt: skip
 def roll(xp: Any, self: Array, shifts: int | tuple[int, ...], dims: int | tuple[int, ...] | None = None) -> Array:
     """A copy with elements shifted along ``dims``; those pushed out re-enter on the other side."""
-    return xp.roll(self, shifts, dims)
+    return _rolled(xp, self, shifts, dims)
 
 
 @op(self=lambda xp, grad, diagonal: xp.tril(grad, diagonal), inplace=True, samples=[sample(real(3, 3)), sample(real(3, 4), 1), sample(real(2, 3, 3), -1)])
@@ -144,8 +157,10 @@ def triu(xp: Any, self: Array, diagonal: int = 0) -> Array:
     self=lambda xp, grad, offset, dim1, dim2: xp.diagonal(grad, offset, dim1, dim2),
     samples=[sample(real(3)), sample(real(3), 1), sample(real(2, 3), -1), sample(real(2, 3), 1, 0, 2), sample(real(2, 3, 2), 0, -1, 1), sample(real(2, 0))],
 )  # fmt: skip
-def diag_embed(xp: Any, self: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
+def diag_embed(xp: Any, self: Array, offset: int = 0, dim1: NewDim = -2, dim2: NewDim = -1) -> Array:
     """Zeros with the last dimension of the input on a diagonal of the dimensions ``dim1`` and ``dim2``."""
+    if not self.ndim:
+        raise IndexError("diag_embed: Dimension out of range: the input needs at least one dimension, which goes to the diagonal")
     ndim = self.ndim + 1
     first, second = wrap_dim("diag_embed", dim1, ndim), wrap_dim("diag_embed", dim2, ndim)
     if first == second:

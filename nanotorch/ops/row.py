@@ -17,7 +17,9 @@ A row is written like this::
 **forward** gets the array module ``xp`` of the device and raw arrays. Annotations say what a parameter is: ``Array`` (a
 tensor that may carry gradients), ``Index`` (a tensor of integers), ``Mask`` (a tensor of booleans), ``Sequence[Array]``;
 ``| Number`` admits Python scalars, ``| None`` makes it optional; ``Dims`` is a tuple of ints that callers may also
-spread, as in ``x.permute(1, 0)``; everything else is a plain argument.
+spread, as in ``x.permute(1, 0)``; everything else is a plain argument. A parameter named ``dim``, ``dim0`` ... is a
+dimension of the first tensor, or several where its annotation says so, and is checked (``dims.py``) before forward sees it;
+``NewDim`` is a dimension of a result that has one more.
 
 A keyword-only ``dtype`` says to which type the first input is cast, recorded, before ``forward`` sees it.
 
@@ -56,16 +58,20 @@ from nanotorch.ops.compiler import Compiler, public_parameters
 from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.sample import Sample
 
-__all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Index", "Mask", "Number", "Row", "alias", "composite", "op"]
+__all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Index", "Mask", "NewDim", "Number", "Row", "alias", "composite", "op"]
 
 Array = Any
 Dims = Any
 Index = Any
 Mask = Any
+NewDim = Any
 Number = Any
 
 ROWS: dict[str, Row] = {}
 COMPOSITES: dict[str, Composite] = {}
+
+
+DIMENSION = re.compile("dim[012]?|dimension")
 
 
 class Parameter:
@@ -76,6 +82,9 @@ class Parameter:
         self.name = parameter.name
         self.public = "input" if self.name == "self" else self.name
         self.star = annotation == "Dims"
+        self.dim = DIMENSION.fullmatch(parameter.name) is not None and not self.star
+        self.new_dim = annotation == "NewDim"
+        self.several = "tuple" in annotation or annotation.startswith("Dim")
         self.keyword_only = parameter.kind is inspect.Parameter.KEYWORD_ONLY
         self.default = parameter.default
         self.annotation = annotation

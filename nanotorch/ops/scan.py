@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nanotorch.autograd.errors import ShapeError
+from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.join import cat
 from nanotorch.ops.reduce import INF, NAN, axes, widened
 from nanotorch.ops.row import Array, composite, op
@@ -146,11 +148,11 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
         raise RuntimeError("diff expects input to be at least one-dimensional")
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
+    dim = wrap_dim("diff", dim, input.ndim)
     parts = [part for part in (prepend, input, append) if part is not None]
     if len(parts) > 1:
         input = cat(parts, dim)
     boolean = input.dtype.category == 0
-    dim = dim % input.ndim
     for _ in range(min(n, input.shape[dim])):
         before, after = (slice(None),) * dim + (slice(None, -1),), (slice(None),) * dim + (slice(1, None),)
         input = input[after] != input[before] if boolean else input[after] - input[before]
@@ -166,11 +168,15 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
 )  # fmt: skip
 def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     """The integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``."""
-    left, right = (slice(None),) * (dim % y.ndim), dim % y.ndim
-    mean = y[(*left, slice(1, None))] + y[(*left, slice(None, -1))]
+    dim = wrap_dim("trapezoid", dim, y.ndim)
+    points = y.shape[dim] if y.ndim else 1
     if x is None:
-        return mean.sum(dim) * (dx / 2)
-    width = diff(x) if x.ndim == 1 else diff(x, dim=dim)
-    if x.ndim == 1 and y.ndim > 1:
-        width = width.reshape((-1,) + (1,) * (y.ndim - 1 - right))
-    return (mean * width).sum(dim) / 2
+        width = dx
+    else:
+        if x.ndim == 1:
+            if x.shape[0] != points:
+                raise ShapeError(f"trapezoid: there must be one x for each of the {points} points along dim {dim}, got {x.shape[0]}")
+            x = x.reshape((-1,) + (1,) * (y.ndim - 1 - dim))
+        width = diff(x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape)), dim=dim)
+    before = (slice(None),) * dim
+    return ((y[(*before, slice(1, None))] + y[(*before, slice(None, -1))]) * width).sum(dim) / 2

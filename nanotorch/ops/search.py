@@ -8,7 +8,7 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.dims import wrap_dim
+from nanotorch.ops.dims import whole, wrap_dim
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import constant, distinct, edge, integers, real, sample
 
@@ -52,10 +52,11 @@ def argsort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, st
 )  # fmt: skip
 def topk(xp: Any, self: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Array:
     """The ``k`` largest (or smallest) values along ``dim``, in order, and where they were."""
+    length = self.shape[dim] if self.ndim else 1
+    if not 0 <= whole("topk", "k", k) <= length:
+        raise RuntimeError(f"topk: selected index k out of range: k={k}, dimension {dim} has length {length}")
     if not self.ndim:
         return xp.array(self), xp.zeros((), dtype=dtypes.int64.numpy)
-    if not 0 <= k <= self.shape[dim]:
-        raise RuntimeError(f"topk: selected index k out of range: k={k}, dimension {dim} has length {self.shape[dim]}")
     order = xp.take(_ordered(xp, self, dim, largest), xp.arange(k), axis=dim)
     return xp.take_along_axis(self, order, dim), order
 

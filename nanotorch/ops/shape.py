@@ -9,8 +9,8 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.dims import wrap_dim
-from nanotorch.ops.row import ROWS, Array, Dims, composite, op
+from nanotorch.ops.dims import wrap_dim, wrap_dims
+from nanotorch.ops.row import ROWS, Array, Dims, NewDim, composite, op
 from nanotorch.ops.runtime import sum_to
 from nanotorch.ops.sample import integers, real, sample
 
@@ -104,9 +104,9 @@ def reshape_as(input: Any, other: Any) -> Any:
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Join the dimensions from ``start_dim`` to ``end_dim`` into one."""
     shape = input._array.shape
+    start, end = wrap_dim("flatten", start_dim, len(shape), "start_dim"), wrap_dim("flatten", end_dim, len(shape), "end_dim")
     if not shape:
         return reshape(input, (1,))
-    start, end = wrap_dim("flatten", start_dim, len(shape)), wrap_dim("flatten", end_dim, len(shape))
     if start == end:
         return input
     if start > end:
@@ -155,7 +155,7 @@ def t(xp: Any, self: Array) -> Array:
 
 
 def _inverse(dims: Sequence[int]) -> tuple[int, ...]:
-    positive = [d % len(dims) for d in dims]
+    positive = wrap_dims("permute", dims, len(dims))
     return tuple(positive.index(d) for d in range(len(positive)))
 
 
@@ -171,7 +171,7 @@ def permute(xp: Any, self: Array, dims: Dims) -> Array:
     """
     if len(dims) != self.ndim:
         raise ShapeError(f"permute: got {len(dims)} dims {tuple(dims)} for an input of {self.ndim} dimensions {tuple(self.shape)}")
-    return xp.transpose(self, dims)
+    return xp.transpose(self, wrap_dims("permute", dims, self.ndim, "dims"))
 
 
 def _squeezed(xp: Any, array: Any, dims: Sequence[int]) -> Any:
@@ -187,13 +187,13 @@ def _squeeze(xp: Any, self: Array) -> Array:
 @op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward1")
 def _squeeze_dim(xp: Any, self: Array, dim: int) -> Array:
     """A view without one dimension, if its length is 1."""
-    return _squeezed(xp, self, (wrap_dim("squeeze", dim, self.ndim),))
+    return _squeezed(xp, self, (dim % (self.ndim or 1),))
 
 
 @op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward2")
 def _squeeze_dims(xp: Any, self: Array, dim: tuple[int, ...]) -> Array:
     """A view without those of some dimensions whose length is 1."""
-    return _squeezed(xp, self, [wrap_dim("squeeze", d, self.ndim) for d in dim])
+    return _squeezed(xp, self, wrap_dims("squeeze", dim, self.ndim))
 
 
 @composite(samples=[
@@ -204,11 +204,11 @@ def squeeze(input: Any, dim: int | tuple[int, ...] | None = None) -> Any:
     """A view without the dimensions of length 1, all or those of ``dim``."""
     if dim is None:
         return _squeeze(input)
-    return _squeeze_dim(input, dim) if isinstance(dim, int) else _squeeze_dims(input, tuple(dim))
+    return _squeeze_dims(input, tuple(dim)) if isinstance(dim, tuple | list) else _squeeze_dim(input, dim)
 
 
 @op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, samples=[sample(real(3, 2), 0), sample(real(3), -1), sample(real(), 0)])
-def unsqueeze(xp: Any, self: Array, dim: int) -> Array:
+def unsqueeze(xp: Any, self: Array, dim: NewDim) -> Array:
     """A view with a dimension of length 1 inserted at ``dim``."""
     return xp.expand_dims(self, wrap_dim("unsqueeze", dim, self.ndim + 1))
 
@@ -304,10 +304,6 @@ def _contiguous(xp: Any, self: Array) -> Array:
 # ------------------------------------------------------------------------------------------------- permutations by other names
 
 
-def _dims(name: str, dims: int | Sequence[int], ndim: int) -> list[int]:
-    return [wrap_dim(name, d, ndim) for d in ((dims,) if isinstance(dims, int) else dims)]
-
-
 @composite(samples=[
     sample(real(2, 3, 4), 0, 2), sample(real(2, 3, 4), -1, 0), sample(real(2, 3, 4), (0, 1), (-1, 0)), sample(real(2, 0), 0, 1), sample(real(), 0, 0),
     sample(real(2, 3), (), ()),
@@ -315,14 +311,12 @@ def _dims(name: str, dims: int | Sequence[int], ndim: int) -> list[int]:
 def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """A view with the dimensions ``source`` at the places ``destination``; the others keep their order."""
     ndim = input._array.ndim
-    before, after = _dims("movedim", source, ndim), _dims("movedim", destination, ndim)
+    before, after = wrap_dims("movedim", source, ndim, "source"), wrap_dims("movedim", destination, ndim, "destination")
     if len(before) != len(after):
         raise RuntimeError(
             f"movedim: Invalid source or destination dims: source ({source} dims) should contain the same number of dims as "
             f"destination ({destination} dims)"
         )
-    if len(set(before)) < len(before) or len(set(after)) < len(after):
-        raise RuntimeError(f"movedim: repeated dim in source or destination: {source} to {destination}")
     if not ndim:
         return permute(input, ())
     order = [d for d in range(ndim) if d not in before]
@@ -372,7 +366,7 @@ def select(xp: Any, self: Array, dim: int, index: int) -> Array:
     """A view of one slice along ``dim``, without that dimension."""
     if not self.ndim:
         raise IndexError("select: cannot be applied to a 0-dim tensor.")
-    dim = wrap_dim("select", dim, self.ndim)
+    dim %= self.ndim
     length = self.shape[dim]
     if not -length <= index < length:
         raise IndexError(f"select: index {index} out of range for tensor of size {list(self.shape)} at dimension {dim}")

@@ -20,7 +20,7 @@ from nanotorch.ops.shape import narrow
 def unbind(xp: Any, self: Array, dim: int = 0) -> Array:
     """The slices along ``dim``, as views without that dimension."""
     if not self.ndim:
-        raise RuntimeError("unbind: expects at least a 1-dimensional tensor")
+        raise IndexError("unbind: Dimension specified as 0 but tensor has no dimensions")
     moved = xp.moveaxis(self, dim, 0)
     return [moved[k, ...] for k in range(moved.shape[0])]
 
