@@ -229,9 +229,11 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
         arguments["weight"], arguments["pos_weight"] = torch.tensor(by_class[:1]), torch.tensor(by_class[1:] / by_class[:1])
     elif by_class is not None:
         arguments["weight"] = torch.tensor(by_class)
-    weight, classes = arguments.get("weight"), len(table.target_names)
-    if table.task == "multiclass" and weight is not None and len(weight) != classes:
-        raise datasets.DataError(f"loss.weight has {len(weight)} values for {classes} classes")
+    expected, of = {"multiclass": (len(table.target_names), "classes"), "binary": (1, "output")}.get(table.task, (None, ""))
+    for key in ("weight", "pos_weight"):
+        values = arguments.get(key)
+        if expected is not None and values is not None and len(values) != expected:
+            raise datasets.DataError(f"loss.{key} has {len(values)} values for {expected} {of}")
     loss: nn.Module = LOSSES.get(name)(**arguments, reduction="sum")
     return loss
 
