@@ -79,10 +79,10 @@ def chain_without_lines(length: int) -> Callable[[], None]:
 
     row = ROWS["mul"]
     lines = row.source.splitlines()
-    first = next(k for k, line in enumerate(lines) if "frame = getframe(1)" in line)
-    last = max(k for k, line in enumerate(lines) if "note_line(" in line)
     start = next(k for k, line in enumerate(lines) if line.startswith("def mul("))
     end = next((k for k, line in enumerate(lines) if k > start and line and not line.startswith(" ")), len(lines))
+    first = next(k for k in range(start, end) if "frame = getframe(1)" in lines[k])
+    last = next(k for k in range(start, end) if "note_line(" in lines[k])
     namespace = dict(row.compiler.namespace)
     exec("\n".join([*lines[start:first], *lines[last + 1 : end]]), namespace)
     multiply, value_of = namespace["mul"], nanotorch.ones(8, 8).requires_grad_()

@@ -144,7 +144,7 @@ def test_options_may_stand_anywhere(good: str, trained: list[tuple[Config, str, 
     ((config, text, options),) = trained
     assert (config.seed, config.device, config.train.epochs, config.output) == (3, "cpu", 4, "1: é")
     assert text == GOOD
-    assert options == {"progress_bar": False, "run_directory": None, "overwrite": False}
+    assert options == {"progress_bar": False, "run_directory": None, "overwrite": False, "needed": [good]}
 
 
 def test_quiet_prints_nothing(

@@ -254,6 +254,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "arguments `size_average`": lambda lib: lib.nn.functional.mse_loss(lib.ones(2), lib.zeros(2), size_average=False).item(),
     "`max_pool1d`": lambda lib: lib.nn.functional.max_pool1d(lib.ones(1, 1, 1), 2, padding=1, dilation=2).tolist(),
     "`conv_transpose1d`": lambda lib: tuple(lib.nn.functional.conv_transpose1d(lib.ones(0, 1, 5), lib.ones(1, 1, 2), output_padding=1).shape),
+    "`multilabel_soft_margin_loss` with a weight": lambda lib: lib.nn.functional.multilabel_soft_margin_loss(lib.ones(1, 2), lib.ones(1, 2), lib.ones(3, 1, 2)).item(),
     "a parameter given twice": duplicate,
     "`SequentialLR(last_epoch=n)`": sequence,
     "optimizers with `capturable=True`": lambda lib: bool(lib.optim.SGD([leaf(lib, 1.0)], differentiable=True)),

@@ -304,6 +304,16 @@ class Tensor(TensorMethods):
         result._cell = self._version_cell()
         return result
 
+    def _zero_grad(self, set_to_none: bool) -> None:
+        """Forget the gradient, or fill the tensor that holds it with zeros: others that refer to it see them."""
+        grad = None if set_to_none else self.grad
+        if grad is None:
+            self._grad = None  # the slot: reading and setting .grad is checked
+        elif grad.grad_fn is None:
+            grad.requires_grad_(False).zero_()
+        else:
+            grad.detach_().zero_()
+
     def detach_(self) -> Tensor:
         """Forget the history of this tensor in place."""
         if self._view is not None:

@@ -91,15 +91,16 @@ class _BatchNorm(_ChannelNorm):
             expected = " or ".join(f"(N, {self.num_features}{rest})" for rest in self.shapes.values())
             raise ShapeError(f"expected {expected}, got input {tuple(input.shape)}")
         momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
+        moves = self.training and self.track_running_stats
+        if moves and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if momentum is None:
                 momentum = 1.0 / self.num_batches_tracked.item()
         use_batch = self.training or self.running_mean is None
         return batch_norm(
             input,
-            self.running_mean,
-            self.running_var,
+            self.running_mean if moves or not self.training else None,
+            self.running_var if moves or not self.training else None,
             self.weight,
             self.bias,
             use_batch,
@@ -157,7 +158,7 @@ class _InstanceNorm(_ChannelNorm):
             (rest,) = self.shapes.values()
             sizes = f"{self.num_features}{rest}"
             raise ShapeError(f"expected (N, {sizes}) or ({sizes}), got input {tuple(input.shape)}")
-        own = self.training or self.running_mean is None
+        own = self.training or not self.track_running_stats or self.running_mean is None
         output = instance_norm(
             input if batched else input.unsqueeze(0),
             self.running_mean,

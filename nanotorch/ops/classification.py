@@ -132,6 +132,15 @@ def _as_rows(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return input, target
 
 
+def check_class_weight(name: str, input: Tensor, weight: Tensor) -> None:
+    """Raise unless there is one weight for every class."""
+    count = input.shape[min(input.ndim, 2) - 1]
+    if tuple(weight.shape) != (count,):
+        raise ShapeError(
+            f"{name}: weight tensor should be defined either for all {count} classes or no classes but got weight tensor of shape: {list(weight.shape)}"
+        )
+
+
 classes = [
     sample(real(5, 3), integers(5)), sample(real(5, 3), integers(5), reduction="sum"), sample(real(5, 3), integers(5), reduction="none"),
     sample(real(5, 3), integers(5), constant(3)), sample(real(5, 3), integers(5), ignore_index=1),
@@ -173,7 +182,11 @@ def cross_entropy(
         check_reduction("cross_entropy", reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if weight is not None:
+        check_class_weight("cross_entropy", input, weight)
     if isinstance(target, Tensor) and target._array.dtype.kind == "f":
+        if ignore_index >= 0:
+            raise RuntimeError("cross_entropy: ignore_index is not supported for a floating point target of class probabilities")
         return _cross_entropy_probabilities(input, target, weight, reduction, label_smoothing)
     if not (isinstance(target, Tensor) and target._array.ndim == 1 and isinstance(input, Tensor) and input._array.ndim == 2):
         rows, numbers = _as_rows("cross_entropy", input, target)
@@ -209,6 +222,8 @@ def nll_loss(
 ) -> Tensor:
     """``-input[target]`` for log-probabilities ``input``, reduced; shapes as in `cross_entropy`."""
     check_reduction("nll_loss", reduction)
+    if weight is not None:
+        check_class_weight("nll_loss", input, weight)
     rows, numbers = _as_rows("nll_loss", input, target)
     loss = _nll_loss(rows, numbers, weight, ignore_index, reduction)
     return loss.reshape(tuple(target.shape)) if reduction == "none" else loss

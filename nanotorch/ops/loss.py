@@ -66,6 +66,21 @@ def check_pair(name: str, self: Any, target: Any) -> None:
         )
 
 
+def check_weight(name: str, argument: str, weight: Any, shape: tuple[int, ...]) -> None:
+    """Raise where a weight would broadcast the losses to more than there are: their mean would be of another number."""
+    if weight is None:
+        return
+    lead = len(shape) - weight.ndim
+    if lead < 0 or any(n not in (1, length) for n, length in zip(weight.shape, shape[lead:], strict=True)):
+        raise ShapeError(f"{name}: {argument} {tuple(weight.shape)} does not broadcast to the shape of the losses {tuple(shape)}")
+
+
+def check_probabilities(xp: Any, name: str, argument: str, values: Any, hint: str = "") -> None:
+    """Raise unless all elements lie between 0 and 1; NaN does not."""
+    if not bool(xp.all((values >= 0) & (values <= 1))):
+        raise RuntimeError(f"{name}: all elements of {argument} should be between 0 and 1{hint}")
+
+
 def _bce_logits_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, pos_weight: Any, reduction: str) -> Any:
     g = share(grad, self.shape, reduction)
     if weight is not None:
@@ -100,6 +115,8 @@ def binary_cross_entropy_with_logits(
     """``-(target * log s + (1 - target) * log(1 - s))`` with ``s = sigmoid(input)``, without overflow."""
     check_reduction("binary_cross_entropy_with_logits", reduction)
     check_pair("binary_cross_entropy_with_logits", self, target)
+    check_weight("binary_cross_entropy_with_logits", "weight", weight, self.shape)
+    check_weight("binary_cross_entropy_with_logits", "pos_weight", pos_weight, self.shape)
     if pos_weight is None:
         loss = xp.softplus(self) - self * target
     else:
@@ -131,8 +148,9 @@ def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | No
     """``-(target * log p + (1 - target) * log(1 - p))`` for probabilities ``input``; logarithms are cut at -100."""
     check_reduction("binary_cross_entropy", reduction)
     check_pair("binary_cross_entropy", self, target)
-    if self.size and bool(xp.any((self < 0) | (self > 1))):
-        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1; for logits use binary_cross_entropy_with_logits")
+    check_weight("binary_cross_entropy", "weight", weight, self.shape)
+    check_probabilities(xp, "binary_cross_entropy", "input", self, "; for logits use binary_cross_entropy_with_logits")
+    check_probabilities(xp, "binary_cross_entropy", "target", target)
     loss = -(target * xp.maximum(xp.log(self), -100.0) + (1 - target) * xp.maximum(xp.log(1 - self), -100.0))
     if weight is not None:
         loss = loss * weight
@@ -146,7 +164,7 @@ pairs = [sample(real(5), real(5)), sample(real(5, 2), real(5, 2), reduction="sum
 @op(
     self=lambda grad, self, target, reduction: (self - target) * (2 * share(grad, self.shape, reduction)),
     target=lambda grad, self, target, reduction: (self - target) * (-2 * share(grad, self.shape, reduction)),
-    where="functional", samples=pairs,
+    where="functional", samples=pairs, cast="promote",
 )  # fmt: skip
 def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
     """``(input - target) ** 2``, reduced; the shapes must be equal."""
@@ -159,7 +177,7 @@ def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Ar
 @op(
     self=lambda xp, grad, self, target, reduction: xp.sign(self - target) * share(grad, self.shape, reduction),
     target=lambda xp, grad, self, target, reduction: -xp.sign(self - target) * share(grad, self.shape, reduction),
-    where="functional", samples=pairs, node="MeanBackward0",
+    where="functional", samples=pairs, node="MeanBackward0", cast="promote",
 )  # fmt: skip
 def l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
     """``|input - target|``, reduced; the shapes must be equal."""
@@ -177,12 +195,15 @@ def _smooth_slope(xp: Any, difference: Any, beta: float) -> Any:
 @op(
     self=lambda xp, grad, self, target, reduction, beta: _smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
     target=lambda xp, grad, self, target, reduction, beta: -_smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
-    where="functional", samples=[*pairs, sample(real(5), real(5), beta=0.5), sample(real(5), real(5), beta=0.0)],
+    where="functional", cast="promote",
+    samples=[*pairs, sample(real(5), real(5), beta=0.5), sample(real(5), real(5), beta=0.0)],
 )  # fmt: skip
 def smooth_l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", beta: float = 1.0) -> Array:
     """Quadratic (over ``2 * beta``) where ``|input - target| < beta``, linear elsewhere."""
     check_reduction("smooth_l1_loss", reduction)
     check_pair("smooth_l1_loss", self, target)
+    if not beta >= 0:
+        raise RuntimeError(f"smooth_l1_loss: beta must be at least 0, got {beta}")
     distance = xp.absolute(self - target)
     if beta == 0:
         return reduced(xp, distance, reduction)
@@ -202,6 +223,8 @@ def huber_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", del
     """``(input - target) ** 2 / 2`` where ``|input - target| <= delta``, linear elsewhere (Huber 1964)."""
     check_reduction("huber_loss", reduction)
     check_pair("huber_loss", self, target)
+    if not delta > 0:
+        raise RuntimeError(f"huber_loss: delta must be greater than 0, got {delta}")
     distance = xp.absolute(self - target)
     return reduced(xp, xp.where(distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta)), reduction)
 

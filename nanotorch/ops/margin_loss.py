@@ -9,7 +9,15 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.activation import logsigmoid
 from nanotorch.ops.extrema import minimum, where
-from nanotorch.ops.loss import EPSILON, check_pair, check_reduction, reduced, reduced_tensor, share
+from nanotorch.ops.loss import (
+    EPSILON,
+    check_pair,
+    check_reduction,
+    check_weight,
+    reduced,
+    reduced_tensor,
+    share,
+)
 from nanotorch.ops.norm import pairwise_distance
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import constant, edge, integers, real, sample
@@ -60,6 +68,7 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
     """
     check_reduction("multilabel_soft_margin_loss", reduction)
     check_pair("multilabel_soft_margin_loss", input, target)
+    check_weight("multilabel_soft_margin_loss", "weight", weight, tuple(input.shape))
     loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     if weight is not None:
         loss = loss * weight

@@ -194,14 +194,14 @@ def batch_norm(
         output = (input - running_mean.reshape(shape)) * scale.reshape(shape)
         return output if bias is None else output + bias.reshape(shape)
     count = input.numel() // max(input.shape[1], 1)
-    if count <= 1:
+    if count == 1:
         raise ShapeError(
             f"batch_norm: expected more than 1 value per channel when training, got input size {tuple(input.shape)}; use a "
             "larger batch, drop_last=True, or eval()"
         )
     output, mean, var = _batch_norm(input, weight, bias, eps)
     for running, value in ((running_mean, mean._array), (running_var, var._array * (count / (count - 1)))):
-        if running is not None:
+        if running is not None and count:  # no rows say nothing
             running._array[...] = (1 - momentum) * running._array + momentum * value
             running._bump_version("batch_norm")
     return output
@@ -249,6 +249,8 @@ def group_norm(
                 f"{list(value.shape)} and input of shape {list(input.shape)}"
             )
     size = channels // num_groups * math.prod(input.shape[2:])
+    if input.shape[0] * size == 1:
+        raise ShapeError(f"group_norm: Expected more than 1 value per channel when training, got input size {list(input.shape)}")
     normalized = layer_norm(input.reshape(input.shape[0] * num_groups, size), (size,), None, None, eps)
     return _affine(normalized.reshape(input.shape), weight, bias)
 
@@ -272,10 +274,10 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     count = math.prod(input.shape[2:])
-    if count <= 1:
+    if count == 1:
         raise ShapeError(f"instance_norm: Expected more than 1 spatial element when training, got input size {tuple(input.shape)}")
     for running, unbiased in ((running_mean, None), (running_var, count / (count - 1))):
-        if running is not None:
+        if running is not None and input.numel():  # no elements say nothing
             values = input._array.reshape(*input.shape[:2], count)
             means = values.mean(axis=2, keepdims=True)
             if unbiased is not None:

@@ -379,7 +379,7 @@ class PolynomialLR(LRScheduler):
 
 @SCHEDULERS.register
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Half a cosine from the base rate down to `eta_min` in `T_0` epochs, again and again, each `T_mult` times as long.
+    """Half a cosine from the base rate to `eta_min`, again and again, each `T_mult` times as long.
 
     `step(epoch)` goes to any epoch, also between two: `step(epoch + batch / batches)` after every batch.
 

@@ -222,11 +222,7 @@ class Optimizer:
         """Forget the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
         for group in self.param_groups:
             for param in group["params"]:
-                if set_to_none:
-                    param._grad = None  # the slot: reading and setting .grad is checked
-                elif param.grad is not None:
-                    param.grad = param.grad.detach()
-                    param.grad.zero_()
+                param._zero_grad(set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure` returned, if one was given.
