@@ -119,6 +119,32 @@ def from_numpy_dtype(dtype: Any) -> DType:
     return found
 
 
+def check_fits(name: str, value: Any, dtype: DType) -> None:
+    """Raise where a number, or one of an array, would wrap or be cut in an integer dtype, or overflow in float16 or float32.
+
+    Unsigned dtypes take negative numbers of their size, which wrap, as in PyTorch.
+    """
+    kind = dtype.numpy.kind
+    if isinstance(value, bool) or kind == "b" or (kind == "f" and dtype.numpy.itemsize > 4):
+        return
+    values = np.asarray(value, None if isinstance(value, np.ndarray) else object).ravel()
+    if kind == "f":
+        limit = float(np.finfo(dtype.numpy).max)
+        wrong = [v for v in values if limit < abs(v) < np.inf]
+    else:
+        low, high = int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max)
+        low = low or -high
+        wrong = [v for v in values if not low <= v <= high]
+    if wrong:
+        raise RuntimeError(f"{name}: value cannot be converted to type {dtype} without overflow: {wrong[0]}")
+
+
+def wrapped(name: str, value: Any, dtype: DType) -> Any:
+    """Return a number that fits a dtype, a negative one for an unsigned dtype as what it wraps to; or raise."""
+    check_fits(name, value, dtype)
+    return int(value) % 2 ** (8 * dtype.itemsize) if dtype.numpy.kind == "u" and value < 0 else value
+
+
 def scalar_dtype(value: Any) -> DType:
     """Return the dtype that a Python scalar stands for: bool, int64 or the default dtype."""
     if isinstance(value, bool):

@@ -43,7 +43,7 @@ def test_lambdas_helpers_and_expressions() -> None:
     assert written_formulas(ROWS["floor"])["self"].expression == "xp.zeros_like(grad)"  # the helper's return
     power = written_formulas(ROWS["pow"])["self"]
     assert power.expression == "_pow_self(xp, grad, self, exponent)"
-    assert "return xp.where(exponent == 0" in power.helpers["_pow_self(xp, grad, self, exponent)"]
+    assert "return grad * xp.where(exponent == 0" in power.helpers["_pow_self(xp, grad, self, exponent)"]
     linear = written_formulas(ROWS["linear"])["bias"]
     assert linear.expression == "xp.column_sums(_rows(xp, grad))" and list(linear.helpers) == ["_rows(xp, x)"]
 

@@ -51,10 +51,22 @@ def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"new(): a tensor cannot be made from {type(data).__name__} with elements of kind {array.dtype}; real numbers are needed")
     if dtype is not None:
+        if dtype.numpy.kind in "iu":
+            _check_range(array, dtype)
         return array.astype(dtype.numpy)
     if array.dtype.kind == "f" or array.size == 0:
         return array.astype(dtypes.get_default_dtype().numpy)
+    if array.dtype.kind == "u":  # larger than int64's
+        _check_range(array, dtypes.int64)
     return array.astype(np.bool_ if array.dtype.kind == "b" else np.int64)
+
+
+def _check_range(array: np.ndarray[Any, Any], dtype: DType) -> None:
+    """Raise where numbers of Python do not fit an integer dtype; one comparison tells for all that do."""
+    if array.size and array.dtype.kind != "b":
+        low, high = array.min(), array.max()  # a NaN is both
+        for value in (low, high):
+            dtypes.check_fits("tensor", value.item(), dtype)
 
 
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -139,7 +151,8 @@ def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_g
 def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return a tensor filled with one value, whose type decides the dtype unless one is given."""
     value = fill_value.item() if isinstance(fill_value, Tensor | np.generic) else fill_value
-    return _finish(np.full(_sizes((size,)), value, dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value)).numpy), device, requires_grad)
+    dtype = dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value))
+    return _finish(np.full(_sizes((size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -183,6 +196,14 @@ def arange(
         whole = all(isinstance(v, int | np.integer) for v in (start, end, step))
         dtype = dtypes.int64 if whole else dtypes.get_default_dtype()
     dtype = dtypes.need_dtype("arange", dtype)
+    if dtype is dtypes.int64:
+        for value in (start, end, step):
+            dtypes.check_fits("arange", value, dtypes.int64)
+        start, end, step = int(start), int(end), int(step)
+        if step == 0:
+            raise ValueError(f"arange: step must be nonzero, and of {dtype} it is cut to 0")
+    if not math.isfinite(start) or not math.isfinite(end):
+        raise RuntimeError(f"arange: unsupported range: {start} -> {end}")
     count = math.ceil((end - start) / step)
     if dtype.is_floating_point:
         values = (start + step * np.arange(count, dtype=np.float64)).astype(dtype.numpy)

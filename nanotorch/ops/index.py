@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
@@ -82,6 +83,8 @@ def _basic(input: Tensor, parts: tuple[Any, ...]) -> Tensor:
 
 def split_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
     """Do what `parse_index` does, in a fraction of its time for the usual cases, in which NumPy makes the checks."""
+    if type(index) is list and any(isinstance(part, list | tuple | slice) or part is None or part is Ellipsis for part in index):
+        index = tuple(index)  # a list of indices is a tuple of them, as in PyTorch
     parts = index if type(index) is tuple else (index,)
     found: list[Any] = []
     plain = tensors = dots = False
@@ -256,12 +259,15 @@ def getitem(input: Tensor, index: Any) -> Tensor:
         raise
 
 
-def one_value(name: str, value: Any) -> None:
-    """Raise if a value that fills is a tensor with dimensions: it would broadcast."""
+def one_value(name: str, value: Any, filled: Any) -> Any:
+    """Raise if a value that fills is a tensor with dimensions, which would broadcast, or a number that does not fit."""
+    if isinstance(value, int | float):
+        return dtypes.wrapped(name, value, dtypes.from_numpy_dtype(filled.dtype))
     if getattr(value, "ndim", 0):
         raise ShapeError(
             f"{name}: only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s), of shape {list(value.shape)}"
         )
+    return value
 
 
 @composite(where="method", operators="__setitem__")
@@ -269,6 +275,8 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     """``input[index] = value``: a differentiable write."""
     basic, advanced = ((index, ...), None) if type(index) is int else split_index(input, index)
     if not isinstance(value, Tensor):
+        if isinstance(value, int | float):
+            value = dtypes.wrapped("setitem", value, input.dtype) if input._array.dtype.kind != "f" else value
         value = from_array(input.device.xp.asarray(np.asarray(value, input._array.dtype)), input.device)
     part = input if basic is None else _basic(input, basic)
     if advanced is not None:
@@ -338,11 +346,11 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 @op(
     self=lambda xp, grad: xp.zeros_like(grad), value=lambda xp, grad: xp.sum(grad), inplace=True, where="method",
-    cast=None, node="FillBackward0", samples=[sample(real(3, 2), 1.5)],
+    cast=None, node="FillBackward0", widens=False, samples=[sample(real(3, 2), 1.5)],
 )  # fmt: skip
 def fill(xp: Any, self: Array, value: Array | Number) -> Array:
     """The shape of ``input`` filled with one value."""
-    one_value("fill", value)
+    value = one_value("fill", value, self)
     return xp.full_like(self, value)
 
 

@@ -400,13 +400,24 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
     return _adaptive_max("adaptive_max_pool2d", input, output_size, 2, return_indices)
 
 
+def _extreme(pool: Any, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
+    """The largest or the smallest absolute value of windows: the norms of order infinity and minus infinity."""
+    sign = 1.0 if norm_type > 0 else -1.0
+    pooled: Tensor = pool(input.abs() * sign, kernel_size, stride, ceil_mode=ceil_mode)
+    return pooled * sign
+
+
 def _norm_of(means: Tensor, norm_type: float, count: int) -> Tensor:
+    if norm_type == 0:
+        raise RuntimeError("lp_pool: the norm of order 0 has no root; choose another norm_type")
     return (means.sign() * means.abs().relu() * count).pow(1.0 / norm_type)
 
 
 @composite(where="functional", samples=[sample(real(2, 3, 7, low=0.1), 2.0, 3, stride=2), sample(real(2, 3, 7, low=0.1), 3.0, 2)])
 def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of (N, C, L) or (C, L)."""
+    if norm_type in (math.inf, -math.inf):
+        return _extreme(max_pool1d, input, norm_type, kernel_size, stride, ceil_mode)
     means = _avg("lp_pool1d", input.pow(norm_type), 1, kernel_size, stride, 0, ceil_mode, True, None)
     return _norm_of(means, norm_type, kernel_size)
 
@@ -414,5 +425,7 @@ def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = N
 @composite(where="functional", samples=[sample(real(2, 3, 6, 5, low=0.1), 2.0, (3, 2), stride=2), sample(real(3, 6, 6, low=0.1), 3.0, 2)])
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of images (N, C, H, W) or (C, H, W)."""
+    if norm_type in (math.inf, -math.inf):
+        return _extreme(max_pool2d, input, norm_type, kernel_size, stride, ceil_mode)
     means = _avg("lp_pool2d", input.pow(norm_type), 2, kernel_size, stride, 0, ceil_mode, True, None)
     return _norm_of(means, norm_type, math.prod(per_dimension("lp_pool2d", "kernel_size", kernel_size, 2)))

@@ -158,7 +158,8 @@ def _place(array: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: 
 def uniform_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Draw from [0, 1) in the given precision."""
     precise = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
-    return np.asarray(source.random(shape, dtype=precise)).astype(dtype, copy=False)
+    drawn = np.asarray(source.random(shape, dtype=precise))
+    return drawn if dtype == precise else (np.floor(drawn * 2.0**11) / 2.0**11).astype(dtype)  # rounding would give 1
 
 
 def normal_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -187,12 +188,22 @@ def randint(
         low, high, size = 0, low, high
     if high <= low:
         raise RuntimeError(f"randint: 'from' must be less than 'to', got low={low}, high={high}")
-    return _place(np.asarray(_source(generator).integers(low, high, _size((size,)))), dtype or dtypes.int64, device)
+    dtype = dtypes.need_dtype("randint", dtype or dtypes.int64)
+    if not dtype.is_floating_point:
+        limits = np.iinfo(dtype.numpy) if dtype is not dtypes.bool_ else None
+        least, most = (0, 1) if limits is None else (int(limits.min), int(limits.max))
+        if not (least <= low and high - 1 <= most):
+            raise RuntimeError(f"randint: [{low}, {high}) is out of bounds for {dtype}")
+    return _place(np.asarray(_source(generator).integers(low, high, _size((size,)))), dtype, device)
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Return the numbers 0 to n - 1 in random order."""
-    return _place(_source(generator).permutation(n), dtype or dtypes.int64, device)
+    if n < 0:
+        raise RuntimeError(f"randperm: n must be non-negative, got {n}")
+    dtype = dtypes.need_dtype("randperm", dtype or dtypes.int64)
+    dtypes.check_fits("randperm", max(n - 1, 0), dtype)
+    return _place(_source(generator).permutation(n), dtype, device)
 
 
 def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -211,9 +222,17 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
     return randint(low, high, input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
 
 
+def _check_std(name: str, std: Any) -> None:
+    """Raise for a negative standard deviation, or one among those of a tensor."""
+    negative = bool((std < 0).any()) if isinstance(std, Tensor) else std < 0
+    if negative:
+        raise RuntimeError(f"{name}: expects std >= 0.0, but found {'a negative one' if isinstance(std, Tensor) else std}")
+
+
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Return normal numbers; mean and std are numbers (then ``size`` says the shape) or tensors."""
     tensors = [v for v in (mean, std) if isinstance(v, Tensor)]
+    _check_std("normal", std)
     if not tensors:
         if size is None:
             raise TypeError("normal: with numbers for mean and std, size= says the shape of the result")
@@ -226,7 +245,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Return 1 with the probability that each element states, else 0."""
     array = input.device.xp.to_numpy(input._array)
-    if array.dtype.kind != "f" or ((array < 0) | (array > 1)).any():
+    if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
         raise RuntimeError("bernoulli: expects floating point probabilities in [0, 1]")
     return _place(uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device)
 
@@ -234,6 +253,8 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 @composite()
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
     """Return indices drawn with probability proportional to the weights of each row."""
+    if num_samples <= 0:
+        raise RuntimeError(f"multinomial: cannot sample num_samples <= 0 samples, got {num_samples}")
     weights = input.device.xp.to_numpy(input._array).astype(np.float64)
     rows = np.atleast_2d(weights)
     if (rows < 0).any() or not np.isfinite(rows).all() or (rows.sum(axis=1) <= 0).any():
@@ -261,6 +282,8 @@ def _fill_raw(target: Tensor, array: Any) -> Tensor:
 @composite(where="method")
 def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with uniform numbers from [a, b)."""
+    if not a <= b:
+        raise RuntimeError(f"uniform_: expects to return a [from, to) range, but found from={a} > to={b}")
     drawn = uniform_array(_source(generator), input._array.shape, input._array.dtype)
     return _overwrite("uniform_", input, drawn * (b - a) + a)
 
@@ -268,12 +291,15 @@ def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Genera
 @composite(where="method")
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with normal numbers."""
+    _check_std("normal_", std)
     return _overwrite("normal_", input, normal_array(_source(generator), input._array.shape, input._array.dtype) * std + mean)
 
 
 @composite(where="method")
 def bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with ones of probability ``p``, else zeros."""
+    if not isinstance(p, Tensor) and not 0 <= p <= 1:
+        raise RuntimeError(f"bernoulli_: expects p to be in [0, 1], but got p={p}")
     return _overwrite("bernoulli_", input, (_source(generator).random(input._array.shape) < p).astype(input._array.dtype))
 
 

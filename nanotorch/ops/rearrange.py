@@ -73,6 +73,8 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
     if counts.size and int(counts.min()) < 0:
         raise RuntimeError("repeat_interleave: repeats can not be negative")
     chosen = np.repeat(np.arange(shape[dim]), np.broadcast_to(counts.reshape(-1), (shape[dim],)))
+    if output_size is not None and output_size != len(chosen):
+        raise RuntimeError(f"repeat_interleave: output_size {output_size} is not the sum of the repeats, {len(chosen)}")
     return input.index_select(dim, from_array(input.device.xp.receive(chosen, input.device), input.device))
 
 
@@ -141,15 +143,23 @@ def roll(xp: Any, self: Array, shifts: int | tuple[int, ...], dims: int | tuple[
     return _rolled(xp, self, shifts, dims)
 
 
+def need_matrix(name: str, self: Any) -> None:
+    """Raise for tensors without rows and columns."""
+    if self.ndim < 2:
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {tuple(self.shape)}")
+
+
 @op(self=lambda xp, grad, diagonal: xp.tril(grad, diagonal), inplace=True, samples=[sample(real(3, 3)), sample(real(3, 4), 1), sample(real(2, 3, 3), -1)])
 def tril(xp: Any, self: Array, diagonal: int = 0) -> Array:
     """The lower triangle; the rest is zero."""
+    need_matrix("tril", self)
     return xp.tril(self, diagonal)
 
 
 @op(self=lambda xp, grad, diagonal: xp.triu(grad, diagonal), inplace=True, samples=[sample(real(3, 3)), sample(real(3, 4), 1), sample(real(2, 3, 3), -1)])
 def triu(xp: Any, self: Array, diagonal: int = 0) -> Array:
     """The upper triangle; the rest is zero."""
+    need_matrix("triu", self)
     return xp.triu(self, diagonal)
 
 

@@ -166,6 +166,8 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
         ndim = operands[0][0].ndim if row.parameters[0].many else operands[0].ndim
         bounds = f"[{-ndim}, {ndim - 1}]" if ndim else "[-1, 0]"
         return IndexError(f"{name}: Dimension out of range (expected to be in range of {bounds}, but got {error.axis}); input shape {text}")
+    if isinstance(error, OverflowError):
+        return RuntimeError(f"{name}: {reason}; convert the tensor to a dtype that holds the number (input shape {text})")
     if isinstance(error, IndexError):
         return IndexError(f"{name}: {reason}; input shape {text}{plain}")
     if isinstance(error, ValueError):

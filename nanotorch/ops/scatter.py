@@ -280,7 +280,7 @@ def index_fill(xp: Any, self: Array, dim: int, index: Index, value: Array | Numb
     """A copy of ``input`` with one value in the slices along ``dim`` that a vector names."""
     if index.ndim > 1:
         raise IndexError(f"index_fill: index is supposed to be a vector, got shape {tuple(index.shape)}")
-    one_value("index_fill", value)
+    value = one_value("index_fill", value, self)
     dim = wrap_dim("index_fill", dim, self.ndim)
     wide = lifted(xp, self)
     check_index("index_fill", xp, index, wide.shape[dim], dim, True)
@@ -316,11 +316,11 @@ def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = Fa
 @op(
     self=lambda xp, grad, mask: xp.where(mask, 0.0, grad),
     value=lambda xp, grad, mask: xp.sum(xp.where(mask, grad, 0.0)),
-    inplace=True, samples=[sample(real(3, 4), booleans(3, 4), 0.5), sample(real(3, 4), booleans(4), -1), sample(real(3), booleans(3), real())],
+    inplace=True, widens=False, samples=[sample(real(3, 4), booleans(3, 4), 0.5), sample(real(3, 4), booleans(4), -1), sample(real(3), booleans(3), real())],
 )  # fmt: skip
 def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Number) -> Array:
     """A copy with ``value`` where the mask holds."""
-    one_value("masked_fill", value)
+    value = one_value("masked_fill", value, self)
     return xp.where(mask, xp.asarray(value, dtype=self.dtype), self)
 
 

@@ -32,12 +32,17 @@ def get_total_norm(
     `foreach` chooses between implementations in PyTorch; here, as in the other functions, it makes no difference.
     """
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    norm_type = float(norm_type)  # "inf" too
     if not tensors:
         return make_tensor(0.0)
     xp, device = tensors[0].device.xp, tensors[0].device
     flat = [tensor._array.reshape(-1) for tensor in tensors]
     if norm_type == inf:
         total = reduce(xp.maximum, [xp.amax(xp.absolute(array)) for array in flat if array.size])
+    elif norm_type == -inf:  # the least of the tensors' own, as for the other orders
+        total = reduce(xp.minimum, [xp.amin(xp.absolute(array)) for array in flat if array.size])
+    elif norm_type == 0:  # how many tensors have an element that is not 0
+        total = xp.asarray(sum([xp.any(array != 0).astype(array.dtype) for array in flat]))
     elif norm_type == 2:
         total = xp.sqrt(sum(xp.matmul(array, array) for array in flat))
     else:

@@ -1,0 +1,133 @@
+"""Numbers that do not fit, arguments out of range, orders of norms and nested indices: as PyTorch has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from parity import require_torch
+
+import nanotorch
+
+pytestmark = pytest.mark.parity
+
+INF, NAN = float("inf"), float("nan")
+NUMBERS = (300, -1, -300, 1e6, -1e6, NAN, INF, 1e40, 2**40, 2.5, 70000)
+FILLS: dict[str, Callable[..., Any]] = {
+    "full": lambda lib, v, d: lib.full((2,), v, dtype=d),
+    "new_full": lambda lib, v, d: lib.zeros(2, dtype=d).new_full((2,), v),
+    "full_like": lambda lib, v, d: lib.full_like(lib.zeros(2, dtype=d), v),
+    "fill_": lambda lib, v, d: lib.zeros(2, dtype=d).fill_(v),
+    "masked_fill": lambda lib, v, d: lib.zeros(2, dtype=d).masked_fill(lib.tensor([True, False]), v),
+}
+
+
+def filled(lib: Any, how: str, dtype: str) -> list[Any]:
+    return [attempt(lambda v=v: FILLS[how](lib, v, getattr(lib, dtype)).tolist()) for v in NUMBERS]
+
+
+def attempt(action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except (ArithmeticError, RuntimeError, ValueError, TypeError, IndexError):
+        return "refuses"
+
+
+def ramp(lib: Any, *shape: int) -> Any:
+    return lib.arange(float(np.prod(shape))).reshape(shape)
+
+
+def clipped(lib: Any, order: Any) -> list[Any]:
+    parameters = [lib.nn.Parameter(lib.zeros(3)), lib.nn.Parameter(lib.zeros(1))]
+    parameters[0].grad, parameters[1].grad = lib.tensor([3.0, -4.0, 0.0]), lib.tensor([2.0])
+    total = lib.nn.utils.clip_grad_norm_(parameters, 1.0, norm_type=order)
+    return [total.tolist(), *[p.grad.tolist() for p in parameters]]
+
+
+def written(lib: Any, index: Any) -> list[Any]:
+    x = ramp(lib, 3, 3)
+    x[index] = 7.0
+    return [ramp(lib, 3, 3)[index].tolist(), x.tolist()]
+
+
+def drawn(tensor: Any) -> tuple[int, ...]:
+    return tuple(tensor.shape)
+
+
+PROGRAMS: dict[str, Callable[[Any], Any]] = {
+    "2**63": lambda lib: lib.tensor([2**63]).tolist(),
+    "300 uint8": lambda lib: lib.tensor([300], dtype=lib.uint8).tolist(),
+    "-1 uint8": lambda lib: lib.tensor([-1], dtype=lib.uint8).tolist(),
+    "200 int8": lambda lib: lib.tensor([[1, 200]], dtype=lib.int8).tolist(),
+    "nan int64": lambda lib: lib.tensor([1.0, NAN], dtype=lib.int64).tolist(),
+    "inf int32": lambda lib: lib.tensor(INF, dtype=lib.int32).tolist(),
+    "2**40 int32": lambda lib: lib.tensor([2**40], dtype=lib.int32).tolist(),
+    "2.7 int64": lambda lib: lib.tensor([2.7], dtype=lib.int64).tolist(),
+    "1e6 half": lambda lib: lib.tensor([1e6], dtype=lib.float16).tolist(),
+    "tril of a vector": lambda lib: ramp(lib, 3).tril().tolist(),
+    "triu of a vector": lambda lib: ramp(lib, 3).triu().tolist(),
+    "normal std": lambda lib: drawn(lib.normal(0.0, -1.0, (2,))),
+    "normal std tensor": lambda lib: drawn(lib.normal(lib.zeros(2), lib.tensor([-1.0, 1.0]))),
+    "normal_": lambda lib: drawn(lib.zeros(2).normal_(0, -1)),
+    "uniform_": lambda lib: drawn(lib.zeros(2).uniform_(1, 0)),
+    "bernoulli_ 2": lambda lib: drawn(lib.zeros(2).bernoulli_(2)),
+    "bernoulli_ -0.5": lambda lib: drawn(lib.zeros(2).bernoulli_(-0.5)),
+    "bernoulli nan": lambda lib: drawn(lib.bernoulli(lib.tensor([NAN]))),
+    "multinomial 0": lambda lib: drawn(lib.multinomial(lib.ones(3), 0)),
+    "multinomial -1": lambda lib: drawn(lib.multinomial(lib.ones(3), -1)),
+    "multinomial 2": lambda lib: drawn(lib.multinomial(lib.ones(3), 2)),
+    "randint uint8": lambda lib: drawn(lib.randint(0, 300, (2,), dtype=lib.uint8)),
+    "randint below uint8": lambda lib: drawn(lib.randint(-5, 5, (2,), dtype=lib.uint8)),
+    "randint fits": lambda lib: drawn(lib.randint(0, 256, (2,), dtype=lib.uint8)),
+    "randperm uint8": lambda lib: drawn(lib.randperm(300, dtype=lib.uint8)),
+    "randperm -1": lambda lib: drawn(lib.randperm(-1)),
+    "output_size": lambda lib: ramp(lib, 3).repeat_interleave(lib.tensor([1, 2, 1]), output_size=3).tolist(),
+    "output_size fits": lambda lib: ramp(lib, 3).repeat_interleave(lib.tensor([1, 2, 1]), output_size=4).tolist(),
+    "arange nan": lambda lib: lib.arange(0, NAN).tolist(),
+}
+for _how in FILLS:
+    for _dtype in ("float16", "float32", "uint8", "int8", "int32", "int64", "bool"):
+        PROGRAMS[f"{_how} {_dtype}"] = lambda lib, a=(_how, _dtype): filled(lib, *a)
+for _range in ((0, 1, 0.3), (0, 3, 0.5), (5, 0, -1.5), (0, 10, 2.5), (0, 10, 3)):
+    for _dtype in ("int64", "int32", "uint8", "float32", "float64"):
+        PROGRAMS[f"arange {_range} {_dtype}"] = lambda lib, r=_range, d=_dtype: (
+            lib.arange(*r, dtype=getattr(lib, d)).double().mul(1e6).round().tolist()
+        )
+for _order in (INF, -INF, 1, 2, 0.5, -1, 0, "inf"):
+    PROGRAMS[f"clip_grad_norm_ {_order}"] = lambda lib, p=_order: clipped(lib, p)
+    PROGRAMS[f"lp_pool1d {_order}"] = lambda lib, p=_order: lib.nn.functional.lp_pool1d(
+        lib.tensor([[[1.0, -2.0, 3.0, 0.5]]]).abs(), p, 2
+    ).tolist()
+    PROGRAMS[f"lp_pool2d {_order}"] = lambda lib, p=_order: lib.nn.functional.lp_pool2d(
+        ramp(lib, 1, 1, 2, 4) + 1, p, 2
+    ).tolist()
+for _index in (
+    [[0, 1], [1, 2]], [[[0, 1], [1, 2]]], [[0, 1], 1], [slice(0, 2)], [None], [[True, False, True]], [0, 2],
+    [True, False, True], ([0, 1], [1, 2]), [[[0]], [1]], [[0, 1], [0, 5]], [],
+):  # fmt: skip
+    PROGRAMS[f"index {_index}"] = lambda lib, i=_index: written(lib, i)
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_arguments_are_taken_as_in_pytorch(name: str) -> None:
+    ours, theirs = (attempt(lambda lib=lib: PROGRAMS[name](lib)) for lib in (nanotorch, require_torch()))
+    if "refuses" in (ours, theirs):
+        assert ours == theirs
+    else:
+        assert len(a := flatten(ours)) == len(b := flatten(theirs))
+        assert all(x == y or x == pytest.approx(y, rel=1e-5, nan_ok=True) for x, y in zip(a, b, strict=True))
+
+
+def flatten(value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [str(value) if isinstance(value, str) else float(value)]
+    return [v for part in value for v in flatten(part)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_rand_is_below_one(dtype: str) -> None:
+    numbers = nanotorch.rand(200_000, dtype=getattr(nanotorch, dtype)).numpy()
+    assert numbers.max() < 1 and numbers.min() >= 0
