@@ -170,6 +170,8 @@ def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Ar
     """``(input - target) ** 2``, reduced; the shapes must be equal."""
     check_reduction("mse_loss", reduction)
     check_pair("mse_loss", self, target)
+    if self.dtype.kind != "f":
+        raise RuntimeError(f"mse_loss: not implemented for {self.dtype}; convert input or target with .float()")
     difference = self - target
     return reduced(xp, difference * difference, reduction)
 
