@@ -1,0 +1,164 @@
+"""Every key of a config given what nobody means: refused with a sentence and its line, never a traceback or an empty message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanotorch.registry import LOSSES
+from nanotorch.train.__main__ import main
+from nanotorch.train.config import Config, ConfigError, loads
+from nanotorch.train.datasets import possible_tasks
+from nanotorch.train.schema import schema
+
+TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.openml.target_column"]
+TOP = ["model", "early_stopping", "checkpoint", "log"]
+LISTS = [
+    "data.file.target", "data.file.numeric", "data.file.categorical", "data.file.drop", "data.file.missing_values", "model.mlp.hidden", "train.metrics",
+    "scheduler.MultiStepLR.milestones", "data.make_blobs.n_samples", "data.make_blobs.centers", "data.make_blobs.cluster_std",
+    "data.make_classification.weights", "data.make_gaussian_quantiles.mean", *(f"loss.{name}.weight" for name in ("BCEWithLogitsLoss", "CrossEntropyLoss", "MultiMarginLoss")),
+    "loss.BCEWithLogitsLoss.pos_weight",
+]  # fmt: skip
+ACCEPTED: dict[str, list[str] | None] = {
+    "{}": [*TOP, *(f"loss.{name}.class_weight" for name in LOSSES)],
+    "[]": LISTS,
+    "[[]]": ["data.make_blobs.centers"],
+    "[{}]": [],
+    "{a: {b: []}}": [],
+    "[[1, 2], [3, [4]]]": [],
+    "[1e308, -1e308]": None,  # two numbers, which some keys take: no more than that it ends with a sentence or well
+    "null": None,
+    '""': TEXTS[2:],
+    "text": TEXTS,
+    "2020-01-02": TEXTS,
+    "9" * 400: [],
+    "-1": None,
+    "1e308": None,
+    ".nan": [],
+    ".inf": [],
+    "true": None,
+}
+"""Values, and the keys that take them: the rest has to refuse them."""
+
+
+def _given(shape: dict[str, Any]) -> Any:
+    """A value of a shape that is right."""
+    shape = shape.get("anyOf", [shape])[0]
+    plain = {"integer": shape.get("minimum", 1), "number": 0.5, "string": "x", "array": [1]}
+    return shape["enum"][0] if "enum" in shape else plain[shape["type"]]
+
+
+@cache
+def _sections() -> list[list[dict[str, Any]]]:
+    """For each key at the top the objects that may stand there, each as its properties and what of them has to be given."""
+    whole = schema()
+    found = []
+    for key, shape in whole["properties"].items():
+        named = [inner["$ref"] for inner in [shape, *shape.get("anyOf", ())] if "$ref" in inner]
+        objects = [whole["$defs"][reference.removeprefix("#/$defs/")] for reference in named]
+        given = []
+        for each in objects:
+            required = {inner: _given(each["properties"][inner]) for inner in each.get("required", ()) if inner != "name"}
+            name = each["properties"].get("name", {}).get("const")
+            start = required if name is None else {"name": name, **required}
+            given.append({"key": key, "name": name, "keys": [inner for inner in each["properties"] if inner != "name"], "start": start})
+        found.append(given)
+    return found
+
+
+def _text(parts: dict[str, Any]) -> str:
+    """A config with these sections, valid but for them; values of an inner mapping are written as they stand."""
+    dataset = parts.get("data", {"name": '"make_moons"'}).get("name", '"file"').strip('"') if isinstance(parts.get("data", {}), dict) else "make_moons"
+    tasks = possible_tasks(dataset, {})
+    loss = next(name for name in LOSSES if set(LOSSES.entry(name).facts["tasks"]) & tasks)
+    base: dict[str, Any] = {
+        "name": "x", "data": {"name": '"make_moons"'}, "model": {}, "loss": {"name": json.dumps(loss)}, "optimizer": {"name": '"SGD"', "lr": "0.1", "momentum": "0.5"},
+        "train": {"epochs": "3", "batch_size": "8"},
+    }  # fmt: skip
+    if "loss" in parts and isinstance(parts["loss"], dict) and "data" not in parts:
+        task = LOSSES.entry(parts["loss"]["name"].strip('"')).facts["tasks"][0]
+        base["data"]["name"] = {"binary": '"make_moons"', "multiclass": '"iris"', "regression": '"diabetes"'}[task]
+    lines = []
+    for key, value in (base | parts).items():
+        if isinstance(value, dict):
+            lines += [f"{key}:", *(f"  {inner}: {written}" for inner, written in value.items())] if value else [f"{key}: {{}}"]
+        else:
+            lines.append(f"{key}: {value}")
+    return "\n".join(lines)
+
+
+def _reported(text: str) -> set[str]:
+    """The keys that the report names; none for a config that is taken for valid."""
+    try:
+        loads(text)
+    except ConfigError as error:
+        assert error.problems, text
+        assert all(problem.message.strip() and problem.mark.line for problem in error.problems), text
+        return {problem.key for problem in error.problems}
+    return set()
+
+
+def _refuses(found: set[str], key: str) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for name in found)
+
+
+def _written(section: dict[str, Any], value: str, *keys: str) -> dict[str, str]:
+    return {inner: json.dumps(given) for inner, given in section["start"].items()} | dict.fromkeys(keys, value)
+
+
+def _taken(value: str) -> Iterator[str]:
+    """The keys that take a value. All keys of several sections are given it together, and then each that was not refused alone."""
+    sections = _sections()
+    for key in Config.model_fields:
+        if not _refuses(_reported(_text({key: value})), key):
+            yield key
+    for together in zip_longest(*sections):
+        here = [section for section in together if section is not None]
+        found = _reported(_text({section["key"]: _written(section, value, *section["keys"]) for section in here}))
+        for section in here:
+            for inner in section["keys"]:
+                key = f"{section['key']}.{inner}"
+                if not _refuses(found, key) and not _reported(_text({section["key"]: _written(section, value, inner)})):
+                    yield f"{section['key']}.{section['name']}.{inner}" if section["name"] else key
+
+
+@pytest.mark.parametrize("value", ACCEPTED, ids=lambda value: value[:20])
+def test_a_value_at_every_key(value: str) -> None:
+    taken, expected = sorted(_taken(value)), ACCEPTED[value]
+    if expected is not None:
+        assert taken == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.metrics=[[f1]]", "train.metrics.0: expected name of a registered metric, got a list of 1"),
+        ("data.n_samples={}", "data.n_samples: expected int >= 1 or list of 2 int >= 1, got a mapping"),
+        ("data.standardize_target={}", "data.standardize_target: expected true or false or 'auto', got a mapping"),
+        ("train.batch_size=" + "9" * 400, "train.batch_size: expected an int of at most 1,000,000,000, got 9999"),
+        ("train.batch_size=" + "9" * 5000, "train.batch_size: this number has too many digits"),
+        ("train.accumulate=9223372036854775808", "train.accumulate: expected an int of at most 1,000,000,000, got 9223372036854775808"),
+        ("scheduler={name: OneCycleLR, max_lr: {}}", "scheduler.max_lr: expected float > 0 or list of float > 0, got a mapping"),
+        ("train.repeats=100000000", "train.repeats: these are 100,000,000 runs, and a config makes at most 10,000"),
+        ("train.folds=100000000", "train.folds: these are 100,000,000 runs, and a config makes at most 10,000"),
+        ("model={name: residual_mlp, blocks: 1000000000}", "model.blocks: a model of 2,000,000,002 layers is not built"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_an_odd_value_ends_with_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path, override: str, expected: str) -> None:
+    (tmp_path / "run.yaml").write_text(_text({}), encoding="utf-8")
+    assert main([str(tmp_path / "run.yaml"), override]) == 2
+    message = capsys.readouterr().err
+    assert expected in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize("encoding", ["hex", "rot13", "base64", "zlib", "bz2", "uu", "quopri", "undefined", "no-such", "", "\\0", "x" * 5000])
+def test_only_encodings_of_texts(encoding: str) -> None:
+    found = _reported(_text({"data": {"file": "a.csv", "target": "y", "encoding": f'"{encoding}"'}}))
+    assert found == {"data.encoding"}
