@@ -24,6 +24,7 @@ from nanotorch.backend.strided import extent, may_overlap, positions
 __all__ = [*numpy_backend.__all__]
 
 globals().update({name: getattr(cupy, name) for name in __all__ if name != "put" and hasattr(cupy, name)})
+pieces = numpy_backend.pieces
 
 
 def astype(array: Any, dtype: Any) -> Any:

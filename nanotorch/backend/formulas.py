@@ -44,9 +44,10 @@ def scaled_cumsum(xp: Any, logcumsumexp: Callable[..., Any], weights: Any, inner
 
 
 def sigmoid(xp: Any, array: Any) -> Any:
-    """Return ``1 / (1 + exp(-array))`` without overflow for either sign."""
-    small = xp.exp(-xp.absolute(array))
-    return xp.where(array >= 0, 1.0, small) / (1 + small)
+    """Return ``1 / (1 + exp(-array))``, which is 0 where the exponential overflows."""
+    inverse = xp.exp(-array)
+    inverse += 1
+    return 1 / inverse
 
 
 def softplus(xp: Any, array: Any) -> Any:

@@ -217,6 +217,7 @@ __all__ = [
     "ones_like",
     "pad_to",
     "pick",
+    "pieces",
     "polygamma",
     "power",
     "prod",
@@ -522,6 +523,15 @@ def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: i
 def receive(array: Any, device: Any) -> Any:
     """Copy an array of any backend to the host."""
     return array.copy() if isinstance(array, np.ndarray) else array.get()
+
+
+def pieces(array: Any, sizes: Sequence[int], axis: int) -> list[Any]:
+    """Return views of consecutive pieces of these lengths along an axis."""
+    parts, start, lead = [], 0, (slice(None),) * (axis % array.ndim)
+    for size in sizes:
+        parts.append(array[(*lead, slice(start, start + size))])
+        start += size
+    return parts
 
 
 def has_array(index: Any) -> bool:

@@ -1,17 +1,13 @@
 """Recurrent layers: RNN, LSTM and GRU over sequences, and their cells, which make one step.
 
-Note [Steps of recurrent layers]
-~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
-Every batch is treated as a packed one (Note [Packed sequences]); one of equal lengths has the same number of sequences at every step. What
-the input adds to the gates does not depend on the state: one product makes it for all steps. Forward in time the state
-loses the rows of sequences that have ended, which are final; backward in time it gains those that begin, with their initial state.
+Note [Steps of recurrent layers] in ``ops/recurrent.py`` says how they go through time.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.tensor import Tensor
@@ -19,58 +15,28 @@ from nanotorch.nn import init
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.nn.utils.rnn import PackedSequence
-from nanotorch.ops.activation import relu, sigmoid
 from nanotorch.ops.create import empty, zeros
 from nanotorch.ops.dense import linear
 from nanotorch.ops.join import cat, stack
 from nanotorch.ops.random import dropout
-from nanotorch.ops.transcendental import tanh
+from nanotorch.ops.recurrent import _gru, _lstm, _rnn
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
 State = tuple[Tensor, ...]
-Step = Callable[[Tensor, Tensor, State], State]
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-def _rnn_step(activation: Callable[[Tensor], Tensor]) -> Step:
-    return lambda inputs, recurrent, state: (activation(inputs + recurrent),)
-
-
-def _lstm_step(inputs: Tensor, recurrent: Tensor, state: State) -> State:
-    i, f, g, o = (inputs + recurrent).chunk(4, -1)
-    c = sigmoid(f) * state[1] + sigmoid(i) * tanh(g)
-    return sigmoid(o) * tanh(c), c
-
-
-def _gru_step(inputs: Tensor, recurrent: Tensor, state: State) -> State:
-    (r, z, n), (rh, zh, nh) = inputs.chunk(3, -1), recurrent.chunk(3, -1)
-    n = tanh(n + sigmoid(r + rh) * nh)
-    return (n + sigmoid(z + zh) * (state[0] - n),)
-
-
-STEPS = {"tanh": _rnn_step(tanh), "relu": _rnn_step(relu)}
-
-
-def _sequence(step: Step, data: Tensor, sizes: Sequence[int], state: State, weights: Sequence[Any], reverse: bool) -> tuple[Tensor, State]:
-    """Run one layer in one direction: its outputs for all steps, packed like the input, and the final state."""
+def _layer(kind: str, data: Tensor, sizes: tuple[int, ...], state: State, weights: Sequence[Any], reverse: bool = False) -> State:
+    """Run one layer in one direction over packed data: its outputs for all steps, packed alike, and the final state."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
-    inputs = linear(data, w_ih, b_ih).split(list(sizes))
-    outputs, ended, initial = [], [], state
-    state = tuple(part[: sizes[-1 if reverse else 0]] for part in state)
-    for number in range(len(sizes) - 1, -1, -1) if reverse else range(len(sizes)):
-        size, rows = sizes[number], state[0].shape[0]
-        if size < rows:
-            ended.append(tuple(part[size:] for part in state))
-            state = tuple(part[:size] for part in state)
-        elif size > rows:
-            state = tuple(cat([part, start[rows:size]]) for part, start in zip(state, initial, strict=True))
-        state = step(inputs[number], linear(state[0], w_hh, b_hh), state)
-        if w_hr is not None:
-            state = (linear(state[0], w_hr), *state[1:])
-        outputs.append(state[0])
-    if ended:
-        state = tuple(cat(parts) for parts in zip(state, *reversed(ended), strict=True))
-    return cat(outputs[::-1] if reverse else outputs), state
+    if kind == "gru":  # its second bias is multiplied by a gate
+        tensors = [linear(data, w_ih, b_ih), w_hh, *state]
+        return _gru(tensors if b_hh is None else [*tensors, b_hh], sizes, reverse)
+    tensors = [linear(data, w_ih, b_ih if b_hh is None else b_ih + b_hh), w_hh, *state]
+    if kind == "lstm":
+        return _lstm(tensors if w_hr is None else [*tensors, w_hr], sizes, reverse)
+    return _rnn(tensors, sizes, reverse, kind == "relu")
 
 
 class _Recurrent(Module):
@@ -135,14 +101,13 @@ class _Recurrent(Module):
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """The parameters of every layer and direction."""
-        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        found = [[self._parameters.get(f"{kind}_{place}") for kind in kinds] for place in self._places()]
+        found = [[self._parameters.get(f"{kind}_{place}") for kind in WEIGHTS] for place in self._places()]
         return [[parameter for parameter in place if parameter is not None] for place in found]
 
     def _places(self) -> list[str]:
         return [f"l{layer}{end}" for layer in range(self.num_layers) for end in ("", "_reverse")[: 2 if self.bidirectional else 1]]
 
-    def _step(self) -> Step:
+    def _kind(self) -> str:
         raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -174,9 +139,9 @@ class _Recurrent(Module):
             steps, batch = data.shape[:2]
             if not steps:
                 raise RuntimeError(f"{name}: Expected sequence length to be larger than 0 in RNN")
-            sizes, data = [batch] * steps, data.reshape(steps * batch, self.input_size)
+            sizes, data = (batch,) * steps, data.reshape(steps * batch, self.input_size)
         else:
-            sizes = packed.batch_sizes.tolist()
+            sizes = tuple(packed.batch_sizes.tolist())
             batch = sizes[0]
         initial = self._initial(hx, batch, single, data, None if packed is None else packed.sorted_indices)
         finals = []
@@ -185,8 +150,8 @@ class _Recurrent(Module):
                 data = dropout(data, self.dropout)
             outputs = []
             for number in range(layer, layer + (2 if self.bidirectional else 1)):
-                weights = [self.__dict__.get(f"{kind}_{self._places()[number]}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")]
-                values, final = _sequence(self._step(), data, sizes, tuple(part[number] for part in initial), weights, number > layer)
+                weights = [self.__dict__.get(f"{kind}_{self._places()[number]}") for kind in WEIGHTS]
+                values, *final = _layer(self._kind(), data, sizes, tuple(part[number] for part in initial), weights, number > layer)
                 outputs.append(values)
                 finals.append(final)
             data = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
@@ -241,13 +206,13 @@ class RNN(_Recurrent):
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", *args: Any, **kwargs: Any) -> None:
-        if nonlinearity not in STEPS:
+        if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"RNN: Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
         super().__init__(input_size, hidden_size, num_layers, *args, **kwargs)
         self.nonlinearity = nonlinearity
 
-    def _step(self) -> Step:
-        return STEPS[self.nonlinearity]
+    def _kind(self) -> str:
+        return self.nonlinearity
 
 
 class LSTM(_Recurrent):
@@ -260,8 +225,8 @@ class LSTM(_Recurrent):
     gates = 4
     states = 2
 
-    def _step(self) -> Step:
-        return _lstm_step
+    def _kind(self) -> str:
+        return "lstm"
 
 
 class GRU(_Recurrent):
@@ -272,8 +237,8 @@ class GRU(_Recurrent):
 
     gates = 3
 
-    def _step(self) -> Step:
-        return _gru_step
+    def _kind(self) -> str:
+        return "gru"
 
 
 class _Cell(Module):
@@ -300,7 +265,7 @@ class _Cell(Module):
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
 
-    def _step(self) -> Step:
+    def _kind(self) -> str:
         raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -319,8 +284,14 @@ class _Cell(Module):
                 raise RuntimeError(f"{name}: hidden {tuple(part.shape)} does not fit input {tuple(input.shape)} and hidden_size {self.hidden_size}")
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"{name}: input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}")
-        state = self._step()(linear(input, self.weight_ih, self.bias_ih), linear(given[0], self.weight_hh, self.bias_hh), given)
-        return state if self.states > 1 else state[0]
+        single = input.ndim == 1
+        if single:
+            input, given = input.unsqueeze(0), tuple(part.unsqueeze(0) for part in given)
+        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None)
+        _, *state = _layer(self._kind(), input, (len(input),), given, weights)
+        if single:
+            state = [part.squeeze(0) for part in state]
+        return tuple(state) if self.states > 1 else state[0]
 
     def extra_repr(self) -> str:
         """The sizes and the options that differ from their defaults."""
@@ -334,13 +305,13 @@ class RNNCell(_Cell):
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None, dtype: Any = None
     ) -> None:
-        if nonlinearity not in STEPS:
+        if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"RNNCell: Unknown nonlinearity: {nonlinearity}; select from 'tanh' or 'relu'")
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
-    def _step(self) -> Step:
-        return STEPS[self.nonlinearity]
+    def _kind(self) -> str:
+        return self.nonlinearity
 
 
 class LSTMCell(_Cell):
@@ -349,8 +320,8 @@ class LSTMCell(_Cell):
     gates = 4
     states = 2
 
-    def _step(self) -> Step:
-        return _lstm_step
+    def _kind(self) -> str:
+        return "lstm"
 
 
 class GRUCell(_Cell):
@@ -358,5 +329,5 @@ class GRUCell(_Cell):
 
     gates = 3
 
-    def _step(self) -> Step:
-        return _gru_step
+    def _kind(self) -> str:
+        return "gru"

@@ -381,6 +381,8 @@ class Compiler:
         publics = ", ".join(p.public for p in row.parameters)
         emit(2, f"raise explain(row, error, ({publics}{',' if publics else ''})) from None")
         if row.many_outputs:
+            if self.hidden:
+                emit(1, f"*out, {', '.join(self.hidden)} = out")
             emit(1, "result = wrap_outputs(row, out, device)")
         else:
             if self.hidden:

@@ -25,14 +25,6 @@ def unbind(xp: Any, self: Array, dim: int = 0) -> Array:
     return [moved[k, ...] for k in range(moved.shape[0])]
 
 
-def _pieces(array: Any, sizes: Sequence[int], dim: int) -> list[Any]:
-    parts, start, lead = [], 0, (slice(None),) * (dim % array.ndim)
-    for size in sizes:
-        parts.append(array[(*lead, slice(start, start + size))])
-        start += size
-    return parts
-
-
 def _length(name: str, shape: Sequence[int], dim: int) -> int:
     if not shape:
         raise RuntimeError(f"{name}: expects at least a 1-dimensional tensor")
@@ -51,14 +43,14 @@ def split_with_sizes(xp: Any, self: Array, split_sizes: Sequence[int], dim: int 
             f"split_with_sizes: expects split_sizes to sum exactly to {length} (input tensor's size at dimension {dim}) and to "
             f"be non-negative, but got split_sizes={list(split_sizes)}"
         )
-    return _pieces(self, split_sizes, dim)
+    return xp.pieces(self, split_sizes, dim)
 
 
 @op(self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim), view=True, outputs="list", where="internal", node="SplitBackward0")
 def _split(xp: Any, self: Array, split_size: int, dim: int) -> Array:
     """Pieces of one size along ``dim``, the last may be smaller, as views."""
     length = self.shape[dim]
-    return _pieces(self, [min(split_size, length - start) for start in range(0, length, split_size)] or [0], dim)
+    return xp.pieces(self, [min(split_size, length - start) for start in range(0, length, split_size)] or [0], dim)
 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(5, 2), [1, 4]), sample(real(2, 4), 2, dim=1)])

@@ -27,6 +27,7 @@ from nanotorch.ops import (
     scan,
     scatter,
     shape,
+    split,
     transcendental,
 )
 from nanotorch.ops.activation import sigmoid
@@ -105,6 +106,7 @@ __all__ = [
     "ones_like",
     "pad_to",
     "pick",
+    "pieces",
     "polygamma",
     "prod",
     "put",
@@ -329,6 +331,11 @@ def all_in_range(x: Tensor, length: int) -> bool | None:
 def pick(x: Tensor, columns: Tensor) -> Tensor:
     """One element of every row, in the columns that the indices name."""
     return gather.gather(x, 1, columns[:, None])[:, 0]
+
+
+def pieces(x: Tensor, sizes: Sequence[int], axis: int) -> Any:
+    """Consecutive pieces of these lengths along an axis."""
+    return split.split_with_sizes(x, tuple(sizes), axis)
 
 
 def one_hot(x: Tensor, classes: int, dtype: Any) -> Tensor:
