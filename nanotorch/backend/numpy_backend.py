@@ -42,7 +42,6 @@ from numpy import (
     cosh,
     count_nonzero,
     divide,
-    einsum,
     empty,
     empty_like,
     exp,
@@ -374,8 +373,26 @@ def softplus(array: Any) -> Any:
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:
-    """Add ``values`` at ``index`` in place; repeated indices add up."""
-    np.add.at(array, index, values)
+    """Add ``values`` at ``index`` in place; repeated indices add up.
+
+    Where more is added than there are places, totals of float32 are kept in float64 (Note [Long sums]).
+    """
+    if array.dtype.char != "f" or np.size(values) <= builtins.max(1024, array.size):
+        np.add.at(array, index, values)
+        return
+    wide = array.astype(np.float64)
+    np.add.at(wide, index, values.astype(np.float64))
+    array[...] = wide
+
+
+def einsum(equation: str, *operands: Any) -> Any:
+    """Return sums of products named by subscripts; large ones by matrix products, those of float32 kept in float64."""
+    if builtins.max([operand.size for operand in operands]) < 1024:
+        return np.einsum(equation, *operands)
+    if operands[0].dtype.char != "f":
+        return np.einsum(equation, *operands, optimize=True)
+    wide = [operand.astype(np.float64) for operand in operands]
+    return np.asarray(np.einsum(equation, *wide, optimize=True)).astype(np.float32)
 
 
 def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
@@ -388,9 +405,9 @@ def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
         width = math.prod(shape[1:])
         places = index.astype(np.int64).reshape(-1, 1) * width + np.arange(width)
         rows = np.broadcast_to(values, (*index.shape, *shape[1:]))
-        np.add.at(out.reshape(-1), places.reshape(-1), rows.reshape(-1))
+        scatter_add(out.reshape(-1), (places.reshape(-1),), rows.reshape(-1))
     else:
-        np.add.at(out, index, values)
+        scatter_add(out, index, values)
     return out
 
 
@@ -433,7 +450,7 @@ def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: 
     """
     out = np.zeros(shape, values.dtype)
     if accumulate:
-        np.add.at(out, index_along_axis(indices, axis), values)
+        scatter_add(out, index_along_axis(indices, axis), values)
     else:
         np.put_along_axis(out, indices, values, axis)
     return out
@@ -493,7 +510,7 @@ def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) 
     """Return a vector of zeros with values added where they lie as `view_strided` sees it: the adjoint of that."""
     out = np.zeros(size, values.dtype)
     if may_overlap(values.shape, stride):
-        np.add.at(out, positions(np, values.shape, stride, offset), values)
+        scatter_add(out, (positions(np, values.shape, stride, offset),), values)
     else:
         view_strided(out, values.shape, stride, offset)[...] = values
     return out
@@ -814,7 +831,9 @@ def amin(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 def prod(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Product over axes."""
+    """Product over axes; a long one of float32 is kept in float64."""
+    if array.dtype.char == "f" and array.size >= 1024:
+        return multiply_over(array, axis, np.float64, None, keepdims).astype(np.float32)
     return multiply_over(array, axis, None, None, keepdims)
 
 

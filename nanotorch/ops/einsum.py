@@ -81,7 +81,8 @@ def _narrowed(xp: Any, grad: Any, shape: Sequence[int]) -> Any:
 def _einsum(xp: Any, operands: Sequence[Array], equation: str) -> Array:
     """A sum of products named by subscripts."""
     inputs, output = _einsum_terms(equation, operands)
-    return xp.einsum(",".join(inputs) + "->" + output, *operands)
+    result = xp.einsum(",".join(inputs) + "->" + output, *operands)
+    return xp.array(result) if len(operands) == 1 else result  # of one operand it may be a view
 
 
 def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
