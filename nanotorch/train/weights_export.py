@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import nanotorch as torch
@@ -12,6 +14,8 @@ from nanotorch.utils import files
 from nanotorch.utils.serialization import to_bytes
 
 __all__ = ["save_weights"]
+
+FORMAT = "nanotorch model"
 
 
 def save_weights(run: LoadedRun, path: Path) -> Path:
@@ -23,9 +27,11 @@ def save_weights(run: LoadedRun, path: Path) -> Path:
     beside = path.with_suffix(".json")
     if beside == path:
         raise UsageError(f"{path}: the weights need a name that does not end in .json, which is for what stands beside them")
+    if os.path.lexists(beside) and not _is_ours(beside):
+        raise UsageError(f"{beside} is there already and was not written by this command, which would replace it: give another name")
     config = run.config.model_dump(mode="json")
     facts = {
-        "format": "nanotorch model",
+        "format": FORMAT,
         "nanotorch": torch.__version__,
         "name": run.config.name,
         "epoch": run.state["epoch"],
@@ -37,3 +43,9 @@ def save_weights(run: LoadedRun, path: Path) -> Path:
     files.write(path, to_bytes(run.model.state_dict()))
     files.write(beside, json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return beside
+
+
+def _is_ours(path: Path) -> bool:
+    with suppress(OSError, ValueError, RecursionError, AttributeError, TypeError):
+        return bool(json.loads(files.read_own(path, 2**26))["format"] == FORMAT)
+    return False

@@ -55,8 +55,8 @@ def writing(path: PathLike, mode: str = "wb", own: bool = False, **options: Any)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
-            error.filename, error.filename2 = str(place), None
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(place)) from error
         raise
 
 
