@@ -46,6 +46,6 @@ def save_weights(run: LoadedRun, path: Path) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    with suppress(OSError, ValueError, RecursionError, AttributeError, TypeError):
+    with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
         return bool(json.loads(files.read_own(path, 2**26))["format"] == FORMAT)
     return False
