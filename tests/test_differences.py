@@ -55,6 +55,11 @@ def second(lib: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     return lib.autograd.grad(first.sum(), arguments[0])[0].tolist()
 
 
+def slope_of_logit(lib: Any) -> Any:
+    grad, x = leaf(lib, 1.0), leaf(lib, 2.0)
+    return lib.autograd.grad(lib.autograd.grad(lib.logit(x), x, grad, create_graph=True)[0], grad)[0].tolist()
+
+
 def anomaly(lib: Any) -> Any:
     with lib.autograd.detect_anomaly():
         return leaf(lib, 0.0).log().tolist()
@@ -245,6 +250,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "gradient of `logcumsumexp` for a NaN": lambda lib: lib.autograd.grad(lib.logcumsumexp(x := leaf(lib, 1.0, 2.0), 0), x, leaf(lib, 1.0, float("nan")).detach())[0].tolist(),
     "`soft_margin_loss` far": lambda lib: lib.nn.functional.soft_margin_loss(leaf(lib, -1e4), lib.ones(1, dtype=lib.float64)).item(),
     "gradient of `kl_div`": lambda lib: lib.autograd.grad(lib.nn.functional.kl_div(leaf(lib, -1.0), t := leaf(lib, 0.0)), t)[0].tolist(),
+    "derivative by the incoming gradient": slope_of_logit,
+    "forward mode where backward has a choice": lambda lib: lib.func.jvp(lambda x: lib.clamp(x, max=leaf(lib, 1.0).detach()), (leaf(lib, 1.0).detach(),), (lib.ones(1).double(),))[1].tolist(),
     "gradient of `logit(x, eps)`": lambda lib: gradient(lib, lambda x: lib.logit(x, 0.1), leaf(lib, *[float("nan")] * 64)),
     "derivatives of `celu`": lambda lib: lib.autograd.grad(lib.nn.functional.celu(x := leaf(lib, -0.3), 0.7), x, lib.ones(1))[0].item(),
     "`torch.Generator`": seeded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,6 +103,60 @@ def test_forward_mode_is_the_transposed_of_backward(name: str) -> None:
             np.testing.assert_allclose(inner(forward, u), expected, rtol=1e-8, atol=1e-10)
 
 
+def infinite(array: Any) -> Any:
+    array = np.array(array)
+    if array.ndim:
+        array.reshape(-1)[0::4], array.reshape(-1)[1::4] = np.inf, -np.inf
+    return array
+
+
+# Ends of domains, ties, zeros and infinities, put into every sample.
+EDGES = {"as drawn": np.copy, "zeros": np.zeros_like, "ones": np.ones_like, "minus ones": lambda a: -np.ones_like(a), "rounded": np.round, "infinities": infinite}
+# Composites whose infinite slope meets a zero, in PyTorch too.
+INFINITE_INSIDE = {"nanmean", "lp_pool1d", "lp_pool2d"}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@each_op([case for case in CASES if case.name not in NO_DERIVATIVE])
+def test_linear_at_edges(name: str) -> None:
+    """Where the slopes are finite, a gradient of 0 gives 0, and forward mode the Jacobian times the direction."""
+    for case in of(name, CASES):
+        for kind, change in EDGES.items() if case.number < 3 else [("as drawn", np.copy)]:
+            check_edge(case, f"{case} {kind}", lambda a, change=change: np.asarray(change(a)) if a.dtype.kind == "f" else a)
+
+
+def check_edge(case: Case, label: str, change: Any) -> None:
+    nanotorch.manual_seed(0)
+    made = Call(case, ours(), change=change)
+    if not made.leaves:
+        return
+    try:
+        results = floating_outputs(case.entry.function(*made.args, **made.kwargs))
+        shapes = [tuple(r.shape) for r in results]
+        size = sum(math.prod(shape) for shape in shapes)
+        if not 0 < size <= 12:
+            return
+        ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+
+        def back(flat: Any, create_graph: bool = False) -> Any:
+            seeds = [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
+            return np.concatenate([np.ravel(g) for g in pullback(results, made.leaves, seeds, create_graph)])
+
+        jacobian = np.stack([back(row) for row in np.eye(size)])
+    except (RuntimeError, ValueError, IndexError):  # singular matrices, weights that must be positive ...
+        return
+    finite = np.isfinite(jacobian)
+    for create_graph in (False, True):
+        assert not back(np.zeros(size), create_graph)[finite.all(0)].any(), label
+    if case.name in INFINITE_INSIDE:
+        return
+    directions = weights(made.leaves, np.float64)
+    forward = np.concatenate([np.ravel(f) for f in pushforward(results, made.leaves, directions, 1.0)])
+    rows = finite.all(1)
+    expected = jacobian[rows] @ np.concatenate([np.ravel(d) for d in directions])
+    np.testing.assert_allclose(forward[rows], expected, rtol=1e-8, atol=1e-10, err_msg=label)
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's dual numbers use its own old compiler
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @pytest.mark.filterwarnings("ignore:reduction:UserWarning")
@@ -162,3 +217,8 @@ def test_xlogy_forward_mode_at_log_of_zero() -> None:
     x.requires_grad_()
     nanotorch.xlogy(x, y).backward(nanotorch.tensor([0.0, 1.0, 1.0]))  # a gradient of 0 meets the infinite slope
     assert x.grad is not None and x.grad[0].item() == 0
+
+
+def test_prelu_of_infinity_in_forward_mode() -> None:
+    x, weight = nanotorch.tensor(math.inf), nanotorch.tensor([0.5])
+    assert nanotorch.func.jvp(nanotorch.nn.functional.prelu, (x, weight), (nanotorch.tensor(2.0), nanotorch.tensor([3.0])))[1].item() == 2

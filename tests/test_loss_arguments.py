@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,18 @@ CASES["label_smoothing"] = lambda lib: loss(lib, "cross_entropy", target=[0, 1],
 for _name in ("mse_loss", "l1_loss", "smooth_l1_loss"):
     for _first, _second in (("float32", "float64"), ("float64", "float32"), ("float32", "int64")):
         CASES[f"{_name} {_first} {_second}"] = lambda lib, a=(_name, _first, _second): of_two_dtypes(lib, *a)
+def ignored(lib: Any, name: str, **options: Any) -> Any:
+    """A row that is ignored may hold NaN and infinities."""
+    scores = lib.tensor([[math.nan, 1.0], [2.0, -1.0], [-math.inf, 0.0]], dtype=lib.float64, requires_grad=True)
+    value = getattr(lib.nn.functional, name)(scores, lib.tensor([-100, 0, -100]), **options)
+    value.sum().backward()
+    return [value.tolist(), scores.grad[1].tolist()]
+
+
+for _name in ("nll_loss", "cross_entropy"):
+    for _reduction in ("none", "mean", "sum"):
+        CASES[f"{_name} of NaN ignored, {_reduction}"] = lambda lib, a=(_name, _reduction): ignored(lib, a[0], reduction=a[1])
+CASES["smoothed cross_entropy of NaN ignored"] = lambda lib: ignored(lib, "cross_entropy", label_smoothing=0.1)
 for _by in ("module", "optimizer"):
     for _recorded in (False, True):
         CASES[f"zero_grad {_by} recorded={_recorded}"] = lambda lib, a=(_by, _recorded): zeroed(lib, *a)

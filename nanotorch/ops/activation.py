@@ -236,7 +236,7 @@ def glu(xp: Any, self: Array, dim: int = -1) -> Array:
 
 
 @op(
-    self=lambda xp, grad, self, weight: xp.where(self > 0, grad, grad * weight),
+    self=lambda xp, grad, self, weight: grad * xp.where(self > 0, 1.0, weight),
     weight=lambda xp, grad, self: grad * xp.where(self >= 0, 0.0, self), where="internal",
     samples=[sample(real(3, 2), real(2)), sample(real(3, 2), real(1))],
 )  # fmt: skip

@@ -76,6 +76,8 @@ def _cross_entropy(
         loss = xp.log(totals)[:, 0] - xp.pick(shifted, safe)
         if sample_weight is not None:
             loss = loss * sample_weight
+    if sample_weight is not None:  # a row that is ignored may hold anything
+        loss = xp.where(target == ignore_index, 0.0, loss)
     probabilities = exponentials / totals
     if sample_weight is not None or weight is not None:
         probabilities = probabilities * xp.row_sums(hot)
@@ -104,7 +106,7 @@ def _nll_loss(xp: Any, self: Array, target: Index, weight: Array | None, ignore_
     safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, self.dtype)
     loss = -xp.pick(self, safe)
     if sample_weight is not None:
-        loss = loss * sample_weight
+        loss = xp.where(target == ignore_index, 0.0, loss * sample_weight)
     if reduction != "none":
         loss = xp.sum(loss)
     if reduction == "mean":

@@ -125,8 +125,10 @@ def xlogy(xp: Any, self: Array | Number, other: Array | Number) -> Array:
 
 
 def _logit_derivative(xp: Any, grad: Any, self: Any, eps: float | None) -> Any:
-    low, high, outside = (0.0, 1.0, nan) if eps is None else (eps, 1 - eps, 0.0)
-    return xp.where((self < low) | (self > high), outside, grad / (self * (1 - self)))
+    low, high, factor = (0.0, 1.0, nan) if eps is None else (eps, 1 - eps, 0.0)
+    outside = (self < low) | (self > high)
+    inside = xp.where(outside, 0.5, self)
+    return grad * xp.where(outside, factor, 1 / (inside * (1 - inside)))
 
 
 @op(

@@ -61,8 +61,8 @@ def _std_self(
     xp: Any, grad: Any, self: Any, dim: Any, unbiased: Any, correction: float | None, keepdim: bool, result: Any
 ) -> Any:
     """The root has no derivative at 0; PyTorch takes 0 there."""
-    grad = xp.where(result == 0, 0.0, grad / (2 * result))
-    return _var_self(xp, grad, self, dim, unbiased, correction, keepdim)
+    slope = xp.where(result == 0, 0.0, 0.5 / xp.where(result == 0, 1.0, result))
+    return _var_self(xp, grad * slope, self, dim, unbiased, correction, keepdim)
 
 
 @op(self=_std_self, samples=spread)
