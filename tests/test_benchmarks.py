@@ -45,6 +45,12 @@ def test_op_overhead(tmp_path: Path) -> None:
     assert {result["library"] for result in results} >= {"nanotorch", "NumPy"}
 
 
+def test_recurrent(tmp_path: Path) -> None:
+    printed, results = run("recurrent", tmp_path / "recurrent.json")
+    assert "\nLSTM 16, 20 steps, training step " in printed and "loop of ops/rows" in printed
+    assert [result["layer"] for result in results] == ["RNN", "RNN", "LSTM", "LSTM", "GRU", "GRU"]
+
+
 def test_handwritten_step_equals_its_own_numerical_gradient() -> None:
     sys.path.insert(0, str(ROOT))
     try:
