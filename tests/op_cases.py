@@ -97,6 +97,17 @@ def ours(device: Any = "cpu", requires_grad: bool = True) -> Callable[[np.ndarra
     return make
 
 
+def named(library: Any, case: Case) -> Any:
+    """Return a library's function for a case, where users look for it."""
+    if case.entry.where == "linalg":
+        return getattr(library.linalg, case.name.removeprefix("linalg_"))
+    spaces = (library.nn.functional, library, library.Tensor) if case.entry.where == "functional" else (library, library.Tensor)
+    for space in spaces:
+        if hasattr(space, case.name):
+            return getattr(space, case.name)
+    raise AssertionError(f"{library.__name__} has no {case.name}")
+
+
 def outputs(result: Any) -> list[Any]:
     return list(result) if isinstance(result, tuple | list) else [result]
 

@@ -14,6 +14,7 @@ from op_cases import (
     each,
     floating_outputs,
     host,
+    named,
     ours,
     outputs,
     run,
@@ -41,13 +42,7 @@ NAN_THERE = {"arctan2", "atan2", "copysign", "float_power", "pow", "sinc"}
 
 
 def theirs(case: Case) -> Any:
-    if case.entry.where == "linalg":
-        return getattr(pytorch.linalg, case.name.removeprefix("linalg_"))
-    spaces = (pytorch.nn.functional, pytorch, pytorch.Tensor) if case.entry.where == "functional" else (pytorch, pytorch.Tensor)
-    for space in spaces:
-        if hasattr(space, case.name):
-            return getattr(space, case.name)
-    raise AssertionError(f"PyTorch has no {case.name}")
+    return named(pytorch, case)
 
 
 def make_theirs(array: np.ndarray[Any, Any], differentiable: bool) -> Any:

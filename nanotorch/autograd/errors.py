@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["LinAlgError", "ShapeError", "describe_line", "note_line", "user_line"]
+__all__ = ["DtypeError", "LinAlgError", "OutOfRangeError", "ShapeError", "describe_line", "note_line", "user_line"]
 
 INNER = ("<nanotorch op ", *(str(Path(__file__).parents[1] / folder) for folder in ("autograd", "ops", "nn", "optim")))
 
@@ -33,6 +33,14 @@ inside = Inside()
 
 class ShapeError(RuntimeError, ValueError):
     """Shapes that do not fit: the message names the op, the shapes and, inside a Module, the layer."""
+
+
+class OutOfRangeError(IndexError, RuntimeError):
+    """An index or a class number outside its range: the message names op, number and range. PyTorch raises the one or the other, by op."""
+
+
+class DtypeError(TypeError, RuntimeError):
+    """A tensor of a dtype that an argument cannot have. Here, too, PyTorch raises the one or the other, by op."""
 
 
 class LinAlgError(RuntimeError):

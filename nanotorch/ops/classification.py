@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.errors import OutOfRangeError, ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.loss import check_reduction
 from nanotorch.ops.row import Array, Index, composite, op
@@ -25,7 +25,7 @@ def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index
         wrong = kept & ((target < 0) | (target >= classes))
         if bool(xp.any(wrong)):
             value = int(target[wrong][0])
-            raise IndexError(f"Target {value} is out of bounds: classes are numbered 0 to {classes - 1}")
+            raise OutOfRangeError(f"Target {value} is out of bounds: classes are numbered 0 to {classes - 1}")
     safe, kept_weight = xp.where(kept, target, 0), xp.astype(kept, dtype)
     if inside is None:
         # A GPU is not waited for: its indexing wraps wrong targets around, so they get the weight NaN instead.

@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from nanotorch.autograd.errors import note_line
+from nanotorch.autograd.errors import DtypeError, note_line
 from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.locks import COMPILING
 from nanotorch.autograd.methods import TensorMethods
@@ -67,6 +67,7 @@ from nanotorch.ops.runtime import (
     sum_to,
     tensors_of,
     widened,
+    with_elements,
     wrap_outputs,
 )
 
@@ -136,7 +137,7 @@ class Compiler:
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
             "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "not_differentiable": not_differentiable, "recorded_output": recorded_output, "released_error": released_error,
-            "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of,
+            "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of, "with_elements": with_elements, "DtypeError": DtypeError,
             "wrap_outputs": wrap_outputs, "HALF": HALF, "in_float32": in_float32, "rounded": rounded, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
         }  # fmt: skip
         for name, (formula, _) in row.formulas.items():
@@ -458,6 +459,9 @@ class Compiler:
         given += [f"type({p.public}) is not bool"] * ("bool" in p.annotation)
         self.emit(1, f"if {' and '.join([*given, f'({number})'])}:")
         function = "check_dims" if p.several else "check_dim"
+        if self.row.tensors[0].many and not p.new_dim:
+            array = f"with_elements(a_{self.row.tensors[0].name})"
+            count = f"({array}.ndim or 1)"
         self.emit(2, f"{p.public} = {function}({self.row.public_name!r}, {p.public!r}, {p.public}, {array}.shape, {count})")
 
     def check_kind(self, p: Parameter, indent: int) -> None:
@@ -466,7 +470,7 @@ class Compiler:
         self.emit(indent, f"if a_{p.name}.dtype.kind not in {p.kinds!r}:")
         self.emit(
             indent + 1,
-            f"raise TypeError(f\"{self.row.public_name}(): argument '{p.public}' must be a tensor of {what}, not {{{p.public}.dtype}}\")",
+            f"raise DtypeError(f\"{self.row.public_name}(): argument '{p.public}' must be a tensor of {what}, not {{{p.public}.dtype}}\")",
         )
 
     def write_slow_path(self) -> None:

@@ -11,6 +11,7 @@ from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DType
+from nanotorch.ops.dims import sizes_of
 from nanotorch.ops.row import composite
 
 __all__ = [
@@ -120,10 +121,8 @@ def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> 
     return full((), s, dtype=dtype or dtypes.get_default_dtype(), device=device)
 
 
-def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(size) == 1 and not isinstance(size[0], int | np.integer):
-        size = tuple(size[0])
-    shape = tuple(int(n) for n in size)
+def _sizes(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
+    shape = sizes_of(name, size)
     if any(n < 0 for n in shape):
         raise RuntimeError(f"Trying to create tensor with negative dimension: {list(shape)}")
     return shape
@@ -135,24 +134,24 @@ def _dtype(dtype: DType | None) -> np.dtype[Any]:
 
 def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return zeros; the size is given as ints or as one sequence."""
-    return _finish(np.zeros(_sizes(size), _dtype(dtype)), device, requires_grad)
+    return _finish(np.zeros(_sizes("zeros", size), _dtype(dtype)), device, requires_grad)
 
 
 def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return ones; the size is given as ints or as one sequence."""
-    return _finish(np.ones(_sizes(size), _dtype(dtype)), device, requires_grad)
+    return _finish(np.ones(_sizes("ones", size), _dtype(dtype)), device, requires_grad)
 
 
 def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return uninitialised memory; the size is given as ints or as one sequence."""
-    return _finish(np.empty(_sizes(size), _dtype(dtype)), device, requires_grad)
+    return _finish(np.empty(_sizes("empty", size), _dtype(dtype)), device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return a tensor filled with one value, whose type decides the dtype unless one is given."""
     value = fill_value.item() if isinstance(fill_value, Tensor | np.generic) else fill_value
     dtype = dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value))
-    return _finish(np.full(_sizes((size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad)
+    return _finish(np.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -9,6 +9,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.extrema import where
+from nanotorch.ops.gather import check_index
 from nanotorch.ops.norm import linalg_vector_norm
 from nanotorch.ops.row import Array, Index, composite, op
 from nanotorch.ops.sample import integers, real, sample
@@ -73,7 +74,7 @@ def _embedding_weight(xp: Any, grad: Any, self: Any, weight_shape: Any, padding_
 def _embedding(xp: Any, self: Index, weight: Array, padding_idx: int | None, scale_grad_by_freq: bool) -> Array:
     """The rows of ``weight`` that the indices name."""
     if xp.all_in_range(xp.astype(self, "int64"), weight.shape[0]) is False:
-        raise IndexError(f"embedding: index out of range: indices must be in [0, {weight.shape[0] - 1}], weight is {tuple(weight.shape)}")
+        check_index("embedding", xp, self, weight.shape[0], 0)
     return xp.take(weight, self, axis=0)
 
 
@@ -98,6 +99,8 @@ def embedding(
         norm_type: the p of the norm that measures them.
         scale_grad_by_freq: divide the gradient of a row by how often the input names it.
     """
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: 'weight' must be a table, 2-D, got shape {tuple(weight.shape)}")
     if padding_idx is not None and not -weight.shape[0] <= padding_idx < weight.shape[0]:
         raise ValueError(f"embedding: Padding_idx must be within num_embeddings, got {padding_idx} for weight {tuple(weight.shape)}")
     if max_norm is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["check_dim", "check_dims", "whole", "wrap_dim", "wrap_dims"]
+__all__ = ["check_dim", "check_dims", "need_tuple", "sizes_of", "whole", "wrap_dim", "wrap_dims"]
 
 
 def whole(name: str, argument: str, value: Any) -> int:
@@ -18,6 +18,19 @@ def whole(name: str, argument: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(getattr(value, "dtype", None), "kind", "") == "b":
         raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
     return int(value.__index__())
+
+
+def sizes_of(name: str, given: tuple[Any, ...], argument: str = "size") -> tuple[int, ...]:
+    """Return the ints of a size or of a list of dims that was given as ``f(x, 2, 3)`` or as ``f(x, (2, 3))``."""
+    if len(given) == 1 and hasattr(given[0], "__iter__") and getattr(given[0], "ndim", True):
+        given = tuple(given[0])
+    return tuple([length if type(length) is int else whole(name, argument, length) for length in given])
+
+
+def need_tuple(name: str, argument: str, value: Any) -> None:
+    """Refuse a number, or anything else, where only a tuple or a list will do."""
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{name}(): argument '{argument}' must be tuple of ints, not {type(value).__name__}")
 
 
 def wrap_dim(name: str, dim: Any, ndim: int, argument: str = "dim") -> int:

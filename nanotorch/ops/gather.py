@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.errors import ShapeError
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.errors import DtypeError, OutOfRangeError, ShapeError
+from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.row import Array, Index, composite, op
 from nanotorch.ops.sample import booleans, integers, real, sample
+from nanotorch.ops.shape import common_shape
 
 # ------------------------------------------------------------------------------------------------- common
 
@@ -21,7 +22,7 @@ def check_index(name: str, xp: Any, index: Any, length: int, dim: int, negative:
     outside = (index < low) | (index >= length)
     if index.size and bool(xp.any(outside)):
         bad = int(index[outside].reshape(-1)[0])
-        raise IndexError(f"{name}: index out of range: index {bad} is out of bounds for dimension {dim} with size {length}")
+        raise OutOfRangeError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {length}")
 
 
 def lifted(xp: Any, x: Any) -> Any:
@@ -93,20 +94,35 @@ def gather(xp: Any, self: Array, dim: int, index: Index) -> Array:
 )  # fmt: skip
 def _take_along_dim(xp: Any, self: Array, indices: Index, dim: int) -> Array:
     """Elements chosen along ``dim``."""
-    check_index("take_along_dim", xp, indices, self.shape[dim], dim)
     return xp.take_along_axis(self, indices, dim)
 
 
-@composite(samples=[sample(real(3, 4), integers(3, 2, high=4), 1), sample(real(3, 4), integers(2, 4), 0), sample(real(3, 4), integers(5, high=12))])
+@composite(samples=[
+    sample(real(3, 4), integers(3, 2, low=-4, high=4), 1), sample(real(3, 4), integers(2, 4), 0), sample(real(3, 4), integers(5, high=12)),
+    sample(real(1, 4), integers(3, 1, high=4), -1), sample(real(), integers(2, high=1)),
+])  # fmt: skip
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Elements chosen along ``dim`` (of the flattened tensor without it) by indices of matching shape."""
+    """Elements chosen along ``dim`` by indices of matching shape, which may count from the end; of the flattened tensor without ``dim``."""
+    if indices._array.dtype.kind not in "iu":
+        raise DtypeError(f"take_along_dim(): argument 'indices' must be a tensor of integers (int64), not {indices.dtype}")
+    xp, length = input.device.xp, input._array.size
     if dim is None:
+        check_index("take_along_dim", xp, indices._array, length, 0)
         return _take_along_dim(input.reshape(-1), indices.reshape(-1), 0)
+    if input.ndim != indices.ndim:
+        raise ShapeError(f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} should have the same number of dimensions")
     dim = wrap_dim("take_along_dim", dim, input.ndim)
-    shapes = [[1 if d == dim else n for d, n in enumerate(x._array.shape)] for x in (input, indices)]
-    common = list(np.broadcast_shapes(*map(tuple, shapes)))
-    wide = [x.expand((*common[:dim], x._array.shape[dim], *common[dim + 1 :])) for x in (input, indices)]
-    return _take_along_dim(*wide, dim)
+    if not input.ndim:
+        raise IndexError(f"take_along_dim: Dimension specified as {dim} but tensor has no dimensions")
+    length = input._array.shape[dim]
+    shapes = [(*x._array.shape[:dim], 1, *x._array.shape[dim + 1 :]) for x in (input, indices)]
+    if any(m != n and 1 not in (m, n) for m, n in zip(*shapes, strict=True)):
+        raise ShapeError(f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must match or be 1 but for dim {dim}")
+    common = np.broadcast_shapes(*shapes)
+    input, indices = (x.expand((*common[:dim], x._array.shape[dim], *common[dim + 1 :])) for x in (input, indices))
+    check_index("take_along_dim", xp, indices._array, length, dim, True)
+    places = from_array(xp.where(indices._array < 0, indices._array + length, indices._array), indices.device)
+    return _take_along_dim(input, places, dim)
 
 
 @op(
@@ -130,7 +146,9 @@ def index_select(xp: Any, self: Array, dim: int, index: Index) -> Array:
 @composite(samples=[sample(real(3, 4), booleans(3, 4)), sample(real(3, 4), booleans(4)), sample(real(4), booleans(3, 1)), sample(real(), booleans())])
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, in one dimension."""
-    shape = np.broadcast_shapes(input._array.shape, mask._array.shape)
+    if mask._array.dtype.kind != "b":
+        raise DtypeError(f"masked_select(): argument 'mask' must be a tensor of booleans (torch.bool), not {mask.dtype}")
+    shape = common_shape("masked_select", input, mask)
     return input.expand(shape)[mask.expand(shape)]
 
 

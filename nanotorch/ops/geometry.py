@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.backend.strided import extent, may_overlap
-from nanotorch.ops.dims import wrap_dim
+from nanotorch.ops.dims import sizes_of, wrap_dim
 from nanotorch.ops.row import Array, attach, composite, op
 from nanotorch.ops.sample import real, sample
-from nanotorch.ops.shape import sizes_of
 
 
 def _restrided(
@@ -59,7 +58,7 @@ def as_strided(input: Any, size: Sequence[int], stride: Sequence[int], storage_o
             [2, 3, 4]])
     """
     array, xp = input._array, input.device.xp
-    size, stride = sizes_of("as_strided", (size,)), sizes_of("as_strided", (stride,))
+    size, stride = sizes_of("as_strided", (size,)), sizes_of("as_strided", (stride,), "stride")
     own = xp.storage_offset(array)
     offset = own if storage_offset is None else storage_offset
     if len(size) != len(stride):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def parse_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tupl
             basic.append(None)
             advanced.append(slice(None))
         elif isinstance(part, slice):
-            part = slice(*[None if v is None else v.__index__() for v in (part.start, part.stop, part.step)])
+            part = slice(*[None if v is None else operator.index(v) for v in (part.start, part.stop, part.step)])
             if part.step is not None and part.step <= 0:
                 raise ValueError("step must be greater than zero; use .flip() to reverse")
             basic.append(part)
@@ -188,7 +189,7 @@ def _is_integer(part: Any) -> bool:
 
 
 def _on_device(part: Any) -> bool:
-    return hasattr(part, "__array_priority__") or hasattr(part, "get")
+    return hasattr(part, "__array_priority__") or (hasattr(part, "get") and hasattr(part, "dtype"))
 
 
 def _dims_of(part: Any) -> int:
@@ -221,7 +222,7 @@ def _array_of(input: Tensor, part: Any) -> tuple[Any, Any]:
         if on_host.size == 0 and on_host.dtype.kind == "f":
             on_host = on_host.astype(np.int64)
         if on_host.dtype.kind not in "iub":
-            raise IndexError(f"arrays and lists used as indices must hold integers or booleans, not {on_host.dtype}")
+            raise (TypeError if on_host.dtype.kind in "US" else IndexError)(f"arrays and lists used as indices must hold integers or booleans, not {on_host.dtype}")
         array = input.device.xp.receive(on_host, input.device)
     if array.dtype == np.uint8:  # PyTorch's older masks
         array, on_host = array.astype(bool), None
@@ -277,6 +278,8 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     if not isinstance(value, Tensor):
         if isinstance(value, int | float):
             value = dtypes.wrapped("setitem", value, input.dtype) if input._array.dtype.kind != "f" else value
+        elif np.asarray(value).dtype.kind not in "biuf":
+            raise TypeError(f"setitem: can't assign a {type(value).__name__} to a tensor of {input.dtype}")
         value = from_array(input.device.xp.asarray(np.asarray(value, input._array.dtype)), input.device)
     part = input if basic is None else _basic(input, basic)
     if advanced is not None:

@@ -17,23 +17,42 @@ def _cut(xp: Any, grad: Any, shapes: Sequence[tuple[int, ...]], dim: int) -> lis
     parts, start = [], 0
     lead = (slice(None),) * (dim % grad.ndim)
     for shape in shapes:
+        if tuple(shape) == (0,) and grad.ndim > 1:
+            parts.append(xp.zeros((0,), dtype=grad.dtype))
+            continue
         parts.append(grad[(*lead, slice(start, start + shape[dim]))])
         start += shape[dim]
     return parts
 
 
+def _joined(xp: Any, tensors: Sequence[Any], dim: int) -> Any:
+    """Join arrays; only where that fails are vectors of no elements looked for, and what is wrong."""
+    try:
+        return xp.concatenate(tensors, axis=dim)
+    except ValueError:
+        kept = [tensor for tensor in tensors if tensor.shape != (0,)]
+        for position, tensor in enumerate(tensors):
+            if not tensor.ndim:
+                raise ShapeError(f"cat: zero-dimensional tensor (at position {position}) cannot be concatenated; stack joins numbers") from None
+        if len(kept) < len(tensors):
+            return _joined(xp, kept, dim)
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ShapeError(f"cat: sizes of tensors must match except in dimension {dim}: got shapes {shapes}") from None
+
+
 @op(
     tensors=lambda xp, grad, tensors_shape, dim: _cut(xp, grad, tensors_shape, dim), cast="promote", where="function",
-    samples=[sample([real(3, 2), real(1, 2)]), sample([real(2, 3), real(2, 1)], dim=1), sample([real(2, 1), real(2, 2)], -1)],
+    samples=[sample([real(3, 2), real(1, 2)]), sample([real(2, 3), real(2, 1)], dim=1), sample([real(2, 1), real(2, 2)], -1),
+             sample([real(0), real(2, 3)], 1), sample([real(2, 3), real(0), real(2, 1)], -1)],
 )  # fmt: skip
 def cat(xp: Any, tensors: Sequence[Array], dim: int = 0) -> Array:
-    """The tensors joined along an existing dimension.
+    """The tensors joined along an existing dimension; vectors of no elements are left out, as in PyTorch.
 
     >>> torch.cat([torch.zeros(1, 2), torch.ones(1, 2)])
     tensor([[0., 0.],
             [1., 1.]])
     """
-    return xp.concatenate(tensors, axis=dim)
+    return _joined(xp, tensors, dim)
 
 
 def _unstack(xp: Any, grad: Any, dim: int) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.dims import whole, wrap_dim, wrap_dims
+from nanotorch.ops.dims import need_tuple, whole, wrap_dim, wrap_dims
 from nanotorch.ops.row import Array, alias, composite, op
 from nanotorch.ops.sample import edge, integers, real, sample
 
@@ -291,13 +291,15 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     """
     if isinstance(dims, tuple | list):
         pair = dims
+        for part in pair:
+            need_tuple("tensordot", "dims", part)
     else:
         count = whole("tensordot", "dims", dims)
-        if count < 0:
-            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={count}")
+        if not 0 <= count <= min(a.ndim, b.ndim):
+            raise RuntimeError(f"tensordot: expects 0 <= dims <= {min(a.ndim, b.ndim)} for tensors of {a.ndim} and {b.ndim} dimensions, but got dims={count}")
         pair = (tuple(range(-count, 0)), tuple(range(count)))
-    if len(pair) != 2 or (isinstance(pair[0], tuple | list) and len(pair[0]) != len(pair[1])):
-        raise RuntimeError(f"tensordot: both dimension lists should have same length, got dims={dims}")
+    if len(pair) != 2 or len(pair[0]) != len(pair[1]):
+        raise RuntimeError(f"tensordot: there must be two dimension lists, and both should have same length, got dims={dims}")
     left, right = (wrap_dims("tensordot", part, x.ndim, "dims") for part, x in zip(pair, (a, b), strict=True))
     for p, q in zip(left, right, strict=True) if a.ndim and b.ndim else []:
         if a.shape[p] == 1 or b.shape[q] == 1:  # a length of one broadcasts

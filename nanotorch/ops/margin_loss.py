@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.errors import DtypeError, OutOfRangeError, ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.activation import logsigmoid
 from nanotorch.ops.extrema import minimum, where
@@ -80,7 +80,7 @@ def _rows_of_classes(name: str, input: Tensor, target: Tensor, target_shape: tup
     if input.ndim not in (1, 2) or not input.shape[-1] or tuple(target.shape) != target_shape:
         raise ShapeError(f"{name}: input {tuple(input.shape)} needs a target of shape {target_shape}, got {tuple(target.shape)}")
     if target._array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: target must be a tensor of class numbers (int64), not {target.dtype}")
+        raise DtypeError(f"{name}: target must be a tensor of class numbers (int64), not {target.dtype}")
     return (input, target) if input.ndim == 2 else (input.unsqueeze(0), target.unsqueeze(0))
 
 
@@ -114,7 +114,7 @@ def multi_margin_loss(
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ShapeError(f"{name}: weight needs one number for each of the {classes} classes, got {tuple(weight.shape)}")
     if rows.device.xp.all_in_range(numbers._array, classes) is False:
-        raise IndexError(f"{name}: target out of range: classes are numbered 0 to {classes - 1}")
+        raise OutOfRangeError(f"{name}: target out of range: classes are numbered 0 to {classes - 1}")
     index = numbers.long().unsqueeze(1)
     short = margin - rows.gather(1, index) + rows
     xp = rows.device.xp
@@ -149,8 +149,8 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean
     counted = (numbers >= 0).long().cumprod(1).bool()
     index = where(counted, numbers.long(), 0)
     xp = rows.device.xp
-    if xp.all_in_range(index._array, classes) is False:
-        raise IndexError(f"{name}: target out of range: classes are numbered 0 to {classes - 1}, -1 ends a list")
+    if xp.all_in_range(numbers._array + 1, classes + 1) is False:
+        raise OutOfRangeError(f"{name}: target out of range: classes are numbered 0 to {classes - 1}, -1 ends a list")
     hit = (index.unsqueeze(2) == from_array(xp.arange(classes), rows.device)) & counted.unsqueeze(2)
     short = 1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)
     wanted = counted.unsqueeze(2) & ~hit.any(1).unsqueeze(1) & (short > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.ops.decomposition import linalg_svdvals
-from nanotorch.ops.dims import wrap_dims
+from nanotorch.ops.dims import need_tuple, wrap_dims
 from nanotorch.ops.norm import linalg_vector_norm
 from nanotorch.ops.reduce import INF
 from nanotorch.ops.row import composite
@@ -33,6 +33,7 @@ def linalg_matrix_norm(A: Any, ord: float | str = "fro", dim: tuple[int, int] = 
     """
     if A.ndim < 2:
         raise RuntimeError(f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions, got shape {tuple(A.shape)}")
+    need_tuple("linalg.matrix_norm", "dim", dim)
     A = A if dtype is None else A.to(dtype)
     dims = wrap_dims("linalg.matrix_norm", dim, A.ndim)
     if len(dims) != 2:

@@ -12,6 +12,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.create import eye
 from nanotorch.ops.decomposition import linalg_svdvals
+from nanotorch.ops.dims import need_tuple
 from nanotorch.ops.matrices import SQUARE, need_matrices, or_explain, swapped
 from nanotorch.ops.matrix_norm import linalg_matrix_norm
 from nanotorch.ops.row import Array, composite, op
@@ -127,6 +128,7 @@ def linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -
 def linalg_tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
     """The X with ``tensordot(A, X, X.ndim) = B``; ``dims`` are moved to the end of ``A`` first."""
     if dims is not None:
+        need_tuple("linalg.tensorsolve", "dims", dims)
         A = A.movedim(tuple(dims), tuple(range(A.ndim - len(tuple(dims)), A.ndim)))
     rest = tuple(A.shape)[B.ndim :]
     if math.prod(rest) != B.numel() or math.prod(tuple(A.shape)[: B.ndim]) != B.numel():

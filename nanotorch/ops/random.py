@@ -15,6 +15,7 @@ from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.ops.inplace import check_writable
 from nanotorch.ops.row import composite
+from nanotorch.ops.shape import common_shape
 
 __all__ = [
     "Generator", "bernoulli", "default_generator", "dropout", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
@@ -237,7 +238,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
         if size is None:
             raise TypeError("normal: with numbers for mean and std, size= says the shape of the result")
         return randn(size, generator=generator, dtype=dtype, device=device) * std + mean
-    shape = np.broadcast_shapes(*(tuple(t.shape) for t in tensors))
+    shape = common_shape("normal", *tensors)
     return randn(shape, generator=generator, dtype=dtype or tensors[0].dtype, device=tensors[0].device) * std + mean
 
 
@@ -256,13 +257,15 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     if num_samples <= 0:
         raise RuntimeError(f"multinomial: cannot sample num_samples <= 0 samples, got {num_samples}")
     weights = input.device.xp.to_numpy(input._array).astype(np.float64)
+    if weights.ndim not in (1, 2) or not input.dtype.is_floating_point or not weights.shape[-1]:
+        raise RuntimeError(f"multinomial: the weights are floating-point numbers in 1 or 2 dimensions, got {input.dtype} of shape {weights.shape}")
     rows = np.atleast_2d(weights)
     if (rows < 0).any() or not np.isfinite(rows).all() or (rows.sum(axis=1) <= 0).any():
         raise RuntimeError("multinomial: weights must be finite and non-negative, with a positive sum in every row")
     if not replacement and ((rows > 0).sum(axis=1) < num_samples).any():
         raise RuntimeError(f"multinomial: cannot draw {num_samples} without replacement from fewer non-zero weights")
     source = _source(generator)
-    drawn = np.stack([source.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows])
+    drawn = np.array([source.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows], np.int64)
     return _place(drawn.reshape(*weights.shape[:-1], num_samples), dtypes.int64, input.device)
 
 

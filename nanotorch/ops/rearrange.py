@@ -9,10 +9,10 @@ import numpy as np
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.dims import whole, wrap_dim, wrap_dims
+from nanotorch.ops.dims import need_tuple, sizes_of, whole, wrap_dim, wrap_dims
 from nanotorch.ops.row import Array, Dims, NewDim, composite, op
 from nanotorch.ops.sample import integers, real, sample
-from nanotorch.ops.shape import clone, reshape, sizes_of, transpose, unsqueeze
+from nanotorch.ops.shape import clone, reshape, transpose, unsqueeze
 
 
 @op(
@@ -35,7 +35,7 @@ def _unrepeat(xp: Any, grad: Any, repeats: Sequence[int], shape: tuple[int, ...]
 @composite(samples=[sample(real(2), (3,)), sample(real(2, 3), (2,)), sample(real(2), (2, 2)), sample(real(), (2,)), sample(real(2, 3), (0, 1)), sample(real(2, 3), ())])
 def tile(input: Any, *dims: Any) -> Any:
     """Copies of the tensor side by side: `repeat` with as many dimensions of 1 in front as are missing."""
-    repeats = sizes_of("tile", dims)
+    repeats = sizes_of("tile", dims, "dims")
     return repeat(input, (1,) * (input._array.ndim - len(repeats)) + repeats)
 
 
@@ -82,6 +82,7 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """A copy rotated ``k`` times by 90 degrees, from the first of ``dims`` towards the second."""
     ndim = input._array.ndim
+    need_tuple("rot90", "dims", dims)
     if len(dims) != 2 or ndim < 2:
         raise RuntimeError(f"rot90: expected total rotation dims == 2 and total dims >= 2, but got dims = {list(dims)} and total dims = {ndim}")
     first, second = (wrap_dim("rot90", d, ndim) for d in dims)
@@ -114,7 +115,8 @@ def flipud(input: Tensor) -> Tensor:
 @op(self=lambda xp, grad, dims: xp.flip(grad, dims), samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))])
 def flip(xp: Any, self: Array, dims: Dims) -> Array:
     """A copy with the order reversed along ``dims``."""
-    return xp.array(xp.flip(self, wrap_dims("flip", dims, self.ndim, "dims")) if self.ndim else self)
+    dims = wrap_dims("flip", dims, self.ndim, "dims")
+    return xp.array(xp.flip(self, dims) if self.ndim else self)
 
 
 def _negated(shifts: Any) -> Any:

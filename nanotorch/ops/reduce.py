@@ -145,8 +145,8 @@ def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     """Mean of the elements that are not NaN."""
     if not (input if dtype is None else dtype).is_floating_point:
         raise RuntimeError("nanmean: expected input to have floating point dtype; convert with .float()")
-    present = sum(input == input, dim, keepdim)
-    return nansum(input, dim, keepdim, dtype=dtype) / present
+    total = nansum(input, dim, keepdim, dtype=dtype)
+    return total / sum(input == input, dim, keepdim)
 
 
 def products_of_others(xp: Any, x: Any) -> Any:

@@ -161,7 +161,7 @@ class Row:
         """The name that users know: rows behind a composite, such as ``_max_dim``, speak for it."""
         if self.where == "linalg":
             return self.name.replace("_", ".", 1)
-        return self.name.strip("_").removesuffix("_dim").removesuffix("_all") if self.name.startswith("_") else self.name
+        return self.name.strip("_").removesuffix("_dim").removesuffix("_all").removesuffix("_value") if self.name.startswith("_") else self.name
 
     @property
     def node(self) -> type[Node] | None:

@@ -9,19 +9,20 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.anomaly import AnomalyError
-from nanotorch.autograd.errors import LinAlgError, ShapeError, describe_operand
+from nanotorch.autograd.errors import DtypeError, LinAlgError, OutOfRangeError, ShapeError, describe_operand
 from nanotorch.autograd.grad_mode import recording
 from nanotorch.autograd.node import INFERENCE, Node, Version
 from nanotorch.autograd.tensor import Tensor, from_array, from_ndarray
 from nanotorch.autograd.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
+from nanotorch.ops.dims import sizes_of
 
 if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
     "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_tensor", "not_differentiable", "recorded_output", "rounded", "same", "star_argument", "sum_to",
-    "tensors_of", "widened", "wrap_outputs",
+    "tensors_of", "widened", "with_elements", "wrap_outputs",
 ]  # fmt: skip
 
 HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
@@ -113,7 +114,7 @@ def tensors_of(name: str, tensors: Any, cast: bool = False) -> tuple[Tensor, ...
         tensors = tensors.unbind(0)
     tensors = tuple(tensors)
     if not tensors:
-        raise RuntimeError(f"{name}(): expected a non-empty list of Tensors")
+        raise ShapeError(f"{name}(): expected a non-empty list of Tensors")
     for position, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}(): expected Tensor as element {position} of its argument, but got {type(tensor).__name__}")
@@ -127,27 +128,19 @@ def tensors_of(name: str, tensors: Any, cast: bool = False) -> tuple[Tensor, ...
     return tensors
 
 
+def with_elements(arrays: Sequence[Any]) -> Any:
+    """Return the first array of a list that is not a vector of no elements, which `cat` leaves out."""
+    return next((array for array in arrays if array.shape != (0,)), arrays[0])
+
+
 def star_argument(name: str, argument: str, positional: tuple[Any, ...], keyword: Any) -> tuple[int, ...]:
     """Return a size or a list of dims given as ``f(x, 2, 3)``, ``f(x, (2, 3))`` or ``f(x, size=(2, 3))``."""
-    if keyword is not None:
-        value = keyword
-    elif len(positional) == 1 and not isinstance(positional[0], int | np.integer):
-        value = positional[0]
-        if isinstance(value, Tensor):
-            value = (value,) if value._array.ndim == 0 else value.tolist()
-    else:
-        value = positional
-    if isinstance(value, int):
-        value = (value,)
-    try:
-        return tuple([v if type(v) is int else v.__index__() for v in value])
-    except (TypeError, AttributeError):
-        raise TypeError(f"{name}(): argument '{argument}' must be ints or a tuple of ints, got {value!r}") from None
+    return sizes_of(name, positional if keyword is None else (keyword,), argument)
 
 
 def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     """Turn an error of the array module into one that names the op and the shapes."""
-    if isinstance(error, MemoryError | KeyboardInterrupt | AnomalyError | LinAlgError | ShapeError | NotImplementedError):
+    if isinstance(error, MemoryError | KeyboardInterrupt | AnomalyError | LinAlgError | ShapeError | DtypeError | NotImplementedError):
         return error
     shapes = [describe_operand(o) for o, p in zip(operands, row.parameters, strict=True) if p.tensor and not p.many and o is not None]
     for operand, p in zip(operands, row.parameters, strict=True):
@@ -169,7 +162,8 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     if isinstance(error, OverflowError):
         return RuntimeError(f"{name}: {reason}; convert the tensor to a dtype that holds the number (input shape {text})")
     if isinstance(error, IndexError):
-        return IndexError(f"{name}: {reason}; input shape {text}{plain}")
+        kind = OutOfRangeError if isinstance(error, OutOfRangeError) else IndexError
+        return kind(f"{name}: {reason}; input shape {text}{plain}")
     if isinstance(error, ValueError):
         if "broadcast" in reason:
             reason = "these shapes cannot be broadcast together: aligned at the right, lengths must be equal or 1"

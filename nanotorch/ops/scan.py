@@ -169,7 +169,9 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
 def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     """The integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``."""
     dim = wrap_dim("trapezoid", dim, y.ndim)
-    points = y.shape[dim] if y.ndim else 1
+    if not y.ndim:
+        raise IndexError(f"trapezoid: Dimension specified as {dim} but tensor has no dimensions")
+    points = y.shape[dim]
     if x is None:
         width = dx
     else:

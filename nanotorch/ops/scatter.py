@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import wrap_dim
@@ -14,6 +12,7 @@ from nanotorch.ops.index import one_value
 from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, composite, op
 from nanotorch.ops.sample import booleans, edge, integers, real, sample
+from nanotorch.ops.shape import common_shape
 
 # ------------------------------------------------------------------------------------------------- scatter along a dimension
 
@@ -342,7 +341,7 @@ def _masked_scatter(xp: Any, self: Array, mask: Mask, source: Array) -> Array:
 ])  # fmt: skip
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """A copy of ``input`` (broadcast with the mask) with the elements of ``source``, in their order, where the mask holds."""
-    shape = np.broadcast_shapes(input._array.shape, mask._array.shape)
+    shape = common_shape("masked_scatter", input, mask)
     return _masked_scatter(input.expand(shape), mask.expand(shape), source)
 
 

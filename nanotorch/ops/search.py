@@ -75,6 +75,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     largest = int(array.max()) if array.size else -1
     if array.size and int(array.min()) < 0:
         raise RuntimeError(f"one_hot: class values must be non-negative, got {int(array.min())}")
+    if not array.size and num_classes <= 0:
+        raise RuntimeError(f"one_hot: cannot infer the number of classes from an empty tensor, and num_classes is {num_classes}")
     if num_classes == -1:
         num_classes = largest + 1
     if largest >= num_classes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.dims import wrap_dim, wrap_dims
+from nanotorch.ops.dims import need_tuple, sizes_of, wrap_dim, wrap_dims
 from nanotorch.ops.row import ROWS, Array, Dims, NewDim, composite, op
 from nanotorch.ops.runtime import sum_to
 from nanotorch.ops.sample import integers, real, sample
@@ -56,13 +56,6 @@ def _unsafe_view(xp: Any, self: Array, shape: tuple[int, ...]) -> Array:
     return xp.view_as(self, shape)
 
 
-def sizes_of(name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return the ints of a size given as ``f(x, 2, 3)`` or as ``f(x, (2, 3))``."""
-    if len(shape) == 1 and not isinstance(shape[0], int):
-        shape = tuple(shape[0])
-    return tuple([length if type(length) is int else length.__index__() for length in shape])
-
-
 @composite(where="method", samples=[sample(real(3, 2), 2, 3), sample(real(6), (2, -1))])
 def view(input: Any, *shape: Any) -> Any:
     """The same memory under another shape; raises where that needs a copy."""
@@ -79,7 +72,7 @@ def reshape(input: Any, *shape: Any) -> Any:
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    sizes = _fill_in("reshape", sizes_of("reshape", shape), input._array.size, input._array.shape)
+    sizes = _fill_in("reshape", sizes_of("reshape", shape, "shape"), input._array.size, input._array.shape)
     if not input._array.flags.c_contiguous:
         try:
             input.device.xp.view_as(input._array, sizes)
@@ -128,7 +121,10 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Any:
     """Split one dimension into several."""
     shape = input._array.shape
     dim = wrap_dim("unflatten", dim, len(shape))
-    return reshape(input, (*shape[:dim], *_fill_in("unflatten", tuple(sizes), shape[dim], shape), *shape[dim + 1 :]))
+    need_tuple("unflatten", "sizes", sizes)
+    if not shape or not sizes:
+        raise RuntimeError(f"unflatten: input must have a dimension and sizes must be non-empty, got shape {tuple(shape)} and sizes {list(sizes)}")
+    return reshape(input, (*shape[:dim], *_fill_in("unflatten", sizes_of("unflatten", (sizes,), "sizes"), shape[dim], shape), *shape[dim + 1 :]))
 
 
 def _swapped(ndim: int, dim0: int, dim1: int) -> list[int]:
@@ -247,16 +243,21 @@ def expand_as(input: Any, other: Any) -> Any:
     return input.expand(tuple(other.shape))
 
 
+def common_shape(name: str, *tensors: Any) -> tuple[int, ...]:
+    """Return the shape that tensors have after broadcasting, or raise with all of theirs."""
+    try:
+        return np.broadcast_shapes(*[tensor._array.shape for tensor in tensors])
+    except ValueError:
+        shapes = ", ".join(str(tuple(tensor._array.shape)) for tensor in tensors)
+        raise ShapeError(f"{name}: shapes {shapes} cannot be broadcast together: aligned at the right, lengths must be equal or 1") from None
+
+
 @composite(where="function", samples=[sample(real(3, 1), real(4)), sample(real(), real(2, 0)), sample(real(2), real(1), real(3, 1))])
 def broadcast_tensors(*tensors: Any) -> Any:
     """Views of the tensors with their common broadcast shape."""
     if len(tensors) == 1 and isinstance(tensors[0], list | tuple):
         tensors = tuple(tensors[0])
-    try:
-        size = np.broadcast_shapes(*[tensor._array.shape for tensor in tensors])
-    except ValueError:
-        shapes = ", ".join(str(tuple(tensor._array.shape)) for tensor in tensors)
-        raise ShapeError(f"broadcast_tensors: shapes {shapes} cannot be broadcast together: aligned at the right, lengths must be equal or 1") from None
+    size = common_shape("broadcast_tensors", *tensors)
     return tuple([expand(tensor, size) for tensor in tensors])
 
 
@@ -311,6 +312,8 @@ def _contiguous(xp: Any, self: Array) -> Array:
 def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """A view with the dimensions ``source`` at the places ``destination``; the others keep their order."""
     ndim = input._array.ndim
+    if isinstance(source, tuple | list) != isinstance(destination, tuple | list):
+        raise TypeError(f"movedim(): source and destination must both be int, or both tuples of ints, got {source} and {destination}")
     before, after = wrap_dims("movedim", source, ndim, "source"), wrap_dims("movedim", destination, ndim, "destination")
     if len(before) != len(after):
         raise RuntimeError(
