@@ -18,6 +18,7 @@ from trainer_process import TrainerProcess
 
 import nanotorch
 from nanotorch.autograd import formatting
+from nanotorch.autograd.grad_mode import recording, set_recording
 from nanotorch.backend.device import Device, why_unavailable
 
 collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend/cupy_backend.py"]  # it imports cupy
@@ -56,7 +57,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.fixture(autouse=True)
 def no_leaks(doctest_namespace: dict[str, Any]) -> Iterator[None]:
-    """Fail a test that leaves the grad mode, the default dtype or the print options changed; seed the generator."""
+    """Fail a test that leaves the grad mode, an observer, the default dtype or the print options changed; seed the generator."""
     doctest_namespace["torch"] = nanotorch
     nanotorch.manual_seed(0)
     options = vars(formatting.options).copy()
@@ -68,6 +69,9 @@ def no_leaks(doctest_namespace: dict[str, Any]) -> Iterator[None]:
     if nanotorch.get_default_dtype() is not nanotorch.float32:
         leaks.append("default dtype")
         nanotorch.set_default_dtype(nanotorch.float32)
+    if recording() is not True:
+        leaks.append("observers of the graph, such as anomaly mode")
+        set_recording(True)
     if vars(formatting.options) != options:
         leaks.append("print options")
         vars(formatting.options).update(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -11,6 +12,7 @@ from parity import require_torch
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.autograd.anomaly import AnomalyError
+from nanotorch.autograd.grad_mode import recording
 
 
 class Block(nn.Module):
@@ -273,6 +275,36 @@ def test_threads_that_share_an_object_or_switch_by_calls() -> None:
     for thread in threads:
         thread.join()
     assert failures == [] and watched() == (False, True)
+
+
+def test_a_task_that_switches_off_what_it_inherited_leaves_the_others_as_they_are() -> None:
+    async def inner() -> None:
+        assert watched()[0]
+        torch.autograd.set_detect_anomaly(False)
+        assert not watched()[0]
+
+    async def outer() -> None:
+        with torch.autograd.detect_anomaly():
+            await asyncio.create_task(inner())
+            assert watched()[0]
+
+    asyncio.run(outer())
+    assert watched() == (False, True)
+
+
+def test_blocks_that_do_not_end_in_the_order_of_a_stack() -> None:
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+    with hooks:
+        torch.autograd.set_detect_anomaly(True)
+    assert watched()[0]
+    with hooks, torch.no_grad():
+        torch.autograd.set_detect_anomaly(False)
+    assert watched() == (False, True) and recording() is True
+    with torch.no_grad():
+        torch.autograd.set_detect_anomaly(True)
+    assert len(recording()) == 1  # the layers of nodes are noted again
+    torch.autograd.set_detect_anomaly(False)
+    assert recording() is True
 
 
 def test_it_decorates_functions_and_generators() -> None:

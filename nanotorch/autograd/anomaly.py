@@ -5,21 +5,24 @@ Note [Anomaly]
 An operation *makes* a NaN if none of its inputs holds one, and an infinity if all of its inputs are finite: masks of
 ``-inf`` and data that come with NaN are not reported where they only pass through. Forwards are watched through
 ``ops/observe.py``, backwards by the engine, which asks once per pass whether a detector is active. Every node knows the line
-that recorded it anyway; inside the detector it is also noted, by sequence number, in which layer that was.
+that recorded it anyway; inside the detector it also notes, in its ``metadata``, in which layer that was.
+
+At any point of a thread one detector is active or none, as in PyTorch: a ``with`` block and a call set the state, and the
+end of a block sets back what its beginning found. What is watched follows the state.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from itertools import pairwise
 from types import FrameType
 from typing import Any
 
 from nanotorch.autograd.errors import describe_line, user_line
-from nanotorch.autograd.grad_mode import Mode, observe_nodes
+from nanotorch.autograd.grad_mode import Mode, Restore, observe_nodes
 from nanotorch.autograd.node import Node
 from nanotorch.autograd.tensor import Tensor
 
@@ -63,60 +66,25 @@ class detect_anomaly(Mode):
     def __init__(self, check_nan: bool = True) -> None:
         super().__init__()
         self.check_nan = check_nan
-        self.layers: dict[int, str] = {}
 
     def _again(self) -> detect_anomaly:
         return detect_anomaly(self.check_nan)
 
-    def _switch(self) -> Callable[[], None]:
-        stack = ExitStack()
-        stack.enter_context(observe_nodes(self._remember))
-        if self.check_nan:
-            stack.enter_context(OBSERVING[0](self._check_forward))
-        token, called = _detector.set(self), _called.get()
+    def _switch(self) -> Restore:
+        before = active_detector()
+        token = _detector.set(self)
+        _watch_instead(before, self)
 
         def restore() -> None:
-            _detector.reset(token)
-            stack.close()
-            inner, outer = _called.get(), active_detector()
-            if inner is not called and inner is not self:  # a call inside the block ends with it
-                if inner is not None:
-                    inner.__exit__()
-                _called.set(called)
-                _detector.set(outer)
+            now = active_detector()
+            _detector.reset(token)  # a ValueError in another thread, where nothing is to be restored
+            _watch_instead(now, active_detector())
 
         return restore
 
-    def __exit__(self, *exception: object) -> None:
-        """Restore what was before the block."""
-        super().__exit__(*exception)
-        if not self._restore:
-            self.layers.clear()
-        outer = active_detector()
-        if outer is not None and not outer._restore:  # a call of set_detect_anomaly inside the block ended it
-            _detector.set(None)
-
-    def _remember(self, node: Node) -> None:
-        layer = layer_of(sys._getframe(1))
-        if layer:
-            self.layers[node._sequence] = layer
-
-    def _check_forward(self, row: Any, arguments: dict[str, Any], out: Any) -> None:
-        """Look at what a row's forward returned; called by ``observing``."""
-        if active_detector() is not self:
-            return
-        values = _arrays(list(arguments.values()))
-        for array in _arrays([out]):
-            fault = _made(array, values)
-            if fault:
-                frame = sys._getframe(1)
-                code, instruction = user_line(frame)
-                layer = layer_of(frame)
-                named = [f"\n  {name}: {text}" for name, value in arguments.items() for text in _described(value)]
-                raise AnomalyError(
-                    f"{row.public_name}() returned {fault}\n  called at {describe_line(code, instruction)}"
-                    f"{f', in {layer}' if layer else ''}{''.join(named)}"
-                )
+    def _watching(self) -> list[AbstractContextManager[None]]:
+        nodes: list[AbstractContextManager[None]] = [observe_nodes(_remember)]
+        return [*nodes, OBSERVING[0](_check_forward)] if self.check_nan else nodes
 
     def check_backward(self, node: Node, gradient: Any, results: Any) -> None:
         """Look at the gradients that a node returned; called by the engine."""
@@ -129,7 +97,7 @@ class detect_anomaly(Mode):
                 fault = _made(array, arrived)
                 if not fault:
                     continue
-                layer = self.layers.get(node._sequence)
+                layer = node.metadata.get("layer")
                 where = f"\n  recorded at {node.forward_line}" if node._code else ""
                 lines = [f"\n  gradient that arrived: {text}" for text in _described(gradient)]
                 for slot, value in zip(node.saved_slots, saved, strict=True):
@@ -141,7 +109,36 @@ class detect_anomaly(Mode):
                 )
 
 
-_called: ContextVar[detect_anomaly | None] = ContextVar("set_detect_anomaly", default=None)
+def _watch_instead(before: detect_anomaly | None, after: detect_anomaly | None) -> None:
+    """Stop what one detector watches in this thread and start what another does."""
+    if before is not after:
+        for watch in before._watching() if before else ():
+            watch.__exit__(None, None, None)
+        for watch in after._watching() if after else ():
+            watch.__enter__()
+
+
+def _remember(node: Node) -> None:
+    """Note in which layer a node was recorded."""
+    layer = layer_of(sys._getframe(1))
+    if layer:
+        node.metadata["layer"] = layer
+
+
+def _check_forward(row: Any, arguments: dict[str, Any], out: Any) -> None:
+    """Look at what a row's forward returned; called by ``observing``."""
+    values = _arrays(list(arguments.values()))
+    for array in _arrays([out]):
+        fault = _made(array, values)
+        if fault:
+            frame = sys._getframe(1)
+            code, instruction = user_line(frame)
+            layer = layer_of(frame)
+            named = [f"\n  {name}: {text}" for name, value in arguments.items() for text in _described(value)]
+            raise AnomalyError(
+                f"{row.public_name}() returned {fault}\n  called at {describe_line(code, instruction)}"
+                f"{f', in {layer}' if layer else ''}{''.join(named)}"
+            )
 
 
 class set_detect_anomaly:
@@ -163,33 +160,20 @@ class set_detect_anomaly:
     """
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
-        self.mode, self._before, self._call_before = mode, active_detector(), _called.get()
-        _switch(mode, check_nan)
+        self.mode, self._before = mode, active_detector()
+        _set(detect_anomaly(check_nan) if mode else None)
 
     def __enter__(self) -> None:
         """Nothing is left to do: the constructor switched."""
 
     def __exit__(self, *exception: object) -> None:
-        before = self._before
-        if before is not None and before is self._call_before:
-            _switch(True, before.check_nan)  # the constructor ended it
-        else:
-            _switch(False)
-            _called.set(self._call_before)
-            _detector.set(before)
+        _set(self._before)
 
 
-def _switch(mode: bool, check_nan: bool = True) -> None:
-    """Switch on or off until the next call; what a ``with`` block switched on is left for its end."""
-    called = _called.get()
-    if called is not None and called is active_detector():
-        called.__exit__()
-    _called.set(None)
-    _detector.set(None)
-    if mode:
-        detector = detect_anomaly(check_nan)
-        detector.__enter__()
-        _called.set(detector)
+def _set(detector: detect_anomaly | None) -> None:
+    before = active_detector()
+    _detector.set(detector)
+    _watch_instead(before, detector)
 
 
 def is_anomaly_enabled() -> bool:

@@ -34,7 +34,6 @@ _mode: ContextVar[bool | tuple[NodeObserver, ...]] = ContextVar("grad_mode", def
 _observers: ContextVar[tuple[NodeObserver, ...]] = ContextVar("node_observers", default=())
 _inference: ContextVar[bool] = ContextVar("inference_mode", default=False)
 recording = _mode.get
-restore_recording = _mode.reset
 is_inference_mode_enabled = _inference.get
 set_inference = _inference.set
 
@@ -57,21 +56,30 @@ def announce(node: Any) -> None:
             observer(node)
 
 
+def restore_recording(token: Token[Any]) -> None:
+    """Undo a ``set_recording``; the observers are those there are now, which others may have joined or left since."""
+    _mode.reset(token)
+    mode = recording()
+    if mode is not False and (_observers.get() or mode is not True):
+        set_recording(True)
+
+
 class observe_nodes:
     """Call a function with every node that is recorded inside the ``with`` block, when it is complete (Note [Grad mode])."""
 
     def __init__(self, observer: NodeObserver) -> None:
         self.observer = observer
-        self._tokens: list[tuple[Token[Any], Token[Any]]] = []
 
     def __enter__(self) -> None:
-        token = _observers.set((*_observers.get(), self.observer))
-        self._tokens.append((token, set_recording(is_grad_enabled())))
+        _observers.set((*_observers.get(), self.observer))
+        set_recording(is_grad_enabled())
 
     def __exit__(self, *exception: object) -> None:
-        observers, mode = self._tokens.pop()
-        restore_recording(mode)
-        _observers.reset(observers)
+        kept = list(_observers.get())
+        kept.reverse()
+        kept.remove(self.observer)  # the newest, should it be there twice; blocks need not end in the order of a stack
+        _observers.set(tuple(reversed(kept)))
+        set_recording(is_grad_enabled())
 
 
 F = TypeVar("F", bound=Callable[..., Any])

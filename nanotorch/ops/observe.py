@@ -14,9 +14,9 @@ arrays without calling ops, so it shows nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import Any
 
 from nanotorch.autograd import anomaly
@@ -28,12 +28,12 @@ __all__ = ["Callback", "observing"]
 
 Callback = Callable[[Row, dict[str, Any], Any], None]
 
-_callbacks: ContextVar[tuple[Callback, ...]] = ContextVar("op_callbacks", default=())
+_callbacks: ContextVar[tuple[tuple[Callback, Token[None]], ...]] = ContextVar("op_callbacks", default=())
+_here: ContextVar[None] = ContextVar("op_callbacks_entered", default=None)
 _active = 0
 
 
-@contextmanager
-def observing(callback: Callback) -> Iterator[None]:
+class observing:
     """Call ``callback(row, arguments, out)`` after every op that this thread runs inside the ``with``.
 
     ``arguments`` are those of the row's forward by parameter name: arrays, lists of arrays, numbers and options. ``out``
@@ -47,13 +47,23 @@ def observing(callback: Callback) -> Iterator[None]:
     mul (2, 3)
     sum ()
     """
-    token = _callbacks.set((*_callbacks.get(), callback))
-    _change(1)
-    try:
-        yield
-    finally:
-        _change(-1)
-        _callbacks.reset(token)
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+
+    def __enter__(self) -> None:
+        _callbacks.set((*_callbacks.get(), (self.callback, _here.set(None))))
+        _change(1)
+
+    def __exit__(self, *exception: object) -> None:
+        kept = list(_callbacks.get())
+        # The newest, should it be there twice; blocks need not end in the order of a stack.
+        place = max(k for k, (callback, _) in enumerate(kept) if callback == self.callback)
+        _, token = kept.pop(place)
+        _callbacks.set(tuple(kept))
+        with suppress(ValueError):  # a task leaves what it inherited: whoever made the task still observes
+            _here.reset(token)
+            _change(-1)
 
 
 anomaly.OBSERVING.append(observing)
@@ -82,7 +92,7 @@ def _observed(row: Row) -> Callable[..., Any]:
             arguments = dict(zip(names, args, strict=False)) | kwargs
             token = _callbacks.set(())
             try:
-                for callback in callbacks:
+                for callback, _ in callbacks:
                     callback(row, arguments, out)
             finally:
                 _callbacks.reset(token)
