@@ -199,13 +199,13 @@ def softshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
     return self - xp.minimum(xp.maximum(self, -lambd), lambd)
 
 
-@composite(where="functional", samples=[*unary, limits_nan])
+@composite(widens=True, where="functional", samples=[*unary, limits_nan])
 def tanhshrink(input: Any) -> Any:
     """``input - tanh(input)``."""
     return input - input.tanh()
 
 
-@composite(where="functional", samples=[*unary, limits_nan])
+@composite(widens=True, where="functional", samples=[*unary, limits_nan])
 def softsign(input: Any) -> Any:
     """``input / (1 + abs(input))``."""
     return input / (input.abs() + 1)

@@ -19,6 +19,7 @@ inf = math.inf
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 3)), sample(real(3, 4), real(5, 4), real(5, 4)), sample(real(2, 2, 3, 4), real(2, 2, 5, 4), real(2, 2, 5, 3), scale=0.3),

@@ -154,6 +154,7 @@ classes = [
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         *classes, sample(real(5, 3), integers(5), label_smoothing=0.1), sample(real(5, 3), real(5, 3, low=0.0, high=1.0)),

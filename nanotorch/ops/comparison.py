@@ -15,37 +15,37 @@ comparable = [
 ]  # fmt: skip
 
 
-@op(cast="promote", operators="__eq__", samples=comparable)
+@op(cast="promote", operators="__eq__", widens=False, samples=comparable)
 def eq(xp: Any, self: Array, other: Array | Number) -> Array:
     """Whether elements are equal."""
     return self == other
 
 
-@op(cast="promote", operators="__ne__", samples=comparable)
+@op(cast="promote", operators="__ne__", widens=False, samples=comparable)
 def ne(xp: Any, self: Array, other: Array | Number) -> Array:
     """Whether elements differ."""
     return self != other
 
 
-@op(cast="promote", operators="__lt__", samples=comparable)
+@op(cast="promote", operators="__lt__", widens=False, samples=comparable)
 def lt(xp: Any, self: Array, other: Array | Number) -> Array:
     """Whether elements are less."""
     return self < other
 
 
-@op(cast="promote", operators="__le__", samples=comparable)
+@op(cast="promote", operators="__le__", widens=False, samples=comparable)
 def le(xp: Any, self: Array, other: Array | Number) -> Array:
     """Whether elements are less or equal."""
     return self <= other
 
 
-@op(cast="promote", operators="__gt__", samples=comparable)
+@op(cast="promote", operators="__gt__", widens=False, samples=comparable)
 def gt(xp: Any, self: Array, other: Array | Number) -> Array:
     """Whether elements are greater."""
     return self > other
 
 
-@op(cast="promote", operators="__ge__", samples=comparable)
+@op(cast="promote", operators="__ge__", widens=False, samples=comparable)
 def ge(xp: Any, self: Array, other: Array | Number) -> Array:
     """Whether elements are greater or equal."""
     return self >= other

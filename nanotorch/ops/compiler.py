@@ -18,9 +18,10 @@ be unusual, in a second function that is compiled from the same text: calls with
 Note [Half precision]
 ~~~~~~~~~~~~~~~~~~~~~
 A row on float16 computes in float32, forward and formulas, and rounds once, at its end: sums do not stop growing at 2048,
-squares and counts beyond 65504 do not overflow, and a Python number outside float16's range scales like any other. PyTorch
-calls this the accumulation type. It is said here, so no row says it again. Hidden outputs stay in float32; views and rows
-that say ``widens=False``, because they look at the type itself, are left as they are.
+squares and counts beyond 65504 do not overflow, and a number outside float16's range, from Python or in a tensor without
+dimensions, scales like any other. PyTorch calls this the accumulation type. It is said here, so no row says it again. Hidden
+outputs stay in float32; views and rows that say ``widens=False``, because they look at the type itself, are left as they are.
+A composite of several steps says ``widens=True`` to be rounded at its end only; a test finds those that forgot.
 """
 
 from __future__ import annotations
@@ -374,7 +375,10 @@ class Compiler:
         if widens:
             value = self.values[0]
             hidden = tuple(number for number, name in enumerate(row.outputs) if name in self.hidden)
-            emit(2, f"if a_{value.name}{'[0]' if value.many else ''}.dtype is HALF:")
+            half = [f"a_{value.name}{'[0]' if value.many else ''}.dtype is HALF"]
+            if casting and not value.many:  # an operand without dimensions may have come as a wider type
+                half += [f"slow and getattr(a_{p.name}, 'dtype', None) is HALF" for p in self.values[1:]]
+            emit(2, f"if {' or '.join(half)}:")
             emit(3, f"out = in_float32(forward, {hidden}, xp, {arguments})")
             emit(2, "else:")
         emit(2 + widens, f"out = forward(xp, {arguments})")

@@ -44,6 +44,7 @@ def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Ar
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[sample(real(5, 3), real(5, 2), real(4, 3, 2), real(4)), sample(real(2, 5, 3), real(2, 5, 2), real(4, 3, 2)), sample(real(3), real(2), real(1, 3, 2), real(1))],
 )  # fmt: skip

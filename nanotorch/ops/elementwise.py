@@ -277,31 +277,31 @@ def float_power_(input: Any, exponent: Any) -> Any:
     return input.pow_(exponent)
 
 
-@composite(where="internal", operators="__rpow__", samples=[sample(real(3), 1.7), sample(integers(3), 2)])
+@composite(widens=True, where="internal", operators="__rpow__", samples=[sample(real(3), 1.7), sample(integers(3), 2)])
 def _rpow(input: Any, other: Any) -> Any:
     """``other ** input`` for a number ``other``."""
     return pow(other, input)
 
 
-@composite(where="internal", operators="__rtruediv__", samples=[sample(real(3, low=0.3), 1.7), sample(integers(3, low=1), 2)])
+@composite(widens=True, where="internal", operators="__rtruediv__", samples=[sample(real(3, low=0.3), 1.7), sample(integers(3, low=1), 2)])
 def _rdiv(input: Any, other: Any) -> Any:
     """``other / input`` for a number ``other``."""
     return mul(reciprocal(input), other)
 
 
-@composite(where="internal", operators="__rfloordiv__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)])
+@composite(widens=True, where="internal", operators="__rfloordiv__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)])
 def _rfloordiv(input: Any, other: Any) -> Any:
     """``other // input`` for a number ``other``."""
     return floor_divide(other, input)
 
 
-@composite(where="internal", operators="__rmod__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)])
+@composite(widens=True, where="internal", operators="__rmod__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)])
 def _rmod(input: Any, other: Any) -> Any:
     """``other % input`` for a number ``other``."""
     return remainder(other, input)
 
 
-@composite(samples=[sample(real(3, 2), real(2)), sample(real(3), integers(3)), sample(integers(3), integers(3))])
+@composite(widens=True, samples=[sample(real(3, 2), real(2)), sample(real(3), integers(3)), sample(integers(3), integers(3))])
 def ldexp(input: Any, other: Any) -> Any:
     """``input * 2 ** other``."""
     if input.is_floating_point() and not other.is_floating_point():

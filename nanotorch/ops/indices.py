@@ -102,7 +102,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     return powers if increasing else powers.flip(1)
 
 
-@composite(samples=[sample(real(3)), sample(real(2, 3)), sample(real(2, 3), N=2), sample(integers(3), N=3)], where="linalg")
+@composite(widens=True, samples=[sample(real(3)), sample(real(2, 3)), sample(real(2, 3), N=2), sample(integers(3), N=3)], where="linalg")
 def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Powers of elements along a new last dimension, of exponents 0 to ``N - 1``."""
     if not x.ndim:

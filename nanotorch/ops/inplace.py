@@ -63,7 +63,9 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
 
 def narrowed(target: Tensor, operand: Any) -> Any:
     """Cast a wider floating operand to the dtype of the tensor that is written."""
-    if isinstance(operand, Tensor) and operand.is_floating_point() and target.is_floating_point() and operand.dtype is not target.dtype:
+    if not isinstance(operand, Tensor) or operand.dtype is target.dtype or (target._array.ndim and not operand._array.ndim):
+        return operand
+    if operand.is_floating_point() and target.is_floating_point():
         return operand.to(target.dtype)
     return operand
 

@@ -11,6 +11,7 @@ from nanotorch.ops.sample import integers, real, sample
 
 
 @composite(
+    widens=True,
     where="function",
     samples=[
         sample(real(4)), sample(real(3, 4), dx=0.5), sample(real(3, 4), dx=2.0, dim=0), sample(real(3, 4), real(4)), sample(real(3, 4), real(3, 4), dim=0),

@@ -18,6 +18,7 @@ positive = real(4, 3, low=0.2)
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(4, 3), real(4, 3), positive), sample(real(4, 3), real(4, 3), positive, full=True, reduction="sum"),
@@ -63,6 +64,7 @@ def gaussian_nll_loss(
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(4, 3), real(4, 3)), sample(positive, real(4, 3), log_input=False), sample(real(4, 3), positive, full=True, reduction="none"),

@@ -331,7 +331,7 @@ def kron(input: Any, other: Any) -> Any:
     return spread.reshape([m * n for m, n in zip(first, second, strict=True)])
 
 
-@composite(samples=[sample(real(2, 3), real(2, 3), dim=1), sample(real(3, 2), real(3, 1), 0)])
+@composite(widens=True, samples=[sample(real(2, 3), real(2, 3), dim=1), sample(real(3, 2), real(3, 1), 0)])
 def cross(input: Any, other: Any, dim: int | None = None) -> Any:
     """The vector product along ``dim``, of length 3; by default the first dimension of that length."""
     if dim is None:
@@ -341,7 +341,7 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Any:
     return linalg_cross(input, other, dim=dim)
 
 
-@composite(samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(3, 1), dim=0), sample(real(3), real(3))], where="linalg")
+@composite(widens=True, samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(3, 1), dim=0), sample(real(3), real(3))], where="linalg")
 def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
     """The vector product along ``dim``, of length 3; other dimensions broadcast."""
     if input.ndim != other.ndim:
@@ -354,7 +354,7 @@ def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
     return input.roll(-1, dim) * other.roll(-2, dim) - input.roll(-2, dim) * other.roll(-1, dim)
 
 
-@composite(samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(2), dim=0)], where="linalg")
+@composite(widens=True, samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(2), dim=0)], where="linalg")
 def linalg_vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     """Sums of products along ``dim``."""
     product = x * y
@@ -362,6 +362,7 @@ def linalg_vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
 
 
 @composite(
+    widens=True,
     samples=[
         sample([real(2, 3), real(3, 4)]), sample([real(2, 3), real(3, 4), real(4, 1), real(1, 5)]), sample([real(3), real(3, 4), real(4)]),
     ],

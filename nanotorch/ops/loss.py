@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.ops.row import Array, op
 from nanotorch.ops.sample import constant, edge, real, sample
@@ -29,9 +27,6 @@ def reduced(xp: Any, loss: Any, reduction: str) -> Any:
     """Return the losses of the elements, their mean or their sum."""
     if reduction == "none":
         return loss
-    if loss.dtype.itemsize == 2:  # sums of float16 overflow where their mean would not
-        wide = xp.astype(loss, np.float32)
-        return xp.astype(wide.mean() if reduction == "mean" else xp.sum(wide), loss.dtype)
     total = xp.sum(loss)
     return total / loss.size if reduction == "mean" else total
 

@@ -55,6 +55,7 @@ def soft_margin_loss(xp: Any, self: Array, target: Array, reduction: str = "mean
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(4, 3), real(4, 3, low=0.0, high=1.0)), sample(real(4, 3), real(4, 3, low=0.0, high=1.0), constant(3), reduction="none"),
@@ -85,6 +86,7 @@ def _rows_of_classes(name: str, input: Tensor, target: Tensor, target_shape: tup
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(5, 3), integers(5)), sample(real(5, 3), integers(5), p=2, margin=0.5, reduction="sum"),
@@ -129,6 +131,7 @@ def multi_margin_loss(
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[sample(real(2, 4), integers(2, 4, low=0, high=4)), sample(real(2, 4), integers(2, 4, low=-1, high=4), reduction="none"),
              sample(real(4), integers(4, low=-1, high=4), reduction="sum")],
@@ -177,6 +180,7 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, red
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(4, 3), real(4, 3), signs), sample(real(4, 3), real(4, 3), signs, 0.3, reduction="sum"), sample(real(3), real(3), edge(-1.0), reduction="none"),
@@ -206,6 +210,7 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(4), real(4), signs), sample(real(4), real(4), signs, 0.5, reduction="sum"), sample(real(4), real(4), signs, margin=0.5, reduction="none"),
@@ -223,7 +228,7 @@ def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: 
 # ------------------------------------------------------------------------------------------------- of triplets
 
 
-@composite(where="functional")
+@composite(widens=True, where="functional")
 def triplet_margin_with_distance_loss(
     anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
     margin: float = 1.0, swap: bool = False, reduction: str = "mean",
@@ -251,6 +256,7 @@ def _triplet(
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(5, 4), real(5, 4), real(5, 4)), sample(real(5, 4), real(5, 4), real(5, 4), margin=3.0, swap=True, reduction="sum"),

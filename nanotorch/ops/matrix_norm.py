@@ -18,6 +18,7 @@ ORDERS = [
 
 
 @composite(
+    widens=True,
     samples=[
         *ORDERS, sample(distinct(2, 3, 2), 1, (-1, 0), True), sample(real(2, 3, 2), "nuc", (1, 0), keepdim=True), sample(real(2, 3, 2), 2, keepdim=True),
         sample(edge([[1.0, -1.0], [0.0, 2.0]]), 1), sample(real(0, 3, 2)),
@@ -62,6 +63,7 @@ def need_pair(dim: Any) -> None:
 
 
 @composite(
+    widens=True,
     samples=[
         *ORDERS, sample(real(2, 3, 2)), sample(real(3), 3), sample(real(2, 3), 1, 1), sample(real(2, 3), 0.5, -1, keepdim=True), sample(real(2, 3), dim=(0, 1)),
         sample(real(2, 3), dim=1), sample(real()), sample(real(0, 3)),

@@ -93,6 +93,7 @@ def linalg_vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = 
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(3, 2), real(3, 2)), sample(real(3), real(2, 1), 1), sample(real(3), real(3), INF)
     ],
@@ -103,6 +104,7 @@ def dist(input: Any, other: Any, p: float = 2) -> Any:
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(3, 2), real(4, 2)), sample(real(3, 2), real(4, 2), 1.0), sample(distinct(3, 2), distinct(4, 2, low=-1.9, high=1.7), INF),
         sample(real(2, 3, 2), real(2, 1, 2), p=3.0), sample(real(2, 1, 3, 2), real(4, 5, 2)), sample(real(3, 2), real(4, 2), 0.5),
@@ -126,6 +128,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(3, 2)), sample(real(3, 2), 1.0, 0), sample(real(2, 3, 2), 2, -1), sample(real(2, 3), INF, 1), sample(real(4), dim=0),
         sample(real(3, 2), dim=(0, 1)), sample(real(0, 3)), sample(real(3, 2), eps=10.0),
@@ -143,6 +146,7 @@ def normalize(input: Any, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> A
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(3, 4), real(3, 4)), sample(real(3, 4), real(3, 4), 0), sample(real(2, 3, 4), real(3, 4), -1), sample(real(4), real(4), dim=0),
         sample(edge([[0.3, 1.0]]), edge([[0.7, -0.1]]), eps=10.0), sample(real(0, 3), real(0, 3)),
@@ -166,6 +170,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(3, 4), real(3, 4)), sample(real(3, 4), real(4), 1.0), sample(real(4), real(4), keepdim=True), sample(real(2, 3), real(2, 3), INF),
         sample(real(2, 3, 4), real(2, 3, 4), 3, 1e-3), sample(edge([[1.0, 2.0]]), edge([[1.0, 2.0]])), sample(real(0, 3), real(0, 3)),

@@ -10,6 +10,7 @@ import numpy as np
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.runtime import rounded, widened
 from nanotorch.ops.sample import constant, edge, real, sample
 
 
@@ -18,16 +19,6 @@ def _mean(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
     for axis in axes:
         count *= x.shape[axis]
     return xp.sum(x, axis=axes, keepdims=True) / count
-
-
-def _widened(xp: Any, value: Any) -> Any:
-    """Return a float16 value as float32: its squares would overflow."""
-    return value if value.dtype.itemsize > 2 else xp.astype(value, np.dtype(np.float32))
-
-
-def _narrowed(xp: Any, value: Any, like: Any) -> Any:
-    """Return a value with the dtype of another one, as which it was computed unless that is float16."""
-    return value if value.dtype == like.dtype else xp.astype(value, like.dtype)
 
 
 def _last(normalized_shape: Any) -> tuple[int, ...]:
@@ -54,7 +45,7 @@ def _check_features(name: str, x: Any, normalized_shape: Any, weight: Any, bias:
 def _layer_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _normalized: Any, _rstd: Any) -> Any:
     axes = _last(normalized_shape)
     scaled = grad if weight is None else grad * weight
-    return _narrowed(xp, _rstd * (scaled - _mean(xp, scaled, axes) - _normalized * _mean(xp, scaled * _normalized, axes)), grad)
+    return _rstd * (scaled - _mean(xp, scaled, axes) - _normalized * _mean(xp, scaled * _normalized, axes))
 
 
 def _sum_leading(xp: Any, value: Any, ndim: int) -> Any:
@@ -63,7 +54,7 @@ def _sum_leading(xp: Any, value: Any, ndim: int) -> Any:
 
 @op(
     self=_layer_norm_self,
-    weight=lambda xp, grad, normalized_shape, _normalized: _narrowed(xp, _sum_leading(xp, grad * _normalized, len(normalized_shape)), grad),
+    weight=lambda xp, grad, normalized_shape, _normalized: _sum_leading(xp, grad * _normalized, len(normalized_shape)),
     bias=lambda xp, grad, normalized_shape: _sum_leading(xp, grad, len(normalized_shape)),
     outputs="output _normalized _rstd", where="functional", node="NativeLayerNormBackward0",
     samples=[
@@ -78,8 +69,7 @@ def layer_norm(
     """Normalise the last dimensions to mean 0 and variance 1, then scale and shift (Ba et al. 2016)."""
     _check_features("layer_norm", self, normalized_shape, weight, bias)
     axes = _last(normalized_shape)
-    wide = _widened(xp, self)
-    centred = wide - _mean(xp, wide, axes)
+    centred = self - _mean(xp, self, axes)
     rstd = 1 / xp.sqrt(_mean(xp, centred * centred, axes) + eps)
     normalized = centred * rstd
     output = normalized
@@ -87,17 +77,17 @@ def layer_norm(
         output = output * weight
     if bias is not None:
         output = output + bias
-    return _narrowed(xp, output if output is not normalized else output + 0, self), normalized, rstd
+    return output if output is not normalized else output + 0, normalized, rstd
 
 
 def _rms_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _normalized: Any, _rstd: Any) -> Any:
     scaled = grad if weight is None else grad * weight
-    return _narrowed(xp, _rstd * (scaled - _normalized * _mean(xp, scaled * _normalized, _last(normalized_shape))), grad)
+    return _rstd * (scaled - _normalized * _mean(xp, scaled * _normalized, _last(normalized_shape)))
 
 
 @op(
     self=_rms_norm_self,
-    weight=lambda xp, grad, normalized_shape, _normalized: _narrowed(xp, _sum_leading(xp, grad * _normalized, len(normalized_shape)), grad),
+    weight=lambda xp, grad, normalized_shape, _normalized: _sum_leading(xp, grad * _normalized, len(normalized_shape)),
     outputs="output _normalized _rstd", where="function", node="FusedRmsNormBackward0",
     samples=[
         sample(real(5, 3), (3,)), sample(real(5, 3), (3,), real(3)), sample(real(2, 4, 3), (4, 3), real(4, 3), eps=1e-3),
@@ -107,17 +97,16 @@ def _rms_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _norm
 def rms_norm(xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, eps: float | None = None) -> Array:
     """Divide the last dimensions by the root of their mean square, then scale (Zhang, Sennrich 2019).
 
-    ``eps`` is added to the mean square; by default it is the machine epsilon of the dtype.
+    ``eps`` is added to the mean square; by default it is the machine epsilon of the dtype (of float32 for float16).
 
     >>> torch.rms_norm(torch.tensor([3.0, 4.0]), (2,))
     tensor([0.8485, 1.1314])
     """
     _check_features("rms_norm", self, normalized_shape, weight)
-    smallest = float(np.finfo(getattr(self.dtype, "numpy", self.dtype)).eps if self.dtype.itemsize > 2 else np.finfo(np.float32).eps) if eps is None else eps
-    wide = _widened(xp, self)
-    rstd = 1 / xp.sqrt(_mean(xp, wide * wide, _last(normalized_shape)) + smallest)
-    normalized = wide * rstd
-    return _narrowed(xp, normalized * (1 if weight is None else weight), self), normalized, rstd
+    smallest = float(np.finfo(getattr(self.dtype, "numpy", self.dtype)).eps) if eps is None else eps
+    rstd = 1 / xp.sqrt(_mean(xp, self * self, _last(normalized_shape)) + smallest)
+    normalized = self * rstd
+    return normalized * (1 if weight is None else weight), normalized, rstd
 
 
 def _channels(xp: Any, value: Any, ndim: int) -> Any:
@@ -184,27 +173,35 @@ def batch_norm(
     for name, value in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         if value is not None and value._array.shape != (channels,):
             raise ShapeError(f"batch_norm: {name} should contain {channels} elements not {value.numel()}, one per channel of input {tuple(input.shape)}")
+    x, weight, bias = widened(input), widened(weight), widened(bias)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: running_mean and running_var are needed when training=False")
         shape = [1, -1] + [1] * (input.ndim - 2)
-        scale = (running_var + eps).rsqrt()
+        scale = (widened(running_var) + eps).rsqrt()
         if weight is not None:
             scale = scale * weight
-        output = (input - running_mean.reshape(shape)) * scale.reshape(shape)
-        return output if bias is None else output + bias.reshape(shape)
+        output = (x - widened(running_mean).reshape(shape)) * scale.reshape(shape)
+        output = output if bias is None else output + bias.reshape(shape)
+        return output if x is input else rounded(output)
     count = input.numel() // max(input.shape[1], 1)
     if count == 1:
         raise ShapeError(
             f"batch_norm: expected more than 1 value per channel when training, got input size {tuple(input.shape)}; use a "
             "larger batch, drop_last=True, or eval()"
         )
-    output, mean, var = _batch_norm(input, weight, bias, eps)
-    for running, value in ((running_mean, mean._array), (running_var, var._array * (count / (count - 1)))):
-        if running is not None and count:  # no rows say nothing
-            running._array[...] = (1 - momentum) * running._array + momentum * value
-            running._bump_version("batch_norm")
-    return output
+    output, mean, var = _batch_norm(x, weight, bias, eps)
+    if count:  # no rows say nothing
+        _move("batch_norm", running_mean, momentum, mean._array)
+        _move("batch_norm", running_var, momentum, var._array * (count / (count - 1)))
+    return output if x is input else rounded(output)
+
+
+def _move(name: str, running: Tensor | None, momentum: float, value: Any) -> None:
+    """Move a running statistic towards a value."""
+    if running is not None:
+        running._array[...] = (1 - momentum) * widened(running._array) + momentum * value
+        running._bump_version(name)
 
 
 def _affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -216,6 +213,7 @@ def _affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor
 
 
 @composite(
+    widens=True,
     where="function",
     samples=[
         sample(real(2, 4, 3), 2), sample(real(2, 4, 3), 2, real(4), real(4)), sample(real(2, 6, 2), 3, real(6)), sample(real(2, 4, 2, 3), 4, real(4), bias=real(4), eps=1e-3),
@@ -276,12 +274,11 @@ def instance_norm(
     count = math.prod(input.shape[2:])
     if count == 1:
         raise ShapeError(f"instance_norm: Expected more than 1 spatial element when training, got input size {tuple(input.shape)}")
-    for running, unbiased in ((running_mean, None), (running_var, count / (count - 1))):
-        if running is not None and input.numel():  # no elements say nothing
-            values = input._array.reshape(*input.shape[:2], count)
-            means = values.mean(axis=2, keepdims=True)
-            if unbiased is not None:
-                means = ((values - means) ** 2).mean(axis=2, keepdims=True) * unbiased
-            running._array[...] = (1 - momentum) * running._array + momentum * means.mean(axis=(0, 2))
-            running._bump_version("instance_norm")
+    if input.numel() and (running_mean is not None or running_var is not None):  # no elements say nothing
+        xp, samples = input.device.xp, input.shape[0]
+        values = widened(input._array).reshape(*input.shape[:2], count)
+        means = xp.sum(values, axis=2, keepdims=True) / count
+        variances = xp.sum((values - means) ** 2, axis=2) / (count - 1)
+        _move("instance_norm", running_mean, momentum, xp.sum(means, axis=(0, 2)) / samples)
+        _move("instance_norm", running_var, momentum, xp.sum(variances, axis=0) / samples)
     return group_norm(input, input.shape[1], weight, bias, eps)

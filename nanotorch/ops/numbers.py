@@ -65,7 +65,7 @@ def nextafter(xp: Any, self: Array, other: Array) -> Array:
     return xp.nextafter(self, other)
 
 
-@composite(samples=[sample(real(3, low=2.0, high=4.0), 2), sample(real(2, 2, low=3.0, high=5.0), p=3), sample(integers(3, low=3, high=6), 1)])
+@composite(widens=True, samples=[sample(real(3, low=2.0, high=4.0), 2), sample(real(2, 2, low=3.0, high=5.0), p=3), sample(integers(3, low=3, high=6), 1)])
 def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the multivariate gamma function of dimension ``p``."""
     if p < 1:

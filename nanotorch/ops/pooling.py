@@ -344,13 +344,14 @@ def _adaptive_avg(name: str, input: Tensor, output_size: Any, dimensions: int) -
     return input.contiguous()
 
 
-@composite(where="functional", samples=[sample(real(2, 3, 7), 3), sample(real(3, 6), 2), sample(real(2, 3, 5), 1), sample(real(2, 2, 3), 5)])
+@composite(widens=True, where="functional", samples=[sample(real(2, 3, 7), 3), sample(real(3, 6), 2), sample(real(2, 3, 5), 1), sample(real(2, 2, 3), 5)])
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     """The means of ``output_size`` windows that share (N, C, L) or (C, L) as evenly as possible."""
     return _adaptive_avg("adaptive_avg_pool1d", input, output_size, 1)
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(2, 3, 7, 5), (3, 2)), sample(real(3, 6, 4), 2), sample(real(2, 3, 5, 4), 1), sample(real(2, 2, 3, 4), (5, None)),
@@ -413,7 +414,7 @@ def _norm_of(means: Tensor, norm_type: float, count: int) -> Tensor:
     return (means.sign() * means.abs().relu() * count).pow(1.0 / norm_type)
 
 
-@composite(where="functional", samples=[sample(real(2, 3, 7, low=0.1), 2.0, 3, stride=2), sample(real(2, 3, 7, low=0.1), 3.0, 2)])
+@composite(widens=True, where="functional", samples=[sample(real(2, 3, 7, low=0.1), 2.0, 3, stride=2), sample(real(2, 3, 7, low=0.1), 3.0, 2)])
 def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of (N, C, L) or (C, L)."""
     if norm_type in (math.inf, -math.inf):
@@ -422,7 +423,7 @@ def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = N
     return _norm_of(means, norm_type, kernel_size)
 
 
-@composite(where="functional", samples=[sample(real(2, 3, 6, 5, low=0.1), 2.0, (3, 2), stride=2), sample(real(3, 6, 6, low=0.1), 3.0, 2)])
+@composite(widens=True, where="functional", samples=[sample(real(2, 3, 6, 5, low=0.1), 2.0, (3, 2), stride=2), sample(real(3, 6, 6, low=0.1), 3.0, 2)])
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of images (N, C, H, W) or (C, H, W)."""
     if norm_type in (math.inf, -math.inf):

@@ -52,7 +52,7 @@ def _tolerances(A: Tensor, atol: float | None, rtol: float | None) -> tuple[floa
 oblong = [sample(real(3, 2)), sample(real(2, 4)), sample(real(2, 3, 2))]
 
 
-@composite(where="linalg", samples=[*oblong, sample(invertible(3, 3)), sample(real(0, 3)), sample(distinct(3, 2), atol=0.01, rtol=0.001), sample(distinct(3, 2), 0.02)])
+@composite(widens=True, where="linalg", samples=[*oblong, sample(invertible(3, 3)), sample(real(0, 3)), sample(distinct(3, 2), atol=0.01, rtol=0.001), sample(distinct(3, 2), 0.02)])
 def linalg_pinv(A: Tensor, rcond: float | None = None, hermitian: bool = False, *, atol: float | None = None, rtol: float | None = None) -> Tensor:
     """The Moore-Penrose inverse of matrices (..., m, n); its gradient takes the rank for constant.
 
@@ -84,7 +84,7 @@ def linalg_matrix_rank(A: Tensor, tol: float | None = None, hermitian: bool = Fa
     return (s > (s.amax(-1, keepdim=True) * rtol).clamp(min=atol)).sum(-1)
 
 
-@composite(where="linalg", samples=[sample(distinct(3, 3)), sample(distinct(3, 2)), sample(distinct(2, 3, 3), -2), *[sample(constant(2, 2), p) for p in (1, -1, float("inf"), "fro", "nuc")]])
+@composite(widens=True, where="linalg", samples=[sample(distinct(3, 3)), sample(distinct(3, 2)), sample(distinct(2, 3, 3), -2), *[sample(constant(2, 2), p) for p in (1, -1, float("inf"), "fro", "nuc")]])
 def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
     """The condition number of matrices: how many times larger the norm of the inverse makes that of the matrix (2-norm by default)."""
     if p is None or p in (2, -2):
@@ -94,7 +94,7 @@ def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
     return linalg_matrix_norm(A, p) * linalg_matrix_norm(linalg_inv(A), p)
 
 
-@composite(where="linalg", samples=[sample(constant(4, 2), constant(4, 3)), sample(constant(2, 4), constant(2, 1)), sample(constant(2, 3, 2), constant(2, 3, 1))])
+@composite(widens=True, where="linalg", samples=[sample(constant(4, 2), constant(4, 3)), sample(constant(2, 4), constant(2, 1)), sample(constant(2, 3, 2), constant(2, 3, 1))])
 def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
     """The X of least norm that makes the norm of ``A @ X - B`` least, with residuals, rank and singular values as the driver gives them.
 
@@ -164,13 +164,13 @@ def _exponential(A: Tensor) -> Tensor:
     return result
 
 
-@composite(where="linalg", samples=[*SQUARE, sample(real(3, 3, low=-6, high=6))])
+@composite(widens=True, where="linalg", samples=[*SQUARE, sample(real(3, 3, low=-6, high=6))])
 def linalg_matrix_exp(A: Tensor) -> Tensor:
     """The exponential ``I + A + A @ A / 2 + ...`` of square matrices."""
     return _exponential(A)
 
 
-@composite(samples=SQUARE[:2])
+@composite(widens=True, samples=SQUARE[:2])
 def matrix_exp(input: Tensor) -> Tensor:
     """The exponential of square matrices: `linalg.matrix_exp`."""
     return _exponential(input)

@@ -84,13 +84,6 @@ def widened(xp: Any, self: Any, dtype: Any) -> Any:
     return self if dtype is not None or self.dtype.kind == "f" else xp.astype(self, dtypes.int64.numpy)
 
 
-def narrow_sum(xp: Any, self: Any, axis: Any, keepdims: bool) -> Any:
-    """Sum integers in their own dtype, and float16 in float32, where sums round and overflow later."""
-    if self.dtype.kind == "f":
-        return xp.astype(xp.sum(self, axis=axis, dtype=np.float32, keepdims=keepdims), self.dtype)
-    return xp.sum(self, axis=axis, dtype=self.dtype, keepdims=keepdims)
-
-
 @op(
     self=lambda xp, grad, self_shape, dim, keepdim: expand_reduced(xp, grad, self_shape, dim, keepdim),
     samples=[*reduced, *edges, *nothing, sample(integers(3, 2)), sample(booleans(4)), sample(edge([NAN, INF, -INF]))],
@@ -102,8 +95,9 @@ def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: 
     >>> torch.sum(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
     tensor([4., 6.])
     """
-    if self.dtype.char not in "fd":
-        return narrow_sum(xp, widened(xp, self, dtype), axes(dim, self.ndim), keepdim)
+    if self.dtype.kind != "f":
+        self = widened(xp, self, dtype)
+        return xp.sum(self, axis=axes(dim, self.ndim), dtype=self.dtype, keepdims=keepdim)
     return xp.sum(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
@@ -133,14 +127,12 @@ def mean(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype:
     >>> torch.tensor([1.0, 2.0, 6.0]).mean()
     tensor(3.)
     """
-    if self.dtype.char not in "fd":
-        if self.dtype.kind != "f":
-            raise RuntimeError(f"mean: could not infer output dtype. Input dtype must be floating point; got {self.dtype}: use .float()")
-        return xp.astype(xp.astype(self, np.float32).mean(axis=axes(dim, self.ndim), keepdims=keepdim), self.dtype)
+    if self.dtype.kind != "f":
+        raise RuntimeError(f"mean: could not infer output dtype. Input dtype must be floating point; got {self.dtype}: use .float()")
     return xp.sum(self, axis=axes(dim, self.ndim), keepdims=keepdim) / (count(self.shape, dim) or NAN)
 
 
-@composite(samples=[*reduced, *edges, *nothing, *special])
+@composite(widens=True, samples=[*reduced, *edges, *nothing, *special])
 def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Mean of the elements that are not NaN."""
     if not (input if dtype is None else dtype).is_floating_point:

@@ -155,6 +155,7 @@ rows, images, volumes = real(1, 2, 5), real(2, 1, 3, 4), real(1, 1, 2, 3, 2)
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(rows, 8), sample(images, (5, 7)), sample(images, scale_factor=2), sample(volumes, (3, 2, 5)), sample(rows, scale_factor=0.6), sample(images, scale_factor=(1.7, 0.6)),
@@ -207,8 +208,7 @@ def interpolate(
         return _areas(input, out)
     if recompute_scale_factor or factors is None:
         factors = [0.0] * len(out)
-    half = input.dtype.itemsize == 2 and input.is_floating_point()
-    x, kind = (input.float() if half else input), np.dtype(np.float64 if input.dtype.itemsize == 8 and input.is_floating_point() else np.float32)
+    x, kind = input, np.dtype(np.float64 if input.dtype.itemsize == 8 and input.is_floating_point() else np.float32)
     for dim in range(len(out) + 1, 1, -1):
         n, target, factor = lengths[dim - 2], out[dim - 2], factors[dim - 2]
         if mode == "nearest" and input.ndim == 4:
@@ -220,8 +220,7 @@ def interpolate(
         xp, device = x.device.xp, x.device
         index = from_array(xp.asarray(index), device)
         x = x.index_select(dim, index[0]) if mode.startswith("nearest") else _resample(x, index, from_array(xp.asarray(weight), device), dim)
-    x = x.clone() if x is input else x
-    return x.half() if half else x
+    return x.clone() if x is input else x
 
 
 def _areas(input: Tensor, out: Sequence[int]) -> Tensor:

@@ -56,6 +56,7 @@ from nanotorch.autograd.node import Node
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.compiler import Compiler, public_parameters
 from nanotorch.ops.inplace import apply_inplace
+from nanotorch.ops.runtime import widening
 from nanotorch.ops.sample import Sample
 
 __all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Index", "Mask", "NewDim", "Number", "Row", "alias", "composite", "op"]
@@ -275,11 +276,16 @@ class Composite:
 
 
 def composite(
-    *, samples: Sequence[Sample] = (), where: str = "both", operators: str = "", aliases: str = ""
+    *, samples: Sequence[Sample] = (), where: str = "both", operators: str = "", aliases: str = "", widens: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a function over tensors that is made of other ops: its derivative follows from theirs."""
+    """Declare a function over tensors that is made of other ops: its derivative follows from theirs.
+
+    One that computes in several steps says ``widens``, so that float16 is rounded at its end only (Note [Half precision]).
+    """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        if widens:
+            function = widening(function)
         entry = Composite(function, samples, where)
         COMPOSITES[entry.name] = entry
         attach(entry.name, function, where, operators.split())

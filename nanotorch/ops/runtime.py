@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_tensor", "not_differentiable", "recorded_output", "rounded", "same", "star_argument", "sum_to",
-    "tensors_of", "widened", "with_elements", "wrap_outputs",
+    "tensors_of", "widened", "widening", "with_elements", "wrap_outputs",
 ]  # fmt: skip
 
 HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
@@ -49,7 +50,8 @@ def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *oth
         plain = value.item() if isinstance(value, np.generic) else value
         operands = [o for o in others if isinstance(o, Tensor)]
         dtype = dtypes.result_dtype([plain, *operands]) if operands else dtypes.scalar_dtype(plain)
-        return from_array(device.xp.asarray(device.xp.full((), plain, dtype.numpy)), device)
+        kind = FLOAT if dtype is dtypes.float16 and any(o._array.ndim for o in operands) else dtype.numpy
+        return from_array(device.xp.asarray(device.xp.full((), plain, kind)), device)
     raise TypeError(f"{name}(): argument '{argument}' must be Tensor{' or Number' * scalar}, not {type(value).__name__}")
 
 
@@ -90,7 +92,9 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
                         f"{name}(): expected all tensors to be on the same device, but found {places}; move one with .to(device)"
                     )
                 value = value.to(device)
-            values[position] = value if value.dtype is dtype else value.to(dtype)
+            values[position] = cast = value if value.dtype is dtype else value.to(dtype)
+            if dtype is dtypes.float16 and cast is not value and not value._array.ndim:
+                cast._array = value._array.astype(FLOAT)  # like a number, it may be beyond the range of float16
     return tuple(values)
 
 
@@ -191,18 +195,50 @@ def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:
 
 def in_float32(forward: Callable[..., Any], hidden: tuple[int, ...], xp: Any, *args: Any, **kwargs: Any) -> Any:
     """Run a row on float16 arrays (Note [Half precision]); ``hidden`` outputs stay in float32."""
-    out = forward(xp, *[widened(a) for a in args], **{name: widened(a) for name, a in kwargs.items()})
+    out = forward(xp, *widened(args), **{name: widened(a) for name, a in kwargs.items()})
     if isinstance(out, tuple | list):
         return tuple([o if number in hidden else rounded(o) for number, o in enumerate(out)])
     return rounded(out)
+
+
+def widening(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of several rows compute float16 in float32 too, and round once (Note [Half precision])."""
+
+    @functools.wraps(function)
+    def widens(*args: Any, **kwargs: Any) -> Any:
+        if not only_half((*args, *kwargs.values()) if kwargs else args) or kwargs.get("dtype") is not None:
+            return function(*args, **kwargs)
+        out = function(*widened(args), **{name: widened(a) for name, a in kwargs.items()})
+        if not isinstance(out, tuple):
+            return rounded(out)
+        parts = map(rounded, out)
+        return type(out)(*parts) if hasattr(out, "_fields") else tuple(parts)
+
+    return widens
+
+
+def only_half(values: Sequence[Any]) -> bool:
+    """Return whether there are floating tensors among arguments, and all are float16."""
+    found = False
+    for value in values:
+        if isinstance(value, Tensor):
+            if value._array.dtype is HALF:
+                found = True
+            elif value._array.dtype.kind == "f":
+                return False
+        elif type(value) in (tuple, list) and value and isinstance(value[0], Tensor):
+            if not only_half(value):
+                return False
+            found = True
+    return found
 
 
 def widened(value: Any) -> Any:
     """Return a float16 array or tensor, or those of a sequence, as float32, and everything else as it is."""
     if isinstance(value, Tensor):
         return value.to(dtypes.float32) if value._array.dtype is HALF else value
-    if isinstance(value, tuple | list):
-        return type(value)(map(widened, value)) if type(value) in (tuple, list) else value
+    if type(value) in (tuple, list):
+        return type(value)(map(widened, value))
     return value.astype(FLOAT) if getattr(value, "dtype", None) is HALF else value
 
 

@@ -132,6 +132,7 @@ def logcumsumexp(xp: Any, self: Array, dim: int) -> Array:
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(3, 4)), sample(real(3, 4), 2, 0), sample(real(3, 4), dim=0, prepend=real(1, 4), append=real(2, 4)),
         sample(real(3), n=5), sample(real(3), n=0), sample(integers(4)), sample(booleans(4)), sample(real(0)), sample(real(2, 3), n=1, dim=-2),
@@ -160,6 +161,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(4)), sample(real(3, 4), dx=0.5), sample(real(3, 4), dx=2.0, dim=0), sample(real(3, 4), real(4)),
         sample(real(3, 4), real(3, 4), dim=0),

@@ -109,7 +109,7 @@ powers = [
 ]  # fmt: skip
 
 
-@composite(samples=powers, where="linalg")
+@composite(widens=True, samples=powers, where="linalg")
 def linalg_matrix_power(A: Any, n: int) -> Any:
     """The ``n``-th power of square matrices, by repeated squaring; negative powers are those of the inverse.
 
@@ -130,7 +130,7 @@ def linalg_matrix_power(A: Any, n: int) -> Any:
     return A.clone() if result is A else result
 
 
-@composite(samples=powers)
+@composite(widens=True, samples=powers)
 def matrix_power(input: Any, n: int) -> Any:
     """The ``n``-th power of square matrices: `linalg.matrix_power`."""
     return linalg_matrix_power(input, n)

@@ -48,7 +48,7 @@ def mode(xp: Any, self: Array, dim: int = -1, keepdim: bool = False) -> Array:
 spreads = [sample(real(3, 5)), sample(real(4)), sample(integers(2, 4, high=9))]
 
 
-@composite(samples=[*spreads, sample(real(2, 4), correction=0), sample(real(2, 4), fweights=integers(4, low=1, high=4)), sample(real(2, 4), aweights=constant(4)),
+@composite(widens=True, samples=[*spreads, sample(real(2, 4), correction=0), sample(real(2, 4), fweights=integers(4, low=1, high=4)), sample(real(2, 4), aweights=constant(4)),
                     sample(real(2, 4), correction=2, fweights=integers(4, low=1, high=4), aweights=constant(4)), sample(real(1, 4))])  # fmt: skip
 def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None) -> Tensor:
     """The covariance matrix of variables, one a row, of which each column is an observation.
@@ -89,7 +89,7 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, a
     return ((centred if weights is None else centred * weights) @ centred.T / divisor).squeeze()
 
 
-@composite(samples=[sample(real(3, 5)), sample(edge([1.0, 2.0, 4.0])), sample(integers(2, 6, high=9)), sample(edge([[1.0, 1.0, 1.0], [1.0, 2.0, 4.0]]))])
+@composite(widens=True, samples=[sample(real(3, 5)), sample(edge([1.0, 2.0, 4.0])), sample(integers(2, 6, high=9)), sample(edge([[1.0, 1.0, 1.0], [1.0, 2.0, 4.0]]))])
 def corrcoef(input: Tensor) -> Tensor:
     """Pearson's correlation coefficients of variables, one a row, of which each column is an observation."""
     matrix = cov(input)
@@ -99,7 +99,7 @@ def corrcoef(input: Tensor) -> Tensor:
     return (matrix / spread.unsqueeze(1) / spread).clamp(-1, 1)
 
 
-@composite(where="functional", samples=[sample(real(4, 3)), sample(real(3, 2), 1.0), sample(constant(3, 2), float("inf")), sample(real(1, 3)), sample(constant(0, 3)), sample(real(3, 2), p=3.0)])
+@composite(widens=True, where="functional", samples=[sample(real(4, 3)), sample(real(3, 2), 1.0), sample(constant(3, 2), float("inf")), sample(real(1, 3)), sample(constant(0, 3)), sample(real(3, 2), p=3.0)])
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances of all pairs of rows of a matrix, in the order of the upper triangle of `cdist`."""
     if input.ndim != 2:
@@ -108,7 +108,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     return linalg_vector_norm(input[first] - input[second], p, 1)
 
 
-@composite(samples=[sample(real(2, 4), 2, 0, 1.5), sample(real(2, 4), 1, -1, 1.0), sample(real(2, 3, 2), 2.5, 1, 0.5), sample(real(2, 2), p=2, dim=0, maxnorm=100.0)])
+@composite(widens=True, samples=[sample(real(2, 4), 2, 0, 1.5), sample(real(2, 4), 1, -1, 1.0), sample(real(2, 3, 2), 2.5, 1, 0.5), sample(real(2, 2), p=2, dim=0, maxnorm=100.0)])
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """A copy whose slices along ``dim`` are scaled down to a p-norm of ``maxnorm`` where theirs is larger."""
     if input.ndim < 2:

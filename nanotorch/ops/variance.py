@@ -74,7 +74,7 @@ def std(
     return xp.sqrt(_var(xp, self, dim, unbiased, correction, keepdim))
 
 
-@composite(samples=spread, where="function")
+@composite(widens=True, samples=spread, where="function")
 def var_mean(
     input: Any, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[Any, Any]:
@@ -82,7 +82,7 @@ def var_mean(
     return var(input, dim, unbiased, keepdim, correction=correction), mean(input, options(dim, unbiased, correction)[0], keepdim)
 
 
-@composite(samples=spread, where="function")
+@composite(widens=True, samples=spread, where="function")
 def std_mean(
     input: Any, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[Any, Any]:
