@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nanotorch.ops.matrices import need_matrices, or_explain, swapped
+from nanotorch.ops.matrices import converging, need_matrices, or_explain, swapped
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import distinct, positive_definite, real, sample
 
@@ -63,7 +63,7 @@ def _over_gaps(xp: Any, numerator: Any, gaps: Any) -> Any:
 def _linalg_eigh(xp: Any, self: Array) -> Array:
     """Eigenvalues and eigenvectors of symmetric matrices."""
     need_matrices("linalg.eigh", self)
-    return or_explain("linalg.eigh", xp.eigh, self, "The algorithm failed to converge.")
+    return converging(xp, "linalg.eigh", xp.eigh, self)
 
 
 @composite(where="linalg")
@@ -101,14 +101,14 @@ def _svd_self(xp: Any, grads: Any, U: Any, S: Any, Vh: Any) -> Any:
 def _linalg_svd(xp: Any, self: Array) -> Array:
     """The thin singular value decomposition."""
     need_matrices("linalg.svd", self, square=False)
-    return or_explain("linalg.svd", lambda matrix: xp.svd(matrix, full_matrices=False), self, "The algorithm failed to converge.")
+    return converging(xp, "linalg.svd", lambda matrix: xp.svd(matrix, full_matrices=False), self)
 
 
 @op(outputs="U S Vh", where="internal")
 def _linalg_svd_full(xp: Any, self: Array) -> Array:
     """The singular value decomposition with square U and Vh, which have no derivative."""
     need_matrices("linalg.svd", self, square=False)
-    return or_explain("linalg.svd", lambda matrix: xp.svd(matrix, full_matrices=True), self, "The algorithm failed to converge.")
+    return converging(xp, "linalg.svd", lambda matrix: xp.svd(matrix, full_matrices=True), self)
 
 
 @composite(where="linalg")

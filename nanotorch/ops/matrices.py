@@ -14,7 +14,7 @@ import numpy as np
 from nanotorch.autograd.errors import LinAlgError, ShapeError
 from nanotorch.ops.sample import invertible, real, sample
 
-__all__ = ["SQUARE", "need_matrices", "or_explain", "scaled", "swapped"]
+__all__ = ["SQUARE", "converging", "need_matrices", "or_explain", "scaled", "swapped"]
 
 SQUARE = [sample(invertible(3, 3)), sample(invertible(2, 3, 3)), sample(invertible(1, 1)), sample(invertible(0, 2, 2)), sample(real(0, 0))]
 
@@ -45,6 +45,17 @@ def or_explain(name: str, function: Callable[[Any], Any], matrix: Any, reason: s
                 where = f"(Batch element {index[0] if len(index) == 1 else index}): "
                 break
         raise LinAlgError(f"{name}: {where}{reason} (shape {tuple(matrix.shape)})") from None
+
+
+def converging(xp: Any, name: str, function: Callable[[Any], Any], matrix: Any) -> Any:
+    """Call an iteration of LAPACK's, which need not come back from an infinity or a NaN."""
+
+    def checked(matrix: Any) -> Any:
+        if not xp.isfinite(matrix).all():
+            raise np.linalg.LinAlgError
+        return function(matrix)
+
+    return or_explain(name, checked, matrix, "The algorithm failed to converge: does the matrix contain NaN or infinities?")
 
 
 def swapped(xp: Any, matrix: Any) -> Any:

@@ -13,7 +13,7 @@ from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.create import eye
 from nanotorch.ops.decomposition import linalg_svdvals
 from nanotorch.ops.dims import need_tuple
-from nanotorch.ops.matrices import SQUARE, need_matrices, or_explain, swapped
+from nanotorch.ops.matrices import SQUARE, converging, need_matrices, swapped
 from nanotorch.ops.matrix_norm import linalg_matrix_norm
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import constant, distinct, invertible, real, sample
@@ -36,7 +36,7 @@ def _pinv(xp: Any, self: Array, atol: float, rtol: float) -> Array:
     """The pseudoinverse, of which singular values count that are larger than ``atol`` and ``rtol`` times the largest."""
     if not self.size:
         return xp.zeros((*self.shape[:-2], self.shape[-1], self.shape[-2]), dtype=self.dtype)
-    u, s, vh = or_explain("linalg.pinv", lambda matrix: xp.svd(matrix, False), self, "The singular values could not be computed.")
+    u, s, vh = converging(xp, "linalg.pinv", lambda matrix: xp.svd(matrix, False), self)
     counts = s > xp.maximum(xp.amax(s, axis=-1, keepdims=True) * rtol, atol)
     inverted = xp.where(counts, 1 / xp.where(counts, s, 1.0), 0.0)
     return xp.asarray(xp.matmul(swapped(xp, vh) * xp.expand_dims(inverted, -2), swapped(xp, u)))

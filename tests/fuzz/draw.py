@@ -66,7 +66,8 @@ class Drawer:
         self.special, self.scale = self.often(0.12), self.choose((1.0, 1.0, 1.0, 1.0, 1e-4, 1e3, 1e6))
         args = [self.argument(a) for a in sample.args]
         kwargs = {name: self.argument(a) for name, a in sample.kwargs.items()}
-        call = Call(entry.name, self.form(entry), tuple(args), kwargs)
+        form = self.form(entry) if args and self.holds_tensors(args[0]) else "function"
+        call = Call(entry.name, form, tuple(args), kwargs)
         for _ in range(self.choose((0, 0, 1, 1, 2))):
             call = self.changed(call, entry)
         return call
@@ -176,7 +177,7 @@ class Drawer:
             return DtypeArgument(self.choose(DTYPES))
         if isinstance(default, bool) or "bool" in annotation:
             return bool(self.often(0.5))
-        if name in TEXTS:
+        if TEXTS[name]:
             return self.choose(sorted(TEXTS[name]))
         if "dim" in name.lower() or "int" in annotation or "Dim" in annotation:
             return self.choose(INTEGERS)
