@@ -123,11 +123,13 @@ def softplus(xp: Any, self: Array, beta: float = 1.0, threshold: float = 20.0) -
 
 
 @op(
-    self=lambda xp, grad, self, min_val, max_val: xp.where((self > min_val) & (self < max_val), grad, 0.0),
+    self=lambda xp, grad, self, min_val, max_val: xp.where((self <= min_val) | (self >= max_val), 0.0, grad),
     where="functional", inplace=True, samples=[*unary, sample(real(3), -0.5, 0.7), sample(integers(5, low=-3, high=4)), limits],
 )  # fmt: skip
 def hardtanh(xp: Any, self: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
     """``input`` limited to [min_val, max_val]."""
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: min_val cannot be greater than max_val, got {min_val} and {max_val}")
     if self.dtype.kind != "f":
         if self.dtype.kind == "b" or (self.dtype.kind == "u" and min_val < 0):
             raise RuntimeError("hardtanh: cannot limit booleans, nor unsigned integers to negative numbers")
@@ -158,6 +160,8 @@ def threshold(xp: Any, self: Array, threshold: float, value: float) -> Array:
 )  # fmt: skip
 def celu(xp: Any, self: Array, alpha: float = 1.0) -> Array:
     """``input`` where positive, ``alpha * (exp(input / alpha) - 1)`` elsewhere (Barron 2017)."""
+    if alpha == 0:
+        raise RuntimeError("celu: alpha cannot be 0, by which the input is divided")
     return xp.where(self > 0, self, alpha * xp.expm1(xp.minimum(self, 0) / alpha))
 
 
@@ -180,7 +184,7 @@ def hardswish(xp: Any, self: Array) -> Array:
 
 
 @op(
-    self=lambda xp, grad, self, lambd: xp.where((self > lambd) | (self < -lambd), grad, 0.0),
+    self=lambda xp, grad, self, lambd: xp.where((self >= -lambd) & (self <= lambd), 0.0, grad),
     cast="float", samples=[*unary, sample(real(3, 2), 1.1), limits],
 )  # fmt: skip
 def hardshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
@@ -189,12 +193,12 @@ def hardshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
 
 
 @op(
-    self=lambda xp, grad, self, lambd: xp.where((self > lambd) | (self < -lambd), grad, 0.0),
+    self=lambda xp, grad, self, lambd: xp.where((self >= -lambd) & (self <= lambd), 0.0, grad),
     cast="float", where="functional", samples=[*unary, sample(real(3, 2), 1.1), limits],
 )  # fmt: skip
 def softshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
     """``input`` moved towards 0 by ``lambd``, and 0 within that distance."""
-    if lambd < 0:
+    if not lambd >= 0:
         raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}")
     return self - xp.minimum(xp.maximum(self, -lambd), lambd)
 
@@ -269,8 +273,8 @@ def prelu(input: Any, weight: Any) -> Any:
 
 
 def _rrelu_slopes(input: Any, lower: float, upper: float, training: bool, generator: Generator | None) -> Any:
-    if lower > upper:
-        raise ValueError(f"rrelu: lower must not be above upper, got {lower} and {upper}")
+    if not -math.inf < lower <= upper < math.inf:
+        raise ValueError(f"rrelu: lower and upper must be finite, lower not above upper, got {lower} and {upper}")
     return rand_like(input, generator=generator) * (upper - lower) + lower if training else (lower + upper) / 2
 
 

@@ -72,7 +72,7 @@ def scaled_dot_product_attention(
         raise RuntimeError(f"{name}: Explicit attn_mask should not be set when is_causal=True")
     if enable_gqa:
         key, value = _shared(name, query, key), _shared(name, query, value)
-    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = 1.0 / math.sqrt(max(1, query.shape[-1])) if scale is None else scale
     scores = matmul(query * factor, key.transpose(-2, -1))
     if is_causal:
         xp = query.device.xp

@@ -159,8 +159,8 @@ def _numbers(name: str, count: int, **arguments: Any) -> list[tuple[int, ...]]:
     found = []
     for argument, value in arguments.items():
         numbers = per_dimension(name, argument, value, count)
-        if min(numbers) < ("padding" not in argument):
-            raise RuntimeError(f"{name}: {'negative padding' if 'padding' in argument else f'non-positive {argument}'} is not supported, got {value}")
+        if min(numbers) < 0:
+            raise RuntimeError(f"{name}: negative {argument} is not supported, got {value}")
         found.append(numbers)
     return found
 

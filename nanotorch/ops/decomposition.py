@@ -72,6 +72,8 @@ def linalg_eigh(A: Any, UPLO: str = "L") -> Any:
 
     The vectors are defined up to their sign: only what does not depend on it has a gradient.
     """
+    if UPLO.upper() not in ("L", "U"):
+        raise RuntimeError(f"linalg.eigh: expected UPLO to be 'L' or 'U', but got {UPLO!r}")
     return _linalg_eigh(A if UPLO.upper() == "L" else A.transpose(-1, -2))
 
 

@@ -17,7 +17,7 @@ from nanotorch.ops.sample import integers, real, sample
 
 def _rows(xp: Any, x: Any) -> Any:
     """Return a tensor of features as a matrix: everything but the last dimension is one."""
-    return x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
+    return x if x.ndim == 2 else xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 @op(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from math import inf, nan
 from typing import Any
 
+from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.inplace import write_out
 from nanotorch.ops.row import Array, Number, alias, composite, op
@@ -22,6 +23,13 @@ def not_implemented(name: str, instead: str) -> Callable[[Any], Any]:
     return formula
 
 
+def factor(name: str, argument: str, value: Any, array: Any) -> Any:
+    """Return a factor of an array; refuse one with which whole numbers would be truncated or turn into others."""
+    if isinstance(value, float) and array.dtype.kind != "f":
+        raise RuntimeError(f"{name}: For integral input tensors, argument {argument} must not be a floating point number, got {value}")
+    return value
+
+
 @op(
     self=lambda grad: grad,
     other=lambda grad, alpha: grad if alpha == 1 else grad * alpha,
@@ -30,7 +38,7 @@ def not_implemented(name: str, instead: str) -> Callable[[Any], Any]:
 )  # fmt: skip
 def add(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
     """``input + alpha * other``, broadcasting."""
-    return self + other if alpha == 1 else self + other * alpha
+    return self + other if alpha == 1 else self + other * factor("add", "alpha", alpha, self)
 
 
 @op(
@@ -41,7 +49,7 @@ def add(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Arr
 )  # fmt: skip
 def sub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
     """``input - alpha * other``, broadcasting."""
-    return self - other if alpha == 1 else self - other * alpha
+    return self - other if alpha == 1 else self - other * factor("sub", "alpha", alpha, self)
 
 
 @op(
@@ -50,7 +58,7 @@ def sub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Arr
 )  # fmt: skip
 def rsub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
     """``other - alpha * input``, broadcasting."""
-    return other - self if alpha == 1 else other - self * alpha
+    return other - self if alpha == 1 else other - self * factor("rsub", "alpha", alpha, self)
 
 
 @op(
@@ -202,7 +210,7 @@ def abs(xp: Any, self: Array) -> Array:
 @op(self=lambda grad, self: grad * (2 * self), inplace=True, samples=unary, node="PowBackward0")
 def square(xp: Any, self: Array) -> Array:
     """``input * input``."""
-    return self * self
+    return self * self if self.dtype.kind != "b" else xp.astype(self, dtypes.int64.numpy)
 
 
 def _pow_self(xp: Any, grad: Any, self: Any, exponent: Any) -> Any:
@@ -304,15 +312,18 @@ def _rmod(input: Any, other: Any) -> Any:
 @composite(widens=True, samples=[sample(real(3, 2), real(2)), sample(real(3), integers(3)), sample(integers(3), integers(3))])
 def ldexp(input: Any, other: Any) -> Any:
     """``input * 2 ** other``."""
-    if input.is_floating_point() and not other.is_floating_point():
-        other = other.to(input.dtype)
-    return mul(input, pow(2.0, other))
+    return mul(input, pow(2.0, _exponent(input, other)))
+
+
+def _exponent(input: Any, other: Any) -> Any:
+    """The exponent of `ldexp`, in the dtype of the input where only that is a floating one."""
+    return other.to(input.dtype) if input.is_floating_point() and not other.is_floating_point() else other
 
 
 @composite(where="method")
 def ldexp_(input: Any, other: Any) -> Any:
     """In-place version of `ldexp`."""
-    return input.copy_(ldexp(input, other))
+    return input.mul_(pow(2.0, _exponent(input, other)))
 
 
 @op(self=lambda grad, result: grad / (2 * result), cast="float", inplace=True, samples=above_zero)

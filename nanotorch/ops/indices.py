@@ -107,9 +107,10 @@ def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Powers of elements along a new last dimension, of exponents 0 to ``N - 1``."""
     if not x.ndim:
         raise RuntimeError("linalg.vander: Expected x to have at least one dimension")
-    if N is not None and N < 2:
+    N = x.shape[-1] if N is None else N
+    if N < 2:
         raise RuntimeError(f"linalg.vander: N must be greater than 1, got {N}")
-    return _powers(x, x.shape[-1] if N is None else N)
+    return _powers(x, N)
 
 
 def _powers(x: Tensor, count: int) -> Tensor:

@@ -30,6 +30,8 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
     if row.cast is not None:
         args = tuple([narrowed(target, o) for o in args])
         kwargs = {key: narrowed(target, o) for key, o in kwargs.items()}
+    if kwargs.get("dtype") not in (None, target.dtype):
+        raise RuntimeError(f"{name}: input tensor dtype {target.dtype} and output tensor dtype {kwargs['dtype']} should match in place")
     others = [o for o in (*args, *kwargs.values()) if isinstance(o, Tensor)]
     for other in others:
         if overlaps(target, other) and row.name not in READ_FIRST and partly_overlap(target, other):

@@ -8,6 +8,7 @@ from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.ops.dims import need_tuple, whole, wrap_dim, wrap_dims
+from nanotorch.ops.elementwise import factor
 from nanotorch.ops.row import Array, alias, composite, op
 from nanotorch.ops.sample import edge, integers, real, sample
 
@@ -150,8 +151,8 @@ def _added(name: str, self: Any, product: Any, beta: float, alpha: float) -> Any
             f"broadcast to the product's shape {tuple(product.shape)}"
         )
     if beta == 0:
-        return _times(product, alpha)
-    return _times(self, beta) + _times(product, alpha)
+        return _times(product, factor(name, "alpha", alpha, product))
+    return _times(self, factor(name, "beta", beta, self)) + _times(product, factor(name, "alpha", alpha, product))
 
 
 def _expands(shape: Sequence[int], size: Sequence[int]) -> bool:
@@ -205,7 +206,7 @@ def addmv(xp: Any, self: Array, mat: Array, vec: Array, *, beta: float = 1, alph
     self=lambda grad, beta: _times(grad, beta),
     vec1=lambda xp, grad, vec2, alpha: _times(xp.matmul(grad, vec2), alpha),
     vec2=lambda xp, grad, vec1, alpha: _times(xp.matmul(_transposed(xp, grad), vec1), alpha),
-    inplace=True,
+    cast="promote", inplace=True,
     samples=[
         sample(real(3, 2), real(3), real(2)), sample(real(2), real(3), real(2), beta=0.5, alpha=-2.0), sample(real(0, 2), real(0), real(2)),
         sample(edge([[NAN]]), real(3), real(2), beta=0), sample(real(), real(3), real(2)),

@@ -248,7 +248,7 @@ def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_tar
     if log_target:
         loss = xp.exp(target) * (target - self)
     else:
-        some = target > 0
+        some = target != 0
         loss = xp.where(some, target * xp.log(xp.where(some, target, 1.0)), 0.0) - target * self
     if reduction == "batchmean":
         return xp.sum(loss) / self.shape[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
+from nanotorch.ops.convert import result_type
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.reduce import INF, NAN, Dim, axes, keep_reduced
 from nanotorch.ops.row import Array, composite, op
@@ -12,6 +13,8 @@ from nanotorch.ops.sample import distinct, edge, real, sample
 from nanotorch.ops.shape import broadcast_tensors
 
 EUCLIDEAN = (2, "fro", None)
+
+COMPUTE_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
 
 
 def _norm_self(xp: Any, grad: Any, self: Any, p: Any, dim: Any, keepdim: bool, result: Any) -> Any:
@@ -89,6 +92,8 @@ def norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, k
 )  # fmt: skip
 def linalg_vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The norm ``sum(|x|**ord) ** (1/ord)`` of all elements or over ``dim``, whatever the shape."""
+    if not isinstance(ord, int | float):
+        raise TypeError(f"linalg.vector_norm(): argument 'ord' must be a number, not {type(ord).__name__}")
     return norm(x, ord, dim, keepdim, dtype=dtype)
 
 
@@ -124,6 +129,10 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
     """
     if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
         raise ShapeError(f"cdist: expected (..., m, d) and (..., n, d), got shapes {tuple(x1.shape)} and {tuple(x2.shape)}")
+    if compute_mode not in COMPUTE_MODES:
+        raise ValueError(f"cdist: {compute_mode} is not a valid value for compute_mode: choose one of {', '.join(COMPUTE_MODES)}")
+    if not p >= 0:
+        raise RuntimeError(f"cdist: only supports non-negative p values, got {p}")
     return norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
 
 
@@ -159,7 +168,10 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     >>> torch.nn.functional.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([0.7071])
     """
-    x1, x2 = broadcast_tensors(x1, x2)
+    if eps < 0:
+        raise RuntimeError(f"cosine_similarity: eps must be non-negative, got {eps}")
+    dtype = result_type(x1, x2)
+    x1, x2 = broadcast_tensors(x1.to(dtype), x2.to(dtype))
     dim = wrap_dim("cosine_similarity", dim, x1.ndim)
 
     def length(x: Any) -> Any:
@@ -179,4 +191,4 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
 )  # fmt: skip
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
     """The p-norm of ``x1 - x2 + eps`` over the last dimension."""
-    return norm(x1 - x2 + eps, p, -1, keepdim)
+    return linalg_vector_norm(x1 - x2 + eps, p, -1, keepdim)

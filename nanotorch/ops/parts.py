@@ -124,5 +124,8 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
 def as_strided_scatter(input: Tensor, src: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
     """A copy of ``input`` with ``src`` where ``input.as_strided(size, stride, storage_offset)`` sees its memory."""
     out = input.clone()
-    out.as_strided(size, stride, storage_offset).copy_(src)
+    part = out.as_strided(size, stride, storage_offset)
+    if src.shape != part.shape:
+        raise ShapeError(f"as_strided_scatter: expected src of the shape of the part {tuple(part.shape)}, got {tuple(src.shape)}")
+    part.copy_(src)
     return out

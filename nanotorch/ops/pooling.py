@@ -11,6 +11,7 @@ import numpy as np
 
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.ops.extrema import where
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import distinct, edge, real, sample
 from nanotorch.ops.windows import per_dimension
@@ -182,12 +183,9 @@ def _geometry(
     stride = kernel if empty else per_dimension(name, "stride", stride, dimensions)
     padding = per_dimension(name, "padding", padding, dimensions)
     dilation = per_dimension(name, "dilation", dilation, dimensions)
-    for argument, values in (("kernel_size", kernel), ("stride", stride), ("dilation", dilation)):
-        if min(values) < 1:
-            raise RuntimeError(f"{name}: {argument} should be greater than zero, but got {values}")
-    if min(padding) < 0 or any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
+    if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
         raise RuntimeError(
-            f"{name}: pad should be non-negative and smaller than or equal to half of kernel size, but got padding={padding}, kernel_size={kernel}"
+            f"{name}: pad should be smaller than or equal to half of kernel size, but got padding={padding}, kernel_size={kernel}"
         )
     sizes = []
     for n, k, s, p, d in zip(shape[-dimensions:], kernel, stride, padding, dilation, strict=True):
@@ -323,6 +321,8 @@ def _adaptive_sizes(name: str, input: Any, output_size: Any, dimensions: int) ->
     given = output_size if isinstance(output_size, tuple | list) else (output_size,)
     if any(size is not None and size < 0 for size in given):
         raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0, got {output_size}")
+    if output_size is None or len(given) != (dimensions if isinstance(output_size, tuple | list) else 1):
+        raise RuntimeError(f"{name}: output_size must be an int or {dimensions} of them, got {output_size}")
     sizes = per_dimension(name, "output_size", [-1 if size is None else size for size in given], dimensions)
     return tuple(n if size == -1 else size for n, size in zip(input.shape[-dimensions:], sizes, strict=True))
 
@@ -336,11 +336,16 @@ def _adaptive_avg(name: str, input: Tensor, output_size: Any, dimensions: int) -
         if size and length % size == 0:
             input = input.reshape(*input.shape[:axis], size, length // size, *input.shape[axis + 1 :]).mean(axis + 1)
             continue
-        mean = np.zeros((length, size), input._array.dtype)
-        for column, (start, stop) in enumerate(zip(*_bounds(length, size), strict=True)):
-            mean[start:stop, column] = 1 / (stop - start)
-        means = from_array(input.device.xp.asarray(mean), input.device)
-        input = (input.transpose(axis, -1) @ means).transpose(axis, -1)
+        starts, stops = np.array(_bounds(length, size), np.int64).reshape(2, size)
+        within = starts[:, None] + np.arange(int((stops - starts).max(initial=1)))  # a few elements for each mean
+        shape = (*within.shape, *[1] * (input.ndim - axis - 1))
+        inside, counts = within < stops[:, None], (stops - starts).reshape(-1, *shape[2:])
+        index, inside, counts = (
+            from_array(input.device.xp.asarray(a), input.device)
+            for a in (np.minimum(within, length - 1).reshape(-1), inside.reshape(shape), counts.astype(input._array.dtype))
+        )
+        taken = input.index_select(axis, index).unflatten(axis, within.shape)
+        input = where(inside, taken, 0.0).sum(axis + 1) / counts
     return input.contiguous()
 
 

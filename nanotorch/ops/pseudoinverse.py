@@ -12,7 +12,9 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.create import eye
 from nanotorch.ops.decomposition import linalg_svdvals
+from nanotorch.ops.determinant import linalg_slogdet
 from nanotorch.ops.dims import need_tuple
+from nanotorch.ops.extrema import where
 from nanotorch.ops.matrices import SQUARE, converging, need_matrices, swapped
 from nanotorch.ops.matrix_norm import linalg_matrix_norm
 from nanotorch.ops.row import Array, composite, op
@@ -91,7 +93,9 @@ def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
         s = linalg_svdvals(A)
         return s[..., 0] / s[..., -1] if p != -2 else s[..., -1] / s[..., 0]
     need_matrices("linalg.cond", A._array)
-    return linalg_matrix_norm(A, p) * linalg_matrix_norm(linalg_inv(A), p)
+    singular = linalg_slogdet(A.detach())[0] == 0
+    inverse = linalg_inv(where(singular[..., None, None], eye(A.shape[-1], dtype=A.dtype, device=A.device), A))
+    return where(singular, math.inf, linalg_matrix_norm(A, p) * linalg_matrix_norm(inverse, p))
 
 
 @composite(widens=True, where="linalg", samples=[sample(constant(4, 2), constant(4, 3)), sample(constant(2, 4), constant(2, 1)), sample(constant(2, 3, 2), constant(2, 3, 1))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,7 +146,7 @@ def _source(generator: Generator | None) -> np.random.Generator:
 def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
     if len(size) == 1 and not isinstance(size[0], int | np.integer):
         size = tuple(size[0])
-    return tuple(int(n) for n in size)
+    return tuple(operator.index(n) for n in size)
 
 
 def _place(array: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:

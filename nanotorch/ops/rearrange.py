@@ -60,8 +60,11 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
     if isinstance(repeats, int):
         if repeats < 0:
             raise RuntimeError(f"repeat_interleave: repeats can not be negative, got {repeats}")
+        repeated = (shape[dim] if shape else 1) * repeats
+        if output_size not in (None, repeated):
+            raise RuntimeError(f"repeat_interleave: output_size {output_size} is not the sum of the repeats, {repeated}")
         wide = unsqueeze(input, dim + 1).expand((*shape[: dim + 1], repeats, *shape[dim + 1 :]))
-        return reshape(wide.clone(), (*shape[:dim], (shape[dim] if shape else 1) * repeats, *shape[dim + 1 :]))
+        return reshape(wide.clone(), (*shape[:dim], repeated, *shape[dim + 1 :]))
     if repeats._array.dtype.kind not in "iu":
         raise RuntimeError(f"repeat_interleave: repeats has to be Long or Int tensor, not {repeats.dtype}")
     counts = repeats.device.xp.to_numpy(repeats._array)

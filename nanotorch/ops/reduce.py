@@ -111,7 +111,7 @@ def nansum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtyp
     if self.dtype.kind == "f":
         self = xp.where(self == self, self, self.dtype.type(0))
     else:
-        self = widened(xp, self, dtype)
+        return narrow_sum(xp, widened(xp, self, dtype), axes(dim, self.ndim), keepdim)
     return xp.sum(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
@@ -135,7 +135,7 @@ def mean(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype:
 @composite(widens=True, samples=[*reduced, *edges, *nothing, *special])
 def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Mean of the elements that are not NaN."""
-    if not (input if dtype is None else dtype).is_floating_point:
+    if not (input.dtype if dtype is None else dtype).is_floating_point:
         raise RuntimeError("nanmean: expected input to have floating point dtype; convert with .float()")
     total = nansum(input, dim, keepdim, dtype=dtype)
     return total / sum(input == input, dim, keepdim)

@@ -25,6 +25,8 @@ def _cleared(xp: Any, grad: Any, dim: int, index: Any) -> Any:
 
 def _of_source(xp: Any, grad: Any, dim: int, index: Any, src_shape: tuple[int, ...]) -> Any:
     """Return the gradient at the places written, padded with zeros to the source, of which the index may use a part."""
+    if 0 in tuple(index.shape):
+        return xp.zeros(tuple(src_shape), dtype=grad.dtype)
     found = gathered(xp, grad, dim, index)
     return found if tuple(found.shape) == tuple(src_shape) else xp.pad_to(found, tuple(src_shape))
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+<<<<<<< HEAD
+=======
+import numpy as np
+
+from nanotorch import dtypes
+>>>>>>> 70894ad (What the fuzzer found: means of windows beside infinities, in-place ldexp, condition numbers of singular matrices, gradients at NaN, fractional factors of whole numbers, sizes and options nobody checked)
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.create import zeros_like
 from nanotorch.ops.random import Generator, rand
@@ -30,9 +36,16 @@ def softmax_of(xp: Any, x: Any, axis: int) -> Any:
 )  # fmt: skip
 def softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
+    need_floating("softmax", dtype)
     if not self.size:
         return xp.array(self)
     return softmax_of(xp, self, dim)
+
+
+def need_floating(name: str, dtype: Any) -> None:
+    """Refuse to give probabilities as whole numbers."""
+    if dtype is not None and not dtype.is_floating_point:
+        raise RuntimeError(f"{name}: dtype must be a floating-point one, got {dtype}")
 
 
 def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
@@ -53,6 +66,12 @@ def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
 )  # fmt: skip
 def log_softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """The logarithm of `softmax` along ``dim``."""
+<<<<<<< HEAD
+=======
+    need_floating("log_softmax", dtype)
+    if self.dtype.itemsize == 2:  # the sum may overflow
+        return xp.astype(log_softmax_of(xp, xp.astype(self, np.float32), dim), self.dtype)
+>>>>>>> 70894ad (What the fuzzer found: means of windows beside infinities, in-place ldexp, condition numbers of singular matrices, gradients at NaN, fractional factors of whole numbers, sizes and options nobody checked)
     return log_softmax_of(xp, self, dim)
 
 
@@ -74,7 +93,7 @@ def _safe_softmax(xp: Any, self: Array, dim: int) -> Array:
 @composite(widens=True, where="functional", samples=[sample(real(3, 4), 1), sample(real(3, 4), dim=0), sample(real(2, 3, 2), -2), sample(real(0, 3), 1), sample(real(0, 3), 0)])
 def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """`softmax` of ``-input``."""
-    return softmax(-input, dim, dtype=dtype)
+    return softmax(-(input if input.is_floating_point() else input.to(dtypes.get_default_dtype())), dim, dtype=dtype)
 
 
 @composite(widens=True, where="functional")

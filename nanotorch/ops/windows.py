@@ -65,6 +65,10 @@ def per_dimension(name: str, argument: str, value: Any, count: int) -> tuple[int
         values *= count
     if len(values) != count:
         raise RuntimeError(f"{name}: {argument} must be an int or {count} ints, got {value!r}")
+    if argument in ("kernel_size", "stride", "dilation") and min(values) < 1:
+        raise RuntimeError(f"{name}: non-positive {argument} is not supported: {argument} should be greater than zero, but got {value}")
+    if argument == "padding" and min(values) < 0:
+        raise RuntimeError(f"{name}: negative padding is not supported: padding should be non-negative, but got {value}")
     return values
 
 

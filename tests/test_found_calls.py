@@ -1,0 +1,137 @@
+"""Calls that the fuzzer found and that are mended: each gives what PyTorch gives, or is refused as it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from parity import require_torch
+
+import nanotorch
+
+pytestmark = pytest.mark.parity
+
+INF, NAN = float("inf"), float("nan")
+
+
+def wave(lib: Any, *shape: int) -> Any:
+    return (lib.arange(int(np.prod(shape))).to(lib.float64) * 0.37).sin().reshape(shape)
+
+
+def gradient(lib: Any, function: Callable[[Any], Any], x: Any) -> Any:
+    x = x.clone().requires_grad_()
+    y = function(x)
+    return lib.autograd.grad(y, x, (lib.arange(y.numel()) % 5 + 1).reshape(y.shape).to(y.dtype))[0]
+
+
+def ldexp_in_place(lib: Any) -> list[Any]:
+    x, y = wave(lib, 3).requires_grad_(), wave(lib, 3).requires_grad_()
+    return list(lib.autograd.grad(x.clone().ldexp_(y).sum(), [x, y]))
+
+
+def scatter_of_nothing(lib: Any) -> Any:
+    index = lib.zeros(0, 2, dtype=lib.int64)
+    return gradient(lib, lambda s: lib.scatter(lib.zeros(0, 0, dtype=lib.float64), -2, index, s), lib.zeros(0, 2, dtype=lib.float64))
+
+
+VALUES: dict[str, Callable[[Any], Any]] = {
+    "means of windows beside infinities": lambda lib: lib.nn.functional.adaptive_avg_pool1d(lib.tensor([[[-1.0, -1.0, 2.0, -INF, 0.0]]]), 4),
+    "means of windows": lambda lib: [lib.nn.functional.adaptive_avg_pool1d(wave(lib, 1, 2, n), k) for n, k in [(7, 3), (3, 5), (4, 1), (4, 0)]],
+    "gradient of means of windows": lambda lib: gradient(lib, lambda x: lib.nn.functional.adaptive_avg_pool2d(x, (2, 4)), wave(lib, 1, 1, 3, 3)),
+    "condition of singular matrices": lambda lib: [lib.linalg.cond(lib.stack([lib.ones(2, 2), lib.eye(2)]), p) for p in ("fro", 1, INF)],
+    "targets after the end of a list": lambda lib: lib.nn.functional.multilabel_margin_loss(wave(lib, 3), lib.tensor([0, -1, 1])),
+    "sums as other dtypes": lambda lib: [lib.nansum(lib.tensor([100, 100]), dtype=getattr(lib, d)) for d in ("bool", "int8", "float16")],
+    "square of truth values": lambda lib: lib.square(lib.tensor([True, False])),
+    "attention over no features": lambda lib: lib.nn.functional.scaled_dot_product_attention(wave(lib, 1, 1, 0), wave(lib, 1, 1, 0), wave(lib, 1, 1, 2)),
+    "ldexp_": ldexp_in_place,
+    "gradients at NaN": lambda lib: [
+        gradient(lib, f, lib.tensor([NAN, 1.0])) for f in (lib.nn.functional.relu6, lib.nn.functional.hardtanh, lib.nn.functional.softshrink, lib.nn.functional.hardshrink)
+    ],
+    "kl_div of negative targets": lambda lib: lib.nn.functional.kl_div(wave(lib, 3), lib.tensor([-1.0, -INF, 0.0]).double(), reduction="none"),
+    "addr of several dtypes": lambda lib: [
+        lib.addr(*(lib.ones(1, dtype=getattr(lib, d)) for d in dtypes)) for dtypes in (("int8", "uint8", "int32"), ("float32", "int64", "float64"))
+    ],
+    "scatter of nothing": scatter_of_nothing,
+    "cosine of two dtypes": lambda lib: lib.nn.functional.cosine_similarity(wave(lib, 2, 3), lib.arange(6).reshape(2, 3)),
+    "linear without outputs": lambda lib: gradient(lib, lambda b: lib.nn.functional.linear(wave(lib, 1), wave(lib, 0, 1), b), wave(lib, 0)),
+}
+
+
+def test_values() -> None:
+    torch, wrong = require_torch(), []
+    for name, program in VALUES.items():
+        ours, theirs = ([y] if not isinstance(y, list) else y for y in (program(nanotorch), program(torch)))
+        for a, e in zip(ours, theirs, strict=True):
+            a, e = a.numpy(), e.numpy()
+            if a.dtype != e.dtype or a.shape != e.shape or not np.allclose(a, e, 1e-12 if e.dtype == np.float64 else 1e-6, 0, equal_nan=True):
+                wrong.append((name, a, e))
+    assert not wrong
+
+
+REFUSED: list[Callable[[Any], Any]] = [
+    lambda lib: lib.cdist(wave(lib, 2, 2), wave(lib, 2, 2), -1.0),
+    lambda lib: lib.cdist(wave(lib, 2, 2), wave(lib, 2, 2), 2.0, "nothing"),
+    lambda lib: lib.nn.functional.pdist(wave(lib, 2, 2), -1.0),
+    lambda lib: lib.nn.functional.pdist(wave(lib, 2, 2), "fro"),
+    lambda lib: lib.nn.functional.pairwise_distance(wave(lib, 2, 2), wave(lib, 2, 2), None),
+    lambda lib: lib.linalg.vector_norm(wave(lib, 2), "fro"),
+    lambda lib: lib.nn.functional.multilabel_margin_loss(wave(lib, 3), lib.tensor([0, -2, 1])),
+    lambda lib: lib.nn.functional.multilabel_margin_loss(wave(lib, 3), lib.tensor([0, -1, 5])),
+    lambda lib: lib.nn.functional.unfold(wave(lib, 1, 1, 2, 2), 1, stride=0),
+    lambda lib: lib.nn.functional.unfold(wave(lib, 1, 1, 2, 2), 0),
+    lambda lib: lib.nn.functional.fold(wave(lib, 1, 1, 4), 2, 1, dilation=0),
+    lambda lib: lib.nn.functional.unfold(wave(lib, 1, 1, 2, 2), 1, padding=-1),
+    lambda lib: lib.nn.functional.local_response_norm(wave(lib, 1, 2, 4), 0),
+    lambda lib: lib.nn.functional.softshrink(wave(lib, 2), NAN),
+    lambda lib: lib.celu(wave(lib, 2), 0.0),
+    lambda lib: lib.rrelu(wave(lib, 2), NAN, 1.0),
+    lambda lib: lib.linalg.vander(wave(lib, 1)),
+    lambda lib: lib.linalg.eigvalsh(lib.eye(2), UPLO="x"),
+    lambda lib: lib.masked_select(lib.eye(2), lib.ones(2)),
+    lambda lib: lib.as_strided_scatter(lib.arange(5), lib.tensor([1]), (2,), (3,), 1),
+    lambda lib: lib.tensor([1, 2]).repeat_interleave(2, output_size=3),
+    lambda lib: lib.rsub(lib.tensor([1]), lib.tensor([2]), alpha=1.5),
+    lambda lib: lib.add(lib.tensor([1]), 2, alpha=NAN),
+    lambda lib: lib.tensor([1]).sub_(2, alpha=0.5),
+    lambda lib: lib.addr(lib.tensor([[1]]), lib.tensor([1]), lib.tensor([1]), alpha=0.5),
+    lambda lib: lib.nanmean(lib.tensor([1, 2])),
+    lambda lib: lib.nn.functional.hardtanh(wave(lib, 2), 2.0, 1.0),
+    lambda lib: lib.nn.functional.one_hot(lib.zeros(0, dtype=lib.int64)),
+    lambda lib: lib.nn.functional.cosine_similarity(wave(lib, 2, 2), wave(lib, 2, 2), eps=-1.0),
+    lambda lib: lib.nn.functional.adaptive_avg_pool2d(wave(lib, 1, 2, 2), (3,)),
+    lambda lib: lib.nn.functional.adaptive_max_pool1d(wave(lib, 1, 2, 2), None),
+    lambda lib: lib.softmax(wave(lib, 2), 0, dtype=lib.int32),
+    lambda lib: lib.log_softmax(wave(lib, 2), 0, dtype=lib.int32),
+    lambda lib: wave(lib, 2).cumsum_(0, dtype=lib.int32),
+    lambda lib: wave(lib, 2).view(None, 2),
+    lambda lib: wave(lib, 2).reshape(1.0, 2),
+    lambda lib: lib.zeros(1.5, 2),
+    lambda lib: lib.rand(1.5, 2),
+]  # fmt: skip
+
+
+def test_refusals() -> None:
+    for number, program in enumerate(REFUSED):
+        for lib in (nanotorch, require_torch()):
+            with pytest.raises((RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)):
+                program(lib)
+                print(f"program {number} computed in {lib.__name__}")
+
+
+@pytest.mark.parametrize("bad", [INF, NAN])
+def test_singular_values_of_what_is_not_finite_are_refused_at_once(bad: float) -> None:
+    matrices = nanotorch.eye(5).repeat(2, 1, 1)
+    matrices[1, 3, 0] = bad  # LAPACK's iterations need not end
+    for function in (nanotorch.linalg.svdvals, nanotorch.linalg.eigh, nanotorch.linalg.pinv, nanotorch.linalg.matrix_rank):
+        with pytest.raises(nanotorch.linalg.LinAlgError, match=r"Batch element 1.*NaN or infinities"):
+            function(matrices)
+
+
+def test_what_pytorch_refuses_or_truncates() -> None:
+    whole = nanotorch.tensor([1, 0], dtype=nanotorch.uint8)
+    assert nanotorch.equal(nanotorch.nn.functional.softmin(whole, 0), nanotorch.softmax(-whole.float(), 0))  # -1, not 255
+    ones = nanotorch.ones(1, 1, dtype=nanotorch.int64)
+    with pytest.raises(RuntimeError, match=r"addmm.*integral.*beta"):
+        nanotorch.addmm(ones, ones, ones, beta=0.5)
