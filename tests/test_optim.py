@@ -30,6 +30,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("Adam", {"lr": 0.1, "amsgrad": True, "betas": (0.5, 0.6)}),
     ("Adam", {"lr": 0.1, "amsgrad": True, "weight_decay": 0.1, "maximize": True}),
     ("AdamW", {"lr": 0.1}),
+    ("Adam", {"lr": 0.1, "weight_decay": 0.5, "decoupled_weight_decay": True}),
     ("AdamW", {"lr": 0.1, "weight_decay": 0.5, "amsgrad": True, "maximize": True}),
     ("RMSprop", {}),
     ("RMSprop", {"lr": 0.05, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),

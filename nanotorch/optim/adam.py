@@ -8,7 +8,7 @@ from typing import Annotated, Any, Unpack
 from nanotorch.optim.optimizer import Execution, Optimizer
 from nanotorch.registry import OPTIMIZERS, Between, NonNegativeFloat
 
-__all__ = ["Adam", "AdamW", "Betas", "adam", "adamw"]
+__all__ = ["Adam", "AdamW", "Betas", "adam"]
 
 Betas = Annotated[tuple[float, float], Between(0, 1, high_open=True)]
 
@@ -25,6 +25,7 @@ def adam(
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
+    decoupled_weight_decay: bool,
     maximize: bool,
     step: float,
 ) -> None:
@@ -32,7 +33,9 @@ def adam(
     beta1, beta2 = betas
     if maximize:
         grad = -grad
-    if weight_decay:
+    if weight_decay and decoupled_weight_decay:
+        param *= 1 - lr * weight_decay
+    elif weight_decay:
         grad = grad + weight_decay * param
     change = grad - exp_avg
     change *= 1 - beta1
@@ -53,35 +56,13 @@ def adam(
     param -= change
 
 
-def adamw(
-    xp: Any,
-    param: Any,
-    grad: Any,
-    exp_avg: Any,
-    exp_avg_sq: Any,
-    max_exp_avg_sq: Any = None,
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-    step: float,
-) -> None:
-    """Shrink the parameter by a share of the learning rate, then step as Adam without weight decay."""
-    param *= 1 - lr * weight_decay
-    adam(
-        xp, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq,
-        lr=lr, betas=betas, eps=eps, weight_decay=0.0, maximize=maximize, step=step,
-    )  # fmt: skip
-
-
 @OPTIMIZERS.register
 class Adam(Optimizer):
     """Adaptive moments: a step of about `lr` for every element, whatever the gradient's scale.
 
     Kingma and Ba, Adam: A Method for Stochastic Optimization (2015); `amsgrad` divides by the largest mean square
-    so far (Reddi et al., On the Convergence of Adam and Beyond, 2018). `weight_decay` is added to the gradient.
+    so far (Reddi et al., On the Convergence of Adam and Beyond, 2018). `weight_decay` is added to the gradient, or with
+    `decoupled_weight_decay` the parameter shrinks by this share of the learning rate, as in `AdamW`.
     """
 
     rule = staticmethod(adam)
@@ -96,6 +77,7 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
         defaults = {
@@ -105,6 +87,7 @@ class Adam(Optimizer):
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
             "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults, **execution)
 
@@ -121,8 +104,6 @@ class AdamW(Adam):
     Loshchilov and Hutter, Decoupled Weight Decay Regularization (2019).
     """
 
-    rule = staticmethod(adamw)
-
     def __init__(
         self,
         params: Iterable[Any],
@@ -135,4 +116,12 @@ class AdamW(Adam):
         maximize: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, **execution)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True, **execution
+        )  # fmt: skip
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As for every optimizer; the decay stays decoupled, also where the dict is of an `Adam`."""
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True

@@ -82,8 +82,11 @@ class LRScheduler:
         """The rates that this schedule set last, one per parameter group; copies where the rates are tensors."""
         return self._last_lr
 
-    def step(self) -> None:
-        """Go to the next epoch and set its rates; call it after `optimizer.step()`."""
+    def step(self, epoch: float | None = None) -> None:
+        """Go to the next epoch and set its rates; call it after `optimizer.step()`.
+
+        An `epoch` goes there instead, and warns as PyTorch does: schedules that know the rate of any epoch set it, others step.
+        """
         if self._step_count == 1 and not getattr(self.optimizer, "_step_called", True):
             warnings.warn(
                 "lr_scheduler.step() was called before the first optimizer.step(), so the first learning rate of "
@@ -92,8 +95,13 @@ class LRScheduler:
                 stacklevel=2,
             )
         self._step_count += 1
-        self.last_epoch += 1
-        self._set(self.get_lr())
+        if epoch is None:
+            self.last_epoch += 1
+            self._set(self.get_lr())
+        else:
+            _warn_of(epoch)
+            self.last_epoch = epoch  # type: ignore[assignment]
+            self._set(getattr(self, "_get_closed_form_lr", self.get_lr)())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the optimizer, as plain Python values."""
@@ -193,6 +201,8 @@ class MultiplicativeLR(_Functions):
             raise ValueError(f"MultiplicativeLR has {len(self.lr_lambdas)} functions for {len(rates)} parameter groups")
         return [rate * scale(self.last_epoch) for rate, scale in zip(rates, self.lr_lambdas, strict=True)]
 
+    _get_closed_form_lr = _multiplied
+
     def _take_over(self) -> None:
         """Go on from the rates where another schedule ends, as PyTorch does."""
         self.last_epoch, self._step_count = 0, 1
@@ -220,6 +230,9 @@ class StepLR(LRScheduler):
             return self._current()
         return self._scaled(self.gamma)
 
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base_lr * self.gamma ** (self.last_epoch // self.step_size) for base_lr in self.base_lrs]
+
 
 @SCHEDULERS.register
 class MultiStepLR(LRScheduler):
@@ -239,6 +252,9 @@ class MultiStepLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """The present rates, times `gamma` at a milestone."""
         return self._scaled(self.gamma ** self.milestones.count(self.last_epoch))
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base_lr * self.gamma ** bisect_right(self.milestones, self.last_epoch) for base_lr in self.base_lrs]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from what `state_dict()` returned; milestones may be counted in a mapping, as PyTorch saves them."""
@@ -271,6 +287,9 @@ class ConstantLR(LRScheduler):
         if self.last_epoch == self.total_iters:
             return self._scaled(1.0 / self.factor)
         return self._current()
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base_lr * (self.factor if self.last_epoch < self.total_iters else 1.0) for base_lr in self.base_lrs]
 
 
 @SCHEDULERS.register
@@ -305,6 +324,10 @@ class LinearLR(LRScheduler):
             1.0 + slope / (self.total_iters * self.start_factor + (self.last_epoch - 1) * slope)
         )
 
+    def _get_closed_form_lr(self) -> list[float]:
+        share = min(self.total_iters, self.last_epoch) / self.total_iters
+        return [base_lr * (self.start_factor + (self.end_factor - self.start_factor) * share) for base_lr in self.base_lrs]
+
 
 @SCHEDULERS.register
 class ExponentialLR(LRScheduler):
@@ -317,6 +340,9 @@ class ExponentialLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """The present rates times `gamma`."""
         return self._current() if self._starting() else self._scaled(self.gamma)
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base_lr * self.gamma**self.last_epoch for base_lr in self.base_lrs]
 
 
 @SCHEDULERS.register
@@ -353,6 +379,10 @@ class CosineAnnealingLR(LRScheduler):
         )
         return [now / before * (rate - self.eta_min) + self.eta_min for rate in self._current()]
 
+    def _get_closed_form_lr(self) -> list[float]:
+        height = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
+        return [self.eta_min + (base_lr - self.eta_min) * height for base_lr in self.base_lrs]
+
 
 @SCHEDULERS.register
 class PolynomialLR(LRScheduler):
@@ -375,6 +405,10 @@ class PolynomialLR(LRScheduler):
             return self._current()
         left, before = (1.0 - epoch / self.total_iters for epoch in (self.last_epoch, self.last_epoch - 1))
         return self._scaled((left / before) ** self.power)
+
+    def _get_closed_form_lr(self) -> list[float]:
+        left = 1.0 - min(self.total_iters, self.last_epoch) / self.total_iters
+        return [base_lr * left**self.power for base_lr in self.base_lrs]
 
 
 @SCHEDULERS.register
@@ -662,8 +696,8 @@ class ReduceLROnPlateau(LRScheduler):
         self.threshold = threshold
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
-        self.min_lr = min_lr
-        _per_group(optimizer, "min_lr", min_lr)
+        self.min_lrs = _per_group(optimizer, "min_lr", min_lr)
+        self.default_min_lr = None if isinstance(min_lr, Iterable) else min_lr
         self.eps = eps
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
@@ -671,16 +705,23 @@ class ReduceLROnPlateau(LRScheduler):
         self.last_epoch = 0
         self._last_lr = _copied_rates(optimizer)
 
-    def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
+    @property
+    def in_cooldown(self) -> bool:
+        """Whether the rates were reduced so lately that epochs are not judged."""
+        return self.cooldown_counter > 0
+
+    def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
         """Judge the epoch by `metrics` (a number or a one-element tensor) and reduce the rates if it is time."""
         value = float(metrics)
-        self.last_epoch += 1
+        if epoch is not None:
+            _warn_of(epoch)
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._improves(value):
             self.best = value
             self.num_bad_epochs = 0
         else:
             self.num_bad_epochs += 1
-        if self.cooldown_counter > 0:
+        if self.in_cooldown:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
@@ -698,8 +739,9 @@ class ReduceLROnPlateau(LRScheduler):
         return sign * value > sign * bar
 
     def _reduce(self) -> None:
-        lowest_rates = _per_group(self.optimizer, "min_lr", self.min_lr)
-        for group, lowest in zip(self.optimizer.param_groups, lowest_rates, strict=True):
+        if len(self.min_lrs) != len(self.optimizer.param_groups):  # groups were added
+            self.min_lrs = _per_group(self.optimizer, "min_lr", self.min_lrs if self.default_min_lr is None else self.default_min_lr)
+        for group, lowest in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
             present = number_of(group["lr"])
             reduced = max(present * self.factor, lowest)
             if present - reduced > self.eps:
@@ -752,7 +794,7 @@ class ChainedScheduler(_Several):
         self._check(self.optimizer)
         self._last_lr = _copied_rates(self.optimizer)
 
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Step every schedule, in their order."""
         for scheduler in self._schedulers:
             scheduler.step()
@@ -795,7 +837,7 @@ class SequentialLR(_Several):
             for _ in range(last_epoch + 1):
                 self.step()
 
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Step the schedule whose turn it is."""
         self.last_epoch += 1
         active = self._active()
@@ -812,6 +854,15 @@ class SequentialLR(_Several):
         self.last_epoch = 0
         self._active()._begin()
         self._last_lr = self._active().get_last_lr()
+
+
+def _warn_of(epoch: float) -> None:
+    warnings.warn(
+        f"scheduler.step({epoch}): the epoch parameter is deprecated; schedules count by themselves, so call step() after every epoch, and "
+        "give last_epoch to the constructor to continue a run",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _write(group: dict[str, Any], name: str, value: float) -> None:
