@@ -111,8 +111,8 @@ def nansum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtyp
     if self.dtype.kind == "f":
         self = xp.where(self == self, self, self.dtype.type(0))
     else:
-        return narrow_sum(xp, widened(xp, self, dtype), axes(dim, self.ndim), keepdim)
-    return xp.sum(self, axis=axes(dim, self.ndim), keepdims=keepdim)
+        self = widened(xp, self, dtype)
+    return xp.sum(self, axis=axes(dim, self.ndim), dtype=self.dtype, keepdims=keepdim)
 
 
 def _mean_self(xp: Any, grad: Any, self_shape: Any, dim: Any, keepdim: bool) -> Any:

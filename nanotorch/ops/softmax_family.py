@@ -5,12 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-<<<<<<< HEAD
-=======
-import numpy as np
-
 from nanotorch import dtypes
->>>>>>> 70894ad (What the fuzzer found: means of windows beside infinities, in-place ldexp, condition numbers of singular matrices, gradients at NaN, fractional factors of whole numbers, sizes and options nobody checked)
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.create import zeros_like
 from nanotorch.ops.random import Generator, rand
@@ -66,12 +61,7 @@ def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
 )  # fmt: skip
 def log_softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """The logarithm of `softmax` along ``dim``."""
-<<<<<<< HEAD
-=======
     need_floating("log_softmax", dtype)
-    if self.dtype.itemsize == 2:  # the sum may overflow
-        return xp.astype(log_softmax_of(xp, xp.astype(self, np.float32), dim), self.dtype)
->>>>>>> 70894ad (What the fuzzer found: means of windows beside infinities, in-place ldexp, condition numbers of singular matrices, gradients at NaN, fractional factors of whole numbers, sizes and options nobody checked)
     return log_softmax_of(xp, self, dim)
 
 
