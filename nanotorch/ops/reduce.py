@@ -108,11 +108,11 @@ def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: 
 )
 def nansum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
     """Sum that counts NaN as 0."""
-    if self.dtype.kind == "f":
-        self = xp.where(self == self, self, self.dtype.type(0))
-    else:
+    if self.dtype.kind != "f":
         self = widened(xp, self, dtype)
-    return xp.sum(self, axis=axes(dim, self.ndim), dtype=self.dtype, keepdims=keepdim)
+        return xp.sum(self, axis=axes(dim, self.ndim), dtype=self.dtype, keepdims=keepdim)
+    self = xp.where(self == self, self, self.dtype.type(0))
+    return xp.sum(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 def _mean_self(xp: Any, grad: Any, self_shape: Any, dim: Any, keepdim: bool) -> Any:
