@@ -13,6 +13,7 @@ from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DType
 from nanotorch.ops.dims import sizes_of
 from nanotorch.ops.row import composite
+from nanotorch.ops.runtime import need_number
 
 __all__ = [
     "arange", "as_tensor", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full", "full_like", "is_tensor", "linspace",
@@ -149,7 +150,7 @@ def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_g
 
 def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return a tensor filled with one value, whose type decides the dtype unless one is given."""
-    value = fill_value.item() if isinstance(fill_value, Tensor | np.generic) else fill_value
+    value = need_number("full", "fill_value", fill_value)
     dtype = dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value))
     return _finish(np.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad)
 
@@ -189,6 +190,7 @@ def arange(
     """
     if end is None:
         start, end = 0, start
+    start, end, step = (need_number("arange", n, v) for n, v in (("start", start), ("end", end), ("step", step)))
     if step == 0 or (end - start) * step < 0:
         raise RuntimeError(f"arange: step {step} does not lead from {start} to {end}")
     if dtype is None:

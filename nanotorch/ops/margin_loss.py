@@ -20,6 +20,7 @@ from nanotorch.ops.loss import (
 )
 from nanotorch.ops.norm import pairwise_distance
 from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.runtime import refuse_gradients
 from nanotorch.ops.sample import constant, edge, integers, real, sample
 
 __all__ = [
@@ -39,7 +40,6 @@ def _soft_margin_slope(xp: Any, grad: Any, self: Any, target: Any, reduction: st
 
 @op(
     self=lambda xp, grad, self, target, reduction: -target * _soft_margin_slope(xp, grad, self, target, reduction),
-    target=lambda xp, grad, self, target, reduction: -self * _soft_margin_slope(xp, grad, self, target, reduction),
     where="functional",
     samples=[
         sample(real(5), constant(5, low=-1.0)), sample(real(4, 3), constant(4, 3, low=-1.0), reduction="sum"),
@@ -108,6 +108,7 @@ def multi_margin_loss(
     """
     name = "multi_margin_loss"
     check_reduction(name, reduction)
+    refuse_gradients(name, weight=weight)
     if p not in (1, 2):
         raise ValueError(f"{name}: only p == 1 and p == 2 supported, got {p}")
     single = input.ndim == 1

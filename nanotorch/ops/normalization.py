@@ -10,7 +10,7 @@ import numpy as np
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.runtime import rounded, widened
+from nanotorch.ops.runtime import refuse_gradients, rounded, widened
 from nanotorch.ops.sample import constant, edge, real, sample
 
 
@@ -173,6 +173,7 @@ def batch_norm(
     for name, value in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         if value is not None and value._array.shape != (channels,):
             raise ShapeError(f"batch_norm: {name} should contain {channels} elements not {value.numel()}, one per channel of input {tuple(input.shape)}")
+    refuse_gradients("batch_norm", running_mean=running_mean, running_var=running_var)
     x, weight, bias = widened(input), widened(weight), widened(bias)
     if not training:
         if running_mean is None or running_var is None:
@@ -269,6 +270,7 @@ def instance_norm(
     With ``use_input_stats`` the running statistics, if given, move by ``momentum`` towards the means over the samples
     of the mean and of the unbiased variance; without it they are what normalises.
     """
+    refuse_gradients("instance_norm", running_mean=running_mean, running_var=running_var)
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     count = math.prod(input.shape[2:])

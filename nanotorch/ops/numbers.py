@@ -7,9 +7,8 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor
-from nanotorch.ops.elementwise import not_implemented
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.sample import constant, edge, integers, real, sample
+from nanotorch.ops.sample import edge, integers, real, sample
 
 whole = [sample(integers(3, 2, low=-12, high=13), integers(2, low=-9, high=10)), sample(integers(4, high=9), integers(4, high=9))]
 
@@ -51,15 +50,12 @@ def frexp(input: Tensor) -> Any:
     return _frexp(input)
 
 
-_no_derivative = not_implemented("nextafter", "the input itself, from which it hardly differs")
-
-
 @op(
-    self=_no_derivative, other=_no_derivative, cast="promote", inplace=True,
-    samples=[sample(constant(2, 3), constant(3)), sample(constant(3), constant(2, 1, low=-1.0, high=0.0))],
+    self=lambda grad, self, other: grad * (self != other), other=lambda xp, grad: xp.zeros_like(grad), cast="promote", inplace=True,
+    samples=[sample(real(2, 3), real(3)), sample(real(3), real(2, 1, low=-1.0, high=0.0)), sample(edge([0.0, 1.0, 2.0]), edge([0.0, 1.0, 1.0]))],
 )  # fmt: skip
 def nextafter(xp: Any, self: Array, other: Array) -> Array:
-    """The next number after each element in the direction of ``other``; there is no derivative."""
+    """The next number after each element in the direction of ``other``."""
     if self.dtype.kind != "f":
         raise NotImplementedError(f"nextafter: not implemented for {self.dtype}; convert with .float()")
     return xp.nextafter(self, other)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
+from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.locks import FURTHER
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.ops.inplace import check_writable
-from nanotorch.ops.row import composite
+from nanotorch.ops.row import Array, Number, composite, op
 from nanotorch.ops.shape import common_shape
 
 __all__ = [
@@ -240,7 +241,25 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
             raise TypeError("normal: with numbers for mean and std, size= says the shape of the result")
         return randn(size, generator=generator, dtype=dtype, device=device) * std + mean
     shape = common_shape("normal", *tensors)
-    return randn(shape, generator=generator, dtype=dtype or tensors[0].dtype, device=tensors[0].device) * std + mean
+    with no_grad():
+        drawn = randn(shape, generator=generator, dtype=dtype or tensors[0].dtype, device=tensors[0].device) * std + mean
+    return _drawn_normal(mean, std, drawn._array)
+
+
+def _no_influence(xp: Any, grad: Any) -> Any:
+    return xp.zeros_like(grad)
+
+
+@op(self=_no_influence, std=_no_influence, where="internal", node="NormalBackward3")
+def _drawn_normal(xp: Any, self: Array | Number, std: Array | Number, drawn: Any) -> Array:
+    """Numbers drawn already: no derivative says how a draw moves, and PyTorch's is 0."""
+    return drawn
+
+
+@op(self=_no_influence, where="internal", node="BernoulliBackward0")
+def _drawn_bernoulli(xp: Any, self: Array, drawn: Any) -> Array:
+    """Zeros and ones drawn already, with the derivative 0."""
+    return drawn
 
 
 @composite()
@@ -249,7 +268,7 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     array = input.device.xp.to_numpy(input._array)
     if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
         raise RuntimeError("bernoulli: expects floating point probabilities in [0, 1]")
-    return _place(uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device)
+    return _drawn_bernoulli(input, _place(uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device)._array)
 
 
 @composite()
@@ -300,11 +319,12 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
 
 
 @composite(where="method")
-def bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
+def bernoulli_(input: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with ones of probability ``p``, else zeros."""
-    if not isinstance(p, Tensor) and not 0 <= p <= 1:
+    chance = p.device.xp.to_numpy(p._array) if isinstance(p, Tensor) else np.float64(p)
+    if not ((chance >= 0) & (chance <= 1)).all():
         raise RuntimeError(f"bernoulli_: expects p to be in [0, 1], but got p={p}")
-    return _overwrite("bernoulli_", input, (_source(generator).random(input._array.shape) < p).astype(input._array.dtype))
+    return _overwrite("bernoulli_", input, (_source(generator).random(input._array.shape) < chance).astype(input._array.dtype))
 
 
 @composite(where="functional")

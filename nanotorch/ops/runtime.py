@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_tensor", "not_differentiable", "recorded_output", "rounded", "same", "star_argument", "sum_to",
+    "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "same", "star_argument", "sum_to",
     "tensors_of", "widened", "widening", "with_elements", "wrap_outputs",
 ]  # fmt: skip
 
@@ -38,6 +38,23 @@ def not_differentiable(name: str, argument: str) -> RuntimeError:
         f"The function '{name}' is not differentiable with respect to argument '{argument}' (the derivative for '{argument}' is not "
         f"implemented). This input cannot have requires_grad True: detach() it first."
     )
+
+
+def refuse_gradients(name: str, **arguments: Any) -> None:
+    """Raise where an argument of a function of several ops requires grad though it is taken as a constant."""
+    for argument, value in arguments.items():
+        if isinstance(value, Tensor) and value._requires_grad and recording():
+            raise not_differentiable(name, argument)
+
+
+def need_number(name: str, argument: str, value: Any) -> bool | int | float:
+    """Return a Python number, which a 0-d tensor without history and a NumPy scalar may stand for."""
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and not value._array.ndim and not value._requires_grad):
+        value = value.item()
+    if not isinstance(value, bool | int | float):
+        history = " that requires grad" * (isinstance(value, Tensor) and value._requires_grad)
+        raise TypeError(f"{name}(): argument '{argument}' must be Number, not {type(value).__name__}{history}")
+    return value
 
 
 def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *others: Any) -> Tensor:
@@ -146,6 +163,9 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     """Turn an error of the array module into one that names the op and the shapes."""
     if isinstance(error, MemoryError | KeyboardInterrupt | AnomalyError | LinAlgError | ShapeError | DtypeError | NotImplementedError):
         return error
+    for operand, p in zip(operands, row.parameters, strict=True):
+        if isinstance(operand, Tensor) and not p.tensor:
+            return TypeError(f"{row.public_name}(): argument '{p.public}' must be Number, not Tensor")
     shapes = [describe_operand(o) for o, p in zip(operands, row.parameters, strict=True) if p.tensor and not p.many and o is not None]
     for operand, p in zip(operands, row.parameters, strict=True):
         if p.many:

@@ -9,6 +9,7 @@ import numpy as np
 from nanotorch import dtypes
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import whole, wrap_dim
+from nanotorch.ops.elementwise import not_implemented
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import constant, distinct, edge, integers, real, sample
 
@@ -250,6 +251,12 @@ def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)
 
 
+@op(self=not_implemented("bincount", "torch.zeros(n).index_add(0, input, weights)"), where="internal", node="NotImplemented")
+def _weighted_count(xp: Any, self: Array, sums: Any) -> Array:
+    """The sums of the weights ``self``, which have no derivative."""
+    return sums
+
+
 @composite(samples=[sample(integers(6)), sample(integers(0)), sample(integers(4), minlength=7), sample(integers(4), constant(4)), sample(integers(3), integers(3)),
                     sample(integers(0), minlength=2)])  # fmt: skip
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
@@ -268,7 +275,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     out = xp.zeros(length, dtype=kind)
     if array.size:
         xp.scatter_add(out, (array,), xp.ones(array.shape, kind) if weights is None else weights._array.astype(kind))
-    return from_array(out, input.device)
+    return from_array(out, input.device) if weights is None else _weighted_count(weights, out)
 
 
 @composite(samples=[sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, min=0, max=3), sample(edge([1.0, 2.0, 1.0]), 4), sample(edge([1.0, 1.0]), 3), sample(real(20), 5)])
