@@ -144,6 +144,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
 @composite(where="function", samples=[sample(real(2), real(3)), sample(real(2)), sample(real(2), real(1), real(2))])
 def cartesian_prod(*tensors: Tensor) -> Tensor:
     """All combinations of one element of each vector, one row each (a single vector stays one)."""
+    for tensor in tensors:
+        if tensor._array.ndim != 1:
+            raise ShapeError(f"cartesian_prod: Expect a 1D vector, but got shape {tuple(tensor._array.shape)}")
     if len(tensors) == 1:
         return tensors[0]
     grids = meshgrid(*tensors, indexing="ij")

@@ -112,7 +112,7 @@ def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: st
         raise RuntimeError(f"linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss), got {driver!r}")
     need_matrices("linalg.lstsq", A._array, False)
     need_matrices("linalg.lstsq", B._array, False)
-    if A.shape[-2] != B.shape[-2]:
+    if A.shape[-2] != B.shape[-2] or B.ndim > A.ndim:
         raise ShapeError(f"linalg.lstsq: A {tuple(A.shape)} and B {tuple(B.shape)} need the same number of rows")
     solution = linalg_pinv(A, rtol=rcond) @ B
     empty, whole = A.new_empty(0), driver in ("gelsd", "gelss")

@@ -6,11 +6,45 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from .calls import Call
 
 
 def always(call: Call) -> bool:
     return True
+
+
+def empty(call: Call) -> bool:
+    return any(not t.array.size for t in call.tensors())
+
+
+def infinite(call: Call) -> bool:
+    """Whether a NaN or an infinity is among the elements or the numbers."""
+    numbers = [v for a in call.arguments() for v in (a if isinstance(a, list | tuple) else [a]) if isinstance(v, float)]
+    return not np.isfinite(numbers).all() or any(not np.isfinite(t.array).all() for t in call.tensors())
+
+
+def ties(call: Call) -> bool:
+    """Whether elements of a tensor are equal to others."""
+    return any(len(np.unique(t.array)) < t.array.size for t in call.tensors())
+
+
+def expanded(call: Call) -> bool:
+    return any(t.layout == "expanded" for t in call.tensors())
+
+
+def gaps(call: Call) -> bool:
+    return any(t.layout != "contiguous" for t in call.tensors())
+
+
+def whole(call: Call) -> bool:
+    """Whether a tensor of whole numbers or truth values is among the inputs."""
+    return any(t.array.dtype.kind in "iub" for t in call.tensors())
+
+
+def several_dtypes(call: Call) -> bool:
+    return len({t.array.dtype for t in call.tensors()}) > 1
 
 
 @dataclass(frozen=True)
@@ -23,7 +57,45 @@ class Stated:
     when: Callable[[Call], bool] = always
 
 
-STATED: tuple[Stated, ...] = ()
+LOSSES = r".*_loss|kl_div|binary_cross_entropy.*|cross_entropy"
+CHOICES = r"kthvalue|topk|sort|argsort|msort|median|nanmedian|mode|max|min|cummax|cummin|argmax|argmin|.*max_pool\dd|unique.*|aminmax|amax|amin"
+WINDOWS = r"conv.*|unfold|fold|.*pool\dd|pixel_.*|channel_shuffle|interpolate|pad|local_response_norm|batch_norm|group_norm|instance_norm"
+MATRICES = r"linalg_.*|.*det|inverse|pinverse|cholesky.*|matrix_.*|.*matmul|chain_matmul|svd|qr"
+VALUES = r"(output|gradient|tangent) \d+: values"
+
+STATED = (
+    Stated("losses whose input and target", LOSSES, r"(backward: )?ShapeError.*PyTorch computes"),
+    Stated("overloads", r".*", r"computes .*PyTorch TypeError: .*(invalid combination|not NoneType|missing \d required|NoneType)"),
+    Stated("operands of two dtypes", r".*", r"(RuntimeError|DtypeError): .*(same dtype|floating).*PyTorch computes", several_dtypes),
+    Stated("linear algebra of matrices that hold", MATRICES, rf".*(LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError)", infinite),
+    Stated("comparisons and logic in place", r"logical_.*|eq|ne|[lg][te]|not_equal|less.*|greater.*", r"requires_grad|gradient \d: values"),
+    Stated("the mean that `var_mean`", r"(var|std)_mean", r"output 1: values", infinite),
+    Stated("`kthvalue` among equal", CHOICES, r"(output 1|gradient 0|output 0|tangent \d): values", ties),
+    Stated("`searchsorted`, `bucketize`", r"searchsorted|bucketize", r"output 0: values", infinite),
+    Stated("dimensions and indices of empty", r".*", r"(IndexError|OutOfRangeError): .*PyTorch computes", empty),
+    Stated("dimensions and indices of empty", r"linalg_vecdot|diff", r"IndexError: .*PyTorch computes"),
+    Stated("gradients that PyTorch's", r".*", r"computes .*PyTorch backward: RuntimeError"),
+    Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
+    Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
+    Stated("factors that are infinite", r"celu|add.*mm|add.*m[mv]|addr|elu|selu|baddbmm", VALUES, infinite),
+    Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
+    Stated("in-place operators never", r".*", r"ShapeError: .*cannot grow.*PyTorch computes"),
+    Stated("losses at infinite", LOSSES, VALUES, infinite),
+    Stated("`label_smoothing`", r"cross_entropy", r"RuntimeError: .*label_smoothing.*PyTorch computes"),
+    Stated('`norm(p="nuc")`', r"norm", r"RuntimeError: .*nuc.*PyTorch computes"),
+    Stated("`interpolate` of whole numbers", r"interpolate", r"NotImplementedError.*PyTorch computes", whole),
+    Stated("integrals of nothing", r"trapz|trapezoid|cumulative_trapezoid", r"requires_grad", empty),
+    Stated("what PyTorch reads", r"median|nanmedian|batch_norm|kthvalue", VALUES, expanded),
+    Stated("fractional factors", r"add.*|baddbmm", r"RuntimeError: .*integral.*PyTorch computes", whole),
+    Stated("gradient of `kl_div`", r"kl_div", r"(gradient|tangent) \d: values"),
+    Stated("`soft_margin_loss` far", r"soft_margin_loss", VALUES),
+    Stated("`nn.Softmax()`", r"softmin|softmax|log_softmax", r"TypeError: .*dim.*PyTorch computes"),
+)
+
+ROUGH = {
+    "digamma": 2.0**-28, "polygamma": 2.0**-28, "mvlgamma": 2.0**-28, "lgamma": 2.0**-28, "sinc": 2.0**-26, "celu": 2.0**-22, "hardsigmoid": 2.0**-22,
+}  # fmt: skip
+"""How far PyTorch's own values or derivatives in double precision are off: "digits of" and "derivatives of `celu`" on the page."""
 
 
 def stated(call: Call, finding: str) -> str:
