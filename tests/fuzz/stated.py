@@ -43,6 +43,19 @@ def whole(call: Call) -> bool:
     return any(t.array.dtype.kind in "iub" for t in call.tensors())
 
 
+def truths(call: Call) -> bool:
+    return any(t.array.dtype == bool for t in call.tensors())
+
+
+def infinite_or_empty(call: Call) -> bool:
+    return infinite(call) or empty(call)
+
+
+def singular(call: Call) -> bool:
+    """Whether a matrix has no inverse."""
+    return any(t.array.ndim > 1 and not infinite(call) and np.any(np.linalg.matrix_rank(t.array) < t.array.shape[-1]) for t in call.tensors())
+
+
 def several_dtypes(call: Call) -> bool:
     return len({t.array.dtype for t in call.tensors()}) > 1
 
@@ -65,31 +78,38 @@ VALUES = r"(output|gradient|tangent) \d+: values"
 
 STATED = (
     Stated("losses whose input and target", LOSSES, r"(backward: )?ShapeError.*PyTorch computes"),
-    Stated("overloads", r".*", r"computes .*PyTorch TypeError: .*(invalid combination|not NoneType|missing \d required|NoneType)"),
-    Stated("operands of two dtypes", r".*", r"(RuntimeError|DtypeError): .*(same dtype|floating).*PyTorch computes", several_dtypes),
-    Stated("linear algebra of matrices that hold", MATRICES, rf".*(LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError)", infinite),
-    Stated("comparisons and logic in place", r"logical_.*|eq|ne|[lg][te]|not_equal|less.*|greater.*", r"requires_grad|gradient \d: values"),
-    Stated("the mean that `var_mean`", r"(var|std)_mean", r"output 1: values", infinite),
-    Stated("`kthvalue` among equal", CHOICES, r"(output 1|gradient 0|output 0|tangent \d): values", ties),
-    Stated("`searchsorted`, `bucketize`", r"searchsorted|bucketize", r"output 0: values", infinite),
-    Stated("dimensions and indices of empty", r".*", r"(IndexError|OutOfRangeError): .*PyTorch computes", empty),
-    Stated("dimensions and indices of empty", r"linalg_vecdot|diff", r"IndexError: .*PyTorch computes"),
-    Stated("gradients that PyTorch's", r".*", r"computes .*PyTorch backward: RuntimeError"),
-    Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
-    Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
-    Stated("factors that are infinite", r"celu|add.*mm|add.*m[mv]|addr|elu|selu|baddbmm", VALUES, infinite),
-    Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
-    Stated("in-place operators never", r".*", r"ShapeError: .*cannot grow.*PyTorch computes"),
     Stated("losses at infinite", LOSSES, VALUES, infinite),
-    Stated("`label_smoothing`", r"cross_entropy", r"RuntimeError: .*label_smoothing.*PyTorch computes"),
-    Stated('`norm(p="nuc")`', r"norm", r"RuntimeError: .*nuc.*PyTorch computes"),
-    Stated("`interpolate` of whole numbers", r"interpolate", r"NotImplementedError.*PyTorch computes", whole),
-    Stated("integrals of nothing", r"trapz|trapezoid|cumulative_trapezoid", r"requires_grad", empty),
-    Stated("what PyTorch reads", r"median|nanmedian|batch_norm|kthvalue", VALUES, expanded),
-    Stated("fractional factors", r"add.*|baddbmm", r"RuntimeError: .*integral.*PyTorch computes", whole),
     Stated("gradient of `kl_div`", r"kl_div", r"(gradient|tangent) \d: values"),
     Stated("`soft_margin_loss` far", r"soft_margin_loss", VALUES),
-    Stated("`nn.Softmax()`", r"softmin|softmax|log_softmax", r"TypeError: .*dim.*PyTorch computes"),
+    Stated("`label_smoothing`", r"cross_entropy", r"RuntimeError: .*label_smoothing.*PyTorch computes"),
+    Stated("subtraction of booleans", rf"{LOSSES}|pairwise_distance|cdist|dist", VALUES, truths),
+    Stated("`dim=None` for", r".*", r"computes .*PyTorch TypeError: .*NoneType|TypeError: .*None.*PyTorch computes"),
+    Stated("`nn.Softmax()`", r"soft(min|max)|log_softmax", r"TypeError: .*dim.*PyTorch computes"),
+    Stated("overloads", r".*", r"computes .*PyTorch TypeError: .*(invalid combination|missing \d required)"),
+    Stated("operands of two dtypes", r".*", r"(RuntimeError|DtypeError): .*(same dtype|floating).*PyTorch computes", several_dtypes),
+    Stated("linear algebra of matrices that hold", MATRICES, rf"LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError", infinite),
+    Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", r"LinAlgError.*PyTorch computes"),
+    Stated("gradient of determinants", r".*det|linalg_cond", r"(gradient|tangent) \d: values", singular),
+    Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
+    Stated('`norm(p="nuc")`', r"norm", r"RuntimeError: .*nuc.*PyTorch computes"),
+    Stated("`linalg.norm(dtype=...)`", r"linalg_.*norm|norm", r"computes .*narrowing"),
+    Stated("comparisons and logic in place", r"logical_.*|eq|ne|[lg][te]|not_equal|less.*|greater.*", r"requires_grad|gradient \d: values"),
+    Stated("which of equal elements", CHOICES, r"(output 1|gradient 0|output 0|tangent \d): values", ties),
+    Stated("`searchsorted`, `bucketize`", r"searchsorted|bucketize", r"output 0: values", infinite),
+    Stated("the mean that `var_mean`", r"(var|std)_mean", r"output 1: values", infinite),
+    Stated("dimensions, indices and dtypes of empty", r".*", r"(IndexError|OutOfRangeError|.*Expected a floating).*PyTorch computes", empty),
+    Stated("dimensions, indices and dtypes of empty", r"linalg_vecdot|diff", r"IndexError: .*PyTorch computes"),
+    Stated("gradients that PyTorch's", r".*", r"computes .*PyTorch backward: RuntimeError"),
+    Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
+    Stated("the mean of nothing", rf"{LOSSES}|adaptive.*", rf"{VALUES}|ShapeError.*PyTorch computes", empty),
+    Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
+    Stated("factors that are infinite", r"[cs]?elu|add.*mm|addm[mv]|addr|baddbmm", VALUES, infinite),
+    Stated("in-place operators never", r".*", r"ShapeError: .*cannot grow.*PyTorch computes"),
+    Stated("attention where a key", r"scaled_dot_product_attention", VALUES, infinite),
+    Stated("`interpolate` of whole", r"interpolate", r"NotImplementedError.*PyTorch computes", whole),
+    Stated("integrals of nothing", r"trapz|trapezoid|cumulative_trapezoid", rf"requires_grad|{VALUES}", infinite_or_empty),
+    Stated("what PyTorch reads", r"median|nanmedian|batch_norm|kthvalue", VALUES, expanded),
+    Stated("fractional factors", r"add.*|baddbmm", r"RuntimeError: .*integral.*PyTorch computes", whole),
 )
 
 ROUGH = {
