@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,30 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess
     process.close()
 
 
-@pytest.fixture(params=["cpu", "stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    """The CPU, the stand-in for a GPU (tests/fake_cupy.py), and with ``-m gpu`` a real one."""
-    if request.param == "cpu":
-        yield Device("cpu")
-    elif request.param == "gpu":
-        reason = why_unavailable()
-        if reason is not None:
-            pytest.skip(reason)
-        yield Device("cuda")
-    else:
+@contextmanager
+def opened(kind: str) -> Iterator[Device]:
+    """Give the device of one parameter: the stand-in for a GPU (tests/fake_cupy.py) for the time of the test."""
+    if kind == "stand-in":
         with fake_gpu.fake_gpu():
             yield Device("cuda")
+        return
+    if kind == "gpu" and (reason := why_unavailable()) is not None:
+        pytest.skip(reason)
+    yield Device("cpu" if kind == "cpu" else "cuda")
+
+
+GPUS = ["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=GPUS)
+def gpu(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """The stand-in for a GPU, and with ``-m gpu`` a real one."""
+    with opened(request.param) as found:
+        yield found
+
+
+@pytest.fixture(params=["cpu", *GPUS])
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """The CPU, the stand-in for a GPU, and with ``-m gpu`` a real one."""
+    with opened(request.param) as found:
+        yield found

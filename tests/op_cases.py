@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +43,29 @@ def drawn(case: Case) -> list[Drawn]:
 
 
 def each(cases: list[Case]) -> Any:
-    return pytest.mark.parametrize("case", cases, ids=str)
+    """Run a test of a ``case`` with all of these, as one test for each op; the sample at which it fails is noted."""
+    by_name: dict[str, list[Case]] = {}
+    for case in cases:
+        by_name.setdefault(case.name, []).append(case)
+
+    def decorate(test: Callable[..., None]) -> Any:
+        @functools.wraps(test)
+        def every(*args: Any, cases: list[Case], **kwargs: Any) -> None:
+            for case in cases:
+                nanotorch.manual_seed(0)
+                try:
+                    test(*args, case=case, **kwargs)
+                except Exception as error:
+                    error.add_note(f"at sample {case.number} of {case.name}: {case.sample}")
+                    raise
+
+        parameters = inspect.signature(test).parameters.values()
+        every.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(name="cases") if p.name == "case" else p for p in parameters]
+        )
+        return pytest.mark.parametrize("cases", by_name.values(), ids=by_name)(every)
+
+    return decorate
 
 
 class Call:

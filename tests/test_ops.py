@@ -36,10 +36,10 @@ def test_every_public_row_has_samples_and_a_docstring(row: Any) -> None:
 
 @each(CASES)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["f64", "f32"])
-def test_devices_agree(case: Case, dtype: Any, device: Any) -> None:
-    """Values and gradients on the device equal those on the CPU."""
+def test_devices_agree(case: Case, dtype: Any, gpu: Any) -> None:
+    """Values and gradients on a GPU equal those on the CPU."""
     expected = run(case, Call(case, ours(), dtype))
-    actual = run(case, Call(case, ours(device), dtype), device)
+    actual = run(case, Call(case, ours(gpu), dtype), gpu)
     for got, want in zip(actual, expected, strict=True):
         for a, e in zip(got, want, strict=True):
             if e is None:
@@ -49,11 +49,11 @@ def test_devices_agree(case: Case, dtype: Any, device: Any) -> None:
 
 
 @each(CASES)
-def test_results_stay_on_the_device(case: Case, device: Any) -> None:
-    call = Call(case, ours(device))
+def test_results_stay_on_the_device(case: Case, gpu: Any) -> None:
+    call = Call(case, ours(gpu))
     for output in outputs(case.entry.function(*call.args, **call.kwargs)):
         if isinstance(output, torch.Tensor):
-            assert output.device is device
+            assert output.device is gpu
 
 
 @each(CASES)
