@@ -56,7 +56,10 @@ def _compare(options: argparse.Namespace) -> None:
         raise UsageError("a comparison needs two runs or more")
     if options.output is not None:
         refuse_to_replace(options.output, [], map(Path, places))
-    found = compare([read_run(place) for place in places], options.by, options.part)
+    runs = [read_run(place) for place in places]
+    for text in (text for run in runs for text in run.notices):
+        note(text)
+    found = compare(runs, options.by, options.part)
     for run in found.runs:
         if run.summary is None:
             note(f"{run.place} is not complete ({run.progress}), so it has no {found.part} scores yet")

@@ -156,22 +156,24 @@ def test_what_cannot_be_compared_is_a_sentence(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("summary.json", "{", "summary.json cannot be read: Expecting property name"),
-        ("summary.json", "[]", "summary.json cannot be read: list indices"),
-        ("resolved.yaml", "a: [", "resolved.yaml cannot be read: "),
-        ("resolved.yaml", "", "resolved.yaml cannot be read: it holds no config"),
-    ],
-)
-def test_damaged_files_are_named(
-    runs: Path, tmp_path: Path, file: str, content: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    damaged = shutil.copytree(runs / "slow", tmp_path / "damaged")
-    (damaged / file).write_text(content)
-    assert main([str(runs / "slow"), str(damaged)]) == 2
-    assert message in capsys.readouterr().err
+def test_damaged_files_are_told_and_the_rest_is_shown(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (file, content, message) in enumerate(
+        [
+            ("summary.json", "{", "summary.json cannot be read: Expecting property name"),
+            ("summary.json", "[]", "summary.json: expected an object with keys, got an empty list; the run is shown as if it were not complete"),
+            ("summary.json", '{"name": "slow", "seconds": 1}', "summary.json: task is missing; the run is shown as if it were not complete"),
+            ("resolved.yaml", "a: [", "resolved.yaml:1:"),
+            ("resolved.yaml", "", "resolved.yaml: this is empty"),
+            ("resolved.yaml", "seed: 1\n", "resolved.yaml:1:1: name: required key is missing"),
+            ("metrics.jsonl", '{"epoch": 1}\n', "metrics.jsonl, line 1: step is missing; the epochs before that are shown"),
+        ]
+    ):
+        damaged = shutil.copytree(runs / "slow", tmp_path / str(number))
+        (damaged / file).write_text(content)
+        assert main([str(runs / "slow"), str(damaged)]) == 0, file
+        shown = capsys.readouterr()
+        assert shown.err.startswith(f"note: {damaged}/{message}"), shown.err
+        assert "slow" in shown.out and "2  " in shown.out
 
 
 def test_a_run_without_an_epoch_has_nothing_to_compare(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

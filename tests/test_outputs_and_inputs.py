@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from own_runs import NUMBERS, trained, write_table
+from trainer_process import TrainerProcess
 
 from nanotorch.compare import main as compare
 from nanotorch.export import main as export
@@ -67,7 +68,8 @@ def test_an_archive_that_inflates_is_refused_by_its_sizes(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("descr, shape", [
     ("<f8", "(-1, 2)"), ("<f8", "(10**30,)"), ("<f8", "(3, 'a')"), ("<f8", "()"), ("<f8", "(99999999999999999999, 2)"),
-    ("|O", "(4, 2)"), ("<U0", "(4, 2)"), ("<q9", "(4,)"), ("f8,f8", "(4,)"), ("<f8", "4"), ("<f8", "(4, 2)}{"),
+    ("|O", "(4, 2)"), ("<U0", "(4, 2)"), ("<q9", "(4,)"), ("f8,f8", "(4,)"), ("<f8", "4"), ("<f8", "(4, 2)}{"), ("<f8", "(True, 2)"),
+    ("<f8", "(4, 0)"), ("<f8", "(0, 0)"), ("<f8", "(10**9, 10**9)"), ("<c16", "(4, 2)"), ("<M8[ns]", "(4, 2)"), ("|V8", "(4, 2)"),
 ])  # fmt: skip
 def test_headers_that_lie_are_one_sentence(descr: str, shape: str, tmp_path: Path) -> None:
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
@@ -76,6 +78,8 @@ def test_headers_that_lie_are_one_sentence(descr: str, shape: str, tmp_path: Pat
     with zipfile.ZipFile(tmp_path / "both.npz", "w") as archive:
         archive.write(tmp_path / "X.npy", "X.npy")
         archive.write(tmp_path / "y.npy", "y.npy")
+    with pytest.raises(TableError):
+        read_arrays(tmp_path / "y.npy", "x0")
     with pytest.raises(TableError):
         read_arrays(tmp_path / "X.npy", str(tmp_path / "y.npy"))
     with pytest.raises(TableError):
@@ -116,6 +120,33 @@ def test_predict_says_what_is_wrong_with_an_array(run: Path, tmp_path: Path, cap
     (tmp_path / "rows.npy").write_bytes(as_npy(np.ones((4, 2)))[:100].replace(b"<f8", b"<f("))
     assert predict([str(run), "--input", str(tmp_path / "rows.npy"), "--output", str(tmp_path / "out.csv")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_a_changed_number_in_an_array_is_noticed_at_resume(kind: str, trainer: TrainerProcess, tmp_path: Path) -> None:
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
+
+    def save(X: np.ndarray, y: np.ndarray) -> None:
+        if kind == "npz":
+            np.savez(tmp_path / "table.npz", X=X, y=y)
+        else:
+            np.save(tmp_path / "table.npy", X)
+            np.save(tmp_path / "y.npy", y)
+
+    save(X, y)
+    (tmp_path / "c.yaml").write_text(
+        f"name: own\nseed: 0\ndata: {{file: table.{kind}, target: {'y' if kind == 'npz' else 'y.npy'}, drop: [x2]}}\nmodel: {{hidden: [4]}}\n"
+        "loss: {name: BCEWithLogitsLoss}\noptimizer: {name: SGD, lr: 0.1}\ntrain: {epochs: 1, batch_size: 16}\n"
+    )
+    assert trainer("c.yaml", "--output", "run", cwd=str(tmp_path)).code == 0
+    two, three = X.copy(), X.copy()
+    two[[3, 9]] = two[[9, 3]]  # every mean and spread stays
+    three[3, 2] += 1  # a column that is not used
+    for features, targets, code in ((two, y, 1), (X, np.roll(y, 1), 1), (three, y, 0)):
+        save(features, targets)
+        ended = trainer("c.yaml", "--resume", "run", "train.epochs=2", cwd=str(tmp_path))
+        assert ended.code == code, ended
+        assert code == 0 or "run: the data are not what they were when this run was trained" in ended.err
 
 
 # ------------------------------------------------------------ names of directories

@@ -261,7 +261,7 @@ def _described(value: Any) -> list[str]:
         finite = array[(array == array) & (abs(array) != float("inf"))]
         text = f"{array.dtype}, shape {tuple(array.shape)}"
         if finite.size:
-            text += f", from {float(finite.min()):.4g} to {float(finite.max()):.4g}, mean {float(finite.mean()):.4g}"
+            text += f", from {float(finite.min()):.4g} to {float(finite.max()):.4g}, mean {float((finite / finite.size).sum()):.4g}"
         nans, infinities = int((array != array).sum()), int((abs(array) == float("inf")).sum())
         texts.append(text + (f", {nans} nan" if nans else "") + (f", {infinities} inf" if infinities else ""))
     return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import math
 import os
@@ -72,7 +73,9 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
         raise TableError(f"{path} holds features of shape {features.shape}; there is nothing to learn from")
     if len(targets) != len(features):
         raise TableError(f"{where} has {len(targets)} targets for the {len(features)} rows of {path}")
+    seen = hashlib.sha256()
     for start, block in features.blocks():
+        seen.update(block.data)
         finite = np.isfinite(block)
         if not finite.all():
             row, column = np.argwhere(~finite)[0].tolist()
@@ -81,7 +84,7 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
                 f"it is, so replace what is not finite, or train on a CSV or Parquet file, where missing values are filled in"
             )
     kind, numbers, target_names, notices = _targets(targets, where, task)
-    return Table(features, numbers, kind, names, target_names, None, notices)
+    return Table(replace(features, digest=seen.hexdigest()), numbers, kind, names, target_names, None, notices)
 
 
 def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]:
@@ -155,7 +158,7 @@ def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype
         raise
     except Exception as error:  # a header is a Python literal, of which NumPy's reader fails in a dozen ways
         raise TableError(f"{label} cannot be read as a NumPy array: {' '.join(str(error).split()) or type(error).__name__}") from None
-    if min(shape, default=0) < 0 or dtype.itemsize == 0 or dtype.subdtype is not None:
+    if any(type(size) is not int or size < 0 for size in shape) or dtype.itemsize == 0 or dtype.subdtype is not None:
         raise TableError(f"{label} cannot be read as a NumPy array: its header says {dtype} of shape {shape}")
     if dtype.hasobject:
         raise TableError(f"{label} holds Python objects, which are never unpickled; save numbers, or texts as fixed-width texts")
@@ -172,6 +175,8 @@ def _on_disk(path: Path, label: str, start: int = 0) -> DiskRows:
         offset, length = file.tell(), os.fstat(file.fileno()).st_size
         if len(shape) != 2 or dtype.kind not in "fiub":
             raise TableError(f"{label} holds {dtype} of shape {shape}; features are numbers of shape (rows, columns)")
+        if 0 in shape:
+            raise TableError(f"{label} holds features of shape {shape}; there is nothing to learn from")
         needed = offset + dtype.itemsize * shape[0] * shape[1]
         if length < needed:
             raise TableError(f"{label} is cut off: {needed:,} bytes expected, {length:,} found")

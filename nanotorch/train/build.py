@@ -43,14 +43,15 @@ class Data:
     notices: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """A hash of every number that is trained on or scored by; of rows that stay on the disk, of their statistics."""
+        """A hash of every number that is trained on or scored by, of rows that stay on the disk with one of their own behind it."""
         found = hashlib.sha256(json.dumps(self.preprocessing.state()).encode())
         for name, table in self.parts.items():
             found.update(f"{name} {table.features.shape} {table.categories}".encode())
             found.update(table.targets.tobytes())
             if isinstance(table.features, np.ndarray):
                 found.update(table.features.tobytes())
-        return found.hexdigest()
+        features = self.parts["train"].features
+        return found.hexdigest() if isinstance(features, np.ndarray) else f"{found.hexdigest()}-{features.digest}"
 
 
 def prepare(config: Config) -> Data:

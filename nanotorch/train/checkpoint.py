@@ -41,7 +41,7 @@ from typing import Any, Self
 
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.train import layout
-from nanotorch.train.records import LARGEST_HISTORY, lines_of
+from nanotorch.train.records import LARGEST_HISTORY, lines_of, parsed
 from nanotorch.utils import files
 from nanotorch.utils.serialization import from_bytes, to_bytes
 
@@ -444,12 +444,12 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / "MANIFEST.json"
     try:
-        manifest = json.loads(files.read_own(path, LARGEST_MANIFEST))
+        manifest = parsed(files.read_own(path, LARGEST_MANIFEST))
     except FileNotFoundError:
         raise CheckpointError(f"{directory} is not a checkpoint: it has no MANIFEST.json") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not the manifest of a {FORMAT}")
@@ -525,7 +525,7 @@ def _to_json(value: Any) -> bytes:
 
 
 def _from_json(data: bytes) -> Any:
-    return _decode(json.loads(data))
+    return _decode(parsed(data))
 
 
 def _encode(value: Any) -> Any:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nanotorch.train.command import UsageError
+from nanotorch.train.config import ConfigError, read_resolved
 from nanotorch.train.metrics import is_loss
+from nanotorch.train.records import RecordError, SeveralSummary, Summary, read_json, read_lines
 from nanotorch.train.report import aligned, label, number, short
-from nanotorch.train.strict_yaml import parse
+from nanotorch.train.strict_yaml import LARGEST_TEXT, parse, read
 
 __all__ = ["ComparedRun", "Comparison", "as_text", "compare", "read_run", "value_text"]
 
@@ -28,12 +31,14 @@ class ComparedRun:
         config: the values of its config, by keys such as "optimizer.lr".
         history: the record of every epoch; empty where the directory holds several runs.
         summary: what `summary.json` holds; None while the run is not complete.
+        notices: a sentence for each file that does not hold what it has to.
     """
 
     place: Path
     config: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any] | None
+    notices: tuple[str, ...] = ()
 
     @property
     def progress(self) -> str:
@@ -73,30 +78,31 @@ class Comparison:
 
 
 def read_run(place: str | Path) -> ComparedRun:
-    """Read what a run's directory says; a UsageError if it holds no run."""
+    """Read what a run's directory says; a UsageError if it holds no run. What is damaged is left out and told in `notices`."""
     root = Path(place)
     resolved = root / "resolved.yaml"
     if not resolved.is_file():
         reason = "it has no resolved.yaml" if root.is_dir() else "it is no directory" if root.exists() else "there is no such directory"
         raise UsageError(f"{place} is not the directory of a run: {reason}")
-    node, problems = parse(resolved.read_text(encoding="utf-8"), str(resolved))
-    if problems or node is None or not isinstance(node.value, dict):
-        raise UsageError(f"{resolved} cannot be read: {problems[0] if problems else 'it holds no config'}")
-    history = []
-    records = root / "metrics.jsonl"
-    for line in records.read_text(encoding="utf-8").splitlines() if records.is_file() else ():
-        try:
-            history.append(json.loads(line))
-        except ValueError:  # the last line of a run that was killed while it wrote
-            break
-    summary, file = None, root / "summary.json"
-    if file.is_file():
-        try:
-            summary = json.loads(file.read_text(encoding="utf-8"))
-            summary["scores"].items()
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UsageError(f"{file} cannot be read: {error}") from None
-    return ComparedRun(root, dict(_flat(node.plain())), history, summary)
+    notices: list[str] = []
+    config: Any = {}
+    try:
+        node, _ = parse(read(resolved, LARGEST_TEXT), str(resolved))
+        config = node.plain() if node is not None else {}
+        read_resolved(resolved)
+    except ConfigError as error:
+        notices.append(f"{' '.join(str(error).splitlines()[0].split())}; it may differ from the others in more than is shown")
+    history, problem = read_lines(root / "metrics.jsonl")
+    notices += [] if problem is None else [f"{problem}; the epochs before that are shown"]
+    summary = None
+    try:
+        summary = read_json(root / "summary.json", Summary, SeveralSummary)
+    except FileNotFoundError:
+        pass
+    except RecordError as error:
+        notices.append(f"{error}; the run is shown as if it were not complete")
+    flat = dict(_flat(config)) if isinstance(config, dict) else {}
+    return ComparedRun(root, flat, history, summary, tuple(notices))
 
 
 def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "test") -> Comparison:
@@ -126,7 +132,8 @@ def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "tes
     def rank(run: ComparedRun) -> tuple[float, float]:
         value = run.score(part, by)
         assert value is not None
-        return (value if is_loss(by) else -value, run.score(part, "loss") or 0.0)  # among equals the smallest loss, as in training
+        second = run.score(part, "loss") or 0.0  # among equals the smallest loss, as in training
+        return (math.inf if math.isnan(value) else value if is_loss(by) else -value, second)
 
     ordered = (*sorted(complete, key=rank), *begun)
     keys = dict.fromkeys(key for run in ordered for key in run.config if key not in BESIDE)

@@ -38,6 +38,7 @@ class DiskRows:
         dtype: the type of its numbers.
         columns: the columns that are wanted; None for all.
         index: the rows that these are, in the matrix; None for all.
+        digest: a hash of the numbers, as they were when the table was loaded.
     """
 
     source: str
@@ -47,6 +48,7 @@ class DiskRows:
     dtype: np.dtype[Any]
     columns: Index | None = None
     index: Index | None = None
+    digest: str = ""
 
     ndim = 2
 

@@ -27,16 +27,15 @@ from nanotorch.train.strict_yaml import show
 from nanotorch.utils import files
 
 __all__ = [
-    "Environment", "Record", "RecordError", "RunState", "SeveralSummary", "Summary", "checked", "lines_of", "read_json",
+    "Environment", "Record", "RecordError", "RunState", "SeveralSummary", "Summary", "checked", "lines_of", "parsed", "read_json",
     "read_lines", "unlike",
 ]  # fmt: skip
 
 LARGEST_JSON = 2**26
 LARGEST_HISTORY = 2**30
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Scale = Annotated[float, Field(allow_inf_nan=False, gt=0)]
-Scores = dict[str, dict[str, float]]
 Checked = TypeVar("Checked")
 
 
@@ -57,7 +56,16 @@ def _differing(given: Any) -> Any:
     return given
 
 
+def _alike(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The scores of parts, each of which has the same."""
+    names = [list(values) for values in scores.values()]
+    if not names or "loss" not in names[0] or any(one != names[0] for one in names):
+        raise ValueError("should have the same scores for each part, the loss among them")
+    return scores
+
+
 Names = Annotated[tuple[str, ...], AfterValidator(_differing)]
+Scores = Annotated[dict[str, dict[str, float]], AfterValidator(_alike)]
 
 
 class Record(Schema):
@@ -265,18 +273,36 @@ def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "")
     return value
 
 
+def parsed(data: bytes) -> Any:
+    """The value of a JSON text; a ValueError says in a few words what is wrong with it, such as a key that is there twice."""
+
+    def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            raise ValueError(f"the key {show(twice)} is there twice")
+        return found
+
+    try:
+        return json.loads(data, object_pairs_hook=keys)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
+
+
 def read_json(path: Path, *schemas: type[Schema]) -> Any:
     """What a file of JSON holds, which has to fit the first schema, or one of the others with the same keys.
 
     A FileNotFoundError where there is no such file; any other trouble is a RecordError.
     """
     try:
-        value = json.loads(files.read_own(path, LARGEST_JSON))
+        value = parsed(files.read_own(path, LARGEST_JSON))
     except FileNotFoundError:
         raise
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RecordError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise RecordError(f"{path}: expected an object with keys, got {show(value)}")
@@ -303,8 +329,8 @@ def lines_of(data: bytes, path: Path) -> tuple[list[dict[str, Any]], str | None]
     lines = data.split(b"\n")
     for number, line in enumerate(lines, 1):
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value = parsed(line)
+        except ValueError as error:
             return found, None if number == len(lines) else f"{path}, line {number} cannot be read: {error}"
         try:
             found.append(checked(value, Record, f"{path}, line {number}"))
@@ -324,6 +350,7 @@ def unlike(found: Any, expected: Any, key: str) -> str | None:
         alike = type(found) is type(expected)
     elif isinstance(expected, int | float):
         alike = isinstance(found, int | float) and not isinstance(found, bool) and found == found
+        alike = alike and (isinstance(found, float) or abs(found) < 2**128)  # as a generator's state has them
     else:
         alike = isinstance(found, Mapping if isinstance(expected, Mapping) else type(expected))
     if not alike:

@@ -237,8 +237,9 @@ class Training:
         moments, count = saved.optimizer["state"], 0
         for group in optimizer.param_groups:
             for number, parameter in enumerate(group["params"], start=count):
-                if told := _damaged_moments(moments.get(number), f"state.{number}", optimizer.state_names(group), parameter, "dtype" in changed):
-                    return f"optimizer.json: {told}"
+                kinds = {name: name in optimizer.number_names for name in optimizer.state_names(group)}
+                if told := _damaged_moments(moments.get(number), f"state.{number}", kinds, parameter, "dtype" in changed):
+                    return f"optimizer.safetensors: {told}"
             count += len(group["params"])
         if len(moments) != state.get("moments", len(moments)) or any(number not in range(count) for number in moments):
             return f"optimizer.json: state has values for {len(moments)} of {count} parameters, and not for those that state.json counts"
@@ -314,21 +315,26 @@ def fitting(path: Path, saved: Mapping[str, Tensor], model: nn.Module, another_d
             raise CheckpointError(f"{path} is damaged: {name} holds numbers that are not finite")
 
 
-def _damaged_moments(found: Any, key: str, names: Collection[str], parameter: Tensor, another_dtype: bool) -> str | None:
-    """What of a parameter's saved state of the optimizer cannot be; a parameter that never had a gradient has none."""
+def _damaged_moments(found: Any, key: str, kinds: Mapping[str, bool], parameter: Tensor, another_dtype: bool) -> str | None:
+    """What of a parameter's saved state of the optimizer cannot be; a parameter that never had a gradient has none.
+
+    `kinds` says of each name whether it is one number, such as a count, or has one for each of the parameter.
+    """
     if not found:
-        return None if found is None or (found == {} and not names) else f"{key} is empty"
-    for name in {**dict.fromkeys(names), **found}:
-        if name not in names or name not in found:
-            return f"{key}.{name} is {'missing' if name in names else 'not known here'}"
-        value = found[name]
-        if not isinstance(value, Tensor):
-            if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
-                return f"{key}.{name} is no number"
-        elif value.ndim and value.shape == parameter.shape and value.dtype != parameter.dtype and not another_dtype:
-            return f"{key}.{name} is of type {value.dtype}, and the parameter of {parameter.dtype}"
-        elif np.isnan(value.numpy()).any():
-            return f"{key}.{name} holds numbers that are not numbers (nan)"
+        return None if found is None or (found == {} and not kinds) else f"{key} is empty"
+    for name in {**kinds, **found}:
+        if name not in kinds or name not in found:
+            return f"{key}.{name} is {'missing' if name in kinds else 'not known here'}"
+        value, shape = found[name], () if kinds[name] else tuple(parameter.shape)
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return f"{key}.{name} is no tensor of floating-point numbers"
+        if tuple(value.shape) != shape:
+            return f"{key}.{name} has the shape {tuple(value.shape)}, and not {shape}"
+        dtypes = (torch.float64, torch.float32) if kinds[name] else (parameter.dtype,)
+        if value.dtype not in dtypes and not another_dtype:
+            return f"{key}.{name} is of type {value.dtype}, and not {dtypes[0]}"
+        if np.isnan(value.numpy()).any() or (kinds[name] and not 0 <= value.item() < math.inf):
+            return f"{key}.{name} holds numbers that no optimizer has"
     return None
 
 
