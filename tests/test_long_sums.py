@@ -108,7 +108,7 @@ def test_losses() -> None:
     names = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "poisson_nll_loss", "kl_div", "soft_margin_loss")
     for name in names:
         for reduction in ("mean", "sum") if name != "kl_div" else ("batchmean", "sum"):
-            check(name, lambda a, b: getattr(F, name)(a.T, b.T, reduction=reduction), x, target)  # noqa: B023
+            check(name, lambda a, b: getattr(F, name)(a.T, b.detach().T, reduction=reduction), x, target)  # noqa: B023
     check("cross_entropy", F.cross_entropy, x, classes)
     check("weighted nll_loss", lambda a, b, w: F.nll_loss(a, b, w.detach()), x, classes, x[0].copy())
 
@@ -173,3 +173,19 @@ def test_a_result_of_einsum_has_a_memory_of_its_own() -> None:
     for equation in ("ij->ji", "ii->i"):
         nanotorch.einsum(equation, x).fill_(1.0)
     assert x.sum() == 0
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30, 1e37, 1e-37, 1e-42])
+def test_spread_of_very_large_and_very_small_numbers(scale: float) -> None:
+    """Squares that float32 does not hold are none of `std`'s business, nor of its gradient's."""
+    values = (np.array([[1.0, 2.0, 2.5, 1.25], [-1.0, 0.5, 3.0, 1.0]]) * scale).astype(np.float32)
+    for dim, axis in ((None, None), (0, 0), (-1, 1)):
+        x = nanotorch.from_numpy(values).requires_grad_()
+        wanted = values.astype(np.float64).std(axis, ddof=1)
+        np.testing.assert_allclose(x.std(dim).detach().numpy(), wanted, rtol=1e-6, atol=2e-45)
+        np.testing.assert_allclose(nanotorch.std_mean(x, dim)[0].detach().numpy(), wanted, rtol=1e-6, atol=2e-45)
+        if scale > 1e-40:  # 1 / std fits
+            centred = values - values.astype(np.float64).mean(axis, keepdims=True)
+            count = values.size if axis is None else values.shape[axis]
+            slope = centred / ((count - 1) * values.astype(np.float64).std(axis, ddof=1, keepdims=True))
+            np.testing.assert_allclose(nanotorch.autograd.grad(x.std(dim).sum(), x)[0].numpy(), slope, rtol=1e-5, atol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.ops.convert import result_type
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.reduce import INF, NAN, Dim, axes, keep_reduced
@@ -175,8 +176,10 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     dim = wrap_dim("cosine_similarity", dim, x1.ndim)
 
     def length(x: Any) -> Any:
-        size = norm(x, 2, dim, keepdim=True)
-        return size + (size.detach().clamp(min=eps) - size.detach())  # its gradient passes the bound, as in PyTorch
+        size = norm(x, 2, dim, keepdim=True) * 1
+        with no_grad():
+            size.clamp_(min=eps)  # its gradient passes the bound, as in PyTorch
+        return size
 
     return ((x1 / length(x1)) * (x2 / length(x2))).sum(dim)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nanotorch.ops.reduce import NAN, Dim, axes, count, keep_reduced, mean
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import edge, real, sample
@@ -26,10 +28,12 @@ def options(dim: Any, unbiased: Any, correction: float | None) -> tuple[Any, flo
 
 
 def _var(xp: Any, x: Any, dim: Any, unbiased: Any, correction: float | None, keepdim: bool) -> Any:
+    """Return the variance in float64, as PyTorch keeps it: squares of large and of small float32 numbers are none."""
     if x.dtype.kind != "f":
         raise RuntimeError(f"std and var only support floating point dtypes, got {x.dtype}; convert with .float()")
     dim, correction = options(dim, unbiased, correction)
     axis, n = axes(dim, x.ndim), count(x.shape, dim)
+    x = x if x.dtype.itemsize == 8 else xp.astype(x, np.float64)
     centred = x - xp.sum(x, axis=axis, keepdims=True) / (n or NAN)
     total = xp.sum(centred * centred, axis=axis, keepdims=keepdim)
     free = n - correction
@@ -54,7 +58,7 @@ def var(
     >>> torch.tensor([1.0, 2.0, 3.0, 4.0]).var(correction=0)
     tensor(1.2500)
     """
-    return _var(xp, self, dim, unbiased, correction, keepdim)
+    return xp.astype(_var(xp, self, dim, unbiased, correction, keepdim), self.dtype)
 
 
 def _std_self(
@@ -71,7 +75,7 @@ def std(
     correction: float | None = None,
 ) -> Array:  # fmt: skip
     """Standard deviation of all elements or over ``dim``: the square root of `var`; its derivative at 0 is 0."""
-    return xp.sqrt(_var(xp, self, dim, unbiased, correction, keepdim))
+    return xp.astype(xp.sqrt(_var(xp, self, dim, unbiased, correction, keepdim)), self.dtype)
 
 
 @composite(widens=True, samples=spread, where="function")

@@ -10,6 +10,7 @@ import numpy as np
 from nanotorch.autograd.grad_mode import enable_grad, no_grad
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.optim.optimizer import Optimizer, number_of
+from nanotorch.optim.segment import state_dtype
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 __all__ = ["LBFGS"]
@@ -163,8 +164,12 @@ class LBFGS(Optimizer):
         """The gradients of all parameters in one flat array of its own; zeros where there is none."""
         params = self.param_groups[0]["params"]
         xp = params[0].device.xp
+        kind = state_dtype(params[0])
         return xp.concatenate(
-            [xp.zeros(p.numel(), p._array.dtype) if p._grad is None else p._grad._array.reshape(-1) for p in params]
+            [
+                xp.zeros(p.numel(), kind) if p._grad is None else p._grad._array.reshape(-1).astype(kind, copy=False)
+                for p in params
+            ]
         )
 
     def _move(self, distance: float, direction: Any) -> None:

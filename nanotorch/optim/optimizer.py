@@ -16,7 +16,8 @@ import numpy as np
 from nanotorch.autograd.grad_mode import enable_grad
 from nanotorch.autograd.graph import RemovableHandle
 from nanotorch.autograd.tensor import Tensor
-from nanotorch.optim.segment import Plan
+from nanotorch.dtypes import from_numpy_dtype
+from nanotorch.optim.segment import Plan, state_dtype
 from nanotorch.registry import Between
 
 __all__ = [
@@ -369,10 +370,10 @@ class Optimizer:
 
 
 def _restored(value: Any, param: Tensor, cast: bool) -> Any:
-    """A saved value of a parameter's state, copied; with `cast`, tensors get the parameter's dtype and device."""
+    """A saved value of a parameter's state, copied; with `cast`, tensors get the dtype of its state, and its device."""
     if isinstance(value, Tensor):
         value = value.detach()
-        return (value.to(param.device, param.dtype) if cast else value).clone()
+        return (value.to(param.device, from_numpy_dtype(state_dtype(param))) if cast else value).clone()
     if isinstance(value, list):
         return [_restored(item, param, cast) for item in value]
     return copy.deepcopy(value)

@@ -13,6 +13,9 @@ its own, where it is, in blocks that stay in the cache from the first operation 
             [ param, flat ........................ 131 ]  [ exp_avg, flat ... 131 ]  -> rule, once
     large   weight (1024, 784), in place: [32768][32768] ... [1024]                  -> rule, per block
 
+Rules compute float16 in float32, and keep its state in it: the parameter is gathered even if it is large, and rounded when it is
+written back. The mean square of gradients of some hundreds would overflow, that of small ones vanish.
+
 Numbers of a parameter, such as how often it was updated, are a part of its state like any other: each parameter has its
 own, a view into an array of the segment. A segment holds parameters whose numbers are equal, and where somebody
 edits one of them, the parameters are gathered anew.
@@ -30,7 +33,7 @@ import numpy as np
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.dtypes import get_default_dtype
 
-__all__ = ["Plan", "Segment"]
+__all__ = ["Plan", "Segment", "state_dtype"]
 
 SMALL = 16384  # elements below which a parameter is gathered: where copying it costs less than a call per operation
 BLOCK = 32768  # elements of a block: with Adam's four arrays and its temporaries this fits a cache of 1 MiB
@@ -82,8 +85,9 @@ class Segment:
         size = sum(array.size for array in self.arrays)
         self.xp = device.xp
         self.block = BLOCK if device.type == "cpu" else size
-        in_place = size >= SMALL and len(params) == 1 and array.flags.c_contiguous
-        self.flat = array.reshape(-1) if in_place else self.xp.empty(size, array.dtype)
+        dtype = state_dtype(params[0])
+        in_place = size >= SMALL and len(params) == 1 and array.flags.c_contiguous and dtype == array.dtype
+        self.flat = array.reshape(-1) if in_place else self.xp.empty(size, dtype)
         self.pieces = () if in_place else self._split(self.flat)
         self.flat_grad = self.flat if in_place else self.xp.empty_like(self.flat)
         self.grad_pieces = () if in_place else self._split(self.flat_grad)
@@ -97,7 +101,7 @@ class Segment:
                 for index, record in enumerate(self.records):
                     record[name] = from_array(entries[index : index + 1].reshape(()))
                 continue
-            self.state[name] = flat = self.xp.full(size, initial[name], array.dtype)
+            self.state[name] = flat = self.xp.full(size, initial[name], dtype)
             for record, piece in zip(self.records, self._split(flat), strict=True):
                 if record.get(name) is not None:
                     piece[...] = record[name].to(device)._array
@@ -220,6 +224,12 @@ def _position(
             value = record.get(name)
             known += [initial[name] if value is None else float(value), _number_dtype(name, value)]
     return any(record.get(name) is None for name in names), tuple(known)
+
+
+def state_dtype(param: Tensor) -> Any:
+    """The dtype in which rules update a parameter, and that of its state (Note [Segments])."""
+    kind = param._array.dtype
+    return kind if kind.itemsize > 2 else np.dtype(np.float32)
 
 
 def _number_dtype(name: str, value: Any) -> Any:

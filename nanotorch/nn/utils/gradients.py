@@ -10,6 +10,7 @@ from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.create import tensor as make_tensor
 from nanotorch.ops.join import cat
+from nanotorch.ops.runtime import widened
 
 __all__ = [
     "clip_grad_norm_",
@@ -27,7 +28,7 @@ def get_total_norm(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all elements of the tensors together, as a 0-d tensor on their device.
+    """The norm of all elements of the tensors together, as a 0-d tensor on their device; of float16 in float32, as it may be large.
 
     `foreach` chooses between implementations in PyTorch; here, as in the other functions, it makes no difference.
     """
@@ -36,7 +37,7 @@ def get_total_norm(
     if not tensors:
         return make_tensor(0.0)
     xp, device = tensors[0].device.xp, tensors[0].device
-    flat = [tensor._array.reshape(-1) for tensor in tensors]
+    flat = [widened(tensor._array).reshape(-1) for tensor in tensors]
     if norm_type == inf:
         total = reduce(xp.maximum, [xp.amax(xp.absolute(array)) for array in flat if array.size])
     elif norm_type == -inf:  # the least of the tensors' own, as for the other orders
@@ -86,7 +87,7 @@ def _clip(parameters: list[Tensor], max_norm: float, total_norm: Tensor, writer:
     scale = None
     for grad in {id(grad._array): grad for grad in _gradients(parameters)}.values():  # two may share one gradient
         if scale is None:
-            scale = total_norm.device.xp.minimum(max_norm / (total_norm._array + 1e-6), 1.0)
+            scale = total_norm.device.xp.minimum(max_norm / (widened(total_norm._array) + 1e-6), 1.0)
         grad._array *= scale
         grad._bump_version(writer, 3)
 
