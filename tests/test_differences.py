@@ -55,6 +55,15 @@ def second(lib: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     return lib.autograd.grad(first.sum(), arguments[0])[0].tolist()
 
 
+def weight_norm(lib: Any) -> Any:
+    layer = lib.nn.utils.parametrizations.weight_norm(lib.nn.Linear(2, 1, bias=False, dtype=lib.float64))
+    direction = layer.parametrizations.weight.original1
+    with lib.no_grad():
+        direction.copy_(lib.tensor([[3.0, 4.0]], dtype=lib.float64))
+    (first,) = lib.autograd.grad((layer(leaf(lib, 1.0, 2.0)) ** 2).sum(), direction, create_graph=True)
+    return [[round(v, 9) for v in row] for row in lib.autograd.grad((first * first).sum(), direction)[0].tolist()]
+
+
 def slope_of_logit(lib: Any) -> Any:
     grad, x = leaf(lib, 1.0), leaf(lib, 2.0)
     return lib.autograd.grad(lib.autograd.grad(lib.logit(x), x, grad, create_graph=True)[0], grad)[0].tolist()
@@ -264,6 +273,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`multilabel_soft_margin_loss` with a weight": lambda lib: lib.nn.functional.multilabel_soft_margin_loss(lib.ones(1, 2), lib.ones(1, 2), lib.ones(3, 1, 2)).item(),
     "a parameter given twice": duplicate,
     "`SequentialLR(last_epoch=n)`": sequence,
+    "second derivatives through `weight_norm`": weight_norm,
     "optimizers with `capturable=True`": lambda lib: bool(lib.optim.SGD([leaf(lib, 1.0)], differentiable=True)),
     "optimizers of float16 parameters": lambda lib: lib.nn.utils.get_total_norm([lib.full((100,), 6e4, dtype=lib.float16)]).item(),
     "wrong arguments of `TensorDataset`": lambda lib: lib.utils.data.TensorDataset(lib.ones(2), lib.ones(3)),

@@ -101,7 +101,7 @@ class _Recurrent(Module):
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """The parameters of every layer and direction."""
-        found = [[self._parameters.get(f"{kind}_{place}") for kind in WEIGHTS] for place in self._places()]
+        found = [[getattr(self, f"{kind}_{place}", None) for kind in WEIGHTS] for place in self._places()]
         return [[parameter for parameter in place if parameter is not None] for place in found]
 
     def _places(self) -> list[str]:
@@ -150,7 +150,7 @@ class _Recurrent(Module):
                 data = dropout(data, self.dropout)
             outputs = []
             for number in range(layer, layer + (2 if self.bidirectional else 1)):
-                weights = [self.__dict__.get(f"{kind}_{self._places()[number]}") for kind in WEIGHTS]
+                weights = [getattr(self, f"{kind}_{self._places()[number]}", None) for kind in WEIGHTS]
                 values, *final = _layer(self._kind(), data, sizes, tuple(part[number] for part in initial), weights, number > layer)
                 outputs.append(values)
                 finals.append(final)

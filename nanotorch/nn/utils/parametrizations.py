@@ -1,0 +1,107 @@
+"""Ready parametrizations of weights: their direction and length apart (`weight_norm`), or their largest singular value 1 (`spectral_norm`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nanotorch.autograd.grad_mode import no_grad
+from nanotorch.autograd.tensor import Tensor
+from nanotorch.nn.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from nanotorch.nn.module import Module
+from nanotorch.nn.utils.parametrize import register_parametrization
+from nanotorch.ops.norm import linalg_vector_norm, normalize
+from nanotorch.ops.random import randn
+
+__all__ = ["default_dim", "lengths", "spectral_norm", "unfolded", "weight_norm"]
+
+
+def lengths(value: Tensor, dim: int | None) -> Tensor:
+    """The Euclidean norm of every slice along `dim`, or of the whole tensor for None, shaped so that it broadcasts."""
+    if dim is None:
+        return linalg_vector_norm(value)
+    over = [d for d in range(value.ndim) if d != dim % value.ndim]
+    return linalg_vector_norm(value, 2, over, True) if over else value.abs()
+
+
+class _WeightNorm(Module):
+    def __init__(self, dim: int | None) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, length: Tensor, direction: Tensor) -> Tensor:
+        return direction * (length / lengths(direction, self.dim))
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return lengths(weight, self.dim), weight
+
+
+def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
+    """Give a weight as length times direction, which are trained apart (Salimans, Kingma 2016); returns the module.
+
+    The lengths, one for each slice along `dim` (None: one for all), are `parametrizations.weight.original0`, the direction is `original1`.
+
+    >>> layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(20, 40))
+    >>> layer.parametrizations.weight.original0.shape
+    torch.Size([40, 1])
+    """
+    return register_parametrization(module, name, _WeightNorm(None if dim == -1 else dim), unsafe=True)
+
+
+def default_dim(module: Module) -> int:
+    """The dimension of the outputs in a module's weight."""
+    return 1 if isinstance(module, ConvTranspose1d | ConvTranspose2d | ConvTranspose3d) else 0
+
+
+def unfolded(weight: Tensor, dim: int) -> Tensor:
+    """A weight as a matrix whose rows are its slices along `dim`."""
+    return weight.movedim(dim, 0).flatten(1)
+
+
+class _SpectralNorm(Module):
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor, n_power_iterations: int, dim: int, eps: float) -> None:
+        super().__init__()
+        if not -weight.ndim <= dim < weight.ndim:
+            raise IndexError(f"spectral_norm: Dimension out of range (expected to be in range of [-{weight.ndim}, {weight.ndim - 1}] but got {dim})")
+        if n_power_iterations <= 0:
+            raise ValueError(f"spectral_norm: Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}")
+        self.dim, self.eps, self.n_power_iterations = dim % weight.ndim, eps, n_power_iterations
+        if weight.ndim > 1:
+            matrix = unfolded(weight, self.dim)
+            for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
+                self.register_buffer(name, normalize(randn(size, dtype=weight.dtype, device=weight.device), dim=0, eps=eps))
+            self._iterate(matrix, 15)
+
+    def _iterate(self, matrix: Tensor, count: int) -> None:
+        """Move both vectors towards those of the largest singular value."""
+        with no_grad():
+            for _ in range(count):
+                self._u.copy_(normalize(matrix @ self._v, dim=0, eps=self.eps))
+                self._v.copy_(normalize(matrix.T @ self._u, dim=0, eps=self.eps))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if weight.ndim == 1:
+            return normalize(weight, dim=0, eps=self.eps)
+        matrix = unfolded(weight, self.dim)
+        if self.training:
+            self._iterate(matrix, self.n_power_iterations)
+        return weight / (self._u.clone() @ (matrix @ self._v.clone()))
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value
+
+
+def spectral_norm(
+    module: Module, name: str = "weight", n_power_iterations: int = 1, eps: float = 1e-12, dim: int | None = None
+) -> Module:
+    """Divide a weight by its largest singular value (Miyato et al. 2018), seen as a matrix with `dim` first; returns the module.
+
+    The value is estimated: each use in training moves two vectors by `n_power_iterations` steps of the power method. `dim` is 0 by default, 1
+    for transposed convolutions.
+    """
+    weight: Any = getattr(module, name, None)
+    if not isinstance(weight, Tensor):
+        raise ValueError(f"{type(module).__name__} has no parameter or buffer {name!r}")
+    return register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, default_dim(module) if dim is None else dim, eps))
