@@ -173,7 +173,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     delattr(type(module), tensor_name)
     del module.parametrizations[tensor_name]  # type: ignore[attr-defined]
     if not is_parametrized(module):
-        del module.parametrizations
+        delattr(module, "parametrizations")
         module.__class__ = type(module)._unparametrized  # type: ignore[attr-defined]
     if isinstance(kept, Parameter):
         module.register_parameter(tensor_name, kept)
@@ -184,7 +184,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
 
 def type_before_parametrizations(module: Module) -> type:
     """The class that a module had before it was parametrized."""
-    return type(module)._unparametrized if is_parametrized(module) else type(module)  # type: ignore[attr-defined, no-any-return]
+    return type(module)._unparametrized if is_parametrized(module) else type(module)  # type: ignore[attr-defined]
 
 
 @contextmanager
