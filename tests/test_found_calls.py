@@ -53,6 +53,9 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "addr of several dtypes": lambda lib: [
         lib.addr(*(lib.ones(1, dtype=getattr(lib, d)) for d in dtypes)) for dtypes in (("int8", "uint8", "int32"), ("float32", "int64", "float64"))
     ],
+    "batch_norm without channels": lambda lib: lib.nn.functional.batch_norm(lib.ones(1, 0, 2), None, None, None, None, True),
+    "unravelled indices": lambda lib: list(lib.unravel_index(lib.tensor([5], dtype=lib.int32), (2, 3))),
+    "gradients of determinants with NaN": lambda lib: gradient(lib, lib.linalg.det, lib.tensor([[[1.0, NAN], [0.0, 1.0]], [[1.0, 2.0], [0.0, 1.0]]]))[1:],
     "scatter of nothing": scatter_of_nothing,
     "cosine of two dtypes": lambda lib: lib.nn.functional.cosine_similarity(wave(lib, 2, 3), lib.arange(6).reshape(2, 3)),
     "linear without outputs": lambda lib: gradient(lib, lambda b: lib.nn.functional.linear(wave(lib, 1), wave(lib, 0, 1), b), wave(lib, 0)),
@@ -102,6 +105,12 @@ REFUSED: list[Callable[[Any], Any]] = [
     lambda lib: lib.nn.functional.cosine_similarity(wave(lib, 2, 2), wave(lib, 2, 2), eps=-1.0),
     lambda lib: lib.nn.functional.adaptive_avg_pool2d(wave(lib, 1, 2, 2), (3,)),
     lambda lib: lib.nn.functional.adaptive_max_pool1d(wave(lib, 1, 2, 2), None),
+    lambda lib: lib.linalg.solve(lib.eye(2).repeat(3, 1, 1), lib.ones(2, 3), left=False),
+    lambda lib: lib.nn.functional.adaptive_avg_pool1d(lib.ones(1, 2, 3, dtype=lib.bool), 2),
+    lambda lib: lib.nn.functional.local_response_norm(lib.ones(1, 2, 3, dtype=lib.bool), 2),
+    lambda lib: lib.cartesian_prod(lib.eye(2)),
+    lambda lib: lib.isclose(wave(lib, 2), wave(lib, 2), rtol=-1.0),
+    lambda lib: lib.isclose(wave(lib, 2), wave(lib, 2), atol=NAN),
     lambda lib: lib.softmax(wave(lib, 2), 0, dtype=lib.int32),
     lambda lib: lib.log_softmax(wave(lib, 2), 0, dtype=lib.int32),
     lambda lib: wave(lib, 2).cumsum_(0, dtype=lib.int32),

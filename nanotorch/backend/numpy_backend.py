@@ -885,12 +885,14 @@ def solve(matrix: Any, right: Any) -> Any:
 
 def det(array: Any) -> Any:
     """Return the determinants of square matrices."""
-    return np.linalg.det(array)
+    with np.errstate(invalid="ignore"):  # of a matrix that holds NaN
+        return np.linalg.det(array)
 
 
 def slogdet(array: Any) -> Any:
     """Return the signs of the determinants and the logarithms of their magnitudes."""
-    return np.linalg.slogdet(array)
+    with np.errstate(invalid="ignore"):
+        return np.linalg.slogdet(array)
 
 
 def cholesky(array: Any) -> Any:

@@ -192,7 +192,7 @@ def isclose(
     xp: Any, self: Array, other: Array, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Array:
     """Whether ``|input - other| <= atol + rtol * |other|``, element by element."""
-    if rtol < 0 or atol < 0:
+    if not (rtol >= 0 and atol >= 0):
         raise RuntimeError(f"isclose: rtol and atol must be greater than or equal to zero, got {rtol} and {atol}")
     if self.dtype.kind == "b":
         return self == other

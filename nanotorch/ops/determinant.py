@@ -46,21 +46,24 @@ def _cofactor_derivative_self(xp: Any, grad: Any, self: Any, direction: Any) -> 
 )  # fmt: skip
 def _cofactor_derivative(xp: Any, self: Array, direction: Array) -> Array:
     """The gradient of ``sum(cofactor(self) * direction)`` (Note [Singular matrices])."""
-    u, s, vh = xp.svd(self, full_matrices=False)
+    finite = xp.isfinite(self).all(axis=(-2, -1), keepdims=True)
+    u, s, vh = xp.svd(xp.where(finite, self, self.dtype.type(0)), full_matrices=False)
     s = xp.where(s == 0, s.dtype.type(np.finfo(s.dtype).tiny ** 0.5), s)
     without_two = xp.expand_dims(products_of_others(xp, s), -1) / xp.expand_dims(s, -2)
     without_two = xp.where(xp.eye(s.shape[-1], dtype=bool), s.dtype.type(0), without_two)
     inner = xp.matmul(swapped(xp, u), xp.matmul(direction, swapped(xp, vh)))
     diagonal = xp.matmul(without_two, xp.expand_dims(xp.diagonal(inner, 0, -2, -1), -1))
     inner = xp.eye(s.shape[-1], dtype=s.dtype) * diagonal - without_two * swapped(xp, inner)
-    return scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u, xp.matmul(inner, vh)))
+    return xp.where(finite, scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u, xp.matmul(inner, vh))), self.dtype.type(np.nan))
 
 
 @op(self=lambda xp, grad, self: _call("_cofactor_derivative", xp, self, grad), where="internal", node="CofactorBackward0")
 def _cofactor(xp: Any, self: Array) -> Array:
     """The cofactors of square matrices: the derivatives of their determinants (Note [Singular matrices])."""
-    u, s, vh = xp.svd(self, full_matrices=False)
-    return scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u * xp.expand_dims(products_of_others(xp, s), -2), vh))
+    finite = xp.isfinite(self).all(axis=(-2, -1), keepdims=True)
+    u, s, vh = xp.svd(xp.where(finite, self, self.dtype.type(0)), full_matrices=False)  # which need not come back from an infinity
+    cofactors = scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u * xp.expand_dims(products_of_others(xp, s), -2), vh))
+    return xp.where(finite, cofactors, self.dtype.type(np.nan))
 
 
 @op(

@@ -129,6 +129,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     """The coordinates, one tensor for each dimension, of places in a flattened tensor of a shape."""
     if indices._array.dtype.kind not in "iu":
         raise ValueError(f"unravel_index: expected 'indices' to be integer dtype, but got {indices.dtype}")
+    indices = indices.long()
     sizes = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
     if any(n < 0 for n in sizes):
         raise ValueError(f"unravel_index: 'shape' cannot have negative values, but got {sizes}")

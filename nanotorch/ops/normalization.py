@@ -143,7 +143,7 @@ def _batch_norm_self(xp: Any, grads: Any, self: Any, weight: Any, eps: float, me
 def _batch_norm(xp: Any, self: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
     """Normalise every channel by the statistics of the batch; also give mean and (biased) variance."""
     ndim, axes = self.ndim, _batch_axes(self.ndim)
-    n = self.size // self.shape[1]
+    n = self.size // max(self.shape[1], 1)
     mean = xp.sum(self, axis=axes) / n
     centred = self - _channels(xp, mean, ndim)
     var = xp.sum(centred * centred, axis=axes) / n

@@ -329,6 +329,8 @@ def _adaptive_sizes(name: str, input: Any, output_size: Any, dimensions: int) ->
 
 def _adaptive_avg(name: str, input: Tensor, output_size: Any, dimensions: int) -> Tensor:
     sizes = _adaptive_sizes(name, input, output_size, dimensions)
+    if not input.is_floating_point():
+        raise RuntimeError(f"{name}: expected a floating-point input, got {input.dtype}: convert with .float()")
     for axis, size in enumerate(sizes, input.ndim - dimensions):
         length = input.shape[axis]
         if size == length:

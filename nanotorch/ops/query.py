@@ -112,6 +112,8 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     """Channels (N, C, ...) divided by a power of ``k`` plus ``alpha`` times the mean square of ``size`` channels around each."""
     if input.ndim < 3:
         raise ShapeError(f"local_response_norm: expected 3D or higher dimensionality input, got shape {tuple(input.shape)}")
+    if not input.is_floating_point():
+        raise RuntimeError(f"local_response_norm: expected a floating-point input, got {input.dtype}")
     if size < 1:
         raise RuntimeError(f"local_response_norm: size must be at least 1, got {size}")
     channels, square = input.shape[1], input * input

@@ -79,6 +79,8 @@ def linalg_solve(A: Any, B: Any, *, left: bool = True) -> Any:
     """
     if left or is_vector(tuple(A.shape), tuple(B.shape)):
         return _solve(A if left else A.transpose(-1, -2), B)
+    if B.ndim and B.shape[-1] != A.shape[-1]:
+        raise ShapeError(f"linalg.solve: Incompatible shapes of A {tuple(A.shape)} and B {tuple(B.shape)} for the equation XA = B")
     return _solve(A.transpose(-1, -2), B.transpose(-1, -2)).transpose(-1, -2)
 
 

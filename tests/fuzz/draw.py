@@ -6,6 +6,7 @@ What may be changed comes from the rows' own samples and signatures, so a new ro
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections import defaultdict
 from dataclasses import replace
 from typing import Any
@@ -68,9 +69,25 @@ class Drawer:
         kwargs = {name: self.argument(a) for name, a in sample.kwargs.items()}
         form = self.form(entry) if args and self.holds_tensors(args[0]) else "function"
         call = Call(entry.name, form, tuple(args), kwargs)
+        if self.often(0.3):
+            call = self.counted_from_the_end(call, entry)
         for _ in range(self.choose((0, 0, 1, 1, 2))):
             call = self.changed(call, entry)
         return call
+
+    def counted_from_the_end(self, call: Call, entry: Any) -> Call:
+        """The call with its dimensions as negative numbers that mean the same."""
+        ndim = max((t.array.ndim for t in call.tensors()), default=0)
+
+        def turned(name: str, value: Any) -> Any:
+            if "dim" not in name or isinstance(value, bool):
+                return value
+            if isinstance(value, list | tuple) and all(isinstance(v, int) for v in value):
+                return type(value)(turned(name, v) for v in value)
+            return value - ndim if isinstance(value, int) and 0 <= value < ndim else value
+
+        args = tuple(turned(n, a) for n, a in itertools.zip_longest(list(signature_of(entry))[: len(call.args)], call.args, fillvalue=""))
+        return replace(call, args=args, kwargs={n: turned(n, a) for n, a in call.kwargs.items()})
 
     def form(self, entry: Any) -> str:
         """Function, method or in place, as the entry offers."""

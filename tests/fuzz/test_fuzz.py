@@ -1,7 +1,9 @@
-"""The fuzzer itself: its draws can be repeated, its programs run, and a planted fault is found and made small."""
+"""Random calls agree with PyTorch, or differ as stated; and the fuzzer itself: repeatable draws, programs that run, planted faults found."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,34 @@ import pytest
 import nanotorch
 from fuzz.calls import Call, TensorArgument
 from fuzz.compare import compare
-from fuzz.draw import draw
+from fuzz.draw import ENTRIES, draw
 from fuzz.shrink import shrink
+from fuzz.stated import ROUGH, STATED
 
 pytestmark = pytest.mark.parity
+
+
+DRAWS, SEED = 2000, 8
+"""What runs with the tests; `PYTHONPATH=.:tests python -m fuzz --draws 1000000 --seed 1` draws more, and others."""
+
+
+def test_random_calls_agree_with_pytorch() -> None:
+    differing = []
+    for number in range(DRAWS):
+        call = draw(SEED, number)
+        finding = compare(call)
+        if finding:
+            call, finding = shrink(call, finding, 60)
+            differing.append(f"# draw {number}: {call.name} ({call.form}) {finding}\n{call.program()}\n")
+    assert not differing, "\n".join(differing)
+
+
+def test_what_is_stated_stands_on_the_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "differences.md").read_text()
+    for line in {entry.line for entry in STATED}:
+        assert f"\n| {line}" in page, line
+    for name in ROUGH:
+        assert re.search(rf"\n\| (digits of|derivatives of).*`{name}`", page), name
 
 
 def test_a_call_depends_on_its_number_alone() -> None:
@@ -25,6 +51,43 @@ def test_a_call_depends_on_its_number_alone() -> None:
 def test_a_call_that_agrees_says_nothing(layout: str, dtype: str) -> None:
     array = np.broadcast_to(np.array([[1.0], [2.0]]), (2, 3)).astype(dtype)
     assert compare(Call("mul", "method", (TensorArgument(array, layout, dtype[0] == "f"), 2))) == ""
+
+
+def wrong_at_negative_dim(input: Any, dim: Any = None, *args: Any, **options: Any) -> Any:
+    return SUM(input, -1 if dim == -2 else dim, *args, **options)
+
+
+class Unreduced(nanotorch.autograd.Function):  # type: ignore[misc]
+    """A product whose gradient is that of one element of what broadcast."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.save_for_backward(x, y)
+        return x * y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, y = ctx.saved_tensors
+        return tuple((grad * b).flatten()[: a.numel()].reshape(a.shape) for a, b in ((x, y), (y, x)))
+
+
+SUM, MUL, LOG = nanotorch.sum, nanotorch.mul, nanotorch.log
+PLANTED = {
+    "sum": (wrong_at_negative_dim, "output 0"),
+    "mul": (lambda x, y, **o: Unreduced.apply(x, y) if hasattr(y, "shape") and x.dtype is y.dtype else MUL(x, y, **o), "gradient"),
+    "log": (lambda x, **o: LOG(x, **o).to(nanotorch.float32), "output 0 is float32, not float64"),
+    "amax": (lambda x, dim=(), keepdim=False: nanotorch.Tensor.amax(x, dim if x.ndim else (), keepdim), "computes"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_faults_of_every_kind_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault, says = PLANTED[name]
+    monkeypatch.setattr(nanotorch, name, fault)
+    entry = next(e for e in ENTRIES if e.name == name)
+    monkeypatch.setattr("fuzz.draw.ENTRIES", [entry])
+    found = [compare(call) for call in (draw(0, number) for number in range(300)) if call.form == "function"]
+    assert any(finding.startswith(says) for finding in found), set(found)
 
 
 def test_a_planted_fault_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
