@@ -51,6 +51,8 @@ def round(xp: Any, self: Array, *, decimals: int = 0) -> Array:
     tensor([0., 2., 2.])
     """
     if self.dtype.kind != "f":
+        if decimals:
+            raise RuntimeError(f"round: decimals={decimals} is not implemented for whole numbers; convert them with .float()")
         return self.copy()
     if decimals == 0:
         return xp.rint(self)
