@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import zip_longest
@@ -162,3 +163,55 @@ def test_an_odd_value_ends_with_a_sentence(capsys: pytest.CaptureFixture[str], t
 def test_only_encodings_of_texts(encoding: str) -> None:
     found = _reported(_text({"data": {"file": "a.csv", "target": "y", "encoding": f'"{encoding}"'}}))
     assert found == {"data.encoding"}
+
+
+TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n" for row in range(24))
+
+
+@pytest.mark.parametrize(
+    ("data", "others", "expected"),
+    [
+        ({"file": "t.csv", "target": "labels"}, [], r":4:\d+: data.target: t.csv has no column 'labels', which data.target names \(did you mean 'label'\?\)"),
+        ({"file": "t.csv", "target": "label", "drop": "[w]"}, [], r":5:\d+: data.drop: t.csv has no column 'w'"),
+        ({"file": "t.csv", "target": "label", "numeric": "[x]", "categorical": "[x]"}, [], r":6:\d+: data.categorical: data.numeric and data.categorical both name 'x'"),
+        ({"file": "s.csv", "target": "label"}, [], r":3:\d+: data.file: s.csv: there is no such file \(did you mean 't.csv'\?\)"),
+        ({"file": '"\\0"', "target": "label"}, [], r":3:\d+: data.file: .*: there is no such file"),
+        ({"file": '""', "target": "label"}, [], r":3:\d+: data.file: . is a directory"),
+        ({"file": "t.csv", "target": "label"}, ["loss.name=MSELoss"], "loss.name=MSELoss': loss.name: MSELoss is a loss for regression, and the data are multiclass"),
+        ({"file": "t.csv", "target": "x"}, ["loss.class_weight=balanced"], "loss.class_weight: is for classes, and the data are a regression"),
+        ({"file": "t.csv", "target": "label"}, ["train.metrics=[accuracy, roc_auc]"], "train.metrics.1: roc_auc is for binary, and the data are multiclass"),
+        ({"file": "t.csv", "target": "label"}, ["train.monitor=rmse"], "train.monitor: there is no score 'rmse' here"),
+        ({"file": "t.csv", "target": "label"}, ["loss.weight=[1, 2]"], "loss.weight: has 2 values for 3 classes"),
+        ({"file": "t.csv", "target": "label"}, ["loss.class_weight={d: 2}"], "loss.class_weight.d: there is no class 'd'"),
+        ({"file": "t.csv", "target": "label"}, ["train.folds=9"], r"train.folds: class 'a' has 8 rows: too few for one in each of 9 folds"),
+        ({"file": "t.csv", "target": "label"}, ["data.fold=[1, 9]"], r"data.fold: class 'a' has 8 rows: too few"),
+        ({"file": "t.csv", "target": "label", "test_size": "0.9"}, ["data.validation_size=0.05"], r":5:\d+: data.test_size: class 'a' has 8 rows: too few"),
+        ({"file": "t.csv", "target": "label"}, ["train.drop_last=true", "train.batch_size=40"], "train.drop_last: drops the only batch"),
+        ({"file": "t.csv", "target": "label"}, ["model.batch_norm=true", "train.batch_size=11"], "train.batch_size: the last batch of 12 rows"),
+        ({"file": "t.csv", "target": "label"}, ["scheduler={name: StepLR, step_size: 1, interval: step, warmup: 9}"], "scheduler.warmup: of 9 steps is as long"),
+        ({"file": "t.csv", "target": "label"}, ["model.hidden=[20000000, 48]"], "model: mlp, from 3 columns to 3 outputs: a model of"),
+        ({"name": "make_classification", "n_features": "3"}, [], r":4:\d+: data.n_features: dataset 'make_classification': Number of informative"),
+        ({"name": "make_classification", "n_classes": "5"}, [], "data.n_classes: dataset 'make_classification': "),
+        ({"name": "make_blobs", "n_samples": "[]"}, [], "data.n_samples: dataset 'make_blobs': "),
+        ({"name": "make_blobs", "centers": "[]"}, [], "data.centers: dataset 'make_blobs': "),
+        ({"name": "make_blobs", "centers": "[[]]"}, [], "data.[a-z]+: dataset 'make_blobs': "),
+        ({"name": "make_blobs", "centers": "[[1, 2], [3]]"}, [], "data.centers: dataset 'make_blobs': "),
+        ({"name": "make_blobs", "cluster_std": "[1.0]"}, [], "data.cluster_std: dataset 'make_blobs': "),
+        ({"name": "make_blobs", "center_box": "[1e308, -1e308]"}, [], "data.[a-z_]+: dataset 'make_blobs': "),
+        ({"name": "make_moons", "noise": "1e308"}, [], "data.[a-z]+: dataset 'make_moons': "),
+        ({"name": "make_moons", "n_samples": "4"}, [], "data.test_size: class '0' has 2 rows: too few"),
+        ({"name": "make_gaussian_quantiles", "mean": "[1.0]"}, [], "data.mean: dataset 'make_gaussian_quantiles': "),
+    ],
+)
+def test_what_only_the_data_can_tell_is_said_with_its_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, str], others: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text(TABLE, encoding="utf-8")
+    several = data.get("target") == "label" or "n_classes" in data or data.get("name") in ("make_blobs", "make_gaussian_quantiles")
+    loss = {"name": '"CrossEntropyLoss"' if several else '"BCEWithLogitsLoss"'}
+    Path("run.yaml").write_text(_text({"data": data, "loss": loss}), encoding="utf-8")
+    assert main(["run.yaml", *others, "--output", "run"]) == 2
+    first, _, rest = capsys.readouterr().err.partition("\n")
+    assert re.search(expected, first), first
+    assert "|" in rest and not Path("run").exists()

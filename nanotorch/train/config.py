@@ -67,7 +67,7 @@ from nanotorch.utils.files import expanded, open_own
 MOST_RUNS = 10_000  # of one config: folds times repeats
 MOST_NUMBERS = 10**8  # of a generated table: 800 MB
 
-__all__ = ["Config", "ConfigError", "Problem", "as_long_as_the_run", "as_tensors", "load", "loads", "read_resolved", "resolved", "with_seed"]
+__all__ = ["Config", "ConfigError", "Problem", "as_long_as_the_run", "as_tensors", "load", "loads", "located", "read_resolved", "resolved", "with_seed"]
 
 REGISTRIES = {
     "datasets": DATASETS,
@@ -107,6 +107,16 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
     if problems or config is None:
         raise ConfigError.of(problems)
     return config
+
+
+def located(path: KeyPath, message: str, text: str, source: str, overrides: Sequence[str] = ()) -> ConfigError:
+    """What the data say against one key of a config, which by itself is valid, as an error with the key's line."""
+    root, _ = parse(text, source)
+    assert root is not None
+    for assignment in overrides:
+        override(root, assignment)
+    said = message.removeprefix(".".join(map(str, path[:2]))).removeprefix(":").lstrip()
+    return ConfigError.of([Problem(root.nearest(path)[0].mark, ".".join(map(str, path)), said)])
 
 
 def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -113,7 +113,7 @@ def known_column(name: str, known: Collection[str], source: str, key: str) -> No
         near = closest(name, known)
         listed = ", ".join(map(shown, islice(known, 20))) + (", ..." if len(known) > 20 else "")
         hint = f"did you mean {shown(near)}?" if near else f"its columns are {listed}"
-        raise TableError(f"{source} has no column {shown(name)}, which {key} names ({hint})")
+        raise TableError(f"{source} has no column {shown(name)}, which data.{key} names ({hint})", "data", key)
 
 
 def as_numbers(cells: Sequence[str], missing: Collection[str], decimal: str = ".") -> NDArray[np.float64] | None:
@@ -198,7 +198,7 @@ class CSVFile:
             try:
                 check(value)
             except ValueError as error:
-                raise TableError(f"data.{key}: {error}") from None
+                raise TableError(f"data.{key}: {error}", "data", key) from None
         if codecs.lookup(encoding).name == "utf-8":
             self.encoding = "utf-8-sig"
 
@@ -233,7 +233,7 @@ class CSVFile:
         except UnicodeError:
             raise self._not_text() from None
         except IsADirectoryError:
-            raise TableError(f"{self.source} is a directory, not a table") from None
+            raise TableError(f"{self.source} is a directory, not a table", "data", "file") from None
         if not first:
             raise TableError(f"{self.source} is empty: there is neither a header nor a row")
         if start.startswith((b"PAR1", b"PK\x03\x04", b"\x93NUM")):

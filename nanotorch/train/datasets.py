@@ -8,6 +8,7 @@ function: anything that returns a `Table` will do.
 
 from __future__ import annotations
 
+import re
 import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +41,14 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer, per connection
 
 
 class DataError(ValueError):
-    """Data that cannot be trained on, or cannot be had; the message says what is wrong and what to do."""
+    """Data that cannot be trained on, or cannot be had; the message says what is wrong and what to do.
+
+    Where a key of the config asks for what these data do not have, `path` leads to it: ("data", "target"), ("train", "metrics", 0).
+    """
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 # ------------------------------------------------------------ tables
@@ -143,14 +151,23 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
         given["random_state"] = seed
     try:
         table = DATASETS.get(name)(**given)
-    except DataError as error:
-        if DATASETS.entry(name).facts.get("own"):  # its messages name the file already
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        facts = DATASETS.entry(name).facts
+        if facts.get("own") and isinstance(error, DataError):  # its messages name the file already
             raise
-        raise DataError(f"dataset {name!r}: {_one_line(error)}") from error
-    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
-        raise DataError(f"dataset {name!r}: {_one_line(error)}") from error
+        path = [] if {"own", "download"} & set(facts) else ["data", _argument(name, given, str(error))]
+        raise DataError(f"dataset {name!r}: {_one_line(error)}", *path) from error
     assert isinstance(table, Table), f"dataset {name!r} returned {type(table).__name__}, not a Table"
     return table
+
+
+def _argument(name: str, given: Mapping[str, Any], message: str) -> str:
+    """The argument of a dataset that a message of scikit-learn is about: of several that it names the first that was changed."""
+    arguments = DATASETS.arguments(name)
+    changed = [key for key in arguments if key != "random_state" and given.get(key, arguments[key].default) != arguments[key].default]
+    places = {key: re.search(rf"\b({re.escape(key)}|{re.escape(key.removeprefix('n_'))})\b", message) for key in arguments}
+    named = sorted((key not in changed, place.start(), key) for key, place in places.items() if place)
+    return named[0][2] if named else changed[0] if len(changed) == 1 else "name"
 
 
 def possible_tasks(name: str, arguments: Mapping[str, Any]) -> set[Task]:
@@ -208,7 +225,7 @@ def split(table: Table, test_size: float, validation_size: float, seed: int, fol
     turn = 0  # where a class's share is no whole number of rows, its extra rows go to other folds than the last class's
     for description, rows in groups.items():
         if fold is not None and len(rows) < fold[1]:
-            raise DataError(f"{description}: too few for one in each of {fold[1]} folds; lower train.folds")
+            raise DataError(f"{description}: too few for one in each of {fold[1]} folds; lower train.folds", "data", "fold")
         test = max(1, int(len(rows) * test_size + 0.5))
         if fold is not None:
             starts = [number * len(rows) // fold[1] for number in range(fold[1] + 1)]
@@ -219,7 +236,8 @@ def split(table: Table, test_size: float, validation_size: float, seed: int, fol
         if test + validation >= len(rows):
             raise DataError(
                 f"{description}: too few for one in each of the training, validation and test parts with "
-                f"data.test_size={test_size:g} and data.validation_size={validation_size:g}"
+                f"data.test_size={test_size:g} and data.validation_size={validation_size:g}",
+                "data", "test_size",
             )
         train = len(rows) - test - validation
         shuffled = generator.permutation(rows)

@@ -24,6 +24,7 @@ from nanotorch.train.build import build, prepare
 from nanotorch.train.comparison import compare, read_run
 from nanotorch.train.comparison_page import page
 from nanotorch.train.config import Config, resolved, with_seed
+from nanotorch.train.datasets import DataError
 from nanotorch.train.environment import environment
 from nanotorch.train.records import Summary, read_json
 from nanotorch.train.report import label, number
@@ -89,7 +90,11 @@ def run_all(
     if not resume:
         directory.check(config.output, run_directory, overwrite, needed)
     several = dict(single_runs(config))
-    _, parts = build(first := next(iter(several.values())), prepare(first))  # what cannot be trained leaves no trace
+    first = next(iter(several.values()))
+    try:
+        _, parts = build(first, prepare(first))  # what cannot be trained leaves no trace
+    except DataError as error:
+        raise DataError(str(error), *(("train", "folds") if error.path == ("data", "fold") else error.path)) from None
     root = directory.create(config.output, config.name) if run_directory is None else run_directory
     root.mkdir(parents=True, exist_ok=True)
     found: dict[str, Scores] = {}

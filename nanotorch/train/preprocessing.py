@@ -130,7 +130,7 @@ class Preprocessing:
         numeric = _numeric(table.feature_names, texts)
         for name, index in numeric.items():
             if np.isnan(table.features[:, index]).all():
-                raise DataError(f"column {name!r} has no value in any row for training; list it under data.drop")
+                raise DataError(f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop")
         values = table.features[:, list(numeric.values())] if texts else table.features
         lacking = np.isnan(values)
         fills = np.nanmedian(values, axis=0) if lacking.any() else np.median(values, axis=0)
@@ -142,14 +142,15 @@ class Preprocessing:
         for name, known in texts.items():
             codes = table.features[:, table.feature_names.index(name)]
             if np.isnan(codes).all():
-                raise DataError(f"column {name!r} has no value in any row for training; list it under data.drop")
+                raise DataError(f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop")
             categories[name] = Category.fit(codes, known)
             count = len(categories[name].values)
             if max_categories is not None and count > max_categories:
                 raise DataError(
                     f"column {name!r} has {count} different texts in {len(table)} rows for training, more than "
                     f"data.max_categories={max_categories}: list it under data.drop, or allow more (data.categories: embedding "
-                    f"keeps the model small)"
+                    f"keeps the model small)",
+                    "data", "max_categories",
                 )
         return cls(
             table.task, table.feature_names, table.target_names, scaler, target_scaler, tuple(fills.tolist()), indicators,

@@ -81,7 +81,7 @@ def table_file(
     targets = [target] if isinstance(target, str) else list(target)
     if file.lower().endswith((".npy", ".npz")):
         if len(targets) != 1 or numeric or categorical:
-            raise TableError(f"{file}: an array has one data.target, and neither data.numeric nor data.categorical")
+            raise TableError(f"{file}: an array has one data.target, and neither data.numeric nor data.categorical", "data", "target" if len(targets) != 1 else "numeric" if numeric else "categorical")
         return read_arrays(existing(file), targets[0], task, drop)
     whole = read_columns(
         file, [*categorical, *targets], drop, separator, encoding, decimal, missing_values
@@ -94,10 +94,11 @@ def table_file(
         if missing == "refuse":
             raise TableError(
                 f"{whole.where(row)}: column {shown(column)} has no value, as one of {int(lacking.sum())} rows; "
-                f"fill it in, or set data.missing to impute or drop_rows"
+                f"fill it in, or set data.missing to impute or drop_rows",
+                "data", "missing",
             )
         if lacking.all():
-            raise TableError(f"{file}: every row lacks a value, and data.missing: drop_rows leaves none")
+            raise TableError(f"{file}: every row lacks a value, and data.missing: drop_rows leaves none", "data", "missing")
         kept = table.rows(np.flatnonzero(~lacking))
         note = f"{int(lacking.sum())} of {len(table)} rows lack a value and are left out (data.missing: drop_rows)"
         table = replace(kept, notices=(*kept.notices, note))
@@ -125,11 +126,11 @@ def read_columns(
 def existing(path: str | os.PathLike[str]) -> Path:
     """The path of a file; a TableError says which file was probably meant, if there is none."""
     place = Path(files.expanded(os.fspath(path)))
-    if not place.exists():
+    if not os.path.exists(place):
         folder = place.parent if place.parent.is_dir() else None
         near = closest(place.name, os.listdir(folder)) if folder else None
         hint = f"did you mean {shown(near)}?" if near else f"the current directory is {Path.cwd()}"
-        raise TableError(f"{place}: there is no such file ({hint})")
+        raise TableError(f"{place}: there is no such file ({hint})", "data", "file")
     return place
 
 
@@ -204,18 +205,18 @@ def table_of(
     """Decide what each column holds, and make a Table of them; a TableError says what speaks against it."""
     source = whole.source
     available = [*whole, *whole.left_out]
-    for key, names in {"data.target": target, "data.numeric": numeric, "data.categorical": categorical, "data.drop": drop}.items():
+    for key, names in {"target": target, "numeric": numeric, "categorical": categorical, "drop": drop}.items():
         for name in names:
             known_column(name, available, source, key)
     for name in target:
         if name in drop:
-            raise TableError(f"data.drop names {shown(name)}, which is the target")
+            raise TableError(f"data.drop names {shown(name)}, which is the target", "data", "drop")
     both = sorted(set(numeric) & set(categorical))
     if both:
-        raise TableError(f"data.numeric and data.categorical both name {shown(both[0])}")
+        raise TableError(f"data.numeric and data.categorical both name {shown(both[0])}", "data", "categorical")
     names = [name for name in whole if name not in target and name not in drop]
     if not names:
-        raise TableError(f"{source} has no column beside the target; there is nothing to learn from")
+        raise TableError(f"{source} has no column beside the target; there is nothing to learn from", "data", "target")
     kind, targets, target_names, note = _targets(whole, target, task, decimal)
     features = np.empty((whole.rows, len(names)))
     categories: dict[str, tuple[str, ...]] = {}
@@ -258,7 +259,8 @@ def _numbers_of_texts(
         if decimal == "." and count == 0 and all(as_numbers([text], (), ",") is not None for text in different):
             raise TableError(
                 f"{whole.where(present[0])}: column {shown(name)} holds {shown(texts[present[0]])}, a number with a decimal "
-                f"comma; set data.decimal: ',' or list the column under data.categorical"
+                f"comma; set data.decimal: ',' or list the column under data.categorical",
+                "data", "decimal",
             )
         return column
     row = next(row for row in present if texts[row] not in numbers)
@@ -281,7 +283,7 @@ def _targets(
 ) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
     """The task, the targets as a Table wants them, the names of classes or of columns, and what was decided for the user."""
     if not target or len(set(target)) != len(target):
-        raise TableError("data.target names one column, or several different ones")
+        raise TableError("data.target names one column, or several different ones", "data", "target")
     columns = [whole[name] for name in target]
     for name, column in zip(target, columns, strict=True):
         lacking = [row for row, text in enumerate(column.tolist()) if text is None or text != text]
@@ -291,7 +293,7 @@ def _targets(
                 f"{whole.where(lacking[0])}: the target {shown(name)} has no value{more}; fill it in, or remove the row"
             )
     if task == "classification" and len(target) > 1:
-        raise TableError(f"data.target names {len(target)} columns, and a classification has one")
+        raise TableError(f"data.target names {len(target)} columns, and a classification has one", "data", "target")
     note: tuple[str, ...] = ()
     if task != "regression" and len(target) == 1:
         labels = columns[0].tolist()
@@ -310,7 +312,8 @@ def _targets(
             ]  # fmt: skip
             if len(order) == 1:
                 raise TableError(
-                    f"{whole.source}: the target {shown(target[0])} is {shown(order[0])} in every row; there is nothing to learn"
+                    f"{whole.source}: the target {shown(target[0])} is {shown(order[0])} in every row; there is nothing to learn",
+                    "data", "target",
                 )
             number = {label: index for index, label in enumerate(order)}
             codes = np.array([number[label] for label in labels], np.int64)
@@ -321,5 +324,5 @@ def _targets(
     for name, column in zip(target, values.T, strict=True):
         _refuse_infinite(whole, name, column)
         if (column == column[0]).all():
-            raise TableError(f"{whole.source}: the target {shown(name)} is {column[0]:g} in every row; there is nothing to learn")
+            raise TableError(f"{whole.source}: the target {shown(name)} is {column[0]:g} in every row; there is nothing to learn", "data", "target")
     return "regression", values, tuple(target), note
