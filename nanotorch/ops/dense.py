@@ -10,7 +10,7 @@ from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.extrema import where
 from nanotorch.ops.gather import check_index
-from nanotorch.ops.norm import linalg_vector_norm
+from nanotorch.ops.norm import linalg_vector_norm, need_order
 from nanotorch.ops.row import Array, Index, composite, op
 from nanotorch.ops.sample import integers, real, sample
 
@@ -105,6 +105,7 @@ def embedding(
     if padding_idx is not None and not -weight.shape[0] <= padding_idx < weight.shape[0]:
         raise ValueError(f"embedding: Padding_idx must be within num_embeddings, got {padding_idx} for weight {tuple(weight.shape)}")
     if max_norm is not None:
+        need_order("embedding", "norm_type", norm_type)
         with no_grad():
             used = input.reshape(-1)
             rows = weight[used]

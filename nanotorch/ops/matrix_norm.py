@@ -6,7 +6,7 @@ from typing import Any
 
 from nanotorch.ops.decomposition import linalg_svdvals
 from nanotorch.ops.dims import need_tuple, wrap_dims
-from nanotorch.ops.norm import linalg_vector_norm
+from nanotorch.ops.norm import linalg_vector_norm, need_order, nuclear_norm
 from nanotorch.ops.reduce import INF
 from nanotorch.ops.row import composite
 from nanotorch.ops.sample import distinct, edge, real, sample
@@ -25,7 +25,7 @@ ORDERS = [
     ],
     where="linalg",
 )  # fmt: skip
-def linalg_matrix_norm(A: Any, ord: float | str = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *, dtype: Any = None) -> Any:
+def linalg_matrix_norm(A: Any, ord: Any = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *, dtype: Any = None) -> Any:
     """A norm of matrices: "fro", "nuc" (the sum of the singular values), 2 and -2 (the largest and smallest of them),
     1 and -1 (the largest and smallest sum of magnitudes of a column), inf and -inf (of a row).
 
@@ -40,16 +40,22 @@ def linalg_matrix_norm(A: Any, ord: float | str = "fro", dim: tuple[int, int] = 
     if len(dims) != 2:
         raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}")
     rows, columns = dims
+    if not isinstance(ord, str):
+        need_order("linalg.matrix_norm", "ord", ord)
+    if ord == "nuc":
+        return nuclear_norm("linalg.matrix_norm", A, dims, keepdim)
+    if 0 in [A.shape[d] for d in {1: (columns,), INF: (rows,), 2: dims}.get(ord, ())]:  # the largest of nothing
+        return A.new_zeros([1 if d in dims else n for d, n in enumerate(A.shape) if keepdim or d not in dims])
     if ord == "fro":
         return linalg_vector_norm(A, 2, (rows, columns), keepdim)
     if ord in (1, -1, INF, -INF) and not isinstance(ord, str):
         summed, chosen = (rows, columns) if abs(ord) == 1 else (columns, rows)
         sums = A.abs().sum(summed, keepdim=True)
         result = sums.amax(chosen, keepdim=True) if ord > 0 else sums.amin(chosen, keepdim=True)
-    elif ord in (2, -2, "nuc"):
+    elif ord in (2, -2):
         rest = [d for d in range(A.ndim) if d not in (rows, columns)]
         values = linalg_svdvals(A.permute([*rest, rows, columns]))
-        result = values.sum(-1) if ord == "nuc" else values.amax(-1) if ord == 2 else values.amin(-1)
+        result = values.amax(-1) if ord == 2 else values.amin(-1)
         result = result.reshape([1 if d in (rows, columns) else n for d, n in enumerate(A.shape)])
     else:
         raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported: use 'fro', 'nuc', 1, -1, 2, -2, inf or -inf")
@@ -72,6 +78,8 @@ def need_pair(dim: Any) -> None:
 )  # fmt: skip
 def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """A vector norm over one ``dim`` or of a vector, a matrix norm over two or of a matrix; without ``ord`` the 2-norm of all elements."""
+    if ord is not None and not isinstance(ord, str):
+        need_order("linalg.norm", "ord", ord)
     if ord is None:
         if isinstance(dim, tuple | list) and len(dim) != 1:
             need_pair(dim)
@@ -80,6 +88,8 @@ def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False,
         if A.ndim not in (1, 2):
             raise RuntimeError(f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.ndim}D.")
         dim = tuple(range(A.ndim))
+    if isinstance(ord, str):
+        return linalg_matrix_norm(A, ord, dim if isinstance(dim, tuple | list) else (dim,), keepdim, dtype=dtype)
     if not isinstance(dim, tuple | list) or len(dim) == 1:
         return linalg_vector_norm(A, ord, dim, keepdim, dtype=dtype)
     need_pair(dim)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.ops.convert import result_type
-from nanotorch.ops.dims import wrap_dim
+from nanotorch.ops.decomposition import linalg_svdvals
+from nanotorch.ops.dims import wrap_dim, wrap_dims
+from nanotorch.ops.inplace import write_out
 from nanotorch.ops.reduce import INF, NAN, Dim, axes, keep_reduced
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import distinct, edge, real, sample
@@ -40,33 +44,16 @@ def _norm_self(xp: Any, grad: Any, self: Any, p: Any, dim: Any, keepdim: bool, r
     )
 
 
-@op(
-    self=_norm_self, node="LinalgVectorNormBackward0",
-    samples=[
-        sample(real(3, 2)), sample(real(3, 2), 1), sample(real(3, 2), 3, 0), sample(real(3, 2), 2, 1, keepdim=True),
-        sample(distinct(3, 2, low=0.5), INF, 1), sample(distinct(3, 2, low=0.5), -INF, 0, True), sample(real(3, 2), 0.5, 1),
-        sample(real(2, 3, 2), 2, (0, -1)), sample(real(2, 3, 2), 1.5, (0, 2), True), sample(real(3, 2), 0), sample(real(3, 2), 0, 1),
-        sample(real(3, 2), -1), sample(real(3), -2.5), sample(real(3, 2), "fro", (0, 1)), sample(real(3, 2), "fro"), sample(real()),
-        sample(real(), 3, 0), sample(real(0)), sample(real(0, 3), 2, 0), sample(real(0, 3), 1, 0), sample(real(0, 3), INF, 1),
-        sample(real(3), p=2.0, dim=-1), sample(edge([0.0, 1.0, -2.0]), 1), sample(edge([0.0, 1.0, -2.0])),
-        sample(edge([[1.0, -3.0, 3.0], [0.0, 0.0, 0.0]]), INF, 1), sample(edge([[1.0, 3.0, -1.0], [0.0, 2.0, 0.0]]), -INF, 1),
-    ],
-)  # fmt: skip
-def norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
-    """The p-norm ``sum(|x|**p) ** (1/p)`` of all elements or over ``dim``; its gradient at 0 is 0.
-
-    ``p=0`` counts the elements that are not zero, infinities give the largest and smallest magnitude, "fro" means 2.
-
-    >>> torch.tensor([3.0, 4.0]).norm()
-    tensor(5.)
-    """
+@op(self=_norm_self, node="LinalgVectorNormBackward0", where="internal")
+def _norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
+    """The norm of all elements or over dimensions."""
     if self.dtype.kind != "f":
         raise RuntimeError(f"norm: linalg.vector_norm: Expected a floating point tensor as input. Got {self.dtype}: use .float()")
     axis = axes(dim, self.ndim)
     if p in EUCLIDEAN:
         return xp.sqrt(xp.sum(self * self, axis=axis, keepdims=keepdim))
     if isinstance(p, str):
-        raise RuntimeError(f"norm: p must be a number or 'fro', got {p!r}; for 'nuc' see linalg.matrix_norm")
+        raise RuntimeError(f"norm: p must be a number, 'fro' or 'nuc', got {p!r}")
     magnitude = xp.absolute(self)
     if p < 0 or p == INF:
         lengths = self.shape if axis is None else [self.shape[d] for d in ((axis,) if isinstance(axis, int) else axis)]
@@ -84,6 +71,50 @@ def norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, k
     return xp.sum(magnitude**p, axis=axis, keepdims=keepdim) ** (1.0 / p)
 
 
+def need_order(name: str, argument: str, p: Any) -> None:
+    """Refuse what is no number where the order of a norm is one."""
+    if not isinstance(p, int | float | np.number):
+        raise TypeError(f"{name}(): argument '{argument}' must be a number, not {type(p).__name__}")
+
+
+def nuclear_norm(name: str, x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """Return the sums of the singular values of the matrices that lie in two dimensions."""
+    if len(dims) != 2:
+        raise RuntimeError(f"{name}: the nuclear norm is one of matrices, over two dimensions, got dim={list(dims)} and input shape {tuple(x.shape)}")
+    rest = [d for d in range(x.ndim) if d not in dims]
+    total = linalg_svdvals(x.permute([*rest, *dims])).sum(-1)
+    return total.reshape([1 if d in dims else n for d, n in enumerate(x.shape)]) if keepdim else total
+
+
+@composite(
+    samples=[
+        sample(real(3, 2)), sample(real(3, 2), 1), sample(real(3, 2), 3, 0), sample(real(3, 2), 2, 1, keepdim=True),
+        sample(distinct(3, 2, low=0.5), INF, 1), sample(distinct(3, 2, low=0.5), -INF, 0, True), sample(real(3, 2), 0.5, 1),
+        sample(real(2, 3, 2), 2, (0, -1)), sample(real(2, 3, 2), 1.5, (0, 2), True), sample(real(3, 2), 0), sample(real(3, 2), 0, 1),
+        sample(real(3, 2), -1), sample(real(3), -2.5), sample(real(3, 2), "fro", (0, 1)), sample(real(3, 2), "fro"), sample(real()),
+        sample(real(), 3, 0), sample(real(0)), sample(real(0, 3), 2, 0), sample(real(0, 3), 1, 0), sample(real(0, 3), INF, 1),
+        sample(real(3), p=2.0, dim=-1), sample(edge([0.0, 1.0, -2.0]), 1), sample(edge([0.0, 1.0, -2.0])),
+        sample(edge([[1.0, -3.0, 3.0], [0.0, 0.0, 0.0]]), INF, 1), sample(edge([[1.0, 3.0, -1.0], [0.0, 2.0, 0.0]]), -INF, 1),
+        sample(real(3, 2), "nuc"), sample(real(2, 3, 2), "nuc", (2, 0), True), sample(real(2, 3, 2), "nuc", dim=(0, 1)),
+    ],
+)  # fmt: skip
+def norm(input: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False, *, out: Any = None, dtype: Any = None) -> Any:
+    """The p-norm ``sum(|x|**p) ** (1/p)`` of all elements or over ``dim``; its gradient at 0 is 0.
+
+    ``p=0`` counts the elements that are not zero, infinities give the largest and smallest magnitude, "fro" means 2, "nuc" the sum of
+    the singular values of matrices.
+
+    >>> torch.tensor([3.0, 4.0]).norm()
+    tensor(5.)
+    """
+    if out is not None:
+        return write_out("norm", norm, out, {"input": input, "p": p, "dim": dim, "keepdim": keepdim, "dtype": dtype})
+    if p != "nuc":
+        return _norm(input, p, dim, keepdim, dtype=dtype)
+    dims = wrap_dims("norm", tuple(range(input.ndim)) if dim is None else dim, input.ndim)
+    return nuclear_norm("norm", input if dtype is None else input.to(dtype), dims, keepdim)
+
+
 @composite(
     samples=[
         sample(real(3, 2)), sample(real(3, 2), 1, 0), sample(real(2, 3, 2), 3.0, (0, -1), True), sample(distinct(3, 2, low=0.5), INF), sample(real(3, 2), 0, 1),
@@ -93,9 +124,8 @@ def norm(xp: Any, self: Array, p: float | str | None = "fro", dim: Dim = None, k
 )  # fmt: skip
 def linalg_vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The norm ``sum(|x|**ord) ** (1/ord)`` of all elements or over ``dim``, whatever the shape."""
-    if not isinstance(ord, int | float):
-        raise TypeError(f"linalg.vector_norm(): argument 'ord' must be a number, not {type(ord).__name__}")
-    return norm(x, ord, dim, keepdim, dtype=dtype)
+    need_order("linalg.vector_norm", "ord", ord)
+    return _norm(x, ord, dim, keepdim, dtype=dtype)
 
 
 @composite(
@@ -106,7 +136,16 @@ def linalg_vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = 
 )
 def dist(input: Any, other: Any, p: float = 2) -> Any:
     """The p-norm of ``input - other``, which broadcast."""
-    return norm(input - other, p)
+    need_order("dist", "p", p)
+    return _norm(input - other, p)
+
+
+def distances(name: str, differences: Any, p: float) -> Any:
+    """Return the norms of differences along the last dimension."""
+    need_order(name, "p", p)
+    if not p >= 0:
+        raise RuntimeError(f"{name}: only supports non-negative p values, got {p}")
+    return _norm(differences, p if differences.shape[-1] else 1.0, -1)
 
 
 @composite(
@@ -132,9 +171,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
         raise ShapeError(f"cdist: expected (..., m, d) and (..., n, d), got shapes {tuple(x1.shape)} and {tuple(x2.shape)}")
     if compute_mode not in COMPUTE_MODES:
         raise ValueError(f"cdist: {compute_mode} is not a valid value for compute_mode: choose one of {', '.join(COMPUTE_MODES)}")
-    if not p >= 0:
-        raise RuntimeError(f"cdist: only supports non-negative p values, got {p}")
-    return norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    return distances("cdist", x1.unsqueeze(-2) - x2.unsqueeze(-3), p)
 
 
 @composite(
@@ -152,7 +189,7 @@ def normalize(input: Any, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> A
     >>> torch.nn.functional.normalize(torch.tensor([[3.0, 4.0]]))
     tensor([[0.6000, 0.8000]])
     """
-    return input / norm(input, p, dim, keepdim=True).clamp(min=eps)
+    return input / (norm if p == "nuc" else _norm)(input, p, dim, keepdim=True).clamp(min=eps)
 
 
 @composite(
@@ -176,7 +213,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     dim = wrap_dim("cosine_similarity", dim, x1.ndim)
 
     def length(x: Any) -> Any:
-        size = norm(x, 2, dim, keepdim=True) * 1
+        size = _norm(x, 2, dim, keepdim=True) * 1
         with no_grad():
             size.clamp_(min=eps)  # its gradient passes the bound, as in PyTorch
         return size
@@ -194,4 +231,5 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
 )  # fmt: skip
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
     """The p-norm of ``x1 - x2 + eps`` over the last dimension."""
-    return linalg_vector_norm(x1 - x2 + eps, p, -1, keepdim)
+    need_order("pairwise_distance", "p", p)
+    return _norm(x1 - x2 + eps, p, -1, keepdim)

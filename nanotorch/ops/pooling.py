@@ -417,7 +417,7 @@ def _extreme(pool: Any, input: Tensor, norm_type: float, kernel_size: Any, strid
 
 def _norm_of(means: Tensor, norm_type: float, count: int) -> Tensor:
     if norm_type == 0:
-        raise RuntimeError("lp_pool: the norm of order 0 has no root; choose another norm_type")
+        raise ZeroDivisionError("lp_pool: the norm of order 0 has no root; choose another norm_type")
     return (means.sign() * means.abs().relu() * count).pow(1.0 / norm_type)
 
 

@@ -10,7 +10,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.indices import triu_indices
-from nanotorch.ops.norm import linalg_vector_norm
+from nanotorch.ops.norm import distances, linalg_vector_norm
 from nanotorch.ops.reduce import _pick_self, need_elements
 from nanotorch.ops.row import Array, composite, op
 from nanotorch.ops.sample import booleans, constant, distinct, edge, integers, real, sample
@@ -107,7 +107,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     if not p >= 0:
         raise RuntimeError(f"pdist: only supports non-negative p values, got {p}")
     first, second = triu_indices(input.shape[0], input.shape[0], 1, device=input.device).unbind(0)
-    return linalg_vector_norm(input[first] - input[second], p, 1)
+    return distances("pdist", input[first] - input[second], p)
 
 
 @composite(widens=True, samples=[sample(real(2, 4), 2, 0, 1.5), sample(real(2, 4), 1, -1, 1.0), sample(real(2, 3, 2), 2.5, 1, 0.5), sample(real(2, 2), p=2, dim=0, maxnorm=100.0)])
@@ -115,10 +115,16 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """A copy whose slices along ``dim`` are scaled down to a p-norm of ``maxnorm`` where theirs is larger."""
     if input.ndim < 2:
         raise ShapeError(f"renorm: input needs at least 2 dimensions, got shape {tuple(input.shape)}")
-    if p <= 0:
+    if not p > 0:
         raise RuntimeError(f"renorm: non-positive-norm not supported, got p={p}")
     if maxnorm < 0:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     dim = wrap_dim("renorm", dim, input.ndim)
     norms = linalg_vector_norm(input, p, tuple(d for d in range(input.ndim) if d != dim), True)
     return input * (maxnorm / (norms + 1e-7)).where(norms > maxnorm, from_array(input.device.xp.asarray(input.device.xp.ones((), dtype=input._array.dtype)), input.device))
+
+
+@composite(where="method")
+def renorm_(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """In-place version of `renorm`."""
+    return input.copy_(renorm(input, p, dim, maxnorm))

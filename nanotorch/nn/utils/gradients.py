@@ -38,10 +38,12 @@ def get_total_norm(
         return make_tensor(0.0)
     xp, device = tensors[0].device.xp, tensors[0].device
     flat = [widened(tensor._array).reshape(-1) for tensor in tensors]
+    if (norm_type < 0 or norm_type == inf) and not all(array.size for array in flat):
+        raise RuntimeError(f"get_total_norm: the norm of order {norm_type} of an empty tensor does not exist: it has no identity")
     if norm_type == inf:
-        total = reduce(xp.maximum, [xp.amax(xp.absolute(array)) for array in flat if array.size])
+        total = reduce(xp.maximum, [xp.amax(xp.absolute(array)) for array in flat])
     elif norm_type == -inf:  # the least of the tensors' own, as for the other orders
-        total = reduce(xp.minimum, [xp.amin(xp.absolute(array)) for array in flat if array.size])
+        total = reduce(xp.minimum, [xp.amin(xp.absolute(array)) for array in flat])
     elif norm_type == 0:  # how many tensors have an element that is not 0
         total = xp.asarray(sum([xp.any(array != 0).astype(array.dtype) for array in flat]))
     elif norm_type == 2:
