@@ -307,7 +307,6 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "in-place operators never": lambda lib: lib.ones(1).addbmm_(lib.ones(1, 2, 2), lib.ones(1, 2, 2)).tolist(),
     "losses at infinite": lambda lib: lib.nn.functional.binary_cross_entropy_with_logits(lib.tensor([-INF]), lib.ones(1)).item(),
     "attention where a key": lambda lib: lib.nn.functional.scaled_dot_product_attention(lib.ones(1, 2, 1), lib.tensor([[[1.0], [float("nan")]]]), lib.ones(1, 2, 1), is_causal=True).tolist(),
-    '`norm(p="nuc")`': lambda lib: lib.norm(lib.ones(1, 1), "nuc", (0, 1)).item(),
     "`linalg.norm(dtype=...)`": lambda lib: lib.linalg.norm(lib.ones(1, 1), INF, dtype=lib.float16).item(),
     "`interpolate` of whole": lambda lib: lib.nn.functional.interpolate(lib.ones(1, 1, 2, 2).to(lib.uint8), scale_factor=2, mode="bilinear").tolist(),
     "integrals of nothing": lambda lib: lib.trapezoid(lib.tensor([INF])).item(),

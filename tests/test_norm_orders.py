@@ -67,9 +67,9 @@ def compared(program: str, p: Any, point: str) -> str:
     pairs, finite = "cdist" in program or "pdist" in program, point not in ("infinity", "NaN")
     if p != p and ("total" in program or "clip" in program or point == "no columns"):
         return ""  # a NaN for an order says nothing
-    if pairs and not finite:
+    if not finite and (pairs or p == "nuc" or (p in (2, -2) and ".norm(x" in program.replace("matrix_norm", "norm"))):
         return ""
-    if (pairs and p == INF) or ("torch.dist" in program and p == 0) or (p == "nuc" and not finite) or ("renorm" in program and point == "NaN"):
+    if (pairs and p == INF) or ("torch.dist" in program and p == 0) or ("renorm" in program and point == "NaN"):
         return "values"
     return "all"
 

@@ -104,8 +104,6 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances of all pairs of rows of a matrix, in the order of the upper triangle of `cdist`."""
     if input.ndim != 2:
         raise ShapeError(f"pdist: expected a matrix of points, one a row, got shape {tuple(input.shape)}")
-    if not p >= 0:
-        raise RuntimeError(f"pdist: only supports non-negative p values, got {p}")
     first, second = triu_indices(input.shape[0], input.shape[0], 1, device=input.device).unbind(0)
     return distances("pdist", input[first] - input[second], p)
 

@@ -92,7 +92,6 @@ STATED = (
     Stated("`linalg.solve(left=False)`", r"linalg_solve", r"computes .*Incompatible shapes"),
     Stated("gradient of determinants", r".*det|linalg_cond", r"(gradient|tangent) \d: values", singular),
     Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
-    Stated('`norm(p="nuc")`', r"norm", r"RuntimeError: .*nuc.*PyTorch computes"),
     Stated("`linalg.norm(dtype=...)`", r"linalg_.*norm|norm", r"computes .*narrowing"),
     Stated("comparisons and logic in place", r"logical_.*|eq|ne|[lg][te]|not_equal|less.*|greater.*", r"requires_grad|gradient \d: values"),
     Stated("which of equal elements", CHOICES, r"(output 1|gradient 0|output 0|tangent \d): values", ties),
