@@ -270,3 +270,33 @@ def test_a_copy_without_links_goes_on_as_the_run_itself(trainer: TrainerProcess,
     left = [[(tmp_path / name / "checkpoints" / "last" / f"{file}.safetensors").read_bytes() for file in ("model", "training", "optimizer")] for name in "ab"]
     assert left[0] == left[1]
     assert not [*strangers(tmp_path / "b")] and (tmp_path / "b" / "checkpoints" / "best").is_symlink()
+
+
+# ------------------------------------------------------------ older versions
+
+
+@pytest.mark.parametrize("killed", [2, 3])
+def test_a_checkpoint_of_the_first_version_goes_on_as_the_run_itself(trainer: TrainerProcess, place: Path, killed: int, tmp_path: Path) -> None:
+    """state.json held the history then, did not count the moments, and optimizers and schedules had fewer options."""
+    assert trainer("own.yaml", "--output", tmp_path / "a", "train.epochs=3", at=("step", killed, 9), cwd=str(place)).code == -9
+    old = shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
+    lines = (old / "checkpoints" / "history.jsonl").read_text().splitlines()
+    for step in old.glob("checkpoints/step-*"):
+        state, optimizer = (json.loads((step / name).read_text()) for name in ("state.json", "optimizer.json"))
+        state["history"] = [json.loads(line) for line in lines][: state["epoch"]]
+        del state["moments"]
+        state["scheduler"] = {key: value for key, value in state["scheduler"].items() if key != "min_lrs"} | {"min_lr": 0.0}
+        for group in optimizer["param_groups"]:
+            group.pop("decoupled_weight_decay", None)
+        for name, value in (("state.json", state), ("optimizer.json", optimizer)):
+            damage(old, (step / name).relative_to(old), json.dumps(value).encode())
+        manifest = {**json.loads((step / "MANIFEST.json").read_text()), "version": 1}
+        del manifest["history"]
+        (step / "MANIFEST.json").write_text(json.dumps(manifest))
+    (old / "checkpoints" / "history.jsonl").unlink()
+    for name in "ab":
+        ended = trainer("own.yaml", "--resume", tmp_path / name, "train.epochs=3", cwd=str(place))
+        assert ended.code == 0 and f"training goes on after step {killed - 1}" in ended.out, ended
+    left = [[(tmp_path / name / "checkpoints" / "last" / f"{file}.safetensors").read_bytes() for file in ("model", "training", "optimizer")] for name in "ab"]
+    assert left[0] == left[1]
+    assert json.loads((tmp_path / "b" / "checkpoints" / "last" / "MANIFEST.json").read_text())["version"] == 2

@@ -73,6 +73,7 @@ class Checkpoint:
     training: dict[str, Tensor] | None = None
     path: Path = Path()
     past: Mapping[str, Any] | None = None
+    version: int = VERSION
 
 
 def save(
@@ -438,7 +439,7 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(values["state.json"], dict):
         raise CheckpointError(f"{directory / 'state.json'} holds no state of a run")
     training = tensors.get("training.safetensors")
-    return Checkpoint(tensors["model.safetensors"], optimizer, values["state.json"], training, directory, manifest.get("history"))
+    return Checkpoint(tensors["model.safetensors"], optimizer, values["state.json"], training, directory, manifest.get("history"), manifest["version"])
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

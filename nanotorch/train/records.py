@@ -27,7 +27,7 @@ from nanotorch.train.strict_yaml import show
 from nanotorch.utils import files
 
 __all__ = [
-    "Environment", "Record", "RecordError", "RunState", "SeveralSummary", "Summary", "checked", "lines_of", "parsed", "read_json",
+    "Environment", "Record", "RecordError", "RunState", "SeveralSummary", "Summary", "checked", "completed", "lines_of", "parsed", "read_json",
     "read_lines", "unlike",
 ]  # fmt: skip
 
@@ -370,3 +370,12 @@ def unlike(found: Any, expected: Any, key: str) -> str | None:
             if told := unlike(*pair, f"{key}.{number}"):
                 return told
     return None
+
+
+def completed(found: Any, expected: Any) -> Any:
+    """A saved value of an older version with the keys that it would have now, the new ones with the values of now."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        return {key: completed(found[key], value) if key in found else value for key, value in expected.items()}
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        return [completed(*pair) for pair in zip(found, expected, strict=True)]
+    return found

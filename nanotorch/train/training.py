@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from nanotorch.ops.random import Generator, default_generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.optim.swa_utils import AveragedModel
-from nanotorch.train.checkpoint import Checkpoint, CheckpointError
+from nanotorch.train.checkpoint import VERSION, Checkpoint, CheckpointError
 from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.metrics import Meter, is_loss
-from nanotorch.train.records import unlike
+from nanotorch.train.records import completed, unlike
 from nanotorch.utils.data import TensorDataset
 
 __all__ = ["Part", "Training", "borrowed_generator", "fitting", "moving_average", "seeds"]
@@ -186,6 +186,9 @@ class Training:
             if weights is not None:
                 fitting(saved.path / f"{name}.safetensors", weights, self.model, "dtype" in changed)
         try:
+            if saved.version < VERSION:
+                saved = self._with_what_was_added(saved)
+                state = saved.state
             damage = self._damage(saved, train, changed)
             if damage is not None:
                 raise CheckpointError(f"{saved.path}/{damage}")
@@ -204,6 +207,12 @@ class Training:
             raise CheckpointError(f"{saved.path} does not say where the run stood: {type(error).__name__} {error}") from None
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"{saved.path} does not fit this config: {error}") from None
+
+    def _with_what_was_added(self, saved: Checkpoint) -> Checkpoint:
+        """A checkpoint of an older version, with the options that its optimizer and schedule have now."""
+        schedule = saved.state["scheduler"] if self.scheduler is None else completed(saved.state["scheduler"], self.scheduler.state_dict())
+        groups = completed(saved.optimizer["param_groups"], self.optimizer.state_dict()["param_groups"])
+        return replace(saved, state={**saved.state, "scheduler": schedule}, optimizer={**saved.optimizer, "param_groups": groups})
 
     def _damage(self, saved: Checkpoint, train: Part, changed: Collection[str]) -> str | None:
         """What of a checkpoint is not as it would be saved now, with the file and its key; None where all is well."""
