@@ -59,6 +59,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     lead = list(input1.shape[:-1])
     halfway = (input1 @ weight.permute(1, 0, 2).reshape(first, outputs * second)).reshape([*lead, outputs, second])
     out = (halfway * input2.unsqueeze(-2)).sum(-1)
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"bilinear: bias must have the shape {tuple(weight.shape[:1])} of the outputs, got {tuple(bias.shape)}")
     return out if bias is None else out + bias
 
 

@@ -263,8 +263,10 @@ def _drawn_bernoulli(xp: Any, self: Array, drawn: Any) -> Array:
 
 
 @composite()
-def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """Return 1 with the probability that each element states, else 0."""
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Return 1 with the probability that each element states, or with ``p`` for all, else 0."""
+    if p is not None:
+        return input.clone().bernoulli_(p, generator=generator)
     array = input.device.xp.to_numpy(input._array)
     if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
         raise RuntimeError("bernoulli: expects floating point probabilities in [0, 1]")

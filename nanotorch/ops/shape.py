@@ -349,6 +349,8 @@ def swapdims(input: Any, dim0: int, dim1: int) -> Any:
 @composite(samples=[sample(real(2, 3, 4)), sample(real(2, 3))])
 def adjoint(input: Any) -> Any:
     """A view with the last two dimensions swapped (and, were there complex numbers, conjugated)."""
+    if not input._array.ndim:
+        return input.view(())
     if input._array.ndim < 2:
         raise RuntimeError(f"adjoint: tensor must have at least 2 dimensions, but got {input._array.ndim}")
     return transpose(input, -2, -1)

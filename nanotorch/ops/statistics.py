@@ -8,6 +8,7 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.ops.convert import result_type
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.indices import triu_indices
 from nanotorch.ops.norm import distances, linalg_vector_norm
@@ -78,7 +79,8 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, a
         total: Any = count
         mean = x.sum(1, keepdim=True) / (count or float("nan"))
     else:
-        weights = weights.to(x.dtype)
+        dtype = result_type(x, weights)
+        x, weights = x.to(dtype), weights.to(dtype)
         total = weights.sum()
         mean = (x * weights).sum(1, keepdim=True) / total
     divisor = total - correction if aweights is None or not correction else total - correction * (weights * aweights).sum() / total

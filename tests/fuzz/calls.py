@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from nanotorch.ops.row import COMPOSITES, ROWS
+
+from .further import FURTHER
 
 LAYOUTS = ("contiguous", "transposed", "sliced", "expanded")
 
@@ -120,7 +123,10 @@ class Call:
         leaves: list[str] = []
         given = [written(a) for a in self.args] + [f"{k}={written(v)}" for k, v in self.kwargs.items()]
         entry = entry_of(self.name)
-        if self.form == "function":
+        if self.name in FURTHER:
+            given[:1] = [given[0] + ".clone()" * (self.form == "inplace")] if given else []
+            call = f"lib.{self.name}({', '.join(given)})"
+        elif self.form == "function":
             spaces = {"functional": "lib.nn.functional.", "linalg": "lib.linalg."}
             call = spaces.get(entry.where, "lib.") + self.name.removeprefix("linalg_" * (entry.where == "linalg"))
             call += f"({', '.join(given)})"
@@ -140,12 +146,14 @@ class Call:
 
 def entry_of(name: str) -> Any:
     """The row or composite of a name."""
-    return ROWS.get(name) or COMPOSITES[name]
+    return ROWS.get(name) or COMPOSITES.get(name) or FURTHER[name]
 
 
 def find(library: Any, call: Call) -> Any:
     """The function, method or in-place method of a library, None where it has none."""
     entry = entry_of(call.name)
+    if call.name in FURTHER:
+        return functools.reduce(getattr, call.name.split("."), library)
     if call.form != "function":
         return getattr(library.Tensor, call.name + "_" * (call.form == "inplace"), None)
     if entry.where == "linalg":

@@ -14,20 +14,20 @@ from parity import require_torch
 import nanotorch
 
 from .calls import Call, DtypeArgument, Run, TensorArgument
-from .stated import ROUGH, stated
+from .stated import ROUGH, fatal, stated
 
 RANDOM = {
     "bernoulli", "multinomial", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
     "rrelu", "gumbel_softmax", "rand_like", "randn_like", "randint_like", "empty_like", "new_empty", "normal", "uniform",
-    "normal_", "uniform_", "bernoulli_", "random_", "exponential_", "geometric_", "log_normal_", "cauchy_", "poisson",
+    "normal_", "uniform_", "bernoulli_", "random_", "exponential_", "geometric_", "log_normal_", "cauchy_", "poisson", "rand", "randn", "randint", "randperm",
 }  # fmt: skip
 """What draws numbers or leaves memory as it is: shapes, dtypes and refusals are compared, values are not."""
 
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
 MISSING = re.compile(
     r"not implemented|is not there|not support|derivative for|[Uu]nsupported input type|INTERNAL ASSERT"  # kernels and derivatives
-    r"|floating|types other than float|dimensions of float|could not infer output dtype"  # whole numbers where they have a meaning
-    r"|\b[Ll]ong\b|dtype int64|scalar type|same dtype|mixed dtype|did not match"  # indices of other integer types, operands of several types
+    r"|floating|types other than float|boolean tensor|dimensions of float|could not infer output dtype"  # whole numbers where they have a meaning
+    r"|\b[Ll]ong\b|dtype int(64|32)|scalar type|same dtype|mixed dtype|did not match"  # indices of other integer types, operands of several types
     r"|view size is not compatible|cannot reshape tensor of 0 elements"  # memory
 )
 EPSILON = {2: 2.0**-10, 4: 2.0**-22, 8: 2.0**-50}
@@ -45,7 +45,7 @@ def weights(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
 def to_array(value: Any) -> Any:
     """A tensor as an array, anything else as it is."""
     if not hasattr(value, "detach"):
-        return value
+        return str(value) if hasattr(value, "is_floating_point") else value  # a dtype
     return np.array(value.detach().cpu().numpy(force=True) if hasattr(value, "numpy") else value)
 
 
@@ -216,6 +216,8 @@ def compare(call: Call) -> str:
 def finding_of(call: Call) -> str:
     """Say what a call does otherwise than in PyTorch, whether that is stated or not."""
     torch = require_torch()
+    if fatal(call):
+        return ""
     ours, theirs = outcome(nanotorch, call), outcome(torch, call)
     if isinstance(ours, Refused):
         if "CRASH" in str(ours):

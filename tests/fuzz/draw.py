@@ -18,6 +18,7 @@ from nanotorch.ops.row import COMPOSITES, ROWS
 from nanotorch.ops.sample import Drawn
 
 from .calls import LAYOUTS, Call, DtypeArgument, TensorArgument
+from .further import FURTHER
 
 FLOATS = ("float16", "float32", "float64")
 DTYPES = (*FLOATS, "int8", "int16", "int32", "int64", "uint8", "bool")
@@ -26,7 +27,7 @@ INTEGERS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 NUMBERS = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0, float("inf"), float("-inf"), float("nan"))
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, float("nan"), float("inf"), float("-inf"), 1e-30, 1e30, 300.0, -7.0)
 
-ENTRIES = [e for e in (*ROWS.values(), *COMPOSITES.values()) if e.where != "internal" and e.samples]
+ENTRIES = [e for e in (*ROWS.values(), *COMPOSITES.values(), *FURTHER.values()) if e.where != "internal" and e.samples]
 TEXTS: dict[str, set[str]] = defaultdict(set)
 """Every text that some sample gives to a parameter of this name."""
 
@@ -91,6 +92,8 @@ class Drawer:
 
     def form(self, entry: Any) -> str:
         """Function, method or in place, as the entry offers."""
+        if entry.name in FURTHER:
+            return "inplace" if entry.name.endswith("_") else "function"
         forms = [] if entry.where == "method" else ["function"]
         if entry.where in ("both", "method"):
             forms.append("method")
@@ -115,10 +118,10 @@ class Drawer:
         shape = self.reshaped(shape)
         if drawn.kind == "edge":
             array = np.resize(np.asarray(drawn.values, np.float64), shape)
-        elif drawn.kind == "distinct" or len(shape) < 2:
-            array = np.asarray(replace(drawn, shape=shape, kind="real" if not shape else drawn.kind).draw(self.rng))
-        elif drawn.kind in ("invertible", "positive definite") and shape[-1] != shape[-2]:
+        elif drawn.kind in ("invertible", "positive definite") and (len(shape) < 2 or shape[-1] != shape[-2]):
             array = self.rng.uniform(-1, 1, shape)
+        elif drawn.kind == "distinct" and not shape:
+            array = self.rng.uniform(drawn.low, drawn.high, shape)
         else:
             array = np.asarray(replace(drawn, shape=shape).draw(self.rng))
         if array.dtype.kind == "f":
