@@ -261,22 +261,22 @@ class Standardizer:
     scale: FloatArray
 
     @classmethod
-    def fit(cls, values: FloatArray | DiskRows) -> Self:
-        """Take the statistics of the columns of `values`, (n, d)."""
+    def fit(cls, values: FloatArray | DiskRows, key: str = "standardize") -> Self:
+        """Take the statistics of the columns of `values`, (n, d); `key` of a config's data asks for it."""
         if isinstance(values, DiskRows):
-            return cls._fit_in_blocks(values)
+            return cls._fit_in_blocks(values, key)
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = values.mean(axis=0), values.std(axis=0)
         if not np.isfinite(deviation).all():
             column = int(np.argmin(np.isfinite(deviation)))
             largest = np.abs(values[:, column]).max()
-            raise DataError(f"column {column} is too large to be standardised: it reaches {largest:g}")
+            raise DataError(f"column {column} is too large to be standardised: it reaches {largest:g}", "data", key)
         constant = values.max(axis=0) == values.min(axis=0)
         unscaled = constant | (deviation == 0)
         return cls(np.where(constant, values[0], mean), np.where(unscaled, 1.0, deviation))
 
     @classmethod
-    def _fit_in_blocks(cls, values: DiskRows) -> Self:
+    def _fit_in_blocks(cls, values: DiskRows, key: str) -> Self:
         first = values[0].astype(np.float64)
         total, squares, low, high = np.zeros_like(first), np.zeros_like(first), first, first
         for _, block in values.blocks():
@@ -287,7 +287,7 @@ class Standardizer:
             squares += ((block - mean) ** 2).sum(axis=0)
         deviation = np.sqrt(squares / len(values))
         if not np.isfinite(deviation).all():
-            raise DataError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardised")
+            raise DataError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardised", "data", key)
         constant = low == high
         return cls(np.where(constant, first, mean), np.where(constant | (deviation == 0), 1.0, deviation))
 

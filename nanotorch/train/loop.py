@@ -118,6 +118,7 @@ def fit(
         if validation is not None:
             validated = evaluate(training, validation, interrupt)
             check_scores(training, "validation", validated)
+        check_weights(training)
         if isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step((validated or trained)["loss"])
         elif training.interval == "epoch":

@@ -124,7 +124,7 @@ class Preprocessing:
             scale_targets = table.task == "regression" and standardize_target
             return cls(
                 table.task, table.feature_names, table.target_names, statistics if standardize else None,
-                Standardizer.fit(table.targets) if scale_targets else None, tuple(statistics.mean.tolist()),
+                Standardizer.fit(table.targets, "standardize_target") if scale_targets else None, tuple(statistics.mean.tolist()),
             )  # fmt: skip
         texts = table.categories or {}
         numeric = _numeric(table.feature_names, texts)
@@ -137,7 +137,7 @@ class Preprocessing:
         indicators = tuple(name for index, name in enumerate(numeric) if lacking[:, index].any())
         scaler = Standardizer.fit(np.where(lacking, fills, values)) if standardize and numeric else None
         regression = table.task == "regression"
-        target_scaler = Standardizer.fit(table.targets) if regression and standardize_target else None
+        target_scaler = Standardizer.fit(table.targets, "standardize_target") if regression and standardize_target else None
         categories = {}
         for name, known in texts.items():
             codes = table.features[:, table.feature_names.index(name)]
