@@ -20,7 +20,7 @@ Note [Half precision]
 A row on float16 computes in float32, forward and formulas, and rounds once, at its end: sums do not stop growing at 2048,
 squares and counts beyond 65504 do not overflow, and a number outside float16's range, from Python or in a tensor without
 dimensions, scales like any other. PyTorch calls this the accumulation type. It is said here, so no row says it again. Hidden
-outputs stay in float32; views and rows that say ``widens=False``, because they look at the type itself, are left as they are.
+outputs and saved results stay in float32; views and rows that say ``widens=False``, because they look at the type itself, are left as they are.
 A composite of several steps says ``widens=True`` to be rounded at its end only; a test finds those that forgot.
 """
 
@@ -54,6 +54,7 @@ from nanotorch.ops.runtime import (
     HALF,
     TENSORS,
     cast_first,
+    exact_output,
     explain,
     harmonize,
     in_float32,
@@ -63,6 +64,7 @@ from nanotorch.ops.runtime import (
     not_differentiable,
     recorded_output,
     rounded,
+    rounded_outputs,
     same,
     star_argument,
     sum_to,
@@ -139,7 +141,7 @@ class Compiler:
             "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "not_differentiable": not_differentiable, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of, "with_elements": with_elements, "DtypeError": DtypeError,
-            "wrap_outputs": wrap_outputs, "HALF": HALF, "in_float32": in_float32, "rounded": rounded, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
+            "wrap_outputs": wrap_outputs, "HALF": HALF, "in_float32": in_float32, "exact_output": exact_output, "rounded": rounded, "rounded_outputs": rounded_outputs, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
         }  # fmt: skip
         for name, (formula, _) in row.formulas.items():
             self.namespace[f"formula_{name}"] = formula
@@ -290,8 +292,9 @@ class Compiler:
         if row.widens:
             dtype = "node.outputs[0][1]" if row.many_outputs else "grad._array.dtype" if recorded else "grad.dtype"
             given = ["grads" if row.many_outputs else "grad", *self.saved_inputs]
-            given += [n for n in self.saved_results if not (recorded and n in self.hidden)]
             emit(2, f"half = {dtype} is HALF", "if half:", *[f"    {name} = widened({name})" for name in given])
+            if recorded:
+                emit(3, *[f"{name} = exact_output(node, {name}, {self.results.get(name, 0)})" for name in self.checked])
             if row.many_outputs and "grad" in names:
                 emit(3, "grad = grads[0]")
         if recorded and any(name in self.hidden for name in self.saved_results):
@@ -379,8 +382,8 @@ class Compiler:
             if casting and not value.many:  # an operand without dimensions may have come as a wider type
                 half += [f"slow and getattr(a_{p.name}, 'dtype', None) is HALF" for p in self.values[1:]]
             emit(2, f"if {' or '.join(half)}:")
-            emit(3, f"out = in_float32(forward, {hidden}, xp, {arguments})")
-            emit(2, "else:")
+            emit(3, f"exact = in_float32(forward, xp, {arguments})", f"out = rounded_outputs(exact, {hidden})")
+            emit(2, "else:", *["    exact = None"] * bool(self.checked))
         emit(2 + widens, f"out = forward(xp, {arguments})")
         emit(1, "except Exception as error:")
         publics = ", ".join(p.public for p in row.parameters)
@@ -544,6 +547,9 @@ class Compiler:
                 indent = self.only_if_needed(name, f"node.r_{name}")
                 emit(indent, f"cell = {tensor}._cell", "if cell is None:", f"    cell = {tensor}._cell = Version()")
                 emit(indent, f"node.r_{name} = {source}", f"node.c_{name} = cell", f"node.w_{name} = cell.number")
+                if row.widens and not row.view and self.values:
+                    part = f"exact[{self.results[name]}]" if len(row.outputs) > 1 else "exact"
+                    emit(indent, "if exact is not None:", f"    node.r_{name} = xp.asarray({part})")
             for name in self.hidden:
                 if name in self.saved_results:
                     emit(2, f"node.r_{name} = {name}")

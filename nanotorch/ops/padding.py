@@ -66,6 +66,7 @@ MODES: dict[str, Callable[[Tensor, int, int, int], list[Tensor]]] = {
 
 
 @composite(
+    widens=True,
     where="functional",
     samples=[
         sample(real(2, 3), (1, 2)), sample(real(2, 3), (1, 0, 0, 2), value=1.5), sample(real(2, 4), (-1, 2), value=-2.0),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "HALF", "TENSORS", "cast_first", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "same", "star_argument", "sum_to",
+    "HALF", "TENSORS", "cast_first", "exact_output", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
     "tensors_of", "widened", "widening", "with_elements", "wrap_outputs",
 ]  # fmt: skip
 
@@ -213,9 +213,13 @@ def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:
     return xp.reshape(grad, shape) if tuple(grad.shape) != tuple(shape) else grad
 
 
-def in_float32(forward: Callable[..., Any], hidden: tuple[int, ...], xp: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a row on float16 arrays (Note [Half precision]); ``hidden`` outputs stay in float32."""
-    out = forward(xp, *widened(args), **{name: widened(a) for name, a in kwargs.items()})
+def in_float32(forward: Callable[..., Any], xp: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a row on float16 arrays in float32 (Note [Half precision])."""
+    return forward(xp, *widened(args), **{name: widened(a) for name, a in kwargs.items()})
+
+
+def rounded_outputs(out: Any, hidden: tuple[int, ...]) -> Any:
+    """Round what a row on float16 computed; the ``hidden`` outputs stay in float32."""
     if isinstance(out, tuple | list):
         return tuple([o if number in hidden else rounded(o) for number, o in enumerate(out)])
     return rounded(out)
@@ -275,6 +279,15 @@ def recorded_output(node: Node, array: Any, output_nr: int, cell: Version) -> Te
     result._edge = (node, output_nr)
     result._cell = cell
     return result
+
+
+def exact_output(node: Node, result: Tensor | None, output_nr: int) -> Tensor | None:
+    """Give the saved result of a row on float16, which is not rounded, the history of the one that was (Note [Half precision])."""
+    if result is None:
+        return None
+    exact = recorded_output(node, rounded(result._array), output_nr, result._version_cell()).to(dtypes.float32)
+    exact._array = widened(result._array)
+    return exact
 
 
 def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
