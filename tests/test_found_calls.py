@@ -58,6 +58,13 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "gradients of determinants with NaN": lambda lib: gradient(lib, lib.linalg.det, lib.tensor([[[1.0, NAN], [0.0, 1.0]], [[1.0, 2.0], [3.0, 4.0]]]).double())[1:],
     "weights of cov in another dtype": lambda lib: lib.cov(lib.tensor([[1, 2], [3, 5]], dtype=lib.int16), aweights=lib.ones(2).double()),
     "bernoulli of given chances": lambda lib: [lib.bernoulli(lib.ones(3), 0.0), lib.bernoulli(lib.zeros(3, dtype=lib.int32), 1.0)],
+    "the triangle that cholesky reads": lambda lib: [
+        lib.linalg.cholesky(lib.tensor([[2.0, -1.0], [0.5, 2.0]]).double(), upper=upper) for upper in (False, True)
+    ],
+    "gradient of cholesky of the upper triangle": lambda lib: gradient(lib, lambda x: lib.linalg.cholesky(x, upper=True), lib.tensor([[2.0, -1.0], [0.5, 2.0]]).double()),
+    "renorm_": lambda lib: gradient(lib, lambda x: x.clone().renorm_(2, 0, 0.5), wave(lib, 3, 2) + 1),
+    "searchsorted of nothing": lambda lib: lib.searchsorted(lib.zeros(0, 0), lib.zeros(0, 1)),
+    "powers of one number": lambda lib: lib.linalg.vander(lib.tensor(2.0), N=4),
     "scatter of nothing": scatter_of_nothing,
     "cosine of two dtypes": lambda lib: lib.nn.functional.cosine_similarity(wave(lib, 2, 3), lib.arange(6).reshape(2, 3)),
     "linear without outputs": lambda lib: gradient(lib, lambda b: lib.nn.functional.linear(wave(lib, 1), wave(lib, 0, 1), b), wave(lib, 0)),
@@ -112,6 +119,8 @@ REFUSED: list[Callable[[Any], Any]] = [
     lambda lib: lib.nn.functional.local_response_norm(lib.ones(1, 2, 3, dtype=lib.bool), 2),
     lambda lib: lib.round(lib.tensor([150]), decimals=-2),
     lambda lib: lib.nn.functional.bilinear(wave(lib, 1), wave(lib, 1), wave(lib, 1, 1, 1), lib.tensor(1.0).double()),
+    lambda lib: lib.trapezoid(lib.tensor([True, True])),
+    lambda lib: lib.normal(wave(lib, 2), NAN),
     lambda lib: lib.cartesian_prod(lib.eye(2)),
     lambda lib: lib.isclose(wave(lib, 2), wave(lib, 2), rtol=-1.0),
     lambda lib: lib.isclose(wave(lib, 2), wave(lib, 2), atol=NAN),

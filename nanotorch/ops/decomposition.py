@@ -33,9 +33,9 @@ factors = [sample(positive_definite(3, 3)), sample(positive_definite(2, 3, 3)), 
 def linalg_cholesky(input: Any, *, upper: bool = False) -> Any:
     """The lower triangular L with ``L @ L.T = input`` for positive definite matrices; ``upper`` returns its transpose.
 
-    Only the lower triangle is read, and the gradient is symmetric, as in PyTorch.
+    Only that triangle of the input is read, and the gradient is symmetric, as in PyTorch.
     """
-    return _cholesky(input).transpose(-1, -2) if upper else _cholesky(input)
+    return _cholesky(input.transpose(-1, -2)).transpose(-1, -2) if upper else _cholesky(input)
 
 
 @composite()

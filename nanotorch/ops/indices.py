@@ -105,8 +105,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
 @composite(widens=True, samples=[sample(real(3)), sample(real(2, 3)), sample(real(2, 3), N=2), sample(integers(3), N=3)], where="linalg")
 def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Powers of elements along a new last dimension, of exponents 0 to ``N - 1``."""
-    if not x.ndim:
-        raise RuntimeError("linalg.vander: Expected x to have at least one dimension")
+    x = x if x.ndim else x.reshape(1)
     N = x.shape[-1] if N is None else N
     if N < 2:
         raise RuntimeError(f"linalg.vander: N must be greater than 1, got {N}")

@@ -227,7 +227,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
 
 def _check_std(name: str, std: Any) -> None:
     """Raise for a negative standard deviation, or one among those of a tensor."""
-    negative = bool((std < 0).any()) if isinstance(std, Tensor) else std < 0
+    negative = bool((std < 0).any()) if isinstance(std, Tensor) else not std >= 0
     if negative:
         raise RuntimeError(f"{name}: expects std >= 0.0, but found {'a negative one' if isinstance(std, Tensor) else std}")
 

@@ -173,6 +173,8 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     dim = wrap_dim("trapezoid", dim, y.ndim)
     if not y.ndim:
         raise IndexError(f"trapezoid: Dimension specified as {dim} but tensor has no dimensions")
+    if y._array.dtype.kind == "b":
+        raise RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported")
     points = y.shape[dim]
     if x is None:
         width = dx

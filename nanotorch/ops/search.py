@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def _ranks(name: str, sequence: Tensor, values: Any, out_int32: bool, right: boo
     if order.ndim == 1:
         found = xp.searchsorted(order, wanted, side)
     else:
-        lines = [xp.searchsorted(a, b, side) for a, b in zip(order.reshape(-1, order.shape[-1]), wanted.reshape(-1, wanted.shape[-1]), strict=True)]
+        lines = [xp.searchsorted(a, b, side) for a, b in zip(*(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) for x in (order, wanted)), strict=True)]
         found = xp.stack(lines).reshape(wanted.shape) if lines else xp.zeros(wanted.shape, np.int64)
     return from_array(xp.asarray(found).astype(np.int32 if out_int32 else np.int64), device)
 

@@ -113,6 +113,17 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
 @composite(widens=True, samples=[sample(real(2, 4), 2, 0, 1.5), sample(real(2, 4), 1, -1, 1.0), sample(real(2, 3, 2), 2.5, 1, 0.5), sample(real(2, 2), p=2, dim=0, maxnorm=100.0)])
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """A copy whose slices along ``dim`` are scaled down to a p-norm of ``maxnorm`` where theirs is larger."""
+    return input * _shrinking(input, p, dim, maxnorm)
+
+
+@composite(where="method")
+def renorm_(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """In-place version of `renorm`."""
+    return input.mul_(_shrinking(input, p, dim, maxnorm))
+
+
+def _shrinking(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """The factors of `renorm`."""
     if input.ndim < 2:
         raise ShapeError(f"renorm: input needs at least 2 dimensions, got shape {tuple(input.shape)}")
     if not p > 0:
@@ -121,10 +132,4 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     dim = wrap_dim("renorm", dim, input.ndim)
     norms = linalg_vector_norm(input, p, tuple(d for d in range(input.ndim) if d != dim), True)
-    return input * (maxnorm / (norms + 1e-7)).where(norms > maxnorm, from_array(input.device.xp.asarray(input.device.xp.ones((), dtype=input._array.dtype)), input.device))
-
-
-@composite(where="method")
-def renorm_(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
-    """In-place version of `renorm`."""
-    return input.copy_(renorm(input, p, dim, maxnorm))
+    return (maxnorm / (norms + 1e-7)).where(norms > maxnorm, from_array(input.device.xp.asarray(input.device.xp.ones((), dtype=input._array.dtype)), input.device))

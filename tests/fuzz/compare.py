@@ -26,7 +26,7 @@ RANDOM = {
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
 MISSING = re.compile(
     r"not implemented|is not there|not support|derivative for|[Uu]nsupported input type|INTERNAL ASSERT"  # kernels and derivatives
-    r"|floating|types other than float|boolean tensor|dimensions of float|could not infer output dtype"  # whole numbers where they have a meaning
+    r"|floating|types other than float|boolean tensor|can't be cast to the desired|dimensions of float|could not infer output dtype"  # whole numbers where they have a meaning
     r"|\b[Ll]ong\b|dtype int(64|32)|scalar type|same dtype|mixed dtype|did not match"  # indices of other integer types, operands of several types
     r"|view size is not compatible|cannot reshape tensor of 0 elements"  # memory
 )
@@ -220,7 +220,7 @@ def finding_of(call: Call) -> str:
         return ""
     ours, theirs = outcome(nanotorch, call), outcome(torch, call)
     if isinstance(ours, Refused):
-        if "CRASH" in str(ours):
+        if "CRASH" in str(ours) and "CRASH" not in str(theirs):
             return f"raises no error of its own but {ours}"
         return "" if isinstance(theirs, Refused) else f"{ours}; PyTorch computes {theirs}"
     if isinstance(theirs, Refused):

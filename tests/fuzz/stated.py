@@ -39,6 +39,12 @@ def whole(call: Call) -> bool:
     return any(t.array.dtype.kind in "iub" for t in call.tensors())
 
 
+def extreme(call: Call) -> bool:
+    """Whether a power of an element may lie outside its format."""
+    sizes = np.abs(np.concatenate([t.array.reshape(-1).astype(np.float64) for t in call.tensors()]))
+    return bool(np.any(np.isfinite(sizes) & (sizes > 0) & ((sizes < 1e-9) | (sizes > 1e9))))
+
+
 def truths(call: Call) -> bool:
     return any(t.array.dtype == bool for t in call.tensors())
 
@@ -68,7 +74,7 @@ class Stated:
 
 LOSSES = r".*_loss|kl_div|binary_cross_entropy.*|cross_entropy"
 CHOICES = r"kthvalue|topk|sort|argsort|msort|median|nanmedian|mode|max|min|cummax|cummin|argmax|argmin|.*max_pool\dd|unique.*|aminmax|amax|amin"
-WINDOWS = r"scaled_dot_product_attention|conv.*|unfold|fold|.*pool\dd|pixel_.*|channel_shuffle|interpolate|pad|local_response_norm|batch_norm|group_norm|instance_norm"
+WINDOWS = r"scaled_dot_product_attention|unique.*|conv.*|unfold|fold|.*pool\dd|pixel_.*|channel_shuffle|interpolate|pad|local_response_norm|batch_norm|group_norm|instance_norm"
 MATRICES = r"linalg_.*|.*det|inverse|pinverse|cholesky.*|matrix_.*|.*matmul|chain_matmul|svd|qr"
 VALUES = r"(output|gradient|tangent) \d+: values"
 
@@ -82,7 +88,7 @@ STATED = (
     Stated("subtraction of booleans", rf"{LOSSES}|pairwise_distance|cdist|dist", VALUES, truths),
     Stated("`dim=None` for", r".*", r"computes .*PyTorch TypeError: .*NoneType|TypeError: .*None.*PyTorch computes"),
     Stated("`nn.Softmax()`", r"soft(min|max)|log_softmax", r"TypeError: .*dim.*PyTorch computes"),
-    Stated("overloads", r".*", r"computes .*PyTorch (TypeError|ValueError): .*(invalid combination|missing \d required|takes from|unexpected keyword|to unpack)"),
+    Stated("overloads", r".*", r"computes .*PyTorch (TypeError|ValueError): .*(invalid combination|missing \d required|takes from|unexpected keyword|must be int, not Tensor|to unpack)"),
     Stated("operands of two dtypes", r".*", r"(RuntimeError|DtypeError): .*(same dtype|dtypes match|floating).*PyTorch computes", several_dtypes),
     Stated("linear algebra of matrices that hold", MATRICES, rf"(backward: )?LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError", infinite),
     Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", r"LinAlgError.*PyTorch computes"),
@@ -94,17 +100,25 @@ STATED = (
     Stated("which of equal elements", CHOICES, r"(output 1|gradient 0|output 0|tangent \d): values", ties),
     Stated("`searchsorted`, `bucketize`", r"searchsorted|bucketize", r"output 0: values", infinite),
     Stated("the mean that `var_mean`", r"(var|std)_mean", r"output 1: values", infinite),
-    Stated("dimensions, indices and dtypes of empty", r".*", r"(IndexError|OutOfRangeError|.*Expected a floating).*PyTorch computes|output 0 is", empty),
+    Stated("dimensions, indices and dtypes of empty", r".*", r"(IndexError|OutOfRangeError|DtypeError|.*floating).*PyTorch computes|output 0 is", empty),
     Stated("`take_along_dim` with an index", r"take_along_dim", r"OutOfRangeError.*PyTorch computes"),
-    Stated("values with leading dimensions", r"(Tensor\.)?index_put_?", r"computes .*cannot be broadcast to indexing result"),
+    Stated("values with leading dimensions", r"(Tensor\.)?index_(put_?|add)", r"computes .*(cannot be broadcast to indexing result|shape must match)"),
     Stated("`linalg.pinv(hermitian=True)`", r"linalg_pinv", r"computes .*square"),
+    Stated("dimensions, indices and dtypes of empty", r"adaptive_avg_pool\d", r"RuntimeError: .*floating.*PyTorch computes"),
     Stated("dimensions, indices and dtypes of empty", r"linalg_vecdot|diff", r"IndexError: .*PyTorch computes"),
     Stated("gradients that PyTorch's", r".*", r"computes .*PyTorch backward: RuntimeError"),
     Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
     Stated("the mean of nothing", rf"{LOSSES}|adaptive.*", rf"{VALUES}|ShapeError.*PyTorch computes", empty),
     Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
-    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold", rf"{VALUES}|computes .*overflow", infinite),
+    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
     Stated("parts of floating numbers", r".*_scatter", r"requires_grad", whole),
+    Stated("average pools of whole", r"(avg|lp)_pool\d", VALUES + r"|output 0 is", whole),
+    Stated("gradient of `ldexp`", r"ldexp", r"(gradient|tangent) \d: values", whole),
+    Stated("gradient of `logit(x, eps)`", r"logit", VALUES),
+    Stated("norms whose powers overflow", r"norm|linalg_.*norm", VALUES, extreme),
+    Stated("derivatives of `celu`", r"addc(mul|div)", r"gradient \d: values", whole),
+    Stated("subtraction of booleans", LOSSES, VALUES, whole),
+    Stated("operands of two dtypes", LOSSES, r"output 0 is", several_dtypes),
     Stated("in-place operators never", r".*", r"ShapeError: .*cannot grow.*PyTorch computes"),
     Stated("attention where a key", r"scaled_dot_product_attention", VALUES, infinite),
     Stated("`interpolate` of whole", r"interpolate", r"NotImplementedError.*PyTorch computes", whole),
