@@ -119,7 +119,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 @composite(where="method")
 def renorm_(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """In-place version of `renorm`."""
-    return input.mul_(_shrinking(input, p, dim, maxnorm))
+    return input.mul_(_shrinking(input.clone(), p, dim, maxnorm))
 
 
 def _shrinking(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
