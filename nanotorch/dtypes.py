@@ -119,6 +119,16 @@ def from_numpy_dtype(dtype: Any) -> DType:
     return found
 
 
+def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind == "b":
+        return 0, 1
+    info: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    return (float(info.min), float(info.max)) if dtype.kind == "f" else (int(info.min), int(info.max))
+
+
+_RANGES = {dtype: _range(dtype.numpy) for dtype in DTYPES.values()}
+
+
 def check_fits(name: str, value: Any, dtype: DType) -> None:
     """Raise where a number, or one of an array, would wrap or be cut in an integer dtype, or overflow in float16 or float32.
 
@@ -127,20 +137,23 @@ def check_fits(name: str, value: Any, dtype: DType) -> None:
     kind = dtype.numpy.kind
     if isinstance(value, bool) or kind == "b" or (kind == "f" and dtype.numpy.itemsize > 4):
         return
-    values = np.asarray(value, None if isinstance(value, np.ndarray) else object).ravel()
+    values = value.ravel() if isinstance(value, np.ndarray) else (value,)
+    low, high = _RANGES[dtype]
     if kind == "f":
-        limit = float(np.finfo(dtype.numpy).max)
-        wrong = [v for v in values if limit < abs(v) < np.inf]
+        wrong = [v for v in values if high < abs(v) < np.inf]
     else:
-        low, high = int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max)
-        low = low or -high
-        wrong = [v for v in values if not low <= v <= high]
+        wrong = [v for v in values if not (low or (-high if isinstance(v, int) else 0)) <= v <= high]
     if wrong:
         raise RuntimeError(f"{name}: value cannot be converted to type {dtype} without overflow: {wrong[0]}")
 
 
 def wrapped(name: str, value: Any, dtype: DType) -> Any:
     """Return a number that fits a dtype, a negative one for an unsigned dtype as what it wraps to; or raise."""
+    low, high = _RANGES[dtype]
+    if low <= value <= high:
+        return value
+    if dtype.numpy.kind == "b":
+        return bool(value)
     check_fits(name, value, dtype)
     return int(value) % 2 ** (8 * dtype.itemsize) if dtype.numpy.kind == "u" and value < 0 else value
 

@@ -336,6 +336,9 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "float16 in operators of several steps": lambda lib: (1e6 / lib.tensor([1e3], dtype=lib.float16)).tolist(),
     "`np.isnan(tensor)`": lambda lib: str(np.isnan(lib.ones(1)).dtype),
     "`out=`": lambda lib: list(lib.exp(lib.ones(3), out=lib.ones(2)).shape),
+    "comparisons of integers with numbers": lambda lib: (lib.tensor([0], dtype=lib.uint8) == 256).tolist(),
+    "numbers beyond 64 bits": lambda lib: (lib.ones(1) * 2**64).tolist(),
+    "a mask or True in a subtraction": lambda lib: (lib.tensor([3]) - True).tolist(),
     "`torch.bfloat16`": lambda lib: str(lib.bfloat16),
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }

@@ -327,7 +327,7 @@ def polygamma(n: int, array: Any) -> Any:
 def _check_divisor(name: str, self: Any, other: Any) -> None:
     """Raise where integers are divided by 0, which NumPy answers by 0 and a warning."""
     kind = other.dtype.kind if isinstance(other, np.ndarray) else "b" if isinstance(other, bool) else "i"
-    if kind in "iu" and self.dtype.kind in "iu" and not np.all(other):
+    if kind in "iu" and not np.all(other):
         raise RuntimeError(f"{name}: ZeroDivisionError: integer division by zero")
     if self.dtype.kind == "b" and kind == "b":
         raise RuntimeError(f"{name}: not implemented for torch.bool; convert the tensors with .long()")

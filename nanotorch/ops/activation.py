@@ -6,6 +6,7 @@ import math
 from math import inf, nan
 from typing import Any
 
+from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.random import Generator, rand_like
@@ -150,7 +151,7 @@ def relu6(input: Any) -> Any:
 def threshold(xp: Any, self: Array, threshold: float, value: float) -> Array:
     """``input`` where it is above the threshold, ``value`` elsewhere."""
     if self.dtype.kind != "f":
-        value = int(value)
+        value = dtypes.wrapped("threshold", int(value), dtypes.from_numpy_dtype(self.dtype))
     return xp.where(self <= threshold, self.dtype.type(value), self)
 
 

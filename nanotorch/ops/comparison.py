@@ -108,7 +108,7 @@ shifts = [sample(integers(3, 2, high=9), integers(2, high=4)), sample(integers(4
 
 def _need_integers(name: str, self: Any, other: Any) -> None:
     if self.dtype.kind == "f" or not (type(other) is int or getattr(other, "dtype", self.dtype).kind in "iu"):
-        raise RuntimeError(f"{name}: expects tensors of integers")
+        raise NotImplementedError(f"{name}: expects tensors of integers")
 
 
 @op(cast="promote", inplace=True, operators="__lshift__", samples=shifts)

@@ -53,9 +53,11 @@ from nanotorch.ops.inplace import write_out
 from nanotorch.ops.runtime import (
     HALF,
     TENSORS,
+    around,
     cast_first,
     exact_output,
     explain,
+    fitted,
     harmonize,
     in_float32,
     is_operand,
@@ -72,6 +74,7 @@ from nanotorch.ops.runtime import (
     widened,
     with_elements,
     wrap_outputs,
+    wrapped_around,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +144,7 @@ class Compiler:
             "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "not_differentiable": not_differentiable, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of, "with_elements": with_elements, "DtypeError": DtypeError,
-            "wrap_outputs": wrap_outputs, "HALF": HALF, "in_float32": in_float32, "exact_output": exact_output, "rounded": rounded, "rounded_outputs": rounded_outputs, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
+            "wrap_outputs": wrap_outputs, "wrapped_around": wrapped_around, "fitted": fitted, "around": around, "NUMBERS": (int, float), "HALF": HALF, "in_float32": in_float32, "exact_output": exact_output, "rounded": rounded, "rounded_outputs": rounded_outputs, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
         }  # fmt: skip
         for name, (formula, _) in row.formulas.items():
             self.namespace[f"formula_{name}"] = formula
@@ -365,6 +368,11 @@ class Compiler:
             self.unwrap(p, casting)
         if casting:
             self.write_slow_path()
+        for p in self.values:
+            if p.fitting:
+                number, dtype = f"a_{p.name}", f"a_{self.values[0].name}.dtype"
+                emit(1, f"if type({number}) in NUMBERS and (not -100 < {number} < 128 or {number} < 0 and {dtype}.kind == 'u'):")
+                emit(2, f"{number} = fitted({row.public_name!r}, {number}, {dtype})")
         for p in row.parameters:
             if p.dim:
                 self.check_dimension(p, f"a_{first.name}[0]" if first.many else f"a_{first.name}")
@@ -385,6 +393,9 @@ class Compiler:
             emit(3, f"exact = in_float32(forward, xp, {arguments})", f"out = rounded_outputs(exact, {hidden})")
             emit(2, "else:", *["    exact = None"] * bool(self.checked))
         emit(2 + widens, f"out = forward(xp, {arguments})")
+        if casting:
+            emit(1, "except OverflowError as error:")
+            emit(2, f"out = wrapped_around(row, error, xp, [{', '.join(f'a_{p.name}' if p.tensor else p.public for p in row.parameters)}])")
         emit(1, "except Exception as error:")
         publics = ", ".join(p.public for p in row.parameters)
         emit(2, f"raise explain(row, error, ({publics}{',' if publics else ''})) from None")
@@ -423,7 +434,7 @@ class Compiler:
         if p.scalar and p is not reference:
             self.unwrap_scalar(p, reference, indent, casting)
             return
-        numbers = ", True" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
+        numbers = f", {'fitted' if p.fitting else 'around'}" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
         emit(indent, f"if not isinstance({q}, Tensor):")
         if self.operator and p is not first:
             emit(indent + 1, f"if not is_operand({q}):", "    return UNKNOWN")
@@ -491,7 +502,7 @@ class Compiler:
             emit(2, f"if not is_operand({values[-1].public}):", "    return UNKNOWN")
         for p in values[1:]:
             if not p.optional:
-                emit(2, f"if {p.public} is None:", f"    need_tensor({self.row.public_name!r}, {p.public!r}, None, {p.scalar})")
+                emit(2, f"if {p.public} is None:", f"    need_tensor({self.row.public_name!r}, {p.public!r}, None, {'around' if p.scalar else None})")
         emit(2, f"{names}{',' if len(values) == 1 else ''} = harmonize({self.row.public_name!r}, {self.row.cast == 'float'}, {names})")
         for p in values:
             q = p.public

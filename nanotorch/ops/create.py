@@ -50,6 +50,10 @@ def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
         raise ValueError(
             "expected sequences of equal length at each level of nesting (the data is ragged): pad the rows, or make a tensor of each"
         ) from None
+    if array.dtype.kind == "O" and all(isinstance(number, int | float) for number in array.flat):  # integers beyond 64 bits
+        if (dtype is None and all(isinstance(number, int) for number in array.flat)) or (dtype is not None and dtype.numpy.kind in "iu"):
+            dtypes.check_fits("tensor", max(array.flat, key=abs), dtype or dtypes.int64)
+        array = array.astype(bool if dtype is dtypes.bool_ else np.float64)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"new(): a tensor cannot be made from {type(data).__name__} with elements of kind {array.dtype}; real numbers are needed")
     if dtype is not None:

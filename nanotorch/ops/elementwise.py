@@ -260,6 +260,8 @@ def _integer_power(xp: Any, base: Any, exponent: Any) -> Any:
     if isinstance(exponent, int):
         if exponent < 0:
             raise RuntimeError("pow: Integers to negative integer powers are not allowed. Convert the base with .float()")
+        if base.dtype.kind != "b":
+            dtypes.check_fits("pow", exponent, dtypes.from_numpy_dtype(base.dtype))
         return base**exponent
     if exponent.dtype.kind == "u":
         return base**exponent
@@ -361,7 +363,7 @@ def hypot(xp: Any, self: Array, other: Array) -> Array:
 def addcmul(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> Array:
     """``input + value * tensor1 * tensor2``, broadcasting."""
     if self.dtype.kind != "f":
-        value = int(value)
+        value = int(dtypes.wrapped("addcmul", value, dtypes.from_numpy_dtype(self.dtype)))
     return self + tensor1 * tensor2 if value == 1 else self + value * tensor1 * tensor2
 
 
@@ -397,7 +399,7 @@ def lerp(xp: Any, self: Array, end: Array, weight: Array | Number) -> Array:
     tensor([ 5., 15.])
     """
     if self.dtype.kind != "f":
-        raise RuntimeError("lerp: expects floating point tensors; convert them with .float()")
+        raise NotImplementedError("lerp: expects floating point tensors; convert them with .float()")
     difference = end - self
     if isinstance(weight, int | float):
         return self + weight * difference if builtins.abs(weight) < 0.5 else end - difference * (1 - weight)

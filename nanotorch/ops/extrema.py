@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from nanotorch import dtypes
+from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.create import full
 from nanotorch.ops.inplace import write_out
-from nanotorch.ops.row import Array, Mask, Number, alias, attach, composite, op
+from nanotorch.ops.row import Array, Fitting, Mask, Number, alias, attach, composite, op
 from nanotorch.ops.sample import booleans, edge, integers, real, sample, unary
 
 
@@ -42,7 +44,7 @@ def _clamp_max(xp: Any, grad: Any, self: Any, min: Any, max: Any) -> Any:
         sample(real(3), min=real(3)), sample(real(3), max=real(3)), sample(edge([1.0, nan, 2.0]), min=edge([1.0, 1.0, nan])),
     ],
 )  # fmt: skip
-def clamp(xp: Any, self: Array, min: Array | Number | None = None, max: Array | Number | None = None) -> Array:
+def clamp(xp: Any, self: Array, min: Array | Fitting | None = None, max: Array | Fitting | None = None) -> Array:
     """Limit values to [min, max]; the gradient passes where the value is inside, bounds included."""
     if min is None and max is None:
         raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
@@ -64,7 +66,7 @@ limits = [
     self=lambda xp, grad, self, min: xp.where(self >= min, grad, 0.0), min=lambda xp, grad, self, min: xp.where(self < min, grad, 0.0),
     cast="promote", inplace=True, samples=limits,
 )  # fmt: skip
-def clamp_min(xp: Any, self: Array, min: Array | Number) -> Array:
+def clamp_min(xp: Any, self: Array, min: Array | Fitting) -> Array:
     """``input`` where it is at least ``min``, ``min`` elsewhere; a tie is the input's."""
     return xp.maximum(self, min)
 
@@ -73,7 +75,7 @@ def clamp_min(xp: Any, self: Array, min: Array | Number) -> Array:
     self=lambda xp, grad, self, max: xp.where(self <= max, grad, 0.0), max=lambda xp, grad, self, max: xp.where(self > max, grad, 0.0),
     cast="promote", inplace=True, samples=limits,
 )  # fmt: skip
-def clamp_max(xp: Any, self: Array, max: Array | Number) -> Array:
+def clamp_max(xp: Any, self: Array, max: Array | Fitting) -> Array:
     """``input`` where it is at most ``max``, ``max`` elsewhere; a tie is the input's."""
     return xp.minimum(self, max)
 
@@ -176,12 +178,20 @@ def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = No
         return condition.nonzero(as_tuple=True)
     if isinstance(input, int | float) and isinstance(other, int | float):
         input = full((), input, device=condition.device)
-    return _where(condition, input, other)
+    return _where(condition, _held(input, other), _held(other, input))
+
+
+def _held(value: Any, other: Any) -> Any:
+    """Return a number as one that the result's dtype holds; float16 rounds any to infinity."""
+    if type(value) not in (int, float) or 0 <= value < 128 or not isinstance(other, Tensor):
+        return value
+    dtype = dtypes.result_dtype([value, other])
+    return dtypes.wrapped("where", value, dtypes.float64 if dtype is dtypes.float16 else dtype)
 
 
 def where_method(input: Any, condition: Any, other: Any) -> Any:
     """Elements of the tensor where the condition holds, of ``other`` elsewhere."""
-    return _where(condition, input, other)
+    return _where(condition, _held(input, other), _held(other, input))
 
 
 attach("where", where_method, "method", ())

@@ -12,7 +12,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
 from nanotorch.ops.inplace import apply_inplace, overlaps
-from nanotorch.ops.row import ROWS, Array, Number, composite, op
+from nanotorch.ops.row import ROWS, Array, Fitting, composite, op
 from nanotorch.ops.sample import real, sample
 from nanotorch.ops.shape import select, unsqueeze
 
@@ -260,10 +260,8 @@ def getitem(input: Tensor, index: Any) -> Tensor:
         raise
 
 
-def one_value(name: str, value: Any, filled: Any) -> Any:
-    """Raise if a value that fills is a tensor with dimensions, which would broadcast, or a number that does not fit."""
-    if isinstance(value, int | float):
-        return dtypes.wrapped(name, value, dtypes.from_numpy_dtype(filled.dtype))
+def one_value(name: str, value: Any) -> Any:
+    """Raise if a value that fills is a tensor with dimensions, which would broadcast."""
     if getattr(value, "ndim", 0):
         raise ShapeError(
             f"{name}: only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s), of shape {list(value.shape)}"
@@ -277,7 +275,7 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     basic, advanced = ((index, ...), None) if type(index) is int else split_index(input, index)
     if not isinstance(value, Tensor):
         if isinstance(value, int | float):
-            value = dtypes.wrapped("setitem", value, input.dtype) if input._array.dtype.kind != "f" else value
+            value = dtypes.wrapped("setitem", value, dtypes.float64 if input.dtype is dtypes.float16 else input.dtype)
         elif np.asarray(value).dtype.kind not in "biuf":
             raise TypeError(f"setitem: can't assign a {type(value).__name__} to a tensor of {input.dtype}")
         value = from_array(input.device.xp.asarray(np.asarray(value, input._array.dtype)), input.device)
@@ -351,9 +349,9 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     self=lambda xp, grad: xp.zeros_like(grad), value=lambda xp, grad: xp.sum(grad), inplace=True, where="method",
     cast=None, node="FillBackward0", widens=False, samples=[sample(real(3, 2), 1.5)],
 )  # fmt: skip
-def fill(xp: Any, self: Array, value: Array | Number) -> Array:
+def fill(xp: Any, self: Array, value: Array | Fitting) -> Array:
     """The shape of ``input`` filled with one value."""
-    value = one_value("fill", value, self)
+    value = one_value("fill", value)
     return xp.full_like(self, value)
 
 

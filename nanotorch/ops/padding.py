@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.join import cat
@@ -35,7 +36,9 @@ def _constant_pad(xp: Any, self: Array, pairs: Any, value: Any) -> Array:
     """The input with ``pairs[d] = (before, after)`` elements of one value added along dimension d."""
     kept, placed = _meeting(self.shape, pairs)
     shape = tuple(n + before + after for n, (before, after) in zip(self.shape, pairs, strict=True))
-    out = xp.full(shape, value, dtype=self.dtype) if value else xp.zeros(shape, dtype=self.dtype)
+    if value and self.dtype.kind in "iu":
+        value = dtypes.wrapped("constant_pad", value, dtypes.from_numpy_dtype(self.dtype))
+    out = xp.full(shape, xp.asarray(value, dtype=self.dtype)) if value else xp.zeros(shape, dtype=self.dtype)
     out[placed] = self[kept]
     return out
 

@@ -16,7 +16,7 @@ A row is written like this::
 
 **forward** gets the array module ``xp`` of the device and raw arrays. Annotations say what a parameter is: ``Array`` (a
 tensor that may carry gradients), ``Index`` (a tensor of integers), ``Mask`` (a tensor of booleans), ``Sequence[Array]``;
-``| Number`` admits Python scalars, ``| None`` makes it optional; ``Dims`` is a tuple of ints that callers may also
+``| Number`` admits Python scalars, which wrap around as the operands of an integer dtype do, ``| Fitting`` those that the dtype holds, ``| None`` makes it optional; ``Dims`` is a tuple of ints that callers may also
 spread, as in ``x.permute(1, 0)``; everything else is a plain argument. A parameter named ``dim``, ``dim0`` ... is a
 dimension of the first tensor, or several where its annotation says so, and is checked (``dims.py``) before forward sees it;
 ``NewDim`` is a dimension of a result that has one more.
@@ -59,7 +59,7 @@ from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.runtime import widening
 from nanotorch.ops.sample import Sample
 
-__all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Index", "Mask", "NewDim", "Number", "Row", "alias", "composite", "op"]
+__all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Fitting", "Index", "Mask", "NewDim", "Number", "Row", "alias", "composite", "op"]
 
 Array = Any
 Dims = Any
@@ -67,6 +67,7 @@ Index = Any
 Mask = Any
 NewDim = Any
 Number = Any
+Fitting = Any
 
 ROWS: dict[str, Row] = {}
 COMPOSITES: dict[str, Composite] = {}
@@ -93,7 +94,8 @@ class Parameter:
         self.tensor = bool(re.search(r"\b(Array|Index|Mask)\b", annotation))
         self.value = self.tensor and "Array" in annotation
         self.kinds = {"Index": "iu", "Mask": "b"}.get(annotation.split(" ")[0], "")
-        self.scalar = "Number" in annotation and self.tensor
+        self.fitting = "Fitting" in annotation
+        self.scalar = (self.fitting or "Number" in annotation) and self.tensor
         self.optional = "None" in annotation and self.tensor
 
 

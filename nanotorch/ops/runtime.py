@@ -16,14 +16,15 @@ from nanotorch.autograd.node import INFERENCE, Node, Version
 from nanotorch.autograd.tensor import Tensor, from_array, from_ndarray
 from nanotorch.autograd.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
+from nanotorch.dtypes import DType
 from nanotorch.ops.dims import sizes_of
 
 if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "HALF", "TENSORS", "cast_first", "exact_output", "explain", "harmonize", "in_float32", "is_operand", "make_view", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
-    "tensors_of", "widened", "widening", "with_elements", "wrap_outputs",
+    "HALF", "TENSORS", "around", "cast_first", "exact_output", "explain", "fitted", "harmonize", "in_float32", "is_operand", "make_view", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
+    "tensors_of", "widened", "widening", "with_elements", "wrap_outputs", "wrapped_around",
 ]  # fmt: skip
 
 HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
@@ -57,19 +58,20 @@ def need_number(name: str, argument: str, value: Any) -> bool | int | float:
     return value
 
 
-def need_tensor(name: str, argument: str, value: Any, scalar: bool = False, *others: Any) -> Tensor:
-    """Turn an array or (where allowed) a number into a tensor, or say that a tensor is needed."""
+def need_tensor(name: str, argument: str, value: Any, scalar: Callable[..., Any] | None = None, *others: Any) -> Tensor:
+    """Turn an array or (where ``scalar`` says how it becomes one of a dtype) a number into a tensor, or say that a tensor is needed."""
     if isinstance(value, np.ndarray):
         return from_ndarray(value)
-    if scalar and isinstance(value, bool | int | float | np.generic):
+    if scalar is not None and isinstance(value, bool | int | float | np.generic):
         reference = next((o for o in others if isinstance(o, Tensor)), None)
         device = CPU if reference is None else reference.device
         plain = value.item() if isinstance(value, np.generic) else value
         operands = [o for o in others if isinstance(o, Tensor)]
         dtype = dtypes.result_dtype([plain, *operands]) if operands else dtypes.scalar_dtype(plain)
         kind = FLOAT if dtype is dtypes.float16 and any(o._array.ndim for o in operands) else dtype.numpy
-        return from_array(device.xp.asarray(device.xp.full((), plain, kind)), device)
-    raise TypeError(f"{name}(): argument '{argument}' must be Tensor{' or Number' * scalar}, not {type(value).__name__}")
+        plain = scalar(name, plain, dtypes.from_numpy_dtype(kind))
+        return from_array(device.xp.asarray(plain, dtype=kind), device)
+    raise TypeError(f"{name}(): argument '{argument}' must be Tensor{'' if scalar is None else ' or Number'}, not {type(value).__name__}")
 
 
 def is_operand(value: Any) -> bool:
@@ -198,6 +200,35 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
         kinds = ", ".join(str(o.dtype) if isinstance(o, Tensor) else type(o).__name__ for o in operands if not isinstance(o, tuple | list))
         return TypeError(f"{name}(): {reason} (called with {kinds})")
     return error
+
+
+def fitted(name: str, value: float, dtype: Any) -> Any:
+    """Return a number that a dtype holds (Note [Op rows]), or raise."""
+    known = dtype if isinstance(dtype, DType) else dtypes.from_numpy_dtype(dtype)
+    if known is dtypes.bool_ and -(2**63) <= value < 2**63:
+        return value  # with truth values an op may compute in int64
+    return dtypes.wrapped(name, value, known)
+
+
+def around(name: str, value: float, dtype: DType) -> Any:
+    """Return a number as PyTorch's scalars become one of a dtype: integers of 64 bits wrap around."""
+    if type(value) is not int or dtype.numpy.kind not in "iu":
+        return value
+    if not -(2**63) <= value < 2**64:
+        raise RuntimeError(f"{name}: the number {value} does not fit in 64 bits; use a float")
+    low = int(np.iinfo(dtype.numpy).min)
+    return (value - low) % 2 ** (8 * dtype.itemsize) + low
+
+
+def wrapped_around(row: Row, error: Exception, xp: Any, operands: list[Any]) -> Any:
+    """Compute again with numbers that fit the operands' integer dtype: operands wrap around, as PyTorch's scalars do, others raise."""
+    name = row.public_name
+    found = next((o.dtype for o in operands if hasattr(o, "dtype")), None)
+    if found is None or found.kind not in "iu":
+        raise RuntimeError(f"{name}: a number does not fit in 64 bits; use a float") from None
+    dtype = dtypes.from_numpy_dtype(found)
+    given = {p: (around if p.tensor else fitted)(name, o, dtype) if type(o) is int else o for p, o in zip(row.parameters, operands, strict=True)}
+    return row.forward(xp, *[v for p, v in given.items() if not p.keyword_only], **{p.name: v for p, v in given.items() if p.keyword_only})
 
 
 def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from nanotorch import dtypes
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.gather import at, check_index, check_sizes, count_of, gathered, lifted
 from nanotorch.ops.index import one_value
 from nanotorch.ops.inplace import apply_inplace
-from nanotorch.ops.row import ROWS, Array, Index, Mask, Number, composite, op
+from nanotorch.ops.row import ROWS, Array, Fitting, Index, Mask, composite, op
 from nanotorch.ops.sample import booleans, edge, integers, real, sample
 from nanotorch.ops.shape import common_shape
 
@@ -63,6 +64,8 @@ def _scatter_call(input: Tensor, dim: int, index: Tensor, src: Any, value: Any, 
     src = value if src is None else src
     if src is None:
         raise TypeError("scatter(): missing the values to write: src, or a number as value")
+    if isinstance(src, int | float):
+        src = dtypes.wrapped("scatter", src, input.dtype)
     if reduce is None:
         return ROWS["_scatter" if isinstance(src, Tensor) else "_scatter_value"], (dim, index, src), {}
     if reduce not in ("add", "multiply"):
@@ -277,11 +280,11 @@ def _filled(xp: Any, x: Any, dim: int, index: Any, value: float) -> Any:
     samples=[sample(real(3, 4), 1, integers(3, low=-4, high=4), 0.5), sample(real(3, 4), 0, integers(2), real()), sample(real(3), 0, integers(), -1),
              sample(real(), 0, integers(high=1), 2.0), sample(real(3, 4), 0, integers(0), 1.0)],
 )  # fmt: skip
-def index_fill(xp: Any, self: Array, dim: int, index: Index, value: Array | Number) -> Array:
+def index_fill(xp: Any, self: Array, dim: int, index: Index, value: Array | Fitting) -> Array:
     """A copy of ``input`` with one value in the slices along ``dim`` that a vector names."""
     if index.ndim > 1:
         raise IndexError(f"index_fill: index is supposed to be a vector, got shape {tuple(index.shape)}")
-    value = one_value("index_fill", value, self)
+    value = one_value("index_fill", value)
     dim = wrap_dim("index_fill", dim, self.ndim)
     wide = lifted(xp, self)
     check_index("index_fill", xp, index, wide.shape[dim], dim, True)
@@ -319,9 +322,9 @@ def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = Fa
     value=lambda xp, grad, mask: xp.sum(xp.where(mask, grad, 0.0)),
     inplace=True, widens=False, samples=[sample(real(3, 4), booleans(3, 4), 0.5), sample(real(3, 4), booleans(4), -1), sample(real(3), booleans(3), real())],
 )  # fmt: skip
-def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Number) -> Array:
+def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Fitting) -> Array:
     """A copy with ``value`` where the mask holds."""
-    value = one_value("masked_fill", value, self)
+    value = one_value("masked_fill", value)
     return xp.where(mask, xp.asarray(value, dtype=self.dtype), self)
 
 
