@@ -104,9 +104,10 @@ def get_default_dtype() -> DType:
 
 def set_default_dtype(d: DType) -> None:
     """Set the dtype that new floating point tensors get; only floating point dtypes are accepted."""
-    if not need_dtype("set_default_dtype", d).is_floating_point:
+    dtype = need_dtype("set_default_dtype", d)
+    if not isinstance(d, DType) or not dtype.is_floating_point:
         raise TypeError(f"only floating point dtypes can be the default dtype, got {d!r}")
-    _default[0] = d
+    _default[0] = dtype
 
 
 def from_numpy_dtype(dtype: Any) -> DType:

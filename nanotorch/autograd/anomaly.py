@@ -182,9 +182,9 @@ def is_anomaly_enabled() -> bool:
 
 
 def is_anomaly_check_nan_enabled() -> bool:
-    """Return whether an active `detect_anomaly` raises."""
+    """Return whether `detect_anomaly` raises: it does unless an active one was told not to."""
     detector = active_detector()
-    return detector is not None and detector.check_nan
+    return detector is None or detector.check_nan
 
 
 def layer_of(frame: FrameType | None) -> str:

@@ -584,7 +584,7 @@ class Tensor(TensorMethods):
     def __format__(self, spec: str) -> str:
         if self._array.ndim == 0:
             return format(self.item(), spec)
-        return format(repr(self), spec)
+        return object.__format__(self, spec)
 
     __copy__, __deepcopy__, __reduce_ex__ = shallow_copy, deep_copy, take_apart  # Note [Copies and pickles]
 

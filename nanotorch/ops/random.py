@@ -42,10 +42,11 @@ class Generator:
         self.seed()
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start again from a seed, a non-negative integer; return the generator."""
-        if not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"a seed must be a non-negative integer, got {seed!r}")
-        self._seed = int(seed)
+        """Start again from a seed of 64 bits, a negative one counting from `2**64` down; return the generator."""
+        number = int(seed)
+        if not -(2**63) <= number < 2**64:
+            raise ValueError(f"a seed must be a whole number of at most 64 bits, got {seed!r}")
+        self._seed = number % 2**64
         self.numpy = np.random.Generator(np.random.PCG64(self._seed))
         return self
 

@@ -100,6 +100,7 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
     tensors = [value for value in values if isinstance(value, Tensor)]
     device = next((t.device for t in tensors if t._array.ndim), tensors[0].device)
     dtype = dtypes.result_dtype([value for value in values if value is not None])
+    half = dtype is dtypes.float16
     if floating and not dtype.is_floating_point:
         dtype = dtypes.get_default_dtype()
     for position, value in enumerate(values):
@@ -112,7 +113,7 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
                     )
                 value = value.to(device)
             values[position] = cast = value if value.dtype is dtype else value.to(dtype)
-            if dtype is dtypes.float16 and cast is not value and not value._array.ndim:
+            if half and cast is not value and not value._array.ndim:
                 cast._array = value._array.astype(FLOAT)  # like a number, it may be beyond the range of float16
     return tuple(values)
 
