@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DType
 from nanotorch.ops.dims import sizes_of
+from nanotorch.ops.inplace import write_out
 from nanotorch.ops.row import composite
 from nanotorch.ops.runtime import need_number
 
@@ -126,6 +128,16 @@ def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> 
     return full((), s, dtype=dtype or dtypes.get_default_dtype(), device=device)
 
 
+def create_into(name: str, out: Any, dtype: DType | None, create: Callable[..., Tensor]) -> Tensor:
+    """Write what ``create(dtype=, device=)`` makes to the tensor given as ``out=``, in whose dtype and on whose device it is made."""
+    if isinstance(out, Tensor):
+        if dtype is not None and dtypes.need_dtype(name, dtype) is not out.dtype:
+            raise RuntimeError(f"{name}: dtype {dtype} does not match dtype of out ({out.dtype})")
+        write_out(name, create, out, {"dtype": out.dtype, "device": out.device})
+        return out
+    raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+
+
 def _sizes(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     shape = sizes_of(name, size)
     if any(n < 0 for n in shape):
@@ -137,23 +149,31 @@ def _dtype(dtype: DType | None) -> np.dtype[Any]:
     return dtypes.need_dtype("new", dtype or dtypes.get_default_dtype()).numpy
 
 
-def zeros(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return zeros; the size is given as ints or as one sequence."""
+    if out is not None:
+        return create_into("zeros", out, dtype, lambda **place: zeros(*size, **place))
     return _finish(np.zeros(_sizes("zeros", size), _dtype(dtype)), device, requires_grad)
 
 
-def ones(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return ones; the size is given as ints or as one sequence."""
+    if out is not None:
+        return create_into("ones", out, dtype, lambda **place: ones(*size, **place))
     return _finish(np.ones(_sizes("ones", size), _dtype(dtype)), device, requires_grad)
 
 
-def empty(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return uninitialised memory; the size is given as ints or as one sequence."""
+    if out is not None:
+        return create_into("empty", out, dtype, lambda **place: empty(*size, **place))
     return _finish(np.empty(_sizes("empty", size), _dtype(dtype)), device, requires_grad)
 
 
-def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return a tensor filled with one value, whose type decides the dtype unless one is given."""
+    if out is not None:
+        return create_into("full", out, dtype, lambda **place: full(size, fill_value, **place))
     value = need_number("full", "fill_value", fill_value)
     dtype = dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value))
     return _finish(np.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad)
@@ -179,19 +199,23 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, dev
     return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return an n x m matrix (n x n by default) with ones on the diagonal."""
+    if out is not None:
+        return create_into("eye", out, dtype, lambda **place: eye(n, m, **place))
     return _finish(np.eye(n, m, dtype=_dtype(dtype)), device, requires_grad)
 
 
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: Any, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Return numbers from ``start`` (0 by default) up to but without ``end``, ``step`` apart.
 
     >>> torch.arange(1, 7, 2)
     tensor([1, 3, 5])
     """
+    if out is not None:
+        return create_into("arange", out, dtype, lambda **place: arange(start, end, step, **place))
     if end is None:
         start, end = 0, start
     start, end, step = (need_number("arange", n, v) for n, v in (("start", start), ("end", end), ("step", step)))
@@ -218,16 +242,20 @@ def arange(
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: float, end: float, steps: int, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Return ``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
+    if out is not None:
+        return create_into("linspace", out, dtype, lambda **place: linspace(start, end, steps, **place))
     return _finish(np.linspace(start, end, steps).astype(_dtype(dtype)), device, requires_grad)
 
 
 def logspace(
-    start: float, end: float, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: float, end: float, steps: int, base: float = 10.0, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Return ``base ** x`` for ``steps`` evenly spaced ``x`` from ``start`` to ``end``."""
+    if out is not None:
+        return create_into("logspace", out, dtype, lambda **place: logspace(start, end, steps, base, **place))
     return _finish(np.logspace(start, end, steps, base=base).astype(_dtype(dtype)), device, requires_grad)
 
 

@@ -15,7 +15,8 @@ from nanotorch.autograd.grad_mode import no_grad
 from nanotorch.autograd.locks import FURTHER
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
-from nanotorch.ops.inplace import check_writable
+from nanotorch.ops.create import create_into
+from nanotorch.ops.inplace import check_writable, write_out
 from nanotorch.ops.row import Array, Number, composite, op
 from nanotorch.ops.shape import common_shape
 
@@ -172,22 +173,36 @@ def normal_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.
     return np.asarray(source.standard_normal(shape, dtype=precise)).astype(dtype, copy=False)
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def _floating(name: str, dtype: Any) -> dtypes.DType:
+    """Return a dtype that numbers of a continuous distribution can have, the default one for None."""
+    found = dtypes.need_dtype(name, dtype or dtypes.get_default_dtype())
+    if not found.is_floating_point:
+        raise NotImplementedError(f"{name}: not implemented for {found}: the numbers have fractions; draw whole ones with randint")
+    return found
+
+
+def rand(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return uniform numbers from [0, 1)."""
-    dtype = dtypes.need_dtype("rand", dtype or dtypes.get_default_dtype())
+    if out is not None:
+        return create_into("rand", out, dtype, lambda **place: rand(*size, generator=generator, **place))
+    dtype = _floating("rand", dtype)
     return _place(uniform_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Return standard normal numbers."""
-    dtype = dtypes.need_dtype("randn", dtype or dtypes.get_default_dtype())
+    if out is not None:
+        return create_into("randn", out, dtype, lambda **place: randn(*size, generator=generator, **place))
+    dtype = _floating("randn", dtype)
     return _place(normal_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None
 ) -> Tensor:
     """Return integers from [low, high), or [0, low) with one bound: ``randint(high, size)``."""
+    if out is not None:
+        return create_into("randint", out, dtype, lambda **place: randint(low, high, size, generator=generator, **place))
     if size is None:
         low, high, size = 0, low, high
     if high <= low:
@@ -201,8 +216,10 @@ def randint(
     return _place(np.asarray(_source(generator).integers(low, high, _size((size,)))), dtype, device)
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Return the numbers 0 to n - 1 in random order."""
+    if out is not None:
+        return create_into("randperm", out, dtype, lambda **place: randperm(n, generator=generator, **place))
     if n < 0:
         raise RuntimeError(f"randperm: n must be non-negative, got {n}")
     dtype = dtypes.need_dtype("randperm", dtype or dtypes.int64)
@@ -233,8 +250,13 @@ def _check_std(name: str, std: Any) -> None:
         raise RuntimeError(f"{name}: expects std >= 0.0, but found {'a negative one' if isinstance(std, Tensor) else std}")
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None,
+    device: Any = None,
+) -> Tensor:  # fmt: skip
     """Return normal numbers; mean and std are numbers (then ``size`` says the shape) or tensors."""
+    if out is not None:
+        return write_out("normal", normal, out, {"mean": mean, "std": std, "size": size, "generator": generator})
     tensors = [v for v in (mean, std) if isinstance(v, Tensor)]
     _check_std("normal", std)
     if not tensors:
@@ -275,8 +297,15 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
 
 @composite()
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None, out: Tensor | None = None
+) -> Tensor:
     """Return indices drawn with probability proportional to the weights of each row."""
+    if out is not None:
+        if isinstance(out, Tensor) and out.dtype is not dtypes.int64:
+            raise RuntimeError(f"multinomial: expects out of torch.int64, for indices, got {out.dtype}")
+        arguments = {"input": input, "num_samples": num_samples, "replacement": replacement, "generator": generator}
+        return write_out("multinomial", multinomial, out, arguments)
     if num_samples <= 0:
         raise RuntimeError(f"multinomial: cannot sample num_samples <= 0 samples, got {num_samples}")
     weights = input.device.xp.to_numpy(input._array).astype(np.float64)

@@ -100,7 +100,7 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
     tensors = [value for value in values if isinstance(value, Tensor)]
     device = next((t.device for t in tensors if t._array.ndim), tensors[0].device)
     dtype = dtypes.result_dtype([value for value in values if value is not None])
-    half = dtype is dtypes.float16
+    half = dtype is dtypes.float16 and any([t._array.dtype is HALF for t in tensors])
     if floating and not dtype.is_floating_point:
         dtype = dtypes.get_default_dtype()
     for position, value in enumerate(values):
