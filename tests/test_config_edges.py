@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ import pytest
 
 from nanotorch.registry import LOSSES
 from nanotorch.train.__main__ import main
-from nanotorch.train.config import Config, ConfigError, loads
+from nanotorch.train.config import Config, ConfigError, load, loads, read_resolved
 from nanotorch.train.datasets import possible_tasks
 from nanotorch.train.schema import schema
+from nanotorch.train.strict_yaml import LARGEST_FILE, LARGEST_TEXT, MOST_PROBLEMS
 
 TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.openml.target_column"]
 TOP = ["model", "early_stopping", "checkpoint", "log"]
@@ -215,3 +217,42 @@ def test_what_only_the_data_can_tell_is_said_with_its_line(
     first, _, rest = capsys.readouterr().err.partition("\n")
     assert re.search(expected, first), first
     assert "|" in rest and not Path("run").exists()
+
+
+# ------------------------------------------------------------ work without a bound
+
+
+def test_thousands_of_unknown_keys_cost_no_more_than_those_that_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    guesses = []
+    near = difflib.get_close_matches
+    monkeypatch.setattr(difflib, "get_close_matches", lambda *arguments, **named: guesses.append(1) or near(*arguments, **named))
+    train = {"epochs": "1", "batch_size": "8"} | {f"k{number}": "0" for number in range(3000)}
+    text = _text({"train": train}) + "".join(f"\nz{number}: 0" for number in range(1000))
+    with pytest.raises(ConfigError) as caught:
+        loads(text)
+    assert len(caught.value.problems) == 4000
+    assert str(caught.value).count("unknown key") == MOST_PROBLEMS and str(caught.value).endswith("... and 3975 more")
+    assert len(guesses) <= 2 * MOST_PROBLEMS
+
+
+def test_files_larger_than_any_config_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "resolved.yaml"
+    for size, read in ((LARGEST_FILE + 1, load), (LARGEST_TEXT + 1, read_resolved), (2**40, load), (2**40, read_resolved)):
+        with open(path, "wb") as file:
+            file.truncate(size)  # without a byte on the disk
+        with pytest.raises(ConfigError, match="larger than (64|256) KiB, which no config is"):
+            read(path)
+
+
+@pytest.mark.parametrize("deep", ["[" * 2_000, "{a: " * 2_000, "- " * 2_000, "\n".join(" " * depth + "a:" for depth in range(300)), "? " * 2_000])
+def test_nesting_without_an_end(deep: str) -> None:
+    for text in (deep, f"name: {deep}", f"{_text({})}\nlog: {deep}"):
+        with pytest.raises(ConfigError) as caught:
+            loads(text)
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("text", ["a: &x [1]\nb: *x", "<<: *x", "a: !!python/object/apply:os.system [ls]", "a: !x 3", "&a a: 1"])
+def test_anchors_aliases_and_tags_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="are not supported; a text that starts so needs quotes"):
+        loads(text)

@@ -533,6 +533,27 @@ def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(tmp_path: Path,
     assert len(calls) == 5
 
 
+def test_folds_of_another_config_are_never_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, cv = tmp_path / "iris.yaml", tmp_path / "cv"
+    path.write_text(IRIS)
+    given = [str(path), "train.epochs=1", "train.folds=2", "--output", str(cv)]
+    assert main(given) == 0
+    (cv / "summary.json").unlink()
+    (cv / "fold-2" / "summary.json").unlink()  # as if it were half done
+    before = {file: file.read_bytes() for file in cv.rglob("*") if file.is_file() and file.name not in (".lock", "train.log")}
+    capsys.readouterr()
+    for change in ("optimizer.lr=0.5", "seed=5"):
+        assert main([*given, change, "--resume", "auto", "--allow-config-change"]) == 1
+        message = capsys.readouterr().err
+        key = change.partition("=")[0]
+        assert f"{cv / 'fold-1'} was trained with another config" in message and f"{key}: " in message, message
+        assert "A mean over both would be of neither" in message
+        # What is there says what was done: with the old config, in each of its files.
+        assert before == {file: file.read_bytes() for file in cv.rglob("*") if file.is_file() and file.name not in (".lock", "train.log")}
+    assert main([*given, "--resume", "auto", "--allow-config-change"]) == 0
+    assert json.loads((cv / "summary.json").read_text())["runs"].keys() == {"fold-1", "fold-2"}
+
+
 def test_the_command_cross_validates_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "iris.yaml"
     path.write_text(IRIS)
