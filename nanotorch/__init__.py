@@ -382,6 +382,7 @@ from nanotorch.ops.scatter import (
     index_add,
     index_copy,
     index_fill,
+    index_reduce,
     masked_fill,
     masked_scatter,
     put,

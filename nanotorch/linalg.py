@@ -11,6 +11,9 @@ True
 from __future__ import annotations
 
 from nanotorch.autograd.errors import LinAlgError
+from nanotorch.ops.attempts import linalg_cholesky_ex as cholesky_ex
+from nanotorch.ops.attempts import linalg_inv_ex as inv_ex
+from nanotorch.ops.attempts import linalg_solve_ex as solve_ex
 from nanotorch.ops.decomposition import linalg_cholesky as cholesky
 from nanotorch.ops.decomposition import linalg_eigh as eigh
 from nanotorch.ops.decomposition import linalg_eigvalsh as eigvalsh
@@ -41,7 +44,7 @@ from nanotorch.ops.solve import linalg_solve as solve
 from nanotorch.ops.solve import linalg_solve_triangular as solve_triangular
 
 __all__ = [
-    "LinAlgError", "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul",
+    "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "inv_ex", "lstsq", "matmul",
     "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve",
-    "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
+    "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip

@@ -14,9 +14,10 @@ from nanotorch.ops.softmax_family import log_softmax, softmax
 from nanotorch.ops.special import digamma, entr, erf, erfc, erfinv, logit, ndtr, polygamma, sinc, xlogy
 from nanotorch.ops.special import digamma as psi
 from nanotorch.ops.special import lgamma as gammaln
+from nanotorch.ops.special import special_xlog1py as xlog1py
 from nanotorch.ops.transcendental import exp2, expm1, log1p
 
 __all__ = [
     "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "log1p", "log_softmax", "logit",
-    "logsumexp", "multigammaln", "ndtr", "polygamma", "psi", "round", "sinc", "softmax", "xlogy",
+    "logsumexp", "multigammaln", "ndtr", "polygamma", "psi", "round", "sinc", "softmax", "xlog1py", "xlogy",
 ]  # fmt: skip

@@ -123,8 +123,8 @@ def ours(device: Any = "cpu", requires_grad: bool = True) -> Callable[[np.ndarra
 
 def named(library: Any, case: Case) -> Any:
     """Return a library's function for a case, where users look for it."""
-    if case.entry.where == "linalg":
-        return getattr(library.linalg, case.name.removeprefix("linalg_"))
+    if case.entry.where in ("linalg", "special"):
+        return getattr(getattr(library, case.entry.where), case.name.removeprefix(f"{case.entry.where}_"))
     spaces = (library.nn.functional, library, library.Tensor) if case.entry.where == "functional" else (library, library.Tensor)
     for space in spaces:
         if hasattr(space, case.name):

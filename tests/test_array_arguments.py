@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Call, Case, drawn, outputs
+from op_cases import CASES, Call, Case, drawn, named, outputs
 from parity import require_torch
 
 import nanotorch
@@ -20,14 +20,6 @@ REFUSED = (RuntimeError, NotImplementedError, TypeError)
 
 def first_or_constant(case: Case) -> bool:
     return case.number == 0 or any(d.kind == "constant" for d in drawn(case))
-
-
-def theirs(case: Case, pytorch: Any) -> Any:
-    if case.entry.where == "linalg":
-        return getattr(pytorch.linalg, case.name.removeprefix("linalg_"))
-    spaces = [pytorch, pytorch.Tensor]
-    spaces[:0] = [pytorch.nn.functional] if case.entry.where == "functional" else []
-    return next(getattr(space, case.name) for space in spaces if hasattr(space, case.name))
 
 
 def array_of(grad: Any) -> Any:
@@ -77,7 +69,7 @@ def test_every_float_argument_of_every_op() -> None:
         if case.entry.where == "internal" or case.name in ASIDE or not first_or_constant(case):
             continue
         for which in range(6):
-            expected = outcome(pytorch, theirs(case, pytorch), case, which)
+            expected = outcome(pytorch, named(pytorch, case), case, which)
             if expected is None:
                 break
             ours = outcome(nanotorch, case.entry.function, case, which)

@@ -331,6 +331,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`multinomial` without replacement": lambda lib: lib.multinomial(lib.tensor([0.0, 1.0]), 2).shape,
     "`label_smoothing` below 0": lambda lib: lib.nn.CrossEntropyLoss(label_smoothing=-1.0)(lib.zeros(1, 2), lib.tensor([0])).item(),
     "a list for a tensor": lambda lib: lib.cat(lib.ones(2, 1)).tolist(),
+    "`linalg.inv_ex`, `linalg.cholesky_ex`": lambda lib: lib.linalg.inv_ex(lib.ones(2, 2)).inverse.tolist(),
     "errors of shapes": shape_error,
     "`interpolate(antialias=True)`": lambda lib: lib.nn.functional.interpolate(lib.ones(1, 1, 2, 1).cumsum(2), (3, 1), mode="bilinear", antialias=True).tolist(),
     "float16 in operators of several steps": lambda lib: (1e6 / lib.tensor([1e3], dtype=lib.float16)).tolist(),

@@ -28,11 +28,12 @@ from nanotorch.ops.row import ROWS
 
 pytorch = require_torch()
 
-# PyTorch's words about its own speed, and about the "mean" of kl_div.
+# PyTorch's words about its own speed, about the "mean" of kl_div, and about what it calls beta.
 pytestmark = [
     pytest.mark.parity,
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning"),
     pytest.mark.filterwarnings("ignore:reduction:UserWarning"),
+    pytest.mark.filterwarnings("ignore:index_reduce:UserWarning"),
 ]
 
 # PyTorch computes these derivatives with factors of single precision, 1/6 and 1/alpha, whatever the input's.
@@ -120,7 +121,7 @@ def expandable(case: Case) -> bool:
     return any(d.kind == "real" and d.shape and d.shape[-1] > 1 for d in drawn(case))
 
 
-@each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided")])  # what they give depends on where the elements lie
+@each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided", "linalg_solve_ex")])  # where elements lie, or what LAPACK left, is all they say
 def test_expanded_inputs(case: Case) -> None:
     """Inputs whose last dimension was expanded, with stride 0, give PyTorch's values and gradients where it takes them."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nanotorch.ops import (
     activation,
+    attempts,
     attention,
     blocks,
     classification,

@@ -89,6 +89,8 @@ def linalg_matrix_rank(A: Tensor, tol: float | None = None, hermitian: bool = Fa
 @composite(widens=True, where="linalg", samples=[sample(distinct(3, 3)), sample(distinct(3, 2)), sample(distinct(2, 3, 3), -2), *[sample(constant(2, 2), p) for p in (1, -1, float("inf"), "fro", "nuc")]])
 def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
     """The condition number of matrices: how many times larger the norm of the inverse makes that of the matrix (2-norm by default)."""
+    if not A._array.size:
+        return A.sum((-2, -1))
     if p is None or p in (2, -2):
         s = linalg_svdvals(A)
         return s[..., 0] / s[..., -1] if p != -2 else s[..., -1] / s[..., 0]

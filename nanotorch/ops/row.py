@@ -162,7 +162,7 @@ class Row:
     @property
     def public_name(self) -> str:
         """The name that users know: rows behind a composite, such as ``_max_dim``, speak for it."""
-        if self.where == "linalg":
+        if self.where in ("linalg", "special"):
             return self.name.replace("_", ".", 1)
         return self.name.strip("_").removesuffix("_dim").removesuffix("_all").removesuffix("_value") if self.name.startswith("_") else self.name
 
@@ -230,8 +230,8 @@ def op(
         outputs: names of several outputs; "list" for a varying number; a leading underscore hides one from the caller.
         node: the name of the grad node, where it is not the op's name in camel case with ``Backward0``.
         overload: the argument with which PyTorch takes another overload: its node's name then ends in 1 instead of 0.
-        where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg" (of nanotorch.linalg, without
-            the name's prefix) or "internal".
+        where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg", "special" (of nanotorch.linalg,
+            nanotorch.special, without the name's prefix) or "internal".
         flops: how many floating-point operations a call takes, where it is not one for every element (``ops/flops.py``).
         widens: compute float16 in float32 (Note [Half precision]); False where the type itself matters.
         formulas: for every differentiable input the formula of its gradient.

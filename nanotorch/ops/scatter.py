@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch import dtypes
-from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.errors import DtypeError, ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.gather import at, check_index, check_sizes, count_of, gathered, lifted
@@ -290,6 +290,43 @@ def index_fill(xp: Any, self: Array, dim: int, index: Index, value: Array | Fitt
     check_index("index_fill", xp, index, wide.shape[dim], dim, True)
     number = xp.asarray(value, dtype=self.dtype)
     return xp.reshape(xp.put(wide, at(dim, xp.reshape(index, (-1,)), wide.ndim), number), self.shape)
+
+
+def _reduce_slices(name: str, input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str) -> tuple[Any, ...]:
+    """Check the arguments of index_reduce, and return those of `scatter_reduce` that mean the same."""
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise RuntimeError(f"{name}: reduce argument must be either prod, mean, amax or amin, got {reduce}")
+    if index._array.dtype.kind not in "iu":
+        raise DtypeError(f"{name}(): argument 'index' must be a tensor of integers (int64), not {index.dtype}")
+    dim = _check_source(name, input.device.xp, input._array, dim, index._array, source._array)
+    places = index.reshape([-1 if d == dim else 1 for d in range(max(source.ndim, 1))]) if source.ndim else index.reshape(())
+    return dim, places.expand(source.shape), source, reduce
+
+
+@composite(samples=[
+    *[sample(real(3, 4), 1, integers(5, high=4), real(3, 5), kind, include_self=included) for kind in ("prod", "mean", "amax", "amin") for included in (True, False)],
+    sample(real(3, 4), 0, integers(2), real(2, 4), "mean"), sample(real(3), -1, integers(4), real(4), "prod"), sample(real(3, 0), 0, integers(2), real(2, 0), "amax"),
+    sample(edge([1.0, 0.0, 2.0]), 0, integers(5), edge([0.0, 3.0, 1.0, 0.0, 2.0]), "prod"),
+])  # fmt: skip
+def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """A copy of ``input`` in which the slices of ``source`` that go to one place along ``dim`` are combined.
+
+    Args:
+        input: the tensor to copy.
+        dim: the dimension along which the indices count.
+        index: a vector that says where each slice goes.
+        source: the slices.
+        reduce: "prod", "mean", "amax" or "amin".
+        include_self: whether the slice that is there takes part.
+    """
+    return scatter_reduce(input, *_reduce_slices("index_reduce", input, dim, index, source, reduce), include_self=include_self)
+
+
+@composite(where="method")
+def index_reduce_(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """In-place version of `index_reduce`."""
+    arguments = _reduce_slices("index_reduce_", input, dim, index, source, reduce)
+    return apply_inplace(ROWS["scatter_reduce"], input, arguments, {"include_self": include_self}, "index_reduce_")
 
 
 # ------------------------------------------------------------------------------------------------- flat positions and masks

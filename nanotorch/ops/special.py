@@ -6,7 +6,9 @@ import math
 from math import inf, nan
 from typing import Any
 
-from nanotorch.ops.row import Array, Number, op
+from nanotorch.autograd.tensor import Tensor
+from nanotorch.ops.create import tensor
+from nanotorch.ops.row import Array, Number, composite, op
 from nanotorch.ops.sample import edge, integers, real, sample, unary
 
 TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
@@ -122,6 +124,45 @@ def xlogy(xp: Any, self: Array | Number, other: Array | Number) -> Array:
     tensor([0., 0.])
     """
     return _xlogy(xp, self, other)
+
+
+def _xlog1py_self(xp: Any, grad: Any, self: Any, other: Any) -> Any:
+    """``grad * log1p(other)``, with the exceptions of `xlogy`."""
+    edge = (other <= -1) | (other == inf)
+    log = xp.log1p(xp.where((self == 0) & (other <= -1), 0.0, other))
+    return xp.where((grad == 0) & edge, 0.0, grad * log)
+
+
+@op(
+    self=_xlog1py_self,
+    other=lambda xp, grad, self, other: grad * (self / (other + 1)),
+    cast="float", where="internal", node="SpecialXlog1PyBackward0",
+)  # fmt: skip
+def _xlog1py(xp: Any, self: Array, other: Array) -> Array:
+    """``input * log1p(other)``, which is 0 where ``input`` is 0, whatever ``other`` is, except NaN."""
+    zero = (self == 0) & (other == other)
+    return xp.where(zero, 0.0, self * xp.log1p(xp.where(zero, 0.0, other)))
+
+
+@composite(
+    where="special",
+    samples=[
+        sample(real(3, 2), real(2, low=-0.7)), sample(real(), real(2, low=-0.7)), sample(integers(3), integers(3)), sample(real(3), 0.7), sample(1.5, real(3, low=-0.7)),
+        sample(edge([0.0, 0.0, 0.0, 1.0, 2.0, nan]), edge([-1.0, -2.0, nan, -1.0, inf, 1.0])), sample(edge([0.0, 1.0]), edge([1e-20, 1e-20])),
+    ],
+)  # fmt: skip
+def special_xlog1py(input: Any, other: Any) -> Any:
+    """``input * log1p(other)``, which is 0 where ``input`` is 0, whatever ``other`` is, except NaN.
+
+    >>> torch.special.xlog1py(torch.tensor([0.0, 1.0]), torch.tensor([-1.0, 1.0]))
+    tensor([0.0000, 0.6931])
+    """
+    first, second = input, other
+    if not isinstance(input, Tensor):
+        first = tensor(input, dtype=other.dtype if other.is_floating_point() else None, device=other.device)
+    if not isinstance(other, Tensor):
+        second = tensor(other, dtype=input.dtype if input.is_floating_point() else None, device=input.device)
+    return _xlog1py(first, second)
 
 
 def _logit_derivative(xp: Any, grad: Any, self: Any, eps: float | None) -> Any:

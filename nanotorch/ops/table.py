@@ -22,7 +22,7 @@ SYMBOLS = {
     "pos": "+x", "invert": "~x", "and": "&", "or": "|", "xor": "^", "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">",
     "ge": ">=", "abs": "abs(x)", "getitem": "x[...]", "setitem": "x[...] = y",
 }  # fmt: skip
-PLACES = {"method": "method only", "function": "function only", "functional": "nn.functional", "linalg": "linalg"}
+PLACES = {"method": "method only", "function": "function only", "functional": "nn.functional", "linalg": "linalg", "special": "special"}
 
 
 @dataclass(frozen=True)

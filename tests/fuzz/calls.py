@@ -127,8 +127,8 @@ class Call:
             given[:1] = [given[0] + ".clone()" * (self.form == "inplace")] if given else []
             call = f"lib.{self.name}({', '.join(given)})"
         elif self.form == "function":
-            spaces = {"functional": "lib.nn.functional.", "linalg": "lib.linalg."}
-            call = spaces.get(entry.where, "lib.") + self.name.removeprefix("linalg_" * (entry.where == "linalg"))
+            spaces = {"functional": "lib.nn.functional.", "linalg": "lib.linalg.", "special": "lib.special."}
+            call = spaces.get(entry.where, "lib.") + self.name.removeprefix(f"{entry.where}_")
             call += f"({', '.join(given)})"
         else:
             clone = ".clone()" * (self.form == "inplace")
@@ -156,8 +156,8 @@ def find(library: Any, call: Call) -> Any:
         return functools.reduce(getattr, call.name.split("."), library)
     if call.form != "function":
         return getattr(library.Tensor, call.name + "_" * (call.form == "inplace"), None)
-    if entry.where == "linalg":
-        return getattr(library.linalg, call.name.removeprefix("linalg_"), None)
+    if entry.where in ("linalg", "special"):
+        return getattr(getattr(library, entry.where), call.name.removeprefix(f"{entry.where}_"), None)
     if entry.where == "functional":
         return getattr(library.nn.functional, call.name, None)
     return getattr(library, call.name, None) or getattr(library.nn.functional, call.name, None)
