@@ -240,7 +240,7 @@ def test_files_larger_than_any_config_are_not_read(tmp_path: Path) -> None:
     for size, read in ((LARGEST_FILE + 1, load), (LARGEST_TEXT + 1, read_resolved), (2**40, load), (2**40, read_resolved)):
         with open(path, "wb") as file:
             file.truncate(size)  # without a byte on the disk
-        with pytest.raises(ConfigError, match="larger than (64|256) KiB, which no config is"):
+        with pytest.raises(ConfigError, match=r"larger than (64|256) KiB, which no config is"):
             read(path)
 
 

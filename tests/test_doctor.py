@@ -105,6 +105,13 @@ def test_constant_and_duplicated_columns_and_row_numbers(tmp_path: Path) -> None
     assert mended.findings == []
 
 
+def test_paths_stay_in_one_piece(tmp_path: Path) -> None:
+    table = {name: np.concatenate([values, values]) for name, values in columns().items()}
+    (folder := tmp_path / "-".join(["of", "hyphens"] * 12)).mkdir()
+    finding = one(found(folder, table), "rows in two parts")
+    assert str(folder / "table.csv") in finding.change
+
+
 def test_rows_in_two_parts_and_contradictions(tmp_path: Path) -> None:
     table = columns()
     table = {name: np.concatenate([values, values]) for name, values in table.items()}

@@ -115,17 +115,22 @@ class Diagnosis:
         for number, finding in enumerate(self.findings, start=1):
             lead = f"{number}. "
             indent = " " * len(lead)
-            lines += textwrap.wrap(f"{finding.what}.", WIDTH, initial_indent=lead, subsequent_indent=indent)
-            lines += textwrap.wrap(f"{finding.why}.", WIDTH, initial_indent=indent, subsequent_indent=indent)
-            lines += textwrap.wrap(
-                f"-> {finding.change}", WIDTH, initial_indent=indent, subsequent_indent=f"{indent}   ", break_on_hyphens=False
-            )
+            lines += _wrapped(f"{finding.what}.", lead, indent)
+            lines += _wrapped(f"{finding.why}.", indent, indent)
+            lines += _wrapped(f"-> {finding.change}", indent, f"{indent}   ")
             lines.append("")
         looked = f"nothing to say about: {', '.join(self.passed)}" if self.passed else ""
         if not self.findings:
             lines.append("no finding\n")
-        lines += textwrap.wrap(looked, WIDTH)
+        lines += _wrapped(looked)
         return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str = "", further: str = "") -> list[str]:
+    """Lines of a text, in which a path or a value stays in one piece, to be copied."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def examine(config: Config) -> Diagnosis:
