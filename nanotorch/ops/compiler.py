@@ -139,6 +139,7 @@ class Compiler:
             "check_dim": check_dim, "check_dims": check_dims,
             "explain": explain,
             "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
+            "compile_apply_half": self.at_first_call("apply", True), "compile_recorded_half": self.at_first_call("apply_recorded", True),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
             "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
@@ -149,6 +150,9 @@ class Compiler:
         for name, (formula, _) in row.formulas.items():
             self.namespace[f"formula_{name}"] = formula
         self.values = [p for p in row.tensors if p.value]
+        self.first_dtype, self.names_dtype = "", bool(self.values) and not self.values[0].many
+        if self.values:  # the one that the other dtypes are compared with, and that says whether the row runs on float16
+            self.first_dtype = f"d_{self.values[0].name}" if self.names_dtype else f"a_{self.values[0].name}[0].dtype"
         self.hidden = [n for n in row.outputs if n.startswith("_")]
         self.inputs = {p.name: p for p in row.tensors}
         self.constant = [p for p in self.values if row.formulas and p.name not in row.formulas]
@@ -223,21 +227,22 @@ class Compiler:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         return source
 
-    def at_first_call(self, name: str) -> Callable[..., Any]:
+    def at_first_call(self, name: str, half: bool = False) -> Callable[..., Any]:
         """Return what stands for a method of the node until its first call, which compiles it.
 
         See Note [Compiled at the first call].
         """
+        written = f"{name}_half" if half else name
 
         def method(node: Node, grad: Any, wanted: Any = None) -> Any:
             with COMPILING:
-                if name not in self.namespace:  # another thread may have been first
+                if written not in self.namespace:  # another thread may have been first
                     self.lines, self.margin = [], -1
-                    self.write_apply(name == "apply_recorded")
+                    self.write_apply(name == "apply_recorded", half)
                     self.margin = 0
-                    self.source += self.execute(f"<nanotorch op {self.row.name}, {name}>")
-                    setattr(self.node, name, self.namespace[name])
-            return self.namespace[name](node, grad, wanted)
+                    self.source += self.execute(f"<nanotorch op {self.row.name}, {written}>")
+                    setattr(self.namespace[f"{self.row.node_name}_half"] if half else self.node, name, self.namespace[written])
+            return self.namespace[written](node, grad, wanted)
 
         return method
 
@@ -262,11 +267,15 @@ class Compiler:
             emit(1, f"_saved_{slot[2:]} = saved_property({slot!r})")
         emit(1, "def release(self):")
         emit(2, *([f"self.{' = self.'.join(freed)} = None", "self._released = True"] if freed else ["pass"]))
+        if row.widens:
+            name = f"{row.node_name}_half"
+            emit(0, f"class {name}({row.node_name}):", "    __slots__ = ()", "    apply, apply_recorded = compile_apply_half, compile_recorded_half")
+            emit(0, f"{name}.__name__ = {name}.__qualname__ = {row.node_name!r}")
 
-    def write_apply(self, recorded: bool) -> None:
-        """Write the method that maps the gradient of the output to those of the inputs."""
+    def write_apply(self, recorded: bool, half: bool) -> None:
+        """Write the method that maps the gradient of the output to those of the inputs, for ``half`` in float32."""
         row, emit = self.row, self.emit
-        emit(1, f"def apply{'_recorded' if recorded else ''}(node, {'grads' if row.many_outputs else 'grad'}, wanted=None):")
+        emit(1, f"def apply{'_recorded' if recorded else ''}{'_half' if half else ''}(node, {'grads' if row.many_outputs else 'grad'}, wanted=None):")
         if self.saved_inputs or self.saved_results:
             emit(2, "if node._released:", "    raise released_error(node)")
         names = {name for _, wanted in row.formulas.values() for name in wanted}
@@ -292,14 +301,12 @@ class Compiler:
             if recorded:
                 emit(2, f"if {name} is not None:")
                 emit(3, f"{name} = recorded_output(node, {name}, {self.results.get(name, 0)}, node.c_{name})")
-        if row.widens:
-            dtype = "node.outputs[0][1]" if row.many_outputs else "grad._array.dtype" if recorded else "grad.dtype"
-            given = ["grads" if row.many_outputs else "grad", *self.saved_inputs]
-            emit(2, f"half = {dtype} is HALF", "if half:", *[f"    {name} = widened({name})" for name in given])
+        if half:
+            emit(2, *[f"{name} = widened({name})" for name in ("grads" if row.many_outputs else "grad", *self.saved_inputs)])
             if recorded:
-                emit(3, *[f"{name} = exact_output(node, {name}, {self.results.get(name, 0)})" for name in self.checked])
+                emit(2, *[f"{name} = exact_output(node, {name}, {self.results.get(name, 0)})" for name in self.checked])
             if row.many_outputs and "grad" in names:
-                emit(3, "grad = grads[0]")
+                emit(2, "grad = grads[0]")
         if recorded and any(name in self.hidden for name in self.saved_results):
             call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
             emit(2, f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})")
@@ -317,7 +324,7 @@ class Compiler:
                 emit(4, f"g_{name} = sum_to(xp, g_{name}, node.b_{name})")
             results.append(f"g_{name}")
         emit(2, f"results = {results[0]}" if many else f"results = ({', '.join(results)},)")
-        emit(2, *(["if half:", "    return [rounded(g) for g in results]"] if row.widens else []), "return results")
+        emit(2, "return [rounded(g) for g in results]" if half else "return results")
 
     def unpack_input(self, name: str, recorded: bool) -> None:
         """Write the checks of a saved input's version, and take its array when not recording."""
@@ -386,10 +393,10 @@ class Compiler:
         if widens:
             value = self.values[0]
             hidden = tuple(number for number, name in enumerate(row.outputs) if name in self.hidden)
-            half = [f"a_{value.name}{'[0]' if value.many else ''}.dtype is HALF"]
+            half = [f"{self.first_dtype} is HALF"]
             if casting and not value.many:  # an operand without dimensions may have come as a wider type
                 half += [f"slow and getattr(a_{p.name}, 'dtype', None) is HALF" for p in self.values[1:]]
-            emit(2, f"if {' or '.join(half)}:")
+            emit(2, f"half = {' or '.join(half)}", "if half:")
             emit(3, f"exact = in_float32(forward, xp, {arguments})", f"out = rounded_outputs(exact, {hidden})")
             emit(2, "else:", *["    exact = None"] * bool(self.checked))
         emit(2 + widens, f"out = forward(xp, {arguments})")
@@ -442,12 +449,14 @@ class Compiler:
         if row.formulas:  # what records nothing may also read a view whose history is lost
             emit(indent, f"if {q}._view is not None:", f"    {q}._refresh()")
         emit(indent, f"a_{p.name} = {q}._array")
+        if p is reference and self.names_dtype:
+            emit(indent, f"d_{p.name} = a_{p.name}.dtype")
         if p.name in row.formulas or p.optional or p in self.constant:
             emit(indent, f"r_{p.name} = {q}._requires_grad")
         if p is reference and row.cast == "float":
-            emit(indent, f"if a_{p.name}.dtype.kind != 'f':", "    slow = True")
+            emit(indent, f"if d_{p.name}.kind != 'f':", "    slow = True")
         if p.value and p is not reference:
-            emit(indent, f"if a_{p.name}.dtype is not a_{reference.name}.dtype or {q}.device is not {reference.public}.device:")
+            emit(indent, f"if a_{p.name}.dtype is not {self.first_dtype} or {q}.device is not {reference.public}.device:")
             check = f"same({row.public_name!r}, {reference.public!r}, {reference.public}, {q!r}, {q})"
             emit(indent + 1, "slow = True" if casting else check)
         elif p is not first:
@@ -460,13 +469,13 @@ class Compiler:
         """Write the same for an argument that may be a Python number, which stays one."""
         emit, q = self.emit, p.public
         emit(indent, f"if isinstance({q}, Tensor):", f"    if {q}._view is not None:", f"        {q}._refresh()")
-        differs = f"{q}._array.dtype is not a_{reference.name}.dtype or {q}.device is not {reference.public}.device"
+        differs = f"{q}._array.dtype is not {self.first_dtype} or {q}.device is not {reference.public}.device"
         change = "slow = True" if casting else f"{q} = {q}.to({reference.public}.device, {reference.public}.dtype)"
         emit(indent + 1, f"if {differs}:", f"    {change}")
         emit(indent + 1, f"a_{p.name} = {q}._array", f"r_{p.name} = {q}._requires_grad")
         emit(indent, "else:", f"    a_{p.name} = {q}", f"    r_{p.name} = False")
         if casting:
-            emit(indent + 1, f"if type({q}) is float:", f"    if a_{reference.name}.dtype.kind != 'f':", "        slow = True")
+            emit(indent + 1, f"if type({q}) is float:", f"    if {self.first_dtype}.kind != 'f':", "        slow = True")
             emit(indent + 1, f"elif type({q}) is not int:", "    slow = True")
 
     def check_dimension(self, p: Parameter, array: str) -> None:
@@ -507,6 +516,8 @@ class Compiler:
         for p in values:
             q = p.public
             emit(2, f"a_{p.name} = {q}._array if isinstance({q}, Tensor) else {q}")
+            if p is values[0]:
+                emit(2, f"d_{p.name} = a_{p.name}.dtype")
             if p.name in self.row.formulas:
                 emit(2, f"r_{p.name} = isinstance({q}, Tensor) and {q}._requires_grad")
 
@@ -517,7 +528,9 @@ class Compiler:
         for p in self.constant:
             emit(1, f"if r_{p.name} and recording():", f"    raise not_differentiable(row.public_name, {p.public!r})")
         emit(1, f"if ({' or '.join(flags)}) and (observers := recording()):")
-        emit(2, f"node = {row.node_name}()", "node._hooks = None")
+        if row.widens and row.view:
+            emit(2, f"half = {self.first_dtype} is HALF")
+        emit(2, f"node = {f'{row.node_name}_half() if half else ' * row.widens}{row.node_name}()", "node._hooks = None")
         emit(2, "node._released = False", "node.device = device")
         emit(2, "frame = getframe(1)", "code = node._code = frame.f_code")  # Note [Forward lines]
         emit(2, "if code is caller:", "    node._last_instruction = frame.f_lasti")

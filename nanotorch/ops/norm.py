@@ -87,6 +87,7 @@ def nuclear_norm(name: str, x: Any, dims: tuple[int, ...], keepdim: bool) -> Any
 
 
 @composite(
+    widens=True,
     samples=[
         sample(real(3, 2)), sample(real(3, 2), 1), sample(real(3, 2), 3, 0), sample(real(3, 2), 2, 1, keepdim=True),
         sample(distinct(3, 2, low=0.5), INF, 1), sample(distinct(3, 2, low=0.5), -INF, 0, True), sample(real(3, 2), 0.5, 1),

@@ -262,7 +262,8 @@ def widening(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def widens(*args: Any, **kwargs: Any) -> Any:
-        if not only_half((*args, *kwargs.values()) if kwargs else args) or kwargs.get("dtype") is not None:
+        said = kwargs.get("dtype") is not None or kwargs.get("out") is not None  # what the result is to be
+        if said or not only_half((*args, *kwargs.values()) if kwargs else args):
             return function(*args, **kwargs)
         out = function(*widened(args), **{name: widened(a) for name, a in kwargs.items()})
         if not isinstance(out, tuple):
