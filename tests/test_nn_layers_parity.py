@@ -81,6 +81,8 @@ LAYERS: dict[str, Layer] = {
     "RMSNorm plain": (lambda nn: nn.RMSNorm([9], elementwise_affine=False), (SEQUENCES,)),
     "InstanceNorm1d": (lambda nn: nn.InstanceNorm1d(4), (SEQUENCES,)),
     "InstanceNorm1d unbatched": (lambda nn: nn.InstanceNorm1d(4, 1e-2, affine=True), (SEQUENCES[0],)),
+    "InstanceNorm3d": (lambda nn: nn.InstanceNorm3d(3, affine=True), (real(2, 3, 2, 2, 2),)),
+    "LocalResponseNorm": (lambda nn: nn.LocalResponseNorm(3, 0.3, 0.6, 1.2), (real(2, 5, 3, 2),)),
     "InstanceNorm2d": (lambda nn: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), (IMAGES,)),
     "Bilinear": (lambda nn: nn.Bilinear(3, 4, 5), (real(6, 3), real(6, 4))),
     "Bilinear no bias": (lambda nn: nn.Bilinear(3, 4, 5, bias=False), (real(2, 6, 3), real(2, 6, 4))),

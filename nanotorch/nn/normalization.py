@@ -12,6 +12,7 @@ from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create import ones, zeros
 from nanotorch.ops.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from nanotorch.ops.query import local_response_norm
 
 __all__ = [
     "BatchNorm1d",
@@ -20,7 +21,9 @@ __all__ = [
     "GroupNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
+    "InstanceNorm3d",
     "LayerNorm",
+    "LocalResponseNorm",
     "RMSNorm",
 ]
 
@@ -186,6 +189,31 @@ class InstanceNorm2d(_InstanceNorm):
     """Normalises each channel of each image, (N, C, H, W) or (C, H, W), by itself; see `InstanceNorm1d`."""
 
     shapes: ClassVar = {4: ", H, W"}
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Normalises each channel of each volume, (N, C, D, H, W) or (C, D, H, W), by itself; see `InstanceNorm1d`."""
+
+    shapes: ClassVar = {5: ", D, H, W"}
+
+
+class LocalResponseNorm(Module):
+    """Divides by `(k + alpha * mean(x ** 2)) ** beta` over `size` neighbouring channels of (N, C, ...).
+
+    Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks (2012).
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Any) -> Any:
+        """The normalised input, of the same shape."""
+        return local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        """The options."""
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 class GroupNorm(Module):
