@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from nanotorch import ops  # first: it makes Tensor's methods
 from nanotorch import autograd, cuda, func, linalg, nn, optim, random, special, utils, viz
+from nanotorch.absent import teach
 from nanotorch.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.formatting import set_printoptions
@@ -513,10 +514,5 @@ from math import e, inf, nan, pi
 newaxis = None
 
 
-def __getattr__(name: str) -> object:
-    """Say why a dtype of PyTorch's is not there."""
-    from nanotorch.dtypes import ABSENT
-
-    reason = f": {ABSENT[name]}" if name in ABSENT else ""
-    raise AttributeError(f"module 'nanotorch' has no attribute {name!r}{reason}")
+teach()
 

@@ -1,0 +1,35 @@
+"""Names of PyTorch's that are not here say what to do instead, and are neither here nor made up."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+from parity import require_torch
+
+import nanotorch as torch
+from nanotorch.absent import ABSENT
+
+
+def test_what_is_absent_is_absent_and_says_so() -> None:
+    for module, reasons in ABSENT.items():
+        place = importlib.import_module(module)
+        assert not (here := set(reasons) & set(dir(place))), f"{module}: {here} are here now"
+        for name, reason in reasons.items():
+            with pytest.raises(AttributeError) as caught:
+                getattr(place, name)
+            assert str(caught.value) == f"module {module!r} has no attribute {name!r}: {reason}"
+    with pytest.raises(AttributeError, match=r"^module 'nanotorch\.nn' has no attribute 'Linaer'$"):
+        _ = torch.nn.Linaer
+    assert not hasattr(torch.optim, "Lion")
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_pytorchs_name() -> None:
+    require_torch()
+    renamed = {"symeig", "eig", "solve", "sparse_tensor", "stateless", "prune"}  # of older versions, or a module by itself
+    for module, reasons in ABSENT.items():
+        place = importlib.import_module(module.replace("nanotorch", "torch", 1))
+        unknown = {name for name in reasons if not hasattr(place, name)} - renamed
+        assert not unknown, f"{module}: {unknown}"
