@@ -145,6 +145,7 @@ def _xlog1py(xp: Any, self: Array, other: Array) -> Array:
 
 
 @composite(
+    widens=True,
     where="special",
     samples=[
         sample(real(3, 2), real(2, low=-0.7)), sample(real(), real(2, low=-0.7)), sample(integers(3), integers(3)), sample(real(3), 0.7), sample(1.5, real(3, low=-0.7)),
