@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import asyncio
 import warnings
 from collections.abc import Callable
@@ -62,6 +63,13 @@ def weight_norm(lib: Any) -> Any:
         direction.copy_(lib.tensor([[3.0, 4.0]], dtype=lib.float64))
     (first,) = lib.autograd.grad((layer(leaf(lib, 1.0, 2.0)) ** 2).sum(), direction, create_graph=True)
     return [[round(v, 9) for v in row] for row in lib.autograd.grad((first * first).sum(), direction)[0].tolist()]
+
+
+def copied_views(lib: Any) -> Any:
+    a, b = copy.deepcopy([x := lib.arange(3.0), x[1:]])
+    loss = (a * leaf(lib, 1.0, 1.0, 1.0)).sum()
+    b.add_(1)
+    return loss.backward()
 
 
 def slope_of_logit(lib: Any) -> Any:
@@ -270,6 +278,9 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`Generator.get_state()`, `get_rng_state()`": lambda lib: type(lib.Generator().manual_seed(0).get_state()).__name__,
     "`nn.Softmax()`": lambda lib: lib.nn.Softmax()(lib.zeros(2)).tolist(),
     "losses whose input and target": lambda lib: lib.nn.functional.mse_loss(lib.ones(2, 1), lib.ones(2)).item(),
+    "`binary_cross_entropy_with_logits` and `kl_div`": lambda lib: str(lib.nn.functional.binary_cross_entropy_with_logits(lib.zeros(2), lib.ones(2).half()).dtype),
+    "`huber_loss` between two dtypes": lambda lib: gradient(lib, lambda x: lib.nn.functional.huber_loss(x, lib.zeros(2)), leaf(lib, 1.0, 2.0)),
+    "deep copies of tensors that share": copied_views,
     "arguments `size_average`": lambda lib: lib.nn.functional.mse_loss(lib.ones(2), lib.zeros(2), size_average=False).item(),
     "`max_pool1d`": lambda lib: lib.nn.functional.max_pool1d(lib.ones(1, 1, 1), 2, padding=1, dilation=2).tolist(),
     "`conv_transpose1d`": lambda lib: tuple(lib.nn.functional.conv_transpose1d(lib.ones(0, 1, 5), lib.ones(1, 1, 2), output_padding=1).shape),

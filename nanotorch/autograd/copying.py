@@ -3,9 +3,11 @@
 Note [Copies and pickles]
 ~~~~~~~~~~~~~~~~~~~~~~~~~
 Only leaves can be copied: a history would have to be copied with everything it refers to. A shallow copy is another leaf
-over the same memory. A deep copy has memory and gradient of its own. A pickle holds the plain array, on the host, with
-the device and whether the leaf requires grad; gradient and hooks stay behind, as in PyTorch. Unlike there, memory that
-several tensors share is copied or pickled once per tensor; one tensor that occurs several times, such as a tied weight,
+over the same memory. A deep copy has memory and gradient of its own, and tensors that share memory share the copy of it,
+which is one of the whole memory: a view's copy shows what is written to that of its base, and a saved value notices
+(there PyTorch forgets the version that they have in common). A Parameter's copy is alone, as there. A pickle holds the plain
+array, on the host, with the device and whether the leaf requires grad; gradient and hooks stay behind, as in PyTorch, and
+memory that several tensors share is pickled once per tensor. One tensor that occurs several times, such as a tied weight,
 stays one. Modules and optimizers need no more than that: their other attributes are ordinary Python objects.
 
 A pickle can run any code when it is loaded. This package takes objects apart and puts them together where Python's
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanotorch.autograd.node import Version
+from nanotorch.autograd.view import geometry
 from nanotorch.backend.device import CPU, Device
 
 if TYPE_CHECKING:
@@ -38,18 +42,32 @@ def shallow_copy(tensor: Tensor) -> Tensor:
     return result
 
 
-def deep_copy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
-    """Copy a leaf with its memory and gradient; history cannot be copied."""
+def deep_copy(tensor: Tensor, memo: dict[Any, Any], alone: bool = False) -> Tensor:
+    """Copy a leaf with its memory, unless it is to be alone the whole that others may see, and its gradient; history cannot be copied."""
     _check_leaf(tensor, "deepcopy")
     if id(tensor) in memo:
         return memo[id(tensor)]
     result: Tensor = object.__new__(type(tensor))
     memo[id(tensor)] = result
-    result._set(tensor._array.copy(), tensor.device, tensor._requires_grad)
+    result._set(tensor._array.copy(order="K") if alone else _copied_part(tensor, memo), tensor.device, tensor._requires_grad)
+    if not alone and tensor._cell is not None:
+        result._cell = memo.setdefault(("version", id(tensor._cell)), Version())
     if tensor._grad is not None:
         result._grad = deep_copy(tensor._grad, memo)
     _adopt_attributes(result, copy.deepcopy(getattr(tensor, "__dict__", None), memo))
     return result
+
+
+def _copied_part(tensor: Tensor, memo: dict[Any, Any]) -> Any:
+    """Return a tensor's part of the copy of the memory that it lies in."""
+    array, xp = tensor._array, tensor.device.xp
+    width, count, (size, stride, offset) = array.itemsize, xp.storage_size(array), geometry(tensor)
+    start = tensor.data_ptr() - offset * width
+    whole = memo.get(("memory", tensor.device, start))
+    if whole is None or whole.size < count * width:
+        whole = xp.view_strided(array, (count,), (1,), 0).copy().view(np.uint8)
+        memo["memory", tensor.device, start] = whole
+    return xp.view_strided(whole[: count * width].view(array.dtype), size, stride, offset)
 
 
 def take_apart(tensor: Tensor, protocol: Any) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nanotorch.autograd.copying import deep_copy
 from nanotorch.autograd.tensor import Tensor
 
 __all__ = ["Parameter"]
@@ -26,3 +27,7 @@ class Parameter(Tensor):
         self._cell = source._version_cell()
         if requires_grad:
             self.requires_grad_(True)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Parameter:
+        """Copy the parameter alone: what else lies in its memory is not shared by the copies, as in PyTorch."""
+        return deep_copy(self, memo, alone=True)  # type: ignore[return-value]

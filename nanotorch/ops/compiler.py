@@ -458,7 +458,12 @@ class Compiler:
         if p.value and p is not reference:
             emit(indent, f"if a_{p.name}.dtype is not {self.first_dtype} or {q}.device is not {reference.public}.device:")
             check = f"same({row.public_name!r}, {reference.public!r}, {reference.public}, {q!r}, {q})"
-            emit(indent + 1, "slow = True" if casting else check)
+            if p.cast:
+                emit(indent + 1, f"if a_{reference.name}.dtype.kind == 'f' and {q}.device is {reference.public}.device:")
+                emit(indent + 2, f"{q} = {q}.to({reference.public}.dtype)", f"a_{p.name} = {q}._array")
+                emit(indent + 1, "else:", f"    {check}")
+            else:
+                emit(indent + 1, "slow = True" if casting else check)
         elif p is not first:
             emit(indent, f"if {q}.device is not {first.public}.device:")
             emit(indent + 1, f"same({row.public_name!r}, {first.public!r}, {first.public}, {q!r}, {q}, False)")

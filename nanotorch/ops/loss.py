@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from nanotorch.autograd.errors import ShapeError
-from nanotorch.ops.row import Array, op
+from nanotorch.ops.row import Array, Cast, op
 from nanotorch.ops.sample import constant, edge, real, sample
 
 inf, nan = math.inf, math.nan
@@ -70,6 +70,13 @@ def check_weight(name: str, argument: str, weight: Any, shape: tuple[int, ...]) 
         raise ShapeError(f"{name}: {argument} {tuple(weight.shape)} does not broadcast to the shape of the losses {tuple(shape)}")
 
 
+def check_float_pair(name: str, self: Any, target: Any) -> None:
+    """Raise unless prediction and target have one shape, and the one dtype that they were brought to is floating."""
+    check_pair(name, self, target)
+    if self.dtype.kind != "f":
+        raise NotImplementedError(f"{name}: not implemented for {self.dtype}; convert input or target with .float()")
+
+
 def check_probabilities(xp: Any, name: str, argument: str, values: Any, hint: str = "") -> None:
     """Raise unless all elements lie between 0 and 1; NaN does not."""
     if not bool(xp.all((values >= 0) & (values <= 1))):
@@ -105,11 +112,11 @@ def _bce_logits_target(xp: Any, grad: Any, self: Any, weight: Any, pos_weight: A
     ],
 )  # fmt: skip
 def binary_cross_entropy_with_logits(
-    xp: Any, self: Array, target: Array, weight: Array | None = None, reduction: str = "mean", pos_weight: Array | None = None
+    xp: Any, self: Array, target: Array | Cast, weight: Array | Cast | None = None, reduction: str = "mean", pos_weight: Array | Cast | None = None
 ) -> Array:
     """``-(target * log s + (1 - target) * log(1 - s))`` with ``s = sigmoid(input)``, without overflow."""
     check_reduction("binary_cross_entropy_with_logits", reduction)
-    check_pair("binary_cross_entropy_with_logits", self, target)
+    check_float_pair("binary_cross_entropy_with_logits", self, target)
     check_weight("binary_cross_entropy_with_logits", "weight", weight, self.shape)
     check_weight("binary_cross_entropy_with_logits", "pos_weight", pos_weight, self.shape)
     if pos_weight is None:
@@ -139,10 +146,10 @@ def _bce_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, reduction
         sample(real(5, 2, low=0.1, high=0.9), real(5, 2, low=0.0, high=1.0), constant(2), reduction="none"), sample(real(0, 2), real(0, 2), reduction="sum"),
     ],
 )  # fmt: skip
-def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | None = None, reduction: str = "mean") -> Array:
+def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | Cast | None = None, reduction: str = "mean") -> Array:
     """``-(target * log p + (1 - target) * log(1 - p))`` for probabilities ``input``; logarithms are cut at -100."""
     check_reduction("binary_cross_entropy", reduction)
-    check_pair("binary_cross_entropy", self, target)
+    check_float_pair("binary_cross_entropy", self, target)
     check_weight("binary_cross_entropy", "weight", weight, self.shape)
     check_probabilities(xp, "binary_cross_entropy", "input", self, "; for logits use binary_cross_entropy_with_logits")
     check_probabilities(xp, "binary_cross_entropy", "target", target)
@@ -164,9 +171,7 @@ pairs = [sample(real(5), real(5)), sample(real(5, 2), real(5, 2), reduction="sum
 def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
     """``(input - target) ** 2``, reduced; the shapes must be equal."""
     check_reduction("mse_loss", reduction)
-    check_pair("mse_loss", self, target)
-    if self.dtype.kind != "f":
-        raise RuntimeError(f"mse_loss: not implemented for {self.dtype}; convert input or target with .float()")
+    check_float_pair("mse_loss", self, target)
     difference = self - target
     return reduced(xp, difference * difference, reduction)
 
@@ -180,6 +185,8 @@ def l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Arr
     """``|input - target|``, reduced; the shapes must be equal."""
     check_reduction("l1_loss", reduction)
     check_pair("l1_loss", self, target)
+    if reduction == "mean" and self.dtype.kind != "f":
+        raise RuntimeError(f"l1_loss: the mean of {self.dtype} is no integer; convert input or target with .float()")
     return reduced(xp, xp.absolute(self - target), reduction)
 
 
@@ -198,7 +205,7 @@ def _smooth_slope(xp: Any, difference: Any, beta: float) -> Any:
 def smooth_l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", beta: float = 1.0) -> Array:
     """Quadratic (over ``2 * beta``) where ``|input - target| < beta``, linear elsewhere."""
     check_reduction("smooth_l1_loss", reduction)
-    check_pair("smooth_l1_loss", self, target)
+    check_float_pair("smooth_l1_loss", self, target)
     if not beta >= 0:
         raise RuntimeError(f"smooth_l1_loss: beta must be at least 0, got {beta}")
     distance = xp.absolute(self - target)
@@ -216,10 +223,10 @@ def _huber_slope(xp: Any, difference: Any, delta: float) -> Any:
     target=lambda xp, grad, self, target, reduction, delta: -_huber_slope(xp, self - target, delta) * share(grad, self.shape, reduction),
     where="functional", samples=[*pairs, sample(real(5), real(5), delta=0.5)],
 )  # fmt: skip
-def huber_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Array:
+def huber_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mean", delta: float = 1.0) -> Array:
     """``(input - target) ** 2 / 2`` where ``|input - target| <= delta``, linear elsewhere (Huber 1964)."""
     check_reduction("huber_loss", reduction)
-    check_pair("huber_loss", self, target)
+    check_float_pair("huber_loss", self, target)
     if not delta > 0:
         raise RuntimeError(f"huber_loss: delta must be greater than 0, got {delta}")
     distance = xp.absolute(self - target)
@@ -234,7 +241,7 @@ def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
     self=lambda xp, grad, target, reduction, log_target: -(xp.exp(target) if log_target else target) * _kl_mean(grad, target.shape, reduction),
     target=lambda xp, grad, self, target, reduction, log_target: _kl_mean(grad, target.shape, reduction)
     * (xp.exp(target) * (target - self + 1) if log_target else xp.log(target) - self + 1),
-    where="functional",
+    where="functional", cast="promote",
     samples=[
         sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="none"), sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
         sample(real(4, 3), real(4, 3), reduction="sum", log_target=True), sample(real(4, 3), real(4, 3, low=0.1, high=0.9)),
@@ -244,7 +251,7 @@ def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
 def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:
     """``target * (log target - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size only."""
     check_reduction("kl_div", reduction, (*REDUCTIONS, "batchmean"))
-    check_pair("kl_div", self, target)
+    check_float_pair("kl_div", self, target)
     if log_target:
         loss = xp.exp(target) * (target - self)
     else:

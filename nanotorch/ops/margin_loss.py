@@ -11,6 +11,7 @@ from nanotorch.ops.activation import logsigmoid
 from nanotorch.ops.extrema import minimum, where
 from nanotorch.ops.loss import (
     EPSILON,
+    check_float_pair,
     check_pair,
     check_reduction,
     check_weight,
@@ -19,7 +20,7 @@ from nanotorch.ops.loss import (
     share,
 )
 from nanotorch.ops.norm import pairwise_distance
-from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.row import Array, Cast, composite, op
 from nanotorch.ops.runtime import refuse_gradients
 from nanotorch.ops.sample import constant, edge, integers, real, sample
 
@@ -47,10 +48,10 @@ def _soft_margin_slope(xp: Any, grad: Any, self: Any, target: Any, reduction: st
         sample(edge([0.0, 30.0, -30.0]), constant(3)),
     ],
 )  # fmt: skip
-def soft_margin_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
+def soft_margin_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mean") -> Array:
     """``log(1 + exp(-target * input))`` for targets 1 and -1, without overflow."""
     check_reduction("soft_margin_loss", reduction)
-    check_pair("soft_margin_loss", self, target)
+    check_float_pair("soft_margin_loss", self, target)
     return reduced(xp, xp.softplus(-target * self), reduction)
 
 

@@ -16,7 +16,7 @@ A row is written like this::
 
 **forward** gets the array module ``xp`` of the device and raw arrays. Annotations say what a parameter is: ``Array`` (a
 tensor that may carry gradients), ``Index`` (a tensor of integers), ``Mask`` (a tensor of booleans), ``Sequence[Array]``;
-``| Number`` admits Python scalars, which wrap around as the operands of an integer dtype do, ``| Fitting`` those that the dtype holds, ``| None`` makes it optional; ``Dims`` is a tuple of ints that callers may also
+``| Number`` admits Python scalars, which wrap around as the operands of an integer dtype do, ``| Fitting`` those that the dtype holds, ``| Cast`` a tensor of any dtype, which is cast to the first one's, ``| None`` makes it optional; ``Dims`` is a tuple of ints that callers may also
 spread, as in ``x.permute(1, 0)``; everything else is a plain argument. A parameter named ``dim``, ``dim0`` ... is a
 dimension of the first tensor, or several where its annotation says so, and is checked (``dims.py``) before forward sees it;
 ``NewDim`` is a dimension of a result that has one more.
@@ -59,7 +59,7 @@ from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.runtime import widening
 from nanotorch.ops.sample import Sample
 
-__all__ = ["COMPOSITES", "ROWS", "Array", "Dims", "Fitting", "Index", "Mask", "NewDim", "Number", "Row", "alias", "composite", "op"]
+__all__ = ["COMPOSITES", "ROWS", "Array", "Cast", "Dims", "Fitting", "Index", "Mask", "NewDim", "Number", "Row", "alias", "composite", "op"]
 
 Array = Any
 Dims = Any
@@ -68,6 +68,7 @@ Mask = Any
 NewDim = Any
 Number = Any
 Fitting = Any
+Cast = Any
 
 ROWS: dict[str, Row] = {}
 COMPOSITES: dict[str, Composite] = {}
@@ -95,6 +96,7 @@ class Parameter:
         self.value = self.tensor and "Array" in annotation
         self.kinds = {"Index": "iu", "Mask": "b"}.get(annotation.split(" ")[0], "")
         self.fitting = "Fitting" in annotation
+        self.cast = "Cast" in annotation
         self.scalar = (self.fitting or "Number" in annotation) and self.tensor
         self.optional = "None" in annotation and self.tensor
 

@@ -199,6 +199,10 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
         return RuntimeError(f"{name}: {reason}")
     if isinstance(error, TypeError):
         kinds = ", ".join(str(o.dtype) if isinstance(o, Tensor) else type(o).__name__ for o in operands if not isinstance(o, tuple | list))
+        if "numpy boolean" in reason:
+            return RuntimeError(f"{name}: not supported for truth values; convert them with .long(), or take ^ and ~")
+        if "not supported for the input types" in reason:
+            return NotImplementedError(f"{name}: not implemented for {kinds}")
         return TypeError(f"{name}(): {reason} (called with {kinds})")
     return error
 
