@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import asyncio
+import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def weight_norm(lib: Any) -> Any:
 
 
 def copied_views(lib: Any) -> Any:
-    a, b = copy.deepcopy([x := lib.arange(3.0), x[1:]])
+    a, b = copy.deepcopy([x := lib.arange(3.0).double(), x[1:]])
     loss = (a * leaf(lib, 1.0, 1.0, 1.0)).sum()
     b.add_(1)
     return loss.backward()
