@@ -9,6 +9,7 @@ tensor([2., 4., 6.])
 
 from __future__ import annotations
 
+import nanotorch.ctrl_c  # before all that takes time
 from nanotorch import ops  # first: it makes Tensor's methods
 from nanotorch import autograd, cuda, func, linalg, nn, optim, random, special, utils, viz
 from nanotorch.absent import teach

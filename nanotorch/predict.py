@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--input", type=path_option, required=True, metavar="FILE", help="the rows: .csv, .parquet, .npy; '-' is CSV on standard input")
     add("--output", type=path_option, required=True, metavar="FILE", help="the predictions: .csv or .parquet; '-' is CSV on standard output")
     add("--keep", action="append", default=[], metavar="COLUMN", help="copy this column of the input; may be repeated")
+    add("--quote-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with = + - @, a tab or a carriage return")
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     return parser
 
@@ -50,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _predict(options: argparse.Namespace) -> None:
     from nanotorch.train.loaded import load_run
     from nanotorch.train.prediction import predict_file
+    from nanotorch.train.streams import printable
 
-    done = predict_file(load_run(options.run, options.checkpoint), options.input, options.output, options.keep)
+    done = predict_file(load_run(options.run, options.checkpoint), options.input, options.output, options.keep, options.quote_formulas)
     for text in done.notes:
         note(text)
     if options.output != "-":
-        counts = ", ".join(f"{name} {count:,}" for name, count in done.classes.most_common(10))
+        counts = ", ".join(f"{printable(name, kept='')} {count:,}" for name, count in done.classes.most_common(10))
         more = f", and {len(done.classes) - 10} further classes" if len(done.classes) > 10 else ""
         print(f"{done.rows:,} {'row' if done.rows == 1 else 'rows'} in {options.output}{f': {counts}{more}' if counts else ''}")
 

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
+from nanotorch import ctrl_c
 from nanotorch.train.command import path_option
+from nanotorch.train.streams import data_of, only_printable
 
 if TYPE_CHECKING:
     from nanotorch.train.config import Config
@@ -72,12 +74,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    with only_printable():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_intermixed_args(argv)
     try:
+        ctrl_c.raises()
         if options.list:
             code = _list(options.list)
         elif options.schema:
@@ -86,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("a CONFIG is needed, such as configs/digits_mlp.yaml")
         elif options.output is not None and not options.output.strip():
             parser.error("--output needs the path of a directory")
+        elif options.output is not None and not options.output.isprintable():
+            parser.error(f"--output {options.output}: the path of a directory has characters that can be printed")
         elif options.overwrite and (options.resume is not None or options.output is None):
             parser.error("--overwrite replaces the run in --output DIR: it goes with --output, and not with --resume")
         else:
@@ -116,7 +123,7 @@ def _train(options: argparse.Namespace) -> int:
         count = len(error.problems)
         return _fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_CONFIG)
     if options.print_config:
-        print(resolved(config), end="")
+        print(resolved(config), end="", file=data_of(sys.stdout))
         return OK
     if options.validate:
         print(f"{options.config}: valid")
@@ -206,12 +213,18 @@ def _look(options: argparse.Namespace, config: Config) -> int:
 
         print(examine(config).text())
     if options.find_lr:
+        from nanotorch.train import directory, figures, layout
         from nanotorch.train.lr_finder import range_test
+        from nanotorch.train.run import files_of
 
-        found = range_test(config)
         folder = Path(options.output or config.output)
-        folder.mkdir(parents=True, exist_ok=True)
         picture = folder / f"{config.name}-find-lr.png"
+        directory.check(folder)
+        layout.refuse_to_replace(picture, [*files_of(config), options.config], [])
+        if not figures.matplotlib_is_there():
+            raise RuntimeError("the picture of --find-lr needs matplotlib, which is not installed: pip install matplotlib")
+        found = range_test(config)
+        folder.mkdir(parents=True, exist_ok=True)
         found.draw(picture, config.name)
         print(f"{found.text()}\n\n{len(found.rates)} steps, until {found.end}; drawn in {picture}\noptimizer.lr={found.suggested:g}")
     return OK

@@ -10,6 +10,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from nanotorch import ctrl_c
+from nanotorch.train.streams import only_printable
+
 __all__ = ["UsageError", "note", "path_option", "run_command"]
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -38,11 +41,14 @@ def run_command(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
 ) -> int:
     """Parse the arguments, do the work and return the exit code; a mistake of the user becomes a sentence, not a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    with only_printable():
+        return _run_command(parser, work, argv)
+
+
+def _run_command(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None) -> int:
     options = parser.parse_intermixed_args(argv)
     try:
+        ctrl_c.raises()
         with _terminable():
             work(options)
         if sys.stdout is not None:

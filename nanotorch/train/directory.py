@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nanotorch.train import layout
+from nanotorch.train.streams import printable
 from nanotorch.utils import files
 
 __all__ = ["DirectoryError", "RunDirectory", "check", "create"]
@@ -196,7 +197,7 @@ class RunDirectory:
         self.write("metrics.jsonl", _lines(history))
         (self.path / "summary.json").unlink(missing_ok=True)  # of a run that now goes on for more epochs
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str | bytes) -> None:
         """Write a file, all of it or nothing, and wait until it is on the disk."""
         try:
             files.write(self.path / name, text, own=True)
@@ -205,7 +206,8 @@ class RunDirectory:
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a file of JSON, all of it or nothing."""
-        self.write(name, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        self.write(name, text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8; \\udc80 is JSON's own escape
 
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Add the record of an epoch to `metrics.jsonl`."""
@@ -214,7 +216,7 @@ class RunDirectory:
     def log(self, message: str) -> None:
         """Add a line to `train.log`, with the time."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        self._append("train.log", "\n".join(f"{now}  {line}" for line in message.splitlines()))
+        self._append("train.log", "\n".join(f"{now}  {line}" for line in printable(message).split("\n")))
 
     def finish(self, history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
         """Write the metrics once more, with a table of them, and at last the summary, which makes the run complete."""

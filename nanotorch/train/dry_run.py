@@ -9,6 +9,7 @@ import tracemalloc
 import nanotorch as torch
 from nanotorch.train.build import Data, monitored, prepare, steps_per_epoch
 from nanotorch.train.config import Config
+from nanotorch.train.streams import printable
 from nanotorch.train.threads import blas_threads
 from nanotorch.train.training import Part, Training, borrowed_generator
 from nanotorch.train.trial import steps_of, trial
@@ -35,7 +36,7 @@ def dry_run(config: Config) -> str:
 
 def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
     preprocessing = data.preprocessing
-    names = preprocessing.target_names
+    names = [printable(name, kept="") for name in preprocessing.target_names]
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     what = f"{len(names)} classes: {shown}" if preprocessing.task != "regression" else f"{len(names)} to predict: {shown}"
     rows = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())

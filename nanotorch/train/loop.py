@@ -13,6 +13,7 @@ from nanotorch import Tensor, nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.train.config import TrainSection
 from nanotorch.train.interrupt import Interrupt
+from nanotorch.train.streams import printable
 from nanotorch.train.training import Part, Training
 from nanotorch.utils.data import DataLoader
 
@@ -181,7 +182,7 @@ def check_scores(training: Training, part: str, scores: Mapping[str, float]) -> 
     """A DivergedError if the loss of a part, or a score, is not finite: some output of the model is not."""
     for name, value in scores.items():
         if not math.isfinite(value):
-            raise _diverged(training, part, f"{part} {name} is {value} at", training.step)
+            raise _diverged(training, part, f"{part} {printable(name, kept='')} is {value} at", training.step)
 
 
 def check_weights(training: Training) -> None:

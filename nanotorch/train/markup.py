@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from nanotorch.train.report import number
+from nanotorch.train.streams import printable
 
 __all__ = ["Html", "beside", "document", "facts", "figure", "fill", "join", "measured", "percent", "scrolling", "section", "table", "titled"]
 
@@ -30,8 +31,7 @@ def _escaped(value: Any) -> str:
     """Escape; what cannot be printed, such as a control character in a column's name, becomes visible."""
     if isinstance(value, Html):
         return value
-    text = "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in str(value))
-    return escape(text, quote=True)
+    return escape(printable(str(value)), quote=True)
 
 
 def join(parts: Iterable[str]) -> Html:

@@ -103,7 +103,7 @@ def write(
         return True
     except OSError as error:
         print(f"warning: {error.filename or report} cannot be written ({error.strerror})", file=sys.stderr)
-    except Exception as error:  # whatever it is: a drawing that fails is no reason to lose a run
+    except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:  # numbers that cannot be drawn are no reason to lose a run
         print(f"warning: {report} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
     return False
 

@@ -61,10 +61,11 @@ class Predicted:
     notes: list[str] = field(default_factory=list)
 
 
-def predict_file(run: LoadedRun, rows: str, output: str, keep: Sequence[str] = ()) -> Predicted:
+def predict_file(run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (), quote_formulas: bool = False) -> Predicted:
     """Predict the rows of a file (`-` is standard input) into another, some thousand rows at a time.
 
-    The columns named by `keep` are copied from the input, before the predictions. A column that the model needs and that is
+    The columns named by `keep` are copied from the input, before the predictions; `quote_formulas` puts an apostrophe before texts
+    that a spreadsheet would compute. A column that the model needs and that is
     not there, and a cell that is no number where one is needed, are a TableError that names the place.
     """
     refuse_to_replace(run, output, rows)
@@ -83,7 +84,7 @@ def predict_file(run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (
         if not LOSSES.entry(loss).facts.get("probabilities", True):
             done.notes.append(f"{loss} trains scores, not probabilities: take the probabilities as a ranking")
         texts = {*run.preprocessing.categories, *keep} - set(run.preprocessing.numeric_names)
-        with PredictionFile(output, columns) as written, blas_threads(run.model, 4096):
+        with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, 4096):
             for piece in file.pieces(run.preprocessing.numeric_names, sorted(texts)):
                 needed = piece.only(features)
                 answer = predict(run, run.preprocessing.encode_piece(needed, noticed))

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nanotorch.train.report import number
+from nanotorch.train.streams import past, printable
 
 __all__ = ["Progress"]
 
@@ -17,7 +18,8 @@ class Progress:
 
     def __init__(self, epochs: int, steps_per_epoch: int, metric: str, bar: bool = True, done: int = 0) -> None:
         self.epochs = epochs
-        self.metric = metric
+        self.metric = printable(metric, kept="")
+        self._score = f"validation_{metric}"
         self._bar: Any = None
         self._postfix: dict[str, str] = {}
         if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
@@ -27,7 +29,7 @@ class Progress:
             has_size = os.get_terminal_size(sys.stderr.fileno()).columns > 0
             size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
             form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"  # fits 80 columns
-            self._bar = tqdm(total=epochs * steps_per_epoch, initial=done, bar_format=form, **size)
+            self._bar = tqdm(total=epochs * steps_per_epoch, initial=done, bar_format=form, file=past(sys.stderr), **size)
 
     def __enter__(self) -> Self:
         """Start with the first epoch."""
@@ -56,7 +58,7 @@ class Progress:
     def epoch(self, record: dict[str, Any]) -> str:
         """An epoch is done: `record` is its line of `metrics.jsonl`. Show it, and return it as a line of text."""
         train, validation = record["train_loss"], record["validation_loss"]
-        score = record[f"validation_{self.metric}"]
+        score = record[self._score]
         if self._bar is not None:
             self._bar.set_description(f"epoch {record['epoch']}/{self.epochs}", refresh=False)
             self._postfix |= {"loss": number(train), f"val_{self.metric}": number(score)}

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from nanotorch.train.command import UsageError
+from nanotorch.train.streams import printable
 from nanotorch.train.strict_yaml import show
 from nanotorch.utils import files
 
@@ -261,7 +262,7 @@ def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "")
         _adapter(schema).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, [*([key] if key else []), *first["loc"]]))
+        place = printable(".".join(map(str, [*([key] if key else []), *first["loc"]])), kept="")
         what = {
             "missing": "is missing",
             "extra_forbidden": "is no key of this file",

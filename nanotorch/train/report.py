@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nanotorch.train.streams import printable
+
 if TYPE_CHECKING:
     from nanotorch.train.classification import ClassScore
 
@@ -48,6 +50,7 @@ def class_table(scores: Sequence[ClassScore]) -> str:
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Cells as text in columns: the first to the left, the others to the right."""
+    lines = [[printable(cell, kept="") for cell in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -66,7 +69,7 @@ def short(text: str, width: int) -> str:
     >>> short("a very long name of a class", 15)
     'a very...class'
     """
-    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    text = printable(text, kept="")
     if len(text) <= width:
         return text
     end = (width - 3) // 2 - 1
@@ -89,5 +92,5 @@ def label(name: str) -> str:
     ('RMSE Weight', 'F1 macro', 'ROC AUC OvR')
     """
     if name.startswith("rmse_"):  # a target follows, whose name stays as it is
-        return f"RMSE {name.removeprefix('rmse_')}"
-    return " ".join(WORDS.get(word, word) for word in name.split("_"))
+        return f"RMSE {printable(name.removeprefix('rmse_'), kept='')}"
+    return " ".join(WORDS.get(word, word) for word in printable(name, kept="").split("_"))

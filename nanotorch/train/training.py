@@ -23,6 +23,7 @@ from nanotorch.train.checkpoint import VERSION, Checkpoint, CheckpointError
 from nanotorch.train.disk_dataset import RowsOnDisk
 from nanotorch.train.metrics import Meter, is_loss
 from nanotorch.train.records import completed, unlike
+from nanotorch.train.streams import printable
 from nanotorch.utils.data import TensorDataset
 
 __all__ = ["Part", "Training", "borrowed_generator", "fitting", "moving_average", "seeds"]
@@ -191,7 +192,7 @@ class Training:
                 state = saved.state
             damage = self._damage(saved, train, changed)
             if damage is not None:
-                raise CheckpointError(f"{saved.path}/{damage}")
+                raise CheckpointError(f"{saved.path}/{printable(damage, kept='')}")
             self.model.load_state_dict(saved.model if saved.training is None else saved.training)
             self._load_optimizer(saved, changed)
             if self.average is not None and state["average"] is None:
@@ -243,6 +244,9 @@ class Training:
             return None
         if state["optimizer"] != type(optimizer).__name__:
             return f"state.json: optimizer is {state['optimizer']!r}, and the config's is {type(optimizer).__name__}"
+        unknown = next((key for key in saved.optimizer if key not in ("state", "param_groups")), None)
+        if unknown is not None:
+            return f"optimizer.json: {unknown} is not known here"
         moments, count = saved.optimizer["state"], 0
         for group in optimizer.param_groups:
             for number, parameter in enumerate(group["params"], start=count):
@@ -311,11 +315,11 @@ def fitting(path: Path, saved: Mapping[str, Tensor], model: nn.Module, another_d
     shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (saved, built)]
     lines = []
     for name in {**shapes[0], **shapes[1]}:
-        before, now = (known.get(name) for known in shapes)
+        before, now, place = shapes[0].get(name), shapes[1].get(name), printable(name, kept="")
         if before != now:
-            lines.append(f"{name}: {'absent' if before is None else before} in the checkpoint, {'absent' if now is None else now} in the model")
+            lines.append(f"{place}: {'absent' if before is None else before} in the checkpoint, {'absent' if now is None else now} in the model")
         elif saved[name].dtype != built[name].dtype and not (another_dtype and saved[name].is_floating_point()):
-            lines.append(f"{name}: {saved[name].dtype} in the checkpoint, {built[name].dtype} in the model")
+            lines.append(f"{place}: {saved[name].dtype} in the checkpoint, {built[name].dtype} in the model")
     if lines:
         raise CheckpointError("\n  ".join([f"{path.parent} is of another model than the config's:", *lines]))
     for name, tensor in saved.items():
