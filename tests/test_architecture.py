@@ -23,6 +23,7 @@ ALLOWED = {
     "dtypes": set(),
     "registry": set(),
     "absent": {"dtypes"},
+    "ctrl_c": set(),
     "backend": {"dtypes"},
     "autograd": {"backend", "dtypes"},
     "ops": {"autograd", "backend", "dtypes"},
@@ -41,7 +42,7 @@ ALLOWED = {
     "export": {"train"},
     "predict": {"train"},
     "compare": {"train"},
-    "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda", "summary"},
+    "train": {"nn", "optim", "utils", "ops", "autograd", "backend", "dtypes", "cuda", "summary", "ctrl_c"},
     "estimators": {"train", "nn", "optim", "utils", "backend"},
 }
 
