@@ -141,10 +141,17 @@ def test_numbers_are_compared_as_float16() -> None:
     assert (x == 0.1).tolist() == [True, False] and (x < 1e5).all() and (x > 1e-9).all()
 
 
+def test_counts_beyond_2048() -> None:
+    assert nanotorch.histc(nanotorch.zeros(5000, dtype=nanotorch.float16), 1, min=-1, max=1).tolist() == [5000.0]
+    assert nanotorch.bincount(nanotorch.zeros(5000, dtype=nanotorch.int64), nanotorch.ones(5000, dtype=nanotorch.float16)).tolist() == [5000.0]
+
+
 def test_an_explicit_dtype_is_kept() -> None:
     x = half(3, 2)
     for result in (x.nanmean(dtype=nanotorch.float32), F.softmin(x, 0, dtype=nanotorch.float32), nanotorch.linalg.norm(x, dtype=nanotorch.float32)):
         assert result.dtype is nanotorch.float32
+    target = nanotorch.zeros((), dtype=nanotorch.float16)
+    assert nanotorch.norm(x.detach(), out=target) is target and target > 0
 
 
 def test_operands_of_two_dtypes_are_left_alone() -> None:

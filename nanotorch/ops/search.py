@@ -12,6 +12,7 @@ from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.dims import whole, wrap_dim
 from nanotorch.ops.elementwise import not_implemented
 from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.runtime import widened
 from nanotorch.ops.sample import constant, distinct, edge, integers, real, sample
 
 # ------------------------------------------------------------------------------------------------- order
@@ -282,7 +283,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 @composite(samples=[sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, min=0, max=3), sample(edge([1.0, 2.0, 1.0]), 4), sample(edge([1.0, 1.0]), 3), sample(real(20), 5)])
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements lie in each of ``bins`` intervals of equal width from ``min`` to ``max`` (the last includes it), or of the data's range if both are 0."""
-    array, xp = input._array.reshape(-1), input.device.xp
+    array, xp = widened(input._array).reshape(-1), input.device.xp
     if bins <= 0:
         raise RuntimeError("histc: bins must be > 0")
     low, high = float(min), float(max)
@@ -294,6 +295,6 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise RuntimeError(f"histc: max must be larger than min, and both finite, got [{low}, {high}]")
     inside = array[(array >= low) & (array <= high)]
     place = xp.minimum(((inside - low) * (bins / (high - low))).astype(np.int64), bins - 1)
-    out = xp.zeros(bins, dtype=array.dtype)
-    xp.scatter_add(out, (place,), xp.ones(place.shape, array.dtype))
-    return from_array(out, input.device)
+    out = xp.zeros(bins, dtype=np.int64)
+    xp.scatter_add(out, (place,), xp.ones(place.shape, np.int64))
+    return from_array(out.astype(input._array.dtype), input.device)
