@@ -72,6 +72,26 @@ def copied_views(lib: Any) -> Any:
     return loss.backward()
 
 
+def stepped(lib: Any, name: str) -> Any:
+    parameter = lib.nn.Parameter(lib.ones(2))
+    optimizer = getattr(lib.optim, name)([parameter])
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = ((parameter - 3) ** 4).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return optimizer.state[parameter]
+
+
+def written(lib: Any, write: Callable[[Any], Any]) -> Any:
+    x = lib.arange(6.0).reshape(2, 3).clone()
+    write(x)
+    return x.tolist()
+
+
 def slope_of_logit(lib: Any) -> Any:
     grad, x = leaf(lib, 1.0), leaf(lib, 2.0)
     return lib.autograd.grad(lib.autograd.grad(lib.logit(x), x, grad, create_graph=True)[0], grad)[0].tolist()
@@ -281,6 +301,13 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`binary_cross_entropy_with_logits` and `kl_div`": lambda lib: str(lib.nn.functional.binary_cross_entropy_with_logits(lib.zeros(2), lib.ones(2).half()).dtype),
     "`huber_loss` between two dtypes": lambda lib: gradient(lib, lambda x: lib.nn.functional.huber_loss(x, lib.zeros(2)), leaf(lib, 1.0, 2.0)),
     "deep copies of tensors that share": copied_views,
+    "the `step` in an optimizer's state": lambda lib: str(stepped(lib, "Adam")["step"].dtype),
+    "the state of `LBFGS`": lambda lib: "al" in stepped(lib, "LBFGS"),
+    "`AveragedModel` with": lambda lib: lib.optim.swa_utils.AveragedModel(lib.nn.Linear(1, 1), avg_fn=print, multi_avg_fn=print),
+    "one element of a tensor written": lambda lib: written(lib, lambda x: x.index_put_((lib.tensor([0, 1]),), x[0, 0])),
+    "which read what they overwrite": lambda lib: written(lib, lambda x: x.masked_scatter_(x > 1, x.flatten())),
+    "`pixel_unshuffle` of no elements": lambda lib: list(lib.nn.functional.pixel_unshuffle(lib.ones(1, 0, 4), 2).shape),
+    "`interpolate` of uint8": lambda lib: lib.nn.functional.interpolate(lib.ones(1, 1, 4, 4).byte(), (2, 3), mode="bilinear").tolist(),
     "arguments `size_average`": lambda lib: lib.nn.functional.mse_loss(lib.ones(2), lib.zeros(2), size_average=False).item(),
     "`max_pool1d`": lambda lib: lib.nn.functional.max_pool1d(lib.ones(1, 1, 1), 2, padding=1, dilation=2).tolist(),
     "`conv_transpose1d`": lambda lib: tuple(lib.nn.functional.conv_transpose1d(lib.ones(0, 1, 5), lib.ones(1, 1, 2), output_padding=1).shape),

@@ -28,6 +28,6 @@ class Parameter(Tensor):
         if requires_grad:
             self.requires_grad_(True)
 
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Parameter:
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Parameter:  # type: ignore[override]
         """Copy the parameter alone: what else lies in its memory is not shared by the copies, as in PyTorch."""
         return deep_copy(self, memo, alone=True)  # type: ignore[return-value]
