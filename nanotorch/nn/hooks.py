@@ -21,13 +21,17 @@ class ModuleHooks:
     as the user gave them, without closures around them: those that pickle can find by name go into a pickle.
     """
 
-    __slots__ = ("backward", "backward_pre", "forward", "forward_pre")
+    __slots__ = ("backward", "backward_pre", "forward", "forward_pre", "load", "load_pre", "state", "state_pre")
 
     def __init__(self) -> None:
         self.forward_pre: dict[int, tuple[Callable[..., Any], bool]] = {}
         self.forward: dict[int, tuple[Callable[..., Any], bool, bool]] = {}
         self.backward_pre: dict[int, Callable[..., Any]] = {}
         self.backward: dict[int, Callable[..., Any]] = {}
+        self.state_pre: dict[int, Callable[..., Any]] = {}
+        self.state: dict[int, Callable[..., Any]] = {}
+        self.load_pre: dict[int, Callable[..., Any]] = {}
+        self.load: dict[int, Callable[..., Any]] = {}
 
     def __copy__(self) -> ModuleHooks:
         """The same hooks, to which others can be added without changing the original."""

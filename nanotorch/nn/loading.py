@@ -15,7 +15,10 @@ from nanotorch.nn.parameter import Parameter
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
 
-__all__ = ["IncompatibleKeys", "load_state_dict"]
+__all__ = ["EXTRA_STATE", "IncompatibleKeys", "load_state_dict"]
+
+EXTRA_STATE = "_extra_state"
+"""The last part of the key of what `Module.get_extra_state` gives."""
 
 
 class IncompatibleKeys(NamedTuple):
@@ -36,41 +39,84 @@ def load_state_dict(
     """Copy or assign values to the parameters and persistent buffers of the same names."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"a state_dict is a dict, got {type(state_dict).__name__}")
-    own = module.state_dict(keep_vars=True)
-    found = IncompatibleKeys(
-        [key for key in own if key not in state_dict], [key for key in state_dict if key not in own]
-    )
-    problems = []
-    if strict and found.missing_keys:
-        problems.append(f"Missing key(s) in state_dict: {_quoted(found.missing_keys)}.")
-    if strict and found.unexpected_keys:
-        problems.append(f"Unexpected key(s) in state_dict: {_quoted(found.unexpected_keys)}.")
-    values: dict[str, Tensor] = {}
-    for key in own:
+    state_dict = dict(state_dict)
+    found = IncompatibleKeys([], [])
+    errors: list[str] = []
+    modules = list(module.named_modules(remove_duplicate=False))
+    for path, part in modules:
+        for hook in () if part._hooks is None else tuple(part._hooks.load_pre.values()):
+            hook(part, state_dict, f"{path}." if path else "", {}, True, *found, errors)
+    own = _members(modules)
+    found.missing_keys.extend([key for key in own if key not in state_dict])
+    found.unexpected_keys.extend([key for key in state_dict if key not in own])
+    values = _fitting(own, state_dict, errors)
+    after = [(part, hook) for _, part in reversed(modules) if part._hooks is not None for hook in part._hooks.load.values()]
+    if not after:
+        errors = _wrong_keys(found, strict) + errors
+    if not errors:
+        _write(module, own, values, assign)
+        for part, hook in after:  # they may strike keys off the lists
+            if hook(part, found) is not None:
+                raise RuntimeError("a load_state_dict post-hook changes the lists of keys in place and returns None")
+        errors = _wrong_keys(found, strict)
+    if errors:
+        raise RuntimeError("\n\t".join([f"Error(s) in loading state_dict for {type(module).__name__}:", *errors]))
+    return found
+
+
+def _members(modules: list[tuple[str, Module]]) -> dict[str, Any]:
+    """The parameters and persistent buffers by dotted name, and the modules that have a state beside them, by its name."""
+    own: dict[str, Any] = {}
+    for path, part in modules:
+        prefix, attributes = f"{path}." if path else "", part.__dict__
+        persistent = [name for name, kept in attributes["_buffer_names"].items() if kept]
+        names = [*attributes["_parameter_names"], *persistent]
+        own |= {prefix + name: attributes[name] for name in names if attributes[name] is not None}
+        if part._has_extra_state():
+            own[prefix + EXTRA_STATE] = part
+    return own
+
+
+def _fitting(own: Mapping[str, Any], state_dict: Mapping[str, Any], errors: list[str]) -> dict[str, Any]:
+    """The values of a state dict as tensors of the right shapes; what does not fit goes to `errors`."""
+    values: dict[str, Any] = {}
+    for key, former in own.items():
         if key not in state_dict:
+            continue
+        if not isinstance(former, Tensor):
+            values[key] = state_dict[key]
             continue
         try:
             values[key] = _as_tensor(state_dict[key])
         except TypeError as error:
-            problems.append(f"value of {key} is a {type(state_dict[key]).__name__}: {error}.")
+            errors.append(f"value of {key} is a {type(state_dict[key]).__name__}: {error}.")
             continue
-        if values[key].shape != own[key].shape:
-            problems.append(
-                f"size mismatch for {key}: {tuple(values[key].shape)} in the state_dict, "
-                f"{tuple(own[key].shape)} in this model."
+        if values[key].shape != former.shape:
+            errors.append(
+                f"size mismatch for {key}: {tuple(values[key].shape)} in the state_dict, {tuple(former.shape)} in this model."
             )
-    if problems:
-        raise RuntimeError(
-            "\n\t".join([f"Error(s) in loading state_dict for {type(module).__name__}:", *problems])
-        )
+    return values
+
+
+def _wrong_keys(found: IncompatibleKeys, strict: bool) -> list[str]:
+    errors = []
+    if strict and found.missing_keys:
+        errors.append(f"Missing key(s) in state_dict: {_quoted(found.missing_keys)}.")
+    if strict and found.unexpected_keys:
+        errors.append(f"Unexpected key(s) in state_dict: {_quoted(found.unexpected_keys)}.")
+    return errors
+
+
+def _write(module: Module, own: Mapping[str, Any], values: Mapping[str, Any], assign: bool) -> None:
     with no_grad():
         for key, given in values.items():
-            if assign:
+            if not isinstance(own[key], Tensor):
+                own[key].set_extra_state(given)
+            elif assign:
                 path, _, name = key.rpartition(".")
                 setattr(module.get_submodule(path), name, _in_place_of(own[key], given))
             else:
                 own[key].copy_(given)
-    return found
 
 
 def _as_tensor(value: Any) -> Tensor:

@@ -22,7 +22,7 @@ from nanotorch.backend.device import Device
 from nanotorch.dtypes import DType, float16, float32, float64, need_dtype
 from nanotorch.nn.errors import cannot_assign, locate
 from nanotorch.nn.hooks import ModuleHooks, add_hook, call_with_hooks
-from nanotorch.nn.loading import IncompatibleKeys, load_state_dict
+from nanotorch.nn.loading import EXTRA_STATE, IncompatibleKeys, load_state_dict
 from nanotorch.nn.parameter import Parameter
 
 __all__ = ["Module"]
@@ -375,19 +375,45 @@ class Module:
 
     # --------------------------------------------------------------------------------------------- saving
 
-    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Any]:
         """The parameters and persistent buffers by dotted name, sharing memory with the module.
 
         They are detached unless `keep_vars` is true.
         """
-        tensors: OrderedDict[str, Tensor] = OrderedDict()
-        for path, module in self.named_modules(None, prefix.removesuffix("."), remove_duplicate=False):
-            persistent = [name for name, kept in module.__dict__["_buffer_names"].items() if kept]
-            for name in [*module.__dict__["_parameter_names"], *persistent]:
-                tensor = module.__dict__[name]
-                if tensor is not None:
-                    tensors[_join(path, name)] = tensor if keep_vars else tensor.detach()
-        return tensors
+        found: OrderedDict[str, Any] = OrderedDict()
+        self._collect(found, prefix.removesuffix("."), keep_vars)
+        return found
+
+    def _collect(self, found: OrderedDict[str, Any], path: str, keep_vars: bool) -> None:
+        """Add what `state_dict` gives of this module and those below it, with hooks before and after."""
+        attributes, prefix = self.__dict__, f"{path}." if path else ""
+        hooks = self._hooks
+        for hook in () if hooks is None else tuple(hooks.state_pre.values()):
+            hook(self, prefix, keep_vars)
+        persistent = [name for name, kept in attributes["_buffer_names"].items() if kept]
+        for name in [*attributes["_parameter_names"], *persistent]:
+            tensor = attributes[name]
+            if tensor is not None:
+                found[prefix + name] = tensor if keep_vars else tensor.detach()
+        if self._has_extra_state():
+            found[prefix + EXTRA_STATE] = self.get_extra_state()
+        for name in attributes["_module_names"]:
+            if attributes[name] is not None:
+                attributes[name]._collect(found, prefix + name, keep_vars)
+        for hook in () if hooks is None else tuple(hooks.state.values()):
+            if hook(self, found, prefix, {}) is not None:
+                raise RuntimeError("a state_dict post-hook changes the dict in place and returns None")
+
+    def _has_extra_state(self) -> bool:
+        return type(self).get_extra_state is not Module.get_extra_state
+
+    def get_extra_state(self) -> Any:
+        """What a subclass wants in `state_dict()` beside tensors: it defines this and `set_extra_state`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define get_extra_state()")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what `get_extra_state` gave, in `load_state_dict()`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define set_extra_state()")
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -401,6 +427,25 @@ class Module:
         return load_state_dict(self, state_dict, strict, assign)
 
     # --------------------------------------------------------------------------------------------- hooks
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call `hook(module, prefix, keep_vars)` before `state_dict()` collects what is in this module."""
+        return add_hook(self._ensure_hooks().state_pre, hook, False)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call `hook(module, state_dict, prefix, {})` when `state_dict()` has this module and those below it; it may change the dict in place."""
+        return add_hook(self._ensure_hooks().state, hook, False)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call `hook(module, state_dict, prefix, {}, True, missing_keys, unexpected_keys, errors)` before a state dict is compared.
+
+        It gets a shallow copy of the dict, and may change it and the three lists in place.
+        """
+        return add_hook(self._ensure_hooks().load_pre, hook, False)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call `hook(module, incompatible_keys)` after `load_state_dict()`; it may change the two lists of keys in place."""
+        return add_hook(self._ensure_hooks().load, hook, False)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
