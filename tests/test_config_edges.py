@@ -186,6 +186,7 @@ TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n
         ({"file": "t.csv", "target": "label"}, ["loss.weight=[1, 2]"], "loss.weight: has 2 values for 3 classes"),
         ({"file": "t.csv", "target": "label"}, ["loss.class_weight={d: 2}"], "loss.class_weight.d: there is no class 'd'"),
         ({"file": "t.csv", "target": "label"}, ["train.folds=9"], r"train.folds: class 'a' has 8 rows: too few for one in each of 9 folds"),
+        ({"file": "t.csv", "target": "z", "task": "regression"}, ["loss.name=MSELoss", "train.folds=5", "model.batch_norm=true", "train.batch_size=13"], "train.batch_size: the last batch of 14 rows"),
         ({"file": "t.csv", "target": "label"}, ["data.fold=[1, 9]"], r"data.fold: class 'a' has 8 rows: too few"),
         ({"file": "t.csv", "target": "label", "test_size": "0.9"}, ["data.validation_size=0.05"], r":5:\d+: data.test_size: class 'a' has 8 rows: too few"),
         ({"file": "t.csv", "target": "label"}, ["train.drop_last=true", "train.batch_size=40"], "train.drop_last: drops the only batch"),

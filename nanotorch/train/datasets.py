@@ -31,7 +31,7 @@ from nanotorch.registry import (
 )
 from nanotorch.train.disk_rows import DiskRows
 
-__all__ = ["DataError", "Splits", "Standardizer", "Table", "Task", "load", "possible_tasks", "split"]
+__all__ = ["DataError", "Splits", "Standardizer", "Table", "Task", "load", "possible_tasks", "split", "training_rows"]
 
 Task = Literal["binary", "multiclass", "regression"]
 Seed = Annotated[int, Between(0, 2**32 - 1)]
@@ -212,41 +212,59 @@ def split(table: Table, test_size: float, validation_size: float, seed: int, fol
     else. A class (for regression: a table) that cannot give each part a row is a DataError.
     """
     generator = np.random.default_rng(np.random.SeedSequence([seed, 0x5EED]))
-    if table.task == "regression":
-        groups = {f"the table has {len(table)} rows": np.arange(len(table))}
-    else:
-        counts = np.bincount(table.targets, minlength=len(table.target_names))
-        by_class = np.split(np.argsort(table.targets, kind="stable"), np.cumsum(counts)[:-1])
-        groups = {
-            f"class {name!r} has {len(rows)} rows": rows
-            for name, rows in zip(table.target_names, by_class, strict=True)
-        }
+    groups = _groups([table])
+    by_class = [np.arange(len(table))]
+    if table.task != "regression":
+        by_class = np.split(np.argsort(table.targets, kind="stable"), np.cumsum([count for _, count in groups])[:-1])
     parts: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
-    turn = 0  # where a class's share is no whole number of rows, its extra rows go to other folds than the last class's
-    for description, rows in groups.items():
-        if fold is not None and len(rows) < fold[1]:
-            raise DataError(f"{description}: too few for one in each of {fold[1]} folds; lower train.folds", "data", "fold")
-        test = max(1, int(len(rows) * test_size + 0.5))
-        if fold is not None:
-            starts = [number * len(rows) // fold[1] for number in range(fold[1] + 1)]
-            mine = (fold[0] - 1 + turn) % fold[1]
-            turn += 1
-            test = starts[mine + 1] - starts[mine]
-        validation = max(1, int(len(rows) * validation_size + 0.5))
-        if test + validation >= len(rows):
-            raise DataError(
-                f"{description}: too few for one in each of the training, validation and test parts with "
-                f"data.test_size={test_size:g} and data.validation_size={validation_size:g}",
-                "data", "test_size",
-            )
-        train = len(rows) - test - validation
-        shuffled = generator.permutation(rows)
-        if fold is not None:
-            shuffled = np.roll(shuffled, len(rows) - starts[mine + 1])  # the fold stands at the end
+    for turn, ((what, count), rows) in enumerate(zip(groups, by_class, strict=True)):
+        train, validation, end = _division(what, count, test_size, validation_size, fold, turn)
+        shuffled = np.roll(generator.permutation(rows), count - end)  # the fold stands at the end
         pieces = np.split(shuffled, [train, train + validation])
         for part, piece in zip(parts, pieces, strict=True):
             part.append(piece)
     return Splits(*(table.rows(np.sort(np.concatenate(part))) for part in parts))
+
+
+def training_rows(parts: Sequence[Table], test_size: float, validation_size: float, fold: tuple[int, int]) -> int:
+    """How many rows another fold of the table that was divided into these parts trains on; a DataError where `split` raises one."""
+    groups = enumerate(_groups(parts))
+    return sum(_division(what, count, test_size, validation_size, fold, turn)[0] for turn, (what, count) in groups)
+
+
+def _groups(parts: Sequence[Table]) -> list[tuple[str, int]]:
+    """What is divided into parts of the same shares, in words, and how many rows it has."""
+    names = parts[0].target_names
+    if parts[0].task == "regression":
+        rows = sum(map(len, parts))
+        return [(f"the table has {rows} rows", rows)]
+    counts = np.bincount(np.concatenate([part.targets for part in parts]), minlength=len(names)).tolist()
+    return [(f"class {name!r} has {count} rows", count) for name, count in zip(names, counts, strict=True)]
+
+
+def _division(
+    what: str, count: int, test_size: float, validation_size: float, fold: tuple[int, int] | None, turn: int
+) -> tuple[int, int, int]:
+    """How many of so many rows are for training and validation, and where those for the test end.
+
+    Where a class's share of a fold is no whole number of rows, its extra rows go to other folds than the last class's: it is
+    their `turn`.
+    """
+    test, end = max(1, int(count * test_size + 0.5)), count
+    if fold is not None:
+        if count < fold[1]:
+            raise DataError(f"{what}: too few for one in each of {fold[1]} folds; lower train.folds", "data", "fold")
+        mine = (fold[0] - 1 + turn) % fold[1]
+        end = (mine + 1) * count // fold[1]
+        test = end - mine * count // fold[1]
+    validation = max(1, int(count * validation_size + 0.5))
+    if test + validation >= count:
+        raise DataError(
+            f"{what}: too few for one in each of the training, validation and test parts with "
+            f"data.test_size={test_size:g} and data.validation_size={validation_size:g}",
+            "data", "test_size",
+        )
+    return count - test - validation, validation, end
 
 
 @dataclass(frozen=True, slots=True)

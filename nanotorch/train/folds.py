@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotorch.train import directory
-from nanotorch.train.build import build, prepare
+from nanotorch.train.build import build, prepare, steps_per_epoch
 from nanotorch.train.comparison import compare, read_run
 from nanotorch.train.comparison_page import page
 from nanotorch.train.config import Config, resolved, with_seed
-from nanotorch.train.datasets import DataError
+from nanotorch.train.datasets import DataError, training_rows
 from nanotorch.train.environment import environment
 from nanotorch.train.records import Summary, read_json
 from nanotorch.train.report import label, number
@@ -92,7 +92,11 @@ def run_all(
     several = dict(single_runs(config))
     first = next(iter(several.values()))
     try:
-        _, parts = build(first, prepare(first))  # what cannot be trained leaves no trace
+        data = prepare(first)
+        _, parts = build(first, data)  # what cannot be trained leaves no trace
+        for fold in range(2, (config.train.folds or 1) + 1):  # the others may have a row more or less
+            sizes = config.data.test_size, config.data.validation_size
+            steps_per_epoch(training_rows(list(data.parts.values()), *sizes, (fold, config.train.folds or 1)), first)
     except DataError as error:
         raise DataError(str(error), *(("train", "folds") if error.path == ("data", "fold") else error.path)) from None
     root = directory.create(config.output, config.name) if run_directory is None else run_directory
