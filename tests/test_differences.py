@@ -336,6 +336,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "the mean that `var_mean`": lambda lib: lib.var_mean(lib.tensor([INF, INF]))[1].item(),
     "values with leading dimensions": lambda lib: lib.zeros(2).index_put((lib.tensor([0]),), lib.ones(1, 1)).tolist(),
     "`linalg.pinv(hermitian=True)`": lambda lib: lib.linalg.pinv(lib.ones(1, 2), hermitian=True).tolist(),
+    "`bilinear` with a bias": lambda lib: lib.nn.functional.bilinear(lib.ones(1), lib.ones(1), lib.ones(1, 1, 1), lib.ones(1, 1)).tolist(),
     "which of equal elements": lambda lib: lib.ones(1, 4).topk(2)[1].tolist(),
     "`searchsorted`, `bucketize`": lambda lib: lib.searchsorted(lib.tensor([1.0, float("nan")]), lib.tensor([1.0])).tolist(),
     "dimensions, indices and dtypes of empty": lambda lib: lib.linalg.vecdot(lib.ones(1), lib.ones(1), dim=1).item(),

@@ -132,6 +132,8 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     sizes = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
     if any(n < 0 for n in sizes):
         raise ValueError(f"unravel_index: 'shape' cannot have negative values, but got {sizes}")
+    if 0 in sizes and indices.numel():
+        raise RuntimeError(f"unravel_index: a tensor of shape {sizes} has no elements to name")
     found = []
     for axis, length in enumerate(sizes):
         found.append(indices.div(math.prod(sizes[axis + 1 :]) or 1, rounding_mode="floor") % max(length, 1))

@@ -207,7 +207,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     >>> torch.nn.functional.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([0.7071])
     """
-    if eps < 0:
+    if not eps >= 0:
         raise RuntimeError(f"cosine_similarity: eps must be non-negative, got {eps}")
     dtype = result_type(x1, x2)
     x1, x2 = broadcast_tensors(x1.to(dtype), x2.to(dtype))

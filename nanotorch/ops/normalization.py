@@ -185,6 +185,8 @@ def batch_norm(
         output = (x - widened(running_mean).reshape(shape)) * scale.reshape(shape)
         output = output if bias is None else output + bias.reshape(shape)
         return output if x is input else rounded(output)
+    if not eps > 0:
+        raise ValueError(f"batch_norm: eps must be positive during training, but got {eps}")
     count = input.numel() // max(input.shape[1], 1)
     if count == 1:
         raise ShapeError(

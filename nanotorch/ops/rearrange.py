@@ -115,7 +115,7 @@ def flipud(input: Tensor) -> Tensor:
     return flip(input, (0,))
 
 
-@op(self=lambda xp, grad, dims: xp.flip(grad, dims), samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))])
+@op(self=lambda xp, grad, dims: xp.flip(grad, dims) if grad.ndim else grad, samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))])
 def flip(xp: Any, self: Array, dims: Dims) -> Array:
     """A copy with the order reversed along ``dims``."""
     dims = wrap_dims("flip", dims, self.ndim, "dims")

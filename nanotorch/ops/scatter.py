@@ -29,7 +29,7 @@ def _of_source(xp: Any, grad: Any, dim: int, index: Any, src_shape: tuple[int, .
     if 0 in tuple(index.shape):
         return xp.zeros(tuple(src_shape), dtype=grad.dtype)
     found = gathered(xp, grad, dim, index)
-    return found if tuple(found.shape) == tuple(src_shape) else xp.pad_to(found, tuple(src_shape))
+    return xp.pad_to(lifted(xp, found), tuple(src_shape)) if src_shape else xp.reshape(found, ())
 
 
 @op(
@@ -172,7 +172,7 @@ def _reduced_src(xp: Any, grad: Any, self: Any, dim: int, index: Any, src: Any, 
         found = gathered(xp, grad / _shares(xp, reduce, dim, self, index, src, include_self, result), dim, index)
         if reduce != "mean":
             found = xp.where(used == gathered(xp, result, dim, index), found, 0.0)
-    return found if size == tuple(found.shape) else xp.pad_to(found, size)
+    return xp.pad_to(lifted(xp, found), size) if size else xp.reshape(found, ())
 
 
 REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")

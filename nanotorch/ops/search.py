@@ -175,6 +175,8 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     """
     array, xp = input._array, input.device.xp
     axis = None if dim is None else wrap_dim("unique", dim, array.ndim)
+    if axis is not None and not array.ndim:
+        raise IndexError(f"unique: Dimension specified as {dim} but tensor has no dimensions")
     values, inverse, counts = xp.unique(array, False, True, True, axis, equal_nan=False)
     return _with_options(input, values, inverse.reshape(array.shape if axis is None else (-1,)), counts, return_inverse, return_counts)
 

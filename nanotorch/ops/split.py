@@ -69,7 +69,8 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     """At most ``chunks`` views of equal size along ``dim`` (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: expects `chunks` to be greater than 0, got: {chunks}")
-    return split(input, max(1, -(-_length("chunk", input._array.shape, dim) // chunks)), dim)
+    length = _length("chunk", input._array.shape, dim)
+    return split(input, -(-length // chunks) if length else [0] * chunks, dim)
 
 
 @composite(samples=[

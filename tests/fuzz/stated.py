@@ -45,6 +45,14 @@ def extreme(call: Call) -> bool:
     return bool(np.any(np.isfinite(sizes) & (sizes > 0) & ((sizes < 1e-9) | (sizes > 1e9))))
 
 
+def unitriangular(call: Call) -> bool:
+    return bool(call.kwargs.get("unitriangular"))
+
+
+def several_dtypes_and_whole(call: Call) -> bool:
+    return several_dtypes(call) and whole(call)
+
+
 def truths(call: Call) -> bool:
     return any(t.array.dtype == bool for t in call.tensors())
 
@@ -92,6 +100,17 @@ STATED = (
     Stated("operands of two dtypes", r".*", r"(RuntimeError|DtypeError): .*(same dtype|dtypes match|floating).*PyTorch computes", several_dtypes),
     Stated("linear algebra of matrices that hold", MATRICES, rf"(backward: )?LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError", infinite),
     Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", r"LinAlgError.*PyTorch computes"),
+    Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", VALUES, unitriangular),
+    Stated("`linalg.solve_triangular` of", r"linalg_qr|qr", r"backward: LinAlgError.*PyTorch computes"),
+    Stated("`bilinear` with a bias", r"bilinear", r"ShapeError: .*bias.*PyTorch computes"),
+    Stated("gradient of `as_strided_scatter`", r"as_strided_scatter", r"gradient \d: values"),
+    Stated("gradient of `logit(x, eps)`", r"hardswish", r"gradient \d: values", infinite),
+    Stated("which of equal elements", r"scatter_reduce|index_reduce", r"gradient \d: values", infinite),
+    Stated("`var`, `std` without", r"(var|std)(_mean)?", r"gradient \d: values.*PyTorch .*(nan|inf)"),
+    Stated("operands of several dtypes", r".*_norm", VALUES, several_dtypes_and_whole),
+    Stated("digits of `polygamma`", r"polygamma|digamma|special\.psi", VALUES, infinite),
+    Stated("subtraction of booleans", LOSSES, r"output 0 is", whole),
+    Stated("integrals of nothing", r"linalg_cond|normal", r"requires_grad"),
     Stated("`linalg.solve(left=False)`", r"linalg_solve", r"computes .*Incompatible shapes"),
     Stated("gradient of determinants", r".*det|linalg_cond", r"(gradient|tangent) \d: values", singular),
     Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
@@ -103,16 +122,16 @@ STATED = (
     Stated("dimensions, indices and dtypes of empty", r".*", r"(IndexError|OutOfRangeError|DtypeError|.*floating).*PyTorch computes|output 0 is", empty),
     Stated("`take_along_dim` with an index", r"take_along_dim", r"OutOfRangeError.*PyTorch computes"),
     Stated("values with leading dimensions", r"(Tensor\.)?index_(put_?|add)", r"computes .*(cannot be broadcast to indexing result|shape must match)"),
-    Stated("`linalg.pinv(hermitian=True)`", r"linalg_pinv", r"computes .*square"),
-    Stated("dimensions, indices and dtypes of empty", r"adaptive_avg_pool\d", r"RuntimeError: .*floating.*PyTorch computes"),
+    Stated("`linalg.pinv(hermitian=True)`", r"linalg_(pinv|matrix_rank)", r"computes .*square"),
+    Stated("dimensions, indices and dtypes of empty", r"adaptive_avg_pool\dd", r"RuntimeError: .*floating.*PyTorch computes"),
     Stated("dimensions, indices and dtypes of empty", r"linalg_vecdot|diff", r"IndexError: .*PyTorch computes"),
     Stated("gradients that PyTorch's", r".*", r"computes .*PyTorch backward: RuntimeError"),
     Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
     Stated("the mean of nothing", rf"{LOSSES}|adaptive.*", rf"{VALUES}|ShapeError.*PyTorch computes", empty),
     Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
-    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
+    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc|logspace", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
     Stated("parts of floating numbers", r".*_scatter", r"requires_grad", whole),
-    Stated("average pools of whole", r"(avg|lp)_pool\d", VALUES + r"|output 0 is", whole),
+    Stated("average pools of whole", r"(avg|lp)_pool\dd", VALUES + r"|output 0 is", whole),
     Stated("gradient of `ldexp`", r"ldexp", r"(gradient|tangent) \d: values", whole),
     Stated("gradient of `logit(x, eps)`", r"logit", VALUES),
     Stated("norms whose powers overflow", r"norm|linalg_.*norm", VALUES, extreme),
