@@ -307,7 +307,7 @@ def _indices(name: str, input: Tensor, indices: Any, values: Tensor) -> tuple[An
         raise RuntimeError(
             f"{name}: Index put requires the source and destination dtypes match, got {input.dtype} for the destination and {values.dtype} for the source."
         )
-    _, advanced = parse_index(input, tuple([part.reshape(1) if part._array.ndim == 0 and part._array.dtype.kind != "b" else part for part in indices]))
+    _, advanced = parse_index(input, tuple([part.reshape(1) if part._array.ndim == 0 else part for part in indices]))
     return advanced or ()
 
 

@@ -53,6 +53,10 @@ def several_dtypes_and_whole(call: Call) -> bool:
     return several_dtypes(call) and whole(call)
 
 
+def numbers(call: Call) -> bool:
+    return any(not t.array.ndim for t in call.tensors())
+
+
 def truths(call: Call) -> bool:
     return any(t.array.dtype == bool for t in call.tensors())
 
@@ -121,6 +125,8 @@ STATED = (
     Stated("the mean that `var_mean`", r"(var|std)_mean", r"output 1: values", infinite),
     Stated("dimensions, indices and dtypes of empty", r".*", r"(IndexError|OutOfRangeError|DtypeError|.*floating).*PyTorch computes|output 0 is", empty),
     Stated("`take_along_dim` with an index", r"take_along_dim", r"OutOfRangeError.*PyTorch computes"),
+    Stated("values with leading", r"(Tensor\.)?index_put_?", r"IndexError: .*mask.*PyTorch computes"),
+    Stated("what PyTorch reads", r"scatter_reduce", r"gradient \d: values", numbers),
     Stated("values with leading dimensions", r"(Tensor\.)?index_(put_?|add)", r"computes .*(cannot be broadcast to indexing result|shape must match)"),
     Stated("`linalg.pinv(hermitian=True)`", r"linalg_(pinv|matrix_rank)", r"computes .*square"),
     Stated("dimensions, indices and dtypes of empty", r"adaptive_avg_pool\dd", r"RuntimeError: .*floating.*PyTorch computes"),
