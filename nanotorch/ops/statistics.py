@@ -128,7 +128,7 @@ def _shrinking(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
         raise ShapeError(f"renorm: input needs at least 2 dimensions, got shape {tuple(input.shape)}")
     if not p > 0:
         raise RuntimeError(f"renorm: non-positive-norm not supported, got p={p}")
-    if maxnorm < 0:
+    if not maxnorm >= 0:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     dim = wrap_dim("renorm", dim, input.ndim)
     norms = linalg_vector_norm(input, p, tuple(d for d in range(input.ndim) if d != dim), True)

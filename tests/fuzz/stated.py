@@ -115,7 +115,7 @@ STATED = (
     Stated("digits of `polygamma`", r"polygamma|digamma|special\.psi", VALUES, infinite),
     Stated("subtraction of booleans", LOSSES, r"output 0 is", whole),
     Stated("integrals of nothing", r"linalg_cond|normal", r"requires_grad"),
-    Stated("`linalg.solve(left=False)`", r"linalg_solve", r"computes .*Incompatible shapes"),
+    Stated("`linalg.solve(left=False)`", r"linalg_solve(_ex)?", r"computes .*Incompatible shapes"),
     Stated("gradient of determinants", r".*det|linalg_cond", r"(gradient|tangent) \d: values", singular),
     Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
     Stated("`linalg.norm(dtype=...)`", r"linalg_.*norm|norm", r"computes .*narrowing"),
