@@ -39,6 +39,12 @@ def _plain(data: Any) -> Any:
     return data
 
 
+def _first(data: Any) -> Any:
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return data
+
+
 def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
     """Turn data into a NumPy array, with PyTorch's inferred dtype where none is given."""
     if dtype is not None:
@@ -62,6 +68,10 @@ def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
         if dtype.numpy.kind in "iu":
             _check_range(array, dtype)
         return array.astype(dtype.numpy)
+    if array.dtype.kind == "f" and array.size and type(_first(data)) is int:
+        numbers = list(np.array(_plain(data), object).flat)  # NumPy makes floats of integers beyond int64 among others
+        if all(isinstance(number, int) for number in numbers):
+            dtypes.check_fits("tensor", max(numbers, key=abs), dtypes.int64)
     if array.dtype.kind == "f" or array.size == 0:
         return array.astype(dtypes.get_default_dtype().numpy)
     if array.dtype.kind == "u":  # larger than int64's
@@ -247,6 +257,9 @@ def linspace(
     """Return ``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
     if out is not None:
         return create_into("linspace", out, dtype, lambda **place: linspace(start, end, steps, **place))
+    if _dtype(dtype).kind in "iu":
+        for end_point in (start, end):
+            dtypes.check_fits("linspace", end_point, dtypes.from_numpy_dtype(_dtype(dtype)))
     return _finish(np.linspace(start, end, steps).astype(_dtype(dtype)), device, requires_grad)
 
 

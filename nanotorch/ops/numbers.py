@@ -29,7 +29,7 @@ def gcd(xp: Any, self: Array, other: Array) -> Array:
 def lcm(xp: Any, self: Array, other: Array) -> Array:
     """The least common multiple of integers, not negative."""
     _need_integers("lcm", self)
-    return xp.lcm(self, other)
+    return xp.absolute(xp.lcm(self, other))  # which wraps around below 0
 
 
 @op(
