@@ -341,11 +341,13 @@ def _adaptive_avg(name: str, input: Tensor, output_size: Any, dimensions: int) -
         starts, stops = np.array(_bounds(length, size), np.int64).reshape(2, size)
         within = starts[:, None] + np.arange(int((stops - starts).max(initial=1)))  # a few elements for each mean
         shape = (*within.shape, *[1] * (input.ndim - axis - 1))
-        inside, counts = within < stops[:, None], (stops - starts).reshape(-1, *shape[2:])
         index, inside, counts = (
             from_array(input.device.xp.asarray(a), input.device)
-            for a in (np.minimum(within, length - 1).reshape(-1), inside.reshape(shape), counts.astype(input._array.dtype))
-        )
+            for a in (
+                np.minimum(within, length - 1).reshape(-1), (within < stops[:, None]).reshape(shape),
+                (stops - starts).reshape(-1, *shape[2:]).astype(input._array.dtype),
+            )
+        )  # fmt: skip
         taken = input.index_select(axis, index).unflatten(axis, within.shape)
         input = where(inside, taken, 0.0).sum(axis + 1) / counts
     return input.contiguous()
