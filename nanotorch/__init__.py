@@ -240,6 +240,7 @@ from nanotorch.ops.indices import (
 )
 from nanotorch.ops.integral import (
     cumulative_trapezoid,
+    gradient,
 )
 from nanotorch.ops.join import (
     block_diag,
@@ -398,6 +399,7 @@ from nanotorch.ops.search import (
     bincount,
     bucketize,
     histc,
+    histogram,
     isin,
     msort,
     nonzero,
@@ -437,6 +439,8 @@ from nanotorch.ops.softmax_family import (
     softmax,
 )
 from nanotorch.ops.solve import (
+    cholesky_inverse,
+    cholesky_solve,
     inverse,
     matrix_power,
 )

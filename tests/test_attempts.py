@@ -50,3 +50,19 @@ def test_gradients_of_the_matrices_that_have_a_result() -> None:
     A = nanotorch.stack([nanotorch.eye(2) * 2, nanotorch.zeros(2, 2)]).requires_grad_()
     nanotorch.linalg.inv_ex(A).inverse.nansum().backward()
     assert A.grad.tolist() == [[[-0.25, -0.25], [-0.25, -0.25]], [[0.0, 0.0], [0.0, 0.0]]]
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_gradient_of_a_cholesky_factor(upper: bool) -> None:
+    """In its own triangle PyTorch's; in the other, which is not read, 0."""
+    pytorch, rng = require_torch(), np.random.default_rng(0)
+    factor = np.tril(rng.standard_normal((3, 3))) + 2 * np.eye(3)
+    factor, right = (factor.T.copy() if upper else factor), rng.standard_normal((3, 2))
+    seeds = rng.standard_normal((3, 2)), rng.standard_normal((3, 3))
+    found = []
+    for library in (nanotorch, pytorch):
+        L = library.tensor(factor, requires_grad=True)
+        results = [library.cholesky_solve(library.tensor(right), L, upper), library.cholesky_inverse(L, upper)]
+        found.append([library.autograd.grad(y, L, library.tensor(seed))[0].numpy() for y, seed in zip(results, seeds, strict=True)])
+    for mine, other in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, np.triu(other) if upper else np.tril(other), 1e-11, 1e-13)

@@ -280,6 +280,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "second derivatives of `norm`": lambda lib: second(lib, lambda x: x.norm(), leaf(lib, 0.0, 0.0)),
     "gradient of `prod`": lambda lib: gradient(lib, lambda x: x.prod(), leaf(lib, INF, 2.0, INF)),
     "gradient of `var(dim=())`": lambda lib: gradient(lib, lambda x: x.var(dim=()), leaf(lib, 1.0, 2.0)),
+    "gradient of `cholesky_solve`": lambda lib: gradient(lib, lambda x: lib.cholesky_inverse(x.reshape(2, 2)), leaf(lib, 2.0, 0.0, 1.0, 2.0)),
     "gradient of `dist(p=0)`": lambda lib: gradient(lib, lambda x: lib.dist(x, lib.zeros(1), 0), leaf(lib, 1.0)),
     "`cdist`, `pdist` of infinities": lambda lib: lib.cdist(leaf(lib, float("nan")).reshape(1, 1), leaf(lib, 1.0).reshape(1, 1), 0).tolist(),
     "gradient of `cdist(p=inf)`, `pdist(p=inf)`": lambda lib: gradient(lib, lambda x: lib.cdist(x, lib.zeros(1, 2).double(), INF), leaf(lib, 1.0, 1.0).reshape(1, 2)),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
 from nanotorch import dtypes
+from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.ops.create import linspace
 from nanotorch.ops.dims import whole, wrap_dim
 from nanotorch.ops.elementwise import not_implemented
 from nanotorch.ops.row import Array, composite, op
@@ -300,3 +303,46 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     out = xp.zeros(bins, dtype=np.int64)
     xp.scatter_add(out, (place,), xp.ones(place.shape, np.int64))
     return from_array(out.astype(input._array.dtype), input.device)
+
+
+Histogram = namedtuple("Histogram", "hist bin_edges")
+
+
+@composite(samples=[
+    sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, range=(0.0, 3.0)), sample(edge([1.0, 2.0, 1.0]), 4), sample(edge([1.0, 2.0, 1.0, 9.0]), edge([0.0, 1.5, 4.0])),
+    sample(edge([1.0, 2.0, 1.0]), 4, weight=edge([0.5, 2.0, 1.0])), sample(edge([1.0, 2.0, 1.5]), 4, density=True), sample(edge([1.0, 1.0]), 3),
+])  # fmt: skip
+def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False) -> Histogram:
+    """How many elements, or what weight, lies in each interval, the last of which includes its end; and the ends of the intervals.
+
+    Args:
+        input: the values.
+        bins: a number of intervals of equal width, or a vector of their ends.
+        range: the first and the last end, those of the data by default.
+        weight: what each element counts.
+        density: divide by the width and by all that was counted.
+    """
+    array, xp, device = input._array.reshape(-1), input.device.xp, input.device
+    if array.dtype.kind != "f":
+        raise NotImplementedError(f"histogram: expected a floating point tensor, got {input.dtype}; bincount counts integers")
+    if weight is not None and weight.shape != input.shape:
+        raise ShapeError(f"histogram: weight needs the shape of the input, {tuple(input.shape)}, got {tuple(weight.shape)}")
+    if isinstance(bins, Tensor):
+        if bins.ndim != 1 or len(bins) < 2:
+            raise ShapeError(f"histogram: bins is a number or a vector of at least two ends, got shape {tuple(bins.shape)}")
+        ends = bins._array
+    else:
+        if bins <= 0:
+            raise RuntimeError(f"histogram: bins must be > 0, got {bins}")
+        low, high = range if range is not None else (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+        if not low <= high or not (np.isfinite(low) and np.isfinite(high)):
+            raise RuntimeError(f"histogram: min should not exceed max, and both be finite, got [{low}, {high}]")
+        ends = linspace(*((low - 0.5, high + 0.5) if low == high else (low, high)), bins + 1, dtype=input.dtype, device=device)._array
+    counted = xp.ones(array.shape, np.float64) if weight is None else weight._array.reshape(-1).astype(np.float64)
+    inside = (array >= ends[0]) & (array <= ends[-1])
+    place = xp.minimum(xp.searchsorted(ends, array[inside], side="right") - 1, len(ends) - 2)
+    out = xp.zeros(len(ends) - 1, dtype=np.float64)
+    xp.scatter_add(out, (place,), counted[inside])
+    if density:
+        out = out / (ends[1:] - ends[:-1]) / out.sum()
+    return Histogram(from_array(out.astype(array.dtype), device), from_array(xp.array(ends), device))

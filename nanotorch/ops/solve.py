@@ -9,7 +9,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.ops.create import eye
 from nanotorch.ops.matrices import SQUARE, need_matrices, or_explain, swapped
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.sample import invertible, real, sample
+from nanotorch.ops.sample import constant, invertible, real, sample
 
 
 @op(
@@ -136,3 +136,19 @@ def linalg_matrix_power(A: Any, n: int) -> Any:
 def matrix_power(input: Any, n: int) -> Any:
     """The ``n``-th power of square matrices: `linalg.matrix_power`."""
     return linalg_matrix_power(input, n)
+
+
+@composite(samples=[sample(real(3, 2), constant(3, 3)), sample(real(3, 1), constant(3, 3), True), sample(real(2, 3, 2), constant(2, 3, 3))])
+def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
+    """The solution X of ``L @ L.T @ X = input`` (of ``L.T @ L @ X`` with ``upper``) for a triangular factor as `cholesky` gives it."""
+    if input.ndim < 2 or L.ndim < 2 or L.shape[-1] != L.shape[-2] or input.shape[-2] != L.shape[-1]:
+        raise ShapeError(f"cholesky_solve: expected right sides (..., n, k) and factors (..., n, n), got {tuple(input.shape)} and {tuple(L.shape)}")
+    factor = L.triu() if upper else L.tril()
+    lower = factor.transpose(-1, -2) if upper else factor
+    return _solve(lower.transpose(-1, -2), _solve(lower, input))
+
+
+@composite(samples=[sample(constant(3, 3)), sample(constant(3, 3), True), sample(constant(2, 3, 3))])
+def cholesky_inverse(input: Any, upper: bool = False) -> Any:
+    """The inverse of the matrix whose triangular factor `cholesky` gave."""
+    return cholesky_solve(eye(input.shape[-1], dtype=input.dtype, device=input.device).expand(input.shape), input, upper)
