@@ -19,7 +19,7 @@ import nanotorch
 
 DIM = re.compile("(dim|dims|dim0|dim1|dim2|axis0|axis1|start_dim|end_dim|source|destination|dimension)_?")
 
-TENSORS = {"index_add", "index_copy", "put", "masked_scatter"}
+TENSORS = {"index_add", "index_copy", "index_reduce", "put", "masked_scatter"}
 """Ops whose ``source`` is a tensor."""
 
 

@@ -11,6 +11,10 @@ from parity import require_torch
 import nanotorch
 
 PROGRAMS = """
+torch.ones(2, 3).take_along_dim([[0]], 1)
+torch.ones(2, 3).masked_select(True)
+torch.ones(2, 3).index_reduce(0, 1, torch.ones(1, 3), "amax")
+torch.ones(2, 3).index_reduce(0, torch.tensor([0]), 1.0, "amax")
 torch.ones(2,3).gather(1, torch.tensor([[3]]))
 torch.ones(2,3).gather(1, torch.tensor([[-1]]))
 torch.ones(2,3).gather(1, torch.tensor([0]))

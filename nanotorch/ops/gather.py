@@ -103,6 +103,8 @@ def _take_along_dim(xp: Any, self: Array, indices: Index, dim: int) -> Array:
 ])  # fmt: skip
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """Elements chosen along ``dim`` by indices of matching shape, which may count from the end; of the flattened tensor without ``dim``."""
+    if not isinstance(indices, Tensor):
+        raise TypeError(f"take_along_dim(): argument 'indices' must be Tensor, not {type(indices).__name__}")
     if indices._array.dtype.kind not in "iu":
         raise DtypeError(f"take_along_dim(): argument 'indices' must be a tensor of integers (int64), not {indices.dtype}")
     xp, length = input.device.xp, input._array.size
@@ -146,6 +148,8 @@ def index_select(xp: Any, self: Array, dim: int, index: Index) -> Array:
 @composite(samples=[sample(real(3, 4), booleans(3, 4)), sample(real(3, 4), booleans(4)), sample(real(4), booleans(3, 1)), sample(real(), booleans())])
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, in one dimension."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"masked_select(): argument 'mask' must be Tensor, not {type(mask).__name__}")
     if mask._array.dtype.kind != "b":
         raise DtypeError(f"masked_select(): argument 'mask' must be a tensor of booleans (torch.bool), not {mask.dtype}")
     shape = common_shape("masked_select", input, mask)

@@ -296,6 +296,9 @@ def _reduce_slices(name: str, input: Tensor, dim: int, index: Tensor, source: Te
     """Check the arguments of index_reduce, and return those of `scatter_reduce` that mean the same."""
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"{name}: reduce argument must be either prod, mean, amax or amin, got {reduce}")
+    for argument, value in (("index", index), ("source", source)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}(): argument '{argument}' must be Tensor, not {type(value).__name__}")
     if index._array.dtype.kind not in "iu":
         raise DtypeError(f"{name}(): argument 'index' must be a tensor of integers (int64), not {index.dtype}")
     dim = _check_source(name, input.device.xp, input._array, dim, index._array, source._array)
