@@ -204,6 +204,15 @@ def test_removed_hooks_leave_the_weight() -> None:
         torch.nn.utils.remove_weight_norm(layer)
 
 
+@pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated")
+def test_weights_of_the_hook_load_into_the_parametrization() -> None:
+    older = torch.nn.Sequential(torch.nn.utils.weight_norm(torch.nn.Linear(3, 2)))
+    newer = torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2)))
+    copy.deepcopy(newer).load_state_dict(older.state_dict())
+    newer.load_state_dict(older.state_dict())
+    assert torch.equal(newer(torch.ones(1, 3)), older(torch.ones(1, 3)))
+
+
 def test_an_optimizer_trains_what_the_weight_is_made_of() -> None:
     torch.manual_seed(0)
     layer = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(4, 4))

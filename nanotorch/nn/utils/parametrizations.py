@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from nanotorch.autograd.grad_mode import no_grad
@@ -38,13 +39,23 @@ class _WeightNorm(Module):
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
     """Give a weight as length times direction, which are trained apart (Salimans, Kingma 2016); returns the module.
 
+    It also loads state dicts in which the two are called `weight_g` and `weight_v`, as `nn.utils.weight_norm` calls them.
     The lengths, one for each slice along `dim` (None: one for all), are `parametrizations.weight.original0`, the direction is `original1`.
 
     >>> layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(20, 40))
     >>> layer.parametrizations.weight.original0.shape
     torch.Size([40, 1])
     """
-    return register_parametrization(module, name, _WeightNorm(None if dim == -1 else dim), unsafe=True)
+    register_parametrization(module, name, _WeightNorm(None if dim == -1 else dim), unsafe=True)
+    module.register_load_state_dict_pre_hook(partial(_older_keys, name))
+    return module
+
+
+def _older_keys(name: str, module: Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    older = [f"{prefix}{name}_{end}" for end in "gv"]
+    if all(key in state_dict for key in older):
+        for number, key in enumerate(older):
+            state_dict[f"{prefix}parametrizations.{name}.original{number}"] = state_dict.pop(key)
 
 
 def default_dim(module: Module) -> int:
