@@ -166,3 +166,11 @@ def test_what_pytorch_refuses_or_truncates() -> None:
     source = nanotorch.tensor([2.0, 3.0])  # of which the index uses one
     for reduce, first in (("prod", 2.0), ("sum", 2.0), ("amax", 2.0), ("mean", 1.0)):
         assert gradient(nanotorch, lambda s, r=reduce: nanotorch.scatter_reduce(nanotorch.ones(2), 0, nanotorch.tensor(1), s, r), source).tolist() == [first, 0.0]
+
+
+def test_views_in_place_keep_the_dtype_of_gradients_whatever_came_before() -> None:
+    for name in ("float16", "float32", "float64", "float16"):
+        x = nanotorch.ones(2, 1, dtype=getattr(nanotorch, name), requires_grad=True)
+        for change in (lambda y: y.transpose_(0, 1), lambda y: y.squeeze_(1), lambda y: y.unsqueeze_(0), lambda y: y.t_()):
+            y = change(x.clone())
+            assert nanotorch.autograd.grad(y, x, nanotorch.ones_like(y))[0].dtype is x.dtype

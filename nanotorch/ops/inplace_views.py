@@ -11,7 +11,7 @@ from nanotorch.ops import geometry, shape
 from nanotorch.ops.inplace import alias, refuse_recorded
 from nanotorch.ops.row import composite
 
-_classes: dict[str, Any] = {}
+_classes: dict[tuple[str, type], Any] = {}
 
 
 def _look_anew(name: str, node: str, target: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
@@ -27,9 +27,10 @@ def _look_anew(name: str, node: str, target: Tensor, view: Callable[[Tensor], Te
     target._array = result._array
     if recorded and result._edge is not None:
         made = result._edge[0]
-        if node not in _classes:  # PyTorch numbers the in-place overloads of view ops on
-            _classes[node] = type(node, (type(made),), {"__slots__": ()})
-        made.__class__ = _classes[node]
+        key = node, type(made)  # that of float16 is another
+        if key not in _classes:  # PyTorch numbers the in-place overloads of view ops on
+            _classes[key] = type(node, (type(made),), {"__slots__": ()})
+        made.__class__ = _classes[key]
         target._set_history(result._edge)
         if target._view is not None:
             target._view.version = target._version

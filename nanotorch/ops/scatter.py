@@ -20,6 +20,8 @@ from nanotorch.ops.shape import common_shape
 
 def _cleared(xp: Any, grad: Any, dim: int, index: Any) -> Any:
     """Return a gradient with zeros where a scatter wrote."""
+    if 0 in tuple(index.shape):
+        return grad
     wide = lifted(xp, grad)
     return xp.reshape(xp.put_along(wide, lifted(xp, index), 0.0, dim % wide.ndim), tuple(grad.shape))
 

@@ -210,6 +210,8 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     """The elements (slices along ``dim``) that differ from the one before, with the run of every element, and how long each run is."""
     array, xp = input._array, input.device.xp
     axis = 0 if dim is None else wrap_dim("unique_consecutive", dim, array.ndim)
+    if dim is not None and not array.ndim:
+        raise IndexError(f"unique_consecutive: Dimension specified as {dim} but tensor has no dimensions")
     line = array.reshape(-1) if dim is None else xp.moveaxis(array, axis, 0)
     count = line.shape[0]
     new = xp.ones(count, dtype=bool)

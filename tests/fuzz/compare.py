@@ -127,6 +127,11 @@ def near(actual: Any, expected: Any, exact: Any, size: float, eps: float) -> boo
     return False
 
 
+def random(call: Call) -> bool:
+    """Whether the values are drawn."""
+    return call.name in RANDOM or bool(call.kwargs.get("dropout_p"))
+
+
 def size_of(call: Call) -> float:
     """The largest finite number among the inputs, at least 1."""
     return max((float(np.abs(t.array[np.isfinite(t.array)]).max(initial=1.0)) for t in call.tensors()), default=1.0)
@@ -160,7 +165,7 @@ def differing(call: Call, ours: Outcome, theirs: Outcome, exact: Outcome | Refus
         if a.shape != e.shape:
             return f"output {k} has shape {a.shape}, not {e.shape}"
         right = exact.outputs[k] if isinstance(exact, Outcome) else None
-        if call.name not in RANDOM and not near(a, e, right if np.shape(right) == a.shape else None, size, eps):
+        if not random(call) and not near(a, e, right if np.shape(right) == a.shape else None, size, eps):
             return f"output {k}: values\n    {clipped(a)}\n    PyTorch {clipped(e)}"
     if ours.tracked != theirs.tracked:
         return f"requires_grad of outputs {ours.tracked}, not {theirs.tracked}"
@@ -169,7 +174,7 @@ def differing(call: Call, ours: Outcome, theirs: Outcome, exact: Outcome | Refus
             return f"gradient {k} is {a.dtype} {a.shape}, not {e.dtype} {e.shape}"
         gradients = exact.gradients if isinstance(exact, Outcome) else []
         right = gradients[k] if len(gradients) > k and gradients[k].shape == a.shape else None
-        if call.name not in RANDOM and not near(a, e, right, size, eps):
+        if not random(call) and not near(a, e, right, size, eps):
             return f"gradient {k}: values\n    {clipped(a)}\n    PyTorch {clipped(e)}"
     return ""
 
@@ -236,7 +241,7 @@ def finding_of(call: Call) -> str:
     found = differing(call, ours, theirs, exact)
     if "values" in found and excused(torch, call, ours, theirs):
         return ""
-    if found or not any(t.requires_grad for t in call.tensors()) or lowest_of(call) != np.float64 or call.name in RANDOM:
+    if found or not any(t.requires_grad for t in call.tensors()) or lowest_of(call) != np.float64 or random(call):
         return found
     return compare_tangents(torch, call)
 

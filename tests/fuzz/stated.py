@@ -57,6 +57,10 @@ def numbers(call: Call) -> bool:
     return any(not t.array.ndim for t in call.tensors())
 
 
+def whole_or_empty(call: Call) -> bool:
+    return whole(call) or empty(call)
+
+
 def truths(call: Call) -> bool:
     return any(t.array.dtype == bool for t in call.tensors())
 
@@ -88,6 +92,7 @@ LOSSES = r".*_loss|kl_div|binary_cross_entropy.*|cross_entropy"
 CHOICES = r"kthvalue|topk|sort|argsort|msort|median|nanmedian|mode|max|min|cummax|cummin|argmax|argmin|.*max_pool\dd|unique.*|aminmax|amax|amin"
 WINDOWS = r"scaled_dot_product_attention|unique.*|conv.*|unfold|fold|.*pool\dd|pixel_.*|channel_shuffle|interpolate|pad|local_response_norm|batch_norm|group_norm|instance_norm"
 MATRICES = r"linalg_.*|.*det|inverse|pinverse|cholesky.*|matrix_.*|.*matmul|chain_matmul|svd|qr"
+EMPTY = r"normal|as_strided|remainder|fmod|repeat_interleave|cholesky|linalg_(cholesky|cond).*|multinomial|cov"
 VALUES = r"(output|gradient|tangent) \d+: values"
 
 STATED = (
@@ -115,6 +120,18 @@ STATED = (
     Stated("digits of `polygamma`", r"polygamma|digamma|special\.psi", VALUES, infinite),
     Stated("subtraction of booleans", LOSSES, r"output 0 is", whole),
     Stated("integrals of nothing", r"linalg_cond|normal", r"requires_grad"),
+    Stated("what `linalg.cholesky_ex`", r"linalg_\w+_ex", VALUES),
+    Stated("gradient of determinants", r"linalg_cond", VALUES, singular),
+    Stated("dimensions, indices and dtypes of empty", EMPTY, r".*PyTorch computes|computes ", empty),
+    Stated("`linalg.lstsq`", r"linalg_lstsq", r"computes .*RuntimeError"),
+    Stated("average pools of whole", r"local_response_norm", r"RuntimeError.*PyTorch computes", whole),
+    Stated("subtraction of booleans", LOSSES, r"RuntimeError: .*PyTorch computes", whole),
+    Stated("what PyTorch reads", r"instance_norm", r"computes .*single memory", gaps),
+    Stated("what PyTorch reads", r"arctan2|atan2|block_diag", r"(gradient|tangent) \d: values", whole_or_empty),
+    Stated("what PyTorch reads", r"ldexp", r"(gradient|tangent) \d: values", empty),
+    Stated("attention where a key", r"scaled_dot_product_attention", r"computes .*broadcast shape"),
+    Stated("operands of several dtypes", r"addr", r"output 0 is", several_dtypes),
+    Stated("numbers outside the dtype", r"lin(ear)?space|logspace|arange|full.*", r"computes .*overflow"),
     Stated("`linalg.solve(left=False)`", r"linalg_solve(_ex)?", r"computes .*Incompatible shapes"),
     Stated("gradient of determinants", r".*det|linalg_cond", r"(gradient|tangent) \d: values", singular),
     Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
@@ -135,7 +152,7 @@ STATED = (
     Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
     Stated("the mean of nothing", rf"{LOSSES}|adaptive.*", rf"{VALUES}|ShapeError.*PyTorch computes", empty),
     Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
-    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc|logspace", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
+    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc|linspace|logspace|interpolate|cdist|pdist|pairwise_distance", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
     Stated("parts of floating numbers", r".*_scatter", r"requires_grad", whole),
     Stated("average pools of whole", r"(avg|lp)_pool\dd", VALUES + r"|output 0 is", whole),
     Stated("gradient of `ldexp`", r"ldexp", r"(gradient|tangent) \d: values", whole),
@@ -153,7 +170,7 @@ STATED = (
 )
 
 ROUGH = {
-    "digamma": 2.0**-28, "special.psi": 2.0**-28, "polygamma": 2.0**-28, "sinc": 2.0**-26, "celu": 2.0**-22, "hardsigmoid": 2.0**-22,
+    "digamma": 2.0**-28, "special.psi": 2.0**-28, "polygamma": 2.0**-28, "sinc": 2.0**-26, "celu": 2.0**-22, "batch_norm": 2.0**-41, "instance_norm": 2.0**-41, "group_norm": 2.0**-41, "layer_norm": 2.0**-41, "hardsigmoid": 2.0**-22,
 }  # fmt: skip
 """How far PyTorch's own values or derivatives in double precision are off: "digits of" and "derivatives of `celu`" on the page."""
 
