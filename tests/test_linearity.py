@@ -121,7 +121,7 @@ INFINITE_INSIDE = {"nanmean", "lp_pool1d", "lp_pool2d"}
 def test_linear_at_edges(name: str) -> None:
     """Where the slopes are finite, a gradient of 0 gives 0, and forward mode the Jacobian times the direction."""
     for case in of(name, CASES):
-        for kind, change in EDGES.items() if case.number < 3 else [("as drawn", np.copy)]:
+        for kind, change in EDGES.items() if case.number < 2 else [("as drawn", np.copy)]:
             check_edge(case, f"{case} {kind}", lambda a, change=change: np.asarray(change(a)) if a.dtype.kind == "f" else a)
 
 
@@ -134,7 +134,7 @@ def check_edge(case: Case, label: str, change: Any) -> None:
         results = floating_outputs(case.entry.function(*made.args, **made.kwargs))
         shapes = [tuple(r.shape) for r in results]
         size = sum(math.prod(shape) for shape in shapes)
-        if not 0 < size <= 12:
+        if not 0 < size <= 8:
             return
         ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
 
