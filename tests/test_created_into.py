@@ -63,6 +63,7 @@ PROGRAMS = {
     "default of Python": lambda t: default_dtype(t, float), "default by name": lambda t: default_dtype(t, "float64"), "default None": lambda t: default_dtype(t, None),
     **{f"seed {seed}": lambda t, seed=seed: seeded(t, seed) for seed in (0, -1, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1)},
     "format of a number": lambda t: f"{t.tensor(4.4567):.2f} {t.tensor(3):04d}", "format of a vector": lambda t: f"{t.ones(2):.2f}", "plain format": lambda t: f"{t.ones(2)}",
+    "reversed": lambda t: [reversed(t.arange(3)), reversed(t.arange(6).reshape(3, 2)), reversed(t.tensor(1.5))],
     "rand of integers": lambda t: t.rand(2, dtype=t.int64), "randn of booleans": lambda t: t.randn(2, dtype=t.bool),
 }  # fmt: skip
 

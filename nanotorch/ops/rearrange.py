@@ -122,6 +122,12 @@ def flip(xp: Any, self: Array, dims: Dims) -> Array:
     return xp.array(xp.flip(self, dims) if self.ndim else self)
 
 
+@composite(where="internal", operators="__reversed__", samples=[sample(real(3, 2)), sample(real())])
+def _reversed(input: Tensor) -> Tensor:
+    """What Python's ``reversed`` gives: a copy with the first dimension in reverse order; itself without dimensions."""
+    return flip(input, (0,)) if input._array.ndim else input
+
+
 def _negated(shifts: Any) -> Any:
     return tuple(-s for s in shifts) if isinstance(shifts, tuple | list) else -shifts
 
