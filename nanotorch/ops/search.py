@@ -260,7 +260,10 @@ def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)
 
 
-@op(self=not_implemented("bincount", "torch.zeros(n).index_add(0, input, weights)"), where="internal", node="NotImplemented")
+_no_derivative = not_implemented("bincount", "torch.zeros(n).index_add(0, input, weights)")
+
+
+@op(self=_no_derivative, where="internal", node="NotImplemented")
 def _weighted_count(xp: Any, self: Array, sums: Any) -> Array:
     """The sums of the weights ``self``, which have no derivative."""
     return sums
