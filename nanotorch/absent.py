@@ -17,7 +17,6 @@ THREADS = "NumPy's BLAS has the threads: set OMP_NUM_THREADS or OPENBLAS_NUM_THR
 POOLS = "pools have one or two dimensions"
 LAZY = "layers are told how many features they get: a forward pass of the layers before says how many"
 ENCODER = "of transformers there is the encoder: TransformerEncoder, TransformerEncoderLayer, MultiheadAttention"
-RAISES = "the function without _ex raises LinAlgError where this one gives a code"
 FACTORS = "solve, inv, det and cholesky do what the factors are for"
 
 ABSENT: dict[str, dict[str, str]] = {
@@ -70,7 +69,6 @@ ABSENT: dict[str, dict[str, str]] = {
     },
     "nanotorch.linalg": {
         **dict.fromkeys(("eig", "eigvals"), f"{REAL}, and eigenvalues may be complex; eigh and eigvalsh take symmetric matrices"),
-        **dict.fromkeys(("inv_ex", "cholesky_ex", "solve_ex"), RAISES),
         **dict.fromkeys(("lu", "lu_factor", "lu_factor_ex", "lu_solve", "ldl_factor", "ldl_factor_ex", "ldl_solve"), FACTORS),
     },
     "nanotorch.utils.data": {
