@@ -51,6 +51,7 @@ def _ends(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 @composite(
+    widens=True,
     where="function",
     samples=[
         sample(real(5)), sample(real(3, 4)), sample(real(3, 4), spacing=2.0), sample(real(3, 4), spacing=(0.5, 2.0), dim=(1, 0)), sample(real(3, 4), dim=1, edge_order=2),

@@ -270,10 +270,10 @@ def widening(function: Callable[..., Any]) -> Callable[..., Any]:
         if said or not only_half((*args, *kwargs.values()) if kwargs else args):
             return function(*args, **kwargs)
         out = function(*widened(args), **{name: widened(a) for name, a in kwargs.items()})
-        if not isinstance(out, tuple):
+        if not isinstance(out, tuple | list):
             return rounded(out)
         parts = map(rounded, out)
-        return type(out)(*parts) if hasattr(out, "_fields") else tuple(parts)
+        return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
 
     return widens
 

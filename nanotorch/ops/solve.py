@@ -138,7 +138,7 @@ def matrix_power(input: Any, n: int) -> Any:
     return linalg_matrix_power(input, n)
 
 
-@composite(samples=[sample(real(3, 2), constant(3, 3)), sample(real(3, 1), constant(3, 3), True), sample(real(2, 3, 2), constant(2, 3, 3))])
+@composite(widens=True, samples=[sample(real(3, 2), constant(3, 3)), sample(real(3, 1), constant(3, 3), True), sample(real(2, 3, 2), constant(2, 3, 3))])
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     """The solution X of ``L @ L.T @ X = input`` (of ``L.T @ L @ X`` with ``upper``) for a triangular factor as `cholesky` gives it."""
     if input.ndim < 2 or L.ndim < 2 or L.shape[-1] != L.shape[-2] or input.shape[-2] != L.shape[-1]:
@@ -148,7 +148,7 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     return _solve(lower.transpose(-1, -2), _solve(lower, input))
 
 
-@composite(samples=[sample(constant(3, 3)), sample(constant(3, 3), True), sample(constant(2, 3, 3))])
+@composite(widens=True, samples=[sample(constant(3, 3)), sample(constant(3, 3), True), sample(constant(2, 3, 3))])
 def cholesky_inverse(input: Any, upper: bool = False) -> Any:
     """The inverse of the matrix whose triangular factor `cholesky` gave."""
     return cholesky_solve(eye(input.shape[-1], dtype=input.dtype, device=input.device).expand(input.shape), input, upper)
