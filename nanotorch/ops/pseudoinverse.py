@@ -145,8 +145,8 @@ def linalg_tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
 @composite(where="linalg", samples=[sample(real(2, 3, 6)), sample(invertible(3, 3), ind=1)])
 def linalg_tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     """The inverse of ``tensordot`` with ``A``, whose first ``ind`` dimensions count as its rows."""
-    if ind <= 0:
-        raise RuntimeError(f"linalg.tensorinv: Expected a strictly positive integer for 'ind', got {ind}")
+    if not 0 < ind <= A.ndim:
+        raise RuntimeError(f"linalg.tensorinv: Expected 'ind' to be positive and at most {A.ndim}, the dimensions of A, got {ind}")
     rows, columns = tuple(A.shape)[:ind], tuple(A.shape)[ind:]
     if math.prod(rows) != math.prod(columns):
         raise ShapeError(f"linalg.tensorinv: expected as many rows {rows} as columns {columns} in A {tuple(A.shape)}")

@@ -131,7 +131,6 @@ STATED = (
     Stated("what PyTorch reads", r"ldexp", r"(gradient|tangent) \d: values", empty),
     Stated("attention where a key", r"scaled_dot_product_attention", r"computes .*broadcast shape"),
     Stated("operands of several dtypes", r"addr", r"output 0 is", several_dtypes),
-    Stated("numbers outside the dtype", r"lin(ear)?space|logspace|arange|full.*", r"computes .*overflow"),
     Stated("`einsum` of booleans", r"einsum", r"output 0 is", truths),
     Stated("gradients that PyTorch's", r"cov", r"computes .*in-place operation"),
     Stated("`linalg.solve(left=False)`", r"linalg_solve(_ex)?", r"computes .*Incompatible shapes"),
