@@ -197,13 +197,13 @@ def test_damaged_files_of_a_run(here: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_damaged_files_of_folds(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not faults_of(here / "folds", 24, tmp_path, capsys, FOLDS)
+    assert not faults_of(here / "folds", 12, tmp_path, capsys, FOLDS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["run", "folds"])
 def test_more_damaged_files(here: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not faults_of(here / name, 600, tmp_path, capsys, RUN if name == "run" else FOLDS)
+    assert not faults_of(here / name, 300 if name == "run" else 60, tmp_path, capsys, RUN if name == "run" else FOLDS)
 
 
 # ------------------------------------------------------------ weights

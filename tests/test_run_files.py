@@ -333,3 +333,31 @@ def test_what_another_process_did_before_the_lock_is_seen(
     assert code == 1 and "another process has gone on with this run, with another config, in the meantime" in error
     code, out, error = second("--resume", "auto", "train.epochs=1")
     assert code == 0 and "Traceback" not in error
+
+
+# ------------------------------------------------------------ pictures
+
+
+def test_the_picture_of_find_lr_is_checked_before_it_is_computed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(place)
+    asked: list[str] = []
+    monkeypatch.setattr("nanotorch.train.lr_finder.range_test", lambda config: asked.append(config.name))
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    for output in ("file", "file/x", "nowhere"):
+        assert main(["own.yaml", "--find-lr", "--output", str(tmp_path / output)]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
+    monkeypatch.setattr("nanotorch.train.figures.matplotlib_is_there", lambda: False)
+    assert main(["own.yaml", "--find-lr", "--output", str(tmp_path / "new")]) == 1
+    assert "pip install matplotlib" in capsys.readouterr().err
+    assert not asked and sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]
+
+
+def test_numbers_that_cannot_be_drawn_cost_no_run(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(*arguments: object) -> str:
+        raise OverflowError("cannot draw 1e400")
+
+    monkeypatch.setattr("nanotorch.train.page.page", fails)
+    assert main(["own.yaml", "--output", str(tmp_path / "run"), "train.epochs=1", "--quiet"]) == 0
+    assert "report.html cannot be made (OverflowError: cannot draw 1e400)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").is_file() and not (tmp_path / "run" / "report.html").exists()

@@ -457,7 +457,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     version = manifest.get("version")
     if type(version) is not int or version not in (1, VERSION):
         raise CheckpointError(
-            f"{directory} has format version {str(version)[:20]}, and this nanotorch reads version {VERSION} and those before: "
+            f"{path} has format version {str(version)[:20]}, and this nanotorch reads version {VERSION} and those before: "
             "use the nanotorch that wrote it, or a newer one"
         )
     listed = manifest.get("files")

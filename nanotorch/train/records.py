@@ -175,7 +175,7 @@ class RunState(Schema):
     learning_rate: Finite
     gradient_norms: list[float]
     preprocessing: Prepared
-    data: str
+    data: Annotated[str, Field(pattern=r"^[0-9a-f]{64}(-[0-9a-f]{64})?$")]
     history: list[Record] | None = None
 
     @model_validator(mode="after")
