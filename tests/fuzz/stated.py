@@ -53,8 +53,10 @@ def several_dtypes_and_whole(call: Call) -> bool:
     return several_dtypes(call) and whole(call)
 
 
-def numbers(call: Call) -> bool:
-    return any(not t.array.ndim for t in call.tensors())
+def partly(call: Call) -> bool:
+    """Whether an index uses a part of its source only."""
+    *_, index, source = call.tensors()
+    return index.array.size < source.array.size
 
 
 def whole_or_empty(call: Call) -> bool:
@@ -144,7 +146,7 @@ STATED = (
     Stated("dimensions, indices and dtypes of empty", r".*", r"(IndexError|OutOfRangeError|DtypeError|.*floating).*PyTorch computes|output 0 is", empty),
     Stated("`take_along_dim` with an index", r"take_along_dim", r"OutOfRangeError.*PyTorch computes"),
     Stated("values with leading", r"(Tensor\.)?index_put_?", r"IndexError: .*mask.*PyTorch computes"),
-    Stated("what PyTorch reads", r"scatter_reduce", r"gradient \d: values", numbers),
+    Stated("what PyTorch reads", r"scatter_reduce", r"gradient \d: values", partly),
     Stated("values with leading dimensions", r"(Tensor\.)?index_(put_?|add)", r"computes .*(cannot be broadcast to indexing result|shape must match)"),
     Stated("`linalg.pinv(hermitian=True)`", r"linalg_(pinv|matrix_rank)", r"computes .*square"),
     Stated("dimensions, indices and dtypes of empty", r"adaptive_avg_pool\dd", r"RuntimeError: .*floating.*PyTorch computes"),
@@ -153,7 +155,7 @@ STATED = (
     Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
     Stated("the mean of nothing", rf"{LOSSES}|adaptive.*", rf"{VALUES}|ShapeError.*PyTorch computes", empty),
     Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
-    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc|linspace|logspace|interpolate|gradient|cdist|pdist|pairwise_distance", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
+    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc|linspace|logspace|interpolate|gradient|einsum|cdist|pdist|pairwise_distance", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
     Stated("parts of floating numbers", r".*_scatter", r"requires_grad", whole),
     Stated("average pools of whole", r"(avg|lp)_pool\dd", VALUES + r"|output 0 is", whole),
     Stated("gradient of `ldexp`", r"ldexp", r"(gradient|tangent) \d: values", whole),
