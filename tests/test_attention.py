@@ -263,3 +263,10 @@ def test_a_second_device_gives_the_same() -> None:
             )
     for mine, other in zip(*results, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(7, 2, 4), (3, 4), (2, 1)])
+def test_a_mask_that_is_no_mask_of_the_scores_is_refused(shape: tuple[int, ...]) -> None:
+    query, key = torch.ones(1, 3), torch.ones(4, 3)
+    with pytest.raises(torch.ShapeError, match=r"attn_mask of shape .* cannot be broadcast to the scores of shape \(1, 4\)"):
+        torch.nn.functional.scaled_dot_product_attention(query, key, key, attn_mask=torch.ones(shape))

@@ -74,6 +74,10 @@ def scaled_dot_product_attention(
         key, value = _shared(name, query, key), _shared(name, query, value)
     factor = 1.0 / math.sqrt(max(1, query.shape[-1])) if scale is None else scale
     scores = matmul(query * factor, key.transpose(-2, -1))
+    if attn_mask is not None:
+        shape, room = tuple(attn_mask.shape), tuple(scores.shape)
+        if len(shape) > len(room) or any(n not in (1, most) for n, most in zip(shape[::-1], room[::-1], strict=False)):
+            raise ShapeError(f"{name}: attn_mask of shape {shape} cannot be broadcast to the scores of shape {room}")
     if is_causal:
         xp = query.device.xp
         seen = from_array(xp.tril(xp.ones(scores.shape[-2:], dtype=bool)), query.device)

@@ -131,7 +131,6 @@ STATED = (
     Stated("what PyTorch reads", r"instance_norm", r"computes .*single memory", gaps),
     Stated("what PyTorch reads", r"arctan2|atan2|block_diag", r"(gradient|tangent) \d: values", whole_or_empty),
     Stated("what PyTorch reads", r"ldexp", r"(gradient|tangent) \d: values", empty),
-    Stated("attention where a key", r"scaled_dot_product_attention", r"computes .*broadcast shape"),
     Stated("operands of several dtypes", r"addr", r"output 0 is", several_dtypes),
     Stated("`einsum` of booleans", r"einsum", r"output 0 is", truths),
     Stated("gradients that PyTorch's", r"cov", r"computes .*in-place operation"),
