@@ -25,7 +25,7 @@ exit codes:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m nanotorch.evaluate",
-        description="Compute the scores of a run again, of its own data or of new rows that have the target.",
+        description="Compute the scores of a run again, on its own data or on rows with the target.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -16,9 +16,11 @@ examples:
   python -m nanotorch.export RUN --onnx model.onnx --matrix
   python -m nanotorch.export RUN --safetensors model.safetensors
 
-The ONNX file takes raw columns, each an input of its own name and shape (rows, 1): float64 for numbers (NaN where one is
-missing), strings for categories. It gives `label` and `probabilities`, or `prediction` in the units of the targets.
-Nothing is written unless onnx's checker and reference evaluator agree with `python -m nanotorch.predict` to 1e-5.
+The ONNX file takes raw columns, each an input of its own name and shape
+(rows, 1): float64 for numbers (NaN where one is missing), strings for
+categories. It gives `label` and `probabilities`, or `prediction` in the units
+of the targets. Nothing is written unless onnx's checker and reference evaluator
+agree with `python -m nanotorch.predict` to 1e-5.
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run

@@ -13,12 +13,14 @@ __all__ = ["main"]
 EPILOG = """\
 examples:
   python -m nanotorch.predict RUN --input rows.csv --output predictions.csv
-  python -m nanotorch.predict RUN --input rows.parquet --output predictions.parquet --keep id
+  python -m nanotorch.predict RUN --input a.parquet --output b.parquet --keep id
   cat rows.csv | python -m nanotorch.predict RUN --input - --output - | head
 
-The input has the columns that the model was trained on, in any order; further ones are left alone. The output has a row
-for each, in the same order: for classes `prediction` and `probability_<class>`, for numbers `prediction` in the
-units of the target, or `prediction_<target>` where there are several.
+The input has the columns that the model was trained on, in any order; further
+ones are left alone. The output has a row for each row of the input, in the same
+order: for classes `prediction` and `probability_<class>`, for numbers
+`prediction` in the units of the target, or `prediction_<target>` where there
+are several.
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run

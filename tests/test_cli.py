@@ -56,6 +56,13 @@ def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 # ------------------------------------------------------------ what is imported, and how fast
 
 
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "compare", "export", "ops"])
+def test_help_fits_80_columns(command: str) -> None:
+    environment = {**os.environ, "COLUMNS": "80"}
+    text = subprocess.run([sys.executable, "-m", f"nanotorch.{command}", "--help"], env=environment, capture_output=True, text=True, check=True)
+    assert not [line for line in text.stdout.splitlines() if len(line) > 80]
+
+
 def test_help_is_fast_and_imports_nothing_heavy() -> None:
     code = """
 import resource, runpy, sys

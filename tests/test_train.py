@@ -518,6 +518,8 @@ def test_a_checkpoint_holds_all_that_a_bit_exact_continuation_needs(tmp_path: Pa
 
 def test_on_a_terminal_there_is_a_bar_with_loss_and_score(tmp_path: Path) -> None:
     (tmp_path / "iris.yaml").write_text(IRIS)
+    rows = [f"{number % 3 + number / 1000},{'abc'[number % 3]}" for number in range(150)]
+    (tmp_path / "iris.csv").write_text("\n".join(["size,kind", *rows]))
     controller, terminal = pty.openpty()
     command = [
         sys.executable,
@@ -525,6 +527,7 @@ def test_on_a_terminal_there_is_a_bar_with_loss_and_score(tmp_path: Path) -> Non
         "nanotorch.train",
         str(tmp_path / "iris.yaml"),
         f"output={tmp_path / 'runs'}",
+        f"data={{file: '{tmp_path / 'iris.csv'}', target: kind}}",
     ]
     environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
     process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment)
@@ -539,6 +542,7 @@ def test_on_a_terminal_there_is_a_bar_with_loss_and_score(tmp_path: Path) -> Non
     assert process.wait(timeout=30) == 0
     text = shown.decode()
     assert re.search(r"epoch 4/4: 100%\|.*\| \[00:.*loss=\d\.\d+, val_accuracy=[01]\.\d+\]", text)
+    assert re.search(r"^note: target 'kind'[^\r\n]*\r\n\r+  0%\|", text)  # what is said before the first step is above the bar
     assert not re.search(r"^epoch 1/4  loss", text, re.M)  # the bar replaces the lines
     assert re.search(r"^test +30 ", text, re.M)
 

@@ -24,10 +24,10 @@ LEGEND = (
 )
 EPILOG = """\
 examples:
-  python -m nanotorch.ops                    every op
-  python -m nanotorch.ops mul softmax        two of them, with the helpers of their formulas
-  python -m nanotorch.ops 'cum*' MulBackward0    by a pattern, and by the name of a grad node
-  python -m nanotorch.ops mul --source       the Python that the row is compiled to
+  python -m nanotorch.ops                        every op
+  python -m nanotorch.ops mul softmax            two, with helpers of formulas
+  python -m nanotorch.ops 'cum*' MulBackward0    by pattern, and by a grad node
+  python -m nanotorch.ops mul --source           what the row is compiled to
 
 exit codes:
   0 done   2 unknown op or bad usage

@@ -28,12 +28,15 @@ KINDS = ("datasets", "models", "activations", "initializations", "losses", "opti
 EPILOG = """\
 examples:
   python -m nanotorch.train configs/digits_mlp.yaml
-  python -m nanotorch.train configs/digits_mlp.yaml optimizer.lr=3e-3 train.epochs=5 'model.hidden=[64, 64]'
+  python -m nanotorch.train configs/digits_mlp.yaml optimizer.lr=3e-3
+  python -m nanotorch.train configs/digits_mlp.yaml 'model.hidden=[64, 64]'
   python -m nanotorch.train --list optimizers
 
 exit codes:
-  0 done   1 failed   2 bad config or usage   3 diverged (the loss became NaN or infinite)
-  130 interrupted (Ctrl-C)   143 terminated (SIGTERM), both with the checkpoint `last` written
+  0 done   1 failed   2 bad config or usage
+  3 diverged: the loss became NaN or infinite
+  130 interrupted (Ctrl-C)   143 terminated (SIGTERM)
+  after both, --resume goes on where the run stopped
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,15 +22,17 @@ class Progress:
         self.metric = printable(metric, kept="")
         self._score = f"validation_{metric}"
         self._bar: Any = None
+        self._draw: Callable[[], Any] | None = None  # until the first step: what is said before it stays above the bar
         self._postfix: dict[str, str] = {}
         if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             from tqdm import tqdm
 
-            # a pseudo-terminal without a window says that it has 0 columns, and tqdm would show nothing
-            has_size = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+            # a pseudo-terminal without a window says that it has 0 columns or lines, and tqdm would show nothing
+            has_size = min(os.get_terminal_size(sys.stderr.fileno())) > 0
             size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
             form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"  # fits 80 columns
-            self._bar = tqdm(total=epochs * steps_per_epoch, initial=done, bar_format=form, file=past(sys.stderr), **size)
+            total = epochs * steps_per_epoch
+            self._draw = lambda: tqdm(total=total, initial=done, bar_format=form, file=past(sys.stderr), **size)
 
     def __enter__(self) -> Self:
         """Start with the first epoch."""
@@ -49,6 +52,8 @@ class Progress:
 
     def step(self, loss: float | None) -> None:
         """One optimizer step is done, and this is the latest training loss that was read."""
+        if self._draw is not None:
+            self._bar, self._draw = self._draw(), None
         if self._bar is not None:
             self._bar.update()
             if loss is not None:

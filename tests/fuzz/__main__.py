@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections import Counter
 
 from .compare import compare
@@ -17,6 +18,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws other calls (default: 0)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first call")
     options = parser.parse_args()
+    if importlib.util.find_spec("torch") is None:
+        parser.error("PyTorch is what calls are compared with: pip install torch==2.13.0")
     found: Counter[tuple[str, str]] = Counter()
     for number in range(options.first, options.first + options.draws):
         call = draw(options.seed, number)
