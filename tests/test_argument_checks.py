@@ -108,6 +108,51 @@ for _index in (
     [True, False, True], ([0, 1], [1, 2]), [[[0]], [1]], [[0, 1], [0, 5]], [],
 ):  # fmt: skip
     PROGRAMS[f"index {_index}"] = lambda lib, i=_index: written(lib, i)
+for _name, _call in {  # a number, a whole number, a flag: arrays would broadcast, texts would be true
+    "leaky_relu": lambda F, x, v: F.leaky_relu(x, v),
+    "elu": lambda F, x, v: F.elu(x, v),
+    "softplus": lambda F, x, v: F.softplus(x, v),
+    "layer_norm": lambda F, x, v: F.layer_norm(x, (3,), eps=v),
+    "threshold": lambda F, x, v: F.threshold(x, v, 0.0),
+    "add": lambda F, x, v: x.add(x, alpha=v),
+    "addcmul": lambda F, x, v: x.addcmul(x, x, value=v),
+    "nan_to_num": lambda F, x, v: x.nan_to_num(v),
+    "fill_": lambda F, x, v: x.clone().fill_(v),
+    "masked_fill": lambda F, x, v: x.masked_fill(x > 0, v),
+    "uniform_": lambda F, x, v: x.clone().uniform_(v, v) * 0,
+    "normal_": lambda F, x, v: x.clone().normal_(v, 0.0),
+    "pad": lambda F, x, v: F.pad(x, (1, 1), value=v),
+    "margin": lambda F, x, v: F.margin_ranking_loss(x, x, x.sign(), margin=v),
+    "hinge": lambda F, x, v: F.hinge_embedding_loss(x, x.sign(), margin=v),
+    "scale": lambda F, x, v: F.scaled_dot_product_attention(x, x, x, scale=v),
+}.items():
+    for _value in ([0.1, 0.2, 0.3], (0.5,), [0.5], "0.5", np.full(3, 0.5), 0.5):
+        PROGRAMS[f"{_name} by {_value}"] = lambda lib, f=_call, v=_value: (
+            f(lib.nn.functional, ramp(lib, 2, 3) - 2.0, v).tolist()
+        )
+for _value in (1.5, 1.0, "1", [1], None, np.int64(1), 1):
+    PROGRAMS[f"tril {_value}"] = lambda lib, v=_value: ramp(lib, 3, 3).tril(v).tolist()
+    PROGRAMS[f"round {_value}"] = lambda lib, v=_value: (ramp(lib, 3) / 7).round(decimals=v).tolist()
+    PROGRAMS[f"bincount {_value}"] = lambda lib, v=_value: lib.tensor([0]).bincount(minlength=v).tolist()
+    PROGRAMS[f"one_hot {_value}"] = lambda lib, v=_value: lib.nn.functional.one_hot(lib.tensor([0]), v).tolist()
+for _value in (1, 0, "no", [True], True, False):
+    PROGRAMS[f"keepdim {_value}"] = lambda lib, v=_value: ramp(lib, 2, 3).sum(0, keepdim=v).tolist()
+    PROGRAMS[f"descending {_value}"] = lambda lib, v=_value: ramp(lib, 2, 3).sort(0, descending=v)[0].tolist()
+for _dim in (2, -3, 1, None):
+    PROGRAMS[f"weight_norm {_dim}"] = lambda lib, d=_dim: list(
+        lib.nn.utils.parametrizations.weight_norm(lib.nn.Linear(3, 2), dim=d).parametrizations.weight.original0.shape
+    )
+for _n in (2049, 2050):
+    PROGRAMS[f"randperm {_n} half"] = lambda lib, n=_n: lib.randperm(n, dtype=lib.float16).double().sort()[0].tolist()
+PROGRAMS["uniform_ to infinity"] = lambda lib: lib.zeros(2).uniform_(0, INF).tolist()
+PROGRAMS["linspace from a vector"] = lambda lib: lib.linspace(lib.tensor([0.0]), 1, 3).tolist()
+for _value in ([0.1], (0.1,), None, "0.1", 0.1):
+    for _kind, _option in (
+        ("SGD", "lr"), ("SGD", "momentum"), ("Adam", "weight_decay"), ("Adagrad", "eps"), ("RMSprop", "momentum"), ("RAdam", "eps"),
+    ):  # fmt: skip
+        PROGRAMS[f"{_kind} {_option}={_value}"] = lambda lib, k=_kind, o=_option, v=_value: getattr(lib.optim, k)(
+            [lib.nn.Parameter(lib.zeros(1))], **{o: v}
+        ).param_groups[0][o]
 
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")

@@ -10,6 +10,7 @@ from nanotorch.ops.extrema import where
 from nanotorch.ops.linalg import matmul
 from nanotorch.ops.random import dropout
 from nanotorch.ops.row import composite
+from nanotorch.ops.runtime import need_number
 from nanotorch.ops.sample import booleans, edge, real, sample
 from nanotorch.ops.softmax_family import _safe_softmax, softmax
 
@@ -72,7 +73,7 @@ def scaled_dot_product_attention(
         raise RuntimeError(f"{name}: Explicit attn_mask should not be set when is_causal=True")
     if enable_gqa:
         key, value = _shared(name, query, key), _shared(name, query, value)
-    factor = 1.0 / math.sqrt(max(1, query.shape[-1])) if scale is None else scale
+    factor = 1.0 / math.sqrt(max(1, query.shape[-1])) if scale is None else need_number(name, "scale", scale)
     scores = matmul(query * factor, key.transpose(-2, -1))
     if attn_mask is not None:
         shape, room = tuple(attn_mask.shape), tuple(scores.shape)

@@ -48,7 +48,7 @@ from nanotorch.autograd.node import (
 from nanotorch.autograd.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.tensor import Tensor, add_birthplace, from_array, leaf_edge
 from nanotorch.backend.device import CPU
-from nanotorch.ops.dims import check_dim, check_dims
+from nanotorch.ops.dims import check_dim, check_dims, whole
 from nanotorch.ops.inplace import write_out
 from nanotorch.ops.runtime import (
     HALF,
@@ -62,6 +62,8 @@ from nanotorch.ops.runtime import (
     in_float32,
     is_operand,
     make_view,
+    need_flag,
+    need_number,
     need_tensor,
     not_differentiable,
     recorded_output,
@@ -81,6 +83,13 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Parameter, Row
 
 __all__ = ["Compiler", "public_parameters"]
+
+
+PLAIN = {  # by annotation: what no usual value is, and the function that looks closer
+    "float": ("type({0}) is not float and type({0}) is not int", "need_number"),
+    "int": ("type({0}) is not int", "whole"),
+    "bool": ("{0} is not False and {0} is not True", "need_flag"),
+}
 
 
 def public_parameters(parameters: Iterable[Parameter]) -> list[str]:
@@ -142,10 +151,10 @@ class Compiler:
             "compile_apply_half": self.at_first_call("apply", True), "compile_recorded_half": self.at_first_call("apply_recorded", True),
             "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
             "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
-            "modified_error": modified_error, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
+            "modified_error": modified_error, "need_flag": need_flag, "need_number": need_number, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
             "next_sequence": next_sequence, "not_differentiable": not_differentiable, "recorded_output": recorded_output, "released_error": released_error,
             "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of, "with_elements": with_elements, "DtypeError": DtypeError,
-            "wrap_outputs": wrap_outputs, "wrapped_around": wrapped_around, "fitted": fitted, "around": around, "NUMBERS": (int, float), "HALF": HALF, "in_float32": in_float32, "exact_output": exact_output, "rounded": rounded, "rounded_outputs": rounded_outputs, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
+            "whole": whole, "wrap_outputs": wrap_outputs, "wrapped_around": wrapped_around, "fitted": fitted, "around": around, "NUMBERS": (int, float), "HALF": HALF, "in_float32": in_float32, "exact_output": exact_output, "rounded": rounded, "rounded_outputs": rounded_outputs, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
         }  # fmt: skip
         for name, (formula, _) in row.formulas.items():
             self.namespace[f"formula_{name}"] = formula
@@ -381,6 +390,7 @@ class Compiler:
                 emit(1, f"if type({number}) in NUMBERS and (not -100 < {number} < 128 or {number} < 0 and {dtype}.kind == 'u'):")
                 emit(2, f"{number} = fitted({row.public_name!r}, {number}, {dtype})")
         for p in row.parameters:
+            self.check_plain(p)
             if p.dim:
                 self.check_dimension(p, f"a_{first.name}[0]" if first.many else f"a_{first.name}")
         device = f"{first.public}[0].device" if first.many else f"{first.public}.device"
@@ -482,6 +492,15 @@ class Compiler:
         if casting:
             emit(indent + 1, f"if type({q}) is float:", f"    if {self.first_dtype}.kind != 'f':", "        slow = True")
             emit(indent + 1, f"elif type({q}) is not int:", "    slow = True")
+
+    def check_plain(self, p: Parameter) -> None:
+        """Write the check that a number is one, a whole number whole, a flag True or False: arrays would broadcast."""
+        kind, *rest = p.annotation.split(" | ")
+        if p.dim or self.operator or rest not in ([], ["None"]) or kind not in PLAIN:
+            return
+        q, (test, function) = p.public, PLAIN[kind]
+        given = [test.format(q)] + [f"{q} is not None"] * bool(rest)
+        self.emit(1, f"if {' and '.join(given)}:", f"    {q} = {function}({self.row.public_name!r}, {q!r}, {q})")
 
     def check_dimension(self, p: Parameter, array: str) -> None:
         """Write the check of a dimension, which costs the usual case, a number in range, one comparison."""

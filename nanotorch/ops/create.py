@@ -257,6 +257,7 @@ def linspace(
     """Return ``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
     if out is not None:
         return create_into("linspace", out, dtype, lambda **place: linspace(start, end, steps, **place))
+    start, end = need_number("linspace", "start", start), need_number("linspace", "end", end)
     if _dtype(dtype).kind in "iu":
         for end_point in (start, end):
             dtypes.check_fits("linspace", end_point, dtypes.from_numpy_dtype(_dtype(dtype)))
@@ -269,6 +270,7 @@ def logspace(
     """Return ``base ** x`` for ``steps`` evenly spaced ``x`` from ``start`` to ``end``."""
     if out is not None:
         return create_into("logspace", out, dtype, lambda **place: logspace(start, end, steps, base, **place))
+    start, end, base = (need_number("logspace", n, v) for n, v in (("start", start), ("end", end), ("base", base)))
     return _finish(np.logspace(start, end, steps, base=base).astype(_dtype(dtype)), device, requires_grad)
 
 

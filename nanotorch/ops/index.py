@@ -262,6 +262,8 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 
 def one_value(name: str, value: Any) -> Any:
     """Raise if a value that fills is a tensor with dimensions, which would broadcast."""
+    if isinstance(value, list | tuple):
+        raise TypeError(f"{name}(): argument 'value' must be Tensor or Number, not {type(value).__name__}")
     if getattr(value, "ndim", 0):
         raise ShapeError(
             f"{name}: only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s), of shape {list(value.shape)}"

@@ -21,7 +21,7 @@ from nanotorch.ops.loss import (
 )
 from nanotorch.ops.norm import pairwise_distance
 from nanotorch.ops.row import Array, Cast, composite, op
-from nanotorch.ops.runtime import refuse_gradients
+from nanotorch.ops.runtime import need_number, refuse_gradients
 from nanotorch.ops.sample import constant, edge, integers, real, sample
 
 __all__ = [
@@ -176,6 +176,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """The distance ``input`` where the target is 1 (alike), ``max(0, margin - input)`` where it is -1 (different)."""
     check_reduction("hinge_embedding_loss", reduction)
+    margin = need_number("hinge_embedding_loss", "margin", margin)
     check_pair("hinge_embedding_loss", input, target)
     far = where(target != 1, (margin - input).clamp(min=0), 0.0)
     return reduced_tensor(far + where(target != -1, input, 0.0), reduction)
@@ -200,6 +201,7 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
         reduction: "none", "mean" or "sum".
     """
     check_reduction("cosine_embedding_loss", reduction)
+    margin = need_number("cosine_embedding_loss", "margin", margin)
     if target.ndim > 1 or input1.ndim != target.ndim + 1 or input1.shape != input2.shape or input1.shape[:-1] != target.shape:
         raise ShapeError(
             f"cosine_embedding_loss: {target.ndim}D target tensor expects {target.ndim + 1}D input tensors (N, D) for a target (N), or (D) for "
@@ -222,6 +224,7 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """``max(0, -target * (input1 - input2) + margin)``: target 1 says that input1 ranks higher, -1 that input2 does."""
     check_reduction("margin_ranking_loss", reduction)
+    margin = need_number("margin_ranking_loss", "margin", margin)
     check_pair("margin_ranking_loss", input1, target)
     check_pair("margin_ranking_loss", input2, target)
     return reduced_tensor((-target * (input1 - input2) + margin).clamp(min=0), reduction)
@@ -244,6 +247,7 @@ def _triplet(
     swap: bool, reduction: str,
 ) -> Tensor:  # fmt: skip
     check_reduction(name, reduction)
+    margin = need_number(name, "margin", margin)
     if not anchor.ndim == positive.ndim == negative.ndim:
         raise ShapeError(
             f"{name}: The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "

@@ -10,7 +10,7 @@ import numpy as np
 from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.runtime import refuse_gradients, rounded, widened
+from nanotorch.ops.runtime import need_number, refuse_gradients, rounded, widened
 from nanotorch.ops.sample import constant, edge, real, sample
 
 
@@ -203,6 +203,7 @@ def batch_norm(
 def _move(name: str, running: Tensor | None, momentum: float, value: Any) -> None:
     """Move a running statistic towards a value."""
     if running is not None:
+        momentum = need_number(name, "momentum", momentum)
         running._array[...] = (1 - momentum) * widened(running._array) + momentum * value
         running._bump_version(name)
 

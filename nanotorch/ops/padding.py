@@ -11,6 +11,7 @@ from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.join import cat
 from nanotorch.ops.rearrange import flip
 from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.runtime import need_number
 from nanotorch.ops.sample import edge, real, sample
 
 __all__ = ["pad"]
@@ -109,7 +110,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
                 f"size, which is invalid. Check dimension {dim} of your input"
             )
     if mode == "constant":
-        return _constant_pad(input, tuple(pairs), 0 if value is None else value)
+        return _constant_pad(input, tuple(pairs), 0 if value is None else need_number("pad", "value", value))
     if mode not in MODES:
         raise NotImplementedError(f"pad: Unrecognised padding mode {mode}; choose constant, {', '.join(MODES)}")
     if value not in (None, 0):

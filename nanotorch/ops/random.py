@@ -18,6 +18,7 @@ from nanotorch.backend.device import CPU, Device
 from nanotorch.ops.create import create_into
 from nanotorch.ops.inplace import check_writable, write_out
 from nanotorch.ops.row import Array, Number, composite, op
+from nanotorch.ops.runtime import need_number
 from nanotorch.ops.shape import common_shape
 
 __all__ = [
@@ -224,6 +225,8 @@ def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None =
         raise RuntimeError(f"randperm: n must be non-negative, got {n}")
     dtype = dtypes.need_dtype("randperm", dtype or dtypes.int64)
     dtypes.check_fits("randperm", max(n - 1, 0), dtype)
+    if n > 1 and dtype.is_floating_point and n - 1 > 2 ** (np.finfo(dtype.numpy).nmant + 1):
+        raise RuntimeError(f"randperm: {dtype} does not hold every whole number below {n}")
     return _place(_source(generator).permutation(n), dtype, device)
 
 
@@ -337,8 +340,11 @@ def _fill_raw(target: Tensor, array: Any) -> Tensor:
 @composite(where="method")
 def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with uniform numbers from [a, b)."""
+    a, b = need_number("uniform_", "from", a), need_number("uniform_", "to", b)
     if not a <= b:
         raise RuntimeError(f"uniform_: expects to return a [from, to) range, but found from={a} > to={b}")
+    if not np.isfinite(b - a):
+        raise RuntimeError(f"uniform_: expects a range of finite numbers, got from={a} to={b}")
     drawn = uniform_array(_source(generator), input._array.shape, input._array.dtype)
     return _overwrite("uniform_", input, drawn * (b - a) + a)
 
@@ -346,6 +352,7 @@ def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Genera
 @composite(where="method")
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with normal numbers."""
+    mean, std = need_number("normal_", "mean", mean), need_number("normal_", "std", std)
     _check_std("normal_", std)
     return _overwrite("normal_", input, normal_array(_source(generator), input._array.shape, input._array.dtype) * std + mean)
 

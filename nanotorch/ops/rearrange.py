@@ -57,7 +57,8 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
         input, dim = reshape(input, (-1,)), 0
     shape = input._array.shape
     dim = wrap_dim("repeat_interleave", dim, len(shape))
-    if isinstance(repeats, int):
+    if not isinstance(repeats, Tensor):
+        repeats = whole("repeat_interleave", "repeats", repeats)
         if repeats < 0:
             raise RuntimeError(f"repeat_interleave: repeats can not be negative, got {repeats}")
         repeated = (shape[dim] if shape else 1) * repeats

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "HALF", "TENSORS", "around", "cast_first", "exact_output", "explain", "fitted", "harmonize", "in_float32", "is_operand", "make_view", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
+    "HALF", "TENSORS", "around", "cast_first", "exact_output", "explain", "fitted", "harmonize", "in_float32", "is_operand", "make_view", "need_flag", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
     "tensors_of", "widened", "widening", "with_elements", "wrap_outputs", "wrapped_around",
 ]  # fmt: skip
 
@@ -56,6 +56,13 @@ def need_number(name: str, argument: str, value: Any) -> bool | int | float:
         history = " that requires grad" * (isinstance(value, Tensor) and value._requires_grad)
         raise TypeError(f"{name}(): argument '{argument}' must be Number, not {type(value).__name__}{history}")
     return value
+
+
+def need_flag(name: str, argument: str, value: Any) -> bool:
+    """Return a truth value; 1, None or a text that says no are not taken for one."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
+    return bool(value)
 
 
 def need_tensor(name: str, argument: str, value: Any, scalar: Callable[..., Any] | None = None, *others: Any) -> Tensor:

@@ -9,6 +9,7 @@ from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.join import cat
 from nanotorch.ops.reduce import INF, NAN, axes, widened
 from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.runtime import need_number
 from nanotorch.ops.sample import booleans, distinct, edge, integers, real, sample
 
 lines = [
@@ -177,7 +178,7 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
         raise RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported")
     points = y.shape[dim]
     if x is None:
-        width = dx
+        width = need_number("trapezoid", "dx", dx)
     else:
         if x.ndim == 1:
             if x.shape[0] != points:

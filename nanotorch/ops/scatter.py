@@ -12,6 +12,7 @@ from nanotorch.ops.gather import at, check_index, check_sizes, count_of, gathere
 from nanotorch.ops.index import one_value
 from nanotorch.ops.inplace import apply_inplace
 from nanotorch.ops.row import ROWS, Array, Fitting, Index, Mask, composite, op
+from nanotorch.ops.runtime import need_number
 from nanotorch.ops.sample import booleans, edge, integers, real, sample
 from nanotorch.ops.shape import common_shape
 
@@ -66,7 +67,8 @@ def _scatter_call(input: Tensor, dim: int, index: Tensor, src: Any, value: Any, 
     src = value if src is None else src
     if src is None:
         raise TypeError("scatter(): missing the values to write: src, or a number as value")
-    if isinstance(src, int | float):
+    if not isinstance(src, Tensor):
+        src = need_number("scatter", "src", src)
         src = dtypes.wrapped("scatter", src, input.dtype)
     if reduce is None:
         return ROWS["_scatter" if isinstance(src, Tensor) else "_scatter_value"], (dim, index, src), {}

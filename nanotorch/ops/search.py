@@ -75,6 +75,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     tensor([[1, 0, 0],
             [0, 0, 1]])
     """
+    num_classes = whole("one_hot", "num_classes", num_classes)
     array, xp = tensor._array, tensor.device.xp
     if array.dtype != dtypes.int64.numpy:
         raise RuntimeError(f"one_hot is only applicable to index tensor of type int64, not {tensor.dtype}; convert with .long()")
@@ -278,6 +279,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise NotImplementedError(f"bincount: input must be a vector of integers, not of {input.dtype}")
     if array.ndim != 1 or (array.size and int(array.min()) < 0):
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    minlength = whole("bincount", "minlength", minlength)
     if minlength < 0:
         raise RuntimeError("bincount: minlength should be >= 0")
     if weights is not None and weights._array.shape != array.shape:

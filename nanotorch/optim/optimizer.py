@@ -213,9 +213,13 @@ class Optimizer:
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, Tensor) and number.numel() != 1:
                     raise ValueError(f"{kind}: {name} as a tensor has one element, got {number.numel()}")
-        for name, allowed in _ranges(type(self).__init__).items():
-            value = number_of(group.get(name))
-            values = value if isinstance(value, tuple | list) else () if value is None else (value,)
+        for name, (allowed, several) in _ranges(type(self).__init__).items():
+            if name not in group:
+                continue
+            value = number_of(group[name])
+            values = value if several and isinstance(value, tuple | list) else (value,)
+            if not all(isinstance(number, int | float) for number in values):
+                raise TypeError(f"{kind}: {name} must be {'numbers' if several else 'a number'}, got {value!r}")
             if any(number not in allowed for number in values):
                 raise ValueError(f"{kind}: {name} must be {allowed.describe()}, got {value}")
 
@@ -380,14 +384,14 @@ def _restored(value: Any, param: Tensor, cast: bool) -> Any:
 
 
 @functools.cache
-def _ranges(constructor: Callable[..., None]) -> dict[str, Between]:
-    """The ranges of options, from the annotations of an optimizer's constructor."""
+def _ranges(constructor: Callable[..., None]) -> dict[str, tuple[Between, bool]]:
+    """The ranges of options in a constructor's annotations, and whether an option is several numbers."""
     try:
         hints = typing.get_type_hints(constructor, include_extras=True)
     except NameError:  # annotations of somebody's own optimizer that only a type checker can read
         return {}
     return {
-        name: marker
+        name: (marker, typing.get_origin(typing.get_args(hint)[0]) is tuple)
         for name, hint in hints.items()
         if typing.get_origin(hint) is Annotated
         for marker in typing.get_args(hint)[1:]

@@ -10,6 +10,7 @@ from nanotorch.autograd.tensor import Tensor
 from nanotorch.nn.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from nanotorch.nn.module import Module
 from nanotorch.nn.utils.parametrize import register_parametrization
+from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.norm import linalg_vector_norm, normalize
 from nanotorch.ops.random import randn
 
@@ -20,7 +21,8 @@ def lengths(value: Tensor, dim: int | None) -> Tensor:
     """The Euclidean norm of every slice along `dim`, or of the whole tensor for None, shaped so that it broadcasts."""
     if dim is None:
         return linalg_vector_norm(value)
-    over = [d for d in range(value.ndim) if d != dim % value.ndim]
+    kept = wrap_dim("weight_norm", dim, value.ndim)
+    over = [d for d in range(value.ndim) if d != kept]
     return linalg_vector_norm(value, 2, over, True) if over else value.abs()
 
 
