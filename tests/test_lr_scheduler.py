@@ -57,6 +57,9 @@ SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
         ],
         milestones=[5, 30, 50],
     ),
+    "SequentialLR out of order": lambda s, o: s.SequentialLR(
+        o, [s.ConstantLR(o, 0.1, total_iters=4), s.StepLR(o, 6, 0.7), s.ExponentialLR(o, 0.9)], milestones=[30, 5]
+    ),
 }
 
 

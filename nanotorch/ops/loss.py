@@ -234,7 +234,7 @@ def huber_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mea
 
 
 def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
-    return grad / shape[0] if reduction == "batchmean" else share(grad, shape, reduction)
+    return grad / (shape or (1,))[0] if reduction == "batchmean" else share(grad, shape, reduction)
 
 
 @op(
@@ -245,7 +245,7 @@ def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
     samples=[
         sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="none"), sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
         sample(real(4, 3), real(4, 3), reduction="sum", log_target=True), sample(real(4, 3), real(4, 3, low=0.1, high=0.9)),
-        sample(real(4, 3), real(4, 3), reduction="batchmean", log_target=True),
+        sample(real(4, 3), real(4, 3), reduction="batchmean", log_target=True), sample(real(), real(low=0.1), reduction="batchmean"),
     ],
 )  # fmt: skip
 def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:
@@ -258,5 +258,5 @@ def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_tar
         some = target != 0
         loss = xp.where(some, target * xp.log(xp.where(some, target, 1.0)), 0.0) - target * self
     if reduction == "batchmean":
-        return xp.sum(loss) / self.shape[0]
+        return xp.sum(loss) / (self.shape or (1,))[0]
     return reduced(xp, loss, reduction)

@@ -380,9 +380,9 @@ def _adaptive_max(name: str, input: Tensor, output_size: Any, dimensions: int, r
     lengths = input.shape[-dimensions:]
     numbers = np.zeros((1,) * 2 * dimensions, np.int64)
     for axis, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
-        starts, stops = _bounds(length, size)
-        longest = max((stop - start for start, stop in zip(starts, stops, strict=True)), default=1)
-        within = np.minimum(np.array(starts)[:, None] + np.arange(longest), np.array(stops)[:, None] - 1)  # the last one again
+        starts, stops = np.array(_bounds(length, size), np.int64).reshape(2, size)
+        longest = int((stops - starts).max(initial=1))
+        within = np.minimum(starts[:, None] + np.arange(longest), stops[:, None] - 1)  # the last one again
         shape = [1] * 2 * dimensions
         shape[axis], shape[dimensions + axis] = size, longest
         numbers = numbers + within.reshape(shape) * math.prod(lengths[axis + 1 :])
@@ -403,7 +403,10 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = 
 
 @composite(
     where="functional",
-    samples=[sample(distinct(2, 3, 7, 5), (3, 2), return_indices=True), sample(distinct(3, 6, 4), 2), sample(distinct(2, 2, 3, 4), (5, None))],
+    samples=[
+        sample(distinct(2, 3, 7, 5), (3, 2), return_indices=True), sample(distinct(3, 6, 4), 2), sample(distinct(2, 2, 3, 4), (5, None)),
+        sample(distinct(1, 2, 3, 4), (0, 2)),
+    ],
 )  # fmt: skip
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The maxima of windows that share images as evenly as possible: (N, C, H, W) gives (N, C, *output_size)."""

@@ -840,8 +840,8 @@ class SequentialLR(_Several):
     def step(self) -> None:  # type: ignore[override]
         """Step the schedule whose turn it is."""
         self.last_epoch += 1
-        active = self._active()
-        if self.last_epoch in self._milestones:
+        active, turn = self._active(), bisect_right(self._milestones, self.last_epoch)
+        if turn and self._milestones[turn - 1] == self.last_epoch:
             active._take_over()
         else:
             active.step()
