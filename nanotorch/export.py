@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
+    import os
     from pathlib import Path
 
     from nanotorch.train.command import UsageError
@@ -61,20 +62,25 @@ def _export(options: argparse.Namespace) -> None:
         raise UsageError("--matrix is about the inputs of --onnx, which is not asked for")
 
     from nanotorch.train.loaded import load_run, refuse_to_replace
+    from nanotorch.train.weights_export import beside_weights, save_weights
 
     run = load_run(options.run, options.checkpoint)
-    for output in (options.onnx, options.safetensors, options.safetensors and Path(options.safetensors).with_suffix(".json")):
+    beside = None if options.safetensors is None else beside_weights(Path(options.safetensors))
+    for output in (options.onnx, options.safetensors, beside):
         if output is not None:
             refuse_to_replace(run, output)
+    if options.onnx is not None:
+        if os.path.isfile(options.onnx) and Path(options.onnx).suffix.lower() != ".onnx":
+            raise UsageError(f"{options.onnx} is there already, and by its name no ONNX file: give another name to write to")
+        if options.safetensors is not None and os.path.realpath(options.onnx) in map(os.path.realpath, (options.safetensors, beside)):
+            raise UsageError(f"{options.onnx} would hold the ONNX file, and then what --safetensors writes: give them two names")
     if options.onnx is not None:
         from nanotorch.train import onnx_export
 
         dtype, worst = onnx_export.save(run, Path(options.onnx), options.matrix)
         print(f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1g}")
     if options.safetensors is not None:
-        from nanotorch.train.weights_export import save_weights
-
-        beside = save_weights(run, Path(options.safetensors))
+        save_weights(run, Path(options.safetensors))
         print(f"{options.safetensors} and {beside}: {run.config.name}, {run.when}")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -223,3 +225,28 @@ def test_an_output_may_replace_an_older_one_and_no_config(run: Path, tmp_path: P
     (tmp_path / "c.yaml").write_text("name: mine")
     assert export([str(run), "--safetensors", str(tmp_path / "c.yaml")]) == 2
     assert (tmp_path / "c.yaml").read_text() == "name: mine"
+
+
+def test_outputs_do_not_replace_files_of_other_runs_nor_standard_input(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path / "new.csv", 4)
+    other, third = tmp_path / "other", tmp_path / "third"
+    for copy in (other, third):
+        shutil.copytree(run, copy, symlinks=True)
+    before = {path: path.read_bytes() for path in [tmp_path / "new.csv", *other.rglob("*.*")] if path.is_file()}
+    rows, last = ["--input", str(tmp_path / "new.csv")], other / "checkpoints" / "last"
+    assert predict([str(run), *rows, "--output", str(other / "metrics.csv")]) == 2
+    assert export([str(run), "--safetensors", str(last / "model.safetensors")]) == 2
+    assert export([str(run), "--safetensors", str(last / "training.safetensors")]) == 2  # a name of a checkpoint that is not there yet
+    assert export([str(run), "--onnx", str(other / "report.html")]) == 2
+    assert compare([str(run), str(third), "--output", str(other / "report.html")]) == 2
+    assert export([str(run), "--onnx", str(tmp_path / "new.csv")]) == export([str(run), "--safetensors", str(tmp_path / "new.csv")]) == 2
+    assert export([str(run), "--onnx", str(tmp_path / "m"), "--safetensors", str(tmp_path / "m")]) == 2
+    assert all(line.startswith("error: ") and "name" in line for line in capsys.readouterr().err.splitlines())
+    with open(tmp_path / "new.csv") as stdin:
+        command = [sys.executable, "-m", "nanotorch.predict", str(run), "--input", "-", "--output", str(tmp_path / "new.csv")]
+        done = subprocess.run(command, stdin=stdin, capture_output=True, text=True)
+    assert done.returncode == 2 and "is standard input, an input: give another name" in done.stderr
+    assert before == {path: path.read_bytes() for path in before}
+    assert predict([str(run), *rows, "--output", str(other / "mine.csv")]) == 0

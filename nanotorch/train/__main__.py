@@ -168,7 +168,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     from nanotorch.train.run import run
 
     place = None if options.output is None else Path(options.output)
-    needed = [] if options.config == "-" else [options.config]
+    needed = [os.path.realpath("/dev/stdin") if options.config == "-" else options.config]
     bar = not options.no_progress
     found = None if options.resume is None else resume.find(config, options.resume, place)
     if found is None:

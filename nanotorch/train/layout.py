@@ -74,17 +74,39 @@ def remove(place: Path, layout: Layout = RUN, keep: str = "") -> None:
 
 
 def refuse_to_replace(output: str | Path, inputs: Iterable[str | Path], runs: Iterable[Path]) -> None:
-    """A UsageError if the output is one of the inputs, a config or a file of one of the runs, by whatever path or link."""
-    if str(output) == "-" or not os.path.isfile(output):
+    """A UsageError if the output is one of the inputs (`-` is standard input), a config or a file of a run, by whatever path or link.
+
+    Of a run in whose directory the output lies, be it one of `runs` or not, it has to be another name than a run gives.
+    """
+    if str(output) == "-":
+        return
+    within = _run_around(Path(output))
+    if within is not None:
+        raise UsageError(f"{output} is a file of the run {within}: give another name to write to")
+    if not os.path.isfile(output):
         return
     if Path(output).suffix.lower() in (".yaml", ".yml"):
         raise UsageError(f"{output} is there already, and by its name a config: give another name to write to")
     for name in inputs:
-        if files.same(output, name):
-            raise UsageError(f"{output} is {'' if str(output) == str(name) else f'the file {name}, '}an input: give another name to write to")
+        if files.same(output, "/dev/stdin" if str(name) == "-" else name):
+            known = "" if str(output) == str(name) else "standard input, " if str(name) == "-" else f"the file {name}, "
+            raise UsageError(f"{output} is {known}an input: give another name to write to")
     for run in runs:
         if any(files.same(output, path) for path in _files_of_run(run)):
             raise UsageError(f"{output} is a file of the run {run}: give another name to write to")
+
+
+def _run_around(path: Path) -> Path | None:
+    """The run in whose directory a path has a name that a run gives; None where there is none."""
+    place = Path(os.path.realpath(path.parent)) / path.name
+    for root in place.parents:
+        inner: Any = RUN
+        for part in place.relative_to(root).parts:
+            layout = CHECKPOINT if inner is LINK else inner if isinstance(inner, Mapping) else {}
+            inner = next((below for pattern, below in layout.items() if re.fullmatch(pattern, part)), Any)
+        if inner is None and (root / "resolved.yaml").is_file():
+            return root
+    return None
 
 
 def _files_of_run(place: Path, layout: Layout = RUN) -> Iterator[Path]:
