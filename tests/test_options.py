@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -552,6 +554,35 @@ def test_folds_of_another_config_are_never_mixed_in(tmp_path: Path, capsys: pyte
         assert before == {file: file.read_bytes() for file in cv.rglob("*") if file.is_file() and file.name not in (".lock", "train.log")}
     assert main([*given, "--resume", "auto", "--allow-config-change"]) == 0
     assert json.loads((cv / "summary.json").read_text())["runs"].keys() == {"fold-1", "fold-2"}
+
+
+def test_folds_of_other_data_or_of_more_epochs_are_never_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, cv = tmp_path / "t.csv", tmp_path / "cv"
+    table.write_text("a,b,y\n" + "".join(f"{row},{row % 7},{row * 0.5}\n" for row in range(40)))
+    path = tmp_path / "t.yaml"
+    path.write_text(
+        f"name: t\ndata: {{file: {table}, target: y}}\nmodel: {{hidden: []}}\nloss: {{name: MSELoss}}\n"
+        "optimizer: {name: SGD, lr: 1e-3}\ntrain: {epochs: 2, batch_size: 8, folds: 2}\n"
+    )
+    given = [str(path), "--output", str(cv), "--resume", "auto", "--quiet"]
+    assert main(given) == 0
+    assert main([*given, "train.epochs=1"]) == 1
+    assert f"{cv / 'fold-1'} is in epoch 2 already, and train.epochs is 1 now" in capsys.readouterr().err
+    (cv / "summary.json").unlink()
+    (cv / "fold-2" / "resolved.yaml").unlink()  # as if it had not begun
+    table.write_text(table.read_text().replace("5,5,2.5", "5,5,3.5"))
+    assert main(given) == 1
+    assert f"{cv / 'fold-1'}: the data are not what they were" in capsys.readouterr().err
+    assert not (cv / "summary.json").exists()
+
+
+@pytest.mark.parametrize("values", [(1.0, math.nan), (math.inf, 1.0), (1e308, 1e308, 1e308), (1e308, -1e308)])
+def test_means_over_scores_that_are_not_finite_or_overflow(values: tuple[float, ...]) -> None:
+    runs = {f"fold-{number}": {"test": {"loss": value}} for number, value in enumerate(values)}
+    for statistic in (statistics.fmean, statistics.stdev):
+        assert isinstance(folds._over(runs, statistic)["test"]["loss"], float)
+    if not all(map(math.isfinite, values)):
+        assert math.isnan(folds._over(runs, statistics.fmean)["test"]["loss"])
 
 
 def test_the_command_cross_validates_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

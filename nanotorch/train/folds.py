@@ -11,6 +11,7 @@ Each is an ordinary run in a directory of its own, which its own resolved.yaml r
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import sys
@@ -28,7 +29,7 @@ from nanotorch.train.datasets import DataError, training_rows
 from nanotorch.train.environment import environment
 from nanotorch.train.records import Summary, read_json
 from nanotorch.train.report import label, number
-from nanotorch.train.resume import CompleteError, ResumeError, config_of, differences, find
+from nanotorch.train.resume import CompleteError, Resumed, ResumeError, config_of, differences, find
 from nanotorch.train.run import files_of, run
 from nanotorch.utils import files as disk
 
@@ -147,11 +148,30 @@ def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path)
                 "\n  ".join([f"{root / name} was trained with another config:", *changes])
                 + "\nA mean over both would be of neither: begin new runs with --output, or go on with its own resolved.yaml"
             )
+        begun = _begun(single, root / name)
+        if begun is None or begun.checkpoint is None:
+            continue
+        state = begun.checkpoint.state
+        if state["epoch"] > single.train.epochs:
+            raise ResumeError(
+                f"{root / name} is in epoch {state['epoch']} already, and train.epochs is {single.train.epochs} now: a mean over runs of "
+                "different lengths would be of neither; begin new runs with --output"
+            )
+        if begun.covers(single) and state["data"] != (now := prepare(single).fingerprint()) and state["data"] != now.partition("-")[0]:
+            raise ResumeError(
+                f"{root / name}: the data are not what they were when this run was trained, and a mean over both would be of neither; "
+                "bring them back, or begin new runs with --output"
+            )
+
+
+def _begun(config: Config, place: Path) -> Resumed | None:
+    """The run in a directory, if one was begun there."""
+    return find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
 
 
 def _scores(config: Config, source: str | None, place: Path) -> Scores:
     """The scores of one run: those it left, or after it has run to its end."""
-    begun = find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
+    begun = _begun(config, place)
     for notice in () if begun is None else begun.notices:
         print(f"warning: {notice}", file=sys.stderr)
     if begun is None or not begun.covers(config):
@@ -178,10 +198,14 @@ def _page(root: Path, name: str, names: Sequence[str], mean: Scores, spread: Sco
 
 
 def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float]) -> Scores:
+    def over(values: list[float]) -> float:
+        try:
+            return statistic(values) if all(map(math.isfinite, values)) else math.nan
+        except OverflowError:
+            return math.nan
+
     first = next(iter(runs.values()))
-    return {
-        part: {name: statistic([scores[part][name] for scores in runs.values()]) for name in values} for part, values in first.items()
-    }
+    return {part: {name: over([scores[part][name] for scores in runs.values()]) for name in values} for part, values in first.items()}
 
 
 def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
