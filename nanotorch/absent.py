@@ -54,6 +54,9 @@ ABSENT: dict[str, dict[str, str]] = {
         "skip_init": "layers are small: make them, then fill them by nn.init",
         "stateless": "func.functional_call calls a module with other parameters",
     },
+    "nanotorch.nn.utils.parametrizations": {
+        "orthogonal": "register a parametrization that returns linalg.matrix_exp(x.triu(1) - x.triu(1).mT), for square weights",
+    },
     "nanotorch.optim": {
         **dict.fromkeys(("Adafactor", "Muon"), "it is for the large matrices of language models: AdamW, NAdam and RAdam serve small ones"),
         "SparseAdam": "gradients are dense: use Adam",
