@@ -13,7 +13,7 @@ Expected output (seconds; the last digits depend on the machine):
       in pieces      +0.689153918589  +0.284745940502  +0.243884796546
       mean of means  +0.674481593451  +0.334792576739  +0.284614183290
     largest difference of a parameter from the large batch:
-      in pieces      3.3e-16
+      in pieces      4.4e-16
       mean of means  1.0e-01
     in pieces equal to 1e-12: True
 """

@@ -111,4 +111,6 @@ def main(path: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        raise SystemExit("usage: python recipes/train_mlp.py CONFIG [key=value ...]")
     main(sys.argv[1], sys.argv[2:])
