@@ -135,6 +135,7 @@ for _value in (1.5, 1.0, "1", [1], None, np.int64(1), 1):
     PROGRAMS[f"round {_value}"] = lambda lib, v=_value: (ramp(lib, 3) / 7).round(decimals=v).tolist()
     PROGRAMS[f"bincount {_value}"] = lambda lib, v=_value: lib.tensor([0]).bincount(minlength=v).tolist()
     PROGRAMS[f"one_hot {_value}"] = lambda lib, v=_value: lib.nn.functional.one_hot(lib.tensor([0]), v).tolist()
+    PROGRAMS[f"rot90 {_value}"] = lambda lib, v=_value: ramp(lib, 2, 3).rot90(v).tolist()
 for _value in (1, 0, "no", [True], True, False):
     PROGRAMS[f"keepdim {_value}"] = lambda lib, v=_value: ramp(lib, 2, 3).sum(0, keepdim=v).tolist()
     PROGRAMS[f"descending {_value}"] = lambda lib, v=_value: ramp(lib, 2, 3).sort(0, descending=v)[0].tolist()
@@ -176,3 +177,16 @@ def flatten(value: Any) -> list[Any]:
 def test_rand_is_below_one(dtype: str) -> None:
     numbers = nanotorch.rand(200_000, dtype=getattr(nanotorch, dtype)).numpy()
     assert numbers.max() < 1 and numbers.min() >= 0
+
+
+def test_whole_numbers_do_not_wrap_around() -> None:
+    F, x = nanotorch.nn.functional, nanotorch.tensor([[100, 0, 101], [200, 7, 255]], dtype=nanotorch.uint8)
+    y = x.float()
+    assert F.rms_norm(x, (3,), eps=0.1).tolist() == pytest.approx(F.rms_norm(y, (3,), eps=0.1).numpy(), rel=1e-5)
+    for call in (
+        lambda t: F.cross_entropy(t, nanotorch.tensor([0, 1])), lambda t: F.lp_pool1d(t[None], 2, 2), nanotorch.trapezoid,
+        nanotorch.cumulative_trapezoid, lambda t: nanotorch.gradient(t, dim=1)[0],
+    ):  # fmt: skip
+        assert call(x).tolist() == call(y).tolist()
+    with pytest.raises(NotImplementedError, match="could not hold the counts"):
+        nanotorch.histc(x)

@@ -344,7 +344,7 @@ def test_prelu_learns_its_slope() -> None:
 
 
 def test_special_namespace_has_pytorchs_functions() -> None:
-    arguments = {"polygamma": (1, 0.3), "logsumexp": (0.3, 0), "softmax": (0.3, 0), "log_softmax": (0.3, 0), "xlogy": (0.3, 0.3), "multigammaln": (0.3, 1)}
+    arguments = {"polygamma": (1, 0.3), "logsumexp": (0.3, 0), "softmax": (0.3, 0), "log_softmax": (0.3, 0), "xlogy": (0.3, 0.3), "xlog1py": (0.3, 0.3), "multigammaln": (0.3, 1)}
     for name in nanotorch.special.__all__:
         results = []
         for library in (nanotorch, pytorch):

@@ -9,6 +9,7 @@ from nanotorch.autograd.errors import OutOfRangeError, ShapeError
 from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.loss import check_reduction
 from nanotorch.ops.row import Array, Index, composite, op
+from nanotorch.ops.runtime import floating
 from nanotorch.ops.sample import constant, edge, integers, real, sample
 from nanotorch.ops.softmax_family import log_softmax
 
@@ -185,6 +186,8 @@ def cross_entropy(
         check_reduction("cross_entropy", reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if isinstance(input, Tensor):
+        input = floating(input)
     if weight is not None:
         check_class_weight("cross_entropy", input, weight)
     if isinstance(target, Tensor) and target._array.dtype.kind == "f":

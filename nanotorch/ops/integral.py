@@ -8,6 +8,7 @@ from nanotorch.autograd.tensor import Tensor
 from nanotorch.ops.dims import wrap_dim, wrap_dims
 from nanotorch.ops.join import cat
 from nanotorch.ops.row import composite
+from nanotorch.ops.runtime import roomy
 from nanotorch.ops.sample import edge, integers, real, sample
 
 
@@ -31,7 +32,7 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim
     if y._array.dtype.kind == "b" or (x is not None and x._array.dtype.kind == "b"):
         raise RuntimeError("cumulative_trapezoid: received a bool input for `y` or `x`, but bool is not supported")
     dim = wrap_dim("cumulative_trapezoid", dim, y.ndim)
-    later, earlier = _ends(y, dim)
+    later, earlier = _ends(roomy(y), dim)
     if x is None:
         return (dx / 2 * (later + earlier)).cumsum(dim)
     if x.ndim == 1:
@@ -73,6 +74,7 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
         raise RuntimeError(f"gradient: expected one spacing or one for each of {len(dims)} dims, got {len(steps)}")
     if edge_order not in (1, 2):
         raise RuntimeError(f"gradient: edge_order is 1 or 2, got {edge_order}")
+    input = roomy(input)
     return tuple([_slope(input, d, step, edge_order) for d, step in zip(dims, steps, strict=True)])
 
 

@@ -103,6 +103,8 @@ def rms_norm(xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Ar
     tensor([0.8485, 1.1314])
     """
     _check_features("rms_norm", self, normalized_shape, weight)
+    if getattr(self.dtype, "numpy", self.dtype).kind != "f":
+        self = self * 1.0  # the squares of whole numbers would wrap around
     smallest = float(np.finfo(getattr(self.dtype, "numpy", self.dtype)).eps) if eps is None else eps
     rstd = 1 / xp.sqrt(_mean(xp, self * self, _last(normalized_shape)) + smallest)
     normalized = self * rstd

@@ -13,6 +13,7 @@ from nanotorch.autograd.errors import ShapeError
 from nanotorch.autograd.tensor import Tensor, from_array
 from nanotorch.ops.extrema import where
 from nanotorch.ops.row import Array, composite, op
+from nanotorch.ops.runtime import floating
 from nanotorch.ops.sample import distinct, edge, real, sample
 from nanotorch.ops.windows import per_dimension
 
@@ -431,7 +432,7 @@ def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = N
     """``sum(x ** p) ** (1 / p)`` of windows of (N, C, L) or (C, L)."""
     if norm_type in (math.inf, -math.inf):
         return _extreme(max_pool1d, input, norm_type, kernel_size, stride, ceil_mode)
-    means = _avg("lp_pool1d", input.pow(norm_type), 1, kernel_size, stride, 0, ceil_mode, True, None)
+    means = _avg("lp_pool1d", floating(input).pow(norm_type), 1, kernel_size, stride, 0, ceil_mode, True, None)
     return _norm_of(means, norm_type, kernel_size)
 
 
@@ -440,5 +441,5 @@ def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
     """``sum(x ** p) ** (1 / p)`` of windows of images (N, C, H, W) or (C, H, W)."""
     if norm_type in (math.inf, -math.inf):
         return _extreme(max_pool2d, input, norm_type, kernel_size, stride, ceil_mode)
-    means = _avg("lp_pool2d", input.pow(norm_type), 2, kernel_size, stride, 0, ceil_mode, True, None)
+    means = _avg("lp_pool2d", floating(input).pow(norm_type), 2, kernel_size, stride, 0, ceil_mode, True, None)
     return _norm_of(means, norm_type, math.prod(per_dimension("lp_pool2d", "kernel_size", kernel_size, 2)))

@@ -92,7 +92,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     first, second = (wrap_dim("rot90", d, ndim) for d in dims)
     if first == second:
         raise RuntimeError(f"rot90: expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
-    k %= 4
+    k = whole("rot90", "k", k) % 4
     if k == 0:
         return clone(input)
     if k == 2:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nanotorch.ops.row import Row
 
 __all__ = [
-    "HALF", "TENSORS", "around", "cast_first", "exact_output", "explain", "fitted", "harmonize", "in_float32", "is_operand", "make_view", "need_flag", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
+    "HALF", "TENSORS", "around", "cast_first", "exact_output", "explain", "fitted", "floating", "harmonize", "in_float32", "is_operand", "make_view", "need_flag", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "roomy", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
     "tensors_of", "widened", "widening", "with_elements", "wrap_outputs", "wrapped_around",
 ]  # fmt: skip
 
@@ -63,6 +63,16 @@ def need_flag(name: str, argument: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}(): argument '{argument}' must be bool, not {type(value).__name__}")
     return bool(value)
+
+
+def floating(input: Tensor) -> Tensor:
+    """Whole numbers as floating-point ones, for what would wrap around in their dtype."""
+    return input if input._array.dtype.kind == "f" else input.to(dtypes.get_default_dtype())
+
+
+def roomy(input: Tensor) -> Tensor:
+    """Whole numbers in int64, where their sums and differences do not wrap around."""
+    return input.to(dtypes.int64) if input._array.dtype.kind in "iu" else input
 
 
 def need_tensor(name: str, argument: str, value: Any, scalar: Callable[..., Any] | None = None, *others: Any) -> Tensor:

@@ -9,7 +9,7 @@ from nanotorch.ops.dims import wrap_dim
 from nanotorch.ops.join import cat
 from nanotorch.ops.reduce import INF, NAN, axes, widened
 from nanotorch.ops.row import Array, composite, op
-from nanotorch.ops.runtime import need_number
+from nanotorch.ops.runtime import need_number, roomy
 from nanotorch.ops.sample import booleans, distinct, edge, integers, real, sample
 
 lines = [
@@ -176,7 +176,7 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
         raise IndexError(f"trapezoid: Dimension specified as {dim} but tensor has no dimensions")
     if y._array.dtype.kind == "b":
         raise RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported")
-    points = y.shape[dim]
+    y, points = roomy(y), y.shape[dim]
     if x is None:
         width = need_number("trapezoid", "dx", dx)
     else:

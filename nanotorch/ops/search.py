@@ -296,6 +296,8 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements lie in each of ``bins`` intervals of equal width from ``min`` to ``max`` (the last includes it), or of the data's range if both are 0."""
     array, xp = widened(input._array).reshape(-1), input.device.xp
+    if array.dtype.kind != "f":
+        raise NotImplementedError(f"histc: not implemented for {input.dtype}, which could not hold the counts; convert with .float()")
     if bins <= 0:
         raise RuntimeError("histc: bins must be > 0")
     low, high = float(min), float(max)
