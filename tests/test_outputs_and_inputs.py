@@ -250,3 +250,15 @@ def test_outputs_do_not_replace_files_of_other_runs_nor_standard_input(
     assert done.returncode == 2 and "is standard input, an input: give another name" in done.stderr
     assert before == {path: path.read_bytes() for path in before}
     assert predict([str(run), *rows, "--output", str(other / "mine.csv")]) == 0
+
+
+@pytest.mark.parametrize("command, code, said", [
+    ("predict RUN --input TABLE --output - >&-", 2, "standard output is closed"),
+    ("train --list > /dev/full", 1, "error: standard output: No space left on device"),
+    ("train --schema > /dev/full", 1, "error: standard output: No space left on device"),
+    ("train - --print-config <&-", 2, "-: cannot be read: standard input is closed"),
+])  # fmt: skip
+def test_streams_that_are_closed_or_full_are_one_sentence(run: Path, command: str, code: int, said: str) -> None:
+    line = f"{sys.executable} -m nanotorch.{command}".replace("RUN", str(run)).replace("TABLE", str(run.parent / "table.csv"))
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr, done

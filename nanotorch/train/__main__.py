@@ -14,7 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
 from nanotorch import ctrl_c
-from nanotorch.train.command import path_option
+from nanotorch.train.command import drop_output, path_option
 from nanotorch.train.streams import data_of, only_printable
 
 if TYPE_CHECKING:
@@ -107,6 +107,9 @@ def _main(argv: Sequence[str] | None) -> int:
         return OK if options.list or options.print_config or options.validate or options.schema else FAILED
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
+    except OSError as error:  # standard output, on a full disk
+        drop_output()
+        return _fail(f"error: standard output: {error.strerror or error}", FAILED)
     return code
 
 

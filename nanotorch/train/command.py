@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from nanotorch import ctrl_c
 from nanotorch.train.streams import only_printable
 
-__all__ = ["UsageError", "note", "path_option", "run_command"]
+__all__ = ["UsageError", "drop_output", "note", "path_option", "run_command"]
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -54,12 +54,12 @@ def _run_command(parser: argparse.ArgumentParser, work: Callable[[argparse.Names
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # `... | head -1`: nobody reads on, and what was read is right
-        _drop_output()
+        drop_output()
         return OK
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except OSError as error:
-        _drop_output()
+        drop_output()
         return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         bad_usage = isinstance(error, UsageError) or type(error).__name__ == "ConfigError"
@@ -67,7 +67,7 @@ def _run_command(parser: argparse.ArgumentParser, work: Callable[[argparse.Names
     return OK
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """Let what standard output still holds go nowhere: it cannot be written, and would fail again when the process ends."""
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()

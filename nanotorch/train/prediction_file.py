@@ -48,6 +48,8 @@ class PredictionFile:
         if self._parquet:
             self._parquet_module()
         if self.path == "-":
+            if sys.stdout is None:
+                raise UsageError("--output -: standard output is closed")
             self._file = data_of(sys.stdout)
             if hasattr(self._file, "reconfigure"):
                 self._file.reconfigure(encoding="utf-8")  # data are not for the terminal's encoding to change

@@ -151,6 +151,8 @@ def read(path: str | Path, largest: int = LARGEST_FILE) -> str:
     name = _printable(str(path))
     try:
         if str(path) == "-":
+            if sys.stdin is None:
+                raise OSError("standard input is closed")
             data = sys.stdin.buffer.read(largest + 1)
         else:
             with open(path, "rb") as file:
