@@ -594,7 +594,7 @@ def test_a_directory_in_use_is_not_overwritten_by_accident(trainer: TrainerProce
     assert "is not empty: give another --output, or --overwrite to replace the run in it, or --resume auto" in ended.err
     # What cannot be trained does not cost the run that is there.
     ended = trainer(given, "--output", stopped, "--overwrite", "train.batch_size=500", "train.drop_last=true")
-    assert ended.code == 1
+    assert ended.code == 2
     assert contents(stopped) == before
     (stopped / "checkpoints" / "notes").touch()
     ended = trainer(given, "--output", stopped, "--overwrite", "train.epochs=1")

@@ -68,7 +68,7 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(3)), "same number of dimensions"),
     (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(2, 3), margin=0), "margin must be greater than 0"),
     (lambda: F.hinge_embedding_loss(ones(2), ones(2), reduction="all"), "'all' is not a valid value for reduction"),
-    (lambda: F.embedding(torch.tensor([3]), ones(3, 2)), r"indices must be in \[0, 2\]"),
+    (lambda: F.embedding(torch.tensor([3]), ones(3, 2)), r"embedding: index 3 is out of bounds for dimension 0 with size 3"),
     (lambda: F.embedding(torch.tensor([0]), ones(3, 2), padding_idx=3), "Padding_idx must be within num_embeddings"),
     (lambda: F.dropout2d(ones(3)), "dropout2d: expected input of 3 dimensions"),
 ]  # fmt: skip
