@@ -317,6 +317,15 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
 Histogram = namedtuple("Histogram", "hist bin_edges")
 
 
+_no_derivative_of_counts = not_implemented("histogram", "histogram(input.detach(), ...)")
+
+
+@op(self=_no_derivative_of_counts, where="internal", node="NotImplemented")
+def _in_intervals(xp: Any, self: Array, found: Any) -> Array:
+    """The counts or the ends of a `histogram`, which have no derivative."""
+    return found
+
+
 @composite(samples=[
     sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, range=(0.0, 3.0)), sample(edge([1.0, 2.0, 1.0]), 4), sample(edge([1.0, 2.0, 1.0, 9.0]), edge([0.0, 1.5, 4.0])),
     sample(edge([1.0, 2.0, 1.0]), 4, weight=edge([0.5, 2.0, 1.0])), sample(edge([1.0, 2.0, 1.5]), 4, density=True), sample(edge([1.0, 1.0]), 3),
@@ -354,4 +363,5 @@ def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | N
     xp.scatter_add(out, (place,), counted[inside])
     if density:
         out = out / (ends[1:] - ends[:-1]) / out.sum()
-    return Histogram(from_array(out.astype(array.dtype), device), from_array(xp.array(ends), device))
+    source = next((t for t in (input, weight, bins) if isinstance(t, Tensor) and t.requires_grad), input)
+    return Histogram(_in_intervals(source, out.astype(array.dtype)), _in_intervals(source, xp.array(ends)))
