@@ -93,3 +93,11 @@ def test_truth_values_are_refused_in_our_words() -> None:
         with pytest.raises(RuntimeError) as error:
             call()
         assert "numpy" not in str(error.value) and "ufunc" not in str(error.value)
+
+
+def test_gradients_of_einsum_have_their_operands_dtypes() -> None:
+    half = nanotorch.tensor([1.0, 2.0], dtype=nanotorch.float16, requires_grad=True)
+    double = nanotorch.tensor([3.0], dtype=nanotorch.float64, requires_grad=True)
+    result = nanotorch.einsum("i,j->ij", half, double)
+    gradients = nanotorch.autograd.grad(result.sum(), [half, double])
+    assert [result.dtype, *[g.dtype for g in gradients]] == [nanotorch.float64, nanotorch.float16, nanotorch.float64]

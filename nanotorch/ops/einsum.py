@@ -75,7 +75,7 @@ def _narrowed(xp: Any, grad: Any, shape: Sequence[int]) -> Any:
 
 
 @op(
-    operands=lambda xp, grad, equation, operands: _einsum_grads(xp, grad, equation, operands), where="internal",
+    operands=lambda xp, grad, equation, operands: _einsum_grads(xp, grad, equation, operands), cast="promote", where="internal",
     node="EinsumBackward0", flops=_einsum_flops,
 )  # fmt: skip
 def _einsum(xp: Any, operands: Sequence[Array], equation: str) -> Array:
