@@ -285,6 +285,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`cdist`, `pdist` of infinities": lambda lib: lib.cdist(leaf(lib, float("nan")).reshape(1, 1), leaf(lib, 1.0).reshape(1, 1), 0).tolist(),
     "gradient of `cdist(p=inf)`, `pdist(p=inf)`": lambda lib: gradient(lib, lambda x: lib.cdist(x, lib.zeros(1, 2).double(), INF), leaf(lib, 1.0, 1.0).reshape(1, 2)),
     "gradient of `cummax`": empty_scan,
+    "writing to windows that overlap": lambda lib: lib.zeros(4).unfold(0, 2, 1).add_(1).tolist(),
+    "`tensor([tensor([1.0]), tensor([2.0])])`": lambda lib: lib.tensor([lib.tensor([1.0]), lib.tensor([2.0])]).tolist(),
     "second derivatives of `atan2`": lambda lib: second(lib, lib.sinc, leaf(lib, 0.0)),
     "second derivatives of `cdist`, `pdist`": lambda lib: second(lib, lib.cdist, leaf(lib, 1.0).reshape(1, 1), leaf(lib, 3.0).reshape(1, 1)),
     "gradient of `logcumsumexp` for a NaN": lambda lib: lib.autograd.grad(lib.logcumsumexp(x := leaf(lib, 1.0, 2.0), 0), x, leaf(lib, 1.0, float("nan")).detach())[0].tolist(),

@@ -150,6 +150,18 @@ def test_layers() -> None:
         check("running statistics of numbers near 1000", running(norm), image + 1000)
 
 
+@pytest.mark.parametrize("rows", [ROWS, ROWS + 3])
+def test_products_over_a_million_rows(rows: int) -> None:
+    """Equal numbers are the worst case: a running total of float32 is 0.35 % off."""
+    for numbers in (uniform, lambda *shape: np.full(shape, 0.1, np.float32)):
+        matrix, vector = numbers(rows, 3), numbers(rows)
+        check("matrix, matrix", lambda x, y: x.t() @ y, matrix, numbers(rows, 2), units=16)
+        check("matrix, vector", lambda x, y: x.t() @ y, matrix, vector, units=16)
+        check("vector, matrix", lambda x, y: y @ x, matrix, vector, units=16)
+        check("vector, vector", lambda x, y: x @ y, vector, vector, units=16)
+        check("weight of linear", gradients(F.linear, 1), matrix, np.ones((1, 3), np.float32), units=16)
+
+
 def test_values_that_meet_at_one_index() -> None:
     x, index, table = uniform(ROWS // 2, 3), np.random.default_rng(0).integers(0, 4, ROWS // 2), uniform(4, 3, seed=1)
     wide = np.repeat(index[:, None], 3, 1)

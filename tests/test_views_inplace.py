@@ -428,3 +428,17 @@ def test_a_saved_tensor_that_was_detached_in_place_is_refused_when_recording(lib
         torch.autograd.grad(z, x, create_graph=True)
     if library == "nanotorch":  # the first derivative needs no history: PyTorch refuses it too
         assert torch.autograd.grad(z, x)[0].tolist() == [36.0]
+
+
+def test_writes_to_windows_that_overlap_are_refused() -> None:
+    """Each place would be written once for several elements; what only overwrites them is defined."""
+    x = torch.zeros(4)
+    for windows in (x.unfold(0, 2, 1), x.as_strided((3, 2), (1, 1)), x.as_strided((2, 2), (1, 1)).t()):
+        for write in (lambda w: w.add_(1), lambda w: w.copy_(w + 1), lambda w: torch.add(w, 1, out=w)):
+            with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
+                write(windows)
+        windows.fill_(0)
+    assert x.tolist() == [0] * 4
+    for apart in (x.unfold(0, 2, 2), x[::2], x.view(2, 2).t(), x.as_strided((2,), (3,)), x.view(2, 2)[:, :1]):
+        apart.add_(1)
+    assert x.tolist() == [5, 2, 4, 3]

@@ -563,11 +563,23 @@ def matmul(a: Any, b: Any) -> Any:
     ``dot`` takes half the time of ``np.matmul`` on small matrices. A column times a row is an elementwise product, for
     which BLAS takes ten times as long.
     """
+    if len(b) >= 8192 and a.dtype.char == "f" and a.ndim <= 2 and b.ndim <= 2:
+        return _long_product(a, b)
     if a.ndim == 2 and b.ndim == 2:
         return a.dot(b)
     if a.ndim > 2 and b.ndim > 2 and a.shape[-1] == 1 and b.shape[-2] == 1:
         return np.multiply(a, b, order="C")
     return np.matmul(a, b)
+
+
+def _long_product(a: Any, b: Any) -> Any:
+    """Return the product of matrices or vectors over many rows, in parts that are added in pairs (Note [Long sums])."""
+    part = 512
+    count, rest = divmod(len(b), part)
+    left = a[..., : count * part].reshape(*(a.shape[:-1] or (1,)), count, part)
+    right = b[: count * part].reshape(count, part, *(b.shape[1:] or (1,)))
+    total = sum(np.matmul(np.moveaxis(left, 1, 0), right), 0).reshape(a.shape[:-1] + b.shape[1:])
+    return total + np.matmul(a[..., -rest:], b[-rest:]) if rest else total
 
 
 def sign(array: Any) -> Any:

@@ -178,8 +178,8 @@ def write_out(name: str, function: Callable[..., Any], out: Any, arguments: dict
 
 
 def refuse_repeated(name: str, array: Any) -> None:
-    """Raise if elements of an expanded array share places."""
-    if 0 in array.strides and array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+    """Raise if elements of an array, expanded or of windows that overlap, share places."""
+    if array.base is not None and not array.flags.forc and may_overlap(array.shape, array.strides):
         raise RuntimeError(
             f"{name}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
             "location. Please clone() the tensor before performing the operation."
