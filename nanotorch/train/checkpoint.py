@@ -432,9 +432,12 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, MemoryError) as error:
             told = str(error) if str(directory / name) in str(error) else f"{directory / name} cannot be read: {error}"
             raise CheckpointError(told) from None
+    numbers = values["optimizer.json"]
+    if not isinstance(numbers, dict) or not isinstance(numbers.get("state"), dict):
+        raise CheckpointError(f"{directory / 'optimizer.json'} holds no state of an optimizer")
     try:
-        optimizer = _join_tensors(tensors["optimizer.safetensors"], values["optimizer.json"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+        optimizer = _join_tensors(tensors["optimizer.safetensors"], numbers)
+    except (ValueError, TypeError, KeyError):
         raise CheckpointError(f"{directory / 'optimizer.json'} does not fit optimizer.safetensors") from None
     if not isinstance(values["state.json"], dict):
         raise CheckpointError(f"{directory / 'state.json'} holds no state of a run")
