@@ -386,6 +386,16 @@ def test_a_finished_run_is_left_alone(trainer: TrainerProcess, given: Path, fini
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == times
 
 
+def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(trainer: TrainerProcess, given: Path, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))
+    shutil.rmtree(run / "checkpoints")
+    before = contents(run)
+    for where in ("auto", run):
+        ended = trainer(given, "checkpoint.keep=4", "--output", run, "--resume", where)
+        assert ended.code == 1 and "says that the run is complete, but its checkpoints are gone" in ended.err
+    assert contents(run) == before
+
+
 def test_an_explicit_older_checkpoint_replaces_the_future(trainer: TrainerProcess, given: Path, stopped: Path) -> None:
     ended = trainer(given, "--resume", stopped / "checkpoints" / "step-000006", at=("step", 1, signal.SIGTERM))
     assert ended.code == 143

@@ -179,6 +179,11 @@ def _of_run(root: Path) -> Resumed:
     if saved is None and notices:
         raise ResumeError("\n".join([*notices, f"no checkpoint of {root} is whole: start the run again without --resume"]))
     finished, told = _finished(root)
+    if saved is None and finished and (root / "metrics.jsonl").exists():  # several runs have theirs in directories of their own
+        raise ResumeError(
+            f"{root / 'summary.json'} says that the run is complete, but its checkpoints are gone, so that it cannot go on: begin a "
+            "new run, or replace this one with --overwrite"
+        )
     return Resumed(root, saved, (*notices, *told), finished, where=root)
 
 
