@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "tests"))
+sys.path[:0] = [str(Path(__file__).parent / "tests" / "support"), str(Path(__file__).parent / "tests")]
 
 import fake_gpu
 import parity
 from trainer_process import TrainerProcess
 
 import nanotorch
-from nanotorch.autograd import formatting
-from nanotorch.autograd.grad_mode import recording, set_recording
+from nanotorch.autograd.graph import formatting
+from nanotorch.autograd.graph.grad_mode import recording, set_recording
 from nanotorch.backend.device import Device, why_unavailable
 
 collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend/cupy_backend.py"]  # it imports cupy
@@ -89,7 +89,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess
 
 @contextmanager
 def opened(kind: str) -> Iterator[Device]:
-    """Give the device of one parameter: the stand-in for a GPU (tests/fake_cupy.py) for the time of the test."""
+    """Give the device of one parameter: the stand-in for a GPU (tests/support/fake_cupy.py) for the time of the test."""
     if kind == "stand-in":
         with fake_gpu.fake_gpu():
             yield Device("cuda")

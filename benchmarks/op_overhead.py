@@ -75,7 +75,7 @@ def numpy_chain(length: int) -> Callable[[], None]:
 def chain_without_lines(length: int) -> Callable[[], None]:
     """Return the recorded chain with a multiplication that does not note the line of the caller in its node."""
     import nanotorch
-    from nanotorch.ops.row import ROWS
+    from nanotorch.ops.rows.row import ROWS
 
     row = ROWS["mul"]
     lines = row.source.splitlines()

@@ -13,12 +13,12 @@ import nanotorch.ctrl_c  # before all that takes time
 from nanotorch import ops  # first: it makes Tensor's methods
 from nanotorch import autograd, cuda, func, linalg, nn, optim, random, special, utils, viz
 from nanotorch.absent import teach
-from nanotorch.autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
-from nanotorch.autograd.errors import ShapeError
-from nanotorch.autograd.formatting import set_printoptions
-from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
-from nanotorch.autograd.inference import inference_mode
-from nanotorch.autograd.tensor import Size, Tensor
+from nanotorch.autograd.graph.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
+from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.formatting import set_printoptions
+from nanotorch.autograd.graph.grad_mode import enable_grad, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from nanotorch.autograd.graph.inference import inference_mode
+from nanotorch.autograd.graph.tensor import Size, Tensor
 from nanotorch.backend.device import Device as device
 from nanotorch.dtypes import DType as dtype
 from nanotorch.dtypes import (
@@ -46,8 +46,8 @@ from nanotorch.dtypes import (
 )
 from nanotorch.dtypes import float_ as float
 from nanotorch.dtypes import int_ as int
-from nanotorch.ops.convert import result_type
-from nanotorch.ops.create import (
+from nanotorch.ops.create.convert import result_type
+from nanotorch.ops.create.creation import (
     arange,
     as_tensor,
     empty,
@@ -67,7 +67,7 @@ from nanotorch.ops.create import (
     zeros,
     zeros_like,
 )
-from nanotorch.ops.legacy import (
+from nanotorch.ops.create.legacy import (
     BoolTensor,
     ByteTensor,
     CharTensor,
@@ -78,9 +78,9 @@ from nanotorch.ops.legacy import (
     LongTensor,
     ShortTensor,
 )
-from nanotorch.ops.norm import cosine_similarity, pairwise_distance
-from nanotorch.ops.statistics import pdist
-from nanotorch.ops.indices import (
+from nanotorch.ops.linalg.norm import cosine_similarity, pairwise_distance
+from nanotorch.ops.linalg.statistics import pdist
+from nanotorch.ops.index.indices import (
     bartlett_window,
     blackman_window,
     broadcast_shapes,
@@ -90,7 +90,7 @@ from nanotorch.ops.indices import (
     tril_indices,
     triu_indices,
 )
-from nanotorch.ops.random import (
+from nanotorch.ops.create.random import (
     Generator,
     default_generator,
     get_rng_state,
@@ -111,8 +111,8 @@ from nanotorch.explain import explain
 from nanotorch.summary import summary
 from nanotorch.utils.serialization import load, save
 
-# --- operators: written by `python -m nanotorch.ops.stubs` ---
-from nanotorch.ops.activation import (
+# --- operators: written by `python -m nanotorch.ops.docs.stubs` ---
+from nanotorch.ops.elementwise.activation import (
     celu,
     hardshrink,
     prelu,
@@ -122,12 +122,12 @@ from nanotorch.ops.activation import (
     sigmoid,
     threshold,
 )
-from nanotorch.ops.blocks import (
+from nanotorch.ops.nn.blocks import (
     channel_shuffle,
     pixel_shuffle,
     pixel_unshuffle,
 )
-from nanotorch.ops.comparison import (
+from nanotorch.ops.elementwise.comparison import (
     allclose,
     bitwise_and,
     bitwise_left_shift,
@@ -159,7 +159,7 @@ from nanotorch.ops.comparison import (
     ne,
     not_equal,
 )
-from nanotorch.ops.convolution import (
+from nanotorch.ops.nn.convolution import (
     conv1d,
     conv2d,
     conv3d,
@@ -167,18 +167,18 @@ from nanotorch.ops.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
-from nanotorch.ops.decomposition import (
+from nanotorch.ops.linalg.decomposition import (
     cholesky,
 )
-from nanotorch.ops.determinant import (
+from nanotorch.ops.linalg.determinant import (
     det,
     logdet,
     slogdet,
 )
-from nanotorch.ops.einsum import (
+from nanotorch.ops.linalg.einsum import (
     einsum,
 )
-from nanotorch.ops.elementwise import (
+from nanotorch.ops.elementwise.arithmetic import (
     abs,
     absolute,
     add,
@@ -208,7 +208,7 @@ from nanotorch.ops.elementwise import (
     subtract,
     true_divide,
 )
-from nanotorch.ops.extrema import (
+from nanotorch.ops.elementwise.extrema import (
     clamp,
     clamp_max,
     clamp_min,
@@ -220,29 +220,29 @@ from nanotorch.ops.extrema import (
     nan_to_num,
     where,
 )
-from nanotorch.ops.gather import (
+from nanotorch.ops.index.gather import (
     gather,
     index_select,
     masked_select,
     take,
     take_along_dim,
 )
-from nanotorch.ops.geometry import (
+from nanotorch.ops.shape.geometry import (
     as_strided,
 )
-from nanotorch.ops.index import (
+from nanotorch.ops.index.index import (
     index_put,
 )
-from nanotorch.ops.indices import (
+from nanotorch.ops.index.indices import (
     combinations,
     unravel_index,
     vander,
 )
-from nanotorch.ops.integral import (
+from nanotorch.ops.reduce.integral import (
     cumulative_trapezoid,
     gradient,
 )
-from nanotorch.ops.join import (
+from nanotorch.ops.shape.join import (
     block_diag,
     cartesian_prod,
     cat,
@@ -256,7 +256,7 @@ from nanotorch.ops.join import (
     stack,
     vstack,
 )
-from nanotorch.ops.linalg import (
+from nanotorch.ops.linalg.products import (
     addbmm,
     addmm,
     addmv,
@@ -275,36 +275,36 @@ from nanotorch.ops.linalg import (
     tensordot,
     vdot,
 )
-from nanotorch.ops.norm import (
+from nanotorch.ops.linalg.norm import (
     cdist,
     dist,
     norm,
 )
-from nanotorch.ops.normalization import (
+from nanotorch.ops.nn.normalization import (
     group_norm,
     rms_norm,
 )
-from nanotorch.ops.numbers import (
+from nanotorch.ops.elementwise.numbers import (
     frexp,
     gcd,
     lcm,
     mvlgamma,
     nextafter,
 )
-from nanotorch.ops.order import (
+from nanotorch.ops.reduce.order import (
     kthvalue,
     median,
     nanmedian,
     nanquantile,
     quantile,
 )
-from nanotorch.ops.parts import (
+from nanotorch.ops.index.parts import (
     as_strided_scatter,
     diagonal_scatter,
     select_scatter,
     slice_scatter,
 )
-from nanotorch.ops.pseudoinverse import (
+from nanotorch.ops.linalg.pseudoinverse import (
     matrix_exp,
     pinverse,
 )
@@ -323,11 +323,11 @@ from nanotorch.ops.query import (
     numel,
     trapz,
 )
-from nanotorch.ops.random import (
+from nanotorch.ops.create.random import (
     bernoulli,
     multinomial,
 )
-from nanotorch.ops.rearrange import (
+from nanotorch.ops.shape.rearrange import (
     diag,
     diag_embed,
     flip,
@@ -341,7 +341,7 @@ from nanotorch.ops.rearrange import (
     tril,
     triu,
 )
-from nanotorch.ops.reduce import (
+from nanotorch.ops.reduce.reductions import (
     all,
     amax,
     amin,
@@ -359,7 +359,7 @@ from nanotorch.ops.reduce import (
     prod,
     sum,
 )
-from nanotorch.ops.rounding import (
+from nanotorch.ops.elementwise.rounding import (
     ceil,
     copysign,
     fix,
@@ -372,7 +372,7 @@ from nanotorch.ops.rounding import (
     signbit,
     trunc,
 )
-from nanotorch.ops.scan import (
+from nanotorch.ops.reduce.scan import (
     cummax,
     cummin,
     cumprod,
@@ -381,7 +381,7 @@ from nanotorch.ops.scan import (
     logcumsumexp,
     trapezoid,
 )
-from nanotorch.ops.scatter import (
+from nanotorch.ops.index.scatter import (
     index_add,
     index_copy,
     index_fill,
@@ -393,7 +393,7 @@ from nanotorch.ops.scatter import (
     scatter_add,
     scatter_reduce,
 )
-from nanotorch.ops.search import (
+from nanotorch.ops.reduce.search import (
     argsort,
     argwhere,
     bincount,
@@ -409,7 +409,7 @@ from nanotorch.ops.search import (
     unique,
     unique_consecutive,
 )
-from nanotorch.ops.shape import (
+from nanotorch.ops.shape.views import (
     adjoint,
     atleast_1d,
     atleast_2d,
@@ -434,17 +434,17 @@ from nanotorch.ops.shape import (
     unflatten,
     unsqueeze,
 )
-from nanotorch.ops.softmax_family import (
+from nanotorch.ops.nn.softmax_family import (
     log_softmax,
     softmax,
 )
-from nanotorch.ops.solve import (
+from nanotorch.ops.linalg.solve import (
     cholesky_inverse,
     cholesky_solve,
     inverse,
     matrix_power,
 )
-from nanotorch.ops.special import (
+from nanotorch.ops.elementwise.special import (
     digamma,
     erf,
     erfc,
@@ -455,7 +455,7 @@ from nanotorch.ops.special import (
     sinc,
     xlogy,
 )
-from nanotorch.ops.split import (
+from nanotorch.ops.shape.split import (
     chunk,
     dsplit,
     hsplit,
@@ -465,13 +465,13 @@ from nanotorch.ops.split import (
     unbind,
     vsplit,
 )
-from nanotorch.ops.statistics import (
+from nanotorch.ops.linalg.statistics import (
     corrcoef,
     cov,
     mode,
     renorm,
 )
-from nanotorch.ops.transcendental import (
+from nanotorch.ops.elementwise.transcendental import (
     acos,
     acosh,
     arccos,
@@ -504,7 +504,7 @@ from nanotorch.ops.transcendental import (
     tan,
     tanh,
 )
-from nanotorch.ops.variance import (
+from nanotorch.ops.reduce.variance import (
     std,
     std_mean,
     var,

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import note, path_option, run_command
+from nanotorch.train.terminal.command import note, path_option, run_command
 
 __all__ = ["main"]
 
@@ -46,10 +46,10 @@ def _compare(options: argparse.Namespace) -> None:
     import shutil
     from pathlib import Path
 
-    from nanotorch.train.command import UsageError
-    from nanotorch.train.comparison import as_text, compare, read_run
-    from nanotorch.train.comparison_page import write
-    from nanotorch.train.layout import refuse_to_replace
+    from nanotorch.train.terminal.command import UsageError
+    from nanotorch.train.report.comparison import as_text, compare, read_run
+    from nanotorch.train.report.comparison_page import write
+    from nanotorch.train.record.layout import refuse_to_replace
 
     places = list({Path(run).resolve(): run for run in options.runs}.values())
     if len(places) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nanotorch.backend.device import Device, device_count
-from nanotorch.ops.random import default_generator
+from nanotorch.ops.create.random import default_generator
 
 __all__ = ["device_count", "is_available", "manual_seed", "manual_seed_all", "synchronize"]
 

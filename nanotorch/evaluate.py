@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import note, path_option, run_command
+from nanotorch.train.terminal.command import note, path_option, run_command
 
 __all__ = ["main"]
 
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from nanotorch.train.command import UsageError
-    from nanotorch.train.evaluation import score, score_rows
-    from nanotorch.train.loaded import load_run
-    from nanotorch.train.report import table
+    from nanotorch.train.terminal.command import UsageError
+    from nanotorch.train.use.evaluation import score, score_rows
+    from nanotorch.train.use.loaded_run import load_run
+    from nanotorch.train.terminal.text_report import table
 
     if options.input is not None and options.part:
         raise UsageError("--part names a part of the run's own data, and --input gives other rows: one of the two")

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nanotorch.autograd.engine import grad
-from nanotorch.autograd.node import AccumulateGrad, Node
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.engine import grad
+from nanotorch.autograd.graph.node import AccumulateGrad, Node
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, short_line, watching
 
 __all__ = ["Explanation", "Handed", "LeafGradient", "Step", "explain"]
@@ -129,7 +129,7 @@ def explain(
     >>> walk.leaves
     (LeafGradient(name='w', shape=(2,), norm=4.242640687119285),)
     """
-    from nanotorch.ops.source import formulas_of  # it parses source files: only where somebody reads
+    from nanotorch.ops.docs.source import formulas_of  # it parses source files: only where somebody reads
 
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")

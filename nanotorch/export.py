@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import path_option, run_command
+from nanotorch.train.terminal.command import path_option, run_command
 
 __all__ = ["main"]
 
@@ -54,15 +54,15 @@ def _export(options: argparse.Namespace) -> None:
     import os
     from pathlib import Path
 
-    from nanotorch.train.command import UsageError
+    from nanotorch.train.terminal.command import UsageError
 
     if options.onnx is None and options.safetensors is None:
         raise UsageError("say what to write: --onnx FILE, --safetensors FILE, or both")
     if options.matrix and options.onnx is None:
         raise UsageError("--matrix is about the inputs of --onnx, which is not asked for")
 
-    from nanotorch.train.loaded import load_run, refuse_to_replace
-    from nanotorch.train.weights_export import beside_weights, save_weights
+    from nanotorch.train.use.loaded_run import load_run, refuse_to_replace
+    from nanotorch.train.use.weights_export import beside_weights, save_weights
 
     run = load_run(options.run, options.checkpoint)
     beside = None if options.safetensors is None else beside_weights(Path(options.safetensors))
@@ -75,7 +75,7 @@ def _export(options: argparse.Namespace) -> None:
         if options.safetensors is not None and os.path.realpath(options.onnx) in map(os.path.realpath, (options.safetensors, beside)):
             raise UsageError(f"{options.onnx} would hold the ONNX file, and then what --safetensors writes: give them two names")
     if options.onnx is not None:
-        from nanotorch.train import onnx_export
+        from nanotorch.train.use import onnx_export
 
         dtype, worst = onnx_export.save(run, Path(options.onnx), options.matrix)
         print(f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1g}")

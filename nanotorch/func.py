@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.functional import columns, fresh, gradients, ones_requiring_grad, recording_on, rows
-from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.node import AccumulateGrad
-from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.graph.grad_mode import is_grad_enabled
+from nanotorch.autograd.graph.node import AccumulateGrad
+from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.tree import leaves, mapped, replaced
 from nanotorch.autograd.walk import nodes_below
 

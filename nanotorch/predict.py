@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nanotorch.train.command import note, path_option, run_command
+from nanotorch.train.terminal.command import note, path_option, run_command
 
 __all__ = ["main"]
 
@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from nanotorch.train.loaded import load_run
-    from nanotorch.train.prediction import predict_file
-    from nanotorch.train.streams import printable
+    from nanotorch.train.use.loaded_run import load_run
+    from nanotorch.train.use.prediction import predict_file
+    from nanotorch.train.terminal.standard_streams import printable
 
     done = predict_file(load_run(options.run, options.checkpoint), options.input, options.output, options.keep, options.quote_formulas)
     for text in done.notes:

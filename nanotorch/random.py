@@ -9,7 +9,7 @@ True
 
 from __future__ import annotations
 
-from nanotorch.ops.random import (
+from nanotorch.ops.create.random import (
     Generator,
     default_generator,
     fork_rng,

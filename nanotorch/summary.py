@@ -24,15 +24,15 @@ from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nanotorch.autograd.engine import grad
-from nanotorch.autograd.grad_mode import observe_nodes
-from nanotorch.autograd.node import AccumulateGrad, Node
-from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.autograd.view import CopySlices
+from nanotorch.autograd.graph.engine import grad
+from nanotorch.autograd.graph.grad_mode import observe_nodes
+from nanotorch.autograd.graph.node import AccumulateGrad, Node
+from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.autograd.graph.view import CopySlices
 from nanotorch.autograd.walk import leaf_edges, nodes_below, saved_values, watching
-from nanotorch.ops.flops import count_flops
-from nanotorch.ops.observe import observing
-from nanotorch.ops.random import default_generator
+from nanotorch.ops.rows.flops import count_flops
+from nanotorch.ops.rows.observe import observing
+from nanotorch.ops.create.random import default_generator
 
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module

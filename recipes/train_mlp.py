@@ -23,8 +23,8 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
-from nanotorch.train import config as configs
-from nanotorch.train import datasets
+from nanotorch.train.config import sections as configs
+from nanotorch.train.data import datasets
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 

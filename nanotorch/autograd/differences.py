@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 
 __all__ = ["Differences", "Slopes", "floating_outputs", "on_host"]
 

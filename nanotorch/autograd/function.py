@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.errors import ShapeError, user_line
-from nanotorch.autograd.grad_mode import announce, is_grad_enabled, no_grad
-from nanotorch.autograd.node import (
+from nanotorch.autograd.graph.errors import ShapeError, user_line
+from nanotorch.autograd.graph.grad_mode import announce, is_grad_enabled, no_grad
+from nanotorch.autograd.graph.node import (
     Node,
     modified_error,
     next_sequence,
     released_error,
 )
-from nanotorch.autograd.saved_tensors import Pack, Packed
-from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
-from nanotorch.autograd.view import FUNCTION_VIEW, MULTI_VIEW, CopySlices, View, refused
+from nanotorch.autograd.graph.saved_tensors import Pack, Packed
+from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.graph.view import FUNCTION_VIEW, MULTI_VIEW, CopySlices, View, refused
 from nanotorch.backend.device import Device
 
 __all__ = ["Function", "FunctionCtx", "FunctionNode", "once_differentiable"]

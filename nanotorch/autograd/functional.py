@@ -29,11 +29,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from nanotorch.autograd.engine import grad
+from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.function import Function
-from nanotorch.autograd.grad_mode import enable_grad, is_inference_mode_enabled
-from nanotorch.autograd.inference import inference_mode
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.grad_mode import enable_grad, is_inference_mode_enabled
+from nanotorch.autograd.graph.inference import inference_mode
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 

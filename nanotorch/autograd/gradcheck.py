@@ -10,8 +10,8 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.differences import Differences, Slopes, floating_outputs, on_host
-from nanotorch.autograd.engine import grad
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.engine import grad
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 
 __all__ = ["GradcheckError", "KinkWarning", "gradcheck", "gradgradcheck"]
 

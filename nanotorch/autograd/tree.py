@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor
 
 __all__ = ["leaves", "mapped", "replaced"]
 

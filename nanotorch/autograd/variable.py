@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 
 __all__ = ["Variable"]
 

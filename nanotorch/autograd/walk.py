@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from nanotorch.autograd.function import FunctionNode
-from nanotorch.autograd.gradient_edge import GradientEdge
-from nanotorch.autograd.node import AccumulateGrad, Hooks, Node
-from nanotorch.autograd.saved_tensors import Packed
-from nanotorch.autograd.tensor import Tensor, gradient_edge
-from nanotorch.autograd.view import CopySlices
+from nanotorch.autograd.graph.gradient_edge import GradientEdge
+from nanotorch.autograd.graph.node import AccumulateGrad, Hooks, Node
+from nanotorch.autograd.graph.saved_tensors import Packed
+from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
+from nanotorch.autograd.graph.view import CopySlices
 
 __all__ = ["leaf_edges", "leaf_names", "leaves_of", "nodes_below", "saved_values", "short_line", "watching"]
 

@@ -1,6 +1,6 @@
 """scikit-learn estimators: MLPs for Pipeline, GridSearchCV and whatever else takes an estimator.
 
-They run the loop of the trainer (`nanotorch.train.loop.fit`), on arrays in place of a config:
+They run the loop of the trainer (`nanotorch.train.fit.loop.fit`), on arrays in place of a config:
 
 >>> from sklearn.datasets import load_iris
 >>> from nanotorch.estimators import MLPClassifier

@@ -33,12 +33,12 @@ from nanotorch.estimators.arguments import activation_name, check, hidden_widths
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
-from nanotorch.train.checkpoint import Checkpoint
-from nanotorch.train.config import TrainSection
-from nanotorch.train.loop import DivergedError, fit
-from nanotorch.train.models import mlp
-from nanotorch.train.threads import blas_threads
-from nanotorch.train.training import Part, Training, borrowed_generator, moving_average, seeds
+from nanotorch.train.record.checkpoint import Checkpoint
+from nanotorch.train.config.sections import TrainSection
+from nanotorch.train.fit.loop import DivergedError, fit
+from nanotorch.train.model.models import mlp
+from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.fit.training import Part, Training, borrowed_generator, moving_average, seeds
 from nanotorch.utils.data import TensorDataset
 
 __all__ = ["Network"]

@@ -1,7 +1,7 @@
 """Layers, losses and the Module class."""
 
 from nanotorch.nn import functional, init, utils
-from nanotorch.nn.activation import (
+from nanotorch.nn.modules.activation import (
     CELU,
     ELU,
     GELU,
@@ -26,16 +26,16 @@ from nanotorch.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from nanotorch.nn.attention import MultiheadAttention
-from nanotorch.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from nanotorch.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from nanotorch.nn.distance import CosineSimilarity, PairwiseDistance
-from nanotorch.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
-from nanotorch.nn.embedding import Embedding
-from nanotorch.nn.flatten import Flatten, Unflatten
-from nanotorch.nn.fold import Fold, Unfold
-from nanotorch.nn.linear import Bilinear, Identity, Linear
-from nanotorch.nn.loss import (
+from nanotorch.nn.modules.attention import MultiheadAttention
+from nanotorch.nn.modules.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from nanotorch.nn.modules.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from nanotorch.nn.modules.distance import CosineSimilarity, PairwiseDistance
+from nanotorch.nn.modules.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
+from nanotorch.nn.modules.embedding import Embedding
+from nanotorch.nn.modules.flatten import Flatten, Unflatten
+from nanotorch.nn.modules.fold import Fold, Unfold
+from nanotorch.nn.modules.linear import Bilinear, Identity, Linear
+from nanotorch.nn.modules.loss import (
     BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -48,7 +48,7 @@ from nanotorch.nn.loss import (
     PoissonNLLLoss,
     SmoothL1Loss,
 )
-from nanotorch.nn.margin_loss import (
+from nanotorch.nn.modules.margin_loss import (
     CosineEmbeddingLoss,
     HingeEmbeddingLoss,
     MarginRankingLoss,
@@ -60,7 +60,7 @@ from nanotorch.nn.margin_loss import (
     TripletMarginWithDistanceLoss,
 )
 from nanotorch.nn.module import Module
-from nanotorch.nn.normalization import (
+from nanotorch.nn.modules.normalization import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
@@ -72,7 +72,7 @@ from nanotorch.nn.normalization import (
     LocalResponseNorm,
     RMSNorm,
 )
-from nanotorch.nn.padding import (
+from nanotorch.nn.modules.padding import (
     CircularPad1d,
     CircularPad2d,
     CircularPad3d,
@@ -90,7 +90,7 @@ from nanotorch.nn.padding import (
     ZeroPad3d,
 )
 from nanotorch.nn.parameter import Parameter
-from nanotorch.nn.pooling import (
+from nanotorch.nn.modules.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool1d,
@@ -102,10 +102,10 @@ from nanotorch.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
-from nanotorch.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from nanotorch.nn.softmax import GLU, LogSoftmax, Softmax, Softmax2d, Softmin
-from nanotorch.nn.transformer import TransformerEncoder, TransformerEncoderLayer
-from nanotorch.nn.upsampling import (
+from nanotorch.nn.modules.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from nanotorch.nn.modules.softmax import GLU, LogSoftmax, Softmax, Softmax2d, Softmin
+from nanotorch.nn.modules.transformer import TransformerEncoder, TransformerEncoderLayer
+from nanotorch.nn.modules.upsampling import (
     ChannelShuffle,
     PixelShuffle,
     PixelUnshuffle,

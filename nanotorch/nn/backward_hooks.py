@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.function import Function
-from nanotorch.autograd.grad_mode import is_grad_enabled
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.grad_mode import is_grad_enabled
+from nanotorch.autograd.graph.tensor import Tensor
 
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from nanotorch.autograd.errors import ShapeError
+from nanotorch.autograd.graph.errors import ShapeError
 
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module

@@ -25,7 +25,7 @@ from nanotorch.nn.functional_activations import (
     threshold,
     threshold_,
 )
-from nanotorch.ops.activation import (
+from nanotorch.ops.elementwise.activation import (
     gelu,
     glu,
     hardshrink,
@@ -37,10 +37,10 @@ from nanotorch.ops.activation import (
     softsign,
     tanhshrink,
 )
-from nanotorch.ops.attention import scaled_dot_product_attention
-from nanotorch.ops.blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle
-from nanotorch.ops.classification import cross_entropy, nll_loss
-from nanotorch.ops.convolution import (
+from nanotorch.ops.nn.attention import scaled_dot_product_attention
+from nanotorch.ops.nn.blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle
+from nanotorch.ops.nn.classification import cross_entropy, nll_loss
+from nanotorch.ops.nn.convolution import (
     conv1d,
     conv2d,
     conv3d,
@@ -48,16 +48,16 @@ from nanotorch.ops.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
-from nanotorch.ops.dense import bilinear, embedding, linear
-from nanotorch.ops.dropout_variants import (
+from nanotorch.ops.nn.dense import bilinear, embedding, linear
+from nanotorch.ops.nn.dropout_variants import (
     alpha_dropout,
     dropout1d,
     dropout2d,
     dropout3d,
     feature_alpha_dropout,
 )
-from nanotorch.ops.likelihood_loss import gaussian_nll_loss, poisson_nll_loss
-from nanotorch.ops.loss import (
+from nanotorch.ops.nn.likelihood_loss import gaussian_nll_loss, poisson_nll_loss
+from nanotorch.ops.nn.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     huber_loss,
@@ -66,7 +66,7 @@ from nanotorch.ops.loss import (
     mse_loss,
     smooth_l1_loss,
 )
-from nanotorch.ops.margin_loss import (
+from nanotorch.ops.nn.margin_loss import (
     cosine_embedding_loss,
     hinge_embedding_loss,
     margin_ranking_loss,
@@ -77,10 +77,10 @@ from nanotorch.ops.margin_loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
-from nanotorch.ops.norm import cosine_similarity, normalize, pairwise_distance
-from nanotorch.ops.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
-from nanotorch.ops.padding import pad
-from nanotorch.ops.pooling import (
+from nanotorch.ops.linalg.norm import cosine_similarity, normalize, pairwise_distance
+from nanotorch.ops.nn.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from nanotorch.ops.shape.padding import pad
+from nanotorch.ops.nn.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
     adaptive_max_pool1d,
@@ -93,13 +93,13 @@ from nanotorch.ops.pooling import (
     max_pool2d,
 )
 from nanotorch.ops.query import local_response_norm
-from nanotorch.ops.random import dropout
-from nanotorch.ops.resample import interpolate
-from nanotorch.ops.search import one_hot
-from nanotorch.ops.softmax_family import gumbel_softmax, log_softmax, softmax, softmin
-from nanotorch.ops.statistics import pdist
-from nanotorch.ops.transcendental import tanh
-from nanotorch.ops.windows import fold, unfold
+from nanotorch.ops.create.random import dropout
+from nanotorch.ops.nn.resample import interpolate
+from nanotorch.ops.reduce.search import one_hot
+from nanotorch.ops.nn.softmax_family import gumbel_softmax, log_softmax, softmax, softmin
+from nanotorch.ops.linalg.statistics import pdist
+from nanotorch.ops.elementwise.transcendental import tanh
+from nanotorch.ops.nn.windows import fold, unfold
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "alpha_dropout",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nanotorch.autograd.tensor import Tensor
-from nanotorch.ops import activation
-from nanotorch.ops.random import Generator
-from nanotorch.ops.row import ROWS
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.ops.elementwise import activation
+from nanotorch.ops.create.random import Generator
+from nanotorch.ops.rows.row import ROWS
 
 __all__ = [
     "celu", "celu_", "elu", "elu_", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "mish",

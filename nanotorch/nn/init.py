@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
-from nanotorch.ops.random import Generator, default_generator
+from nanotorch.ops.create.random import Generator, default_generator
 
 __all__ = [
     "calculate_gain",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.nn.parameter import Parameter
 

@@ -15,9 +15,9 @@ from copy import copy
 from types import MappingProxyType
 from typing import Any, Self
 
-from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.node import RemovableHandle
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.node import RemovableHandle
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import Device
 from nanotorch.dtypes import DType, float16, float32, float64, need_dtype
 from nanotorch.nn.errors import cannot_assign, locate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nanotorch.autograd.copying import deep_copy
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.copying import deep_copy
+from nanotorch.autograd.graph.tensor import Tensor
 
 __all__ = ["Parameter"]
 

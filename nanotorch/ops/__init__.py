@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-from nanotorch.ops import (
-    activation,
-    attempts,
-    attention,
-    blocks,
-    classification,
-    comparison,
-    convert,
-    convolution,
-    create,
-    decomposition,
-    dense,
-    determinant,
-    dropout_variants,
-    einsum,
-    elementwise,
-    extrema,
-    fills,
-    gather,
-    geometry,
-    index,
-    indices,
-    inplace_views,
-    integral,
-    join,
-    legacy,
-    likelihood_loss,
-    linalg,
-    loss,
-    margin_loss,
-    matrix_norm,
-    norm,
-    normalization,
-    numbers,
-    observe,
-    order,
-    padding,
-    parts,
-    pooling,
-    pseudoinverse,
-    query,
-    random,
-    rearrange,
-    reduce,
-    resample,
-    rounding,
-    scan,
-    scatter,
-    search,
-    shape,
-    softmax_family,
-    solve,
-    special,
-    split,
-    statistics,
-    tensor_namespace,
-    transcendental,
-    variance,
-    windows,
-)
-from nanotorch.ops.row import COMPOSITES, ROWS, Row
+from nanotorch.ops import query, tensor_namespace
+from nanotorch.ops.create import convert, creation as create, fills, legacy, random
+from nanotorch.ops.elementwise import activation, comparison, arithmetic as elementwise, extrema, numbers, rounding, special, transcendental
+from nanotorch.ops.index import gather, index, indices, parts, scatter
+from nanotorch.ops.linalg import attempts, decomposition, determinant, einsum, products as linalg, matrix_norm, norm, pseudoinverse, solve, statistics
+from nanotorch.ops.nn import attention, blocks, classification, convolution, dense, dropout_variants, likelihood_loss, loss, margin_loss, normalization, pooling, resample, softmax_family, windows
+from nanotorch.ops.reduce import integral, order, reductions as reduce, scan, search, variance
+from nanotorch.ops.rows import observe
+from nanotorch.ops.shape import geometry, inplace_views, join, padding, rearrange, views as shape, split
+from nanotorch.ops.rows.row import COMPOSITES, ROWS, Row
 
 __all__ = ["COMPOSITES", "ROWS", "Row"]
 

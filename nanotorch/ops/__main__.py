@@ -9,8 +9,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from nanotorch.ops.row import ROWS
-from nanotorch.ops.table import Entry, as_markdown, as_text, entries, find
+from nanotorch.ops.rows.row import ROWS
+from nanotorch.ops.docs.table import Entry, as_markdown, as_text, entries, find
 from nanotorch.registry import UnknownNameError
 
 __all__ = ["main"]

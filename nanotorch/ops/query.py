@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nanotorch.autograd.errors import ShapeError
-from nanotorch.autograd.tensor import Tensor
-from nanotorch.ops.inplace import check_writable
-from nanotorch.ops.rearrange import diag_embed
-from nanotorch.ops.row import composite
-from nanotorch.ops.sample import real, sample
-from nanotorch.ops.scan import trapezoid
+from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.ops.rows.inplace import check_writable
+from nanotorch.ops.shape.rearrange import diag_embed
+from nanotorch.ops.rows.row import composite
+from nanotorch.ops.rows.sample import real, sample
+from nanotorch.ops.reduce.scan import trapezoid
 
 
 @composite()

@@ -11,38 +11,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch import dtypes
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
-from nanotorch.ops import (
-    activation,
-    convert,
-    elementwise,
-    extrema,
-    gather,
-    index,
-    join,
-    reduce,
-    row,
-    runtime,
-    scan,
-    scatter,
-    shape,
-    split,
-    transcendental,
-)
-from nanotorch.ops.activation import sigmoid
-from nanotorch.ops.comparison import isfinite
-from nanotorch.ops.determinant import linalg_det as det
-from nanotorch.ops.einsum import einsum
-from nanotorch.ops.elementwise import sqrt, square
-from nanotorch.ops.gather import _take_along_dim
-from nanotorch.ops.linalg import matmul
-from nanotorch.ops.rearrange import flip, roll, tril, triu
-from nanotorch.ops.rounding import floor, sign
-from nanotorch.ops.solve import _solve as solve
-from nanotorch.ops.solve import linalg_inv as inv
-from nanotorch.ops.special import erf, polygamma
-from nanotorch.ops.transcendental import (
+from nanotorch.ops.create import convert
+from nanotorch.ops.elementwise import activation, arithmetic as elementwise, extrema, transcendental
+from nanotorch.ops.index import gather, index, scatter
+from nanotorch.ops.reduce import reductions as reduce, scan
+from nanotorch.ops.rows import row, runtime
+from nanotorch.ops.shape import join, views as shape, split
+from nanotorch.ops.elementwise.activation import sigmoid
+from nanotorch.ops.elementwise.comparison import isfinite
+from nanotorch.ops.linalg.determinant import linalg_det as det
+from nanotorch.ops.linalg.einsum import einsum
+from nanotorch.ops.elementwise.arithmetic import sqrt, square
+from nanotorch.ops.index.gather import _take_along_dim
+from nanotorch.ops.linalg.products import matmul
+from nanotorch.ops.shape.rearrange import flip, roll, tril, triu
+from nanotorch.ops.elementwise.rounding import floor, sign
+from nanotorch.ops.linalg.solve import _solve as solve
+from nanotorch.ops.linalg.solve import linalg_inv as inv
+from nanotorch.ops.elementwise.special import erf, polygamma
+from nanotorch.ops.elementwise.transcendental import (
     cos,
     cosh,
     exp,
@@ -57,7 +46,7 @@ from nanotorch.ops.transcendental import (
     tan,
     tanh,
 )
-from nanotorch.ops.windows import from_windows, windows
+from nanotorch.ops.nn.windows import from_windows, windows
 
 __all__ = [
     "absolute",

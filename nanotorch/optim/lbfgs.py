@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nanotorch.autograd.grad_mode import enable_grad, no_grad
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.grad_mode import enable_grad, no_grad
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.optim.optimizer import Optimizer, number_of
 from nanotorch.optim.segment import state_dtype
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, SupportsFloat
 
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.optim.optimizer import Optimizer, number_of
 from nanotorch.registry import (
     SCHEDULERS,

@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
-from nanotorch.autograd.grad_mode import enable_grad
+from nanotorch.autograd.graph.grad_mode import enable_grad
 from nanotorch.autograd.graph import RemovableHandle
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.optim.segment import Plan, state_dtype
 from nanotorch.registry import Between

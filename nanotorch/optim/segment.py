@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.dtypes import get_default_dtype
 
 __all__ = ["Plan", "Segment", "state_dtype"]

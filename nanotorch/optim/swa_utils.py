@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, Literal
 
-from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn.module import Module
-from nanotorch.nn.normalization import _BatchNorm
-from nanotorch.ops.create import tensor
+from nanotorch.nn.modules.normalization import _BatchNorm
+from nanotorch.ops.create.creation import tensor
 from nanotorch.optim.lr_scheduler import LRScheduler, _per_group
 from nanotorch.optim.optimizer import Optimizer
 from nanotorch.registry import SCHEDULERS, NonNegativeFloat, NonNegativeInt

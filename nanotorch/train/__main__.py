@@ -14,11 +14,11 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
 from nanotorch import ctrl_c
-from nanotorch.train.command import drop_output, path_option
-from nanotorch.train.streams import data_of, only_printable
+from nanotorch.train.terminal.command import drop_output, path_option
+from nanotorch.train.terminal.standard_streams import data_of, only_printable
 
 if TYPE_CHECKING:
-    from nanotorch.train.config import Config
+    from nanotorch.train.config.sections import Config
 
 __all__ = ["main"]
 
@@ -115,8 +115,8 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Check the config, and train unless only the config was asked for."""
-    from nanotorch.train.config import ConfigError, loads, located, resolved
-    from nanotorch.train.strict_yaml import read
+    from nanotorch.train.config.sections import ConfigError, loads, located, resolved
+    from nanotorch.train.config.strict_yaml import read
 
     overrides = list(options.overrides)
     if options.device is not None:
@@ -135,10 +135,10 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{options.config}: valid")
         return OK
 
-    from nanotorch.train.datasets import DataError
-    from nanotorch.train.interrupt import TrainingInterrupted
-    from nanotorch.train.loop import DivergedError
-    from nanotorch.train.streams import Lasting
+    from nanotorch.train.data.datasets import DataError
+    from nanotorch.train.terminal.interrupt import TrainingInterrupted
+    from nanotorch.train.fit.loop import DivergedError
+    from nanotorch.train.terminal.standard_streams import Lasting
 
     try:
         with (
@@ -167,8 +167,9 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from nanotorch.train import folds, resume
-    from nanotorch.train.run import run
+    from nanotorch.train.record import resume
+    from nanotorch.train.run import folds
+    from nanotorch.train.run.run import run
 
     place = None if options.output is None else Path(options.output)
     needed = [os.path.realpath("/dev/stdin") if options.config == "-" else options.config]
@@ -207,21 +208,22 @@ def _look(options: argparse.Namespace, config: Config) -> int:
     """Show what was asked about a run, without running it."""
     from pathlib import Path
 
-    from nanotorch.train.config import with_seed
+    from nanotorch.train.config.sections import with_seed
 
     config = with_seed(config)
     if options.dry_run:
-        from nanotorch.train.dry_run import dry_run
+        from nanotorch.train.inspect.dry_run import dry_run
 
         print(dry_run(config))
     if options.doctor:
-        from nanotorch.train.doctor import examine
+        from nanotorch.train.inspect.doctor import examine
 
         print(examine(config).text())
     if options.find_lr:
-        from nanotorch.train import directory, figures, layout
-        from nanotorch.train.lr_finder import range_test
-        from nanotorch.train.run import files_of
+        from nanotorch.train.record import directory, layout
+        from nanotorch.train.report import figures
+        from nanotorch.train.inspect.lr_finder import range_test
+        from nanotorch.train.run.run import files_of
 
         folder = Path(options.output or config.output)
         picture = folder / f"{config.name}-find-lr.png"
@@ -238,7 +240,7 @@ def _look(options: argparse.Namespace, config: Config) -> int:
 
 def _schema() -> int:
     """Print the JSON Schema of configs."""
-    from nanotorch.train.schema import schema
+    from nanotorch.train.config.schema import schema
 
     print(json.dumps(schema(), indent=1, ensure_ascii=False))
     return OK
@@ -248,7 +250,7 @@ def _list(kind: str) -> int:
     """Print the names that a config can give, each with its arguments."""
     import textwrap
 
-    from nanotorch.train.config import REGISTRIES
+    from nanotorch.train.config.sections import REGISTRIES
 
     for word, registry in REGISTRIES.items():
         if kind in (word, "all"):

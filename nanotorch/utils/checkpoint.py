@@ -29,12 +29,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nanotorch.autograd.errors import describe_line
-from nanotorch.autograd.grad_mode import enable_grad, is_grad_enabled
-from nanotorch.autograd.saved_tensors import Packed, packed, saved_tensors_hooks
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.errors import describe_line
+from nanotorch.autograd.graph.grad_mode import enable_grad, is_grad_enabled
+from nanotorch.autograd.graph.saved_tensors import Packed, packed, saved_tensors_hooks
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.autograd.tree import mapped
-from nanotorch.ops.random import default_generator
+from nanotorch.ops.create.random import default_generator
 
 __all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential"]
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from nanotorch import dtypes
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.utils import files
 
 __all__ = ["from_bytes", "load", "save", "to_bytes"]

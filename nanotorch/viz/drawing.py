@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nanotorch.autograd.engine import grad
+from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.function import FunctionNode
-from nanotorch.autograd.node import AccumulateGrad, Node
-from nanotorch.autograd.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.graph.node import AccumulateGrad, Node
+from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.walk import (
     leaf_edges,
     leaf_names,
@@ -183,7 +183,7 @@ def _box(node: Node, names: dict[int, str], saved: bool) -> Box:
         leaf = node.reference()
         title = "a leaf that is gone" if leaf is None else names[id(leaf)]
         return Box("leaf" if title.startswith("leaf ") or leaf is None else "parameter", title, (), ("AccumulateGrad",))
-    from nanotorch.ops.source import formulas_of
+    from nanotorch.ops.docs.source import formulas_of
 
     values = [f"{name} {tuple(value.shape)}" for name, value in saved_values(node)] if saved else []
     formulas = [f"{name}: {formula}" for name, formula in formulas_of(node) if str(formula)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.ops.row import COMPOSITES, ROWS
+from nanotorch.ops.rows.row import COMPOSITES, ROWS
 
 from .further import FURTHER
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.methods import TensorMethods
-from nanotorch.ops.row import COMPOSITES, ROWS
-from nanotorch.ops.sample import Drawn
+from nanotorch.autograd.graph.methods import TensorMethods
+from nanotorch.ops.rows.row import COMPOSITES, ROWS
+from nanotorch.ops.rows.sample import Drawn
 
 from .calls import LAYOUTS, Call, DtypeArgument, TensorArgument
 from .further import FURTHER

@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 import nanotorch
-from nanotorch.ops.row import Composite
-from nanotorch.ops.sample import above_zero, booleans, integers, positive_definite, real, sample, unary
+from nanotorch.ops.rows.row import Composite
+from nanotorch.ops.rows.sample import above_zero, booleans, integers, positive_definite, real, sample, unary
 
 length = [sample(5), sample(1), sample(0), sample(6, False)]
 like = [sample(real(2, 3)), sample(integers(3)), sample(booleans(2))]

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import reduce
 from math import inf
 
-from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.create import tensor as make_tensor
-from nanotorch.ops.join import cat
-from nanotorch.ops.runtime import widened
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.ops.create.creation import tensor as make_tensor
+from nanotorch.ops.shape.join import cat
+from nanotorch.ops.rows.runtime import widened
 
 __all__ = [
     "clip_grad_norm_",

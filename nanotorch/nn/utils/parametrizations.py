@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.tensor import Tensor
-from nanotorch.nn.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.nn.modules.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from nanotorch.nn.module import Module
 from nanotorch.nn.utils.parametrize import register_parametrization
-from nanotorch.ops.dims import wrap_dim
-from nanotorch.ops.norm import linalg_vector_norm, normalize
-from nanotorch.ops.random import randn
+from nanotorch.ops.rows.dims import wrap_dim
+from nanotorch.ops.linalg.norm import linalg_vector_norm, normalize
+from nanotorch.ops.create.random import randn
 
 __all__ = ["default_dim", "lengths", "spectral_norm", "unfolded", "weight_norm"]
 

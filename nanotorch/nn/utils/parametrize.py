@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.tensor import Tensor
-from nanotorch.nn.containers import ModuleDict, ModuleList
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.nn.modules.containers import ModuleDict, ModuleList
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from nanotorch.autograd.grad_mode import no_grad
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.nn.utils.parametrizations import default_dim, lengths, unfolded
-from nanotorch.ops.norm import normalize
-from nanotorch.ops.random import randn
+from nanotorch.ops.linalg.norm import normalize
+from nanotorch.ops.create.random import randn
 
 __all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nanotorch.autograd.tensor import Tensor, from_array
-from nanotorch.ops.create import as_tensor, full
-from nanotorch.ops.join import cat, stack
+from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.ops.create.creation import as_tensor, full
+from nanotorch.ops.shape.join import cat, stack
 
 __all__ = [
     "PackedSequence",

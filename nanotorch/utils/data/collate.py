@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.dtypes import float64
-from nanotorch.ops.create import as_tensor
-from nanotorch.ops.create import tensor as make_tensor
-from nanotorch.ops.join import stack
+from nanotorch.ops.create.creation import as_tensor
+from nanotorch.ops.create.creation import tensor as make_tensor
+from nanotorch.ops.shape.join import stack
 from nanotorch.utils.data.dataset import Stacked
 
 __all__ = ["default_collate", "default_convert"]

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from nanotorch.ops.random import Generator
+from nanotorch.ops.create.random import Generator
 from nanotorch.utils.data.collate import default_collate, default_convert
 from nanotorch.utils.data.dataset import IterableDataset, numbers_of, samples_of
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, chunks_of

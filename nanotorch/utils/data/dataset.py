@@ -21,9 +21,9 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from nanotorch.autograd.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
-from nanotorch.ops.random import Generator, default_generator
+from nanotorch.ops.create.random import Generator, default_generator
 
 __all__ = [
     "ChainDataset",

@@ -9,10 +9,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from nanotorch.autograd.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.dtypes import float64
-from nanotorch.ops.create import as_tensor
-from nanotorch.ops.random import Generator, multinomial
+from nanotorch.ops.create.creation import as_tensor
+from nanotorch.ops.create.random import Generator, multinomial
 from nanotorch.utils.data.dataset import Indices, numbers_of
 
 __all__ = [

@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.ops.random import manual_seed
+from nanotorch.ops.create.random import manual_seed
 from nanotorch.utils.data.dataloader import END
 from nanotorch.utils.data.worker_info import WorkerInfo, become
 

@@ -1,0 +1,272 @@
+"""The graph that recording builds: nodes, leaves, versions and the errors about them.
+
+Note [Graph]
+~~~~~~~~~~~~
+An operation on tensors that require grad leaves a `Node` behind. Edges point from a node to the nodes that produced
+its inputs, so the graph is walked from the loss towards the leaves::
+
+    w (leaf) <--- AccumulateGrad(w) <--.
+                                        MulBackward0 <--- y.grad_fn
+    x (leaf) <--- AccumulateGrad(x) <--'
+
+An edge is the pair ``(node, output_nr)``; a tensor with history carries its own edge, and every consumer shares that
+tuple. Ownership runs one way: tensor -> node -> edges -> older nodes. A node never holds its own output (a saved result
+is held as a bare array), and an AccumulateGrad, which its leaf keeps for all graphs that will use it, refers back to the
+leaf only weakly. There is no reference cycle, so a graph dies with the last tensor that needs it, without waiting for
+the garbage collector.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from nanotorch.autograd.graph.errors import describe_line
+from nanotorch.autograd.graph.grad_mode import is_inference_mode_enabled
+from nanotorch.backend.device import Device
+
+if TYPE_CHECKING:
+    from nanotorch.autograd.graph.tensor import Tensor
+
+__all__ = ["AccumulateGrad", "Edge", "Node", "RemovableHandle", "Version", "modified_error", "next_sequence", "released_error"]
+
+Edge = tuple["Node", int]
+next_sequence = itertools.count(-1, -1).__next__  # newer nodes have smaller numbers: a heap gives them first
+
+
+class Version:
+    """The version of a storage, shared by all tensors that see its memory.
+
+    A tensor gets a cell only when something needs one (a view, a write, a saved result): no cell means version 0.
+    """
+
+    __slots__ = ("number", "writer")
+    writer: tuple[str, CodeType, int] | None
+    """The last write: its name, and the code object and instruction that called it."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.writer = None
+
+
+class InferenceError(RuntimeError):
+    """Somebody asked for the version of an inference tensor."""
+
+
+class InferenceVersion(Version):
+    """The version of all inference tensors (Note [Inference tensors]): outside the inference mode it cannot be asked for."""
+
+    __slots__ = ()
+
+    @property
+    def number(self) -> int:
+        """Return 0 inside the inference mode, where nobody saves."""
+        if is_inference_mode_enabled():
+            return 0
+        raise InferenceError(
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation "
+            "tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or "
+            "use `torch.no_grad()` instead of `torch.inference_mode()`."
+        )
+
+    @number.setter
+    def number(self, number: int) -> None:
+        pass
+
+
+INFERENCE = InferenceVersion()
+
+
+class RemovableHandle:
+    """The result of registering a hook; ``remove()`` takes the hook away again, also at the end of a ``with``."""
+
+    _ids = itertools.count()
+
+    def __init__(self, hooks: dict[int, Any]) -> None:
+        self._hooks = hooks
+        self.id = next(self._ids)
+
+    def remove(self) -> None:
+        """Remove the hook; removing twice is harmless."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+class Hooks:
+    """What runs when a gradient reaches a node (Note [Hooks]): per-output tensor hooks, node prehooks and node hooks."""
+
+    __slots__ = ("accumulated", "metadata", "post", "pre", "retain", "tensor")
+
+    def __init__(self) -> None:
+        self.accumulated: dict[int, Callable[[Tensor], Any]] = {}
+        self.metadata: dict[Any, Any] = {}
+        self.retain: dict[int, Callable[[Tensor], None]] = {}
+        self.tensor: dict[int, tuple[int, Callable[[Tensor], Tensor | None]]] = {}
+        self.pre: dict[int, Callable[[tuple[Tensor, ...]], Any]] = {}
+        self.post: dict[int, Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]] = {}
+
+
+class Node:
+    """One recorded operation; calling it maps the gradient of its output to the gradients of its inputs.
+
+    Attributes:
+        edges: for every differentiable input the edge to its history, or None where none is needed.
+        next_functions: the same as PyTorch shows it: pairs (node, output_nr), ``(None, 0)`` for None.
+    """
+
+    __slots__ = ("__weakref__", "_code", "_hooks", "_last_instruction", "_released", "_sequence", "device", "edges")
+    _code: CodeType | None
+    _hooks: Hooks | None
+    _last_instruction: int
+    _released: bool
+    _sequence: int
+    device: Device
+    edges: tuple[Edge | None, ...]
+    outputs: tuple[tuple[tuple[int, ...], Any], ...] | None = None
+    """(shape, dtype) of every output of a node with several outputs; None: one output."""
+    saved_slots: tuple[str, ...] = ()
+    """The slots of a compiled node that hold saved inputs (``s_<name>``) and results (``r_<name>``)."""
+    materialize: bool = True
+    """Whether outputs that nobody used get zeros for a gradient, or None."""
+
+    def apply(self, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
+        """Map raw arrays to raw arrays: the first-order backward.
+
+        ``wanted``, if given, are the edges with None in place of those whose gradients may be left out.
+        """
+        raise NotImplementedError
+
+    def apply_recorded(self, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
+        """Map tensors to tensors, recording: the backward under ``create_graph``."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Drop the saved values: a second backward then says so."""
+        self._released = True
+
+    def pack(self, pack: Callable[[Tensor, Edge | None, bool], Any]) -> None:
+        """Replace saved tensors by what ``pack(tensor, edge, is_leaf)`` returns (Note [Packed nodes]); most save none."""
+
+    def name(self) -> str:
+        """Return the name of the node, such as ``MulBackward0``."""
+        return type(self).__name__
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
+        """The pairs (node, output_nr) of the inputs' histories."""
+        return tuple((None, 0) if edge is None else edge for edge in self.edges)
+
+    @property
+    def forward_line(self) -> str:
+        """Where the operation was called: ``"file", line N, in function``."""
+        return describe_line(self._code, self._last_instruction)
+
+    def __call__(self, *grads: Any) -> tuple[Any, ...]:
+        """Map the gradients of the outputs (tensors) to those of the inputs."""
+        return tuple(self.apply_recorded(grads[0] if self.outputs is None else list(grads)))
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dictionary for whatever somebody wants to note about this node."""
+        return self._ensure_hooks().metadata
+
+    def _sequence_nr(self) -> int:
+        """Return how many nodes were made before this one."""
+        return -1 - self._sequence
+
+    def _ensure_hooks(self) -> Hooks:
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks
+
+    def register_prehook(self, hook: Callable[[tuple[Tensor, ...]], Any]) -> RemovableHandle:
+        """Call ``hook(grad_outputs)`` before the node runs; what it returns replaces them (Note [Hooks])."""
+        return add_hook(self._ensure_hooks().pre, hook)
+
+    def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]) -> RemovableHandle:
+        """Call ``hook(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces grad_inputs (Note [Hooks])."""
+        return add_hook(self._ensure_hooks().post, hook)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {hex(id(self))}>"
+
+
+def add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
+
+
+HOOKED_LEAVES: weakref.WeakSet[Node] = weakref.WeakSet()
+"""The nodes of leaves with hooks, which are visited as soon as their gradient is complete (Note [Hooks])."""
+
+
+class AccumulateGrad(Node):
+    """The end of every path: adds the gradient that arrives to ``variable.grad``.
+
+    It is made when a leaf is first used and takes its sequence number then, so it is older than every node that
+    uses the leaf, and runs once, when all of them have run. A leaf that is gone gets no gradient.
+    """
+
+    __slots__ = ("reference",)
+    edges = ()
+    _code, _last_instruction, _released = None, 0, False
+
+    reference: Callable[[], Tensor | None]
+
+    @property
+    def variable(self) -> Tensor | None:
+        """The leaf; None if it is gone."""
+        return self.reference()
+
+    def release(self) -> None:
+        """Keep everything: a leaf saves no values."""
+
+    def _ensure_hooks(self) -> Hooks:
+        HOOKED_LEAVES.add(self)
+        return super()._ensure_hooks()
+
+    def __call__(self, *grads: Any) -> tuple[Any, ...]:
+        """Accumulate, and return no gradients: nothing lies further."""
+        leaf = self.reference()
+        if leaf is not None:
+            leaf._accumulate_recorded(grads[0])
+        return ()
+
+
+def released_error(node: Node) -> RuntimeError:
+    """Return the error of a second backward through freed values."""
+    where = f" (recorded at {node.forward_line})" if node._code else ""
+    return RuntimeError(
+        f"Trying to backward through the graph a second time: the values saved by {node.name()}{where} were freed by "
+        "the first backward. Pass retain_graph=True to the first backward() or grad() call if you need a second one, "
+        "or build the graph again by running the forward pass again."
+    )
+
+
+def detached_error(node: Node, name: str) -> RuntimeError:
+    """Return the error of a recorded backward that needs a tensor which was detached in place since."""
+    recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""
+    return RuntimeError(
+        f"Trying to use a saved tensor that has been detached in-place, i.e. with .detach_(): '{name}' of {node.name()}. This is "
+        f"not supported, please use out-of-place `.detach()` instead.{recorded}"
+    )
+
+
+def modified_error(node: Node, name: str, shape: Iterable[int], saved: int, cell: Version) -> RuntimeError:
+    """Return the error of a backward that needs a value that an in-place operation overwrote."""
+    recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""
+    written = f"\n  overwritten by {cell.writer[0]} at {describe_line(*cell.writer[1:])}" if cell.writer else ""
+    return RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"'{name}' of {node.name()}, shape {tuple(shape)}, is at version {cell.number}; expected version {saved} instead."
+        f"{recorded}{written}\n  Hint: use the out-of-place form, or write to a clone()."
+    )

@@ -1,0 +1,379 @@
+"""Random tensors, drawn on the CPU from seeded generators so that every device sees the same numbers."""
+
+from __future__ import annotations
+
+import operator
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from nanotorch import dtypes
+from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.locks import FURTHER
+from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU, Device
+from nanotorch.ops.create.creation import create_into
+from nanotorch.ops.rows.inplace import check_writable, write_out
+from nanotorch.ops.rows.row import Array, Number, composite, op
+from nanotorch.ops.rows.runtime import need_number
+from nanotorch.ops.shape.views import common_shape
+
+__all__ = [
+    "Generator", "bernoulli", "default_generator", "dropout", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
+    "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed", "set_rng_state",
+]  # fmt: skip
+
+
+class Generator:
+    """A source of random numbers with its own seed (NumPy's PCG64).
+
+    Attributes:
+        numpy: the ``numpy.random.Generator`` that draws.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> torch.randperm(4, generator=generator).sort().values
+    tensor([0, 1, 2, 3])
+    """
+
+    def __init__(self, device: Any = "cpu") -> None:
+        """Make a generator with an unpredictable seed; random numbers are always drawn on the CPU."""
+        self.device = CPU
+        self.seed()
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start again from a seed of 64 bits, a negative one counting from `2**64` down; return the generator."""
+        number = int(seed)
+        if not -(2**63) <= number < 2**64:
+            raise ValueError(f"a seed must be a whole number of at most 64 bits, got {seed!r}")
+        self._seed = number % 2**64
+        self.numpy = np.random.Generator(np.random.PCG64(self._seed))
+        return self
+
+    def seed(self) -> int:
+        """Start again from an unpredictable seed, and return it."""
+        self.manual_seed(secrets.randbits(63))
+        return self._seed
+
+    def initial_seed(self) -> int:
+        """Return the seed from which the generator started."""
+        return self._seed
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state as a dict of ints and strings that JSON can hold."""
+        return {"seed": self._seed, **self.numpy.bit_generator.state}
+
+    def set_state(self, new_state: dict[str, Any]) -> None:
+        """Continue from a state that ``get_state`` gave; a ValueError says what else was given."""
+        try:
+            if not isinstance(new_state, dict):
+                raise TypeError(f"not a {type(new_state).__name__}")
+            seed, source = new_state["seed"], np.random.PCG64(0)
+            source.state = {k: v for k, v in new_state.items() if k != "seed"}  # type: ignore[assignment]  # checked by NumPy
+            if type(seed) is not int or seed < 0:
+                raise ValueError(f"seed={seed!r}")
+        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
+            raise ValueError(f"set_state: expected a state that get_state gave, got {str(new_state)[:60]}: {error}") from None
+        self._seed, self.numpy = seed, np.random.Generator(source)
+
+    def clone_state(self) -> Generator:
+        """Return another generator that continues from the same state."""
+        made = Generator()
+        made.set_state(self.get_state())
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.get_state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.device = CPU
+        self.set_state(state)
+
+
+default_generator = Generator()
+FURTHER.append(lambda: default_generator.numpy.bit_generator.lock)  # NumPy holds it while it draws
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator and return it."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator unpredictably and return the seed."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """Return the seed of the default generator."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> dict[str, Any]:
+    """Return the state of the default generator, a dict of ints and strings that JSON can hold."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: dict[str, Any]) -> None:
+    """Let the default generator continue from a state that `get_rng_state` gave."""
+    default_generator.set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda") -> Iterator[None]:
+    """Give the default generator back the state that it had before the ``with`` block, however that ends.
+
+    Args:
+        devices: accepted, since GPU tensors get their numbers from the same generator.
+        enabled: False changes nothing.
+        device_type: as ``devices``.
+
+    >>> with torch.random.fork_rng():
+    ...     first = torch.rand(2)
+    >>> torch.equal(torch.rand(2), first)
+    True
+    """
+    before = get_rng_state()
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(before)
+
+
+def _source(generator: Generator | None) -> np.random.Generator:
+    return (default_generator if generator is None else generator).numpy
+
+
+def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(size) == 1 and not isinstance(size[0], int | np.integer):
+        size = tuple(size[0])
+    return tuple(operator.index(n) for n in size)
+
+
+def _place(array: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
+    dtype = dtypes.need_dtype("new", dtype)
+    target = CPU if device is None else Device(device)
+    array = np.asarray(array).astype(dtype.numpy, copy=False)
+    result = from_array(array if target is CPU else target.xp.receive(array, target), target)
+    return result.requires_grad_() if requires_grad else result
+
+
+def uniform_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Draw from [0, 1) in the given precision."""
+    precise = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+    drawn = np.asarray(source.random(shape, dtype=precise))
+    return drawn if dtype == precise else (np.floor(drawn * 2.0**11) / 2.0**11).astype(dtype)  # rounding would give 1
+
+
+def normal_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Draw from the standard normal distribution in the given precision."""
+    precise = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+    return np.asarray(source.standard_normal(shape, dtype=precise)).astype(dtype, copy=False)
+
+
+def _floating(name: str, dtype: Any) -> dtypes.DType:
+    """Return a dtype that numbers of a continuous distribution can have, the default one for None."""
+    found = dtypes.need_dtype(name, dtype or dtypes.get_default_dtype())
+    if not found.is_floating_point:
+        raise NotImplementedError(f"{name}: not implemented for {found}: the numbers have fractions; draw whole ones with randint")
+    return found
+
+
+def rand(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return uniform numbers from [0, 1)."""
+    if out is not None:
+        return create_into("rand", out, dtype, lambda **place: rand(*size, generator=generator, **place))
+    dtype = _floating("rand", dtype)
+    return _place(uniform_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+
+
+def randn(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return standard normal numbers."""
+    if out is not None:
+        return create_into("randn", out, dtype, lambda **place: randn(*size, generator=generator, **place))
+    dtype = _floating("randn", dtype)
+    return _place(normal_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+
+
+def randint(
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None
+) -> Tensor:
+    """Return integers from [low, high), or [0, low) with one bound: ``randint(high, size)``."""
+    if out is not None:
+        return create_into("randint", out, dtype, lambda **place: randint(low, high, size, generator=generator, **place))
+    if size is None:
+        low, high, size = 0, low, high
+    if high <= low:
+        raise RuntimeError(f"randint: 'from' must be less than 'to', got low={low}, high={high}")
+    dtype = dtypes.need_dtype("randint", dtype or dtypes.int64)
+    if not dtype.is_floating_point:
+        limits = np.iinfo(dtype.numpy) if dtype is not dtypes.bool_ else None
+        least, most = (0, 1) if limits is None else (int(limits.min), int(limits.max))
+        if not (least <= low and high - 1 <= most):
+            raise RuntimeError(f"randint: [{low}, {high}) is out of bounds for {dtype}")
+    return _place(np.asarray(_source(generator).integers(low, high, _size((size,)))), dtype, device)
+
+
+def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Return the numbers 0 to n - 1 in random order."""
+    if out is not None:
+        return create_into("randperm", out, dtype, lambda **place: randperm(n, generator=generator, **place))
+    if n < 0:
+        raise RuntimeError(f"randperm: n must be non-negative, got {n}")
+    dtype = dtypes.need_dtype("randperm", dtype or dtypes.int64)
+    dtypes.check_fits("randperm", max(n - 1, 0), dtype)
+    if n > 1 and dtype.is_floating_point and n - 1 > 2 ** (np.finfo(dtype.numpy).nmant + 1):
+        raise RuntimeError(f"randperm: {dtype} does not hold every whole number below {n}")
+    return _place(_source(generator).permutation(n), dtype, device)
+
+
+def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return uniform numbers from [0, 1) in the shape of a tensor."""
+    return rand(input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return standard normal numbers in the shape of a tensor."""
+    return randn(input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Return integers from [low, high), or [0, low), in the shape of a tensor."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
+
+
+def _check_std(name: str, std: Any) -> None:
+    """Raise for a negative standard deviation, or one among those of a tensor."""
+    negative = bool((std < 0).any()) if isinstance(std, Tensor) else not std >= 0
+    if negative:
+        raise RuntimeError(f"{name}: expects std >= 0.0, but found {'a negative one' if isinstance(std, Tensor) else std}")
+
+
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None,
+    device: Any = None,
+) -> Tensor:  # fmt: skip
+    """Return normal numbers; mean and std are numbers (then ``size`` says the shape) or tensors."""
+    if out is not None:
+        return write_out("normal", normal, out, {"mean": mean, "std": std, "size": size, "generator": generator})
+    tensors = [v for v in (mean, std) if isinstance(v, Tensor)]
+    _check_std("normal", std)
+    if not tensors:
+        if size is None:
+            raise TypeError("normal: with numbers for mean and std, size= says the shape of the result")
+        return randn(size, generator=generator, dtype=dtype, device=device) * std + mean
+    shape = common_shape("normal", *tensors)
+    with no_grad():
+        drawn = randn(shape, generator=generator, dtype=dtype or tensors[0].dtype, device=tensors[0].device) * std + mean
+    return _drawn_normal(mean, std, drawn._array)
+
+
+def _no_influence(xp: Any, grad: Any) -> Any:
+    return xp.zeros_like(grad)
+
+
+@op(self=_no_influence, std=_no_influence, where="internal", node="NormalBackward3")
+def _drawn_normal(xp: Any, self: Array | Number, std: Array | Number, drawn: Any) -> Array:
+    """Numbers drawn already: no derivative says how a draw moves, and PyTorch's is 0."""
+    return drawn
+
+
+@op(self=_no_influence, where="internal", node="BernoulliBackward0")
+def _drawn_bernoulli(xp: Any, self: Array, drawn: Any) -> Array:
+    """Zeros and ones drawn already, with the derivative 0."""
+    return drawn
+
+
+@composite()
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Return 1 with the probability that each element states, or with ``p`` for all, else 0."""
+    if p is not None:
+        return input.clone().bernoulli_(p, generator=generator)
+    array = input.device.xp.to_numpy(input._array)
+    if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
+        raise RuntimeError("bernoulli: expects floating point probabilities in [0, 1]")
+    return _drawn_bernoulli(input, _place(uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device)._array)
+
+
+@composite()
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Return indices drawn with probability proportional to the weights of each row."""
+    if out is not None:
+        if isinstance(out, Tensor) and out.dtype is not dtypes.int64:
+            raise RuntimeError(f"multinomial: expects out of torch.int64, for indices, got {out.dtype}")
+        arguments = {"input": input, "num_samples": num_samples, "replacement": replacement, "generator": generator}
+        return write_out("multinomial", multinomial, out, arguments)
+    if num_samples <= 0:
+        raise RuntimeError(f"multinomial: cannot sample num_samples <= 0 samples, got {num_samples}")
+    weights = input.device.xp.to_numpy(input._array).astype(np.float64)
+    if weights.ndim not in (1, 2) or not input.dtype.is_floating_point or not weights.shape[-1]:
+        raise RuntimeError(f"multinomial: the weights are floating-point numbers in 1 or 2 dimensions, got {input.dtype} of shape {weights.shape}")
+    rows = np.atleast_2d(weights)
+    if (rows < 0).any() or not np.isfinite(rows).all() or (rows.sum(axis=1) <= 0).any():
+        raise RuntimeError("multinomial: weights must be finite and non-negative, with a positive sum in every row")
+    if not replacement and ((rows > 0).sum(axis=1) < num_samples).any():
+        raise RuntimeError(f"multinomial: cannot draw {num_samples} without replacement from fewer non-zero weights")
+    source = _source(generator)
+    drawn = np.array([source.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows], np.int64)
+    return _place(drawn.reshape(*weights.shape[:-1], num_samples), dtypes.int64, input.device)
+
+
+def _overwrite(name: str, target: Tensor, array: np.ndarray[Any, Any]) -> Tensor:
+    check_writable(name, target)
+    device = target.device
+    drawn = array if device is CPU else device.xp.receive(array, device)
+    return target.copy_(from_array(drawn, device)) if target.requires_grad else _fill_raw(target, drawn)
+
+
+def _fill_raw(target: Tensor, array: Any) -> Tensor:
+    target._bump_version("a random fill", 3)
+    target._array[...] = array
+    return target
+
+
+@composite(where="method")
+def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with uniform numbers from [a, b)."""
+    a, b = need_number("uniform_", "from", a), need_number("uniform_", "to", b)
+    if not a <= b:
+        raise RuntimeError(f"uniform_: expects to return a [from, to) range, but found from={a} > to={b}")
+    if not np.isfinite(b - a):
+        raise RuntimeError(f"uniform_: expects a range of finite numbers, got from={a} to={b}")
+    drawn = uniform_array(_source(generator), input._array.shape, input._array.dtype)
+    return _overwrite("uniform_", input, drawn * (b - a) + a)
+
+
+@composite(where="method")
+def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with normal numbers."""
+    mean, std = need_number("normal_", "mean", mean), need_number("normal_", "std", std)
+    _check_std("normal_", std)
+    return _overwrite("normal_", input, normal_array(_source(generator), input._array.shape, input._array.dtype) * std + mean)
+
+
+@composite(where="method")
+def bernoulli_(input: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill the tensor with ones of probability ``p``, else zeros."""
+    chance = p.device.xp.to_numpy(p._array) if isinstance(p, Tensor) else np.float64(p)
+    if not ((chance >= 0) & (chance <= 1)).all():
+        raise RuntimeError(f"bernoulli_: expects p to be in [0, 1], but got p={p}")
+    return _overwrite("bernoulli_", input, (_source(generator).random(input._array.shape) < chance).astype(input._array.dtype))
+
+
+@composite(where="functional")
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None) -> Tensor:
+    """Zero elements with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if not training or p == 0.0:
+        return input
+    array = input._array
+    keep = (uniform_array(_source(generator), array.shape, np.dtype(np.float32)) >= p).astype(array.dtype)
+    mask = _place(keep * (1.0 / (1.0 - p) if p < 1.0 else 0.0), input.dtype, input.device)
+    return input.mul_(mask) if inplace else input * mask

@@ -1,0 +1,68 @@
+"""What operations on batches of matrices share: checks, errors, transposes.
+
+What does not exist, such as the inverse of a singular matrix, raises `LinAlgError`, as in PyTorch on both devices. On a GPU that
+means to wait for the answer: CuPy would otherwise return whatever the aborted routine left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nanotorch.autograd.graph.errors import LinAlgError, ShapeError
+from nanotorch.ops.rows.sample import invertible, real, sample
+
+__all__ = ["SQUARE", "converging", "need_matrices", "or_explain", "scaled", "swapped"]
+
+SQUARE = [sample(invertible(3, 3)), sample(invertible(2, 3, 3)), sample(invertible(1, 1)), sample(invertible(0, 2, 2)), sample(real(0, 0))]
+
+
+def need_matrices(name: str, matrix: Any, square: bool = True) -> None:
+    """Refuse what is no batch of (square) matrices of floating point numbers, in PyTorch's words."""
+    if matrix.ndim < 2:
+        raise ShapeError(f"{name}: The input tensor A must have at least 2 dimensions, got shape {tuple(matrix.shape)}")
+    rows, columns = matrix.shape[-2:]
+    if square and rows != columns:
+        raise ShapeError(
+            f"{name}: A must be batches of square matrices, but they are {rows} by {columns} matrices (shape {tuple(matrix.shape)})"
+        )
+    if matrix.dtype.kind != "f":
+        raise RuntimeError(f"{name}: Expected a floating point tensor as input. Got {matrix.dtype}: convert with .float()")
+
+
+def or_explain(name: str, function: Callable[[Any], Any], matrix: Any, reason: str) -> Any:
+    """Call a function of matrices; name the first matrix of the batch that it cannot be computed for."""
+    try:
+        return function(matrix)
+    except np.linalg.LinAlgError:
+        where = ""
+        for index in np.ndindex(*matrix.shape[:-2]) if matrix.ndim > 2 else []:
+            try:
+                function(matrix[index])
+            except np.linalg.LinAlgError:
+                where = f"(Batch element {index[0] if len(index) == 1 else index}): "
+                break
+        raise LinAlgError(f"{name}: {where}{reason} (shape {tuple(matrix.shape)})") from None
+
+
+def converging(xp: Any, name: str, function: Callable[[Any], Any], matrix: Any) -> Any:
+    """Call an iteration of LAPACK's, which need not come back from an infinity or a NaN."""
+
+    def checked(matrix: Any) -> Any:
+        if not xp.isfinite(matrix).all():
+            raise np.linalg.LinAlgError
+        return function(matrix)
+
+    return or_explain(name, checked, matrix, "The algorithm failed to converge: does the matrix contain NaN or infinities?")
+
+
+def swapped(xp: Any, matrix: Any) -> Any:
+    """Transpose every matrix of a batch."""
+    return xp.swapaxes(matrix, -1, -2)
+
+
+def scaled(xp: Any, factor: Any, matrix: Any) -> Any:
+    """Multiply every matrix of a batch by its number."""
+    return xp.expand_dims(factor, (-2, -1)) * matrix

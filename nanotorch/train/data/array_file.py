@@ -1,0 +1,257 @@
+"""NumPy's array files as tables that stay on the disk (Note [Rows on the disk] in disk_rows.py)."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import math
+import os
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.registry import closest
+from nanotorch.train.data.csv_file import TableError, known_column, shown
+from nanotorch.train.data.datasets import Table, Task
+from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.utils import files
+
+__all__ = ["array_of_rows", "read_arrays"]
+
+MOST_CLASSES_OF_NUMBERS = 20
+MOST_INFLATED = 2**28  # bytes: a small file can claim any size, and only what is compressed costs nothing to store
+
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, EOFError, ValueError, OSError)
+
+
+def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[str] = ()) -> Table:
+    """The table of a .npz file with an array of features and one named `target`, or of a .npy file.
+
+    For a .npy file, `target` is the path of another .npy file, or one of the columns, which are called x0, x1 and so on.
+    `drop` names columns not to use.
+    """
+    names: tuple[str, ...]
+    if path.suffix.lower() == ".npz":
+        features, targets = _arrays_of_archive(path, target)
+        where = f"{path}, array {shown(target)}"
+    else:
+        features = _on_disk(path, str(path))
+        names = tuple(f"x{column}" for column in range(features.matrix_shape[1]))
+        if target.lower().endswith(".npy"):
+            place = Path(files.expanded(target))
+            if not place.exists():
+                raise TableError(f"{target}, which data.target names: there is no such file", "data", "target")
+            targets, where = _loaded(place, target), target
+        elif target in names:
+            column = names.index(target)
+            targets, where = features[:, column], f"{path}, column {target}"
+            features = replace(features, columns=np.delete(np.arange(len(names)), column))
+        else:
+            raise TableError(
+                f"data.target: expected the path of a .npy file, or one of the columns x0 to {names[-1]} of {path}, got {shown(target)}",
+                "data", "target",
+            )
+    every = [f"x{column}" for column in range(features.matrix_shape[1])]
+    for name in drop:
+        known_column(name, every, str(path), "drop")
+    if target in drop:
+        raise TableError(f"data.drop names {shown(target)}, which is the target", "data", "drop")
+    columns = list(range(features.matrix_shape[1])) if features.columns is None else features.columns.tolist()
+    if drop:
+        columns = [column for column in columns if every[column] not in drop]
+        features = replace(features, columns=np.array(columns, np.int64))
+    names = tuple(every[column] for column in columns)
+    if not names or not len(features):
+        raise TableError(f"{path} holds features of shape {features.shape}; there is nothing to learn from")
+    if len(targets) != len(features):
+        raise TableError(f"{where} has {len(targets)} targets for the {len(features)} rows of {path}", "data", "target")
+    seen = hashlib.sha256()
+    for start, block in features.blocks():
+        seen.update(block.data)
+        finite = np.isfinite(block)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0].tolist()
+            raise TableError(
+                f"{path}: feature {names[column]} is {block[row, column]} in row {start + row} (the first is 0); an array is taken as "
+                f"it is, so replace what is not finite, or train on a CSV or Parquet file, where missing values are filled in"
+            )
+    kind, numbers, target_names, notices = _targets(targets, where, task)
+    return Table(replace(features, digest=seen.hexdigest()), numbers, kind, names, target_names, None, notices)
+
+
+def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]:
+    try:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+            warnings.simplefilter("ignore")
+            members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
+            if target not in members:
+                near = closest(target, members)
+                hint = f"did you mean {shown(near)}?" if near else f"its arrays are {', '.join(map(shown, members))}"
+                raise TableError(f"{path} has no array {shown(target)}, which data.target names ({hint})", "data", "target")
+            others = [name for name in members if name != target]
+            named = [name for name in others if name.lower() in ("x", "features", "data")]
+            chosen = others if len(others) == 1 else named
+            if len(chosen) != 1:
+                raise TableError(
+                    f"{path}: which array holds the features? Beside {shown(target)} it has {', '.join(map(shown, others)) or 'none'}; "
+                    f"one of them has to be called X, features or data"
+                )
+            info, label = members[chosen[0]], f"{path}, array {shown(chosen[0])}"
+            targets = _member(archive, members[target], f"{path}, array {shown(target)}")
+            if info.compress_type == zipfile.ZIP_STORED:
+                with open(path, "rb") as file:
+                    file.seek(info.header_offset + 26)  # the local header: 30 bytes, the name, the extra field
+                    sizes = file.read(4)
+                    start = info.header_offset + 30 + int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little")
+                return _on_disk(path, label, start), targets
+            raise TableError(f"{label} is compressed and cannot be read in parts; save it with numpy.savez, or as a .npy file")
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
+
+
+def array_of_rows(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or data."""
+    if path.suffix.lower() != ".npz":
+        with open(path, "rb") as file:
+            shape, fortran, dtype = _header(file, str(path))
+            offset = file.tell()
+            _complete(str(path), shape, dtype, os.fstat(file.fileno()).st_size - offset)
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
+            chosen = list(members) if len(members) == 1 else [name for name in members if name.lower() in ("x", "features", "data")]
+            if len(chosen) != 1:
+                raise TableError(f"{path} has the arrays {', '.join(map(shown, members))}; the one of the rows has to be called X")
+            return _member(archive, members[chosen[0]], f"{path}, array {shown(chosen[0])}")
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    if isinstance(error, TableError) or (isinstance(error, OSError) and error.filename is not None):
+        return error
+    return TableError(f"{path} cannot be read as a .npz file: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}")
+
+
+def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type from the header of a .npy file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+            if read is None:
+                raise ValueError(f"its format has the version {version}")
+            shape, fortran, dtype = read(file)
+    except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError):
+        raise
+    except Exception as error:  # a header is a Python literal, of which NumPy's reader fails in a dozen ways
+        raise TableError(f"{label} cannot be read as a NumPy array: {' '.join(str(error).split()) or type(error).__name__}") from None
+    if any(type(size) is not int or size < 0 for size in shape) or dtype.itemsize == 0 or dtype.subdtype is not None:
+        raise TableError(f"{label} cannot be read as a NumPy array: its header says {dtype} of shape {shape}")
+    if dtype.hasobject:
+        raise TableError(f"{label} holds Python objects, which are never unpickled; save numbers, or texts as fixed-width texts")
+    return shape, fortran, dtype
+
+
+def _on_disk(path: Path, label: str, start: int = 0) -> DiskRows:
+    """The matrix in a file from a byte on; its numbers are not read."""
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise TableError(f"{path} is empty")
+        file.seek(start)
+        shape, fortran, dtype = _header(file, label)
+        offset, length = file.tell(), os.fstat(file.fileno()).st_size
+        if len(shape) != 2 or dtype.kind not in "fiub":
+            raise TableError(f"{label} holds {dtype} of shape {shape}; features are numbers of shape (rows, columns)")
+        if 0 in shape:
+            raise TableError(f"{label} holds features of shape {shape}; there is nothing to learn from")
+        needed = offset + dtype.itemsize * shape[0] * shape[1]
+        if length < needed:
+            raise TableError(f"{label} is cut off: {needed:,} bytes expected, {length:,} found")
+        if fortran and min(shape) > 1:
+            raise TableError(f"{label} is stored by columns, so that a row lies all over the file; save np.ascontiguousarray of it")
+    return DiskRows(label, path.absolute(), offset, (shape[0], shape[1]), dtype)
+
+
+def _loaded(path: Path, label: str) -> NDArray[Any]:
+    with open(path, "rb") as file:
+        return _array(file, label, os.fstat(file.fileno()).st_size)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> NDArray[Any]:
+    """An array of a .npz file in memory, unless it would inflate to more than MOST_INFLATED."""
+    if info.compress_type != zipfile.ZIP_STORED and info.file_size > MOST_INFLATED:
+        raise TableError(
+            f"{label} is compressed and would take {info.file_size:,} bytes, more than {MOST_INFLATED:,}; save it with numpy.savez"
+        )
+    with archive.open(info) as member:
+        return _array(member, label, info.file_size)
+
+
+def _array(file: Any, label: str, length: int) -> NDArray[Any]:
+    """An array in memory, from a file of `length` bytes with its header."""
+    shape, fortran, dtype = _header(file, label)
+    if not shape:
+        raise TableError(f"{label} holds a single value; one for each row is needed")
+    needed = _complete(label, shape, dtype, length - file.tell())
+    data = file.read(needed)
+    _complete(label, shape, dtype, len(data))
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _complete(label: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> int:
+    """How many bytes the numbers take; a TableError where fewer are there."""
+    needed = math.prod(shape) * dtype.itemsize
+    if found < needed:
+        raise TableError(f"{label} is cut off: {needed:,} bytes of numbers expected, {max(found, 0):,} found")
+    return needed
+
+
+def _targets(targets: NDArray[Any], where: str, task: str) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
+    """The task, the targets as a Table wants them, their names, and what was decided for the user."""
+    if targets.dtype.kind not in "fiubUS" or targets.ndim not in (1, 2) or 0 in targets.shape:
+        raise TableError(f"{where} holds {targets.dtype} of shape {targets.shape}; targets are numbers or texts, one or more a row")
+    column = targets.reshape(len(targets), -1)
+    if targets.dtype.kind == "f" and not np.isfinite(column).all():
+        row, which = np.argwhere(~np.isfinite(column))[0].tolist()
+        raise TableError(f"{where}: the target is {column[row, which]} in row {row} (the first is 0)")
+    several, texts = column.shape[1] > 1, targets.dtype.kind in "US"
+    if several and (task == "classification" or texts):
+        raise TableError(f"{where} has {column.shape[1]} columns, and a classification has one", "data", "target")
+    if texts and task == "regression":
+        raise TableError(f"{where} holds texts, and data.task is regression", "data", "task")
+    notices: tuple[str, ...] = ()
+    values, classes = np.empty(0), np.empty(0, np.int64)
+    if not several and task != "regression":
+        values, classes = np.unique(column[:, 0], return_inverse=True)
+        if task == "auto":
+            whole = targets.dtype.kind in "USbiu" or bool((values == np.round(values)).all())
+            few = texts or len(values) <= min(MOST_CLASSES_OF_NUMBERS, len(column) / 2)
+            task = "classification" if whole and few else "regression"
+            notices = (f"target {where}: {task}, {len(values):,} different values (data.task states it)",)
+    if task == "classification":
+        names = tuple(
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values.tolist()
+        )
+        if len(names) == 1:
+            raise TableError(f"{where} is {shown(names[0])} in every row; there is nothing to learn", "data", "target")
+        kind: Task = "binary" if len(names) == 2 else "multiclass"
+        return kind, classes.reshape(-1).astype(np.int64), names, notices
+    numbers = column.astype(np.float64)
+    constant = np.flatnonzero((numbers == numbers[0]).all(axis=0))
+    if constant.size:
+        raise TableError(f"{where} is {numbers[0, constant[0]]:g} in every row of column {constant[0]}; there is nothing to learn", "data", "target")
+    return "regression", numbers, tuple(f"y{index}" for index in range(column.shape[1])) if several else ("y",), notices

@@ -1,0 +1,373 @@
+"""CSV files as columns, and one sentence with the line and the column for whatever is wrong with one.
+
+Python's own `csv` module reads the file in pieces, and every piece of a column becomes numbers at once where it can: no cell
+stays behind as a text, so a table takes about as much memory as its numbers. It costs no further dependency, and it knows
+the line of every row.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.registry import closest
+from nanotorch.train.data.datasets import DataError
+
+__all__ = ["MISSING", "CSVFile", "Columns", "TableError", "as_numbers", "cell_separator", "known_column", "read_csv", "shown", "text_encoding"]
+
+MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
+MOST_COLUMNS = 10_000
+LONGEST_HEADER = 2**22  # characters
+ROWS_AT_ONCE = 10_000
+
+Column = NDArray[Any]
+
+
+class TableError(DataError):
+    """A table file that cannot be used; the message says which, where in it, and what to do."""
+
+
+def shown(text: object) -> str:
+    """A cell or a name for a message, in quotes, and cut where it is long."""
+    written = str(text)
+    return repr(written if len(written) <= 40 else written[:37] + "...")
+
+
+def text_encoding(name: str) -> str:
+    """The name, if Python can read texts in that encoding; else a ValueError."""
+    try:
+        "a".encode(name).decode(name)
+    except (LookupError, ValueError):  # no encoding, one of bytes such as hex, one that refuses everything, a NUL in its name
+        raise ValueError(f"Python knows no encoding {shown(name)} of texts") from None
+    return name
+
+
+def cell_separator(text: str) -> str:
+    """The text, if it may stand between two cells; else a ValueError."""
+    if text != "auto" and (len(text) != 1 or text == '"' or not (text.isprintable() or text == "\t")):
+        raise ValueError(f"expected auto or one character, got {shown(text)}")
+    return text
+
+
+@dataclass(frozen=True)
+class Columns(Mapping[str, Column]):
+    """The columns of a table by name.
+
+    A column is float64 with NaN for a missing value, or an object array of texts with None for one.
+
+    Attributes:
+        source: the file, for messages.
+        columns: the columns.
+        notices: what was noticed and is no error.
+        lines: the CSV file's reader, which finds the line of a row; None where rows have no lines.
+        first: the number of the first row in the file, where these are some rows of it.
+        left_out: the columns of the file that were not read.
+    """
+
+    source: str
+    columns: Mapping[str, Column]
+    notices: tuple[str, ...] = ()
+    lines: CSVFile | None = field(default=None, repr=False)
+    first: int = 0
+    left_out: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.columns.values()), ()))
+
+    def where(self, row: int) -> str:
+        """The place of a row (they count from 0) in words: "table.csv, line 3", or "row 2" where there are no lines."""
+        row += self.first
+        return f"{self.source}, row {row + 1}" if self.lines is None else f"{self.source}, line {self.lines.line(row)}"
+
+    def only(self, names: Collection[str]) -> Columns:
+        """These columns of it."""
+        return replace(self, columns={name: column for name, column in self.columns.items() if name in names})
+
+
+def known_column(name: str, known: Collection[str], source: str, key: str) -> None:
+    """Refuse a name that is not one of the columns, and say which was probably meant."""
+    if name not in known:
+        near = closest(name, known)
+        listed = ", ".join(map(shown, islice(known, 20))) + (", ..." if len(known) > 20 else "")
+        hint = f"did you mean {shown(near)}?" if near else f"its columns are {listed}"
+        raise TableError(f"{source} has no column {shown(name)}, which data.{key} names ({hint})", "data", key)
+
+
+def as_numbers(cells: Sequence[str], missing: Collection[str], decimal: str = ".") -> NDArray[np.float64] | None:
+    """Texts as numbers, with NaN for missing values; None if one of them is neither.
+
+    >>> as_numbers(["1", " 2.5e3", "NA"], ["NA"])
+    array([1.0e+00, 2.5e+03,     nan])
+    """
+    if "_" in "".join(cells):  # float() takes 1_000 for a number, and nobody else does
+        return None
+    try:
+        if decimal == ".":
+            return np.array(list(map(float, cells)), np.float64)
+    except ValueError:
+        pass
+    try:
+        numbers = [
+            np.nan if (cell := one.strip()) in missing else float(cell.replace(decimal, ".")) for one in cells
+        ]
+    except ValueError:
+        return None
+    return np.array(numbers, np.float64)
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    separator: str = "auto",
+    encoding: str = "utf-8",
+    decimal: str = ".",
+    missing: Sequence[str] = MISSING,
+    as_text: Collection[str] = (),
+    leave_out: Collection[str] = (),
+) -> Columns:
+    """Read a CSV file whose first line names its columns; a TableError says what is wrong with it.
+
+    Args:
+        path: the file.
+        separator: what stands between two cells; "auto" finds out.
+        encoding: of the file's text.
+        decimal: the decimal point, "." or ",".
+        missing: the texts that stand for a missing value.
+        as_text: the columns that stay texts even if all of them are numbers.
+        leave_out: the columns that are not wanted.
+    """
+    file = CSVFile(Path(path), separator, encoding, decimal, frozenset(missing))
+    file.begin()
+    wanted = [name for name in file.header if name and name not in leave_out]
+    columns = file.read(wanted, as_text)
+    mixed = [name for name, column in columns.items() if column is None]
+    if mixed:  # numbers in some rows, texts in others: the texts of the numbers are needed too
+        columns |= file.read(mixed, mixed)
+    whole = {name: column for name, column in columns.items() if column is not None}
+    notices = [
+        f"column {number} of {file.path} has no name and is not used"
+        for number, name in enumerate(file.header, 1)
+        if not name
+    ]
+    left_out = tuple(name for name in file.header if name in leave_out)
+    return Columns(str(file.path), whole, tuple(notices), file, left_out=left_out)
+
+
+class CSVFile:
+    """One CSV file; after `begin` its separator and header are known.
+
+    Args:
+        path: where it is; for the others see `read_csv`.
+        source: its name in messages, if that is not the path.
+        one_column: whether a header of one column is taken for one.
+    """
+
+    def __init__(
+        self, path: Path, separator: str, encoding: str, decimal: str, missing: frozenset[str],
+        source: str | None = None, one_column: bool = False,
+    ) -> None:  # fmt: skip
+        self.path, self.separator, self.encoding = path, separator, encoding
+        self.source = str(path) if source is None else source
+        self.decimal, self.missing, self.one_column = decimal, missing, one_column
+        self.header: list[str] = []
+        # A number may stand for a missing value (-999): then no cell is a number before it was compared.
+        self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in missing)
+        for key, check, value in (("encoding", text_encoding, encoding), ("separator", cell_separator, separator)):
+            try:
+                check(value)
+            except ValueError as error:
+                raise TableError(f"data.{key}: {error}", "data", key) from None
+        if codecs.lookup(encoding).name == "utf-8":
+            self.encoding = "utf-8-sig"
+
+    @contextmanager
+    def records(self) -> Iterator[Any]:
+        """A csv.reader of the file, from its first line; what the reader raises becomes a TableError."""
+        reader: Any = None
+        try:
+            with open(self.path, encoding=self.encoding, newline="") as text:
+                separator = self.separator if self.separator != "auto" else ","
+                reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
+                yield reader
+        except UnicodeError:
+            raise self._not_text() from None
+        except csv.Error as error:
+            line = reader.line_num if reader is not None else 1
+            reason = str(error)
+            if "field larger" in reason or "unexpected end" in reason:
+                reason = "a quoted cell has no end; a quote (\") before this line is not closed"
+            raise TableError(f"{self.source}, line {line}: {reason}") from None
+
+    def begin(self) -> None:
+        """Find the separator and the header; refuse a file that has none."""
+        try:
+            with open(self.path, "rb") as file:
+                start = file.read(4)
+            with open(self.path, encoding=self.encoding, newline="") as text:
+                first = text.readline(LONGEST_HEADER)
+                while first and not first.strip():
+                    first = text.readline(LONGEST_HEADER)
+                further = [line for line in islice(text, 20) if line.strip()]
+        except UnicodeError:
+            raise self._not_text() from None
+        except IsADirectoryError:
+            raise TableError(f"{self.source} is a directory, not a table", "data", "file") from None
+        if not first:
+            raise TableError(f"{self.source} is empty: there is neither a header nor a row")
+        if start.startswith((b"PAR1", b"PK\x03\x04", b"\x93NUM")):
+            kind = {b"P": "a Parquet file", b"\x93": "a NumPy array"}[start[:1]] if start[1:2] != b"K" else "a zip or Excel file"
+            raise TableError(f"{self.source} is not CSV but {kind}; its name's ending has to say so")
+        if len(first) >= LONGEST_HEADER:
+            raise TableError(f"{self.source}, line 1: more than {LONGEST_HEADER:,} characters, which is no header")
+        if self.separator == "auto":
+            self.separator = self._separator(first, further)
+        with self.records() as reader:
+            self.header = next((record for record in reader if record), [])
+        self.header = [name.strip() for name in self.header]
+        if len(self.header) > MOST_COLUMNS:
+            raise TableError(
+                f"{self.source}, line 1: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
+                f"is the table lying on its side? For wide numeric data take a .npy file"
+            )
+        self._check_names()
+        if not further:
+            raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
+
+    def _separator(self, first: str, further: Sequence[str]) -> str:
+        """The separator by which the header has most columns, of those by which the first rows have as many."""
+        best, most = ",", 1
+        for candidate in SEPARATORS:
+            try:
+                records = list(csv.reader([first, *further], delimiter=candidate, skipinitialspace=True))
+            except csv.Error:
+                continue
+            same = sum(len(record) == len(records[0]) for record in records[1:])
+            if len(records[0]) > most and (not further or same * 2 >= len(records) - 1):
+                best, most = candidate, len(records[0])
+        return best
+
+    def _check_names(self) -> None:
+        places: dict[str, int] = {}
+        for number, name in enumerate(self.header, 1):
+            if name in places and name:
+                raise TableError(
+                    f"{self.source}, line 1: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
+                )
+            places[name] = number
+        if len(self.header) == 1 and not self.one_column:
+            other = next((word for one, word in SEPARATORS.items() if one != self.separator and one in self.header[0]), None)
+            looks = f"it looks separated by {other}: state data.separator" if other else "a table needs a target and features"
+            raise TableError(f"{self.source}, line 1: the header is the one column {shown(self.header[0])}; {looks}")
+        if all(re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", name) for name in self.header):
+            raise TableError(f"{self.source}, line 1: {shown(self.header[0])} is no name of a column; add a line with names")
+
+    def read(self, wanted: Sequence[str], as_text: Collection[str]) -> dict[str, Column | None]:
+        """These columns; None for one with numbers in some pieces and texts in others."""
+        places = [(name, self.header.index(name)) for name in wanted]
+        parts_of: dict[str, list[Column]] = {name: [] for name in wanted}
+        texts: dict[str, dict[str, str | None]] = {name: dict.fromkeys(self.missing) for name in wanted}
+        for _, cells in self._blocks(ROWS_AT_ONCE):
+            for name, place in places:
+                numbers = self._numbers(cells[place]) if name not in as_text else None
+                parts_of[name].append(_texts(cells[place], texts[name]) if numbers is None else numbers)
+        columns: dict[str, Column | None] = {}
+        for name, parts in parts_of.items():
+            one_kind = len({part.dtype for part in parts}) == 1
+            columns[name] = np.concatenate(parts) if one_kind else None
+        if wanted and not any(parts_of.values()):
+            raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
+        return columns
+
+    def pieces(self, numeric: Collection[str], as_text: Collection[str], rows: int) -> Iterator[Columns]:
+        """These columns as numbers and those as texts, for so many rows at once; a cell that is no number is a TableError."""
+        for first, cells in self._blocks(rows):
+            columns: dict[str, Column] = {}
+            for name in numeric:
+                column = cells[self.header.index(name)]
+                numbers = self._numbers(column)
+                if numbers is None:
+                    row = next(row for row, cell in enumerate(column) if self._numbers([cell]) is None)
+                    place = f"{self.source}, line {self.line(first + row)}"
+                    raise TableError(f"{place}: column {shown(name)} holds {shown(column[row])}, which is not a number")
+                columns[name] = numbers
+            columns |= {name: _texts(cells[self.header.index(name)], dict.fromkeys(self.missing)) for name in as_text}
+            yield Columns(self.source, columns, lines=self, first=first)
+
+    def _blocks(self, rows: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
+        """The cells of each column, for so many rows at once, and how many rows came before."""
+        width, done = len(self.header), 0
+        with self.records() as reader:
+            next(record for record in reader if record)
+            while block := list(islice(reader, rows)):
+                records = [record for record in block if record]
+                if any(len(record) != width for record in records):
+                    row = next(row for row, record in enumerate(records) if len(record) != width)
+                    place = f"{self.source}, line {self.line(done + row)}"
+                    raise TableError(f"{place}: {len(records[row])} cells, but the header has {width} columns")
+                if records:
+                    yield done, list(zip(*records, strict=True))
+                done += len(records)
+
+    def _numbers(self, cells: Sequence[str]) -> NDArray[np.float64] | None:
+        if self.numbers_missing:
+            cells = ["nan" if cell.strip() in self.missing else cell for cell in cells]
+        return as_numbers(cells, self.missing, self.decimal)
+
+    def line(self, row: int) -> int:
+        """The line in which a row ends; it reads the file again, since that is asked for once, by an error."""
+        with self.records() as reader:
+            count = -2
+            for record in reader:
+                count += bool(record)
+                if count == row:
+                    break
+            return int(reader.line_num)
+
+    def _not_text(self) -> TableError:
+        """Where the bytes are that are no text in the encoding."""
+        with open(self.path, "rb") as file:
+            start = file.read(4)
+            if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+                return TableError(f"{self.source}: its text is UTF-16, not UTF-8; state data.encoding: utf-16")
+            file.seek(0)
+            offset = 0
+            for number, line in enumerate(file, 1):
+                try:
+                    line.decode(self.encoding)
+                except UnicodeDecodeError as error:
+                    byte = line[error.start]
+                    return TableError(
+                        f"{self.source}, line {number}, byte {offset + error.start}: 0x{byte:02x} is not "
+                        f"{self.encoding.removesuffix('-sig')}; save the file as UTF-8, or state data.encoding, such as latin-1"
+                    )
+                except UnicodeError:
+                    break
+                offset += len(line)
+        return TableError(f"{self.source}: its text is not {self.encoding.removesuffix('-sig')}; state data.encoding")
+
+
+def _texts(cells: Sequence[str], known: dict[str, str | None]) -> Column:
+    """Cells as texts, None for a missing one; `known` maps texts to themselves, so that each is held once."""
+    return np.array([known.setdefault(cell, cell) for cell in map(str.strip, cells)], object)

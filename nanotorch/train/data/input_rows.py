@@ -1,0 +1,112 @@
+"""New rows for a trained model, piece by piece: from CSV, Parquet, NumPy arrays, or CSV on standard input."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanotorch.train.data.array_file import array_of_rows
+from nanotorch.train.data.csv_file import MISSING, Columns, CSVFile, TableError, shown
+from nanotorch.train.data.table_file import existing, parquet_columns, parquet_file
+
+__all__ = ["RowFile", "open_rows"]
+
+ROWS_AT_ONCE = 8192
+STDIN = "<stdin>"
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A file of rows, its columns known and no row read yet.
+
+    Attributes:
+        source: its name, for messages.
+        names: its columns.
+        read: takes the names of columns of numbers, of texts, and how many rows to read at once.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    read: Callable[[Sequence[str], Collection[str], int], Iterator[Columns]]
+
+    def pieces(self, numeric: Sequence[str], texts: Collection[str] = ()) -> Iterator[Columns]:
+        """The rows, some thousand at once: these columns as numbers, and those as texts."""
+        yield from self.read(list(numeric), list(texts), ROWS_AT_ONCE)
+
+
+@contextmanager
+def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) -> Iterator[RowFile]:
+    """Within `with`, the rows of a file, by the ending of its name; `-` is CSV on standard input.
+
+    An array has the columns `features`, in their order, or those and others by the names x0, x1 and so on. `options` are those of the dataset `file` that say how texts are read (separator, encoding ...), as far as they are given.
+    """
+    if path == "-":
+        if sys.stdin is None:
+            raise TableError("standard input is closed")
+        with tempfile.TemporaryDirectory() as folder:  # the header is looked at before the rows are read: twice through it
+            place = Path(folder, "rows.csv")
+            with place.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            yield _csv(place, options, STDIN)
+        return
+    place = existing(path)
+    suffix = place.suffix.lower()
+    if suffix in (".parquet", ".pq"):
+        with parquet_file(place) as file:
+            yield _parquet(place, file, options)
+    elif suffix in (".npy", ".npz"):
+        yield _array(place, features)
+    else:
+        yield _csv(place, options, str(place))
+
+
+def _csv(path: Path, options: Mapping[str, Any], source: str) -> RowFile:
+    missing = frozenset(options.get("missing_values", MISSING))
+    separator, encoding, decimal = options.get("separator", "auto"), options.get("encoding", "utf-8"), options.get("decimal", ".")
+    file = CSVFile(path, separator, encoding, decimal, missing, source, one_column=True)
+    file.begin()
+
+    return RowFile(source, tuple(name for name in file.header if name), file.pieces)
+
+
+def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
+    missing = tuple(options.get("missing_values", MISSING))
+
+    def pieces(numeric: Sequence[str], texts: Collection[str], rows: int) -> Iterator[Columns]:
+        done = 0
+        for batch in file.iter_batches(rows, columns=[*numeric, *texts]):
+            columns = parquet_columns(path, batch, texts, missing)
+            yield Columns(str(path), columns, first=done)
+            done += batch.num_rows
+
+    return RowFile(str(path), tuple(file.schema_arrow.names), pieces)
+
+
+def _array(path: Path, features: Sequence[str]) -> RowFile:
+    values = array_of_rows(path)
+    if values.ndim < 2 or values.dtype.kind not in "fiub":
+        raise TableError(f"{path} holds an array of shape {values.shape} and type {values.dtype}; numbers (rows, columns) are needed")
+    values = values.reshape(len(values), math.prod(values.shape[1:]))
+    width = values.shape[1]
+    names = tuple(features) if width == len(features) else tuple(f"x{column}" for column in range(width))
+    if not set(features) <= set(names):
+        raise TableError(f"{path} has {width} columns, and the model takes {len(features)}: {', '.join(features[:5])} ...")
+
+    def pieces(numeric: Sequence[str], texts: Collection[str], rows: int) -> Iterator[Columns]:
+        if texts:
+            raise TableError(f"{path} holds numbers alone, and column {shown(next(iter(texts)))} has texts: give CSV or Parquet")
+        places = [names.index(name) for name in numeric]
+        for start in range(0, len(values), rows):
+            block = np.asarray(values[start : start + rows], np.float64)
+            yield Columns(str(path), dict(zip(numeric, block[:, places].T, strict=True)), first=start)
+
+    return RowFile(str(path), names, pieces)

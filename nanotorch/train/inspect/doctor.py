@@ -1,0 +1,566 @@
+"""``--doctor``: a look at the data and at some steps of training, and for each finding the line of the config to change.
+
+The bounds beside each check are rules of thumb: a finding says where to look, not that something must be wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nanotorch as torch
+from nanotorch import nn
+from nanotorch.registry import DATASETS
+from nanotorch.train.fit.build import Data, prepare, steps_per_epoch
+from nanotorch.train.config.sections import Config
+from nanotorch.train.data.datasets import Table
+from nanotorch.train.fit.loop import DivergedError
+from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.fit.training import Part, Training, borrowed_generator
+from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.utils.data import DataLoader
+
+__all__ = ["Diagnosis", "Finding", "LayerTrial", "examine"]
+
+STEPS = 40  # of the trial
+MOST_ROWS = 20_000  # of a part that are looked at
+ROWS, COLUMNS = 5000, 300  # looked at where every one would take too long
+WIDTH = 80
+FAR = 40.0  # standard deviations
+NAMED = 4  # columns, layers ... named in one sentence
+
+ZERO_BELOW = (nn.ReLU, nn.ReLU6)
+BOUNDED: dict[type[nn.Module], tuple[float, float]] = {  # the ends between which outputs lie
+    nn.Sigmoid: (0.0, 1.0), nn.Hardsigmoid: (0.0, 1.0), nn.Tanh: (-1.0, 1.0), nn.Hardtanh: (-1.0, 1.0), nn.Softsign: (-1.0, 1.0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to look at: what it is, why it matters, and what to write in the config (or do, where no line helps).
+
+    `check` is the name of the check that found it.
+    """
+
+    check: str
+    what: str
+    why: str
+    change: str
+
+
+@dataclass(slots=True)
+class LayerTrial:
+    """What one weight did during the trial: the mean over its first ten steps or the median of its second half, if that is larger.
+
+    Attributes:
+        name: the layer and its shape.
+        weights: the number of its elements.
+        gradient_norm: of its gradient, after clipping.
+        update_ratio: the norm of a step's change over the norm of the weight.
+    """
+
+    name: str
+    weights: int
+    gradient_norm: float
+    update_ratio: float
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """All that the doctor saw.
+
+    Attributes:
+        name: the run's name.
+        findings: what to look at.
+        passed: the checks that found nothing.
+        layers: what each weight did.
+        losses: the loss of each step of the trial.
+    """
+
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    layers: list[LayerTrial] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def add(self, check: str, findings: Iterator[Finding]) -> None:
+        """Take in what a check found, or that it found nothing."""
+        found = list(findings)
+        self.findings += found
+        if not found:
+            self.passed.append(check)
+
+    def text(self) -> str:
+        """The report, at most 80 columns wide."""
+        lines = []
+        if self.losses:
+            lines.append(f"{self.name}: loss {self.losses[0]:.4g} -> {self.losses[-1]:.4g} in a trial of {len(self.losses)} steps\n")
+        if self.layers:
+            width = max(5, *(len(layer.name) for layer in self.layers))
+            lines.append(f"{'layer':<{width}}  {'weights':>9}  {'gradient norm':>13}  {'update/weight':>13}")
+            lines += [
+                f"{layer.name:<{width}}  {layer.weights:>9,}  {layer.gradient_norm:>13.2g}  {layer.update_ratio:>13.1e}"
+                for layer in self.layers
+            ]
+            lines.append("")
+        if self.findings:
+            lines.append(f"{len(self.findings)} finding{'s' if len(self.findings) > 1 else ''}\n")
+        for number, finding in enumerate(self.findings, start=1):
+            lead = f"{number}. "
+            indent = " " * len(lead)
+            lines += _wrapped(f"{finding.what}.", lead, indent)
+            lines += _wrapped(f"{finding.why}.", indent, indent)
+            lines += _wrapped(f"-> {finding.change}", indent, f"{indent}   ")
+            lines.append("")
+        looked = f"nothing to say about: {', '.join(self.passed)}" if self.passed else ""
+        if not self.findings:
+            lines.append("no finding\n")
+        lines += _wrapped(looked)
+        return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str = "", further: str = "") -> list[str]:
+    """Lines of a text, in which a path or a value stays in one piece, to be copied."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def examine(config: Config) -> Diagnosis:
+    """Look at the data of a config, and train some steps on the side; nothing is written."""
+    diagnosis = Diagnosis(config.name)
+    with borrowed_generator():
+        whole = prepare(config)
+        data = replace(whole, parts={name: _some(table) for name, table in whole.parts.items()})
+        inputs = {name: data.preprocessing.features(table) for name, table in data.parts.items()}
+        diagnosis.add("class imbalance", _imbalance(config, data))
+        diagnosis.add("constant columns", _constant(config, data, inputs))
+        diagnosis.add("duplicated columns", _duplicated(config, data, inputs))
+        diagnosis.add("row numbers among the columns", _row_numbers(config, data))
+        diagnosis.add("rows in two parts", _shared_rows(config, inputs))
+        diagnosis.add("rows that contradict each other", _contradictions(data, inputs))
+        diagnosis.add("columns that give the target away", _leaking(config, data, inputs))
+        diagnosis.add("scales and outliers", _scales(config, data, inputs))
+        diagnosis.add("length of the run", _length(config, len(whole.parts["train"])))
+        training, parts = trial(config, whole)
+        with blas_threads(training.model, config.train.batch_size):
+            diagnosis.add("finite losses", _try(config, training, parts["train"], diagnosis))
+            if not diagnosis.findings or diagnosis.findings[-1].check != "finite losses":
+                diagnosis.add("progress of the loss", _progress(config, diagnosis.losses))
+                diagnosis.add("gradient norms", _gradients(config, diagnosis.layers))
+                diagnosis.add("update-to-weight ratios", _updates(config, training, diagnosis.layers))
+                diagnosis.add("dead and saturated units", _activations(config, training, parts["train"]))
+    return diagnosis
+
+
+# ------------------------------------------------------------ the data
+
+
+def _some(table: Table) -> Table:
+    """The table, or of a large one rows from all over it; in memory."""
+    if len(table) <= MOST_ROWS and isinstance(table.features, np.ndarray):
+        return table
+    return table.rows(np.unique(np.linspace(0, len(table) - 1, MOST_ROWS).astype(np.int64)))
+
+
+def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
+    train = data.parts["train"]
+    if train.task == "regression":
+        return
+    counts = np.bincount(train.targets, minlength=len(train.target_names))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] <= 3 * counts[least]:
+        return
+    weighed = config.loss.class_weight or config.loss.arguments.get("weight") or config.loss.arguments.get("pos_weight")
+    by_class = config.train.monitor in ("balanced_accuracy", "f1", "f1_macro", "roc_auc", "average_precision", "matthews_corrcoef")
+    lines = [] if weighed else ["loss.class_weight=balanced"]
+    lines += [] if by_class else ["train.monitor=balanced_accuracy"]
+    if lines:
+        share = counts[most] / len(train)
+        yield Finding(
+            "class imbalance",
+            f"class {train.target_names[most]!r} has {counts[most]:,} rows for training, class {train.target_names[least]!r} {counts[least]:,}",
+            f"a model that always says {train.target_names[most]!r} has an accuracy of {share:.1%}",
+            "  ".join(lines),
+        )
+
+
+def _constant(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
+    train = inputs["train"]
+    names = np.array(data.preprocessing.input_names, object)[train.max(0) == train.min(0)].tolist()
+    if names:
+        one = len(names) == 1
+        yield Finding(
+            "constant columns",
+            f"{_listed(names, 'column')} {'has' if one else 'have'} one value in all rows for training",
+            f"a model learns nothing from {'it' if one else 'them'}, and what another value would do is left to chance",
+            _drop(config, names),
+        )
+
+
+def _duplicated(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
+    train = inputs["train"]
+    varying = np.flatnonzero(train.max(0) != train.min(0))
+    columns = train[:, varying]
+    scaled = (columns - columns.mean(0)) / columns.std(0)
+    scaled *= np.where(scaled[np.abs(scaled).argmax(0), np.arange(scaled.shape[1])] < 0, -1, 1)  # the opposite says the same
+    names = [_source(name, data) for name in data.preprocessing.input_names]
+    indicators = {f"{name} is missing" for name in data.preprocessing.indicators}
+    first: dict[bytes, str] = {}
+    pairs: list[tuple[str, str]] = []
+    for position, index in enumerate(varying.tolist()):
+        key = (np.round(scaled[:, position], 6) + 0.0).tobytes()
+        pair = (first.setdefault(key, names[index]), names[index])
+        if pair[0] != pair[1] and pair not in pairs and not indicators & {*pair}:  # two categories are each other's opposite
+            pairs.append(pair)
+    if pairs:
+        shown = ", ".join(f"{b!r} says what {a!r} says" for a, b in pairs[:NAMED])
+        more = f", and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
+        yield Finding(
+            "duplicated columns",
+            f"column {shown}{more}",
+            "a copy adds weights and nothing to learn from; it hides which column matters",
+            _drop(config, [b for _, b in pairs]),
+        )
+
+
+def _row_numbers(config: Config, data: Data) -> Iterator[Finding]:
+    tables = list(data.parts.values())
+    texts = tables[0].categories or {}
+    found = []
+    for index, name in enumerate(tables[0].feature_names):
+        if name in texts:
+            continue
+        values = np.concatenate([table.features[:, index] for table in tables])
+        whole = np.isfinite(values).all() and (values == np.round(values)).all()
+        different = len(np.unique(values))
+        if whole and len(values) > 20 and different > 0.9 * len(values) and values.max() - values.min() < 1.1 * different:
+            found.append(name)
+    if found:
+        yield Finding(
+            "row numbers among the columns",
+            f"{_listed(found, 'column')} has another whole number in (nearly) every row, and hardly leaves one out",
+            "a number of a row says where it stood in a file, and means nothing for a new one",
+            _drop(config, found),
+        )
+
+
+def _shared_rows(config: Config, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
+    known = {row.tobytes() for row in inputs["train"]}
+    shared = {name: sum(row.tobytes() in known for row in inputs[name]) for name in ("validation", "test")}
+    if any(shared.values()):
+        told = " and ".join(f"{count:,} of {len(inputs[name]):,} {name} rows" for name, count in shared.items() if count)
+        path = getattr(config.data, "file", None)
+        yield Finding(
+            "rows in two parts",
+            f"{told} have the same values in all columns as a row for training",
+            "a score on rows that were trained on says nothing about new ones",
+            f"remove repeated rows from {path}" if path else "remove repeated rows from the data; no line of the config does it",
+        )
+
+
+def _contradictions(data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
+    train = data.parts["train"]
+    targets: dict[bytes, Any] = {}
+    contradicting = 0
+    for row, target in zip(inputs["train"], train.targets, strict=True):
+        key = row.tobytes()
+        contradicting += key in targets and not np.array_equal(targets[key], target)
+        targets.setdefault(key, target)
+    if contradicting > max(1, 0.01 * len(train)):
+        yield Finding(
+            "rows that contradict each other",
+            f"{contradicting:,} of {len(train):,} rows for training have the columns of another row and another target",
+            "no model can be right for both; a column that tells them apart may be missing",
+            "data: add the missing column, or take these rows for noise: loss.label_smoothing=0.1"
+            if train.task == "multiclass"
+            else "data: add the missing column, or take these rows for noise",
+        )
+
+
+def _leaking(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
+    """A column alone that says the target of validation rows: found by a small tree on it."""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    train, held = data.parts["train"], data.parts["validation"]
+    rows = slice(0, None, max(1, len(train) // ROWS))
+    suspects = []
+    for index, name in enumerate(data.preprocessing.input_names[:COLUMNS]):
+        column, truth = inputs["train"][rows, index : index + 1], train.targets[rows]
+        if train.task == "regression":
+            tree = DecisionTreeRegressor(max_leaf_nodes=256, random_state=0).fit(column, truth)
+            variance = float(((held.targets - held.targets.mean(0)) ** 2).sum())
+            error = float(((held.targets - tree.predict(inputs["validation"][:, index : index + 1]).reshape(held.targets.shape)) ** 2).sum())
+            linear = np.linalg.lstsq(np.c_[column, np.ones(len(column))], truth, rcond=None)[0]
+            straight = np.c_[inputs["validation"][:, index], np.ones(len(held))] @ linear
+            error = min(error, float(((held.targets - straight) ** 2).sum()))
+            value = 1 - error / variance if variance else 0.0
+            if value > 0.99:
+                suspects.append((value, name, f"R2 {value:.4f}"))
+        else:
+            tree = DecisionTreeClassifier(max_leaf_nodes=2 * len(train.target_names), random_state=0).fit(column, truth)
+            right = tree.predict(inputs["validation"][:, index : index + 1]) == held.targets
+            guess = np.bincount(held.targets).max() / len(held)
+            if 1 - right.mean() < 0.02 * (1 - guess) or (right.all() and len(held) >= 10):
+                suspects.append((float(right.mean()), name, f"accuracy {right.mean():.2%}"))
+    if suspects:
+        suspects.sort(key=lambda suspect: -suspect[0])
+        told = ", ".join(f"{name!r} ({score})" for _, name, score in suspects[:NAMED])
+        yield Finding(
+            "columns that give the target away",
+            f"column {told} alone tells the target of the validation rows",
+            "is it known when a prediction is asked for? A column made from the target, or after it, is not",
+            _drop(config, [name for _, name, _ in suspects]),
+        )
+
+
+def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
+    names, train = data.preprocessing.input_names, inputs["train"]
+    largest = np.abs(train).max(0)
+    if not config.data.standardize:
+        deviations = train.std(0)[train.std(0) > 0]
+        if len(deviations) and (deviations.max() > 100 * deviations.min() or deviations.max() > 100):
+            yield Finding(
+                "scales and outliers",
+                f"the columns as they are spread from {deviations.min():.2g} to {deviations.max():.2g}",
+                "one learning rate cannot suit weights of such different sizes",
+                "data.standardize=true",
+            )
+    elif (far := np.flatnonzero(largest > FAR)).size:
+        worst = far[np.argsort(-largest[far])].tolist()
+        yield Finding(
+            "scales and outliers",
+            f"{_listed([names[index] for index in worst], 'column')} holds values up to {largest[worst[0]]:.0f} standard deviations from the mean",
+            "a single row then makes steps that undo those of many others, up to overflow and NaN",
+            "train.clip_norm=1.0" if config.train.clip_norm is None else f"look at the largest values of {names[worst[0]]!r}",
+        )
+    table = data.parts["train"]
+    lacking = np.isnan(table.features).mean(0)
+    if lacking.max() > 0.5:
+        empty = [table.feature_names[index] for index in np.flatnonzero(lacking > 0.5)]
+        yield Finding(
+            "scales and outliers",
+            f"{_listed(empty, 'column')} lacks its value in more than half of the rows",
+            "most of what the model sees there was filled in",
+            _drop(config, empty),
+        )
+    if table.task == "regression" and data.preprocessing.target_scaler is None:
+        spread = table.targets.std(0)
+        if spread.max() > 100 or np.abs(table.targets.mean(0)).max() > 100 * max(1.0, float(spread.max())):
+            yield Finding(
+                "scales and outliers",
+                f"the target spreads by {spread.max():.3g} around {table.targets.mean(0)[spread.argmax()]:.3g}, and is not standardised",
+                "a model begins near 0 and would need many steps to come there",
+                "data.standardize_target=true",
+            )
+    overflowing = float(largest.max()) > 1e18 and config.dtype == "float32"
+    if overflowing:
+        yield Finding(
+            "scales and outliers",
+            f"column {names[int(largest.argmax())]!r} reaches {largest.max():.1e}",
+            "its square is infinite in float32, and the loss with it",
+            "data.standardize=true" if not config.data.standardize else "dtype=float64",
+        )
+
+
+def _length(config: Config, rows: int) -> Iterator[Finding]:
+    steps = steps_per_epoch(rows, config)
+    total = steps * config.train.epochs
+    if total < 100:
+        if config.train.batch_size * config.train.accumulate * 4 > rows and rows > 64:
+            change = f"train.batch_size={max(8, 2 ** int(math.log2(rows / 20)))}"
+        else:
+            change = f"train.epochs={math.ceil(300 / steps)}"
+        yield Finding(
+            "length of the run",
+            f"the whole run has {total} steps: {steps} an epoch, {config.train.epochs} epochs",
+            "few models are done after so few steps",
+            change,
+        )
+
+
+# ------------------------------------------------------------ the trial
+
+
+def _try(config: Config, training: Training, train: Part, diagnosis: Diagnosis) -> Iterator[Finding]:
+    """Train some steps and keep what the weights did."""
+    weights = {name: p for name, p in training.model.named_parameters() if p.ndim >= 2}
+    before = {name: p.detach().clone() for name, p in weights.items()}
+    norms: dict[str, list[float]] = {name: [] for name in weights}
+    ratios: dict[str, list[float]] = {name: [] for name in weights}
+    rate = training.optimizer.param_groups[0]["lr"]
+    try:
+        for loss in steps_of(training, config, train, STEPS):
+            diagnosis.losses.append(loss)
+            for name, p in weights.items():
+                norms[name].append(0.0 if p.grad is None else p.grad.norm().item())
+                moved = (p.detach() - before[name]).norm().item()
+                ratios[name].append(moved / max(before[name].norm().item(), 1e-30))
+                before[name] = p.detach().clone()
+    except DivergedError as error:
+        yield Finding(
+            "finite losses",
+            error.fact,
+            "the steps are too large, or the data hold values that are",
+            f"optimizer.lr={_short(rate / 10)}" + ("" if config.train.clip_norm else "  train.clip_norm=1.0"),
+        )
+        return
+    if training.skipped:
+        yield Finding(
+            "finite losses",
+            f"{training.skipped} of {training.step} steps were left out because a gradient was not finite",
+            "on_nonfinite: skip hides it, and the rows of these steps are never learnt from",
+            f"optimizer.lr={_short(rate / 10)}  train.on_nonfinite=raise",
+        )
+    modules = dict(training.model.named_modules())
+    for name, p in weights.items():
+        path = name.rpartition(".")[0]
+        label = f"{path} {type(modules[path]).__name__} {' -> '.join(map(str, reversed(p.shape)))}"
+        diagnosis.layers.append(LayerTrial(label, p.numel(), _typical(norms[name]), _typical(ratios[name])))
+
+
+def _typical(values: list[float]) -> float:
+    return float(max(np.mean(values[:10]), np.median(values[len(values) // 2 :])))
+
+
+def _progress(config: Config, losses: list[float]) -> Iterator[Finding]:
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if len(finite) < 20:
+        return
+    start, end, top = finite[0], float(np.mean(finite[-8:])), max(finite)
+    if (end > 1.5 * start and end - start > 0.1) or top > 4 * start:
+        yield Finding(
+            "progress of the loss",
+            f"the loss rose in the trial: from {start:.3g} at the start to {top:.3g}, and {end:.3g} at the end",
+            "the steps are too large",
+            f"optimizer.lr={_short(_rate(config) / 10)}  (or let --find-lr name one)",
+        )
+
+
+def _gradients(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
+    norms = [layer.gradient_norm for layer in layers]
+    if len(norms) > 1 and norms[0] < 1e-3 * max(norms[1:]):
+        yield Finding(
+            "gradient norms",
+            f"the gradient of the first layer ({norms[0]:.1e}) is far smaller than that of a later one ({max(norms[1:]):.1e})",
+            "gradients vanish on their way: the first layers hardly learn",
+            "model.name=residual_mlp, or model.layer_norm=true, or model.activation=ReLU  model.init=kaiming_normal",
+        )
+    if max(norms, default=0.0) > 100 and config.train.clip_norm is None and config.train.clip_value is None:
+        yield Finding(
+            "gradient norms",
+            f"a gradient has a norm of {max(norms):.3g}",
+            "a step that large may throw the weights away",
+            "train.clip_norm=1.0",
+        )
+
+
+def _updates(config: Config, training: Training, layers: list[LayerTrial]) -> Iterator[Finding]:
+    ratios = [layer.update_ratio for layer in layers]
+    rate = _rate(config)
+    if max(ratios, default=0.0) > 0.2:
+        worst = max(layers, key=lambda layer: layer.update_ratio)
+        yield Finding(
+            "update-to-weight ratios",
+            f"a step changes layer {worst.name} by {worst.update_ratio:.0%} of itself",
+            "one to five percent is usual at the start: what was learnt is overwritten at once",
+            f"optimizer.lr={_short(rate * 0.04 / worst.update_ratio)}",
+        )
+    warming = config.scheduler is not None and (config.scheduler.warmup > 0 or config.scheduler.name == "OneCycleLR")
+    if ratios and max(ratios) < 2e-5 and rate > 0 and not warming:
+        yield Finding(
+            "update-to-weight ratios",
+            f"no layer changes by more than {max(ratios):.1e} of itself in a step",
+            "about 1e-3 is usual: training will take very long",
+            f"optimizer.lr={_short(rate * 1e-3 / max(max(ratios), 1e-9))}  (or let --find-lr name one)",
+        )
+
+
+def _activations(config: Config, training: Training, train: Part) -> Iterator[Finding]:
+    """Units of the trained model that give 0, or nearly the ends of their range, for all rows."""
+    outputs: dict[str, NDArray[np.float64]] = {}
+    handles = []
+    kinds = {}
+    for name, module in training.model.named_modules():
+        if isinstance(module, (*ZERO_BELOW, *BOUNDED)):
+            kinds[name] = type(module)
+
+            def keep(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+                outputs[name] = output.detach().cpu().numpy()
+
+            handles.append(module.register_forward_hook(keep))
+    training.model.eval()
+    with torch.no_grad():
+        training.model(next(iter(DataLoader(train.dataset, ROWS)))[0])
+    for handle in handles:
+        handle.remove()
+    dead, full = [], []
+    for name, values in outputs.items():
+        if issubclass(kinds[name], ZERO_BELOW):
+            count = int((values == 0).all(0).sum())
+            if count > max(0.2 * values.shape[1], 2):
+                dead.append(f"{count} of {values.shape[1]} units of layer {name} ({kinds[name].__name__})")
+        else:
+            low, high = next(ends for kind, ends in BOUNDED.items() if issubclass(kinds[name], kind))
+            near = (values < low + 0.01 * (high - low)) | (values > high - 0.01 * (high - low))
+            if near.mean() > 0.4:
+                full.append(f"{near.mean():.0%} of the outputs of layer {name} ({kinds[name].__name__})")
+    rate = _rate(config)
+    if dead:
+        yield Finding(
+            "dead and saturated units",
+            f"{'; '.join(dead[:NAMED])} give 0 for every row",
+            "no gradient reaches a dead unit, so it stays dead",
+            f"optimizer.lr={_short(rate / 10)}, or model.activation=LeakyReLU, or model.init=kaiming_normal",
+        )
+    if full:
+        standard = "" if config.data.standardize else "data.standardize=true, or "
+        yield Finding(
+            "dead and saturated units",
+            f"{'; '.join(full[:NAMED])} are within 1% of the ends of their range",
+            "the slope there is nearly 0, and with it the gradient",
+            f"{standard}model.init=xavier_uniform, or model.layer_norm=true, or optimizer.lr={_short(rate / 10)}",
+        )
+
+
+def _short(rate: float) -> str:
+    """A rate with one digit, as one would write it.
+
+    >>> _short(0.0123), _short(3e-7), _short(14.0)
+    ('0.01', '3e-07', '10')
+    """
+    return f"{float(f'{rate:.0e}'):g}"
+
+
+def _rate(config: Config) -> float:
+    return float(config.optimizer.arguments.get("lr", 0.0))
+
+
+# ------------------------------------------------------------ words
+
+
+def _listed(names: list[str], what: str) -> str:
+    shown = ", ".join(repr(name) for name in names[:NAMED])
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{what if len(names) == 1 else what + 's'} {shown}{more}"
+
+
+def _source(name: str, data: Data) -> str:
+    """The column of the table that an input comes from; an indicator keeps its own name."""
+    return next((column for column in data.preprocessing.categories if name.startswith(f"{column}=")), name)
+
+
+def _drop(config: Config, names: list[str]) -> str:
+    """How to leave columns out, where the dataset's config can."""
+    if "drop" in DATASETS.arguments(config.data.name):
+        columns = Counter(name.partition("=")[0].removesuffix(" is missing") for name in names)
+        kept = [str(name) for name in config.data.arguments["drop"] or ()]
+        return f"data.drop=[{', '.join([*kept, *columns])}]"
+    return f"leave {'it' if len(names) == 1 else 'them'} out of the data: {config.data.name} has no key for it"

@@ -1,0 +1,119 @@
+"""``--dry-run``: what a run would be, its data, its model, the time and the memory of a step; nothing is written."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import tracemalloc
+
+import nanotorch as torch
+from nanotorch.train.fit.build import Data, monitored, prepare, steps_per_epoch
+from nanotorch.train.config.sections import Config
+from nanotorch.train.terminal.standard_streams import printable
+from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.fit.training import Part, Training, borrowed_generator
+from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.utils.data import DataLoader
+
+__all__ = ["dry_run"]
+
+TIMED_STEPS = 10
+WIDTH = 80
+
+
+def dry_run(config: Config) -> str:
+    """The report, at most 80 columns wide as far as names allow."""
+    with borrowed_generator():
+        data = prepare(config)
+        training, parts = trial(config, data)
+        train = parts["train"]
+        rows = min(config.train.batch_size, len(train))
+        with blas_threads(training.model, config.train.batch_size):
+            training.model.train()
+            layers = torch.summary(training.model, next(iter(DataLoader(train.dataset, rows)))[0])
+            return "\n\n".join([_data(config, data, parts), layers.text(WIDTH), _step(config, training, train, layers.total_saved_bytes)])
+
+
+def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
+    preprocessing = data.preprocessing
+    names = [printable(name, kept="") for name in preprocessing.target_names]
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    what = f"{len(names)} classes: {shown}" if preprocessing.task != "regression" else f"{len(names)} to predict: {shown}"
+    rows = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
+    size = sum(tensor.nbytes for part in parts.values() for tensor in part.dataset.tensors)
+    lines = [
+        f"{config.name}: seed {config.seed}, {config.dtype} on {parts['train'].device}",
+        f"rows     {rows} ({_bytes(size)} on the device)",
+        f"columns  {len(preprocessing.feature_names)}, which give {preprocessing.in_features} inputs",
+        f"targets  {what} ({preprocessing.task})",
+        f"best by  {monitored(config, preprocessing)} of the validation part",
+    ]
+    return "\n".join(lines)
+
+
+def _step(config: Config, training: Training, train: Part, saved: int) -> str:
+    """Time and memory of an optimizer step, measured on steps of the run's own loop."""
+    steps = steps_per_epoch(len(train), config)
+    wait = train.device.xp.synchronize
+    times: list[float] = []
+    traced, peak = not tracemalloc.is_tracing(), 0
+    stepping = steps_of(training, config, train, TIMED_STEPS + 2)
+    next(stepping)  # the first one makes the optimizer's state
+    if traced:
+        tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    next(stepping)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    if traced:
+        tracemalloc.stop()
+    begun = time.perf_counter()
+    for _ in stepping:
+        wait()
+        now = time.perf_counter()
+        times.append(now - begun)
+        begun = now
+    step = statistics.median(times)
+    parameters = list(training.model.parameters())
+    weights = sum(p.nbytes for p in parameters)
+    state = sum(
+        value.nbytes for entry in training.optimizer.state.values() for value in entry.values() if isinstance(value, torch.Tensor)
+    )
+    options = config.train
+    pieces = f"{options.accumulate} batches of {options.batch_size}" if options.accumulate > 1 else f"a batch of {options.batch_size}"
+    total = steps * options.epochs
+    lines = [
+        f"a step   {pieces} rows: {_duration(step)}",
+        f"memory   weights {_bytes(weights)}, gradients {_bytes(weights)}, optimizer {_bytes(state)}",
+        f"         kept for backward {_bytes(saved)}",
+    ]
+    if train.device.type == "cpu":
+        lines.append(f"         at most {_bytes(peak)} more than before, while a step runs")
+    lines += [
+        f"run      {steps:,} steps an epoch, {options.epochs:,} epochs: {total:,} steps, about {_duration(step * total)}",
+        "         (validation, checkpoints and report not counted)",
+        "nothing was written",
+    ]
+    several = (options.folds or 1) * options.repeats
+    if several > 1:
+        lines.insert(-2, f"         {several} such runs")
+    return "\n".join(lines)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    """A time with a unit that suits it.
+
+    >>> _duration(0.00042), _duration(3.21), _duration(4000)
+    ('0.42 ms', '3.2 s', '67 min')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

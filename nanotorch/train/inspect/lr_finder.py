@@ -1,0 +1,143 @@
+"""``--find-lr``: the loss while the learning rate rises step by step, and the rate to take.
+
+The range test of Smith, Cyclical Learning Rates for Training Neural Networks (2017): train with a rate that grows by the same
+factor after every step, from one far too small to one at which the loss explodes. Where the loss falls fastest, the rate works
+best; where it turns up again, training would diverge before long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nanotorch.train.fit.build import prepare
+from nanotorch.train.config.sections import Config
+from nanotorch.train.fit.loop import DivergedError
+from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.fit.training import borrowed_generator
+from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.utils import files
+
+__all__ = ["RangeTest", "range_test", "suggestion"]
+
+LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 120
+MEMORY = 0.9  # of the smoothed loss
+EXPLODED = 4.0  # times the loss at the start, above the smallest
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTest:
+    """What a range test saw.
+
+    Attributes:
+        rates: the learning rate of every step.
+        losses: the training loss of every step.
+        smoothed: the losses, each an average over some steps before it.
+        suggested: the rate to take, rounded to one digit.
+        end: why the test ended.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggested: float
+    end: str
+
+    def text(self) -> str:
+        """The curve as a chart of lines, at most 80 columns wide."""
+        chosen = np.unique(np.linspace(0, len(self.rates) - 1, 15).round().astype(int)).tolist()
+        largest = max(self.smoothed[index] for index in chosen)
+        start = self.smoothed[0]
+        top = min(largest, 1.5 * start) or 1.0
+        lines = ["learning rate      loss"]
+        nearest = min(chosen, key=lambda index: abs(math.log(self.rates[index] / self.suggested)))
+        for index in chosen:
+            bar = "#" * max(1, round(40 * min(self.smoothed[index], top) / top))
+            mark = "  <- here" if index == nearest else ""
+            lines.append(f"{self.rates[index]:13.1e}  {self.smoothed[index]:8.4g}  {bar}{mark}")
+        return "\n".join(lines)
+
+    def draw(self, path: Path, title: str) -> None:
+        """Draw the curve into a PNG file."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.2, 4.2), dpi=150, facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.1, right=0.97, top=0.84, bottom=0.13)
+        axes.plot(self.rates, self.losses, color="#c9d8ea", linewidth=1.0, label="loss of a step")
+        axes.plot(self.rates, self.smoothed, color="#2f6db3", linewidth=2.0, label="smoothed")
+        axes.axvline(self.suggested, color="#e0722f", linewidth=1.6, label=f"suggested: {self.suggested:g}")
+        low, start = min(self.smoothed), self.smoothed[0]
+        axes.set_ylim(low - 0.1 * abs(start - low) - 1e-9, start + 0.6 * abs(start - low) + 1e-9)
+        axes.set_xscale("log")
+        axes.set_xlabel("learning rate", fontsize=9.5, color="#666666")
+        axes.set_ylabel("training loss", fontsize=9.5, color="#666666")
+        axes.tick_params(which="both", length=0, labelsize=9, labelcolor="#666666")
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+        figure.text(0.02, 0.955, f"{title}: learning-rate range test", va="top", fontsize=13, fontweight="bold", color="#222222")
+        with files.writing(path, own=True) as file:
+            figure.savefig(file, format="png")
+
+
+def range_test(config: Config) -> RangeTest:
+    """Train with a rising rate, without the schedule of the config; nothing is kept of it."""
+    with borrowed_generator():
+        data = prepare(config)
+        training, parts = trial(config, data, constant_rate=True)
+        group = training.optimizer.param_groups
+        factor = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
+        rates, losses, smoothed, average = [LOWEST], [], [], 0.0
+        end = f"the rate reached {HIGHEST:g}"
+
+        def set_rate() -> None:
+            for one in group:
+                one["lr"] = rates[-1]
+
+        set_rate()
+        with blas_threads(training.model, config.train.batch_size):
+            try:
+                for loss in steps_of(training, config, parts["train"], STEPS):
+                    if not math.isfinite(loss):
+                        end = "the loss was not finite any more"
+                        break
+                    losses.append(loss)
+                    average = MEMORY * average + (1 - MEMORY) * loss
+                    smoothed.append(average / (1 - MEMORY ** len(losses)))
+                    if len(losses) > 10 and smoothed[-1] > min(smoothed) + EXPLODED * abs(smoothed[0]):
+                        end = "the loss exploded"
+                        break
+                    rates.append(rates[-1] * factor)
+                    set_rate()
+            except DivergedError:
+                end = "the loss was not finite any more"
+    if not losses:
+        raise DivergedError(f"the loss is not finite at a learning rate of {LOWEST:g} already", "--doctor looks for causes")
+    rates = rates[: len(losses)]
+    return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggestion(rates, smoothed), end)
+
+
+def suggestion(rates: Sequence[float], smoothed: Sequence[float]) -> float:
+    """The rate where the smoothed loss falls fastest per decade, and at most a third of the rate where it is smallest.
+
+    >>> rates = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    >>> suggestion(rates, [1.0, 0.99, 0.8, 0.2, 0.9])
+    0.03
+    """
+    values = np.asarray(smoothed)
+    lowest = int(values.argmin())
+    if lowest < 2:
+        return _rounded(rates[lowest] / 3)
+    slopes = np.gradient(values[: lowest + 1], np.log10(rates[: lowest + 1]))
+    return _rounded(min(rates[int(slopes.argmin())], rates[lowest] / 3))
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.0e}")

@@ -1,0 +1,382 @@
+"""What the files of a run have to hold: one schema for each that is read, and one sentence, with file and key, where it does not fit.
+
+A file may have been damaged, edited, or made to do harm; whoever writes it can write a checksum that fits. So what is read is what
+was written once, in keys and kinds, or it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.terminal.standard_streams import printable
+from nanotorch.train.config.strict_yaml import show
+from nanotorch.utils import files
+
+__all__ = [
+    "Environment", "Record", "RecordError", "RunState", "SeveralSummary", "Summary", "checked", "completed", "lines_of", "parsed", "read_json",
+    "read_lines", "unlike",
+]  # fmt: skip
+
+LARGEST_JSON = 2**26
+LARGEST_HISTORY = 2**30
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scale = Annotated[float, Field(allow_inf_nan=False, gt=0)]
+Checked = TypeVar("Checked")
+
+
+class RecordError(UsageError):
+    """A file of a run that does not hold what it has to; the message names the file and the key."""
+
+
+class Schema(BaseModel):
+    """Keys and the kinds of their values; no other keys, and no value of another kind that could be turned into it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+
+def _differing(given: Any) -> Any:
+    """Texts that differ from one another."""
+    if len(set(given)) < len(given):
+        raise ValueError("names one thing twice")
+    return given
+
+
+def _alike(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The scores of parts, each of which has the same."""
+    names = [list(values) for values in scores.values()]
+    if not names or "loss" not in names[0] or any(one != names[0] for one in names):
+        raise ValueError("should have the same scores for each part, the loss among them")
+    return scores
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_differing)]
+Scores = Annotated[dict[str, dict[str, float]], AfterValidator(_alike)]
+
+
+class Record(Schema):
+    """A line of metrics.jsonl: an epoch."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+    __pydantic_extra__: dict[str, float]
+    epoch: Count
+    step: Count
+    learning_rate: float
+    gradient_norm: float | None
+    seconds: float
+
+
+# ------------------------------------------------------------ state.json
+
+
+class Scaler(Schema):
+    """Standardizer.state."""
+
+    mean: list[Finite]
+    scale: list[Scale]
+
+
+class Category(Schema):
+    """preprocessing.Category.state."""
+
+    values: Names
+    missing: bool
+    fallback: Count
+
+    @model_validator(mode="after")
+    def _fits(self) -> Category:
+        if self.fallback >= len(self.values) + self.missing:
+            raise ValueError(f"fallback is category {self.fallback} of {len(self.values) + self.missing}")
+        return self
+
+
+class Prepared(Schema):
+    """Preprocessing.state."""
+
+    task: Literal["binary", "multiclass", "regression"]
+    feature_names: Names
+    target_names: Names
+    scaler: Scaler | None
+    target_scaler: Scaler | None
+    fills: tuple[Finite, ...]
+    indicators: Names
+    categories: list[list[Any]]
+    encoding: Literal["one_hot", "embedding"]
+    missing_values: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Prepared:
+        categories = {}
+        for pair in self.categories:
+            name, category = pair if len(pair) == 2 else ("", None)
+            if not isinstance(name, str) or name not in self.feature_names or name in categories:
+                raise ValueError(f"categories: {show(name)} is no column, or comes twice")
+            categories[name] = checked(category, Category, f"categories, {show(name)}")
+        numeric = [name for name in self.feature_names if name not in categories]
+        if not self.feature_names:
+            raise ValueError("feature_names: there are none")
+        for key, scaler, width in (("scaler", self.scaler, len(numeric)), ("target_scaler", self.target_scaler, len(self.target_names))):
+            if scaler is not None and (len(scaler.mean), len(scaler.scale)) != (width, width):
+                raise ValueError(f"{key} has {len(scaler.mean)} means and {len(scaler.scale)} scales for {width} columns")
+        if len(self.fills) != len(numeric):
+            raise ValueError(f"fills has {len(self.fills)} values for {len(numeric)} columns of numbers")
+        if not set(self.indicators) <= set(numeric):
+            raise ValueError("indicators names what is no column of numbers")
+        if {"binary": len(self.target_names) != 2, "multiclass": len(self.target_names) < 2}.get(self.task, not self.target_names):
+            raise ValueError(f"target_names has {len(self.target_names)} for the task {self.task}")
+        return self
+
+
+class Best(Schema):
+    """Which epoch is the best, and for how many none was."""
+
+    epoch: Count
+    score: tuple[float, float]
+    waited: Count
+
+
+class Generators(Schema):
+    """The states of the random generators, as `ops.random` reads them."""
+
+    shuffle: dict[str, Any]
+    dropout: dict[str, Any]
+
+
+class RunState(Schema):
+    """state.json of a checkpoint: where a run stands."""
+
+    epoch: Count
+    step: Count
+    step_in_epoch: Count
+    skipped: Count
+    generators: Generators
+    optimizer: str
+    moments: Count | None = None
+    scheduler: dict[str, Any] | None
+    best: Best
+    stopped: str | None
+    average: Count | None
+    training_sums: dict[str, Any] | None
+    learning_rate: Finite
+    gradient_norms: list[float]
+    preprocessing: Prepared
+    data: Annotated[str, Field(pattern=r"^[0-9a-f]{64}(-[0-9a-f]{64})?$")]
+    history: list[Record] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> RunState:
+        if self.step_in_epoch > self.step or self.skipped > self.step or self.best.epoch > self.epoch:
+            raise ValueError("step_in_epoch, skipped and best.epoch do not fit step and epoch")
+        if (self.training_sums is None) != (self.step_in_epoch == 0):
+            raise ValueError("training_sums and step_in_epoch do not fit one another")
+        return self
+
+
+# ------------------------------------------------------------ env.json, summary.json
+
+
+class Environment(Schema):
+    """env.json: what the bits of the results depend on."""
+
+    nanotorch: str
+    python: str
+    libraries: dict[str, str]
+    blas: list[str]
+    threads: list[str]
+    thread_variables: dict[str, str]
+    device: str
+    machine: str
+    processor: str
+    system: str
+    host: str
+    command: list[str]
+    directory: str
+    before: dict[str, Any] | None = None
+
+
+class ClassFacts(Schema):
+    """The scores of a class."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: Count
+
+
+class Summary(Schema):
+    """summary.json of a run."""
+
+    name: str
+    task: Literal["binary", "multiclass", "regression"]
+    best_epoch: Count
+    epochs: Count
+    steps: Count
+    skipped_steps: Count
+    stopped: str | None
+    parameters: Count
+    rows: dict[str, Count]
+    scores: Scores
+    classes: list[ClassFacts] | None = None
+    calibration_error: float | None = None
+    seconds: float
+
+
+class SeveralSummary(Schema):
+    """summary.json of several runs of one config."""
+
+    name: str
+    folds: Count | None
+    repeats: Count
+    scores: Scores
+    spread: Scores
+    runs: dict[str, Scores]
+
+
+# ------------------------------------------------------------ checking
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
+
+
+def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "") -> Any:
+    """The value itself, if it fits the schema; else a RecordError that names the source and the first key that does not."""
+    try:
+        _adapter(schema).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = printable(".".join(map(str, [*([key] if key else []), *first["loc"]])), kept="")
+        what = {
+            "missing": "is missing",
+            "extra_forbidden": "is no key of this file",
+            "value_error": str(first.get("ctx", {}).get("error", "")),
+        }.get(first["type"], f"{first['msg'][:1].lower()}{first['msg'][1:]}".removeprefix("input ") + f", got {show(first['input'])}")
+        raise RecordError(f"{source}: {place}{' ' if what.startswith('is ') else ': '}{what}" if place else f"{source}: {what}") from None
+    except RecursionError:
+        raise RecordError(f"{source} is nested too deeply") from None
+    return value
+
+
+def parsed(data: bytes) -> Any:
+    """The value of a JSON text; a ValueError says in a few words what is wrong with it, such as a key that is there twice."""
+
+    def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            raise ValueError(f"the key {show(twice)} is there twice")
+        return found
+
+    try:
+        return json.loads(data, object_pairs_hook=keys)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
+
+
+def read_json(path: Path, *schemas: type[Schema]) -> Any:
+    """What a file of JSON holds, which has to fit the first schema, or one of the others with the same keys.
+
+    A FileNotFoundError where there is no such file; any other trouble is a RecordError.
+    """
+    try:
+        value = parsed(files.read_own(path, LARGEST_JSON))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RecordError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}: expected an object with keys, got {show(value)}")
+    fitting = max(schemas, key=lambda schema: len(set(schema.model_fields) & set(value)))
+    return checked(value, fitting, path)
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """The records of metrics.jsonl until the first that is damaged, and what is wrong with that one."""
+    try:
+        return lines_of(files.read_own(path, LARGEST_HISTORY), path)
+    except FileNotFoundError:
+        return [], None
+    except OSError as error:
+        return [], f"{path} cannot be read: {error.strerror}"
+
+
+def lines_of(data: bytes, path: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """The records in the lines of a file until the first that is damaged, and what is wrong with that one.
+
+    A last line without its end is of a process that was killed while it wrote, and nothing to tell.
+    """
+    found: list[dict[str, Any]] = []
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            value = parsed(line)
+        except ValueError as error:
+            return found, None if number == len(lines) else f"{path}, line {number} cannot be read: {error}"
+        try:
+            found.append(checked(value, Record, f"{path}, line {number}"))
+        except RecordError as error:
+            return found, str(error)
+    return found, None
+
+
+def unlike(found: Any, expected: Any, key: str) -> str | None:
+    """What of a saved value is of another kind than in what would be saved now, as a sentence; None where it is alike.
+
+    Where nothing is expected (None, or an empty list), anything may be.
+    """
+    if expected is None:
+        return None
+    if isinstance(expected, bool | str) or not isinstance(expected, Mapping | list | tuple | int | float):
+        alike = type(found) is type(expected)
+    elif isinstance(expected, int | float):
+        alike = isinstance(found, int | float) and not isinstance(found, bool) and found == found
+        alike = alike and (isinstance(found, float) or abs(found) < 2**128)  # as a generator's state has them
+    else:
+        alike = isinstance(found, Mapping if isinstance(expected, Mapping) else type(expected))
+    if not alike:
+        return f"{key} should be like {show(expected)}, got {show(found)}"
+    if isinstance(expected, Mapping):
+        for name in {**expected, **found}:
+            if name not in found:
+                return f"{key}.{name} is missing"
+            if name not in expected:
+                return f"{key}.{name} is not known here"
+            if told := unlike(found[name], expected[name], f"{key}.{name}"):
+                return told
+    elif isinstance(expected, list | tuple) and expected:
+        if len(found) != len(expected):
+            return f"{key} should have {len(expected)} values, and has {len(found)}"
+        for number, pair in enumerate(zip(found, expected, strict=True)):
+            if told := unlike(*pair, f"{key}.{number}"):
+                return told
+    return None
+
+
+def completed(found: Any, expected: Any) -> Any:
+    """A saved value of an older version with the keys that it would have now, the new ones with the values of now."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        return {key: completed(found[key], value) if key in found else value for key, value in expected.items()}
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        return [completed(*pair) for pair in zip(found, expected, strict=True)]
+    return found

@@ -1,0 +1,220 @@
+"""Several runs beside one another: what their configs do not have in common, and their scores, the best first."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.config.sections import ConfigError, read_resolved
+from nanotorch.train.score.metrics import is_loss
+from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, read_json, read_lines
+from nanotorch.train.terminal.text_report import aligned, label, number, short
+from nanotorch.train.config.strict_yaml import LARGEST_TEXT, parse, read
+
+__all__ = ["ComparedRun", "Comparison", "as_text", "compare", "read_run", "value_text"]
+
+BESIDE = ("name", "output")  # keys that do not decide what a run computes
+LONGEST_VALUE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """What the files of a run say of it.
+
+    Attributes:
+        place: its directory.
+        config: the values of its config, by keys such as "optimizer.lr".
+        history: the record of every epoch; empty where the directory holds several runs.
+        summary: what `summary.json` holds; None while the run is not complete.
+        notices: a sentence for each file that does not hold what it has to.
+    """
+
+    place: Path
+    config: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any] | None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def progress(self) -> str:
+        """How far the run has come, in words."""
+        return f"{len(self.history)} of {self.config.get('train.epochs', '?')} epochs"
+
+    def score(self, part: str, name: str) -> float | None:
+        """A final score, or None where there is none (yet)."""
+        value: float | None = None if self.summary is None else self.summary["scores"].get(part, {}).get(name)
+        return value
+
+    def spread(self, part: str, name: str) -> float | None:
+        """The spread of a score, where the directory holds several runs."""
+        value: float | None = (self.summary or {}).get("spread", {}).get(part, {}).get(name)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs in the order of a score.
+
+    Attributes:
+        runs: the runs, the best first; those that are not complete come last.
+        names: what each is called: the name of its directory, or its path where names are alike.
+        by: the name of the score that decides the order.
+        part: the part of the data that was scored.
+        scores: the names of all scores.
+        differing: the keys of the config in which the runs differ.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    names: tuple[str, ...]
+    by: str
+    part: str
+    scores: tuple[str, ...]
+    differing: tuple[str, ...]
+
+
+def read_run(place: str | Path) -> ComparedRun:
+    """Read what a run's directory says; a UsageError if it holds no run. What is damaged is left out and told in `notices`."""
+    root = Path(place)
+    resolved = root / "resolved.yaml"
+    if not resolved.is_file():
+        reason = "it has no resolved.yaml" if root.is_dir() else "it is no directory" if root.exists() else "there is no such directory"
+        raise UsageError(f"{place} is not the directory of a run: {reason}")
+    notices: list[str] = []
+    config: Any = {}
+    try:
+        node, _ = parse(read(resolved, LARGEST_TEXT), str(resolved))
+        config = node.plain() if node is not None else {}
+        read_resolved(resolved)
+    except ConfigError as error:
+        notices.append(f"{' '.join(str(error).splitlines()[0].split())}; it may differ from the others in more than is shown")
+    history, problem = read_lines(root / "metrics.jsonl")
+    notices += [] if problem is None else [f"{problem}; the epochs before that are shown"]
+    summary = None
+    try:
+        summary = read_json(root / "summary.json", Summary, SeveralSummary)
+    except FileNotFoundError:
+        pass
+    except RecordError as error:
+        notices.append(f"{error}; the run is shown as if it were not complete")
+    flat = dict(_flat(config)) if isinstance(config, dict) else {}
+    return ComparedRun(root, flat, history, summary, tuple(notices))
+
+
+def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "test") -> Comparison:
+    """Put runs in the order of a score; without `by` it is the first beside the loss that all of them have.
+
+    Runs that have no such score in common, and a name that none has, are a UsageError.
+    """
+    complete = [run for run in runs if run.summary is not None]
+    begun = [run for run in runs if run.summary is None]
+    nothing = next((run for run in begun if not run.history), None)
+    if nothing is not None:
+        raise UsageError(f"{nothing.place} has nothing to compare yet: no epoch of this run is complete")
+    scored = [_score_names(run, part) for run in runs]
+    if not all(scored):
+        raise UsageError(f"{runs[scored.index([])].place} has no scores of a part {part!r}; its parts are {_parts(runs[scored.index([])])}")
+    every = tuple(dict.fromkeys(name for names in scored for name in names))
+    common = [name for name in every if all(name in names for names in scored)]
+    if not set(common) - {"loss"}:
+        listed = "\n  ".join(f"{run.place}: {', '.join(names)}" for run, names in zip(runs, scored, strict=True))
+        raise UsageError(f"these runs have different scores, so none is the best:\n  {listed}")
+    if by is None:
+        by = next(name for name in common if name != "loss")
+    elif by not in common:
+        where = "only some of the runs have" if by in every else "no run has"
+        raise UsageError(f"{where} a score {by!r}; they all have {', '.join(common)}")
+
+    def rank(run: ComparedRun) -> tuple[float, float]:
+        value = run.score(part, by)
+        assert value is not None
+        second = run.score(part, "loss") or 0.0  # among equals the smallest loss, as in training
+        return (math.inf if math.isnan(value) else value if is_loss(by) else -value, second)
+
+    ordered = (*sorted(complete, key=rank), *begun)
+    keys = dict.fromkeys(key for run in ordered for key in run.config if key not in BESIDE)
+    absent = object()
+    differing = tuple(key for key in keys if any(run.config.get(key, absent) != ordered[0].config.get(key, absent) for run in ordered))
+    return Comparison(ordered, _names(ordered), by, part, every, differing)
+
+
+def as_text(found: Comparison, width: int = 100) -> str:
+    """The comparison as two tables of at most `width` columns, as far as names and numbers leave room."""
+    numbers = [f"#{place}" for place in range(1, len(found.runs) + 1)]
+    lines = [["", "run", "best epoch", *(f"{found.part} {label(name)}" for name in found.scores), "seconds"]]
+    for place, run, name in zip(numbers, found.runs, found.names, strict=True):
+        summary = run.summary or {}
+        scores = [_score_text(run, found.part, score) for score in found.scores]
+        best = str(summary.get("best_epoch", "")) if run.summary is not None else run.progress
+        seconds = summary.get("seconds")
+        lines.append([place, name, best, *scores, "" if seconds is None else f"{seconds:.1f}"])
+    room = width - sum(max(len(line[k]) for line in lines) + 2 for k in range(len(lines[0])) if k != 1)
+    for line in lines:
+        line[1] = short(line[1], max(room, 16))
+    text = [_left(lines, 2)]
+    if not found.differing:
+        return "\n\n".join([*text, "the configs do not differ"])
+    rows = [[key, *(short(value_text(run.config.get(key)) if key in run.config else "-", LONGEST_VALUE) for run in found.runs)] for key in found.differing]
+    for first, last in _columns_that_fit([["config", *numbers], *rows], width):
+        text.append(aligned([[line[0], *line[first:last]] for line in [["config", *numbers], *rows]]))
+    return "\n\n".join(text)
+
+
+def value_text(value: Any) -> str:
+    """A value of a config, in one line.
+
+    >>> value_text([128, 64]), value_text(None), value_text("Adam"), value_text(True), value_text(1e-3)
+    ('[128, 64]', 'null', 'Adam', 'true', '0.001')
+    """
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _score_text(run: ComparedRun, part: str, name: str) -> str:
+    value, spread = run.score(part, name), run.spread(part, name)
+    return "-" if value is None else number(value) if spread is None else f"{number(value)} ± {number(spread)}"
+
+
+def _score_names(run: ComparedRun, part: str) -> list[str]:
+    if run.summary is not None:
+        return list(run.summary["scores"].get(part, ()))
+    return [key.removeprefix("validation_") for key in run.history[-1] if key.startswith("validation_")] or ["loss"]
+
+
+def _parts(run: ComparedRun) -> str:
+    return ", ".join(run.summary["scores"]) if run.summary is not None else "not known yet"
+
+
+def _names(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
+    short_names = [run.place.resolve().name for run in runs]
+    return tuple(name if short_names.count(name) == 1 else str(run.place) for run, name in zip(runs, short_names, strict=True))
+
+
+def _flat(values: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _flat(value, f"{key}.{name}" if key else name)
+    else:
+        yield key, values
+
+
+def _left(lines: Sequence[Sequence[str]], count: int) -> str:
+    """Aligned text in which the first columns, and not only the very first, stand to the left."""
+    widths = [max(len(line[k]) for line in lines) for k in range(count)]
+    joined = [["  ".join(cell.ljust(width) for cell, width in zip(line[:count], widths, strict=True)), *line[count:]] for line in lines]
+    return "\n".join(line.rstrip() for line in aligned(joined).splitlines())
+
+
+def _columns_that_fit(lines: Sequence[Sequence[str]], width: int) -> Iterable[tuple[int, int]]:
+    """The columns beside the first in pieces, each of which fits beside the first."""
+    widths = [max(len(line[k]) for line in lines) + 2 for k in range(len(lines[0]))]
+    first, used = 1, widths[0]
+    for k in range(1, len(widths)):
+        if used + widths[k] - 2 > width and k > first:
+            yield first, k
+            first, used = k, widths[0]
+        used += widths[k]
+    yield first, len(widths)

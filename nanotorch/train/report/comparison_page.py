@@ -1,0 +1,97 @@
+"""A comparison as a page, and as a picture: the learning curves of several runs over one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nanotorch.train.report import figures
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.report.comparison import Comparison, value_text
+from nanotorch.train.terminal.markup import Html, document, figure, fill, join, measured, section, table
+from nanotorch.train.terminal.text_report import label
+from nanotorch.utils import files
+
+__all__ = ["page", "write"]
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def write(path: Path, found: Comparison) -> None:
+    """Write the page (.html) or the picture (.png, .svg, .pdf) that the file's name asks for; a UsageError for any other."""
+    kind = path.suffix.lower()
+    if kind not in (".html", *PICTURES):
+        raise UsageError(f"{path}: a comparison is written as .html, {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+    if kind == ".html":
+        files.write(path, page(found, "Comparison"))
+        return
+    if not figures.matplotlib_is_there():
+        raise RuntimeError("a picture needs matplotlib, which is not installed: pip install matplotlib")
+    keys = _curves(found)
+    if not keys:
+        raise UsageError("these runs have no learning curves of their own: compare the runs in their directories")
+    figures.save_overlay(path, _histories(found), keys)
+
+
+def page(found: Comparison, title: str, lead: str | None = None) -> Html:
+    """The comparison as HTML that needs nothing beside itself."""
+    lead = lead or f"{len(found.runs)} runs, the best {found.part} {label(found.by)} first"
+    sections = [section("scores", "Scores", *_scores(found)), section("curves", "Learning curves", *_drawings(found))]
+    sections.append(section("config", "Where the configs differ", _differences(found)))
+    body = fill(
+        '<header>\n<h1>{title}</h1>\n<p class="lead">{lead}</p>\n</header>\n<main>\n{all}\n</main>',
+        title=title, lead=lead, all=join(sections),
+    )  # fmt: skip
+    return document(title, body)
+
+
+def _scores(found: Comparison) -> Iterator[Html]:
+    rows: list[list[Any]] = []
+    several = any(run.spread(found.part, found.by) is not None for run in found.runs)
+    heads = ["run", "best epoch"]
+    for name in found.scores:
+        heads += [f"{found.part} {label(name)}", *(["spread"] if several else [])]
+    for place, (run, name) in enumerate(zip(found.runs, found.names, strict=True), start=1):
+        summary = run.summary or {}
+        cells: list[Any] = [f"#{place} {name}", summary.get("best_epoch") if run.summary is not None else run.progress]
+        for score in found.scores:
+            cells += [run.score(found.part, score), *([run.spread(found.part, score)] if several else [])]
+        seconds = summary.get("seconds")
+        rows.append([*cells, summary.get("parameters"), None if seconds is None else measured(seconds)])
+    yield table(f"Of the {found.part} part, each by the best epoch of its run", [*heads, "parameters", "seconds"], rows)
+
+
+def _drawings(found: Comparison) -> Iterator[Html]:
+    if not figures.matplotlib_is_there():
+        yield Html('<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>')
+        return
+    keys = _curves(found)
+    drawings = [figure(figures.overlay(_histories(found), key)) for key in keys]
+    yield fill('<div class="figures">\n{all}\n</div>', all=join(drawings)) if keys else Html("<p>These runs have no curves.</p>")
+
+
+def _differences(found: Comparison) -> Html:
+    if not found.differing:
+        return Html("<p>The configs do not differ.</p>")
+    rows = [[key, *(value_text(run.config[key]) if key in run.config else "-" for run in found.runs)] for key in found.differing]
+    return table("A dash: the run has no such value", ["key", *(f"#{place}" for place in range(1, len(found.runs) + 1))], rows)
+
+
+def _histories(found: Comparison) -> Sequence[tuple[str, Sequence[Any]]]:
+    return [
+        (f"#{place} {name}", run.history)
+        for place, (run, name) in enumerate(zip(found.runs, found.names, strict=True), start=1)
+        if run.history
+    ]
+
+
+def _curves(found: Comparison) -> list[str]:
+    """The keys of the records that are drawn: of the validation part where there is one."""
+    histories = [history for _, history in _histories(found)]
+    keys = []
+    other = next((name for name in found.scores if name != "loss"), "loss")
+    for name in dict.fromkeys(["loss", other if found.by == "loss" else found.by]):
+        part = next((part for part in ("validation", "train") if histories and all(f"{part}_{name}" in h[-1] for h in histories)), None)
+        keys += [] if part is None else [f"{part}_{name}"]
+    return keys

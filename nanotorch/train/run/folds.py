@@ -1,0 +1,221 @@
+"""Several runs of one config: cross-validated (`train.folds`), with several seeds (`train.repeats`), or both.
+
+Each is an ordinary run in a directory of its own, which its own resolved.yaml reproduces:
+
+    runs/<name>-<utc>-<4 hex digits>/
+        fold-1/ ... fold-5/     `data.fold: [1, 5]` ...: the test parts share no row, and together are all rows
+        repeat-1/ ...           seed, seed + 1 ... (repeat-1-fold-1/ ... with folds: other folds for each seed)
+        summary.json            mean and spread over the runs; there only when all are complete
+        report.html             the runs beside one another
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanotorch.train.record import directory
+from nanotorch.train.fit.build import build, prepare, steps_per_epoch
+from nanotorch.train.report.comparison import compare, read_run
+from nanotorch.train.report.comparison_page import page
+from nanotorch.train.config.sections import Config, resolved, with_seed
+from nanotorch.train.data.datasets import DataError, training_rows
+from nanotorch.train.record.environment import environment
+from nanotorch.train.record.records import Summary, read_json
+from nanotorch.train.terminal.text_report import label, number
+from nanotorch.train.record.resume import CompleteError, Resumed, ResumeError, config_of, differences, find
+from nanotorch.train.run.run import files_of, run
+from nanotorch.utils import files as disk
+
+__all__ = ["FoldsResult", "is_several", "run_all", "single_runs"]
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldsResult:
+    """What several runs leave: their directory; by part and score the mean and the spread; the scores of each run.
+
+    The spread is the standard deviation over the runs (with n - 1): how much a run differs from another, not how well the mean
+    is known.
+    """
+
+    directory: Path
+    mean: Scores
+    spread: Scores
+    runs: dict[str, Scores]
+
+
+def is_several(config: Config) -> bool:
+    """Whether the config asks for more than one run."""
+    return config.train.folds is not None or config.train.repeats > 1
+
+
+def single_runs(config: Config) -> Iterator[tuple[str, Config]]:
+    """Name and config of every run; the config must have a seed."""
+    assert config.seed is not None
+    folds, repeats = config.train.folds, config.train.repeats
+    train = config.train.model_copy(update={"folds": None, "repeats": 1})
+    for repeat in range(1, repeats + 1):
+        seeded = {"train": train, "seed": (config.seed + repeat - 1) % 2**32}
+        for fold in range(1, (folds or 1) + 1):
+            names = [f"repeat-{repeat}"] * (repeats > 1) + [f"fold-{fold}"] * (folds is not None)
+            data = config.data if folds is None else config.data.model_copy(update={"fold": (fold, folds)})
+            yield "-".join(names), config.model_copy(update={**seeded, "data": data})
+
+
+def run_all(
+    config: Config,
+    source: str | None = None,
+    run_directory: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    needed: Sequence[str | Path] = (),
+) -> FoldsResult:
+    """Run them all, one after the other.
+
+    Raises what `run` raises; the runs that are complete stay. With `resume`, what is complete in `run_directory` is taken as it
+    is, and what began goes on; a ResumeError where one of these was trained with another config than this one now asks for, since
+    a mean over two configs is of neither.
+    """
+    if config.seed is None:
+        config = with_seed(config, config_of(run_directory).seed if resume and run_directory is not None else None)
+        print(f"seed {config.seed} {'of the runs that go on' if resume else 'drawn'}")
+    needed = [*needed, *files_of(config)]
+    if not resume:
+        directory.check(config.output, run_directory, overwrite, needed)
+    several = dict(single_runs(config))
+    first = next(iter(several.values()))
+    try:
+        data = prepare(first)
+        _, parts = build(first, data)  # what cannot be trained leaves no trace
+        for fold in range(2, (config.train.folds or 1) + 1):  # the others may have a row more or less
+            sizes = config.data.test_size, config.data.validation_size
+            steps_per_epoch(training_rows(list(data.parts.values()), *sizes, (fold, config.train.folds or 1)), first)
+    except DataError as error:
+        raise DataError(str(error), *(("train", "folds") if error.path == ("data", "fold") else error.path)) from None
+    root = directory.create(config.output, config.name) if run_directory is None else run_directory
+    root.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Scores] = {}
+    with directory.RunDirectory(root) as files:
+        if resume:
+            _refuse_a_mixture(config, several, root)
+        else:
+            files.claim(overwrite, needed)
+        files.write("resolved.yaml", resolved(config))
+        if source is not None:
+            files.write("config.yaml", source)
+        files.write_json("env.json", environment(parts["train"].device))
+        for count, (name, single) in enumerate(several.items(), start=1):
+            found[name] = _scores(single, source, root / name)
+            line = "  ".join(f"{label(key)} {number(value)}" for key, value in found[name]["test"].items())
+            print(f"{name} ({count} of {len(several)})  test {line}", flush=True)
+            files.log(f"{name}: test {line}")
+        mean, spread = _over(found, statistics.fmean), _over(found, statistics.stdev)
+        table = _table(found, mean, spread)
+        print(f"\n{config.name}: scores of the test part, each of the best epoch of its run\n{table}")
+        files.log(table)
+        files.write_json(
+            "summary.json",
+            {
+                "name": config.name,
+                "folds": config.train.folds,
+                "repeats": config.train.repeats,
+                "scores": mean,
+                "spread": spread,
+                "runs": found,
+            },
+        )
+        shown = "; report.html shows them" if _page(root, config.name, list(several), mean, spread) else ""
+        print(f"results in {root}{shown}", flush=True)
+    return FoldsResult(root, mean, spread, found)
+
+
+def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path) -> None:
+    """A ResumeError where a run that has begun is not the one that this config asks for."""
+    if not is_several(config) or not is_several(config_of(root)):
+        raise ResumeError(f"{root} holds {'one run' if is_several(config) else 'several runs'}, and this config asks for another number")
+    for name, single in several.items():
+        changes = differences(single, root / name) if (root / name / "resolved.yaml").is_file() else []
+        if changes:
+            raise ResumeError(
+                "\n  ".join([f"{root / name} was trained with another config:", *changes])
+                + "\nA mean over both would be of neither: begin new runs with --output, or go on with its own resolved.yaml"
+            )
+        begun = _begun(single, root / name)
+        if begun is None or begun.checkpoint is None:
+            continue
+        state = begun.checkpoint.state
+        if state["epoch"] > single.train.epochs:
+            raise ResumeError(
+                f"{root / name} is in epoch {state['epoch']} already, and train.epochs is {single.train.epochs} now: a mean over runs of "
+                "different lengths would be of neither; begin new runs with --output"
+            )
+        if begun.covers(single) and state["data"] != (now := prepare(single).fingerprint()) and state["data"] != now.partition("-")[0]:
+            raise ResumeError(
+                f"{root / name}: the data are not what they were when this run was trained, and a mean over both would be of neither; "
+                "bring them back, or begin new runs with --output"
+            )
+
+
+def _begun(config: Config, place: Path) -> Resumed | None:
+    """The run in a directory, if one was begun there."""
+    return find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
+
+
+def _scores(config: Config, source: str | None, place: Path) -> Scores:
+    """The scores of one run: those it left, or after it has run to its end."""
+    begun = _begun(config, place)
+    for notice in () if begun is None else begun.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    if begun is None or not begun.covers(config):
+        try:
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # its own lines are in its train.log
+                return run(config, source, run_directory=None if begun else place, resume=begun).scores
+        except CompleteError:
+            pass
+    scores: Scores = read_json(place / "summary.json", Summary)["scores"]
+    return scores
+
+
+def _page(root: Path, name: str, names: Sequence[str], mean: Scores, spread: Scores) -> bool:
+    """Write `report.html`, the runs beside one another; each has its own beside it. Returns whether it is there."""
+    found = compare([read_run(root / one) for one in names])
+    of, over = (number(scores["test"][found.by]) for scores in (mean, spread))
+    lead = f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}; each has a report.html of its own"
+    try:
+        disk.write(root / "report.html", page(found, name, lead), own=True)
+    except OSError as error:
+        print(f"warning: {root / 'report.html'} cannot be written ({error.strerror})", file=sys.stderr)
+        return False
+    return True
+
+
+def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float]) -> Scores:
+    def over(values: list[float]) -> float:
+        try:
+            return statistic(values) if all(map(math.isfinite, values)) else math.nan
+        except OverflowError:
+            return math.nan
+
+    first = next(iter(runs.values()))
+    return {part: {name: over([scores[part][name] for scores in runs.values()]) for name in values} for part, values in first.items()}
+
+
+def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
+    """The test scores of every run, their mean and their spread as aligned text."""
+    names = list(mean["test"])
+    lines = [["", *map(label, names)]]
+    for row, scores in {**runs, "mean": mean, "spread": spread}.items():
+        lines.append([row, *(number(scores["test"][name]) for name in names)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )

@@ -1,0 +1,208 @@
+"""Loss and scores over many batches: sums that stay on the device until somebody reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nanotorch as torch
+from nanotorch import Tensor, nn
+from nanotorch.train.data.datasets import Table
+from nanotorch.train.score.scores import score, takes_labels
+
+MOST_UNREAD = 2**25  # outputs that wait to be scored
+
+__all__ = ["Meter", "is_loss", "main_metric", "mean_weights", "scored_as"]
+
+
+def main_metric(task: str) -> str:
+    """The name of the score that says which epoch was best; larger is better."""
+    return "r2" if task == "regression" else "accuracy"
+
+
+def is_loss(name: str) -> bool:
+    """Whether the smaller score is the better one: of losses and RMSE; scikit-learn's names are of scores, larger is better."""
+    return name == "loss" or name.startswith("rmse")
+
+
+def mean_weights(
+    criterion: nn.Module, targets: Tensor, dtype: torch.dtype, by_class: NDArray[np.float64] | None = None
+) -> Tensor:
+    """What each row adds to the number that `reduction="mean"` divides by, as a tensor of shape (rows,).
+
+    For losses of class numbers that is the weight of the row's class (1 without weights) and 0 for
+    `ignore_index`; for elementwise losses it is the number of elements in a row, whatever their weights.
+    So, for any batch and as PyTorch defines the mean, `sum-reduced loss / mean_weights.sum()` is the
+    mean-reduced loss. With weights `by_class` it is the weight of the row's class, whatever the loss: as PyTorch defines the
+    mean of the cross entropy, so a loss of two classes is the same with one logit as with two.
+    """
+    if by_class is not None and not hasattr(criterion, "ignore_index"):
+        numbers = targets.reshape(len(targets)).to(torch.int64)
+        return torch.tensor(by_class, dtype=dtype, device=targets.device)[numbers]
+    if not hasattr(criterion, "ignore_index"):
+        return torch.full((len(targets),), float(targets[0].numel()), dtype=dtype, device=targets.device)
+    if targets.is_floating_point():
+        return torch.ones(len(targets), dtype=dtype, device=targets.device)
+    ignored = targets == criterion.ignore_index
+    class_weights: Tensor | None = getattr(criterion, "weight", None)
+    if class_weights is None:
+        return (~ignored).to(dtype)
+    return class_weights[targets.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+
+
+def scored_as(
+    part: Table,
+    target_scale: NDArray[np.float64] | None = None,
+    target_mean: NDArray[np.float64] | None = None,
+    metrics: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What a `Meter` has to know of a part of the data, whose targets the model sees less their mean, divided by their scale."""
+    variance = part.targets.var(axis=0) if part.task == "regression" else None
+    return {
+        "task": part.task,
+        "target_names": part.target_names,
+        "target_scale": target_scale,
+        "target_variance": variance,
+        "target_mean": target_mean,
+        "metrics": tuple(metrics),
+    }
+
+
+class Meter:
+    """Mean loss and scores over the batches of one pass over a part of the data.
+
+    Scores are the accuracy for classes (of several labels, all have to be right), and for regression R2 (the mean
+    over the targets) and RMSE per target in their original units: outputs and targets are those of the model times `target_scale`. For each name in
+    `metrics` there is scikit-learn's score too, for which the outputs of the whole pass are kept (of many classes only the
+    chosen one, where no score asks for more). Where an output is not finite, no score but the loss means anything: all are NaN.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        target_names: Sequence[str] = ("y",),
+        target_scale: NDArray[np.float64] | None = None,
+        target_variance: NDArray[np.float64] | None = None,
+        target_mean: NDArray[np.float64] | None = None,
+        metrics: Sequence[str] = (),
+    ) -> None:
+        self.task = task
+        self.target_names = target_names
+        self.target_scale = np.ones(1) if target_scale is None else target_scale
+        self.target_variance = target_variance
+        self.target_mean = np.zeros(1) if target_mean is None else target_mean
+        self.metrics = metrics
+        self._kept: list[tuple[Any, Any]] = []
+        self.rows = 0
+        self.loss_sum = 0.0
+        self.weight_sum = 0.0
+        self._score_sums: NDArray[np.float64] = np.zeros(1)
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._finite = True
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+
+    def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor, step: int = 0) -> None:
+        """Add a batch: the sum of its losses and its weight in the mean; nothing is computed before it is read.
+
+        The tensors must not require grad, or the graphs of all unread batches stay alive.
+        """
+        self.rows += len(targets)
+        self._unread.append((step, loss, weight))
+        self._waiting.append((outputs, targets))
+        if outputs.numel() * len(self._waiting) > MOST_UNREAD:
+            self._add_scores()
+
+    def read_losses(self) -> list[tuple[int, float]]:
+        """Step and mean loss of every batch since the last reading; moves them to the host in one go."""
+        if not self._unread:
+            return []
+        steps, losses, weights = zip(*self._unread, strict=True)
+        self._unread.clear()
+        self._add_scores()
+        sums, totals = torch.stack([*losses, *weights]).double().cpu().numpy().reshape(2, -1)
+        for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
+            self.loss_sum += loss
+            self.weight_sum += weight
+        return list(zip(steps, (sums / totals).tolist(), strict=True))
+
+    def _add_scores(self) -> None:
+        """Count the right rows of some batches, or sum their squared errors: batch by batch, so that it is no matter when."""
+        if not self._waiting:
+            return
+        outputs, targets = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        every, wanted = torch.cat(outputs), torch.cat(targets)
+        self._finite = self._finite and bool(torch.isfinite(every).all())
+        if self.task == "regression" or self.metrics:
+            every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
+        if self.metrics:
+            labels = self.task == "multiclass" and all(map(takes_labels, self.metrics))
+            self._kept.append((every.argmax(1) if labels else every, wanted))
+        if self.task == "multiclass":
+            right = every.argmax(1) == wanted
+        elif self.task == "binary":
+            right = (every > 0) == (wanted > 0.5)
+        elif self.task == "multilabel":
+            right = ((every > 0) == (wanted > 0.5)).all(1)
+        else:
+            errors, start = np.square(np.subtract(every, wanted, dtype=np.float64)), 0
+            for batch in outputs:
+                self._score_sums = self._score_sums + errors[start : start + len(batch)].sum(0)
+                start += len(batch)
+            return
+        self._score_sums = self._score_sums + int(right.sum())
+
+    def compute(self) -> dict[str, float]:
+        """The scores of all batches so far, by name, the loss first."""
+        self.read_losses()
+        scores = {"loss": self.loss_sum / self.weight_sum if self.weight_sum else math.nan}
+        sums = self._score_sums
+        if self.target_variance is None:
+            scores["accuracy"] = float(sums[0]) / self.rows if self._finite else math.nan
+            return scores | self._named_scores(scores)
+        squared_error = sums / self.rows * self.target_scale**2
+        scores["r2"] = float(np.mean(_r2(squared_error, self.target_variance)))
+        for name, error in zip(self.target_names, np.sqrt(squared_error), strict=True):
+            scores[f"rmse_{name}" if len(self.target_names) > 1 else "rmse"] = float(error)
+        return scores | self._named_scores(scores)
+
+    def _named_scores(self, known: Mapping[str, float]) -> dict[str, float]:
+        """scikit-learn's scores of all rows of the pass, but for those that are known already."""
+        if not self._finite:
+            return dict.fromkeys((name for name in self.metrics if name not in known), math.nan)
+        if not self.metrics:
+            return {}
+        outputs, targets = (np.concatenate(pieces) for pieces in zip(*self._kept, strict=True))
+        if outputs.ndim > 1:
+            outputs = outputs.astype(np.float64)
+        if self.task == "regression":
+            outputs, targets = (values * self.target_scale + self.target_mean for values in (outputs, targets.astype(np.float64)))
+        else:
+            targets = targets.reshape(-1).astype(np.int64)
+        return {name: score(name, self.task, outputs, targets) for name in self.metrics if name not in known}
+
+    def state(self) -> dict[str, Any]:
+        """The sums so far as plain numbers, for a checkpoint in the middle of a pass."""
+        self.read_losses()
+        return {
+            "rows": self.rows,
+            "loss_sum": self.loss_sum,
+            "weight_sum": self.weight_sum,
+            "score_sums": self._score_sums.tolist(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from the sums that `state` returned."""
+        self.rows, self.loss_sum, self.weight_sum = state["rows"], state["loss_sum"], state["weight_sum"]
+        self._score_sums = np.array(state["score_sums"])
+
+
+def _r2(squared_error: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 - error / variance per target; as in scikit-learn, 1 or 0 where the targets do not vary at all."""
+    constant = variance == 0
+    scores = 1.0 - squared_error / np.where(constant, 1.0, variance)
+    return np.where(constant, (squared_error == 0).astype(float), scores)

@@ -1,0 +1,149 @@
+"""HTML by templates in which every value is escaped unless it is HTML already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from nanotorch.train.terminal.text_report import number
+from nanotorch.train.terminal.standard_streams import printable
+
+__all__ = ["Html", "beside", "document", "facts", "figure", "fill", "join", "measured", "percent", "scrolling", "section", "table", "titled"]
+
+
+class Html(str):
+    """Text that is HTML already, and so is not escaped again."""
+
+    __slots__ = ()
+
+
+def fill(template: str, **values: Any) -> Html:
+    """Put values into the places of a template; what is no `Html` is escaped.
+
+    >>> fill("<p>{text}</p>", text="1 < 2")
+    '<p>1 &lt; 2</p>'
+    """
+    return Html(template.format(**{name: _escaped(value) for name, value in values.items()}))
+
+
+def _escaped(value: Any) -> str:
+    """Escape; what cannot be printed, such as a control character in a column's name, becomes visible."""
+    if isinstance(value, Html):
+        return value
+    return escape(printable(str(value)), quote=True)
+
+
+def join(parts: Iterable[str]) -> Html:
+    """Pieces of HTML one after the other; those that are plain text are escaped."""
+    return Html("\n".join(_escaped(part) for part in parts))
+
+
+def section(name: str, title: str, *parts: str) -> Html:
+    """A part of the page, under a heading."""
+    return fill(
+        '<section id="{name}" aria-labelledby="{name}-title">\n<h2 id="{name}-title">{title}</h2>\n{body}\n</section>',
+        name=name, title=title, body=join(parts),
+    )  # fmt: skip
+
+
+def titled(title: str, *parts: str) -> Html:
+    """A part of a section, under a heading of its own."""
+    return fill("<div>\n<h3>{title}</h3>\n{body}\n</div>", title=title, body=join(parts))
+
+
+def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> Html:
+    """A table with its headings; the first cell of a row is the row's name.
+
+    A float is shown with four decimals and kept exactly in the `value` of a ``<data>``.
+    """
+    rows = list(rows)
+    words = [isinstance(value, str) and 'class="number"' not in value for value in rows[0]] if rows else []
+    head = join(
+        fill('<th scope="col"{kind}>{text}</th>', text=text, kind=Html(' class="text"' if is_text else ""))
+        for text, is_text in zip(heads, [*words, *[False] * (len(heads) - len(words))], strict=True)
+    )
+    body = join(
+        fill("<tr>{name}{cells}</tr>", name=fill('<th scope="row"{title}>{name}</th>', name=row[0], title=_title(row[0])), cells=join(map(_cell, row[1:])))
+        for row in rows
+    )
+    content = fill(
+        '<table class="{kind}" aria-label="{caption}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>',
+        kind=kind, caption=caption, head=head, body=body,
+    )  # fmt: skip
+    return fill('<figure class="table">\n<figcaption>{caption}</figcaption>\n{content}\n</figure>', caption=caption, content=scrolling(caption, content))
+
+
+def scrolling(name: str, content: Html) -> Html:
+    """Something that may be wider than the page, and then scrolls by itself."""
+    return fill('<div class="scroll" role="region" aria-label="{name}" tabindex="0">\n{content}\n</div>', name=name, content=content)
+
+
+def _title(value: Any) -> Html:
+    """The whole text, where a narrow column may not show it."""
+    return fill(' title="{value}"', value=value) if len(str(value)) > 16 else Html("")
+
+
+def measured(value: float) -> Html:
+    """A cell with a quantity of any size, four digits of it or more."""
+    shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=shown)
+
+
+def percent(value: float) -> Html:
+    """A cell with a share in percent."""
+    return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=f"{value:.1%}")
+
+
+def _cell(value: Any) -> Html:
+    if isinstance(value, Html):  # a whole cell
+        return value
+    if value is None:
+        return Html('<td class="number"></td>')
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return fill('<td class="text"{title}>{value}</td>', value=value, title=_title(value))
+    shown = f"{value:,}" if isinstance(value, int) else number(value)
+    return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=shown)
+
+
+def beside(*parts: Html) -> Html:
+    """Pieces beside one another as far as there is room."""
+    return fill('<div class="beside">\n{all}\n</div>', all=join(parts))
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> Html:
+    """Names with their values, side by side."""
+    rows = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in pairs)
+    return fill('<dl class="facts">\n{rows}\n</dl>', rows=rows)
+
+
+def figure(drawing: Html, caption: str = "") -> Html:
+    """A drawing and what it shows."""
+    words = fill("\n<figcaption>{caption}</figcaption>", caption=caption) if caption else Html("")
+    return fill("<figure>\n{drawing}{words}\n</figure>", drawing=drawing, words=words)
+
+
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def document(title: str, body: Html) -> Html:
+    """A page that needs nothing beside itself."""
+    from importlib.resources import files
+
+    style = (files("nanotorch.train") / "report" / "page.css").read_text(encoding="utf-8")
+    return fill(PAGE, title=title, style=Html(style), body=body)

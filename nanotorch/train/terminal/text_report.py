@@ -1,0 +1,96 @@
+"""Numbers and tables as text: what a run prints when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nanotorch.train.terminal.standard_streams import printable
+
+if TYPE_CHECKING:
+    from nanotorch.train.score.classification import ClassScore
+
+__all__ = ["aligned", "class_table", "label", "number", "short", "table"]
+
+WORDS = {"r2": "R2", "rmse": "RMSE", "f1": "F1", "d2": "D2", "roc": "ROC", "auc": "AUC", "ovr": "OvR", "ovo": "OvO", "rand": "Rand"}
+MOST_CLASSES = 20
+
+
+def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> str:
+    """The scores of every part of the data as aligned text.
+
+    >>> print(table({"train": {"loss": 0.02, "accuracy": 1.0}, "test": {"loss": 0.1, "accuracy": 0.975}},
+    ...             rows={"train": 120, "test": 40}))
+           rows    loss  accuracy
+    train   120  0.0200    1.0000
+    test     40  0.1000    0.9750
+    """
+    names = list(next(iter(scores.values())))
+    lines = [["", "rows", *(label(name) for name in names)]]
+    for part, values in scores.items():
+        lines.append([part, str(rows[part]), *(number(values[name]) for name in names)])
+    return aligned(lines)
+
+
+def class_table(scores: Sequence[ClassScore]) -> str:
+    """Precision, recall and F1 of every class; of many classes those that are found worst.
+
+    >>> from nanotorch.train.score.classification import ClassScore
+    >>> print(class_table([ClassScore("cat", 0.9, 1.0, 0.9474, 9), ClassScore("a dog", 1.0, 0.5, 0.6667, 2)]))
+           precision  recall      F1  rows
+    cat       0.9000  1.0000  0.9474     9
+    a dog     1.0000  0.5000  0.6667     2
+    """
+    shown = scores if len(scores) <= MOST_CLASSES else sorted(scores, key=lambda score: score.f1)[:MOST_CLASSES]
+    lines = [["", "precision", "recall", "F1", "rows"]]
+    lines += [[short(s.name, 28), number(s.precision), number(s.recall), number(s.f1), str(s.support)] for s in shown]
+    more = len(scores) - len(shown)
+    return aligned(lines) + (f"\n({more} more classes, with F1 of {number(shown[-1].f1)} and above)" if more else "")
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells as text in columns: the first to the left, the others to the right."""
+    lines = [[printable(cell, kept="") for cell in line] for line in lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+            ]
+        )
+        for line in lines
+    )
+
+
+def short(text: str, width: int) -> str:
+    """The text in one line of at most `width` characters, shortened in its middle.
+
+    >>> short("a very long name of a class", 15)
+    'a very...class'
+    """
+    text = printable(text, kept="")
+    if len(text) <= width:
+        return text
+    end = (width - 3) // 2 - 1
+    return f"{text[: width - 3 - end].rstrip()}...{text[len(text) - end :].lstrip()}"
+
+
+def number(value: float) -> str:
+    """A score with four decimals; one of 100,000 or more, as a loss that explodes is, in powers of ten.
+
+    >>> number(0.25), number(123456789.0)
+    ('0.2500', '1.2346e+08')
+    """
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4e}"
+
+
+def label(name: str) -> str:
+    """A score's name as people write it.
+
+    >>> label("rmse_Weight"), label("f1_macro"), label("roc_auc_ovr")
+    ('RMSE Weight', 'F1 macro', 'ROC AUC OvR')
+    """
+    if name.startswith("rmse_"):  # a target follows, whose name stays as it is
+        return f"RMSE {printable(name.removeprefix('rmse_'), kept='')}"
+    return " ".join(WORDS.get(word, word) for word in printable(name, kept="").split("_"))

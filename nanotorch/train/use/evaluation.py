@@ -1,0 +1,139 @@
+"""The scores of a run, computed again from what it left: the same code as at its end, so the same bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.ops.create.random import Generator
+from nanotorch.optim import SGD
+from nanotorch.train.fit.build import Data, device_of, loss_and_parts, prepare
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.data.csv_file import Columns, TableError, shown
+from nanotorch.train.data.datasets import Table
+from nanotorch.train.record.environment import environment, same_bits
+from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
+from nanotorch.train.fit.loop import evaluate
+from nanotorch.train.data.data_notices import Noticed
+from nanotorch.train.use.prediction import further_columns, target_columns
+from nanotorch.train.record.resume import environment_of
+from nanotorch.train.data.input_rows import open_rows
+from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.fit.training import Training, borrowed_generator
+
+__all__ = ["Scores", "score", "score_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Loss and scores by the name of the part of the data, how many rows each has, and what the user should know."""
+
+    scores: dict[str, dict[str, float]]
+    rows: dict[str, int]
+    notes: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
+    """The scores of these parts of the run's own data, or of all of them.
+
+    The data are loaded and split as for training. Where they are not what the run was trained on, a note says so.
+    """
+    data = prepare(with_its_files(run))
+    unknown = [name for name in names if name not in data.parts]
+    if unknown:
+        raise UsageError(f"this run has no part {unknown[0]!r}; it has {', '.join(data.parts)}")
+    notes = []
+    if not _alike(data.preprocessing.state(), run.preprocessing.state()):
+        notes.append("the data are not what they were when the run was trained, so neither are its parts")
+    chosen = [name for name in data.parts if name in (names or data.parts)]
+    found = _scores(run, Data(data.parts, run.preprocessing), chosen, notes)
+    before, lost = environment_of(run.directory)
+    if lost is not None:
+        notes.append(lost)
+    changes = same_bits(before, found.environment) if before else []
+    if changes and not notes:
+        notes.append(f"the last digits may not be those of training, for these have changed: {'; '.join(changes)}")
+    return replace(found, notes=tuple(notes))
+
+
+def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
+    """The scores of the rows of a file (`-` is CSV on standard input), which has to hold the truth too.
+
+    `target` names the column of the true class where the run has no name for it, as for scikit-learn's datasets.
+    """
+    preprocessing, noticed = run.preprocessing, Noticed()
+    targets = [target] if target is not None else target_columns(run) or ["target"]
+    if len(targets) != (1 if preprocessing.task != "regression" else len(preprocessing.target_names)):
+        raise UsageError(f"--target names one column, and this run has {len(preprocessing.target_names)} targets")
+    with open_rows(path, preprocessing.feature_names, run.config.data.arguments) as file:
+        further_columns(run, file)
+        for name in targets:
+            if name not in file.names:
+                raise UsageError(
+                    f"scores need the truth, and {file.source} has no column {shown(name)}; --target names another column"
+                )
+        numbers = targets if preprocessing.task == "regression" else []
+        texts = [*preprocessing.categories, *(name for name in targets if name not in numbers)]
+        tables = []
+        for piece in file.pieces([*preprocessing.numeric_names, *numbers], texts):
+            features = preprocessing.encode_piece(piece.only(preprocessing.feature_names), noticed)
+            tables.append((features, _truth(run, piece, targets)))
+    if not tables:
+        raise TableError(f"{path} has no row")
+    features, truth = (np.concatenate(pieces) for pieces in zip(*tables, strict=True))
+    inputs = preprocessing.input_names
+    parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names)}
+    parts["train"] = parts["rows"]
+    if run.config.loss.class_weight == "balanced":  # by the classes of the rows that were trained on
+        train = prepare(with_its_files(run)).parts["train"]
+        encoded = preprocessing.features(train)
+        parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
+    as_it_is = replace(preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={})
+    return _scores(run, Data(parts, as_it_is), ["rows"], noticed.sentences())
+
+
+def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[str]) -> Scores:
+    """The scores of some parts, computed as training does."""
+    with borrowed_generator():
+        criterion, parts = loss_and_parts(run.config, data, device_of(run.config))
+        model = run.model.to(device_of(run.config))
+        training = Training(model, criterion, SGD(model.parameters()), Generator())  # neither of these two is used
+        with blas_threads(model, run.config.train.batch_size):
+            scores = {name: evaluate(training, parts[name]) for name in names}
+            here = environment(device_of(run.config))
+    return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes), here)
+
+
+def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[Any]:
+    """The targets of some rows, as a Table wants them."""
+    names = run.preprocessing.target_names
+    if run.preprocessing.task == "regression":
+        values = np.stack([piece[name] for name in targets], axis=1)
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+            raise TableError(f"{piece.where(row)}: the target {shown(targets[column])} is {values[row, column]}")
+        return values
+    number: dict[str | None, int] = {name: index for index, name in enumerate(names)}
+    labels = piece[targets[0]].tolist()
+    strange = next((row for row, label in enumerate(labels) if label not in number), None)
+    if strange is not None:
+        what = "has no value" if labels[strange] is None else f"is {shown(labels[strange])}, which is none of the model's classes"
+        raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({', '.join(names[:20])})")
+    return np.array([number[label] for label in labels], np.int64)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether plain values agree, numbers up to what another machine's sums may change."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_alike(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(one == other)

@@ -1,0 +1,129 @@
+"""A finished (or stopped) run, read back: its config, how it prepares rows, and its best model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nanotorch as torch
+from nanotorch import nn
+from nanotorch.train.record import checkpoint, layout
+from nanotorch.train.fit.build import build_model
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.config.sections import Config, read_resolved
+from nanotorch.train.data.datasets import FloatArray
+from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.record.records import RunState, checked
+from nanotorch.train.record.resume import environment_of
+from nanotorch.train.fit.training import borrowed_generator, fitting
+
+__all__ = ["LoadedRun", "RunError", "load_run", "refuse_to_replace", "with_its_files"]
+
+ROWS_AT_ONCE = 4096
+
+
+class RunError(UsageError):
+    """A directory that holds no run that can be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """What `load_run` found.
+
+    Attributes:
+        directory: the run's directory.
+        checkpoint: the directory of the checkpoint.
+        config: its config, every value of it.
+        preprocessing: from rows to what the model sees.
+        model: the model of the checkpoint, in evaluation mode, on the CPU.
+        state: the rest of the checkpoint's state: epoch, history ...
+    """
+
+    directory: Path
+    checkpoint: Path
+    config: Config
+    preprocessing: Preprocessing
+    model: nn.Module
+    state: Mapping[str, Any]
+
+    @property
+    def when(self) -> str:
+        """Which moment of the run the model is from, in words."""
+        epoch, steps = self.state["epoch"], self.state["step_in_epoch"]
+        moment = f"epoch {epoch}" if steps == 0 else f"step {self.state['step']}, in epoch {epoch}"
+        return f"{moment} ({self.checkpoint.name})"
+
+    def outputs(self, features: FloatArray) -> FloatArray:
+        """What the model gives for prepared rows, (n, out_features) float64: logits, or targets in the units of the loss."""
+        dtype = getattr(torch, self.config.dtype)
+        pieces = []
+        with torch.no_grad():
+            for start in range(0, len(features), ROWS_AT_ONCE):
+                rows = torch.tensor(features[start : start + ROWS_AT_ONCE], dtype=dtype)
+                pieces.append(self.model(rows).numpy().astype(np.float64))
+        return np.concatenate(pieces) if pieces else np.zeros((0, self.preprocessing.out_features))
+
+
+def load_run(directory: str | Path, which: str = "best", device: str | None = None) -> LoadedRun:
+    """Read a run's directory, with one of its checkpoints: `best`, `last`, or the path of one.
+
+    `device` replaces that of the config. A RunError or CheckpointError says what is wrong.
+    """
+    root = Path(directory)
+    if not (root / "checkpoints").is_dir() and (within := _runs_within(root)):
+        one = f"give one of them, such as {within[-1]}"
+        raise RunError(f"{root} is not the directory of one run, but of {len(within)} runs: {one}" if len(within) > 1 else
+                       f"{root} is not the directory of a run; did you mean {within[0]}?")  # fmt: skip
+    if not (root / "resolved.yaml").is_file():
+        reason = "it has no resolved.yaml" if root.is_dir() else "there is no such directory"
+        if (root / "MANIFEST.json").is_file():
+            reason = f"it is a checkpoint; give its run, and --checkpoint {root}"
+        raise RunError(f"{root} is not the directory of a run: {reason}")
+    overrides = () if device is None else (f'device="{device}"',)
+    config = read_resolved(root / "resolved.yaml", overrides)
+    place = Path(which)
+    if which in ("best", "last"):
+        found = checkpoint.find(root / "checkpoints", which)
+        if found is None:
+            raise RunError(f"{root} has no checkpoint {which!r} yet: the run stopped before its first one was written")
+        place = found
+    elif (root / "checkpoints" / which).exists():
+        place = root / "checkpoints" / which
+    saved = checkpoint.load(place)
+    checked(saved.state, RunState, place / "state.json")
+    preprocessing = Preprocessing.from_state(saved.state["preprocessing"])
+    with borrowed_generator():
+        model = build_model(config, preprocessing).to(getattr(torch, config.dtype))
+    fitting(place / "model.safetensors", saved.model, model)
+    model.load_state_dict(saved.model)
+    return LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)
+
+
+def with_its_files(run: LoadedRun) -> Config:
+    """The config of the run, with paths from the directory it was started in where they lead nowhere from this one."""
+    there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
+    moved = {
+        key: str(there / value)
+        for key in ("file", "target")
+        if isinstance(value := section.arguments.get(key), str) and not Path(value).exists() and (there / value).is_file()
+    }
+    return run.config.model_copy(update={"data": section.model_copy(update=moved)}) if moved else run.config
+
+
+def refuse_to_replace(run: LoadedRun, output: str | Path, *inputs: str) -> None:
+    """A UsageError if the output would take the place of an input, of the run's own data, or of a file of the run."""
+    words = with_its_files(run).data.arguments.values()
+    named = [word for value in words for word in (value if isinstance(value, list | tuple) else [value]) if isinstance(word, str)]
+    layout.refuse_to_replace(output, [*inputs, *map(os.path.expanduser, named)], [run.directory])
+
+
+def _runs_within(root: Path) -> list[Path]:
+    """The directories of runs in a directory, the newest last."""
+    if not root.is_dir():
+        return []
+    return sorted((path.parent for path in root.glob("*/resolved.yaml")), key=lambda path: (path / "resolved.yaml").stat().st_mtime)

@@ -1,0 +1,213 @@
+"""A run as one ONNX file: raw columns go in, class names and probabilities, or values in the units of the targets, come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nanotorch as torch
+from nanotorch.train.use.loaded_run import LoadedRun
+from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
+from nanotorch.train.use.prediction import predict
+from nanotorch.utils import files
+
+__all__ = ["ExportError", "difference", "exported", "save"]
+
+OPSET, ML_OPSET, IR_VERSION = 18, 3, 8
+TOLERANCE = 1e-5
+
+
+def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> Any:
+    """The run's model with its preprocessing as an `onnx.ModelProto`, checked by `onnx.checker`.
+
+    Every column is an input of its own name and shape (rows, 1): float64 for a numeric column, with NaN for a missing value,
+    and a string for a categorical one. With `matrix`, where all columns are numeric, there is one input "features" of
+    shape (rows, columns) instead. Numbers are float64 up to the model itself, because a float32 loses digits of values that
+    are large beside their spread, such as years. The model itself computes in `dtype`: runtimes have many operators for float32
+    alone.
+
+    The outputs are "label", the name of the class of each row, and "probabilities" (rows, classes); for a regression
+    "prediction" (rows, targets).
+    """
+    onnx = _onnx()
+    helper, kinds = onnx.helper, onnx.TensorProto
+    preprocessing = run.preprocessing
+    graph = Graph(np.dtype(dtype))
+    graph.layer = "preprocessing"
+    inputs, features = _features(graph, run, matrix)
+    graph.layer = "model"
+    outputs = layer(graph, run.model, features)
+    graph.layer = "output"
+    taken = {one.name for one in inputs}
+    if preprocessing.task == "regression":
+        name = _free("prediction", taken)
+        values = graph.cast(outputs, np.float64)
+        if preprocessing.target_scaler is not None:
+            values = graph.add("Mul", values, graph.constant(preprocessing.target_scaler.scale))
+            values = graph.add("Add", values, graph.constant(preprocessing.target_scaler.mean))
+        graph.add("Identity", values, output=name)
+        results = [helper.make_tensor_value_info(name, kinds.DOUBLE, ["rows", len(preprocessing.target_names)])]
+    else:
+        label, odds = _free("label", taken), _free("probabilities", taken)
+        if preprocessing.task == "binary":
+            second = graph.add("Sigmoid", outputs)
+            first = graph.add("Sigmoid", graph.add("Neg", outputs))
+            graph.add("Concat", first, second, axis=1, output=odds)
+            chosen = graph.cast(graph.add("Greater", outputs, graph.constant(0)), np.int64)
+            chosen = graph.add("Reshape", chosen, graph.constant(np.array([-1])))
+        else:
+            graph.add("Softmax", outputs, axis=1, output=odds)
+            chosen = graph.add("ArgMax", outputs, axis=1, keepdims=0)
+        graph.add("Gather", graph.texts(list(preprocessing.target_names)), chosen, axis=0, output=label)
+        width = len(preprocessing.target_names)
+        results = [
+            helper.make_tensor_value_info(label, kinds.STRING, ["rows"]),
+            helper.make_tensor_value_info(odds, helper.np_dtype_to_tensor_dtype(graph.dtype), ["rows", width]),
+        ]
+    made = helper.make_graph(graph.nodes, _identifier(run.config.name), inputs, results, graph.constants)
+    model = helper.make_model(
+        made,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="nanotorch",
+        producer_version=torch.__version__,
+        doc_string=f"{run.config.name}, {run.when}",
+    )
+    helper.set_model_props(model, {"task": preprocessing.task, "target_names": json.dumps(preprocessing.target_names)})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], str]:
+    """The inputs, and what the model sees of them (Note [Columns of the model] in preprocessing.py)."""
+    from onnx import TensorProto, helper
+
+    preprocessing = run.preprocessing
+    numeric = preprocessing.numeric_names
+    if matrix and preprocessing.categories:
+        some = ", ".join(map(repr, list(preprocessing.categories)[:3]))
+        raise ExportError(f"a matrix holds numbers alone, and this model takes categories ({some}): export without --matrix")
+    inputs, blocks = [], []
+    if matrix:
+        inputs.append(helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["rows", len(numeric)]))
+    else:
+        for name in preprocessing.feature_names:
+            kind = TensorProto.STRING if name in preprocessing.categories else TensorProto.DOUBLE
+            inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1]))
+    if numeric:
+        values = "features" if matrix else graph.add("Concat", *numeric, axis=1)
+        lacking = graph.add("IsNaN", values)
+        values = graph.add("Where", lacking, graph.constant(np.array(preprocessing.fills)), values)
+        if preprocessing.scaler is not None:
+            values = graph.add("Sub", values, graph.constant(preprocessing.scaler.mean))
+            values = graph.add("Div", values, graph.constant(preprocessing.scaler.scale))
+        blocks.append(graph.cast(values, graph.dtype))
+        if preprocessing.indicators:
+            places = np.array([numeric.index(name) for name in preprocessing.indicators])
+            blocks.append(graph.cast(graph.add("Gather", lacking, graph.constant(places), axis=1), graph.dtype))
+    for name, category in preprocessing.categories.items():
+        numbers = graph.add(
+            "LabelEncoder",
+            name,
+            domain="ai.onnx.ml",
+            keys_strings=list(category.values),
+            values_int64s=list(range(len(category.values))),
+            default_int64=category.fallback,
+        )
+        if preprocessing.encoding == "one_hot":
+            numbers = graph.add("Equal", numbers, graph.constant(np.arange(len(category.names))))
+        blocks.append(graph.cast(numbers, graph.dtype))
+    return inputs, blocks[0] if len(blocks) == 1 else graph.add("Concat", *blocks, axis=1)
+
+
+def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256) -> float:
+    """The largest difference between the exported model, run by `onnx.reference`, and `predict`, over rows made up for it.
+
+    They reach beyond what the training part had: far values, missing ones, and categories that are not known. Differences
+    of values larger than 1 are relative to them. An ExportError if a class differs though its probability is clearly the largest.
+    """
+    columns = _rows_to_try(run, rows)
+    expected = predict(run, run.preprocessing.encode(columns)[0])
+    found = _run(model, columns, matrix)
+    worst = 0.0
+    if run.preprocessing.task == "regression":
+        pairs = zip(expected.values(), found[0].T, strict=True)
+    else:
+        labels, *odds = expected.values()
+        pairs = zip(odds, found[1].T, strict=True)
+        apart = np.sort(np.stack(odds), axis=0)
+        clear = apart[-1] - apart[-2] > TOLERANCE
+        if not np.array_equal(labels[clear], found[0][clear].astype(object)):
+            raise ExportError("the exported model gives other classes than predict")
+    for want, got in pairs:
+        with np.errstate(invalid="ignore"):
+            distance = np.abs(want - got) / np.maximum(1.0, np.abs(want))
+        worst = max(worst, float(np.where(np.isnan(distance), np.inf, distance).max()))
+    return worst
+
+
+def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
+    """Export, try, write; returns the type of the model's numbers, and the largest difference to `predict`, at most 1e-5.
+
+    A float64 model becomes one of float32, unless it differs by more then.
+    """
+    for dtype in dict.fromkeys(("float32", run.config.dtype)):
+        model = exported(run, matrix, dtype)
+        worst = difference(model, run, matrix)
+        if worst <= TOLERANCE:
+            break
+    else:
+        raise ExportError(f"the exported model differs from predict by {worst:g}, more than {TOLERANCE:g}; nothing was written")
+    files.write(path, model.SerializeToString())
+    return dtype, worst
+
+
+def _rows_to_try(run: LoadedRun, rows: int) -> dict[str, NDArray[Any]]:
+    generator, preprocessing = np.random.default_rng(0), run.preprocessing
+    columns: dict[str, NDArray[Any]] = {}
+    for index, name in enumerate(preprocessing.numeric_names):
+        spread = 1.0 if preprocessing.scaler is None else preprocessing.scaler.scale[index]
+        column = preprocessing.fills[index] + spread * 2.0 * generator.standard_normal(rows)
+        column[generator.random(rows) < 0.1] = np.nan
+        columns[name] = column
+    for name, category in preprocessing.categories.items():
+        texts = np.array([*category.values, "", "never seen before"], dtype=object)
+        columns[name] = texts[generator.integers(len(texts), size=rows)]
+    return columns
+
+
+def _run(model: Any, columns: Mapping[str, NDArray[Any]], matrix: bool) -> list[NDArray[Any]]:
+    from onnx.reference import ReferenceEvaluator
+
+    given = {name: column[:, None] for name, column in columns.items()}
+    if matrix:
+        given = {"features": np.concatenate(list(given.values()), axis=1)}
+    with np.errstate(all="ignore"):
+        results: list[NDArray[Any]] = ReferenceEvaluator(model).run(None, given)
+    return results
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name of an output, where no column of the input has it already."""
+    while name in taken:
+        name = f"predicted_{name}"
+    return name
+
+
+def _identifier(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnx.checker
+        import onnx.helper
+    except ImportError:
+        raise ExportError("exporting to ONNX needs the package onnx: pip install onnx") from None
+    return onnx

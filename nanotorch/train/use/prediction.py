@@ -1,0 +1,138 @@
+"""What a run predicts for rows: class names with a probability each, or values in the units of the targets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.registry import LOSSES, closest
+from nanotorch.train.score.classification import predicted, probabilities
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.data.csv_file import TableError, shown
+from nanotorch.train.data.datasets import FloatArray
+from nanotorch.train.use.loaded_run import LoadedRun, refuse_to_replace
+from nanotorch.train.data.data_notices import Noticed
+from nanotorch.train.use.prediction_file import PredictionFile
+from nanotorch.train.data.input_rows import RowFile, open_rows
+from nanotorch.train.terminal.threads import blas_threads
+
+__all__ = ["Predicted", "further_columns", "predict", "predict_file", "predicted_columns", "probabilities", "target_columns"]
+
+LISTED = 5  # columns in one message
+
+
+def predicted_columns(run: LoadedRun) -> list[str]:
+    """The names of the columns that `predict` gives."""
+    names = run.preprocessing.target_names
+    if run.preprocessing.task != "regression":
+        return ["prediction", *(f"probability_{name}" for name in names)]
+    return ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
+
+
+def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
+    """For prepared rows, the columns of the answer by name: texts for the class, float64 for everything else.
+
+    A class is the one with the largest probability; of two classes, the second where its probability is above a half, as
+    the scores of training have it.
+    """
+    outputs, preprocessing = run.outputs(features), run.preprocessing
+    if preprocessing.task == "regression":
+        if preprocessing.target_scaler is not None:
+            outputs = preprocessing.target_scaler.inverse_transform(outputs)
+        return dict(zip(predicted_columns(run), outputs.T, strict=True))
+    labels = np.array(preprocessing.target_names, dtype=object)[predicted(outputs)]
+    return dict(zip(predicted_columns(run), [labels, *probabilities(outputs).T], strict=True))
+
+
+# ------------------------------------------------------------ whole files
+
+
+@dataclass
+class Predicted:
+    """What `predict_file` did: how many rows, how many of each class, and what the user should know."""
+
+    rows: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+
+def predict_file(run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (), quote_formulas: bool = False) -> Predicted:
+    """Predict the rows of a file (`-` is standard input) into another, some thousand rows at a time.
+
+    The columns named by `keep` are copied from the input, before the predictions; `quote_formulas` puts an apostrophe before texts
+    that a spreadsheet would compute. A column that the model needs and that is
+    not there, and a cell that is no number where one is needed, are a TableError that names the place.
+    """
+    refuse_to_replace(run, output, rows)
+    done, noticed = Predicted(), Noticed()
+    features = run.preprocessing.feature_names
+    columns = [*keep, *predicted_columns(run)]
+    with open_rows(rows, features, run.config.data.arguments) as file:
+        further = further_columns(run, file)
+        for name in keep:
+            if name not in file.names:
+                near = closest(name, file.names)
+                hint = f" (did you mean {shown(near)}?)" if near else ""
+                raise UsageError(f"{file.source} has no column {shown(name)} to keep{hint}")
+        done.notes += _notes(run, [name for name in further if name not in keep])
+        loss = run.config.loss.name
+        if not LOSSES.entry(loss).facts.get("probabilities", True):
+            done.notes.append(f"{loss} trains scores, not probabilities: take the probabilities as a ranking")
+        texts = {*run.preprocessing.categories, *keep} - set(run.preprocessing.numeric_names)
+        with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, 4096):
+            for piece in file.pieces(run.preprocessing.numeric_names, sorted(texts)):
+                needed = piece.only(features)
+                answer = predict(run, run.preprocessing.encode_piece(needed, noticed))
+                written.write({**answer, **{name: piece[name] for name in keep}})
+                done.rows += piece.rows
+                if run.preprocessing.task != "regression":
+                    done.classes.update(answer["prediction"].tolist())
+    done.notes += noticed.sentences()
+    return done
+
+
+def target_columns(run: LoadedRun) -> list[str]:
+    """The columns that hold the truth, as far as they have names."""
+    given = run.config.data.arguments.get("target")
+    if given is not None:
+        return [given] if isinstance(given, str) else list(given)
+    return list(run.preprocessing.target_names) if run.preprocessing.task == "regression" else []
+
+
+def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
+    """The columns of the file that the model does not take; one that it takes and that is not there is a TableError."""
+    wanted = run.preprocessing.feature_names
+    present = set(file.names)
+    further = [name for name in file.names if name not in wanted]
+    absent = [name for name in wanted if name not in present]
+    if absent:
+        hints = []
+        for name in absent[:LISTED]:
+            near = closest(name, further)
+            hints.append(f"{shown(name)} (did you mean {shown(near)}?)" if near else shown(name))
+        more = f" and {len(absent) - LISTED} more" if len(absent) > LISTED else ""
+        one = "column" if len(absent) == 1 else "columns"
+        raise TableError(
+            f"{file.source} lacks {len(absent)} {one} that the model was trained on: {', '.join(hints)}{more}; "
+            f"it has {_listed(file.names)}"
+        )
+    return further
+
+
+def _notes(run: LoadedRun, further: Sequence[str]) -> Iterator[str]:
+    targets = [name for name in further if name in target_columns(run)]
+    rest = [name for name in further if name not in (*targets, *run.config.data.arguments.get("drop", ()))]
+    if targets:
+        yield f"the target {_listed(targets)} is in the file and is not looked at; python -m nanotorch.evaluate scores it"
+    if rest:
+        yield f"{len(rest)} {'column is' if len(rest) == 1 else 'columns are'} not used: {_listed(rest)}"
+
+
+def _listed(names: Collection[str]) -> str:
+    listed = list(names)[:LISTED]
+    return ", ".join(map(shown, listed)) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -1,0 +1,103 @@
+"""The benchmarks run and print their rows; how fast anything is, is never tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(name: str, json_file: Path) -> tuple[str, list[dict[str, object]]]:
+    command = [sys.executable, "-W", "error", "-m", f"benchmarks.{name}", "--quick", "--json", str(json_file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(json_file.read_text())
+    assert {"date", "processor", "threads", "system", "numpy"} <= set(written["machine"])
+    return done.stdout, written["results"]
+
+
+def test_train_step(tmp_path: Path) -> None:
+    printed, results = run("train_step", tmp_path / "results" / "train_step.json")
+    assert "processor:" in printed and "PyTorch/nanotorch" in printed
+    for model in (
+        "4-16-3 batch 16",
+        "64-128-64-10 batch 64",
+        "64-256-256-8 batch 256",
+        "784-1024-1024-10 batch 512",
+    ):
+        assert f"\n{model} " in printed
+    assert len(results) == 4
+    expected = {"model", "nanotorch", "handwritten"} | ({"PyTorch"} if find_spec("torch") else set())
+    assert all(set(result) == expected for result in results)
+
+
+def test_op_overhead(tmp_path: Path) -> None:
+    printed, results = run("op_overhead", tmp_path / "op_overhead.json")
+    for row in ("forward", "backward", "forward under no_grad", "forward, collector on", "memory, bytes"):
+        assert f"\n{row} " in printed
+    assert {result["library"] for result in results} >= {"nanotorch", "NumPy"}
+
+
+def test_recurrent(tmp_path: Path) -> None:
+    printed, results = run("recurrent", tmp_path / "recurrent.json")
+    assert "\nLSTM 16, 20 steps, training step " in printed and "loop of ops/rows" in printed
+    assert [result["layer"] for result in results] == ["RNN", "RNN", "LSTM", "LSTM", "GRU", "GRU"]
+
+
+def test_handwritten_step_equals_its_own_numerical_gradient() -> None:
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.handwritten import HandwrittenStep
+    finally:
+        sys.path.remove(str(ROOT))
+    rng = np.random.default_rng(0)
+    parameters = [rng.standard_normal(shape) for shape in ((5, 4), (5,), (3, 5), (3,))]
+    step = HandwrittenStep(np, parameters, rng.standard_normal((6, 4)), rng.integers(0, 3, 6))
+    step.forward()
+    step.backward()
+    for position in range(step.flat.size):
+        losses = []
+        for change in (1e-6, -1e-6):
+            step.flat[position] += change
+            losses.append(step.forward())
+            step.flat[position] -= change
+        assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(step.grads[position], abs=1e-7)
+
+
+def test_handwritten_step_learns() -> None:
+    from benchmarks.train_step import handwritten_step, problem
+
+    step, _ = handwritten_step(*problem((4, 16, 3), 16), "cpu")
+    losses = [step() for _ in range(200)]
+    assert losses[-1] < losses[0]
+
+
+def test_forward_mode(tmp_path: Path) -> None:
+    printed, results = run("forward_mode", tmp_path / "forward_mode.json")
+    assert "jvp/dual" in printed
+    assert [set(result) for result in results] == [{"width", "forward", "vjp", "jvp", "dual numbers"}]
+
+
+def test_checkpoint_memory(tmp_path: Path) -> None:
+    printed, results = run("checkpoint_memory", tmp_path / "checkpoint_memory.json")
+    assert "MB recomputed" in printed
+    assert [set(result) for result in results] == [{"layers", "peak_mb", "ms"}]
+
+
+def test_accumulation_memory(tmp_path: Path) -> None:
+    printed, results = run("accumulation_memory", tmp_path / "accumulation_memory.json")
+    assert [result["pieces"] for result in results] == [1, 2, 4] and "\npieces " in printed
+
+
+def test_estimators(tmp_path: Path) -> None:
+    printed, results = run("estimators", tmp_path / "estimators.json")
+    assert "scikit-learn/nanotorch" in printed and "\ndigits (100,) batch 200 " in printed
+    assert len(results) == 4
+    assert all({"nanotorch", "scikit-learn"} <= set(result["figures"]) for result in results)  # type: ignore[call-overload]

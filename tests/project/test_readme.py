@@ -1,0 +1,69 @@
+"""The README keeps its word: its Python runs, its YAML trains, its commands and paths exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nanotorch
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_two_commands_are_marked_for_ci() -> None:
+    for name in ("train", "test"):
+        assert len(re.findall(rf"<!-- command: {name} -->\n```bash\n[^`]+```", README)) == 1
+
+
+def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python")
+    assert len(code.splitlines()) <= 14
+    namespace: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), namespace)
+    loss = float(capsys.readouterr().out.split()[1])
+    assert loss < 1e-3
+
+
+def test_yaml_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from nanotorch.train.config import sections as config
+    from nanotorch.train.run.run import run
+
+    (text,) = blocks("yaml")
+    path = tmp_path / "readme.yaml"
+    path.write_text(text)
+    result = run(config.load(path, [f"output={tmp_path}"]), progress_bar=False)
+    assert result.scores["test"]["accuracy"] >= 0.9
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_error_example() -> None:
+    """The error that the README shows is the one that is raised."""
+
+    class Model(nanotorch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            linear = nanotorch.nn.Linear
+            self.net = nanotorch.nn.Sequential(linear(8, 30), nanotorch.nn.ReLU(), linear(64, 2))
+
+        def forward(self, x: Any) -> Any:
+            return self.net(x)
+
+    with pytest.raises(nanotorch.ShapeError) as caught:
+        Model()(nanotorch.ones(32, 8))
+    assert f"ShapeError: {caught.value}".startswith(blocks("text")[0].strip())
+
+
+def test_paths_exist() -> None:
+    names = re.findall(r"`((?:nanotorch|configs|recipes|benchmarks|tests|docs)/[\w./]*)`", README)
+    names += re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert names
+    for name in names:
+        assert (ROOT / name).exists(), name

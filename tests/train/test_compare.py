@@ -1,0 +1,188 @@
+"""`python -m nanotorch.compare`: scores in order, configs that differ, curves over one another, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_report import Page
+
+from nanotorch.compare import main
+from nanotorch.train.__main__ import main as train
+from nanotorch.train.report.comparison import as_text, compare, read_run
+
+IRIS = """\
+name: iris
+data: {name: iris}
+model: {hidden: [4]}
+loss: {name: CrossEntropyLoss}
+optimizer: {name: SGD, lr: 1e-2}
+train: {epochs: 3, batch_size: 32}
+"""
+LINNERUD = """\
+name: linnerud
+data: {name: linnerud}
+model: {hidden: [4]}
+loss: {name: MSELoss}
+optimizer: {name: Adam, lr: 1e-2}
+train: {epochs: 2, batch_size: 5}
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "iris.yaml").write_text(IRIS)
+    (folder / "linnerud.yaml").write_text(LINNERUD)
+    for name, config, *overrides in (
+        ("slow", "iris"),
+        ("fast", "iris", "optimizer={name: Adam, lr: 3e-2}", "train.epochs=8", "model.hidden=[16]"),
+        ("folds", "iris", "train.folds=2"),
+        ("values", "linnerud"),
+    ):
+        assert train([str(folder / f"{config}.yaml"), *overrides, "--output", str(folder / name), "--quiet"]) == 0
+    unfinished = shutil.copytree(folder / "slow", folder / "unfinished")
+    (unfinished / "summary.json").unlink()
+    with (unfinished / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "st')  # killed while it wrote
+    return folder
+
+
+def score(run: Path, name: str = "accuracy") -> float:
+    value: float = json.loads((run / "summary.json").read_text())["scores"]["test"][name]
+    return value
+
+
+def test_the_best_comes_first_and_only_what_differs_is_shown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(runs / "slow"), str(runs / "fast")]) == 0
+    scores, differences = capsys.readouterr().out.rstrip().split("\n\n")
+    lines = [line.split() for line in scores.splitlines()]
+    order = sorted(("slow", "fast"), key=lambda name: -score(runs / name))
+    assert [line[:2] for line in lines[1:]] == [["#1", order[0]], ["#2", order[1]]]
+    assert f"{score(runs / order[0]):.4f}" in lines[1]
+    assert score(runs / "slow") != score(runs / "fast")
+    keys = [line.split()[0] for line in differences.splitlines()[1:]]
+    assert {"model.hidden", "optimizer.name", "optimizer.lr", "optimizer.momentum", "train.epochs"} <= set(keys)
+    assert not {"name", "output", "seed", "data.name", "train.batch_size"} & set(keys)
+    assert re.search(r"optimizer.betas +(- +\[0.9, 0.999\]|\[0.9, 0.999\] +-)", differences)
+
+
+def test_by_another_score_and_another_part(runs: Path) -> None:
+    found = compare([read_run(runs / name) for name in ("slow", "fast")], by="loss", part="train")
+    losses = [run.score("train", "loss") for run in found.runs]
+    assert losses == sorted(losses, key=lambda value: value or 0.0)
+
+
+def test_tables_fit_a_narrow_terminal(runs: Path, tmp_path: Path) -> None:
+    places = [shutil.copytree(runs / "slow", tmp_path / f"iris-20261122T0131{k:02}Z-{k:04x}") for k in range(12)]
+    for k, place in enumerate(places):
+        text = (place / "resolved.yaml").read_text()
+        (place / "resolved.yaml").write_text(text.replace("lr: 0.01", f"lr: {k + 1}.0e-02"))
+    text = as_text(compare([read_run(place) for place in places]), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert len(re.findall(r"^optimizer.lr ", text, re.MULTILINE)) == 2  # the runs in two pieces
+    assert "#12" in text
+
+
+def test_runs_with_one_config_do_not_differ(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = shutil.copytree(runs / "slow", tmp_path / "slow")
+    assert main([str(runs / "slow"), str(again)]) == 0
+    printed = capsys.readouterr().out
+    assert "the configs do not differ" in printed
+    assert str(again) in printed.replace("...", "") or "..." in printed  # directories of one name go by their paths
+
+
+def test_several_runs_in_one_directory_show_mean_and_spread(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(runs / "folds"), str(runs / "fast")]) == 0
+    spread = json.loads((runs / "folds" / "summary.json").read_text())["spread"]["test"]["accuracy"]
+    assert f"{score(runs / 'folds'):.4f} ± {spread:.4f}" in capsys.readouterr().out
+
+
+def test_the_report_of_several_runs_shows_them_beside_one_another(runs: Path) -> None:
+    source = (runs / "folds" / "report.html").read_text()
+    text = "".join(Page(source).text)
+    assert "fold-1" in text
+    assert "fold-2" in text
+    shown = {float(each["value"] or 0) for each in Page(source).all("data")}
+    assert {score(runs / "folds" / "fold-1"), score(runs / "folds" / "fold-2", "loss")} <= shown
+    assert (runs / "folds" / "fold-1" / "report.html").is_file()
+
+
+def test_an_unfinished_run_comes_last_and_is_said(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(runs / "unfinished"), str(runs / "fast")]) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"^#2 +unfinished +3 of 3 epochs +- +-$", printed.out, re.MULTILINE)
+    assert "unfinished is not complete (3 of 3 epochs), so it has no test scores yet" in printed.err
+
+
+@pytest.mark.parametrize("kind", ["html", "png", "svg", "pdf"])
+def test_curves_over_one_another(runs: Path, tmp_path: Path, kind: str) -> None:
+    output = tmp_path / f"compared.{kind}"
+    assert main([str(runs / "slow"), str(runs / "fast"), str(runs / "unfinished"), "--output", str(output)]) == 0
+    content = output.read_bytes()
+    assert content.startswith({"html": b"<!DOCTYPE html>", "png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind])
+    if kind == "html":
+        parsed = Page(content.decode())
+        drawings = [each["aria-label"] or "" for each in parsed.all("svg")]
+        assert [drawing.partition(" of ")[0] for drawing in drawings] == ["validation loss", "validation accuracy"]
+        assert not re.search(r"https?:|<script", content.decode())
+        shown = {float(each["value"] or 0) for each in parsed.all("data")}
+        assert {score(runs / "slow"), score(runs / "fast", "loss")} <= shown
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["slow"], [], "a comparison needs two runs or more"),
+        (["slow", "slow"], [], "a comparison needs two runs or more"),
+        (["slow", "nowhere"], [], "nowhere is not the directory of a run: there is no such directory"),
+        (["slow", "iris.yaml"], [], "iris.yaml is not the directory of a run: it is no directory"),
+        (["slow", "slow/checkpoints"], [], "checkpoints is not the directory of a run: it has no resolved.yaml"),
+        (["slow", "values"], [], "these runs have different scores, so none is the best:"),
+        (["slow", "fast"], ["--by", "f1"], "no run has a score 'f1'; they all have loss, accuracy"),
+        (["slow", "fast"], ["--part", "tset"], "slow has no scores of a part 'tset'; its parts are train, validation, test"),
+        (["slow", "fast"], ["--output", "a.jpg"], "a.jpg: a comparison is written as .html, .png, .svg or .pdf"),
+    ],
+)
+def test_what_cannot_be_compared_is_a_sentence(
+    runs: Path, names: list[str], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*(str(runs / name) for name in names), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_damaged_files_are_told_and_the_rest_is_shown(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (file, content, message) in enumerate(
+        [
+            ("summary.json", "{", "summary.json cannot be read: Expecting property name"),
+            ("summary.json", "[]", "summary.json: expected an object with keys, got an empty list; the run is shown as if it were not complete"),
+            ("summary.json", '{"name": "slow", "seconds": 1}', "summary.json: task is missing; the run is shown as if it were not complete"),
+            ("resolved.yaml", "a: [", "resolved.yaml:1:"),
+            ("resolved.yaml", "", "resolved.yaml: this is empty"),
+            ("resolved.yaml", "seed: 1\n", "resolved.yaml:1:1: name: required key is missing"),
+            ("metrics.jsonl", '{"epoch": 1}\n', "metrics.jsonl, line 1: step is missing; the epochs before that are shown"),
+        ]
+    ):
+        damaged = shutil.copytree(runs / "slow", tmp_path / str(number))
+        (damaged / file).write_text(content)
+        assert main([str(runs / "slow"), str(damaged)]) == 0, file
+        shown = capsys.readouterr()
+        assert shown.err.startswith(f"note: {damaged}/{message}"), shown.err
+        assert "slow" in shown.out and "2  " in shown.out
+
+
+def test_a_run_without_an_epoch_has_nothing_to_compare(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    young = shutil.copytree(runs / "unfinished", tmp_path / "young")
+    (young / "metrics.jsonl").write_text("")
+    assert main([str(runs / "slow"), str(young)]) == 2
+    assert "nothing to compare yet: no epoch of this run is complete" in capsys.readouterr().err
+
+
+def test_help_answers_without_reading_anything() -> None:
+    shown = subprocess.run([sys.executable, "-m", "nanotorch.compare", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "python -m nanotorch.compare RUN RUN --by loss --output compare.png" in shown
