@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent / "tests" / "support"), str(Path(__file__).parent / "tests")]
-
 import fake_gpu
-import parity
-from trainer_process import TrainerProcess
-
 import nanotorch
+import parity
 from nanotorch.autograd.graph import formatting
 from nanotorch.autograd.graph.grad_mode import recording, set_recording
 from nanotorch.backend.device import Device, why_unavailable
+from trainer_process import TrainerProcess
 
 collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend/cupy_backend.py"]  # it imports cupy
 
@@ -58,7 +53,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.fixture(autouse=True)
 def no_leaks(doctest_namespace: dict[str, Any]) -> Iterator[None]:
-    """Fail a test that leaves the grad mode, an observer, the default dtype or the print options changed; seed the generator."""
+    """Fail a test that leaves the grad mode, an observer, the default dtype or the print options changed; seed the
+    generator.
+    """
     doctest_namespace["torch"] = nanotorch
     nanotorch.manual_seed(0)
     options = vars(formatting.options).copy()
@@ -89,7 +86,9 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess
 
 @contextmanager
 def opened(kind: str) -> Iterator[Device]:
-    """Give the device of one parameter: the stand-in for a GPU (tests/support/fake_cupy.py) for the time of the test."""
+    """Give the device of one parameter: the stand-in for a GPU (tests/support/fake_cupy.py) for the time of the
+    test.
+    """
     if kind == "stand-in":
         with fake_gpu.fake_gpu():
             yield Device("cuda")

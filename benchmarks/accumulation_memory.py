@@ -2,10 +2,10 @@
 
     python -m benchmarks.accumulation_memory [--quick] [--rounds N] [--json FILE] [--figure FILE]
 
-The MLP has 8 layers of width 256 with ReLU and 10 outputs, and a step takes 4096 rows: cross-entropy, backward once for each
-piece, Adam. The peak is what Python and NumPy allocate above what is there before the step (parameters, gradients, the
-optimizer's state, the batch itself), in MB (``tracemalloc``, which gives the same figure every time). Milliseconds are medians
-over the rounds. ``--figure`` draws both as an SVG file.
+The MLP has 8 layers of width 256 with ReLU and 10 outputs, and a step takes 4096 rows: cross-entropy, backward once for
+each piece, Adam. The peak is what Python and NumPy allocate above what is there before the step (parameters, gradients,
+the optimizer's state, the batch itself), in MB (``tracemalloc``, which gives the same figure every time). Milliseconds
+are medians over the rounds. ``--figure`` draws both as an SVG file.
 """
 
 from __future__ import annotations
@@ -70,13 +70,22 @@ def draw(path: Path, results: Sequence[dict[str, Any]]) -> None:
     FigureCanvasSVG(figure)
     axes = figure.add_axes((0.075, 0.135, 0.865, 0.7))
     pieces = [result["pieces"] for result in results]
-    for name, unit, color, word, side in (("peak_mb", "MB", MEMORY, "memory", "left"), ("ms", "ms", TIME, "time", "center")):
+    for name, unit, color, word, side in (
+        ("peak_mb", "MB", MEMORY, "memory", "left"),
+        ("ms", "ms", TIME, "time", "center"),
+    ):
         values = [result[name] for result in results]
         relative = [value / values[0] for value in values]
-        axes.plot(pieces, relative, "o-", color=color, linewidth=1.9, markersize=5.5, mec="white", clip_on=False, label=word)
+        axes.plot(
+            pieces, relative, "o-", color=color, linewidth=1.9, markersize=5.5, mec="white", clip_on=False, label=word
+        )
         for at, height, value in list(zip(pieces, relative, values, strict=True))[1:]:
             text = f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
-            place: dict[str, Any] = {"xytext": (4 if side == "left" else -2, 8), "textcoords": "offset points", "ha": side}
+            place: dict[str, Any] = {
+                "xytext": (4 if side == "left" else -2, 8),
+                "textcoords": "offset points",
+                "ha": side,
+            }
             axes.annotate(text, (at, height), **place, fontsize=8.5, color=color, annotation_clip=False)
     first = results[0]
     text = f"{first['peak_mb']:.0f} MB and {first['ms']:.0f} ms"
@@ -91,7 +100,14 @@ def draw(path: Path, results: Sequence[dict[str, Any]]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.legend(frameon=False, labelcolor="linecolor", fontsize=10, loc="center right")
-    figure.text(0.03, 0.93, "Peak memory and time of a step, relative to one piece", fontsize=11.5, fontweight="bold", color=DARK)
+    figure.text(
+        0.03,
+        0.93,
+        "Peak memory and time of a step, relative to one piece",
+        fontsize=11.5,
+        fontweight="bold",
+        color=DARK,
+    )
     rcParams["svg.hashsalt"] = "accumulation"  # the same figures make the same file
     figure.savefig(path, metadata={"Date": None})
 
@@ -107,14 +123,18 @@ def main() -> None:
     step = step_of(64 if options.quick else ROWS)
     calls = {str(count): partial(step, count) for count in counts}
     peaks = {name: peak(call) for name, call in calls.items()}
-    times = {name: median / 1e3 for name, (median, _) in common.summary(common.interleave(calls, rounds, seconds)).items()}
+    times = {
+        name: median / 1e3 for name, (median, _) in common.summary(common.interleave(calls, rounds, seconds)).items()
+    }
     rows, results = [], []
     for name in calls:
         ratios = [f"{found[name] / found['1']:.2f}" for found in (peaks, times)]
         rows.append([name, f"{peaks[name]:.1f}", ratios[0], f"{times[name]:.1f}", ratios[1]])
         results.append({"pieces": int(name), "peak_mb": peaks[name], "ms": times[name]})
     title = f"one optimizer step in pieces, medians of {rounds} rounds"
-    common.report(title, common.machine(), common.table(["pieces", "MB", "ratio", "ms", "ratio"], rows), results, options.json)
+    common.report(
+        title, common.machine(), common.table(["pieces", "MB", "ratio", "ms", "ratio"], rows), results, options.json
+    )
     if mine.figure is not None:
         draw(mine.figure, results)
 

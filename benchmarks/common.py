@@ -125,13 +125,9 @@ def _gpu() -> str:
 def arguments(description: str) -> argparse.Namespace:
     """Parse the options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--quick", action="store_true", help="a few repeats only: shows that it runs, measures nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="a few repeats only: shows that it runs, measures nothing")
     parser.add_argument("--rounds", type=int, help="rounds in which the contestants take turns")
-    parser.add_argument(
-        "--device", default="cpu", choices=["cpu", "cuda"], help="where to compute (default: cpu)"
-    )
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where to compute (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     return parser.parse_args()
 
@@ -145,6 +141,4 @@ def report(title: str, found: Mapping[str, str], text: str, results: Any, path: 
     print(text)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({"benchmark": title, "machine": dict(found), "results": results}, indent=2) + "\n"
-        )
+        path.write_text(json.dumps({"benchmark": title, "machine": dict(found), "results": results}, indent=2) + "\n")

@@ -2,12 +2,13 @@
 
     python -m benchmarks.estimators [--quick] [--rounds N] [--json FILE]
 
-Both get the same rows, network, batch size, learning rate, Adam, L2 penalty and number of epochs, and train all of these.
-They take turns, each round with another seed (and for both the same one), and are scored on the same rows, which they
-have not seen. The fastest of the rounds is printed and compared, with the median ratio in brackets, above 1 where nanotorch is
-faster: machines are noisy, and on a shared one the processor's time says more than the clock, so both are given (with one
-BLAS thread, as OPENBLAS_NUM_THREADS=1 makes it, for both sides). scikit-learn computes in the precision of the features, which come as float64 from its
-datasets; it is timed with float32 features as well, in which nanotorch computes unless told otherwise.
+Both get the same rows, network, batch size, learning rate, Adam, L2 penalty and number of epochs, and train all of
+these. They take turns, each round with another seed (and for both the same one), and are scored on the same rows, which
+they have not seen. The fastest of the rounds is printed and compared, with the median ratio in brackets, above 1 where
+nanotorch is faster: machines are noisy, and on a shared one the processor's time says more than the clock, so both are
+given (with one BLAS thread, as OPENBLAS_NUM_THREADS=1 makes it, for both sides). scikit-learn computes in the precision
+of the features, which come as float64 from its datasets; it is timed with float32 features as well, in which nanotorch
+computes unless told otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "digits (100,) batch 200": ("digits", {"hidden_layer_sizes": (100,), "batch_size": 200}),
     "digits (64, 64) batch 32": ("digits", {"hidden_layer_sizes": (64, 64), "batch_size": 32}),
     "digits (256, 256) batch 200": ("digits", {"hidden_layer_sizes": (256, 256), "batch_size": 200}),
-    "diabetes (32,) batch 32": ("diabetes", {"hidden_layer_sizes": (32,), "batch_size": 32, "learning_rate_init": 0.003}),
+    "diabetes (32,) batch 32": (
+        "diabetes",
+        {"hidden_layer_sizes": (32,), "batch_size": 32, "learning_rate_init": 0.003},
+    ),
 }
 CONTESTANTS = ("nanotorch", "scikit-learn", "scikit-learn float32")
 SEEDS = 5  # at least, for the scores
@@ -48,7 +52,9 @@ def problem(name: str) -> tuple[Any, Any, Any, Any]:
     return scaler.transform(X), scaler.transform(unseen), y, wanted
 
 
-def fit(contestant: str, data: str, arguments: dict[str, Any], seed: int, epochs: int, rows: Any) -> tuple[float, float, float]:
+def fit(
+    contestant: str, data: str, arguments: dict[str, Any], seed: int, epochs: int, rows: Any
+) -> tuple[float, float, float]:
     """Seconds of one fit by the clock and of the processor, and its score."""
     ours, theirs = (MLPClassifier, TheirClassifier) if data == "digits" else (MLPRegressor, TheirRegressor)
     model = (ours if contestant == "nanotorch" else theirs)(

@@ -3,9 +3,9 @@
     python -m benchmarks.forward_mode [--quick] [--rounds N] [--device cpu|cuda] [--json FILE]
 
 The function is an MLP of four layers with tanh; batch and width are equal. Contestants: the forward pass alone, the
-vector-Jacobian product (``autograd.functional.vjp``), the Jacobian-vector product (``autograd.functional.jvp``: Note [Forward
-mode]), and forward mode as dual numbers would do it, with every tangent computed beside its value by hand. Microseconds,
-medians over the rounds.
+vector-Jacobian product (``autograd.functional.vjp``), the Jacobian-vector product (``autograd.functional.jvp``: Note
+[Forward mode]), and forward mode as dual numbers would do it, with every tangent computed beside its value by hand.
+Microseconds, medians over the rounds.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ def main() -> None:
         found = common.summary(common.interleave(calls(width, options.device), rounds, seconds))
         medians = {name: median for name, (median, _) in found.items()}
         rows.append(
-            [str(width), *(f"{value:.0f}" for value in medians.values()), f"{medians['jvp'] / medians['dual numbers']:.2f}"]
+            [
+                str(width),
+                *(f"{value:.0f}" for value in medians.values()),
+                f"{medians['jvp'] / medians['dual numbers']:.2f}",
+            ]
         )
         results.append({"width": width, **medians})
     header = ["width", "forward", "vjp", "jvp", "dual numbers", "jvp/dual"]

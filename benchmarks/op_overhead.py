@@ -4,10 +4,10 @@
 
 The matrices are so small that the time is all overhead. Forward, backward and forward under no_grad are given
 in nanoseconds per multiplication: medians over the rounds, minima in brackets, measured with Python's garbage
-collector off, as ``timeit`` does. One row tells what it costs that every node remembers the line that called the operation
-(the chain with and without). A further row has it on, after ``gc.freeze()``: without that, every full
-collection also searches all modules of both libraries, which costs 25 ms. Resident memory is what the process
-grows by per recorded multiplication.
+collector off, as ``timeit`` does. One row tells what it costs that every node remembers the line that called the
+operation (the chain with and without). A further row has it on, after ``gc.freeze()``: without that, every full
+collection also searches all modules of both libraries, which costs 25 ms. Resident memory is what the process grows by
+per recorded multiplication.
 """
 
 from __future__ import annotations
@@ -147,27 +147,20 @@ def main() -> None:
     if pytorch is not None:
         frameworks["PyTorch"] = pytorch
     # Memory first: a process that has grown before reuses what it holds.
-    memory = {
-        name: memory_per_operation(module, options.device, memory_length)
-        for name, module in frameworks.items()
-    }
+    memory = {name: memory_per_operation(module, options.device, memory_length) for name, module in frameworks.items()}
     calls: dict[str, Callable[[], Any]] = {"NumPy forward": numpy_chain(length)}
     calls |= {"with lines": chain_of_calls(length), "without lines": chain_without_lines(length)}
     for name, module in frameworks.items():
         calls |= {f"{name} {part}": call for part, call in chains(module, options.device, length).items()}
     timings = common.summary(common.interleave(calls, rounds, seconds, collector=False))
-    collected = {
-        name.replace(" ", " collected ", 1): call for name, call in calls.items() if name.endswith("forward")
-    }
+    collected = {name.replace(" ", " collected ", 1): call for name, call in calls.items() if name.endswith("forward")}
     gc.freeze()
     timings |= common.summary(common.interleave(collected, rounds, seconds))
     rows, results = [], []
     for part, title in PARTS.items():
         row = [title]
         for name in ("nanotorch", "PyTorch", "NumPy"):
-            median, least = (
-                value * 1e3 / length for value in timings.get(f"{name} {part}", (float("nan"),) * 2)
-            )
+            median, least = (value * 1e3 / length for value in timings.get(f"{name} {part}", (float("nan"),) * 2))
             row.append(f"{median:.0f} ({least:.0f})" if median == median else "-")
             if median == median:
                 results.append({"part": part, "library": name, "median_ns": median, "min_ns": least})
@@ -183,12 +176,9 @@ def main() -> None:
         *(f"{memory[name][0]:.0f}" if name in memory else "-" for name in ("nanotorch", "PyTorch")),
         "-",
     ]
-    rows.append(
-        [*held, f"{memory['PyTorch'][0] / memory['nanotorch'][0]:.2f}" if "PyTorch" in memory else "-"]
-    )
+    rows.append([*held, f"{memory['PyTorch'][0] / memory['nanotorch'][0]:.2f}" if "PyTorch" in memory else "-"])
     results += [
-        {"part": "memory", "library": name, "bytes": held, "kept": kept}
-        for name, (held, kept) in memory.items()
+        {"part": "memory", "library": name, "bytes": held, "kept": kept} for name, (held, kept) in memory.items()
     ]
     header = ["per multiplication", "nanotorch", "PyTorch", "NumPy", "PyTorch/nanotorch"]
     title = f"one recorded 8x8 operation, nanoseconds: median (minimum) of {rounds} rounds, {options.device}"

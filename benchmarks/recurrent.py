@@ -2,10 +2,10 @@
 
     python -m benchmarks.recurrent [--quick] [--rounds N] [--device cpu|cuda] [--json FILE]
 
-One layer in one direction, batch 32, as many features as hidden units, float32. A training step is forward, the sum of all
-outputs, and backward to parameters and input; inference is forward under no_grad. The contestants have the same parameters,
-must agree before anything is timed, and then take turns in one process with one thread each. Medians over the rounds are
-printed with minima in brackets; ratios are of medians, above 1 where the rows are faster.
+One layer in one direction, batch 32, as many features as hidden units, float32. A training step is forward, the sum of
+all outputs, and backward to parameters and input; inference is forward under no_grad. The contestants have the same
+parameters, must agree before anything is timed, and then take turns in one process with one thread each. Medians over
+the rounds are printed with minima in brackets; ratios are of medians, above 1 where the rows are faster.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ def contestants(kind: str, hidden: int, steps: int, device: str) -> tuple[Calls,
 
     rng = np.random.default_rng(0)
     data = rng.standard_normal((steps, BATCH, hidden)).astype(np.float32)
-    weights = [rng.uniform(-(hidden**-0.5), hidden**-0.5, p.shape).astype(np.float32) for p in getattr(nanotorch.nn, kind)(hidden, hidden).parameters()]
+    weights = [
+        rng.uniform(-(hidden**-0.5), hidden**-0.5, p.shape).astype(np.float32)
+        for p in getattr(nanotorch.nn, kind)(hidden, hidden).parameters()
+    ]
     training: Calls = {}
     inference: Calls = {}
     expected: list[np.ndarray[Any, Any]] = []
@@ -98,12 +101,16 @@ def main() -> None:
     rows, results = [], []
     for hidden, steps in SIZES[:1] if options.quick else SIZES:
         for kind in LAYERS:
-            for what, calls in zip(("training step", "inference"), contestants(kind, hidden, steps, options.device), strict=True):
+            for what, calls in zip(
+                ("training step", "inference"), contestants(kind, hidden, steps, options.device), strict=True
+            ):
                 found = common.summary(common.interleave(calls, rounds, seconds))
                 times = {name: [value / 1e3 for value in pair] for name, pair in found.items()}
                 ratios = {name: pair[0] / times["rows"][0] for name, pair in times.items() if name != "rows"}
                 cells = [f"{median:.2f} [{least:.2f}]" for median, least in times.values()]
-                rows.append([f"{kind} {hidden}, {steps} steps, {what}", *cells, *(f"{ratio:.2f}" for ratio in ratios.values())])
+                rows.append(
+                    [f"{kind} {hidden}, {steps} steps, {what}", *cells, *(f"{ratio:.2f}" for ratio in ratios.values())]
+                )
                 results.append({"layer": kind, "hidden": hidden, "steps": steps, "what": what, "ms": times})
     names = list(times)
     header = ["layer", *names, *(f"{name}/rows" for name in names[1:])]

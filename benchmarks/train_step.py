@@ -38,20 +38,11 @@ def problem(sizes: tuple[int, ...], batch: int) -> tuple[list[np.ndarray], np.nd
         bound = inputs**-0.5
         parameters.append(rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32))
         parameters.append(rng.uniform(-bound, bound, outputs).astype(np.float32))
-    return (
-        parameters,
-        rng.standard_normal((batch, sizes[0])).astype(np.float32),
-        rng.integers(0, sizes[-1], batch),
-    )
+    return (parameters, rng.standard_normal((batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch))
 
 
 def framework_step(
-    torch: ModuleType,
-    sizes: tuple[int, ...],
-    parameters: list[np.ndarray],
-    x: np.ndarray,
-    y: np.ndarray,
-    device: str,
+    torch: ModuleType, sizes: tuple[int, ...], parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray, device: str
 ) -> tuple[Callable[[], float], Callable[[], list[np.ndarray]]]:
     """Return a training step in PyTorch's API, for any module that has it, and a reader of the parameters."""
     layers: list[Any] = []
@@ -104,9 +95,7 @@ def contestants(sizes: tuple[int, ...], batch: int, device: str) -> dict[str, Ca
     losses = {name: [step() for _ in range(STEPS_COMPARED)] for name, (step, _) in built.items()}
     expected = built["handwritten"][1]()
     for name, (_, read) in built.items():
-        np.testing.assert_allclose(
-            losses[name], losses["handwritten"], rtol=1e-3, err_msg=f"losses of {name}"
-        )
+        np.testing.assert_allclose(losses[name], losses["handwritten"], rtol=1e-3, err_msg=f"losses of {name}")
         for value, reference in zip(read(), expected, strict=True):
             # As a whole, for Adam blows rounding up where a gradient is almost zero.
             error = np.linalg.norm(value - reference) / np.linalg.norm(reference)
@@ -131,9 +120,7 @@ def main() -> None:
     rounds, seconds = (1, 0.0) if options.quick else (options.rounds or 25, 0.05)
     rows, results = [], []
     for name, (sizes, batch) in MODELS.items():
-        timings = common.summary(
-            common.interleave(contestants(sizes, batch, options.device), rounds, seconds)
-        )
+        timings = common.summary(common.interleave(contestants(sizes, batch, options.device), rounds, seconds))
         ours = timings["nanotorch"][0]
         cells = [name]
         for contestant in ("nanotorch", "PyTorch", "handwritten"):
@@ -142,9 +129,7 @@ def main() -> None:
         for contestant in ("PyTorch", "handwritten"):
             cells.append(f"{timings[contestant][0] / ours:.2f}" if contestant in timings else "-")
         rows.append(cells)
-        results.append(
-            {"model": name, **{k: {"median_us": m, "min_us": least} for k, (m, least) in timings.items()}}
-        )
+        results.append({"model": name, **{k: {"median_us": m, "min_us": least} for k, (m, least) in timings.items()}})
     header = ["MLP", "nanotorch", "PyTorch", "by hand", "PyTorch/nanotorch", "by hand/nanotorch"]
     title = f"training step, microseconds: median (minimum) of {rounds} rounds, {options.device}"
     common.report(title, common.machine(options.device), common.table(header, rows), results, options.json)

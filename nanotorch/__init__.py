@@ -16,14 +16,18 @@ from nanotorch.absent import teach
 from nanotorch.autograd.graph.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.formatting import set_printoptions
-from nanotorch.autograd.graph.grad_mode import enable_grad, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from nanotorch.autograd.graph.grad_mode import (
+    enable_grad,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from nanotorch.autograd.graph.inference import inference_mode
 from nanotorch.autograd.graph.tensor import Size, Tensor
 from nanotorch.backend.device import Device as device
 from nanotorch.dtypes import DType as dtype
-from nanotorch.dtypes import (
-    bool_ as bool,
-)
+from nanotorch.dtypes import bool_ as bool
 from nanotorch.dtypes import (
     can_cast,
     double,
@@ -112,6 +116,10 @@ from nanotorch.summary import summary
 from nanotorch.utils.serialization import load, save
 
 # --- operators: written by `python -m nanotorch.ops.docs.stubs` ---
+from nanotorch.ops.create.random import (
+    bernoulli,
+    multinomial,
+)
 from nanotorch.ops.elementwise.activation import (
     celu,
     hardshrink,
@@ -122,10 +130,35 @@ from nanotorch.ops.elementwise.activation import (
     sigmoid,
     threshold,
 )
-from nanotorch.ops.nn.blocks import (
-    channel_shuffle,
-    pixel_shuffle,
-    pixel_unshuffle,
+from nanotorch.ops.elementwise.arithmetic import (
+    abs,
+    absolute,
+    add,
+    addcdiv,
+    addcmul,
+    div,
+    divide,
+    float_power,
+    floor_divide,
+    fmod,
+    hypot,
+    ldexp,
+    lerp,
+    mul,
+    multiply,
+    neg,
+    negative,
+    positive,
+    pow,
+    reciprocal,
+    remainder,
+    rsqrt,
+    rsub,
+    sqrt,
+    square,
+    sub,
+    subtract,
+    true_divide,
 )
 from nanotorch.ops.elementwise.comparison import (
     allclose,
@@ -159,55 +192,6 @@ from nanotorch.ops.elementwise.comparison import (
     ne,
     not_equal,
 )
-from nanotorch.ops.nn.convolution import (
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-)
-from nanotorch.ops.linalg.decomposition import (
-    cholesky,
-)
-from nanotorch.ops.linalg.determinant import (
-    det,
-    logdet,
-    slogdet,
-)
-from nanotorch.ops.linalg.einsum import (
-    einsum,
-)
-from nanotorch.ops.elementwise.arithmetic import (
-    abs,
-    absolute,
-    add,
-    addcdiv,
-    addcmul,
-    div,
-    divide,
-    float_power,
-    floor_divide,
-    fmod,
-    hypot,
-    ldexp,
-    lerp,
-    mul,
-    multiply,
-    neg,
-    negative,
-    positive,
-    pow,
-    reciprocal,
-    remainder,
-    rsqrt,
-    rsub,
-    sqrt,
-    square,
-    sub,
-    subtract,
-    true_divide,
-)
 from nanotorch.ops.elementwise.extrema import (
     clamp,
     clamp_max,
@@ -220,144 +204,12 @@ from nanotorch.ops.elementwise.extrema import (
     nan_to_num,
     where,
 )
-from nanotorch.ops.index.gather import (
-    gather,
-    index_select,
-    masked_select,
-    take,
-    take_along_dim,
-)
-from nanotorch.ops.shape.geometry import (
-    as_strided,
-)
-from nanotorch.ops.index.index import (
-    index_put,
-)
-from nanotorch.ops.index.indices import (
-    combinations,
-    unravel_index,
-    vander,
-)
-from nanotorch.ops.reduce.integral import (
-    cumulative_trapezoid,
-    gradient,
-)
-from nanotorch.ops.shape.join import (
-    block_diag,
-    cartesian_prod,
-    cat,
-    column_stack,
-    concat,
-    concatenate,
-    dstack,
-    hstack,
-    meshgrid,
-    row_stack,
-    stack,
-    vstack,
-)
-from nanotorch.ops.linalg.products import (
-    addbmm,
-    addmm,
-    addmv,
-    addr,
-    baddbmm,
-    bmm,
-    cross,
-    dot,
-    ger,
-    inner,
-    kron,
-    matmul,
-    mm,
-    mv,
-    outer,
-    tensordot,
-    vdot,
-)
-from nanotorch.ops.linalg.norm import (
-    cdist,
-    dist,
-    norm,
-)
-from nanotorch.ops.nn.normalization import (
-    group_norm,
-    rms_norm,
-)
 from nanotorch.ops.elementwise.numbers import (
     frexp,
     gcd,
     lcm,
     mvlgamma,
     nextafter,
-)
-from nanotorch.ops.reduce.order import (
-    kthvalue,
-    median,
-    nanmedian,
-    nanquantile,
-    quantile,
-)
-from nanotorch.ops.index.parts import (
-    as_strided_scatter,
-    diagonal_scatter,
-    select_scatter,
-    slice_scatter,
-)
-from nanotorch.ops.linalg.pseudoinverse import (
-    matrix_exp,
-    pinverse,
-)
-from nanotorch.ops.query import (
-    conj,
-    detach,
-    diagflat,
-    get_device,
-    is_complex,
-    is_floating_point,
-    is_inference,
-    is_nonzero,
-    is_same_size,
-    is_signed,
-    narrow_copy,
-    numel,
-    trapz,
-)
-from nanotorch.ops.create.random import (
-    bernoulli,
-    multinomial,
-)
-from nanotorch.ops.shape.rearrange import (
-    diag,
-    diag_embed,
-    flip,
-    fliplr,
-    flipud,
-    repeat_interleave,
-    roll,
-    rot90,
-    tile,
-    trace,
-    tril,
-    triu,
-)
-from nanotorch.ops.reduce.reductions import (
-    all,
-    amax,
-    amin,
-    aminmax,
-    any,
-    argmax,
-    argmin,
-    count_nonzero,
-    logsumexp,
-    max,
-    mean,
-    min,
-    nanmean,
-    nansum,
-    prod,
-    sum,
 )
 from nanotorch.ops.elementwise.rounding import (
     ceil,
@@ -372,78 +224,6 @@ from nanotorch.ops.elementwise.rounding import (
     signbit,
     trunc,
 )
-from nanotorch.ops.reduce.scan import (
-    cummax,
-    cummin,
-    cumprod,
-    cumsum,
-    diff,
-    logcumsumexp,
-    trapezoid,
-)
-from nanotorch.ops.index.scatter import (
-    index_add,
-    index_copy,
-    index_fill,
-    index_reduce,
-    masked_fill,
-    masked_scatter,
-    put,
-    scatter,
-    scatter_add,
-    scatter_reduce,
-)
-from nanotorch.ops.reduce.search import (
-    argsort,
-    argwhere,
-    bincount,
-    bucketize,
-    histc,
-    histogram,
-    isin,
-    msort,
-    nonzero,
-    searchsorted,
-    sort,
-    topk,
-    unique,
-    unique_consecutive,
-)
-from nanotorch.ops.shape.views import (
-    adjoint,
-    atleast_1d,
-    atleast_2d,
-    atleast_3d,
-    broadcast_tensors,
-    broadcast_to,
-    clone,
-    diagonal,
-    flatten,
-    moveaxis,
-    movedim,
-    narrow,
-    permute,
-    ravel,
-    reshape,
-    select,
-    squeeze,
-    swapaxes,
-    swapdims,
-    t,
-    transpose,
-    unflatten,
-    unsqueeze,
-)
-from nanotorch.ops.nn.softmax_family import (
-    log_softmax,
-    softmax,
-)
-from nanotorch.ops.linalg.solve import (
-    cholesky_inverse,
-    cholesky_solve,
-    inverse,
-    matrix_power,
-)
 from nanotorch.ops.elementwise.special import (
     digamma,
     erf,
@@ -454,22 +234,6 @@ from nanotorch.ops.elementwise.special import (
     polygamma,
     sinc,
     xlogy,
-)
-from nanotorch.ops.shape.split import (
-    chunk,
-    dsplit,
-    hsplit,
-    split,
-    split_with_sizes,
-    tensor_split,
-    unbind,
-    vsplit,
-)
-from nanotorch.ops.linalg.statistics import (
-    corrcoef,
-    cov,
-    mode,
-    renorm,
 )
 from nanotorch.ops.elementwise.transcendental import (
     acos,
@@ -504,11 +268,251 @@ from nanotorch.ops.elementwise.transcendental import (
     tan,
     tanh,
 )
+from nanotorch.ops.index.gather import (
+    gather,
+    index_select,
+    masked_select,
+    take,
+    take_along_dim,
+)
+from nanotorch.ops.index.index import (
+    index_put,
+)
+from nanotorch.ops.index.indices import (
+    combinations,
+    unravel_index,
+    vander,
+)
+from nanotorch.ops.index.parts import (
+    as_strided_scatter,
+    diagonal_scatter,
+    select_scatter,
+    slice_scatter,
+)
+from nanotorch.ops.index.scatter import (
+    index_add,
+    index_copy,
+    index_fill,
+    index_reduce,
+    masked_fill,
+    masked_scatter,
+    put,
+    scatter,
+    scatter_add,
+    scatter_reduce,
+)
+from nanotorch.ops.linalg.decomposition import (
+    cholesky,
+)
+from nanotorch.ops.linalg.determinant import (
+    det,
+    logdet,
+    slogdet,
+)
+from nanotorch.ops.linalg.einsum import (
+    einsum,
+)
+from nanotorch.ops.linalg.norm import (
+    cdist,
+    dist,
+    norm,
+)
+from nanotorch.ops.linalg.products import (
+    addbmm,
+    addmm,
+    addmv,
+    addr,
+    baddbmm,
+    bmm,
+    cross,
+    dot,
+    ger,
+    inner,
+    kron,
+    matmul,
+    mm,
+    mv,
+    outer,
+    tensordot,
+    vdot,
+)
+from nanotorch.ops.linalg.pseudoinverse import (
+    matrix_exp,
+    pinverse,
+)
+from nanotorch.ops.linalg.solve import (
+    cholesky_inverse,
+    cholesky_solve,
+    inverse,
+    matrix_power,
+)
+from nanotorch.ops.linalg.statistics import (
+    corrcoef,
+    cov,
+    mode,
+    renorm,
+)
+from nanotorch.ops.nn.blocks import (
+    channel_shuffle,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
+from nanotorch.ops.nn.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
+from nanotorch.ops.nn.normalization import (
+    group_norm,
+    rms_norm,
+)
+from nanotorch.ops.nn.softmax_family import (
+    log_softmax,
+    softmax,
+)
+from nanotorch.ops.query import (
+    conj,
+    detach,
+    diagflat,
+    get_device,
+    is_complex,
+    is_floating_point,
+    is_inference,
+    is_nonzero,
+    is_same_size,
+    is_signed,
+    narrow_copy,
+    numel,
+    trapz,
+)
+from nanotorch.ops.reduce.integral import (
+    cumulative_trapezoid,
+    gradient,
+)
+from nanotorch.ops.reduce.order import (
+    kthvalue,
+    median,
+    nanmedian,
+    nanquantile,
+    quantile,
+)
+from nanotorch.ops.reduce.reductions import (
+    all,
+    amax,
+    amin,
+    aminmax,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    logsumexp,
+    max,
+    mean,
+    min,
+    nanmean,
+    nansum,
+    prod,
+    sum,
+)
+from nanotorch.ops.reduce.scan import (
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    diff,
+    logcumsumexp,
+    trapezoid,
+)
+from nanotorch.ops.reduce.search import (
+    argsort,
+    argwhere,
+    bincount,
+    bucketize,
+    histc,
+    histogram,
+    isin,
+    msort,
+    nonzero,
+    searchsorted,
+    sort,
+    topk,
+    unique,
+    unique_consecutive,
+)
 from nanotorch.ops.reduce.variance import (
     std,
     std_mean,
     var,
     var_mean,
+)
+from nanotorch.ops.shape.geometry import (
+    as_strided,
+)
+from nanotorch.ops.shape.join import (
+    block_diag,
+    cartesian_prod,
+    cat,
+    column_stack,
+    concat,
+    concatenate,
+    dstack,
+    hstack,
+    meshgrid,
+    row_stack,
+    stack,
+    vstack,
+)
+from nanotorch.ops.shape.rearrange import (
+    diag,
+    diag_embed,
+    flip,
+    fliplr,
+    flipud,
+    repeat_interleave,
+    roll,
+    rot90,
+    tile,
+    trace,
+    tril,
+    triu,
+)
+from nanotorch.ops.shape.split import (
+    chunk,
+    dsplit,
+    hsplit,
+    split,
+    split_with_sizes,
+    tensor_split,
+    unbind,
+    vsplit,
+)
+from nanotorch.ops.shape.views import (
+    adjoint,
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    broadcast_tensors,
+    broadcast_to,
+    clone,
+    diagonal,
+    flatten,
+    moveaxis,
+    movedim,
+    narrow,
+    permute,
+    ravel,
+    reshape,
+    select,
+    squeeze,
+    swapaxes,
+    swapdims,
+    t,
+    transpose,
+    unflatten,
+    unsqueeze,
 )
 # --- end of operators ---
 
@@ -520,4 +524,3 @@ newaxis = None
 
 
 teach()
-

@@ -33,7 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     add("runs", type=path_option, nargs="+", metavar="RUN", help="the directory of a run")
     add("--by", metavar="SCORE", help="the score that decides the order (default: the first beside the loss)")
     add("--part", default="test", metavar="PART", help="whose scores: test, validation or train (default: test)")
-    add("--output", type=path_option, metavar="FILE", help="draw the learning curves over one another: .html, .png, .svg or .pdf")
+    add(
+        "--output",
+        type=path_option,
+        metavar="FILE",
+        help="draw the learning curves over one another: .html, .png, .svg or .pdf",
+    )
     return parser
 
 
@@ -46,10 +51,10 @@ def _compare(options: argparse.Namespace) -> None:
     import shutil
     from pathlib import Path
 
-    from nanotorch.train.terminal.command import UsageError
+    from nanotorch.train.record.layout import refuse_to_replace
     from nanotorch.train.report.comparison import as_text, compare, read_run
     from nanotorch.train.report.comparison_page import write
-    from nanotorch.train.record.layout import refuse_to_replace
+    from nanotorch.train.terminal.command import UsageError
 
     places = list({Path(run).resolve(): run for run in options.runs}.values())
     if len(places) < 2:

@@ -1,7 +1,7 @@
 """Ctrl-C while the package is imported for one of its commands: the process ends as it does later, without a traceback.
 
-What takes time in a short command is the import, before its `main` can answer anything. A program of somebody else's that imports
-the package is left alone.
+What takes time in a short command is the import, before its `main` can answer anything. A program of somebody else's
+that imports the package is left alone.
 """
 
 import os

@@ -16,9 +16,17 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "DType", "can_cast", "finfo", "from_numpy_dtype", "get_default_dtype", "iinfo", "need_dtype", "promote_types", "result_dtype",
+    "DType",
+    "can_cast",
+    "finfo",
+    "from_numpy_dtype",
+    "get_default_dtype",
+    "iinfo",
+    "need_dtype",
+    "promote_types",
+    "result_dtype",
     "set_default_dtype",
-]  # fmt: skip
+]
 
 BOOL, INTEGER, FLOATING = 0, 1, 2
 
@@ -76,10 +84,12 @@ _UNSIGNED = "of unsigned integers there is torch.uint8 only; use the next wider 
 _SIZES = ("uint16", "uint32", "uint64")
 _FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2")
 ABSENT = {
-    "bfloat16": _SMALL, **dict.fromkeys(_FLOAT8, _SMALL), **dict.fromkeys(_SIZES, _UNSIGNED),
+    "bfloat16": _SMALL,
+    **dict.fromkeys(_FLOAT8, _SMALL),
+    **dict.fromkeys(_SIZES, _UNSIGNED),
     **dict.fromkeys(("complex32", "complex64", "complex128", "chalf", "cfloat", "cdouble"), _REAL),
     **dict.fromkeys(("qint8", "quint8", "qint32", "quint4x2", "quint2x4"), _QUANTISED),
-}  # fmt: skip
+}
 """The dtypes of PyTorch that are not here, and why."""
 
 DTYPES = {d.numpy: d for d in (float16, float32, float64, int8, int16, int32, int64, uint8, bool_)}
@@ -87,7 +97,9 @@ _default = [float32]
 
 
 def need_dtype(name: str, dtype: Any) -> DType:
-    """Return what was given as a dtype, Python's ``float``, ``int`` and ``bool`` included; raise TypeError with the reason if it is none."""
+    """Return what was given as a dtype, Python's ``float``, ``int`` and ``bool`` included; raise TypeError with the
+    reason if it is none.
+    """
     if isinstance(dtype, DType):
         return dtype
     if dtype in (float, int, bool):
@@ -131,7 +143,8 @@ _RANGES = {dtype: _range(dtype.numpy) for dtype in DTYPES.values()}
 
 
 def check_fits(name: str, value: Any, dtype: DType) -> None:
-    """Raise where a number, or one of an array, would wrap or be cut in an integer dtype, or overflow in float16 or float32.
+    """Raise where a number, or one of an array, would wrap or be cut in an integer dtype, or overflow in float16 or
+    float32.
 
     Unsigned dtypes take negative numbers of their size, which wrap, as in PyTorch.
     """
@@ -182,7 +195,8 @@ def _wider(type1: DType, type2: DType) -> DType:
 
 
 def can_cast(from_: DType, to: DType) -> bool:
-    """Return whether an in-place operation may convert so: not from floating point to integers, nor from numbers to truth values.
+    """Return whether an in-place operation may convert so: not from floating point to integers, nor from numbers to
+    truth values.
 
     >>> torch.can_cast(torch.float64, torch.float16), torch.can_cast(torch.float32, torch.int64)
     (True, False)
@@ -212,17 +226,23 @@ class finfo:
     def __init__(self, type: DType | None = None) -> None:
         dtype = _default[0] if type is None else need_dtype("finfo", type)
         if not dtype.is_floating_point:
-            raise TypeError(f"torch.finfo() requires a floating point input type, got {dtype}. Use torch.iinfo to handle integers")
+            raise TypeError(
+                f"torch.finfo() requires a floating point input type, got {dtype}. Use torch.iinfo to handle integers"
+            )
         limits = np.finfo(dtype.numpy)
         self.bits, self.dtype = dtype.itemsize * 8, dtype.name
-        self.eps, self.max, self.min, self.resolution = (float(v) for v in (limits.eps, limits.max, limits.min, str(limits.resolution)))
+        self.eps, self.max, self.min, self.resolution = (
+            float(v) for v in (limits.eps, limits.max, limits.min, str(limits.resolution))
+        )
         self.tiny = self.smallest_normal = float(limits.smallest_normal)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, finfo) and self.dtype == other.dtype
 
     def __repr__(self) -> str:
-        values = [(name, getattr(self, name)) for name in ("resolution", "min", "max", "eps", "smallest_normal", "tiny")]
+        values = [
+            (name, getattr(self, name)) for name in ("resolution", "min", "max", "eps", "smallest_normal", "tiny")
+        ]
         return f"finfo({', '.join(f'{name}={value:g}' for name, value in values)}, dtype={self.dtype})"
 
 

@@ -33,9 +33,24 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("run", type=path_option, metavar="RUN", help="the directory of a run")
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
-    add("--part", action="append", default=[], metavar="NAME", help="train, validation or test; may be repeated (default: all)")
-    add("--input", type=path_option, metavar="FILE", help="score these rows instead (.csv, .parquet, .npy; '-' is CSV on standard input)")
-    add("--target", metavar="COLUMN", help="the column of --input with the true class, where the run knows no name for it")
+    add(
+        "--part",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="train, validation or test; may be repeated (default: all)",
+    )
+    add(
+        "--input",
+        type=path_option,
+        metavar="FILE",
+        help="score these rows instead (.csv, .parquet, .npy; '-' is CSV on standard input)",
+    )
+    add(
+        "--target",
+        metavar="COLUMN",
+        help="the column of --input with the true class, where the run knows no name for it",
+    )
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
     add("--json", action="store_true", help="print JSON, every score in full precision")
     return parser
@@ -48,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from nanotorch.train.terminal.command import UsageError
+    from nanotorch.train.terminal.text_report import table
     from nanotorch.train.use.evaluation import score, score_rows
     from nanotorch.train.use.loaded_run import load_run
-    from nanotorch.train.terminal.text_report import table
 
     if options.input is not None and options.part:
         raise UsageError("--part names a part of the run's own data, and --input gives other rows: one of the two")

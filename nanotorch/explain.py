@@ -1,8 +1,8 @@
 """``explain(loss)``: the backward pass as a text, step by step in the order in which the engine takes them.
 
-The pass is really run, by the engine, with a hook on every node that is shown: shapes and norms are those of the gradients
-that flow. It runs as `autograd.grad` with ``retain_graph=True``, so no ``.grad`` changes and the graph stays usable; hooks
-of the user take part, since they change gradients, except those that would store one (``retain_grad``).
+The pass is really run, by the engine, with a hook on every node that is shown: shapes and norms are those of the
+gradients that flow. It runs as `autograd.grad` with ``retain_graph=True``, so no ``.grad`` changes and the graph stays
+usable; hooks of the user take part, since they change gradients, except those that would store one (``retain_grad``).
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ class Handed(NamedTuple):
 
     Attributes:
         input: the name of the op's input that it belongs to.
-        formula: how it was made, as the row writes it; where that is the call of a helper, ``body`` is the helper's body.
-        shape: its shape; None: no gradient (an input that needs none is left out altogether).
-        norm: its Euclidean norm, over all elements.
-        to: where it goes: ``step 3``, or the name of a leaf.
+        formula: how it was made, as the row writes it; where that is the call of a helper, ``body`` is the helper's
+        body. shape: its shape; None: no gradient (an input that needs none is left out altogether). norm: its Euclidean
+        norm, over all elements. to: where it goes: ``step 3``, or the name of a leaf.
     """
 
     input: str
@@ -86,11 +85,16 @@ class Explanation:
 
     def text(self, width: int = 100) -> str:
         """Return the walk in at most ``width`` columns, where words allow it."""
-        heading = f"backward from a tensor of shape {self.shape}: {_count(self.total, 'step')}, {_count(len(self.leaves), 'leaf')}"
+        heading = (
+            f"backward from a tensor of shape {self.shape}: {_count(self.total, 'step')},"
+            f" {_count(len(self.leaves), 'leaf')}"
+        )
         blocks, before = [heading], 0
         for step in self.steps:
             if step.number != before + 1:
-                blocks.append(f"  ... {_count(step.number - before - 1, 'step')} left out; raise limit= to see them ...")
+                blocks.append(
+                    f"  ... {_count(step.number - before - 1, 'step')} left out; raise limit= to see them ..."
+                )
             before = step.number
             blocks.append("\n".join(_step_lines(step, width)))
         if self.leaves:
@@ -112,8 +116,8 @@ def explain(
     """Walk through the backward pass of a tensor, node by node; print the result to read it.
 
     For every step: the node, the line of user code that made it, the gradient that comes in, and for every input the
-    formula as the row writes it with shape, norm and destination of its gradient. Nothing is changed: no ``.grad``, and the
-    graph can still be used.
+    formula as the row writes it with shape, norm and destination of its gradient. Nothing is changed: no ``.grad``, and
+    the graph can still be used.
 
     Args:
         tensor: where backward would be called.
@@ -125,7 +129,8 @@ def explain(
     >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> walk = torch.explain((w * 3).sum(), params={"w": w})
     >>> [(step.name, step.handed[0].formula, step.handed[0].to) for step in walk.steps]
-    [('SumBackward0', 'expand_reduced(xp, grad, self_shape, dim, keepdim)', 'step 2'), ('MulBackward0', 'grad * other', 'w')]
+    [('SumBackward0', 'expand_reduced(xp, grad, self_shape, dim, keepdim)', 'step 2'), ('MulBackward0', 'grad * other',
+    'w')]
     >>> walk.leaves
     (LeafGradient(name='w', shape=(2,), norm=4.242640687119285),)
     """
@@ -148,12 +153,24 @@ def explain(
 
     def record(node: Node, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
         handed = tuple(
-            Handed(name, formula.expression, _shape(g), _norm_of(g), places[edge[0]], formula.helpers.get(formula.expression, ""))
+            Handed(
+                name,
+                formula.expression,
+                _shape(g),
+                _norm_of(g),
+                places[edge[0]],
+                formula.helpers.get(formula.expression, ""),
+            )
             for (name, formula), g, edge in zip(formulas_of(node), inputs, node.edges, strict=False)
             if edge is not None
         )
         steps[numbers[node]] = Step(
-            numbers[node], node.name(), node.forward_line, tuple(map(_shape, outputs)), tuple(map(_norm_of, outputs)), handed
+            numbers[node],
+            node.name(),
+            node.forward_line,
+            tuple(map(_shape, outputs)),
+            tuple(map(_norm_of, outputs)),
+            handed,
         )
 
     with watching(running, record, set(shown)):
@@ -199,9 +216,13 @@ def _step_lines(step: Step, width: int) -> list[str]:
         if handed.formula:
             indent = " " * 9
             lines += textwrap.wrap(
-                "= " + handed.formula, max(width, 40), initial_indent=indent, subsequent_indent=indent + "    ",
-                break_long_words=False, break_on_hyphens=False,
-            )  # fmt: skip
+                "= " + handed.formula,
+                max(width, 40),
+                initial_indent=indent,
+                subsequent_indent=indent + "    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
             lines += textwrap.indent(handed.body, " " * 13).splitlines()
     return lines
 

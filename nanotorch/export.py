@@ -71,14 +71,22 @@ def _export(options: argparse.Namespace) -> None:
             refuse_to_replace(run, output)
     if options.onnx is not None:
         if os.path.isfile(options.onnx) and Path(options.onnx).suffix.lower() != ".onnx":
-            raise UsageError(f"{options.onnx} is there already, and by its name no ONNX file: give another name to write to")
-        if options.safetensors is not None and os.path.realpath(options.onnx) in map(os.path.realpath, (options.safetensors, beside)):
-            raise UsageError(f"{options.onnx} would hold the ONNX file, and then what --safetensors writes: give them two names")
+            raise UsageError(
+                f"{options.onnx} is there already, and by its name no ONNX file: give another name to write to"
+            )
+        if options.safetensors is not None and os.path.realpath(options.onnx) in map(
+            os.path.realpath, (options.safetensors, beside)
+        ):
+            raise UsageError(
+                f"{options.onnx} would hold the ONNX file, and then what --safetensors writes: give them two names"
+            )
     if options.onnx is not None:
         from nanotorch.train.use import onnx_export
 
         dtype, worst = onnx_export.save(run, Path(options.onnx), options.matrix)
-        print(f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1g}")
+        print(
+            f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1g}"
+        )
     if options.safetensors is not None:
         save_weights(run, Path(options.safetensors))
         print(f"{options.safetensors} and {beside}: {run.config.name}, {run.when}")

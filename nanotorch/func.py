@@ -5,16 +5,16 @@ Note [Function transforms]
 ``grad(f)`` calls f on fresh tensors that share the values of the arguments, records, and differentiates with respect to
 those. Transforms nest because every level makes its own: in ``grad(grad(f))`` the outer level's fresh tensor requires
 grad, so the inner level's one is a view of it, recorded, and the inner derivative is recorded too. Whether a
-derivative has to be recorded is read off the graph: it does if it leads to anything that requires grad other than the level's own
-fresh tensors, be it an outer level's tensor, an argument that requires grad, or a parameter that f uses.
+derivative has to be recorded is read off the graph: it does if it leads to anything that requires grad other than the
+level's own fresh tensors, be it an outer level's tensor, an argument that requires grad, or a parameter that f uses.
 Results that lead to nothing else come back without history.
 
 Arguments and results may be tensors, and tuples, lists and dicts of them, nested: ``grad`` with respect to a dict of
 parameters gives a dict of gradients, as `functional_call` takes them.
 
 There is no ``vmap``: it would need a batching rule for every operator, that is a second text beside each row's formula,
-where most rows batch already by broadcasting. Per-sample gradients come from a loop over ``grad``, and Jacobians run one backward
-pass for every row or column.
+where most rows batch already by broadcasting. Per-sample gradients come from a loop over ``grad``, and Jacobians run
+one backward pass for every row or column.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Functio
     Args:
         func: the function to differentiate.
         argnums: which argument to differentiate with respect to; a tuple gives a tuple of gradients.
-        has_aux: ``func`` returns a pair (result, other things); then the gradient function returns (gradient, other things).
+        has_aux: ``func`` returns a pair (result, other things); then the gradient function returns (gradient, other
+        things).
 
     >>> torch.func.grad(torch.func.grad(lambda x: x**3))(torch.tensor(2.0))
     tensor(12.)
@@ -71,7 +72,10 @@ def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) 
         if not isinstance(output, Tensor):
             raise RuntimeError(f"grad: expected the function to return a 0-d tensor, got a {type(output).__name__}")
         if output.ndim:
-            raise RuntimeError(f"grad: expected the function to return a scalar (0-d) tensor, got shape {tuple(output.shape)}; use jacrev, or reduce it")
+            raise RuntimeError(
+                f"grad: expected the function to return a scalar (0-d) tensor, got shape {tuple(output.shape)}; use"
+                " jacrev, or reduce it"
+            )
         found = call.per_argument(call.backward((output,), None, call.recorded))
         value = call.settled(output)
         return found, ((value, call.settled(call.aux)) if has_aux else value)
@@ -80,7 +84,8 @@ def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) 
 
 
 def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
-    """Return ``func(*primals)`` and the function that maps a vector to the vector-Jacobian products, a tuple of one per primal.
+    """Return ``func(*primals)`` and the function that maps a vector to the vector-Jacobian products, a tuple of one per
+    primal.
 
     With ``has_aux``, ``func`` returns (result, other things) and the other things come third.
 
@@ -100,7 +105,9 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
     return (value, pullback, call.settled(call.aux)) if has_aux else (value, pullback)
 
 
-def jvp(func: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, strict: bool = False, has_aux: bool = False) -> Any:
+def jvp(
+    func: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, strict: bool = False, has_aux: bool = False
+) -> Any:
     """Return ``func(*primals)`` and the Jacobian-vector product with the tangents, by two backward passes.
 
     See Note [Forward mode] in ``autograd/functional.py``. With ``strict`` an output that does not depend on the primals
@@ -130,9 +137,9 @@ def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False, chunk
     """Return the function that computes the Jacobian of ``func`` with one backward pass for every output element.
 
     Args:
-        func: the function to differentiate; its result gives the outer structure of the Jacobian, the argument the inner.
-        argnums: which argument to differentiate with respect to; a tuple gives a tuple of Jacobians.
-        has_aux: ``func`` returns (result, other things); then the Jacobian function returns (Jacobian, other things).
+        func: the function to differentiate; its result gives the outer structure of the Jacobian, the argument the
+        inner. argnums: which argument to differentiate with respect to; a tuple gives a tuple of Jacobians. has_aux:
+        ``func`` returns (result, other things); then the Jacobian function returns (Jacobian, other things).
         chunk_size: changes nothing here, since rows are computed one after the other.
 
     >>> torch.func.jacrev(lambda x: x.cumsum(0) ** 2)(torch.tensor([1.0, 2.0]))
@@ -172,20 +179,24 @@ def hessian(func: Function, argnums: Argnums = 0) -> Function:
 
 
 def functional_call(
-    module: Module, parameter_and_buffer_dicts: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]], args: Any = None,
-    kwargs: dict[str, Any] | None = None, *, tie_weights: bool = True, strict: bool = False,
-) -> Any:  # fmt: skip
+    module: Module,
+    parameter_and_buffer_dicts: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
+    args: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    tie_weights: bool = True,
+    strict: bool = False,
+) -> Any:
     """Call a module with other tensors in place of its parameters and buffers.
 
     The module is as before when the call ends. While it runs no other thread may use it.
 
     Args:
         module: the module to call.
-        parameter_and_buffer_dicts: the tensors by their dotted names, or several such dicts; what they do not name stays.
-        args: the arguments, a tuple; anything else is the only argument.
-        kwargs: the keyword arguments.
-        tie_weights: a tensor given for one name of a shared parameter also stands in for its other names.
-        strict: raise if the names are not exactly those of all parameters and buffers.
+        parameter_and_buffer_dicts: the tensors by their dotted names, or several such dicts; what they do not name
+        stays. args: the arguments, a tuple; anything else is the only argument. kwargs: the keyword arguments.
+        tie_weights: a tensor given for one name of a shared parameter also stands in for its other names. strict: raise
+        if the names are not exactly those of all parameters and buffers.
 
     >>> linear = torch.nn.Linear(2, 1)
     >>> weights = {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}
@@ -195,7 +206,9 @@ def functional_call(
     >>> torch.func.grad(loss)(weights, torch.tensor([3.0, 4.0]))
     {'weight': tensor([[3., 4.]]), 'bias': tensor([1.])}
     """
-    dicts = [parameter_and_buffer_dicts] if isinstance(parameter_and_buffer_dicts, Mapping) else parameter_and_buffer_dicts
+    dicts = (
+        [parameter_and_buffer_dicts] if isinstance(parameter_and_buffer_dicts, Mapping) else parameter_and_buffer_dicts
+    )
     values: dict[str, Tensor] = {}
     for given in dicts:
         repeated = values.keys() & given.keys()
@@ -239,17 +252,25 @@ class Call:
         recorded: whether derivatives have to be recorded.
     """
 
-    def __init__(self, name: str, func: Function, args: tuple[Any, ...], kwargs: Any, argnums: Argnums, has_aux: bool) -> None:
+    def __init__(
+        self, name: str, func: Function, args: tuple[Any, ...], kwargs: Any, argnums: Argnums, has_aux: bool
+    ) -> None:
         self.single = isinstance(argnums, int)
         positions = (argnums,) if isinstance(argnums, int) else argnums
         for position in positions:
             if not -len(args) <= position < len(args):
-                raise RuntimeError(f"{name}: argnums {argnums} names an argument that the call has not: it has {len(args)} positional arguments")
+                raise RuntimeError(
+                    f"{name}: argnums {argnums} names an argument that the call has not: it has {len(args)} positional"
+                    " arguments"
+                )
         self.trees = tuple([args[position] for position in positions])
         given = tuple(leaves(self.trees))
         for tensor in given:
             if not tensor.is_floating_point():
-                raise RuntimeError(f"{name}: arguments to differentiate with respect to have a floating point dtype, got {tensor.dtype}")
+                raise RuntimeError(
+                    f"{name}: arguments to differentiate with respect to have a floating point dtype, got"
+                    f" {tensor.dtype}"
+                )
         outside = is_grad_enabled()
         with recording_on():
             self.variables = fresh(given, create_graph=True)
@@ -271,8 +292,12 @@ class Call:
         return any(isinstance(node, AccumulateGrad) and node not in self.own for node in nodes_below(tensors))
 
     def backward(
-        self, outputs: tuple[Tensor, ...], vectors: tuple[Tensor, ...] | None, recorded: bool, retain_graph: bool | None = None
-    ) -> list[Tensor]:  # fmt: skip
+        self,
+        outputs: tuple[Tensor, ...],
+        vectors: tuple[Tensor, ...] | None,
+        recorded: bool,
+        retain_graph: bool | None = None,
+    ) -> list[Tensor]:
         """Return the gradient with respect to every variable, zeros where the outputs do not depend on it."""
         return _zeros_for_none(gradients(outputs, self.variables, vectors, recorded, retain_graph), self.variables)
 
@@ -286,15 +311,26 @@ class Call:
         return mapped(lambda t: t if self.recorded and self.leads_further([t]) else t.detach(), tree, Tensor)
 
 
-def _jacobian(name: str, blocks: Callable[[Call, tuple[Tensor, ...]], list[tuple[Tensor, ...]]], func: Function, argnums: Argnums, has_aux: bool) -> Function:
+def _jacobian(
+    name: str,
+    blocks: Callable[[Call, tuple[Tensor, ...]], list[tuple[Tensor, ...]]],
+    func: Function,
+    argnums: Argnums,
+    has_aux: bool,
+) -> Function:
 
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         call = Call(name, func, args, kwargs, argnums, has_aux)
         outputs = tuple(leaves(call.output))
         if not outputs:
-            raise RuntimeError(f"{name}: expected the function to return at least one tensor, got a {type(call.output).__name__}")
+            raise RuntimeError(
+                f"{name}: expected the function to return at least one tensor, got a {type(call.output).__name__}"
+            )
         with recording_on():
-            found = [call.per_argument(block if call.recorded else [t.detach() for t in block]) for block in blocks(call, outputs)]
+            found = [
+                call.per_argument(block if call.recorded else [t.detach() for t in block])
+                for block in blocks(call, outputs)
+            ]
         result = replaced(call.output, iter(found))
         return (result, call.settled(call.aux)) if has_aux else result
 
@@ -311,4 +347,7 @@ def _matching(name: str, tree: Any, like: Sequence[Tensor]) -> tuple[Tensor, ...
 
 
 def _zeros_for_none(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    return [from_array(t.device.xp.zeros_like(t._array), t.device) if v is None else v for v, t in zip(found, like, strict=True)]
+    return [
+        from_array(t.device.xp.zeros_like(t._array), t.device) if v is None else v
+        for v, t in zip(found, like, strict=True)
+    ]

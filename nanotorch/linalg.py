@@ -11,6 +11,7 @@ True
 from __future__ import annotations
 
 from nanotorch.autograd.graph.errors import LinAlgError
+from nanotorch.ops.index.indices import linalg_vander as vander
 from nanotorch.ops.linalg.attempts import linalg_cholesky_ex as cholesky_ex
 from nanotorch.ops.linalg.attempts import linalg_inv_ex as inv_ex
 from nanotorch.ops.linalg.attempts import linalg_solve_ex as solve_ex
@@ -22,14 +23,13 @@ from nanotorch.ops.linalg.decomposition import linalg_svd as svd
 from nanotorch.ops.linalg.decomposition import linalg_svdvals as svdvals
 from nanotorch.ops.linalg.determinant import linalg_det as det
 from nanotorch.ops.linalg.determinant import linalg_slogdet as slogdet
-from nanotorch.ops.index.indices import linalg_vander as vander
+from nanotorch.ops.linalg.matrix_norm import linalg_matrix_norm as matrix_norm
+from nanotorch.ops.linalg.matrix_norm import linalg_norm as norm
+from nanotorch.ops.linalg.norm import linalg_vector_norm as vector_norm
 from nanotorch.ops.linalg.products import linalg_cross as cross
 from nanotorch.ops.linalg.products import linalg_multi_dot as multi_dot
 from nanotorch.ops.linalg.products import linalg_vecdot as vecdot
 from nanotorch.ops.linalg.products import matmul
-from nanotorch.ops.linalg.matrix_norm import linalg_matrix_norm as matrix_norm
-from nanotorch.ops.linalg.matrix_norm import linalg_norm as norm
-from nanotorch.ops.linalg.norm import linalg_vector_norm as vector_norm
 from nanotorch.ops.linalg.pseudoinverse import linalg_cond as cond
 from nanotorch.ops.linalg.pseudoinverse import linalg_diagonal as diagonal
 from nanotorch.ops.linalg.pseudoinverse import linalg_lstsq as lstsq
@@ -44,7 +44,36 @@ from nanotorch.ops.linalg.solve import linalg_solve as solve
 from nanotorch.ops.linalg.solve import linalg_solve_triangular as solve_triangular
 
 __all__ = [
-    "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "inv_ex", "lstsq", "matmul",
-    "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve",
-    "solve_ex", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
-]  # fmt: skip
+    "LinAlgError",
+    "cholesky",
+    "cholesky_ex",
+    "cond",
+    "cross",
+    "det",
+    "diagonal",
+    "eigh",
+    "eigvalsh",
+    "inv",
+    "inv_ex",
+    "lstsq",
+    "matmul",
+    "matrix_exp",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "multi_dot",
+    "norm",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "solve_ex",
+    "solve_triangular",
+    "svd",
+    "svdvals",
+    "tensorinv",
+    "tensorsolve",
+    "vander",
+    "vecdot",
+    "vector_norm",
+]

@@ -1,4 +1,6 @@
-"""What a trained run predicts for new rows: `python -m nanotorch.predict RUN --input rows.csv --output predictions.csv`."""
+"""What a trained run predicts for new rows: `python -m nanotorch.predict RUN --input rows.csv --output
+predictions.csv`.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +39,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("run", type=path_option, metavar="RUN", help="the directory of a run")
-    add("--input", type=path_option, required=True, metavar="FILE", help="the rows: .csv, .parquet, .npy; '-' is CSV on standard input")
-    add("--output", type=path_option, required=True, metavar="FILE", help="the predictions: .csv or .parquet; '-' is CSV on standard output")
+    add(
+        "--input",
+        type=path_option,
+        required=True,
+        metavar="FILE",
+        help="the rows: .csv, .parquet, .npy; '-' is CSV on standard input",
+    )
+    add(
+        "--output",
+        type=path_option,
+        required=True,
+        metavar="FILE",
+        help="the predictions: .csv or .parquet; '-' is CSV on standard output",
+    )
     add("--keep", action="append", default=[], metavar="COLUMN", help="copy this column of the input; may be repeated")
-    add("--quote-formulas", action="store_true", help="in CSV, put an apostrophe before texts that begin with = + - @, a tab or a carriage return")
+    add(
+        "--quote-formulas",
+        action="store_true",
+        help="in CSV, put an apostrophe before texts that begin with = + - @, a tab or a carriage return",
+    )
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     return parser
 
@@ -51,17 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from nanotorch.train.terminal.standard_streams import printable
     from nanotorch.train.use.loaded_run import load_run
     from nanotorch.train.use.prediction import predict_file
-    from nanotorch.train.terminal.standard_streams import printable
 
-    done = predict_file(load_run(options.run, options.checkpoint), options.input, options.output, options.keep, options.quote_formulas)
+    done = predict_file(
+        load_run(options.run, options.checkpoint), options.input, options.output, options.keep, options.quote_formulas
+    )
     for text in done.notes:
         note(text)
     if options.output != "-":
         counts = ", ".join(f"{printable(name, kept='')} {count:,}" for name, count in done.classes.most_common(10))
         more = f", and {len(done.classes) - 10} further classes" if len(done.classes) > 10 else ""
-        print(f"{done.rows:,} {'row' if done.rows == 1 else 'rows'} in {options.output}{f': {counts}{more}' if counts else ''}")
+        print(
+            f"{done.rows:,} {'row' if done.rows == 1 else 'rows'} in"
+            f" {options.output}{f': {counts}{more}' if counts else ''}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The default generator of random numbers by the names of ``torch.random``: its seed, its state, and a scope that gives it back.
+"""The default generator of random numbers by the names of ``torch.random``: its seed, its state, and a scope that gives
+it back.
 
 >>> state = torch.random.get_rng_state()
 >>> first = torch.rand(3)
@@ -20,4 +21,13 @@ from nanotorch.ops.create.random import (
     set_rng_state,
 )
 
-__all__ = ["Generator", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed", "set_rng_state"]
+__all__ = [
+    "Generator",
+    "default_generator",
+    "fork_rng",
+    "get_rng_state",
+    "initial_seed",
+    "manual_seed",
+    "seed",
+    "set_rng_state",
+]

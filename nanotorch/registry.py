@@ -71,8 +71,8 @@ MOST = 10**9
 class Between:
     """The values allowed for a number, or for each number of a list: `Annotated[float, Between(0, 1)]`.
 
-    A bound of None is no bound (in a config, a whole number then ends at `MOST`); `low_open` and `high_open` exclude the
-    bound itself. NaN and infinities are never inside a range.
+    A bound of None is no bound (in a config, a whole number then ends at `MOST`); `low_open` and `high_open` exclude
+    the bound itself. NaN and infinities are never inside a range.
     """
 
     low: float | None = None
@@ -306,13 +306,19 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Marks an argument that a function looks at: it returns what was given, or raises a ValueError that says what is wrong."""
+    """Marks an argument that a function looks at: it returns what was given, or raises a ValueError that says what is
+    wrong.
+    """
 
     check: Callable[[Any], Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         """Pydantic asks a marker for this: the schema of the type, then `check`."""
-        return {"type": "function-after", "function": {"type": "no-info", "function": self.check}, "schema": handler(source)}
+        return {
+            "type": "function-after",
+            "function": {"type": "no-info", "function": self.check},
+            "schema": handler(source),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,15 @@
 
 Note [Measuring layers]
 ~~~~~~~~~~~~~~~~~~~~~~~
-The model runs forward once with observers: module hooks know which layers are at work, `observing` counts the operations of
-every op (Note [FLOPs]), `observe_nodes` hears of every node that is recorded. Then it runs forward and backward some more
-times with hooks that read the clock, and the shortest time counts. A layer is charged for all that happens between the
-start and the end of its call, its parts included; a node's backward is charged to the layers that were at work when it was
-recorded. The watching itself is in the times: some microseconds for each layer and node.
+The model runs forward once with observers: module hooks know which layers are at work, `observing` counts the
+operations of every op (Note [FLOPs]), `observe_nodes` hears of every node that is recorded. Then it runs forward and
+backward some more times with hooks that read the clock, and the shortest time counts. A layer is charged for all that
+happens between the start and the end of its call, its parts included; a node's backward is charged to the layers that
+were at work when it was recorded. The watching itself is in the times: some microseconds for each layer and node.
 
-*Saved bytes* are the memory that nodes keep alive for backward, without parameters and buffers, which live anyway. Memory
-that several nodes keep, such as a result that the next layer saves as its input, is charged to the first of them: the
-layers of a model add up to its total. Of a view at most the memory that it views is counted.
+*Saved bytes* are the memory that nodes keep alive for backward, without parameters and buffers, which live anyway.
+Memory that several nodes keep, such as a result that the next layer saves as its input, is charged to the first of
+them: the layers of a model add up to its total. Of a view at most the memory that it views is counted.
 
 Buffers (the statistics of a batch norm) and the random generator are put back afterwards, and no ``.grad`` changes.
 """
@@ -30,9 +30,9 @@ from nanotorch.autograd.graph.node import AccumulateGrad, Node
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.autograd.graph.view import CopySlices
 from nanotorch.autograd.walk import leaf_edges, nodes_below, saved_values, watching
+from nanotorch.ops.create.random import default_generator
 from nanotorch.ops.rows.flops import count_flops
 from nanotorch.ops.rows.observe import observing
-from nanotorch.ops.create.random import default_generator
 
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
@@ -154,17 +154,26 @@ def summary(model: Module, *inputs: Any, kwargs: dict[str, Any] | None = None, r
     rows = []
     for path, module in named.items():
         called = module in measured.calls
-        rows.append(Layer(
-            path, type(module).__name__, shapes.get(module), measured.calls.get(module, 0),
-            sum(p.numel() for p in module.parameters()),
-            measured.saved.get(module, 0) if called else None, measured.flops.get(module, 0) if called else None,
-            measured.forward.get(module), measured.backward.get(module),
-        ))  # fmt: skip
+        rows.append(
+            Layer(
+                path,
+                type(module).__name__,
+                shapes.get(module),
+                measured.calls.get(module, 0),
+                sum(p.numel() for p in module.parameters()),
+                measured.saved.get(module, 0) if called else None,
+                measured.flops.get(module, 0) if called else None,
+                measured.forward.get(module),
+                measured.backward.get(module),
+            )
+        )
     parameters = list(model.parameters())
     return Summary(
-        tuple(rows), sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad),
+        tuple(rows),
+        sum(p.numel() for p in parameters),
+        sum(p.numel() for p in parameters if p.requires_grad),
         sum(p._array.nbytes for p in parameters),
-    )  # fmt: skip
+    )
 
 
 class _Measured:
@@ -313,7 +322,9 @@ def _shapes(value: Any) -> Any:
 @contextmanager
 def _put_back(model: Module) -> Iterator[None]:
     """Restore buffers and the random generator at the end."""
-    buffers = [(m, name, b, None if b is None else b._array.copy()) for m in model.modules() for name, b in m._buffers.items()]
+    buffers = [
+        (m, name, b, None if b is None else b._array.copy()) for m in model.modules() for name, b in m._buffers.items()
+    ]
     state = default_generator.get_state()
     try:
         yield
@@ -338,10 +349,14 @@ def _table(table: Summary, width: int) -> str:
     lines = []
     for row in (HEADINGS, *cells):
         numbers = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join([_shortened(row[0], widths[0]).ljust(widths[0]), row[1].ljust(widths[1]), *numbers]).rstrip())
+        lines.append(
+            "  ".join([_shortened(row[0], widths[0]).ljust(widths[0]), row[1].ljust(widths[1]), *numbers]).rstrip()
+        )
     rule = "-" * min(width, sum(widths) + 2 * len(widths[1:]))
     frozen = table.total_parameters - table.trainable_parameters
-    total = f"{table.total_parameters:,} parameters ({_bytes(table.parameter_bytes)})" + (f", {frozen:,} of them frozen" if frozen else "")
+    total = f"{table.total_parameters:,} parameters ({_bytes(table.parameter_bytes)})" + (
+        f", {frozen:,} of them frozen" if frozen else ""
+    )
     backward = "" if table.backward_seconds is None else f", backward {_seconds(table.backward_seconds)}"
     cost = (
         f"{_bytes(table.total_saved_bytes)} kept for backward, {_number(table.total_flops)}FLOPs forward; "
@@ -355,11 +370,14 @@ def _cells(row: Layer) -> tuple[str, ...]:
     name = "  " * depth + f"{row.path.rpartition('.')[2]} {row.kind}".strip()
     calls = f" ({row.calls} calls)" if row.calls > 1 else ""
     return (
-        name + calls, "" if row.output_shape is None else _shortened(str(row.output_shape), WIDEST_SHAPE), f"{row.parameters:,}" if row.parameters else "",
-        "" if row.saved_bytes is None else _bytes(row.saved_bytes), "" if row.flops is None else _number(row.flops).rstrip(),
+        name + calls,
+        "" if row.output_shape is None else _shortened(str(row.output_shape), WIDEST_SHAPE),
+        f"{row.parameters:,}" if row.parameters else "",
+        "" if row.saved_bytes is None else _bytes(row.saved_bytes),
+        "" if row.flops is None else _number(row.flops).rstrip(),
         "" if row.forward_seconds is None else _seconds(row.forward_seconds),
         "" if row.backward_seconds is None else _seconds(row.backward_seconds),
-    )  # fmt: skip
+    )
 
 
 def _shortened(text: str, width: int) -> str:

@@ -62,9 +62,7 @@ def main() -> None:
     for way, parameters in results.items():
         print(f"  {way:13}" + "".join(f"  {value:+.12f}" for value in parameters[:3].tolist()))
     print("largest difference of a parameter from the large batch:")
-    differences = {
-        way: (parameters - results["large batch"]).abs().max().item() for way, parameters in results.items()
-    }
+    differences = {way: (parameters - results["large batch"]).abs().max().item() for way, parameters in results.items()}
     for way in ("in pieces", "mean of means"):
         print(f"  {way:13}  {differences[way]:.1e}")
     print(f"in pieces equal to 1e-12: {differences['in pieces'] < 1e-12}")

@@ -85,9 +85,7 @@ def main() -> None:
 
     images, classes = load_digits(return_X_y=True)
     split = train_test_split(images / 8 - 1, classes, test_size=0.2, stratify=classes, random_state=0)
-    data = [torch.tensor(part, dtype=torch.float32) for part in split[:2]] + [
-        torch.tensor(part) for part in split[2:]
-    ]
+    data = [torch.tensor(part, dtype=torch.float32) for part in split[:2]] + [torch.tensor(part) for part in split[2:]]
     moved, plain = accuracy_with(torch.sign, data)
     print(f"sign, its true derivative:  first layer moved {moved}, test accuracy {plain:.4f}")
     moved, straight = accuracy_with(StraightThroughSign.apply, data)

@@ -1,8 +1,9 @@
 """Recurrent layers read 8 x 8 digits from top to bottom, one row of eight pixels after the other.
 
-A layer gets no image but a sequence of eight rows, and carries what it has seen in its state (Hochreiter, Schmidhuber 1997;
-Cho et al. 2014). Its outputs are its states after every row, so one training answers how much of a digit has to be seen. Images
-of several lengths go into one batch as a packed sequence, here those of which only the first rows are shown.
+A layer gets no image but a sequence of eight rows, and carries what it has seen in its state (Hochreiter, Schmidhuber
+1997; Cho et al. 2014). Its outputs are its states after every row, so one training answers how much of a digit has to
+be seen. Images of several lengths go into one batch as a packed sequence, here those of which only the first rows are
+shown.
 
     python recipes/digits_by_rows.py
 

@@ -1,9 +1,9 @@
 """Explain a training step: which formulas ran, and where the gradient went.
 
-`torch.explain(loss)` walks through the backward pass in the order in which the engine runs it: the line of your code, the
-formula as the op's row writes it, the norm of every gradient. The same numbers, read as data, show why deep networks of
-sigmoids learn slowly: each derivative is at most 1/4, so what reaches the first layer is a tiny fraction of what
-reaches the last (Hochreiter 1991; Glorot & Bengio 2010).
+`torch.explain(loss)` walks through the backward pass in the order in which the engine runs it: the line of your code,
+the formula as the op's row writes it, the norm of every gradient. The same numbers, read as data, show why deep
+networks of sigmoids learn slowly: each derivative is at most 1/4, so what reaches the first layer is a tiny fraction of
+what reaches the last (Hochreiter 1991; Glorot & Bengio 2010).
 
     python recipes/explain_a_step.py [graph.svg]
 

@@ -35,7 +35,9 @@ X, unseen, y, wanted = train_test_split(data.data, labels, test_size=0.2, random
 
 # The scaler learns from the rows of each fold's training part alone, since it is part of what is fitted.
 # n_iter_no_change=inf: always 40 epochs. Compare settings at equal effort, or set early_stopping=True.
-network = MLPClassifier((32,), max_iter=40, n_iter_no_change=math.inf, learning_rate_init=0.01, batch_size=32, random_state=0)
+network = MLPClassifier(
+    (32,), max_iter=40, n_iter_no_change=math.inf, learning_rate_init=0.01, batch_size=32, random_state=0
+)
 model = make_pipeline(StandardScaler(), network)
 
 # An optimizer with arguments of its own is a dict, as in a config; so is a schedule.
@@ -69,4 +71,6 @@ file = io.BytesIO()
 joblib.dump(search, file)
 file.seek(0)
 again = joblib.load(file)
-print("the pickled search predicts the same:", np.array_equal(again.predict_proba(unseen), search.predict_proba(unseen)))
+print(
+    "the pickled search predicts the same:", np.array_equal(again.predict_proba(unseen), search.predict_proba(unseen))
+)

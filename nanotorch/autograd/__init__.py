@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from nanotorch.autograd.graph import anomaly as anomaly_mode
 from nanotorch.autograd import functional, graph
+from nanotorch.autograd.function import Function
+from nanotorch.autograd.gradcheck import GradcheckError, KinkWarning, gradcheck, gradgradcheck
+from nanotorch.autograd.graph import anomaly as anomaly_mode
 from nanotorch.autograd.graph.anomaly import (
     detect_anomaly,
     is_anomaly_check_nan_enabled,
@@ -11,14 +13,29 @@ from nanotorch.autograd.graph.anomaly import (
     set_detect_anomaly,
 )
 from nanotorch.autograd.graph.engine import backward, grad
-from nanotorch.autograd.function import Function
 from nanotorch.autograd.graph.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from nanotorch.autograd.gradcheck import GradcheckError, KinkWarning, gradcheck, gradgradcheck
 from nanotorch.autograd.graph.inference import inference_mode
 from nanotorch.autograd.variable import Variable
 
 __all__ = [
-    "Function", "GradcheckError", "KinkWarning", "Variable", "anomaly_mode", "backward", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck",
-    "gradgradcheck", "graph", "inference_mode", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled", "no_grad",
-    "set_detect_anomaly", "set_grad_enabled",
-]  # fmt: skip
+    "Function",
+    "GradcheckError",
+    "KinkWarning",
+    "Variable",
+    "anomaly_mode",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "functional",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "graph",
+    "inference_mode",
+    "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
+    "is_grad_enabled",
+    "no_grad",
+    "set_detect_anomaly",
+    "set_grad_enabled",
+]

@@ -2,20 +2,20 @@
 
 Note [Kinks]
 ~~~~~~~~~~~~
-Central differences assume a derivative. Where an analytic entry disagrees with them, the one-sided differences at the step
-and at a tenth of it tell why:
+Central differences assume a derivative. Where an analytic entry disagrees with them, the one-sided differences at the
+step and at a tenth of it tell why:
 
 - Both sides agree at the step: the function is smooth there, and the entry is wrong.
 - They disagree at the step, but not at a tenth of it: a kink lies beside the point, within the step. The smaller step
   decides.
-- They keep disagreeing: a kink, as of ``relu`` and ``abs`` at 0, ``clamp`` at a bound, ``max`` where two elements are equal.
-  Every convention for the derivative there, PyTorch's included, is a slope between the two sides, so an entry is accepted
-  that lies between them, and refused outside.
-- The slopes grow tenfold, as the step shrinks to a tenth: a jump, as of ``floor`` at an integer. No number is right there, and
-  none is refused.
+- They keep disagreeing: a kink, as of ``relu`` and ``abs`` at 0, ``clamp`` at a bound, ``max`` where two elements are
+  equal. Every convention for the derivative there, PyTorch's included, is a slope between the two sides, so an entry is
+  accepted that lies between them, and refused outside.
+- The slopes grow tenfold, as the step shrinks to a tenth: a jump, as of ``floor`` at an integer. No number is right
+  there, and none is refused.
 
-A disagreement counts only beyond the tolerances, and beyond what rounding can explain. A kink whose derivative is the mean of
-both sides, as that of ``abs`` at 0, agrees with the central difference and is not looked at.
+A disagreement counts only beyond the tolerances, and beyond what rounding can explain. A kink whose derivative is the
+mean of both sides, as that of ``abs`` at 0, agrees with the central difference and is not looked at.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def on_host(tensor: Tensor) -> Array:
 
 
 class Slopes(NamedTuple):
-    """What is known of one derivative (Note [Kinks]): both sides at the smallest step, and ``smooth``, ``kink`` or ``jump``."""
+    """What is known of one derivative (Note [Kinks]): both sides at the smallest step, and ``smooth``, ``kink`` or
+    ``jump``.
+    """
 
     left: float
     right: float
@@ -82,13 +84,18 @@ class Differences:
         return [(p - m) / (2 * self.eps) for p, m in zip(plus, minus, strict=True)]
 
     def slopes(self, k: int, column: int, number: int, element: int, tolerance: Callable[[float], float]) -> Slopes:
-        """Look closer at one entry: element ``element`` of output ``number`` by element ``column`` of argument ``k``."""
+        """Look closer at one entry: element ``element`` of output ``number`` by element ``column`` of argument
+        ``k``.
+        """
         direction = np.zeros(self.arguments[k].numel())
         direction[column] = 1.0
         middle = self.moved(k, direction, 0.0)[number][element]
 
         def sides(step: float) -> tuple[float, float]:
-            plus, minus = self.moved(k, direction, step)[number][element], self.moved(k, direction, -step)[number][element]
+            plus, minus = (
+                self.moved(k, direction, step)[number][element],
+                self.moved(k, direction, -step)[number][element],
+            )
             return float((middle - minus) / step), float((plus - middle) / step)
 
         small = self.eps / 10

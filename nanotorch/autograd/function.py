@@ -14,12 +14,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.errors import ShapeError, user_line
 from nanotorch.autograd.graph.grad_mode import announce, is_grad_enabled, no_grad
-from nanotorch.autograd.graph.node import (
-    Node,
-    modified_error,
-    next_sequence,
-    released_error,
-)
+from nanotorch.autograd.graph.node import Node, modified_error, next_sequence, released_error
 from nanotorch.autograd.graph.saved_tensors import Pack, Packed
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.graph.view import FUNCTION_VIEW, MULTI_VIEW, CopySlices, View, refused
@@ -42,7 +37,9 @@ class FunctionCtx:
 
     def __init__(self) -> None:
         self._node: Callable[[], FunctionNode | None] = lambda: None  # weak: the node holds its ctx
-        self._saved: list[tuple[Tensor | Packed | None, int, int | None]] = []  # tensor, version, number if it is an output
+        self._saved: list[
+            tuple[Tensor | Packed | None, int, int | None]
+        ] = []  # tensor, version, number if it is an output
         self._to_save: tuple[Tensor | None, ...] = ()
         self._dirty: tuple[Tensor, ...] = ()
         self._non_differentiable: tuple[Tensor, ...] = ()
@@ -52,7 +49,10 @@ class FunctionCtx:
         """Keep tensors for backward, where `saved_tensors` gives them back with their version checked."""
         for tensor in tensors:
             if tensor is not None and not isinstance(tensor, Tensor):
-                raise TypeError(f"save_for_backward can only save tensors or None, got {type(tensor).__name__}; store other values on ctx")
+                raise TypeError(
+                    f"save_for_backward can only save tensors or None, got {type(tensor).__name__}; store other values"
+                    " on ctx"
+                )
         self._to_save = tensors
 
     @property
@@ -151,7 +151,9 @@ class FunctionNode(Node):
             raise released_error(self)
         if self.outputs is not None and self.materialize:
             for number, (shape, dtype) in enumerate(self.outputs):
-                if grads[number] is None and dtype.kind in "biu":  # where nobody can have a gradient there are zeros too
+                if (
+                    grads[number] is None and dtype.kind in "biu"
+                ):  # where nobody can have a gradient there are zeros too
                     grads[number] = from_array(self.device.xp.zeros(shape, dtype), self.device)
         function = self.function
         rule = function.vjp if function.backward is Function.backward else function.backward
@@ -163,15 +165,15 @@ class FunctionNode(Node):
             results = results[:expected]
         if len(results) != expected:
             raise RuntimeError(
-                f"{self._where()} returned an incorrect number of gradients: expected {expected}, one for every argument of "
-                f"forward (None where there is none), got {len(results)}"
+                f"{self._where()} returned an incorrect number of gradients: expected {expected}, one for every"
+                f" argument of forward (None where there is none), got {len(results)}"
             )
         tensors = {position for position, *_ in self.inputs}
         for position, value in enumerate(results):
             if value is not None and position not in tensors:
                 raise RuntimeError(
-                    f"{self._where()} returned a gradient different than None at index {position}, but that argument of "
-                    "forward was not a Tensor"
+                    f"{self._where()} returned a gradient different than None at index {position}, but that argument of"
+                    " forward was not a Tensor"
                 )
         return [self._checked(results[position], position, *like) for position, *like in self.inputs]
 
@@ -180,18 +182,21 @@ class FunctionNode(Node):
         if value is None:
             return None
         if not isinstance(value, Tensor):
-            raise TypeError(f"{self._where()} must return Tensors or None, got {type(value).__name__} at index {position}")
+            raise TypeError(
+                f"{self._where()} must return Tensors or None, got {type(value).__name__} at index {position}"
+            )
         if value.device is not device:
             raise RuntimeError(
-                f"{self._where()} returned an invalid gradient at index {position}: expected device {device} but got {value.device}"
+                f"{self._where()} returned an invalid gradient at index {position}: expected device {device} but got"
+                f" {value.device}"
             )
         if value._array.shape != shape:
             try:
                 value = value.sum_to_size(shape)
             except (ShapeError, RuntimeError):
                 raise ShapeError(
-                    f"{self._where()} returned an invalid gradient at index {position}: got shape {tuple(value.shape)}, "
-                    f"expected {shape}, the shape of that argument of forward"
+                    f"{self._where()} returned an invalid gradient at index {position}: got shape {tuple(value.shape)},"
+                    f" expected {shape}, the shape of that argument of forward"
                 ) from None
         return value if value.dtype is dtype else value.to(dtype)
 
@@ -218,11 +223,11 @@ class FunctionNode(Node):
 class Function:
     """Base of custom operations.
 
-    A subclass defines two static methods: ``forward(ctx, *args)`` computes with tensors (nothing is recorded inside) and
-    may store what backward needs with ``ctx.save_for_backward``; ``backward(ctx, *grad_outputs)`` returns one gradient
-    for every argument of forward, None for those that need none. Call the operation with ``apply``. Instead of giving
-    ctx to forward, a subclass may define ``forward(*args)`` and ``setup_context(ctx, inputs, output)``. The name ``vjp``
-    stands for ``backward`` too; ``jvp`` and ``vmap`` may be defined, but nothing here calls them.
+    A subclass defines two static methods: ``forward(ctx, *args)`` computes with tensors (nothing is recorded inside)
+    and may store what backward needs with ``ctx.save_for_backward``; ``backward(ctx, *grad_outputs)`` returns one
+    gradient for every argument of forward, None for those that need none. Call the operation with ``apply``. Instead of
+    giving ctx to forward, a subclass may define ``forward(*args)`` and ``setup_context(ctx, inputs, output)``. The name
+    ``vjp`` stands for ``backward`` too; ``jvp`` and ``vmap`` may be defined, but nothing here calls them.
 
     Where a gradient does not reach an output, backward gets zeros (see ``ctx.set_materialize_grads``); where it reaches
     none of them, backward is not called.
@@ -253,7 +258,8 @@ class Function:
         super().__init_subclass__(**kwargs)
         if cls.backward is not Function.backward and cls.vjp is not Function.vjp:
             raise RuntimeError(
-                "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement one of them."
+                "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement"
+                " one of them."
             )
         cls._node = type(f"{cls.__name__}Backward", (FunctionNode,), {"__slots__": (), "function": cls})
 
@@ -270,7 +276,8 @@ class Function:
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """Compute the gradients of the inputs; to be defined by the subclass, under this name or as ``vjp``."""
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD."
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with"
+            " backward mode AD."
         )
 
     vjp = backward
@@ -291,7 +298,9 @@ class Function:
             node = cls._node()
             node.ctx, node._released, node._hooks, node.outputs = ctx, False, None, None
             node._code, node._last_instruction = user_line(sys._getframe(1))
-            node.inputs = tuple([(k, t._array.shape, t.dtype, t.device) for k, t in enumerate(tensors) if t is not None])
+            node.inputs = tuple(
+                [(k, t._array.shape, t.dtype, t.device) for k, t in enumerate(tensors) if t is not None]
+            )
             node.edges = tuple([gradient_edge(t) for t in tensors if t is not None])
             node.device = next(t.device for t in tensors if t is not None and t._requires_grad)
             ctx._node = weakref.ref(node)
@@ -305,9 +314,16 @@ class Function:
         values = list(results) if many else [results]
         for tensor in ctx._dirty:
             if not any(tensor is t for t in tensors):
-                warnings.warn("ctx.mark_dirty() received a tensor that was not an input; only inputs can be marked", UserWarning, stacklevel=2)
+                warnings.warn(
+                    "ctx.mark_dirty() received a tensor that was not an input; only inputs can be marked",
+                    UserWarning,
+                    stacklevel=2,
+                )
             if not any(value is tensor for value in values):
-                raise RuntimeError(f"{cls.__name__}.forward marked an input as dirty but did not return it; inputs written in place must be outputs")
+                raise RuntimeError(
+                    f"{cls.__name__}.forward marked an input as dirty but did not return it; inputs written in place"
+                    " must be outputs"
+                )
             tensor._bump_version(f"{cls.__name__}.forward")
         if node is None:
             outputs = _unrecorded(values, tensors, ctx)
@@ -317,7 +333,9 @@ class Function:
         node.device = next((v.device for v in values if isinstance(v, Tensor)), node.device)
         if len(values) > 1:
             absent = ((), OBJECT)
-            node.outputs = tuple([(v._array.shape, v._array.dtype) if isinstance(v, Tensor) else absent for v in values])
+            node.outputs = tuple(
+                [(v._array.shape, v._array.dtype) if isinstance(v, Tensor) else absent for v in values]
+            )
         outputs = [_output(node, number, value, tensors) for number, value in enumerate(values)]
         ctx._keep(tensors, values, outputs)
         announce(node)
@@ -335,8 +353,8 @@ class Function:
         bound.apply_defaults()
         if bound.kwargs:
             raise TypeError(
-                f"{cls.__name__}.apply() got {', '.join(sorted(bound.kwargs))} by name, which forward takes by name only: "
-                "backward returns gradients by position, so give forward positional parameters"
+                f"{cls.__name__}.apply() got {', '.join(sorted(bound.kwargs))} by name, which forward takes by name"
+                " only: backward returns gradients by position, so give forward positional parameters"
             )
         return bound.args
 
@@ -382,14 +400,18 @@ def _rewrite(node: FunctionNode, number: int, value: Tensor, inputs: list[Tensor
     base = value if view is None else view.base
     if base._requires_grad and base._edge is None:
         what = "a leaf Variable" if view is None else "a view of a leaf Variable"
-        raise RuntimeError(f"{name}.forward: {what} that requires grad is being used in an in-place operation (mark_dirty)")
+        raise RuntimeError(
+            f"{name}.forward: {what} that requires grad is being used in an in-place operation (mark_dirty)"
+        )
     if view is None:
         value._set_history((node, number))
         return
     if view.refusal is not None:
         raise refused(value, False)
     if node.outputs is not None:
-        raise RuntimeError(f"{name}.forward writes to a view in place (mark_dirty): then it cannot return more than one output")
+        raise RuntimeError(
+            f"{name}.forward writes to a view in place (mark_dirty): then it cannot return more than one output"
+        )
     slot = next(k for k, tensor in enumerate(inputs) if tensor is value)
     base._set_history((CopySlices(base, gradient_edge(base), value, node, slot), 0))
 
@@ -401,7 +423,9 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(ctx: FunctionCtx, *grads: Any) -> Any:
         recording = is_grad_enabled()
         sources = [*grads, *(tensor if number is None else None for tensor, _, number in ctx._saved)]
-        depends = any(t is not None and t.requires_grad for t in sources) or any(n is not None for _, _, n in ctx._saved)
+        depends = any(t is not None and t.requires_grad for t in sources) or any(
+            n is not None for _, _, n in ctx._saved
+        )
         with no_grad():
             results = backward(ctx, *grads)
         if not recording or not depends:
@@ -425,6 +449,6 @@ class _Refuse(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         raise RuntimeError(
-            "trying to differentiate twice a function that was marked with @once_differentiable: write its backward with "
-            "differentiable operations and remove the mark."
+            "trying to differentiate twice a function that was marked with @once_differentiable: write its backward"
+            " with differentiable operations and remove the mark."
         )

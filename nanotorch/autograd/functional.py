@@ -13,14 +13,16 @@ vector-Jacobian product *of the vector-Jacobian product* is ``(J^T)^T v = J v``:
           v -----> J v                 backward of that backward
 
 No operator needs anything new, every custom Function whose backward can be differentiated takes part, and the product
-can itself be differentiated. The price: for MLPs of four layers of width (and batch) 32, 128 and 512 on two cores of an AMD
-EPYC, `jvp` took 5.0, 3.4 and 1.6 times as long as dual numbers written out by hand, which take twice the forward pass
-(``python -m benchmarks.forward_mode``). The factor is overhead of small models and tends to the ratio of matrix products, 3 to
+can itself be differentiated. The price: for MLPs of four layers of width (and batch) 32, 128 and 512 on two cores of an
+AMD EPYC, `jvp` took 5.0, 3.4 and 1.6 times as long as dual numbers written out by hand, which take twice the forward
+pass (``python -m benchmarks.forward_mode``). The factor is overhead of small models and tends to the ratio of matrix
+products, 3 to
 2. Memory grows with depth as for any recorded pass, where dual numbers need none.
 
 Reverse mode trains networks; `jvp` serves checks, sensitivities and Hessian-vector products. One text per operator is
-worth more there than the factor. And a function with fewer inputs than outputs does gain from it: the two recorded passes are run
-once, then every column of the Jacobian costs one backward (``strategy="forward-mode"``, `nanotorch.func.jacfwd`).
+worth more there than the factor. And a function with fewer inputs than outputs does gain from it: the two recorded
+passes are run once, then every column of the Jacobian costs one backward (``strategy="forward-mode"``,
+`nanotorch.func.jacfwd`).
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.function import Function
+from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.graph.grad_mode import enable_grad, is_inference_mode_enabled
 from nanotorch.autograd.graph.inference import inference_mode
 from nanotorch.autograd.graph.tensor import Tensor, from_array
@@ -58,8 +60,12 @@ class Stack(Function):
 
 
 def vjp(
-    func: Callable[..., Any], inputs: TensorOrTensors, v: TensorOrTensors | None = None, create_graph: bool = False, strict: bool = False
-) -> tuple[TensorOrTensors, TensorOrTensors]:  # fmt: skip
+    func: Callable[..., Any],
+    inputs: TensorOrTensors,
+    v: TensorOrTensors | None = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[TensorOrTensors, TensorOrTensors]:
     """Return ``func(*inputs)`` and the vector-Jacobian product ``v^T J``, one tensor for every input.
 
     Args:
@@ -85,8 +91,12 @@ def vjp(
 
 
 def jvp(
-    func: Callable[..., Any], inputs: TensorOrTensors, v: TensorOrTensors | None = None, create_graph: bool = False, strict: bool = False
-) -> tuple[TensorOrTensors, TensorOrTensors]:  # fmt: skip
+    func: Callable[..., Any],
+    inputs: TensorOrTensors,
+    v: TensorOrTensors | None = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[TensorOrTensors, TensorOrTensors]:
     """Return ``func(*inputs)`` and the Jacobian-vector product ``J v``, one tensor for every output.
 
     It is computed by two backward passes (Note [Forward mode]).
@@ -111,16 +121,23 @@ def jvp(
         cotangents = ones_requiring_grad(outputs)
         products = gradients(outputs, variables, cotangents, create_graph=True)
         if strict:
-            _check_recorded(products, "The gradient with respect to input {} is independent of the inputs of the user-provided function.")
+            _check_recorded(
+                products,
+                "The gradient with respect to input {} is independent of the inputs of the user-provided function.",
+            )
         tangents = gradients(products, cotangents, directions, create_graph)
         found = _filled(tangents, outputs, strict, create_graph, FORWARD)
     return _result(outputs, many_outputs, create_graph), _result(found, many_outputs, create_graph)
 
 
 def jacobian(
-    func: Callable[..., Any], inputs: TensorOrTensors, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
+    func: Callable[..., Any],
+    inputs: TensorOrTensors,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
     strategy: str = "reverse-mode",
-) -> Any:  # fmt: skip
+) -> Any:
     """Return the Jacobian of a function.
 
     With one input and one output it is a tensor of shape ``(*output.shape, *input.shape)``; a tuple on one side gives a
@@ -147,7 +164,10 @@ def jacobian(
         many_outputs, outputs = _call(func, variables, "jacobian", strict)
         if strategy == "forward-mode":
             if strict:
-                raise RuntimeError('jacobian: strict=True needs strategy="reverse-mode", which sees which output depends on which input')
+                raise RuntimeError(
+                    'jacobian: strict=True needs strategy="reverse-mode", which sees which output depends on which'
+                    " input"
+                )
             blocks = columns(outputs, variables, create_graph)
         else:
             blocks = [rows(output, number, variables, create_graph, strict) for number, output in enumerate(outputs)]
@@ -156,13 +176,17 @@ def jacobian(
 
 
 def hessian(
-    func: Callable[..., Any], inputs: TensorOrTensors, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
+    func: Callable[..., Any],
+    inputs: TensorOrTensors,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
     outer_jacobian_strategy: str = "reverse-mode",
-) -> Any:  # fmt: skip
+) -> Any:
     """Return the Hessian of a function with a single one-element output: the Jacobian of its gradient.
 
-    With one input it is a tensor of shape ``(*input.shape, *input.shape)``; with a tuple of inputs ``hessian[i][j]`` has
-    the shape of input i followed by that of input j.
+    With one input it is a tensor of shape ``(*input.shape, *input.shape)``; with a tuple of inputs ``hessian[i][j]``
+    has the shape of input i followed by that of input j.
 
     Args:
         func: a function of tensors that returns a one-element tensor.
@@ -192,9 +216,14 @@ def hessian(
 
 
 def vhp(
-    func: Callable[..., Any], inputs: TensorOrTensors, v: TensorOrTensors | None = None, create_graph: bool = False, strict: bool = False
-) -> tuple[Tensor, TensorOrTensors]:  # fmt: skip
-    """Return ``func(*inputs)``, a one-element tensor, and the product ``v^T H`` with its Hessian, one tensor for every input.
+    func: Callable[..., Any],
+    inputs: TensorOrTensors,
+    v: TensorOrTensors | None = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Tensor, TensorOrTensors]:
+    """Return ``func(*inputs)``, a one-element tensor, and the product ``v^T H`` with its Hessian, one tensor for every
+    input.
 
     Args:
         func: a function of tensors that returns a one-element tensor.
@@ -215,9 +244,14 @@ def vhp(
 
 
 def hvp(
-    func: Callable[..., Any], inputs: TensorOrTensors, v: TensorOrTensors | None = None, create_graph: bool = False, strict: bool = False
-) -> tuple[Tensor, TensorOrTensors]:  # fmt: skip
-    """Return ``func(*inputs)``, a one-element tensor, and the product ``H v`` with its Hessian, one tensor for every input.
+    func: Callable[..., Any],
+    inputs: TensorOrTensors,
+    v: TensorOrTensors | None = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Tensor, TensorOrTensors]:
+    """Return ``func(*inputs)``, a one-element tensor, and the product ``H v`` with its Hessian, one tensor for every
+    input.
 
     Where second derivatives are continuous H is symmetric: then `vhp` gives the same with one backward pass less.
 
@@ -264,7 +298,10 @@ def as_tensors(value: Any, what: str, name: str) -> tuple[bool, Tensors]:
     for number, item in enumerate(values):
         if not isinstance(item, Tensor):
             where = f"the value at index {number}" if many else "the given value"
-            raise TypeError(f"The {what} of {name} must be either a Tensor or a tuple of Tensors, but {where} has type {type(item).__name__}")
+            raise TypeError(
+                f"The {what} of {name} must be either a Tensor or a tuple of Tensors, but {where} has type"
+                f" {type(item).__name__}"
+            )
     return many, values
 
 
@@ -285,7 +322,9 @@ def ones_requiring_grad(tensors: Tensors) -> Tensors:
     return tuple([from_array(t.device.xp.ones_like(t._array), t.device, t.is_floating_point()) for t in tensors])
 
 
-def gradients(outputs: Gradients, inputs: Tensors, vectors: Tensors | None, create_graph: bool, retain_graph: bool | None = None) -> Gradients:
+def gradients(
+    outputs: Gradients, inputs: Tensors, vectors: Tensors | None, create_graph: bool, retain_graph: bool | None = None
+) -> Gradients:
     """Return `autograd.grad` of those outputs that have a history, None for inputs that they do not depend on."""
     starts: Sequence[Tensor | None] = (None,) * len(outputs) if vectors is None else vectors
     pairs = [(o, v) for o, v in zip(outputs, starts, strict=True) if o is not None and o.requires_grad]
@@ -307,7 +346,9 @@ def rows(output: Tensor, number: int, inputs: Tensors, create_graph: bool, stric
         for position, (product, variable) in enumerate(zip(products, inputs, strict=True)):
             if product is None:
                 if strict:
-                    raise RuntimeError(f"Output {number} of the user-provided function is independent of input {position}.{STRICT}")
+                    raise RuntimeError(
+                        f"Output {number} of the user-provided function is independent of input {position}.{STRICT}"
+                    )
                 product = from_array(xp.zeros_like(variable._array), variable.device)
             elif strict and create_graph and not product.requires_grad:
                 raise RuntimeError(INDEPENDENT_WITH_GRAPH.format("jacobian", position))
@@ -318,13 +359,17 @@ def rows(output: Tensor, number: int, inputs: Tensors, create_graph: bool, stric
 
 
 def columns(outputs: Tensors, inputs: Tensors, create_graph: bool) -> list[Tensors]:
-    """Return for every output its Jacobian with respect to every input, from one backward pass for every input element."""
+    """Return for every output its Jacobian with respect to every input, from one backward pass for every input
+    element.
+    """
     cotangents = ones_requiring_grad(outputs)
     products = gradients(outputs, inputs, cotangents, create_graph=True)
     blocks: list[list[Tensor]] = [[] for _ in outputs]
     for variable, product in zip(inputs, products, strict=True):
         # What comes out is the transposed Jacobian, split by outputs: its rows run over the elements of the input.
-        source = from_array(variable.device.xp.zeros_like(variable._array), variable.device) if product is None else product
+        source = (
+            from_array(variable.device.xp.zeros_like(variable._array), variable.device) if product is None else product
+        )
         for block, output, part in zip(blocks, outputs, rows(source, 0, cotangents, create_graph), strict=True):
             order = (*range(variable.ndim, variable.ndim + output.ndim), *range(variable.ndim))
             block.append(part.permute(order))
@@ -337,8 +382,8 @@ STRICT = " This is not allowed in strict mode."
 STRICT_WITH_GRAPH = " This is not allowed in strict mode when create_graph=True."
 INDEPENDENT_WITH_GRAPH = "The {} of the user-provided function is independent of input {}." + STRICT_WITH_GRAPH
 INDEPENDENT_JACOBIAN = (
-    "While computing the hessian, found that the jacobian of the user-provided function with respect to input {} is independent "
-    "of the input, as that of a linear function is."
+    "While computing the hessian, found that the jacobian of the user-provided function with respect to input {} is"
+    " independent of the input, as that of a linear function is."
 )
 INDEPENDENT_HESSIAN = "The hessian of the user-provided function with respect to input {} is independent of the input."
 # Which result is missing where a pass gives None, and whose name the message with create_graph has.
@@ -351,13 +396,17 @@ DOUBLE_FORWARD = ("The hessian of the user-provided function is independent of t
 def _call(func: Callable[..., Any], variables: Tensors, name: str, strict: bool) -> tuple[bool, Tensors]:
     many, outputs = as_tensors(func(*variables), "outputs of the user-provided function", name)
     if strict:
-        _check_recorded(outputs, "Output {} of the user-provided function does not require gradients: it has to be computed from the inputs.")
+        _check_recorded(
+            outputs,
+            "Output {} of the user-provided function does not require gradients: it has to be computed from the"
+            " inputs.",
+        )
     return many, outputs
 
 
 def _gradient(
     func: Callable[..., Any], inputs: Tensors, many: bool, v: Any, create_graph: bool, strict: bool, name: str
-) -> tuple[Tensors, Tensors, Tensor, Gradients]:  # fmt: skip
+) -> tuple[Tensors, Tensors, Tensor, Gradients]:
     """Return fresh inputs, the vectors, the scalar output, and its recorded gradient."""
     if v is None:
         _need_scalar(inputs, "input")
@@ -375,7 +424,8 @@ def _scalar_output(many: bool, outputs: Tensors, name: str) -> Tensor:
         raise RuntimeError(f"The function given to {name} should return a single Tensor, got a tuple of {len(outputs)}")
     if outputs[0].numel() != 1:
         raise RuntimeError(
-            f"The Tensor returned by the function given to {name} should contain a single element, got shape {tuple(outputs[0].shape)}"
+            f"The Tensor returned by the function given to {name} should contain a single element, got shape"
+            f" {tuple(outputs[0].shape)}"
         )
     return outputs[0]
 
@@ -383,7 +433,10 @@ def _scalar_output(many: bool, outputs: Tensors, name: str) -> Tensor:
 def _need_scalar(tensors: Tensors, what: str) -> None:
     if len(tensors) != 1 or tensors[0].numel() != 1:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-        raise RuntimeError(f"The vector v can only be None if the {what} of the user-provided function is a single element; got {shapes}")
+        raise RuntimeError(
+            f"The vector v can only be None if the {what} of the user-provided function is a single element; got"
+            f" {shapes}"
+        )
 
 
 def _vectors(v: Any, like: Tensors, many: bool, name: str, create_graph: bool) -> Tensors:
@@ -396,7 +449,9 @@ def _vectors(v: Any, like: Tensors, many: bool, name: str, create_graph: bool) -
     for number, (vector, tensor) in enumerate(zip(vectors, like, strict=True)):
         if vector.shape != tensor.shape:
             entry = f"Entry {number} in v" if many else "v"
-            raise RuntimeError(f"{entry} has invalid size: should be {tuple(tensor.shape)} but got {tuple(vector.shape)}.")
+            raise RuntimeError(
+                f"{entry} has invalid size: should be {tuple(tensor.shape)} but got {tuple(vector.shape)}."
+            )
     return tuple([vector if create_graph else vector.detach() for vector in vectors])
 
 

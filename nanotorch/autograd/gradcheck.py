@@ -38,11 +38,12 @@ def gradcheck(
 ) -> bool:
     """Compare the gradients of ``func`` with central differences; return True if they agree.
 
-    Inputs of a lower precision are raised to float64, for in float32 rounding hides what a check looks for; tensors that
-    ``func`` brings along, such as a module's parameters, are its own business (``module.double()``). Where the function has a
-    kink the analytic derivative has to lie between the one-sided ones, and a `KinkWarning` says how many entries that
-    were (Note [Kinks] in ``differences.py``). It is also an error if ``func`` or its backward writes to what it is given, or
-    if calling either twice gives different results. The error names the worst entry of all Jacobians.
+    Inputs of a lower precision are raised to float64, for in float32 rounding hides what a check looks for; tensors
+    that ``func`` brings along, such as a module's parameters, are its own business (``module.double()``). Where the
+    function has a kink the analytic derivative has to lie between the one-sided ones, and a `KinkWarning` says how many
+    entries that were (Note [Kinks] in ``differences.py``). It is also an error if ``func`` or its backward writes to
+    what it is given, or if calling either twice gives different results. The error names the worst entry of all
+    Jacobians.
 
     Args:
         func: a function of tensors that returns a tensor or a tuple of tensors; it must be deterministic.
@@ -125,7 +126,12 @@ class _Options(NamedTuple):
 
 
 def _run(
-    name: str, func: Callable[..., Any], arguments: list[Any], labels: list[str], options: _Options, raise_exception: bool
+    name: str,
+    func: Callable[..., Any],
+    arguments: list[Any],
+    labels: list[str],
+    options: _Options,
+    raise_exception: bool,
 ) -> bool:
     if not any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
         raise ValueError(f"{name} expects at least one input that requires grad (requires_grad=True)")
@@ -204,8 +210,8 @@ class _Check:
         got = grad(output, self.wanted, seed, retain_graph=True, allow_unused=True)
         if not np.array_equal(on_host(seed).reshape(-1), vector.astype(output.dtype.numpy), equal_nan=True):
             raise GradcheckError(
-                f"the backward of output {number} writes to the gradient that it is given, which others may hold: it has to "
-                "make a new one"
+                f"the backward of output {number} writes to the gradient that it is given, which others may hold: it"
+                " has to make a new one"
             )
         return [
             np.zeros(t.numel()) if g is None else on_host(g.detach()).reshape(-1).astype(np.float64)
@@ -219,21 +225,23 @@ class _Check:
         for k, (argument, values) in enumerate(zip(self.arguments, before, strict=True)):
             if values is not None and not np.array_equal(on_host(argument), values, equal_nan=values.dtype.kind == "f"):
                 raise GradcheckError(
-                    f"{self.labels[k]} was modified in place: {who} writes to it. Work on a clone(), or in a custom Function "
-                    "mark_dirty() what forward writes"
+                    f"{self.labels[k]} was modified in place: {who} writes to it. Work on a clone(), or in a custom"
+                    " Function mark_dirty() what forward writes"
                 )
 
     def refuse_chance(self, outputs: list[Tensor]) -> None:
         """Raise if a second call gives other outputs."""
         again = self.differences.outputs()
         if [o.shape for o in again] != [o.shape for o in outputs]:
-            raise GradcheckError("the function is not deterministic: two calls with the same inputs return different shapes")
+            raise GradcheckError(
+                "the function is not deterministic: two calls with the same inputs return different shapes"
+            )
         for number, (one, other) in enumerate(zip(outputs, again, strict=True)):
             apart = _apart(on_host(one.detach()), on_host(other.detach()))
             if apart > self.options.nondet_tol:
                 raise GradcheckError(
-                    f"the function is not deterministic: output {number} of two calls with the same inputs differs by up to "
-                    f"{apart:.3g}. Draw random numbers outside, or seed a generator inside; or raise nondet_tol"
+                    f"the function is not deterministic: output {number} of two calls with the same inputs differs by"
+                    f" up to {apart:.3g}. Draw random numbers outside, or seed a generator inside; or raise nondet_tol"
                 )
 
     def refuse_chance_in_backward(self, number: int, output: Tensor) -> None:
@@ -244,8 +252,8 @@ class _Check:
             apart = _apart(one, other)
             if apart > self.options.nondet_tol:
                 raise GradcheckError(
-                    f"backward is not deterministic: the gradient of {self.labels[k]} differs by up to {apart:.3g} between two "
-                    "calls with the same gradient"
+                    f"backward is not deterministic: the gradient of {self.labels[k]} differs by up to {apart:.3g}"
+                    " between two calls with the same gradient"
                 )
 
     def check_undefined(self, outputs: list[Tensor], recorded: list[int]) -> None:
@@ -254,14 +262,16 @@ class _Check:
             vector = np.random.default_rng(number).standard_normal(outputs[number].numel())
             alone = self.vector_jacobian(number, outputs[number], vector)
             used = [outputs[n] for n in recorded]
-            seeds = [_like(o, vector if n == number else np.zeros(o.numel())) for n, o in zip(recorded, used, strict=True)]
+            seeds = [
+                _like(o, vector if n == number else np.zeros(o.numel())) for n, o in zip(recorded, used, strict=True)
+            ]
             both = grad(used, self.wanted, seeds, retain_graph=True, allow_unused=True)
             for k, one, other in zip(self.checked, alone, both, strict=True):
                 full = np.zeros_like(one) if other is None else on_host(other.detach()).reshape(-1)
                 if not np.allclose(one, full, self.options.rtol, self.options.atol, equal_nan=True):
                     raise GradcheckError(
-                        f"backward treats unused outputs in its own way: the gradient of {self.labels[k]} by output {number} "
-                        "alone differs from the one with zeros for the other outputs"
+                        f"backward treats unused outputs in its own way: the gradient of {self.labels[k]} by output"
+                        f" {number} alone differs from the one with zeros for the other outputs"
                     )
 
     # --------------------------------------------------------------------------------------------- the comparison
@@ -335,14 +345,19 @@ class _Check:
             what = "Numerical gradient for function expected to be zero, since no output requires grad: "
         else:
             what = "Jacobian mismatch for "
-        kink = f" (a kink: {worst.slopes.left:.8g} from the left, {worst.slopes.right:.8g} from the right)" * (worst.slopes.kind == "kink")
+        kink = f" (a kink: {worst.slopes.left:.8g} from the left, {worst.slopes.right:.8g} from the right)" * (
+            worst.slopes.kind == "kink"
+        )
         text = (
-            f"{what}output {worst.output} with respect to {self.labels[worst.input]}, at output element {worst.place[0]} and "
-            f"input element {worst.place[1]}: analytic {a:.8g}, numerical {n:.8g}{kink}, relative error {relative:.3g}. "
-            f"{len(self.wrong)} of {self.entries} compared entries disagree, this one most"
+            f"{what}output {worst.output} with respect to {self.labels[worst.input]}, at output element"
+            f" {worst.place[0]} and input element {worst.place[1]}: analytic {a:.8g}, numerical {n:.8g}{kink}, relative"
+            f" error {relative:.3g}. {len(self.wrong)} of {self.entries} compared entries disagree, this one most"
         )
         if outputs[worst.output].dtype is not dtypes.float64:
-            text += f". The function returns {outputs[worst.output].dtype} for float64 inputs: differences of it are inexact"
+            text += (
+                f". The function returns {outputs[worst.output].dtype} for float64 inputs: differences of it are"
+                " inexact"
+            )
         return text
 
     def describe_kinks(self) -> str:
@@ -351,9 +366,10 @@ class _Check:
         many = len(self.kinks) != 1
         sides = f"slopes {first.slopes.left:.4g} from the left and {first.slopes.right:.4g} from the right"
         return (
-            f"{len(self.kinks)} of {self.entries} compared entries {'lie at kinks or jumps' if many else f'lies at a {first.slopes.kind}'}"
-            f", where there is no derivative to compare with; {'the first' if many else 'it'} is output {first.output}, element "
-            f"{first.place[0]}, by {self.labels[first.input]}, element {first.place[1]}: {sides}, analytic {first.analytic:.4g}"
+            f"{len(self.kinks)} of {self.entries} compared entries"
+            f" {'lie at kinks or jumps' if many else f'lies at a {first.slopes.kind}'}, where there is no derivative to"
+            f" compare with; {'the first' if many else 'it'} is output {first.output}, element {first.place[0]}, by"
+            f" {self.labels[first.input]}, element {first.place[1]}: {sides}, analytic {first.analytic:.4g}"
         )
 
 

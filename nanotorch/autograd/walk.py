@@ -32,7 +32,9 @@ def nodes_below(roots: Iterable[Tensor]) -> list[Node]:
             if edge is not None and edge[0] not in seen:
                 seen.add(edge[0])
                 stack.append(edge[0])
-    return sorted(seen, key=lambda node: node._sequence)  # newer nodes have smaller numbers: see Note [Order] in engine.py
+    return sorted(
+        seen, key=lambda node: node._sequence
+    )  # newer nodes have smaller numbers: see Note [Order] in engine.py
 
 
 def saved_values(node: Node) -> Iterator[tuple[str, Any]]:
@@ -90,7 +92,9 @@ def leaf_names(leaves: Iterable[Tensor], model: Any = None, params: Any = None) 
     if params is not None:
         pairs += params.items() if isinstance(params, Mapping) else params
     for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Tensor)):
+        if not (
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Tensor)
+        ):
             raise TypeError("params must map names to tensors, as dict(model.named_parameters()) or {'x': x} do")
     names = {id(tensor): name for name, tensor in pairs}
     unnamed = [leaf for leaf in leaves if id(leaf) not in names]

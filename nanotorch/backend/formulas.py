@@ -1,4 +1,6 @@
-"""Functions that both backends compute by one formula: ``xp`` is NumPy or CuPy, ``special`` finds its special functions."""
+"""Functions that both backends compute by one formula: ``xp`` is NumPy or CuPy, ``special`` finds its special
+functions.
+"""
 
 from __future__ import annotations
 

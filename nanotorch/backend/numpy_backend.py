@@ -279,9 +279,10 @@ __all__ = [
     "zero_where",
     "zeros",
     "zeros_like",
-]  # fmt: skip
+]
 
-# Overflow, log(0) and 0/0 give inf and NaN silently, as in PyTorch. Only warnings raised in our own frames are silenced.
+# Overflow, log(0) and 0/0 give inf and NaN silently, as in PyTorch. Only warnings raised in our own frames are
+# silenced.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"nanotorch\.")
 
 
@@ -421,7 +422,8 @@ def neutral(reduce: str, dtype: Any) -> Any:
 
 
 def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, include_self: bool) -> Any:
-    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is there.
+    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is
+    there.
 
     ``reduce`` is "sum", "prod", "mean", "amax" or "amin". Without ``include_self`` only the values count.
     """
@@ -641,10 +643,7 @@ def window_layout(shape: Any, strides: Any, first: int, kernel: Any, stride: Any
     places = tuple([(length - d * (k - 1) - 1) // s + 1 for length, k, s, d in spatial])
     within = tuple([step * d for step, d in zip(strides[first:last], dilation, strict=True)])
     between = tuple([step * s for step, s in zip(strides[first:last], stride, strict=True)])
-    return (
-        (*shape[:first], *kernel, *places, *shape[last:]),
-        (*strides[:first], *within, *between, *strides[last:]),
-    )
+    return ((*shape[:first], *kernel, *places, *shape[last:]), (*strides[:first], *within, *between, *strides[last:]))
 
 
 def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
@@ -730,8 +729,8 @@ minimum_over: Any = np.minimum.reduce
 
 
 # The C library of Linux gives free memory at the end of the heap back to the system, page by page, when it is more than
-# twice the largest array freed so far; a step that makes middle-sized arrays then waits for the same pages in every turn.
-# This array, whose memory is never touched, makes "much" mean 64 MiB.
+# twice the largest array freed so far; a step that makes middle-sized arrays then waits for the same pages in every
+# turn. This array, whose memory is never touched, makes "much" mean 64 MiB.
 np.empty(2**25 - 2**16, np.uint8)
 
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}
@@ -739,7 +738,9 @@ _ones: dict[tuple[int, np.dtype[Any]], Any] = {}
 
 
 def column_sums(matrix: Any) -> Any:
-    """Return the sums over the rows of a matrix, of a few by a product with ones: BLAS beats the reduction three times."""
+    """Return the sums over the rows of a matrix, of a few by a product with ones: BLAS beats the reduction three
+    times.
+    """
     if matrix.shape[0] > 512:
         return sum(matrix, 0)
     key = matrix.shape[0], matrix.dtype
@@ -939,6 +940,3 @@ def to_numpy(array: Any) -> np.ndarray[Any, Any]:
 def view_as(array: Any, shape: tuple[int, ...]) -> Any:
     """Reshape without copying; raise ValueError where the strides do not allow it."""
     return np.reshape(array, shape, copy=False)
-
-
-

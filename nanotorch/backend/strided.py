@@ -1,4 +1,6 @@
-"""Arithmetic of strides: which elements of a memory a tensor of some size and stride reaches. All numbers count elements."""
+"""Arithmetic of strides: which elements of a memory a tensor of some size and stride reaches. All numbers count
+elements.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def extent(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, int]:
 
 
 def may_overlap(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    """Return False if surely no two elements share a position: each stride leaps over all that the smaller ones reach."""
+    """Return False if surely no two elements share a position: each stride leaps over all that the smaller ones
+    reach.
+    """
     if 0 in shape:
         return False
     reach = 0

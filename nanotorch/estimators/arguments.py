@@ -9,16 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.registry import (
-    ACTIVATIONS,
-    LOSSES,
-    OPTIMIZERS,
-    SCHEDULERS,
-    Between,
-    Registry,
-    UnknownNameError,
-    closest,
-)
+from nanotorch.registry import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULERS, Between, Registry, UnknownNameError, closest
 
 __all__ = ["activation_name", "check", "hidden_widths", "named"]
 
@@ -36,11 +27,7 @@ NUMBERS = {
     "dropout": Between(0, 1, high_open=True),
     "label_smoothing": Between(0, 1),
 }
-OPTIONAL_NUMBERS = {
-    "clip_norm": POSITIVE,
-    "clip_value": POSITIVE,
-    "ema": Between(0, 1, low_open=True, high_open=True),
-}
+OPTIONAL_NUMBERS = {"clip_norm": POSITIVE, "clip_value": POSITIVE, "ema": Between(0, 1, low_open=True, high_open=True)}
 COUNTS = ("max_iter", "accumulate")
 SWITCHES = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "batch_norm")
 CHOICES = {

@@ -33,12 +33,12 @@ from nanotorch.estimators.arguments import activation_name, check, hidden_widths
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
-from nanotorch.train.record.checkpoint import Checkpoint
 from nanotorch.train.config.sections import TrainSection
 from nanotorch.train.fit.loop import DivergedError, fit
-from nanotorch.train.model.models import mlp
-from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.train.fit.training import Part, Training, borrowed_generator, moving_average, seeds
+from nanotorch.train.model.models import mlp
+from nanotorch.train.record.checkpoint import Checkpoint
+from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils.data import TensorDataset
 
 __all__ = ["Network"]
@@ -186,10 +186,16 @@ class Network(BaseEstimator):
             with blas_threads(model, options.batch_size):
                 self._run(training, options, train, apart_part)
             self._keep(training, incremental)
-        if not incremental and training.patience is not None and training.epoch >= options.epochs and not training.stopped:
+        if (
+            not incremental
+            and training.patience is not None
+            and training.epoch >= options.epochs
+            and not training.stopped
+        ):
             warnings.warn(
-                f"training ended at max_iter={self.max_iter} epochs while the {training.monitor} was still becoming better; "
-                "raise max_iter, or set n_iter_no_change=float('inf') where a fixed number of epochs is meant",
+                f"training ended at max_iter={self.max_iter} epochs while the {training.monitor} was still becoming"
+                " better; raise max_iter, or set n_iter_no_change=float('inf') where a fixed number of epochs is"
+                " meant",
                 ConvergenceWarning,
                 stacklevel=3,
             )

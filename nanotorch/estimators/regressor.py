@@ -25,7 +25,8 @@ class MLPRegressor(RegressorMixin, Network):
     Args:
         loss: "squared_error" (half of it, as in scikit-learn), or any loss for regression that a config can name, such
             as "L1Loss" or {"name": "HuberLoss", "delta": 0.5}.
-        hidden_layer_sizes, activation, ...: see `MLPClassifier`; `class_weight` and `label_smoothing` are not there, and
+        hidden_layer_sizes, activation, ...: see `MLPClassifier`; `class_weight` and `label_smoothing` are not there,
+        and
             `early_stopping` watches R2, without stratifying.
 
     Attributes:
@@ -33,7 +34,8 @@ class MLPRegressor(RegressorMixin, Network):
 
     >>> from nanotorch.estimators import MLPRegressor
     >>> X = [[0.0], [1.0], [2.0], [3.0]]
-    >>> model = MLPRegressor(hidden_layer_sizes=(), alpha=0, solver="sgd", learning_rate_init=0.1, tol=1e-8, random_state=0)
+    >>> model = MLPRegressor(hidden_layer_sizes=(), alpha=0, solver="sgd", learning_rate_init=0.1, tol=1e-8,
+    ...                      random_state=0)
     >>> model.fit(X, [1.0, 3.0, 5.0, 7.0]).predict([[4.0]]).round(1).tolist()
     [9.0]
     """
@@ -98,9 +100,7 @@ class MLPRegressor(RegressorMixin, Network):
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         self._check_arguments()
         anew = self._begins_anew(incremental)
-        X, y = validate_data(
-            self, X, y, multi_output=True, y_numeric=True, dtype=(np.float64, np.float32), reset=anew
-        )
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=(np.float64, np.float32), reset=anew)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         targets = y.astype(np.float64).reshape(len(X), -1)

@@ -1,6 +1,7 @@
 """Layers, losses and the Module class."""
 
 from nanotorch.nn import functional, init, utils
+from nanotorch.nn.module import Module
 from nanotorch.nn.modules.activation import (
     CELU,
     ELU,
@@ -59,7 +60,6 @@ from nanotorch.nn.modules.margin_loss import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
-from nanotorch.nn.module import Module
 from nanotorch.nn.modules.normalization import (
     BatchNorm1d,
     BatchNorm2d,
@@ -89,7 +89,6 @@ from nanotorch.nn.modules.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from nanotorch.nn.parameter import Parameter
 from nanotorch.nn.modules.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -113,6 +112,7 @@ from nanotorch.nn.modules.upsampling import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
+from nanotorch.nn.parameter import Parameter
 
 __all__ = [
     "CELU",

@@ -1,8 +1,8 @@
 """How a module's backward hooks see its gradients.
 
 Around a call of `forward` that has backward hooks, the tensor arguments go through an identity operation, and so do the
-tensor outputs. In the backward pass the second is reached first: its gradients are the module's `grad_output`. The first
-is reached when the module is done: its gradients are the module's `grad_input`.
+tensor outputs. In the backward pass the second is reached first: its gradients are the module's `grad_output`. The
+first is reached when the module is done: its gradients are the module's `grad_input`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ class Crossing(Function):
     """The identity on several tensors, which shows their gradients to a function and passes on what it returns."""
 
     @staticmethod
-    def forward(
-        ctx: Any, seen: Callable[[Gradients], Gradients], zeros: bool, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, seen: Callable[[Gradients], Gradients], zeros: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The tensors themselves; `zeros` says whether a missing gradient is shown as zeros or as None."""
         ctx.seen = seen
         ctx.set_materialize_grads(zeros)
@@ -73,9 +71,7 @@ class Boundary:
             return type(output)(*crossed) if hasattr(output, "_fields") else type(output)(crossed)
         return output
 
-    def _cross(
-        self, values: Sequence[Any], seen: Callable[[Gradients], Gradients], zeros: bool
-    ) -> Sequence[Any]:
+    def _cross(self, values: Sequence[Any], seen: Callable[[Gradients], Gradients], zeros: bool) -> Sequence[Any]:
         tensors = [value for value in values if isinstance(value, Tensor)]
         if not is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
             return values

@@ -6,14 +6,33 @@ from collections.abc import Callable
 from typing import Any
 
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.elementwise import activation
 from nanotorch.ops.create.random import Generator
+from nanotorch.ops.elementwise import activation
 from nanotorch.ops.rows.row import ROWS
 
 __all__ = [
-    "celu", "celu_", "elu", "elu_", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "mish",
-    "relu", "relu6", "relu_", "rrelu", "rrelu_", "selu", "selu_", "silu", "threshold", "threshold_",
-]  # fmt: skip
+    "celu",
+    "celu_",
+    "elu",
+    "elu_",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "hardtanh_",
+    "leaky_relu",
+    "leaky_relu_",
+    "mish",
+    "relu",
+    "relu6",
+    "relu_",
+    "rrelu",
+    "rrelu_",
+    "selu",
+    "selu_",
+    "silu",
+    "threshold",
+    "threshold_",
+]
 
 
 def _variant(name: str) -> Callable[..., Tensor]:
@@ -90,9 +109,14 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 
 def rrelu(
-    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False,
-    *, generator: Generator | None = None,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
     """Leaky ReLU whose slopes are drawn from [lower, upper) in training, their mean otherwise."""
     function = activation.rrelu_ if inplace else activation.rrelu
     return function(input, lower, upper, training, generator=generator)

@@ -50,9 +50,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2.0 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity == "selu":
         return 3.0 / 4
-    raise ValueError(
-        f"no gain is known for {nonlinearity!r}; known: linear, sigmoid, tanh, relu, leaky_relu, selu"
-    )
+    raise ValueError(f"no gain is known for {nonlinearity!r}; known: linear, sigmoid, tanh, relu, leaky_relu, selu")
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
@@ -60,9 +58,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     return _fill(tensor, _numbers(generator).uniform(a, b, tensor.shape))
 
 
-def normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
-) -> Tensor:
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill with normal numbers."""
     return _fill(tensor, _numbers(generator).normal(mean, std, tensor.shape))
 
@@ -148,9 +144,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     Dimensions after the first count as one.
     """
     if tensor.ndim < 2:
-        raise ValueError(
-            f"orthogonal_ needs at least 2 dimensions, got a tensor of shape {tuple(tensor.shape)}"
-        )
+        raise ValueError(f"orthogonal_ needs at least 2 dimensions, got a tensor of shape {tuple(tensor.shape)}")
     if not tensor.numel():
         return tensor
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
@@ -163,9 +157,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """How many inputs an output of a weight (out, in, ...) has, and how many outputs an input."""
     if tensor.ndim < 2:
-        raise ValueError(
-            f"fan-in and fan-out need at least 2 dimensions, got a tensor of shape {tuple(tensor.shape)}"
-        )
+        raise ValueError(f"fan-in and fan-out need at least 2 dimensions, got a tensor of shape {tuple(tensor.shape)}")
     field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field
 

@@ -33,9 +33,7 @@ class IncompatibleKeys(NamedTuple):
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
-def load_state_dict(
-    module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool
-) -> IncompatibleKeys:
+def load_state_dict(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:
     """Copy or assign values to the parameters and persistent buffers of the same names."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"a state_dict is a dict, got {type(state_dict).__name__}")
@@ -50,7 +48,9 @@ def load_state_dict(
     found.missing_keys.extend([key for key in own if key not in state_dict])
     found.unexpected_keys.extend([key for key in state_dict if key not in own])
     values = _fitting(own, state_dict, errors)
-    after = [(part, hook) for _, part in reversed(modules) if part._hooks is not None for hook in part._hooks.load.values()]
+    after = [
+        (part, hook) for _, part in reversed(modules) if part._hooks is not None for hook in part._hooks.load.values()
+    ]
     if not after:
         errors = _wrong_keys(found, strict) + errors
     if not errors:
@@ -65,7 +65,9 @@ def load_state_dict(
 
 
 def _members(modules: list[tuple[str, Module]]) -> dict[str, Any]:
-    """The parameters and persistent buffers by dotted name, and the modules that have a state beside them, by its name."""
+    """The parameters and persistent buffers by dotted name, and the modules that have a state beside them, by its
+    name.
+    """
     own: dict[str, Any] = {}
     for path, part in modules:
         prefix, attributes = f"{path}." if path else "", part.__dict__
@@ -93,7 +95,8 @@ def _fitting(own: Mapping[str, Any], state_dict: Mapping[str, Any], errors: list
             continue
         if values[key].shape != former.shape:
             errors.append(
-                f"size mismatch for {key}: {tuple(values[key].shape)} in the state_dict, {tuple(former.shape)} in this model."
+                f"size mismatch for {key}: {tuple(values[key].shape)} in the state_dict, {tuple(former.shape)} in this"
+                " model."
             )
     return values
 

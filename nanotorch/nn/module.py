@@ -282,9 +282,7 @@ class Module:
         members = self.get_submodule(path)._registered(kind)
         if members.get(name) is None:
             known = ", ".join(members) or "none"
-            raise AttributeError(
-                f"{type(self.get_submodule(path)).__name__} has no {word} {name!r} (it has: {known})"
-            )
+            raise AttributeError(f"{type(self.get_submodule(path)).__name__} has no {word} {name!r} (it has: {known})")
         return members[name]
 
     # --------------------------------------------------------------------------------------------- modes
@@ -421,8 +419,9 @@ class Module:
         """Copy values into the parameters and persistent buffers of the same names; shapes have to agree.
 
         Values are tensors, NumPy arrays or PyTorch's tensors (what `state_dict()` of the same model gives there); they
-        are converted to the dtype and device that is there, or with `assign` put in its place as they are. Everything that does not fit is reported in one RuntimeError, and then nothing
-        is changed. With `strict=False` missing and unexpected keys are returned instead.
+        are converted to the dtype and device that is there, or with `assign` put in its place as they are. Everything
+        that does not fit is reported in one RuntimeError, and then nothing is changed. With `strict=False` missing and
+        unexpected keys are returned instead.
         """
         return load_state_dict(self, state_dict, strict, assign)
 
@@ -433,18 +432,23 @@ class Module:
         return add_hook(self._ensure_hooks().state_pre, hook, False)
 
     def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call `hook(module, state_dict, prefix, {})` when `state_dict()` has this module and those below it; it may change the dict in place."""
+        """Call `hook(module, state_dict, prefix, {})` when `state_dict()` has this module and those below it; it may
+        change the dict in place.
+        """
         return add_hook(self._ensure_hooks().state, hook, False)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call `hook(module, state_dict, prefix, {}, True, missing_keys, unexpected_keys, errors)` before a state dict is compared.
+        """Call `hook(module, state_dict, prefix, {}, True, missing_keys, unexpected_keys, errors)` before a state dict
+        is compared.
 
         It gets a shallow copy of the dict, and may change it and the three lists in place.
         """
         return add_hook(self._ensure_hooks().load_pre, hook, False)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call `hook(module, incompatible_keys)` after `load_state_dict()`; it may change the two lists of keys in place."""
+        """Call `hook(module, incompatible_keys)` after `load_state_dict()`; it may change the two lists of keys in
+        place.
+        """
         return add_hook(self._ensure_hooks().load, hook, False)
 
     def register_forward_pre_hook(
@@ -457,12 +461,7 @@ class Module:
         return add_hook(self._ensure_hooks().forward_pre, (hook, with_kwargs), prepend)
 
     def register_forward_hook(
-        self,
-        hook: Callable[..., Any],
-        *,
-        prepend: bool = False,
-        with_kwargs: bool = False,
-        always_call: bool = False,
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
     ) -> RemovableHandle:
         """Call `hook(module, args, output)` after every `forward`; what it returns, unless None, replaces the output.
 
@@ -471,9 +470,7 @@ class Module:
         """
         return add_hook(self._ensure_hooks().forward, (hook, with_kwargs, always_call), prepend)
 
-    def register_full_backward_pre_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> RemovableHandle:
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(module, grad_output)` when the gradients of the outputs are there; it may return others."""
         return add_hook(self._ensure_hooks().backward_pre, hook, prepend)
 

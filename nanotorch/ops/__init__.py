@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 from nanotorch.ops import query, tensor_namespace
-from nanotorch.ops.create import convert, creation as create, fills, legacy, random
-from nanotorch.ops.elementwise import activation, comparison, arithmetic as elementwise, extrema, numbers, rounding, special, transcendental
+from nanotorch.ops.create import convert, fills, legacy, random
+from nanotorch.ops.create import creation as create
+from nanotorch.ops.elementwise import activation, comparison, extrema, numbers, rounding, special, transcendental
+from nanotorch.ops.elementwise import arithmetic as elementwise
 from nanotorch.ops.index import gather, index, indices, parts, scatter
-from nanotorch.ops.linalg import attempts, decomposition, determinant, einsum, products as linalg, matrix_norm, norm, pseudoinverse, solve, statistics
-from nanotorch.ops.nn import attention, blocks, classification, convolution, dense, dropout_variants, likelihood_loss, loss, margin_loss, normalization, pooling, resample, softmax_family, windows
-from nanotorch.ops.reduce import integral, order, reductions as reduce, scan, search, variance
+from nanotorch.ops.linalg import (
+    attempts,
+    decomposition,
+    determinant,
+    einsum,
+    matrix_norm,
+    norm,
+    pseudoinverse,
+    solve,
+    statistics,
+)
+from nanotorch.ops.linalg import products as linalg
+from nanotorch.ops.nn import (
+    attention,
+    blocks,
+    classification,
+    convolution,
+    dense,
+    dropout_variants,
+    likelihood_loss,
+    loss,
+    margin_loss,
+    normalization,
+    pooling,
+    resample,
+    softmax_family,
+    windows,
+)
+from nanotorch.ops.reduce import integral, order, scan, search, variance
+from nanotorch.ops.reduce import reductions as reduce
 from nanotorch.ops.rows import observe
-from nanotorch.ops.shape import geometry, inplace_views, join, padding, rearrange, views as shape, split
 from nanotorch.ops.rows.row import COMPOSITES, ROWS, Row
+from nanotorch.ops.shape import geometry, inplace_views, join, padding, rearrange, split
+from nanotorch.ops.shape import views as shape
 
 __all__ = ["COMPOSITES", "ROWS", "Row"]
 

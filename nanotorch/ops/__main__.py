@@ -9,8 +9,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from nanotorch.ops.rows.row import ROWS
 from nanotorch.ops.docs.table import Entry, as_markdown, as_text, entries, find
+from nanotorch.ops.rows.row import ROWS
 from nanotorch.registry import UnknownNameError
 
 __all__ = ["main"]
@@ -18,9 +18,9 @@ __all__ = ["main"]
 OK, UNKNOWN = 0, 2
 WIDEST = 120  # columns: beyond, the eye loses the line
 LEGEND = (
-    "Each op with its signature, grad node, in-place variant and operators, and for every differentiable input the formula "
-    "of its gradient as the row writes it: grad is the gradient of the result, xp the array module. Name ops to see the "
-    "helpers of their formulas too: python -m nanotorch.ops pow"
+    "Each op with its signature, grad node, in-place variant and operators, and for every differentiable input the"
+    " formula of its gradient as the row writes it: grad is the gradient of the result, xp the array module. Name ops"
+    " to see the helpers of their formulas too: python -m nanotorch.ops pow"
 )
 EPILOG = """\
 examples:
@@ -37,9 +37,12 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what the arguments ask for and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m nanotorch.ops", description="Print the op table.", epilog=EPILOG, allow_abbrev=False,
+        prog="python -m nanotorch.ops",
+        description="Print the op table.",
+        epilog=EPILOG,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="an op, a grad node, or a pattern such as '*softmax*'")
     add("--view", action="store_true", help="only views")
@@ -57,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnknownNameError as error:
         print(f"{error}; `python -m nanotorch.ops --list` prints all names", file=sys.stderr)
         return UNKNOWN
-    names = {entry.name for entry in chosen if (entry.view or not options.view) and (entry.inplace or not options.inplace)}
+    names = {
+        entry.name for entry in chosen if (entry.view or not options.view) and (entry.inplace or not options.inplace)
+    }
     chosen = [entry for entry in table if entry.name in names]
     try:
         _print(chosen, options)

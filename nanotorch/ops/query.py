@@ -7,11 +7,11 @@ from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.ops.reduce.scan import trapezoid
 from nanotorch.ops.rows.inplace import check_writable
-from nanotorch.ops.shape.rearrange import diag_embed
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import real, sample
-from nanotorch.ops.reduce.scan import trapezoid
+from nanotorch.ops.shape.rearrange import diag_embed
 
 
 @composite()
@@ -86,7 +86,11 @@ def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return input.narrow(dim, start, length).clone()
 
 
-@composite(widens=True, where="function", samples=[sample(real(2, 3)), sample(real(3), real(3)), sample(real(2, 3), dx=2.0, dim=0)])
+@composite(
+    widens=True,
+    where="function",
+    samples=[sample(real(2, 3)), sample(real(3), real(3)), sample(real(2, 3), dx=2.0, dim=0)],
+)
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
     """The integral of a polygon: `trapezoid`."""
     return trapezoid(y, x, dx=dx, dim=dim)
@@ -107,11 +111,19 @@ def apply_(input: Tensor, callable: Callable[[Any], Any]) -> Tensor:
     return input
 
 
-@composite(widens=True, where="functional", samples=[sample(real(2, 5, 3), 3), sample(real(1, 4, 2, 2), 2, 0.1, 0.5, 2.0), sample(real(1, 3, 2), size=5)])
+@composite(
+    widens=True,
+    where="functional",
+    samples=[sample(real(2, 5, 3), 3), sample(real(1, 4, 2, 2), 2, 0.1, 0.5, 2.0), sample(real(1, 3, 2), size=5)],
+)
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """Channels (N, C, ...) divided by a power of ``k`` plus ``alpha`` times the mean square of ``size`` channels around each."""
+    """Channels (N, C, ...) divided by a power of ``k`` plus ``alpha`` times the mean square of ``size`` channels around
+    each.
+    """
     if input.ndim < 3:
-        raise ShapeError(f"local_response_norm: expected 3D or higher dimensionality input, got shape {tuple(input.shape)}")
+        raise ShapeError(
+            f"local_response_norm: expected 3D or higher dimensionality input, got shape {tuple(input.shape)}"
+        )
     if not input.is_floating_point():
         raise RuntimeError(f"local_response_norm: expected a floating-point input, got {input.dtype}")
     if size < 1:

@@ -14,22 +14,12 @@ from nanotorch import dtypes
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
 from nanotorch.ops.create import convert
-from nanotorch.ops.elementwise import activation, arithmetic as elementwise, extrema, transcendental
-from nanotorch.ops.index import gather, index, scatter
-from nanotorch.ops.reduce import reductions as reduce, scan
-from nanotorch.ops.rows import row, runtime
-from nanotorch.ops.shape import join, views as shape, split
+from nanotorch.ops.elementwise import activation, extrema, transcendental
+from nanotorch.ops.elementwise import arithmetic as elementwise
 from nanotorch.ops.elementwise.activation import sigmoid
-from nanotorch.ops.elementwise.comparison import isfinite
-from nanotorch.ops.linalg.determinant import linalg_det as det
-from nanotorch.ops.linalg.einsum import einsum
 from nanotorch.ops.elementwise.arithmetic import sqrt, square
-from nanotorch.ops.index.gather import _take_along_dim
-from nanotorch.ops.linalg.products import matmul
-from nanotorch.ops.shape.rearrange import flip, roll, tril, triu
+from nanotorch.ops.elementwise.comparison import isfinite
 from nanotorch.ops.elementwise.rounding import floor, sign
-from nanotorch.ops.linalg.solve import _solve as solve
-from nanotorch.ops.linalg.solve import linalg_inv as inv
 from nanotorch.ops.elementwise.special import erf, polygamma
 from nanotorch.ops.elementwise.transcendental import (
     cos,
@@ -46,7 +36,20 @@ from nanotorch.ops.elementwise.transcendental import (
     tan,
     tanh,
 )
+from nanotorch.ops.index import gather, index, scatter
+from nanotorch.ops.index.gather import _take_along_dim
+from nanotorch.ops.linalg.determinant import linalg_det as det
+from nanotorch.ops.linalg.einsum import einsum
+from nanotorch.ops.linalg.products import matmul
+from nanotorch.ops.linalg.solve import _solve as solve
+from nanotorch.ops.linalg.solve import linalg_inv as inv
 from nanotorch.ops.nn.windows import from_windows, windows
+from nanotorch.ops.reduce import reductions as reduce
+from nanotorch.ops.reduce import scan
+from nanotorch.ops.rows import row, runtime
+from nanotorch.ops.shape import join, split
+from nanotorch.ops.shape import views as shape
+from nanotorch.ops.shape.rearrange import flip, roll, tril, triu
 
 __all__ = [
     "absolute",
@@ -132,7 +135,7 @@ __all__ = [
     "windows",
     "zero_where",
     "zeros_like",
-]  # fmt: skip
+]
 
 absolute = elementwise.abs
 arccos, arcsin, arctan, arctan2 = transcendental.acos, transcendental.asin, transcendental.atan, transcendental.atan2
@@ -339,9 +342,10 @@ def _raw(value: Any) -> Any:
 
 
 @row.op(
-    self=lambda xp, grad, self_shape, stride, offset: xp.scatter_strided(grad, self_shape[0], stride, offset), where="internal",
+    self=lambda xp, grad, self_shape, stride, offset: xp.scatter_strided(grad, self_shape[0], stride, offset),
+    where="internal",
     node="AsStridedBackward0",
-)  # fmt: skip
+)
 def _gather_strided(xp: Any, self: row.Array, size: Any, stride: tuple[int, ...], offset: int) -> Any:
     """The elements of a vector where a geometry sees them in a memory."""
     return xp.array(xp.gather_strided(self, size, stride, offset))
@@ -353,9 +357,10 @@ def gather_strided(x: Tensor, size: Sequence[int], stride: tuple[int, ...], offs
 
 
 @row.op(
-    self=lambda xp, grad, self_shape, stride, offset: xp.gather_strided(grad, self_shape, stride, offset), where="internal",
+    self=lambda xp, grad, self_shape, stride, offset: xp.gather_strided(grad, self_shape, stride, offset),
+    where="internal",
     node="AsStridedScatterBackward0",
-)  # fmt: skip
+)
 def _scatter_strided(xp: Any, self: row.Array, length: int, stride: tuple[int, ...], offset: int) -> Any:
     """A vector of zeros with values added where a geometry puts them."""
     return xp.scatter_strided(self, length, stride, offset)
@@ -378,9 +383,10 @@ def scatter_to_zeros(values: Tensor, size: Sequence[int], position: Any) -> Tens
 
 
 @row.op(
-    self=lambda xp, grad, position, axis: xp.take_along_axis(grad[_corner(position, axis)], position, axis), where="internal",
+    self=lambda xp, grad, position, axis: xp.take_along_axis(grad[_corner(position, axis)], position, axis),
+    where="internal",
     node="ScatterBackward0",
-)  # fmt: skip
+)
 def _scatter_along_axis(xp: Any, self: row.Array, size: Any, position: row.Index, axis: int, accumulate: bool) -> Any:
     """Zeros with values at indices along an axis."""
     return xp.scatter_along_axis(self, size, position, axis, accumulate)
@@ -391,15 +397,18 @@ def _corner(position: Any, axis: int) -> tuple[slice, ...]:
     return tuple(slice(None) if d == axis else slice(n) for d, n in enumerate(position.shape))
 
 
-def scatter_along_axis(values: Tensor, size: Sequence[int], indices: Tensor, axis: int, accumulate: bool = False) -> Tensor:
+def scatter_along_axis(
+    values: Tensor, size: Sequence[int], indices: Tensor, axis: int, accumulate: bool = False
+) -> Tensor:
     """Zeros of a shape with values at indices along an axis."""
     return _scatter_along_axis(values, tuple(size), indices, axis, accumulate)
 
 
 @row.op(
-    self=lambda xp, grad, offset, axis1, axis2: xp.diagonal(grad, offset, axis1, axis2), where="internal",
+    self=lambda xp, grad, offset, axis1, axis2: xp.diagonal(grad, offset, axis1, axis2),
+    where="internal",
     node="DiagonalBackward0",
-)  # fmt: skip
+)
 def _diagonal_to_zeros(xp: Any, self: row.Array, size: Any, offset: int, axis1: int, axis2: int) -> Any:
     """Zeros with values on a diagonal."""
     return xp.diagonal_to_zeros(self, size, offset, axis1, axis2)

@@ -118,7 +118,7 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(
             params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True, **execution
-        )  # fmt: skip
+        )
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """As for every optimizer; the decay stays decoupled, also where the dict is of an `Adam`."""

@@ -27,7 +27,9 @@ def asgd(
     eta: Any,
     mu: Any,
 ) -> dict[str, float]:
-    """Step against the gradient at the rate `eta`, and move the average `ax` towards the parameter by the share `mu`."""
+    """Step against the gradient at the rate `eta`, and move the average `ax` towards the parameter by the share
+    `mu`.
+    """
     eta, mu = float(eta), float(mu)
     if maximize:
         grad = -grad

@@ -27,7 +27,9 @@ class Point(NamedTuple):
     slope: float
 
 
-@OPTIMIZERS.withhold("takes a closure that computes the loss several times in a step: it works in a program, not in a config")
+@OPTIMIZERS.withhold(
+    "takes a closure that computes the loss several times in a step: it works in a program, not in a config"
+)
 class LBFGS(Optimizer):
     """Quasi-Newton steps, from the last `history_size` changes of the gradient; for full batches and few parameters.
 

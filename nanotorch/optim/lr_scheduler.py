@@ -1,7 +1,8 @@
 """Learning-rate schedules: each `step()` writes the next rate into `group["lr"]` of every parameter group.
 
 All of them but `LambdaLR`, `OneCycleLR`, `CyclicLR` and `CosineAnnealingWarmRestarts` compute the next rate from the
-present one, so several can be chained on one optimizer and multiply. The formulas are PyTorch's, hence so are the sequences of rates.
+present one, so several can be chained on one optimizer and multiply. The formulas are PyTorch's, hence so are the
+sequences of rates.
 """
 
 from __future__ import annotations
@@ -15,14 +16,7 @@ from typing import Annotated, Any, Literal, SupportsFloat
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.optim.optimizer import Optimizer, number_of
-from nanotorch.registry import (
-    SCHEDULERS,
-    Between,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
+from nanotorch.registry import SCHEDULERS, Between, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 __all__ = [
     "ChainedScheduler",
@@ -85,7 +79,8 @@ class LRScheduler:
     def step(self, epoch: float | None = None) -> None:
         """Go to the next epoch and set its rates; call it after `optimizer.step()`.
 
-        An `epoch` goes there instead, and warns as PyTorch does: schedules that know the rate of any epoch set it, others step.
+        An `epoch` goes there instead, and warns as PyTorch does: schedules that know the rate of any epoch set it,
+        others step.
         """
         if self._step_count == 1 and not getattr(self.optimizer, "_step_called", True):
             warnings.warn(
@@ -136,8 +131,8 @@ class LRScheduler:
         groups = self.optimizer.param_groups
         if len(rates) != len(groups):
             raise ValueError(
-                f"{type(self).__name__} was made for {len(rates)} parameter groups, and the optimizer has {len(groups)} "
-                "now: make the schedule after the last add_param_group()"
+                f"{type(self).__name__} was made for {len(rates)} parameter groups, and the optimizer has {len(groups)}"
+                " now: make the schedule after the last add_param_group()"
             )
         for group, rate in zip(groups, rates, strict=True):
             _write(group, "lr", rate)
@@ -156,9 +151,7 @@ class _Functions(LRScheduler):
         groups = len(optimizer.param_groups)
         self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != groups:
-            raise ValueError(
-                f"got {len(self.lr_lambdas)} functions in lr_lambda for {groups} parameter groups"
-            )
+            raise ValueError(f"got {len(self.lr_lambdas)} functions in lr_lambda for {groups} parameter groups")
         if not all(map(callable, self.lr_lambdas)):
             raise TypeError(f"{type(self).__name__}: lr_lambda is a function of the epoch, or a list of such")
         super().__init__(optimizer, last_epoch)
@@ -182,10 +175,7 @@ class LambdaLR(_Functions):
 
     def get_lr(self) -> list[float]:
         """`base_lr * lr_lambda(epoch)` of each group."""
-        return [
-            base_lr * scale(self.last_epoch)
-            for base_lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)
-        ]
+        return [base_lr * scale(self.last_epoch) for base_lr, scale in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
 class MultiplicativeLR(_Functions):
@@ -214,11 +204,7 @@ class StepLR(LRScheduler):
     """Multiplies the rate by `gamma` every `step_size` epochs."""
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        step_size: PositiveInt,
-        gamma: NonNegativeFloat = 0.1,
-        last_epoch: int = -1,
+        self, optimizer: Optimizer, step_size: PositiveInt, gamma: NonNegativeFloat = 0.1, last_epoch: int = -1
     ) -> None:
         self.step_size = step_size
         self.gamma = gamma
@@ -320,13 +306,13 @@ class LinearLR(LRScheduler):
         if self._starting() or self.last_epoch > self.total_iters:
             return self._current()
         slope = self.end_factor - self.start_factor
-        return self._scaled(
-            1.0 + slope / (self.total_iters * self.start_factor + (self.last_epoch - 1) * slope)
-        )
+        return self._scaled(1.0 + slope / (self.total_iters * self.start_factor + (self.last_epoch - 1) * slope))
 
     def _get_closed_form_lr(self) -> list[float]:
         share = min(self.total_iters, self.last_epoch) / self.total_iters
-        return [base_lr * (self.start_factor + (self.end_factor - self.start_factor) * share) for base_lr in self.base_lrs]
+        return [
+            base_lr * (self.start_factor + (self.end_factor - self.start_factor) * share) for base_lr in self.base_lrs
+        ]
 
 
 @SCHEDULERS.register
@@ -353,11 +339,7 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        T_max: PositiveInt,
-        eta_min: NonNegativeFloat = 0.0,
-        last_epoch: int = -1,
+        self, optimizer: Optimizer, T_max: PositiveInt, eta_min: NonNegativeFloat = 0.0, last_epoch: int = -1
     ) -> None:
         self.T_max = T_max
         self.eta_min = eta_min
@@ -374,9 +356,7 @@ class CosineAnnealingLR(LRScheduler):
                 rate + (base_lr - self.eta_min) * rise
                 for rate, base_lr in zip(self._current(), self.base_lrs, strict=True)
             ]
-        now, before = (
-            1 + math.cos(math.pi * epoch / self.T_max) for epoch in (self.last_epoch, self.last_epoch - 1)
-        )
+        now, before = (1 + math.cos(math.pi * epoch / self.T_max) for epoch in (self.last_epoch, self.last_epoch - 1))
         return [now / before * (rate - self.eta_min) + self.eta_min for rate in self._current()]
 
     def _get_closed_form_lr(self) -> list[float]:
@@ -389,11 +369,7 @@ class PolynomialLR(LRScheduler):
     """Takes the rate to 0 in `total_iters` epochs, as `(1 - epoch / total_iters) ** power`."""
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        total_iters: PositiveInt = 5,
-        power: NonNegativeFloat = 1.0,
-        last_epoch: int = -1,
+        self, optimizer: Optimizer, total_iters: PositiveInt = 5, power: NonNegativeFloat = 1.0, last_epoch: int = -1
     ) -> None:
         self.total_iters = total_iters
         self.power = power
@@ -597,9 +573,7 @@ class OneCycleLR(LRScheduler):
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: pct_start must be between 0 and 1, got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(
-                f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}"
-            )
+            raise ValueError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
         self.total_steps = total_steps
         self.pct_start = pct_start
         self.anneal_strategy = anneal_strategy
@@ -607,9 +581,7 @@ class OneCycleLR(LRScheduler):
         self.cycle_momentum = cycle_momentum
         self.use_beta1 = _moves_beta(self, optimizer) if cycle_momentum else "betas" in optimizer.defaults
         if last_epoch == -1:
-            for group, peak in zip(
-                optimizer.param_groups, _per_group(optimizer, "max_lr", max_lr), strict=True
-            ):
+            for group, peak in zip(optimizer.param_groups, _per_group(optimizer, "max_lr", max_lr), strict=True):
                 group["initial_lr"] = peak / div_factor
                 group["max_lr"] = peak
                 group["min_lr"] = group["initial_lr"] / final_div_factor
@@ -686,9 +658,7 @@ class ReduceLROnPlateau(LRScheduler):
         if mode not in ("min", "max"):
             raise ValueError(f"ReduceLROnPlateau: mode must be 'min' or 'max', got {mode!r}")
         if threshold_mode not in ("rel", "abs"):
-            raise ValueError(
-                f"ReduceLROnPlateau: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}"
-            )
+            raise ValueError(f"ReduceLROnPlateau: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}")
         self.optimizer = optimizer
         self.mode = mode
         self.factor = factor
@@ -740,7 +710,9 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _reduce(self) -> None:
         if len(self.min_lrs) != len(self.optimizer.param_groups):  # groups were added
-            self.min_lrs = _per_group(self.optimizer, "min_lr", self.min_lrs if self.default_min_lr is None else self.default_min_lr)
+            self.min_lrs = _per_group(
+                self.optimizer, "min_lr", self.min_lrs if self.default_min_lr is None else self.default_min_lr
+            )
         for group, lowest in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
             present = number_of(group["lr"])
             reduced = max(present * self.factor, lowest)
@@ -760,8 +732,7 @@ class _Several(LRScheduler):
                 raise TypeError(f"{kind}: scheduler {index} is a {type(scheduler).__name__}, which has no optimizer")
             if isinstance(scheduler, ReduceLROnPlateau):
                 raise ValueError(
-                    f"{kind}: scheduler {index} is a ReduceLROnPlateau, whose step() needs a metric; "
-                    "step it on its own"
+                    f"{kind}: scheduler {index} is a ReduceLROnPlateau, whose step() needs a metric; step it on its own"
                 )
             if scheduler.optimizer is not optimizer:
                 raise ValueError(f"{kind}: scheduler {index} belongs to another optimizer")
@@ -813,11 +784,7 @@ class SequentialLR(_Several):
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        schedulers: Sequence[LRScheduler],
-        milestones: Sequence[int],
-        last_epoch: int = -1,
+        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
         if not schedulers:
             raise ValueError("SequentialLR needs at least one scheduler")
@@ -858,8 +825,8 @@ class SequentialLR(_Several):
 
 def _warn_of(epoch: float) -> None:
     warnings.warn(
-        f"scheduler.step({epoch}): the epoch parameter is deprecated; schedules count by themselves, so call step() after every epoch, and "
-        "give last_epoch to the constructor to continue a run",
+        f"scheduler.step({epoch}): the epoch parameter is deprecated; schedules count by themselves, so call step()"
+        " after every epoch, and give last_epoch to the constructor to continue a run",
         UserWarning,
         stacklevel=3,
     )

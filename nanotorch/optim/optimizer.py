@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
-from nanotorch.autograd.graph.grad_mode import enable_grad
 from nanotorch.autograd.graph import RemovableHandle
+from nanotorch.autograd.graph.grad_mode import enable_grad
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.optim.segment import Plan, state_dtype
@@ -135,9 +135,7 @@ class Optimizer:
             if name not in Execution.__annotations__:
                 raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
         if isinstance(params, Tensor):
-            raise TypeError(
-                f"{type(self).__name__} needs a list of tensors or of dicts, got a single tensor: [param]"
-            )
+            raise TypeError(f"{type(self).__name__} needs a list of tensors or of dicts, got a single tensor: [param]")
         self.defaults = {**defaults, **execution}
         self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
@@ -183,9 +181,7 @@ class Optimizer:
         params = [param for _, param in named] or params
         for param in params:
             if not isinstance(param, Tensor):
-                raise TypeError(
-                    f"an optimizer updates tensors, got {type(param).__name__} among the parameters"
-                )
+                raise TypeError(f"an optimizer updates tensors, got {type(param).__name__} among the parameters")
             if not param.is_leaf:
                 raise ValueError("an optimizer updates leaf tensors, got the result of an operation")
         known = {id(param) for group in self.param_groups for param in group["params"]}
@@ -290,10 +286,7 @@ class Optimizer:
         for hook in self._state_dict_pre_hooks.values():
             hook(self)
         number = {id(param): index for index, param in enumerate(self._parameters())}
-        groups = [
-            {**group, "params": [number[id(param)] for param in group["params"]]}
-            for group in self.param_groups
-        ]
+        groups = [{**group, "params": [number[id(param)] for param in group["params"]]} for group in self.param_groups]
         state: dict[Any, Any] = {}
         for key, record in self.state.items():
             if not isinstance(key, Tensor):

@@ -27,7 +27,9 @@ def radam(
     maximize: bool,
     step: float,
 ) -> None:
-    """Step as Adam, rectified by how well the mean square is known; along the plain mean while it is not known at all."""
+    """Step as Adam, rectified by how well the mean square is known; along the plain mean while it is not known at
+    all.
+    """
     beta1, beta2 = betas
     if maximize:
         grad = -grad

@@ -13,8 +13,8 @@ its own, where it is, in blocks that stay in the cache from the first operation 
             [ param, flat ........................ 131 ]  [ exp_avg, flat ... 131 ]  -> rule, once
     large   weight (1024, 784), in place: [32768][32768] ... [1024]                  -> rule, per block
 
-Rules compute float16 in float32, and keep its state in it: the parameter is gathered even if it is large, and rounded when it is
-written back. The mean square of gradients of some hundreds would overflow, that of small ones vanish.
+Rules compute float16 in float32, and keep its state in it: the parameter is gathered even if it is large, and rounded
+when it is written back. The mean square of gradients of some hundreds would overflow, that of small ones vanish.
 
 Numbers of a parameter, such as how often it was updated, are a part of its state like any other: each parameter has its
 own, a view into an array of the segment. A segment holds parameters whose numbers are equal, and where somebody
@@ -233,7 +233,9 @@ def state_dtype(param: Tensor) -> Any:
 
 
 def _number_dtype(name: str, value: Any) -> Any:
-    """What a number of a parameter is held in: a count is exact, others are float32 unless float64 is the default dtype."""
+    """What a number of a parameter is held in: a count is exact, others are float32 unless float64 is the default
+    dtype.
+    """
     if name == "step":
         return np.dtype(np.float64)
     if isinstance(value, Tensor) and value.dtype.is_floating_point:

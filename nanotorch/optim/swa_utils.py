@@ -105,9 +105,7 @@ class AveragedModel(Module):
         if self.use_buffers:
             averaged, present = chain(averaged, self.module.buffers()), chain(present, model.buffers())
         averages = [average.detach() for average in averaged]
-        currents = [
-            current.detach().to(average.device) for average, current in zip(averages, present, strict=True)
-        ]
+        currents = [current.detach().to(average.device) for average, current in zip(averages, present, strict=True)]
         if int(self.n_averaged) == 0:
             for average, current in zip(averages, currents, strict=True):
                 average.copy_(current)

@@ -53,21 +53,24 @@ def _parser() -> argparse.ArgumentParser:
     add("overrides", nargs="*", metavar="key=value", help="set a value of the config: optimizer.lr=1e-3")
     add("--print-config", action="store_true", help="print the config with every default, and stop")
     add("--validate", action="store_true", help="check the config, and stop")
-    add(
-        "--list",
-        nargs="?",
-        const="all",
-        choices=(*KINDS, "all"),
-        metavar="KIND",
-        help=f"list {', '.join(KINDS)}",
-    )
+    add("--list", nargs="?", const="all", choices=(*KINDS, "all"), metavar="KIND", help=f"list {', '.join(KINDS)}")
     add("--dry-run", action="store_true", help="show data, model, and the time and memory of a step; write nothing")
     add("--find-lr", action="store_true", help="train while the learning rate rises, draw the loss, and name a rate")
     add("--doctor", action="store_true", help="look at the data and at some steps of training, and say what to change")
     add("--schema", action="store_true", help="print the JSON Schema of configs, for editors")
-    add("--output", type=path_option, metavar="DIR", help="the run's directory itself (output=DIR makes a new one in DIR)")
+    add(
+        "--output",
+        type=path_option,
+        metavar="DIR",
+        help="the run's directory itself (output=DIR makes a new one in DIR)",
+    )
     add("--overwrite", action="store_true", help="replace the run that is in --output")
-    add("--resume", type=path_option, metavar="auto|PATH", help="go on with the newest run of this config, or with that run or checkpoint")
+    add(
+        "--resume",
+        type=path_option,
+        metavar="auto|PATH",
+        help="go on with the newest run of this config, or with that run or checkpoint",
+    )
     add("--allow-config-change", action="store_true", help="resume although the config differs from the run's")
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N (short for device=D)")
     add("--quiet", action="store_true", help="print nothing but errors")
@@ -136,8 +139,8 @@ def _train(options: argparse.Namespace) -> int:
         return OK
 
     from nanotorch.train.data.datasets import DataError
-    from nanotorch.train.terminal.interrupt import TrainingInterrupted
     from nanotorch.train.fit.loop import DivergedError
+    from nanotorch.train.terminal.interrupt import TrainingInterrupted
     from nanotorch.train.terminal.standard_streams import Lasting
 
     try:
@@ -151,13 +154,15 @@ def _train(options: argparse.Namespace) -> int:
     except (DivergedError, TrainingInterrupted) as stopped:
         return _fail(str(stopped), stopped.exit_code)
     except OSError as error:
-        return _fail(
-            f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED
-        )
+        return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
     except ImportError as error:
         return _fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
     except DataError as error:
-        return _fail(str(located(error.path, str(error), text, source, overrides)), BAD_CONFIG) if error.path else _fail(f"error: {error}", FAILED)
+        return (
+            _fail(str(located(error.path, str(error), text, source, overrides)), BAD_CONFIG)
+            if error.path
+            else _fail(f"error: {error}", FAILED)
+        )
     except (MemoryError, RuntimeError, ValueError) as error:
         return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
 
@@ -220,9 +225,9 @@ def _look(options: argparse.Namespace, config: Config) -> int:
 
         print(examine(config).text())
     if options.find_lr:
+        from nanotorch.train.inspect.lr_finder import range_test
         from nanotorch.train.record import directory, layout
         from nanotorch.train.report import figures
-        from nanotorch.train.inspect.lr_finder import range_test
         from nanotorch.train.run.run import files_of
 
         folder = Path(options.output or config.output)
@@ -230,11 +235,16 @@ def _look(options: argparse.Namespace, config: Config) -> int:
         directory.check(folder)
         layout.refuse_to_replace(picture, [*files_of(config), options.config], [])
         if not figures.matplotlib_is_there():
-            raise RuntimeError("the picture of --find-lr needs matplotlib, which is not installed: pip install matplotlib")
+            raise RuntimeError(
+                "the picture of --find-lr needs matplotlib, which is not installed: pip install matplotlib"
+            )
         found = range_test(config)
         folder.mkdir(parents=True, exist_ok=True)
         found.draw(picture, config.name)
-        print(f"{found.text()}\n\n{len(found.rates)} steps, until {found.end}; drawn in {picture}\noptimizer.lr={found.suggested:g}")
+        print(
+            f"{found.text()}\n\n{len(found.rates)} steps, until {found.end}; drawn in"
+            f" {picture}\noptimizer.lr={found.suggested:g}"
+        )
     return OK
 
 
@@ -255,7 +265,11 @@ def _list(kind: str) -> int:
     for word, registry in REGISTRIES.items():
         if kind in (word, "all"):
             print(f"{word}:")
-            kind_has_arguments = word not in ("activations", "initializations", "metrics")  # a config gives the name, no more
+            kind_has_arguments = word not in (
+                "activations",
+                "initializations",
+                "metrics",
+            )  # a config gives the name, no more
             for name in registry:
                 print(f"  {name}: {registry.summary(name)}")
                 given = registry.arguments(name).values() if kind_has_arguments else ()

@@ -2,24 +2,23 @@
 
 Note [Recomputation]
 ~~~~~~~~~~~~~~~~~~~~
-`checkpoint` runs a function under saved tensor hooks (Note [Packed nodes]) that keep nothing but a number: "the k-th value
-saved in this call". The graph is the ordinary one, and its edges are in place; only the saved values are gone. When
-backward reaches the first node that needs one, the function runs once more, under other hooks that collect
-the values by number, and stops as soon as the last one is there. Each value is handed out once, so memory is
-freed as backward goes; should it be wanted again (a second backward, a derivative of the gradient), the function
-runs again::
+`checkpoint` runs a function under saved tensor hooks (Note [Packed nodes]) that keep nothing but a number: "the k-th
+value saved in this call". The graph is the ordinary one, and its edges are in place; only the saved values are gone.
+When backward reaches the first node that needs one, the function runs once more, under other hooks that collect the
+values by number, and stops as soon as the last one is there. Each value is handed out once, so memory is freed as
+backward goes; should it be wanted again (a second backward, a derivative of the gradient), the function runs again::
 
     forward     x --[ linear | tanh | linear | tanh ]--> y     saved: 0, 1, 2, 3 (numbers), and x itself
     backward    unpack(3): run again from x, collect 0 .. 3, hand out 3; then 2, 1, 0
 
-The argument x is kept as a node would keep it: with its version checked, and through the hooks that were active before. In a
-nested checkpoint those are the outer call's, so the inner call keeps a number in place of x, and its recomputation asks the outer
-one for it.
+The argument x is kept as a node would keep it: with its version checked, and through the hooks that were active before.
+In a nested checkpoint those are the outer call's, so the inner call keeps a number in place of x, and its recomputation
+asks the outer one for it.
 
-Gradients are the same, bit for bit, as long as the function does the same again. The default random generator is set back, so
-dropout draws the same masks. What else the function reads must not have changed: every saved value is compared in shape, dtype,
-device and version with that of the forward pass. What it writes is written twice: a batch norm in training
-updates its running statistics once more.
+Gradients are the same, bit for bit, as long as the function does the same again. The default random generator is set
+back, so dropout draws the same masks. What else the function reads must not have changed: every saved value is compared
+in shape, dtype, device and version with that of the forward pass. What it writes is written twice: a batch norm in
+training updates its running statistics once more.
 
 Chen et al., Training Deep Nets with Sublinear Memory Cost (2016), https://arxiv.org/abs/1604.06174.
 """
@@ -44,20 +43,25 @@ class CheckpointError(RuntimeError):
 
 
 def checkpoint(
-    function: Callable[..., Any], *args: Any, use_reentrant: bool = False, preserve_rng_state: bool = True, determinism_check: str = "default",
+    function: Callable[..., Any],
+    *args: Any,
+    use_reentrant: bool = False,
+    preserve_rng_state: bool = True,
+    determinism_check: str = "default",
     **kwargs: Any,
-) -> Any:  # fmt: skip
+) -> Any:
     """Return ``function(*args, **kwargs)``, keeping its arguments for backward in place of all that it saves.
 
     See Note [Recomputation]. Backward runs the function again, which costs about one more forward pass of it.
 
     Args:
-        function: any function or module; it must do the same when it is called again, and leave its arguments as they are.
-        args: its arguments; tensors may also be in tuples, lists and dicts.
-        use_reentrant: only False. PyTorch's older variant calls backward inside backward and works neither with
+        function: any function or module; it must do the same when it is called again, and leave its arguments as they
+        are. args: its arguments; tensors may also be in tuples, lists and dicts. use_reentrant: only False. PyTorch's
+        older variant calls backward inside backward and works neither with
             ``autograd.grad`` nor with keyword arguments.
         preserve_rng_state: set the default random generator back for the recomputation, so that dropout is the same.
-        determinism_check: ``"default"`` compares shape, dtype, device and version of every saved value with those of the
+        determinism_check: ``"default"`` compares shape, dtype, device and version of every saved value with those of
+        the
             forward pass, ``"none"`` does not.
         kwargs: its keyword arguments.
 
@@ -69,7 +73,10 @@ def checkpoint(
     True
     """
     if use_reentrant:
-        raise ValueError("checkpoint: use_reentrant=True is not supported: leave it out, and autograd.grad, kwargs and double backward work too")
+        raise ValueError(
+            "checkpoint: use_reentrant=True is not supported: leave it out, and autograd.grad, kwargs and double"
+            " backward work too"
+        )
     if determinism_check not in ("default", "none"):
         raise ValueError(f'checkpoint: determinism_check must be "default" or "none", got {determinism_check!r}')
     if not is_grad_enabled():
@@ -80,12 +87,17 @@ def checkpoint(
 
 
 def checkpoint_sequential(
-    functions: Iterable[Callable[..., Any]], segments: int, input: Any, use_reentrant: bool = False, *, preserve_rng_state: bool = True
-) -> Any:  # fmt: skip
+    functions: Iterable[Callable[..., Any]],
+    segments: int,
+    input: Any,
+    use_reentrant: bool = False,
+    *,
+    preserve_rng_state: bool = True,
+) -> Any:
     """Run functions one after the other, each of ``segments`` groups but the last as one `checkpoint`.
 
-    The last group is needed first in backward, so forgetting it would gain nothing. Groups have equal numbers of functions, and
-    the last one the rest. Peak memory is least with about ``sqrt(len(functions))`` groups.
+    The last group is needed first in backward, so forgetting it would gain nothing. Groups have equal numbers of
+    functions, and the last one the rest. Peak memory is least with about ``sqrt(len(functions))`` groups.
 
     >>> from nanotorch.utils.checkpoint import checkpoint_sequential
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
@@ -94,7 +106,9 @@ def checkpoint_sequential(
     """
     chain = list(functions)
     if not 1 <= segments <= max(len(chain), 1):
-        raise ValueError(f"checkpoint_sequential: segments is a number from 1 to that of the functions, {len(chain)}; got {segments}")
+        raise ValueError(
+            f"checkpoint_sequential: segments is a number from 1 to that of the functions, {len(chain)}; got {segments}"
+        )
     size = len(chain) // segments
     for start in range(0, size * (segments - 1), size):
         group = chain[start : start + size]
@@ -129,9 +143,13 @@ class Kept:
 
 
 class Region:
-    """One call of `checkpoint`: what it takes to run the function again, and the values of the last time (Note [Recomputation])."""
+    """One call of `checkpoint`: what it takes to run the function again, and the values of the last time (Note
+    [Recomputation]).
+    """
 
-    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any, preserve_rng_state: bool, compare: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], args: Any, kwargs: Any, preserve_rng_state: bool, compare: bool
+    ) -> None:
         self.function, self.compare = function, compare
         self.arguments = mapped(Kept, (args, kwargs), Tensor)
         self.rng_state = default_generator.get_state() if preserve_rng_state else None
@@ -181,9 +199,9 @@ class Region:
             if self.rng_state is not None:
                 default_generator.set_state(now)
         raise CheckpointError(
-            f"checkpoint: {_name(self.function)} saved {expected} values for backward in the forward pass, but {len(values)} when it was run "
-            "again. It has to do the same both times: look for what it reads that has changed since (a flag, a counter, "
-            "training mode, grad mode)."
+            f"checkpoint: {_name(self.function)} saved {expected} values for backward in the forward pass, but"
+            f" {len(values)} when it was run again. It has to do the same both times: look for what it reads that has"
+            " changed since (a flag, a counter, training mode, grad mode)."
         )
 
     def check(self, number: int, tensor: Tensor) -> None:
@@ -191,8 +209,9 @@ class Region:
         before, after = self.saved[number], _likeness(tensor)
         if before[:-1] != after[:-1]:
             raise CheckpointError(
-                f"checkpoint: {_name(self.function)} did not do the same again: saved value {number} had shape {before[0]}, {before[1]} on {before[2]} "
-                f"in the forward pass and has shape {after[0]}, {after[1]} on {after[2]} in the recomputation"
+                f"checkpoint: {_name(self.function)} did not do the same again: saved value {number} had shape"
+                f" {before[0]}, {before[1]} on {before[2]} in the forward pass and has shape {after[0]}, {after[1]} on"
+                f" {after[2]} in the recomputation"
             )
         if before[-1] != after[-1]:
             raise _written(f"what {_name(self.function)} uses (saved value {number})", tensor)
@@ -218,6 +237,6 @@ def _written(what: str, tensor: Tensor) -> RuntimeError:
     writer = tensor._version_cell().writer
     by = f"\n  overwritten by {writer[0]} at {describe_line(*writer[1:])}" if writer else ""
     return RuntimeError(
-        f"checkpoint: {what}, shape {tuple(tensor.shape)}, has been modified by an inplace operation since, and the recomputation would "
-        f"give other values.{by}\n  Hint: use the out-of-place form, or write to a clone()."
+        f"checkpoint: {what}, shape {tuple(tensor.shape)}, has been modified by an inplace operation since, and the"
+        f" recomputation would give other values.{by}\n  Hint: use the out-of-place form, or write to a clone()."
     )

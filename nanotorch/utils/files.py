@@ -1,11 +1,13 @@
-"""Files: written beside their place and then renamed, all or nothing; read up to a limit, and only where they are plain files.
+"""Files: written beside their place and then renamed, all or nothing; read up to a limit, and only where they are plain
+files.
 
 Note [Whose file it is]
 ~~~~~~~~~~~~~~~~~~~~~~~
-A path that the user names is the user's: a link is followed for reading, a pipe or a terminal can be written to. A name that the
-program chose, in a directory that somebody else may have prepared, has to be a plain file: a link could lead the writing into any
-file of the user's, and the reading to a device without end. A second name of the same file (a hard link) is no harm to reading,
-nor to replacing, which leaves the other name with the old content; to write into such a file in place would change both.
+A path that the user names is the user's: a link is followed for reading, a pipe or a terminal can be written to. A name
+that the program chose, in a directory that somebody else may have prepared, has to be a plain file: a link could lead
+the writing into any file of the user's, and the reading to a device without end. A second name of the same file (a hard
+link) is no harm to reading, nor to replacing, which leaves the other name with the old content; to write into such a
+file in place would change both.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ PathLike = str | os.PathLike[str]
 def writing(path: PathLike, mode: str = "wb", own: bool = False, **options: Any) -> Iterator[IO[Any]]:
     """Within ``with``, a file to write to, which takes its place only when all of it is on the disk.
 
-    What was there stays as it is until then, and after an error; a link is replaced, not followed. A pipe, a terminal or a
-    device that the user names is written to directly; with `own` (Note [Whose file it is]) it is replaced too.
+    What was there stays as it is until then, and after an error; a link is replaced, not followed. A pipe, a terminal
+    or a device that the user names is written to directly; with `own` (Note [Whose file it is]) it is replaced too.
     """
     place = Path(path)
     before = place.stat() if place.exists() else None
@@ -93,7 +95,9 @@ def _refuse_unless_plain(path: PathLike, found: os.stat_result, written: bool) -
         kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe, a device or the like"
         raise OSError(errno.EINVAL, f"is {kind}, and has to be a plain file", str(path))
     if written and found.st_nlink > 1:
-        raise OSError(errno.EMLINK, "has a second name elsewhere (a hard link), whose content would change with it", str(path))
+        raise OSError(
+            errno.EMLINK, "has a second name elsewhere (a hard link), whose content would change with it", str(path)
+        )
 
 
 def read_own(path: PathLike, most: int) -> bytes:
@@ -127,5 +131,7 @@ def expanded(path: str) -> str:
         return path
     found = os.path.expanduser(path)
     if found.startswith("~"):
-        raise ValueError(f"{path}: there is no home directory {path.split('/')[0]}; give ./{path} for a name that begins with ~")
+        raise ValueError(
+            f"{path}: there is no home directory {path.split('/')[0]}; give ./{path} for a name that begins with ~"
+        )
     return found

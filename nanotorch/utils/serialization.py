@@ -1,13 +1,15 @@
-"""Tensors and plain values in files, in the safetensors format: names, shapes, dtypes and bytes, nothing that could run.
+"""Tensors and plain values in files, in the safetensors format: names, shapes, dtypes and bytes, nothing that could
+run.
 
 Note [Files]
 ~~~~~~~~~~~~
 A mapping from names to tensors, such as a `state_dict()`, is a safetensors file as other frameworks write and read it.
 Anything else that is made of numbers, texts, lists, tuples, dicts and tensors is one too: its tensors go by their place
 in the value (``model.weight``), and the header's metadata say in JSON how the value is made of them. There a list is
-``{"list": [...]}``, a tuple ``{"tuple": [...]}``, a dict ``{"dict": [[key, value], ...]}``, a tensor ``{"tensor": name}``,
-a number that JSON lacks ``{"float": "nan"}``, and None, truth values, finite numbers and texts are JSON's own. What is read
-is checked against exactly this; a tensor that is in the value twice is one tensor in the file and again afterwards.
+``{"list": [...]}``, a tuple ``{"tuple": [...]}``, a dict ``{"dict": [[key, value], ...]}``, a tensor ``{"tensor":
+name}``, a number that JSON lacks ``{"float": "nan"}``, and None, truth values, finite numbers and texts are JSON's own.
+What is read is checked against exactly this; a tensor that is in the value twice is one tensor in the file and again
+afterwards.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
     {'step': 3, 'weights': [tensor([1., 1.]), None]}
     """
     if not _is_path(f) and not hasattr(f, "write"):
-        raise TypeError(f"save: expected a path or an object with write() as its second argument, got {type(f).__name__}")
+        raise TypeError(
+            f"save: expected a path or an object with write() as its second argument, got {type(f).__name__}"
+        )
     named = isinstance(obj, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in obj.items())
     data = to_bytes(obj) if named else _structured(obj)
     if _is_path(f):
@@ -87,7 +91,10 @@ def load(f: str | os.PathLike[str] | IO[bytes], map_location: Any = None, *, wei
                 raise ValueError(f"{source} is no plain file, so it is not read")
             data = _read(file, str(source), status.st_size)
             if status.st_size > len(data):
-                raise ValueError(f"{source} is not a safetensors file, or a damaged one: {status.st_size - len(data):,} bytes follow its end")
+                raise ValueError(
+                    f"{source} is not a safetensors file, or a damaged one: {status.st_size - len(data):,} bytes follow"
+                    " its end"
+                )
     elif hasattr(f, "read"):
         source = str(getattr(f, "name", "the file object"))
         data = _read(f, source)
@@ -101,7 +108,9 @@ def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a safetensors file that holds the named tensors."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name!r} is a {type(tensor).__name__}: only tensors can be saved to a safetensors file by their names")
+            raise TypeError(
+                f"{name!r} is a {type(tensor).__name__}: only tensors can be saved to a safetensors file by their names"
+            )
         if name == "__metadata__" or not _is_text(name):
             raise ValueError(f"{name!r} cannot be the name of a tensor in a safetensors file")
     return _serialize(tensors, {"order": json.dumps(list(tensors))})
@@ -120,7 +129,10 @@ def _serialize(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes
 
     data = serialize({name: _in_row_order(tensor) for name, tensor in tensors.items()}, metadata=metadata)
     if int.from_bytes(data[:8], "little") > LARGEST_HEADER:
-        raise ValueError(f"save: the names and plain values take more than the {LARGEST_HEADER:,} bytes that a safetensors file has for them")
+        raise ValueError(
+            f"save: the names and plain values take more than the {LARGEST_HEADER:,} bytes that a safetensors file has"
+            " for them"
+        )
     return data
 
 
@@ -146,7 +158,10 @@ class _Writer:
         """The JSON of a value (Note [Files])."""
         self.count += 1
         if len(path) > DEEPEST or self.count > MOST_VALUES:
-            raise ValueError(f"save: {_place(path)} lies deeper than {DEEPEST} levels, or the value has more than {MOST_VALUES:,} parts; does it contain itself?")
+            raise ValueError(
+                f"save: {_place(path)} lies deeper than {DEEPEST} levels, or the value has more than {MOST_VALUES:,}"
+                " parts; does it contain itself?"
+            )
         if value is None or isinstance(value, str | bool):
             return value if value is None or isinstance(value, bool) else str(value)
         if isinstance(value, int):
@@ -159,9 +174,15 @@ class _Writer:
             parts = [self.describe(part, (*path, str(k))) for k, part in enumerate(value)]
             return {"tuple" if isinstance(value, tuple) else "list": parts}
         if type(value) in (dict, OrderedDict):
-            return {"dict": [[self._key(key, path), self.describe(part, (*path, str(key)))] for key, part in value.items()]}
+            return {
+                "dict": [[self._key(key, path), self.describe(part, (*path, str(key)))] for key, part in value.items()]
+            }
         if isinstance(value, np.ndarray | np.generic):
-            hint = "make a tensor of it with torch.from_numpy" if isinstance(value, np.ndarray) else "make a number of it with .item()"
+            hint = (
+                "make a tensor of it with torch.from_numpy"
+                if isinstance(value, np.ndarray)
+                else "make a number of it with .item()"
+            )
         elif isinstance(value, Mapping):
             hint = "make a dict of it"
         elif hasattr(value, "state_dict"):
@@ -178,8 +199,13 @@ class _Writer:
     def _key(self, key: Any, path: tuple[str, ...]) -> Any:
         """The JSON of a dict's key: what can be one and is not a tensor."""
         plain = key is None or isinstance(key, str | int | float)
-        if not plain and not (isinstance(key, tuple) and all(k is None or isinstance(k, str | int | float) for k in key)):
-            raise TypeError(f"save: {_place(path)} has a key of type {type(key).__name__}; keys are texts, numbers, None or tuples of these")
+        if not plain and not (
+            isinstance(key, tuple) and all(k is None or isinstance(k, str | int | float) for k in key)
+        ):
+            raise TypeError(
+                f"save: {_place(path)} has a key of type {type(key).__name__}; keys are texts, numbers, None or tuples"
+                " of these"
+            )
         return self.describe(key, path)
 
     def _name(self, tensor: Tensor, path: tuple[str, ...]) -> str:
@@ -223,10 +249,14 @@ def _read(file: Any, source: str, size: int | None = None) -> bytes:
     """The bytes of one safetensors file: no more than its header announces, and for a file no more than there are."""
     start = file.read(8)
     if not isinstance(start, bytes):
-        raise TypeError(f"load: {source} gives {type(start).__name__}; open files in binary mode, as in open(path, 'rb')")
+        raise TypeError(
+            f"load: {source} gives {type(start).__name__}; open files in binary mode, as in open(path, 'rb')"
+        )
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > LARGEST_HEADER or (size is not None and length > size - 8):
-        raise ValueError(_not_safetensors(start, source, "it is cut off" if len(start) < 8 else "its header has no plausible length"))
+        raise ValueError(
+            _not_safetensors(start, source, "it is cut off" if len(start) < 8 else "its header has no plausible length")
+        )
     header = _bytes_of(file, length)
     try:
         entries = json.loads(header)
@@ -234,9 +264,14 @@ def _read(file: Any, source: str, size: int | None = None) -> bytes:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         end = -1
     if not isinstance(end, int) or end < 0:
-        raise ValueError(f"{source} is not a safetensors file, or a damaged one: its header is not the JSON that it should be")
+        raise ValueError(
+            f"{source} is not a safetensors file, or a damaged one: its header is not the JSON that it should be"
+        )
     if size is not None and end > size - 8 - length:
-        raise ValueError(f"{source} is not a safetensors file, or a damaged one: it is cut off, {end - (size - 8 - length):,} bytes are missing")
+        raise ValueError(
+            f"{source} is not a safetensors file, or a damaged one: it is cut off, {end - (size - 8 - length):,} bytes"
+            " are missing"
+        )
     return start + header + _bytes_of(file, end)
 
 
@@ -265,7 +300,10 @@ def _tensors(data: bytes, source: str) -> tuple[dict[str, str], dict[str, Tensor
         raise ValueError(f"{source} holds a tensor of dtype {error}, which NumPy does not have") from None
     for name, array in arrays.items():
         if array.dtype not in dtypes.DTYPES:
-            raise ValueError(f"{source} holds the tensor {name!r} of dtype {array.dtype}, which tensors do not have; write it in another one")
+            raise ValueError(
+                f"{source} holds the tensor {name!r} of dtype {array.dtype}, which tensors do not have; write it in"
+                " another one"
+            )
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return header.get("__metadata__", {}), {name: from_array(array.copy()) for name, array in arrays.items()}
 
@@ -278,7 +316,11 @@ def _order(metadata: dict[str, str], tensors: Mapping[str, Tensor], source: str)
         order = json.loads(metadata["order"])
     except (ValueError, RecursionError):
         order = None
-    if not isinstance(order, list) or not all(isinstance(name, str) for name in order) or sorted(order) != sorted(tensors):
+    if (
+        not isinstance(order, list)
+        or not all(isinstance(name, str) for name in order)
+        or sorted(order) != sorted(tensors)
+    ):
         raise ValueError(f"{source} is damaged: 'order' in its metadata is not the list of its tensors")
     return order
 
@@ -298,9 +340,13 @@ def _value(data: bytes, source: str) -> Any:
         value = _rebuilt(structure, tensors, unused, 0)
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, _Damaged) else "it is not valid JSON"
-        raise ValueError(f"{source} is damaged: {STRUCTURE!r} in its metadata does not describe a value: {reason}") from None
+        raise ValueError(
+            f"{source} is damaged: {STRUCTURE!r} in its metadata does not describe a value: {reason}"
+        ) from None
     if unused:
-        raise ValueError(f"{source} is damaged: {STRUCTURE!r} in its metadata does not mention the tensor {min(unused)!r}")
+        raise ValueError(
+            f"{source} is damaged: {STRUCTURE!r} in its metadata does not mention the tensor {min(unused)!r}"
+        )
     return value
 
 
@@ -327,7 +373,11 @@ def _rebuilt(node: Any, tensors: Mapping[str, Tensor], unused: set[str], depth: 
     if kind in ("list", "tuple") and isinstance(content, list):
         parts = [_rebuilt(part, tensors, unused, depth + 1) for part in content]
         return parts if kind == "list" else tuple(parts)
-    if kind == "dict" and isinstance(content, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in content):
+    if (
+        kind == "dict"
+        and isinstance(content, list)
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in content)
+    ):
         made: dict[Any, Any] = {}
         for key_node, part in content:
             key = _rebuilt(key_node, {}, unused, depth + 1)
@@ -361,6 +411,7 @@ def _not_safetensors(data: bytes, source: str, error: Any) -> str:
     if not kind:
         return f"{source} is not a safetensors file, or a damaged one: {error}"
     return (
-        f"{source} is not a safetensors file but {kind}: loading it could run any code, so it is refused. Where the "
-        "file is trusted, load it with what wrote it and save the tensors with safetensors.torch.save_file or nanotorch.save"
+        f"{source} is not a safetensors file but {kind}: loading it could run any code, so it is refused. Where the"
+        " file is trusted, load it with what wrote it and save the tensors with safetensors.torch.save_file or"
+        " nanotorch.save"
     )

@@ -6,19 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.function import FunctionNode
+from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.graph.node import AccumulateGrad, Node
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
-from nanotorch.autograd.walk import (
-    leaf_edges,
-    leaf_names,
-    leaves_of,
-    nodes_below,
-    saved_values,
-    short_line,
-    watching,
-)
+from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, saved_values, short_line, watching
 from nanotorch.utils import files
 
 __all__ = ["Arrow", "Box", "Graph", "graph"]
@@ -102,7 +94,8 @@ class Graph:
 def graph(
     outputs: Tensor | Sequence[Tensor], model: Any = None, *, params: Any = None, saved: bool = True, limit: int = 500
 ) -> Graph:
-    """Draw the graph that leads to some tensors: ops, leaves, and on every arrow the shape of the tensor that flows there.
+    """Draw the graph that leads to some tensors: ops, leaves, and on every arrow the shape of the tensor that flows
+    there.
 
     The shapes are found by running the backward pass once, without hooks and without touching any ``.grad``; in a graph
     that a backward has released only those are known that the nodes still remember.
@@ -110,9 +103,9 @@ def graph(
     Args:
         outputs: a tensor, or several.
         model: a module whose parameters give the leaves their names.
-        params: names for leaves: a mapping from names to tensors, or pairs of both, such as ``model.named_parameters()``.
-        saved: also show what every op keeps for its backward.
-        limit: refuse larger graphs, which nobody could read.
+        params: names for leaves: a mapping from names to tensors, or pairs of both, such as
+        ``model.named_parameters()``. saved: also show what every op keeps for its backward. limit: refuse larger
+        graphs, which nobody could read.
 
     >>> w = torch.ones(3, requires_grad=True)
     >>> picture = torch.viz.graph((w * w).sum(), params={"w": w})
@@ -126,13 +119,21 @@ def graph(
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     for root in roots:
         if gradient_edge(root) is None:
-            raise RuntimeError(f"graph: a tensor of shape {tuple(root.shape)} does not require grad: nothing led to it that was recorded")
+            raise RuntimeError(
+                f"graph: a tensor of shape {tuple(root.shape)} does not require grad: nothing led to it that was"
+                " recorded"
+            )
     nodes = nodes_below(roots)
     if len(nodes) > limit:
-        raise ValueError(f"graph: {len(nodes)} nodes are more than limit={limit}; draw a part of the computation, or raise the limit")
+        raise ValueError(
+            f"graph: {len(nodes)} nodes are more than limit={limit}; draw a part of the computation, or raise the limit"
+        )
     names = leaf_names(leaves_of(nodes), model, params)
     shapes = _shapes(roots, nodes)
-    boxes = [Box("output", names.get(id(root), "output" if len(roots) == 1 else f"output {k}")) for k, root in enumerate(roots)]
+    boxes = [
+        Box("output", names.get(id(root), "output" if len(roots) == 1 else f"output {k}"))
+        for k, root in enumerate(roots)
+    ]
     number = {node: len(boxes) + position for position, node in enumerate(nodes)}
     boxes += [_box(node, names, saved) for node in nodes]
     labels: dict[tuple[int, int], list[str]] = {}
@@ -175,7 +176,9 @@ def _remembered(node: Node, output_nr: int) -> Shape | None:
 def _counted(labels: list[str]) -> list[str]:
     """Return different labels, those that come more than once with how often."""
     times = {1: "", 2: " twice"}
-    return [f"{label}{times.get(n, f' {n} times')}" for label, n in {label: labels.count(label) for label in labels}.items()]
+    return [
+        f"{label}{times.get(n, f' {n} times')}" for label, n in {label: labels.count(label) for label in labels}.items()
+    ]
 
 
 def _box(node: Node, names: dict[int, str], saved: bool) -> Box:

@@ -4,16 +4,16 @@ Note [Layered layout]
 ~~~~~~~~~~~~~~~~~~~~~
 Four steps, after Sugiyama, Tagawa & Toda 1981, "Methods for visual understanding of hierarchical system structures":
 
-1. *Layers.* A vertex stands one layer above the highest of those that use it, so that leaves are drawn beside their first
-   use and not all at the top.
+1. *Layers.* A vertex stands one layer above the highest of those that use it, so that leaves are drawn beside their
+   first use and not all at the top.
 2. *Bends.* An edge that skips layers gets a point in each of them, which takes part in what follows.
 3. *Order.* Sweeping down and up, each layer is sorted by the mean place of its neighbours in the layer before; of all
    orders seen the one with the fewest crossings stays.
 4. *Places.* Sweeping again, each layer is moved as near as possible (least squares) to the mean place of its neighbours
    with the order and the distances kept. After subtracting the distances that is an isotonic regression, which pooling
    adjacent violators solves exactly in linear time (Barlow et al. 1972). Bends weigh more than boxes: long edges become
-   straight. The last sweeps put every vertex below (and before that, above) that of its neighbours which has the longest
-   history (or future), so that the main line of a computation runs straight down, and leaves near their users.
+   straight. The last sweeps put every vertex below (and before that, above) that of its neighbours which has the
+   longest history (or future), so that the main line of a computation runs straight down, and leaves near their users.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class Layout:
 
 
 def place(
-    sizes: Sequence[tuple[float, float]], edges: Sequence[tuple[int, int]], labels: Sequence[float], distance: float = 44.0
+    sizes: Sequence[tuple[float, float]],
+    edges: Sequence[tuple[int, int]],
+    labels: Sequence[float],
+    distance: float = 44.0,
 ) -> Layout:
     """Lay out a graph without cycles (Note [Layered layout]).
 
@@ -111,7 +114,9 @@ def _layers(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _by_depth_first_search(above: list[list[int]], below: list[list[int]]) -> list[int]:
-    """Return the vertices in an order that keeps what belongs together near each other: from the lowest ones upwards."""
+    """Return the vertices in an order that keeps what belongs together near each other: from the lowest ones
+    upwards.
+    """
     order: list[int] = []
     seen: set[int] = set()
     for start in (vertex for vertex, users in enumerate(below) if not users):
@@ -133,7 +138,10 @@ def _order(layers: list[list[int]], above: list[list[int]], below: list[list[int
         neighbours = above if sweep % 2 == 0 else below
         position = {vertex: float(number) for layer in layers for number, vertex in enumerate(layer)}
         for layer in layers if sweep % 2 == 0 else reversed(layers):
-            mean = {v: sum(position[n] for n in neighbours[v]) / len(neighbours[v]) if neighbours[v] else position[v] for v in layer}
+            mean = {
+                v: sum(position[n] for n in neighbours[v]) / len(neighbours[v]) if neighbours[v] else position[v]
+                for v in layer
+            }
             layer.sort(key=mean.__getitem__)
             position |= {vertex: float(number) for number, vertex in enumerate(layer)}
         crossings = _crossings(layers, below)
@@ -191,7 +199,9 @@ def _columns(
     def move(layer: list[int], wish: Callable[[int], tuple[list[int], float]]) -> None:
         """Move a layer towards the neighbours that each vertex wishes to be near, by the weight of the wish."""
         wishes = [wish(vertex) for vertex in layer]
-        wanted = [sum(x[n] for n in near) / len(near) if near else x[v] for v, (near, _) in zip(layer, wishes, strict=True)]
+        wanted = [
+            sum(x[n] for n in near) / len(near) if near else x[v] for v, (near, _) in zip(layer, wishes, strict=True)
+        ]
         weights = [weight for _, weight in wishes]
         for vertex, at in zip(layer, _nearest(wanted, weights, [widths[v] for v in layer]), strict=True):
             x[vertex] = at

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
-BRACKETS = {"op": ("[", "]"), "function": ("[[", "]]"), "parameter": ("([", "])"), "leaf": ("([", "])"), "output": ("((", "))")}
+BRACKETS = {
+    "op": ("[", "]"),
+    "function": ("[[", "]]"),
+    "parameter": ("([", "])"),
+    "leaf": ("([", "])"),
+    "output": ("((", "))"),
+}
 
 
 def write(graph: Graph) -> str:

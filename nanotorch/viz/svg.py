@@ -39,23 +39,40 @@ def draw(graph: Graph) -> str:
     height = layout.height + 2 * MARGIN + LEGEND_HEIGHT
     shift = MARGIN + max(legend_width - layout.width, 0.0) / 2
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-        f' font-family="{FONT}" font-size="{TITLE_SIZE:g}">',
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        f'<path d="M0,0.5 L8,4 L0,7.5 z" fill="{EDGE}"/></marker></defs>',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0'
+            f' {width:.0f} {height:.0f}" font-family="{FONT}" font-size="{TITLE_SIZE:g}">'
+        ),
+        (
+            '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7"'
+            f' orient="auto"><path d="M0,0.5 L8,4 L0,7.5 z" fill="{EDGE}"/></marker></defs>'
+        ),
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
         f'<g transform="translate({shift:.1f},{MARGIN})">',
     ]
     incoming, outgoing = Counter(a.target for a in graph.arrows), Counter(a.source for a in graph.arrows)
     labels = []
     for arrow, path in zip(graph.arrows, layout.paths, strict=True):
-        points = [(path[0][0], path[0][1] + sizes[arrow.source][1] / 2), *path[1:-1], (path[-1][0], path[-1][1] - sizes[arrow.target][1] / 2)]
-        lines.append(f'<path d="{_curve(points)}" fill="none" stroke="{EDGE}" stroke-width="1.4" marker-end="url(#arrow)"/>')
+        points = [
+            (path[0][0], path[0][1] + sizes[arrow.source][1] / 2),
+            *path[1:-1],
+            (path[-1][0], path[-1][1] - sizes[arrow.target][1] / 2),
+        ]
+        lines.append(
+            f'<path d="{_curve(points)}" fill="none" stroke="{EDGE}" stroke-width="1.4" marker-end="url(#arrow)"/>'
+        )
         if arrow.label:
             labels.append(_label(points, arrow.label, incoming[arrow.target], outgoing[arrow.source]))
     for box, (x, y), size in zip(graph.boxes, layout.centres, sizes, strict=True):
         lines += _box(box, x, y, *size)
-    lines += [*labels, "</g>", f'<g transform="translate({MARGIN},{height - MARGIN - 6:.1f})">', *legend, "</g>", "</svg>"]
+    lines += [
+        *labels,
+        "</g>",
+        f'<g transform="translate({MARGIN},{height - MARGIN - 6:.1f})">',
+        *legend,
+        "</g>",
+        "</svg>",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -74,8 +91,10 @@ def _box(box: Box, x: float, y: float, width: float, height: float) -> list[str]
     top = y - height / 2
     lines = [
         f"<g>{title}",
-        f'<rect x="{x - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius:g}" fill="{fill}"'
-        f' stroke="{stroke}" stroke-width="1.3"/>',
+        (
+            f'<rect x="{x - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius:g}"'
+            f' fill="{fill}" stroke="{stroke}" stroke-width="1.3"/>'
+        ),
         _text(x, top + 18.5, box.title, TITLE_SIZE, colour),
     ]
     for number, saved in enumerate(box.saved, 1):
@@ -85,7 +104,10 @@ def _box(box: Box, x: float, y: float, width: float, height: float) -> list[str]
 
 def _text(x: float, y: float, text: str, size: float, colour: str, halo: bool = False, anchor: str = "middle") -> str:
     around = ' stroke="#ffffff" stroke-width="4" stroke-linejoin="round" paint-order="stroke"' if halo else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{colour}" text-anchor="{anchor}"{around}>{escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{colour}"'
+        f' text-anchor="{anchor}"{around}>{escape(text)}</text>'
+    )
 
 
 def _curve(points: list[tuple[float, float]]) -> str:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Call, floating_outputs, host, ours, outputs, weights
 
 import nanotorch
 from nanotorch import nn, optim
 from nanotorch.nn import functional as F
 from nanotorch.ops.rows.row import ROWS
+from op_cases import CASES, Call, floating_outputs, host, ours, outputs, weights
 
 LOOKS_AT_THE_TYPE = {"nan_to_num", "quantile", "nanquantile", "bincount"}
-"""Ops whose result depends on the dtype itself: its largest number, whether it is taken at all, the dtype of the sums."""
+"""Ops whose result depends on the dtype: its largest number, whether it is taken at all, the dtype of the sums."""
 
 
 def widened(tensor: Any) -> Any:
@@ -28,8 +28,12 @@ def rounded(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return array.astype(np.float16) if array.dtype == np.float32 else array
 
 
-def differences(name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], leaves: list[Any]) -> list[str]:
-    """What differs between a call in float16 and the same call in float32, rounded: values, gradients, recorded gradients."""
+def differences(
+    name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], leaves: list[Any]
+) -> list[str]:
+    """What differs between a call in float16 and the same call in float32, rounded: values, gradients, recorded
+    gradients.
+    """
     stock = {id(leaf): widened(leaf) for leaf in leaves}
 
     def wide(value: Any) -> Any:
@@ -42,7 +46,9 @@ def differences(name: str, function: Callable[..., Any], args: list[Any], kwargs
         got = outputs(function(*args, **kwargs))
         wanted = outputs(function(*wide(args), **{key: wide(value) for key, value in kwargs.items()}))
         for a, b in zip(map(host, got), map(host, wanted), strict=True):
-            if isinstance(a, np.ndarray) and not (a.dtype == rounded(b).dtype and np.array_equal(a, rounded(b), equal_nan=a.dtype.kind == "f")):
+            if isinstance(a, np.ndarray) and not (
+                a.dtype == rounded(b).dtype and np.array_equal(a, rounded(b), equal_nan=a.dtype.kind == "f")
+            ):
                 found.append(f"{name}: {a} of {a.dtype}, but {b}")
         tracked = [number for number, o in enumerate(wanted) if floating_outputs(o)]
         if not tracked or not leaves:
@@ -51,8 +57,12 @@ def differences(name: str, function: Callable[..., Any], args: list[Any], kwargs
         seeds = [w.astype(np.float16) for w in weights([wanted[number] for number in tracked], np.float64)]
         for results, inputs in ((got, leaves), (wanted, list(stock.values()))):
             results = [results[number] for number in tracked]
-            given = [nanotorch.from_numpy(seed).to(r.dtype).requires_grad_() for seed, r in zip(seeds, results, strict=True)]
-            grads.append(map(host, nanotorch.autograd.grad(results, inputs, given, allow_unused=True, create_graph=create_graph)))
+            given = [
+                nanotorch.from_numpy(seed).to(r.dtype).requires_grad_() for seed, r in zip(seeds, results, strict=True)
+            ]
+            grads.append(
+                map(host, nanotorch.autograd.grad(results, inputs, given, allow_unused=True, create_graph=create_graph))
+            )
         for a, b in zip(*grads, strict=True):
             if a is None and b is None:
                 continue
@@ -85,7 +95,15 @@ MANY, WIDE = half(70_000, low=-3, high=3), half(4, 300, low=-600, high=600)
 CALLS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     **{
         f"{loss} of many": (lambda x, loss=loss: getattr(F, loss)(x, x.detach() * 0 + 0.5), [MANY])
-        for loss in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "poisson_nll_loss", "soft_margin_loss")
+        for loss in (
+            "mse_loss",
+            "l1_loss",
+            "smooth_l1_loss",
+            "huber_loss",
+            "binary_cross_entropy_with_logits",
+            "poisson_nll_loss",
+            "soft_margin_loss",
+        )
     },
     "mean of many": (lambda x: x.mean(), [MANY]),
     "nanmean of many": (lambda x: x.nanmean(), [MANY]),
@@ -98,7 +116,10 @@ CALLS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "avg_pool of large numbers": (lambda x: F.avg_pool1d(x, 4), [half(1, 1, 400, low=3e4, high=6e4)]),
     "un-broadcasting of many rows": (lambda x, b: x + b, [half(4096, 3), half(3)]),
     "linear of many rows": (F.linear, [half(4096, 3), half(2, 3), half(2)]),
-    "batch_norm of large numbers": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), [WIDE, half(300), half(300)]),
+    "batch_norm of large numbers": (
+        lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
+        [WIDE, half(300), half(300)],
+    ),
     "layer_norm of large numbers": (lambda x, w, b: F.layer_norm(x, (300,), w, b), [WIDE, half(300), half(300)]),
     "group_norm of large numbers": (lambda x, w, b: F.group_norm(x, 3, w, b), [WIDE, half(300), half(300)]),
     "instance_norm of large numbers": (lambda x: F.instance_norm(x[None]), [WIDE]),
@@ -109,7 +130,10 @@ CALLS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "norm of small numbers": (lambda x: x.norm(), [half(300, low=1e-4, high=2e-4)]),
     "normalize of large numbers": (lambda x: F.normalize(x, dim=0), [WIDE]),
     "normalize of small numbers": (lambda x: F.normalize(x, dim=0), [half(300, low=1e-4, high=2e-4)]),
-    "cosine_similarity of large numbers": (lambda x, y: F.cosine_similarity(x, y), [WIDE, half(4, 300, low=-600, high=600, seed=1)]),
+    "cosine_similarity of large numbers": (
+        lambda x, y: F.cosine_similarity(x, y),
+        [WIDE, half(4, 300, low=-600, high=600, seed=1)],
+    ),
     "pairwise_distance of large numbers": (F.pairwise_distance, [WIDE, half(4, 300, low=-600, high=600, seed=1)]),
     "cdist of large numbers": (nanotorch.cdist, [WIDE, half(2, 300, low=-600, high=600, seed=1)]),
     "dist of large numbers": (nanotorch.dist, [WIDE, half(4, 300, low=-600, high=600, seed=1)]),
@@ -117,7 +141,10 @@ CALLS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "std of large numbers": (lambda x: x.std(0), [WIDE]),
     "logsumexp of large numbers": (lambda x: x.logsumexp(1), [WIDE]),
     "gelu by tanh beyond 256": (lambda x: F.gelu(x, approximate="tanh"), [WIDE]),
-    "attention of large numbers": (F.scaled_dot_product_attention, [WIDE, half(4, 300, low=-600, high=600, seed=1), half(4, 5)]),
+    "attention of large numbers": (
+        F.scaled_dot_product_attention,
+        [WIDE, half(4, 300, low=-600, high=600, seed=1), half(4, 5)],
+    ),
     "times a large number": (lambda x: x * 1e5, [half(5, low=-0.1, high=0.1)]),
     "times a large tensor": (lambda x: x * nanotorch.tensor(1e5), [half(5, low=-0.1, high=0.1)]),
     "a large tensor times": (lambda x: nanotorch.tensor(70000) * x, [half(5, low=-0.1, high=0.1)]),
@@ -143,12 +170,18 @@ def test_numbers_are_compared_as_float16() -> None:
 
 def test_counts_beyond_2048() -> None:
     assert nanotorch.histc(nanotorch.zeros(5000, dtype=nanotorch.float16), 1, min=-1, max=1).tolist() == [5000.0]
-    assert nanotorch.bincount(nanotorch.zeros(5000, dtype=nanotorch.int64), nanotorch.ones(5000, dtype=nanotorch.float16)).tolist() == [5000.0]
+    assert nanotorch.bincount(
+        nanotorch.zeros(5000, dtype=nanotorch.int64), nanotorch.ones(5000, dtype=nanotorch.float16)
+    ).tolist() == [5000.0]
 
 
 def test_an_explicit_dtype_is_kept() -> None:
     x = half(3, 2)
-    for result in (x.nanmean(dtype=nanotorch.float32), F.softmin(x, 0, dtype=nanotorch.float32), nanotorch.linalg.norm(x, dtype=nanotorch.float32)):
+    for result in (
+        x.nanmean(dtype=nanotorch.float32),
+        F.softmin(x, 0, dtype=nanotorch.float32),
+        nanotorch.linalg.norm(x, dtype=nanotorch.float32),
+    ):
         assert result.dtype is nanotorch.float32
     target = nanotorch.zeros((), dtype=nanotorch.float16)
     assert nanotorch.norm(x.detach(), out=target) is target and target > 0
@@ -191,7 +224,11 @@ def test_norms_of_gradients_and_clipping() -> None:
         assert (parameter.grad == wide.grad.half()).all() and parameter.grad.any()
 
 
-OPTIMIZERS = [kind for name in optim.__all__ if isinstance(kind := getattr(optim, name), type) and issubclass(kind, optim.Optimizer)]
+OPTIMIZERS = [
+    kind
+    for name in optim.__all__
+    if isinstance(kind := getattr(optim, name), type) and issubclass(kind, optim.Optimizer)
+]
 
 
 def test_optimizers_compute_in_float32() -> None:

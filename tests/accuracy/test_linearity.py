@@ -1,4 +1,6 @@
-"""Backward passes are linear in the gradient that comes in, at 0 too: forward mode and second derivatives rest on it."""
+"""Backward passes are linear in the gradient that comes in, at 0 too: forward mode and second derivatives rest on
+it.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Call, Case, drawn, floating_outputs, host, named, ours, outputs, weights
-from parity import require_torch
 
 import nanotorch
+from op_cases import CASES, Call, Case, drawn, floating_outputs, host, named, ours, outputs, weights
+from parity import require_torch
 
 Arrays = list[Any]
 
 NO_DERIVATIVE = {"floor_divide", "heaviside"}
-# Where PyTorch's forward derivative is not the transposed of its backward one: it leaves out every product of scatter_reduce,
-# takes matrices for symmetric, lets the row padding_idx of an embedding vary, or gives NaN for reductions of nothing.
-ASIDE_THERE = {"scatter_reduce", "linalg_cholesky", "linalg_cholesky_ex", "cholesky", "embedding", "mean", "logsumexp", "logcumsumexp"}
+# Where PyTorch's forward derivative is not the transposed of its backward one: it leaves out every product of
+# scatter_reduce, takes matrices for symmetric, lets the row padding_idx of an embedding vary, or gives NaN for
+# reductions of nothing.
+ASIDE_THERE = {
+    "scatter_reduce",
+    "linalg_cholesky",
+    "linalg_cholesky_ex",
+    "cholesky",
+    "embedding",
+    "mean",
+    "logsumexp",
+    "logcumsumexp",
+}
 SINGLE_PRECISION_THERE = {"celu", "hardsigmoid"}
 
 
@@ -35,15 +47,23 @@ def call(case: Case) -> tuple[Arrays, Arrays]:
 
 def pullback(results: Arrays, leaves: Arrays, vectors: Arrays, create_graph: bool) -> Arrays:
     seeds = [nanotorch.from_numpy(np.asarray(v)) for v in vectors]
-    found = nanotorch.autograd.grad(results, leaves, seeds, retain_graph=True, create_graph=create_graph, allow_unused=True)
+    found = nanotorch.autograd.grad(
+        results, leaves, seeds, retain_graph=True, create_graph=create_graph, allow_unused=True
+    )
     return [np.zeros(tuple(leaf.shape)) if g is None else host(g) for g, leaf in zip(found, leaves, strict=True)]
 
 
 def pushforward(results: Arrays, leaves: Arrays, directions: Arrays, start: float) -> Arrays:
-    """Return the Jacobian times the directions, by a backward pass through the backward pass that starts from one number."""
+    """Return the Jacobian times the directions, by a backward pass through the backward pass that starts from one
+    number.
+    """
     seeds = [nanotorch.full(tuple(r.shape), start, dtype=r.dtype).requires_grad_() for r in results]
     first = nanotorch.autograd.grad(results, leaves, seeds, create_graph=True, allow_unused=True)
-    pairs = [(g, nanotorch.from_numpy(np.asarray(d))) for g, d in zip(first, directions, strict=True) if g is not None and g.requires_grad]
+    pairs = [
+        (g, nanotorch.from_numpy(np.asarray(d)))
+        for g, d in zip(first, directions, strict=True)
+        if g is not None and g.requires_grad
+    ]
     if not pairs:
         return [np.zeros(tuple(r.shape)) for r in results]
     found = nanotorch.autograd.grad([g for g, _ in pairs], seeds, [d for _, d in pairs], allow_unused=True)
@@ -111,7 +131,14 @@ def infinite(array: Any) -> Any:
 
 
 # Ends of domains, ties, zeros and infinities, put into every sample.
-EDGES = {"as drawn": np.copy, "zeros": np.zeros_like, "ones": np.ones_like, "minus ones": lambda a: -np.ones_like(a), "rounded": np.round, "infinities": infinite}
+EDGES = {
+    "as drawn": np.copy,
+    "zeros": np.zeros_like,
+    "ones": np.ones_like,
+    "minus ones": lambda a: -np.ones_like(a),
+    "rounded": np.round,
+    "infinities": infinite,
+}
 # Composites whose infinite slope meets a zero, in PyTorch too.
 INFINITE_INSIDE = {"nanmean", "lp_pool1d", "lp_pool2d"}
 
@@ -122,7 +149,9 @@ def test_linear_at_edges(name: str) -> None:
     """Where the slopes are finite, a gradient of 0 gives 0, and forward mode the Jacobian times the direction."""
     for case in of(name, CASES):
         for kind, change in EDGES.items() if case.number < 2 else [("as drawn", np.copy)]:
-            check_edge(case, f"{case} {kind}", lambda a, change=change: np.asarray(change(a)) if a.dtype.kind == "f" else a)
+            check_edge(
+                case, f"{case} {kind}", lambda a, change=change: np.asarray(change(a)) if a.dtype.kind == "f" else a
+            )
 
 
 def check_edge(case: Case, label: str, change: Any) -> None:
@@ -174,7 +203,11 @@ def test_jvp_of_both_libraries(name: str) -> None:
 
         def floating(*values: Any, case: Case = case, made: Call = made) -> Any:
             args, kwargs = made.replaced(list(values))
-            return tuple(o for o in outputs(case.entry.function(*args, **kwargs)) if hasattr(o, "dtype") and o.is_floating_point())
+            return tuple(
+                o
+                for o in outputs(case.entry.function(*args, **kwargs))
+                if hasattr(o, "dtype") and o.is_floating_point()
+            )
 
         primals = tuple(leaf.detach() for leaf in made.leaves)
         found = nanotorch.func.jvp(floating, primals, tuple(map(nanotorch.tensor, tangents)))[1]
@@ -190,7 +223,9 @@ def dual_numbers(pytorch: Any, case: Case, tangents: Arrays) -> Arrays:
     with forward.dual_level():
         duals = [forward.make_dual(leaf, pytorch.tensor(t)) for leaf, t in zip(made.leaves, tangents, strict=True)]
         args, kwargs = made.replaced(duals)
-        found = [o for o in outputs(function(*args, **kwargs)) if isinstance(o, pytorch.Tensor) and o.is_floating_point()]
+        found = [
+            o for o in outputs(function(*args, **kwargs)) if isinstance(o, pytorch.Tensor) and o.is_floating_point()
+        ]
         parts = [forward.unpack_dual(o) for o in found]
         return [np.zeros(tuple(p.primal.shape)) if p.tangent is None else p.tangent.numpy(force=True) for p in parts]
 
@@ -219,4 +254,9 @@ def test_xlogy_forward_mode_at_log_of_zero() -> None:
 
 def test_prelu_of_infinity_in_forward_mode() -> None:
     x, weight = nanotorch.tensor(math.inf), nanotorch.tensor([0.5])
-    assert nanotorch.func.jvp(nanotorch.nn.functional.prelu, (x, weight), (nanotorch.tensor(2.0), nanotorch.tensor([3.0])))[1].item() == 2
+    assert (
+        nanotorch.func.jvp(
+            nanotorch.nn.functional.prelu, (x, weight), (nanotorch.tensor(2.0), nanotorch.tensor([3.0]))
+        )[1].item()
+        == 2
+    )

@@ -17,7 +17,9 @@ def uniform(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def check(name: str, function: Callable[..., Any], *arrays: Any, units: float = 4) -> None:
-    """Compare with float64, which other tests compare with PyTorch, in units in the last place of the largest element."""
+    """Compare with float64, which other tests compare with PyTorch, in units in the last place of the largest
+    element.
+    """
     results = []
     for dtype in (nanotorch.float32, nanotorch.float64):
         tensors = [nanotorch.from_numpy(a) for a in arrays]
@@ -105,7 +107,16 @@ def test_scans_and_compositions() -> None:
 def test_losses() -> None:
     rows = ROWS // 4
     x, target, classes = uniform(rows, 3), uniform(rows, 3, seed=1) - 0.5, np.random.default_rng(0).integers(0, 3, rows)
-    names = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "poisson_nll_loss", "kl_div", "soft_margin_loss")
+    names = (
+        "mse_loss",
+        "l1_loss",
+        "smooth_l1_loss",
+        "huber_loss",
+        "binary_cross_entropy_with_logits",
+        "poisson_nll_loss",
+        "kl_div",
+        "soft_margin_loss",
+    )
     for name in names:
         for reduction in ("mean", "sum") if name != "kl_div" else ("batchmean", "sum"):
             check(name, lambda a, b: getattr(F, name)(a.T, b.detach().T, reduction=reduction), x, target)  # noqa: B023
@@ -131,7 +142,13 @@ def test_layers() -> None:
     image = x.reshape(1, 4, 250, -1)
     kernel = uniform(2, 4, 3, 3, seed=2)
     check("bias of conv2d", gradients(F.conv2d, 2), image, kernel, row[:2].copy())
-    check("bias of conv_transpose2d", gradients(F.conv_transpose2d, 2), image, kernel.transpose(1, 0, 2, 3).copy(), row[:2].copy())
+    check(
+        "bias of conv_transpose2d",
+        gradients(F.conv_transpose2d, 2),
+        image,
+        kernel.transpose(1, 0, 2, 3).copy(),
+        row[:2].copy(),
+    )
     check("layer_norm", gradients(lambda a, w, b: F.layer_norm(a, (4,), w, b), 2), x, row, row)
     check("group_norm", gradients(lambda a, w, b: F.group_norm(a, 2, w, b), 2), image, row, row)
     check("batch_norm", gradients(lambda a, w, b: F.batch_norm(a, None, None, w, b, True), 2), x, row, row)
@@ -145,7 +162,10 @@ def test_layers() -> None:
 
         return run
 
-    for norm in (lambda a, m, v: F.batch_norm(a, m, v, training=True, momentum=1.0), lambda a, m, v: F.instance_norm(a, m, v, momentum=1.0)):
+    for norm in (
+        lambda a, m, v: F.batch_norm(a, m, v, training=True, momentum=1.0),
+        lambda a, m, v: F.instance_norm(a, m, v, momentum=1.0),
+    ):
         check("running statistics", running(norm), image)
         check("running statistics of numbers near 1000", running(norm), image + 1000)
 
@@ -200,4 +220,6 @@ def test_spread_of_very_large_and_very_small_numbers(scale: float) -> None:
             centred = values - values.astype(np.float64).mean(axis, keepdims=True)
             count = values.size if axis is None else values.shape[axis]
             slope = centred / ((count - 1) * values.astype(np.float64).std(axis, ddof=1, keepdims=True))
-            np.testing.assert_allclose(nanotorch.autograd.grad(x.std(dim).sum(), x)[0].numpy(), slope, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                nanotorch.autograd.grad(x.std(dim).sum(), x)[0].numpy(), slope, rtol=1e-5, atol=1e-6
+            )

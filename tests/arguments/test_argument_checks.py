@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 pytestmark = pytest.mark.parity
 
@@ -104,9 +104,19 @@ for _order in (INF, -INF, 1, 2, 0.5, -1, 0, "inf"):
         ramp(lib, 1, 1, 2, 4) + 1, p, 2
     ).tolist()
 for _index in (
-    [[0, 1], [1, 2]], [[[0, 1], [1, 2]]], [[0, 1], 1], [slice(0, 2)], [None], [[True, False, True]], [0, 2],
-    [True, False, True], ([0, 1], [1, 2]), [[[0]], [1]], [[0, 1], [0, 5]], [],
-):  # fmt: skip
+    [[0, 1], [1, 2]],
+    [[[0, 1], [1, 2]]],
+    [[0, 1], 1],
+    [slice(0, 2)],
+    [None],
+    [[True, False, True]],
+    [0, 2],
+    [True, False, True],
+    ([0, 1], [1, 2]),
+    [[[0]], [1]],
+    [[0, 1], [0, 5]],
+    [],
+):
     PROGRAMS[f"index {_index}"] = lambda lib, i=_index: written(lib, i)
 for _name, _call in {  # a number, a whole number, a flag: arrays would broadcast, texts would be true
     "leaky_relu": lambda F, x, v: F.leaky_relu(x, v),
@@ -127,9 +137,9 @@ for _name, _call in {  # a number, a whole number, a flag: arrays would broadcas
     "scale": lambda F, x, v: F.scaled_dot_product_attention(x, x, x, scale=v),
 }.items():
     for _value in ([0.1, 0.2, 0.3], (0.5,), [0.5], "0.5", np.full(3, 0.5), 0.5):
-        PROGRAMS[f"{_name} by {_value}"] = lambda lib, f=_call, v=_value: (
-            f(lib.nn.functional, ramp(lib, 2, 3) - 2.0, v).tolist()
-        )
+        PROGRAMS[f"{_name} by {_value}"] = lambda lib, f=_call, v=_value: f(
+            lib.nn.functional, ramp(lib, 2, 3) - 2.0, v
+        ).tolist()
 for _value in (1.5, 1.0, "1", [1], None, np.int64(1), 1):
     PROGRAMS[f"tril {_value}"] = lambda lib, v=_value: ramp(lib, 3, 3).tril(v).tolist()
     PROGRAMS[f"round {_value}"] = lambda lib, v=_value: (ramp(lib, 3) / 7).round(decimals=v).tolist()
@@ -149,8 +159,13 @@ PROGRAMS["uniform_ to infinity"] = lambda lib: lib.zeros(2).uniform_(0, INF).tol
 PROGRAMS["linspace from a vector"] = lambda lib: lib.linspace(lib.tensor([0.0]), 1, 3).tolist()
 for _value in ([0.1], (0.1,), None, "0.1", 0.1):
     for _kind, _option in (
-        ("SGD", "lr"), ("SGD", "momentum"), ("Adam", "weight_decay"), ("Adagrad", "eps"), ("RMSprop", "momentum"), ("RAdam", "eps"),
-    ):  # fmt: skip
+        ("SGD", "lr"),
+        ("SGD", "momentum"),
+        ("Adam", "weight_decay"),
+        ("Adagrad", "eps"),
+        ("RMSprop", "momentum"),
+        ("RAdam", "eps"),
+    ):
         PROGRAMS[f"{_kind} {_option}={_value}"] = lambda lib, k=_kind, o=_option, v=_value: getattr(lib.optim, k)(
             [lib.nn.Parameter(lib.zeros(1))], **{o: v}
         ).param_groups[0][o]
@@ -184,9 +199,12 @@ def test_whole_numbers_do_not_wrap_around() -> None:
     y = x.float()
     assert F.rms_norm(x, (3,), eps=0.1).tolist() == pytest.approx(F.rms_norm(y, (3,), eps=0.1).numpy(), rel=1e-5)
     for call in (
-        lambda t: F.cross_entropy(t, nanotorch.tensor([0, 1])), lambda t: F.lp_pool1d(t[None], 2, 2), nanotorch.trapezoid,
-        nanotorch.cumulative_trapezoid, lambda t: nanotorch.gradient(t, dim=1)[0],
-    ):  # fmt: skip
+        lambda t: F.cross_entropy(t, nanotorch.tensor([0, 1])),
+        lambda t: F.lp_pool1d(t[None], 2, 2),
+        nanotorch.trapezoid,
+        nanotorch.cumulative_trapezoid,
+        lambda t: nanotorch.gradient(t, dim=1)[0],
+    ):
         assert call(x).tolist() == call(y).tolist()
     with pytest.raises(NotImplementedError, match="could not hold the counts"):
         nanotorch.histc(x)

@@ -1,4 +1,6 @@
-"""Every array that an op takes and that requires grad gets PyTorch's gradient, or the op refuses it as PyTorch does: never silence."""
+"""Every array that an op takes and that requires grad gets PyTorch's gradient, or the op refuses it as PyTorch does:
+never silence.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import nanotorch
 from op_cases import CASES, Call, Case, drawn, named, outputs
 from parity import require_torch
 
-import nanotorch
-
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
-# What docs/differences.md states: gradients that PyTorch's writes into its own results prevent, residuals' history, and the
-# triangle of a factor that is not read.
+# What docs/differences.md states: gradients that PyTorch's writes into its own results prevent, residuals' history, and
+# the triangle of a factor that is not read.
 ASIDE = {"vander", "linalg_vander", "linalg_cond", "linalg_lstsq", "cholesky_solve", "cholesky_inverse"}
 REFUSED = (RuntimeError, NotImplementedError, TypeError)
 
@@ -29,7 +31,9 @@ def array_of(grad: Any) -> Any:
 
 
 def outcome(lib: Any, function: Any, case: Case, which: int) -> Any:
-    """Which outputs require grad, and the gradients of all floating tensors, if only the one numbered ``which`` requires grad."""
+    """Which outputs require grad, and the gradients of all floating tensors, if only the one numbered ``which``
+    requires grad.
+    """
     made: list[Any] = []
 
     def make(array: np.ndarray[Any, Any], _: bool) -> Any:
@@ -46,7 +50,10 @@ def outcome(lib: Any, function: Any, case: Case, which: int) -> Any:
         results = [r for r in outputs(function(*call.args, **call.kwargs)) if isinstance(r, lib.Tensor)]
     except REFUSED:
         return "refuses"
-    flags, tracked = [r.requires_grad for r in results], [r for r in results if r.requires_grad and r.numel()]  # PyTorch's pdist of one point crashes
+    flags, tracked = (
+        [r.requires_grad for r in results],
+        [r for r in results if r.requires_grad and r.numel()],
+    )  # PyTorch's pdist of one point crashes
     seeds = [lib.tensor(np.cos(np.arange(r.numel())).reshape(tuple(r.shape)), dtype=r.dtype) for r in tracked]
     try:
         lib.autograd.backward(tracked, seeds)
@@ -142,10 +149,16 @@ lib.trapezoid(x, g)
 def run(lib: Any, program: str) -> Any:
     values = np.random.default_rng(0).standard_normal((3, 3))
     scope = {
-        "lib": lib, "F": lib.nn.functional, "x": lib.tensor(values), "a": lib.tensor([0.5, 1.0, 1.5], dtype=lib.float64),
-        "g": lib.tensor(np.cos(values), requires_grad=True), "w": lib.tensor([1.0, 2.0, 3.5], dtype=lib.float64, requires_grad=True),
-        "s": lib.tensor(0.5, dtype=lib.float64, requires_grad=True), "t": lib.tensor([0, 2, 1]), "p": lib.tensor(values).sigmoid(),
-    }  # fmt: skip
+        "lib": lib,
+        "F": lib.nn.functional,
+        "x": lib.tensor(values),
+        "a": lib.tensor([0.5, 1.0, 1.5], dtype=lib.float64),
+        "g": lib.tensor(np.cos(values), requires_grad=True),
+        "w": lib.tensor([1.0, 2.0, 3.5], dtype=lib.float64, requires_grad=True),
+        "s": lib.tensor(0.5, dtype=lib.float64, requires_grad=True),
+        "t": lib.tensor([0, 2, 1]),
+        "p": lib.tensor(values).sigmoid(),
+    }
     try:
         result = eval(program, scope)  # one of the texts above
     except REFUSED:
@@ -166,7 +179,13 @@ def test_arrays_that_are_rarely_differentiated() -> None:
 
 
 def test_a_number_is_no_array() -> None:
-    for program in ("full((2,), torch.ones(1))", "arange(torch.ones(2))", "full((2,), 'a')", "arange(None)", "full((2,), [1])"):
+    for program in (
+        "full((2,), torch.ones(1))",
+        "arange(torch.ones(2))",
+        "full((2,), 'a')",
+        "arange(None)",
+        "full((2,), [1])",
+    ):
         with pytest.raises(TypeError, match="must be Number"):
             eval(f"torch.{program}", {"torch": nanotorch})
     assert nanotorch.arange(nanotorch.tensor(3)).dtype is nanotorch.int64

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Call, Case, named, ours, outputs
-from parity import require_torch
 
 import nanotorch
+from op_cases import CASES, Call, Case, named, ours, outputs
+from parity import require_torch
 
 DIM = re.compile("(dim|dims|dim0|dim1|dim2|axis0|axis1|start_dim|end_dim|source|destination|dimension)_?")
 
@@ -26,7 +26,11 @@ TENSORS = {"index_add", "index_copy", "index_reduce", "put", "masked_scatter"}
 def dims_of(case: Case) -> list[str]:
     """Return the names of an op's parameters that are dimensions."""
     parameters = [] if case.entry.where == "internal" else list(inspect.signature(case.entry.function).parameters)
-    return [n.rstrip("_") for n in dict.fromkeys(parameters) if DIM.fullmatch(n) and not (n == "source" and case.name in TENSORS)]
+    return [
+        n.rstrip("_")
+        for n in dict.fromkeys(parameters)
+        if DIM.fullmatch(n) and not (n == "source" and case.name in TENSORS)
+    ]
 
 
 def first_cases() -> dict[str, list[Case]]:
@@ -57,7 +61,10 @@ def with_dim(case: Case, call: Call, name: str, value: Any) -> tuple[list[Any], 
 
 # ------------------------------------------------------------------------------------------------- the sentence
 
-OUT_OF_RANGE = re.compile(r"[\w.]+: Dimension out of range \(expected to be in range of \[-\d+, \d+\], but got (-?\d+)\)(; input shape [^\n]*)?")
+OUT_OF_RANGE = re.compile(
+    r"[\w.]+: Dimension out of range \(expected to be in range of \[-\d+, \d+\], but got (-?\d+)\)(; input shape"
+    r" [^\n]*)?"
+)
 
 COUNTS = {"tensordot", "tile"}
 """Ops whose numbers are counts."""
@@ -75,7 +82,9 @@ def test_a_dim_out_of_range_is_said_in_one_sentence() -> None:
                 call = Call(case, ours(requires_grad=False))
                 several = isinstance(given, tuple | list) or name == "linalg_tensorsolve"
                 value = (bad, *(given or ())[1:]) if several else bad
-                args, kwargs = with_dim(case, call, dim, value) if name != "permute" else ([call.args[0], (bad, 1, 0)], {})
+                args, kwargs = (
+                    with_dim(case, call, dim, value) if name != "permute" else ([call.args[0], (bad, 1, 0)], {})
+                )
                 with pytest.raises(IndexError) as error:
                     case.entry.function(*args, **kwargs)
                 found = OUT_OF_RANGE.fullmatch(str(error.value))
@@ -86,7 +95,8 @@ def test_a_dim_out_of_range_is_said_in_one_sentence() -> None:
 
 Outcome = tuple[str, Any]
 
-# Functions take what their methods take, `x.flip(0)`; None says what leaving the argument out says; `()` means all dimensions.
+# Functions take what their methods take, `x.flip(0)`; None says what leaving the argument out says; `()` means all
+# dimensions.
 LENIENT: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("flip", "permute"), lambda value: isinstance(value, int)),
     **dict.fromkeys(("prod", "squeeze", "max", "min", "median", "nanmedian"), lambda value: value is None),
@@ -120,7 +130,11 @@ def agree(mine: Outcome, other: Outcome, faults: int) -> bool:
         if not isinstance(e, np.ndarray):
             if a != e:
                 return False
-        elif a.shape != e.shape or a.dtype != e.dtype or not np.allclose(a.astype(float), e.astype(float), 1e-9, 1e-11, equal_nan=True):
+        elif (
+            a.shape != e.shape
+            or a.dtype != e.dtype
+            or not np.allclose(a.astype(float), e.astype(float), 1e-9, 1e-11, equal_nan=True)
+        ):
             return False
     return True
 
@@ -130,7 +144,9 @@ def compare(case: Case, dim: str, value: Any, number: bool, pytorch: Any) -> Ite
 
     def result(library: Any, method: str) -> Outcome:
         def make(array: np.ndarray[Any, Any], _: bool) -> Any:
-            plain = np.asarray(array.reshape(-1)[0] if array.size else 1.0, array.dtype) if number and array.ndim else array
+            plain = (
+                np.asarray(array.reshape(-1)[0] if array.size else 1.0, array.dtype) if number and array.ndim else array
+            )
             return library.from_numpy(plain.copy(order="K"))
 
         args, kwargs = with_dim(case, Call(case, make), dim, value)
@@ -140,7 +156,8 @@ def compare(case: Case, dim: str, value: Any, number: bool, pytorch: Any) -> Ite
     methods = [m for m in (case.name, case.name + "_") if hasattr(nanotorch.Tensor, m) and case.entry.where == "both"]
     for method in ("", *methods):
         mine, other = result(nanotorch, method), result(pytorch, method)
-        # Of two faults either may be told: no dimensions, or a wrong number of them, and one that is out of range as well.
+        # Of two faults either may be told: no dimensions, or a wrong number of them, and one that is out of range as
+        # well.
         if not agree(mine, other, faults=1 + (number or isinstance(value, tuple) or case.name == "narrow_copy")):
             yield f"{case} {method or 'function'} {dim}={value!r}{' of a number' * number}: {mine}, PyTorch {other}"
 

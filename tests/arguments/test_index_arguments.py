@@ -1,4 +1,6 @@
-"""Indices, class numbers and positions: in range and out of it, of every dtype and shape, beside PyTorch's values and errors."""
+"""Indices, class numbers and positions: in range and out of it, of every dtype and shape, beside PyTorch's values and
+errors.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 PROGRAMS = """
 torch.ones(2, 3).take_along_dim([[0]], 1)
@@ -312,7 +314,14 @@ torch.arange(6.).index_reduce(3, torch.tensor([0]), torch.tensor([2.]), "mean")
 
 
 def run(library: Any, program: str) -> Any:
-    names = {"torch": library, "F": library.nn.functional, "nn": library.nn, "np": np, "inf": float("inf"), "nan": float("nan")}
+    names = {
+        "torch": library,
+        "F": library.nn.functional,
+        "nn": library.nn,
+        "np": np,
+        "inf": float("inf"),
+        "nan": float("nan"),
+    }
     try:
         return eval(program, names)
     except Exception as error:
@@ -327,7 +336,11 @@ def agree(mine: Any, other: Any) -> bool:
         return len(mine) == len(other) and all(agree(a, e) for a, e in zip(mine, other, strict=True))
     if not hasattr(other, "numpy"):
         return bool(mine == other)
-    if not isinstance(mine, nanotorch.Tensor) or tuple(mine.shape) != tuple(other.shape) or str(mine.dtype) != str(other.dtype):
+    if (
+        not isinstance(mine, nanotorch.Tensor)
+        or tuple(mine.shape) != tuple(other.shape)
+        or str(mine.dtype) != str(other.dtype)
+    ):
         return False
     return np.allclose(mine.numpy().astype(float), other.numpy().astype(float), 1e-6, 1e-6, equal_nan=True)
 
@@ -336,28 +349,48 @@ def agree(mine: Any, other: Any) -> bool:
 @pytest.mark.filterwarnings("ignore")
 def test_as_in_pytorch() -> None:
     pytorch = require_torch()
-    found = [f"{p}: {mine!r}, PyTorch {other!r}" for p in PROGRAMS if not agree(mine := run(nanotorch, p), other := run(pytorch, p))]
+    found = [
+        f"{p}: {mine!r}, PyTorch {other!r}"
+        for p in PROGRAMS
+        if not agree(mine := run(nanotorch, p), other := run(pytorch, p))
+    ]
     assert not found, "\n".join(found)
 
 
 OUTSIDE = {
     "x.gather(1, torch.tensor([[3]]))": "gather: index 3 is out of bounds for dimension 1 with size 3",
     "x.scatter(1, torch.tensor([[-1]]), 1.0)": "scatter: index -1 is out of bounds for dimension 1 with size 3",
-    "x.scatter_(1, torch.tensor([[4]]), torch.ones(1, 1))": "scatter: index 4 is out of bounds for dimension 1 with size 3",
-    "x.scatter_add(0, torch.tensor([[2]]), torch.ones(1, 1))": "scatter_add: index 2 is out of bounds for dimension 0 with size 2",
-    "x.scatter_reduce(0, torch.tensor([[2]]), torch.ones(1, 1), 'sum')": "scatter_reduce: index 2 is out of bounds for dimension 0 with size 2",
-    "x.take_along_dim(torch.tensor([[-4]]), 1)": "take_along_dim: index -4 is out of bounds for dimension 1 with size 3",
+    "x.scatter_(1, torch.tensor([[4]]), torch.ones(1, 1))": (
+        "scatter: index 4 is out of bounds for dimension 1 with size 3"
+    ),
+    "x.scatter_add(0, torch.tensor([[2]]), torch.ones(1, 1))": (
+        "scatter_add: index 2 is out of bounds for dimension 0 with size 2"
+    ),
+    "x.scatter_reduce(0, torch.tensor([[2]]), torch.ones(1, 1), 'sum')": (
+        "scatter_reduce: index 2 is out of bounds for dimension 0 with size 2"
+    ),
+    "x.take_along_dim(torch.tensor([[-4]]), 1)": (
+        "take_along_dim: index -4 is out of bounds for dimension 1 with size 3"
+    ),
     "x.take_along_dim(torch.tensor([6]))": "take_along_dim: index 6 is out of bounds for dimension 0 with size 6",
     "x.index_select(1, torch.tensor([3]))": "index_select: index 3 is out of bounds for dimension 1 with size 3",
-    "x.index_add(0, torch.tensor([2]), torch.ones(1, 3))": "index_add: index 2 is out of bounds for dimension 0 with size 2",
-    "x.index_copy(0, torch.tensor([2]), torch.ones(1, 3))": "index_copy: index 2 is out of bounds for dimension 0 with size 2",
+    "x.index_add(0, torch.tensor([2]), torch.ones(1, 3))": (
+        "index_add: index 2 is out of bounds for dimension 0 with size 2"
+    ),
+    "x.index_copy(0, torch.tensor([2]), torch.ones(1, 3))": (
+        "index_copy: index 2 is out of bounds for dimension 0 with size 2"
+    ),
     "x.index_fill(0, torch.tensor([-3]), 1.0)": "index_fill: index -3 is out of bounds for dimension 0 with size 2",
     "x.take(torch.tensor([6]))": "take: index 6 is out of bounds for dimension 0 with size 6",
     "x.put(torch.tensor([-7]), torch.ones(1))": "put: index -7 is out of bounds for dimension 0 with size 6",
     "F.embedding(torch.tensor([2]), x)": "embedding: index 2 is out of bounds for dimension 0 with size 2",
     "F.nll_loss(x, torch.tensor([0, 3]))": "nll_loss: Target 3 is out of bounds: classes are numbered 0 to 2",
-    "F.cross_entropy(x, torch.tensor([0, -1]))": "cross_entropy: Target -1 is out of bounds: classes are numbered 0 to 2",
-    "F.multi_margin_loss(x, torch.tensor([0, 3]))": "multi_margin_loss: target out of range: classes are numbered 0 to 2",
+    "F.cross_entropy(x, torch.tensor([0, -1]))": (
+        "cross_entropy: Target -1 is out of bounds: classes are numbered 0 to 2"
+    ),
+    "F.multi_margin_loss(x, torch.tensor([0, 3]))": (
+        "multi_margin_loss: target out of range: classes are numbered 0 to 2"
+    ),
 }
 
 

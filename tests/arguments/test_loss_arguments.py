@@ -1,4 +1,6 @@
-"""Losses and normalisation at the edge of their arguments: what PyTorch refuses is refused, what it computes is equal."""
+"""Losses and normalisation at the edge of their arguments: what PyTorch refuses is refused, what it computes is
+equal.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")]
 
@@ -68,10 +70,20 @@ def zeroed(lib: Any, by: str, recorded: bool) -> Any:
 
 
 NORMS = [
-    ("BatchNorm1d", (0, 3)), ("BatchNorm1d", (0, 3, 2)), ("BatchNorm2d", (0, 3, 2, 2)), ("BatchNorm1d", (2, 3, 0)),
-    ("BatchNorm1d", (1, 3)), ("GroupNorm", (0, 3, 2)), ("GroupNorm", (2, 3)), ("GroupNorm", (1, 3)), ("GroupNorm", (1, 3, 1)),
-    ("GroupNorm", (2, 3, 1)), ("InstanceNorm1d", (0, 3, 2)), ("InstanceNorm1d", (2, 3, 1)), ("InstanceNorm1d", (2, 3, 0)),
-]  # fmt: skip
+    ("BatchNorm1d", (0, 3)),
+    ("BatchNorm1d", (0, 3, 2)),
+    ("BatchNorm2d", (0, 3, 2, 2)),
+    ("BatchNorm1d", (2, 3, 0)),
+    ("BatchNorm1d", (1, 3)),
+    ("GroupNorm", (0, 3, 2)),
+    ("GroupNorm", (2, 3)),
+    ("GroupNorm", (1, 3)),
+    ("GroupNorm", (1, 3, 1)),
+    ("GroupNorm", (2, 3, 1)),
+    ("InstanceNorm1d", (0, 3, 2)),
+    ("InstanceNorm1d", (2, 3, 1)),
+    ("InstanceNorm1d", (2, 3, 0)),
+]
 CASES: dict[str, Callable[[Any], Any]] = {}
 for _layer in ("BatchNorm1d", "InstanceNorm1d"):
     for _on in (True, False):
@@ -103,6 +115,8 @@ CASES["label_smoothing"] = lambda lib: loss(lib, "cross_entropy", target=[0, 1],
 for _name in ("mse_loss", "l1_loss", "smooth_l1_loss"):
     for _first, _second in (("float32", "float64"), ("float64", "float32"), ("float32", "int64")):
         CASES[f"{_name} {_first} {_second}"] = lambda lib, a=(_name, _first, _second): of_two_dtypes(lib, *a)
+
+
 def ignored(lib: Any, name: str, **options: Any) -> Any:
     """A row that is ignored may hold NaN and infinities."""
     scores = lib.tensor([[math.nan, 1.0], [2.0, -1.0], [-math.inf, 0.0]], dtype=lib.float64, requires_grad=True)
@@ -113,7 +127,9 @@ def ignored(lib: Any, name: str, **options: Any) -> Any:
 
 for _name in ("nll_loss", "cross_entropy"):
     for _reduction in ("none", "mean", "sum"):
-        CASES[f"{_name} of NaN ignored, {_reduction}"] = lambda lib, a=(_name, _reduction): ignored(lib, a[0], reduction=a[1])
+        CASES[f"{_name} of NaN ignored, {_reduction}"] = lambda lib, a=(_name, _reduction): ignored(
+            lib, a[0], reduction=a[1]
+        )
 CASES["smoothed cross_entropy of NaN ignored"] = lambda lib: ignored(lib, "cross_entropy", label_smoothing=0.1)
 for _by in ("module", "optimizer"):
     for _recorded in (False, True):

@@ -1,4 +1,6 @@
-"""Every function that takes the order of a norm, with every order, beside PyTorch: values, gradients, and what is refused."""
+"""Every function that takes the order of a norm, with every order, beside PyTorch: values, gradients, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 INF, NAN = float("inf"), float("nan")
 ORDERS = [0, 1, 2, 3, 1.5, 0.5, -1, -2, INF, -INF, NAN, None, "fro", "nuc", "inf", True, [2]]
@@ -63,7 +65,9 @@ POINTS = {
 
 
 def compared(program: str, p: Any, point: str) -> str:
-    """Say what is compared: "all", "values" where docs/differences.md states another gradient, "" where it states another value."""
+    """Say what is compared: "all", "values" where docs/differences.md states another gradient, "" where it states
+    another value.
+    """
     pairs, finite = "cdist" in program or "pdist" in program, point not in ("infinity", "NaN")
     if p != p and ("total" in program or "clip" in program or point == "no columns"):
         return ""  # a NaN for an order says nothing
@@ -75,7 +79,10 @@ def compared(program: str, p: Any, point: str) -> str:
 
 
 def clip(library: Any, x: Any, p: Any) -> tuple[Any, ...]:
-    first, second = library.zeros(tuple(x.shape), dtype=library.float64, requires_grad=True), library.zeros(2, dtype=library.float64, requires_grad=True)
+    first, second = (
+        library.zeros(tuple(x.shape), dtype=library.float64, requires_grad=True),
+        library.zeros(2, dtype=library.float64, requires_grad=True),
+    )
     first.grad, second.grad = x.detach().clone(), library.tensor([1.0, -3.0], dtype=library.float64)
     return library.nn.utils.clip_grad_norm_([first, second], 1.0, p), first.grad, second.grad
 
@@ -84,9 +91,15 @@ def run(library: Any, program: str, p: Any, point: str) -> Any:
     """Return the values and gradients of a program, or its error."""
     x, y = (library.tensor(np.array(values), dtype=library.float64, requires_grad=True) for values in POINTS[point])
     names = {
-        "torch": library, "nn": library.nn, "F": library.nn.functional, "x": x, "y": y, "p": p, "clip": lambda x, p: clip(library, x, p),
+        "torch": library,
+        "nn": library.nn,
+        "F": library.nn.functional,
+        "x": x,
+        "y": y,
+        "p": p,
+        "clip": lambda x, p: clip(library, x, p),
         "total": lambda x, p: library.nn.utils.get_total_norm([x.detach()], p),
-    }  # fmt: skip
+    }
     try:
         out = eval(program, names)
     except Exception as error:
@@ -106,7 +119,11 @@ def run(library: Any, program: str, p: Any, point: str) -> Any:
 def differing(mine: Any, other: Any, what: str) -> str:
     if isinstance(mine, Exception) or isinstance(other, Exception):
         both = isinstance(mine, Exception) and isinstance(other, Exception)
-        return "" if both and type(other).__name__.lstrip("_") in [k.__name__ for k in type(mine).__mro__] else "the outcome"
+        return (
+            ""
+            if both and type(other).__name__.lstrip("_") in [k.__name__ for k in type(mine).__mro__]
+            else "the outcome"
+        )
     for label, actual, expected in zip(("values", "gradients"), mine, other, strict=True):
         if label == "gradients" and (what != "all" or len(actual) != len(expected)):
             continue

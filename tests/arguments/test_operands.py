@@ -8,17 +8,32 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import outcome
-from parity import require_torch
 
 import nanotorch
+from agreement import outcome
+from parity import require_torch
 
 FOREIGN = [None, "text", [1, 2], (1.0, 2.0), {}, {1}, b"x", object, ...]
 COMPARED = [operator.eq, operator.ne]
 OTHERS = [
-    operator.lt, operator.le, operator.gt, operator.ge, operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv,
-    operator.mod, operator.pow, operator.matmul, operator.and_, operator.or_, operator.xor, operator.lshift, operator.rshift,
-]  # fmt: skip
+    operator.lt,
+    operator.le,
+    operator.gt,
+    operator.ge,
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.truediv,
+    operator.floordiv,
+    operator.mod,
+    operator.pow,
+    operator.matmul,
+    operator.and_,
+    operator.or_,
+    operator.xor,
+    operator.lshift,
+    operator.rshift,
+]
 
 
 class Own:
@@ -27,7 +42,9 @@ class Own:
     def answer(self, other: Any) -> str:
         return "own"
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = answer  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __radd__ = __rsub__ = __rmul__ = __rtruediv__ = (
+        __rfloordiv__
+    ) = answer  # type: ignore[assignment]
     __rmod__ = __rpow__ = __rmatmul__ = __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = answer
     __hash__ = None  # type: ignore[assignment]
 
@@ -56,13 +73,23 @@ def test_objects_that_tensors_do_not_know(symbol: Any) -> None:
 def test_tensors_in_lists_and_as_members() -> None:
     def results(library: Any) -> list[Any]:
         x = library.tensor([1.0, 2.0])
-        found: list[Any] = [[None, "a", x].index(x), 1.0 in x, library.tensor(2.0) in x, 3 in x, x in [None, x], None in [x, None]]
+        found: list[Any] = [
+            [None, "a", x].index(x),
+            1.0 in x,
+            library.tensor(2.0) in x,
+            3 in x,
+            x in [None, x],
+            None in [x, None],
+        ]
         return [*found, *[outcome(lambda lib, v=v: v in lib.tensor([1.0]), library) for v in (None, "a", [1.0])]]
 
     assert results(nanotorch) == results(require_torch())
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "true_divide", "floor_divide", "remainder", "pow", "matmul", "eq", "ne", "lt", "bitwise_and"])
+@pytest.mark.parametrize(
+    "name",
+    ["add", "sub", "mul", "true_divide", "floor_divide", "remainder", "pow", "matmul", "eq", "ne", "lt", "bitwise_and"],
+)
 @pytest.mark.parametrize("value", [None, "text", [1, 2], object()], ids=["none", "text", "list", "object"])
 def test_functions_name_the_argument_that_is_no_operand(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=r"must be Tensor|matmul"):
@@ -73,7 +100,19 @@ def arrays() -> list[np.ndarray[Any, Any]]:
     return [np.array([4.0, 9.0]), np.array(2.0), np.array([1, 2]), np.array([[1.0], [2.0]], np.float32)]
 
 
-SYMBOLS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow, operator.lt, operator.ge, operator.eq, operator.ne]
+SYMBOLS = [
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.truediv,
+    operator.floordiv,
+    operator.mod,
+    operator.pow,
+    operator.lt,
+    operator.ge,
+    operator.eq,
+    operator.ne,
+]
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS, ids=lambda f: f.__name__)
@@ -94,21 +133,38 @@ def test_an_array_first_is_the_tensor_of_it_first(symbol: Any) -> None:
             assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("name", ["exp", "sqrt", "isnan", "negative", "modf", "frexp", "spacing", "sign", "logical_not", "rint", "cbrt"])
+@pytest.mark.parametrize(
+    "name", ["exp", "sqrt", "isnan", "negative", "modf", "frexp", "spacing", "sign", "logical_not", "rint", "cbrt"]
+)
 @pytest.mark.parametrize("shape", [(), (3,), (0, 2)])
 def test_functions_of_elements_give_tensors(name: str, shape: tuple[int, ...]) -> None:
     function, x = getattr(np, name), nanotorch.rand(shape)
     actual, expected = function(x), function(x.numpy())
-    for a, e in zip(actual if isinstance(actual, tuple) else (actual,), expected if isinstance(expected, tuple) else (expected,), strict=True):
+    for a, e in zip(
+        actual if isinstance(actual, tuple) else (actual,),
+        expected if isinstance(expected, tuple) else (expected,),
+        strict=True,
+    ):
         assert isinstance(a, nanotorch.Tensor) and tuple(a.shape) == shape
         np.testing.assert_array_equal(a.numpy(), e, strict=bool(shape))
 
 
 @pytest.mark.parametrize(
     "call",
-    [np.exp, np.sum, np.asarray, np.array, lambda x: np.add.reduce(x), lambda x: np.maximum.outer(x, x), lambda x: np.divmod(np.ones(2), x), lambda x: np.stack([x, x]),
-     lambda x: np.testing.assert_allclose(x, 1.0), lambda x: np.add(np.ones(2), x, out=np.ones(2)), lambda x: operator.iadd(np.ones(2), x)],
-)  # fmt: skip
+    [
+        np.exp,
+        np.sum,
+        np.asarray,
+        np.array,
+        lambda x: np.add.reduce(x),
+        lambda x: np.maximum.outer(x, x),
+        lambda x: np.divmod(np.ones(2), x),
+        lambda x: np.stack([x, x]),
+        lambda x: np.testing.assert_allclose(x, 1.0),
+        lambda x: np.add(np.ones(2), x, out=np.ones(2)),
+        lambda x: operator.iadd(np.ones(2), x),
+    ],
+)
 def test_history_is_never_lost_silently(call: Any) -> None:
     x = nanotorch.ones(2)
     if call is not np.sum:  # a method of the tensor, which has no axis
@@ -131,7 +187,12 @@ def test_arrays_are_written_and_tensors_are_not() -> None:
 def test_dtypes_that_tensors_do_not_have() -> None:
     x = nanotorch.ones(2)
     for array in (np.ones(2, complex), np.ones(2, np.uint16), np.array(["a", "b"]), np.array([None, 1])):
-        for call in (lambda a=array: a + x, lambda a=array: x + a, lambda a=array: nanotorch.add(x, a), lambda a=array: nanotorch.exp(a)):
+        for call in (
+            lambda a=array: a + x,
+            lambda a=array: x + a,
+            lambda a=array: nanotorch.add(x, a),
+            lambda a=array: nanotorch.exp(a),
+        ):
             with pytest.raises(TypeError, match=r"cannot hold NumPy dtype|must be Tensor"):
                 call()
     assert (np.ones(2, ">f8") + x).dtype is nanotorch.float64
@@ -159,7 +220,11 @@ def test_matplotlib_draws_tensors() -> None:
     axes.bar(x, y)
     axes.imshow(nanotorch.rand(3, 3))
     axes.errorbar(x, y, yerr=y)
-    for draw in (lambda: axes.plot(y.requires_grad_()), lambda: axes.scatter(x, y), lambda: axes.imshow(nanotorch.rand(3, 3, requires_grad=True))):
+    for draw in (
+        lambda: axes.plot(y.requires_grad_()),
+        lambda: axes.scatter(x, y),
+        lambda: axes.imshow(nanotorch.rand(3, 3, requires_grad=True)),
+    ):
         with pytest.raises(RuntimeError, match=r"detach\(\)"):
             draw()
     pyplot.close(figure)

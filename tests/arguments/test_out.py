@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import outcome
-from op_cases import CASES, Call, Case, each, ours, outputs
-from parity import require_torch
 
 import nanotorch
+from agreement import outcome
 from nanotorch.ops.rows.row import ROWS
+from op_cases import CASES, Call, Case, each, ours, outputs
+from parity import require_torch
 
 OUT = [case for case in CASES if case.name in ROWS and ROWS[case.name].compiler.takes_out and case.number < 1]
 
@@ -32,16 +32,29 @@ def test_every_row_writes_what_it_returns(case: Case, device: Any) -> None:
 
 
 PROGRAMS: list[Any] = [
-    lambda lib, x, y: lib.add(x, y, out=x), lambda lib, x, y: lib.mul(x, 2, out=y[:]), lambda lib, x, y: lib.sum(x, 0, out=lib.empty(0)),
-    lambda lib, x, y: lib.max(x, 1, out=(lib.empty(0), lib.empty(0, dtype=lib.int64))), lambda lib, x, y: lib.div(x, y + 1, rounding_mode="floor", out=lib.empty(0)),
-    lambda lib, x, y: lib.where(x > 1, x, y, out=y), lambda lib, x, y: lib.matmul(x, y.T, out=lib.empty(2, 2)), lambda lib, x, y: lib.cat([x, y], out=lib.empty(4, 3)),
-    lambda lib, x, y: lib.add(x, y, out=lib.empty(0, dtype=lib.float64)), lambda lib, x, y: lib.add(x, y, out=lib.empty(2, 3, dtype=lib.int64)),
-    lambda lib, x, y: lib.add(x.requires_grad_(), y, out=lib.empty(0)), lambda lib, x, y: lib.add(x, y, out=lib.empty(2, 3, requires_grad=True)),
-    lambda lib, x, y: lib.add(x, y, out=lib.empty(2, 1).expand(2, 3)), lambda lib, x, y: lib.add(x, y, out=[1]), lambda lib, x, y: lib.add(x, y, out="text"),
-    lambda lib, x, y: lib.sort(x, out=(lib.empty(0), lib.empty(0, dtype=lib.int64))).values, lambda lib, x, y: lib.sort(x, out=lib.empty(0)),
-    lambda lib, x, y: lib.linalg.inv(4 * lib.eye(2), out=lib.empty(0)), lambda lib, x, y: lib.stack((x, y), out=lib.empty(0)),
-    lambda lib, x, y: lib.min(x, y, out=y), lambda lib, x, y: lib.neg(x, out=x.T.contiguous().T), lambda lib, x, y: lib.eq(x, y, out=lib.empty(0)),
-]  # fmt: skip
+    lambda lib, x, y: lib.add(x, y, out=x),
+    lambda lib, x, y: lib.mul(x, 2, out=y[:]),
+    lambda lib, x, y: lib.sum(x, 0, out=lib.empty(0)),
+    lambda lib, x, y: lib.max(x, 1, out=(lib.empty(0), lib.empty(0, dtype=lib.int64))),
+    lambda lib, x, y: lib.div(x, y + 1, rounding_mode="floor", out=lib.empty(0)),
+    lambda lib, x, y: lib.where(x > 1, x, y, out=y),
+    lambda lib, x, y: lib.matmul(x, y.T, out=lib.empty(2, 2)),
+    lambda lib, x, y: lib.cat([x, y], out=lib.empty(4, 3)),
+    lambda lib, x, y: lib.add(x, y, out=lib.empty(0, dtype=lib.float64)),
+    lambda lib, x, y: lib.add(x, y, out=lib.empty(2, 3, dtype=lib.int64)),
+    lambda lib, x, y: lib.add(x.requires_grad_(), y, out=lib.empty(0)),
+    lambda lib, x, y: lib.add(x, y, out=lib.empty(2, 3, requires_grad=True)),
+    lambda lib, x, y: lib.add(x, y, out=lib.empty(2, 1).expand(2, 3)),
+    lambda lib, x, y: lib.add(x, y, out=[1]),
+    lambda lib, x, y: lib.add(x, y, out="text"),
+    lambda lib, x, y: lib.sort(x, out=(lib.empty(0), lib.empty(0, dtype=lib.int64))).values,
+    lambda lib, x, y: lib.sort(x, out=lib.empty(0)),
+    lambda lib, x, y: lib.linalg.inv(4 * lib.eye(2), out=lib.empty(0)),
+    lambda lib, x, y: lib.stack((x, y), out=lib.empty(0)),
+    lambda lib, x, y: lib.min(x, y, out=y),
+    lambda lib, x, y: lib.neg(x, out=x.T.contiguous().T),
+    lambda lib, x, y: lib.eq(x, y, out=lib.empty(0)),
+]
 
 
 @pytest.mark.parity

@@ -1,4 +1,6 @@
-"""Losses between tensors of two dtypes: promoted, cast to the input's, or refused, as in PyTorch; gradients come back in each one's own."""
+"""Losses between tensors of two dtypes: promoted, cast to the input's, or refused, as in PyTorch; gradients come back
+in each one's own.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:reduction:UserWarning")]
 
@@ -56,7 +58,9 @@ def outcome(lib: Any, program: str, first: str, second: str) -> Any:
         except RuntimeError:  # PyTorch's huber_loss computes forward only
             assert lib is not nanotorch
             return [str(result.dtype), result.tolist()], "refuses the backward"
-    return [str(result.dtype), result.tolist()], *[None if t.grad is None else [str(t.grad.dtype), t.grad.tolist()] for t in (a, b)]
+    return [str(result.dtype), result.tolist()], *[
+        None if t.grad is None else [str(t.grad.dtype), t.grad.tolist()] for t in (a, b)
+    ]
 
 
 def equal(ours: Any, theirs: Any, rough: bool) -> bool:
@@ -66,14 +70,20 @@ def equal(ours: Any, theirs: Any, rough: bool) -> bool:
         ours, theirs = ours[:1], theirs[:1]
     pairs = list(zip(ours, theirs, strict=True))
     tolerance = {"rtol": 6e-3, "atol": 2e-3} if rough else {"rtol": 2e-6, "atol": 1e-7}
-    return all(o is e is None or (o is not None and e is not None and o[0] == e[0] and np.allclose(o[1], e[1], **tolerance)) for o, e in pairs)
+    return all(
+        o is e is None or (o is not None and e is not None and o[0] == e[0] and np.allclose(o[1], e[1], **tolerance))
+        for o, e in pairs
+    )
 
 
 def test_losses_between_two_dtypes() -> None:
     pytorch, different = require_torch(), []
     for program in PROGRAMS:
         pairs = [(a, b) for a in FLOATS for b in FLOATS] + [("int64", "int64")] * ("l1_loss" in program)
-        for first, second in [*pairs, *[(f, "int64") for f in FLOATS if "huber" in program or "mse" in program or "a, a, b." in program]]:
+        for first, second in [
+            *pairs,
+            *[(f, "int64") for f in FLOATS if "huber" in program or "mse" in program or "a, a, b." in program],
+        ]:
             ours, theirs = outcome(nanotorch, program, first, second), outcome(pytorch, program, first, second)
             if not equal(ours, theirs, "float16" in (first, second)):
                 different.append(f"{program}, {first}, {second}: {ours} instead of {theirs}")
@@ -82,14 +92,27 @@ def test_losses_between_two_dtypes() -> None:
 
 def test_integers_have_no_loss() -> None:
     x = nanotorch.tensor([[1, 0], [0, 1]])
-    for name in ("mse_loss", "smooth_l1_loss", "huber_loss", "kl_div", "soft_margin_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"):
+    for name in (
+        "mse_loss",
+        "smooth_l1_loss",
+        "huber_loss",
+        "kl_div",
+        "soft_margin_loss",
+        "binary_cross_entropy",
+        "binary_cross_entropy_with_logits",
+    ):
         with pytest.raises(NotImplementedError, match=f"{name}: not implemented for int64"):
             getattr(nanotorch.nn.functional, name)(x, x)
 
 
 def test_truth_values_are_refused_in_our_words() -> None:
     x = nanotorch.tensor([True, False])
-    for call in (lambda: x - x, lambda: -x, lambda: 1.5 & nanotorch.ones(2), lambda: nanotorch.ones(2) ^ nanotorch.ones(2)):
+    for call in (
+        lambda: x - x,
+        lambda: -x,
+        lambda: 1.5 & nanotorch.ones(2),
+        lambda: nanotorch.ones(2) ^ nanotorch.ones(2),
+    ):
         with pytest.raises(RuntimeError) as error:
             call()
         assert "numpy" not in str(error.value) and "ufunc" not in str(error.value)

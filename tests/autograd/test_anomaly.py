@@ -7,12 +7,12 @@ import threading
 from typing import Any
 
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.autograd.graph.anomaly import AnomalyError
 from nanotorch.autograd.graph.grad_mode import recording
+from parity import require_torch
 
 
 class Block(nn.Module):

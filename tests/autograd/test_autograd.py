@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
+from parity import require_torch
 
 
 def ones(*shape: int, **options: Any) -> Any:
@@ -27,13 +27,40 @@ class TestGraph:
         assert y.detach().is_leaf and y.detach().requires_grad_().is_leaf
 
     OPERATIONS = (
-        lambda x: x + 1, lambda x: 1 - x, lambda x: x * x, lambda x: x / 2, lambda x: x**2, lambda x: -x, lambda x: x @ x,
-        lambda x: x.mm(x), lambda x: x.exp(), lambda x: x.relu(), lambda x: x.sum(), lambda x: x.mean(), lambda x: x.t(),
-        lambda x: x.transpose(0, 1), lambda x: x[0], lambda x: x[:1], lambda x: x.view(4), lambda x: x.reshape(4),
-        lambda x: x.clone(), lambda x: x.tanh(), lambda x: x.sigmoid(), lambda x: x.unsqueeze(0), lambda x: x.expand(1, 2, 2),
-        lambda x: x.softmax(0), lambda x: x.log_softmax(0), lambda x: x.max(), lambda x: x.double(), lambda x: x.abs(),
-        lambda x: x.unbind(0)[1], lambda x: x.permute(1, 0), lambda x: x[[0]], lambda x: x.addmm(x, x), lambda x: x.diagonal(),
-    )  # fmt: skip
+        lambda x: x + 1,
+        lambda x: 1 - x,
+        lambda x: x * x,
+        lambda x: x / 2,
+        lambda x: x**2,
+        lambda x: -x,
+        lambda x: x @ x,
+        lambda x: x.mm(x),
+        lambda x: x.exp(),
+        lambda x: x.relu(),
+        lambda x: x.sum(),
+        lambda x: x.mean(),
+        lambda x: x.t(),
+        lambda x: x.transpose(0, 1),
+        lambda x: x[0],
+        lambda x: x[:1],
+        lambda x: x.view(4),
+        lambda x: x.reshape(4),
+        lambda x: x.clone(),
+        lambda x: x.tanh(),
+        lambda x: x.sigmoid(),
+        lambda x: x.unsqueeze(0),
+        lambda x: x.expand(1, 2, 2),
+        lambda x: x.softmax(0),
+        lambda x: x.log_softmax(0),
+        lambda x: x.max(),
+        lambda x: x.double(),
+        lambda x: x.abs(),
+        lambda x: x.unbind(0)[1],
+        lambda x: x.permute(1, 0),
+        lambda x: x[[0]],
+        lambda x: x.addmm(x, x),
+        lambda x: x.diagonal(),
+    )
 
     @pytest.mark.parity
     @pytest.mark.parametrize("operation", OPERATIONS, ids=range(len(OPERATIONS)))
@@ -47,7 +74,10 @@ class TestGraph:
 
     def test_inputs_without_history_have_no_edge(self) -> None:
         x, constant = ones(2), torch.ones(2)
-        assert (constant * x).grad_fn.next_functions == ((None, 0), (x.grad_fn or (x + 1).grad_fn.next_functions[0][0], 0))
+        assert (constant * x).grad_fn.next_functions == (
+            (None, 0),
+            (x.grad_fn or (x + 1).grad_fn.next_functions[0][0], 0),
+        )
 
     def test_one_accumulator_per_leaf(self) -> None:
         x = ones(2)
@@ -171,10 +201,17 @@ class TestAccumulation:
         assert x.grad is before and before.tolist() == [5.0, 5.0] and before._version == 1
 
     @pytest.mark.parametrize("create_graph", [False, True])
-    @pytest.mark.parametrize("combine", [
-        lambda a, b: a + b, lambda a, b: torch.cat([a, b]), lambda a, b: torch.stack([a, b]), lambda a, b: a.view(2) + b[:],
-        lambda a, b: a + b + a + b, lambda a, b: torch.where(torch.ones(2) > 0, a, b) + b,
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "combine",
+        [
+            lambda a, b: a + b,
+            lambda a, b: torch.cat([a, b]),
+            lambda a, b: torch.stack([a, b]),
+            lambda a, b: a.view(2) + b[:],
+            lambda a, b: a + b + a + b,
+            lambda a, b: torch.where(torch.ones(2) > 0, a, b) + b,
+        ],
+    )
     def test_no_two_gradients_share_memory(self, combine: Any, create_graph: bool) -> None:
         a, b = ones(2), ones(2)
         z = combine(a, b)
@@ -377,7 +414,9 @@ class TestGrad:
         def run(**options: Any) -> Any:
             return torch.autograd.grad((x * 2).sum(), [x, unused], **options)
 
-        with pytest.raises(RuntimeError, match=r"index 1 \(shape \(3,\)\) appears to not have been used.*allow_unused=True"):
+        with pytest.raises(
+            RuntimeError, match=r"index 1 \(shape \(3,\)\) appears to not have been used.*allow_unused=True"
+        ):
             run()
         assert run(allow_unused=True)[1] is None
         assert run(materialize_grads=True)[1].tolist() == [0.0, 0.0, 0.0]
@@ -454,7 +493,9 @@ class TestNodeHooks:
             y.grad_fn.register_prehook(lambda grads, log=log: log.append(("pre", grads[0].tolist())))
             y.grad_fn.register_prehook(lambda grads: (grads[0] * 7,))
             y.grad_fn.register_hook(
-                lambda inputs, outputs, log=log: log.append(("post", inputs[0].tolist(), inputs[1], outputs[0].tolist()))
+                lambda inputs, outputs, log=log: log.append(
+                    ("post", inputs[0].tolist(), inputs[1], outputs[0].tolist())
+                )
             )
             y.grad_fn.register_hook(lambda inputs, outputs: (inputs[0] * 3, inputs[1]))
             y.retain_grad()
@@ -490,13 +531,19 @@ class TestErrors:
         x = ones(2)
         y = x.exp()
         y.sum().backward()
-        with pytest.raises(RuntimeError, match=r"a second time.*ExpBackward0.*test_autograd\.py\", line \d+.*retain_graph=True"):
+        with pytest.raises(
+            RuntimeError, match=r"a second time.*ExpBackward0.*test_autograd\.py\", line \d+.*retain_graph=True"
+        ):
             y.sum().backward()
 
     def test_the_line_is_the_users_even_through_composites_and_layers(self) -> None:
         x = ones(2, 2)
         layer = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh())
-        for compute in (lambda: torch.nn.functional.softmax(x, 0), lambda: layer(x), lambda: torch.nn.functional.mse_loss(x, x + 1)):
+        for compute in (
+            lambda: torch.nn.functional.softmax(x, 0),
+            lambda: layer(x),
+            lambda: torch.nn.functional.mse_loss(x, x + 1),
+        ):
             y = compute()
             assert "test_autograd.py" in y.grad_fn.forward_line
 
@@ -511,7 +558,9 @@ class TestErrors:
             torch.autograd.backward([ones(2) * 2], [1.0])
 
     def test_no_path(self) -> None:
-        with pytest.raises(RuntimeError, match=r"does not require grad and does not have a grad_fn.*requires_grad=True.*no_grad"):
+        with pytest.raises(
+            RuntimeError, match=r"does not require grad and does not have a grad_fn.*requires_grad=True.*no_grad"
+        ):
             torch.ones(2).sum().backward()
 
     def test_reading_values(self) -> None:
@@ -534,8 +583,14 @@ class TestPythonAndNumPy:
     def test_an_array_on_the_left_keeps_the_graph(self) -> None:
         x = ones(2, dtype=torch.float64)
         array = np.array([2.0, 3.0])
-        for result, slope in ((array * x, [2.0, 3.0]), (array + x, [1.0, 1.0]), (array - x, [-1.0, -1.0]),
-                              (np.float64(4.0) * x, [4.0, 4.0]), (array / x, [-2.0, -3.0]), (x * array, [2.0, 3.0])):  # fmt: skip
+        for result, slope in (
+            (array * x, [2.0, 3.0]),
+            (array + x, [1.0, 1.0]),
+            (array - x, [-1.0, -1.0]),
+            (np.float64(4.0) * x, [4.0, 4.0]),
+            (array / x, [-2.0, -3.0]),
+            (x * array, [2.0, 3.0]),
+        ):
             assert isinstance(result, torch.Tensor)
             assert torch.autograd.grad(result.sum(), x)[0].tolist() == slope
         assert (array @ x).item() == 5.0

@@ -6,9 +6,9 @@ import copy
 from typing import Any
 
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 pytestmark = pytest.mark.parity
 
@@ -25,11 +25,24 @@ def parts(lib: Any) -> dict[str, Any]:
     lib.nn.init.zeros_(linear.bias)
     linear.register_buffer("row", linear.weight.detach()[0])
     return {
-        "view": [x, x[1:]], "view first": (x[1:], x), "two views": [x[:4], x[2:]], "columns": {"a": x.view(2, 3), "b": (x.view(2, 3).t(), [x[::2]])},
-        "detached": [x, x.detach()], "gradient": [parameter, parameter.grad[1:]], "one element": [x, x[3]], "nothing": [x, x[3:3]], "data": [parameter, parameter.data],
-        "unrecorded": [parameter, unrecorded], "expanded": [lib.ones(1).expand(3), lib.ones(2, 1).expand(2, 3)[:, 1:]], "parameter": [x, lib.nn.Parameter(x)],
-        "module": [linear.weight, linear.row, linear.bias], "apart": [x, x.clone(), x.flip(0)], "alone": [x[2:4]], "twice": [x, x], "floats": [x.double(), x.int()[2:]],
-    }  # fmt: skip
+        "view": [x, x[1:]],
+        "view first": (x[1:], x),
+        "two views": [x[:4], x[2:]],
+        "columns": {"a": x.view(2, 3), "b": (x.view(2, 3).t(), [x[::2]])},
+        "detached": [x, x.detach()],
+        "gradient": [parameter, parameter.grad[1:]],
+        "one element": [x, x[3]],
+        "nothing": [x, x[3:3]],
+        "data": [parameter, parameter.data],
+        "unrecorded": [parameter, unrecorded],
+        "expanded": [lib.ones(1).expand(3), lib.ones(2, 1).expand(2, 3)[:, 1:]],
+        "parameter": [x, lib.nn.Parameter(x)],
+        "module": [linear.weight, linear.row, linear.bias],
+        "apart": [x, x.clone(), x.flip(0)],
+        "alone": [x[2:4]],
+        "twice": [x, x],
+        "floats": [x.double(), x.int()[2:]],
+    }
 
 
 def flat(container: Any) -> list[Any]:
@@ -41,7 +54,17 @@ def flat(container: Any) -> list[Any]:
 def outcome(lib: Any, name: str) -> Any:
     original = parts(lib)[name]
     found, kept = flat(copy.deepcopy(original)), [t.tolist() for t in flat(original)]
-    shown = [(list(t.shape), list(t.stride()), t.numel() and t.storage_offset(), t.requires_grad, t.is_leaf, type(t).__name__) for t in found]
+    shown = [
+        (
+            list(t.shape),
+            list(t.stride()),
+            t.numel() and t.storage_offset(),
+            t.requires_grad,
+            t.is_leaf,
+            type(t).__name__,
+        )
+        for t in found
+    ]
     found[0].detach()[..., :1].mul_(-3).add_(1)
     return shown, [t.tolist() for t in found], [t.tolist() for t in flat(original)] == kept
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
 import nanotorch.nn.functional as F
+from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.ops.docs import stubs
+from parity import require_torch, to_numpy
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
@@ -47,9 +47,7 @@ def duplicate(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
 # ------------------------------------------------------------------------------------------ tensors
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
-)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"])
 def test_values_and_dtypes_are_kept(dtype: str, duplicate: Callable[[Any], Any]) -> None:
     x = torch.tensor([[0, 1, 2], [3, 4, 5]], dtype=getattr(torch, dtype))
     for tensor in (x, x.t(), x[:, ::2], x[0, 0], x[:0], x[:, :1].expand(2, 4)):
@@ -89,12 +87,7 @@ def test_history_cannot_be_copied() -> None:
 def test_a_shallow_copy_shares_memory_and_version() -> None:
     x = torch.ones(2, requires_grad=True)
     twin = copy.copy(x)
-    assert (
-        twin is not x
-        and twin.requires_grad
-        and twin.is_leaf
-        and type(copy.copy(nn.Parameter(x))) is nn.Parameter
-    )
+    assert twin is not x and twin.requires_grad and twin.is_leaf and type(copy.copy(nn.Parameter(x))) is nn.Parameter
     y = twin.sin()
     with torch.no_grad():
         x.zero_()
@@ -221,9 +214,7 @@ def test_modules(duplicate: Callable[[Any], Any]) -> None:
     net.body.train()
     twin = duplicate(net)
     assert repr(twin) == repr(net) and list(twin.state_dict()) == list(net.state_dict())
-    assert [n for n, _ in twin.named_buffers()] == [
-        n for n, _ in net.named_buffers()
-    ] and "nothing" in twin._buffers
+    assert [n for n, _ in twin.named_buffers()] == [n for n, _ in net.named_buffers()] and "nothing" in twin._buffers
     assert [m.training for m in twin.modules()] == [m.training for m in net.modules()]
     assert twin.head.weight is twin.body[0].weight and twin.head.weight is not net.head.weight
     assert twin.history == [1] and twin.history is not net.history and twin.activation is torch.tanh
@@ -428,7 +419,5 @@ def test_files_of_pytorch_are_recognised(tmp_path: Path) -> None:
     oracle = require_torch()
     for zipped, words in ((True, "a zip archive, as torch.save"), (False, "a pickle")):
         oracle.save({"weight": oracle.ones(2)}, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(
-            ValueError, match=f"not a safetensors file but {words}.*safetensors.torch.save_file"
-        ):
+        with pytest.raises(ValueError, match=f"not a safetensors file but {words}.*safetensors.torch.save_file"):
             torch.load(tmp_path / "model.pt")

@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import pytest
-from op_cases import CASES, Call, Case, each, floating_outputs, ours
 
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.autograd.walk import nodes_below
 from nanotorch.ops.docs.source import formulas_of
+from op_cases import CASES, Call, Case, each, floating_outputs, ours
 
 
 def mlp() -> tuple[Any, Any]:
@@ -35,12 +35,19 @@ class Cube(torch.autograd.Function):
 def test_steps_shapes_formulas_and_destinations() -> None:
     model, loss = mlp()
     walk = torch.explain(loss, model=model)
-    assert [step.name for step in walk.steps] == ["NllLossBackward0", "AddmmBackward0", "TanhBackward0", "AddmmBackward0"]
+    assert [step.name for step in walk.steps] == [
+        "NllLossBackward0",
+        "AddmmBackward0",
+        "TanhBackward0",
+        "AddmmBackward0",
+    ]
     assert [step.shapes for step in walk.steps] == [((),), ((5, 3),), ((5, 8),), ((5, 8),)]
     last = walk.steps[1]
     assert [(h.input, h.shape, h.to) for h in last.handed] == [
-        ("self", (5, 8), "step 3"), ("weight", (3, 8), "2.weight"), ("bias", (3,), "2.bias"),
-    ]  # fmt: skip
+        ("self", (5, 8), "step 3"),
+        ("weight", (3, 8), "2.weight"),
+        ("bias", (3,), "2.bias"),
+    ]
     assert last.handed[0].formula == "xp.matmul(grad, weight)"
     assert [h.input for h in walk.steps[3].handed] == ["weight", "bias"]  # the data needs no gradient
     assert 'test_explain.py", line' in last.line and last.line.endswith("in mlp")
@@ -90,7 +97,11 @@ def test_roots_that_are_not_scalar() -> None:
 def test_roots_without_history() -> None:
     x = torch.ones((), requires_grad=True)
     walk = torch.explain(x)
-    assert walk.steps == () and walk.leaves[0].norm == 1.0 and str(walk).startswith("backward from a tensor of shape (): 0 steps")
+    assert (
+        walk.steps == ()
+        and walk.leaves[0].norm == 1.0
+        and str(walk).startswith("backward from a tensor of shape (): 0 steps")
+    )
     with pytest.raises(RuntimeError, match="does not require grad"):
         torch.explain(torch.ones(()))
 
@@ -109,7 +120,14 @@ def test_custom_functions_slices_and_many_outputs() -> None:
     first, second = Cube.apply(y).split([1, 2], 1)
     walk = torch.explain(torch.cat([first, second], 1).sum(), params=[("x", x)])
     names = [step.name for step in walk.steps]
-    assert names == ["SumBackward0", "CatBackward0", "SplitWithSizesBackward0", "CubeBackward", "CopySlices", "MulBackward0"]
+    assert names == [
+        "SumBackward0",
+        "CatBackward0",
+        "SplitWithSizesBackward0",
+        "CubeBackward",
+        "CopySlices",
+        "MulBackward0",
+    ]
     cat, split, cube, slices = walk.steps[1:5]
     assert [h.input for h in cat.handed] == ["tensors[0]", "tensors[1]"] and {h.to for h in cat.handed} == {"step 3"}
     assert split.shapes == ((4, 1), (4, 2))

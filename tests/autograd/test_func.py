@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from parity import require_torch, to_numpy
 
 func = torch.func
 
@@ -27,39 +27,73 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "grad": lambda lib, f: f.grad(lambda x: (x * x).sum())(vector(lib, 1, 2)),
     "third derivative": lambda lib, f: f.grad(f.grad(f.grad(lambda x: x**4)))(scalar(lib, 2)),
     "argnums": lambda lib, f: f.grad(lambda x, y: (x * y * y).sum(), argnums=1)(vector(lib, 1, 2), vector(lib, 3, 4)),
-    "negative argnums": lambda lib, f: f.grad(lambda x, y: (x * y * y).sum(), argnums=-1)(vector(lib, 1, 2), vector(lib, 3, 4)),
-    "tuple of argnums": lambda lib, f: f.grad(lambda x, y: (x * y * y).sum(), argnums=(0, 1))(vector(lib, 1, 2), vector(lib, 3, 4)),
+    "negative argnums": lambda lib, f: f.grad(lambda x, y: (x * y * y).sum(), argnums=-1)(
+        vector(lib, 1, 2), vector(lib, 3, 4)
+    ),
+    "tuple of argnums": lambda lib, f: f.grad(lambda x, y: (x * y * y).sum(), argnums=(0, 1))(
+        vector(lib, 1, 2), vector(lib, 3, 4)
+    ),
     "an unused argument": lambda lib, f: f.grad(lambda x, y: x.sum(), argnums=1)(vector(lib, 1), vector(lib, 3, 4)),
     "aux": lambda lib, f: f.grad(lambda x: ((x * x).sum(), {"twice": x * 2}), has_aux=True)(vector(lib, 1, 2)),
     "grad_and_value": lambda lib, f: f.grad_and_value(lambda x: (x * x).sum())(vector(lib, 1, 2)),
-    "grad_and_value with aux": lambda lib, f: f.grad_and_value(lambda x: ((x * x).sum(), x * 2), has_aux=True)(vector(lib, 1, 2)),
-    "dict argument": lambda lib, f: f.grad(lambda p, x: (p["w"] * x + p["b"]).sum())({"w": vector(lib, 2), "b": vector(lib, 1)}, vector(lib, 3)),
-    "nested argument": lambda lib, f: f.grad(lambda p: (p[0] * p[1]["a"]).sum())([vector(lib, 2), {"a": vector(lib, 5)}]),
+    "grad_and_value with aux": lambda lib, f: f.grad_and_value(lambda x: ((x * x).sum(), x * 2), has_aux=True)(
+        vector(lib, 1, 2)
+    ),
+    "dict argument": lambda lib, f: f.grad(lambda p, x: (p["w"] * x + p["b"]).sum())(
+        {"w": vector(lib, 2), "b": vector(lib, 1)}, vector(lib, 3)
+    ),
+    "nested argument": lambda lib, f: f.grad(lambda p: (p[0] * p[1]["a"]).sum())(
+        [vector(lib, 2), {"a": vector(lib, 5)}]
+    ),
     "closure over the outer level": lambda lib, f: f.grad(lambda x: x * f.grad(lambda y: x * y * y)(x))(scalar(lib, 3)),
-    "no perturbation confusion": lambda lib, f: f.grad(lambda x: x * f.grad(lambda y: x + y)(scalar(lib, 1)))(scalar(lib, 1)),
+    "no perturbation confusion": lambda lib, f: f.grad(lambda x: x * f.grad(lambda y: x + y)(scalar(lib, 1)))(
+        scalar(lib, 1)
+    ),
     "inner level is constant": lambda lib, f: f.grad(lambda x: f.grad(lambda y: y * y)(x.detach()) * x)(scalar(lib, 3)),
     "vjp": lambda lib, f: f.vjp(lambda x: x.exp(), vector(lib, 1, 2))[1](vector(lib, 1, 10)),
-    "vjp of two": lambda lib, f: f.vjp(lambda x, y: (x * y, x + y), vector(lib, 1, 2), vector(lib, 3, 4))[1]((vector(lib, 1, 10), vector(lib, 5, 7))),
+    "vjp of two": lambda lib, f: f.vjp(lambda x, y: (x * y, x + y), vector(lib, 1, 2), vector(lib, 3, 4))[1](
+        (vector(lib, 1, 10), vector(lib, 5, 7))
+    ),
     "vjp with aux": lambda lib, f: f.vjp(lambda x: (x.exp(), x * 2), vector(lib, 1, 2), has_aux=True)[::2],
     "jvp": lambda lib, f: f.jvp(lambda x: x.sin(), (vector(lib, 1, 2),), (vector(lib, 1, 10),)),
-    "jvp of two": lambda lib, f: f.jvp(lambda x, y: (x * y, x.exp()), (vector(lib, 1, 2), vector(lib, 3, 4)), (vector(lib, 1, 10), vector(lib, 5, 7))),
-    "jvp with aux": lambda lib, f: f.jvp(lambda x: (x.sin(), x * 2), (vector(lib, 1),), (vector(lib, 2),), has_aux=True),
+    "jvp of two": lambda lib, f: f.jvp(
+        lambda x, y: (x * y, x.exp()), (vector(lib, 1, 2), vector(lib, 3, 4)), (vector(lib, 1, 10), vector(lib, 5, 7))
+    ),
+    "jvp with aux": lambda lib, f: f.jvp(
+        lambda x: (x.sin(), x * 2), (vector(lib, 1),), (vector(lib, 2),), has_aux=True
+    ),
     "jvp of a constant": lambda lib, f: f.jvp(lambda x: vector(lib, 1, 2), (vector(lib, 1),), (vector(lib, 2),)),
-    "gradient of a jvp": lambda lib, f: f.grad(lambda x: f.jvp(lambda t: (t**3).sum(), (x,), (vector(lib, 1, 10),))[1])(vector(lib, 1, 2)),
-    "jvp of a gradient": lambda lib, f: f.jvp(f.grad(lambda t: (t**3).sum()), (vector(lib, 1, 2),), (vector(lib, 1, 10),)),
+    "gradient of a jvp": lambda lib, f: f.grad(lambda x: f.jvp(lambda t: (t**3).sum(), (x,), (vector(lib, 1, 10),))[1])(
+        vector(lib, 1, 2)
+    ),
+    "jvp of a gradient": lambda lib, f: f.jvp(
+        f.grad(lambda t: (t**3).sum()), (vector(lib, 1, 2),), (vector(lib, 1, 10),)
+    ),
     "jacrev": lambda lib, f: f.jacrev(lambda x: x.cumsum(0) ** 2)(vector(lib, 1, 2, 3)),
-    "jacrev of trees": lambda lib, f: f.jacrev(lambda x, y: {"a": x * y, "b": y.sum()}, argnums=(0, 1))(vector(lib, 1, 2), vector(lib, 3, 4)),
+    "jacrev of trees": lambda lib, f: f.jacrev(lambda x, y: {"a": x * y, "b": y.sum()}, argnums=(0, 1))(
+        vector(lib, 1, 2), vector(lib, 3, 4)
+    ),
     "jacrev with aux": lambda lib, f: f.jacrev(lambda x: (x**2, x * 3), has_aux=True)(vector(lib, 1, 2)),
     "jacfwd": lambda lib, f: f.jacfwd(lambda x: lib.stack([x, x**2, x**3]))(scalar(lib, 2)),
-    "jacfwd of two": lambda lib, f: f.jacfwd(lambda x, y: (x * y, y.sum()), argnums=(0, 1))(vector(lib, 1, 2), vector(lib, 3, 4)),
+    "jacfwd of two": lambda lib, f: f.jacfwd(lambda x, y: (x * y, y.sum()), argnums=(0, 1))(
+        vector(lib, 1, 2), vector(lib, 3, 4)
+    ),
     "hessian": lambda lib, f: f.hessian(lambda x: (x**3).sum() + x[0] * x[1])(vector(lib, 1, 2)),
-    "hessian of two": lambda lib, f: f.hessian(lambda x, y: (x**2 * y).sum(), argnums=(0, 1))(vector(lib, 1, 2), vector(lib, 3, 4)),
+    "hessian of two": lambda lib, f: f.hessian(lambda x, y: (x**2 * y).sum(), argnums=(0, 1))(
+        vector(lib, 1, 2), vector(lib, 3, 4)
+    ),
     "hessian of a vector function": lambda lib, f: f.hessian(lambda x: x**3)(vector(lib, 1, 2)),
     "jacrev of jacfwd": lambda lib, f: f.jacrev(f.jacfwd(lambda x: x.prod() * x))(vector(lib, 1, 2)),
-    "functional_call": lambda lib, f: f.functional_call(linear(lib), {"weight": vector(lib, 1, 2).reshape(1, 2)}, vector(lib, 3, 4)),
-    "gradient of a model": lambda lib, f: f.grad(of_model(lib, f))({"weight": vector(lib, 0.3, -0.2).reshape(1, 2), "bias": vector(lib, 1)}),
-    "Hessian of a model": lambda lib, f: f.hessian(of_model(lib, f))({"weight": vector(lib, 0.1, 0.2).reshape(1, 2), "bias": vector(lib, 0.1)}),
-}  # fmt: skip
+    "functional_call": lambda lib, f: f.functional_call(
+        linear(lib), {"weight": vector(lib, 1, 2).reshape(1, 2)}, vector(lib, 3, 4)
+    ),
+    "gradient of a model": lambda lib, f: f.grad(of_model(lib, f))(
+        {"weight": vector(lib, 0.3, -0.2).reshape(1, 2), "bias": vector(lib, 1)}
+    ),
+    "Hessian of a model": lambda lib, f: f.hessian(of_model(lib, f))(
+        {"weight": vector(lib, 0.1, 0.2).reshape(1, 2), "bias": vector(lib, 0.1)}
+    ),
+}
 
 
 def linear(lib: Any) -> Any:
@@ -84,7 +118,9 @@ def plain(tree: Any) -> Any:
 
 
 @pytest.mark.parity
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # from PyTorch's own forward mode
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)  # from PyTorch's own forward mode
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_parity(name: str) -> None:
     oracle = require_torch()

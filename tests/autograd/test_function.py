@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch.autograd import Function
 from nanotorch.autograd.function import once_differentiable
+from parity import require_torch
 
 
 def function(forward: Callable[..., Any], backward: Callable[..., Any], name: str = "Custom") -> Any:
@@ -304,7 +304,9 @@ class TestSavedTensors:
         middle = ones(2) * 1
         y = function(forward, lambda ctx, grad: grad * ctx.saved_tensors[0]).apply(middle)
         middle.add_(1)
-        with pytest.raises(RuntimeError, match=r"modified by an inplace operation.*\n.*test_function.*\n.*add_.*test_function"):
+        with pytest.raises(
+            RuntimeError, match=r"modified by an inplace operation.*\n.*test_function.*\n.*add_.*test_function"
+        ):
             y.sum().backward()
         y = Exp.apply(ones(2))
         y.add_(1)
@@ -323,11 +325,19 @@ class TestBackward:
         F.apply(x).sum().backward()
         assert x.grad.tolist() == [[3.0, 3.0]] and x.grad.dtype is torch.float32
 
-    @pytest.mark.parametrize("forward, backward, error, message", [
-        (lambda ctx, x: x * 2, lambda ctx, g: (g, g), RuntimeError, "incorrect number of gradients: expected 1"),
-        (lambda ctx, x: x * 2, lambda ctx, g: torch.ones(3), RuntimeError, r"index 0: got shape \(3,\), expected \(2,\)"),
-        (lambda ctx, x: x * 2, lambda ctx, g: 2.0, TypeError, "must return Tensors or None, got float at index 0"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "forward, backward, error, message",
+        [
+            (lambda ctx, x: x * 2, lambda ctx, g: (g, g), RuntimeError, "incorrect number of gradients: expected 1"),
+            (
+                lambda ctx, x: x * 2,
+                lambda ctx, g: torch.ones(3),
+                RuntimeError,
+                r"index 0: got shape \(3,\), expected \(2,\)",
+            ),
+            (lambda ctx, x: x * 2, lambda ctx, g: 2.0, TypeError, "must return Tensors or None, got float at index 0"),
+        ],
+    )
     def test_errors_say_where_forward_was_called(self, forward: Any, backward: Any, error: Any, message: str) -> None:
         y = function(forward, backward, "Wrong").apply(ones(2))
         with pytest.raises(error, match=rf"Wrong.backward \(forward called at .*test_function\.py.*{message}"):
@@ -391,5 +401,7 @@ class TestOnceDifferentiable:
     def test_second_derivative_raises(self) -> None:
         x = ones(2)
         (first,) = torch.autograd.grad(self.make().apply(x).sum(), x, create_graph=True)
-        with pytest.raises(RuntimeError, match="differentiate twice a function that was marked with @once_differentiable"):
+        with pytest.raises(
+            RuntimeError, match="differentiate twice a function that was marked with @once_differentiable"
+        ):
             first.sum().backward()

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import ones, programs
-from fake_gpu import fake_gpu
 
 import nanotorch as torch
+from agreement import ones, programs
+from fake_gpu import fake_gpu
 
 
 def make(lib: Any, forward: Callable[..., Any], backward: Callable[..., Any], **more: Any) -> Any:
@@ -57,7 +57,10 @@ class TestArguments:
             seen.append(ctx.needs_input_grad)
 
         apply = make(
-            lib, lambda x, factor=2.0: x * factor, lambda ctx, grad: (grad * ctx.factor, None), setup_context=staticmethod(setup_context)
+            lib,
+            lambda x, factor=2.0: x * factor,
+            lambda ctx, grad: (grad * ctx.factor, None),
+            setup_context=staticmethod(setup_context),
         )
         for result in (apply(x), apply(x, 3.0), apply(x, factor=5.0), apply(factor=7.0, x=x)):
             result.sum().backward()
@@ -105,7 +108,14 @@ class TestArguments:
 class TestOutputs:
     def containers(self, lib: Any) -> Any:
         kinds = []
-        for results in (lambda x: [x * 1, x * 2], lambda x: (x * 1,), lambda x: (), lambda x: 3, lambda x: None, lambda x: (x, {"a": 1}, "s")):
+        for results in (
+            lambda x: [x * 1, x * 2],
+            lambda x: (x * 1,),
+            lambda x: (),
+            lambda x: 3,
+            lambda x: None,
+            lambda x: (x, {"a": 1}, "s"),
+        ):
             result = make(lib, lambda ctx, x, results=results: results(x), lambda ctx, *grads: grads[0])(ones(lib, 2))
             inner = [type(r).__name__ for r in result] if isinstance(result, tuple | list) else None
             kinds.append((type(result).__name__, inner))
@@ -133,8 +143,17 @@ class TestOutputs:
 
     def a_constant_input_as_it_is(self, lib: Any) -> Any:
         constant, index = lib.ones(2), lib.arange(2)
-        y, c, i = make(lib, lambda ctx, x, c, i: (x * 1, c, i), lambda ctx, g, h, k: (g * 5, h, None))(ones(lib, 2), constant, index)
-        return c is constant, c.requires_grad, c.grad_fn is y.grad_fn, constant.requires_grad, i.requires_grad, i.grad_fn
+        y, c, i = make(lib, lambda ctx, x, c, i: (x * 1, c, i), lambda ctx, g, h, k: (g * 5, h, None))(
+            ones(lib, 2), constant, index
+        )
+        return (
+            c is constant,
+            c.requires_grad,
+            c.grad_fn is y.grad_fn,
+            constant.requires_grad,
+            i.requires_grad,
+            i.grad_fn,
+        )
 
     def an_input_that_is_marked(self, lib: Any) -> Any:
         def forward(ctx: Any, x: Any) -> Any:
@@ -297,7 +316,9 @@ class TestSaved:
             ctx.save_for_backward(x, x)
             return x * 1
 
-        make(lib, forward, lambda ctx, grad: (seen.append(len(ctx.saved_tensors)), grad)[1])(ones(lib, 2)).sum().backward()
+        make(lib, forward, lambda ctx, grad: (seen.append(len(ctx.saved_tensors)), grad)[1])(
+            ones(lib, 2)
+        ).sum().backward()
         return seen
 
     def an_output_overwritten(self, lib: Any) -> Any:
@@ -395,9 +416,10 @@ class TestGradients:
     def the_grad_mode(self, lib: Any) -> Any:
         x, seen = ones(lib, 2), []
         apply = make(
-            lib, lambda ctx, x: (seen.append((lib.is_grad_enabled(), x.requires_grad)), x * 1)[1],
+            lib,
+            lambda ctx, x: (seen.append((lib.is_grad_enabled(), x.requires_grad)), x * 1)[1],
             lambda ctx, grad: (seen.append((lib.is_grad_enabled(), grad.requires_grad)), grad)[1],
-        )  # fmt: skip
+        )
         apply(x).sum().backward()
         lib.autograd.grad(apply(x).sum(), x, create_graph=True)
         return seen
@@ -459,7 +481,12 @@ class TestRules:
 
     def a_jvp_is_not_needed(self, lib: Any) -> Any:
         x = ones(lib, 2)
-        apply = make(lib, lambda ctx, x: (ctx.save_for_forward(x), x * 2)[1], lambda ctx, grad: grad * 2, jvp=staticmethod(lambda ctx, t: t))
+        apply = make(
+            lib,
+            lambda ctx, x: (ctx.save_for_forward(x), x * 2)[1],
+            lambda ctx, grad: grad * 2,
+            jvp=staticmethod(lambda ctx, t: t),
+        )
         apply(x).sum().backward()
         return x.grad
 
@@ -550,7 +577,9 @@ class TestTwice:
             return x**3
 
         x = scalar(lib, 2.0)
-        (first,) = lib.autograd.grad(make(lib, forward, lambda ctx, grad: grad * 3 * ctx.saved_tensors[0])(x), x, create_graph=True)
+        (first,) = lib.autograd.grad(
+            make(lib, forward, lambda ctx, grad: grad * 3 * ctx.saved_tensors[0])(x), x, create_graph=True
+        )
         return first, first.requires_grad
 
     def what_forward_made_is_returned_to_have_a_gradient(self, lib: Any) -> Any:
@@ -574,7 +603,9 @@ class TestTwice:
 
         square = make(lib, lambda ctx, x: save(ctx, x) ** 2, lambda ctx, grad: grad * 2 * ctx.saved_tensors[0])
         cube = make(lib, lambda ctx, x: save(ctx, x) ** 3, lambda ctx, grad: grad * 3 * square(ctx.saved_tensors[0]))
-        outer = make(lib, lambda ctx, x: cube(save(ctx, x)) * 2, lambda ctx, grad: grad * 6 * square(ctx.saved_tensors[0]))
+        outer = make(
+            lib, lambda ctx, x: cube(save(ctx, x)) * 2, lambda ctx, grad: grad * 6 * square(ctx.saved_tensors[0])
+        )
         x = scalar(lib, 2.0)
         y = outer(x)
         (first,) = lib.autograd.grad(y, x, create_graph=True)
@@ -585,7 +616,9 @@ def test_a_gradient_on_another_device_is_refused() -> None:
     with fake_gpu():
         apply = make(torch, lambda ctx, x: x * 1, lambda ctx, grad: grad.to("cuda"))
         y = apply(ones(torch, 2))
-        with pytest.raises(RuntimeError, match=r"Custom.backward \(forward called at .*index 0: expected device cpu but got cuda:0"):
+        with pytest.raises(
+            RuntimeError, match=r"Custom.backward \(forward called at .*index 0: expected device cpu but got cuda:0"
+        ):
             y.sum().backward()
 
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from parity import require_torch, to_numpy
 
 F = torch.autograd.functional
 Make = Callable[[Any], Callable[..., Any]]
 
-# Every function is written once in PyTorch's API: it gets the library, and returns a function of float64 tensors of the shapes.
+# Every function is written once in PyTorch's API: it gets the library, and returns a function of float64 tensors of the
+# shapes.
 FUNCTIONS: dict[str, tuple[Make, list[tuple[int, ...]]]] = {
     "elementwise": (lambda lib: lambda x: x.exp() * x.sin(), [(3,)]),
     "scalar in, scalar out": (lambda lib: lambda x: x**3, [()]),
@@ -46,9 +47,10 @@ SCALAR_FUNCTIONS: dict[str, tuple[Make, list[tuple[int, ...]]]] = {
     "log-sum-exp": (lambda lib: lambda x: lib.logsumexp(x.flatten(), dim=0), [(2, 2)]),
     "quadratic": (lambda lib: lambda x: (x * x).sum(), [(2,)]),
     "cross entropy": (
-        lambda lib: lambda x, w: lib.nn.functional.cross_entropy(x @ w, lib.tensor([0, 1, 1])), [(3, 2), (2, 2)],
+        lambda lib: lambda x, w: lib.nn.functional.cross_entropy(x @ w, lib.tensor([0, 1, 1])),
+        [(3, 2), (2, 2)],
     ),
-}  # fmt: skip
+}
 
 
 def _write(x: Any) -> Any:
@@ -123,7 +125,12 @@ class TestParity:
     @pytest.mark.parametrize("name", FUNCTIONS)
     def test_jacobian(self, name: str, create_graph: bool, strict: bool) -> None:
         for requires_grad in (False, True):
-            compare(name, FUNCTIONS, lambda lib, f, x: lib.autograd.functional.jacobian(f, x, create_graph, strict), requires_grad)
+            compare(
+                name,
+                FUNCTIONS,
+                lambda lib, f, x: lib.autograd.functional.jacobian(f, x, create_graph, strict),
+                requires_grad,
+            )
 
     @pytest.mark.parity
     @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -148,7 +155,12 @@ class TestParity:
     @pytest.mark.parametrize("name", SCALAR_FUNCTIONS)
     def test_hessian(self, name: str, create_graph: bool, strict: bool) -> None:
         for requires_grad in (False, True):
-            compare(name, SCALAR_FUNCTIONS, lambda lib, f, x: lib.autograd.functional.hessian(f, x, create_graph, strict), requires_grad)
+            compare(
+                name,
+                SCALAR_FUNCTIONS,
+                lambda lib, f, x: lib.autograd.functional.hessian(f, x, create_graph, strict),
+                requires_grad,
+            )
 
     @pytest.mark.parity
     @pytest.mark.parametrize("product", ["hvp", "vhp"])
@@ -174,7 +186,9 @@ class TestForwardMode:
     def test_outer_strategy_of_the_hessian(self) -> None:
         make, shapes = SCALAR_FUNCTIONS["mixed"]
         x = given(torch, arrays(shapes))
-        assert_equal(plain(F.hessian(make(torch), x, outer_jacobian_strategy="forward-mode")), plain(F.hessian(make(torch), x)))
+        assert_equal(
+            plain(F.hessian(make(torch), x, outer_jacobian_strategy="forward-mode")), plain(F.hessian(make(torch), x))
+        )
 
     def test_one_backward_for_every_input_element(self) -> None:
         """A curve in 50 dimensions: its Jacobian costs three backward passes, not fifty."""
@@ -204,7 +218,9 @@ class TestForwardMode:
 
 
 def _values(result: Any) -> Any:
-    """The arrays of ``plain``, with the same flag everywhere: a constant zero block may be recorded in one of two ways."""
+    """The arrays of ``plain``, with the same flag everywhere: a constant zero block may be recorded in one of two
+    ways.
+    """
     if isinstance(result[0], np.ndarray):
         return result[0], True
     return tuple(_values(part) for part in result)
@@ -230,7 +246,9 @@ class TestSemantics:
                 _, parts = getattr(lib.autograd.functional, product)(make(lib), (x, y), v, create_graph=True)
                 total = sum((p**2).sum() for p in (parts if isinstance(parts, tuple) else (parts,)))
                 leaves = [x, y, *(v or ())]
-                found.append([to_numpy(g) for g in lib.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)])
+                found.append(
+                    [to_numpy(g) for g in lib.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)]
+                )
             for mine, theirs in zip(*found, strict=True):
                 np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12)
 
@@ -303,9 +321,21 @@ class TestErrors:
             (lambda: F.jacobian(lambda x: 3.0, torch.ones(1)), TypeError, "outputs of the user-provided function"),
             (lambda: F.vjp(torch.exp, torch.ones(2)), RuntimeError, "can only be None"),
             (lambda: F.jvp(torch.exp, torch.ones(2)), RuntimeError, "can only be None"),
-            (lambda: F.vjp(torch.exp, torch.ones(2), torch.ones(3)), RuntimeError, r"v has invalid size: should be \(2,\) but got \(3,\)"),
-            (lambda: F.jvp(torch.mul, (torch.ones(2), torch.ones(2)), torch.ones(2)), RuntimeError, "should be 2 but got 1"),
-            (lambda: F.jvp(torch.mul, (torch.ones(2),) * 2, (torch.ones(2), torch.ones(1))), RuntimeError, "Entry 1 in v"),
+            (
+                lambda: F.vjp(torch.exp, torch.ones(2), torch.ones(3)),
+                RuntimeError,
+                r"v has invalid size: should be \(2,\) but got \(3,\)",
+            ),
+            (
+                lambda: F.jvp(torch.mul, (torch.ones(2), torch.ones(2)), torch.ones(2)),
+                RuntimeError,
+                "should be 2 but got 1",
+            ),
+            (
+                lambda: F.jvp(torch.mul, (torch.ones(2),) * 2, (torch.ones(2), torch.ones(1))),
+                RuntimeError,
+                "Entry 1 in v",
+            ),
             (lambda: F.hessian(torch.exp, torch.ones(2)), RuntimeError, r"single element, got shape \(2,\)"),
             (lambda: F.hvp(lambda x: (x, x), torch.ones(1)), RuntimeError, "single Tensor"),
             (lambda: F.vhp(torch.exp, torch.ones(2)), RuntimeError, "can only be None"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agreement import ones, programs
-from fake_gpu import fake_gpu
 
 import nanotorch as torch
+from agreement import ones, programs
+from fake_gpu import fake_gpu
 
 
 @programs
@@ -220,7 +220,9 @@ def test_a_gradient_on_another_device() -> None:
         x = ones(torch, 2)
         with pytest.raises(RuntimeError, match=r"grad_output\[0\] is on cuda:0 and output\[0\] on cpu; move one with"):
             (x * 2).backward(torch.ones(2, device="cuda"))
-        with pytest.raises(RuntimeError, match=r"a gradient located on device cuda:0 to a tensor located on device cpu"):
+        with pytest.raises(
+            RuntimeError, match=r"a gradient located on device cuda:0 to a tensor located on device cpu"
+        ):
             x.grad = torch.ones(2, device="cuda")
 
 
@@ -260,7 +262,9 @@ class TestGradAttribute:
         y.grad = lib.ones(2)
         z = ones(lib, 2) * 2
         z.retain_grad()
-        with pytest.warns(UserWarning, match=r"The \.grad attribute of a Tensor that is not a leaf Tensor is being accessed"):
+        with pytest.warns(
+            UserWarning, match=r"The \.grad attribute of a Tensor that is not a leaf Tensor is being accessed"
+        ):
             nothing = (ones(lib, 2) * 2).grad
         return y.grad, z.grad, nothing
 

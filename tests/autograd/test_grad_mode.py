@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import ones, programs
 
 import nanotorch as torch
+from agreement import ones, programs
 from nanotorch.autograd.graph.grad_mode import recording
 
 
@@ -169,7 +169,14 @@ class TestAsync:
             log.append([value async for value in values()])
 
         asyncio.run(main())
-        assert log == [(False, True), ("sent", True), (False, True), ("closed", False), ("closed", False), [False, None]]
+        assert log == [
+            (False, True),
+            ("sent", True),
+            (False, True),
+            ("closed", False),
+            ("closed", False),
+            [False, None],
+        ]
 
     def test_tasks_have_their_own_mode(self) -> None:
         async def work(mode: bool) -> list[bool]:
@@ -244,7 +251,9 @@ class TestThreads:
             assert not torch.is_grad_enabled()
 
     def test_no_gradient_of_a_shared_leaf_is_lost(self) -> None:
-        """Several threads run backward passes into one parameter: graphs of their own, and one graph that they share."""
+        """Several threads run backward passes into one parameter: graphs of their own, and one graph that they
+        share.
+        """
         x = torch.zeros(1000, dtype=torch.float64, requires_grad=True)
         shared = (x * 3.0).sum()
         rounds, count = 100, 8

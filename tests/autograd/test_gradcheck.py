@@ -60,14 +60,18 @@ class Sum(Function):
 
 
 @MODES
-@pytest.mark.parametrize("function, shapes", [
-    (lambda x: x.sin() * x, [(3,)]),
-    (lambda x, y: x @ y, [(2, 3), (3, 2)]),
-    (lambda x, y: (x * y, x / y, x.sum()), [(2, 3), (3,)]),
-    (lambda x: x.prod() ** 2, [(2, 2)]),
-    (lambda x: x[0].exp().expand(2, 2), [(2,)]),
-    (lambda x: [x.cumsum(0), x.argmax()], [(3,)]),
-], ids=range(6))  # fmt: skip
+@pytest.mark.parametrize(
+    "function, shapes",
+    [
+        (lambda x: x.sin() * x, [(3,)]),
+        (lambda x, y: x @ y, [(2, 3), (3, 2)]),
+        (lambda x, y: (x * y, x / y, x.sum()), [(2, 3), (3,)]),
+        (lambda x: x.prod() ** 2, [(2, 2)]),
+        (lambda x: x[0].exp().expand(2, 2), [(2,)]),
+        (lambda x: [x.cumsum(0), x.argmax()], [(3,)]),
+    ],
+    ids=range(6),
+)
 def test_right_derivatives(function: Any, shapes: Any, fast_mode: bool) -> None:
     arguments = inputs(*shapes)
     assert gradcheck(function, arguments, fast_mode=fast_mode)
@@ -101,7 +105,13 @@ def test_a_wrong_second_derivative(fast_mode: bool) -> None:
 def test_the_message_names_output_and_input() -> None:
     (x,) = inputs((3,))
     assert gradcheck(lambda a, b: Sum.apply(b, 1.0), (1.0, x))
-    with pytest.raises(GradcheckError, match=r"output 1 with respect to input 1, at output element \(\) and input element \(0,\): analytic 2, numerical 1"):
+    with pytest.raises(
+        GradcheckError,
+        match=(
+            r"output 1 with respect to input 1, at output element \(\) and input element \(0,\): analytic 2,"
+            r" numerical 1"
+        ),
+    ):
         gradcheck(lambda a, b: (a, Sum.apply(b, 2.0)), (torch.ones(1, dtype=torch.float64), x))
 
 
@@ -172,7 +182,9 @@ def test_the_worst_entry_of_all_jacobians_is_named(fast_mode: bool) -> None:
         gradcheck(lambda x: (WrongAt.apply(x, small), WrongAt.apply(x, large)), (x,), fast_mode=fast_mode)
     text = str(caught.value)
     assert "output 1 with respect to input 0, at output element (1, 2) and input element (1, 2)" in text
-    assert f"analytic {expected + 0.5:.8g}, numerical {expected:.8g}, relative error {0.5 / (expected + 0.5):.3g}" in text
+    assert (
+        f"analytic {expected + 0.5:.8g}, numerical {expected:.8g}, relative error {0.5 / (expected + 0.5):.3g}" in text
+    )
     assert "2 of 72 compared entries disagree" in text
 
 
@@ -213,7 +225,9 @@ def test_float32_is_raised_to_float64() -> None:
 
 def test_functions_that_compute_in_float32_are_told_apart() -> None:
     (x,) = inputs((2,))
-    with pytest.raises(GradcheckError, match=r"returns torch.float32 for float64 inputs: differences of it are inexact"):
+    with pytest.raises(
+        GradcheckError, match=r"returns torch.float32 for float64 inputs: differences of it are inexact"
+    ):
         gradcheck(lambda x: (x.float() * 1000).sin(), (x,))
 
 
@@ -221,13 +235,32 @@ def test_functions_that_compute_in_float32_are_told_apart() -> None:
 
 
 KINKS: list[tuple[Any, list[float], str]] = [
-    (lambda x: x.relu(), [0.0, 1.0, -1.0], r"1 of 9 .* lies at a kink.*element \(0,\), by input 0, element \(0,\): slopes 0 from the left and 1 from the right, analytic 0"),
-    (lambda x: x.abs() + x.relu(), [1.0, 0.0, 2.0], r"1 of 9 .*slopes -1 from the left and 2 from the right, analytic 0"),
-    (lambda x: torch.stack([x.max(0).values, x.sum()]), [2.0, 2.0, 1.0], r"2 of 6 .* lie at kinks or jumps.*slopes 0 from the left and 1 from the right, analytic"),
-    (lambda x: x.clamp(min=0.0, max=1.0), [0.0, 1.0, 0.5], r"2 of 9 .*slopes 0 from the left and 1 from the right, analytic 1"),
+    (
+        lambda x: x.relu(),
+        [0.0, 1.0, -1.0],
+        (
+            r"1 of 9 .* lies at a kink.*element \(0,\), by input 0, element \(0,\): slopes 0 from the left and 1 from"
+            r" the right, analytic 0"
+        ),
+    ),
+    (
+        lambda x: x.abs() + x.relu(),
+        [1.0, 0.0, 2.0],
+        r"1 of 9 .*slopes -1 from the left and 2 from the right, analytic 0",
+    ),
+    (
+        lambda x: torch.stack([x.max(0).values, x.sum()]),
+        [2.0, 2.0, 1.0],
+        r"2 of 6 .* lie at kinks or jumps.*slopes 0 from the left and 1 from the right, analytic",
+    ),
+    (
+        lambda x: x.clamp(min=0.0, max=1.0),
+        [0.0, 1.0, 0.5],
+        r"2 of 9 .*slopes 0 from the left and 1 from the right, analytic 1",
+    ),
     (lambda x: x.floor() + x, [2.0, 0.5, 0.25], r"1 of 9 .* lies at a jump"),
     (lambda x: x.sign() * x.exp(), [0.0, 0.5, -0.25], r"1 of 9 .* lies at a jump"),
-]  # fmt: skip
+]
 
 
 @MODES
@@ -355,11 +388,14 @@ class Writes(Function):
         return grad, None
 
 
-@pytest.mark.parametrize(("where", "text"), [
-    ("forward", "input 0 was modified in place: the function writes to it"),
-    ("backward", "input 0 was modified in place: its backward writes to it"),
-    ("gradient", "the backward of output 0 writes to the gradient that it is given"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("forward", "input 0 was modified in place: the function writes to it"),
+        ("backward", "input 0 was modified in place: its backward writes to it"),
+        ("gradient", "the backward of output 0 writes to the gradient that it is given"),
+    ],
+)
 def test_writes_are_found(where: str, text: str) -> None:
     (x,) = inputs((3,))
     with pytest.raises(GradcheckError, match=text):
@@ -417,7 +453,9 @@ def test_unused_outputs() -> None:
 
     (x,) = inputs((2,))
     assert gradcheck(lambda x: Pair.apply(x, True), (x,))
-    with pytest.raises(GradcheckError, match=r"treats unused outputs in its own way: the gradient of input 0 by output 0"):
+    with pytest.raises(
+        GradcheckError, match=r"treats unused outputs in its own way: the gradient of input 0 by output 0"
+    ):
         gradcheck(lambda x: Pair.apply(x, False), (x,))
     with pytest.raises(GradcheckError, match="Jacobian mismatch"):
         gradcheck(lambda x: Pair.apply(x, False), (x,), check_undefined_grad=False)

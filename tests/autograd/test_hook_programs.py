@@ -1,28 +1,36 @@
-"""Random graphs with random hooks: the order in which hooks run, what they see and what comes out agree with PyTorch."""
+"""Random graphs with random hooks: the order in which hooks run, what they see and what comes out agree with
+PyTorch.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from agreement import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import require_torch
 
 import nanotorch
+from agreement import plain
+from parity import require_torch
 
 pytestmark = pytest.mark.parity
 
 UNARY = ("double", "square", "negative", "view", "flip")
 BINARY = ("add", "mul", "sub")
 HOOKS = ("tensor", "scale", "node", "node scale", "prehook", "retain", "accumulated")
-STEPS = st.lists(st.tuples(st.sampled_from(UNARY + BINARY), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=9)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(UNARY + BINARY), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=9
+)
 WATCHED = st.lists(st.tuples(st.sampled_from(HOOKS), st.integers(0, 30)), max_size=6)
 CALLS = st.lists(
-    st.tuples(st.sampled_from(("backward", "backward to", "grad", "grad recorded")), st.lists(st.integers(0, 30), min_size=1, max_size=3)),
-    min_size=1, max_size=3,
-)  # fmt: skip
+    st.tuples(
+        st.sampled_from(("backward", "backward to", "grad", "grad recorded")),
+        st.lists(st.integers(0, 30), min_size=1, max_size=3),
+    ),
+    min_size=1,
+    max_size=3,
+)
 
 
 def compute(name: str, a: Any, b: Any) -> Any:
@@ -64,7 +72,9 @@ def watch(kind: str, number: int, tensor: Any, log: list[Any]) -> None:
 
 def run(lib: Any, steps: Any, watched: Any, calls: Any) -> Any:
     """Build the graph, register the hooks, run the passes; return the log, the results and the gradients."""
-    leaves = [lib.tensor(values, dtype=lib.float64, requires_grad=True) for values in ([1.0, 2.0], [3.0, -1.0], [0.5, 4.0])]
+    leaves = [
+        lib.tensor(values, dtype=lib.float64, requires_grad=True) for values in ([1.0, 2.0], [3.0, -1.0], [0.5, 4.0])
+    ]
     tensors, log, results = list(leaves), [], []
     for name, first, second in steps:
         tensors.append(compute(name, tensors[first % len(tensors)], tensors[second % len(tensors)]))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import ones, programs
 
 import nanotorch as torch
+from agreement import ones, programs
 
 
 @pytest.fixture
@@ -176,7 +176,9 @@ class TestErrors:
 
 
 def test_post_accumulate_hooks_are_for_leaves() -> None:
-    with pytest.raises(RuntimeError, match=r"post accumulate grad hooks cannot be registered on non-leaf tensors.*register_hook"):
+    with pytest.raises(
+        RuntimeError, match=r"post accumulate grad hooks cannot be registered on non-leaf tensors.*register_hook"
+    ):
         (ones(torch, 2) * 2).register_post_accumulate_grad_hook(print)
 
 
@@ -186,7 +188,9 @@ class TestPostAccumulate:
 
         def train(in_backward: bool) -> tuple[list[Any], int]:
             torch.manual_seed(0)
-            model = torch.nn.Sequential(*[layer for _ in range(4) for layer in (torch.nn.Linear(5, 5), torch.nn.Tanh())])
+            model = torch.nn.Sequential(
+                *[layer for _ in range(4) for layer in (torch.nn.Linear(5, 5), torch.nn.Tanh())]
+            )
             parameters = list(model.parameters())
             most = 0
             if in_backward:
@@ -260,7 +264,9 @@ class TestMultiGradHook:
     def all_of_those_that_have_a_part(self, lib: Any) -> Any:
         a, b, log = ones(lib, 2), ones(lib, 2), []
         c, d = a * b, a * b
-        handle = lib.autograd.graph.register_multi_grad_hook((a, b, c, d), lambda grads: log.append([plain_or_none(g) for g in grads]))
+        handle = lib.autograd.graph.register_multi_grad_hook(
+            (a, b, c, d), lambda grads: log.append([plain_or_none(g) for g in grads])
+        )
         c.sum().backward(retain_graph=True)
         c.sum().backward(inputs=(a,), retain_graph=True)
         (c * d).sum().backward(retain_graph=True)
@@ -271,7 +277,9 @@ class TestMultiGradHook:
     def the_first_of_any(self, lib: Any) -> Any:
         a, b, log = ones(lib, 2), ones(lib, 2), []
         c = a * b
-        lib.autograd.graph.register_multi_grad_hook((a, c, lib.ones(2)), lambda grad: log.append(grad.tolist()), mode="any")
+        lib.autograd.graph.register_multi_grad_hook(
+            (a, c, lib.ones(2)), lambda grad: log.append(grad.tolist()), mode="any"
+        )
         for _ in range(2):
             (c * 3).sum().backward(retain_graph=True)
         return log
@@ -383,7 +391,10 @@ def test_increment_version() -> None:
     torch.autograd.graph.increment_version(x)
     torch.autograd.graph.increment_version([x, z])
     assert x._version == 2
-    with pytest.raises(RuntimeError, match=r"modified by an inplace operation.*\n.*\n.*overwritten by increment_version at .*test_hooks"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"modified by an inplace operation.*\n.*\n.*overwritten by increment_version at .*test_hooks",
+    ):
         z.sum().backward()
 
 

@@ -10,9 +10,9 @@ import threading
 from typing import Any
 
 import pytest
-from agreement import ones, programs
 
 import nanotorch as torch
+from agreement import ones, programs
 from nanotorch.autograd.graph.tensor import BIRTHPLACES, Tensor
 
 
@@ -36,7 +36,16 @@ class TestInside:
             plain.add_(1)
             plain.mul_(lib.ones(2))
             leaf.mul_(3)
-            found = [plain, plain[0], plain.detach(), plain.view(2, 1), plain * 2, leaf[:1], leaf * 2, plain.unbind(0)[0]]
+            found = [
+                plain,
+                plain[0],
+                plain.detach(),
+                plain.view(2, 1),
+                plain * 2,
+                leaf[:1],
+                leaf * 2,
+                plain.unbind(0)[0],
+            ]
             flags = [(t.is_inference(), t.requires_grad) for t in found]
         return flags, plain, leaf, plain._version
 
@@ -44,7 +53,14 @@ class TestInside:
         x, log = ones(lib, 2), []
 
         def note() -> None:
-            log.append((lib.is_inference_mode_enabled(), lib.is_grad_enabled(), lib.ones(1).is_inference(), (x * 2).requires_grad))
+            log.append(
+                (
+                    lib.is_inference_mode_enabled(),
+                    lib.is_grad_enabled(),
+                    lib.ones(1).is_inference(),
+                    (x * 2).requires_grad,
+                )
+            )
 
         with lib.inference_mode():
             note()
@@ -200,7 +216,9 @@ class TestOutside:
 def test_nothing_is_written_before_the_refusal() -> None:
     a = made(torch, 2)
     for write in (lambda: a.add_(1), lambda: a.uniform_(), lambda: torch.nn.init.zeros_(a), lambda: a.zero_()):
-        with pytest.raises(RuntimeError, match=r"Inplace update to inference tensor outside InferenceMode is not allowed.*clone"):
+        with pytest.raises(
+            RuntimeError, match=r"Inplace update to inference tensor outside InferenceMode is not allowed.*clone"
+        ):
             write()
     assert a.tolist() == [1.0, 1.0]
 

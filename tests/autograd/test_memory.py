@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from op_cases import ROW_CASES, Call, Case, each, floating_outputs, ours
 
 import nanotorch as torch
 from nanotorch.autograd.graph.node import Node
+from op_cases import ROW_CASES, Call, Case, each, floating_outputs, ours
 
 LENGTH = 1_000_000
 
@@ -79,10 +79,20 @@ class TestDeepGraphs:
         del y
         assert oldest() is None
 
-    @pytest.mark.parametrize("step", [
-        lambda y: y.sin(), lambda y: y.mul_(1.0), lambda y: y.view(2), lambda y: Marker.apply(y), lambda y: y.clone()[:],
-        lambda y: torch.cat([y[:1], y[1:]]), lambda y: y.unbind(0)[0].expand(2), lambda y: torch.stack(y.chunk(2)).view(2),
-    ], ids=["saved input", "in place", "view", "Function", "slice", "cat", "several outputs", "stack"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "step",
+        [
+            lambda y: y.sin(),
+            lambda y: y.mul_(1.0),
+            lambda y: y.view(2),
+            lambda y: Marker.apply(y),
+            lambda y: y.clone()[:],
+            lambda y: torch.cat([y[:1], y[1:]]),
+            lambda y: y.unbind(0)[0].expand(2),
+            lambda y: torch.stack(y.chunk(2)).view(2),
+        ],
+        ids=["saved input", "in place", "view", "Function", "slice", "cat", "several outputs", "stack"],
+    )
     def test_other_long_chains_are_freed(self, step: Any) -> None:
         x = torch.ones(2, requires_grad=True)
         y = x * 1
@@ -210,13 +220,22 @@ def chain(step: Any, **options: Any) -> Any:
 
 
 LINEAR = {
-    "cat": joined(torch.cat), "stack": joined(torch.stack), "sum": joined(sum), "grad of all": of_all,
-    "backward to all": of_all_by_name, "hooks on all": of_all_hooked, "fan-out": fan_out, "unbind": split_and_joined,
-    "chain": chain(lambda y: y * 1.0), "recorded chain": chain(lambda y: y * y, create_graph=True),
-    "diamonds": chain(lambda y: y * 0.5 + y * 0.5), "recorded diamonds": chain(lambda y: y * 0.5 + y * 0.5, create_graph=True),
-    "writes": chain(lambda y: y.mul_(1.0)), "writes to slices": chain(lambda y: (y[:1].mul_(1.0), y)[1]),
+    "cat": joined(torch.cat),
+    "stack": joined(torch.stack),
+    "sum": joined(sum),
+    "grad of all": of_all,
+    "backward to all": of_all_by_name,
+    "hooks on all": of_all_hooked,
+    "fan-out": fan_out,
+    "unbind": split_and_joined,
+    "chain": chain(lambda y: y * 1.0),
+    "recorded chain": chain(lambda y: y * y, create_graph=True),
+    "diamonds": chain(lambda y: y * 0.5 + y * 0.5),
+    "recorded diamonds": chain(lambda y: y * 0.5 + y * 0.5, create_graph=True),
+    "writes": chain(lambda y: y.mul_(1.0)),
+    "writes to slices": chain(lambda y: (y[:1].mul_(1.0), y)[1]),
     "Functions": chain(lambda y: Marker.apply(y)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -253,9 +272,16 @@ class TestPeak:
     NBYTES = 4 * 50_000
     LENGTH = 60
 
-    @pytest.mark.parametrize("step", [
-        lambda y: y.tanh(), lambda y: y.sin() * 2.0, lambda y: torch.nn.functional.softmax(y, 0), lambda y: Saver.apply(y),
-    ], ids=["result", "input", "softmax", "Function"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "step",
+        [
+            lambda y: y.tanh(),
+            lambda y: y.sin() * 2.0,
+            lambda y: torch.nn.functional.softmax(y, 0),
+            lambda y: Saver.apply(y),
+        ],
+        ids=["result", "input", "softmax", "Function"],
+    )
     def test_backward_frees_as_it_goes(self, step: Any) -> None:
         """The forward pass of a chain keeps an array an operation; backward adds a few, and leaves the gradient."""
         x = torch.ones(50_000, requires_grad=True)
@@ -313,7 +339,11 @@ class TestNoCycles:
         if then != "nothing":
             second = then == "double backward"
             seeds = [torch.ones_like(r) for r in results]
-            grads = torch.autograd.grad(results, call.leaves, seeds, create_graph=second, allow_unused=True) if results else ()
+            grads = (
+                torch.autograd.grad(results, call.leaves, seeds, create_graph=second, allow_unused=True)
+                if results
+                else ()
+            )
             references += [weakref.ref(g) for g in grads if g is not None]
             references += [weakref.ref(g.grad_fn) for g in grads if g is not None and g.grad_fn is not None]
             del grads, seeds
@@ -365,7 +395,11 @@ class TestNoCycles:
     def test_a_training_step(self) -> None:
         torch.manual_seed(0)
         model = torch.nn.Sequential(
-            torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+            torch.nn.Linear(4, 8),
+            torch.nn.BatchNorm1d(8),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.5),
+            torch.nn.Linear(8, 3),
         )
         optimizer = torch.optim.Adam(model.parameters())
         inputs, targets = torch.randn(16, 4), torch.randint(0, 3, (16,))

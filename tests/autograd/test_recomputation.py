@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from inplace_programs import OPERATIONS, VIEWS, WRITES, Step, programs
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from inplace_programs import OPERATIONS, VIEWS, WRITES, Step, programs
 from nanotorch.utils.checkpoint import CheckpointError, checkpoint, checkpoint_sequential
+from parity import require_torch, to_numpy
 
 nn, F = torch.nn, torch.nn.functional
 
@@ -161,7 +161,12 @@ def only_parameters(lib: Any, call: Callable[..., Any], x: Any, w: Any) -> Any:
 
 
 def structures(lib: Any, call: Callable[..., Any], x: Any, w: Any) -> Any:
-    y, named = call(lambda pair, *, scale, more: (pair[0] * pair[1] * scale, {"sum": more["w"] + pair[0]}), (x, w), scale=3.0, more={"w": w})
+    y, named = call(
+        lambda pair, *, scale, more: (pair[0] * pair[1] * scale, {"sum": more["w"] + pair[0]}),
+        (x, w),
+        scale=3.0,
+        more={"w": w},
+    )
     return lib.autograd.grad((y.exp() + named["sum"]).sum(), (x, w))
 
 
@@ -271,7 +276,9 @@ class TestRecomputation:
         found = []
         for run in (plain, checkpoint):
             torch.manual_seed(0)
-            model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1)).double()
+            model = nn.Sequential(
+                nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1)
+            ).double()
             run(model, start(False)).sum().backward()
             found.append([p.grad.tolist() for p in model.parameters()])
             assert model[1].num_batches_tracked.item() == (1 if run is plain else 2)
@@ -340,7 +347,10 @@ class TestErrors:
         y = checkpoint(model, start()).sum()
         with torch.no_grad():
             model.weight.mul_(2)
-        with pytest.raises(RuntimeError, match=r"Linear uses \(saved value 1\).*modified by an inplace operation(.|\n)*mul_ at .*test_recomputation"):
+        with pytest.raises(
+            RuntimeError,
+            match=r"Linear uses \(saved value 1\).*modified by an inplace operation(.|\n)*mul_ at .*test_recomputation",
+        ):
             y.backward()
 
     def test_an_argument_that_was_written(self) -> None:
@@ -394,7 +404,6 @@ class TestErrors:
         for segments in (0, 3):
             with pytest.raises(ValueError, match="segments is a number from 1 to"):
                 checkpoint_sequential([torch.exp, torch.sin], segments, start())
-
 
     def test_inference_tensors(self) -> None:
         with torch.inference_mode():

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Call, Case, each, floating_outputs, host, ours, run, second
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch.autograd.graph import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
+from op_cases import CASES, Call, Case, each, floating_outputs, host, ours, run, second
+from parity import require_torch
 
 
 def copying() -> saved_tensors_hooks:
@@ -164,7 +164,10 @@ def test_the_innermost_hooks_apply_and_the_outer_ones_come_back() -> None:
 def test_a_pack_hook_that_writes_is_refused() -> None:
     x = torch.ones(2, requires_grad=True) * 1
     x.requires_grad_()
-    with saved_tensors_hooks(lambda t: t.add_(1), lambda t: t), pytest.raises(RuntimeError, match="modifying its input in place"):
+    with (
+        saved_tensors_hooks(lambda t: t.add_(1), lambda t: t),
+        pytest.raises(RuntimeError, match="modifying its input in place"),
+    ):
         x.square()
 
 

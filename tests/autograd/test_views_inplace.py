@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+
+import nanotorch as torch
 from inplace_programs import Step, execute, programs
 from parity import require_torch
 from view_scenarios import SCENARIOS, outcome
-
-import nanotorch as torch
 
 
 def leaf(*shape: int) -> Any:
@@ -165,7 +165,9 @@ class TestRefusals:
             view.mul_(1)
         base.mul_(3)
         assert "tensor" in repr(view)
-        with pytest.raises(RuntimeError, match="no_grad mode and its base or another view of its base has been modified"):
+        with pytest.raises(
+            RuntimeError, match="no_grad mode and its base or another view of its base has been modified"
+        ):
             view * 2
         with torch.no_grad():
             assert (view * 2).tolist() == [6.0, 12.0]
@@ -187,7 +189,9 @@ class TestRefusals:
         base.mul_(3)
         assert parts[1].requires_grad and "<Invalid>" in repr(parts[1])
         for use in (lambda: parts[1] * 2, lambda: parts[1].grad_fn, lambda: torch.autograd.grad(parts[1].sum(), x)):
-            with pytest.raises(RuntimeError, match=r"Output 1 of Split is a view and its base or another view.*multiple views"):
+            with pytest.raises(
+                RuntimeError, match=r"Output 1 of Split is a view and its base or another view.*multiple views"
+            ):
                 use()
         with torch.no_grad():
             assert (parts[1] * 2).tolist() == [18.0, 24.0]
@@ -198,7 +202,9 @@ class TestRefusals:
                 expanded.add_(1)
 
     def test_a_result_that_does_not_fit(self) -> None:
-        with pytest.raises(torch.ShapeError, match=r"add_: output with shape \[2\] doesn't match the broadcast shape \[3, 2\]"):
+        with pytest.raises(
+            torch.ShapeError, match=r"add_: output with shape \[2\] doesn't match the broadcast shape \[3, 2\]"
+        ):
             torch.zeros(2).add_(torch.zeros(3, 2))
         with pytest.raises(RuntimeError, match="can't be cast to the desired output type"):
             torch.zeros(2, dtype=torch.int64).add_(1.5)
@@ -234,10 +240,18 @@ class TestVersions:
         assert len(lines) == 2 and lines[1] == lines[0] + 1
         assert "overwritten by add_" in text and "clone()" in text
 
-    @pytest.mark.parametrize("write", [
-        lambda y: y.mul_(2), lambda y: y.__setitem__(0, 1.0), lambda y: y[1:].zero_(), lambda y: y.detach().add_(1),
-        lambda y: y.copy_(torch.zeros(2)), lambda y: y.uniform_(), lambda y: y.__setitem__([0], 1.0),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda y: y.mul_(2),
+            lambda y: y.__setitem__(0, 1.0),
+            lambda y: y[1:].zero_(),
+            lambda y: y.detach().add_(1),
+            lambda y: y.copy_(torch.zeros(2)),
+            lambda y: y.uniform_(),
+            lambda y: y.__setitem__([0], 1.0),
+        ],
+    )
     def test_a_saved_input_that_was_overwritten(self, write: Any) -> None:
         x = torch.ones(2, requires_grad=True)
         y = x * 1
@@ -286,10 +300,19 @@ class TestVersions:
 
 class TestSetitem:
     CASES = (
-        (1, 7.0), (slice(1, None), 7.0), ((0, slice(None, None, 2)), [7.0, 8.0]), ((..., 0), [1.0, 2.0, 3.0]),
-        ([0, 2], 7.0), (([0, 2], [1, 1]), [7.0, 8.0]), ((slice(None), [2, 0]), 5.0), (None, 3.0), ((1, 1), -1.0),
-        (np.array([[True, False, True]] * 3), 7.0), (np.array([True, False, True]), [7.0, 8.0, 9.0]), (-1, [[4.0, 5.0, 6.0]]),
-    )  # fmt: skip
+        (1, 7.0),
+        (slice(1, None), 7.0),
+        ((0, slice(None, None, 2)), [7.0, 8.0]),
+        ((..., 0), [1.0, 2.0, 3.0]),
+        ([0, 2], 7.0),
+        (([0, 2], [1, 1]), [7.0, 8.0]),
+        ((slice(None), [2, 0]), 5.0),
+        (None, 3.0),
+        ((1, 1), -1.0),
+        (np.array([[True, False, True]] * 3), 7.0),
+        (np.array([True, False, True]), [7.0, 8.0, 9.0]),
+        (-1, [[4.0, 5.0, 6.0]]),
+    )
 
     @pytest.mark.parity
     @pytest.mark.parametrize("index, value", CASES, ids=str)
@@ -391,8 +414,10 @@ def same(actual: Any, expected: Any) -> bool:
     if isinstance(expected, tuple):
         return isinstance(actual, tuple) and actual[:-1] == expected[:-1] and same(actual[-1], expected[-1])
     if isinstance(expected, np.ndarray):
-        return isinstance(actual, np.ndarray) and actual.shape == expected.shape and bool(
-            np.allclose(actual, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
+        return (
+            isinstance(actual, np.ndarray)
+            and actual.shape == expected.shape
+            and bool(np.allclose(actual, expected, rtol=1e-9, atol=1e-9, equal_nan=True))
         )
     return type(actual) is type(expected)  # "error" or None
 
@@ -405,9 +430,15 @@ def test_random_programs_equal_pytorch(program: list[Step]) -> None:
     oracle = require_torch()
     expected, derivatives = execute(oracle, program)
     steps, ours = execute(torch, program)
-    # A view whose sibling got a history is a leaf for PyTorch until somebody looks at its grad_fn; here it never is one.
-    assume(not any(type(e) is str and e == "leaf error" and type(s) is tuple for e, s in zip(expected, steps, strict=False)))
-    # PyTorch saves no value for the gradient of a no_grad view, which has nowhere to go; here the value is saved and its version checked.
+    # A view whose sibling got a history is a leaf for PyTorch until somebody looks at its grad_fn; here it never is
+    # one.
+    assume(
+        not any(
+            type(e) is str and e == "leaf error" and type(s) is tuple for e, s in zip(expected, steps, strict=False)
+        )
+    )
+    # PyTorch saves no value for the gradient of a no_grad view, which has nowhere to go; here the value is saved and
+    # its version checked.
     assume(not (ours == ["error"] != derivatives and any(kind == 5 for kind, *_ in program)))
     assert len(steps) == len(expected)
     for number, (actual, wanted) in enumerate(zip(steps, expected, strict=True)):

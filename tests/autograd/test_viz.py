@@ -47,16 +47,22 @@ def test_boxes_and_arrows_of_an_mlp() -> None:
     model, loss = mlp()
     picture = torch.viz.graph(loss, params=model.named_parameters())
     assert arrows(picture) == {
-        ("NllLossBackward0", "output", "()"), ("AddmmBackward0", "NllLossBackward0", "(5, 3)"),
-        ("TanhBackward0", "AddmmBackward0", "(5, 8)"), ("AddmmBackward0", "TanhBackward0", "(5, 8)"),
-        ("2.weight", "AddmmBackward0", "(3, 8)"), ("2.bias", "AddmmBackward0", "(3,)"),
-        ("0.weight", "AddmmBackward0", "(8, 4)"), ("0.bias", "AddmmBackward0", "(8,)"),
-    }  # fmt: skip
+        ("NllLossBackward0", "output", "()"),
+        ("AddmmBackward0", "NllLossBackward0", "(5, 3)"),
+        ("TanhBackward0", "AddmmBackward0", "(5, 8)"),
+        ("AddmmBackward0", "TanhBackward0", "(5, 8)"),
+        ("2.weight", "AddmmBackward0", "(3, 8)"),
+        ("2.bias", "AddmmBackward0", "(3,)"),
+        ("0.weight", "AddmmBackward0", "(8, 4)"),
+        ("0.bias", "AddmmBackward0", "(8,)"),
+    }
     kinds = {box.title: box.kind for box in picture.boxes}
     assert kinds["output"] == "output" and kinds["0.weight"] == "parameter" and kinds["TanhBackward0"] == "op"
     (tanh,) = [box for box in picture.boxes if box.title == "TanhBackward0"]
     assert tanh.saved == ("result (5, 8)",)
-    assert any("test_viz.py" in detail for detail in tanh.details) and "self: grad * (1 - result * result)" in tanh.details
+    assert (
+        any("test_viz.py" in detail for detail in tanh.details) and "self: grad * (1 - result * result)" in tanh.details
+    )
 
 
 def test_nothing_changes() -> None:
@@ -140,7 +146,10 @@ def test_mermaid_is_a_flowchart_without_bare_brackets() -> None:
     x = torch.ones(2, requires_grad=True)
     lines = torch.viz.graph((x * x).sum(), params={'a"[b]|c;': x}).mermaid.splitlines()
     assert lines[0] == "flowchart TD"
-    pattern = r'    (n\d+(\[|\[\[|\(\[|\(\()"[^"|;]*(#\d+;[^"|;]*)*"(\]|\]\]|\]\)|\)\)):::\w+|n\d+ -->(\|"[^"|]*"\|)? n\d+|classDef .*)'
+    pattern = (
+        r'    (n\d+(\[|\[\[|\(\[|\(\()"[^"|;]*(#\d+;[^"|;]*)*"(\]|\]\]|\]\)|\)\)):::\w+|n\d+ -->(\|"[^"|]*"\|)?'
+        r" n\d+|classDef .*)"
+    )
     assert all(re.fullmatch(pattern, line) for line in lines[1:]), lines
     assert "a#34;#91;b#93;#124;c#59;" in lines[-9]
 
@@ -162,7 +171,7 @@ def test_boxes_never_overlap_and_arrows_point_down(seed: int) -> None:
     pairs = {(rng.randrange(k), k) for k in range(1, count) for _ in range(rng.randint(0, 3))}
     edges = sorted(pairs)
     layout = place(sizes, edges, [30.0] * len(edges))
-    for (one, other) in itertools.combinations(range(count), 2):
+    for one, other in itertools.combinations(range(count), 2):
         (x1, y1), (x2, y2) = layout.centres[one], layout.centres[other]
         (w1, h1), (w2, h2) = sizes[one], sizes[other]
         assert abs(x1 - x2) >= (w1 + w2) / 2 + GAP - 1e-6 or abs(y1 - y2) >= (h1 + h2) / 2

@@ -53,8 +53,12 @@ def headlines(text: str, *overrides: str) -> list[str]:
 def test_defaults_and_arguments() -> None:
     config = loads(GOOD)
     assert (config.name, config.seed, config.device, config.dtype, config.output) == (
-        "digits", 0, "auto", "float32", "runs",
-    )  # fmt: skip
+        "digits",
+        0,
+        "auto",
+        "float32",
+        "runs",
+    )
     assert config.data.name == "digits"
     assert config.data.arguments == {"n_class": 10}
     assert (config.data.test_size, config.data.validation_size) == (0.2, 0.2)
@@ -109,10 +113,20 @@ def test_what_yaml_1_1_takes_for_something_else_is_a_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("true", True), ("False", False), ("null", None), ("~", None), ("", None), ("-3", -3), ("0", 0),
-        ("1.", 1.0), ("-.5e2", -50.0), (".inf", float("inf")), ("'1'", "1"), ('"a\\nb"', "a\nb"),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("-3", -3),
+        ("0", 0),
+        ("1.", 1.0),
+        ("-.5e2", -50.0),
+        (".inf", float("inf")),
+        ("'1'", "1"),
+        ('"a\\nb"', "a\nb"),
     ],
-)  # fmt: skip
+)
 def test_scalars(text: str, value: object) -> None:
     root, problems = strict_yaml.parse(f"key: {text}", "file")
     assert not problems
@@ -171,23 +185,11 @@ def test_the_last_override_wins() -> None:
             "optimizer.lr=[1",
             "optimizer.lr: expected ',' or ']', but got '<stream end>' (while parsing a flow sequence)",
         ),
-        (
-            "optimizer.lr=!!float 3",
-            "optimizer.lr: tags (!) are not supported; a text that starts so needs quotes",
-        ),
+        ("optimizer.lr=!!float 3", "optimizer.lr: tags (!) are not supported; a text that starts so needs quotes"),
         ("optimizer={lr: 1, lr: 2}", "optimizer: this key is given twice, first in line 1"),
-        (
-            "model.hidden.2=1",
-            "model.hidden.2: 'model.hidden' is a list without index '2': its indices are 0 to 1",
-        ),
-        (
-            "model.hidden.-1=1",
-            "model.hidden.-1: 'model.hidden' is a list without index '-1': its indices are 0 to 1",
-        ),
-        (
-            "model.hidden.x.y=1",
-            "model.hidden.x.y: 'model.hidden' is a list without index 'x': its indices are 0 to 1",
-        ),
+        ("model.hidden.2=1", "model.hidden.2: 'model.hidden' is a list without index '2': its indices are 0 to 1"),
+        ("model.hidden.-1=1", "model.hidden.-1: 'model.hidden' is a list without index '-1': its indices are 0 to 1"),
+        ("model.hidden.x.y=1", "model.hidden.x.y: 'model.hidden' is a list without index 'x': its indices are 0 to 1"),
         ("model.hidden.0.y=1", "model.hidden.0.y: 'model.hidden.0' is 64, which has no keys"),
         ("name.x=1", "name.x: 'name' is the text 'digits', which has no keys"),
         ("model.hidden.0=0", "model.hidden.0: expected int >= 1, got 0"),
@@ -325,31 +327,54 @@ def test_a_report_of_many_problems_is_cut() -> None:
         ("name: digits\ndata", "data", ["run.yaml:1:1: name: required key is missing (string)"]),
         ("train:\n  epochs: 3\n  batch_size: 32\n", "", ["run.yaml:1:1: train: required key is missing"]),
         ("  epochs: 3\n", "", ["run.yaml:9:1: train.epochs: required key is missing (int >= 1)"]),
-        ("loss: {name: CrossEntropyLoss}", "loss: CrossEntropyLoss",
-         ["run.yaml:5:7: loss: expected a mapping such as {name: BCEWithLogitsLoss}, "
-          "got the text 'CrossEntropyLoss'"]),
-        ("loss: {name: CrossEntropyLoss}", "loss:",
-         ["run.yaml:5:6: loss: expected a mapping such as {name: BCEWithLogitsLoss}, got nothing (null)"]),
-        ("loss: {name: CrossEntropyLoss}", "loss: {name: 3}",
-         ["run.yaml:5:14: loss.name: expected the name of a loss, got 3"]),
-        ("loss: {name: CrossEntropyLoss}", "loss: {name: crossentropy, wait: 3}",
-         ["run.yaml:5:14: loss.name: unknown loss 'crossentropy' (did you mean 'CrossEntropyLoss'?)"]),
-        ("loss: {name: CrossEntropyLoss}", "loss: [1]",
-         ["run.yaml:5:7: loss: expected a mapping such as {name: BCEWithLogitsLoss}, got a list of 1"]),
+        (
+            "loss: {name: CrossEntropyLoss}",
+            "loss: CrossEntropyLoss",
+            [
+                "run.yaml:5:7: loss: expected a mapping such as {name: BCEWithLogitsLoss}, "
+                "got the text 'CrossEntropyLoss'"
+            ],
+        ),
+        (
+            "loss: {name: CrossEntropyLoss}",
+            "loss:",
+            ["run.yaml:5:6: loss: expected a mapping such as {name: BCEWithLogitsLoss}, got nothing (null)"],
+        ),
+        (
+            "loss: {name: CrossEntropyLoss}",
+            "loss: {name: 3}",
+            ["run.yaml:5:14: loss.name: expected the name of a loss, got 3"],
+        ),
+        (
+            "loss: {name: CrossEntropyLoss}",
+            "loss: {name: crossentropy, wait: 3}",
+            ["run.yaml:5:14: loss.name: unknown loss 'crossentropy' (did you mean 'CrossEntropyLoss'?)"],
+        ),
+        (
+            "loss: {name: CrossEntropyLoss}",
+            "loss: [1]",
+            ["run.yaml:5:7: loss: expected a mapping such as {name: BCEWithLogitsLoss}, got a list of 1"],
+        ),
         ("  lr: 1e-3", "  lr: {a: 1}", ["run.yaml:8:7: optimizer.lr: expected float >= 0, got a mapping"]),
-        ("  lr: 1e-3", "  momentum: 0.9",
-         ["run.yaml:8:3: optimizer.momentum: unknown key; the keys of Adam are: name, lr, betas, eps, "
-          "weight_decay, amsgrad, maximize"]),
+        (
+            "  lr: 1e-3",
+            "  momentum: 0.9",
+            [
+                "run.yaml:8:3: optimizer.momentum: unknown key; the keys of Adam are: name, lr, betas, eps, "
+                "weight_decay, amsgrad, maximize"
+            ],
+        ),
         ("  lr: 1e-3", "  lr: true", ["run.yaml:8:7: optimizer.lr: expected float >= 0, got true"]),
         ("  lr: 1e-3", "  lr: .nan", ["run.yaml:8:7: optimizer.lr: expected float >= 0, got nan"]),
-        ("  lr: 1e-3", "  lr: " + "9" * 400,
-         [f"run.yaml:8:7: optimizer.lr: expected float >= 0, got {'9' * 37}..."]),
-        ("{name: digits}", "{name: digits, standardize_target: maybe}",
-         ["run.yaml:2:42: data.standardize_target: expected true or false or 'auto', got the text 'maybe'"]),
-        ("{name: digits}", "{name: os.system}",
-         ["run.yaml:2:14: data.name: unknown dataset 'os.system' (known: "]),
+        ("  lr: 1e-3", "  lr: " + "9" * 400, [f"run.yaml:8:7: optimizer.lr: expected float >= 0, got {'9' * 37}..."]),
+        (
+            "{name: digits}",
+            "{name: digits, standardize_target: maybe}",
+            ["run.yaml:2:42: data.standardize_target: expected true or false or 'auto', got the text 'maybe'"],
+        ),
+        ("{name: digits}", "{name: os.system}", ["run.yaml:2:14: data.name: unknown dataset 'os.system' (known: "]),
     ],
-)  # fmt: skip
+)
 def test_mistakes(old: str, new: str, expected: list[str]) -> None:
     assert old in GOOD
     found = headlines(GOOD.replace(old, new, 1))
@@ -358,7 +383,8 @@ def test_mistakes(old: str, new: str, expected: list[str]) -> None:
 
 def test_a_missing_name_lists_the_names() -> None:
     assert headlines(GOOD.replace("name: Adam\n", "eps: 1\n"))[0].startswith(
-        "run.yaml:6:1: optimizer.name: required key is missing; the known names are: Adadelta, Adagrad, Adam, Adamax, AdamW"
+        "run.yaml:6:1: optimizer.name: required key is missing; the known names are: Adadelta, Adagrad, Adam, Adamax,"
+        " AdamW"
     )
 
 
@@ -380,35 +406,63 @@ def test_names_are_never_import_paths() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["loss={name: MSELoss}"],
-         "loss.name: MSELoss is for regression, but digits is multiclass; take CrossEntropyLoss or MultiMarginLoss"),
-        (["data={name: diabetes}"],
-         "loss.name: CrossEntropyLoss is for multiclass, but diabetes is regression; "
-         "take HuberLoss or L1Loss or MSELoss or SmoothL1Loss"),
-        (["data={name: make_moons}", "loss={name: MSELoss}"],
-         "loss.name: MSELoss is for regression, but make_moons is binary; take BCEWithLogitsLoss"),
-        (["data={name: digits, n_class: 2}", "loss={name: L1Loss}"],
-         "loss.name: L1Loss is for regression, but digits is binary; take BCEWithLogitsLoss"),
-        (["data.test_size=0.6", "data.validation_size=0.4"],
-         "data.validation_size: test_size 0.6 and validation_size 0.4 leave nothing to train on"),
-        (["data.test_size=0.85"],
-         "data.test_size: test_size 0.85 and validation_size 0.2 leave nothing to train on"),
-        (["data.standardize_target=true"],
-         "data.standardize_target: only the target of a regression can be standardised; digits has classes"),
-        (["train.batch_size=1", "model.batch_norm=true"],
-         "train.batch_size: batch normalisation needs 2 rows or more in a batch"),
-        (["scheduler={name: ReduceLROnPlateau, interval: step}"],
-         "scheduler.interval: ReduceLROnPlateau goes by the validation loss, which is there once an epoch"),
-        (["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 3, interval: step}"],
-         "scheduler.epochs: epochs and steps_per_epoch go together; leave out both, and the schedule lasts as long as the run"),
-        (["scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 2}"],
-         "scheduler.total_steps: the schedule is over after 2 of 3 epochs"),
-        (["data={name: make_classification, n_samples: 200, n_classes: 3}", "train.accumulate=4"],
-         "train.accumulate: a step takes 32 x 4 = 128 rows, but only about 120 of 200 are for training"),
-        (["data={name: make_blobs}", "train.batch_size=64", "train.drop_last=true"],
-         "train.batch_size: a step takes 64 x 1 = 64 rows, but only about 60 of 100 are for training"),
+        (
+            ["loss={name: MSELoss}"],
+            "loss.name: MSELoss is for regression, but digits is multiclass; take CrossEntropyLoss or MultiMarginLoss",
+        ),
+        (
+            ["data={name: diabetes}"],
+            (
+                "loss.name: CrossEntropyLoss is for multiclass, but diabetes is regression; "
+                "take HuberLoss or L1Loss or MSELoss or SmoothL1Loss"
+            ),
+        ),
+        (
+            ["data={name: make_moons}", "loss={name: MSELoss}"],
+            "loss.name: MSELoss is for regression, but make_moons is binary; take BCEWithLogitsLoss",
+        ),
+        (
+            ["data={name: digits, n_class: 2}", "loss={name: L1Loss}"],
+            "loss.name: L1Loss is for regression, but digits is binary; take BCEWithLogitsLoss",
+        ),
+        (
+            ["data.test_size=0.6", "data.validation_size=0.4"],
+            "data.validation_size: test_size 0.6 and validation_size 0.4 leave nothing to train on",
+        ),
+        (["data.test_size=0.85"], "data.test_size: test_size 0.85 and validation_size 0.2 leave nothing to train on"),
+        (
+            ["data.standardize_target=true"],
+            "data.standardize_target: only the target of a regression can be standardised; digits has classes",
+        ),
+        (
+            ["train.batch_size=1", "model.batch_norm=true"],
+            "train.batch_size: batch normalisation needs 2 rows or more in a batch",
+        ),
+        (
+            ["scheduler={name: ReduceLROnPlateau, interval: step}"],
+            "scheduler.interval: ReduceLROnPlateau goes by the validation loss, which is there once an epoch",
+        ),
+        (
+            ["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 3, interval: step}"],
+            (
+                "scheduler.epochs: epochs and steps_per_epoch go together; leave out both, and the schedule lasts as"
+                " long as the run"
+            ),
+        ),
+        (
+            ["scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 2}"],
+            "scheduler.total_steps: the schedule is over after 2 of 3 epochs",
+        ),
+        (
+            ["data={name: make_classification, n_samples: 200, n_classes: 3}", "train.accumulate=4"],
+            "train.accumulate: a step takes 32 x 4 = 128 rows, but only about 120 of 200 are for training",
+        ),
+        (
+            ["data={name: make_blobs}", "train.batch_size=64", "train.drop_last=true"],
+            "train.batch_size: a step takes 64 x 1 = 64 rows, but only about 60 of 100 are for training",
+        ),
     ],
-)  # fmt: skip
+)
 def test_values_are_checked_against_each_other(overrides: list[str], expected: str) -> None:
     (line,) = headlines(GOOD, *overrides)
     assert line.endswith(f": {expected}")
@@ -449,10 +503,31 @@ def test_good_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "", ".", "..", "../x", "/etc", "a/b", "a\\b", "C:", ".hidden", "-x", "~", "a\0b", "a\nb", "CON",
-        "nul.txt", "x.", "com1", "a*", "x" * 101, " a", "a ", "a|b", "a\u202eb",
+        "",
+        ".",
+        "..",
+        "../x",
+        "/etc",
+        "a/b",
+        "a\\b",
+        "C:",
+        ".hidden",
+        "-x",
+        "~",
+        "a\0b",
+        "a\nb",
+        "CON",
+        "nul.txt",
+        "x.",
+        "com1",
+        "a*",
+        "x" * 101,
+        " a",
+        "a ",
+        "a|b",
+        "a\u202eb",
     ],
-)  # fmt: skip
+)
 def test_bad_names(name: str) -> None:
     escaped = "".join(f"\\U{ord(character):08x}" for character in name)
     message = report(GOOD, f'name="{escaped}"')
@@ -485,17 +560,11 @@ def test_devices(device: str) -> None:
         ("just words\n", "run.yaml:1:1: expected the keys of a config ("),
         ("data:\n\tname: x\n", "run.yaml:2:1: a tab stands where YAML allows only spaces"),
         ("name: a: b\n", "run.yaml:1:8: no ':' is allowed here; check the indentation"),
-        (
-            "a: [1, 2\nb: 3\n",
-            "run.yaml:2:2: expected ',' or ']', but got ':' (while parsing a flow sequence)",
-        ),
+        ("a: [1, 2\nb: 3\n", "run.yaml:2:2: expected ',' or ']', but got ':' (while parsing a flow sequence)"),
         ("a: 'x\n", "run.yaml:2:1: found unexpected end of stream (while scanning a quoted scalar)"),
         ("---\nname: a\n---\nname: b\n", "run.yaml:3:1: a second document starts here; a config is one"),
         ("name: a\0b\n", "run.yaml:1:8: the character U+0000 is not allowed in YAML"),
-        (
-            "name: x\nseed: !!python/object/apply:os.system ['id']\n",
-            "run.yaml:2:7: tags (!) are not supported",
-        ),
+        ("name: x\nseed: !!python/object/apply:os.system ['id']\n", "run.yaml:2:7: tags (!) are not supported"),
         ("seed: !!int 3\n", "run.yaml:1:7: tags (!) are not supported"),
         ("a: &x [1]\n", "run.yaml:1:4: anchors and aliases (& and *) are not supported"),
         ("a: *x\n", "run.yaml:1:4: anchors and aliases (& and *) are not supported"),
@@ -572,9 +641,7 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.text(st.characters(codec="utf-8"), max_size=60) | st.text("{}[]:,-&*!|>'\"%@`#? \n\ta1.", max_size=40)
-)
+@given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text("{}[]:,-&*!|>'\"%@`#? \n\ta1.", max_size=40))
 def test_no_text_breaks_the_parser(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         loads(text)
@@ -587,10 +654,23 @@ JSON = st.recursive(
     max_leaves=6,
 )
 PATHS = [
-    "name", "seed", "data", "data.name", "model.hidden", "model.hidden.0", "model.activation", "loss",
-    "loss.weight", "optimizer.lr", "optimizer.betas", "scheduler", "train", "train.epochs", "train.clip_norm",
+    "name",
+    "seed",
+    "data",
+    "data.name",
+    "model.hidden",
+    "model.hidden.0",
+    "model.activation",
+    "loss",
+    "loss.weight",
+    "optimizer.lr",
+    "optimizer.betas",
+    "scheduler",
+    "train",
+    "train.epochs",
+    "train.clip_norm",
     "unknown.key",
-]  # fmt: skip
+]
 
 
 @settings(max_examples=150, deadline=None)
@@ -610,43 +690,25 @@ def test_any_value_anywhere_is_accepted_or_explained(path: str, value: Any) -> N
 
 def test_resolved_states_every_value_in_the_order_of_the_schema() -> None:
     text = resolved(loads(GOOD, overrides=["scheduler={name: StepLR, step_size: 5}"]))
-    assert text.startswith(
-        "name: digits\nseed: 0\ndevice: auto\ndtype: float32\noutput: runs\ndata:\n  name: digits\n"
-    )
+    assert text.startswith("name: digits\nseed: 0\ndevice: auto\ndtype: float32\noutput: runs\ndata:\n  name: digits\n")
     assert "optimizer:\n  name: Adam\n  lr: 0.001\n  betas: [0.9, 0.999]\n  eps: 1.0e-08\n" in text
     assert "scheduler:\n  name: StepLR\n  step_size: 5\n  gamma: 0.1\n  interval: epoch\n" in text
     assert "train:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  clip_norm: null\n" in text
-    assert text.endswith("early_stopping: null\ncheckpoint:\n  every_seconds: 1.0\n  every_steps: null\n  keep: 2\nlog:\n  tensorboard: false\n")
+    assert text.endswith(
+        "early_stopping: null\ncheckpoint:\n  every_seconds: 1.0\n  every_steps: null\n  keep: 2\nlog:\n  tensorboard:"
+        " false\n"
+    )
 
 
 def test_resolved_reproduces_itself() -> None:
-    config = loads(
-        GOOD, overrides=["name='012'", "output='1e-3'", "model.dropout=1e-7", "loss.weight=[1, 2.5]"]
-    )
+    config = loads(GOOD, overrides=["name='012'", "output='1e-3'", "model.dropout=1e-7", "loss.weight=[1, 2.5]"])
     again = loads(resolved(config))
     assert again == config
     assert resolved(again) == resolved(config)
 
 
 TEXTS = st.sampled_from(
-    [
-        "1e-3",
-        "on",
-        "012",
-        "null",
-        "~",
-        "",
-        "true",
-        "1:30",
-        "a: b",
-        "# x",
-        " x",
-        "- a",
-        "é",
-        "\u2028",
-        "'",
-        "\t",
-    ]
+    ["1e-3", "on", "012", "null", "~", "", "true", "1:30", "a: b", "# x", " x", "- a", "é", "\u2028", "'", "\t"]
 )
 
 
@@ -675,13 +737,7 @@ def test_dumped_values_read_back_here_and_in_any_reader(values: dict[str, Any]) 
 
 
 def every_entry() -> list[tuple[str, Registry, str]]:
-    registries = {
-        "data": DATASETS,
-        "model": MODELS,
-        "loss": LOSSES,
-        "optimizer": OPTIMIZERS,
-        "scheduler": SCHEDULERS,
-    }
+    registries = {"data": DATASETS, "model": MODELS, "loss": LOSSES, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}
     return [(section, registry, name) for section, registry in registries.items() for name in registry]
 
 
@@ -693,9 +749,7 @@ EXAMPLES |= {"file": "table.csv", "target": "y", "T_0": 4, "base_lr": 0.01}
 @pytest.mark.parametrize(("section", "registry", "name"), every_entry(), ids=lambda value: str(value)[:30])
 def test_every_registered_name_can_be_configured(section: str, registry: Registry, name: str) -> None:
     arguments = registry.arguments(name)
-    required = {
-        key: EXAMPLES[key] for key, argument in arguments.items() if argument.required or key == "total_steps"
-    }
+    required = {key: EXAMPLES[key] for key, argument in arguments.items() if argument.required or key == "total_steps"}
     overrides = [f"{section}={strict_yaml.dump({'name': name, **required})}"]
     if section == "loss":
         task = next(iter(registry.entry(name).facts["tasks"]))
@@ -730,7 +784,10 @@ def test_pydantic_and_yaml_are_imported_where_files_have_schemas_alone() -> None
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for module in modules:
                 users.get(module.partition(".")[0], set()).add(path.relative_to(package).as_posix())
-    assert users == {"pydantic": {"train/config/sections.py", "train/record/records.py"}, "yaml": {"train/config/strict_yaml.py"}}
+    assert users == {
+        "pydantic": {"train/config/sections.py", "train/record/records.py"},
+        "yaml": {"train/config/strict_yaml.py"},
+    }
 
 
 def test_an_unknown_name_does_not_hide_what_is_wrong_beside_it() -> None:
@@ -743,7 +800,8 @@ def test_an_unknown_name_does_not_hide_what_is_wrong_beside_it() -> None:
 
 @pytest.mark.parametrize(("old", "new"), [("name: Adam\n", "name: LBFGS\n")])
 def test_what_configs_cannot_name_says_why(old: str, new: str) -> None:
-    assert headlines(GOOD.replace(old, new, 1))[0] == (
-        "run.yaml:7:9: optimizer.name: optimizer 'LBFGS' takes a closure that computes the loss several times in a step: it works "
-        "in a program, not in a config"
+    assert (
+        headlines(GOOD.replace(old, new, 1))[0]
+        == "run.yaml:7:9: optimizer.name: optimizer 'LBFGS' takes a closure that computes the loss several times in a"
+        " step: it works in a program, not in a config"
     )

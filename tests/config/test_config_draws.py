@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 
 import pytest
-from config_draws import mutated_configs, valid_configs
 
-from nanotorch.train.report import page
+from config_draws import mutated_configs, valid_configs
 from nanotorch.train.__main__ import main
 from nanotorch.train.config.sections import ConfigError, loads
+from nanotorch.train.report import page
 
 MOST_ROWS = 2000  # of a mutated config that is still valid and is tried
 
@@ -39,12 +39,16 @@ def run_valid(capsys: pytest.CaptureFixture[str], count: int, seed: int) -> None
     done = 0
     for config in valid_configs(count, seed):
         code, message = ended(capsys, json.dumps(config))
-        # A valid config ends well, or its data or its numbers do not allow what it asks for, and the message says so: with the line.
+        # A valid config ends well, or its data or its numbers do not allow what it asks for, and the message says so:
+        # with the line.
         assert code in (0, 2, 3), (message, config)
         if code == 2:
             assert re.match(r"run\.yaml:1:[0-9]+: [a-z]+\.[a-z_0-9.]+: \S+ ", message), (message, config)
         if code == 3:
-            assert "not finite" in message or "is nan" in message or "is inf" in message or "is -inf" in message, (message, config)
+            assert "not finite" in message or "is nan" in message or "is inf" in message or "is -inf" in message, (
+                message,
+                config,
+            )
         done += code == 0
     assert done > count / 3
 
@@ -60,7 +64,11 @@ def run_mutated(capsys: pytest.CaptureFixture[str], count: int, seed: int) -> No
             assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", message), (message, text)
             continue
         rows = config.data.arguments.get("n_samples", 100)
-        if (rows if isinstance(rows, int) else sum(rows)) <= MOST_ROWS and config.train.folds is None and config.train.repeats == 1:
+        if (
+            (rows if isinstance(rows, int) else sum(rows)) <= MOST_ROWS
+            and config.train.folds is None
+            and config.train.repeats == 1
+        ):
             code, message = ended(capsys, text, "--dry-run")
             assert code in (0, 1, 3) or re.match(r"run\.yaml:[0-9]+:[0-9]+: ", message), (message, text)
 

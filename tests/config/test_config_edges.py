@@ -1,4 +1,6 @@
-"""Every key of a config given what nobody means: refused with a sentence and its line, never a traceback or an empty message."""
+"""Every key of a config given what nobody means: refused with a sentence and its line, never a traceback or an empty
+message.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,30 @@ import pytest
 
 from nanotorch.registry import LOSSES
 from nanotorch.train.__main__ import main
-from nanotorch.train.config.sections import Config, ConfigError, load, loads, read_resolved
-from nanotorch.train.data.datasets import possible_tasks
 from nanotorch.train.config.schema import schema
+from nanotorch.train.config.sections import Config, ConfigError, load, loads, read_resolved
 from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, MOST_PROBLEMS
+from nanotorch.train.data.datasets import possible_tasks
 
 TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.openml.target_column"]
 TOP = ["model", "early_stopping", "checkpoint", "log"]
 LISTS = [
-    "data.file.target", "data.file.numeric", "data.file.categorical", "data.file.drop", "data.file.missing_values", "model.mlp.hidden", "train.metrics",
-    "scheduler.MultiStepLR.milestones", "data.make_blobs.n_samples", "data.make_blobs.centers", "data.make_blobs.cluster_std",
-    "data.make_classification.weights", "data.make_gaussian_quantiles.mean", *(f"loss.{name}.weight" for name in ("BCEWithLogitsLoss", "CrossEntropyLoss", "MultiMarginLoss")),
+    "data.file.target",
+    "data.file.numeric",
+    "data.file.categorical",
+    "data.file.drop",
+    "data.file.missing_values",
+    "model.mlp.hidden",
+    "train.metrics",
+    "scheduler.MultiStepLR.milestones",
+    "data.make_blobs.n_samples",
+    "data.make_blobs.centers",
+    "data.make_blobs.cluster_std",
+    "data.make_classification.weights",
+    "data.make_gaussian_quantiles.mean",
+    *(f"loss.{name}.weight" for name in ("BCEWithLogitsLoss", "CrossEntropyLoss", "MultiMarginLoss")),
     "loss.BCEWithLogitsLoss.pos_weight",
-]  # fmt: skip
+]
 ACCEPTED: dict[str, list[str] | None] = {
     "{}": [*TOP, *(f"loss.{name}.class_weight" for name in LOSSES)],
     "[]": LISTS,
@@ -59,7 +72,9 @@ def _given(shape: dict[str, Any]) -> Any:
 
 @cache
 def _sections() -> list[list[dict[str, Any]]]:
-    """For each key at the top the objects that may stand there, each as its properties and what of them has to be given."""
+    """For each key at the top the objects that may stand there, each as its properties and what of them has to be
+    given.
+    """
     whole = schema()
     found = []
     for key, shape in whole["properties"].items():
@@ -67,30 +82,51 @@ def _sections() -> list[list[dict[str, Any]]]:
         objects = [whole["$defs"][reference.removeprefix("#/$defs/")] for reference in named]
         given = []
         for each in objects:
-            required = {inner: _given(each["properties"][inner]) for inner in each.get("required", ()) if inner != "name"}
+            required = {
+                inner: _given(each["properties"][inner]) for inner in each.get("required", ()) if inner != "name"
+            }
             name = each["properties"].get("name", {}).get("const")
             start = required if name is None else {"name": name, **required}
-            given.append({"key": key, "name": name, "keys": [inner for inner in each["properties"] if inner != "name"], "start": start})
+            given.append(
+                {
+                    "key": key,
+                    "name": name,
+                    "keys": [inner for inner in each["properties"] if inner != "name"],
+                    "start": start,
+                }
+            )
         found.append(given)
     return found
 
 
 def _text(parts: dict[str, Any]) -> str:
     """A config with these sections, valid but for them; values of an inner mapping are written as they stand."""
-    dataset = parts.get("data", {"name": '"make_moons"'}).get("name", '"file"').strip('"') if isinstance(parts.get("data", {}), dict) else "make_moons"
+    dataset = (
+        parts.get("data", {"name": '"make_moons"'}).get("name", '"file"').strip('"')
+        if isinstance(parts.get("data", {}), dict)
+        else "make_moons"
+    )
     tasks = possible_tasks(dataset, {})
     loss = next(name for name in LOSSES if set(LOSSES.entry(name).facts["tasks"]) & tasks)
     base: dict[str, Any] = {
-        "name": "x", "data": {"name": '"make_moons"'}, "model": {}, "loss": {"name": json.dumps(loss)}, "optimizer": {"name": '"SGD"', "lr": "0.1", "momentum": "0.5"},
+        "name": "x",
+        "data": {"name": '"make_moons"'},
+        "model": {},
+        "loss": {"name": json.dumps(loss)},
+        "optimizer": {"name": '"SGD"', "lr": "0.1", "momentum": "0.5"},
         "train": {"epochs": "3", "batch_size": "8"},
-    }  # fmt: skip
+    }
     if "loss" in parts and isinstance(parts["loss"], dict) and "data" not in parts:
         task = LOSSES.entry(parts["loss"]["name"].strip('"')).facts["tasks"][0]
         base["data"]["name"] = {"binary": '"make_moons"', "multiclass": '"iris"', "regression": '"diabetes"'}[task]
     lines = []
     for key, value in (base | parts).items():
         if isinstance(value, dict):
-            lines += [f"{key}:", *(f"  {inner}: {written}" for inner, written in value.items())] if value else [f"{key}: {{}}"]
+            lines += (
+                [f"{key}:", *(f"  {inner}: {written}" for inner, written in value.items())]
+                if value
+                else [f"{key}: {{}}"]
+            )
         else:
             lines.append(f"{key}: {value}")
     return "\n".join(lines)
@@ -116,7 +152,9 @@ def _written(section: dict[str, Any], value: str, *keys: str) -> dict[str, str]:
 
 
 def _taken(value: str) -> Iterator[str]:
-    """The keys that take a value. All keys of several sections are given it together, and then each that was not refused alone."""
+    """The keys that take a value. All keys of several sections are given it together, and then each that was not
+    refused alone.
+    """
     sections = _sections()
     for key in Config.model_fields:
         if not _refuses(_reported(_text({key: value})), key):
@@ -146,22 +184,35 @@ def test_a_value_at_every_key(value: str) -> None:
         ("data.standardize_target={}", "data.standardize_target: expected true or false or 'auto', got a mapping"),
         ("train.batch_size=" + "9" * 400, "train.batch_size: expected an int of at most 1,000,000,000, got 9999"),
         ("train.batch_size=" + "9" * 5000, "train.batch_size: this number has too many digits"),
-        ("train.accumulate=9223372036854775808", "train.accumulate: expected an int of at most 1,000,000,000, got 9223372036854775808"),
-        ("scheduler={name: OneCycleLR, max_lr: {}}", "scheduler.max_lr: expected float > 0 or list of float > 0, got a mapping"),
+        (
+            "train.accumulate=9223372036854775808",
+            "train.accumulate: expected an int of at most 1,000,000,000, got 9223372036854775808",
+        ),
+        (
+            "scheduler={name: OneCycleLR, max_lr: {}}",
+            "scheduler.max_lr: expected float > 0 or list of float > 0, got a mapping",
+        ),
         ("train.repeats=100000000", "train.repeats: these are 100,000,000 runs, and a config makes at most 10,000"),
         ("train.folds=100000000", "train.folds: these are 100,000,000 runs, and a config makes at most 10,000"),
-        ("model={name: residual_mlp, blocks: 1000000000}", "model.blocks: a model of 2,000,000,002 layers is not built"),
+        (
+            "model={name: residual_mlp, blocks: 1000000000}",
+            "model.blocks: a model of 2,000,000,002 layers is not built",
+        ),
     ],
     ids=lambda text: text[:40],
 )
-def test_an_odd_value_ends_with_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path, override: str, expected: str) -> None:
+def test_an_odd_value_ends_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, override: str, expected: str
+) -> None:
     (tmp_path / "run.yaml").write_text(_text({}), encoding="utf-8")
     assert main([str(tmp_path / "run.yaml"), override]) == 2
     message = capsys.readouterr().err
     assert expected in message and "Traceback" not in message
 
 
-@pytest.mark.parametrize("encoding", ["hex", "rot13", "base64", "zlib", "bz2", "uu", "quopri", "undefined", "no-such", "", "\\0", "x" * 5000])
+@pytest.mark.parametrize(
+    "encoding", ["hex", "rot13", "base64", "zlib", "bz2", "uu", "quopri", "undefined", "no-such", "", "\\0", "x" * 5000]
+)
 def test_only_encodings_of_texts(encoding: str) -> None:
     found = _reported(_text({"data": {"file": "a.csv", "target": "y", "encoding": f'"{encoding}"'}}))
     assert found == {"data.encoding"}
@@ -173,27 +224,87 @@ TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n
 @pytest.mark.parametrize(
     ("data", "others", "expected"),
     [
-        ({"file": "t.csv", "target": "labels"}, [], r":4:\d+: data.target: t.csv has no column 'labels', which data.target names \(did you mean 'label'\?\)"),
+        (
+            {"file": "t.csv", "target": "labels"},
+            [],
+            r":4:\d+: data.target: t.csv has no column 'labels', which data.target names \(did you mean 'label'\?\)",
+        ),
         ({"file": "t.csv", "target": "label", "drop": "[w]"}, [], r":5:\d+: data.drop: t.csv has no column 'w'"),
-        ({"file": "t.csv", "target": "label", "numeric": "[x]", "categorical": "[x]"}, [], r":6:\d+: data.categorical: data.numeric and data.categorical both name 'x'"),
-        ({"file": "s.csv", "target": "label"}, [], r":3:\d+: data.file: s.csv: there is no such file \(did you mean 't.csv'\?\)"),
+        (
+            {"file": "t.csv", "target": "label", "numeric": "[x]", "categorical": "[x]"},
+            [],
+            r":6:\d+: data.categorical: data.numeric and data.categorical both name 'x'",
+        ),
+        (
+            {"file": "s.csv", "target": "label"},
+            [],
+            r":3:\d+: data.file: s.csv: there is no such file \(did you mean 't.csv'\?\)",
+        ),
         ({"file": '"\\0"', "target": "label"}, [], r":3:\d+: data.file: .*: there is no such file"),
         ({"file": '""', "target": "label"}, [], r":3:\d+: data.file: . is a directory"),
-        ({"file": "t.csv", "target": "label"}, ["loss.name=MSELoss"], "loss.name=MSELoss': loss.name: MSELoss is a loss for regression, and the data are multiclass"),
-        ({"file": "t.csv", "target": "x"}, ["loss.class_weight=balanced"], "loss.class_weight: is for classes, and the data are a regression"),
-        ({"file": "t.csv", "target": "label"}, ["train.metrics=[accuracy, roc_auc]"], "train.metrics.1: roc_auc is for binary, and the data are multiclass"),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["loss.name=MSELoss"],
+            "loss.name=MSELoss': loss.name: MSELoss is a loss for regression, and the data are multiclass",
+        ),
+        (
+            {"file": "t.csv", "target": "x"},
+            ["loss.class_weight=balanced"],
+            "loss.class_weight: is for classes, and the data are a regression",
+        ),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["train.metrics=[accuracy, roc_auc]"],
+            "train.metrics.1: roc_auc is for binary, and the data are multiclass",
+        ),
         ({"file": "t.csv", "target": "label"}, ["train.monitor=rmse"], "train.monitor: there is no score 'rmse' here"),
         ({"file": "t.csv", "target": "label"}, ["loss.weight=[1, 2]"], "loss.weight: has 2 values for 3 classes"),
-        ({"file": "t.csv", "target": "label"}, ["loss.class_weight={d: 2}"], "loss.class_weight.d: there is no class 'd'"),
-        ({"file": "t.csv", "target": "label"}, ["train.folds=9"], r"train.folds: class 'a' has 8 rows: too few for one in each of 9 folds"),
-        ({"file": "t.csv", "target": "z", "task": "regression"}, ["loss.name=MSELoss", "train.folds=5", "model.batch_norm=true", "train.batch_size=13"], "train.batch_size: the last batch of 14 rows"),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["loss.class_weight={d: 2}"],
+            "loss.class_weight.d: there is no class 'd'",
+        ),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["train.folds=9"],
+            r"train.folds: class 'a' has 8 rows: too few for one in each of 9 folds",
+        ),
+        (
+            {"file": "t.csv", "target": "z", "task": "regression"},
+            ["loss.name=MSELoss", "train.folds=5", "model.batch_norm=true", "train.batch_size=13"],
+            "train.batch_size: the last batch of 14 rows",
+        ),
         ({"file": "t.csv", "target": "label"}, ["data.fold=[1, 9]"], r"data.fold: class 'a' has 8 rows: too few"),
-        ({"file": "t.csv", "target": "label", "test_size": "0.9"}, ["data.validation_size=0.05"], r":5:\d+: data.test_size: class 'a' has 8 rows: too few"),
-        ({"file": "t.csv", "target": "label"}, ["train.drop_last=true", "train.batch_size=40"], "train.drop_last: drops the only batch"),
-        ({"file": "t.csv", "target": "label"}, ["model.batch_norm=true", "train.batch_size=11"], "train.batch_size: the last batch of 12 rows"),
-        ({"file": "t.csv", "target": "label"}, ["scheduler={name: StepLR, step_size: 1, interval: step, warmup: 9}"], "scheduler.warmup: of 9 steps is as long"),
-        ({"file": "t.csv", "target": "label"}, ["model.hidden=[20000000, 48]"], "model: mlp, from 3 columns to 3 outputs: a model of"),
-        ({"name": "make_classification", "n_features": "3"}, [], r":4:\d+: data.n_features: dataset 'make_classification': Number of informative"),
+        (
+            {"file": "t.csv", "target": "label", "test_size": "0.9"},
+            ["data.validation_size=0.05"],
+            r":5:\d+: data.test_size: class 'a' has 8 rows: too few",
+        ),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["train.drop_last=true", "train.batch_size=40"],
+            "train.drop_last: drops the only batch",
+        ),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["model.batch_norm=true", "train.batch_size=11"],
+            "train.batch_size: the last batch of 12 rows",
+        ),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["scheduler={name: StepLR, step_size: 1, interval: step, warmup: 9}"],
+            "scheduler.warmup: of 9 steps is as long",
+        ),
+        (
+            {"file": "t.csv", "target": "label"},
+            ["model.hidden=[20000000, 48]"],
+            "model: mlp, from 3 columns to 3 outputs: a model of",
+        ),
+        (
+            {"name": "make_classification", "n_features": "3"},
+            [],
+            r":4:\d+: data.n_features: dataset 'make_classification': Number of informative",
+        ),
         ({"name": "make_classification", "n_classes": "5"}, [], "data.n_classes: dataset 'make_classification': "),
         ({"name": "make_blobs", "n_samples": "[]"}, [], "data.n_samples: dataset 'make_blobs': "),
         ({"name": "make_blobs", "centers": "[]"}, [], "data.centers: dataset 'make_blobs': "),
@@ -207,11 +318,20 @@ TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n
     ],
 )
 def test_what_only_the_data_can_tell_is_said_with_its_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, str], others: list[str], expected: str
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: dict[str, str],
+    others: list[str],
+    expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("t.csv").write_text(TABLE, encoding="utf-8")
-    several = data.get("target") == "label" or "n_classes" in data or data.get("name") in ("make_blobs", "make_gaussian_quantiles")
+    several = (
+        data.get("target") == "label"
+        or "n_classes" in data
+        or data.get("name") in ("make_blobs", "make_gaussian_quantiles")
+    )
     loss = {"name": '"CrossEntropyLoss"' if several else '"BCEWithLogitsLoss"'}
     Path("run.yaml").write_text(_text({"data": data, "loss": loss}), encoding="utf-8")
     assert main(["run.yaml", *others, "--output", "run"]) == 2
@@ -226,7 +346,9 @@ def test_what_only_the_data_can_tell_is_said_with_its_line(
 def test_thousands_of_unknown_keys_cost_no_more_than_those_that_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     guesses = []
     near = difflib.get_close_matches
-    monkeypatch.setattr(difflib, "get_close_matches", lambda *arguments, **named: guesses.append(1) or near(*arguments, **named))
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda *arguments, **named: guesses.append(1) or near(*arguments, **named)
+    )
     train = {"epochs": "1", "batch_size": "8"} | {f"k{number}": "0" for number in range(3000)}
     text = _text({"train": train}) + "".join(f"\nz{number}: 0" for number in range(1000))
     with pytest.raises(ConfigError) as caught:
@@ -238,14 +360,22 @@ def test_thousands_of_unknown_keys_cost_no_more_than_those_that_are_shown(monkey
 
 def test_files_larger_than_any_config_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "resolved.yaml"
-    for size, read in ((LARGEST_FILE + 1, load), (LARGEST_TEXT + 1, read_resolved), (2**40, load), (2**40, read_resolved)):
+    for size, read in (
+        (LARGEST_FILE + 1, load),
+        (LARGEST_TEXT + 1, read_resolved),
+        (2**40, load),
+        (2**40, read_resolved),
+    ):
         with open(path, "wb") as file:
             file.truncate(size)  # without a byte on the disk
         with pytest.raises(ConfigError, match=r"larger than (64|256) KiB, which no config is"):
             read(path)
 
 
-@pytest.mark.parametrize("deep", ["[" * 2_000, "{a: " * 2_000, "- " * 2_000, "\n".join(" " * depth + "a:" for depth in range(300)), "? " * 2_000])
+@pytest.mark.parametrize(
+    "deep",
+    ["[" * 2_000, "{a: " * 2_000, "- " * 2_000, "\n".join(" " * depth + "a:" for depth in range(300)), "? " * 2_000],
+)
 def test_nesting_without_an_end(deep: str) -> None:
     for text in (deep, f"name: {deep}", f"{_text({})}\nlog: {deep}"):
         with pytest.raises(ConfigError) as caught:
@@ -253,7 +383,9 @@ def test_nesting_without_an_end(deep: str) -> None:
         assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("text", ["a: &x [1]\nb: *x", "<<: *x", "a: !!python/object/apply:os.system [ls]", "a: !x 3", "&a a: 1"])
+@pytest.mark.parametrize(
+    "text", ["a: &x [1]\nb: *x", "<<: *x", "a: !!python/object/apply:os.system [ls]", "a: !x 3", "&a a: 1"]
+)
 def test_anchors_aliases_and_tags_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="are not supported; a text that starts so needs quotes"):
         loads(text)

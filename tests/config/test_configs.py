@@ -72,16 +72,13 @@ def test_accumulating_gives_the_result_of_the_large_batch(tmp_path: Path) -> Non
     short = [f"output={tmp_path}", "device=cpu", "train.epochs=2"]
     pieces = run(load(path, short))
     whole = run(load(path, [*short, "train.batch_size=64", "train.accumulate=1"]))
-    for (name, mine), (_, other) in zip(
-        pieces.model.named_parameters(), whole.model.named_parameters(), strict=True
-    ):
+    for (name, mine), (_, other) in zip(pieces.model.named_parameters(), whole.model.named_parameters(), strict=True):
         assert abs(mine.detach().numpy() - other.detach().numpy()).max() < 1e-12, name
 
 
 def test_a_split_that_cannot_be_stratified_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     config = load(
-        FOLDER / "iris_mlp.yaml",
-        [f"output={tmp_path / 'runs'}", "data.test_size=0.99", "data.validation_size=0.001"],
+        FOLDER / "iris_mlp.yaml", [f"output={tmp_path / 'runs'}", "data.test_size=0.99", "data.validation_size=0.001"]
     )
     with pytest.raises(DataError, match="class 'setosa' has 50 rows: too few"):
         run(config)

@@ -126,13 +126,8 @@ def test_an_argument_without_annotation_is_the_programmers_mistake() -> None:
 
 
 def test_describe_is_one_line() -> None:
-    assert (
-        TOOLS.describe("Hammer")
-        == "Hammer(weight (float > 0), name_of_maker=null (string or null))  Drives nails."
-    )
-    assert (
-        TOOLS.describe("saw") == "saw(teeth=24 (int >= 1 and <= 99), fine=false (true or false))  Cuts wood."
-    )
+    assert TOOLS.describe("Hammer") == "Hammer(weight (float > 0), name_of_maker=null (string or null))  Drives nails."
+    assert TOOLS.describe("saw") == "saw(teeth=24 (int >= 1 and <= 99), fine=false (true or false))  Cuts wood."
     assert TOOLS.describe("Nail") == "Nail()  Needs nothing."
 
 
@@ -160,13 +155,7 @@ def test_describe_value() -> None:
 BOUND = st.none() | st.integers(-5, 5)
 
 
-@given(
-    low=BOUND,
-    high=BOUND,
-    low_open=st.booleans(),
-    high_open=st.booleans(),
-    value=st.floats() | st.integers(-6, 6),
-)
+@given(low=BOUND, high=BOUND, low_open=st.booleans(), high_open=st.booleans(), value=st.floats() | st.integers(-6, 6))
 def test_between_agrees_with_comparison(
     low: int | None, high: int | None, low_open: bool, high_open: bool, value: float
 ) -> None:

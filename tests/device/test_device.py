@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu, forgotten_backend
 
+from fake_gpu import fake_gpu, forgotten_backend
 from nanotorch.backend import numpy_backend
 from nanotorch.backend.device import CPU, Device, best_device, device_count, why_unavailable
 
@@ -61,9 +61,7 @@ def test_unknown_attributes_are_refused() -> None:
 def test_reason_not_installed(no_cupy: None) -> None:
     message = reason(lambda: Device("cuda").xp)
     assert message == f"device 'cuda:0' cannot be used: {why_unavailable()}"
-    assert (
-        "CuPy is not installed" in message and "pip install -e '.[cuda13]'" in message and "cuda12" in message
-    )
+    assert "CuPy is not installed" in message and "pip install -e '.[cuda13]'" in message and "cuda12" in message
     assert (device_count(), best_device()) == (0, CPU)
 
 
@@ -91,9 +89,7 @@ def test_reason_broken_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "no usable GPU (ImportError: libcuda.so.1: cannot open)" in reason(lambda: Device("cuda").xp)
 
 
-@pytest.mark.parametrize(
-    ("count", "found"), [(1, "found 1 GPU, cuda:0"), (2, "found 2 GPUs, cuda:0 to cuda:1")]
-)
+@pytest.mark.parametrize(("count", "found"), [(1, "found 1 GPU, cuda:0"), (2, "found 2 GPUs, cuda:0 to cuda:1")])
 def test_reason_out_of_range(count: int, found: str) -> None:
     with fake_gpu(device_count=count):
         message = reason(lambda: Device("cuda:7").xp)
@@ -126,11 +122,7 @@ def test_cupy_is_not_imported_before_a_gpu_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "cupy.py").write_text("raise SystemExit('cupy was imported')")
     code = "import nanotorch; from nanotorch.backend.device import Device; Device('cuda'); print('fine')"
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     )
     assert done.stdout.strip() == "fine", done.stderr
 
@@ -141,7 +133,11 @@ def test_both_backends_have_the_same_names() -> None:
         gpu = Device("cuda").xp
         assert gpu.__all__ == numpy_backend.__all__
         assert [name for name in gpu.__all__ if not callable(getattr(gpu, name))] == []
-        made_here = {name for name, value in vars(gpu).items() if getattr(value, "__module__", "") == "nanotorch.backend.cupy_backend"}
+        made_here = {
+            name
+            for name, value in vars(gpu).items()
+            if getattr(value, "__module__", "") == "nanotorch.backend.cupy_backend"
+        }
         alone = {name for name in made_here if not name.startswith("_")} - set(dir(numpy_backend))
         assert alone == {"device_count", "make_current"}
 
@@ -154,15 +150,9 @@ def test_asking_for_xp_makes_the_gpu_current() -> None:
         assert (Device("cuda:1").xp.asarray(first) + second).device.id == 1
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
-)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"])
 def test_scatter_add_works_for_every_dtype(dtype: str) -> None:
-    start, index, values = (
-        np.array([1, 0, 1]).astype(dtype),
-        np.array([0, 2, 0]),
-        np.array([1, 1, 1]).astype(dtype),
-    )
+    start, index, values = (np.array([1, 0, 1]).astype(dtype), np.array([0, 2, 0]), np.array([1, 1, 1]).astype(dtype))
     expected = start.copy()
     numpy_backend.scatter_add(expected, index, values)
     with fake_gpu():
@@ -189,16 +179,12 @@ def test_named_differences_agree() -> None:
         for dtype in ("float16", "float32", "float64"):
             expected, result = numpy_backend.erf(x.astype(dtype)), gpu.erf(gpu.astype(on_gpu, dtype))
             assert result.dtype == expected.dtype == dtype
-            np.testing.assert_allclose(
-                gpu.to_numpy(result), expected, rtol=1e-3 if dtype == "float16" else 1e-6
-            )
+            np.testing.assert_allclose(gpu.to_numpy(result), expected, rtol=1e-3 if dtype == "float16" else 1e-6)
         for index in ((0, slice(1, 3)), (np.array([1, 1]), np.array([0, 0]))):
             values = x[index]
             there = tuple(gpu.asarray(part) if isinstance(part, np.ndarray) else part for part in index)
             result = gpu.scatter_to_zeros(gpu.asarray(values), x.shape, there)
-            assert np.array_equal(
-                gpu.to_numpy(result), numpy_backend.scatter_to_zeros(values, x.shape, index)
-            )
+            assert np.array_equal(gpu.to_numpy(result), numpy_backend.scatter_to_zeros(values, x.shape, index))
         assert gpu.view_as(on_gpu, (6,)).base is on_gpu
         with pytest.raises(ValueError, match="copy"):
             gpu.view_as(on_gpu.T, (6,))

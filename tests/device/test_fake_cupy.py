@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import fake_cupy
 import numpy as np
 import pytest
+
+import fake_cupy
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +44,7 @@ def same(device_array: Any, expected: Any) -> bool:
 
 
 # -- conversion and mixing -------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "convert", [np.asarray, np.array, np.ascontiguousarray, lambda x: HOST.__setitem__(0, x[0])]
-)
+@pytest.mark.parametrize("convert", [np.asarray, np.array, np.ascontiguousarray, lambda x: HOST.__setitem__(0, x[0])])
 def test_implicit_conversion_raises(x: Any, convert: Any) -> None:
     with pytest.raises(TypeError, match=r"Implicit conversion to a NumPy array is not allowed.*\.get\(\)"):
         convert(x)
@@ -135,15 +134,7 @@ def test_an_object_without_array_ufunc_takes_the_operator(x: Any) -> None:
 
 
 def test_what_cupy_lacks(cupy: Any, x: Any) -> None:
-    for name in (
-        "__contains__",
-        "__index__",
-        "__round__",
-        "__imatmul__",
-        "__array_interface__",
-        "ctypes",
-        "setflags",
-    ):
+    for name in ("__contains__", "__index__", "__round__", "__imatmul__", "__array_interface__", "ctypes", "setflags"):
         assert not hasattr(cupy.ndarray, name), name
     with pytest.raises(TypeError):
         range(cupy.asarray(3))
@@ -365,13 +356,7 @@ def test_basic_indexing_gives_views(x: Any) -> None:
 
 
 def test_advanced_indexing_gives_copies(cupy: Any, x: Any) -> None:
-    for part in (
-        x[cupy.asarray([0])],
-        x[[0, 1]],
-        x[x > 0],
-        x[cupy.asarray(1)],
-        x.take(cupy.asarray([0]), axis=0),
-    ):
+    for part in (x[cupy.asarray([0])], x[[0, 1]], x[x > 0], x[cupy.asarray(1)], x.take(cupy.asarray([0]), axis=0)):
         assert part.base is None
     assert same(x[cupy.asarray(1)], HOST[1])
 

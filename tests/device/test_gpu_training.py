@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cupy import Counts
-from fake_gpu import fake_gpu
 
 import nanotorch as torch
+from fake_cupy import Counts
+from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.backend.device import why_unavailable
 

@@ -14,8 +14,6 @@ import joblib
 import numpy as np
 import pandas
 import pytest
-from fake_gpu import fake_gpu
-from parity import require_torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, load_linnerud, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -26,9 +24,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import nanotorch as torch
+from fake_gpu import fake_gpu
 from nanotorch.estimators import MLPClassifier, MLPRegressor
 from nanotorch.ops.create.random import default_generator
 from nanotorch.train.fit.loop import DivergedError
+from parity import require_torch
 
 FIXED: dict[str, Any] = {"n_iter_no_change": math.inf, "random_state": 0}  # no early end, no ConvergenceWarning
 
@@ -130,7 +130,9 @@ def test_arguments_of_scikit_learn_have_its_defaults() -> None:
     for ours, theirs in ((MLPClassifier, TheirClassifier), (MLPRegressor, TheirRegressor)):
         known, mine = theirs().get_params(), ours().get_params()
         assert set(known) - set(mine) == left_out
-        assert {name: mine[name] for name in known if name in mine} == {k: v for k, v in known.items() if k not in left_out}
+        assert {name: mine[name] for name in known if name in mine} == {
+            k: v for k, v in known.items() if k not in left_out
+        }
 
 
 # ------------------------------------------------------------ fitting
@@ -164,7 +166,14 @@ def test_adaptive_learning_rate_falls_until_training_ends(iris: Any) -> None:
 
 def test_partial_fit_goes_on_where_it_stopped(iris: Any) -> None:
     X, y = iris
-    arguments = {**FIXED, "max_iter": 4, "dropout": 0.2, "ema": 0.9, "schedule": "CosineAnnealingLR", "batch_norm": True}
+    arguments = {
+        **FIXED,
+        "max_iter": 4,
+        "dropout": 0.2,
+        "ema": 0.9,
+        "schedule": "CosineAnnealingLR",
+        "batch_norm": True,
+    }
     whole = MLPClassifier(**arguments).fit(X, y)
     pieces = MLPClassifier(**arguments)
     for number in range(4):
@@ -211,7 +220,12 @@ def test_classes_keep_their_labels(iris: Any) -> None:
     assert (model.predict(X) == names).mean() > 0.95
     two = MLPClassifier(learning_rate_init=0.01, max_iter=60, **FIXED).fit(X, names == "setosa")
     assert two.predict(X).dtype == bool and two.score(X, names == "setosa") == 1.0
-    assert (two.n_outputs_, two.out_activation_, model.n_outputs_, model.out_activation_) == (1, "logistic", 3, "softmax")
+    assert (two.n_outputs_, two.out_activation_, model.n_outputs_, model.out_activation_) == (
+        1,
+        "logistic",
+        3,
+        "softmax",
+    )
 
 
 def test_class_weights_are_sample_weights(iris: Any) -> None:
@@ -336,7 +350,9 @@ def test_nothing_global_and_no_input_is_changed(cancer: Any) -> None:
     X, y = (array.copy() for array in cancer)
     before = (np.random.get_state()[1].copy(), default_generator.get_state(), torch.get_default_dtype())
     for state in (None, 3, np.random.RandomState(3)):
-        model = MLPClassifier(random_state=state, max_iter=2, dropout=0.5, early_stopping=True, n_iter_no_change=math.inf)
+        model = MLPClassifier(
+            random_state=state, max_iter=2, dropout=0.5, early_stopping=True, n_iter_no_change=math.inf
+        )
         model.fit(X, y).predict(X)
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])
     assert (default_generator.get_state(), torch.get_default_dtype()) == before[1:]
@@ -395,7 +411,10 @@ def test_weights_carry_the_names_of_pytorch(iris: Any) -> None:
     network.load_state_dict({name: pytorch.from_numpy(array) for name, array in model.weights_.items()})
     probabilities = network.double()(pytorch.from_numpy(iris[0])).softmax(1).detach().numpy()
     np.testing.assert_allclose(model.predict_proba(iris[0]), probabilities, rtol=1e-10)
-    assert [c.shape for c in model.coefs_] == [(4, 16), (16, 3)] and [b.shape for b in model.intercepts_] == [(16,), (3,)]
+    assert [c.shape for c in model.coefs_] == [(4, 16), (16, 3)] and [b.shape for b in model.intercepts_] == [
+        (16,),
+        (3,),
+    ]
 
 
 def test_pipeline_grid_search_and_cross_validation(cancer: Any) -> None:
@@ -444,7 +463,15 @@ def test_history_holds_a_record_of_each_epoch(iris: Any) -> None:
 
 def test_a_fit_on_a_gpu_is_usable_without_one(iris: Any) -> None:
     X, y = iris
-    arguments = {"max_iter": 3, "dropout": 0.2, "ema": 0.9, "batch_norm": True, "early_stopping": True, "dtype": "float64", **FIXED}
+    arguments = {
+        "max_iter": 3,
+        "dropout": 0.2,
+        "ema": 0.9,
+        "batch_norm": True,
+        "early_stopping": True,
+        "dtype": "float64",
+        **FIXED,
+    }
     weight = np.linspace(0.5, 1.5, len(X))
     with fake_gpu():
         there = MLPClassifier(device="cuda", **arguments).fit(X, y, sample_weight=weight)

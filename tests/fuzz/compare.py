@@ -9,25 +9,56 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 from .calls import Call, DtypeArgument, Run, TensorArgument
 from .stated import MATRICES, ROUGH, fatal, stated
 
 RANDOM = {
-    "bernoulli", "multinomial", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
-    "rrelu", "gumbel_softmax", "rand_like", "randn_like", "randint_like", "empty_like", "new_empty", "normal", "uniform",
-    "normal_", "uniform_", "bernoulli_", "random_", "exponential_", "geometric_", "log_normal_", "cauchy_", "poisson", "rand", "randn", "randint", "randperm",
-}  # fmt: skip
+    "bernoulli",
+    "multinomial",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "rrelu",
+    "gumbel_softmax",
+    "rand_like",
+    "randn_like",
+    "randint_like",
+    "empty_like",
+    "new_empty",
+    "normal",
+    "uniform",
+    "normal_",
+    "uniform_",
+    "bernoulli_",
+    "random_",
+    "exponential_",
+    "geometric_",
+    "log_normal_",
+    "cauchy_",
+    "poisson",
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+}
 """What draws numbers or leaves memory as it is: shapes, dtypes and refusals are compared, values are not."""
 
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
 MISSING = re.compile(
-    r"not implemented|is not there|not support|derivative for|[Uu]nsupported input type|INTERNAL ASSERT"  # kernels and derivatives
-    r"|floating|types other than float|boolean tensor|can't be cast to the desired|dimensions of float|could not infer output dtype"  # whole numbers where they have a meaning
-    r"|\b[Ll]ong\b|dtype int(64|32)|scalar type|same dtype|mixed dtype|did not match|but got dtype"  # indices of other integer types, operands of several types
+    # kernels and derivatives
+    r"not implemented|is not there|not support|derivative for|[Uu]nsupported input type|INTERNAL ASSERT"
+    # whole numbers where they have a meaning
+    r"|floating|types other than float|boolean tensor|can't be cast to the desired|dimensions of float|could not infer"
+    r" output dtype"
+    # indices of other integer types, operands of several types
+    r"|\b[Ll]ong\b|dtype int(64|32)|scalar type|same dtype|mixed dtype|did not match|but got dtype"
     r"|view size is not compatible|cannot reshape tensor of 0 elements"  # memory
 )
 EPSILON = {2: 2.0**-10, 4: 2.0**-22, 8: 2.0**-50}
@@ -144,7 +175,9 @@ def eps_of(call: Call) -> float:
 
 def lowest_of(call: Call) -> Any:
     """The shortest floating-point format at work: of an input, or asked for."""
-    names = [t.array.dtype.name for t in call.tensors()] + [a.name for a in call.arguments() if isinstance(a, DtypeArgument)]
+    names = [t.array.dtype.name for t in call.tensors()] + [
+        a.name for a in call.arguments() if isinstance(a, DtypeArgument)
+    ]
     return np.dtype(min((n for n in names if n.startswith("float")), key=lambda n: int(n[5:]), default="float64"))
 
 
@@ -201,6 +234,7 @@ def tangent(library: Any, call: Call) -> Any:
 
 def rebuilt(run: Run, call: Call, leaves: Any) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a call with its leaves replaced, in order."""
+
     def over(specification: Any, made: Any) -> Any:
         if isinstance(specification, TensorArgument):
             return specification.view(next(leaves)) if specification.requires_grad else made
@@ -213,7 +247,9 @@ def rebuilt(run: Run, call: Call, leaves: Any) -> tuple[list[Any], dict[str, Any
 
 
 def compare(call: Call) -> str:
-    """Say what a call does otherwise than in PyTorch, in one sentence: "" where nothing, or where `stated.py` says why."""
+    """Say what a call does otherwise than in PyTorch, in one sentence: "" where nothing, or where `stated.py` says
+    why.
+    """
     found = finding_of(call)
     return "" if found and stated(call, found) else found
 
@@ -229,7 +265,8 @@ def finding_of(call: Call) -> str:
             return f"raises no error of its own but {ours}"
         return "" if isinstance(theirs, Refused) else f"{ours}; PyTorch computes {theirs}"
     if isinstance(theirs, Refused):
-        # PyTorch may lack the kernel or the derivative only: then its answer in double precision, out of place, must do.
+        # PyTorch may lack the kernel or the derivative only: then its answer in double precision, out of place, must
+        # do.
         plain = answer(torch, call) if missing(str(theirs)) else theirs
         if isinstance(plain, Refused) and plain is not theirs:
             return ""
@@ -260,7 +297,9 @@ def answer(torch: Any, call: Call) -> Outcome | Refused:
 
 
 def excused(torch: Any, call: Call, ours: Outcome, theirs: Outcome) -> bool:
-    """Whether a difference is no larger than what PyTorch's own answer changes by when inputs change in their last place."""
+    """Whether a difference is no larger than what PyTorch's own answer changes by when inputs change in their last
+    place.
+    """
     rng = np.random.default_rng(0)
     moved = [ours, theirs]
     for _ in range(3):
@@ -277,7 +316,9 @@ def excused(torch: Any, call: Call, ours: Outcome, theirs: Outcome) -> bool:
         if isinstance(changed, Refused):
             return False
         moved.append(changed)
-    floor = EPSILON[lowest_of(call).itemsize] ** (0.2 if re.fullmatch(MATRICES, call.name) else 0.4)  # larger changes are steps, which are no matter of rounding
+    floor = EPSILON[lowest_of(call).itemsize] ** (
+        0.2 if re.fullmatch(MATRICES, call.name) else 0.4
+    )  # larger changes are steps, which are no matter of rounding
     for values in zip(*(o.outputs + o.gradients for o in moved), strict=True):
         if any(not isinstance(v, np.ndarray) or v.dtype.kind != "f" or v.shape != values[0].shape for v in values):
             continue

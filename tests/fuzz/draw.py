@@ -87,7 +87,10 @@ class Drawer:
                 return type(value)(turned(name, v) for v in value)
             return value - ndim if isinstance(value, int) and 0 <= value < ndim else value
 
-        args = tuple(turned(n, a) for n, a in itertools.zip_longest(list(signature_of(entry))[: len(call.args)], call.args, fillvalue=""))
+        args = tuple(
+            turned(n, a)
+            for n, a in itertools.zip_longest(list(signature_of(entry))[: len(call.args)], call.args, fillvalue="")
+        )
         return replace(call, args=args, kwargs={n: turned(n, a) for n, a in call.kwargs.items()})
 
     def form(self, entry: Any) -> str:

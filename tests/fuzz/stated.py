@@ -1,4 +1,6 @@
-"""What differs from PyTorch on purpose: each entry names calls, what is found there, and its line in docs/differences.md."""
+"""What differs from PyTorch on purpose: each entry names calls, what is found there, and its line in
+docs/differences.md.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,10 @@ def infinite_or_empty(call: Call) -> bool:
 
 def singular(call: Call) -> bool:
     """Whether a matrix has no inverse."""
-    return any(t.array.ndim > 1 and not infinite(call) and np.any(np.linalg.matrix_rank(t.array) < t.array.shape[-1]) for t in call.tensors())
+    return any(
+        t.array.ndim > 1 and not infinite(call) and np.any(np.linalg.matrix_rank(t.array) < t.array.shape[-1])
+        for t in call.tensors()
+    )
 
 
 def several_dtypes(call: Call) -> bool:
@@ -82,7 +87,9 @@ def several_dtypes(call: Call) -> bool:
 
 @dataclass(frozen=True)
 class Stated:
-    """Calls whose name and finding match, and that `when` holds of, differ for the reason in the line that `line` begins."""
+    """Calls whose name and finding match, and that `when` holds of, differ for the reason in the line that `line`
+    begins.
+    """
 
     line: str
     names: str
@@ -91,8 +98,14 @@ class Stated:
 
 
 LOSSES = r".*_loss|kl_div|binary_cross_entropy.*|cross_entropy"
-CHOICES = r"kthvalue|topk|sort|argsort|msort|median|nanmedian|mode|max|min|cummax|cummin|argmax|argmin|.*max_pool\dd|unique.*|aminmax|amax|amin"
-WINDOWS = r"scaled_dot_product_attention|unique.*|conv.*|unfold|fold|.*pool\dd|pixel_.*|channel_shuffle|interpolate|pad|local_response_norm|batch_norm|group_norm|instance_norm"
+CHOICES = (
+    r"kthvalue|topk|sort|argsort|msort|median|nanmedian|mode|max|min|cummax|cummin|argmax|argmin|.*max_pool\dd"
+    r"|unique.*|aminmax|amax|amin"
+)
+WINDOWS = (
+    r"scaled_dot_product_attention|unique.*|conv.*|unfold|fold|.*pool\dd|pixel_.*|channel_shuffle|interpolate|pad"
+    r"|local_response_norm|batch_norm|group_norm|instance_norm"
+)
 MATRICES = r"linalg_.*|.*det|inverse|pinverse|cholesky.*|matrix_.*|.*matmul|chain_matmul|svd|qr"
 EMPTY = r"normal|as_strided|remainder|fmod|repeat_interleave|cholesky|linalg_(cholesky|cond).*|multinomial|cov"
 VALUES = r"(output|gradient|tangent) \d+: values"
@@ -107,9 +120,24 @@ STATED = (
     Stated("subtraction of booleans", rf"{LOSSES}|pairwise_distance|cdist|dist", VALUES, truths),
     Stated("`dim=None` for", r".*", r"computes .*PyTorch TypeError: .*NoneType|TypeError: .*None.*PyTorch computes"),
     Stated("`nn.Softmax()`", r"soft(min|max)|log_softmax", r"TypeError: .*dim.*PyTorch computes"),
-    Stated("overloads", r".*", r"computes .*PyTorch (TypeError|ValueError): .*(invalid combination|missing \d required|takes from|unexpected keyword|must be int, not Tensor|to unpack)"),
-    Stated("operands of two dtypes", r".*", r"(RuntimeError|DtypeError): .*(same dtype|dtypes match|floating).*PyTorch computes", several_dtypes),
-    Stated("linear algebra of matrices that hold", MATRICES, rf"(backward: )?LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError", infinite),
+    Stated(
+        "overloads",
+        r".*",
+        r"computes .*PyTorch (TypeError|ValueError): .*(invalid combination|missing \d required|takes from|unexpected"
+        r" keyword|must be int, not Tensor|to unpack)",
+    ),
+    Stated(
+        "operands of two dtypes",
+        r".*",
+        r"(RuntimeError|DtypeError): .*(same dtype|dtypes match|floating).*PyTorch computes",
+        several_dtypes,
+    ),
+    Stated(
+        "linear algebra of matrices that hold",
+        MATRICES,
+        rf"(backward: )?LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError",
+        infinite,
+    ),
     Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", r"LinAlgError.*PyTorch computes"),
     Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", VALUES, unitriangular),
     Stated("`linalg.solve_triangular` of", r"linalg_qr|qr", r"backward: LinAlgError.*PyTorch computes"),
@@ -138,23 +166,50 @@ STATED = (
     Stated("gradient of determinants", r".*det|linalg_cond", r"(gradient|tangent) \d: values", singular),
     Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
     Stated("`linalg.norm(dtype=...)`", r"linalg_.*norm|norm", r"computes .*narrowing"),
-    Stated("comparisons and logic in place", r"logical_.*|eq|ne|[lg][te]|not_equal|less.*|greater.*", r"requires_grad|gradient \d: values"),
+    Stated(
+        "comparisons and logic in place",
+        r"logical_.*|eq|ne|[lg][te]|not_equal|less.*|greater.*",
+        r"requires_grad|gradient \d: values",
+    ),
     Stated("which of equal elements", CHOICES, r"(output 1|gradient 0|output 0|tangent \d): values", ties),
     Stated("`searchsorted`, `bucketize`", r"searchsorted|bucketize", r"output 0: values", infinite),
     Stated("the mean that `var_mean`", r"(var|std)_mean", r"output 1: values", infinite),
-    Stated("dimensions, indices and dtypes of empty", r".*", r"(IndexError|OutOfRangeError|DtypeError|.*floating).*PyTorch computes|output 0 is", empty),
+    Stated(
+        "dimensions, indices and dtypes of empty",
+        r".*",
+        r"(IndexError|OutOfRangeError|DtypeError|.*floating).*PyTorch computes|output 0 is",
+        empty,
+    ),
     Stated("`take_along_dim` with an index", r"take_along_dim", r"OutOfRangeError.*PyTorch computes"),
     Stated("values with leading", r"(Tensor\.)?index_put_?", r"IndexError: .*mask.*PyTorch computes"),
     Stated("what PyTorch reads", r"scatter_reduce", r"gradient \d: values", partly),
-    Stated("values with leading dimensions", r"(Tensor\.)?index_(put_?|add)", r"computes .*(cannot be broadcast to indexing result|shape must match)"),
+    Stated(
+        "values with leading dimensions",
+        r"(Tensor\.)?index_(put_?|add)",
+        r"computes .*(cannot be broadcast to indexing result|shape must match)",
+    ),
     Stated("`linalg.pinv(hermitian=True)`", r"linalg_(pinv|matrix_rank)", r"computes .*square"),
-    Stated("dimensions, indices and dtypes of empty", r"adaptive_avg_pool\dd", r"RuntimeError: .*floating.*PyTorch computes"),
+    Stated(
+        "dimensions, indices and dtypes of empty",
+        r"adaptive_avg_pool\dd",
+        r"RuntimeError: .*floating.*PyTorch computes",
+    ),
     Stated("dimensions, indices and dtypes of empty", r"linalg_vecdot|diff", r"IndexError: .*PyTorch computes"),
     Stated("gradients that PyTorch's", r".*", r"computes .*PyTorch backward: RuntimeError"),
-    Stated("images, windows and weights without", WINDOWS, r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape", empty),
+    Stated(
+        "images, windows and weights without",
+        WINDOWS,
+        r".*PyTorch (RuntimeError|computes|IndexError)|output 0 has shape",
+        empty,
+    ),
     Stated("the mean of nothing", rf"{LOSSES}|adaptive.*", rf"{VALUES}|ShapeError.*PyTorch computes", empty),
     Stated("`as_strided_scatter` of a tensor", r"as_strided_scatter", r"output 0: values|gradient|requires_grad", gaps),
-    Stated("factors, bounds and elements that are infinite", r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc|linspace|logspace|interpolate|gradient|einsum|cdist|pdist|pairwise_distance", rf"{VALUES}|computes .*(overflow|must be in range)", infinite),
+    Stated(
+        "factors, bounds and elements that are infinite",
+        r"renorm|[cs]?elu|add.*mm|addm[mv]|addr|baddbmm|logit|cumprod|prod|threshold|.*shrink|histc|linspace|logspace|interpolate|gradient|einsum|cdist|pdist|pairwise_distance",
+        rf"{VALUES}|computes .*(overflow|must be in range)",
+        infinite,
+    ),
     Stated("parts of floating numbers", r".*_scatter", r"requires_grad", whole),
     Stated("average pools of whole", r"(avg|lp)_pool\dd", VALUES + r"|output 0 is", whole),
     Stated("gradient of `ldexp`", r"ldexp", r"(gradient|tangent) \d: values", whole),
@@ -166,15 +221,26 @@ STATED = (
     Stated("in-place operators never", r".*", r"ShapeError: .*cannot grow.*PyTorch computes"),
     Stated("attention where a key", r"scaled_dot_product_attention", VALUES, infinite),
     Stated("`interpolate` of whole", r"interpolate", r"NotImplementedError.*PyTorch computes", whole),
-    Stated("integrals of nothing", r"trapz|trapezoid|cumulative_trapezoid", rf"requires_grad|{VALUES}", infinite_or_empty),
+    Stated(
+        "integrals of nothing", r"trapz|trapezoid|cumulative_trapezoid", rf"requires_grad|{VALUES}", infinite_or_empty
+    ),
     Stated("what PyTorch reads", r"median|nanmedian|batch_norm|kthvalue", VALUES, gaps),
     Stated("fractional factors", r"add.*|baddbmm", r"RuntimeError: .*integral.*PyTorch computes", whole),
 )
 
 ROUGH = {
-    "digamma": 2.0**-28, "special.psi": 2.0**-28, "polygamma": 2.0**-28, "sinc": 2.0**-26, "celu": 2.0**-22, "batch_norm": 2.0**-41, "instance_norm": 2.0**-41, "group_norm": 2.0**-41, "layer_norm": 2.0**-41, "hardsigmoid": 2.0**-22,
-}  # fmt: skip
-"""How far PyTorch's own values or derivatives in double precision are off: "digits of" and "derivatives of `celu`" on the page."""
+    "digamma": 2.0**-28,
+    "special.psi": 2.0**-28,
+    "polygamma": 2.0**-28,
+    "sinc": 2.0**-26,
+    "celu": 2.0**-22,
+    "batch_norm": 2.0**-41,
+    "instance_norm": 2.0**-41,
+    "group_norm": 2.0**-41,
+    "layer_norm": 2.0**-41,
+    "hardsigmoid": 2.0**-22,
+}
+"""How far PyTorch's own values or derivatives in double precision are off: "digits of" and "derivatives of `celu`"."""
 
 
 def fatal(call: Call) -> bool:

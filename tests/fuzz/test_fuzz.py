@@ -1,4 +1,6 @@
-"""Random calls agree with PyTorch, or differ as stated; and the fuzzer itself: repeatable draws, programs that run, planted faults found."""
+"""Random calls agree with PyTorch, or differ as stated; and the fuzzer itself: repeatable draws, programs that run,
+planted faults found.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,10 @@ class Unreduced(nanotorch.autograd.Function):  # type: ignore[misc]
 SUM, MUL, LOG = nanotorch.sum, nanotorch.mul, nanotorch.log
 PLANTED = {
     "sum": (wrong_at_negative_dim, "output 0"),
-    "mul": (lambda x, y, **o: Unreduced.apply(x, y) if hasattr(y, "shape") and x.dtype is y.dtype else MUL(x, y, **o), "gradient"),
+    "mul": (
+        lambda x, y, **o: Unreduced.apply(x, y) if hasattr(y, "shape") and x.dtype is y.dtype else MUL(x, y, **o),
+        "gradient",
+    ),
     "log": (lambda x, **o: LOG(x, **o).to(nanotorch.float32), "output 0 is float32, not float64"),
     "amax": (lambda x, dim=(), keepdim=False: nanotorch.Tensor.amax(x, dim if x.ndim else (), keepdim), "computes"),
 }

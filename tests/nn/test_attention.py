@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu
-from nn_parity import both, close, compare, real
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
 import nanotorch.nn.functional as F
+from fake_gpu import fake_gpu
 from nanotorch import nn
+from nn_parity import both, close, compare, real
+from parity import require_torch, to_numpy
 
 N, L, S, E, H = 3, 5, 4, 8, 2
 SELF, CROSS = real(N, L, E), (real(N, L, E), real(N, S, E), real(N, S, E))
 CAUSAL = np.triu(np.ones((L, L), bool), 1)
 PADDING = np.array([[False] * L, [False] * 3 + [True] * 2, [True] + [False] * 4])
-TAILS = np.array(
-    [[False] * L, [False] * 3 + [True] * 2, [False] * 4 + [True]]
-)  # the first key is there for all
+TAILS = np.array([[False] * L, [False] * 3 + [True] * 2, [False] * 4 + [True]])  # the first key is there for all
 
 
 def first(arrays: Any, batch_first: bool) -> list[np.ndarray[Any, Any]]:
@@ -65,9 +63,9 @@ def test_options(name: str, need_weights: bool) -> None:
     inputs = (real(N, L, E), real(N, S, kdim), real(N, S, vdim))
     mask = np.random.default_rng(1).random((L, S)) < 0.3
     compare(make, *inputs, need_weights=need_weights, attn_mask=mask, average_attn_weights=False)
-    assert repr(make(torch.nn)).replace(
-        "(out_proj): Linear", "(out_proj): NonDynamicallyQuantizableLinear"
-    ) == repr(make(require_torch().nn))
+    assert repr(make(torch.nn)).replace("(out_proj): Linear", "(out_proj): NonDynamicallyQuantizableLinear") == repr(
+        make(require_torch().nn)
+    )
 
 
 MASKS: dict[str, dict[str, Any]] = {
@@ -90,9 +88,7 @@ def test_masks(name: str, need_weights: bool) -> None:
     def make(nn: Any) -> Any:
         return nn.MultiheadAttention(E, H, batch_first=True)
 
-    compare(
-        make, SELF, SELF + 1, SELF - 1, need_weights=need_weights, average_attn_weights=False, **MASKS[name]
-    )
+    compare(make, SELF, SELF + 1, SELF - 1, need_weights=need_weights, average_attn_weights=False, **MASKS[name])
     if name in ("causal", "numbers"):
         compare(make, SELF[0], SELF[1], SELF[2], need_weights=need_weights, **MASKS[name])
     if name == "padding":
@@ -133,10 +129,7 @@ def test_causal_without_a_mask(need_weights: bool) -> None:
 
 def test_dropout_of_weights() -> None:
     torch.manual_seed(0)
-    layer, x = (
-        nn.MultiheadAttention(E, H, dropout=0.5, batch_first=True),
-        torch.tensor(SELF, dtype=torch.float32),
-    )
+    layer, x = (nn.MultiheadAttention(E, H, dropout=0.5, batch_first=True), torch.tensor(SELF, dtype=torch.float32))
     _, weights = layer(x, x, x, average_attn_weights=False)
     assert (weights == 0).any() and not (layer.eval()(x, x, x)[1] == 0).any()
     torch.manual_seed(1)
@@ -150,9 +143,7 @@ def test_initial_values() -> None:
     theirs = dict(require_torch().nn.MultiheadAttention(64, 4, add_bias_kv=True, kdim=32).named_parameters())
     for name, parameter in nn.MultiheadAttention(64, 4, add_bias_kv=True, kdim=32).named_parameters():
         mine, other = to_numpy(parameter), to_numpy(theirs[name])
-        assert mine.shape == other.shape and abs(mine.mean()) < 5 * other.std() / np.sqrt(mine.size) + 1e-7, (
-            name
-        )
+        assert mine.shape == other.shape and abs(mine.mean()) < 5 * other.std() / np.sqrt(mine.size) + 1e-7, name
         assert mine.std() == pytest.approx(other.std(), rel=5 / np.sqrt(mine.size)), name
         if name.endswith("weight"):
             assert abs(mine).max() == pytest.approx(abs(other).max(), rel=0.02), name
@@ -165,23 +156,11 @@ def test_errors_name_the_layer() -> None:
     layer(q, k, v)
     wrong = [
         ((q, v, v), {}, r"MultiheadAttention: expected last dimension 6, got key \(3, 4, 8\)"),
-        (
-            (q[0], k, v),
-            {},
-            r"expected query, key and value of 3 dimensions, .*query \(5, 8\), key \(3, 4, 6\)",
-        ),
+        ((q[0], k, v), {}, r"expected query, key and value of 3 dimensions, .*query \(5, 8\), key \(3, 4, 6\)"),
         ((q, k, v[:, 1:]), {}, r"key and value need the same length.*key \(3, 4, 6\), value \(3, 3, 8\)"),
         ((q[1:], k, v), {}, r"the same batch, got query \(2, 5, 8\)"),
-        (
-            (q, k, v),
-            {"attn_mask": torch.zeros(S, L)},
-            r"expected attn_mask \(5, 4\) or \(6, 5, 4\).*got \(4, 5\)",
-        ),
-        (
-            (q, k, v),
-            {"key_padding_mask": torch.zeros(N, L)},
-            r"expected key_padding_mask \(3, 4\).*got \(3, 5\)",
-        ),
+        ((q, k, v), {"attn_mask": torch.zeros(S, L)}, r"expected attn_mask \(5, 4\) or \(6, 5, 4\).*got \(4, 5\)"),
+        ((q, k, v), {"key_padding_mask": torch.zeros(N, L)}, r"expected key_padding_mask \(3, 4\).*got \(3, 5\)"),
     ]
     for inputs, options, words in wrong:
         with pytest.raises(torch.ShapeError, match=words):
@@ -197,9 +176,7 @@ def test_errors_name_the_layer() -> None:
 LAYERS: dict[str, Any] = {
     "plain": lambda nn, **k: nn.TransformerEncoderLayer(E, H, 16, 0.0, **k),
     "norm first": lambda nn, **k: nn.TransformerEncoderLayer(E, H, 16, 0.0, norm_first=True, **k),
-    "gelu": lambda nn, **k: nn.TransformerEncoderLayer(
-        E, H, 16, 0.0, activation="gelu", layer_norm_eps=1e-2, **k
-    ),
+    "gelu": lambda nn, **k: nn.TransformerEncoderLayer(E, H, 16, 0.0, activation="gelu", layer_norm_eps=1e-2, **k),
     "no bias": lambda nn, **k: nn.TransformerEncoderLayer(E, H, 16, 0.0, bias=False, **k),
     "module": lambda nn, **k: nn.TransformerEncoderLayer(E, H, 16, 0.0, activation=nn.SiLU(), **k),
 }
@@ -258,9 +235,7 @@ def test_a_second_device_gives_the_same() -> None:
             loss.backward()
             _, weights = layer.self_attn(x, x, x, is_causal=True)
             assert counts.synchronizations == 0
-            results.append(
-                [to_numpy(loss), to_numpy(weights), *(to_numpy(p.grad) for p in layer.parameters())]
-            )
+            results.append([to_numpy(loss), to_numpy(weights), *(to_numpy(p.grad) for p in layer.parameters())])
     for mine, other in zip(*results, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
 
@@ -268,5 +243,7 @@ def test_a_second_device_gives_the_same() -> None:
 @pytest.mark.parametrize("shape", [(7, 2, 4), (3, 4), (2, 1)])
 def test_a_mask_that_is_no_mask_of_the_scores_is_refused(shape: tuple[int, ...]) -> None:
     query, key = torch.ones(1, 3), torch.ones(4, 3)
-    with pytest.raises(torch.ShapeError, match=r"attn_mask of shape .* cannot be broadcast to the scores of shape \(1, 4\)"):
+    with pytest.raises(
+        torch.ShapeError, match=r"attn_mask of shape .* cannot be broadcast to the scores of shape \(1, 4\)"
+    ):
         torch.nn.functional.scaled_dot_product_attention(query, key, key, attn_mask=torch.ones(shape))

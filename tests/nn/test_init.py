@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch, to_numpy
 from scipy import stats
 
 import nanotorch as torch
 from nanotorch import nn
+from parity import require_torch, to_numpy
 
 # Functions of a tensor of shape (400, 300), with the distribution that its elements should have.
 FAN_IN, FAN_OUT = 300, 400
@@ -24,7 +24,8 @@ DRAWS: dict[str, tuple[Any, Any]] = {
         stats.uniform(-2 * math.sqrt(6 / 700), 4 * math.sqrt(6 / 700)),
     ),
     "xavier_normal_": (
-        lambda t, g: nn.init.xavier_normal_(t, gain=2, generator=g), stats.norm(0, 2 * math.sqrt(2 / 700)),
+        lambda t, g: nn.init.xavier_normal_(t, gain=2, generator=g),
+        stats.norm(0, 2 * math.sqrt(2 / 700)),
     ),
     "kaiming_uniform_": (
         lambda t, g: nn.init.kaiming_uniform_(t, a=math.sqrt(5), generator=g),
@@ -34,7 +35,7 @@ DRAWS: dict[str, tuple[Any, Any]] = {
         lambda t, g: nn.init.kaiming_normal_(t, mode="fan_out", nonlinearity="relu", generator=g),
         stats.norm(0, math.sqrt(2 / FAN_OUT)),
     ),
-}  # fmt: skip
+}
 
 
 def generator(seed: int = 0) -> Any:
@@ -88,9 +89,7 @@ def test_constants() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 6), (6, 3), (4, 3, 2)])
 def test_orthogonal(shape: tuple[int, ...]) -> None:
-    matrix = to_numpy(nn.init.orthogonal_(torch.empty(*shape, dtype=torch.float64), gain=2.0)).reshape(
-        shape[0], -1
-    )
+    matrix = to_numpy(nn.init.orthogonal_(torch.empty(*shape, dtype=torch.float64), gain=2.0)).reshape(shape[0], -1)
     product = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     np.testing.assert_allclose(product, 4 * np.eye(len(product)), atol=1e-12)
 
@@ -107,9 +106,7 @@ def test_gains_and_fans_are_pytorchs() -> None:
     oracle = require_torch().nn.init
     for name in ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu", "conv2d"):
         assert nn.init.calculate_gain(name) == pytest.approx(oracle.calculate_gain(name), rel=1e-15)
-    assert nn.init.calculate_gain("leaky_relu", 0.3) == pytest.approx(
-        oracle.calculate_gain("leaky_relu", 0.3)
-    )
+    assert nn.init.calculate_gain("leaky_relu", 0.3) == pytest.approx(oracle.calculate_gain("leaky_relu", 0.3))
     for shape in ((2, 3), (4, 5, 6), (2, 3, 4, 5)):
         ours = nn.init._calculate_fan_in_and_fan_out(torch.empty(*shape))
         assert ours == oracle._calculate_fan_in_and_fan_out(require_torch().empty(*shape))

@@ -6,10 +6,10 @@ import copy
 from typing import Any
 
 import pytest
-from agreement import outcome
-from parity import require_torch
 
 import nanotorch as torch
+from agreement import outcome
+from parity import require_torch
 
 pytestmark = pytest.mark.parity
 
@@ -19,14 +19,26 @@ def hooks(t: Any) -> Any:
     model = t.nn.Sequential(t.nn.Linear(1, 1), t.nn.Sequential(t.nn.Linear(1, 1, bias=False)))
     first, second = model
     handles = [
-        model.register_state_dict_pre_hook(lambda module, prefix, keep: log.append(["before", type(module).__name__, prefix, keep])),
+        model.register_state_dict_pre_hook(
+            lambda module, prefix, keep: log.append(["before", type(module).__name__, prefix, keep])
+        ),
         first.register_state_dict_pre_hook(lambda module, prefix, keep: log.append(["before", prefix, keep])),
-        first.register_state_dict_post_hook(lambda module, state, prefix, _: state.update({f"{prefix}more": t.ones(1)})),
-        second.register_state_dict_post_hook(lambda module, state, prefix, _: log.append(["after", list(state), prefix])),
-        model.register_load_state_dict_pre_hook(lambda module, state, prefix, _, *rest: log.append([sorted(state), prefix, copy.deepcopy(rest)])),
-        first.register_load_state_dict_pre_hook(lambda module, state, prefix, *_: state.pop(f"{prefix}more", None) and None),
+        first.register_state_dict_post_hook(
+            lambda module, state, prefix, _: state.update({f"{prefix}more": t.ones(1)})
+        ),
+        second.register_state_dict_post_hook(
+            lambda module, state, prefix, _: log.append(["after", list(state), prefix])
+        ),
+        model.register_load_state_dict_pre_hook(
+            lambda module, state, prefix, _, *rest: log.append([sorted(state), prefix, copy.deepcopy(rest)])
+        ),
+        first.register_load_state_dict_pre_hook(
+            lambda module, state, prefix, *_: state.pop(f"{prefix}more", None) and None
+        ),
         model.register_load_state_dict_post_hook(lambda module, keys: log.append(["loaded", list(map(list, keys))])),
-        second.register_load_state_dict_post_hook(lambda module, keys: log.append(["loaded below", list(map(list, keys))])),
+        second.register_load_state_dict_post_hook(
+            lambda module, keys: log.append(["loaded below", list(map(list, keys))])
+        ),
     ]
     state = model.state_dict(keep_vars=True)
     log.append(list(state))
@@ -84,10 +96,17 @@ def extra(t: Any, strict: bool) -> Any:
 
 
 PROGRAMS = {
-    "hooks": hooks, "struck": struck, "refused": refused, "returning": returning, "extra": lambda t: extra(t, False), "extra missing": lambda t: extra(t, True),
-    "extra of nobody": lambda t: t.nn.Linear(1, 1).load_state_dict({**t.nn.Linear(1, 1).state_dict(), "_extra_state": 3}),
+    "hooks": hooks,
+    "struck": struck,
+    "refused": refused,
+    "returning": returning,
+    "extra": lambda t: extra(t, False),
+    "extra missing": lambda t: extra(t, True),
+    "extra of nobody": lambda t: t.nn.Linear(1, 1).load_state_dict(
+        {**t.nn.Linear(1, 1).state_dict(), "_extra_state": 3}
+    ),
     "shared": lambda t: (lambda layer: list(t.nn.Sequential(layer, layer).state_dict(prefix="a.")))(t.nn.Linear(1, 1)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

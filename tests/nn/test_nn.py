@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu
-from parity import to_numpy
 
 import nanotorch as torch
 import nanotorch.nn.functional as F
+from fake_gpu import fake_gpu
 from nanotorch import nn
+from parity import to_numpy
 
 
 class Net(nn.Module):
@@ -203,8 +203,13 @@ def test_a_second_device_gives_the_same() -> None:
         with fake_gpu() as counts:
             torch.manual_seed(0)
             net = nn.Sequential(
-                nn.Linear(4, 8, device=device), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3)
-            ).to(device)  # fmt: skip
+                nn.Linear(4, 8, device=device),
+                nn.BatchNorm1d(8),
+                nn.Dropout(0.3),
+                nn.LayerNorm(8),
+                nn.GELU(),
+                nn.Linear(8, 3),
+            ).to(device)
             nn.init.trunc_normal_(net[5].weight)
             x, y = torch.randn(6, 4).to(device), torch.tensor([0, 1, 2, 2, 1, 0], device=device)
             loss = nn.CrossEntropyLoss()(net(x), y)
@@ -217,9 +222,7 @@ def test_a_second_device_gives_the_same() -> None:
                 "cpu" if device == "cpu" else "cuda:0"
             }
             gradients = [to_numpy(parameter.grad) for parameter in net.cpu().parameters()]
-            results.append(
-                [to_numpy(loss), to_numpy(norm), *gradients, *map(to_numpy, net.state_dict().values())]
-            )
+            results.append([to_numpy(loss), to_numpy(norm), *gradients, *map(to_numpy, net.state_dict().values())])
     for first, second in zip(*results, strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
 
@@ -230,9 +233,7 @@ def test_deepcopy() -> None:
     twin = copy.deepcopy(net)
     assert names(twin.named_parameters()) == names(net.named_parameters())
     assert (
-        twin.scale is not net.scale
-        and isinstance(twin.scale, nn.Parameter)
-        and twin.scale.grad.tolist() == [1, 1, 1]
+        twin.scale is not net.scale and isinstance(twin.scale, nn.Parameter) and twin.scale.grad.tolist() == [1, 1, 1]
     )
     with torch.no_grad():
         twin.scale.zero_()
@@ -334,9 +335,7 @@ def test_load_state_dict_says_why_a_value_is_no_tensor() -> None:
 
 def test_load_state_dict_not_strict() -> None:
     net = Net()
-    missing, unexpected = net.load_state_dict(
-        {"scale": torch.zeros(3), "other": torch.zeros(1)}, strict=False
-    )
+    missing, unexpected = net.load_state_dict({"scale": torch.zeros(3), "other": torch.zeros(1)}, strict=False)
     assert unexpected == ["other"] and "net.0.weight" in missing and "scale" not in missing
     assert net.scale.tolist() == [0, 0, 0]
 
@@ -346,14 +345,10 @@ def test_load_state_dict_assigns(given: str) -> None:
     source, target = Net().double(), Net()
     target.scale.requires_grad_(False)
     state = source.state_dict(keep_vars=given == "parameters")
-    target.load_state_dict(
-        {k: to_numpy(v) for k, v in state.items()} if given == "arrays" else state, assign=True
-    )
+    target.load_state_dict({k: to_numpy(v) for k, v in state.items()} if given == "arrays" else state, assign=True)
     assert target.scale.dtype is torch.float64 and target.offset.dtype is torch.float64
     assert (
-        isinstance(target.scale, nn.Parameter)
-        and not target.scale.requires_grad
-        and target.net[0].weight.requires_grad
+        isinstance(target.scale, nn.Parameter) and not target.scale.requires_grad and target.net[0].weight.requires_grad
     )
     assert names(target.named_parameters()) == names(source.named_parameters())
     assert names(target.named_buffers()) == names(source.named_buffers())
@@ -396,9 +391,7 @@ def test_forward_hooks_with_kwargs() -> None:
             return x * by
 
     layer = Scale()
-    layer.register_forward_pre_hook(
-        lambda module, args, kwargs: (args, {"by": kwargs["by"] + 1}), with_kwargs=True
-    )
+    layer.register_forward_pre_hook(lambda module, args, kwargs: (args, {"by": kwargs["by"] + 1}), with_kwargs=True)
     layer.register_forward_hook(lambda module, args, kwargs, output: output + kwargs["by"], with_kwargs=True)
     assert layer(torch.tensor(2.0), by=2).item() == 2 * 3 + 3
 
@@ -419,10 +412,7 @@ def test_forward_hooks_that_are_always_called() -> None:
         layer(x=1)
     assert seen == [None, {"x": 1}]
     layer.register_forward_hook(lambda module, args, output: 1 / 0, always_call=True)
-    with (
-        pytest.warns(UserWarning, match="division by zero"),
-        pytest.raises(ValueError, match="forward failed"),
-    ):
+    with pytest.warns(UserWarning, match="division by zero"), pytest.raises(ValueError, match="forward failed"):
         layer(1)
     seen.clear()
     fine = nn.Identity()
@@ -484,11 +474,7 @@ def test_sequential() -> None:
     assert list(net) == [a, d, b, c] and len(net) == 4 and net[-1] is c and d in net
     assert names(net.named_children()) == ["0", "1", "2", "3"]
     part = net[1:3]
-    assert (
-        isinstance(part, nn.Sequential)
-        and list(part) == [d, b]
-        and names(part.named_children()) == ["1", "2"]
-    )
+    assert isinstance(part, nn.Sequential) and list(part) == [d, b] and names(part.named_children()) == ["1", "2"]
     del net[0]
     assert list(net) == [d, b, c] and names(net.named_children()) == ["0", "1", "2"]
     net[0] = a
@@ -552,9 +538,7 @@ def test_parameter_list() -> None:
     values = nn.ParameterList([first, torch.zeros(3)])
     assert values[0] is first and isinstance(values[1], nn.Parameter) and values[1].requires_grad
     values.append(torch.ones(1)).extend([torch.ones(4), first])
-    assert (
-        names(values.named_parameters()) == ["0", "1", "2", "3"] and len(values) == 5 and values[-1] is first
-    )
+    assert names(values.named_parameters()) == ["0", "1", "2", "3"] and len(values) == 5 and values[-1] is first
     assert isinstance(values[1:3], nn.ParameterList) and len(values[1:3]) == 2 and values[1:3][0] is values[1]
     values[1] = torch.ones(7)
     assert values[1].shape == (7,) and isinstance(values[1], nn.Parameter) and first in values
@@ -567,20 +551,12 @@ def test_parameter_list() -> None:
 
 
 def test_parameter_dict() -> None:
-    values = nn.ParameterDict(
-        {"left": torch.ones(2), "right": nn.Parameter(torch.ones(3), requires_grad=False)}
-    )
+    values = nn.ParameterDict({"left": torch.ones(2), "right": nn.Parameter(torch.ones(3), requires_grad=False)})
     assert values["left"].requires_grad and not values["right"].requires_grad
     values["top"] = torch.zeros(1)
     values.update({"left": torch.zeros(2)})
-    assert list(values) == ["left", "right", "top"] and names(values.named_parameters()) == list(
-        values.keys()
-    )
-    assert (
-        values["left"].tolist() == [0, 0]
-        and values.get("gone") is None
-        and values.get("top", 3) is values["top"]
-    )
+    assert list(values) == ["left", "right", "top"] and names(values.named_parameters()) == list(values.keys())
+    assert values["left"].tolist() == [0, 0] and values.get("gone") is None and values.get("top", 3) is values["top"]
     assert values.pop("top").tolist() == [0] and "top" not in values and len(values) == 2
     assert [key for key, _ in values.items()] == ["left", "right"] and len(list(values.values())) == 2
     with pytest.raises(KeyError, match="already has an attribute 'keys'"):
@@ -640,8 +616,7 @@ def test_dropout() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"),
-    [("Dropout1d", (50, 4, 6)), ("Dropout2d", (50, 4, 2, 3)), ("Dropout3d", (50, 4, 1, 2, 3))],
+    ("name", "shape"), [("Dropout1d", (50, 4, 6)), ("Dropout2d", (50, 4, 2, 3)), ("Dropout3d", (50, 4, 1, 2, 3))]
 )
 def test_dropout_of_channels(name: str, shape: tuple[int, ...]) -> None:
     layer, x = getattr(nn, name)(0.25), torch.ones(*shape)
@@ -691,17 +666,11 @@ def test_shape_error_names_the_layer() -> None:
             return self.head(self.net(x))
 
     model = Model()
-    with pytest.raises(
-        torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(4, 31\)$"
-    ):
+    with pytest.raises(torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(4, 31\)$"):
         model(torch.zeros(4, 31))
-    with pytest.raises(
-        torch.ShapeError, match=r"^Linear 'head': expected last dimension 32, got input \(4, 3\)$"
-    ):
+    with pytest.raises(torch.ShapeError, match=r"^Linear 'head': expected last dimension 32, got input \(4, 3\)$"):
         model(torch.zeros(4, 30))
-    with pytest.raises(
-        torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(\)$"
-    ):
+    with pytest.raises(torch.ShapeError, match=r"^Linear 'net\.0': expected last dimension 30, got input \(\)$"):
         model(torch.tensor(1.0))
     with pytest.raises(torch.ShapeError, match=r"^Linear '2\.0': expected"):
         model.net[1:](torch.zeros(4, 30))
@@ -736,8 +705,7 @@ def test_errors_in_user_code_are_left_alone_unless_about_shapes() -> None:
 def test_other_layers_name_themselves() -> None:
     net = nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(3), embedding=nn.Embedding(4, 2)))
     with pytest.raises(
-        torch.ShapeError,
-        match=r"^BatchNorm1d 'norm': batch_norm: expected more than 1 value per channel.*\(1, 3\)",
+        torch.ShapeError, match=r"^BatchNorm1d 'norm': batch_norm: expected more than 1 value per channel.*\(1, 3\)"
     ):
         net(torch.zeros(1, 3))
     with pytest.raises(torch.ShapeError, match=r"^BatchNorm1d 'norm': expected \(N, 3\)"):
@@ -750,9 +718,7 @@ def test_other_layers_name_themselves() -> None:
 
 @pytest.mark.parametrize("loss", [nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss()])
 def test_losses_refuse_to_broadcast(loss: Any) -> None:
-    with pytest.raises(
-        torch.ShapeError, match=r"(?s)^\w+Loss: .*\(5, 1\).*\(5,\).*(unsqueeze|reshape|squeeze)"
-    ):
+    with pytest.raises(torch.ShapeError, match=r"(?s)^\w+Loss: .*\(5, 1\).*\(5,\).*(unsqueeze|reshape|squeeze)"):
         loss(torch.zeros(5, 1), torch.zeros(5))
     with pytest.raises(torch.ShapeError):
         loss(torch.zeros(5), torch.zeros(5, 1))

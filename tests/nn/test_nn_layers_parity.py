@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import nanotorch as torch
 from fake_gpu import fake_gpu
 from nn_parity import both, compare, outputs_of, real
 from parity import require_torch, to_numpy
-
-import nanotorch as torch
 
 Layer = tuple[Any, tuple[np.ndarray[Any, Any], ...]]
 
@@ -94,7 +94,10 @@ LAYERS: dict[str, Layer] = {
     "Unfold": (lambda nn: nn.Unfold((2, 3), 2, 1, (1, 2)), (IMAGES,)),
     "Upsample": (lambda nn: nn.Upsample(scale_factor=2), (IMAGES,)),
     "Upsample size": (lambda nn: nn.Upsample((3, 9), mode="bicubic", align_corners=True), (IMAGES,)),
-    "Upsample factors": (lambda nn: nn.Upsample(scale_factor=(0.7, 2, 1.5), mode="trilinear", recompute_scale_factor=True), (VOLUMES,)),
+    "Upsample factors": (
+        lambda nn: nn.Upsample(scale_factor=(0.7, 2, 1.5), mode="trilinear", recompute_scale_factor=True),
+        (VOLUMES,),
+    ),
     "UpsamplingNearest2d": (lambda nn: nn.UpsamplingNearest2d(5), (IMAGES,)),
     "UpsamplingBilinear2d": (lambda nn: nn.UpsamplingBilinear2d(scale_factor=1.7), (IMAGES,)),
     "PixelShuffle": (lambda nn: nn.PixelShuffle(2), (IMAGES,)),
@@ -114,12 +117,19 @@ LAYERS: dict[str, Layer] = {
     "Dropout1d off": (lambda nn: nn.Dropout1d(0.0), (SEQUENCES,)),
     "CNN": (
         lambda nn: nn.Sequential(
-            nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(6, 8, 2), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+            nn.Conv2d(4, 6, 3, padding=1, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 2),
+            nn.GELU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 3),
         ),
         (IMAGES,),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parity
@@ -138,7 +148,16 @@ def test_reprs(name: str) -> None:
     assert repr(make(torch.nn)) == repr(make(require_torch().nn))
 
 
-SMOOTH = ["Conv1d options", "Conv2d circular", "ConvTranspose2d", "AvgPool2d options", "BatchNorm2d", "GroupNorm", "RMSNorm", "CNN"]
+SMOOTH = [
+    "Conv1d options",
+    "Conv2d circular",
+    "ConvTranspose2d",
+    "AvgPool2d options",
+    "BatchNorm2d",
+    "GroupNorm",
+    "RMSNorm",
+    "CNN",
+]
 
 
 @pytest.mark.parity
@@ -170,7 +189,9 @@ def test_a_second_device_gives_the_same() -> None:
             loss = net(x).square().mean()
             loss.backward()
             assert counts.transfers <= 2 and counts.synchronizations == 0  # dropout's mask, the offsets in a window
-            results.append([to_numpy(loss), *(to_numpy(p.grad) for p in net.parameters()), *map(to_numpy, net.buffers())])
+            results.append(
+                [to_numpy(loss), *(to_numpy(p.grad) for p in net.parameters()), *map(to_numpy, net.buffers())]
+            )
     for mine, other in zip(*results, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-12)
 
@@ -217,14 +238,17 @@ WRONG: list[tuple[str, Any]] = [
     (r"Conv2d: in_channels must be divisible by groups, got 3 and 2", lambda nn: nn.Conv2d(3, 4, 3, groups=2)),
     (r"Conv2d: out_channels must be divisible", lambda nn: nn.Conv2d(4, 3, 3, groups=2)),
     (r"Conv1d: padding_mode is .*'mirror'", lambda nn: nn.Conv1d(4, 3, 3, padding_mode="mirror")),
-    (r"Conv2d: kernel_size is one number or one for each of 2 dimensions, got \(1, 2, 3\)", lambda nn: nn.Conv2d(4, 3, (1, 2, 3))),
+    (
+        r"Conv2d: kernel_size is one number or one for each of 2 dimensions, got \(1, 2, 3\)",
+        lambda nn: nn.Conv2d(4, 3, (1, 2, 3)),
+    ),
     (r"Conv2d: padding='same' is not supported for strided", lambda nn: nn.Conv2d(4, 3, 3, 2, padding="same")),
     (r"Conv2d: padding is 'same', 'valid' or numbers, got 'half'", lambda nn: nn.Conv2d(4, 3, 3, padding="half")),
     (r"ConvTranspose2d: only padding_mode='zeros'", lambda nn: nn.ConvTranspose2d(4, 3, 3, padding_mode="reflect")),
     (r"Conv2d: groups must be a positive integer, got 0", lambda nn: nn.Conv2d(4, 3, 3, groups=0)),
     (r"GroupNorm: num_channels must be divisible by num_groups, got 5 and 2", lambda nn: nn.GroupNorm(2, 5)),
     (r"ZeroPad2d: padding is one number or 4, .*got \(1, 2\)", lambda nn: nn.ZeroPad2d((1, 2))),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("words", "make"), WRONG)
@@ -236,13 +260,17 @@ def test_wrong_options_are_refused(words: str, make: Any) -> None:
 def test_errors_name_the_layer() -> None:
     nn = torch.nn
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(8, 4, 3)))
-    with pytest.raises(torch.ShapeError, match=r"^Conv2d '0': conv2d: .*expected input\[1, 4, 5, 5\] to have 3 channels"):
+    with pytest.raises(
+        torch.ShapeError, match=r"^Conv2d '0': conv2d: .*expected input\[1, 4, 5, 5\] to have 3 channels"
+    ):
         net(torch.zeros(1, 4, 5, 5))
     with pytest.raises(torch.ShapeError, match=r"^Conv2d '2\.0': conv2d: .*Kernel size can't be greater"):
         net(torch.zeros(1, 3, 4, 4))
     with pytest.raises(torch.ShapeError, match=r"^BatchNorm2d '0': expected \(N, 3, H, W\), got input \(2, 3, 4\)"):
         nn.Sequential(nn.BatchNorm2d(3))(torch.zeros(2, 3, 4))
-    with pytest.raises(torch.ShapeError, match=r"^InstanceNorm1d '0': expected \(N, 3, L\) or \(3, L\), got input \(2, 3\)"):
+    with pytest.raises(
+        torch.ShapeError, match=r"^InstanceNorm1d '0': expected \(N, 3, L\) or \(3, L\), got input \(2, 3\)"
+    ):
         nn.Sequential(nn.InstanceNorm1d(3))(torch.zeros(2, 3))
     with pytest.raises(torch.ShapeError, match=r"^InstanceNorm2d '0': expected .* got input \(2, 4, 3, 3\)"):
         nn.Sequential(nn.InstanceNorm2d(3))(torch.zeros(2, 4, 3, 3))

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nn_parity import NUMBERS, both, close, compare, real
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
 from nanotorch.registry import ACTIVATIONS
+from nn_parity import NUMBERS, both, close, compare, real
+from parity import require_torch, to_numpy
 
 pytestmark = pytest.mark.parity
 
@@ -37,12 +37,14 @@ LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {
     "Embedding padding": (lambda nn: nn.Embedding(7, 3, padding_idx=-5), (np.array([2, 2, 1]),)),
     "Embedding max norm": (lambda nn: nn.Embedding(7, 3, 1, 0.5, 1.0, True), (np.array([2, 2, 1]),)),
     "MLP": (
-        lambda nn: nn.Sequential(
-            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)
-        ),
+        lambda nn: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)),
         (real(5, 4),),
     ),
-    **{name: (lambda nn, name=name: getattr(nn, name)(), (3 * real(5, 4),)) for name in ACTIVATIONS if name not in APART},
+    **{
+        name: (lambda nn, name=name: getattr(nn, name)(), (3 * real(5, 4),))
+        for name in ACTIVATIONS
+        if name not in APART
+    },
     "RReLU without chance": (lambda nn: nn.RReLU(0.3, 0.3), (real(5, 4),)),
     "PReLU channels": (lambda nn: nn.PReLU(3, init=0.1), (real(2, 3, 4),)),
     "CELU alpha": (lambda nn: nn.CELU(0.5), (real(5, 4),)),
@@ -77,9 +79,7 @@ def test_reprs(name: str) -> None:
 
 REPRS = [
     lambda nn: nn.Sequential(),
-    lambda nn: nn.Sequential(
-        OrderedDict(a=nn.Linear(2, 3), b=nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(0.1)))
-    ),
+    lambda nn: nn.Sequential(OrderedDict(a=nn.Linear(2, 3), b=nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(0.1)))),
     lambda nn: nn.ModuleList(
         [nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU(), nn.Sequential(nn.ReLU()), nn.Sequential(nn.ReLU())]
     ),
@@ -87,7 +87,9 @@ REPRS = [
     lambda nn: nn.ModuleDict({"x": nn.Tanh(), "y": nn.ModuleList([nn.ReLU()])}),
     lambda nn: nn.ModuleDict(),
     lambda nn: nn.ParameterList(),
-    lambda nn: nn.Sequential(nn.ParameterList([nn.Parameter(nn.Linear(3, 2).weight.detach()), nn.Linear(3, 2).bias.detach()])),
+    lambda nn: nn.Sequential(
+        nn.ParameterList([nn.Parameter(nn.Linear(3, 2).weight.detach()), nn.Linear(3, 2).bias.detach()])
+    ),
     lambda nn: nn.ParameterDict(),
     lambda nn: nn.CrossEntropyLoss(),
     lambda nn: nn.Hardtanh(inplace=True),
@@ -124,13 +126,21 @@ LOSSES: dict[str, tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {
     "CrossEntropyLoss weight": (lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), **k), real(5, 3), CLASSES),
     "CrossEntropyLoss ignore": (lambda nn, **k: nn.CrossEntropyLoss(ignore_index=2, **k), real(5, 3), CLASSES),
     "CrossEntropyLoss smooth": (
-        lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), ignore_index=1, label_smoothing=0.2, **k), real(5, 3), CLASSES,
+        lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), ignore_index=1, label_smoothing=0.2, **k),
+        real(5, 3),
+        CLASSES,
     ),
-    "CrossEntropyLoss 3-D": (lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), **k), real(2, 3, 4), CLASSES[None, :4].repeat(2, 0)),
+    "CrossEntropyLoss 3-D": (
+        lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), **k),
+        real(2, 3, 4),
+        CLASSES[None, :4].repeat(2, 0),
+    ),
     "CrossEntropyLoss 1-D": (lambda nn, **k: nn.CrossEntropyLoss(**k), real(3), np.array(1)),
     "CrossEntropyLoss probabilities": (lambda nn, **k: nn.CrossEntropyLoss(**k), real(5, 3), PROBABILITIES),
     "CrossEntropyLoss probabilities weight": (
-        lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), label_smoothing=0.1, **k), real(5, 3), PROBABILITIES,
+        lambda nn, **k: nn.CrossEntropyLoss(class_weights(nn), label_smoothing=0.1, **k),
+        real(5, 3),
+        PROBABILITIES,
     ),
     "NLLLoss": (lambda nn, **k: nn.NLLLoss(**k), LOG_PROBABILITIES, CLASSES),
     "NLLLoss weight": (lambda nn, **k: nn.NLLLoss(class_weights(nn), ignore_index=0, **k), LOG_PROBABILITIES, CLASSES),
@@ -138,7 +148,9 @@ LOSSES: dict[str, tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {
     "BCELoss weight": (lambda nn, **k: nn.BCELoss(class_weights(nn), **k), UNIT, PROBABILITIES),
     "BCEWithLogitsLoss": (lambda nn, **k: nn.BCEWithLogitsLoss(**k), 4 * real(5, 3), UNIT),
     "BCEWithLogitsLoss weights": (
-        lambda nn, **k: nn.BCEWithLogitsLoss(class_weights(nn), pos_weight=class_weights(nn) * 2, **k), 4 * real(5, 3), UNIT,
+        lambda nn, **k: nn.BCEWithLogitsLoss(class_weights(nn), pos_weight=class_weights(nn) * 2, **k),
+        4 * real(5, 3),
+        UNIT,
     ),
     "MSELoss": (lambda nn, **k: nn.MSELoss(**k), real(5, 3), real(5, 3)),
     "L1Loss": (lambda nn, **k: nn.L1Loss(**k), real(5, 3), real(5, 3)),
@@ -153,19 +165,37 @@ LOSSES: dict[str, tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {
     "PoissonNLLLoss full": (lambda nn, **k: nn.PoissonNLLLoss(log_input=False, full=True, **k), UNIT, 1 + UNIT),
     "MultiMarginLoss": (lambda nn, **k: nn.MultiMarginLoss(**k), real(5, 3), CLASSES),
     "MultiMarginLoss p 2": (lambda nn, **k: nn.MultiMarginLoss(2, 0.5, class_weights(nn), **k), real(5, 3), CLASSES),
-    "MultiLabelMarginLoss": (lambda nn, **k: nn.MultiLabelMarginLoss(**k), real(2, 4), np.array([[3, 0, -1, 1], [-1, 0, 1, 2]])),
-    "MultiLabelSoftMarginLoss": (lambda nn, **k: nn.MultiLabelSoftMarginLoss(class_weights(nn), **k), real(5, 3), PROBABILITIES),
+    "MultiLabelMarginLoss": (
+        lambda nn, **k: nn.MultiLabelMarginLoss(**k),
+        real(2, 4),
+        np.array([[3, 0, -1, 1], [-1, 0, 1, 2]]),
+    ),
+    "MultiLabelSoftMarginLoss": (
+        lambda nn, **k: nn.MultiLabelSoftMarginLoss(class_weights(nn), **k),
+        real(5, 3),
+        PROBABILITIES,
+    ),
     "HingeEmbeddingLoss": (lambda nn, **k: nn.HingeEmbeddingLoss(0.5, **k), UNIT, SIGNS),
-}  # fmt: skip
+}
 
 
 PAIRS: dict[str, Any] = {
     "GaussianNLLLoss": (lambda nn, **k: nn.GaussianNLLLoss(full=True, **k), real(5, 3), real(5, 3), UNIT),
     "CosineEmbeddingLoss": (lambda nn, **k: nn.CosineEmbeddingLoss(0.2, **k), real(5, 3), real(5, 3), SIGNS[:, 0]),
     "MarginRankingLoss": (lambda nn, **k: nn.MarginRankingLoss(0.2, **k), real(5), real(5), SIGNS[:, 0]),
-    "TripletMarginLoss": (lambda nn, **k: nn.TripletMarginLoss(2.0, p=1.0, swap=True, **k), real(5, 3), real(5, 3), real(5, 3)),
-    "TripletMarginWithDistanceLoss": (lambda nn, **k: nn.TripletMarginWithDistanceLoss(margin=2.0, **k), real(5, 3), real(5, 3), real(5, 3)),
-}  # fmt: skip
+    "TripletMarginLoss": (
+        lambda nn, **k: nn.TripletMarginLoss(2.0, p=1.0, swap=True, **k),
+        real(5, 3),
+        real(5, 3),
+        real(5, 3),
+    ),
+    "TripletMarginWithDistanceLoss": (
+        lambda nn, **k: nn.TripletMarginWithDistanceLoss(margin=2.0, **k),
+        real(5, 3),
+        real(5, 3),
+        real(5, 3),
+    ),
+}
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
@@ -279,5 +309,7 @@ def test_training_follows_pytorch() -> None:
 def test_soft_margin_loss() -> None:
     """PyTorch's is not differentiable with respect to its target."""
     x = real(5, 3)
-    ours, theirs = (library.nn.SoftMarginLoss()(library.tensor(x), library.tensor(SIGNS)) for library in (torch, require_torch()))
+    ours, theirs = (
+        library.nn.SoftMarginLoss()(library.tensor(x), library.tensor(SIGNS)) for library in (torch, require_torch())
+    )
     close(ours, theirs)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nn_parity import compare
-from parity import require_torch
 
 import nanotorch as torch
+from nn_parity import compare
+from parity import require_torch
 
 pytestmark = pytest.mark.parity
 
@@ -68,7 +68,14 @@ def transposed(d: Draw) -> Case:
 
 
 def max_pool(d: Draw) -> Case:
-    options = (d.each(1, 4), d.one(None, d.each(1, 4)), d.each(0, 2), d.each(1, 3), d.one(True, False), d.one(True, False))
+    options = (
+        d.each(1, 4),
+        d.one(None, d.each(1, 4)),
+        d.each(0, 2),
+        d.each(1, 3),
+        d.one(True, False),
+        d.one(True, False),
+    )
     return f"MaxPool{d.dims}d", options, {}, [d.batch()], {}
 
 

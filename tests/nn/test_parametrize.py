@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import nanotorch as torch
 from agreement import outcome
 from nn_parity import both, close
 from parity import require_torch
-
-import nanotorch as torch
 
 pytestmark = pytest.mark.parity
 
@@ -22,7 +22,9 @@ WAYS: dict[str, Any] = {
     "weight_norm of columns": lambda u, m: u.parametrizations.weight_norm(m, dim=1),
     "weight_norm of the bias": lambda u, m: u.parametrizations.weight_norm(m, "bias"),
     "spectral_norm": lambda u, m: u.parametrizations.spectral_norm(m),
-    "spectral_norm, more steps": lambda u, m: u.parametrizations.spectral_norm(m, n_power_iterations=3, dim=1, eps=1e-6),
+    "spectral_norm, more steps": lambda u, m: u.parametrizations.spectral_norm(
+        m, n_power_iterations=3, dim=1, eps=1e-6
+    ),
     "spectral_norm of the bias": lambda u, m: u.parametrizations.spectral_norm(m, "bias", dim=0),
     "both": lambda u, m: u.parametrizations.spectral_norm(u.parametrizations.weight_norm(m)),
     "hook spectral_norm": lambda u, m: u.spectral_norm(m, n_power_iterations=2),
@@ -30,9 +32,10 @@ WAYS: dict[str, Any] = {
     "hook weight_norm of all": lambda u, m: u.weight_norm(m, dim=None),
 }
 LAYERS: dict[str, Any] = {
-    "Linear": (lambda nn: nn.Linear(4, 3), (5, 4)), "Conv2d": (lambda nn: nn.Conv2d(2, 3, 2), (2, 2, 4, 3)),
+    "Linear": (lambda nn: nn.Linear(4, 3), (5, 4)),
+    "Conv2d": (lambda nn: nn.Conv2d(2, 3, 2), (2, 2, 4, 3)),
     "ConvTranspose1d": (lambda nn: nn.ConvTranspose1d(2, 3, 2), (2, 2, 4)),
-}  # fmt: skip
+}
 
 
 def real(*shape: int) -> Any:
@@ -95,7 +98,9 @@ def parametrized(t: Any, inverse: bool = True) -> Any:
     with t.no_grad():
         layer.weight.copy_(t.arange(9.0).reshape(3, 3))
         layer.bias.zero_()
-    importlib.import_module(f"{t.__name__}.nn.utils.parametrize").register_parametrization(layer, "weight", Symmetric.of(t, inverse))
+    importlib.import_module(f"{t.__name__}.nn.utils.parametrize").register_parametrization(
+        layer, "weight", Symmetric.of(t, inverse)
+    )
     return layer
 
 
@@ -133,7 +138,14 @@ def removed(t: Any, leave: bool, of: str = "own") -> Any:
     result = parametrize.remove_parametrizations(layer, "weight", leave)
     kept = layer.weight is before.get("parametrizations.weight.original")
     value = layer.weight.detach() if of == "own" else 0
-    return value, kept, type(result).__name__, list(layer.state_dict()), layer.weight.requires_grad, parametrize.is_parametrized(layer)
+    return (
+        value,
+        kept,
+        type(result).__name__,
+        list(layer.state_dict()),
+        layer.weight.requires_grad,
+        parametrize.is_parametrized(layer),
+    )
 
 
 def facts(t: Any) -> Any:
@@ -142,9 +154,16 @@ def facts(t: Any) -> Any:
     twin = copy.deepcopy(layer)
     twin.weight = t.zeros(3, 3)
     return [
-        repr(layer), list(layer.state_dict()), parametrize.is_parametrized(layer), parametrize.is_parametrized(layer, "bias"), layer.weight,
-        twin.weight, parametrize.type_before_parametrizations(layer).__name__, layer.parametrizations.weight.is_tensor, isinstance(layer, t.nn.Linear),
-    ]  # fmt: skip
+        repr(layer),
+        list(layer.state_dict()),
+        parametrize.is_parametrized(layer),
+        parametrize.is_parametrized(layer, "bias"),
+        layer.weight,
+        twin.weight,
+        parametrize.type_before_parametrizations(layer).__name__,
+        layer.parametrizations.weight.is_tensor,
+        isinstance(layer, t.nn.Linear),
+    ]
 
 
 def twice(t: Any) -> Any:
@@ -160,21 +179,42 @@ def register(t: Any, name: str, part: Any, unsafe: bool = False) -> Any:
 
 
 PROGRAMS = {
-    "facts": facts, "assigned": assigned, "not invertible": lambda t: assigned(t, False), "cached": counted, "twice": twice,
-    "removed": lambda t: removed(t, True), "removed to the original": lambda t: removed(t, False),
-    "removed of two": lambda t: removed(t, True, "two"), "no original": lambda t: removed(t, False, "two"),
-    "nothing to remove": lambda t: importlib.import_module(f"{t.__name__}.nn.utils.parametrize").remove_parametrizations(t.nn.Linear(1, 1), "weight"),
-    "unknown name": lambda t: register(t, "weights", t.nn.ReLU()), "another shape": lambda t: register(t, "weight", Symmetric.of(t, False, False)),
+    "facts": facts,
+    "assigned": assigned,
+    "not invertible": lambda t: assigned(t, False),
+    "cached": counted,
+    "twice": twice,
+    "removed": lambda t: removed(t, True),
+    "removed to the original": lambda t: removed(t, False),
+    "removed of two": lambda t: removed(t, True, "two"),
+    "no original": lambda t: removed(t, False, "two"),
+    "nothing to remove": lambda t: importlib.import_module(
+        f"{t.__name__}.nn.utils.parametrize"
+    ).remove_parametrizations(t.nn.Linear(1, 1), "weight"),
+    "unknown name": lambda t: register(t, "weights", t.nn.ReLU()),
+    "another shape": lambda t: register(t, "weight", Symmetric.of(t, False, False)),
     "another shape, unsafe": lambda t: register(t, "weight", Symmetric.of(t, False, False), True).weight.shape,
     "buffer": lambda t: [
-        list(importlib.import_module(f"{t.__name__}.nn.utils.parametrize").register_parametrization(t.nn.BatchNorm1d(2), "running_mean", t.nn.ReLU()).state_dict())
+        list(
+            importlib.import_module(f"{t.__name__}.nn.utils.parametrize")
+            .register_parametrization(t.nn.BatchNorm1d(2), "running_mean", t.nn.ReLU())
+            .state_dict()
+        )
     ],
     "spectral_norm twice": lambda t: t.nn.utils.spectral_norm(t.nn.utils.spectral_norm(t.nn.Linear(2, 2))),
-    "no spectral_norm": lambda t: t.nn.utils.remove_spectral_norm(t.nn.Linear(2, 2)), "no steps": lambda t: t.nn.utils.parametrizations.spectral_norm(t.nn.Linear(2, 2), n_power_iterations=0),
-    "removed spectral_norm": lambda t: list(t.nn.utils.remove_spectral_norm(t.nn.utils.spectral_norm(t.nn.Linear(2, 2))).state_dict()),
-    "reprs": lambda t: [repr(t.nn.utils.parametrizations.spectral_norm(t.nn.Linear(2, 2))), repr(t.nn.utils.parametrizations.weight_norm(t.nn.Conv1d(2, 2, 1)))],
-    "a recurrent layer": lambda t: list(t.nn.utils.parametrizations.weight_norm(t.nn.LSTM(2, 3), "weight_hh_l0")(t.ones(2, 2))[0].shape),
-}  # fmt: skip
+    "no spectral_norm": lambda t: t.nn.utils.remove_spectral_norm(t.nn.Linear(2, 2)),
+    "no steps": lambda t: t.nn.utils.parametrizations.spectral_norm(t.nn.Linear(2, 2), n_power_iterations=0),
+    "removed spectral_norm": lambda t: list(
+        t.nn.utils.remove_spectral_norm(t.nn.utils.spectral_norm(t.nn.Linear(2, 2))).state_dict()
+    ),
+    "reprs": lambda t: [
+        repr(t.nn.utils.parametrizations.spectral_norm(t.nn.Linear(2, 2))),
+        repr(t.nn.utils.parametrizations.weight_norm(t.nn.Conv1d(2, 2, 1))),
+    ],
+    "a recurrent layer": lambda t: list(
+        t.nn.utils.parametrizations.weight_norm(t.nn.LSTM(2, 3), "weight_hh_l0")(t.ones(2, 2))[0].shape
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -199,7 +239,10 @@ def test_removed_hooks_leave_the_weight() -> None:
         layer = torch.nn.utils.weight_norm(torch.nn.Linear(4, 2))
     layer.weight_g.data.mul_(2)
     expected = layer(x)
-    assert torch.allclose(torch.nn.utils.remove_weight_norm(layer)(x), expected) and list(layer.state_dict()) == ["bias", "weight"]
+    assert torch.allclose(torch.nn.utils.remove_weight_norm(layer)(x), expected) and list(layer.state_dict()) == [
+        "bias",
+        "weight",
+    ]
     with pytest.raises(ValueError, match="weight_norm of 'weight' not found"):
         torch.nn.utils.remove_weight_norm(layer)
 

@@ -1,4 +1,6 @@
-"""Recurrent layers and sequences of several lengths, against PyTorch in float64: values, gradients, second derivatives."""
+"""Recurrent layers and sequences of several lengths, against PyTorch in float64: values, gradients, second
+derivatives.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import nanotorch as torch
 from agreement import outcome
 from nn_parity import both, close
 from parity import require_torch
-
-import nanotorch as torch
 
 pytestmark = pytest.mark.parity
 
 LAYERS = ["RNN", "LSTM", "GRU"]
 OPTIONS: list[dict[str, Any]] = [
-    {}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "batch_first": True}, {"num_layers": 3, "dropout": 0.5},
-]  # fmt: skip
+    {},
+    {"num_layers": 2, "bidirectional": True},
+    {"bias": False, "batch_first": True},
+    {"num_layers": 3, "dropout": 0.5},
+]
 CASES = [(name, options) for name in LAYERS for options in OPTIONS] + [
-    ("RNN", {"nonlinearity": "relu", "bidirectional": True}), ("LSTM", {"proj_size": 2}),
+    ("RNN", {"nonlinearity": "relu", "bidirectional": True}),
+    ("LSTM", {"proj_size": 2}),
     ("LSTM", {"proj_size": 3, "num_layers": 2, "bidirectional": True}),
-]  # fmt: skip
+]
 SHAPES = {"plain": (5, 3, 4), "unbatched": (5, 4), "one": (1, 1, 4), "packed": (5, 3, 4), "packed unsorted": (5, 3, 4)}
 
 
@@ -45,7 +51,9 @@ def run(library: Any, module: Any, shape: str, given: bool, options: dict[str, A
     if shape.startswith("packed"):
         lengths = [5, 3, 1] if shape == "packed" else [2, 5, 3]
         padded = x.transpose(0, 1) if options.get("batch_first") else x
-        arguments = library.nn.utils.rnn.pack_padded_sequence(padded, lengths, options.get("batch_first", False), shape == "packed")
+        arguments = library.nn.utils.rnn.pack_padded_sequence(
+            padded, lengths, options.get("batch_first", False), shape == "packed"
+        )
     elif options.get("batch_first") and len(size) == 3:
         arguments = x.transpose(0, 1)
     if given:
@@ -89,7 +97,9 @@ def test_cells_are_pytorchs(name: str, options: dict[str, Any], lead: tuple[int,
     results = []
     for library, module in both(lambda nn: getattr(nn, name)(4, 5, **options)):
         x = library.tensor(real(*lead, 4), requires_grad=True)
-        states = [library.tensor(real(*lead, 5 + 0 * k), requires_grad=True) for k in range(2 if name == "LSTMCell" else 1)]
+        states = [
+            library.tensor(real(*lead, 5 + 0 * k), requires_grad=True) for k in range(2 if name == "LSTMCell" else 1)
+        ]
         found = tensors([module(x), module(x, tuple(states) if len(states) > 1 else states[0])])
         leaves = [x, *states, *module.parameters()]
         first = library.autograd.grad(sum((value * value).sum() for value in found), leaves, create_graph=True)
@@ -136,14 +146,18 @@ PROGRAMS = {
     "pad oddly": lambda t: t.nn.utils.rnn.pad_sequence([t.arange(2)], padding_side="top"),
     "pad nothing": lambda t: t.nn.utils.rnn.pad_sequence([]),
     "pack": lambda t: t.nn.utils.rnn.pack_sequence([t.arange(3), t.arange(2), t.arange(1)]),
-    "pack unsorted": lambda t: t.nn.utils.rnn.pack_sequence([t.arange(1), t.arange(3), t.arange(2)], enforce_sorted=False),
+    "pack unsorted": lambda t: t.nn.utils.rnn.pack_sequence(
+        [t.arange(1), t.arange(3), t.arange(2)], enforce_sorted=False
+    ),
     "pack refused": lambda t: t.nn.utils.rnn.pack_sequence([t.arange(1), t.arange(3)]),
     "pack of length 0": lambda t: t.nn.utils.rnn.pack_padded_sequence(t.ones(3, 2), [2, 0]),
     "pack of other lengths": lambda t: t.nn.utils.rnn.pack_padded_sequence(t.ones(3, 2), [2, 1, 1]),
     "back": lambda t: t.nn.utils.rnn.pad_packed_sequence(
         t.nn.utils.rnn.pack_padded_sequence(t.arange(24).reshape(3, 4, 2), t.tensor([1, 4, 2]), True, False), True, 9, 5
     ),
-    "back too short": lambda t: t.nn.utils.rnn.pad_packed_sequence(t.nn.utils.rnn.pack_sequence([t.arange(3)]), total_length=2),
+    "back too short": lambda t: t.nn.utils.rnn.pad_packed_sequence(
+        t.nn.utils.rnn.pack_sequence([t.arange(3)]), total_length=2
+    ),
     "unpad": lambda t: t.nn.utils.rnn.unpad_sequence(t.arange(6).reshape(3, 2), t.tensor([3, 1])),
     "unpack": lambda t: t.nn.utils.rnn.unpack_sequence(
         t.nn.utils.rnn.pack_sequence([t.arange(1.0), t.arange(3.0)], enforce_sorted=False)
@@ -166,10 +180,13 @@ PROGRAMS = {
     "cell of wrong features": lambda t: t.nn.LSTMCell(3, 4)(t.ones(2, 2)),
     "cell of wrong dimensions": lambda t: t.nn.GRUCell(3, 4)(t.ones(2, 2, 3)),
     "reprs": lambda t: [
-        repr(t.nn.RNN(3, 4, 2, "relu", False, True)), repr(t.nn.LSTM(3, 4, 2, proj_size=2, bidirectional=True, dropout=0.25)),
-        repr(t.nn.RNNCell(3, 4, False, "relu")), repr(t.nn.LSTMCell(3, 4)), repr(t.nn.GRUCell(3, 4, bias=False)),
+        repr(t.nn.RNN(3, 4, 2, "relu", False, True)),
+        repr(t.nn.LSTM(3, 4, 2, proj_size=2, bidirectional=True, dropout=0.25)),
+        repr(t.nn.RNNCell(3, 4, False, "relu")),
+        repr(t.nn.LSTMCell(3, 4)),
+        repr(t.nn.GRUCell(3, 4, bias=False)),
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

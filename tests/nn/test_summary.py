@@ -1,4 +1,6 @@
-"""summary(): shapes, parameters, FLOPs and saved bytes of known layers, times that add up, and a model left as it was."""
+"""summary(): shapes, parameters, FLOPs and saved bytes of known layers, times that add up, and a model left as it
+was.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.ops.rows.flops import count_flops
 from nanotorch.ops.rows.observe import observing
 from nanotorch.ops.rows.row import ROWS
+from parity import require_torch
 
 pytorch = require_torch()
 pytestmark = pytest.mark.parity
@@ -43,7 +45,9 @@ def test_rows_of_known_layers() -> None:
 
 
 def test_saved_bytes() -> None:
-    """Memory counts once: the result that ReLU saves is the input that the next layer saves; parameters do not count."""
+    """Memory counts once: the result that ReLU saves is the input that the next layer saves; parameters do not
+    count.
+    """
     table = torch.summary(Residual(), torch.zeros(5, 6))
     assert table["inner.0"].saved_bytes == 5 * 6 * 4  # its input; the data needs no gradient, so no weight is saved
     assert table["inner.1"].saved_bytes == 5 * 24 * 4
@@ -79,7 +83,9 @@ def test_times_of_parts_lie_within_the_whole() -> None:
     table = torch.summary(Residual(), torch.zeros(50, 6))
     parts = [table[path] for path in ("inner.0", "inner.1", "inner.2")]
     assert 0 < table["inner"].forward_seconds <= table.forward_seconds
-    assert sum(p.backward_seconds for p in parts) <= table.backward_seconds * 3  # each is the shortest of its own repeats
+    assert (
+        sum(p.backward_seconds for p in parts) <= table.backward_seconds * 3
+    )  # each is the shortest of its own repeats
     assert all(p.forward_seconds > 0 and p.backward_seconds > 0 for p in parts)
 
 
@@ -180,7 +186,8 @@ FUNCTIONS: dict[str, Any] = {
     "einsum": (lambda t, a, b: t.einsum("bij,bjk->bik", a, b), [(2, 5, 3), (2, 3, 4)]),
     "attention": (attention, [(2, 4, 6, 8), (2, 4, 5, 8), (2, 4, 5, 8)]),
     "scaled_dot_product_attention": (
-        lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v, t.ones(6, 5) > 0), [(2, 4, 6, 8), (2, 4, 5, 8), (2, 4, 5, 8)],
+        lambda t, q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v, t.ones(6, 5) > 0),
+        [(2, 4, 6, 8), (2, 4, 5, 8), (2, 4, 5, 8)],
     ),
     "addmv": (lambda t, a, b, c: t.addmv(a, b, c), [(5,), (5, 3), (3,)]),
     "baddbmm": (lambda t, a, b, c: t.baddbmm(a, b, c), [(2, 5, 2), (2, 5, 3), (2, 3, 2)]),
@@ -190,14 +197,19 @@ FUNCTIONS: dict[str, Any] = {
         lambda t, x, w, b: t.nn.functional.conv2d(x, w, b, stride=(2, 1), padding=1, dilation=(1, 2), groups=2),
         [(2, 4, 9, 8), (6, 2, 3, 2), (6,)],
     ),
-    "conv_transpose2d": (lambda t, x, w: t.nn.functional.conv_transpose2d(x, w, stride=2), [(2, 4, 5, 6), (4, 3, 3, 2)]),
+    "conv_transpose2d": (
+        lambda t, x, w: t.nn.functional.conv_transpose2d(x, w, stride=2),
+        [(2, 4, 5, 6), (4, 3, 3, 2)],
+    ),
 }
 
 
 UNKNOWN_TO_PYTORCH = {  # products with vectors, and attention where the CPU has a kernel for it
-    "linear of a vector": 2 * 3 * 4, "matmul of a matrix and a vector": 2 * 5 * 3, "addmv": 2 * 5 * 3,
+    "linear of a vector": 2 * 3 * 4,
+    "matmul of a matrix and a vector": 2 * 5 * 3,
+    "addmv": 2 * 5 * 3,
     "scaled_dot_product_attention": 2 * (2 * 4 * 6 * 5 * 8) * 2,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -216,7 +228,9 @@ def test_flops_are_those_that_pytorch_counts(name: str) -> None:
 def test_einsum_of_one_and_of_three_operands() -> None:
     x = torch.ones(3, 4)
     assert product_flops(lambda: torch.einsum("ij->j", x)) == 12
-    assert product_flops(lambda: torch.einsum("ij,jk,kl->il", x, torch.ones(4, 5), torch.ones(5, 2))) == 3 * 3 * 4 * 5 * 2
+    assert (
+        product_flops(lambda: torch.einsum("ij,jk,kl->il", x, torch.ones(4, 5), torch.ones(5, 2))) == 3 * 3 * 4 * 5 * 2
+    )
 
 
 def test_views_count_nothing_and_other_ops_their_elements() -> None:

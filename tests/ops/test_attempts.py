@@ -1,4 +1,6 @@
-"""linalg.inv_ex, cholesky_ex and solve_ex: which matrices fail, and where, as in PyTorch; the others of the batch are unharmed."""
+"""linalg.inv_ex, cholesky_ex and solve_ex: which matrices fail, and where, as in PyTorch; the others of the batch are
+unharmed.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 pytestmark = pytest.mark.parity
 
 MATRICES = [
-    [[1.0, 1.0], [1.0, 1.0]], np.zeros((2, 2)), np.ones((3, 3)), [np.eye(2), np.zeros((2, 2)), [[1.0, 2.0], [2.0, 1.0]]], [[0.0, 1.0], [1.0, 0.0]], -np.eye(3),
-    [[2.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]], np.zeros((2, 0, 0)), np.eye(2),
-]  # fmt: skip
+    [[1.0, 1.0], [1.0, 1.0]],
+    np.zeros((2, 2)),
+    np.ones((3, 3)),
+    [np.eye(2), np.zeros((2, 2)), [[1.0, 2.0], [2.0, 1.0]]],
+    [[0.0, 1.0], [1.0, 0.0]],
+    -np.eye(3),
+    [[2.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]],
+    np.zeros((2, 0, 0)),
+    np.eye(2),
+]
 CALLS: dict[str, Any] = {
     "inv_ex": lambda library, A: library.linalg.inv_ex(A),
     "cholesky_ex": lambda library, A: library.linalg.cholesky_ex(A),
     "upper": lambda library, A: library.linalg.cholesky_ex(A, upper=True),
-    "solve_ex": lambda library, A: library.linalg.solve_ex(A, library.ones(tuple(A.shape[:-1]), dtype=A.dtype).unsqueeze(-1)),
+    "solve_ex": lambda library, A: library.linalg.solve_ex(
+        A, library.ones(tuple(A.shape[:-1]), dtype=A.dtype).unsqueeze(-1)
+    ),
     "left": lambda library, A: library.linalg.solve_ex(A, library.ones(tuple(A.shape), dtype=A.dtype), left=False),
 }
 
@@ -41,7 +52,11 @@ def test_info_and_results_beside_failures(name: str) -> None:
 
 def test_errors_when_asked_for() -> None:
     singular = nanotorch.zeros(2, 2)
-    for call in (nanotorch.linalg.inv_ex, nanotorch.linalg.cholesky_ex, lambda A, **options: nanotorch.linalg.solve_ex(A, A, **options)):
+    for call in (
+        nanotorch.linalg.inv_ex,
+        nanotorch.linalg.cholesky_ex,
+        lambda A, **options: nanotorch.linalg.solve_ex(A, A, **options),
+    ):
         with pytest.raises(nanotorch.linalg.LinAlgError):
             call(singular, check_errors=True)
 
@@ -63,6 +78,11 @@ def test_gradient_of_a_cholesky_factor(upper: bool) -> None:
     for library in (nanotorch, pytorch):
         L = library.tensor(factor, requires_grad=True)
         results = [library.cholesky_solve(library.tensor(right), L, upper), library.cholesky_inverse(L, upper)]
-        found.append([library.autograd.grad(y, L, library.tensor(seed))[0].numpy() for y, seed in zip(results, seeds, strict=True)])
+        found.append(
+            [
+                library.autograd.grad(y, L, library.tensor(seed))[0].numpy()
+                for y, seed in zip(results, seeds, strict=True)
+            ]
+        )
     for mine, other in zip(*found, strict=True):
         np.testing.assert_allclose(mine, np.triu(other) if upper else np.tril(other), 1e-11, 1e-13)

@@ -1,4 +1,6 @@
-"""Elementwise ops against PyTorch at special values, over dtypes, in place, as operators and under their second names."""
+"""Elementwise ops against PyTorch at special values, over dtypes, in place, as operators and under their second
+names.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,52 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch
 from nanotorch.nn import functional as F
 from nanotorch.ops.rows.row import COMPOSITES, ROWS
+from parity import require_torch
 
 pytorch = require_torch()
 pytestmark = pytest.mark.parity
 
 VALUES = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 2.5, -2.5, 3.0, -3.0, 1e30, -1e30]
 BINARY = [
-    "add", "sub", "rsub", "mul", "true_divide", "floor_divide", "remainder", "fmod", "pow", "float_power", "atan2", "hypot", "ldexp",
-    "copysign", "heaviside", "maximum", "minimum", "fmax", "fmin", "clamp_min", "clamp_max", "xlogy", "logaddexp", "logaddexp2",
-    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "isclose",
-]  # fmt: skip
+    "add",
+    "sub",
+    "rsub",
+    "mul",
+    "true_divide",
+    "floor_divide",
+    "remainder",
+    "fmod",
+    "pow",
+    "float_power",
+    "atan2",
+    "hypot",
+    "ldexp",
+    "copysign",
+    "heaviside",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "clamp_min",
+    "clamp_max",
+    "xlogy",
+    "logaddexp",
+    "logaddexp2",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "isclose",
+]
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
 
@@ -30,7 +63,10 @@ def derivative(library: Any, y: Any, inputs: list[Any]) -> list[np.ndarray[Any, 
     """Gradients of a weighted sum, zero where there is no influence."""
     weights = library.tensor(np.linspace(0.5, 1.5, y.numel()).reshape(tuple(y.shape)))
     grads = library.autograd.grad(y, inputs, weights, allow_unused=True)
-    return [np.zeros(tuple(x.shape)) if g is None else np.array(g.numpy(force=True)) for g, x in zip(grads, inputs, strict=True)]
+    return [
+        np.zeros(tuple(x.shape)) if g is None else np.array(g.numpy(force=True))
+        for g, x in zip(grads, inputs, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -54,7 +90,9 @@ def test_powers_with_numbers_at_special_values(exponent: float) -> None:
     for library in (nanotorch, pytorch):
         x = library.tensor(np.tile(VALUES, 16), requires_grad=True)
         y, z = x**exponent, exponent**x
-        results.append([y.detach().numpy(), z.detach().numpy(), *derivative(library, y, [x]), *derivative(library, z, [x])])
+        results.append(
+            [y.detach().numpy(), z.detach().numpy(), *derivative(library, y, [x]), *derivative(library, z, [x])]
+        )
     for actual, expected in zip(*results, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
@@ -90,10 +128,15 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 FAMILIES = ("activation", "comparison", "elementwise", "extrema", "rounding", "special", "transcendental")
 UNARY = [
-    name for name, entry in {**ROWS, **COMPOSITES}.items()
-    if entry.function.__module__.split(".")[-1] in FAMILIES and hasattr(nanotorch, name) and hasattr(pytorch, name)
-    and entry.samples and len(entry.samples[0].args) == 1 and name != "square"  # PyTorch's square of booleans is int64
-]  # fmt: skip
+    name
+    for name, entry in {**ROWS, **COMPOSITES}.items()
+    if entry.function.__module__.split(".")[-1] in FAMILIES
+    and hasattr(nanotorch, name)
+    and hasattr(pytorch, name)
+    and entry.samples
+    and len(entry.samples[0].args) == 1
+    and name != "square"  # PyTorch's square of booleans is int64
+]
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -113,7 +156,9 @@ def compare(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", [*BINARY, "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"])
+@pytest.mark.parametrize(
+    "name", [*BINARY, "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"]
+)
 @pytest.mark.parametrize("first", DTYPES)
 def test_binary_ops_of_all_dtypes(name: str, first: str) -> None:
     for second in DTYPES:
@@ -122,14 +167,28 @@ def test_binary_ops_of_all_dtypes(name: str, first: str) -> None:
             y = np.abs(y.astype(int)).astype(second)
         expected = outcome(lambda x=x, y=y: getattr(pytorch, name)(pytorch.tensor(x), pytorch.tensor(y)))
         if expected is not None:
-            compare(outcome(lambda x=x, y=y: getattr(nanotorch, name)(nanotorch.tensor(x), nanotorch.tensor(y))), expected)
+            compare(
+                outcome(lambda x=x, y=y: getattr(nanotorch, name)(nanotorch.tensor(x), nanotorch.tensor(y))), expected
+            )
 
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y, "/": lambda x, y: x / y, "//": lambda x, y: x // y,
-    "%": lambda x, y: x % y, "**": lambda x, y: x**y, "&": lambda x, y: x & y, "|": lambda x, y: x | y, "^": lambda x, y: x ^ y,
-    "<<": lambda x, y: x << y, ">>": lambda x, y: x >> y, "<": lambda x, y: x < y, "==": lambda x, y: x == y, ">=": lambda x, y: x >= y,
-}  # fmt: skip
+    "+": lambda x, y: x + y,
+    "-": lambda x, y: x - y,
+    "*": lambda x, y: x * y,
+    "/": lambda x, y: x / y,
+    "//": lambda x, y: x // y,
+    "%": lambda x, y: x % y,
+    "**": lambda x, y: x**y,
+    "&": lambda x, y: x & y,
+    "|": lambda x, y: x | y,
+    "^": lambda x, y: x ^ y,
+    "<<": lambda x, y: x << y,
+    ">>": lambda x, y: x >> y,
+    "<": lambda x, y: x < y,
+    "==": lambda x, y: x == y,
+    ">=": lambda x, y: x >= y,
+}
 
 
 @pytest.mark.parametrize("symbol", OPERATORS)
@@ -161,14 +220,27 @@ def test_augmented_assignments(name: str, dtype: str) -> None:
 
 
 INPLACE: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(["eq_", "ne_", "lt_", "le_", "gt_", "ge_", "greater_", "greater_equal_", "less_", "less_equal_", "not_equal_"], (1.0,)),
+    **dict.fromkeys(
+        ["eq_", "ne_", "lt_", "le_", "gt_", "ge_", "greater_", "greater_equal_", "less_", "less_equal_", "not_equal_"],
+        (1.0,),
+    ),
     **dict.fromkeys(["hypot_", "atan2_", "arctan2_", "copysign_", "xlogy_"], ("y",)),
-    **dict.fromkeys(["remainder_", "fmod_", "multiply_", "divide_", "subtract_", "clamp_min_", "clamp_max_", "pow_"], (1.5,)),
-    **dict.fromkeys(["square_", "absolute_", "negative_", "frac_", "fix_", "sgn_", "erfc_", "lgamma_", "digamma_", "sinc_"], ()),
+    **dict.fromkeys(
+        ["remainder_", "fmod_", "multiply_", "divide_", "subtract_", "clamp_min_", "clamp_max_", "pow_"], (1.5,)
+    ),
+    **dict.fromkeys(
+        ["square_", "absolute_", "negative_", "frac_", "fix_", "sgn_", "erfc_", "lgamma_", "digamma_", "sinc_"], ()
+    ),
     **dict.fromkeys(["nan_to_num_", "deg2rad_", "rad2deg_", "arctan_", "reciprocal_", "trunc_"], ()),
-    "addcmul_": ("y", "y"), "addcdiv_": ("y", "y"), "lerp_": ("y", 0.3), "ldexp_": ("y",), "float_power_": (2,), "clip_": (0.0, 1.0),
-    "logit_": (0.1,), "round_": (),
-}  # fmt: skip
+    "addcmul_": ("y", "y"),
+    "addcdiv_": ("y", "y"),
+    "lerp_": ("y", 0.3),
+    "ldexp_": ("y",),
+    "float_power_": (2,),
+    "clip_": (0.0, 1.0),
+    "logit_": (0.1,),
+    "round_": (),
+}
 
 
 @pytest.mark.parametrize("name", INPLACE)
@@ -203,9 +275,11 @@ def test_logic_in_place_has_no_gradient(name: str) -> None:
 @pytest.mark.parametrize("values", [[7.5, -7.5, 3.0, np.inf], [7, -7, 6, -1]], ids=["float", "int"])
 def test_div_in_place_and_out_of_place(rounding_mode: str | None, values: list[float]) -> None:
     for call in (
-        lambda x: x.clone().div(2, rounding_mode=rounding_mode), lambda x: x.double().div_(2, rounding_mode=rounding_mode),
-        lambda x: x.double().divide_(2.5, rounding_mode=rounding_mode), lambda x: x.div(x, rounding_mode=rounding_mode),
-    ):  # fmt: skip
+        lambda x: x.clone().div(2, rounding_mode=rounding_mode),
+        lambda x: x.double().div_(2, rounding_mode=rounding_mode),
+        lambda x: x.double().divide_(2.5, rounding_mode=rounding_mode),
+        lambda x: x.div(x, rounding_mode=rounding_mode),
+    ):
         compare(call(nanotorch.tensor(values)).numpy(), call(pytorch.tensor(values)).numpy())
 
 
@@ -255,7 +329,9 @@ def test_ldexp_with_negative_exponents() -> None:
     assert y.tolist() == [0.5, 0.75] and x.grad.tolist() == [0.5, 0.25]
 
 
-@pytest.mark.parametrize("function", [F.softplus, F.silu, F.mish, F.logsigmoid, F.sigmoid, F.gelu], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "function", [F.softplus, F.silu, F.mish, F.logsigmoid, F.sigmoid, F.gelu], ids=lambda f: f.__name__
+)
 def test_smooth_activations_are_smooth_at_zero(function: Any) -> None:
     """Second and third derivatives at 0, where formulas must not hide a kink behind an absolute value."""
 
@@ -272,9 +348,20 @@ def test_smooth_activations_are_smooth_at_zero(function: Any) -> None:
 
 
 FLAGGED: dict[str, tuple[float, ...]] = {
-    "relu": (), "relu6": (), "leaky_relu": (0.2,), "elu": (0.7,), "selu": (), "celu": (0.7,), "silu": (), "mish": (), "hardtanh": (-0.5, 0.5),
-    "hardsigmoid": (), "hardswish": (), "threshold": (0.1, 2.0), "rrelu": (0.25, 0.25, True),
-}  # fmt: skip
+    "relu": (),
+    "relu6": (),
+    "leaky_relu": (0.2,),
+    "elu": (0.7,),
+    "selu": (),
+    "celu": (0.7,),
+    "silu": (),
+    "mish": (),
+    "hardtanh": (-0.5, 0.5),
+    "hardsigmoid": (),
+    "hardswish": (),
+    "threshold": (0.1, 2.0),
+    "rrelu": (0.25, 0.25, True),
+}
 
 
 @pytest.mark.parametrize("name", FLAGGED)
@@ -330,7 +417,9 @@ def test_hardsigmoid_has_a_gradient_of_a_sixth() -> None:
     x = nanotorch.tensor([-4.0, -3.0, -1.0, 2.0, 3.0, 4.0], dtype=nanotorch.float64, requires_grad=True)
     y = nanotorch.nn.Hardsigmoid()(x)
     y.sum().backward()
-    np.testing.assert_array_equal(y.detach().numpy(), pytorch.nn.Hardsigmoid()(pytorch.tensor(x.tolist(), dtype=pytorch.float64)).numpy())
+    np.testing.assert_array_equal(
+        y.detach().numpy(), pytorch.nn.Hardsigmoid()(pytorch.tensor(x.tolist(), dtype=pytorch.float64)).numpy()
+    )
     assert x.grad.tolist() == [0.0, 0.0, 1 / 6, 1 / 6, 0.0, 0.0]
 
 
@@ -344,12 +433,22 @@ def test_prelu_learns_its_slope() -> None:
 
 
 def test_special_namespace_has_pytorchs_functions() -> None:
-    arguments = {"polygamma": (1, 0.3), "logsumexp": (0.3, 0), "softmax": (0.3, 0), "log_softmax": (0.3, 0), "xlogy": (0.3, 0.3), "xlog1py": (0.3, 0.3), "multigammaln": (0.3, 1)}
+    arguments = {
+        "polygamma": (1, 0.3),
+        "logsumexp": (0.3, 0),
+        "softmax": (0.3, 0),
+        "log_softmax": (0.3, 0),
+        "xlogy": (0.3, 0.3),
+        "xlog1py": (0.3, 0.3),
+        "multigammaln": (0.3, 1),
+    }
     for name in nanotorch.special.__all__:
         results = []
         for library in (nanotorch, pytorch):
             x = library.tensor([0.3, 0.6], dtype=library.float64)
-            results.append(getattr(library.special, name)(*[x if a == 0.3 else a for a in arguments.get(name, (0.3,))]).numpy())
+            results.append(
+                getattr(library.special, name)(*[x if a == 0.3 else a for a in arguments.get(name, (0.3,))]).numpy()
+            )
         np.testing.assert_allclose(*results, rtol=1e-9, err_msg=name)
 
 

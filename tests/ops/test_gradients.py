@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from op_cases import CASES, Call, Case, drawn, each, floating_outputs, ours
 
 import nanotorch as torch
+from op_cases import CASES, Call, Case, drawn, each, floating_outputs, ours
 
 # Their derivative is zero or jumps where differences are taken across the jump.
 PIECEWISE_CONSTANT = {"floor", "ceil", "trunc", "fix", "round", "sign", "sgn"}
@@ -19,8 +19,12 @@ def differentiable(case: Case) -> bool:
 
 
 def is_derivative(case: Case) -> bool:
-    """Not at edges, for single elements of symmetric matrices, or the row padding_idx of an embedding; see the parity tests."""
-    return "padding_idx" not in case.sample.kwargs and all(d.kind not in ("edge", "positive definite") for d in drawn(case))
+    """Not at edges, for single elements of symmetric matrices, or the row padding_idx of an embedding; see the parity
+    tests.
+    """
+    return "padding_idx" not in case.sample.kwargs and all(
+        d.kind not in ("edge", "positive definite") for d in drawn(case)
+    )
 
 
 SMOOTH = [c for c in CASES if c.name not in PIECEWISE_CONSTANT and is_derivative(c) and differentiable(c)]

@@ -1,4 +1,6 @@
-"""Indices of all kinds mixed, reading and writing, their errors, and the rules of repeated indices, with PyTorch as oracle."""
+"""Indices of all kinds mixed, reading and writing, their errors, and the rules of repeated indices, with PyTorch as
+oracle.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from parity import require_torch
 
 import nanotorch as torch
+from fake_gpu import fake_gpu
+from parity import require_torch
 
 pytestmark = pytest.mark.parity
 
-quick = settings(max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def converted(library: Any, index: Any) -> Any:
@@ -25,7 +29,9 @@ def converted(library: Any, index: Any) -> Any:
 
 
 def both(function: Any, *arrays: Any) -> None:
-    """Compare value, gradients and second derivatives of a function of float64 leaves in both libraries, or that both refuse."""
+    """Compare value, gradients and second derivatives of a function of float64 leaves in both libraries, or that both
+    refuse.
+    """
     oracle = require_torch()
     found: list[Any] = []
     for library in (torch, oracle):
@@ -73,7 +79,13 @@ def mixed(draw: Any) -> Any:
         if kind == "int":
             parts.append(draw(st.integers(-n, n - 1)))
         elif kind == "slice":
-            parts.append(slice(draw(st.none() | st.integers(-n, n)), draw(st.none() | st.integers(-n, n)), draw(st.none() | st.integers(1, 2))))
+            parts.append(
+                slice(
+                    draw(st.none() | st.integers(-n, n)),
+                    draw(st.none() | st.integers(-n, n)),
+                    draw(st.none() | st.integers(1, 2)),
+                )
+            )
         elif kind == "full":
             parts.append(slice(None))
         elif kind == "mask":
@@ -124,12 +136,16 @@ REPEATED = {
     "index_fill": lambda L, x, s: x.index_fill(0, L.from_numpy(INDEX), s[0, 0]),
     "index_put": lambda L, x, s: x.index_put((L.from_numpy(INDEX),), s),
     "index_put accumulate": lambda L, x, s: x.index_put((L.from_numpy(INDEX),), s, accumulate=True),
-    "index_put_ accumulate": lambda L, x, s: (x * 1).index_put_((L.from_numpy(INDEX), L.from_numpy(INDEX)), s[:, 0], accumulate=True),
+    "index_put_ accumulate": lambda L, x, s: (x * 1).index_put_(
+        (L.from_numpy(INDEX), L.from_numpy(INDEX)), s[:, 0], accumulate=True
+    ),
     "index_put by mask": lambda L, x, s: x.index_put((L.from_numpy(MASK),), s[0, 0]),
     "scatter": lambda L, x, s: x.scatter(0, L.from_numpy(np.stack([INDEX] * 4, 1)), s),
     "scatter_": lambda L, x, s: (x * 1).scatter_(0, L.from_numpy(np.stack([INDEX] * 4, 1)), s),
     "scatter_add": lambda L, x, s: x.scatter_add(0, L.from_numpy(np.stack([INDEX] * 4, 1)), s),
-    "scatter_reduce": lambda L, x, s: (x * 1).scatter_reduce_(0, L.from_numpy(np.stack([INDEX] * 4, 1)), s, "amax", include_self=False),
+    "scatter_reduce": lambda L, x, s: (x * 1).scatter_reduce_(
+        0, L.from_numpy(np.stack([INDEX] * 4, 1)), s, "amax", include_self=False
+    ),
     "put": lambda L, x, s: x.put(L.from_numpy(INDEX), s[0]),
     "put accumulate": lambda L, x, s: (x * 1).put_(L.from_numpy(INDEX), s[0], accumulate=True),
     "take": lambda L, x, s: x.take(L.from_numpy(INDEX - 3)) * s[0],
@@ -149,7 +165,7 @@ REPEATED = {
     "lists": lambda L, x, s: x[[0, 1], [1, -1]] * 1,
     "list of truth values": lambda L, x, s: x[[True, False, True]] * 1,
     "integer tensors": lambda L, x, s: x[L.tensor(1), L.tensor([2])] * x[L.tensor(-1)][1:2],
-}  # fmt: skip
+}
 
 
 def _set(x: Any, index: Any, value: Any) -> Any:
@@ -173,24 +189,57 @@ ERRORS = {
     "second integer": (lambda L, x: x[:, -7], r"index -7 is out of bounds for dimension 1 with size 4"),
     "two integers": (lambda L, x: x[0, 9], r"index 9 is out of bounds for dimension 1 with size 4"),
     "index tensor": (lambda L, x: x[L.tensor([0, 3])], r"index 3 is out of bounds for dimension 0 with size 3"),
-    "second index tensor": (lambda L, x: x[:, L.tensor([0, -5])], r"index -5 is out of bounds for dimension 1 with size 4"),
-    "written": (lambda L, x: x.__setitem__((slice(None), L.tensor([4])), 1.0), r"index 4 is out of bounds for dimension 1 with size 4"),
+    "second index tensor": (
+        lambda L, x: x[:, L.tensor([0, -5])],
+        r"index -5 is out of bounds for dimension 1 with size 4",
+    ),
+    "written": (
+        lambda L, x: x.__setitem__((slice(None), L.tensor([4])), 1.0),
+        r"index 4 is out of bounds for dimension 1 with size 4",
+    ),
     "mask": (lambda L, x: x[L.tensor([True, False])], r"shape of the mask \[2\] at index 0 does not match.*\[3, 4\]"),
-    "second mask": (lambda L, x: x[1:, L.tensor([True, False])], r"shape of the mask \[2\] at index 0 does not match.*\[3, 4\] at index 1"),
+    "second mask": (
+        lambda L, x: x[1:, L.tensor([True, False])],
+        r"shape of the mask \[2\] at index 0 does not match.*\[3, 4\] at index 1",
+    ),
     "too many": (lambda L, x: x[0, 0, 0], r"too many indices for tensor"),
-    "too many tensors": (lambda L, x: x[L.tensor([0]), 0, L.tensor([0])], r"too many indices for tensor of dimension 2"),
+    "too many tensors": (
+        lambda L, x: x[L.tensor([0]), 0, L.tensor([0])],
+        r"too many indices for tensor of dimension 2",
+    ),
     "of a number": (lambda L, x: x[0, 0][0], r"0-dim tensor"),
     "floats": (lambda L, x: x[L.tensor([1.0])], r"must be long, int, byte or bool tensors"),
-    "gather": (lambda L, x: x.gather(1, L.tensor([[4]])), r"gather: .*index 4 is out of bounds for dimension 1 with size 4"),
-    "index_add": (lambda L, x: x.index_add(0, L.tensor([-1]), L.ones(1, 4)), r"index_add: .*index -1 is out of bounds for dimension 0 with size 3"),
-    "index_select": (lambda L, x: x.index_select(1, L.tensor([7])), r"index_select: .*index 7 is out of bounds for dimension 1 with size 4"),
-    "scatter": (lambda L, x: x.scatter(0, L.tensor([[3]]), 1.0), r"scatter.*: .*index 3 is out of bounds for dimension 0 with size 3"),
-    "scatter shape": (lambda L, x: x.scatter(0, L.zeros(1, 5).long(), 1.0), r"index \[1, 5\] to be no larger than self \[3, 4\]"),
+    "gather": (
+        lambda L, x: x.gather(1, L.tensor([[4]])),
+        r"gather: .*index 4 is out of bounds for dimension 1 with size 4",
+    ),
+    "index_add": (
+        lambda L, x: x.index_add(0, L.tensor([-1]), L.ones(1, 4)),
+        r"index_add: .*index -1 is out of bounds for dimension 0 with size 3",
+    ),
+    "index_select": (
+        lambda L, x: x.index_select(1, L.tensor([7])),
+        r"index_select: .*index 7 is out of bounds for dimension 1 with size 4",
+    ),
+    "scatter": (
+        lambda L, x: x.scatter(0, L.tensor([[3]]), 1.0),
+        r"scatter.*: .*index 3 is out of bounds for dimension 0 with size 3",
+    ),
+    "scatter shape": (
+        lambda L, x: x.scatter(0, L.zeros(1, 5).long(), 1.0),
+        r"index \[1, 5\] to be no larger than self \[3, 4\]",
+    ),
     "take": (lambda L, x: x.take(L.tensor([12])), r"take: .*index 12 is out of bounds"),
-    "dim": (lambda L, x: x.index_fill(2, L.tensor([0]), 1.0), r"Dimension out of range \(expected to be in range of \[-2, 1\], but got 2\)"),
+    "dim": (
+        lambda L, x: x.index_fill(2, L.tensor([0]), 1.0),
+        r"Dimension out of range \(expected to be in range of \[-2, 1\], but got 2\)",
+    ),
     "source": (lambda L, x: x.index_add(0, L.tensor([0]), L.ones(2, 4)), r"index_add: source tensor shape must match"),
-    "masked_scatter": (lambda L, x: x.masked_scatter(x > 0, x[0]), r"Number of elements of source < number of ones in mask"),
-}  # fmt: skip
+    "masked_scatter": (
+        lambda L, x: x.masked_scatter(x > 0, x[0]),
+        r"Number of elements of source < number of ones in mask",
+    ),
+}
 
 
 @pytest.mark.parametrize("place", ["cpu", "stand-in"])
@@ -220,8 +269,13 @@ def test_distinct_elements_and_ranks_of_nan() -> None:
 
     def results(library: Any) -> Any:
         x = library.tensor([float("nan"), 1.0, float("nan"), float("inf"), 1.0])
-        found = [*library.unique(x, return_inverse=True, return_counts=True), *library.unique_consecutive(x, return_inverse=True, return_counts=True)]
-        found += [library.searchsorted(library.tensor([1.0, 2.0]), x, right=r) for r in (False, True)] + [library.isin(x, x[:2])]
+        found = [
+            *library.unique(x, return_inverse=True, return_counts=True),
+            *library.unique_consecutive(x, return_inverse=True, return_counts=True),
+        ]
+        found += [library.searchsorted(library.tensor([1.0, 2.0]), x, right=r) for r in (False, True)] + [
+            library.isin(x, x[:2])
+        ]
         found += [library.bucketize(x, library.tensor([0.0, 1.0, float("inf")]))]
         return [str(f) for f in found]
 

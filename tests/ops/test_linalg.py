@@ -1,4 +1,6 @@
-"""Linear algebra at its edges: singular matrices, errors, batches, functions of factorisations, and forms of arguments."""
+"""Linear algebra at its edges: singular matrices, errors, batches, functions of factorisations, and forms of
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch, to_numpy
 
 import nanotorch
+from parity import require_torch, to_numpy
 
 pytorch = require_torch()
 pytestmark = pytest.mark.parity
@@ -50,7 +52,9 @@ def test_second_derivative_of_det_at_every_rank(rank: int) -> None:
     (grad,) = nanotorch.autograd.grad(nanotorch.linalg.det(x), x, create_graph=True)
     (second,) = nanotorch.autograd.grad((grad * nanotorch.tensor(direction)).sum(), x)
     step = 1e-5
-    expected = (cofactors(matrix + step * direction) - cofactors(matrix - step * direction)) / (2 * step)  # the Hessian is symmetric
+    expected = (cofactors(matrix + step * direction) - cofactors(matrix - step * direction)) / (
+        2 * step
+    )  # the Hessian is symmetric
     np.testing.assert_allclose(second.numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -83,8 +87,14 @@ MATRIX_ERRORS: list[tuple[Callable[..., Any], str]] = [
     (lambda torch, s: torch.linalg.inv(s), "linalg.inv: .*input matrix is singular"),
     (lambda torch, s: torch.linalg.inv(torch.stack([torch.eye(2), s])), r"linalg.inv: \(Batch element 1\): .*singular"),
     (lambda torch, s: torch.inverse(s), "input matrix is singular"),
-    (lambda torch, s: torch.linalg.solve(s, torch.ones(2)), "linalg.solve: The solver failed because the input matrix is singular"),
-    (lambda torch, s: torch.linalg.solve(torch.stack([torch.eye(2), s]), torch.ones(2, 2)), r"\(Batch element 1\): The solver failed"),
+    (
+        lambda torch, s: torch.linalg.solve(s, torch.ones(2)),
+        "linalg.solve: The solver failed because the input matrix is singular",
+    ),
+    (
+        lambda torch, s: torch.linalg.solve(torch.stack([torch.eye(2), s]), torch.ones(2, 2)),
+        r"\(Batch element 1\): The solver failed",
+    ),
     (lambda torch, s: torch.linalg.cholesky(-s), "linalg.cholesky: .*not positive-definite"),
     (lambda torch, s: torch.linalg.cholesky(torch.stack([torch.eye(2), -s])), r"linalg.cholesky: \(Batch element 1\)"),
     (lambda torch, s: torch.linalg.matrix_power(s, -1), "input matrix is singular"),
@@ -110,26 +120,65 @@ def test_what_does_not_exist_raises_linalgerror_on_the_device_too(name: str, dev
 
 
 ERRORS: list[tuple[Callable[[Any], Any], str]] = [
-    (lambda torch: torch.linalg.inv(torch.ones(2, 3)), "linalg.inv: A must be batches of square matrices, but they are 2 by 3 matrices"),
-    (lambda torch: torch.linalg.det(torch.ones(2, 3)), "linalg.det: A must be batches of square matrices, but they are 2 by 3 matrices"),
+    (
+        lambda torch: torch.linalg.inv(torch.ones(2, 3)),
+        "linalg.inv: A must be batches of square matrices, but they are 2 by 3 matrices",
+    ),
+    (
+        lambda torch: torch.linalg.det(torch.ones(2, 3)),
+        "linalg.det: A must be batches of square matrices, but they are 2 by 3 matrices",
+    ),
     (lambda torch: torch.linalg.det(torch.ones(2)), "linalg.det: The input tensor A must have at least 2 dimensions"),
     (lambda torch: torch.linalg.inv(torch.ones(2, 2).long()), "linalg.inv: Expected a floating point"),
-    (lambda torch: torch.linalg.matrix_power(torch.ones(2, 3), 2), "linalg.matrix_power: A must be batches of square matrices"),
-    (lambda torch: torch.linalg.solve(torch.eye(2), torch.ones(3)), "linalg.solve: Incompatible shapes of A and B for the equation AX = B"),
+    (
+        lambda torch: torch.linalg.matrix_power(torch.ones(2, 3), 2),
+        "linalg.matrix_power: A must be batches of square matrices",
+    ),
+    (
+        lambda torch: torch.linalg.solve(torch.eye(2), torch.ones(3)),
+        "linalg.solve: Incompatible shapes of A and B for the equation AX = B",
+    ),
     (lambda torch: torch.linalg.solve(torch.eye(2), torch.ones(3, 2)), "linalg.solve: Incompatible shapes of A and B"),
-    (lambda torch: torch.linalg.norm(torch.ones(2, 2, 2), 1), "If dim is not specified but ord is, the input must be 1D or 2D. Got 3D"),
+    (
+        lambda torch: torch.linalg.norm(torch.ones(2, 2, 2), 1),
+        "If dim is not specified but ord is, the input must be 1D or 2D. Got 3D",
+    ),
     (lambda torch: torch.linalg.matrix_norm(torch.ones(2, 2), 3), "linalg.matrix_norm: Order 3 not supported"),
-    (lambda torch: torch.matmul(torch.tensor(1.0), torch.ones(2)), "both arguments to matmul need to be at least 1D, but they are 0D and 1D"),
+    (
+        lambda torch: torch.matmul(torch.tensor(1.0), torch.ones(2)),
+        "both arguments to matmul need to be at least 1D, but they are 0D and 1D",
+    ),
     (lambda torch: torch.ones(2, 3) @ torch.ones(2, 3), "mat1 and mat2 shapes cannot be multiplied"),
-    (lambda torch: torch.inner(torch.ones(2, 3), torch.ones(4, 2)), r"last dimension must match on both input tensors but got shapes \[2, 3\] and \[4, 2\]"),
-    (lambda torch: torch.tensordot(torch.ones(2, 3), torch.ones(2, 3), 1), "contracted dimensions need to match, but first has size 3 in dim"),
-    (lambda torch: torch.linalg.cross(torch.ones(2, 3), torch.ones(3)), "linalg.cross: inputs must have the same number of dimensions"),
-    (lambda torch: torch.addmm(torch.ones(3, 3), torch.ones(2, 3), torch.ones(3, 2)), "The expanded size of the tensor"),
+    (
+        lambda torch: torch.inner(torch.ones(2, 3), torch.ones(4, 2)),
+        r"last dimension must match on both input tensors but got shapes \[2, 3\] and \[4, 2\]",
+    ),
+    (
+        lambda torch: torch.tensordot(torch.ones(2, 3), torch.ones(2, 3), 1),
+        "contracted dimensions need to match, but first has size 3 in dim",
+    ),
+    (
+        lambda torch: torch.linalg.cross(torch.ones(2, 3), torch.ones(3)),
+        "linalg.cross: inputs must have the same number of dimensions",
+    ),
+    (
+        lambda torch: torch.addmm(torch.ones(3, 3), torch.ones(2, 3), torch.ones(3, 2)),
+        "The expanded size of the tensor",
+    ),
     (lambda torch: torch.addr(torch.ones(2, 2), torch.ones(2), torch.ones(3)), "The expanded size of the tensor"),
-    (lambda torch: torch.addmm(torch.ones(3, 3), torch.ones(2, 3), torch.ones(3, 2), beta=0), "The expanded size of the tensor"),
-    (lambda torch: torch.einsum("ijk", torch.ones(2, 3)), r"number of subscripts in the equation \(3\) does not match the number of dimensions \(2\)"),
-    (lambda torch: torch.einsum("ij,ij", torch.ones(2, 3)), r"einsum\(\): fewer operands were provided than specified in the equation"),
-]  # fmt: skip
+    (
+        lambda torch: torch.addmm(torch.ones(3, 3), torch.ones(2, 3), torch.ones(3, 2), beta=0),
+        "The expanded size of the tensor",
+    ),
+    (
+        lambda torch: torch.einsum("ijk", torch.ones(2, 3)),
+        r"number of subscripts in the equation \(3\) does not match the number of dimensions \(2\)",
+    ),
+    (
+        lambda torch: torch.einsum("ij,ij", torch.ones(2, 3)),
+        r"einsum\(\): fewer operands were provided than specified in the equation",
+    ),
+]
 
 
 @pytest.mark.parametrize("number", range(len(ERRORS)))
@@ -155,26 +204,55 @@ def symmetric(x: Any) -> Any:
 
 # The signs of singular and eigenvectors are arbitrary: compared is what does not depend on them.
 INVARIANT: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
-    "eigh": (lambda torch, x: (lambda e: e[1] @ (torch.exp(-e[0]).unsqueeze(-1) * e[1].transpose(-1, -2)))(torch.linalg.eigh(symmetric(x))), (3, 3)),
+    "eigh": (
+        lambda torch, x: (lambda e: e[1] @ (torch.exp(-e[0]).unsqueeze(-1) * e[1].transpose(-1, -2)))(
+            torch.linalg.eigh(symmetric(x))
+        ),
+        (3, 3),
+    ),
     "eigh upper": (lambda torch, x: torch.linalg.eigh(symmetric(x), "U")[1] ** 2, (2, 3, 3)),
     "eigenvalues": (lambda torch, x: torch.linalg.eigvalsh(symmetric(x)), (2, 3, 3)),
-    "svd of tall": (lambda torch, x: (lambda d: d[0] @ (torch.sin(d[1]).unsqueeze(-1) * d[2]))(torch.linalg.svd(x, full_matrices=False)), (4, 3)),
-    "svd of wide": (lambda torch, x: (lambda d: d[0] @ (torch.sin(d[1]).unsqueeze(-1) * d[2]))(torch.linalg.svd(x, full_matrices=False)), (2, 2, 4)),
-    "svd of square": (lambda torch, x: (lambda d: (d[0] ** 2).sum(-1, keepdim=True) + d[0] ** 2 @ d[2] ** 2)(torch.linalg.svd(x)), (3, 3)),
+    "svd of tall": (
+        lambda torch, x: (lambda d: d[0] @ (torch.sin(d[1]).unsqueeze(-1) * d[2]))(
+            torch.linalg.svd(x, full_matrices=False)
+        ),
+        (4, 3),
+    ),
+    "svd of wide": (
+        lambda torch, x: (lambda d: d[0] @ (torch.sin(d[1]).unsqueeze(-1) * d[2]))(
+            torch.linalg.svd(x, full_matrices=False)
+        ),
+        (2, 2, 4),
+    ),
+    "svd of square": (
+        lambda torch, x: (lambda d: (d[0] ** 2).sum(-1, keepdim=True) + d[0] ** 2 @ d[2] ** 2)(torch.linalg.svd(x)),
+        (3, 3),
+    ),
     "svdvals": (lambda torch, x: torch.linalg.svdvals(x), (2, 3, 4)),
     "qr of tall": (lambda torch, x: torch.cat([f.flatten() for f in torch.linalg.qr(x)]), (4, 3)),
     "qr of wide": (lambda torch, x: torch.cat([f.flatten() for f in torch.linalg.qr(x)]), (2, 2, 4)),
-    "cholesky": (lambda torch, x: torch.linalg.cholesky(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64)), (2, 3, 3)),
-    "cholesky upper": (lambda torch, x: torch.linalg.cholesky(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64), upper=True), (3, 3)),
-    "solve with both sides": (lambda torch, x: torch.linalg.solve(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64), x), (2, 3, 3)),
-}  # fmt: skip
+    "cholesky": (
+        lambda torch, x: torch.linalg.cholesky(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64)),
+        (2, 3, 3),
+    ),
+    "cholesky upper": (
+        lambda torch, x: torch.linalg.cholesky(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64), upper=True),
+        (3, 3),
+    ),
+    "solve with both sides": (
+        lambda torch, x: torch.linalg.solve(symmetric(x) + 2 * torch.eye(3, dtype=torch.float64), x),
+        (2, 3, 3),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", INVARIANT)
 def test_functions_of_factorisations(name: str) -> None:
     function, shape = INVARIANT[name]
     for ours, theirs in zip(
-        value_and_gradient(nanotorch, function, random(*shape)), value_and_gradient(pytorch, function, random(*shape)), strict=True
+        value_and_gradient(nanotorch, function, random(*shape)),
+        value_and_gradient(pytorch, function, random(*shape)),
+        strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-9)
 
@@ -233,7 +311,11 @@ def test_accumulating_products_in_place() -> None:
 def test_einsum_with_numbered_dimensions() -> None:
     def outcome(torch: Any) -> list[Any]:
         a, b = torch.tensor(random(2, 3)), torch.tensor(random(3, 4))
-        found = [torch.einsum(a, [0, 1], b, [1, 2], [0, 2]), torch.einsum(a, [0, 1], b, [1, 2]), torch.einsum(a, [..., 1], [1, ...])]
+        found = [
+            torch.einsum(a, [0, 1], b, [1, 2], [0, 2]),
+            torch.einsum(a, [0, 1], b, [1, 2]),
+            torch.einsum(a, [..., 1], [1, ...]),
+        ]
         found.append(torch.einsum("ij,jk", [a, b]))
         return [f.tolist() for f in found]
 
@@ -244,7 +326,15 @@ def test_einsum_with_numbered_dimensions() -> None:
 def test_products_of_integers() -> None:
     def outcome(torch: Any) -> list[Any]:
         a, b = torch.arange(6).reshape(2, 3), torch.arange(6).reshape(3, 2)
-        found = [a @ b, a.mm(b), a[0].dot(b[:, 0]), a.mv(b[:, 1]), torch.outer(a[0], b[0]), torch.einsum("ij,jk->ik", a, b), torch.kron(a, b)]
+        found = [
+            a @ b,
+            a.mm(b),
+            a[0].dot(b[:, 0]),
+            a.mv(b[:, 1]),
+            torch.outer(a[0], b[0]),
+            torch.einsum("ij,jk->ik", a, b),
+            torch.kron(a, b),
+        ]
         return [(str(f.dtype), f.tolist()) for f in found]
 
     assert outcome(nanotorch) == outcome(pytorch)

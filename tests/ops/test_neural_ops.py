@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
 from nanotorch.nn import functional as F
+from parity import require_torch, to_numpy
 
 
 def ones(*shape: int, **options: Any) -> torch.Tensor:
@@ -18,18 +18,39 @@ def ones(*shape: int, **options: Any) -> torch.Tensor:
 
 
 ERRORS: list[tuple[Callable[[], Any], str]] = [
-    (lambda: F.conv2d(ones(5, 3), ones(2, 3, 2, 2)), r"Expected 3D \(unbatched\) or 4D \(batched\) input to conv2d, but got input of size: \[5, 3\]"),
-    (lambda: F.conv2d(ones(1, 1, 8, 8), ones(16, 3, 3, 3)), "expected input.* to have 3 channels, but got 1 channels instead"),
-    (lambda: F.conv1d(ones(1, 3, 2), ones(4, 3, 3)), r"input size per channel: \(2\). Kernel size: \(3\). Kernel size can't be greater than actual input size"),
+    (
+        lambda: F.conv2d(ones(5, 3), ones(2, 3, 2, 2)),
+        r"Expected 3D \(unbatched\) or 4D \(batched\) input to conv2d, but got input of size: \[5, 3\]",
+    ),
+    (
+        lambda: F.conv2d(ones(1, 1, 8, 8), ones(16, 3, 3, 3)),
+        "expected input.* to have 3 channels, but got 1 channels instead",
+    ),
+    (
+        lambda: F.conv1d(ones(1, 3, 2), ones(4, 3, 3)),
+        r"input size per channel: \(2\). Kernel size: \(3\). Kernel size can't be greater than actual input size",
+    ),
     (lambda: F.conv1d(ones(1, 4, 5), ones(3, 2, 3), groups=2), "expected weight to be divisible by 2 at dimension 0"),
-    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), ones(3)), "expected bias to be 1-dimensional with 4 elements, but got bias of size"),
+    (
+        lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), ones(3)),
+        "expected bias to be 1-dimensional with 4 elements, but got bias of size",
+    ),
     (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), stride=0), "non-positive stride is not supported"),
     (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), padding=-1), "negative padding is not supported"),
-    (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), stride=2, padding="same"), "padding='same' is not supported for strided convolutions"),
+    (
+        lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), stride=2, padding="same"),
+        "padding='same' is not supported for strided convolutions",
+    ),
     (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3), padding="full"), "Invalid padding string: 'full'"),
-    (lambda: F.conv2d(ones(1, 3, 5, 5), ones(4, 3, 3, 3), stride=(1, 2, 3)), r"stride must be an int or 2 ints, got \(1, 2, 3\)"),
+    (
+        lambda: F.conv2d(ones(1, 3, 5, 5), ones(4, 3, 3, 3), stride=(1, 2, 3)),
+        r"stride must be an int or 2 ints, got \(1, 2, 3\)",
+    ),
     (lambda: F.conv1d(ones(1, 3, 5), ones(4, 3, 3, dtype=torch.float64)), "same dtype"),
-    (lambda: F.conv_transpose1d(ones(1, 3, 5), ones(3, 3, 3), output_padding=1), "output padding must be smaller than either stride or dilation"),
+    (
+        lambda: F.conv_transpose1d(ones(1, 3, 5), ones(3, 3, 3), output_padding=1),
+        "output padding must be smaller than either stride or dilation",
+    ),
     (lambda: F.conv_transpose1d(ones(1, 3, 1), ones(3, 3, 1), padding=1), "Output size is too small"),
     (lambda: F.max_pool2d(ones(3, 3), 2), r"max_pool2d: Expected 3D or 4D \(batch mode\) tensor"),
     (lambda: F.max_pool2d(ones(1, 3, 3), 4), "Output size is too small"),
@@ -41,7 +62,10 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.pad(ones(2, 3), (1,)), "Padding length must be divisible by 2"),
     (lambda: F.pad(ones(2), (1, 1, 1, 1)), "less than or equal to two times the input dimension"),
     (lambda: F.pad(ones(2, 3), (-2, -2)), "resulted in a negative output size"),
-    (lambda: F.pad(ones(2, 3), (3, 0), "reflect"), "Padding size should be less than the corresponding input dimension"),
+    (
+        lambda: F.pad(ones(2, 3), (3, 0), "reflect"),
+        "Padding size should be less than the corresponding input dimension",
+    ),
     (lambda: F.pad(ones(2, 3), (4, 0), "circular"), "wrapping around more than once"),
     (lambda: F.pad(ones(2, 3), (1, 0), "mirror"), "Unrecognised padding mode mirror"),
     (lambda: F.pad(ones(2, 3), (1, 0), "reflect", 1.0), "doesn't take in value argument"),
@@ -54,8 +78,14 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.batch_norm(ones(2, 3), ones(4), ones(3)), "running_mean should contain 3 elements not 4"),
     (lambda: F.scaled_dot_product_attention(ones(3), ones(3), ones(3)), "at least 2 dimensional"),
     (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 4), ones(2, 4)), "do not fit"),
-    (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2), is_causal=True), "attn_mask should not be set when is_causal=True"),
-    (lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2).long()), "Expected attn_mask dtype to be bool or float"),
+    (
+        lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2), is_causal=True),
+        "attn_mask should not be set when is_causal=True",
+    ),
+    (
+        lambda: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), ones(2, 2).long()),
+        "Expected attn_mask dtype to be bool or float",
+    ),
     (lambda: F.bilinear(ones(2, 3), ones(2, 4), ones(1, 3, 3)), "bilinear: expected inputs"),
     (lambda: F.gaussian_nll_loss(ones(3), ones(3), -ones(3)), "var has negative entry/entries"),
     (lambda: F.gaussian_nll_loss(ones(3, 2), ones(3, 2), ones(2)), "var is of incorrect size"),
@@ -68,10 +98,13 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(3)), "same number of dimensions"),
     (lambda: F.triplet_margin_loss(ones(2, 3), ones(2, 3), ones(2, 3), margin=0), "margin must be greater than 0"),
     (lambda: F.hinge_embedding_loss(ones(2), ones(2), reduction="all"), "'all' is not a valid value for reduction"),
-    (lambda: F.embedding(torch.tensor([3]), ones(3, 2)), r"embedding: index 3 is out of bounds for dimension 0 with size 3"),
+    (
+        lambda: F.embedding(torch.tensor([3]), ones(3, 2)),
+        r"embedding: index 3 is out of bounds for dimension 0 with size 3",
+    ),
     (lambda: F.embedding(torch.tensor([0]), ones(3, 2), padding_idx=3), "Padding_idx must be within num_embeddings"),
     (lambda: F.dropout2d(ones(3)), "dropout2d: expected input of 3 dimensions"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("call", "message"), ERRORS, ids=[message[:40] for _, message in ERRORS])
@@ -122,12 +155,25 @@ def test_transposed_convolution_is_the_gradient_of_convolution() -> None:
 
 def test_results_of_convolutions_and_pools_are_contiguous() -> None:
     x = torch.randn(8, 3, 8, 8)
-    for result in (F.conv2d(x, torch.randn(4, 3, 3, 3)), F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 3)):
+    for result in (
+        F.conv2d(x, torch.randn(4, 3, 3, 3)),
+        F.max_pool2d(x, 2),
+        F.avg_pool2d(x, 2),
+        F.adaptive_avg_pool2d(x, 3),
+    ):
         assert result.is_contiguous()
         result.view(8, -1)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("dropout1d", (50, 40, 3)), ("dropout2d", (50, 40, 3, 2)), ("dropout3d", (50, 40, 3, 2, 2)), ("feature_alpha_dropout", (50, 40, 3))])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("dropout1d", (50, 40, 3)),
+        ("dropout2d", (50, 40, 3, 2)),
+        ("dropout3d", (50, 40, 3, 2, 2)),
+        ("feature_alpha_dropout", (50, 40, 3)),
+    ],
+)
 def test_channel_dropout_treats_channels_as_one(name: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     x = torch.ones(shape)
@@ -175,7 +221,9 @@ def test_cosine_embedding_loss_of_zero_vectors_is_finite() -> None:
     results = []
     for library in (torch, pytorch):
         x = library.zeros(2, 3, dtype=library.float64).requires_grad_()
-        loss = library.nn.functional.cosine_embedding_loss(x, library.ones_like(x), library.tensor([1.0, -1.0], dtype=library.float64))
+        loss = library.nn.functional.cosine_embedding_loss(
+            x, library.ones_like(x), library.tensor([1.0, -1.0], dtype=library.float64)
+        )
         loss.backward()
         results.append((to_numpy(loss), to_numpy(x.grad)))
     for ours, theirs in zip(*results, strict=True):
@@ -295,7 +343,13 @@ def test_embedding_of_no_indices() -> None:
     assert weight.grad.tolist() == [[0, 0]] * 4
 
 
-HALVES: dict[str, tuple[Any, ...]] = {"layer_norm": ((300,),), "rms_norm": ((300,),), "group_norm": (3,), "softmax": (1,), "log_softmax": (1,)}
+HALVES: dict[str, tuple[Any, ...]] = {
+    "layer_norm": ((300,),),
+    "rms_norm": ((300,),),
+    "group_norm": (3,),
+    "softmax": (1,),
+    "log_softmax": (1,),
+}
 
 
 @pytest.mark.parity

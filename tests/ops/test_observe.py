@@ -6,11 +6,11 @@ import threading
 from typing import Any
 
 import pytest
-from op_cases import ROW_CASES, Call, ours
 
 import nanotorch as torch
 from nanotorch.ops.rows.observe import observing
 from nanotorch.ops.rows.row import ROWS
+from op_cases import ROW_CASES, Call, ours
 
 
 def untouched() -> bool:

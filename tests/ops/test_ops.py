@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, ROW_CASES, Call, Case, each, floating_outputs, host, ours, outputs, run
 
 import nanotorch as torch
 from nanotorch.ops.rows.row import COMPOSITES, ROWS
 from nanotorch.ops.rows.sample import Drawn
+from op_cases import CASES, ROW_CASES, Call, Case, each, floating_outputs, host, ours, outputs, run
 
 
 def close(actual: Any, expected: Any, dtype: Any = np.float64) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from nanotorch.ops.__main__ import main
-from nanotorch.ops.rows.row import ROWS
 from nanotorch.ops.docs.source import written_formulas
 from nanotorch.ops.docs.table import as_markdown, as_text, entries, find
+from nanotorch.ops.rows.row import ROWS
 from nanotorch.registry import UnknownNameError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,14 @@ def test_every_formula_is_read_from_the_source(row: Any) -> None:
         names = {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
         own = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         helpers = {head.split("(")[0] for head in written[name].helpers}
-        known = {*parameters, *own, *helpers, *formula.__globals__, *row.forward.__globals__, *vars(sys.modules["builtins"])}
+        known = {
+            *parameters,
+            *own,
+            *helpers,
+            *formula.__globals__,
+            *row.forward.__globals__,
+            *vars(sys.modules["builtins"]),
+        }
         assert names <= known
         for head, body in written[name].helpers.items():
             ast.parse(f"def {head}:\n{textwrap.indent(body, '    ')}")

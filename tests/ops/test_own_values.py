@@ -1,4 +1,6 @@
-"""Values from the tensor's own memory, values that must be one number, and what can be shown of tensors that are gone."""
+"""Values from the tensor's own memory, values that must be one number, and what can be shown of tensors that are
+gone.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,11 @@ import gc
 from typing import Any
 
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn, viz
 from nanotorch.ops.rows.row import ROWS
+from parity import require_torch
 
 
 def temporary(kind: str) -> torch.Tensor:
@@ -52,12 +54,36 @@ def outcome(lib: Any, program: str, recorded: bool) -> Any:
 
 
 OWN = [
-    "x[:] = x[0, 1]", "x[:] = x[0, 1:2]", "x[:] = x[0]", "x[:] = x[:, 1:2]", "x[...] = x", "x[0] = x[:, 0]", "x[0, :2] = x[0, 1]", "x[0, 1] = x[0, 1]",
-    "x[:1, :1] = x[0, 0]", "x[:1] = x[0]", "x[:, 1] = x[0, 0]", "x[::2] = x[1]", "x[mask] = x[0, 0]", "x[mask] = x[2, :1]",
-    "x.fill_(x[1, 1])", "x[0].fill_(x[0, 2])", "x.t().fill_(x[2, 1])", "x.masked_fill_(mask, x[0, 1])", "x.masked_fill_(mask[0], x[0, 1])",
-    "x[1:].masked_fill_(mask[0], x[2, 2])", "x.index_fill_(0, index, x[0, 1])", "x.index_fill_(-1, index, x[2, 1])", "x.index_put_((mask,), x[0, 0])",
-    "x.masked_scatter_(mask, x.clone())", "x[1:] = x[:-1]", "x[:] = x.t()", "x.add_(x[0, 1])", "x.mul_(x[0])", "x.copy_(x[0])",
-]  # fmt: skip
+    "x[:] = x[0, 1]",
+    "x[:] = x[0, 1:2]",
+    "x[:] = x[0]",
+    "x[:] = x[:, 1:2]",
+    "x[...] = x",
+    "x[0] = x[:, 0]",
+    "x[0, :2] = x[0, 1]",
+    "x[0, 1] = x[0, 1]",
+    "x[:1, :1] = x[0, 0]",
+    "x[:1] = x[0]",
+    "x[:, 1] = x[0, 0]",
+    "x[::2] = x[1]",
+    "x[mask] = x[0, 0]",
+    "x[mask] = x[2, :1]",
+    "x.fill_(x[1, 1])",
+    "x[0].fill_(x[0, 2])",
+    "x.t().fill_(x[2, 1])",
+    "x.masked_fill_(mask, x[0, 1])",
+    "x.masked_fill_(mask[0], x[0, 1])",
+    "x[1:].masked_fill_(mask[0], x[2, 2])",
+    "x.index_fill_(0, index, x[0, 1])",
+    "x.index_fill_(-1, index, x[2, 1])",
+    "x.index_put_((mask,), x[0, 0])",
+    "x.masked_scatter_(mask, x.clone())",
+    "x[1:] = x[:-1]",
+    "x[:] = x.t()",
+    "x.add_(x[0, 1])",
+    "x.mul_(x[0])",
+    "x.copy_(x[0])",
+]
 
 
 @pytest.mark.parity
@@ -71,9 +97,22 @@ MANY = [
     f"x.{name}{end}({start}lib.{value})"
     for name, start in [("fill", ""), ("masked_fill", "mask, "), ("index_fill", "0, index, ")]
     for end in ("", "_")
-    for value in ("ones(3)", "ones(1)", "ones(1, 1)", "zeros(0)", "ones(3, 3, dtype=lib.float64)", "tensor(2.0, dtype=lib.float64)")
+    for value in (
+        "ones(3)",
+        "ones(1)",
+        "ones(1, 1)",
+        "zeros(0)",
+        "ones(3, 3, dtype=lib.float64)",
+        "tensor(2.0, dtype=lib.float64)",
+    )
     if name != "fill" or end
-] + ["x.fill_(x[0])", "x.masked_fill_(mask, x[0])", "x.index_fill_(0, index, x[0])", "lib.masked_fill(x, mask, x[0])", "lib.index_fill(x, 1, index, x[:1, 0])"]
+] + [
+    "x.fill_(x[0])",
+    "x.masked_fill_(mask, x[0])",
+    "x.index_fill_(0, index, x[0])",
+    "lib.masked_fill(x, mask, x[0])",
+    "lib.index_fill(x, 1, index, x[:1, 0])",
+]
 
 
 @pytest.mark.parity
@@ -88,9 +127,14 @@ def refusal(lib: Any, program: str, recorded: bool) -> str:
     """What a program without a derivative for ``w`` raises, or the shape of what it returns."""
     x = lib.tensor([[0.2, 0.5, 0.3], [0.1, 0.6, 0.4]], dtype=lib.float64)
     scope = {
-        "lib": lib, "F": lib.nn.functional, "x": x, "p": x.clone(), "g": x.clone().requires_grad_(), "t": lib.tensor([0, 2]),
+        "lib": lib,
+        "F": lib.nn.functional,
+        "x": x,
+        "p": x.clone(),
+        "g": x.clone().requires_grad_(),
+        "t": lib.tensor([0, 2]),
         "w": lib.tensor([1.0, 2.0, 3.0], dtype=lib.float64, requires_grad=True),
-    }  # fmt: skip
+    }
     try:
         with lib.set_grad_enabled(recorded):
             return str(tuple(eval(program, scope).shape))  # one of the texts below
@@ -100,12 +144,20 @@ def refusal(lib: Any, program: str, recorded: bool) -> str:
 
 
 CONSTANT = [
-    "F.cross_entropy(x, t, weight=w)", "F.cross_entropy(g, t, w, label_smoothing=0.1)", "lib.nn.CrossEntropyLoss(weight=w)(g, t)", "F.nll_loss(g, t, w)",
-    "F.nll_loss(x, t, w, reduction='none')", "F.nll_loss(g[..., None], t[..., None], w)", "F.binary_cross_entropy(x, p, w)",
-    "F.binary_cross_entropy(g, p, weight=w, reduction='none')", "F.binary_cross_entropy_with_logits(g, p, w)",
-    "F.binary_cross_entropy_with_logits(x, p, pos_weight=w)", "lib.nn.BCEWithLogitsLoss(pos_weight=w)(g, p)", "F.cross_entropy(g, t, w.detach())",
+    "F.cross_entropy(x, t, weight=w)",
+    "F.cross_entropy(g, t, w, label_smoothing=0.1)",
+    "lib.nn.CrossEntropyLoss(weight=w)(g, t)",
+    "F.nll_loss(g, t, w)",
+    "F.nll_loss(x, t, w, reduction='none')",
+    "F.nll_loss(g[..., None], t[..., None], w)",
+    "F.binary_cross_entropy(x, p, w)",
+    "F.binary_cross_entropy(g, p, weight=w, reduction='none')",
+    "F.binary_cross_entropy_with_logits(g, p, w)",
+    "F.binary_cross_entropy_with_logits(x, p, pos_weight=w)",
+    "lib.nn.BCEWithLogitsLoss(pos_weight=w)(g, p)",
+    "F.cross_entropy(g, t, w.detach())",
     "F.cross_entropy(g, p, w)",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parity
@@ -137,7 +189,15 @@ def backward_of(lib: Any, program: str) -> Any:
 
 @pytest.mark.parity
 @pytest.mark.parametrize(
-    "program", ["lib.unique(w)", "w.unique()", "lib.unique(w, dim=0)", "lib.unique(w, return_inverse=True)", "lib.unique_consecutive(w)", "lib.unique(w.detach())"]
+    "program",
+    [
+        "lib.unique(w)",
+        "w.unique()",
+        "lib.unique(w, dim=0)",
+        "lib.unique(w, return_inverse=True)",
+        "lib.unique_consecutive(w)",
+        "lib.unique(w.detach())",
+    ],
 )
 def test_distinct_values_refuse_the_backward(program: str) -> None:
     assert backward_of(torch, program) == backward_of(require_torch(), program)

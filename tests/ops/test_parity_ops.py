@@ -6,25 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import (
-    CASES,
-    Call,
-    Case,
-    drawn,
-    each,
-    floating_outputs,
-    host,
-    named,
-    ours,
-    outputs,
-    run,
-    second,
-    weights,
-)
-from parity import require_torch
 
 import nanotorch
 from nanotorch.ops.rows.row import ROWS
+from op_cases import CASES, Call, Case, drawn, each, floating_outputs, host, named, ours, outputs, run, second, weights
+from parity import require_torch
 
 pytorch = require_torch()
 
@@ -108,11 +94,18 @@ def test_second_derivative(case: Case) -> None:
     if not tracked or not call.leaves:
         return
     actual = [host(g) for g in second(nanotorch, tracked, call, ours())]
-    expected = [None if g is None else g.numpy(force=True) for g in second(pytorch, their_tracked, their_call, make_theirs)]
-    if case.name in {"logcumsumexp", "logit"}:  # PyTorch drops a NaN that comes in as a gradient, or that is the slope: it finds fewer
+    expected = [
+        None if g is None else g.numpy(force=True) for g in second(pytorch, their_tracked, their_call, make_theirs)
+    ]
+    if case.name in {
+        "logcumsumexp",
+        "logit",
+    }:  # PyTorch drops a NaN that comes in as a gradient, or that is the slope: it finds fewer
         expected = [None if e is None else np.where(np.isnan(a), a, e) for a, e in zip(actual, expected, strict=True)]
     if case.name in {*NAN_THERE, "logcumsumexp"} and any(d.kind == "edge" for d in drawn(case)):
-        actual = [a if a is None or e is None else np.where(np.isnan(e), e, a) for a, e in zip(actual, expected, strict=True)]
+        actual = [
+            a if a is None or e is None else np.where(np.isnan(e), e, a) for a, e in zip(actual, expected, strict=True)
+        ]
     compare_grads(case, actual, expected)
 
 
@@ -121,9 +114,13 @@ def expandable(case: Case) -> bool:
     return any(d.kind == "real" and d.shape and d.shape[-1] > 1 for d in drawn(case))
 
 
-@each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided", "linalg_solve_ex")])  # where elements lie, or what LAPACK left, is all they say
+@each(
+    [c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided", "linalg_solve_ex")]
+)  # where elements lie, or what LAPACK left, is all they say
 def test_expanded_inputs(case: Case) -> None:
-    """Inputs whose last dimension was expanded, with stride 0, give PyTorch's values and gradients where it takes them."""
+    """Inputs whose last dimension was expanded, with stride 0, give PyTorch's values and gradients where it takes
+    them.
+    """
 
     def expanded(make: Any, array: np.ndarray[Any, Any], differentiable: bool) -> Any:
         if not differentiable or not array.ndim or array.shape[-1] < 2:
@@ -184,7 +181,11 @@ def test_integers_are_promoted_alike(case: Case) -> None:
         compare(a.numpy(), e.numpy())
 
 
-UNARY = [name for name, row in ROWS.items() if row.where not in ("internal", "linalg") and len(row.tensors) == 1 and len(row.parameters) == 1 and name != "zero"]
+UNARY = [
+    name
+    for name, row in ROWS.items()
+    if row.where not in ("internal", "linalg") and len(row.tensors) == 1 and len(row.parameters) == 1 and name != "zero"
+]
 
 
 SHAPES = [(), (0,), (0, 3), (2, 1, 3)]
@@ -207,10 +208,13 @@ def test_shapes_of_elementwise_and_reducing_ops(name: str, shape: tuple[int, ...
 # So many that PyTorch's vectorised loops take them all: the loops over what is left treat NaN otherwise in some ops.
 SPECIAL = np.tile([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e30, -1e30], 32)
 EDGE = [
-    n for n in UNARY
-    if ROWS[n].formulas and ROWS[n].cast != "promote" and n != "t"
+    n
+    for n in UNARY
+    if ROWS[n].formulas
+    and ROWS[n].cast != "promote"
+    and n != "t"
     and hasattr(pytorch.nn.functional if ROWS[n].where == "functional" else pytorch, n)
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", EDGE)
@@ -222,7 +226,9 @@ def test_special_values(name: str) -> None:
     np.testing.assert_allclose(ours_.detach().numpy(), theirs_.detach().numpy(), rtol=1e-9)
     ours_.backward(nanotorch.ones_like(ours_))
     theirs_.backward(pytorch.ones_like(theirs_))
-    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(force=True), rtol=1e-7 if name in SINGLE_PRECISION_THERE else 1e-9)
+    np.testing.assert_allclose(
+        x.grad.numpy(), y.grad.numpy(force=True), rtol=1e-7 if name in SINGLE_PRECISION_THERE else 1e-9
+    )
 
 
 DTYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
@@ -247,18 +253,48 @@ def test_promotion_table(first: str, second: str) -> None:
 def test_methods_whose_arguments_are_not_those_of_the_function() -> None:
     def results(torch: Any) -> list[Any]:
         x = torch.tensor([-1.5, 0.25, 3.0])
-        found = [x.where(x > 0, torch.tensor(7.0)), x.where(x > 0, 0.0), x.clone().clip_(-1, 1), x.char(), x.abs().byte()]
+        found = [
+            x.where(x > 0, torch.tensor(7.0)),
+            x.where(x > 0, 0.0),
+            x.clone().clip_(-1, 1),
+            x.char(),
+            x.abs().byte(),
+        ]
         return [(str(f.dtype).split(".")[-1], f.tolist()) for f in found]
 
     assert results(nanotorch) == results(pytorch)
 
 
 REPRESENTED: list[Any] = [
-    1.0, 1, True, [1.0, 2.5], [1.0, 2.0], [[1, 2], [3, 4]], [1e-5, 1.0], [1e10, 1.0], [0.5, 1e6], [float("nan"), 1.0],
-    [float("inf"), 0.5], [-1.5, 2.25], [], [[]], [[1.0, -2.0], [3.5, 4.0]], [True, False], list(range(40)),
-    [[k * 1.25 for k in range(30)]], [1e-8, 2e-8], [1000.0, 0.001], [123456.0], [1234567.8], [0.1] * 3, [0.0, -0.0],
-    [[[1.0, 2.0]], [[3.0, 4.0]]], [1e38, 1.0], [100000000.0], [1.0, float("nan"), float("inf")],
-]  # fmt: skip
+    1.0,
+    1,
+    True,
+    [1.0, 2.5],
+    [1.0, 2.0],
+    [[1, 2], [3, 4]],
+    [1e-5, 1.0],
+    [1e10, 1.0],
+    [0.5, 1e6],
+    [float("nan"), 1.0],
+    [float("inf"), 0.5],
+    [-1.5, 2.25],
+    [],
+    [[]],
+    [[1.0, -2.0], [3.5, 4.0]],
+    [True, False],
+    list(range(40)),
+    [[k * 1.25 for k in range(30)]],
+    [1e-8, 2e-8],
+    [1000.0, 0.001],
+    [123456.0],
+    [1234567.8],
+    [0.1] * 3,
+    [0.0, -0.0],
+    [[[1.0, 2.0]], [[3.0, 4.0]]],
+    [1e38, 1.0],
+    [100000000.0],
+    [1.0, float("nan"), float("inf")],
+]
 
 
 def fits(data: Any, dtype: str | None) -> bool:
@@ -290,12 +326,56 @@ def test_repr_of_large_and_empty_tensors(shape: tuple[int, ...]) -> None:
 def test_repr_of_tensors_in_the_graph() -> None:
     def texts(torch: Any) -> list[str]:
         x = torch.ones(3, requires_grad=True)
-        found = [x, x * 2, x + 1, x.sum(), x.mean(), x.exp(), x / 2, x - 1, x**2, x.reshape(3, 1), x[0], x[1:], x.view(1, 3), -x]
-        found += [torch.nn.functional.relu(x), x.tanh(), x.sigmoid(), x.unsqueeze(0), x.sqrt(), x.log(), x.clone(), x.abs()]
-        found += [x.expand(2, 3), torch.stack([x, x]), torch.cat([x, x]), x.dot(x), x.max(), x.detach(), torch.nn.Parameter(x)]
-        found += [x.double(), torch.nn.functional.linear(x.unsqueeze(0), torch.ones(2, 3), torch.ones(2)), 1 - x, x[x > 0]]
+        found = [
+            x,
+            x * 2,
+            x + 1,
+            x.sum(),
+            x.mean(),
+            x.exp(),
+            x / 2,
+            x - 1,
+            x**2,
+            x.reshape(3, 1),
+            x[0],
+            x[1:],
+            x.view(1, 3),
+            -x,
+        ]
+        found += [
+            torch.nn.functional.relu(x),
+            x.tanh(),
+            x.sigmoid(),
+            x.unsqueeze(0),
+            x.sqrt(),
+            x.log(),
+            x.clone(),
+            x.abs(),
+        ]
+        found += [
+            x.expand(2, 3),
+            torch.stack([x, x]),
+            torch.cat([x, x]),
+            x.dot(x),
+            x.max(),
+            x.detach(),
+            torch.nn.Parameter(x),
+        ]
+        found += [
+            x.double(),
+            torch.nn.functional.linear(x.unsqueeze(0), torch.ones(2, 3), torch.ones(2)),
+            1 - x,
+            x[x > 0],
+        ]
         found += [x.sum(0), x.mean(0), x.prod(), x.prod(0)]
-        found += [x.softmax(0), x.log_softmax(0), x.permute(0), x.unsqueeze(0).t(), x.unsqueeze(0).transpose(0, 1), x.cumsum(0)]
+        found += [
+            x.softmax(0),
+            x.log_softmax(0),
+            x.permute(0),
+            x.unsqueeze(0).t(),
+            x.unsqueeze(0).transpose(0, 1),
+            x.cumsum(0),
+        ]
         return [repr(t) for t in found]
 
     assert texts(nanotorch) == texts(pytorch)

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from parity import require_torch
 
 import nanotorch as torch
+from parity import require_torch
 
 Array = np.ndarray[Any, Any]
 
-quick = settings(max_examples=120, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=120, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 sides = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4)
 seeds = st.integers(0, 2**32 - 1)
@@ -45,9 +47,16 @@ def both(function: Any, arrays: list[Array], expected: Array | None = None) -> N
 
 
 BINARY = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "pow": np.power, "maximum": np.maximum,
-    "minimum": np.minimum, "atan2": np.arctan2, "remainder": np.remainder,
-}  # fmt: skip
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "pow": np.power,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "atan2": np.arctan2,
+    "remainder": np.remainder,
+}
 
 
 @pytest.mark.parity
@@ -83,9 +92,16 @@ def test_shapes_that_do_not_broadcast_are_refused_as_by_numpy(first: Any, second
 
 
 REDUCTIONS = {
-    "sum": np.sum, "mean": np.mean, "amax": np.max, "amin": np.min, "prod": np.prod, "var": None, "std": None,
-    "logsumexp": None, "norm": None,
-}  # fmt: skip
+    "sum": np.sum,
+    "mean": np.mean,
+    "amax": np.max,
+    "amin": np.min,
+    "prod": np.prod,
+    "var": None,
+    "std": None,
+    "logsumexp": None,
+    "norm": None,
+}
 
 
 @pytest.mark.parity
@@ -93,7 +109,9 @@ REDUCTIONS = {
 @settings(quick, max_examples=40)
 @given(data=st.data(), shape=sides, keepdim=st.booleans(), seed=seeds)
 def test_reductions(name: str, data: Any, shape: Any, keepdim: bool, seed: int) -> None:
-    dims: Any = data.draw(st.lists(st.integers(-len(shape), len(shape) - 1), min_size=1, unique_by=lambda d: d % len(shape)))
+    dims: Any = data.draw(
+        st.lists(st.integers(-len(shape), len(shape) - 1), min_size=1, unique_by=lambda d: d % len(shape))
+    )
     array = draw(shape, seed)
     if name in ("prod", "norm"):  # PyTorch's take one dimension here
         dims = dims[0]
@@ -119,7 +137,10 @@ def test_running_sums_and_orders(data: Any, shape: Any, seed: int) -> None:
 def basic(shape: tuple[int, ...]) -> Any:
     """Integers, slices with positive steps, None and Ellipsis."""
     parts = [
-        st.one_of(st.integers(-n, n - 1), st.builds(slice, *[st.none() | st.integers(-n - 1, n + 1)] * 2, st.none() | st.integers(1, 3)))
+        st.one_of(
+            st.integers(-n, n - 1),
+            st.builds(slice, *[st.none() | st.integers(-n - 1, n + 1)] * 2, st.none() | st.integers(1, 3)),
+        )
         for n in shape
     ]
     return st.tuples(st.integers(0, len(parts)), st.tuples(*parts), st.booleans(), st.integers(0, len(parts))).map(
@@ -136,7 +157,9 @@ def advanced(shape: tuple[int, ...]) -> Any:
     """Integer arrays for some dimensions, full slices for others, or a mask."""
     sizes = st.integers(1, 4)
     lists = sizes.flatmap(
-        lambda k: st.tuples(*[st.one_of(st.just(slice(None)), st.lists(st.integers(-n, n - 1), min_size=k, max_size=k)) for n in shape])
+        lambda k: st.tuples(
+            *[st.one_of(st.just(slice(None)), st.lists(st.integers(-n, n - 1), min_size=k, max_size=k)) for n in shape]
+        )
     )
     masks = hnp.arrays(bool, st.integers(1, len(shape)).map(lambda d: shape[:d]))
     return st.one_of(lists, masks)
@@ -181,10 +204,20 @@ def test_writing_by_index(data: Any, shape: Any, seed: int) -> None:
 
 
 EINSUM = [
-    ("ij,jk->ik", "ij jk"), ("ij,ij->", "ij ij"), ("ij->ji", "ij"), ("ii->i", "ii"), ("ii", "ii"), ("bij,bjk->bik", "bij bjk"),
-    ("i,j->ij", "i j"), ("ijk->j", "ijk"), ("ij,kj->", "ij kj"), ("ij,jk,kl->il", "ij jk kl"), ("bi,ij,bj->b", "bi ij bj"),
-    ("ij,j", "ij j"), ("...ij,jk->...ik", "bcij jk"),
-]  # fmt: skip
+    ("ij,jk->ik", "ij jk"),
+    ("ij,ij->", "ij ij"),
+    ("ij->ji", "ij"),
+    ("ii->i", "ii"),
+    ("ii", "ii"),
+    ("bij,bjk->bik", "bij bjk"),
+    ("i,j->ij", "i j"),
+    ("ijk->j", "ijk"),
+    ("ij,kj->", "ij kj"),
+    ("ij,jk,kl->il", "ij jk kl"),
+    ("bi,ij,bj->b", "bi ij bj"),
+    ("ij,j", "ij j"),
+    ("...ij,jk->...ik", "bcij jk"),
+]
 
 
 @pytest.mark.parity

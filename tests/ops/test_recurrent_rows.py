@@ -10,8 +10,12 @@ import nanotorch as torch
 from nanotorch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 LAYERS: dict[str, dict[str, Any]] = {
-    "RNN": {}, "RNN relu": {"nonlinearity": "relu"}, "LSTM": {}, "LSTM projected": {"proj_size": 2}, "GRU": {},
-}  # fmt: skip
+    "RNN": {},
+    "RNN relu": {"nonlinearity": "relu"},
+    "LSTM": {},
+    "LSTM projected": {"proj_size": 2},
+    "GRU": {},
+}
 
 
 def layer(case: str, dtype: Any = torch.float64, **options: Any) -> Any:
@@ -22,7 +26,10 @@ def layer(case: str, dtype: Any = torch.float64, **options: Any) -> Any:
 def results(output: Any) -> list[Any]:
     """All tensors of what a layer returned."""
     values, state = output
-    return [values.data if isinstance(values, PackedSequence) else values, *(state if isinstance(state, tuple) else (state,))]
+    return [
+        values.data if isinstance(values, PackedSequence) else values,
+        *(state if isinstance(state, tuple) else (state,)),
+    ]
 
 
 @pytest.mark.parametrize("case", LAYERS)

@@ -1,4 +1,6 @@
-"""Reductions, scans and norms where PyTorch does something of its own: dtypes, empty tensors, and points without derivative."""
+"""Reductions, scans and norms where PyTorch does something of its own: dtypes, empty tensors, and points without
+derivative.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch, to_numpy
 
 import nanotorch
+from parity import require_torch, to_numpy
 
 pytorch = require_torch()
 pytestmark = pytest.mark.parity
@@ -40,7 +42,10 @@ WITHOUT_SECOND_DERIVATIVE: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (lambda torch, x: x.norm(1), ([1.0, NAN, -INF],)),
     (lambda torch, x, y: torch.dist(x, y), ([1.0, 2.0], [1.0, 2.0])),
     (lambda torch, x: torch.nn.functional.normalize(x), ([[0.0, 0.0], [3.0, 4.0]],)),
-    (lambda torch, x, y: torch.nn.functional.cosine_similarity(x, y), ([[0.0, 0.0], [1.0, 0.0]], [[1.0, 2.0], [2.0, 0.0]])),
+    (
+        lambda torch, x, y: torch.nn.functional.cosine_similarity(x, y),
+        ([[0.0, 0.0], [1.0, 0.0]], [[1.0, 2.0], [2.0, 0.0]]),
+    ),
     (lambda torch, x: x.median(), (np.zeros(0),)),
     (lambda torch, x: x.nanmedian(), (np.zeros(0),)),
 ]
@@ -97,13 +102,34 @@ def test_dtype_casts_the_input_and_the_gradient_comes_back(function: Callable[..
     np.testing.assert_allclose(ours[3], theirs[3], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["sum", "prod", "nansum", "cumsum", "cumprod", "amax", "max", "any", "all", "mean", "std", "median", "count_nonzero"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sum",
+        "prod",
+        "nansum",
+        "cumsum",
+        "cumprod",
+        "amax",
+        "max",
+        "any",
+        "all",
+        "mean",
+        "std",
+        "median",
+        "count_nonzero",
+    ],
+)
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64", "bool", "float16", "float32"])
 def test_dtypes_of_results(name: str, dtype: str) -> None:
     def outcome(torch: Any) -> Any:
         x = torch.tensor([[1, 0, 1], [1, 1, 0]]).to(getattr(torch, dtype))
         try:
-            results = [getattr(torch, name)(x, 0)] if name.startswith("cum") else [getattr(torch, name)(x), getattr(torch, name)(x, 1)]
+            results = (
+                [getattr(torch, name)(x, 0)]
+                if name.startswith("cum")
+                else [getattr(torch, name)(x), getattr(torch, name)(x, 1)]
+            )
         except (RuntimeError, NotImplementedError, TypeError) as error:
             return type(error).__name__ != "TypeError"
         results = [r for result in results for r in (result if isinstance(result, tuple) else [result])]
@@ -118,7 +144,13 @@ def test_dtypes_of_results(name: str, dtype: str) -> None:
 def test_sum_keeps_a_narrow_integer_dtype_that_was_asked_for() -> None:
     def outcome(torch: Any) -> list[Any]:
         x = torch.tensor([100, 100, 100], dtype=torch.uint8)
-        found = [x.sum(dtype=torch.uint8), x.sum(dtype=torch.int32), x.prod(dtype=torch.uint8), x.cumsum(0, dtype=torch.uint8), x.sum()]
+        found = [
+            x.sum(dtype=torch.uint8),
+            x.sum(dtype=torch.int32),
+            x.prod(dtype=torch.uint8),
+            x.cumsum(0, dtype=torch.uint8),
+            x.sum(),
+        ]
         return [(str(f.dtype), f.tolist()) for f in found]
 
     assert outcome(nanotorch) == outcome(pytorch)
@@ -136,10 +168,20 @@ def test_scans_in_place() -> None:
 
 
 EMPTY: list[Callable[..., Any]] = [
-    lambda x: x.amax(), lambda x: x.amin(0), lambda x: x.max(), lambda x: x.min(0), lambda x: x.argmax(), lambda x: x.argmin(0),
-    lambda x: x.median(0), lambda x: x.nanmedian(0), lambda x: x.kthvalue(1, 0), lambda x: x.aminmax(), lambda x: x.quantile(0.5),
-    lambda x: x.norm(INF), lambda x: x.norm(-INF, 0),
-]  # fmt: skip
+    lambda x: x.amax(),
+    lambda x: x.amin(0),
+    lambda x: x.max(),
+    lambda x: x.min(0),
+    lambda x: x.argmax(),
+    lambda x: x.argmin(0),
+    lambda x: x.median(0),
+    lambda x: x.nanmedian(0),
+    lambda x: x.kthvalue(1, 0),
+    lambda x: x.aminmax(),
+    lambda x: x.quantile(0.5),
+    lambda x: x.norm(INF),
+    lambda x: x.norm(-INF, 0),
+]
 
 
 @pytest.mark.parametrize("number", range(len(EMPTY)))
@@ -150,8 +192,16 @@ def test_choosing_among_no_elements_is_refused(number: int) -> None:
 
 
 WRONG: list[tuple[Callable[..., Any], type[Exception], str]] = [
-    (lambda torch, x: x.sum(5), IndexError, r"Dimension out of range \(expected to be in range of \[-2, 1\], but got 5\)"),
-    (lambda torch, x: torch.tensor(1.0).sum(1), IndexError, r"Dimension out of range \(expected to be in range of \[-1, 0\], but got 1\)"),
+    (
+        lambda torch, x: x.sum(5),
+        IndexError,
+        r"Dimension out of range \(expected to be in range of \[-2, 1\], but got 5\)",
+    ),
+    (
+        lambda torch, x: torch.tensor(1.0).sum(1),
+        IndexError,
+        r"Dimension out of range \(expected to be in range of \[-1, 0\], but got 1\)",
+    ),
     (lambda torch, x: torch.tensor(1.0).cumsum(2), IndexError, "Dimension out of range"),
     (lambda torch, x: torch.tensor(1.0).amax(-3), IndexError, "Dimension out of range"),
     (lambda torch, x: x.long().mean(), RuntimeError, "could not infer output dtype"),
@@ -177,7 +227,13 @@ def test_errors_have_pytorchs_words(number: int) -> None:
 def test_the_older_forms_of_var_and_std() -> None:
     def outcome(torch: Any) -> list[Any]:
         x = torch.tensor([[1.0, 2.0, 4.0], [0.0, 3.0, 3.5]], dtype=torch.float64)
-        found = [torch.var(x, False), torch.std(x, 0, False), x.std(False), x.var((0, 1), True, True), x.std(unbiased=False, dim=1)]
+        found = [
+            torch.var(x, False),
+            torch.std(x, 0, False),
+            x.std(False),
+            x.var((0, 1), True, True),
+            x.std(unbiased=False, dim=1),
+        ]
         found += [*torch.var_mean(x, False), *torch.std_mean(x, 1, True, True), x.var(dim=None, correction=0.5)]
         return [f.tolist() for f in found]
 
@@ -210,9 +266,25 @@ def test_float16_sums_do_not_overflow_on_the_way() -> None:
 
 
 REDUCTIONS = {
-    "sum": True, "nansum": True, "mean": True, "nanmean": True, "amax": True, "amin": True, "logsumexp": True, "std": True, "var": True,
-    "any": True, "all": True, "prod": False, "max": False, "min": False, "argmax": False, "argmin": False, "median": False, "nanmedian": False,
-}  # fmt: skip
+    "sum": True,
+    "nansum": True,
+    "mean": True,
+    "nanmean": True,
+    "amax": True,
+    "amin": True,
+    "logsumexp": True,
+    "std": True,
+    "var": True,
+    "any": True,
+    "all": True,
+    "prod": False,
+    "max": False,
+    "min": False,
+    "argmax": False,
+    "argmin": False,
+    "median": False,
+    "nanmedian": False,
+}
 SCANS = ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "diff"]
 NORMS = [0, 0.5, 1, 1.5, 2, 3, INF, -INF, -1, -2]
 
@@ -222,8 +294,14 @@ def random_call(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[str, 
     ndim, keepdim = len(shape), bool(rng.random() < 0.5)
     one = int(rng.integers(-ndim, ndim)) if ndim else -1
     many = tuple(int(d) for d in rng.permutation(ndim)[: rng.integers(1, ndim + 1)]) if ndim else -1
-    name = str(rng.choice([*REDUCTIONS, *SCANS, "norm", "norm", "norm", "quantile", "nanquantile", "aminmax", "normalize"]))
-    p, q, how = NORMS[rng.integers(len(NORMS))], float(rng.random()), str(rng.choice(["linear", "lower", "higher", "nearest", "midpoint"]))
+    name = str(
+        rng.choice([*REDUCTIONS, *SCANS, "norm", "norm", "norm", "quantile", "nanquantile", "aminmax", "normalize"])
+    )
+    p, q, how = (
+        NORMS[rng.integers(len(NORMS))],
+        float(rng.random()),
+        str(rng.choice(["linear", "lower", "higher", "nearest", "midpoint"])),
+    )
     text = f"{name}{(one, many, keepdim, p, q, how)}"
     if name in SCANS:
         return text, lambda torch, x: getattr(torch, name)(x, dim=one)
@@ -236,7 +314,10 @@ def random_call(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[str, 
     if name in REDUCTIONS:
         whole = name != "logsumexp" and rng.random() < 0.25
         dim = many if REDUCTIONS[name] and rng.random() < 0.5 else one
-        return text, lambda torch, x: getattr(torch, name)(x) if whole else getattr(torch, name)(x, dim=dim, keepdim=keepdim)
+        return (
+            text,
+            lambda torch, x: getattr(torch, name)(x) if whole else getattr(torch, name)(x, dim=dim, keepdim=keepdim),
+        )
     return text, lambda torch, x: getattr(torch, name)(x, q, dim=one, keepdim=keepdim, interpolation=how)
 
 

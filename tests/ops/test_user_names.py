@@ -1,4 +1,6 @@
-"""Names that users of PyTorch look for: tables of indices, limits of dtypes, casts, generator states, scattered parts, sizes of images."""
+"""Names that users of PyTorch look for: tables of indices, limits of dtypes, casts, generator states, scattered parts,
+sizes of images.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import outcome
-from parity import require_torch, to_numpy
 
 import nanotorch
+from agreement import outcome
+from parity import require_torch, to_numpy
 
 DTYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 
@@ -38,7 +40,10 @@ def test_triangles() -> None:
 def test_windows() -> None:
     for name in ("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window"):
         for length, periodic in itertools.product((0, 1, 2, 5, 8), (True, False)):
-            mine, theirs = (to_numpy(getattr(lib, name)(length, periodic, dtype=lib.float64)) for lib in (nanotorch, require_torch()))
+            mine, theirs = (
+                to_numpy(getattr(lib, name)(length, periodic, dtype=lib.float64))
+                for lib in (nanotorch, require_torch())
+            )
             np.testing.assert_allclose(mine, theirs, atol=1e-12, strict=True)
         for bad in ((-1,), (3, True)):
             agree(lambda lib, n=name, a=bad: list(getattr(lib, n)(*a, dtype=lib.int64).shape))
@@ -65,7 +70,11 @@ def test_results_of_casts() -> None:
     for first, second in itertools.product(DTYPES, DTYPES):
         agree(lambda lib, a=first, b=second: lib.can_cast(getattr(lib, a), getattr(lib, b)))
         for shape, other in itertools.product([(), (2,)], [(), (2,)]):
-            agree(lambda lib, a=first, b=second, s=shape, o=other: str(lib.result_type(lib.ones(s, dtype=getattr(lib, a)), lib.ones(o, dtype=getattr(lib, b)))))
+            agree(
+                lambda lib, a=first, b=second, s=shape, o=other: str(
+                    lib.result_type(lib.ones(s, dtype=getattr(lib, a)), lib.ones(o, dtype=getattr(lib, b)))
+                )
+            )
         for number in (True, 2, 2.5):
             agree(lambda lib, a=first, n=number: str(lib.result_type(n, lib.ones(2, dtype=getattr(lib, a)))))
     for bad in ((None, 1), ("a", 1), ([1], 2.0)):
@@ -73,11 +82,29 @@ def test_results_of_casts() -> None:
     agree(lambda lib: [str(lib.result_type(a, b)) for a, b in itertools.product((True, 1, 1.5), repeat=2)])
     for name in ("finfo", "iinfo"):
         agree(lambda lib, n=name: getattr(lib, n)("float32"))
-    agree(lambda lib: (lib.finfo(lib.float32) == lib.finfo(), lib.finfo(lib.float32) != lib.finfo(lib.float64), lib.iinfo(lib.int8) == lib.iinfo(lib.int8)))
+    agree(
+        lambda lib: (
+            lib.finfo(lib.float32) == lib.finfo(),
+            lib.finfo(lib.float32) != lib.finfo(lib.float64),
+            lib.iinfo(lib.int8) == lib.iinfo(lib.int8),
+        )
+    )
     agree(lambda lib: hash(lib.finfo(lib.float32)))
 
 
-ABSENT = ["bfloat16", "complex64", "complex128", "cfloat", "float8_e4m3fn", "float8_e5m2", "qint8", "quint8", "uint16", "uint32", "uint64"]
+ABSENT = [
+    "bfloat16",
+    "complex64",
+    "complex128",
+    "cfloat",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "qint8",
+    "quint8",
+    "uint16",
+    "uint32",
+    "uint64",
+]
 
 
 @pytest.mark.parametrize("name", ABSENT)
@@ -85,12 +112,25 @@ def test_dtypes_that_are_not_there_say_why(name: str) -> None:
     reason = "NumPy, on which tensors are built|real numbers only|no quantisation|of unsigned integers"
     assert not hasattr(nanotorch, name)
     calls: list[Any] = [
-        lambda: getattr(nanotorch, name), lambda: nanotorch.ones(2).to(name), lambda: nanotorch.ones(2).to(dtype=name), lambda: nanotorch.ones(2).type(name),
-        lambda: nanotorch.tensor([1.0], dtype=name), lambda: nanotorch.zeros(2, dtype=name), lambda: nanotorch.rand(2, dtype=name), lambda: nanotorch.full((2,), 1, dtype=name),
-        lambda: nanotorch.arange(3, dtype=name), lambda: nanotorch.ones(2).sum(dtype=name), lambda: nanotorch.set_default_dtype(name), lambda: nanotorch.finfo(name),
-    ]  # fmt: skip
+        lambda: getattr(nanotorch, name),
+        lambda: nanotorch.ones(2).to(name),
+        lambda: nanotorch.ones(2).to(dtype=name),
+        lambda: nanotorch.ones(2).type(name),
+        lambda: nanotorch.tensor([1.0], dtype=name),
+        lambda: nanotorch.zeros(2, dtype=name),
+        lambda: nanotorch.rand(2, dtype=name),
+        lambda: nanotorch.full((2,), 1, dtype=name),
+        lambda: nanotorch.arange(3, dtype=name),
+        lambda: nanotorch.ones(2).sum(dtype=name),
+        lambda: nanotorch.set_default_dtype(name),
+        lambda: nanotorch.finfo(name),
+    ]
     if name == "bfloat16":
-        calls += [lambda: nanotorch.ones(2).bfloat16(), lambda: nanotorch.nn.Linear(2, 2).bfloat16(), lambda: nanotorch.ones(2).type("torch.BFloat16Tensor")]
+        calls += [
+            lambda: nanotorch.ones(2).bfloat16(),
+            lambda: nanotorch.nn.Linear(2, 2).bfloat16(),
+            lambda: nanotorch.ones(2).type("torch.BFloat16Tensor"),
+        ]
     for call in calls:
         with pytest.raises((AttributeError, TypeError), match=reason) as caught:
             call()
@@ -119,7 +159,23 @@ def test_states_of_the_generator() -> None:
     assert copy.initial_seed() == 1
 
 
-@pytest.mark.parametrize("damage", [{}, None, [], {"seed": 1}, "text", nanotorch.ones(3), {"seed": -1}, {"seed": "x"}, {"bit_generator": "MT19937"}, {"state": {}}, {"state": {"state": "x", "inc": 1}}], ids=repr)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {},
+        None,
+        [],
+        {"seed": 1},
+        "text",
+        nanotorch.ones(3),
+        {"seed": -1},
+        {"seed": "x"},
+        {"bit_generator": "MT19937"},
+        {"state": {}},
+        {"state": {"state": "x", "inc": 1}},
+    ],
+    ids=repr,
+)
 def test_a_damaged_state_changes_nothing(damage: Any) -> None:
     state = nanotorch.get_rng_state()
     wrong_part = isinstance(damage, dict) and damage and damage.get("seed") != 1
@@ -136,7 +192,15 @@ def test_variables() -> None:
         x = lib.ones(2)
         y, z = lib.autograd.Variable(x), lib.autograd.Variable((x.requires_grad_() * 2), requires_grad=True)
         z.data.add_(1)
-        return [isinstance(x, lib.autograd.Variable), isinstance(1, lib.autograd.Variable), y is x, y.requires_grad, z.requires_grad, z.is_leaf, z]
+        return [
+            isinstance(x, lib.autograd.Variable),
+            isinstance(1, lib.autograd.Variable),
+            y is x,
+            y.requires_grad,
+            z.requires_grad,
+            z.is_leaf,
+            z,
+        ]
 
     agree(facts)
     for bad in ([1.0], None, "x"):
@@ -145,16 +209,35 @@ def test_variables() -> None:
 
 
 BAD_PARTS: list[Any] = [
-    lambda lib, x: lib.select_scatter(x, lib.zeros(2), 0, 1), lambda lib, x: lib.select_scatter(x, lib.zeros(3), 0, 5), lambda lib, x: lib.select_scatter(x, lib.zeros(3), 4, 1),
-    lambda lib, x: lib.select_scatter(x, lib.zeros(1), 0, 1), lambda lib, x: lib.slice_scatter(x, lib.zeros(2, 2), 1, 1, -1), lambda lib, x: lib.slice_scatter(x, lib.zeros(2, 3), step=0),
-    lambda lib, x: lib.slice_scatter(x, lib.zeros(3), 0, 0, 1), lambda lib, x: lib.slice_scatter(x, lib.zeros(2, 3), 5), lambda lib, x: lib.diagonal_scatter(x, lib.zeros(3)),
-    lambda lib, x: lib.diagonal_scatter(x, lib.zeros(2), 0, 0, 0), lambda lib, x: lib.diagonal_scatter(x, lib.zeros(1), 5), lambda lib, x: lib.diagonal_scatter(x, lib.zeros(2), 0, 0, 2),
-    lambda lib, x: lib.select_scatter(x.sum(), lib.zeros(()), 0, 0), lambda lib, x: lib.slice_scatter(x.sum(), lib.zeros(())), lambda lib, x: lib.cumulative_trapezoid(x.sum()),
-    lambda lib, x: lib.cumulative_trapezoid(x, lib.ones(2)), lambda lib, x: lib.cumulative_trapezoid(x, dim=2), lambda lib, x: lib.cumulative_trapezoid(x > 1),
-    lambda lib, x: lib.pixel_shuffle(x, 2), lambda lib, x: lib.pixel_shuffle(x.reshape(3, 1, 2), 2), lambda lib, x: lib.pixel_shuffle(x.reshape(3, 1, 2), 0),
-    lambda lib, x: lib.pixel_unshuffle(x.reshape(1, 2, 3), 2), lambda lib, x: lib.pixel_unshuffle(x.reshape(1, 2, 3), -1), lambda lib, x: lib.combinations(x),
-    lambda lib, x: lib.combinations(x[0], -1), lambda lib, x: lib.vander(x), lambda lib, x: lib.vander(x[0], -1), lambda lib, x: lib.broadcast_shapes((2,), (3,)),
-]  # fmt: skip
+    lambda lib, x: lib.select_scatter(x, lib.zeros(2), 0, 1),
+    lambda lib, x: lib.select_scatter(x, lib.zeros(3), 0, 5),
+    lambda lib, x: lib.select_scatter(x, lib.zeros(3), 4, 1),
+    lambda lib, x: lib.select_scatter(x, lib.zeros(1), 0, 1),
+    lambda lib, x: lib.slice_scatter(x, lib.zeros(2, 2), 1, 1, -1),
+    lambda lib, x: lib.slice_scatter(x, lib.zeros(2, 3), step=0),
+    lambda lib, x: lib.slice_scatter(x, lib.zeros(3), 0, 0, 1),
+    lambda lib, x: lib.slice_scatter(x, lib.zeros(2, 3), 5),
+    lambda lib, x: lib.diagonal_scatter(x, lib.zeros(3)),
+    lambda lib, x: lib.diagonal_scatter(x, lib.zeros(2), 0, 0, 0),
+    lambda lib, x: lib.diagonal_scatter(x, lib.zeros(1), 5),
+    lambda lib, x: lib.diagonal_scatter(x, lib.zeros(2), 0, 0, 2),
+    lambda lib, x: lib.select_scatter(x.sum(), lib.zeros(()), 0, 0),
+    lambda lib, x: lib.slice_scatter(x.sum(), lib.zeros(())),
+    lambda lib, x: lib.cumulative_trapezoid(x.sum()),
+    lambda lib, x: lib.cumulative_trapezoid(x, lib.ones(2)),
+    lambda lib, x: lib.cumulative_trapezoid(x, dim=2),
+    lambda lib, x: lib.cumulative_trapezoid(x > 1),
+    lambda lib, x: lib.pixel_shuffle(x, 2),
+    lambda lib, x: lib.pixel_shuffle(x.reshape(3, 1, 2), 2),
+    lambda lib, x: lib.pixel_shuffle(x.reshape(3, 1, 2), 0),
+    lambda lib, x: lib.pixel_unshuffle(x.reshape(1, 2, 3), 2),
+    lambda lib, x: lib.pixel_unshuffle(x.reshape(1, 2, 3), -1),
+    lambda lib, x: lib.combinations(x),
+    lambda lib, x: lib.combinations(x[0], -1),
+    lambda lib, x: lib.vander(x),
+    lambda lib, x: lib.vander(x[0], -1),
+    lambda lib, x: lib.broadcast_shapes((2,), (3,)),
+]
 
 
 @pytest.mark.parity
@@ -164,7 +247,13 @@ def test_arguments_that_do_not_fit(number: int) -> None:
         try:
             BAD_PARTS[number](lib, lib.arange(6.0).reshape(2, 3))
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            return "IndexError" if isinstance(error, IndexError) else "RuntimeError" if isinstance(error, RuntimeError) else type(error).__name__
+            return (
+                "IndexError"
+                if isinstance(error, IndexError)
+                else "RuntimeError"
+                if isinstance(error, RuntimeError)
+                else type(error).__name__
+            )
         return "nothing"
 
     assert raised(nanotorch) == raised(require_torch()) != "nothing"
@@ -177,7 +266,12 @@ def test_sources_of_another_dtype_and_memory_of_another_stride() -> None:
     agree(lambda lib: lib.diagonal_scatter(lib.arange(12.0).reshape(3, 4).T[::2], lib.zeros(2), -1 + 1))
     agree(lambda lib: lib.pixel_shuffle(lib.arange(16.0).reshape(2, 2, 4).permute(2, 0, 1), 2))
     agree(lambda lib: list(lib.pixel_shuffle(lib.ones(0, 4, 1, 2), 2).shape))
-    assert nanotorch.pixel_unshuffle(nanotorch.ones(2, 1, 0, 4), 2).shape == (2, 4, 0, 2)  # PyTorch gives the input back
+    assert nanotorch.pixel_unshuffle(nanotorch.ones(2, 1, 0, 4), 2).shape == (
+        2,
+        4,
+        0,
+        2,
+    )  # PyTorch gives the input back
     agree(lambda lib: lib.cumulative_trapezoid(lib.arange(6.0).reshape(3, 2).T, lib.tensor([1, 2, 5])))
 
 
@@ -192,7 +286,16 @@ def random_resizing(rng: random.Random) -> tuple[list[int], dict[str, Any]]:
     if rng.random() < 0.5:
         options["size"] = rng.choice([rng.randint(2, 12), tuple(rng.randint(2, 12) for _ in range(ndim - 2))])
     else:
-        options["scale_factor"] = rng.choice([2, 0.5, 1.5, 2.5, rng.uniform(0.5, 0.95), tuple(rng.choice([rng.uniform(1.4, 1.8), rng.uniform(2.6, 3)]) for _ in range(ndim - 2))])
+        options["scale_factor"] = rng.choice(
+            [
+                2,
+                0.5,
+                1.5,
+                2.5,
+                rng.uniform(0.5, 0.95),
+                tuple(rng.choice([rng.uniform(1.4, 1.8), rng.uniform(2.6, 3)]) for _ in range(ndim - 2)),
+            ]
+        )
         if rng.random() < 0.4:
             options["recompute_scale_factor"] = rng.choice([True, False])
     if options["mode"] in modes:
@@ -208,9 +311,15 @@ def test_any_resizing(dtype: str) -> None:
     rng, compared = random.Random(0), 0
     while compared < 250:
         shape, options = random_resizing(rng)
-        # Where a factor leaves or doubles a length only by rounding, PyTorch's gradient is not that of its value (docs/differences.md).
-        lengths = [int(n * f) for n, f in zip(shape[2:], np.broadcast_to(options.get("scale_factor", 0), len(shape) - 2), strict=True)]
-        if "scale_factor" in options and any(m in (n, 2 * n) and m != n * options["scale_factor"] for m, n in zip(lengths, shape[2:], strict=True)):
+        # Where a factor leaves or doubles a length only by rounding, PyTorch's gradient is not that of its value
+        # (docs/differences.md).
+        lengths = [
+            int(n * f)
+            for n, f in zip(shape[2:], np.broadcast_to(options.get("scale_factor", 0), len(shape) - 2), strict=True)
+        ]
+        if "scale_factor" in options and any(
+            m in (n, 2 * n) and m != n * options["scale_factor"] for m, n in zip(lengths, shape[2:], strict=True)
+        ):
             continue
         if "scale_factor" in options and min(lengths) < 2:
             continue
@@ -223,14 +332,27 @@ def test_any_resizing(dtype: str) -> None:
             results.append((to_numpy(y), to_numpy(x.grad)))
         for mine, theirs in zip(*results, strict=True):
             tolerance = 1e-11 if dtype == "float64" else 1e-4
-            np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance, err_msg=f"{shape} {options}", strict=True)
+            np.testing.assert_allclose(
+                mine, theirs, rtol=tolerance, atol=tolerance, err_msg=f"{shape} {options}", strict=True
+            )
 
 
 BAD_SIZES: list[dict[str, Any]] = [
-    {}, {"size": 3, "scale_factor": 2}, {"size": 3, "recompute_scale_factor": True}, {"size": (1, 2, 3)}, {"scale_factor": (1, 2, 3)}, {"size": 0}, {"scale_factor": 0.1},
-    {"size": 3, "mode": "linear"}, {"size": 3, "mode": "trilinear"}, {"size": 3, "mode": "cubic"}, {"size": 3, "align_corners": True}, {"size": 3, "mode": "area", "align_corners": False},
-    {"size": 3, "antialias": True}, {"size": -1, "mode": "bilinear"},
-]  # fmt: skip
+    {},
+    {"size": 3, "scale_factor": 2},
+    {"size": 3, "recompute_scale_factor": True},
+    {"size": (1, 2, 3)},
+    {"scale_factor": (1, 2, 3)},
+    {"size": 0},
+    {"scale_factor": 0.1},
+    {"size": 3, "mode": "linear"},
+    {"size": 3, "mode": "trilinear"},
+    {"size": 3, "mode": "cubic"},
+    {"size": 3, "align_corners": True},
+    {"size": 3, "mode": "area", "align_corners": False},
+    {"size": 3, "antialias": True},
+    {"size": -1, "mode": "bilinear"},
+]
 
 
 @pytest.mark.parity
@@ -241,7 +363,11 @@ def test_sizes_that_do_not_fit(options: dict[str, Any]) -> None:
         agree(lambda lib, s=shape: lib.nn.functional.interpolate(lib.ones(s), scale_factor=2))
 
 
-@pytest.mark.parametrize("options", [{"scale_factor": v} for v in (float("nan"), float("inf"), "2")] + [{"size": v} for v in (2.5, "2", (3, None))], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"scale_factor": v} for v in (float("nan"), float("inf"), "2")] + [{"size": v} for v in (2.5, "2", (3, None))],
+    ids=str,
+)
 def test_sizes_that_are_no_numbers_are_one_sentence(options: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=r"interpolate: .* must be"):
         nanotorch.nn.functional.interpolate(nanotorch.ones(1, 1, 4, 4), **options)
@@ -254,7 +380,9 @@ def test_other_dtypes_are_resized() -> None:
     half = np.array([60000.0, 60000.0, 1.0], np.float16).reshape(1, 1, 3)
     agree(lambda lib: lib.nn.functional.interpolate(lib.tensor(half), 6, mode="linear"))
     agree(lambda lib: str(lib.nn.functional.interpolate(lib.tensor(half), 6).dtype))
-    assert nanotorch.nn.functional.interpolate(nanotorch.arange(3).reshape(1, 1, 3), 6).tolist() == [[[0, 0, 1, 1, 2, 2]]]
+    assert nanotorch.nn.functional.interpolate(nanotorch.arange(3).reshape(1, 1, 3), 6).tolist() == [
+        [[0, 0, 1, 1, 2, 2]]
+    ]
 
 
 # ------------------------------------------------------------ older names, other distributions, least squares
@@ -262,10 +390,24 @@ def test_other_dtypes_are_resized() -> None:
 
 @pytest.mark.parity
 def test_tensors_by_the_name_of_their_type() -> None:
-    for name in ("FloatTensor", "DoubleTensor", "HalfTensor", "LongTensor", "IntTensor", "ShortTensor", "CharTensor", "ByteTensor", "BoolTensor"):
+    for name in (
+        "FloatTensor",
+        "DoubleTensor",
+        "HalfTensor",
+        "LongTensor",
+        "IntTensor",
+        "ShortTensor",
+        "CharTensor",
+        "ByteTensor",
+        "BoolTensor",
+    ):
         agree(lambda lib, n=name: getattr(lib, n)([1, 0]).type())
         agree(lambda lib, n=name: [list(getattr(lib, n)(*a).shape) for a in ((), (2, 3), ([[1], [2]],))])
-        agree(lambda lib, n=name: [isinstance(x, getattr(lib, n)) for x in (lib.ones(1), lib.ones(1).long(), lib.ones(1) > 0, 1)])
+        agree(
+            lambda lib, n=name: [
+                isinstance(x, getattr(lib, n)) for x in (lib.ones(1), lib.ones(1).long(), lib.ones(1) > 0, 1)
+            ]
+        )
 
 
 @pytest.mark.parity
@@ -276,7 +418,15 @@ def test_questions() -> None:
     for shape in ((), (1,), (2,), (0,)):
         agree(lambda lib, s=shape: lib.is_nonzero(lib.ones(s)))
         agree(lambda lib, s=shape: lib.ones(s).is_same_size(lib.ones(1)))
-    agree(lambda lib: [lib.ones(2).is_cpu, list(lib.ones(2, 3).H.shape), lib.ones(2).real.tolist(), lib.conj(lib.ones(2)).tolist(), lib.detach(lib.ones(2)).tolist()])
+    agree(
+        lambda lib: [
+            lib.ones(2).is_cpu,
+            list(lib.ones(2, 3).H.shape),
+            lib.ones(2).real.tolist(),
+            lib.conj(lib.ones(2)).tolist(),
+            lib.detach(lib.ones(2)).tolist(),
+        ]
+    )
     agree(lambda lib: lib.ones(2, 3, 4).H)
     agree(lambda lib: lib.arange(3.0).apply_(lambda v: v * v + 1))
     agree(lambda lib: lib.arange(6).reshape(2, 3).T.apply_(lambda v: -v))
@@ -308,14 +458,22 @@ def test_other_distributions() -> None:
     assert set(x.random_(3, 6).tolist()) == {3.0, 4.0, 5.0} and set(x.random_(2).tolist()) == {0.0, 1.0}
     assert nanotorch.empty(5000, dtype=nanotorch.uint8).random_().unique().numel() == 256
     assert nanotorch.empty(100, dtype=nanotorch.bool).random_().unique().numel() == 2
-    assert nanotorch.empty(100).random_().max() <= 2**24 and nanotorch.empty(9, dtype=nanotorch.int64).random_().min() >= 0
+    assert (
+        nanotorch.empty(100).random_().max() <= 2**24 and nanotorch.empty(9, dtype=nanotorch.int64).random_().min() >= 0
+    )
 
 
 BAD_FILLS: list[Any] = [
-    lambda lib: lib.zeros(2).exponential_(-1), lambda lib: lib.zeros(2).geometric_(0), lambda lib: lib.zeros(2).geometric_(1.5), lambda lib: lib.zeros(2).log_normal_(0, -1),
-    lambda lib: lib.zeros(2).cauchy_(0, 0), lambda lib: lib.zeros(2).random_(3, 3), lambda lib: lib.zeros(2, dtype=lib.uint8).random_(0, 300),
-    lambda lib: lib.zeros(2).long().exponential_(), lambda lib: lib.zeros(2, requires_grad=True).random_(3),
-]  # fmt: skip
+    lambda lib: lib.zeros(2).exponential_(-1),
+    lambda lib: lib.zeros(2).geometric_(0),
+    lambda lib: lib.zeros(2).geometric_(1.5),
+    lambda lib: lib.zeros(2).log_normal_(0, -1),
+    lambda lib: lib.zeros(2).cauchy_(0, 0),
+    lambda lib: lib.zeros(2).random_(3, 3),
+    lambda lib: lib.zeros(2, dtype=lib.uint8).random_(0, 300),
+    lambda lib: lib.zeros(2).long().exponential_(),
+    lambda lib: lib.zeros(2, requires_grad=True).random_(3),
+]
 
 
 @pytest.mark.parity

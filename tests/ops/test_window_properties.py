@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from parity import require_torch, to_numpy
 
 pytorch = require_torch()
 pytestmark = pytest.mark.parity
@@ -25,7 +25,9 @@ def outcome(library: Any, name: str, arrays: list[np.ndarray[Any, Any]], argumen
     except (RuntimeError, ValueError, NotImplementedError):
         return None
     outputs = list(result) if isinstance(result, tuple) else [result]
-    seed = library.tensor(np.cos(np.arange(to_numpy(outputs[0]).size)).reshape(tuple(outputs[0].shape))).requires_grad_()
+    seed = library.tensor(
+        np.cos(np.arange(to_numpy(outputs[0]).size)).reshape(tuple(outputs[0].shape))
+    ).requires_grad_()
     first = library.autograd.grad(outputs[0], leaves, seed, create_graph=True)
     total = sum((g * g).sum() for g in first)
     second = library.autograd.grad(total, [*leaves, seed], allow_unused=True)
@@ -84,7 +86,9 @@ def test_convolutions(case: tuple[str, list[np.ndarray[Any, Any]], dict[str, Any
 @given(data=st.data(), maximum=st.booleans(), d=st.integers(1, 2))
 def test_pools(data: Any, maximum: bool, d: int) -> None:
     x = distinct(*data.draw(st.sampled_from([(), (1,), (2,)])), 2, *data.draw(st.tuples(*[st.integers(2, 7)] * d)))
-    arguments: dict[str, Any] = {name: options(data.draw, d, low, high) for name, low, high in (("kernel_size", 1, 3), ("padding", 0, 1))}
+    arguments: dict[str, Any] = {
+        name: options(data.draw, d, low, high) for name, low, high in (("kernel_size", 1, 3), ("padding", 0, 1))
+    }
     arguments |= {"stride": data.draw(st.none() | st.integers(1, 3)), "ceil_mode": data.draw(st.booleans())}
     if maximum:
         arguments |= {"dilation": options(data.draw, d, 1, 2), "return_indices": True}
@@ -98,7 +102,12 @@ def test_pools(data: Any, maximum: bool, d: int) -> None:
 def test_adaptive_pools(data: Any, maximum: bool, d: int) -> None:
     x = distinct(*data.draw(st.sampled_from([(), (2,)])), 2, *data.draw(st.tuples(*[st.integers(1, 7)] * d)))
     size = options(data.draw, d, 1, 5)
-    check(f"adaptive_{'max' if maximum else 'avg'}_pool{d}d", [x], output_size=size, **({"return_indices": True} if maximum else {}))
+    check(
+        f"adaptive_{'max' if maximum else 'avg'}_pool{d}d",
+        [x],
+        output_size=size,
+        **({"return_indices": True} if maximum else {}),
+    )
 
 
 @examples

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
+from parity import require_torch
 
 LENGTH = 80
 
@@ -27,21 +27,11 @@ SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
         o, max_lr=[0.3, 0.1], epochs=10, steps_per_epoch=9, anneal_strategy="linear"
     ),
     "OneCycleLR three phases": lambda s, o: s.OneCycleLR(
-        o,
-        max_lr=0.3,
-        total_steps=90,
-        pct_start=0.4,
-        three_phase=True,
-        base_momentum=[0.8, 0.7],
-        div_factor=10.0,
+        o, max_lr=0.3, total_steps=90, pct_start=0.4, three_phase=True, base_momentum=[0.8, 0.7], div_factor=10.0
     ),
-    "OneCycleLR without momentum": lambda s, o: s.OneCycleLR(
-        o, max_lr=0.3, total_steps=100, cycle_momentum=False
-    ),
+    "OneCycleLR without momentum": lambda s, o: s.OneCycleLR(o, max_lr=0.3, total_steps=100, cycle_momentum=False),
     "LambdaLR": lambda s, o: s.LambdaLR(o, lambda epoch: 0.9**epoch),
-    "LambdaLR per group": lambda s, o: s.LambdaLR(
-        o, [lambda epoch: 1 / (1 + epoch), lambda epoch: 0.9**epoch]
-    ),
+    "LambdaLR per group": lambda s, o: s.LambdaLR(o, [lambda epoch: 1 / (1 + epoch), lambda epoch: 0.9**epoch]),
     "SequentialLR": lambda s, o: s.SequentialLR(
         o,
         [s.LinearLR(o, 0.1, total_iters=10), s.ExponentialLR(o, 0.9), s.CosineAnnealingLR(o, 30)],
@@ -79,9 +69,7 @@ def trace(optimizer: Any, step: Callable[[int], None], get_last_lr: Callable[[],
     """What a schedule did to the groups, step by step."""
     seen = []
     for epoch in range(LENGTH):
-        momentum = [
-            group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups
-        ]
+        momentum = [group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups]
         rates = [group["lr"] for group in optimizer.param_groups]
         assert get_last_lr() == rates
         seen += rates + momentum
@@ -115,15 +103,11 @@ def test_rates_are_pytorchs(name: str, make: dict[str, Any]) -> None:
     ],
 )
 def test_plateau_is_pytorchs(options: dict[str, Any]) -> None:
-    metrics = [math.exp(-epoch / 20) * (1 + 0.4 * math.cos(epoch)) for epoch in range(LENGTH - 1)] + [
-        math.nan
-    ]
+    metrics = [math.exp(-epoch / 20) * (1 + 0.4 * math.cos(epoch)) for epoch in range(LENGTH - 1)] + [math.nan]
     traces = []
     for library, optimizer in optimizers(momentum=0.9):
         schedule = library.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **options)
-        traces.append(
-            trace(optimizer, lambda epoch, s=schedule: s.step(metrics[epoch]), schedule.get_last_lr)
-        )
+        traces.append(trace(optimizer, lambda epoch, s=schedule: s.step(metrics[epoch]), schedule.get_last_lr))
     ours, theirs = traces
     assert ours == pytest.approx(theirs, rel=1e-12, abs=1e-18)
     assert len(set(ours)) > 4
@@ -148,9 +132,7 @@ def test_schedules_chain() -> None:
             library.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40),
             library.optim.lr_scheduler.ExponentialLR(optimizer, 0.98),
         ]
-        traces.append(
-            trace(optimizer, lambda _, s=schedules: [one.step() for one in s], schedules[-1].get_last_lr)
-        )
+        traces.append(trace(optimizer, lambda _, s=schedules: [one.step() for one in s], schedules[-1].get_last_lr))
     assert traces[0] == pytest.approx(traces[1], rel=1e-12, abs=1e-18)
 
 

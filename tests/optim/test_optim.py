@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from fake_gpu import fake_gpu
 from nanotorch.optim import segment
 from nanotorch.registry import OPTIMIZERS
+from parity import require_torch, to_numpy
 
 SHAPES = [(5, 3), (3,), (), (2, 1, 4), (4, 6)]
 STEPS = 50
@@ -116,9 +116,7 @@ def test_parameters_are_pytorchs(name: str, options: dict[str, Any], absent: Any
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=ids)
-def test_large_parameters_in_blocks(
-    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_parameters_in_blocks(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone and in blocks or gathered and at once: the same numbers."""
     results = []
     for small, block in ((16384, 32768), (0, 5), (10, 7)):
@@ -268,11 +266,7 @@ def test_closure() -> None:
 @pytest.mark.parity
 def test_options_may_change_between_steps() -> None:
     """The learning rate, and options that add state, such as momentum and amsgrad."""
-    for name, changes in (
-        ("SGD", {"momentum": 0.9}),
-        ("Adam", {"amsgrad": True, "lr": 0.3}),
-        ("RMSprop", {"lr": 0.2}),
-    ):
+    for name, changes in (("SGD", {"momentum": 0.9}), ("Adam", {"amsgrad": True, "lr": 0.3}), ("RMSprop", {"lr": 0.2})):
         results = []
         for library in (torch, require_torch()):
             params = leaves(library, values())
@@ -363,14 +357,10 @@ def test_state_dict_has_pytorchs_format(name: str) -> None:
 def test_load_state_dict_refuses_what_does_not_fit() -> None:
     params, optimizer = run(torch, "Adam", {}, always, steps=1)
     saved = optimizer.state_dict()
-    with pytest.raises(
-        ValueError, match=r"groups of \[3, 2\] parameters, but this optimizer has groups of \[5\]"
-    ):
+    with pytest.raises(ValueError, match=r"groups of \[3, 2\] parameters, but this optimizer has groups of \[5\]"):
         torch.optim.Adam(params).load_state_dict(saved)
     swapped = torch.optim.Adam([{"params": params[1:4]}, {"params": params[:1] + params[4:]}])
-    with pytest.raises(
-        ValueError, match=r"'exp_avg' of shape \(5, 3\) for parameter 0, whose shape is \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"'exp_avg' of shape \(5, 3\) for parameter 0, whose shape is \(3,\)"):
         swapped.load_state_dict(saved)
     assert not swapped.state
 

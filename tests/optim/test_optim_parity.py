@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import require_torch, to_numpy
 
 import nanotorch
+from parity import require_torch, to_numpy
 
 pytestmark = pytest.mark.parity
 EVERY = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD")
@@ -70,7 +70,8 @@ def test_pytorchs_state_continues_here(name: str) -> None:
     steps(theirs, ps, reference, 0, 7)
     saved = reference.state_dict()
     saved["state"] = {
-        n: {k: nanotorch.tensor(v.numpy()) for k, v in record.items() if v is not None} for n, record in saved["state"].items()
+        n: {k: nanotorch.tensor(v.numpy()) for k, v in record.items() if v is not None}
+        for n, record in saved["state"].items()
     }
     mine = [nanotorch.tensor(to_numpy(p), requires_grad=True) for p in ps]
     optimizer = getattr(ours.optim, name)(mine, lr=9.0)
@@ -188,7 +189,10 @@ def test_lbfgs(search: str | None, options: dict[str, Any]) -> None:
 
 
 def quiet(lib: Any, steps_of: Callable[[Any, Any, Any], list[Any]]) -> list[Any]:
-    groups = [{"params": [lib.zeros(2, requires_grad=True)], "lr": 0.05}, {"params": [lib.zeros(3, requires_grad=True)]}]
+    groups = [
+        {"params": [lib.zeros(2, requires_grad=True)], "lr": 0.05},
+        {"params": [lib.zeros(3, requires_grad=True)]},
+    ]
     optimizer = lib.optim.SGD(groups, lr=0.2, momentum=0.9)
     with warnings.catch_warnings(action="ignore"):
         return steps_of(lib.optim.lr_scheduler, optimizer, lib)
@@ -230,7 +234,9 @@ def test_rates_are_pytorchs(name: str) -> None:
     assert ours == pytest.approx(theirs, rel=1e-12, abs=1e-18)
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEDULES if name not in ("multiplicative", "sequence", "cyclic, own")])
+@pytest.mark.parametrize(
+    "name", [name for name in SCHEDULES if name not in ("multiplicative", "sequence", "cyclic, own")]
+)
 def test_state_dicts_continue(name: str) -> None:
     def trace(s: Any, optimizer: Any, lib: Any, broken: bool) -> list[Any]:
         schedule, seen = SCHEDULES[name](s, optimizer), []

@@ -1,4 +1,6 @@
-"""Schedules that are told the epoch, floors of a plateau, LBFGS on a second device, and a decay that stays decoupled."""
+"""Schedules that are told the epoch, floors of a plateau, LBFGS on a second device, and a decay that stays
+decoupled.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +10,32 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import nanotorch as torch
 from fake_gpu import fake_gpu
 from parity import require_torch
 
-import nanotorch as torch
-
 OPTIONS: dict[str, dict[str, Any]] = {
-    "LambdaLR": {"lr_lambda": lambda epoch: 0.9**epoch}, "MultiplicativeLR": {"lr_lambda": lambda epoch: 1 - 1 / (epoch + 3)},
-    "StepLR": {"step_size": 3, "gamma": 0.5}, "MultiStepLR": {"milestones": [5, 2, 5], "gamma": 0.5},
-    "ConstantLR": {"factor": 0.5, "total_iters": 3}, "LinearLR": {"start_factor": 0.2, "end_factor": 0.8, "total_iters": 4},
-    "ExponentialLR": {"gamma": 0.9}, "PolynomialLR": {"total_iters": 6, "power": 2.0}, "CosineAnnealingLR": {"T_max": 5, "eta_min": 0.01},
-    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2}, "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
+    "LambdaLR": {"lr_lambda": lambda epoch: 0.9**epoch},
+    "MultiplicativeLR": {"lr_lambda": lambda epoch: 1 - 1 / (epoch + 3)},
+    "StepLR": {"step_size": 3, "gamma": 0.5},
+    "MultiStepLR": {"milestones": [5, 2, 5], "gamma": 0.5},
+    "ConstantLR": {"factor": 0.5, "total_iters": 3},
+    "LinearLR": {"start_factor": 0.2, "end_factor": 0.8, "total_iters": 4},
+    "ExponentialLR": {"gamma": 0.9},
+    "PolynomialLR": {"total_iters": 6, "power": 2.0},
+    "CosineAnnealingLR": {"T_max": 5, "eta_min": 0.01},
+    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
     "OneCycleLR": {"max_lr": 0.5, "total_steps": 12},
-}  # fmt: skip
+}
 
 
 def optimizer_of(library: Any) -> Any:
-    groups = [{"params": [library.zeros(2, requires_grad=True)]}, {"params": [library.zeros(3, requires_grad=True)], "lr": 0.2}]
+    groups = [
+        {"params": [library.zeros(2, requires_grad=True)]},
+        {"params": [library.zeros(3, requires_grad=True)], "lr": 0.2},
+    ]
     return library.optim.SGD(groups, lr=0.1, momentum=0.9)
 
 
@@ -41,7 +52,11 @@ def test_rates_of_given_epochs_are_pytorchs() -> None:
                 trace = []
                 for epoch in (0, 3, 1, None, 7, None, 2):
                     schedule.step() if epoch is None else schedule.step(epoch)
-                    trace += [schedule.last_epoch, *schedule.get_last_lr(), *(group["momentum"] for group in optimizer.param_groups)]
+                    trace += [
+                        schedule.last_epoch,
+                        *schedule.get_last_lr(),
+                        *(group["momentum"] for group in optimizer.param_groups),
+                    ]
             traces += [trace, ["epoch parameter" in str(warning.message) for warning in seen].count(True)]
         ours, warned, theirs, they_warned = traces
         assert ours == pytest.approx(theirs, rel=1e-12, abs=1e-18) and warned == they_warned, name

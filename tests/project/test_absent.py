@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch.absent import ABSENT
+from parity import require_torch
 
 
 def test_what_is_absent_is_absent_and_says_so() -> None:
@@ -28,7 +28,14 @@ def test_what_is_absent_is_absent_and_says_so() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_pytorchs_name() -> None:
     require_torch()
-    renamed = {"symeig", "eig", "solve", "sparse_tensor", "stateless", "prune"}  # of older versions, or a module by itself
+    renamed = {
+        "symeig",
+        "eig",
+        "solve",
+        "sparse_tensor",
+        "stateless",
+        "prune",
+    }  # of older versions, or a module by itself
     for module, reasons in ABSENT.items():
         place = importlib.import_module(module.replace("nanotorch", "torch", 1))
         unknown = {name for name in reasons if not hasattr(place, name)} - renamed

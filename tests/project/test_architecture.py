@@ -11,8 +11,8 @@ import pytest
 
 import nanotorch
 from nanotorch.ops.docs import stubs
-from nanotorch.ops.rows.row import COMPOSITES, ROWS
 from nanotorch.ops.docs.table import as_markdown, entries
+from nanotorch.ops.rows.row import COMPOSITES, ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "nanotorch"
@@ -73,7 +73,9 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     return found
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.relative_to(PACKAGE))
+)
 def test_imports_point_downwards(path: Path) -> None:
     part = part_of(path)
     for module, typing_only in imports(path):
@@ -96,17 +98,23 @@ def test_cupy_is_imported_in_one_file_only() -> None:
 
 @pytest.mark.parametrize(
     ("module", "places"),
-    [("pydantic", {"train"}), ("yaml", {"train"}), ("tqdm", {"train"}), ("matplotlib", {"train"}), ("sklearn", {"train", "estimators"}), ("torch", set())],
-)  # fmt: skip
+    [
+        ("pydantic", {"train"}),
+        ("yaml", {"train"}),
+        ("tqdm", {"train"}),
+        ("matplotlib", {"train"}),
+        ("sklearn", {"train", "estimators"}),
+        ("torch", set()),
+    ],
+)
 def test_third_party_modules_stay_in_their_place(module: str, places: set[str]) -> None:
     assert {part_of(p) for p in FILES for name, _ in imports(p) if name.split(".")[0] == module} <= places
 
 
 def test_import_nanotorch_loads_numpy_and_nothing_else_from_outside() -> None:
     code = (
-        "import sys; import nanotorch; "
-        "found = {name.split('.')[0] for name, m in sys.modules.items() if 'site-packages' in str(getattr(m, '__file__', ''))}; "
-        "print(sorted(found - {'nanotorch'}))"
+        "import sys; import nanotorch; found = {name.split('.')[0] for name, m in sys.modules.items() if"
+        " 'site-packages' in str(getattr(m, '__file__', ''))}; print(sorted(found - {'nanotorch'}))"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     names = [n for n in ast.literal_eval(out) if not n.startswith(("_", "distutils", "__editable__"))]
@@ -116,7 +124,9 @@ def test_import_nanotorch_loads_numpy_and_nothing_else_from_outside() -> None:
 def test_no_pickle_eval_or_dynamic_import_paths() -> None:
     for path in FILES:
         tree = ast.parse(path.read_text())
-        used = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        used = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         assert "eval" not in used, path
         assert "exec" not in used or path == PACKAGE / "ops" / "rows" / "compiler.py", f"{path}: only rows are compiled"
         assert not {module for module, _ in imports(path)} & {"pickle", "marshal", "shelve", "dill", "joblib"}, path
@@ -136,7 +146,9 @@ def test_generated_source_is_fresh() -> None:
     """Run ``python -m nanotorch.ops.docs.stubs`` after adding a row."""
     text = (PACKAGE / "__init__.py").read_text()
     assert stubs.START + stubs.init_block() + stubs.END in text, "nanotorch/__init__.py is stale"
-    assert (PACKAGE / "autograd" / "graph" / "methods.pyi").read_text() == stubs.method_stub(), "autograd/graph/methods.pyi is stale"
+    assert (PACKAGE / "autograd" / "graph" / "methods.pyi").read_text() == stubs.method_stub(), (
+        "autograd/graph/methods.pyi is stale"
+    )
     assert stubs.TABLE.read_text() == as_markdown(entries()), "docs/ops.md is stale"
 
 
@@ -146,7 +158,9 @@ def test_all_names_in_dunder_all_exist() -> None:
     for path in FILES:
         if path.name == "__main__.py" or path.name == "cupy_backend.py":
             continue
-        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+        module = importlib.import_module(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        )
         for name in getattr(module, "__all__", ()):
             assert hasattr(module, name), f"{module.__name__}.__all__ names {name}"
 

@@ -26,12 +26,7 @@ def run(name: str, json_file: Path) -> tuple[str, list[dict[str, object]]]:
 def test_train_step(tmp_path: Path) -> None:
     printed, results = run("train_step", tmp_path / "results" / "train_step.json")
     assert "processor:" in printed and "PyTorch/nanotorch" in printed
-    for model in (
-        "4-16-3 batch 16",
-        "64-128-64-10 batch 64",
-        "64-256-256-8 batch 256",
-        "784-1024-1024-10 batch 512",
-    ):
+    for model in ("4-16-3 batch 16", "64-128-64-10 batch 64", "64-256-256-8 batch 256", "784-1024-1024-10 batch 512"):
         assert f"\n{model} " in printed
     assert len(results) == 4
     expected = {"model", "nanotorch", "handwritten"} | ({"PyTorch"} if find_spec("torch") else set())

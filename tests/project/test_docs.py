@@ -1,4 +1,6 @@
-"""The documents keep their word: every block of every page runs and prints what it says, links and commands lead somewhere."""
+"""The documents keep their word: every block of every page runs and prints what it says, links and commands lead
+somewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from parity import require_torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +61,16 @@ def test_blocks_run_and_print_what_they_say(path: Path) -> None:
 
 
 # What the tutorial uses of nanotorch's own, and what docs/differences.md lists.
-OURS = ("torch.explain", "torch.viz", "picture.", "torch.summary", "detect_anomaly", "_saved_result", "x.exp().grad_fn(", "node.name()")
+OURS = (
+    "torch.explain",
+    "torch.viz",
+    "picture.",
+    "torch.summary",
+    "detect_anomaly",
+    "_saved_result",
+    "x.exp().grad_fn(",
+    "node.name()",
+)
 
 
 @pytest.mark.parity
@@ -81,7 +93,11 @@ def test_the_tutorial_is_true_of_pytorch_too(path: Path) -> None:
             assert example.exc_msg is not None, f"PyTorch raises at: {example.source}"
             continue
         assert example.exc_msg is None, f"PyTorch does not raise at: {example.source}"
-        assert checker.check_output(example.want, printed.getvalue(), flags), (example.source, example.want, printed.getvalue())
+        assert checker.check_output(example.want, printed.getvalue(), flags), (
+            example.source,
+            example.want,
+            printed.getvalue(),
+        )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
@@ -114,7 +130,9 @@ def test_modules_files_and_notes_that_are_named_exist(path: Path) -> None:
     for file in re.findall(r"`((?:nanotorch|configs|recipes|benchmarks|tests|docs)/[\w./-]*)`", text):
         assert (ROOT / file).exists(), f"{name(path)}: {file}"
     for note in re.findall(r"`?Note (\[[\w -]+\])`?", text):
-        assert any(f"Note {note}" in source.read_text() for source in (ROOT / "nanotorch").rglob("*.py")), f"{name(path)}: Note {note}"
+        assert any(f"Note {note}" in source.read_text() for source in (ROOT / "nanotorch").rglob("*.py")), (
+            f"{name(path)}: Note {note}"
+        )
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

@@ -1,4 +1,6 @@
-"""docs/trainer.md keeps its word: its commands run one after the other and print what it shows, its tables are complete."""
+"""docs/trainer.md keeps its word: its commands run one after the other and print what it shows, its tables are
+complete.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 
 
 def session(directory: Path) -> Iterator[tuple[str, str, str]]:
-    """Run the page's commands one after the other in this directory; yield each with what is shown and what was printed."""
+    """Run the page's commands one after the other in this directory; yield each with what is shown and what was
+    printed.
+    """
     programs, work = directory / "bin", directory / "work"
     programs.mkdir()
     work.mkdir()
@@ -32,9 +36,14 @@ def session(directory: Path) -> Iterator[tuple[str, str, str]]:
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     for commands, shown in COMMANDS:
         done = subprocess.run(
-            ["bash", "-eu", "-c", commands], cwd=work, env=environment, text=True, timeout=300,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            ["bash", "-eu", "-c", commands],
+            cwd=work,
+            env=environment,
+            text=True,
+            timeout=300,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert done.returncode == 0, f"{commands}\n{done.stdout}"
         yield commands, shown, done.stdout
 
@@ -83,10 +92,18 @@ def _default(field: Any) -> str:
 
 
 def test_the_table_of_options_is_that_of_the_schema() -> None:
-    cells = [[cell.strip() for cell in line.split(" | ")] for line in section("Every option").splitlines() if line.startswith("| `")]
+    cells = [
+        [cell.strip() for cell in line.split(" | ")]
+        for line in section("Every option").splitlines()
+        if line.startswith("| `")
+    ]
     stated = [(row[0].strip("| `"), row[1].strip("`"), row[2]) for row in cells]
     known = list(dict.fromkeys(options()))
-    missing = "\n".join(f"| `{key}` | `{default}` | {values} | ... |" for key, default, values in known if (key, default, values) not in stated)
+    missing = "\n".join(
+        f"| `{key}` | `{default}` | {values} | ... |"
+        for key, default, values in known
+        if (key, default, values) not in stated
+    )
     assert stated == known, f"docs/trainer.md lacks these lines, or has too many, or another order:\n{missing}"
     assert all(len(row) == 4 and row[3].rstrip(" |") for row in cells), "every option is explained"
 
@@ -98,7 +115,10 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
 
 FAULTS = {
     "the directory holds another run": (["--output", "done", "train.epochs=1"], "pets.csv"),
-    "resumed with another config": (["--output", "done", "--resume", "auto", "train.epochs=1", "optimizer.lr=1e-2"], "pets.csv"),
+    "resumed with another config": (
+        ["--output", "done", "--resume", "auto", "train.epochs=1", "optimizer.lr=1e-2"],
+        "pets.csv",
+    ),
     "resumed when complete": (["--output", "done", "--resume", "auto", "train.epochs=1"], "pets.csv"),
     "the target has no value in a row": ([], "age,species\n1,cat\n2,\n3,dog\n"),
     "a text among numbers": ([], "age,species\n1,cat\n2,dog\nold,cat\n4,dog\n"),
@@ -113,7 +133,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the page's table and config, and a complete run of one epoch."""
     directory = tmp_path_factory.mktemp("reader")
     table, config = COMMANDS[0][0], COMMANDS[1][0].partition("\npython -m nanotorch.train ")[0]
-    subprocess.run(["bash", "-c", f'python() {{ "{sys.executable}" "$@"; }}\n{table}\n{config}'], cwd=directory, check=True, capture_output=True)
+    subprocess.run(
+        ["bash", "-c", f'python() {{ "{sys.executable}" "$@"; }}\n{table}\n{config}'],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         assert command_line.main(["pets.yaml", "--output", "done", "train.epochs=1", "--quiet"]) == 0
@@ -129,7 +154,9 @@ def test_a_fault_ends_as_the_page_says(
     if table != "pets.csv":
         Path("bad.csv").write_bytes(table.encode("utf-8", "surrogateescape"))
         arguments = [*arguments, "data.file=bad.csv"]
-    (said,) = re.findall(rf"^\| {re.escape(case)} \| (.*) \|$", section("When something goes wrong"), flags=re.MULTILINE)
+    (said,) = re.findall(
+        rf"^\| {re.escape(case)} \| (.*) \|$", section("When something goes wrong"), flags=re.MULTILINE
+    )
     (code,) = re.findall(r"exit code (\d)", said) or ["1"]
     assert command_line.main(["pets.yaml", *arguments]) == int(code)
     printed = capsys.readouterr()

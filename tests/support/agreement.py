@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from parity import require_torch
 
 import nanotorch
+from parity import require_torch
 
 Program = Callable[[Any], Any]
 

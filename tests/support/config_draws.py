@@ -10,18 +10,68 @@ from functools import cache
 from typing import Any
 
 from nanotorch.registry import DATASETS, METRICS
-from nanotorch.train.config.sections import ConfigError, loads
 from nanotorch.train.config.schema import schema
+from nanotorch.train.config.sections import ConfigError, loads
 
 SMALL = {
-    "epochs": 1, "folds": 2, "repeats": 2, "n_samples": 60, "n_features": 6, "width": 8, "blocks": 2, "n_informative": 3, "n_classes": 3,
-    "n_clusters_per_class": 2, "n_redundant": 2, "n_repeated": 1, "n_targets": 2, "effective_rank": 4, "centers": 4,
-}  # fmt: skip
+    "epochs": 1,
+    "folds": 2,
+    "repeats": 2,
+    "n_samples": 60,
+    "n_features": 6,
+    "width": 8,
+    "blocks": 2,
+    "n_informative": 3,
+    "n_classes": 3,
+    "n_clusters_per_class": 2,
+    "n_redundant": 2,
+    "n_repeated": 1,
+    "n_targets": 2,
+    "effective_rank": 4,
+    "centers": 4,
+}
 """Numbers up to which a value is drawn, so that a run takes no time."""
 HOSTILE: list[Any] = [
-    None, True, 0, -1, 1, 10**9, 10**9 + 1, 2**63, 10**400, 0.5, -0.0, 1e-320, 1e308, -1e308, "", " ", "f1", "~", "\x1b[31m", "\u202e", "a\nb", "../..",
-    "x" * 5000, "null", "1e3", [], [[]], [1], [0.5, 0.5], [None], ["f1"], [["f1"]], [1e308, -1e308], {}, {"name": 1}, {"a": {}}, [{}], "hex", "inf",
-]  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    1,
+    10**9,
+    10**9 + 1,
+    2**63,
+    10**400,
+    0.5,
+    -0.0,
+    1e-320,
+    1e308,
+    -1e308,
+    "",
+    " ",
+    "f1",
+    "~",
+    "\x1b[31m",
+    "\u202e",
+    "a\nb",
+    "../..",
+    "x" * 5000,
+    "null",
+    "1e3",
+    [],
+    [[]],
+    [1],
+    [0.5, 0.5],
+    [None],
+    ["f1"],
+    [["f1"]],
+    [1e308, -1e308],
+    {},
+    {"name": 1},
+    {"a": {}},
+    [{}],
+    "hex",
+    "inf",
+]
 
 
 def _size(shape: dict[str, Any]) -> tuple[float, float]:
@@ -156,7 +206,9 @@ def mutated_configs(count: int, seed: int = 0) -> Iterator[str]:
                 case 0:
                     del holder[key]
                 case 1 if isinstance(holder, dict):
-                    holder[pick.choice(["name", "lr", "naem", "\x1b]0;x\x07", "", "a.b", "weight", "n_samples"])] = pick.choice(HOSTILE)
+                    holder[pick.choice(["name", "lr", "naem", "\x1b]0;x\x07", "", "a.b", "weight", "n_samples"])] = (
+                        pick.choice(HOSTILE)
+                    )
                 case 2:
                     holder[key] = [holder[key]]
                 case _:
@@ -166,7 +218,11 @@ def mutated_configs(count: int, seed: int = 0) -> Iterator[str]:
         text = json.dumps(config)
         if pick.random() < 0.25:
             at = pick.randrange(len(text) + 1)
-            text = text[:at] + pick.choice(["\t", ":", "{", "]", "&a ", "!!x ", "\\", '"', "\x07", "\u2028", "---\n", "#"]) + text[at + pick.randint(0, 2) :]
+            text = (
+                text[:at]
+                + pick.choice(["\t", ":", "{", "]", "&a ", "!!x ", "\\", '"', "\x07", "\u2028", "---\n", "#"])
+                + text[at + pick.randint(0, 2) :]
+            )
         yield text
 
 

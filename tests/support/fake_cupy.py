@@ -88,9 +88,7 @@ HOST_RESULT = _words(
     """
 )
 #: Functions that have to fetch the size of their result from the device.
-FETCHING = frozenset(
-    {"nonzero", "argwhere", "flatnonzero", "unique", "bincount", "extract", "compress", "union1d"}
-)
+FETCHING = frozenset({"nonzero", "argwhere", "flatnonzero", "unique", "bincount", "extract", "compress", "union1d"})
 SCATTER_DTYPES = frozenset({"int32", "uint32", "uint64", "float16", "float32", "float64"})
 SCATTERING_UFUNCS = {"add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"}
 
@@ -252,11 +250,7 @@ class Flags:
         self.fnc, self.forc = f_contiguous and not c_contiguous, f_contiguous or c_contiguous
 
     def __getitem__(self, name: str) -> bool:
-        known = {
-            "C_CONTIGUOUS": self.c_contiguous,
-            "F_CONTIGUOUS": self.f_contiguous,
-            "OWNDATA": self.owndata,
-        }
+        known = {"C_CONTIGUOUS": self.c_contiguous, "F_CONTIGUOUS": self.f_contiguous, "OWNDATA": self.owndata}
         if name not in known:
             raise KeyError(f"{name} is not defined for cupy.ndarray.flags")
         return known[name]
@@ -380,9 +374,7 @@ class ufunc:
             raise NotImplementedError(f"`{self.name}.at` is not supported yet")
         _scatter(self._function, a, indices, b)
 
-    def reduce(
-        self, array: ndarray, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False
-    ) -> Any:
+    def reduce(self, array: ndarray, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
         return _call(self._function.reduce, array, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
 
     def accumulate(self, array: ndarray, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
@@ -457,7 +449,7 @@ def array(
     ndmin: int = 0,
     *,
     blocking: bool = False,
-) -> ndarray:  # fmt: skip
+) -> ndarray:
     _check_driver()
     if isinstance(obj, ndarray):
         if obj._device == machine.current:
@@ -476,9 +468,7 @@ def array(
     return _wrap(host)
 
 
-def asnumpy(
-    a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True
-) -> np.ndarray:
+def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True) -> np.ndarray:
     return a.get(stream, order, out) if isinstance(a, ndarray) else np.asarray(a)
 
 
@@ -492,9 +482,7 @@ def take(a: ndarray, indices: Any, axis: int | None = None, out: ndarray | None 
 
 
 def take_along_axis(a: ndarray, indices: ndarray, axis: int | None) -> Any:
-    return _call(
-        lambda host, index: np.take_along_axis(host, index % max(_size(host, axis), 1), axis), a, indices
-    )
+    return _call(lambda host, index: np.take_along_axis(host, index % max(_size(host, axis), 1), axis), a, indices)
 
 
 def put_along_axis(arr: ndarray, indices: ndarray, values: Any, axis: int | None) -> None:
@@ -782,8 +770,7 @@ class ndarray:
             if isinstance(part, ndarray):
                 if part.dtype.kind not in "biu":
                     raise IndexError(
-                        "arrays used as indices must be of integer or boolean type. "
-                        f"(actual: {part.dtype.type})"
+                        f"arrays used as indices must be of integer or boolean type. (actual: {part.dtype.type})"
                     )
                 sources.append(part)
         used = sum(
@@ -814,9 +801,7 @@ class ndarray:
         if not advanced:
             return _wrap(value, self if self.base is None else self.base)
         _check_device(self)
-        counts.device_to_host += any(
-            isinstance(part, np.ndarray) and part.dtype.kind == "b" for part in host_index
-        )
+        counts.device_to_host += any(isinstance(part, np.ndarray) and part.dtype.kind == "b" for part in host_index)
         return _wrap(np.array(value, order="C"))
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -909,9 +894,7 @@ class ndarray:
         if not isinstance(other, ndarray):
             if _use_other(self, other):
                 return NotImplemented
-            raise TypeError(
-                f"Argument 'b' has incorrect type (expected cupy.ndarray, got {type(other).__name__})"
-            )
+            raise TypeError(f"Argument 'b' has incorrect type (expected cupy.ndarray, got {type(other).__name__})")
         return _function("matmul", np.matmul)(self, other)
 
     # -- NumPy's protocols: dispatch to the stand-in, never convert --------------------------------
@@ -1016,7 +999,9 @@ _raising = [False]
 
 @contextlib.contextmanager
 def errstate(*, linalg: str | None = None) -> Iterator[None]:
-    """``cupyx.errstate``: without ``linalg="raise"`` nobody asks the routines of ``cupy.linalg`` whether they succeeded."""
+    """``cupyx.errstate``: without ``linalg="raise"`` nobody asks the routines of ``cupy.linalg`` whether they
+    succeeded.
+    """
     before, _raising[0] = _raising[0], linalg == "raise"
     try:
         yield

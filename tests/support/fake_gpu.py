@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import fake_cupy
-
 import nanotorch.backend
 from nanotorch.backend import device
 

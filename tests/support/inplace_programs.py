@@ -86,7 +86,11 @@ WRITES: list[Callable[[Any, Any, int], Any]] = [
     lambda x, y, k: x.__iadd__(y),
     lambda x, y, k: x.index_put_((INDEX(y, [0, 0]),), y, accumulate=True),
     lambda x, y, k: x.index_put_((INDEX(y, [-1]),), y),
-    lambda x, y, k: x.index_add_(k % x.ndim, INDEX(y, [0, 0]), (x[..., None] if not x.ndim else x).detach().index_select(k % x.ndim, INDEX(y, [0, 0])) * y),
+    lambda x, y, k: x.index_add_(
+        k % x.ndim,
+        INDEX(y, [0, 0]),
+        (x[..., None] if not x.ndim else x).detach().index_select(k % x.ndim, INDEX(y, [0, 0])) * y,
+    ),
     lambda x, y, k: x.index_copy_(0, INDEX(y, [0]), x.detach()[:1].clone() * y),
     lambda x, y, k: x.index_fill_(-1, INDEX(y, [0]), y),
     lambda x, y, k: x.scatter_(0, INDEX(y, [[0] * 8] * 1)[:, : x.shape[-1]], 0.4),
@@ -111,7 +115,10 @@ WRITES: list[Callable[[Any, Any, int], Any]] = [
     lambda x, y, k: x.requires_grad_(),
 ]
 OF_SHAPES = range(36, 41)  # t_ and the like: unrecorded, they leave a history that does not fit
-OF_VIEWS_OF_ONE_PLACE = (8, 9)  # zero_ and fill_: other writes to elements that share a place have no defined result, nor gradient
+OF_VIEWS_OF_ONE_PLACE = (
+    8,
+    9,
+)  # zero_ and fill_: other writes to elements that share a place have no defined result, nor gradient
 
 
 def INDEX(like: Any, values: Any) -> Any:
@@ -127,7 +134,9 @@ def shares_places(x: Any) -> bool:
     return len(np.unique(places)) < places.size
 
 
-programs = st.lists(st.tuples(st.integers(0, 13), st.integers(0, 7), st.integers(0, 7), st.integers(0, 95)), min_size=2, max_size=9)
+programs = st.lists(
+    st.tuples(st.integers(0, 13), st.integers(0, 7), st.integers(0, 7), st.integers(0, 95)), min_size=2, max_size=9
+)
 
 
 def execute(torch: Any, program: list[Step]) -> tuple[list[Any], list[Any]]:
@@ -166,7 +175,9 @@ def step(torch: Any, kind: int, x: Any, other: Any, numbers: tuple[int, int], ch
     if kind < 8:
         return OPERATIONS[choice % len(OPERATIONS)](x, other, numbers[1])
     write = choice % len(WRITES)
-    if (shares_places(x) and (write not in OF_VIEWS_OF_ONE_PLACE or x.requires_grad)) or (kind == 13 and write in OF_SHAPES):
+    if (shares_places(x) and (write not in OF_VIEWS_OF_ONE_PLACE or x.requires_grad)) or (
+        kind == 13 and write in OF_SHAPES
+    ):
         raise ValueError("no defined result")
     number = (other * 0.5).mean()  # of the other tensor: nothing that shares the memory that is written
     if kind == 13:
@@ -179,7 +190,11 @@ def step(torch: Any, kind: int, x: Any, other: Any, numbers: tuple[int, int], ch
 
 def derivatives(torch: Any, leaves: list[Any], tensors: list[Any]) -> list[Any]:
     try:
-        loss = sum(((tensor * (k + 1)) ** 2).sum() for k, tensor in enumerate(tensors) if tensor.requires_grad and not lost(tensor))
+        loss = sum(
+            ((tensor * (k + 1)) ** 2).sum()
+            for k, tensor in enumerate(tensors)
+            if tensor.requires_grad and not lost(tensor)
+        )
         first = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
         second = torch.autograd.grad(sum((g**2).sum() for g in first if g is not None), leaves, allow_unused=True)
     except RuntimeError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from parity import require_torch, to_numpy
 
 NUMBERS = np.random.default_rng(0)
 
@@ -34,9 +34,7 @@ def outputs_of(result: Any) -> list[Any]:
     return [value for value in values if value is not None]
 
 
-def compare(
-    make: Any, *inputs: np.ndarray[Any, Any], calls: int = 1, training: bool = True, **options: Any
-) -> None:
+def compare(make: Any, *inputs: np.ndarray[Any, Any], calls: int = 1, training: bool = True, **options: Any) -> None:
     """Outputs, gradients of inputs and parameters, and buffers after `calls` calls; options may be arrays."""
     results = []
     for library, module in both(make):

@@ -125,7 +125,11 @@ def named(library: Any, case: Case) -> Any:
     """Return a library's function for a case, where users look for it."""
     if case.entry.where in ("linalg", "special"):
         return getattr(getattr(library, case.entry.where), case.name.removeprefix(f"{case.entry.where}_"))
-    spaces = (library.nn.functional, library, library.Tensor) if case.entry.where == "functional" else (library, library.Tensor)
+    spaces = (
+        (library.nn.functional, library, library.Tensor)
+        if case.entry.where == "functional"
+        else (library, library.Tensor)
+    )
     for space in spaces:
         if hasattr(space, case.name):
             return getattr(space, case.name)
@@ -147,14 +151,22 @@ def weights(results: list[Any], dtype: Any) -> list[np.ndarray[Any, Any]]:
     return [np.asarray(rng.standard_normal(tuple(r.shape)), dtype) for r in results]
 
 
-def second(library: Any, tracked: list[Any], call: Call, make: Callable[[np.ndarray[Any, Any], bool], Any]) -> list[Any]:
+def second(
+    library: Any, tracked: list[Any], call: Call, make: Callable[[np.ndarray[Any, Any], bool], Any]
+) -> list[Any]:
     """Return the gradients of a random combination of the gradients, which depends on the output gradients too."""
     seeds = [make(w, True) for w in weights(tracked, call.dtype)]
-    first = [g for g in library.autograd.grad(tracked, call.leaves, seeds, create_graph=True, allow_unused=True) if g is not None]
+    first = [
+        g
+        for g in library.autograd.grad(tracked, call.leaves, seeds, create_graph=True, allow_unused=True)
+        if g is not None
+    ]
     first = [g for g in first if g.requires_grad]
     if not first:
         return [None] * (len(call.leaves) + len(seeds))
-    again = [make(np.asarray(np.random.default_rng(2).standard_normal(tuple(g.shape)), call.dtype), False) for g in first]
+    again = [
+        make(np.asarray(np.random.default_rng(2).standard_normal(tuple(g.shape)), call.dtype), False) for g in first
+    ]
     return list(library.autograd.grad(first, [*call.leaves, *seeds], again, allow_unused=True))
 
 

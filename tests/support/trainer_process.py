@@ -1,7 +1,8 @@
-"""A process that has the trainer imported and forks a child for every command line: real processes to kill, in milliseconds.
+"""A process that has the trainer imported and forks a child for every command line: real processes to kill, in
+milliseconds.
 
-Tests talk to it through `TrainerProcess`. A child runs `python -m nanotorch.train`'s `main` with its own output files, and may be
-told to send itself a signal at a chosen moment: when a function of its is called for the n-th time.
+Tests talk to it through `TrainerProcess`. A child runs `python -m nanotorch.train`'s `main` with its own output files,
+and may be told to send itself a signal at a chosen moment: when a function of its is called for the n-th time.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ class TrainerProcess:
         self.directory, self.runs = directory, 0
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         command = [sys.executable, __file__]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def __call__(self, *arguments: object, **plan: Any) -> Ended:
         """Train with these arguments.
 
-        The plan: `at` = (function, n, signal) with function "step", "loss", "load", "evaluate" or "file"; `at` may also be a list of
-        those; `after` = seconds until SIGKILL; `file_size` = the limit on the size of files; `without` = modules that cannot
-        be imported; `cwd`; `uid` = the user.
+        The plan: `at` = (function, n, signal) with function "step", "loss", "load", "evaluate" or "file"; `at` may also
+        be a list of those; `after` = seconds until SIGKILL; `file_size` = the limit on the size of files; `without` =
+        modules that cannot be imported; `cwd`; `uid` = the user.
         """
         self.runs += 1
         files = [str(self.directory / f"{self.runs}.{kind}") for kind in ("out", "err")]
@@ -167,7 +170,9 @@ def _plant(moments: list[Any]) -> None:
 
     build.summing_loss = summing_loss
     Path.write_bytes = counted("write", Path.write_bytes)
-    os.fsync = lambda descriptor: None  # the disk itself does not die here: what was written is seen by the next process
+    os.fsync = lambda descriptor: (
+        None
+    )  # the disk itself does not die here: what was written is seen by the next process
     for name in FILE_CALLS:
         setattr(os, name, counted("file", getattr(os, name)))
 

@@ -1,4 +1,6 @@
-"""Small programs around views and in-place writes, each run with PyTorch and with nanotorch; what they return has to agree."""
+"""Small programs around views and in-place writes, each run with PyTorch and with nanotorch; what they return has to
+agree.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,22 @@ Scenario = Callable[[Any, Any], Any]
 SCENARIOS: dict[str, Scenario] = {}
 
 PHRASES = [
-    "a leaf Variable that requires grad", "a view of a leaf Variable", "multiple views", "created in no_grad mode", "is being modified inplace",
-    "its base or another view of its base has been modified", "view of a view", "custom Function", "single memory location", "Can't detach views",
-    "only change requires_grad flags of leaf", "modified by an inplace operation", "out of bounds", "shape of the mask", "too many indices",
-]  # fmt: skip
+    "a leaf Variable that requires grad",
+    "a view of a leaf Variable",
+    "multiple views",
+    "created in no_grad mode",
+    "is being modified inplace",
+    "its base or another view of its base has been modified",
+    "view of a view",
+    "custom Function",
+    "single memory location",
+    "Can't detach views",
+    "only change requires_grad flags of leaf",
+    "modified by an inplace operation",
+    "out of bounds",
+    "shape of the mask",
+    "too many indices",
+]
 
 
 def scenario(function: Scenario) -> Scenario:
@@ -69,12 +83,39 @@ def names_before_and_after_a_write_to_the_base(torch: Any, x: Any) -> Any:
     base = x * 1
     square = base.view(2, 2)
     views = [
-        base[0], base[1:], base[::2], square, square.t(), base.unsqueeze(0), base[None], base.expand(2, 4), square.transpose(0, 1), square.permute(1, 0),
-        square.diagonal(), base.view(1, 4).squeeze(), base.view(1, 4).squeeze(0), base.view(1, 4).squeeze((0,)), base.unfold(0, 2, 1),
-        base.as_strided((2,), (1,)), base.narrow(0, 0, 2), base.select(0, 1), square.movedim(0, 1), square.swapaxes(0, 1), square.mT, square.adjoint(),
-        base.unflatten(0, (2, 2)), square.flatten(), base[..., 1], base.tensor_split(2)[0], base.view_as(square), base.reshape(2, 2), square[:, 1],
-        torch.atleast_2d(base), torch.atleast_3d(base), torch.broadcast_tensors(base, square[:, :1])[0],
-    ]  # fmt: skip
+        base[0],
+        base[1:],
+        base[::2],
+        square,
+        square.t(),
+        base.unsqueeze(0),
+        base[None],
+        base.expand(2, 4),
+        square.transpose(0, 1),
+        square.permute(1, 0),
+        square.diagonal(),
+        base.view(1, 4).squeeze(),
+        base.view(1, 4).squeeze(0),
+        base.view(1, 4).squeeze((0,)),
+        base.unfold(0, 2, 1),
+        base.as_strided((2,), (1,)),
+        base.narrow(0, 0, 2),
+        base.select(0, 1),
+        square.movedim(0, 1),
+        square.swapaxes(0, 1),
+        square.mT,
+        square.adjoint(),
+        base.unflatten(0, (2, 2)),
+        square.flatten(),
+        base[..., 1],
+        base.tensor_split(2)[0],
+        base.view_as(square),
+        base.reshape(2, 2),
+        square[:, 1],
+        torch.atleast_2d(base),
+        torch.atleast_3d(base),
+        torch.broadcast_tensors(base, square[:, :1])[0],
+    ]
     before = [v.grad_fn for v in views]
     base.mul_(2)
     return before, [v.grad_fn for v in views], [grad(torch, v, x) for v in views]
@@ -83,7 +124,14 @@ def names_before_and_after_a_write_to_the_base(torch: Any, x: Any) -> Any:
 @scenario
 def several_outputs_name_their_functions(torch: Any, x: Any) -> Any:
     base = x * 1
-    parts = [base.split(2)[0], base.split([1, 3])[0], base.chunk(2)[1], base.unbind()[0], base.hsplit(2)[1], next(iter(base))]
+    parts = [
+        base.split(2)[0],
+        base.split([1, 3])[0],
+        base.chunk(2)[1],
+        base.unbind()[0],
+        base.hsplit(2)[1],
+        next(iter(base)),
+    ]
     return [state(p) for p in parts], [p.output_nr for p in parts]
 
 
@@ -96,10 +144,15 @@ def _refusal(make: Callable[[Any], Any], use: Callable[[Any, Any], Any]) -> Scen
 
 
 MULTIPLE = {
-    "split": lambda b: b.split(2)[0], "split_with_sizes": lambda b: b.split([1, 3])[1], "chunk": lambda b: b.chunk(2)[0], "unbind": lambda b: b.unbind(0)[1],
-    "iteration": lambda b: next(iter(b)), "a_slice_of_a_part": lambda b: b.split(2)[0][:1], "tensor_split": lambda b: b.tensor_split(2)[0],
+    "split": lambda b: b.split(2)[0],
+    "split_with_sizes": lambda b: b.split([1, 3])[1],
+    "chunk": lambda b: b.chunk(2)[0],
+    "unbind": lambda b: b.unbind(0)[1],
+    "iteration": lambda b: next(iter(b)),
+    "a_slice_of_a_part": lambda b: b.split(2)[0][:1],
+    "tensor_split": lambda b: b.tensor_split(2)[0],
     "vsplit": lambda b: b.view(2, 2).vsplit(2)[0],
-}  # fmt: skip
+}
 USES = {
     "written": lambda b, v: [v.mul_(2), b],
     "written_by_setitem": lambda b, v: [v.__setitem__(..., 2.0), b],
@@ -110,7 +163,7 @@ USES = {
     "used_after_a_detached_write_to_the_base": lambda b, v: [b.detach().mul_(2), v * 2],
     "used_after_a_write_to_data": lambda b, v: [b.data.mul_(2), v * 2],
     "used_before_a_write": lambda b, v: [v * 2, b.mul_(2)],
-}  # fmt: skip
+}
 for _name, _make in MULTIPLE.items():
     for _use, _with in USES.items():
         SCENARIOS[f"{_name}_{_use}"] = _refusal(_make, _with)
@@ -401,10 +454,15 @@ def as_strided_of_a_transposed_base(torch: Any, x: Any) -> Any:
 
 
 WRITTEN_EXPANDED = {
-    "add": lambda v: v.add_(1), "copy": lambda v: v.copy_(v.new_ones(3)), "index_add": lambda v: v.index_add_(0, v.new_zeros(1).long(), v.new_ones(1)),
-    "uniform": lambda v: v.uniform_(), "fill": lambda v: v.fill_(2.0), "zero": lambda v: v.zero_(), "setitem": lambda v: v.__setitem__(0, 3.0) or v,
+    "add": lambda v: v.add_(1),
+    "copy": lambda v: v.copy_(v.new_ones(3)),
+    "index_add": lambda v: v.index_add_(0, v.new_zeros(1).long(), v.new_ones(1)),
+    "uniform": lambda v: v.uniform_(),
+    "fill": lambda v: v.fill_(2.0),
+    "zero": lambda v: v.zero_(),
+    "setitem": lambda v: v.__setitem__(0, 3.0) or v,
     "scatter": lambda v: v.scatter_(0, v.new_zeros(1).long(), 1.0),
-}  # fmt: skip
+}
 
 
 def _expanded(write: Callable[[Any], Any]) -> Scenario:
@@ -419,10 +477,16 @@ for _name, _write in WRITTEN_EXPANDED.items():
     SCENARIOS[f"expanded_memory_is_written_by_{_name}"] = _expanded(_write)
 
 OVERLAPS = {
-    "copy_of_a_shifted_part": lambda b: b[1:].copy_(b[:-1]), "add_of_a_shifted_part": lambda b: b[1:].add_(b[:-1]), "add_of_the_transpose": lambda b: b.view(2, 2).add_(b.view(2, 2).t()),
-    "mul_by_a_row": lambda b: b.view(2, 2).mul_(b.view(2, 2)[0]), "mul_by_an_element": lambda b: b.mul_(b[0]), "add_of_itself": lambda b: b.add_(b),
-    "add_of_the_same_view": lambda b: b[1:].add_(b[1:]), "add_of_the_other_half": lambda b: b[:2].add_(b[2:]), "gaps_are_not_looked_at": lambda b: b[::2].add_(b[1::2]),
-}  # fmt: skip
+    "copy_of_a_shifted_part": lambda b: b[1:].copy_(b[:-1]),
+    "add_of_a_shifted_part": lambda b: b[1:].add_(b[:-1]),
+    "add_of_the_transpose": lambda b: b.view(2, 2).add_(b.view(2, 2).t()),
+    "mul_by_a_row": lambda b: b.view(2, 2).mul_(b.view(2, 2)[0]),
+    "mul_by_an_element": lambda b: b.mul_(b[0]),
+    "add_of_itself": lambda b: b.add_(b),
+    "add_of_the_same_view": lambda b: b[1:].add_(b[1:]),
+    "add_of_the_other_half": lambda b: b[:2].add_(b[2:]),
+    "gaps_are_not_looked_at": lambda b: b[::2].add_(b[1::2]),
+}
 for _name, _write in OVERLAPS.items():
     SCENARIOS[f"operand_that_overlaps_{_name}"] = lambda torch, x, write=_write: [write(torch.arange(4.0))]  # type: ignore[misc]
 
@@ -451,8 +515,17 @@ def setitem_by_tensor_on_a_leaf(torch: Any, x: Any) -> Any:
 def shapes_change_in_place(torch: Any, x: Any) -> Any:
     found = []
     y = (x * 1).view(2, 2).clone()
-    for change in (lambda t: t.t_(), lambda t: t.transpose_(0, 1), lambda t: t.unsqueeze_(0), lambda t: t.swapaxes_(0, 1), lambda t: t.squeeze_(1), lambda t: t.squeeze_(),
-                   lambda t: t.swapdims_(0, 1), lambda t: t.squeeze_((0,)), lambda t: t.as_strided_((3,), (1,))):  # fmt: skip
+    for change in (
+        lambda t: t.t_(),
+        lambda t: t.transpose_(0, 1),
+        lambda t: t.unsqueeze_(0),
+        lambda t: t.swapaxes_(0, 1),
+        lambda t: t.squeeze_(1),
+        lambda t: t.squeeze_(),
+        lambda t: t.swapdims_(0, 1),
+        lambda t: t.squeeze_((0,)),
+        lambda t: t.as_strided_((3,), (1,)),
+    ):
         same = change(y) is y
         found.append([same, *state(y), list(y.shape), list(y.stride())])
     return found, grad(torch, y, x)
@@ -496,4 +569,10 @@ def the_diagonal_is_filled(torch: Any, x: Any) -> Any:
     tall, wrapped = torch.zeros(7, 3), torch.zeros(7, 3)
     base = (x * 1).view(2, 2)
     base.fill_diagonal_(7.0)
-    return square.fill_diagonal_(1), tall.fill_diagonal_(1), wrapped.fill_diagonal_(2, wrap=True), grad(torch, base, x), base
+    return (
+        square.fill_diagonal_(1),
+        tall.fill_diagonal_(1),
+        wrapped.fill_diagonal_(2, wrap=True),
+        grad(torch, base, x),
+        base,
+    )

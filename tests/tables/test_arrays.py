@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.config.sections import loads
 from nanotorch.train.data.csv_file import TableError
 from nanotorch.train.data.datasets import DataError, Standardizer
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.run.run import run
 from nanotorch.train.data.table_file import table_file
+from nanotorch.train.fit.build import build, prepare
+from nanotorch.train.run.run import run
 
 CONFIG = """\
 name: arrays
@@ -48,7 +48,16 @@ def test_rows_are_those_of_numpy(arrays: tuple[Any, Any]) -> None:
     rows = table_file("x.npy", "y.npy").features
     assert isinstance(rows, DiskRows) and rows.shape == x.shape and rows.size == x.size
     index = np.array([7, 3, 4, 5, 190, 7, -1])
-    for key in (index, slice(3, 90, 2), slice(None), 5, x[:, 0] > 0, (index, 2), (slice(None), [1, 3]), (slice(2, 9), slice(1, 3))):
+    for key in (
+        index,
+        slice(3, 90, 2),
+        slice(None),
+        5,
+        x[:, 0] > 0,
+        (index, 2),
+        (slice(None), [1, 3]),
+        (slice(2, 9), slice(1, 3)),
+    ):
         np.testing.assert_array_equal(rows[key], x[key])
     np.testing.assert_array_equal(rows.rows(index[:6]).rows(np.array([4, 1]))[:], x[[190, 3]])
     np.testing.assert_array_equal(np.asarray(rows), x)
@@ -62,7 +71,11 @@ def test_train_on_arrays(arrays: tuple[Any, Any], file: str, target: str) -> Non
     config = loads(CONFIG, overrides=[f"data={{file: {file}, target: {target}}}"])
     data = prepare(config)
     train = data.parts["train"]
-    assert (train.task, train.target_names, train.feature_names) == ("binary", ("no", "yes"), ("x0", "x1", "x2", "x3", "x4"))
+    assert (train.task, train.target_names, train.feature_names) == (
+        "binary",
+        ("no", "yes"),
+        ("x0", "x1", "x2", "x3", "x4"),
+    )
     for part in data.parts.values():
         np.testing.assert_array_equal(np.array(part.target_names)[part.targets], y[part.features.index])
     scaler, whole = data.preprocessing.scaler, Standardizer.fit(np.asarray(train.features, np.float64))
@@ -117,30 +130,82 @@ def cut() -> None:
 
 
 BAD = {
-    "not finite": (lambda: save("x.npy", [[1.0, 2], [3, np.nan]] * 100), {}, r"x.npy: feature x1 is nan in row 1 \(the first is 0\); an arr"),
+    "not finite": (
+        lambda: save("x.npy", [[1.0, 2], [3, np.nan]] * 100),
+        {},
+        r"x.npy: feature x1 is nan in row 1 \(the first is 0\); an arr",
+    ),
     "cut off": (cut, {}, r"x.npy is cut off: 4,128 bytes expected, 1,000 found"),
     "empty": (lambda: os.truncate("x.npy", 0), {}, r"x.npy is empty"),
-    "no array": (lambda: Path("x.npy").write_text("a,b\n1,2\n"), {}, r"x.npy cannot be read as a NumPy array: the magic string"),
-    "objects": (lambda: save("x.npy", [[1, None]], allow_pickle=True), {}, r"holds Python objects, which are never unpickled"),
-    "texts": (lambda: save("x.npy", [["a", "b"]]), {}, r"x.npy holds <U1 of shape \(1, 2\); features are numbers of shape"),
+    "no array": (
+        lambda: Path("x.npy").write_text("a,b\n1,2\n"),
+        {},
+        r"x.npy cannot be read as a NumPy array: the magic string",
+    ),
+    "objects": (
+        lambda: save("x.npy", [[1, None]], allow_pickle=True),
+        {},
+        r"holds Python objects, which are never unpickled",
+    ),
+    "texts": (
+        lambda: save("x.npy", [["a", "b"]]),
+        {},
+        r"x.npy holds <U1 of shape \(1, 2\); features are numbers of shape",
+    ),
     "one dimension": (lambda: save("x.npy", [1.0, 2]), {}, r"x.npy holds float64 of shape \(2,\)"),
-    "by columns": (lambda: np.save("x.npy", np.ones((3, 4)).T), {}, r"x.npy is stored by columns, so that a row lies all over"),
+    "by columns": (
+        lambda: np.save("x.npy", np.ones((3, 4)).T),
+        {},
+        r"x.npy is stored by columns, so that a row lies all over",
+    ),
     "no rows": (lambda: save("x.npy", np.ones((0, 4))), {}, r"there is nothing to learn from"),
     "lengths": (lambda: save("y.npy", [0, 1]), {}, r"y.npy has 2 targets for the 200 rows of x.npy"),
     "no target": (lambda: None, {"target": "z.npy"}, r"z.npy, which data.target names: there is no such file"),
-    "no column": (lambda: None, {"target": "x5"}, r"expected the path of a .npy file, or one of the columns x0 to x4 of x.npy"),
-    "nan target": (lambda: save("y.npy", [0.5, np.nan] * 100), {}, r"y.npy: the target is nan in row 1 \(the first is 0\)"),
+    "no column": (
+        lambda: None,
+        {"target": "x5"},
+        r"expected the path of a .npy file, or one of the columns x0 to x4 of x.npy",
+    ),
+    "nan target": (
+        lambda: save("y.npy", [0.5, np.nan] * 100),
+        {},
+        r"y.npy: the target is nan in row 1 \(the first is 0\)",
+    ),
     "one class": (lambda: save("y.npy", [1] * 200), {}, r"y.npy is '1' in every row; there is nothing to learn"),
-    "constant": (lambda: save("y.npy", [1.5] * 200), {}, r"y.npy is 1.5 in every row of column 0; there is nothing to learn"),
-    "archive": (lambda: None, {"file": "xy.npz", "target": "targt"}, r"xy.npz has no array 'targt', which data.target names \(did you m"),
-    "which": (lambda: np.savez("xy.npz", y=[1], a=[1], b=[1]), {"file": "xy.npz", "target": "y"}, r"which array holds the features\? Be"),
-    "compressed": (lambda: None, {"file": "small.npz", "target": "y"}, r"array 'x' is compressed and cannot be read in parts; save it wi"),
-    "no archive": (lambda: Path("xy.npz").write_text("x"), {"file": "xy.npz"}, r"xy.npz cannot be read as a .npz file: File is not a zip"),
-    "options": (lambda: None, {"numeric": ["x0"]}, r"an array has one data.target, and neither data.numeric nor data.categorical"),
+    "constant": (
+        lambda: save("y.npy", [1.5] * 200),
+        {},
+        r"y.npy is 1.5 in every row of column 0; there is nothing to learn",
+    ),
+    "archive": (
+        lambda: None,
+        {"file": "xy.npz", "target": "targt"},
+        r"xy.npz has no array 'targt', which data.target names \(did you m",
+    ),
+    "which": (
+        lambda: np.savez("xy.npz", y=[1], a=[1], b=[1]),
+        {"file": "xy.npz", "target": "y"},
+        r"which array holds the features\? Be",
+    ),
+    "compressed": (
+        lambda: None,
+        {"file": "small.npz", "target": "y"},
+        r"array 'x' is compressed and cannot be read in parts; save it wi",
+    ),
+    "no archive": (
+        lambda: Path("xy.npz").write_text("x"),
+        {"file": "xy.npz"},
+        r"xy.npz cannot be read as a .npz file: File is not a zip",
+    ),
+    "options": (
+        lambda: None,
+        {"numeric": ["x0"]},
+        r"an array has one data.target, and neither data.numeric nor data.categorical",
+    ),
     "dropped": (lambda: None, {"drop": ["x9"]}, r"x.npy has no column 'x9', which data.drop names"),
     "dropped target": (lambda: None, {"target": "x1", "drop": ["x1"]}, r"data.drop names 'x1', which is the target"),
     "all dropped": (lambda: None, {"drop": ["x0", "x1", "x2", "x3", "x4"]}, r"there is nothing to learn from"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -152,10 +217,14 @@ def test_a_bad_array_is_one_sentence(case: str, arrays: tuple[Any, Any]) -> None
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "target"), [("x.npy", "x1"), ("xy.npz", "target"), ("t.parquet", "y"), ("t.csv", "y")])
+@pytest.mark.parametrize(
+    ("name", "target"), [("x.npy", "x1"), ("xy.npz", "target"), ("t.parquet", "y"), ("t.csv", "y")]
+)
 def test_damaged_bytes_never_raise_anything_else(arrays: tuple[Any, Any], name: str, target: str) -> None:
     x, y = arrays
-    Path("t.csv").write_text("\n".join(["a,y", *(f"{value:.2f},{label}" for value, label in zip(x[:40, 0], y, strict=False))]))
+    Path("t.csv").write_text(
+        "\n".join(["a,y", *(f"{value:.2f},{label}" for value, label in zip(x[:40, 0], y, strict=False))])
+    )
     if name == "t.parquet":
         import pyarrow.parquet
 

@@ -44,9 +44,7 @@ OF_SCIKIT_LEARN = sorted(set(DATASETS) - {"file"})
 
 
 def sklearn_name(name: str) -> str:
-    return next(
-        prefix + name for prefix in ("load_", "fetch_", "") if hasattr(sklearn.datasets, prefix + name)
-    )
+    return next(prefix + name for prefix in ("load_", "fetch_", "") if hasattr(sklearn.datasets, prefix + name))
 
 
 # ------------------------------------------------------------ scikit-learn's datasets
@@ -78,12 +76,7 @@ def test_load_gives_a_table_of_the_promised_task(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape", "classes"),
-    [
-        ("iris", (150, 4), 3),
-        ("wine", (178, 13), 3),
-        ("breast_cancer", (569, 30), 2),
-        ("digits", (1797, 64), 10),
-    ],
+    [("iris", (150, 4), 3), ("wine", (178, 13), 3), ("breast_cancer", (569, 30), 2), ("digits", (1797, 64), 10)],
 )
 def test_classes_are_numbered_as_in_scikit_learn(name: str, shape: tuple[int, int], classes: int) -> None:
     table, theirs = load(name, {}, seed=0), getattr(sklearn.datasets, f"load_{name}")()
@@ -184,9 +177,7 @@ def test_no_network_is_one_sentence_that_says_what_to_do(name: str, no_network: 
 
 def test_texts_among_features_become_columns_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.array([[1, b"tcp", "2.5"], [2, b"udp", "3"], [3, b"tcp", "4"]], dtype=object)
-    bunch = sklearn.utils.Bunch(
-        data=rows, target=np.array([b"good", b"bad", b"good"]), feature_names=["a", "b", "c"]
-    )
+    bunch = sklearn.utils.Bunch(data=rows, target=np.array([b"good", b"bad", b"good"]), feature_names=["a", "b", "c"])
     monkeypatch.setattr(sklearn.datasets, "fetch_kddcup99", lambda **arguments: bunch)
     table = load("kddcup99", {}, 0)
     assert table.feature_names == ("a", "b=tcp", "b=udp", "c")

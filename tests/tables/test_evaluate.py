@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_gpu import fake_gpu
-from own_runs import trained as own_run
-from own_runs import write_table
 
 import nanotorch.train.use.evaluation as evaluation
+from fake_gpu import fake_gpu
 from nanotorch.evaluate import main
 from nanotorch.train.__main__ import main as train
+from own_runs import trained as own_run
+from own_runs import write_table
 
 IRIS = """\
 name: iris
@@ -46,7 +46,9 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("text", [IRIS, LINNERUD], ids=["iris", "linnerud"])
-def test_scores_are_those_of_training_bit_for_bit(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_are_those_of_training_bit_for_bit(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained(tmp_path, text)
     assert main([str(run), "--json"]) == 0
     printed = capsys.readouterr()
@@ -70,7 +72,10 @@ def test_one_part_and_another_checkpoint(iris: Path, capsys: pytest.CaptureFixtu
     assert main([str(iris), "--part", "test", "--checkpoint", "last", "--json"]) == 0
     last = json.loads(capsys.readouterr().out)
     assert list(last["scores"]) == ["test"] and last["epoch"] == 6
-    assert main([str(iris), "--part", "test", "--checkpoint", str(iris / "checkpoints" / last["checkpoint"]), "--json"]) == 0
+    assert (
+        main([str(iris), "--part", "test", "--checkpoint", str(iris / "checkpoints" / last["checkpoint"]), "--json"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out) == last
 
 
@@ -84,7 +89,10 @@ def test_a_run_is_scored_from_any_directory(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert main([str(run), "--json"]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["scores"] == json.loads((run / "summary.json").read_text())["scores"] and printed.err == ""
+    assert (
+        json.loads(printed.out)["scores"] == json.loads((run / "summary.json").read_text())["scores"]
+        and printed.err == ""
+    )
     (tmp_path / "table.csv").unlink()
     assert main([str(run)]) == 1
     assert "error: table.csv: there is no such file" in capsys.readouterr().err
@@ -95,7 +103,10 @@ def test_another_environment_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     facts = json.loads((run / "env.json").read_text())
     (run / "env.json").write_text(json.dumps(facts | {"threads": ["openblas 64"]}))
     assert main([str(run), "--part", "test"]) == 0
-    assert "the last digits may not be those of training, for these have changed: threads: ['openblas 64'] -> " in capsys.readouterr().err
+    assert (
+        "the last digits may not be those of training, for these have changed: threads: ['openblas 64'] -> "
+        in capsys.readouterr().err
+    )
 
 
 def test_data_that_changed_are_said_to_have(
@@ -145,7 +156,8 @@ try:
     runpy.run_module("nanotorch.{command}", run_name="__main__")
 except SystemExit as stopped:
     assert stopped.code == 0
-heavy = {{"sklearn", "scipy", "yaml", "pydantic", "tqdm", "matplotlib", "safetensors", "onnx", "pyarrow", "pandas", "torch"}}
+heavy = {{"sklearn", "scipy", "yaml", "pydantic", "tqdm", "matplotlib", "safetensors", "onnx", "pyarrow"}}
+heavy |= {{"pandas", "torch"}}
 print(sorted(heavy & set(sys.modules)))
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -153,14 +165,18 @@ print(sorted(heavy & set(sys.modules)))
     assert process.stdout.endswith("[]\n")
 
 
-def test_a_run_of_a_gpu_is_scored_there_and_used_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_a_gpu_is_scored_there_and_used_without_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with fake_gpu():
         run = trained(tmp_path, IRIS + "device: cuda\n")
         assert main([str(run), "--json"]) == 0
     scores = json.loads((run / "summary.json").read_text())["scores"]
     assert json.loads(capsys.readouterr().out)["scores"] == scores
     assert main([str(run), "--part", "test", "--device", "cpu", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["scores"]["test"]["loss"] == pytest.approx(scores["test"]["loss"], rel=1e-5)
+    assert json.loads(capsys.readouterr().out)["scores"]["test"]["loss"] == pytest.approx(
+        scores["test"]["loss"], rel=1e-5
+    )
 
 
 def test_a_full_disk_behind_standard_output_is_one_sentence(iris: Path) -> None:

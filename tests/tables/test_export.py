@@ -12,19 +12,19 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
-from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.export import main
 from nanotorch.predict import main as predict
 from nanotorch.registry import ACTIVATIONS, MODELS
-from nanotorch.train.use import onnx_export
 from nanotorch.train.model.embedding import EmbeddedColumns
+from nanotorch.train.use import onnx_export
 from nanotorch.train.use.loaded_run import load_run
 from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
 from nanotorch.utils.serialization import load
+from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
+from parity import require_torch
 
 LAYERS: dict[str, Any] = {name: ACTIVATIONS.get(name) for name in ACTIVATIONS} | {
     "GELU tanh": lambda: nn.GELU("tanh"),
@@ -56,11 +56,12 @@ def in_onnx(module: nn.Module, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, An
     if output == "rows":
         return rows
     made = helper.make_graph(
-        graph.nodes, "layer",
+        graph.nodes,
+        "layer",
         [helper.make_tensor_value_info("rows", kind, ["rows", rows.shape[1]])],
         [helper.make_tensor_value_info(output, kind, ["rows", None])],
         graph.constants,
-    )  # fmt: skip
+    )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     with np.errstate(all="ignore"):
@@ -82,12 +83,16 @@ def test_every_layer_gives_the_same_in_onnx(name: str, dtype: str) -> None:
     expected = module(torch.tensor(rows)).detach().numpy()
     found = in_onnx(module, rows)
     assert found.dtype == expected.dtype and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == "float32" else 1e-7, atol=1e-6 if dtype == "float32" else 1e-7)
+    np.testing.assert_allclose(
+        found, expected, rtol=1e-5 if dtype == "float32" else 1e-7, atol=1e-6 if dtype == "float32" else 1e-7
+    )
 
 
 def test_a_layer_without_converter_is_named_with_its_place() -> None:
     model = nn.Sequential(nn.Linear(5, 4), nn.Sequential(nn.ReLU(), nn.GLU()))
-    with pytest.raises(ExportError, match=r"layer 'model.1.1' is a GLU, which has no converter to ONNX; those that have: .*BatchNorm1d"):
+    with pytest.raises(
+        ExportError, match=r"layer 'model.1.1' is a GLU, which has no converter to ONNX; those that have: .*BatchNorm1d"
+    ):
         layer(Graph(), model, "rows")
 
 
@@ -119,7 +124,9 @@ def test_every_model_of_the_registry_can_be_exported() -> None:
             model = MODELS.get(name)(5, 3, **arguments).train()
             model(torch.tensor(rows))  # so that batch norm has statistics of its own
             model.eval()
-            np.testing.assert_allclose(in_onnx(model, rows), model(torch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                in_onnx(model, rows), model(torch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6
+            )
 
 
 def test_embedded_columns() -> None:
@@ -151,13 +158,19 @@ def fed(model: Any, table: list[dict[str, str]]) -> list[Any]:
     for one in model.graph.input:
         cells = [row[one.name] for row in table]
         of_texts = one.type.tensor_type.elem_type == onnx.TensorProto.STRING
-        feeds[one.name] = np.array(cells, object)[:, None] if of_texts else np.array([float(cell or "nan") for cell in cells])[:, None]
+        feeds[one.name] = (
+            np.array(cells, object)[:, None]
+            if of_texts
+            else np.array([float(cell or "nan") for cell in cells])[:, None]
+        )
     with np.errstate(all="ignore"):
         found: list[Any] = ReferenceEvaluator(model).run(None, feeds)
     return found
 
 
-def test_raw_rows_give_in_onnx_what_predict_gives(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_raw_rows_give_in_onnx_what_predict_gives(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(run), "--onnx", str(tmp_path / "model.onnx")]) == 0
     assert "model.onnx: own, epoch " in capsys.readouterr().out
     table = write_table(tmp_path / "rows.csv", rows=60, seed=2)
@@ -214,9 +227,14 @@ def test_weights_and_all_else_beside_them(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_sentences(
-    run: Path, tmp_path: Path, arguments: list[str], code: int, message: str,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    run: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([str(run), *arguments]) == code
     printed = capsys.readouterr()
@@ -261,7 +279,9 @@ def test_float64_where_float32_is_not_close_enough(
 
 def test_columns_may_have_the_names_of_outputs(tmp_path: Path) -> None:
     table = write_table(tmp_path / "table.csv")
-    write_rows(tmp_path / "table.csv", [{"label": row["age"], "features": row["year"], "sold": row["sold"]} for row in table])
+    write_rows(
+        tmp_path / "table.csv", [{"label": row["age"], "features": row["year"], "sold": row["sold"]} for row in table]
+    )
     run = trained(tmp_path / "run", f"{{file: {tmp_path / 'table.csv'}, target: sold}}", "BCEWithLogitsLoss")
     for options in ([], ["--matrix"]):
         assert main([str(run), "--onnx", str(tmp_path / "m.onnx"), *options]) == 0
@@ -278,16 +298,28 @@ def test_weights_go_to_pytorch_and_back(tmp_path: Path) -> None:
     pytorch = require_torch()
     import safetensors.torch
 
-    run = trained(tmp_path, "{name: iris}", "CrossEntropyLoss", "{hidden: [8, 6], batch_norm: true, dropout: 0.1, activation: PReLU}")
+    run = trained(
+        tmp_path,
+        "{name: iris}",
+        "CrossEntropyLoss",
+        "{hidden: [8, 6], batch_norm: true, dropout: 0.1, activation: PReLU}",
+    )
     layers: list[Any] = []
     for inside, outside in ((4, 8), (8, 6)):
-        layers += [pytorch.nn.Linear(inside, outside), pytorch.nn.BatchNorm1d(outside), pytorch.nn.PReLU(), pytorch.nn.Dropout(0.1)]
+        layers += [
+            pytorch.nn.Linear(inside, outside),
+            pytorch.nn.BatchNorm1d(outside),
+            pytorch.nn.PReLU(),
+            pytorch.nn.Dropout(0.1),
+        ]
     theirs = pytorch.nn.Sequential(*layers, pytorch.nn.Linear(6, 3))
     theirs.load_state_dict(safetensors.torch.load_file(run / "checkpoints" / "best" / "model.safetensors"), strict=True)
     ours = load_run(run).model
     rows = np.random.default_rng(0).standard_normal((10, 4)).astype("float32")
     theirs.eval()
-    np.testing.assert_allclose(theirs(pytorch.tensor(rows)).detach().numpy(), ours(torch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        theirs(pytorch.tensor(rows)).detach().numpy(), ours(torch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6
+    )
 
     theirs.train()
     theirs(pytorch.tensor(rows)).sum().backward()
@@ -297,4 +329,6 @@ def test_weights_go_to_pytorch_and_back(tmp_path: Path) -> None:
     theirs.eval()
     safetensors.torch.save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
     ours.load_state_dict(load(tmp_path / "theirs.safetensors"), strict=True)
-    np.testing.assert_allclose(ours(torch.tensor(rows)).detach().numpy(), theirs(pytorch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        ours(torch.tensor(rows)).detach().numpy(), theirs(pytorch.tensor(rows)).detach().numpy(), rtol=1e-5, atol=1e-6
+    )

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_runs import NUMBERS, trained, write_table
-from trainer_process import TrainerProcess
 
 from nanotorch.compare import main as compare
 from nanotorch.export import main as export
@@ -21,6 +19,8 @@ from nanotorch.train.__main__ import main as train
 from nanotorch.train.data.array_file import read_arrays
 from nanotorch.train.data.csv_file import TableError
 from nanotorch.train.data.input_rows import open_rows
+from own_runs import NUMBERS, trained, write_table
+from trainer_process import TrainerProcess
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def bomb(path: Path, features: bytes | None, name: str, zeros: int) -> None:
             archive.writestr("X.npy", features)
         with archive.open(_deflated(name), "w") as member:
             header = io.BytesIO()
-            np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (zeros // 8,)})
+            np.lib.format.write_array_header_1_0(
+                header, {"descr": "<f8", "fortran_order": False, "shape": (zeros // 8,)}
+            )
             member.write(header.getvalue())
             for _ in range(zeros // 2**22):
                 member.write(bytes(2**22))
@@ -64,15 +66,36 @@ def test_an_archive_that_inflates_is_refused_by_its_sizes(tmp_path: Path) -> Non
     with pytest.raises(TableError, match=r"is compressed and would take .* bytes"):
         read_arrays(tmp_path / "a.npz", "y")
     bomb(tmp_path / "b.npz", None, "features.npy", 2**28 + 2**23)
-    with pytest.raises(TableError, match=r"is compressed and would take .* bytes"), open_rows(str(tmp_path / "b.npz"), ["a"], {}):
+    with (
+        pytest.raises(TableError, match=r"is compressed and would take .* bytes"),
+        open_rows(str(tmp_path / "b.npz"), ["a"], {}),
+    ):
         pass
 
 
-@pytest.mark.parametrize("descr, shape", [
-    ("<f8", "(-1, 2)"), ("<f8", "(10**30,)"), ("<f8", "(3, 'a')"), ("<f8", "()"), ("<f8", "(99999999999999999999, 2)"),
-    ("|O", "(4, 2)"), ("<U0", "(4, 2)"), ("<q9", "(4,)"), ("f8,f8", "(4,)"), ("<f8", "4"), ("<f8", "(4, 2)}{"), ("<f8", "(True, 2)"),
-    ("<f8", "(4, 0)"), ("<f8", "(0, 0)"), ("<f8", "(10**9, 10**9)"), ("<c16", "(4, 2)"), ("<M8[ns]", "(4, 2)"), ("|V8", "(4, 2)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "descr, shape",
+    [
+        ("<f8", "(-1, 2)"),
+        ("<f8", "(10**30,)"),
+        ("<f8", "(3, 'a')"),
+        ("<f8", "()"),
+        ("<f8", "(99999999999999999999, 2)"),
+        ("|O", "(4, 2)"),
+        ("<U0", "(4, 2)"),
+        ("<q9", "(4,)"),
+        ("f8,f8", "(4,)"),
+        ("<f8", "4"),
+        ("<f8", "(4, 2)}{"),
+        ("<f8", "(True, 2)"),
+        ("<f8", "(4, 0)"),
+        ("<f8", "(0, 0)"),
+        ("<f8", "(10**9, 10**9)"),
+        ("<c16", "(4, 2)"),
+        ("<M8[ns]", "(4, 2)"),
+        ("|V8", "(4, 2)"),
+    ],
+)
 def test_headers_that_lie_are_one_sentence(descr: str, shape: str, tmp_path: Path) -> None:
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     (tmp_path / "y.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(16))
@@ -101,10 +124,14 @@ def test_damaged_arrays_are_read_or_refused(tmp_path: Path) -> None:
         for name, content in contents.items():
             damaged = bytearray(content[: generator.integers(len(content)) if generator.random() < 0.2 else None])
             for place in generator.integers(max(len(damaged), 1), size=3):
-                damaged[place:place + 1] = bytes([generator.integers(256)])
+                damaged[place : place + 1] = bytes([generator.integers(256)])
             path = tmp_path / f"damaged-{name}"
             path.write_bytes(damaged)
-            for read in (lambda path: read_arrays(path, "y"), lambda path: read_arrays(tmp_path / "X.npy", str(path)), rows_of):
+            for read in (
+                lambda path: read_arrays(path, "y"),
+                lambda path: read_arrays(tmp_path / "X.npy", str(path)),
+                rows_of,
+            ):
                 try:
                     read(path)
                 except TableError as error:
@@ -118,7 +145,9 @@ def rows_of(path: Path) -> None:
         list(file.pieces(["a", "b"], []))
 
 
-def test_predict_says_what_is_wrong_with_an_array(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_says_what_is_wrong_with_an_array(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "rows.npy").write_bytes(as_npy(np.ones((4, 2)))[:100].replace(b"<f8", b"<f("))
     assert predict([str(run), "--input", str(tmp_path / "rows.npy"), "--output", str(tmp_path / "out.csv")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
@@ -137,8 +166,9 @@ def test_a_changed_number_in_an_array_is_noticed_at_resume(kind: str, trainer: T
 
     save(X, y)
     (tmp_path / "c.yaml").write_text(
-        f"name: own\nseed: 0\ndata: {{file: table.{kind}, target: {'y' if kind == 'npz' else 'y.npy'}, drop: [x2]}}\nmodel: {{hidden: [4]}}\n"
-        "loss: {name: BCEWithLogitsLoss}\noptimizer: {name: SGD, lr: 0.1}\ntrain: {epochs: 1, batch_size: 16}\n"
+        f"name: own\nseed: 0\ndata: {{file: table.{kind}, target: {'y' if kind == 'npz' else 'y.npy'}, drop:"
+        " [x2]}\nmodel: {hidden: [4]}\nloss: {name: BCEWithLogitsLoss}\noptimizer: {name: SGD, lr: 0.1}\ntrain:"
+        " {epochs: 1, batch_size: 16}\n"
     )
     assert trainer("c.yaml", "--output", "run", cwd=str(tmp_path)).code == 0
     two, three = X.copy(), X.copy()
@@ -154,7 +184,9 @@ def test_a_changed_number_in_an_array_is_noticed_at_resume(kind: str, trainer: T
 # ------------------------------------------------------------ names of directories
 
 
-def test_a_tilde_is_the_users_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tilde_is_the_users_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir()
     here.mkdir()
@@ -162,7 +194,9 @@ def test_a_tilde_is_the_users_directory(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(here)
     write_table(home / "table.csv")
     config = f"data: {NUMBERS.replace('TABLE', '~/table.csv')}\nmodel: {{hidden: [4]}}\nloss: {{name: MSELoss}}\n"
-    (home / "c.yaml").write_text(f"name: own\n{config}optimizer: {{name: SGD, lr: 1e-3}}\noutput: ~/x\ntrain: {{epochs: 1, batch_size: 16}}\n")
+    (home / "c.yaml").write_text(
+        f"name: own\n{config}optimizer: {{name: SGD, lr: 1e-3}}\noutput: ~/x\ntrain: {{epochs: 1, batch_size: 16}}\n"
+    )
     assert train(["~/c.yaml", "--quiet"]) == 0
     (made,) = (home / "x").iterdir()
     assert predict([f"~/x/{made.name}", "--input", "~/table.csv", "--output", "~/out.csv"]) == 0
@@ -175,7 +209,8 @@ def test_a_tilde_is_the_users_directory(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_run_name_is_limited_in_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.yaml").write_text(
         f"name: {'字' * 100}\ndata: {{name: iris}}\nmodel: {{hidden: [4]}}\nloss: {{name: CrossEntropyLoss}}\n"
-        "optimizer: {name: SGD, lr: 1e-3}\ntrain: {epochs: 1, batch_size: 16}\n", encoding="utf-8"
+        "optimizer: {name: SGD, lr: 1e-3}\ntrain: {epochs: 1, batch_size: 16}\n",
+        encoding="utf-8",
     )
     config = [str(tmp_path / "c.yaml"), f"output={tmp_path / 'runs'}", "--quiet"]
     assert train(config) == 2
@@ -193,7 +228,12 @@ def test_outputs_do_not_replace_what_is_read(
 ) -> None:
     write_table(tmp_path / "new.csv", 4)
     weights = next((run / "checkpoints").glob("step-*/model.safetensors"))
-    victim = {"input": tmp_path / "new.csv", "table": run.parent / "table.csv", "run": run / "metrics.csv", "checkpoint": weights}[onto]
+    victim = {
+        "input": tmp_path / "new.csv",
+        "table": run.parent / "table.csv",
+        "run": run / "metrics.csv",
+        "checkpoint": weights,
+    }[onto]
     content = victim.read_bytes()
     monkeypatch.chdir(victim.parent)
     link = tmp_path / "link.csv"
@@ -238,27 +278,47 @@ def test_outputs_do_not_replace_files_of_other_runs_nor_standard_input(
     rows, last = ["--input", str(tmp_path / "new.csv")], other / "checkpoints" / "last"
     assert predict([str(run), *rows, "--output", str(other / "metrics.csv")]) == 2
     assert export([str(run), "--safetensors", str(last / "model.safetensors")]) == 2
-    assert export([str(run), "--safetensors", str(last / "training.safetensors")]) == 2  # a name of a checkpoint that is not there yet
+    assert (
+        export([str(run), "--safetensors", str(last / "training.safetensors")]) == 2
+    )  # a name of a checkpoint that is not there yet
     assert export([str(run), "--onnx", str(other / "report.html")]) == 2
     assert compare([str(run), str(third), "--output", str(other / "report.html")]) == 2
-    assert export([str(run), "--onnx", str(tmp_path / "new.csv")]) == export([str(run), "--safetensors", str(tmp_path / "new.csv")]) == 2
+    assert (
+        export([str(run), "--onnx", str(tmp_path / "new.csv")])
+        == export([str(run), "--safetensors", str(tmp_path / "new.csv")])
+        == 2
+    )
     assert export([str(run), "--onnx", str(tmp_path / "m"), "--safetensors", str(tmp_path / "m")]) == 2
     assert all(line.startswith("error: ") and "name" in line for line in capsys.readouterr().err.splitlines())
     with open(tmp_path / "new.csv") as stdin:
-        command = [sys.executable, "-m", "nanotorch.predict", str(run), "--input", "-", "--output", str(tmp_path / "new.csv")]
+        command = [
+            sys.executable,
+            "-m",
+            "nanotorch.predict",
+            str(run),
+            "--input",
+            "-",
+            "--output",
+            str(tmp_path / "new.csv"),
+        ]
         done = subprocess.run(command, stdin=stdin, capture_output=True, text=True)
     assert done.returncode == 2 and "is standard input, an input: give another name" in done.stderr
     assert before == {path: path.read_bytes() for path in before}
     assert predict([str(run), *rows, "--output", str(other / "mine.csv")]) == 0
 
 
-@pytest.mark.parametrize("command, code, said", [
-    ("predict RUN --input TABLE --output - >&-", 2, "standard output is closed"),
-    ("train --list > /dev/full", 1, "error: standard output: No space left on device"),
-    ("train --schema > /dev/full", 1, "error: standard output: No space left on device"),
-    ("train - --print-config <&-", 2, "-: cannot be read: standard input is closed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command, code, said",
+    [
+        ("predict RUN --input TABLE --output - >&-", 2, "standard output is closed"),
+        ("train --list > /dev/full", 1, "error: standard output: No space left on device"),
+        ("train --schema > /dev/full", 1, "error: standard output: No space left on device"),
+        ("train - --print-config <&-", 2, "-: cannot be read: standard input is closed"),
+    ],
+)
 def test_streams_that_are_closed_or_full_are_one_sentence(run: Path, command: str, code: int, said: str) -> None:
-    line = f"{sys.executable} -m nanotorch.{command}".replace("RUN", str(run)).replace("TABLE", str(run.parent / "table.csv"))
+    line = f"{sys.executable} -m nanotorch.{command}".replace("RUN", str(run)).replace(
+        "TABLE", str(run.parent / "table.csv")
+    )
     done = subprocess.run(line, shell=True, capture_output=True, text=True)
     assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr, done

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
-from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
 from safetensors.numpy import load_file
 
-import nanotorch.train.use.prediction as prediction
 import nanotorch.train.data.input_rows as rows_module
+import nanotorch.train.use.prediction as prediction
 from nanotorch.evaluate import main as evaluate
 from nanotorch.predict import main
 from nanotorch.train.use.loaded_run import load_run
+from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def test_iris_as_computed_by_hand(iris: Path, tmp_path: Path) -> None:
 
     data = load_iris()
     names = data.feature_names[::-1]  # in any order
-    write_rows(tmp_path / "rows.csv", [dict(zip(names, map(str, row[::-1]), strict=True)) for row in data.data.tolist()])
+    write_rows(
+        tmp_path / "rows.csv", [dict(zip(names, map(str, row[::-1]), strict=True)) for row in data.data.tolist()]
+    )
     found = predicted(iris, tmp_path / "rows.csv", tmp_path / "out.csv")
 
     state = json.loads((iris / "checkpoints" / "best" / "state.json").read_text())["preprocessing"]
@@ -137,7 +139,9 @@ def test_columns_in_any_order_further_ones_and_columns_to_keep(
     assert "the target 'kind' is in the file and is not looked at" in told and "'price'" not in told
     shuffled = [{"new": "x", **{name: row[name] for name in ("year", "city", "id", "age")}} for row in table]
     write_rows(tmp_path / "shuffled.csv", shuffled)
-    found = predicted(classes, tmp_path / "shuffled.csv", tmp_path / "out.csv", "--keep", "id", "--keep", "city", "--keep", "year")
+    found = predicted(
+        classes, tmp_path / "shuffled.csv", tmp_path / "out.csv", "--keep", "id", "--keep", "city", "--keep", "year"
+    )
     assert "1 column is not used: 'new'" in capsys.readouterr().err
     assert [row["id"] for row in found] == [row["id"] for row in table]  # 0007 is not 7
     assert [row["city"] for row in found] == [row["city"] for row in table]
@@ -163,7 +167,9 @@ def test_an_array_has_the_columns_of_training_in_their_order(
     from sklearn.datasets import load_iris
 
     data = load_iris()
-    write_rows(tmp_path / "rows.csv", [dict(zip(data.feature_names, map(str, row), strict=True)) for row in data.data.tolist()])
+    write_rows(
+        tmp_path / "rows.csv", [dict(zip(data.feature_names, map(str, row), strict=True)) for row in data.data.tolist()]
+    )
     np.save(tmp_path / "rows.npy", data.data)
     expected = predicted(iris, tmp_path / "rows.csv", tmp_path / "expected.csv")
     assert predicted(iris, tmp_path / "rows.npy", tmp_path / "out.csv") == expected
@@ -224,7 +230,9 @@ def test_a_pipe_in_and_out(classes: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nanotorch.predict", str(classes), "--input", "-", "--output", "-"]
     with (tmp_path / "rows.csv").open("rb") as rows:
         environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-        process = subprocess.run([*command, "--keep", "city"], stdin=rows, capture_output=True, timeout=60, check=True, env=environment)
+        process = subprocess.run(
+            [*command, "--keep", "city"], stdin=rows, capture_output=True, timeout=60, check=True, env=environment
+        )
     (tmp_path / "piped.csv").write_bytes(process.stdout)
     piped = read_rows(tmp_path / "piped.csv")
     assert [row.pop("city") for row in piped] == [row["city"] for row in read_rows(tmp_path / "rows.csv")]
@@ -266,9 +274,18 @@ HEADER = "age,city,year\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Age,town,year\n30,Rome,2001\n", "lacks 2 columns that the model was trained on: 'age' (did you mean 'Age'?), 'city'; it has"),
-        (HEADER + "30,Rome,2001\n30,Rome,soon\n", "rows.csv, line 3: column 'year' holds 'soon', which is not a number"),
-        (HEADER + '30,"Ro\nme",2001\n\n' + "30,Rome,2001\n" * 9 + "30,Rome,2e999\n", "rows.csv, line 14: column 'year' is inf, which is not finite"),
+        (
+            "Age,town,year\n30,Rome,2001\n",
+            "lacks 2 columns that the model was trained on: 'age' (did you mean 'Age'?), 'city'; it has",
+        ),
+        (
+            HEADER + "30,Rome,2001\n30,Rome,soon\n",
+            "rows.csv, line 3: column 'year' holds 'soon', which is not a number",
+        ),
+        (
+            HEADER + '30,"Ro\nme",2001\n\n' + "30,Rome,2001\n" * 9 + "30,Rome,2e999\n",
+            "rows.csv, line 14: column 'year' is inf, which is not finite",
+        ),
         (HEADER + "30,Rome\n", "rows.csv, line 2: 2 cells, but the header has 3 columns"),
         (HEADER, "rows.csv has a header of 3 columns and no row"),
         ("", "rows.csv is empty"),
@@ -276,7 +293,12 @@ HEADER = "age,city,year\n"
     ],
 )
 def test_bad_rows_are_named_and_nothing_is_written(
-    classes: Path, tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    classes: Path,
+    tmp_path: Path,
+    text: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rows_module, "ROWS_AT_ONCE", 4)
     (tmp_path / "rows.csv").write_text(text)
@@ -295,7 +317,11 @@ def test_bad_rows_are_named_and_nothing_is_written(
         (["--input", "rows.csv", "--output", "out.xlsx"], 2, "expected a name that ends in .csv or .parquet, or '-'"),
         (["--input", "rows.csv", "--output", "nowhere/out.csv"], 1, "No such file or directory"),
         (["--input", "rows.csv", "--output", "/dev/full"], 2, "expected a name that ends in .csv"),
-        (["--input", "rows.csv", "--output", "out.csv", "--keep", "idd"], 2, "has no column 'idd' to keep (did you mean 'id'?)"),
+        (
+            ["--input", "rows.csv", "--output", "out.csv", "--keep", "idd"],
+            2,
+            "has no column 'idd' to keep (did you mean 'id'?)",
+        ),
         (["--input", "rows.csv", "--output", "out.csv", "--keep", "prediction"], 2, "two columns 'prediction'"),
         (["--input", "array.npz", "--output", "out.csv"], 1, "array.npz cannot be read as a .npz file"),
         (["--input", "rows.npy", "--output", "out.csv"], 1, "rows.npy cannot be read as a NumPy array"),
@@ -303,9 +329,14 @@ def test_bad_rows_are_named_and_nothing_is_written(
     ],
 )
 def test_mistakes_are_sentences(
-    classes: Path, tmp_path: Path, arguments: list[str], code: int, message: str,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    classes: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     write_table(tmp_path / "rows.csv", rows=3)
     for name in ("array.npz", "rows.npy", "rows.parquet"):
         (tmp_path / name).write_bytes(b"no such thing")
@@ -321,7 +352,16 @@ def test_mistakes_are_sentences(
 def test_a_full_disk_is_one_sentence(classes: Path, tmp_path: Path) -> None:
     write_table(tmp_path / "rows.csv", rows=2000)
     os.symlink("/dev/full", tmp_path / "out.csv")
-    command = [sys.executable, "-m", "nanotorch.predict", str(classes), "--input", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "out.csv")]
+    command = [
+        sys.executable,
+        "-m",
+        "nanotorch.predict",
+        str(classes),
+        "--input",
+        str(tmp_path / "rows.csv"),
+        "--output",
+        str(tmp_path / "out.csv"),
+    ]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert process.returncode == 1 and "No space left on device" in process.stderr and "Traceback" not in process.stderr
 

@@ -21,17 +21,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanotorch as torch
-from nanotorch.train.data import datasets
 from nanotorch.train.__main__ import main
-from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.config.sections import ConfigError, loads, resolved
+from nanotorch.train.data import datasets
 from nanotorch.train.data.csv_file import TableError, read_csv
 from nanotorch.train.data.datasets import DataError, Table
-from nanotorch.train.model.embedding import EmbeddedColumns
-from nanotorch.train.use.loaded_run import load_run
 from nanotorch.train.data.preprocessing import Preprocessing
-from nanotorch.train.run.run import run
 from nanotorch.train.data.table_file import read_columns, table_file
+from nanotorch.train.fit.build import build, prepare
+from nanotorch.train.model.embedding import EmbeddedColumns
+from nanotorch.train.run.run import run
+from nanotorch.train.use.loaded_run import load_run
 
 CONFIG = """\
 name: people
@@ -116,9 +116,15 @@ def test_train_on_a_table(people: Path, capsys: pytest.CaptureFixture[str]) -> N
     preprocessing = load_run(result.directory).preprocessing
     assert preprocessing.target_names == ("no", "yes")
     assert preprocessing.input_names == (
-        "age", "income", "age is missing",
-        "city=Graz", "city=Linz", "city=Wien", "city=Zürich", "city=(missing)",
-    )  # fmt: skip
+        "age",
+        "income",
+        "age is missing",
+        "city=Graz",
+        "city=Linz",
+        "city=Wien",
+        "city=Zürich",
+        "city=(missing)",
+    )
 
 
 def test_embeddings_are_learnt(people: Path) -> None:
@@ -208,7 +214,9 @@ def test_missing_values_are_those_that_are_stated(written: Callable[[str], str])
 
 def test_a_decimal_comma(written: Callable[[str], str]) -> None:
     path = written("a;b;y\n1,5;2;x\n-2,25;3;z\n")
-    with pytest.raises(TableError, match=r"line 2: column 'a' holds '1,5', a number with a decimal comma; set data.decimal"):
+    with pytest.raises(
+        TableError, match=r"line 2: column 'a' holds '1,5', a number with a decimal comma; set data.decimal"
+    ):
         table_file(path, "y")
     assert table_file(path, "y", decimal=",").features.tolist() == [[1.5, 2], [-2.25, 3]]
 
@@ -250,9 +258,7 @@ def random_table(seed: int, rows: int, labels: bool) -> Table:
     """Numbers and categories, some of both missing."""
     numbers = np.random.default_rng(seed)
     texts = ("a", "b", "c", "only in a few")
-    features = np.stack(
-        [numbers.normal(5, 3, rows), numbers.normal(size=rows), numbers.integers(4, size=rows)], axis=1
-    )
+    features = np.stack([numbers.normal(5, 3, rows), numbers.normal(size=rows), numbers.integers(4, size=rows)], axis=1)
     features[numbers.random((rows, 3)) < [0.3, 0.0, 0.2]] = np.nan
     features[0] = [1.0, 2.0, 0.0]
     targets = np.arange(rows) % 2 if labels else numbers.normal(size=(rows, 1))
@@ -261,7 +267,9 @@ def random_table(seed: int, rows: int, labels: bool) -> Table:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.integers(10, 40), st.booleans(), st.booleans(), st.sampled_from(["one_hot", "embedding"]))
+@given(
+    st.integers(0, 10**6), st.integers(10, 40), st.booleans(), st.booleans(), st.sampled_from(["one_hot", "embedding"])
+)
 def test_state_is_json_and_gives_the_same_rows_back(
     seed: int, rows: int, labels: bool, standardize: bool, encoding: Any
 ) -> None:
@@ -316,11 +324,7 @@ def fitted_on_few(**options: Any) -> Preprocessing:
 
 
 def test_raw_rows_and_what_is_said_of_them() -> None:
-    raw = {
-        "more": [0] * 6,
-        "c": ["b", " 1 ", 1.0, "z", "NA", "z"],
-        "x": ["2", 5, np.nan, None, " 7.5 ", "NA"],
-    }
+    raw = {"more": [0] * 6, "c": ["b", " 1 ", 1.0, "z", "NA", "z"], "x": ["2", 5, np.nan, None, " 7.5 ", "NA"]}
     features, notices = fitted_on_few().encode(raw)
     assert features.tolist() == [[2, 0, 1], [5, 1, 0], [2, 1, 0], [2, 0, 1], [7.5, 0, 1], [2, 0, 1]]
     assert notices == [
@@ -357,13 +361,21 @@ def test_a_file_of_raw_rows(people: Path) -> None:
 
 
 def test_what_only_the_other_parts_have_is_said(written: Callable[[str], str]) -> None:
-    overrides = ["data={file: FILE, target: y}".replace("FILE", written("x,c,y\n" + "1,a,0.5\n2,b,1.5\n" * 20)), "loss.name=MSELoss"]
+    overrides = [
+        "data={file: FILE, target: y}".replace("FILE", written("x,c,y\n" + "1,a,0.5\n2,b,1.5\n" * 20)),
+        "loss.name=MSELoss",
+    ]
     config = loads(CONFIG, overrides=overrides)
     before = prepare(config)
     assert len(before.notices) == 1  # that it is a regression
     # The same rows go to the same parts: change one for validation and one for testing.
     numbered = datasets.split(
-        replace(datasets.load("file", config.data.arguments, 0), features=np.arange(80.0).reshape(40, 2), categories=None), 0.2, 0.2, 0
+        replace(
+            datasets.load("file", config.data.arguments, 0), features=np.arange(80.0).reshape(40, 2), categories=None
+        ),
+        0.2,
+        0.2,
+        0,
     )
     rows = ["1,a,0.5", "2,b,1.5"] * 20
     rows[int(numbered.validation.features[0, 0]) // 2] = ",new,0.5"
@@ -371,24 +383,34 @@ def test_what_only_the_other_parts_have_is_said(written: Callable[[str], str]) -
     written("x,c,y\n" + "\n".join(rows))
     after = prepare(config)
     assert after.notices[1:] == (
-        "validation part: column 'x': 1 missing value, though none was missing in training; filled with "
-        f"{after.preprocessing.fills[0]:g}",
-        "validation part: column 'c': 1 row with 1 category unknown to the model, taken for "
-        f"{after.preprocessing.categories['c'].names[after.preprocessing.categories['c'].fallback]!r}: 'new' (1)",
-        "test part: column 'c': 1 missing value, though none was missing in training; taken for "
-        f"{after.preprocessing.categories['c'].names[after.preprocessing.categories['c'].fallback]!r}",
+        (
+            "validation part: column 'x': 1 missing value, though none was missing in training; filled with "
+            f"{after.preprocessing.fills[0]:g}"
+        ),
+        (
+            "validation part: column 'c': 1 row with 1 category unknown to the model, taken for "
+            f"{after.preprocessing.categories['c'].names[after.preprocessing.categories['c'].fallback]!r}: 'new' (1)"
+        ),
+        (
+            "test part: column 'c': 1 missing value, though none was missing in training; taken for "
+            f"{after.preprocessing.categories['c'].names[after.preprocessing.categories['c'].fallback]!r}"
+        ),
     )
     assert after.preprocessing.state() == before.preprocessing.state()
 
 
 def test_a_column_of_names_is_refused(people: Path) -> None:
-    with pytest.raises(DataError, match=r"column 'id' has 96 different texts in 96 rows for training, more than data.max_cat"):
+    with pytest.raises(
+        DataError, match=r"column 'id' has 96 different texts in 96 rows for training, more than data.max_cat"
+    ):
         prepare(loads(CONFIG, overrides=["data.drop=[]", "data.categorical=[id]", "data.max_categories=20"]))
 
 
 def test_too_few_of_a_class(written: Callable[[str], str]) -> None:
     path = written("x,y\n" + "1,a\n2,b\n" * 20 + "3,rare\n")
-    with pytest.raises(DataError, match=r"class 'rare' has 1 rows: too few for one in each of the training, validation"):
+    with pytest.raises(
+        DataError, match=r"class 'rare' has 1 rows: too few for one in each of the training, validation"
+    ):
         prepare(loads(CONFIG, overrides=[f"data={{file: {path}, target: y}}", "loss={name: CrossEntropyLoss}"]))
 
 
@@ -411,7 +433,9 @@ def test_parquet(people: Path, tmp_path: Path) -> None:
     from_parquet = table_file(str(tmp_path / "people.parquet"), "churn", drop=["id", "when"])
     np.testing.assert_array_equal(from_csv.features, from_parquet.features)
     assert (from_csv.categories, from_csv.target_names) == (from_parquet.categories, from_parquet.target_names)
-    with pytest.raises(TableError, match=r"column 'when' holds timestamp\[ms\], neither numbers nor texts; list it under data"):
+    with pytest.raises(
+        TableError, match=r"column 'when' holds timestamp\[ms\], neither numbers nor texts; list it under data"
+    ):
         table_file(str(tmp_path / "people.parquet"), "churn")
     assert from_parquet.notices[0].endswith("people.parquet is the index of pandas and is not used")
     with pytest.raises(TableError, match=r"has no column 'wen', which data.drop names"):
@@ -424,7 +448,9 @@ def test_parquet(people: Path, tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    with pytest.raises(TableError, match="Parquet needs the package pyarrow: pip install pyarrow; or save the table as CSV"):
+    with pytest.raises(
+        TableError, match="Parquet needs the package pyarrow: pip install pyarrow; or save the table as CSV"
+    ):
         table_file(str(tmp_path / "t.parquet"), "y")
 
 
@@ -449,14 +475,23 @@ BAD = {
     "no value at all": ("x,z,y\n,1,0.5\n,2,1.5\n", r"column 'x' has no value in any row; list it under data.drop"),
     "infinite": ("x,y\n1,0.5\n-inf,1.5\n", r"line 3: column 'x' is -inf, which is not finite; replace it"),
     "infinite target": ("x,y\n1,0.5\n2,inf\n", r"line 3: column 'y' is inf, which is not finite"),
-    "no target value": ("x,y\n1,0.5\n2,\n3,NaN\n", r"line 3: the target 'y' has no value, as one of 2 rows; fill it in"),
-    "a text in the target": ("x,y\n1,0.5\n2,1.5\n3,x\n", r"line 4: column 'y' holds 'x', which is not a number, among 2"),
+    "no target value": (
+        "x,y\n1,0.5\n2,\n3,NaN\n",
+        r"line 3: the target 'y' has no value, as one of 2 rows; fill it in",
+    ),
+    "a text in the target": (
+        "x,y\n1,0.5\n2,1.5\n3,x\n",
+        r"line 4: column 'y' holds 'x', which is not a number, among 2",
+    ),
     "one class": ("x,y\n1,a\n2,a\n", r"the target 'y' is 'a' in every row; there is nothing to learn"),
     "a constant target": ("x,y\n1,2.5\n2,2.5\n", r"the target 'y' is 2.5 in every row; there is nothing to learn"),
     "an open quote": ('x,y\n1,"a\n2,b\n', r"line 3: a quoted cell has no end; a quote \(\"\) before this line"),
     "a quote inside": ('x,y\n1,"a"b\n', r"line 2: ',' expected after '\"'"),
-    "a million columns": ("x," * 10**6 + "y\n1\n", r"line 1: 1,000,001 columns, and a table has at most 10,000; is the table"),
-}  # fmt: skip
+    "a million columns": (
+        "x," * 10**6 + "y\n1\n",
+        r"line 1: 1,000,001 columns, and a table has at most 10,000; is the table",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -470,7 +505,10 @@ def test_a_bad_file_is_one_sentence(case: str, written: Callable[[str], str]) ->
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"x,y\n1,a\n2,caf\xe9\n3,b\n", r"line 3, byte 13: 0xe9 is not utf-8; save the file as UTF-8, or state data.encoding"),
+        (
+            b"x,y\n1,a\n2,caf\xe9\n3,b\n",
+            r"line 3, byte 13: 0xe9 is not utf-8; save the file as UTF-8, or state data.encoding",
+        ),
         ("x,y\n1,2\n".encode("utf-16"), r"its text is UTF-16, not UTF-8; state data.encoding: utf-16"),
         (b"PAR1\x15\x04\x15\x10", r"is not CSV but a Parquet file; its name's ending has to say so"),
     ],
@@ -495,16 +533,20 @@ def test_other_encodings_are_read(tmp_path: Path) -> None:
         ({"separator": ",,"}, r"data.separator: expected auto or one character, got ',,'"),
         ({"drop": ["y"]}, r"data.drop names 'y', which is the target"),
         ({"numeric": ["z"]}, r"has no column 'z', which data.numeric names"),
-        ({"numeric": ["c"]}, r"line 2: column 'c' holds 'a', which is not a number; mend it, or add it to data.missing_values"),
+        (
+            {"numeric": ["c"]},
+            r"line 2: column 'c' holds 'a', which is not a number; mend it, or add it to data.missing_values",
+        ),
         ({"numeric": ["c"], "categorical": ["c"]}, r"data.numeric and data.categorical both name 'c'"),
         ({"file": "tabel.csv"}, r"tabel.csv: there is no such file \(did you mean 'table.csv'\?\)"),
         ({"file": "."}, r"is a directory, not a table"),
-        ({"target": ["y", "x"], "task": "classification"}, r"data.target names 2 columns, and a classification has one"),
+        (
+            {"target": ["y", "x"], "task": "classification"},
+            r"data.target names 2 columns, and a classification has one",
+        ),
     ],
 )
-def test_options_that_do_not_fit_the_file(
-    written: Callable[[str], str], options: dict[str, Any], message: str
-) -> None:
+def test_options_that_do_not_fit_the_file(written: Callable[[str], str], options: dict[str, Any], message: str) -> None:
     path = written("x,c,y\n1,a,0.5\n2,b,1.5\n")
     if "file" in options:
         options = options | {"file": str(Path(path).parent / options["file"])}
@@ -515,8 +557,10 @@ def test_options_that_do_not_fit_the_file(
 def test_the_command_line_fails_in_one_line(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (people.parent / "c.yaml").write_text(CONFIG)
     assert main(["c.yaml", "data.target=chrun", "--no-progress"]) == 2
-    assert capsys.readouterr().err.splitlines()[0] == (
-        "override 'data.target=chrun': data.target: people.csv has no column 'chrun', which data.target names (did you mean 'churn'?)"
+    assert (
+        capsys.readouterr().err.splitlines()[0]
+        == "override 'data.target=chrun': data.target: people.csv has no column 'chrun', which data.target names (did"
+        " you mean 'churn'?)"
     )
 
 

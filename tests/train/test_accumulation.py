@@ -12,8 +12,8 @@ from nanotorch import nn
 from nanotorch.registry import LOSSES
 from nanotorch.train.config import sections as config
 from nanotorch.train.record import checkpoint
-from nanotorch.train.score.metrics import mean_weights
 from nanotorch.train.run.run import run
+from nanotorch.train.score.metrics import mean_weights
 
 CONFIG = """
 name: accumulation
@@ -132,11 +132,7 @@ def criteria() -> dict[str, tuple[nn.Module, nn.Module, torch.Tensor, torch.Tens
         "CrossEntropyLoss weight": ({"weight": weight}, outputs, labels),
         "CrossEntropyLoss ignore": ({"ignore_index": 2}, outputs, labels),
         "CrossEntropyLoss ignore -100": ({"weight": weight}, outputs, labels.masked_fill(labels == 0, -100)),
-        "CrossEntropyLoss all": (
-            {"weight": weight, "ignore_index": 0, "label_smoothing": 0.2},
-            outputs,
-            labels,
-        ),
+        "CrossEntropyLoss all": ({"weight": weight, "ignore_index": 0, "label_smoothing": 0.2}, outputs, labels),
         "CrossEntropyLoss probabilities": ({"weight": weight}, outputs, probabilities),
         "NLLLoss": ({"weight": weight, "ignore_index": 1}, outputs.log_softmax(1), labels),
         "BCELoss": ({}, outputs.sigmoid(), values),
@@ -151,12 +147,7 @@ def criteria() -> dict[str, tuple[nn.Module, nn.Module, torch.Tensor, torch.Tens
     built = {}
     for case, (arguments, case_outputs, targets) in cases.items():
         loss_class = getattr(nn, case.split()[0])
-        built[case] = (
-            loss_class(**arguments),
-            loss_class(**arguments, reduction="sum"),
-            case_outputs,
-            targets,
-        )
+        built[case] = (loss_class(**arguments), loss_class(**arguments, reduction="sum"), case_outputs, targets)
     return built
 
 
@@ -165,9 +156,7 @@ def test_sum_divided_by_mean_weights_is_the_mean(case: str) -> None:
     mean, total, outputs, targets = criteria()[case]
     weights = mean_weights(total, targets, torch.float64)
     assert weights.shape == (12,)
-    assert (total(outputs, targets) / weights.sum()).item() == pytest.approx(
-        mean(outputs, targets).item(), rel=1e-13
-    )
+    assert (total(outputs, targets) / weights.sum()).item() == pytest.approx(mean(outputs, targets).item(), rel=1e-13)
 
 
 def test_every_registered_loss_is_covered() -> None:

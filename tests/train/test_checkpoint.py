@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity import require_torch
 
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.train.record import checkpoint
 from nanotorch.train.record.checkpoint import CheckpointError
 from nanotorch.utils import serialization
+from parity import require_torch
 
 DTYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 
@@ -190,13 +190,7 @@ def test_links_lead_to_the_newest_and_the_best_and_the_rest_is_deleted(tmp_path:
 def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     directory = save_one(tmp_path)
     names = {path.name for path in directory.iterdir()}
-    assert names == {
-        "model.safetensors",
-        "optimizer.safetensors",
-        "optimizer.json",
-        "state.json",
-        "MANIFEST.json",
-    }
+    assert names == {"model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json", "MANIFEST.json"}
     for path in directory.glob("*.json"):
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     for path in directory.glob("*.safetensors"):
@@ -216,9 +210,7 @@ def test_damage_is_found_and_named(tmp_path: Path, name: str) -> None:
             checkpoint.load(tmp_path / "last")
     for length in (0, 4, len(good) - 1):
         path.write_bytes(good[:length])
-        with pytest.raises(
-            CheckpointError, match=f"{name} is truncated: {len(good)} bytes expected, {length} found"
-        ):
+        with pytest.raises(CheckpointError, match=f"{name} is truncated: {len(good)} bytes expected, {length} found"):
             checkpoint.load(tmp_path / "last")
     path.write_bytes(good + b"\n")
     with pytest.raises(CheckpointError, match=f"{name} is too long"):
@@ -256,7 +248,9 @@ def test_a_save_that_fails_leaves_the_previous_checkpoint(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, failing, no_space)
-    with pytest.raises(CheckpointError, match=r"step-000002 cannot be written: No space left on device \([\d,]+ bytes are needed, "):
+    with pytest.raises(
+        CheckpointError, match=r"step-000002 cannot be written: No space left on device \([\d,]+ bytes are needed, "
+    ):
         save_one(tmp_path, 2, best=True)
     monkeypatch.undo()
     for link in ("last", "best"):
@@ -335,9 +329,7 @@ def test_what_waits_is_written_when_training_fails_but_not_when_somebody_wants_t
     assert len(list(tmp_path.glob("step-*"))) == written  # the newest, and the one before it
 
 
-def test_after_a_second_a_checkpoint_is_written_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_second_a_checkpoint_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     model, optimizer = trained()

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from nanotorch.registry import DATASETS, OPTIMIZERS
-from nanotorch.train.fit import loop
-from nanotorch.train.run import run as run_module
 from nanotorch.train.__main__ import KINDS, main
 from nanotorch.train.config.sections import REGISTRIES, Config, load
 from nanotorch.train.data.datasets import DataError
+from nanotorch.train.fit import loop
+from nanotorch.train.run import run as run_module
 from nanotorch.train.terminal.interrupt import TrainingInterrupted
 
 GOOD = """\
@@ -59,7 +59,13 @@ def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate", "compare", "export", "ops"])
 def test_help_fits_80_columns(command: str) -> None:
     environment = {**os.environ, "COLUMNS": "80"}
-    text = subprocess.run([sys.executable, "-m", f"nanotorch.{command}", "--help"], env=environment, capture_output=True, text=True, check=True)
+    text = subprocess.run(
+        [sys.executable, "-m", f"nanotorch.{command}", "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert not [line for line in text.stdout.splitlines() if len(line) > 80]
 
 
@@ -146,18 +152,14 @@ def test_the_kinds_are_those_of_the_config() -> None:
 
 
 def test_options_may_stand_anywhere(good: str, trained: list[tuple[Config, str, dict[str, Any]]]) -> None:
-    assert (
-        main(["--no-progress", good, "seed=3", "--device", "cpu", "train.epochs=4", "output='1: é'"]) == 0
-    )
+    assert main(["--no-progress", good, "seed=3", "--device", "cpu", "train.epochs=4", "output='1: é'"]) == 0
     ((config, text, options),) = trained
     assert (config.seed, config.device, config.train.epochs, config.output) == (3, "cpu", 4, "1: é")
     assert text == GOOD
     assert options == {"progress_bar": False, "run_directory": None, "overwrite": False, "needed": [good]}
 
 
-def test_quiet_prints_nothing(
-    good: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quiet_prints_nothing(good: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(run_module, "run", lambda *args, **kwargs: print("chatter"))
     assert main([good, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
@@ -168,7 +170,9 @@ def test_quiet_prints_nothing(
 # ------------------------------------------------------------ exit codes
 
 
-@pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["--list", "spoons"], ["--output"], ["--output", ""], ["--quie"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--nonsense"], ["--list", "spoons"], ["--output"], ["--output", ""], ["--quie"]]
+)
 def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -182,10 +186,7 @@ def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]
         (["missing.yaml"], "missing.yaml: cannot be read: No such file or directory\n"),
         (["."], ".: cannot be read: Is a directory\n"),
         (["a\0b"], "a b: cannot be read: embedded null byte\n"),
-        (
-            ["{good}", "--device", "gpu"],
-            "override 'device=\"gpu\"': device: expected auto, cpu, cuda or cuda:N",
-        ),
+        (["{good}", "--device", "gpu"], "override 'device=\"gpu\"': device: expected auto, cpu, cuda or cuda:N"),
         (["{good}", "output=''"], "override 'output=''': output: expected the path of a directory"),
         (["{good}", "nonsense"], "override 'nonsense': an override is written key=value"),
         (["{good}", "name=\udcff"], "override 'name= ': name: the character U+DCFF is not allowed in YAML"),
@@ -219,11 +220,7 @@ def failing(error: BaseException) -> Callable[..., None]:
     [
         (DataError("dataset 'x': gone"), 1, "error: dataset 'x': gone\n"),
         (RuntimeError("no such device"), 1, "error: no such device\n"),
-        (
-            OSError(28, "No space left on device", "runs"),
-            1,
-            "error: runs: No space left on device\n",
-        ),
+        (OSError(28, "No space left on device", "runs"), 1, "error: runs: No space left on device\n"),
         (MemoryError(), 1, "error: MemoryError\n"),
         (loop.DivergedError("the loss is nan"), 3, "the loss is nan\n"),
         (TrainingInterrupted("stopped", 130), 130, "stopped\n"),

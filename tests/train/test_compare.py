@@ -1,4 +1,6 @@
-"""`python -m nanotorch.compare`: scores in order, configs that differ, curves over one another, and what cannot be compared."""
+"""`python -m nanotorch.compare`: scores in order, configs that differ, curves over one another, and what cannot be
+compared.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_report import Page
 
 from nanotorch.compare import main
 from nanotorch.train.__main__ import main as train
 from nanotorch.train.report.comparison import as_text, compare, read_run
+from test_report import Page
 
 IRIS = """\
 name: iris
@@ -145,7 +147,11 @@ def test_curves_over_one_another(runs: Path, tmp_path: Path, kind: str) -> None:
         (["slow", "slow/checkpoints"], [], "checkpoints is not the directory of a run: it has no resolved.yaml"),
         (["slow", "values"], [], "these runs have different scores, so none is the best:"),
         (["slow", "fast"], ["--by", "f1"], "no run has a score 'f1'; they all have loss, accuracy"),
-        (["slow", "fast"], ["--part", "tset"], "slow has no scores of a part 'tset'; its parts are train, validation, test"),
+        (
+            ["slow", "fast"],
+            ["--part", "tset"],
+            "slow has no scores of a part 'tset'; its parts are train, validation, test",
+        ),
         (["slow", "fast"], ["--output", "a.jpg"], "a.jpg: a comparison is written as .html, .png, .svg or .pdf"),
     ],
 )
@@ -156,16 +162,33 @@ def test_what_cannot_be_compared_is_a_sentence(
     assert message in capsys.readouterr().err
 
 
-def test_damaged_files_are_told_and_the_rest_is_shown(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_files_are_told_and_the_rest_is_shown(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number, (file, content, message) in enumerate(
         [
             ("summary.json", "{", "summary.json cannot be read: Expecting property name"),
-            ("summary.json", "[]", "summary.json: expected an object with keys, got an empty list; the run is shown as if it were not complete"),
-            ("summary.json", '{"name": "slow", "seconds": 1}', "summary.json: task is missing; the run is shown as if it were not complete"),
+            (
+                "summary.json",
+                "[]",
+                (
+                    "summary.json: expected an object with keys, got an empty list; the run is shown as if it were not"
+                    " complete"
+                ),
+            ),
+            (
+                "summary.json",
+                '{"name": "slow", "seconds": 1}',
+                "summary.json: task is missing; the run is shown as if it were not complete",
+            ),
             ("resolved.yaml", "a: [", "resolved.yaml:1:"),
             ("resolved.yaml", "", "resolved.yaml: this is empty"),
             ("resolved.yaml", "seed: 1\n", "resolved.yaml:1:1: name: required key is missing"),
-            ("metrics.jsonl", '{"epoch": 1}\n', "metrics.jsonl, line 1: step is missing; the epochs before that are shown"),
+            (
+                "metrics.jsonl",
+                '{"epoch": 1}\n',
+                "metrics.jsonl, line 1: step is missing; the epochs before that are shown",
+            ),
         ]
     ):
         damaged = shutil.copytree(runs / "slow", tmp_path / str(number))
@@ -176,7 +199,9 @@ def test_damaged_files_are_told_and_the_rest_is_shown(runs: Path, tmp_path: Path
         assert "slow" in shown.out and "2  " in shown.out
 
 
-def test_a_run_without_an_epoch_has_nothing_to_compare(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_an_epoch_has_nothing_to_compare(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     young = shutil.copytree(runs / "unfinished", tmp_path / "young")
     (young / "metrics.jsonl").write_text("")
     assert main([str(runs / "slow"), str(young)]) == 2
@@ -184,5 +209,7 @@ def test_a_run_without_an_epoch_has_nothing_to_compare(runs: Path, tmp_path: Pat
 
 
 def test_help_answers_without_reading_anything() -> None:
-    shown = subprocess.run([sys.executable, "-m", "nanotorch.compare", "--help"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "nanotorch.compare", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert "python -m nanotorch.compare RUN RUN --by loss --output compare.png" in shown

@@ -1,4 +1,6 @@
-"""A run's files, damaged or made to do harm one at a time: every command shows the rest, or ends with one sentence that names the file."""
+"""A run's files, damaged or made to do harm one at a time: every command shows the rest, or ends with one sentence that
+names the file.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_runs import write_table
-from trainer_process import TrainerProcess
 
 import nanotorch as torch
 from nanotorch.compare import main as compare
@@ -22,6 +22,8 @@ from nanotorch.predict import main as predict
 from nanotorch.train.__main__ import main as train
 from nanotorch.train.record.layout import strangers
 from nanotorch.utils.serialization import from_bytes, to_bytes
+from own_runs import write_table
+from trainer_process import TrainerProcess
 
 CONFIG = """\
 name: own
@@ -47,7 +49,9 @@ def place(trainer: TrainerProcess, tmp_path_factory: pytest.TempPathFactory) -> 
     assert trainer("own.yaml", "--output", "run", cwd=str(made)).code == 0
     assert trainer("own.yaml", "--output", "other", "optimizer.lr=0.02", cwd=str(made)).code == 0
     assert trainer("own.yaml", "--output", "folds", "train.folds=2", cwd=str(made), at=("step", 3, 9)).code == -9
-    assert (made / "folds" / "fold-1" / "summary.json").exists() and not (made / "folds" / "fold-2" / "summary.json").exists()
+    assert (made / "folds" / "fold-1" / "summary.json").exists() and not (
+        made / "folds" / "fold-2" / "summary.json"
+    ).exists()
     return made
 
 
@@ -55,8 +59,25 @@ def place(trainer: TrainerProcess, tmp_path_factory: pytest.TempPathFactory) -> 
 
 DEEP = json.loads("[" * 90 + "]" * 90)
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 1.5, 10**400, 1e308, float("nan"), float("-inf"), "", "x", "\x1b[31m\n\ud800", [], {}, [[]], {"a": 1}, DEEP, {"!tuple": 3},
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    10**400,
+    1e308,
+    float("nan"),
+    float("-inf"),
+    "",
+    "x",
+    "\x1b[31m\n\ud800",
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    DEEP,
+    {"!tuple": 3},
+)
 
 
 def values_of(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -83,7 +104,10 @@ def damages_of_json(text: bytes) -> Iterator[tuple[str, bytes]]:
     value = json.loads(text)
     for path in values_of(value):
         for new in (..., *VALUES):
-            yield f"{path} = {'deleted' if new is ... else repr(new)[:20]}", json.dumps(changed(value, path, new)).encode()
+            yield (
+                f"{path} = {'deleted' if new is ... else repr(new)[:20]}",
+                json.dumps(changed(value, path, new)).encode(),
+            )
     if isinstance(value, dict):
         yield "an unknown key", json.dumps({**value, "\x1b]0;x\x07": 1}).encode()
         yield "a key twice", text.rstrip()[:-1].rstrip() + b', "%s": 1}' % next(iter(value)).encode()
@@ -110,8 +134,18 @@ def damages(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
         lines = content.decode().splitlines(keepends=True)
         for number, line in enumerate(lines):
             key = line.partition(":")[0]
-            for new in ("", line + line, *(f"{key}: {new}\n" for new in ("null", "-1", ".nan", "1e400", "[]", "{}", '"\\e[31m"', "x", "9" * 400))):
-                yield f"line {number + 1}: {new.strip()[:30] or 'deleted'}", "".join([*lines[:number], new, *lines[number + 1 :]]).encode()
+            for new in (
+                "",
+                line + line,
+                *(
+                    f"{key}: {new}\n"
+                    for new in ("null", "-1", ".nan", "1e400", "[]", "{}", '"\\e[31m"', "x", "9" * 400)
+                ),
+            ):
+                yield (
+                    f"line {number + 1}: {new.strip()[:30] or 'deleted'}",
+                    "".join([*lines[:number], new, *lines[number + 1 :]]).encode(),
+                )
     elif name.endswith(".safetensors"):
         size = int.from_bytes(content[:8], "little")
         for what, header in damages_of_json(content[8 : 8 + size]):
@@ -123,7 +157,12 @@ def all_damages(run: Path) -> Iterator[tuple[Path, str, bytes]]:
     seen = set()
     for path in sorted(run.rglob("*")):
         name = path.name
-        if path.is_symlink() or any(parent.is_symlink() for parent in path.parents) or not path.is_file() or path.suffix in (".html", ".csv", ".log", ".png"):
+        if (
+            path.is_symlink()
+            or any(parent.is_symlink() for parent in path.parents)
+            or not path.is_file()
+            or path.suffix in (".html", ".csv", ".log", ".png")
+        ):
             continue
         kind = (path.relative_to(run).parts[0], name)
         if kind in seen and path.parent.name != (run / "checkpoints" / "last").resolve().name:
@@ -154,12 +193,17 @@ COMMANDS: dict[str, Callable[[Path], int]] = {
     "compare page": lambda run: compare([str(run), "other", "--output", str(run.parent / "out.html")]),
     "resume folds": lambda run: train(["own.yaml", "--resume", str(run), "train.folds=2", "--quiet"]),
     "compare folds": lambda run: compare([str(run / "fold-1"), "other"]),
-    "predict fold": lambda run: predict([str(run / "fold-1"), "--input", "table.csv", "--output", str(run.parent / "out.csv")]),
+    "predict fold": lambda run: predict(
+        [str(run / "fold-1"), "--input", "table.csv", "--output", str(run.parent / "out.csv")]
+    ),
     "predict": lambda run: predict([str(run), "--input", "table.csv", "--output", str(run.parent / "out.csv")]),
     "export": lambda run: export([str(run), "--safetensors", str(run.parent / "out.safetensors")]),
 }
 
-RUN, FOLDS = ("compare", "resume", "predict", "compare page", "export"), ("resume folds", "compare folds", "predict fold")
+RUN, FOLDS = (
+    ("compare", "resume", "predict", "compare page", "export"),
+    ("resume folds", "compare folds", "predict fold"),
+)
 
 
 @pytest.fixture
@@ -170,8 +214,12 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def faults_of(run: Path, draws: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], commands: tuple[str, ...]) -> list[str]:
-    """What goes wrong when a run's files are damaged, each by one of the commands: so many of the damages, or all of them by all commands."""
+def faults_of(
+    run: Path, draws: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], commands: tuple[str, ...]
+) -> list[str]:
+    """What goes wrong when a run's files are damaged, each by one of the commands: so many of the damages, or all of
+    them by all commands.
+    """
     every = [*all_damages(run)]
     if draws is not None:
         every = random.Random(0).sample(every, draws)
@@ -209,7 +257,9 @@ def test_more_damaged_files(here: Path, name: str, tmp_path: Path, capsys: pytes
 # ------------------------------------------------------------ weights
 
 
-def first(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, torch.Tensor], str], dict[str, torch.Tensor]]:
+def first(
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> Callable[[dict[str, torch.Tensor], str], dict[str, torch.Tensor]]:
     return lambda tensors, name: {**tensors, name: change(tensors[name])}
 
 
@@ -236,13 +286,17 @@ WEIGHTS: dict[str, Callable[[dict[str, torch.Tensor], str], dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("file", ["model", "training", "optimizer"])
-def test_weights_that_cannot_be_are_refused(here: Path, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_cannot_be_are_refused(
+    here: Path, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for what, change in WEIGHTS.items():
         run = shutil.copytree(here / "run", tmp_path / what, symlinks=True)
         for step in run.glob("checkpoints/step-*"):
             path = step / f"{file}.safetensors"
             tensors = from_bytes(path.read_bytes())
-            damage(run, path.relative_to(run), to_bytes(change(tensors, list(tensors)[0 if what == "integers" else -1])))
+            damage(
+                run, path.relative_to(run), to_bytes(change(tensors, list(tensors)[0 if what == "integers" else -1]))
+            )
         for command in ("resume", "predict") if file == "model" else ("resume",):
             assert COMMANDS[command](run) == 1, what
             error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
@@ -254,9 +308,14 @@ def test_weights_that_cannot_be_are_refused(here: Path, file: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("way", ["followed", "as texts", "left out", "both of one"])
-def test_a_copy_without_links_goes_on_as_the_run_itself(trainer: TrainerProcess, place: Path, way: str, tmp_path: Path) -> None:
+def test_a_copy_without_links_goes_on_as_the_run_itself(
+    trainer: TrainerProcess, place: Path, way: str, tmp_path: Path
+) -> None:
     """As zip, scp -r, a cloud drive or a FAT disk leave them."""
-    assert trainer("own.yaml", "--output", tmp_path / "a", "checkpoint.keep=3", at=("step", 2, 9), cwd=str(place)).code == -9
+    assert (
+        trainer("own.yaml", "--output", tmp_path / "a", "checkpoint.keep=3", at=("step", 2, 9), cwd=str(place)).code
+        == -9
+    )
     shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=way != "followed")
     for name in ("last", "best") if way != "followed" else ():
         link = tmp_path / "b" / "checkpoints" / name
@@ -267,7 +326,13 @@ def test_a_copy_without_links_goes_on_as_the_run_itself(trainer: TrainerProcess,
     for name in ("a", "b"):
         ended = trainer("own.yaml", "--output", tmp_path / name, "--resume", "auto", cwd=str(place))
         assert ended.code == 0 and "training goes on after step 1" in ended.out and "damaged" not in ended.err, ended
-    left = [[(tmp_path / name / "checkpoints" / "last" / f"{file}.safetensors").read_bytes() for file in ("model", "training", "optimizer")] for name in "ab"]
+    left = [
+        [
+            (tmp_path / name / "checkpoints" / "last" / f"{file}.safetensors").read_bytes()
+            for file in ("model", "training", "optimizer")
+        ]
+        for name in "ab"
+    ]
     assert left[0] == left[1]
     assert not [*strangers(tmp_path / "b")] and (tmp_path / "b" / "checkpoints" / "best").is_symlink()
 
@@ -276,16 +341,23 @@ def test_a_copy_without_links_goes_on_as_the_run_itself(trainer: TrainerProcess,
 
 
 @pytest.mark.parametrize("killed", [2, 3])
-def test_a_checkpoint_of_the_first_version_goes_on_as_the_run_itself(trainer: TrainerProcess, place: Path, killed: int, tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_first_version_goes_on_as_the_run_itself(
+    trainer: TrainerProcess, place: Path, killed: int, tmp_path: Path
+) -> None:
     """state.json held the history then, did not count the moments, and optimizers and schedules had fewer options."""
-    assert trainer("own.yaml", "--output", tmp_path / "a", "train.epochs=3", at=("step", killed, 9), cwd=str(place)).code == -9
+    assert (
+        trainer("own.yaml", "--output", tmp_path / "a", "train.epochs=3", at=("step", killed, 9), cwd=str(place)).code
+        == -9
+    )
     old = shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
     lines = (old / "checkpoints" / "history.jsonl").read_text().splitlines()
     for step in old.glob("checkpoints/step-*"):
         state, optimizer = (json.loads((step / name).read_text()) for name in ("state.json", "optimizer.json"))
         state["history"] = [json.loads(line) for line in lines][: state["epoch"]]
         del state["moments"]
-        state["scheduler"] = {key: value for key, value in state["scheduler"].items() if key != "min_lrs"} | {"min_lr": 0.0}
+        state["scheduler"] = {key: value for key, value in state["scheduler"].items() if key != "min_lrs"} | {
+            "min_lr": 0.0
+        }
         for group in optimizer["param_groups"]:
             group.pop("decoupled_weight_decay", None)
         for name, value in (("state.json", state), ("optimizer.json", optimizer)):
@@ -297,6 +369,12 @@ def test_a_checkpoint_of_the_first_version_goes_on_as_the_run_itself(trainer: Tr
     for name in "ab":
         ended = trainer("own.yaml", "--resume", tmp_path / name, "train.epochs=3", cwd=str(place))
         assert ended.code == 0 and f"training goes on after step {killed - 1}" in ended.out, ended
-    left = [[(tmp_path / name / "checkpoints" / "last" / f"{file}.safetensors").read_bytes() for file in ("model", "training", "optimizer")] for name in "ab"]
+    left = [
+        [
+            (tmp_path / name / "checkpoints" / "last" / f"{file}.safetensors").read_bytes()
+            for file in ("model", "training", "optimizer")
+        ]
+        for name in "ab"
+    ]
     assert left[0] == left[1]
     assert json.loads((tmp_path / "b" / "checkpoints" / "last" / "MANIFEST.json").read_text())["version"] == 2

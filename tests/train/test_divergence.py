@@ -1,4 +1,6 @@
-"""Whatever is not finite ends a run with exit code 3 and a sentence: in a loss, a part, a score, or in weights alone."""
+"""Whatever is not finite ends a run with exit code 3 and a sentence: in a loss, a part, a score, or in weights
+alone.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ import pytest
 from nanotorch import no_grad
 from nanotorch.optim import SGD
 from nanotorch.registry import METRICS
-from nanotorch.train.report import page
 from nanotorch.train.__main__ import main
 from nanotorch.train.data.datasets import load, split
+from nanotorch.train.report import page
 
 
 def write(rows: list[tuple[Any, ...]]) -> None:
@@ -24,14 +26,20 @@ def write(rows: list[tuple[Any, ...]]) -> None:
     Path("t.csv").write_text("\n".join(",".join(map(str, row)) for row in [(*names, "y"), *rows]), encoding="utf-8")
 
 
-def ended(capsys: pytest.CaptureFixture[str], loss: str, rows: list[tuple[Any, ...]], **changes: Any) -> tuple[int, str]:
+def ended(
+    capsys: pytest.CaptureFixture[str], loss: str, rows: list[tuple[Any, ...]], **changes: Any
+) -> tuple[int, str]:
     """Exit code and message of a run on a table, with every score that its task has."""
     write(rows)
     task = {"MSELoss": "regression", "L1Loss": "regression", "BCEWithLogitsLoss": "binary"}.get(loss, "multiclass")
     config: dict[str, Any] = {
-        "name": "d", "data": {"file": "t.csv", "target": "y"}, "model": {"hidden": [4], "activation": "Tanh"}, "loss": {"name": loss},
-        "optimizer": {"name": "SGD", "lr": 0.1}, "train": {"epochs": 2, "batch_size": 10},
-    }  # fmt: skip
+        "name": "d",
+        "data": {"file": "t.csv", "target": "y"},
+        "model": {"hidden": [4], "activation": "Tanh"},
+        "loss": {"name": loss},
+        "optimizer": {"name": "SGD", "lr": 0.1},
+        "train": {"epochs": 2, "batch_size": 10},
+    }
     config["train"]["metrics"] = [name for name in METRICS if task in METRICS.entry(name).facts["tasks"]]
     for key, value in changes.items():
         config[key] |= value
@@ -50,7 +58,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def table(loss: str, columns: int = 2) -> list[tuple[Any, ...]]:
     """Sixty rows for a loss."""
     numbers = np.random.default_rng(0).normal(size=(60, columns)).round(3).tolist()
-    label = {"MSELoss": lambda x: x, "L1Loss": lambda x: x, "BCEWithLogitsLoss": lambda x: "pn"[x > 0]}.get(loss, lambda x: "abc"[(x > -0.5) + (x > 0.5)])
+    label = {"MSELoss": lambda x: x, "L1Loss": lambda x: x, "BCEWithLogitsLoss": lambda x: "pn"[x > 0]}.get(
+        loss, lambda x: "abc"[(x > -0.5) + (x > 0.5)]
+    )
     return [(*row, label(row[0])) for row in numbers]
 
 

@@ -13,13 +13,14 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
-from nanotorch.train.config import sections as config, strict_yaml
-from nanotorch.train.inspect import doctor
 from nanotorch.train.__main__ import main
-from nanotorch.train.inspect.dry_run import dry_run
-from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.inspect.lr_finder import range_test, suggestion
+from nanotorch.train.config import sections as config
+from nanotorch.train.config import strict_yaml
 from nanotorch.train.config.schema import schema
+from nanotorch.train.fit.loop import DivergedError
+from nanotorch.train.inspect import doctor
+from nanotorch.train.inspect.dry_run import dry_run
+from nanotorch.train.inspect.lr_finder import range_test, suggestion
 
 TEXT = """
 name: looked_at
@@ -68,10 +69,21 @@ def one(diagnosis: doctor.Diagnosis, check: str) -> doctor.Finding:
 
 
 CHECKS = [
-    "class imbalance", "constant columns", "duplicated columns", "row numbers among the columns", "rows in two parts",
-    "rows that contradict each other", "columns that give the target away", "scales and outliers", "length of the run",
-    "finite losses", "progress of the loss", "gradient norms", "update-to-weight ratios", "dead and saturated units",
-]  # fmt: skip
+    "class imbalance",
+    "constant columns",
+    "duplicated columns",
+    "row numbers among the columns",
+    "rows in two parts",
+    "rows that contradict each other",
+    "columns that give the target away",
+    "scales and outliers",
+    "length of the run",
+    "finite losses",
+    "progress of the loss",
+    "gradient norms",
+    "update-to-weight ratios",
+    "dead and saturated units",
+]
 
 
 def test_healthy_data_and_training_have_no_finding(tmp_path: Path) -> None:
@@ -154,7 +166,11 @@ def test_scales_and_outliers(tmp_path: Path) -> None:
     table["height"][:300] = 1e9
     table["height"][300:] = table["height"][300:]
     table["height"][1:300] = 0
-    outlier = [one(found(tmp_path, table, f"seed={seed}", "train.epochs=2"), "scales and outliers") for seed in range(6) if _in_training(tmp_path, table, seed)]
+    outlier = [
+        one(found(tmp_path, table, f"seed={seed}", "train.epochs=2"), "scales and outliers")
+        for seed in range(6)
+        if _in_training(tmp_path, table, seed)
+    ]
     assert outlier
     assert outlier[0].change == "train.clip_norm=1.0"
 
@@ -169,33 +185,57 @@ def _in_training(path: Path, table: dict[str, Any], seed: int) -> bool:
 def test_the_target_of_a_regression_in_large_units(tmp_path: Path) -> None:
     table = columns()
     table["label"] = table["height"] * 1e5 + 3e5 + np.random.default_rng(1).standard_normal(240) * 1e5
-    finding = one(found(tmp_path, table, "loss={name: MSELoss}", "data.standardize_target=false"), "scales and outliers")
+    finding = one(
+        found(tmp_path, table, "loss={name: MSELoss}", "data.standardize_target=false"), "scales and outliers"
+    )
     assert finding.change == "data.standardize_target=true"
 
 
 @pytest.mark.parametrize(
     ("overrides", "check", "change"),
     [
-        (["data={name: diabetes}", "loss={name: MSELoss}", "optimizer={name: SGD, lr: 100}"], "finite losses",
-         "optimizer.lr=10  train.clip_norm=1.0"),
+        (
+            ["data={name: diabetes}", "loss={name: MSELoss}", "optimizer={name: SGD, lr: 100}"],
+            "finite losses",
+            "optimizer.lr=10  train.clip_norm=1.0",
+        ),
         (["train.epochs=1"], "length of the run", "train.epochs=50"),
         (["train.batch_size=90"], "length of the run", "train.batch_size=8"),
         (["optimizer.lr=3"], "update-to-weight ratios", "optimizer.lr=0."),
         (["optimizer.lr=1e-7"], "update-to-weight ratios", "optimizer.lr="),
-        (["model={hidden: [16, 16, 16, 16, 16, 16], activation: Sigmoid}"], "gradient norms", "model.name=residual_mlp"),
-        (["model.activation=Tanh", "optimizer={name: SGD, lr: 30}"], "dead and saturated units", "model.init=xavier_uniform"),
-        (["optimizer.lr=3", "model.hidden=[30, 30]"], "dead and saturated units", "optimizer.lr=0.3, or model.activation=LeakyReLU"),
+        (
+            ["model={hidden: [16, 16, 16, 16, 16, 16], activation: Sigmoid}"],
+            "gradient norms",
+            "model.name=residual_mlp",
+        ),
+        (
+            ["model.activation=Tanh", "optimizer={name: SGD, lr: 30}"],
+            "dead and saturated units",
+            "model.init=xavier_uniform",
+        ),
+        (
+            ["optimizer.lr=3", "model.hidden=[30, 30]"],
+            "dead and saturated units",
+            "optimizer.lr=0.3, or model.activation=LeakyReLU",
+        ),
     ],
-)  # fmt: skip
+)
 def test_faults_of_training(tmp_path: Path, overrides: list[str], check: str, change: str) -> None:
     diagnosis = found(tmp_path, None, *overrides)
     assert one(diagnosis, check).change.startswith(change), diagnosis.text()
 
 
 def test_skipped_steps_are_not_hidden(tmp_path: Path) -> None:
-    overrides = ["data={name: diabetes}", "loss={name: MSELoss}", "optimizer={name: SGD, lr: 100}", "train.on_nonfinite=skip"]
+    overrides = [
+        "data={name: diabetes}",
+        "loss={name: MSELoss}",
+        "optimizer={name: SGD, lr: 100}",
+        "train.on_nonfinite=skip",
+    ]
     finding = one(found(tmp_path, None, *overrides), "finite losses")
-    assert re.match(r"on_nonfinite: skip left out every step of epoch \d|\d+ of 40 steps were left out", finding.what), finding
+    assert re.match(
+        r"on_nonfinite: skip left out every step of epoch \d|\d+ of 40 steps were left out", finding.what
+    ), finding
 
 
 def test_the_command_prints_it_and_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,8 +254,13 @@ def test_everything_looks_at_rows_on_the_disk_too(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     features = generator.standard_normal((30_000, 4)).astype(np.float32)
     features[:, 3] = 2.5
-    np.savez(tmp_path / "rows.npz", X=features, y=(features[:, 0] + generator.standard_normal(30_000) > 0).astype(np.int64))
-    given = config.loads(IRIS.replace("{name: iris}", f"{{file: {tmp_path}/rows.npz, target: y}}"), overrides=["loss={name: BCEWithLogitsLoss}"])
+    np.savez(
+        tmp_path / "rows.npz", X=features, y=(features[:, 0] + generator.standard_normal(30_000) > 0).astype(np.int64)
+    )
+    given = config.loads(
+        IRIS.replace("{name: iris}", f"{{file: {tmp_path}/rows.npz, target: y}}"),
+        overrides=["loss={name: BCEWithLogitsLoss}"],
+    )
     assert [finding.check for finding in doctor.examine(given).findings] == ["constant columns"]
     assert "rows     18,000 train, 6,000 validation, 6,000 test" in dry_run(given)
     assert range_test(given).suggested > 1e-5
@@ -239,7 +284,10 @@ def test_the_rate_is_where_the_loss_falls_fastest() -> None:
 
 def test_the_finder_names_a_rate_that_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "iris.yaml"
-    path.write_text(IRIS.replace("Adam, lr: 0.005", "SGD, lr: 1e-6") + "scheduler: {name: StepLR, step_size: 1}\nearly_stopping: {patience: 1}\n")
+    path.write_text(
+        IRIS.replace("Adam, lr: 0.005", "SGD, lr: 1e-6")
+        + "scheduler: {name: StepLR, step_size: 1}\nearly_stopping: {patience: 1}\n"
+    )
     assert main([str(path), "--find-lr", f"output={tmp_path / 'runs'}"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines()[:-3])) <= 80
@@ -258,7 +306,13 @@ def test_the_finder_names_a_rate_that_trains(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_the_finder_says_where_nothing_can_be_found() -> None:
-    given = config.loads(IRIS, overrides=["data={name: make_blobs, standardize: false, center_box: [1e30, 2e30]}", "loss={name: MultiMarginLoss, p: 2}"])
+    given = config.loads(
+        IRIS,
+        overrides=[
+            "data={name: make_blobs, standardize: false, center_box: [1e30, 2e30]}",
+            "loss={name: MultiMarginLoss, p: 2}",
+        ],
+    )
     with pytest.raises(DivergedError, match="not finite at a learning rate of 1e-07 already"):
         range_test(given)
 
@@ -266,7 +320,9 @@ def test_the_finder_says_where_nothing_can_be_found() -> None:
 # ------------------------------------------------------------ the dry run
 
 
-def test_the_dry_run_shows_data_model_and_a_step_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dry_run_shows_data_model_and_a_step_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "iris.yaml").write_text(IRIS)
     assert main(["iris.yaml", "--dry-run", "train.accumulate=2", "seed=null"]) == 0
@@ -325,17 +381,31 @@ def test_every_shipped_config_and_its_resolved_form_fit_the_schema(validator: An
 @pytest.mark.parametrize(
     ("override", "fits"),
     [
-        ("seed: null", True), ("seed: -1", False), ("seeds: 1", False), ("model: {}", True), ("model: {hidden: [0]}", False),
-        ("model: {activation: relu}", False), ("model: {name: residual_mlp, blocks: 3, init: orthogonal}", True),
-        ("model: {blocks: 3}", False), ("optimizer: {lr: 1}", False), ("optimizer: {name: Adam, lr: fast}", False),
-        ("optimizer: {name: SGD, lr: 1, momentum: 0.9}", True), ("scheduler: null", True), ("scheduler: {name: StepLR}", False),
-        ("scheduler: {name: StepLR, step_size: 2, warmup: 3}", True), ("train: {epochs: 1, batch_size: 2, metrics: [f1_macro]}", True),
-        ("train: {epochs: 1, batch_size: 2, metrics: [f2]}", False), ("train: {epochs: 1}", False),
-        ("loss: {name: CrossEntropyLoss, class_weight: balanced}", True), ("data: {name: iris, fold: [1, 2]}", True),
-        ("loss: {name: CrossEntropyLoss, class_weight: {a: 0}}", False), ("data: {name: iris, n_class: 3}", False),
-        ("data: {file: a.csv, target: b}", True), ("data: {file: a.csv}", False),
+        ("seed: null", True),
+        ("seed: -1", False),
+        ("seeds: 1", False),
+        ("model: {}", True),
+        ("model: {hidden: [0]}", False),
+        ("model: {activation: relu}", False),
+        ("model: {name: residual_mlp, blocks: 3, init: orthogonal}", True),
+        ("model: {blocks: 3}", False),
+        ("optimizer: {lr: 1}", False),
+        ("optimizer: {name: Adam, lr: fast}", False),
+        ("optimizer: {name: SGD, lr: 1, momentum: 0.9}", True),
+        ("scheduler: null", True),
+        ("scheduler: {name: StepLR}", False),
+        ("scheduler: {name: StepLR, step_size: 2, warmup: 3}", True),
+        ("train: {epochs: 1, batch_size: 2, metrics: [f1_macro]}", True),
+        ("train: {epochs: 1, batch_size: 2, metrics: [f2]}", False),
+        ("train: {epochs: 1}", False),
+        ("loss: {name: CrossEntropyLoss, class_weight: balanced}", True),
+        ("data: {name: iris, fold: [1, 2]}", True),
+        ("loss: {name: CrossEntropyLoss, class_weight: {a: 0}}", False),
+        ("data: {name: iris, n_class: 3}", False),
+        ("data: {file: a.csv, target: b}", True),
+        ("data: {file: a.csv}", False),
     ],
-)  # fmt: skip
+)
 def test_the_schema_marks_what_the_trainer_refuses(validator: Any, override: str, fits: bool) -> None:
     values = plain(IRIS) | plain(override)
     assert validator.is_valid(values) == fits
@@ -352,7 +422,13 @@ def test_the_schema_knows_every_name_and_the_command_prints_it(capsys: pytest.Ca
     assert main(["--schema"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads(json.dumps(schema()))
-    for section, registry in {"data": DATASETS, "model": MODELS, "loss": LOSSES, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}.items():
+    for section, registry in {
+        "data": DATASETS,
+        "model": MODELS,
+        "loss": LOSSES,
+        "optimizer": OPTIMIZERS,
+        "scheduler": SCHEDULERS,
+    }.items():
         for name in registry:
             described = printed["$defs"][f"{section}-{name}"]
             assert described["properties"]["name"]["const"] == name

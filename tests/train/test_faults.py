@@ -2,38 +2,44 @@
 
 What can go wrong, what the trainer does then, and the test that makes it happen:
 
-=== ====================================== ========================================== ====================================================
+=== ====================================== ==========================================
+====================================================
  #  fault                                  outcome                                    test
-=== ====================================== ========================================== ====================================================
- 1  SIGKILL while a checkpoint is written  the one before loads, leftovers go         test_killed_at_every_call_that_changes_the_disk
- 2  power loss                             flushed before and after the renaming      test_files_reach_the_disk_before_their_name_does
- 3  disk full in a checkpoint              named, with bytes; old files intact        test_a_full_disk_ends_the_run_and_keeps_what_was_saved
- 4  disk full in metrics and log           said once, training goes on                test_metrics_that_cannot_be_written_do_not_stop_training
- 5  truncated checkpoint                   the last good one is taken, and said       test_a_damaged_checkpoint_is_passed_over_and_said
- 6  flipped bit                            the file is named                          test_damage_is_found_and_named
- 7  file of another kind                   refused, never unpickled                   test_a_pickle_is_refused_and_never_loaded
- 8  hostile file                           an error, whatever its checksum says       test_hostile_files_are_refused
- 9  checkpoint of another architecture     every name with both shapes                test_a_checkpoint_of_another_architecture_is_listed
+=== ====================================== ==========================================
+====================================================
+ 1  SIGKILL while a checkpoint is written  the one before loads, leftovers go
+ test_killed_at_every_call_that_changes_the_disk 2  power loss                             flushed before and after the
+ renaming      test_files_reach_the_disk_before_their_name_does 3  disk full in a checkpoint              named, with
+ bytes; old files intact        test_a_full_disk_ends_the_run_and_keeps_what_was_saved 4  disk full in metrics and log
+ said once, training goes on                test_metrics_that_cannot_be_written_do_not_stop_training 5  truncated
+ checkpoint                   the last good one is taken, and said
+ test_a_damaged_checkpoint_is_passed_over_and_said 6  flipped bit                            the file is named
+ test_damage_is_found_and_named 7  file of another kind                   refused, never unpickled
+ test_a_pickle_is_refused_and_never_loaded 8  hostile file                           an error, whatever its checksum
+ says       test_hostile_files_are_refused 9  checkpoint of another architecture     every name with both shapes
+ test_a_checkpoint_of_another_architecture_is_listed
 10  checkpoint of a newer format           says which version                         test_a_newer_format_says_so
-11  resume with another config             the keys that differ                       test_a_changed_config_is_shown_and_needs_consent
-12  resume of a finished run               "already complete", nothing is written     test_a_finished_run_is_left_alone
-13  resume in the middle of an epoch       bit for bit                                test_killed_at_every_step
-14  checkpoint while accumulating          only between optimizer steps               test_killed_within_a_step_a_validation_a_write_and_the_final_scores
-15  SIGINT once, twice                     saves, 130; leaves at once, files valid    test_a_signal_in_any_phase
-16  SIGTERM in any phase                   saves, 143                                 test_a_signal_in_any_phase
-17  loss not finite                        step, rows, layer, operation, line; 3      test_the_first_operation_that_is_not_finite_is_named
-22  dotted import path in the config       unknown name, nothing is imported          test_an_import_path_is_no_name
-23  name with a path in it, linked output  refused; links are followed                test_names_that_lead_elsewhere_are_refused
-24  two runs in one directory              the second names the first                 test_two_runs_in_one_directory
-25  directory that is not empty            refused without --overwrite                test_a_directory_in_use_is_not_overwritten_by_accident
-26  no permission                          said before anything is computed           test_a_directory_without_permission_is_refused_before_training
-27  closed pipe, plain terminal, C locale  no traceback, no bar, training goes on     test_output_that_nobody_reads
-28  too few rows, one class, constant      an error or defined behaviour              test_odd_shapes_of_data
-29  missing GPU                            says which; auto alone falls back          test_a_missing_gpu_is_an_error
-32  same second, clock                     directories differ, times are monotonic    test_directories_of_the_same_second_differ
-35  no network                             says what to do, nothing partial is used   test_no_network_is_one_sentence_that_says_what_to_do
-36  optional library absent                feature off, with a hint                   test_without_matplotlib_there_are_no_figures
-=== ====================================== ========================================== ====================================================
+11  resume with another config             the keys that differ
+test_a_changed_config_is_shown_and_needs_consent 12  resume of a finished run               "already complete", nothing
+is written     test_a_finished_run_is_left_alone 13  resume in the middle of an epoch       bit for bit
+test_killed_at_every_step 14  checkpoint while accumulating          only between optimizer steps
+test_killed_within_a_step_a_validation_a_write_and_the_final_scores 15  SIGINT once, twice                     saves,
+130; leaves at once, files valid    test_a_signal_in_any_phase 16  SIGTERM in any phase                   saves, 143
+test_a_signal_in_any_phase 17  loss not finite                        step, rows, layer, operation, line; 3
+test_the_first_operation_that_is_not_finite_is_named 22  dotted import path in the config       unknown name, nothing is
+imported          test_an_import_path_is_no_name 23  name with a path in it, linked output  refused; links are followed
+test_names_that_lead_elsewhere_are_refused 24  two runs in one directory              the second names the first
+test_two_runs_in_one_directory 25  directory that is not empty            refused without --overwrite
+test_a_directory_in_use_is_not_overwritten_by_accident 26  no permission                          said before anything
+is computed           test_a_directory_without_permission_is_refused_before_training 27  closed pipe, plain terminal, C
+locale  no traceback, no bar, training goes on     test_output_that_nobody_reads 28  too few rows, one class, constant
+an error or defined behaviour              test_odd_shapes_of_data 29  missing GPU                            says
+which; auto alone falls back          test_a_missing_gpu_is_an_error 32  same second, clock
+directories differ, times are monotonic    test_directories_of_the_same_second_differ 35  no network
+says what to do, nothing partial is used   test_no_network_is_one_sentence_that_says_what_to_do 36  optional library
+absent                feature off, with a hint                   test_without_matplotlib_there_are_no_figures ===
+====================================== ==========================================
+====================================================
 """
 
 from __future__ import annotations
@@ -56,14 +62,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trainer_process import TrainerProcess
 
 from nanotorch.train.config import sections as config
 from nanotorch.train.data import datasets
 from nanotorch.train.record import checkpoint, directory, resume
-from nanotorch.train.run import run
 from nanotorch.train.record.checkpoint import CheckpointError
+from nanotorch.train.run import run
 from nanotorch.utils import files
+from trainer_process import TrainerProcess
 
 CONFIG = """\
 name: faulty
@@ -121,13 +127,17 @@ def test_the_table_names_tests_that_exist() -> None:
 # ------------------------------------------------------------ full disks
 
 
-def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(trainer: TrainerProcess, given: Path, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(
+    trainer: TrainerProcess, given: Path, tmp_path: Path
+) -> None:
     command = (given, "--output", tmp_path / "run", "model.hidden=[64, 64]")  # 19 kB of weights
     assert trainer(*command, at=("step", 5, signal.SIGTERM)).code == 143
     before = contents(tmp_path / "run" / "checkpoints")
     ended = trainer(*command, "--resume", "auto", file_size=12_000)
     assert ended.code == 1
-    assert re.search(r"error: \S+step-000006 cannot be written: File too large \([\d,]+ bytes are needed, [\d,]+ are free", ended.err)
+    assert re.search(
+        r"error: \S+step-000006 cannot be written: File too large \([\d,]+ bytes are needed, [\d,]+ are free", ended.err
+    )
     assert ended.err.count("cannot be written") == 1
     assert "Traceback" not in ended.err
     after = contents(tmp_path / "run" / "checkpoints")
@@ -152,14 +162,18 @@ def test_metrics_that_cannot_be_written_do_not_stop_training(
     assert len(result.history) == 4
     errors = capsys.readouterr().err
     assert errors.count("cannot be written: No space left on device; training goes on") == 1
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4  # once more at the end, where there is room
+    assert (
+        len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
+    )  # once more at the end, where there is room
 
 
 # ------------------------------------------------------------ damaged checkpoints
 
 
 @pytest.mark.parametrize("cut", [0, 4, 50, -1])
-def test_a_damaged_checkpoint_is_passed_over_and_said(trainer: TrainerProcess, given: Path, stopped: Path, cut: int) -> None:
+def test_a_damaged_checkpoint_is_passed_over_and_said(
+    trainer: TrainerProcess, given: Path, stopped: Path, cut: int
+) -> None:
     whole = (stopped / "metrics.jsonl").read_text().splitlines()
     newest = stopped / "checkpoints" / "step-000012"
     good = (newest / "model.safetensors").read_bytes()
@@ -173,11 +187,15 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(trainer: TrainerProcess, g
     assert f"passing over a damaged checkpoint: {newest}/model.safetensors is truncated" in ended.err
     assert f"going on from {stopped}/checkpoints/step-000009, the newest that is whole" in ended.err
     again = (stopped / "metrics.jsonl").read_text().splitlines()
-    assert [{**json.loads(line), "seconds": 0} for line in again] == [{**json.loads(line), "seconds": 0} for line in whole]
+    assert [{**json.loads(line), "seconds": 0} for line in again] == [
+        {**json.loads(line), "seconds": 0} for line in whole
+    ]
     assert (newest / "model.safetensors").read_bytes() == good
 
 
-def test_where_no_checkpoint_is_whole_there_is_nothing_to_go_on_with(trainer: TrainerProcess, given: Path, stopped: Path) -> None:
+def test_where_no_checkpoint_is_whole_there_is_nothing_to_go_on_with(
+    trainer: TrainerProcess, given: Path, stopped: Path
+) -> None:
     for path in (stopped / "checkpoints").glob("step-*"):
         (path / "state.json").unlink()
     ended = trainer(given, "--resume", stopped)
@@ -244,7 +262,9 @@ HOSTILE = {
     "deep nesting": with_header(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "no JSON": with_header(b"{nonsense"),
     "a list": with_header([1, 2]),
-    "many tensors": with_header({str(number): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(100_000)})[:-1],
+    "many tensors": with_header(
+        {str(number): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(100_000)}
+    )[:-1],
 }
 HOSTILE_JSON = {
     "deep nesting": b"[" * 100_000 + b"]" * 100_000,
@@ -275,7 +295,10 @@ def test_hostile_files_are_refused(stopped: Path) -> None:
 
 
 def test_a_state_that_says_nothing_is_refused(trainer: TrainerProcess, given: Path, stopped: Path) -> None:
-    for content, message in ((b"{}", "epoch is missing"), (b'{"best": {"epoch": 1}, "epoch": []}', "epoch: should be a valid integer")):
+    for content, message in (
+        (b"{}", "epoch is missing"),
+        (b'{"best": {"epoch": 1}, "epoch": []}', "epoch: should be a valid integer"),
+    ):
         for place in (stopped / "checkpoints").glob("step-*"):
             forge(place, "state.json", content)
         ended = trainer(given, "--resume", stopped)
@@ -289,7 +312,9 @@ def test_flipped_bytes_of_a_manifest_never_get_through(stopped: Path) -> None:
     good = (place / "MANIFEST.json").read_bytes()
     for position in range(0, len(good), 3):
         for bit in (1, 32):
-            (place / "MANIFEST.json").write_bytes(good[:position] + bytes([good[position] ^ bit]) + good[position + 1 :])
+            (place / "MANIFEST.json").write_bytes(
+                good[:position] + bytes([good[position] ^ bit]) + good[position + 1 :]
+            )
             try:
                 loaded = checkpoint.load(place)
             except CheckpointError:
@@ -341,8 +366,13 @@ def test_a_changed_config_is_shown_and_needs_consent(trainer: TrainerProcess, gi
 def test_with_consent_the_new_schedule_and_optimizer_hold(trainer: TrainerProcess, given: Path, tmp_path: Path) -> None:
     place = tmp_path / "run"
     command = (given, "--output", place, "--resume", "auto", "train.epochs=6", "checkpoint.keep=9")
-    assert trainer(*command, "scheduler={name: StepLR, step_size: 1, gamma: 0.5}", at=("step", 7, signal.SIGTERM)).code == 143
-    ended = trainer(*command, "scheduler={name: StepLR, step_size: 1, gamma: 0.1}", "--allow-config-change", "train.ema=0.9")
+    assert (
+        trainer(*command, "scheduler={name: StepLR, step_size: 1, gamma: 0.5}", at=("step", 7, signal.SIGTERM)).code
+        == 143
+    )
+    ended = trainer(
+        *command, "scheduler={name: StepLR, step_size: 1, gamma: 0.1}", "--allow-config-change", "train.ema=0.9"
+    )
     assert ended.code == 0, ended.err
     lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     assert [line["learning_rate"] for line in lines] == pytest.approx([1e-2, 5e-3, 2.5e-3, 1e-5, 1e-6, 1e-7])
@@ -368,7 +398,9 @@ def test_a_schedule_made_for_the_length_of_the_run_is_made_anew_for_more_epochs(
     assert rates[0][5:] == pytest.approx(rates[1][5:])  # the first epochs had the schedule of the shorter run
 
 
-def test_more_epochs_continue_a_finished_run(trainer: TrainerProcess, given: Path, stopped: Path, tmp_path: Path) -> None:
+def test_more_epochs_continue_a_finished_run(
+    trainer: TrainerProcess, given: Path, stopped: Path, tmp_path: Path
+) -> None:
     (stopped / "summary.json").write_text("{}")
     ended = trainer(given, "--resume", stopped, "train.epochs=6")
     assert ended.code == 0, ended.err
@@ -389,7 +421,9 @@ def test_a_finished_run_is_left_alone(trainer: TrainerProcess, given: Path, fini
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == times
 
 
-def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(trainer: TrainerProcess, given: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(
+    trainer: TrainerProcess, given: Path, finished: Path, tmp_path: Path
+) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))
     shutil.rmtree(run / "checkpoints")
     before = contents(run)
@@ -442,11 +476,18 @@ def test_resume_says_what_it_cannot_find(trainer: TrainerProcess, given: Path, f
         assert message in ended.err
     ended = trainer(given, "--resume", finished, "--output", tmp_path / "elsewhere")
     assert "goes on in its own directory" in ended.err
-    assert trainer(given, "--resume", "auto", f"output={tmp_path / 'runs'}").out.startswith("nothing to resume: a new run begins\n")
+    assert trainer(given, "--resume", "auto", f"output={tmp_path / 'runs'}").out.startswith(
+        "nothing to resume: a new run begins\n"
+    )
 
 
 def test_auto_takes_the_newest_run_of_that_very_name(tmp_path: Path) -> None:
-    for name in ("a-20260101T000000Z-ffff", "a-20260102T000000Z-0000", "a-b-20270101T000000Z-0000", "a-20280101T000000Z-1111"):
+    for name in (
+        "a-20260101T000000Z-ffff",
+        "a-20260102T000000Z-0000",
+        "a-b-20270101T000000Z-0000",
+        "a-20280101T000000Z-1111",
+    ):
         (tmp_path / name).mkdir()
         if "2028" not in name:  # that one was killed before it wrote anything
             (tmp_path / name / "resolved.yaml").touch()
@@ -497,7 +538,9 @@ def test_a_signal_in_any_phase(
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_second_ctrl_c_during_a_slow_save_leaves_valid_files(trainer: TrainerProcess, given: Path, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_during_a_slow_save_leaves_valid_files(
+    trainer: TrainerProcess, given: Path, tmp_path: Path
+) -> None:
     place = tmp_path / "run"
     assert trainer(given, "--output", place, at=[("step", 5, signal.SIGINT), ("write", 7, signal.SIGINT)]).code == 130
     assert saved(place) == ["step-000003"]
@@ -513,7 +556,9 @@ def test_the_first_operation_that_is_not_finite_is_named(trainer: TrainerProcess
     changes = ("optimizer={name: SGD, lr: 0.01}", "scheduler={name: ExponentialLR, gamma: 1e20}", "model.dropout=0.4")
     ended = trainer(given, "--output", place, *changes, "checkpoint.every_steps=1")
     assert ended.code == 3
-    match = re.search(r"the (training loss is (nan|inf) at|weights of .* are not finite after) step (\d), in epoch \d", ended.err)
+    match = re.search(
+        r"the (training loss is (nan|inf) at|weights of .* are not finite after) step (\d), in epoch \d", ended.err
+    )
     assert match, ended.err
     step = int(match[3])
     assert re.search(r"first: .* returned (inf|nan) values", ended.err)
@@ -547,8 +592,12 @@ def rows_of_step(step: int) -> str:
     return ", ".join(map(str, train.numbers[permutation[start : start + 30]].tolist()))
 
 
-def test_a_validation_loss_that_is_not_finite_is_explained(trainer: TrainerProcess, given: Path, tmp_path: Path) -> None:
-    ended = trainer(given, "--output", tmp_path / "run", "optimizer={name: SGD, lr: 1e20}", "train.epochs=3", "train.batch_size=90")
+def test_a_validation_loss_that_is_not_finite_is_explained(
+    trainer: TrainerProcess, given: Path, tmp_path: Path
+) -> None:
+    ended = trainer(
+        given, "--output", tmp_path / "run", "optimizer={name: SGD, lr: 1e20}", "train.epochs=3", "train.batch_size=90"
+    )
     assert ended.code == 3
     assert "first: " in ended.err
 
@@ -600,7 +649,9 @@ def test_two_runs_in_one_directory(trainer: TrainerProcess, given: Path, stopped
     assert not (tmp_path / "killed" / ".lock").exists()
 
 
-def test_a_directory_in_use_is_not_overwritten_by_accident(trainer: TrainerProcess, given: Path, stopped: Path, tmp_path: Path) -> None:
+def test_a_directory_in_use_is_not_overwritten_by_accident(
+    trainer: TrainerProcess, given: Path, stopped: Path, tmp_path: Path
+) -> None:
     before = contents(stopped)
     ended = trainer(given, "--output", stopped)
     assert ended.code == 1
@@ -612,7 +663,9 @@ def test_a_directory_in_use_is_not_overwritten_by_accident(trainer: TrainerProce
     (stopped / "checkpoints" / "notes").touch()
     ended = trainer(given, "--output", stopped, "--overwrite", "train.epochs=1")
     assert ended.code == 1
-    assert "holds more than a run: checkpoints/notes; --overwrite removes what a run wrote and nothing else" in ended.err
+    assert (
+        "holds more than a run: checkpoints/notes; --overwrite removes what a run wrote and nothing else" in ended.err
+    )
     (stopped / "checkpoints" / "notes").unlink()
     assert contents(stopped) == before
     assert trainer(given, "--output", stopped, "--overwrite", "train.epochs=1").code == 0
@@ -664,7 +717,11 @@ def test_output_that_nobody_reads(given: Path, tmp_path: Path, end: str) -> None
     "changes, code, message",
     [
         (["train.batch_size=5000"], 0, ""),
-        (["train.batch_size=5000", "train.drop_last=true"], 2, "train.drop_last: drops the only batch: 90 rows are fewer"),
+        (
+            ["train.batch_size=5000", "train.drop_last=true"],
+            2,
+            "train.drop_last: drops the only batch: 90 rows are fewer",
+        ),
         (["train.batch_size=1"], 0, ""),
         (["train.batch_size=1", "model.batch_norm=true"], 2, "batch normalisation needs 2 rows or more"),
         (["train.batch_size=89", "model.batch_norm=true"], 2, "batch norm"),  # the last batch has one row
@@ -694,7 +751,9 @@ def test_a_missing_gpu_is_an_error(trainer: TrainerProcess, given: Path, tmp_pat
 
 
 def test_without_matplotlib_there_are_no_figures(trainer: TrainerProcess, given: Path, tmp_path: Path) -> None:
-    ended = trainer(given, "--output", tmp_path / "run", "train.epochs=1", without=["matplotlib", "pandas", "onnx", "tensorboard"])
+    ended = trainer(
+        given, "--output", tmp_path / "run", "train.epochs=1", without=["matplotlib", "pandas", "onnx", "tensorboard"]
+    )
     assert ended.code == 0
     assert ended.err == "warning: no figures: matplotlib is not installed; pip install matplotlib\n"
     assert (tmp_path / "run" / "report.html").exists()

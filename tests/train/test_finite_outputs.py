@@ -1,4 +1,6 @@
-"""Outputs that are not finite end a run with exit code 3, whatever looks at them first; many classes take memory by the row."""
+"""Outputs that are not finite end a run with exit code 3, whatever looks at them first; many classes take memory by the
+row.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.registry import LOSSES
-from nanotorch.train.score import classification
 from nanotorch.train.__main__ import main
-from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.config.sections import loads
-from nanotorch.train.report.run_summary import gather
+from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.fit.loop import evaluate
+from nanotorch.train.report.run_summary import gather
+from nanotorch.train.score import classification
 from nanotorch.train.score.scores import too_large
 
 CONFIG = """\
@@ -61,7 +63,9 @@ class BlindLoss(torch.nn.Module):
         return torch.where(torch.isfinite(input), input, torch.zeros_like(input)).square().sum()
 
 
-@pytest.mark.parametrize(("data", "metric"), [("iris", ""), ("iris", "roc_auc_ovr"), ("breast_cancer", "f1"), ("diabetes", "")])
+@pytest.mark.parametrize(
+    ("data", "metric"), [("iris", ""), ("iris", "roc_auc_ovr"), ("breast_cancer", "f1"), ("diabetes", "")]
+)
 def test_a_loss_that_ignores_what_is_not_finite(
     data: str, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,8 +102,10 @@ def many_classes(tmp_path: Path, classes: int) -> Any:
     table.write_text("x,y\n" + "".join(f"{k % 7},c{k % classes}\n" for k in range(4 * classes)))
     return loads(
         CONFIG.format(output=tmp_path, data="file", loss="CrossEntropyLoss", metric="f1_macro")
-        .replace("name: file", f"file: {table}, target: y").replace("1e20", "1e-3").replace("[8]", "[2]")
-    )  # fmt: skip
+        .replace("name: file", f"file: {table}, target: y")
+        .replace("1e20", "1e-3")
+        .replace("[8]", "[2]")
+    )
 
 
 def test_many_classes_take_memory_by_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

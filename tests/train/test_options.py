@@ -1,4 +1,6 @@
-"""What a config can ask for besides data, model and optimizer: each option does what it says, by a computation beside it."""
+"""What a config can ask for besides data, model and optimizer: each option does what it says, by a computation beside
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,15 @@ from sklearn.utils.class_weight import compute_class_weight
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, METRICS, SCHEDULERS
+from nanotorch.train.__main__ import main
 from nanotorch.train.config import sections as config
 from nanotorch.train.data import datasets
 from nanotorch.train.fit import build, loop
+from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.record import checkpoint, resume
 from nanotorch.train.run import folds
-from nanotorch.train.score import scores
-from nanotorch.train.__main__ import main
-from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.run.run import run
+from nanotorch.train.score import scores
 
 IRIS = """
 name: options
@@ -110,8 +112,15 @@ def test_scores_are_those_of_scikit_learns_scorer_of_that_name(name: str) -> Non
         assert scores.score(name, task, outputs, targets) == pytest.approx(expected, rel=1e-12)
 
 
-def test_named_scores_are_in_every_record_and_table_in_original_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = iris(*DIABETES, "train.metrics=[neg_mean_absolute_error, r2]", "train.monitor=neg_mean_absolute_error", f"output={tmp_path}")
+def test_named_scores_are_in_every_record_and_table_in_original_units(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = iris(
+        *DIABETES,
+        "train.metrics=[neg_mean_absolute_error, r2]",
+        "train.monitor=neg_mean_absolute_error",
+        f"output={tmp_path}",
+    )
     result = run(given)
     name = "neg_mean_absolute_error"
     record = result.history[result.best_epoch - 1]
@@ -121,7 +130,9 @@ def test_named_scores_are_in_every_record_and_table_in_original_units(tmp_path: 
 
     data = build.prepare(given)
     with torch.no_grad():
-        outputs = result.model.eval()(torch.tensor(data.preprocessing.features(data.parts["test"]), dtype=torch.float32))
+        outputs = result.model.eval()(
+            torch.tensor(data.preprocessing.features(data.parts["test"]), dtype=torch.float32)
+        )
     assert data.preprocessing.target_scaler is not None
     predicted = data.preprocessing.target_scaler.inverse_transform(outputs.numpy())
     error = np.abs(predicted - data.parts["test"].targets).mean()
@@ -133,59 +144,97 @@ def test_named_scores_are_in_every_record_and_table_in_original_units(tmp_path: 
     [
         (["train.metrics=[f1_macr]"], "train.metrics.0: unknown metric 'f1_macr' (did you mean 'f1_macro'?)"),
         (["train.metrics=f1"], "train.metrics: expected list of name of a registered metric, got the text 'f1'"),
-        (["train.metrics=[f1_macro, roc_auc]"],
-         "train.metrics.1: roc_auc is for binary, but iris is multiclass; take roc_auc_ovo or roc_auc_ovo_weighted or roc_auc_ovr "
-         "or roc_auc_ovr_weighted"),
-        (["train.metrics=[neg_mean_squared_error]"],
-         "train.metrics.0: neg_mean_squared_error is for regression, but iris is multiclass; take neg_log_loss"),
+        (
+            ["train.metrics=[f1_macro, roc_auc]"],
+            (
+                "train.metrics.1: roc_auc is for binary, but iris is multiclass; take roc_auc_ovo or"
+                " roc_auc_ovo_weighted or roc_auc_ovr or roc_auc_ovr_weighted"
+            ),
+        ),
+        (
+            ["train.metrics=[neg_mean_squared_error]"],
+            "train.metrics.0: neg_mean_squared_error is for regression, but iris is multiclass; take neg_log_loss",
+        ),
         (["train.monitor=val_f1_macr"], "train.monitor: unknown score 'val_f1_macr' (did you mean 'f1_macro'?)"),
         (["train.monitor=validation_loss"], "train.monitor: unknown score 'validation_loss' (did you mean 'loss'?)"),
         (["train.monitor=rmse"], "train.monitor: rmse is for regression, but iris is multiclass"),
         (["train.monitor=r2"], "train.monitor: r2 is for regression, but iris is multiclass"),
         (["train.monitor=3"], "train.monitor: expected string, got 3"),
-        (["train.clip_norm=1", "train.clip_value=1"],
-         "train.clip_value: gradients are clipped by clip_norm already; give one of the two"),
-        (["model.batch_norm=true", "model.layer_norm=true"],
-         "model.layer_norm: a layer takes batch_norm or layer_norm, not both"),
-        (["model.init=kaiming_norm"], "model.init: unknown initialization 'kaiming_norm' (did you mean 'kaiming_normal'?)"),
+        (
+            ["train.clip_norm=1", "train.clip_value=1"],
+            "train.clip_value: gradients are clipped by clip_norm already; give one of the two",
+        ),
+        (
+            ["model.batch_norm=true", "model.layer_norm=true"],
+            "model.layer_norm: a layer takes batch_norm or layer_norm, not both",
+        ),
+        (
+            ["model.init=kaiming_norm"],
+            "model.init: unknown initialization 'kaiming_norm' (did you mean 'kaiming_normal'?)",
+        ),
         (["model={name: residual_mlp, hidden: [3]}"], "model.hidden: unknown key; the keys of residual_mlp are: "),
         (["model={name: residual_mlp, blocks: 0}"], "model.blocks: expected int >= 1, got 0"),
-        (["loss.class_weight=balance"],
-         "loss.class_weight: expected 'balanced' or a mapping of string to float > 0 or null, got the text 'balance'"),
+        (
+            ["loss.class_weight=balance"],
+            (
+                "loss.class_weight: expected 'balanced' or a mapping of string to float > 0 or null, got the text"
+                " 'balance'"
+            ),
+        ),
         (["loss.class_weight={setosa: 0}"], "loss.class_weight.setosa: expected float > 0, got 0"),
-        (["loss.class_weight=balanced", "loss.weight=[1, 2, 3]"],
-         "loss.class_weight: loss.weight weighs the classes already; give one of the two"),
-        ([*DIABETES, "loss.class_weight=balanced"],
-         "loss.class_weight: a regression has no classes to weigh, and diabetes is one"),
-        (["scheduler={name: StepLR, step_size: 3, warmup: 4}"],
-         "scheduler.warmup: the run is over after 4 epochs, before 4 of warmup"),
-        (["scheduler={name: ReduceLROnPlateau, warmup: 1}"],
-         "scheduler.warmup: ReduceLROnPlateau has no first value to rise to: it goes by the loss; leave out warmup, or take "
-         "another schedule"),
+        (
+            ["loss.class_weight=balanced", "loss.weight=[1, 2, 3]"],
+            "loss.class_weight: loss.weight weighs the classes already; give one of the two",
+        ),
+        (
+            [*DIABETES, "loss.class_weight=balanced"],
+            "loss.class_weight: a regression has no classes to weigh, and diabetes is one",
+        ),
+        (
+            ["scheduler={name: StepLR, step_size: 3, warmup: 4}"],
+            "scheduler.warmup: the run is over after 4 epochs, before 4 of warmup",
+        ),
+        (
+            ["scheduler={name: ReduceLROnPlateau, warmup: 1}"],
+            (
+                "scheduler.warmup: ReduceLROnPlateau has no first value to rise to: it goes by the loss; leave out"
+                " warmup, or take another schedule"
+            ),
+        ),
         (["scheduler={name: StepLR, step_size: 3, warmup: -1}"], "scheduler.warmup: expected int >= 0, got -1"),
         (["train.folds=1"], "train.folds: expected int >= 2 or null, got 1"),
         (["train.repeats=0"], "train.repeats: expected int >= 1, got 0"),
         (["data.fold=[3, 2]"], "data.fold.0: there is no fold 3 of 2"),
-        (["data.fold=[1, 2]", "train.folds=2"], "train.folds: data.fold makes this run one fold; leave out one of the two"),
+        (
+            ["data.fold=[1, 2]", "train.folds=2"],
+            "train.folds: data.fold makes this run one fold; leave out one of the two",
+        ),
         (["seed=-1"], "seed: expected int >= 0 and <= 4294967295 or null, got -1"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_named(overrides: list[str], message: str) -> None:
     assert message in refusal(*overrides)
 
 
 def test_a_mistake_in_a_mapping_of_class_weights_is_placed() -> None:
-    text = IRIS.replace("{name: CrossEntropyLoss}", "\n  name: CrossEntropyLoss\n  class_weight:\n    setosa: 1\n    virginica: heavy")
+    text = IRIS.replace(
+        "{name: CrossEntropyLoss}", "\n  name: CrossEntropyLoss\n  class_weight:\n    setosa: 1\n    virginica: heavy"
+    )
     with pytest.raises(config.ConfigError) as caught:
         config.loads(text, "run.yaml")
-    assert str(caught.value).startswith("run.yaml:11:16: loss.class_weight.virginica: expected float > 0, got the text 'heavy'")
+    assert str(caught.value).startswith(
+        "run.yaml:11:16: loss.class_weight.virginica: expected float > 0, got the text 'heavy'"
+    )
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
         ["seed=null"],
-        ["train={epochs: 3, batch_size: 4, metrics: [f1_macro, neg_log_loss], monitor: f1_macro, folds: 3, repeats: 2}"],
+        [
+            "train={epochs: 3, batch_size: 4, metrics: [f1_macro, neg_log_loss], monitor: f1_macro, folds: 3,"
+            " repeats: 2}"
+        ],
         ["loss.class_weight={setosa: 2, virginica: 0.5}"],
         ["scheduler={name: OneCycleLR, max_lr: 0.1, interval: step, warmup: 3}"],
         ["model={name: residual_mlp, init: orthogonal, layer_norm: true}"],
@@ -202,11 +251,16 @@ def test_options_round_trip(overrides: list[str]) -> None:
     [
         ([*DIABETES, "train.monitor=rmse_x"], "train.monitor: there is no score 'rmse_x' here (did you mean 'rmse'?)"),
         (["loss.class_weight={Setosa: 2}"], "loss.class_weight: there is no class 'Setosa' (did you mean 'setosa'?)"),
-        (["scheduler={name: StepLR, step_size: 3, interval: step, warmup: 24}"],
-         "scheduler.warmup of 24 steps is as long as the run, which has 24"),
-        (["model.batch_norm=true", "train.batch_size=89"], "the last batch of 90 rows in batches of 89 is a single row"),
+        (
+            ["scheduler={name: StepLR, step_size: 3, interval: step, warmup: 24}"],
+            "scheduler.warmup of 24 steps is as long as the run, which has 24",
+        ),
+        (
+            ["model.batch_norm=true", "train.batch_size=89"],
+            "the last batch of 90 rows in batches of 89 is a single row",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_only_the_data_can_tell_is_refused_before_training(overrides: list[str], message: str) -> None:
     with pytest.raises(datasets.DataError) as caught:
         made(*overrides)
@@ -218,7 +272,12 @@ def test_what_only_the_data_can_tell_is_refused_before_training(overrides: list[
 
 @pytest.mark.parametrize("monitor", ["loss", "accuracy", "f1_macro", "neg_log_loss"])
 def test_early_stopping_goes_by_the_monitored_score_and_restores_its_best_state(tmp_path: Path, monitor: str) -> None:
-    overrides = [f"train.monitor={monitor}", "train.epochs=60", "optimizer.lr=0.05", "early_stopping={patience: 3, min_delta: 0.001}"]
+    overrides = [
+        f"train.monitor={monitor}",
+        "train.epochs=60",
+        "optimizer.lr=0.05",
+        "early_stopping={patience: 3, min_delta: 0.001}",
+    ]
     result = run(iris(*overrides, f"output={tmp_path}"))
     values = [record[f"validation_{monitor}"] for record in result.history]
     signed = [-value if monitor == "loss" else value for value in values]
@@ -273,9 +332,13 @@ def test_gradients_are_clipped_and_their_norm_before_is_logged(option: str, boun
     training, _ = made(*overrides, f"train.{option}={bound}")
     before = [p.detach().numpy().copy() for p in training.model.parameters()]
     training = trained(*overrides, f"train.{option}={bound}")
-    moved = np.concatenate([(a - p.detach().numpy()).reshape(-1) for a, p in zip(before, training.model.parameters(), strict=True)])
+    moved = np.concatenate(
+        [(a - p.detach().numpy()).reshape(-1) for a, p in zip(before, training.model.parameters(), strict=True)]
+    )
     free = trained(*overrides)
-    gradient = np.concatenate([(a - p.detach().numpy()).reshape(-1) for a, p in zip(before, free.model.parameters(), strict=True)])
+    gradient = np.concatenate(
+        [(a - p.detach().numpy()).reshape(-1) for a, p in zip(before, free.model.parameters(), strict=True)]
+    )
     norm = float(np.linalg.norm(gradient))
     assert training.history[0]["gradient_norm"] == pytest.approx(norm, rel=1e-9)
     wanted = gradient * min(1, bound / (norm + 1e-6)) if option == "clip_norm" else np.clip(gradient, -bound, bound)
@@ -284,7 +347,12 @@ def test_gradients_are_clipped_and_their_norm_before_is_logged(option: str, boun
 
 @pytest.mark.parametrize("policy", ["raise", "skip"])
 def test_a_batch_that_is_not_finite_ends_training_or_is_left_out(policy: str) -> None:
-    overrides = [f"train.on_nonfinite={policy}", "model.batch_norm=true", "train.ema=0.9", "scheduler={name: StepLR, step_size: 5, interval: step}"]
+    overrides = [
+        f"train.on_nonfinite={policy}",
+        "model.batch_norm=true",
+        "train.ema=0.9",
+        "scheduler={name: StepLR, step_size: 5, interval: step}",
+    ]
     training, parts = made(*overrides)
     parts["train"].dataset.tensors[0][7] = float("nan")  # one row of 90: one batch of six in each epoch
     steps = loop.fit(training, iris(*overrides).train, parts["train"], parts["validation"])
@@ -294,7 +362,9 @@ def test_a_batch_that_is_not_finite_ends_training_or_is_left_out(policy: str) ->
         return
     list(steps)
     assert (training.skipped, training.step) == (4, 24)
-    assert all(np.isfinite(t.numpy()).all() for t in (*training.model.state_dict().values(), *training.weights().values()))
+    assert all(
+        np.isfinite(t.numpy()).all() for t in (*training.model.state_dict().values(), *training.weights().values())
+    )
     assert all(np.isfinite(record["train_loss"]) for record in training.history)
 
 
@@ -321,7 +391,9 @@ def test_two_classes_weigh_the_same_with_one_logit_as_with_two() -> None:
     logits = torch.randn(36, 1, dtype=torch.float64)
     targets = torch.tensor(table.targets).reshape(-1, 1).double()
     weights = build.mean_weights(total, targets, torch.float64, by_class)
-    two = nn.CrossEntropyLoss(torch.tensor(by_class))(torch.cat([torch.zeros_like(logits), logits], 1), torch.tensor(table.targets))
+    two = nn.CrossEntropyLoss(torch.tensor(by_class))(
+        torch.cat([torch.zeros_like(logits), logits], 1), torch.tensor(table.targets)
+    )
     assert (total(logits, targets) / weights.sum()).item() == pytest.approx(two.item(), rel=1e-12)
 
 
@@ -339,10 +411,18 @@ def test_pieces_equal_the_whole_batch_with_class_weights(task: str) -> None:
 # ------------------------------------------------------------ schedules with warmup
 
 EXAMPLES = {
-    "StepLR": "step_size: 2", "MultiStepLR": "milestones: [2, 4]", "ConstantLR": "total_iters: 2", "LinearLR": "total_iters: 3",
-    "ExponentialLR": "gamma: 0.8", "CosineAnnealingLR": "T_max: 6", "OneCycleLR": "max_lr: 0.1", "ReduceLROnPlateau": "patience: 1",
-    "CosineAnnealingWarmRestarts": "T_0: 2", "CyclicLR": "base_lr: 0.01, max_lr: 0.1, step_size_up: 2", "PolynomialLR": "total_iters: 5",
-}  # fmt: skip
+    "StepLR": "step_size: 2",
+    "MultiStepLR": "milestones: [2, 4]",
+    "ConstantLR": "total_iters: 2",
+    "LinearLR": "total_iters: 3",
+    "ExponentialLR": "gamma: 0.8",
+    "CosineAnnealingLR": "T_max: 6",
+    "OneCycleLR": "max_lr: 0.1",
+    "ReduceLROnPlateau": "patience: 1",
+    "CosineAnnealingWarmRestarts": "T_0: 2",
+    "CyclicLR": "base_lr: 0.01, max_lr: 0.1, step_size_up: 2",
+    "PolynomialLR": "total_iters: 5",
+}
 
 
 def rates(*overrides: str) -> list[float]:
@@ -378,17 +458,28 @@ def test_one_cycle_lasts_as_long_as_the_run() -> None:
 
 def test_a_warmup_and_all_else_goes_on_bit_for_bit(tmp_path: Path) -> None:
     given = [
-        "scheduler={name: CosineAnnealingLR, T_max: 20, interval: step, warmup: 9}", "train.ema=0.9", "train.clip_value=0.1",
-        "train.metrics=[f1_macro]", "train.monitor=neg_log_loss", "loss.class_weight={setosa: 2}", "loss.label_smoothing=0.1",
-        "early_stopping={patience: 3}", "checkpoint={every_steps: 1, every_seconds: 0, keep: 100}", f"output={tmp_path}", "model={name: residual_mlp, width: 8, batch_norm: true, dropout: 0.2, init: orthogonal}",
-    ]  # fmt: skip
+        "scheduler={name: CosineAnnealingLR, T_max: 20, interval: step, warmup: 9}",
+        "train.ema=0.9",
+        "train.clip_value=0.1",
+        "train.metrics=[f1_macro]",
+        "train.monitor=neg_log_loss",
+        "loss.class_weight={setosa: 2}",
+        "loss.label_smoothing=0.1",
+        "early_stopping={patience: 3}",
+        "checkpoint={every_steps: 1, every_seconds: 0, keep: 100}",
+        f"output={tmp_path}",
+        "model={name: residual_mlp, width: 8, batch_norm: true, dropout: 0.2, init: orthogonal}",
+    ]
     whole = run(iris(*given))
     saved = checkpoint.in_order(whole.directory / "checkpoints")
     found = resume.find(iris(*given), str(saved[7]), None)
     assert found is not None and found.checkpoint is not None
     assert found.checkpoint.state["step"] < 9  # in the warmup
     resumed = run(iris(*given), resume=found)
-    timeless = [[{k: v for k, v in record.items() if k != "seconds"} for record in result.history] for result in (whole, resumed)]
+    timeless = [
+        [{k: v for k, v in record.items() if k != "seconds"} for record in result.history]
+        for result in (whole, resumed)
+    ]
     assert timeless[0] == timeless[1]
     assert whole.scores == resumed.scores
     for name, tensor in whole.model.state_dict().items():
@@ -400,7 +491,10 @@ def test_a_warmup_and_all_else_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS.names())
 def test_any_activation_in_any_model(activation: str) -> None:
-    for model in (mlp(4, 3, hidden=[5], activation=activation), residual_mlp(4, 3, width=5, blocks=1, activation=activation)):
+    for model in (
+        mlp(4, 3, hidden=[5], activation=activation),
+        residual_mlp(4, 3, width=5, blocks=1, activation=activation),
+    ):
         assert model(torch.randn(6, 4)).shape == (6, 3)
 
 
@@ -422,7 +516,9 @@ def test_residual_blocks_add_to_their_input(options: dict[str, Any]) -> None:
 
 
 def test_a_residual_model_trains(tmp_path: Path) -> None:
-    result = run(iris("model={name: residual_mlp, width: 16, batch_norm: true}", "train.epochs=20", f"output={tmp_path}"))
+    result = run(
+        iris("model={name: residual_mlp, width: 16, batch_norm: true}", "train.epochs=20", f"output={tmp_path}")
+    )
     assert result.scores["test"]["accuracy"] > 0.85
 
 
@@ -432,10 +528,14 @@ def test_initial_weights_have_the_size_that_the_name_promises(name: str) -> None
     gain = 5 / 3
     first, last = model[0].weight.detach().numpy(), model[2].weight.detach().numpy()
     deviation = {
-        "kaiming_normal": (gain / 300**0.5, 1 / 400**0.5), "kaiming_uniform": (gain / 300**0.5, 1 / 400**0.5),
-        "xavier_normal": (gain * (2 / 700) ** 0.5, (2 / 600) ** 0.5), "xavier_uniform": (gain * (2 / 700) ** 0.5, (2 / 600) ** 0.5),
-        "orthogonal": (gain / 400**0.5, 1 / 400**0.5), "trunc_normal": (0.0176, 0.0176), "zeros": (0.0, 0.0),
-    }[name]  # fmt: skip
+        "kaiming_normal": (gain / 300**0.5, 1 / 400**0.5),
+        "kaiming_uniform": (gain / 300**0.5, 1 / 400**0.5),
+        "xavier_normal": (gain * (2 / 700) ** 0.5, (2 / 600) ** 0.5),
+        "xavier_uniform": (gain * (2 / 700) ** 0.5, (2 / 600) ** 0.5),
+        "orthogonal": (gain / 400**0.5, 1 / 400**0.5),
+        "trunc_normal": (0.0176, 0.0176),
+        "zeros": (0.0, 0.0),
+    }[name]
     np.testing.assert_allclose([first.std(), last.std()], deviation, rtol=0.02)
     assert not model[0].bias.detach().numpy().any()
 
@@ -489,7 +589,9 @@ def test_folds_share_no_row_and_together_are_all_rows() -> None:
         assert sorted(row for test in tests for row in test) == everything
 
 
-def test_folds_and_repeats_are_runs_of_their_own_with_mean_and_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folds_and_repeats_are_runs_of_their_own_with_mean_and_spread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = iris("train.epochs=1", "train.folds=2", "train.repeats=2", "train.metrics=[f1_macro]", f"output={tmp_path}")
     result = folds.run_all(given, IRIS)
     names = ["repeat-1-fold-1", "repeat-1-fold-2", "repeat-2-fold-1", "repeat-2-fold-2"]
@@ -514,7 +616,9 @@ def test_a_fold_too_many_is_refused_before_anything_is_written(tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
-def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = iris("seed=null", "train.folds=2", f"output={tmp_path}", "checkpoint={every_seconds: 0}")
     calls = []
 
@@ -547,7 +651,9 @@ def test_folds_of_another_config_are_never_mixed_in(tmp_path: Path, capsys: pyte
     assert main(given) == 0
     (cv / "summary.json").unlink()
     (cv / "fold-2" / "summary.json").unlink()  # as if it were half done
-    before = {file: file.read_bytes() for file in cv.rglob("*") if file.is_file() and file.name not in (".lock", "train.log")}
+    before = {
+        file: file.read_bytes() for file in cv.rglob("*") if file.is_file() and file.name not in (".lock", "train.log")
+    }
     capsys.readouterr()
     for change in ("optimizer.lr=0.5", "seed=5"):
         assert main([*given, change, "--resume", "auto", "--allow-config-change"]) == 1
@@ -556,12 +662,18 @@ def test_folds_of_another_config_are_never_mixed_in(tmp_path: Path, capsys: pyte
         assert f"{cv / 'fold-1'} was trained with another config" in message and f"{key}: " in message, message
         assert "A mean over both would be of neither" in message
         # What is there says what was done: with the old config, in each of its files.
-        assert before == {file: file.read_bytes() for file in cv.rglob("*") if file.is_file() and file.name not in (".lock", "train.log")}
+        assert before == {
+            file: file.read_bytes()
+            for file in cv.rglob("*")
+            if file.is_file() and file.name not in (".lock", "train.log")
+        }
     assert main([*given, "--resume", "auto", "--allow-config-change"]) == 0
     assert json.loads((cv / "summary.json").read_text())["runs"].keys() == {"fold-1", "fold-2"}
 
 
-def test_folds_of_other_data_or_of_more_epochs_are_never_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folds_of_other_data_or_of_more_epochs_are_never_mixed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table, cv = tmp_path / "t.csv", tmp_path / "cv"
     table.write_text("a,b,y\n" + "".join(f"{row},{row % 7},{row * 0.5}\n" for row in range(40)))
     path = tmp_path / "t.yaml"

@@ -1,4 +1,6 @@
-"""The page that every run leaves: complete, true to summary.json, escaped, self-contained; and the tables in the terminal."""
+"""The page that every run leaves: complete, true to summary.json, escaped, self-contained; and the tables in the
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ import pytest
 import sklearn.metrics
 
 from nanotorch.train.config import sections as config
+from nanotorch.train.data.datasets import Table
 from nanotorch.train.report import data_card, figures, page
+from nanotorch.train.run.run import RunResult, run
 from nanotorch.train.score import classification
 from nanotorch.train.terminal import text_report as report
-from nanotorch.train.data.datasets import Table
-from nanotorch.train.run.run import RunResult, run
 
 EVIL = ("<script>alert(1)</script>", 'a "quoted" & $odd$ class', "naïve\tname")
 COLUMNS = ("<b>age</b>", "$income$", "colour")
@@ -167,12 +169,17 @@ def test_its_numbers_are_those_of_the_summary(result: RunResult) -> None:
 def test_the_same_run_gives_the_same_page_but_for_times_and_places(numbers: RunResult, tmp_path: Path) -> None:
     again = run(config.loads(NUMBERS.format(output=tmp_path)), progress_bar=False)
     mine, other = (
-        {name: html(one).split(f'<section id="{name}"')[1].split("</section>")[0] for name in ("scores", "mistakes", "data", "model")}
+        {
+            name: html(one).split(f'<section id="{name}"')[1].split("</section>")[0]
+            for name in ("scores", "mistakes", "data", "model")
+        }
         for one in (numbers, again)
     )
     assert mine == other
     times = {"seconds", "started", "finished"}
-    assert {k: v for k, v in summary(numbers).items() if k not in times} == {k: v for k, v in summary(again).items() if k not in times}
+    assert {k: v for k, v in summary(numbers).items() if k not in times} == {
+        k: v for k, v in summary(again).items() if k not in times
+    }
 
 
 def test_colours_follow_the_theme_and_there_is_a_style_for_paper(result: RunResult) -> None:
@@ -297,8 +304,13 @@ def test_calibration_of_honest_probabilities_is_nearly_perfect() -> None:
 
 @pytest.mark.parametrize(
     ("column", "kind", "distinct"),
-    [([1.0, 1.0], "constant", 1), ([0.0, 1.0, 1.0], "two values", 2), ([math.nan, math.nan], "empty", 0), ([1e308, -1e308, 0.0], "number", 3)],
-)  # fmt: skip
+    [
+        ([1.0, 1.0], "constant", 1),
+        ([0.0, 1.0, 1.0], "two values", 2),
+        ([math.nan, math.nan], "empty", 0),
+        ([1e308, -1e308, 0.0], "number", 3),
+    ],
+)
 def test_columns_of_every_kind(column: list[float], kind: str, distinct: int) -> None:
     found = data_card.describe("x", np.array(column))
     assert (found.kind, found.distinct) == (kind, distinct)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_gpu import fake_gpu
-from trainer_process import TrainerProcess
 
+from fake_gpu import fake_gpu
 from nanotorch.train.config.sections import loads
 from nanotorch.train.record.resume import find
 from nanotorch.train.run.run import run
+from trainer_process import TrainerProcess
 
 CONFIG = """
 name: everything
@@ -59,7 +59,9 @@ def left(directory: Path) -> dict[str, Any]:
         for path in sorted((directory / "checkpoints" / link).iterdir()):
             if path.name == "MANIFEST.json":
                 continue
-            result[f"{link}/{path.name}"] = path.read_bytes() if path.suffix == ".safetensors" else timeless(json.loads(path.read_text()))
+            result[f"{link}/{path.name}"] = (
+                path.read_bytes() if path.suffix == ".safetensors" else timeless(json.loads(path.read_text()))
+            )
         result[link] = (directory / "checkpoints" / link).resolve().name.split("-")[1]
     result["metrics"] = [timeless(json.loads(line)) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     result["table"] = [line.rsplit(",", 1)[0] for line in (directory / "metrics.csv").read_text().splitlines()]
@@ -86,7 +88,9 @@ def assert_same(directory: Path, whole: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("every_steps", [1, 3])
-def test_killed_at_every_step(trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, every_steps: int) -> None:
+def test_killed_at_every_step(
+    trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, every_steps: int
+) -> None:
     steps = range(1, STEPS + 1) if every_steps == 3 else range(2, STEPS, 5)
     for step in steps:
         directory = tmp_path / str(step)
@@ -122,7 +126,9 @@ def test_killed_within_a_step_a_validation_a_write_and_the_final_scores(
 def test_killed_at_every_call_that_changes_the_disk(
     trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    """One run, killed at its 1st such call, then at the 2nd of the next process, and so on until a process reaches the end."""
+    """One run, killed at its 1st such call, then at the 2nd of the next process, and so on until a process reaches the
+    end.
+    """
     command = (config, "--output", tmp_path / "run", "--resume", "auto", "checkpoint.every_steps=4")
     for call in range(1, 200):
         ended = trainer(*command, at=("file", call, signal.SIGKILL))
@@ -140,7 +146,10 @@ def test_killed_at_random_times_until_it_is_done(trainer: TrainerProcess, config
     summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
     assert summary["steps"] == 100
     random.seed(5)
-    kills, part = 0, 1.2  # of the time that the whole run took, which a busy machine makes too long: then a shorter part
+    kills, part = (
+        0,
+        1.2,
+    )  # of the time that the whole run took, which a busy machine makes too long: then a shorter part
     while kills < 2:
         kills, part = 0, part / 2
         directory = tmp_path / f"run-{part}"
@@ -188,12 +197,23 @@ def test_killed_in_a_regression(trainer: TrainerProcess, tmp_path: Path, changes
 
 
 def test_killed_twice_as_a_command(config: Path, whole: dict[str, Any], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "nanotorch.train", str(config), "--output", str(tmp_path / "run"), "--resume", "auto"]
+    command = [
+        sys.executable,
+        "-m",
+        "nanotorch.train",
+        str(config),
+        "--output",
+        str(tmp_path / "run"),
+        "--resume",
+        "auto",
+    ]
     seen: set[Path] = set()
     for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
-        while not (found := set((tmp_path / "run" / "checkpoints").glob("step-*")) - seen) and time.monotonic() < deadline:
+        while (
+            not (found := set((tmp_path / "run" / "checkpoints").glob("step-*")) - seen) and time.monotonic() < deadline
+        ):
             time.sleep(0.002)
         process.kill()
         process.communicate()
@@ -204,7 +224,9 @@ def test_killed_twice_as_a_command(config: Path, whole: dict[str, Any], tmp_path
 
 
 def test_on_a_gpu_too(tmp_path: Path) -> None:
-    """On the stand-in for one (tests/support/fake_cupy.py): stopped after every epoch but the last, and gone on with."""
+    """On the stand-in for one (tests/support/fake_cupy.py): stopped after every epoch but the last, and gone on
+    with.
+    """
     with fake_gpu():
         changes = ["device=cuda", "early_stopping=null"]
         run(loads(CONFIG, overrides=[*changes, "train.epochs=3"]), run_directory=tmp_path / "whole", progress_bar=False)

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_runs import write_table
-from trainer_process import Ended, TrainerProcess
 
 import nanotorch as torch
 from nanotorch.compare import main as compare
 from nanotorch.export import main as export
 from nanotorch.predict import main as predict
-from nanotorch.train.record import directory
 from nanotorch.train.__main__ import main
+from nanotorch.train.record import directory
 from nanotorch.train.record.layout import strangers
+from own_runs import write_table
+from trainer_process import Ended, TrainerProcess
 
 CONFIG = """\
 name: own
@@ -99,11 +99,33 @@ def test_every_name_that_a_run_writes_is_known(finished: Path, folds: Path) -> N
 
 
 STRANGERS = [
-    "thesis.tex", "notes/", ".git/HEAD", "resolved.yaml.bak", "resolved.yml", "runs/own/resolved.yaml", ".lock2", "train.log.1", "fold-x/a", "fold-1.zip",
-    ".abc.writing", "checkpoints/notes", "checkpoints/step-abc/", "checkpoints/old/model.safetensors", "checkpoints/step-000002/model.bin",
-    "checkpoints/step-000002/deeper/MANIFEST.json", "checkpoints/last.txt", "tensorboard/notes", "tensorboard/train/other.tfevents",
-    "tensorboard/mine/", "fold-1/thesis.tex", "repeat-2-fold-3/checkpoints/x", "fold-1/.git/HEAD", "metrics.csv/a", "train.log/", "report.html/a",
-]  # fmt: skip
+    "thesis.tex",
+    "notes/",
+    ".git/HEAD",
+    "resolved.yaml.bak",
+    "resolved.yml",
+    "runs/own/resolved.yaml",
+    ".lock2",
+    "train.log.1",
+    "fold-x/a",
+    "fold-1.zip",
+    ".abc.writing",
+    "checkpoints/notes",
+    "checkpoints/step-abc/",
+    "checkpoints/old/model.safetensors",
+    "checkpoints/step-000002/model.bin",
+    "checkpoints/step-000002/deeper/MANIFEST.json",
+    "checkpoints/last.txt",
+    "tensorboard/notes",
+    "tensorboard/train/other.tfevents",
+    "tensorboard/mine/",
+    "fold-1/thesis.tex",
+    "repeat-2-fold-3/checkpoints/x",
+    "fold-1/.git/HEAD",
+    "metrics.csv/a",
+    "train.log/",
+    "report.html/a",
+]
 
 
 def test_overwrite_leaves_what_no_run_wrote(train: Callable[..., Ended], finished: Path, tmp_path: Path) -> None:
@@ -121,11 +143,15 @@ def test_overwrite_leaves_what_no_run_wrote(train: Callable[..., Ended], finishe
     run = copied(finished, tmp_path / "run")
     (run / "checkpoints" / "notes").write_text("mine")
     before = contents(run)
-    assert "checkpoints/notes; --overwrite removes what a run wrote and nothing else" in sentence(train("--output", run, "--overwrite"))
+    assert "checkpoints/notes; --overwrite removes what a run wrote and nothing else" in sentence(
+        train("--output", run, "--overwrite")
+    )
     assert contents(run) == before
 
 
-def test_overwrite_of_the_directory_one_is_in(trainer: TrainerProcess, place: Path, finished: Path, tmp_path: Path) -> None:
+def test_overwrite_of_the_directory_one_is_in(
+    trainer: TrainerProcess, place: Path, finished: Path, tmp_path: Path
+) -> None:
     """The table, the config and .git lie beside the files of a run: nothing is removed."""
     here = copied(finished, tmp_path / "here")
     for name in ("own.yaml", "table.csv"):
@@ -134,27 +160,54 @@ def test_overwrite_of_the_directory_one_is_in(trainer: TrainerProcess, place: Pa
     (here / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     before = contents(here)
     (tmp_path / "link").symlink_to(here)
-    for output, cwd in ((".", here), (here, here), ("../here", here), ("link", tmp_path), (tmp_path / "link" / ".", tmp_path)):
+    for output, cwd in (
+        (".", here),
+        (here, here),
+        ("../here", here),
+        ("link", tmp_path),
+        (tmp_path / "link" / ".", tmp_path),
+    ):
         for more in ((), ("train.folds=3",)):
-            message = sentence(trainer(here / "own.yaml", "--output", output, "--overwrite", f"data.file={here / 'table.csv'}", *more, cwd=str(cwd)))
+            message = sentence(
+                trainer(
+                    here / "own.yaml",
+                    "--output",
+                    output,
+                    "--overwrite",
+                    f"data.file={here / 'table.csv'}",
+                    *more,
+                    cwd=str(cwd),
+                )
+            )
             assert "is needed to train" in message
     assert contents(here) == before
     shutil.move(here / "own.yaml", tmp_path)
     shutil.move(here / "table.csv", tmp_path)
-    assert "holds more than a run: .git;" in sentence(trainer("../own.yaml", "--output", ".", "--overwrite", "data.file=../table.csv", cwd=str(here)))
+    assert "holds more than a run: .git;" in sentence(
+        trainer("../own.yaml", "--output", ".", "--overwrite", "data.file=../table.csv", cwd=str(here))
+    )
     shutil.rmtree(here / ".git")
-    assert trainer("../own.yaml", "--output", ".", "--overwrite", "data.file=../table.csv", "train.epochs=1", cwd=str(here)).code == 0
+    assert (
+        trainer(
+            "../own.yaml", "--output", ".", "--overwrite", "data.file=../table.csv", "train.epochs=1", cwd=str(here)
+        ).code
+        == 0
+    )
     assert (here / "metrics.jsonl").read_bytes().count(b"\n") == 1
 
 
 @pytest.mark.parametrize("several", [(), ("train.folds=2",)], ids=["one", "folds"])
-def test_a_config_or_a_table_under_a_runs_names_stays(trainer: TrainerProcess, place: Path, run: Path, several: tuple[str, ...]) -> None:
+def test_a_config_or_a_table_under_a_runs_names_stays(
+    trainer: TrainerProcess, place: Path, run: Path, several: tuple[str, ...]
+) -> None:
     shutil.copy(place / "table.csv", run / "metrics.csv")
     (run / "config.yaml").write_text(CONFIG)
     np.save(run / "X", np.ones((4, 2)))
     before = contents(run)
     for arguments in ((run / "config.yaml", "data.file=table.csv"), ("own.yaml", f"data.file={run / 'metrics.csv'}")):
-        assert "is needed to train" in sentence(trainer(*arguments, "--output", run, "--overwrite", *several, cwd=str(place)))
+        assert "is needed to train" in sentence(
+            trainer(*arguments, "--output", run, "--overwrite", *several, cwd=str(place))
+        )
     # Who goes on with a run needs its own config too, and that stays where it is.
     assert contents(run) == before
 
@@ -202,20 +255,40 @@ class Trap:
         elif kind == "hard":
             place.hardlink_to(self.victim)
         else:
-            place.symlink_to({"symbolic": self.victim, "device": "/dev/zero", "directory": self.directory, "nowhere": "nowhere"}[kind])
+            place.symlink_to(
+                {"symbolic": self.victim, "device": "/dev/zero", "directory": self.directory, "nowhere": "nowhere"}[
+                    kind
+                ]
+            )
 
 
 FILES = [
-    "config.yaml", "resolved.yaml", "env.json", "metrics.jsonl", "metrics.csv", "train.log", "summary.json", "report.html", "learning_curve.png", ".lock",
-    "checkpoints/history.jsonl", "checkpoints/last", "checkpoints/best", "checkpoints/step-000002/MANIFEST.json", "checkpoints/step-000002/state.json",
-    "checkpoints/step-000002/model.safetensors", "tensorboard/train/events.out.tfevents.1.nanotorch",
-]  # fmt: skip
+    "config.yaml",
+    "resolved.yaml",
+    "env.json",
+    "metrics.jsonl",
+    "metrics.csv",
+    "train.log",
+    "summary.json",
+    "report.html",
+    "learning_curve.png",
+    ".lock",
+    "checkpoints/history.jsonl",
+    "checkpoints/last",
+    "checkpoints/best",
+    "checkpoints/step-000002/MANIFEST.json",
+    "checkpoints/step-000002/state.json",
+    "checkpoints/step-000002/model.safetensors",
+    "tensorboard/train/events.out.tfevents.1.nanotorch",
+]
 DIRECTORIES = ["checkpoints", "checkpoints/step-000002", "tensorboard", "tensorboard/train", "fold-1"]
 
 
 @pytest.fixture
 def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """In the place of the config, without figures, and for no longer than a minute: a device can be read without end."""
+    """In the place of the config, without figures, and for no longer than a minute: a device can be read without
+    end.
+    """
     monkeypatch.setattr("nanotorch.train.report.figures.matplotlib_is_there", lambda: False)
     monkeypatch.chdir(place)
     before = signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("this takes without end"))
@@ -225,7 +298,9 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     signal.signal(signal.SIGALRM, before)
 
 
-def test_nothing_is_written_or_read_through_a_link(here: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written_or_read_through_a_link(
+    here: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     trap = Trap(tmp_path / "elsewhere")
     for number, name in enumerate([*FILES, *DIRECTORIES]):
@@ -235,19 +310,36 @@ def test_nothing_is_written_or_read_through_a_link(here: Path, finished: Path, t
             before = contents(run)
             codes = [main(["own.yaml", "--resume", str(run), "train.epochs=3"])]
             if kind != "symbolic":
-                codes += [predict([str(run), "--input", "table.csv", "--output", str(tmp_path / "out.csv")]), compare([str(run), str(finished)])]
+                codes += [
+                    predict([str(run), "--input", "table.csv", "--output", str(tmp_path / "out.csv")]),
+                    compare([str(run), str(finished)]),
+                ]
             error = capsys.readouterr().err
             assert set(codes) <= {0, 1, 2} and "Traceback" not in error, (name, kind, error)
             assert contents(trap.folder) == trap.before, (name, kind)
             # `last` and `best` are links of a run's, and made anew.
-            assert name in ("checkpoints/last", "checkpoints/best") or (codes[0] != 0 and contents(run) == before), (name, kind, error)
+            assert name in ("checkpoints/last", "checkpoints/best") or (codes[0] != 0 and contents(run) == before), (
+                name,
+                kind,
+                error,
+            )
             shutil.rmtree(run)
 
 
-def test_a_file_with_a_second_name_is_replaced_or_refused(here: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_with_a_second_name_is_replaced_or_refused(
+    here: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     trap = Trap(tmp_path / "elsewhere")
-    for name in (".lock", "train.log", "metrics.jsonl", "env.json", "resolved.yaml", "checkpoints/history.jsonl", "checkpoints/last"):
+    for name in (
+        ".lock",
+        "train.log",
+        "metrics.jsonl",
+        "env.json",
+        "resolved.yaml",
+        "checkpoints/history.jsonl",
+        "checkpoints/last",
+    ):
         run = copied(finished, tmp_path / "run")
         trap.set(run / name, "hard")
         code = main(["own.yaml", "--resume", str(run), "train.epochs=3"])
@@ -291,8 +383,14 @@ def test_a_full_disk_leaves_the_file_that_was_there(
         assert (tmp_path / name).read_bytes() != b"older"
 
 
-def test_what_stands_beside_exported_weights_replaces_only_its_own_kind(here: Path, finished: Path, tmp_path: Path) -> None:
-    assert export([str(finished), "--safetensors", str(tmp_path / "m.bin")]) == export([str(finished), "--safetensors", str(tmp_path / "m.bin")]) == 0
+def test_what_stands_beside_exported_weights_replaces_only_its_own_kind(
+    here: Path, finished: Path, tmp_path: Path
+) -> None:
+    assert (
+        export([str(finished), "--safetensors", str(tmp_path / "m.bin")])
+        == export([str(finished), "--safetensors", str(tmp_path / "m.bin")])
+        == 0
+    )
     for content in ("{}", "[]", "precious", ""):
         (tmp_path / "package.json").write_text(content)
         assert export([str(finished), "--safetensors", str(tmp_path / "package.bin")]) == 2
@@ -303,7 +401,11 @@ def test_what_stands_beside_exported_weights_replaces_only_its_own_kind(here: Pa
 
 
 def test_what_another_process_did_before_the_lock_is_seen(
-    trainer: TrainerProcess, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trainer: TrainerProcess,
+    here: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A second `--resume auto` looks while the first one trains, and is let in when that has ended."""
     waiting = directory.RunDirectory.__enter__
@@ -338,7 +440,9 @@ def test_what_another_process_did_before_the_lock_is_seen(
 # ------------------------------------------------------------ pictures
 
 
-def test_the_picture_of_find_lr_is_checked_before_it_is_computed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_picture_of_find_lr_is_checked_before_it_is_computed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(place)
     asked: list[str] = []
     monkeypatch.setattr("nanotorch.train.inspect.lr_finder.range_test", lambda config: asked.append(config.name))
@@ -353,7 +457,9 @@ def test_the_picture_of_find_lr_is_checked_before_it_is_computed(place: Path, tm
     assert not asked and sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]
 
 
-def test_numbers_that_cannot_be_drawn_cost_no_run(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_that_cannot_be_drawn_cost_no_run(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails(*arguments: object) -> str:
         raise OverflowError("cannot draw 1e400")
 

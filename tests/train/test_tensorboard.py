@@ -86,7 +86,12 @@ def records(run: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("data", "checksum"),
-    [(bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E), (bytes(range(31, -1, -1)), 0x113FDB5C)],
+    [
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+        (bytes(range(31, -1, -1)), 0x113FDB5C),
+    ],
 )
 def test_the_checksum_is_that_of_the_standard(data: bytes, checksum: int) -> None:
     assert crc32c(data) == checksum  # RFC 3720, B.4
@@ -129,7 +134,9 @@ def test_values_beyond_32_bits_and_not_finite(tmp_path: Path) -> None:
     assert [step for step, _ in points] == [k * 2**40 for k in range(5)]
 
 
-def test_a_log_that_cannot_be_written_does_not_stop_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_cannot_be_written_does_not_stop_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
     with TensorBoardLog(tmp_path) as log:
         log.begin("", [])

@@ -15,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu
 
 import nanotorch as torch
+from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.ops.create.random import default_generator
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
 from nanotorch.train.config import sections as config
 from nanotorch.train.data import datasets
+from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.fit import build, loop
 from nanotorch.train.record import checkpoint, directory, progress
-from nanotorch.train.terminal import interrupt
-from nanotorch.train.score.metrics import Meter, scored_as
-from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.run.run import RunResult, run
+from nanotorch.train.score.metrics import Meter, scored_as
+from nanotorch.train.terminal import interrupt
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 IRIS = """
@@ -55,9 +55,7 @@ def records(directory: Path) -> list[dict[str, float]]:
 # ------------------------------------------------------------ what a run leaves
 
 
-def test_a_run_leaves_everything_that_one_wants_to_know(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_leaves_everything_that_one_wants_to_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(iris(tmp_path), source=IRIS)
     directory = result.directory
     assert directory.parent == tmp_path
@@ -72,12 +70,7 @@ def test_a_run_leaves_everything_that_one_wants_to_know(
     lines = records(directory)
     assert lines == result.history
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
-    assert [line["step"] for line in lines] == [
-        3,
-        6,
-        9,
-        12,
-    ]  # 90 rows are 5 full batches, which are 3 windows
+    assert [line["step"] for line in lines] == [3, 6, 9, 12]  # 90 rows are 5 full batches, which are 3 windows
     assert list(lines[0]) == [
         *("epoch", "step", "learning_rate", "gradient_norm", "train_loss", "train_accuracy"),
         *("validation_loss", "validation_accuracy", "seconds"),
@@ -93,9 +86,7 @@ def test_a_run_leaves_everything_that_one_wants_to_know(
     )
     for part, rows in (("train", 90), ("validation", 30), ("test", 30)):
         scores = result.scores[part]
-        assert re.search(
-            rf"^{part} +{rows} +{scores['loss']:.4f} +{scores['accuracy']:.4f}$", printed.out, re.M
-        )
+        assert re.search(rf"^{part} +{rows} +{scores['loss']:.4f} +{scores['accuracy']:.4f}$", printed.out, re.M)
     assert f"results in {directory}" in printed.out
 
 
@@ -156,9 +147,7 @@ def test_more_dropout_does_not_change_the_order_of_rows_or_the_first_weights(tmp
     dropping = run(iris(tmp_path, *base, "model.dropout=0.5"))
     weights = [list(run.model.parameters()) for run in (plain, dropping)]
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
-    generators = [
-        checkpoint.load(run.directory / "checkpoints/last").state["generators"] for run in (plain, dropping)
-    ]
+    generators = [checkpoint.load(run.directory / "checkpoints/last").state["generators"] for run in (plain, dropping)]
     assert generators[0]["shuffle"] == generators[1]["shuffle"]
     assert generators[0]["dropout"] != generators[1]["dropout"]
 
@@ -192,9 +181,7 @@ def test_regression_scores_are_in_the_original_units(tmp_path: Path, standardize
             predicted = targets.inverse_transform(predicted)
         assert scores["r2"] == pytest.approx(r2_score(part.targets, predicted), rel=1e-9)
         errors = root_mean_squared_error(part.targets, predicted, multioutput="raw_values")
-        assert [scores[f"rmse_{name}"] for name in ("Weight", "Waist", "Pulse")] == pytest.approx(
-            errors.tolist()
-        )
+        assert [scores[f"rmse_{name}"] for name in ("Weight", "Waist", "Pulse")] == pytest.approx(errors.tolist())
     saved = checkpoint.load(result.directory / "checkpoints" / "last").state["preprocessing"]
     prepared = Preprocessing.from_state(saved)
     assert prepared.scaler is not None and np.array_equal(prepared.scaler.mean, features.mean)
@@ -241,9 +228,7 @@ train: {epochs: 15, batch_size: 16}
         ("null", [0.01, 0.01, 0.01, 0.01]),
     ],
 )
-def test_the_schedule_advances_by_epochs_or_by_steps(
-    tmp_path: Path, scheduler: str, rates: list[float]
-) -> None:
+def test_the_schedule_advances_by_epochs_or_by_steps(tmp_path: Path, scheduler: str, rates: list[float]) -> None:
     result = run(iris(tmp_path, f"scheduler={scheduler}"))
     assert [record["learning_rate"] for record in result.history] == pytest.approx(rates)
 
@@ -256,9 +241,7 @@ def broken_labels() -> datasets.Table:
     return datasets.Table(np.zeros((6, 2)), labels, "multiclass", ("a", "b"), ("x", "y", "z"))
 
 
-def test_labels_out_of_range_are_named_before_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_out_of_range_are_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = DATASETS.entries["iris"]
     monkeypatch.setitem(DATASETS.entries, "iris", type(entry)("iris", broken_labels, entry.facts))
     with pytest.raises(datasets.DataError, match=r"label 3 in row 3 is outside 0 to 2"):
@@ -269,10 +252,7 @@ def test_labels_out_of_range_are_named_before_training(
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (
-            ["train.batch_size=91", "train.accumulate=1"],
-            r"train\.drop_last drops the only batch: 90 rows are fewer",
-        ),
+        (["train.batch_size=91", "train.accumulate=1"], r"train\.drop_last drops the only batch: 90 rows are fewer"),
         (["loss.weight=[1.0, 2.0]"], r"loss\.weight has 2 values for 3 classes"),
     ],
 )
@@ -294,9 +274,7 @@ def test_divergence_stops_names_the_step_and_keeps_the_last_good_checkpoint(
         def planted(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             calls.append(None)
             value = forward(outputs, targets)
-            return (
-                value * math.nan if len(calls) == 14 else value
-            )  # 5 + 1 calls an epoch, validation included
+            return value * math.nan if len(calls) == 14 else value  # 5 + 1 calls an epoch, validation included
 
         return planted
 
@@ -358,9 +336,7 @@ def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> 
 
 
 @pytest.mark.parametrize("number, exit_code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_after_the_step_and_its_checkpoint(
-    tmp_path: Path, number: int, exit_code: int
-) -> None:
+def test_a_signal_ends_the_run_after_the_step_and_its_checkpoint(tmp_path: Path, number: int, exit_code: int) -> None:
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(interrupt.TrainingInterrupted) as caught:
         interrupted_run(tmp_path, at_call=8, number=number)  # the second call of epoch 2, in its first window
@@ -432,13 +408,7 @@ LONG = IRIS.replace("epochs: 4", "epochs: 100000")
 
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(LONG)
-    command = [
-        sys.executable,
-        "-m",
-        "nanotorch.train",
-        str(tmp_path / "long.yaml"),
-        f"output={tmp_path / 'runs'}",
-    ]
+    command = [sys.executable, "-m", "nanotorch.train", str(tmp_path / "long.yaml"), f"output={tmp_path / 'runs'}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     while not process.stdout.readline().startswith("epoch"):
@@ -447,9 +417,7 @@ def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert re.search(
-        r"SIGINT: stopped after step \d+, in epoch \d+ of 100000; the checkpoint of this step is", errors
-    )
+    assert re.search(r"SIGINT: stopped after step \d+, in epoch \d+ of 100000; the checkpoint of this step is", errors)
     (directory,) = (tmp_path / "runs").iterdir()
     last = checkpoint.load(directory / "checkpoints" / "last")
     assert last.state["epoch"] >= len(records(directory)) >= 1
@@ -479,9 +447,7 @@ def continue_from(directory: Path, run_config: config.Config) -> tuple[nn.Module
     criterion = LOSSES.get("CrossEntropyLoss")(reduction="sum")
 
     loader = DataLoader(TensorDataset(features, labels), 16, shuffle=True, drop_last=True, generator=shuffle)
-    first, done = (
-        (state["epoch"], state["step_in_epoch"]) if state["step_in_epoch"] else (state["epoch"] + 1, 0)
-    )
+    first, done = (state["epoch"], state["step_in_epoch"]) if state["step_in_epoch"] else (state["epoch"] + 1, 0)
     model.train()
     for epoch in range(first, run_config.train.epochs + 1):
         for number, window in enumerate(loop.windows(loader, 2), start=1):
@@ -546,7 +512,9 @@ def test_on_a_terminal_there_is_a_bar_with_loss_and_score(tmp_path: Path) -> Non
     assert process.wait(timeout=30) == 0
     text = shown.decode()
     assert re.search(r"epoch 4/4: 100%\|.*\| \[00:.*loss=\d\.\d+, val_accuracy=[01]\.\d+\]", text)
-    assert re.search(r"^note: target 'kind'[^\r\n]*\r\n\r+  0%\|", text)  # what is said before the first step is above the bar
+    assert re.search(
+        r"^note: target 'kind'[^\r\n]*\r\n\r+  0%\|", text
+    )  # what is said before the first step is above the bar
     assert not re.search(r"^epoch 1/4  loss", text, re.M)  # the bar replaces the lines
     assert re.search(r"^test +30 ", text, re.M)
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import fake_gpu
-from parity import require_torch, to_numpy
 
 import nanotorch as torch
+from fake_gpu import fake_gpu
 from nanotorch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -24,6 +23,7 @@ from nanotorch.utils.data import (
     default_collate,
     random_split,
 )
+from parity import require_torch, to_numpy
 
 
 class Squares(Dataset):
@@ -122,9 +122,7 @@ def test_batches_of_a_second_device_stay_there() -> None:
             for x, y in DataLoader(dataset, batch_size=25, shuffle=shuffle):
                 assert x.device.type == "cuda"
                 seen.append(y)
-        assert (
-            counts.device_to_host == 0 and counts.host_to_device <= 2 * 4
-        )  # one array of indices per gather
+        assert counts.device_to_host == 0 and counts.host_to_device <= 2 * 4  # one array of indices per gather
         assert sorted(to_numpy(torch.cat(seen[4:]))) == list(range(100))
 
 
@@ -263,11 +261,7 @@ def test_default_collate_is_pytorchs(make: Any) -> None:
         if isinstance(value, dict):
             return {key: plain(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
-            return (
-                type(value)(*map(plain, value))
-                if hasattr(value, "_fields")
-                else type(value)(map(plain, value))
-            )
+            return type(value)(*map(plain, value)) if hasattr(value, "_fields") else type(value)(map(plain, value))
         if hasattr(value, "dtype"):
             array = to_numpy(value)
             return str(array.dtype), array.tolist()
@@ -277,9 +271,7 @@ def test_default_collate_is_pytorchs(make: Any) -> None:
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(
-    "options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"batch_size": None}]
-)
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"batch_size": None}])
 def test_loader_is_pytorchs(options: dict[str, Any]) -> None:
     oracle = require_torch()
     batches = []
@@ -287,7 +279,5 @@ def test_loader_is_pytorchs(options: dict[str, Any]) -> None:
         data = library.utils.data
         dataset = data.TensorDataset(library.arange(22).reshape(11, 2), library.arange(11))
         loader = data.DataLoader(data.Subset(dataset, [9, 0, 3, 3, 5, 1]), **options)
-        batches.append(
-            [type(loader).__name__, len(loader), [[field.tolist() for field in batch] for batch in loader]]
-        )
+        batches.append([type(loader).__name__, len(loader), [[field.tolist() for field in batch] for batch in loader]])
     assert batches[0] == batches[1]

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agreement import outcome
-from parity import require_torch
 
 import nanotorch as torch
+from agreement import outcome
 from nanotorch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -21,6 +20,7 @@ from nanotorch.utils.data import (
     WeightedRandomSampler,
     random_split,
 )
+from parity import require_torch
 
 Point = namedtuple("Point", "x y")
 
@@ -79,7 +79,9 @@ PROGRAMS = {
     "iterable exact": lambda t: listed(t, counting(t, 6), 3),
     "iterable of none": lambda t: listed(t, counting(t, 0), 3),
     "iterable single": lambda t: listed(t, counting(t, 3), None),
-    "iterable twice": lambda t: (lambda loader: [list(loader), list(loader)])(t.utils.data.DataLoader(counting(t, 3), 2)),
+    "iterable twice": lambda t: (lambda loader: [list(loader), list(loader)])(
+        t.utils.data.DataLoader(counting(t, 3), 2)
+    ),
     "chain": lambda t: listed(t, counting(t, 2, 3, 1), 2),
     "chain length": lambda t: len(counting(t, 2, 3, sized=True)),
     "iterable lengths": lambda t: [
@@ -102,7 +104,10 @@ PROGRAMS = {
     "split": lambda t: sorted(index for part in t.utils.data.random_split(range(7), [3, 4]) for index in part.indices),
     "split wrongly": lambda t: t.utils.data.random_split(range(7), [3, 3]),
     "split by a fraction too large": lambda t: t.utils.data.random_split(range(7), [1.5, -0.5]),
-    "weights": lambda t: [list(t.utils.data.WeightedRandomSampler([0, 0, 2.5], 3)), len(t.utils.data.WeightedRandomSampler([1.0], 3))],
+    "weights": lambda t: [
+        list(t.utils.data.WeightedRandomSampler([0, 0, 2.5], 3)),
+        len(t.utils.data.WeightedRandomSampler([1.0], 3)),
+    ],
     "weights once": lambda t: sorted(t.utils.data.WeightedRandomSampler([0.1, 9, 0, 2.5], 3, replacement=False)),
     "weights of two dimensions": lambda t: t.utils.data.WeightedRandomSampler([[1.0]], 3),
     "weights of none": lambda t: t.utils.data.WeightedRandomSampler([1.0], 0),
@@ -122,9 +127,9 @@ PROGRAMS = {
     "fixed sampler": lambda t: setattr(t.utils.data.DataLoader(range(4)), "sampler", [1]),
     "negative workers": lambda t: t.utils.data.DataLoader(range(4), num_workers=-1),
     "sampler and shuffle": lambda t: t.utils.data.DataLoader(range(4), shuffle=True, sampler=[1]),
-    "collate names": lambda t: (lambda loader: [loader.num_workers, loader.timeout, loader.prefetch_factor, loader.pin_memory])(
-        t.utils.data.DataLoader(range(3))
-    ),
+    "collate names": lambda t: (
+        lambda loader: [loader.num_workers, loader.timeout, loader.prefetch_factor, loader.pin_memory]
+    )(t.utils.data.DataLoader(range(3))),
     **{
         f"collate {name}": (lambda t, make=make: kinds(t.utils.data.default_collate(make(t))))
         for name, make in {

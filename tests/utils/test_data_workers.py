@@ -104,7 +104,9 @@ def labels(loader: Any) -> list[Any]:
 
 
 def children() -> set[int | None]:
-    """The processes of loaders: those of joblib's pools, which other tests may have begun, stay as long as this process."""
+    """The processes of loaders: those of joblib's pools, which other tests may have begun, stay as long as this
+    process.
+    """
     return {process.pid for process in multiprocessing.active_children() if "Loky" not in type(process).__name__}
 
 
@@ -115,12 +117,16 @@ def no_process_is_left() -> Any:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"prefetch_factor": 1}, {"prefetch_factor": 7}, {"pin_memory": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"drop_last": True}, {"prefetch_factor": 1}, {"prefetch_factor": 7}, {"pin_memory": True}]
+)
 def test_the_same_batches_in_the_same_order(workers: int, options: dict[str, Any]) -> None:
     epochs = []
     for count in (0, workers):
         given = {k: v for k, v in options.items() if count or k != "prefetch_factor"}
-        loader = DataLoader(Numbers(23), 3, shuffle=True, num_workers=count, generator=torch.Generator().manual_seed(5), **given)
+        loader = DataLoader(
+            Numbers(23), 3, shuffle=True, num_workers=count, generator=torch.Generator().manual_seed(5), **given
+        )
         assert len(loader) == (7 if options.get("drop_last") else 8)
         epochs.append([labels(loader) for _ in range(3)])
         assert len(iter(loader)) == len(loader)
@@ -159,7 +165,12 @@ def test_an_error_arrives_with_its_traceback_and_the_rest_of_the_epoch_after_it(
         for batch in iterator:
             seen.append(batch[1].tolist())
     assert seen == [[0, 1], [2, 3]]
-    for words in ("Caught KeyError in DataLoader worker process 0", "Original Traceback", "in fails\n", "this very sample"):
+    for words in (
+        "Caught KeyError in DataLoader worker process 0",
+        "Original Traceback",
+        "in fails\n",
+        "this very sample",
+    ):
         assert words in str(caught.value)
     assert labels(iterator) == [[6, 7], [8]]
 
@@ -221,7 +232,10 @@ def test_seeds() -> None:
     def epochs() -> list[Any]:
         torch.manual_seed(3)
         loader = DataLoader(Draws(), 1, num_workers=2)
-        return [[[field[0] if isinstance(field, tuple) else field.item() for field in batch] for batch in loader] for _ in range(2)]
+        return [
+            [[field[0] if isinstance(field, tuple) else field.item() for field in batch] for batch in loader]
+            for _ in range(2)
+        ]
 
     first = epochs()
     assert first == epochs()
@@ -245,7 +259,11 @@ def test_worker_init_fn() -> None:
     def collate(samples: Any) -> str:
         return os.environ["NUMBER_OF_WORKER"]
 
-    assert list(DataLoader(Numbers(3), 1, num_workers=2, worker_init_fn=remember, collate_fn=collate)) == ["0", "1", "0"]
+    assert list(DataLoader(Numbers(3), 1, num_workers=2, worker_init_fn=remember, collate_fn=collate)) == [
+        "0",
+        "1",
+        "0",
+    ]
     with pytest.raises(ValueError, match="worker 0 does not like it here"):
         list(DataLoader(Numbers(3), 1, num_workers=2, worker_init_fn=refuse))
 
@@ -292,9 +310,13 @@ for batch in DataLoader(Slow(), 1, num_workers=2, multiprocessing_context="fork"
 def test_no_orphans(how: signal.Signals) -> None:
     """Workers in the middle of a sample end with their parent, however that ends; Ctrl-C prints one traceback."""
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     assert program.stdout is not None
     while program.stdout.readline() != "3\n":
         pass

@@ -85,7 +85,12 @@ print(codes)
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=PACKAGE.parent, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments],
+        cwd=PACKAGE.parent,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -104,7 +109,8 @@ def test_all_locks_are_made_where_forks_see_them() -> None:
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if getattr(node, "attr", getattr(node, "id", "")) in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "allocate_lock")
+        if getattr(node, "attr", getattr(node, "id", ""))
+        in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "allocate_lock")
     }
     assert makers == {"autograd/graph/locks.py"}
 
@@ -116,7 +122,9 @@ def test_a_run_without_assertions_and_docstrings(level: str, tmp_path: Path) -> 
         "name: run\ndata: {name: make_moons, n_samples: 40}\nmodel: {hidden: [4]}\nloss: {name: BCEWithLogitsLoss}\n"
         "optimizer: {name: Adam}\ntrain: {epochs: 1, batch_size: 20}\n"
     )
-    ran = python("-m", "nanotorch.train", str(config), "--output", str(tmp_path / "out"), "--quiet", PYTHONOPTIMIZE=level)
+    ran = python(
+        "-m", "nanotorch.train", str(config), "--output", str(tmp_path / "out"), "--quiet", PYTHONOPTIMIZE=level
+    )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     listed = python("-m", "nanotorch.train", "--list", "losses", PYTHONOPTIMIZE=level)
     assert listed.returncode == 0 and "CrossEntropyLoss:" in listed.stdout

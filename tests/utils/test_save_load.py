@@ -41,7 +41,9 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
-        return len(a) == len(b) and all(same(k, m) and same(v, w) for (k, v), (m, w) in zip(a.items(), b.items(), strict=True))
+        return len(a) == len(b) and all(
+            same(k, m) and same(v, w) for (k, v), (m, w) in zip(a.items(), b.items(), strict=True)
+        )
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float):
@@ -52,13 +54,18 @@ def same(a: Any, b: Any) -> bool:
 numbers = st.integers(-(2**70), 2**70) | st.floats() | st.booleans() | st.none() | st.text()
 tensors = st.builds(
     lambda shape, dtype: (torch.arange(math.prod(shape)).reshape(shape) % 2).to(getattr(torch, dtype)),
-    st.lists(st.integers(0, 3), max_size=3).map(tuple), st.sampled_from(DTYPES),
-)  # fmt: skip
+    st.lists(st.integers(0, 3), max_size=3).map(tuple),
+    st.sampled_from(DTYPES),
+)
 values = st.recursive(
     numbers | tensors,
-    lambda inner: st.lists(inner, max_size=4) | st.lists(inner, max_size=4).map(tuple) | st.dictionaries(st.text() | st.integers() | st.tuples(st.integers(), st.text()), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text() | st.integers() | st.tuples(st.integers(), st.text()), inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -70,14 +77,33 @@ def test_any_value_comes_back(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        torch.ones(2, 3), [], (), {}, None, True, -0.0, 1e308, 2**64, "ü\ud800\0", {"model": {"w": torch.ones(2)}, "model.w": torch.zeros(1)},
-        {"__metadata__": torch.ones(1)}, {"a\ud800": torch.ones(1)}, {1: {2: {3: (torch.ones(()),)}}}, [[[[torch.zeros(0, 2)]]]], {None: 1, True: 2, 2.5: 3},
-        {"x" * 20_000: torch.ones(1), "step": 1}, {(1, ("a", 2.0)[0]): [None]},
+        torch.ones(2, 3),
+        [],
+        (),
+        {},
+        None,
+        True,
+        -0.0,
+        1e308,
+        2**64,
+        "ü\ud800\0",
+        {"model": {"w": torch.ones(2)}, "model.w": torch.zeros(1)},
+        {"__metadata__": torch.ones(1)},
+        {"a\ud800": torch.ones(1)},
+        {1: {2: {3: (torch.ones(()),)}}},
+        [[[[torch.zeros(0, 2)]]]],
+        {None: 1, True: 2, 2.5: 3},
+        {"x" * 20_000: torch.ones(1), "step": 1},
+        {(1, ("a", 2.0)[0]): [None]},
     ],
     ids=lambda v: repr(v)[:25],
-)  # fmt: skip
+)
 def test_edges_come_back(value: Any) -> None:
-    if isinstance(value, dict) and all(isinstance(v, torch.Tensor) for v in value.values()) and list(value) in (["__metadata__"], ["a\ud800"]):
+    if (
+        isinstance(value, dict)
+        and all(isinstance(v, torch.Tensor) for v in value.values())
+        and list(value) in (["__metadata__"], ["a\ud800"])
+    ):
         with pytest.raises(ValueError, match="cannot be the name of a tensor"):
             through_a_file(value)
         value = {**value, "step": 1}  # any other value has room for such names
@@ -92,9 +118,13 @@ def test_what_a_training_script_saves(tmp_path: Path) -> None:
     optimizer.step()
     scheduler.step()
     state = {
-        "epoch": 3, "best": 0.25, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
+        "epoch": 3,
+        "best": 0.25,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
         "rng": torch.get_rng_state(),
-    }  # fmt: skip
+    }
     torch.save(state, tmp_path / "checkpoint.safetensors")
     loaded = torch.load(tmp_path / "checkpoint.safetensors", map_location="cpu", weights_only=True)
     assert same({**loaded, "model": OrderedDict(loaded["model"])}, state)
@@ -155,13 +185,21 @@ class Own:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({"a": [1, {2}]}, r"value\['a'\]\['1'\] is a set"), ([np.ones(2)], r"ndarray.*torch.from_numpy"), ([np.float32(1)], r"float32.*\.item\(\)"),
-        (Point(1, 2), "value is a Point"), ([Own()], r"is a Own.*save its state_dict\(\)"), ({Own: 1}, "has a key of type type"), (1j, "complex"),
-        ([b"x"], "bytes"), ([10**2000], "int of more than 4096 bits"), ({frozenset(): 1}, "has a key of type frozenset"), ([lambda: 1], "function"),
+        ({"a": [1, {2}]}, r"value\['a'\]\['1'\] is a set"),
+        ([np.ones(2)], r"ndarray.*torch.from_numpy"),
+        ([np.float32(1)], r"float32.*\.item\(\)"),
+        (Point(1, 2), "value is a Point"),
+        ([Own()], r"is a Own.*save its state_dict\(\)"),
+        ({Own: 1}, "has a key of type type"),
+        (1j, "complex"),
+        ([b"x"], "bytes"),
+        ([10**2000], "int of more than 4096 bits"),
+        ({frozenset(): 1}, "has a key of type frozenset"),
+        ([lambda: 1], "function"),
         ({(1, (2,)): 1}, "has a key of type tuple"),
     ],
     ids=lambda v: v if isinstance(v, str) else re.sub(r" at 0x\w+", "", repr(v))[:40],
-)  # fmt: skip
+)
 def test_what_a_file_cannot_hold_is_named_with_its_place(value: Any, words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         through_a_file(value)
@@ -239,19 +277,40 @@ def crafted(structure: Any, **arrays: Any) -> bytes:
 
 DEEP = "[" * 100_000 + "]" * 100_000
 BAD = {
-    "no JSON": crafted("{"), "a list": crafted([1]), "two kinds": crafted({"list": [], "dict": []}), "unknown kind": crafted({"call": "os.system"}),
-    "no such tensor": crafted({"tensor": "w"}), "tensor by number": crafted({"tensor": 0}, w=1.0), "unused tensor": crafted(None, w=1.0),
-    "a constant": crafted("NaN"), "a float": crafted({"float": "1e999"}), "too large": crafted("1e999"), "long number": crafted("9" * 5000),
-    "pairs": crafted({"dict": [[1]]}), "key twice": crafted({"dict": [["a", 1], ["a", 2]]}), "list as key": crafted({"dict": [[{"list": []}, 1]]}),
-    "tensor as key": crafted({"dict": [[{"tensor": "w"}, 1]]}, w=1.0), "deep": crafted(DEEP), "deep lists": crafted('{"list":[' * 500 + "]}" * 500),
-    "order": plain_save({"a": np.ones(1)}, metadata={"order": "{}"}), "order of others": plain_save({"a": np.ones(1)}, metadata={"order": '["b"]'}),
-    "order of numbers": plain_save({"a": np.ones(1)}, metadata={"order": "[1]"}), "order deep": plain_save({"a": np.ones(1)}, metadata={"order": DEEP}),
-    "order twice": plain_save({"a": np.ones(1)}, metadata={"order": '["a", "a"]'}), "unsigned": plain_save({"a": np.ones(1, np.uint16)}),
-    "complex": plain_save({"a": np.ones(1, np.complex64)}), "more after it": plain_save({"a": np.ones(1)}) + b"x",
-    "cut": plain_save({"a": np.ones(9)})[:-1], "header": (50).to_bytes(8, "little") + b"[" * 50, "header of a list": (2).to_bytes(8, "little") + b"[]",
-    "header of a text": (8).to_bytes(8, "little") + b'{"a":""}', "deep header": (100_000).to_bytes(8, "little") + b"[" * 100_000,
-    "offsets": (32).to_bytes(8, "little") + b'{"a":{"data_offsets":[0,"many"]}}'[:32], "huge": (1 << 60).to_bytes(8, "little"), "short": b"\x01",
-}  # fmt: skip
+    "no JSON": crafted("{"),
+    "a list": crafted([1]),
+    "two kinds": crafted({"list": [], "dict": []}),
+    "unknown kind": crafted({"call": "os.system"}),
+    "no such tensor": crafted({"tensor": "w"}),
+    "tensor by number": crafted({"tensor": 0}, w=1.0),
+    "unused tensor": crafted(None, w=1.0),
+    "a constant": crafted("NaN"),
+    "a float": crafted({"float": "1e999"}),
+    "too large": crafted("1e999"),
+    "long number": crafted("9" * 5000),
+    "pairs": crafted({"dict": [[1]]}),
+    "key twice": crafted({"dict": [["a", 1], ["a", 2]]}),
+    "list as key": crafted({"dict": [[{"list": []}, 1]]}),
+    "tensor as key": crafted({"dict": [[{"tensor": "w"}, 1]]}, w=1.0),
+    "deep": crafted(DEEP),
+    "deep lists": crafted('{"list":[' * 500 + "]}" * 500),
+    "order": plain_save({"a": np.ones(1)}, metadata={"order": "{}"}),
+    "order of others": plain_save({"a": np.ones(1)}, metadata={"order": '["b"]'}),
+    "order of numbers": plain_save({"a": np.ones(1)}, metadata={"order": "[1]"}),
+    "order deep": plain_save({"a": np.ones(1)}, metadata={"order": DEEP}),
+    "order twice": plain_save({"a": np.ones(1)}, metadata={"order": '["a", "a"]'}),
+    "unsigned": plain_save({"a": np.ones(1, np.uint16)}),
+    "complex": plain_save({"a": np.ones(1, np.complex64)}),
+    "more after it": plain_save({"a": np.ones(1)}) + b"x",
+    "cut": plain_save({"a": np.ones(9)})[:-1],
+    "header": (50).to_bytes(8, "little") + b"[" * 50,
+    "header of a list": (2).to_bytes(8, "little") + b"[]",
+    "header of a text": (8).to_bytes(8, "little") + b'{"a":""}',
+    "deep header": (100_000).to_bytes(8, "little") + b"[" * 100_000,
+    "offsets": (32).to_bytes(8, "little") + b'{"a":{"data_offsets":[0,"many"]}}'[:32],
+    "huge": (1 << 60).to_bytes(8, "little"),
+    "short": b"\x01",
+}
 
 
 @pytest.mark.parametrize("case", BAD)

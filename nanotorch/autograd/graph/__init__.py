@@ -11,9 +11,17 @@ from nanotorch.autograd.graph.saved_tensors import disable_saved_tensors_hooks, 
 from nanotorch.autograd.graph.tensor import Tensor
 
 __all__ = [
-    "AccumulateGrad", "GradientEdge", "Node", "RemovableHandle", "disable_saved_tensors_hooks", "get_gradient_edge",
-    "increment_version", "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks",
-]  # fmt: skip
+    "AccumulateGrad",
+    "GradientEdge",
+    "Node",
+    "RemovableHandle",
+    "disable_saved_tensors_hooks",
+    "get_gradient_edge",
+    "increment_version",
+    "register_multi_grad_hook",
+    "save_on_cpu",
+    "saved_tensors_hooks",
+]
 
 
 def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:

@@ -4,11 +4,11 @@ Note [Anomaly]
 ~~~~~~~~~~~~~~
 An operation *makes* a NaN if none of its inputs holds one, and an infinity if all of its inputs are finite: masks of
 ``-inf`` and data that come with NaN are not reported where they only pass through. Forwards are watched through
-``ops/rows/observe.py``, backwards by the engine, which asks once per pass whether a detector is active. Every node knows the line
-that recorded it anyway; inside the detector it also notes, in its ``metadata``, in which layer that was.
+``ops/rows/observe.py``, backwards by the engine, which asks once per pass whether a detector is active. Every node
+knows the line that recorded it anyway; inside the detector it also notes, in its ``metadata``, in which layer that was.
 
-At any point of a thread one detector is active or none, as in PyTorch: a ``with`` block and a call set the state, and the
-end of a block sets back what its beginning found. What is watched follows the state.
+At any point of a thread one detector is active or none, as in PyTorch: a ``with`` block and a call set the state, and
+the end of a block sets back what its beginning found. What is watched follows the state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ from nanotorch.autograd.graph.grad_mode import Mode, Restore, observe_nodes
 from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = ["OBSERVING", "AnomalyError", "active_detector", "detect_anomaly", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "set_detect_anomaly"]  # fmt: skip
+__all__ = [
+    "OBSERVING",
+    "AnomalyError",
+    "active_detector",
+    "detect_anomaly",
+    "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
+    "set_detect_anomaly",
+]
 
 OBSERVING: list[Callable[[Callable[..., None]], AbstractContextManager[None]]] = []
 """Holds ``observing`` of ``ops/rows/observe.py``, which watches op rows and so is made after this module."""
@@ -46,8 +54,8 @@ class AnomalyError(RuntimeError):
 class detect_anomaly(Mode):
     """Raise `AnomalyError` at the operation that makes the first NaN or infinity, forward or backward.
 
-    The error names the operation, its line, its layer and the statistics of its inputs. Everything runs several times slower
-    inside. See Note [Anomaly].
+    The error names the operation, its line, its layer and the statistics of its inputs. Everything runs several times
+    slower inside. See Note [Anomaly].
 
     Args:
         check_nan: False notes the layers only and raises nothing.
@@ -57,7 +65,8 @@ class detect_anomaly(Mode):
     ...     x.sqrt().sum().backward()
     Traceback (most recent call last):
         ...
-    nanotorch.autograd.graph.anomaly.AnomalyError: Function 'SqrtBackward0' returned inf values in its 0th output: 1 of 2, the first at index (1,)
+    nanotorch.autograd.graph.anomaly.AnomalyError: Function 'SqrtBackward0' returned inf values in its 0th output: 1 of
+    2, the first at index (1,)
       recorded at "<doctest nanotorch.autograd.graph.anomaly.detect_anomaly[1]>", line 2, in <module>
       gradient that arrived: float32, shape (2,), from 1 to 1, mean 1
       saved result: float32, shape (2,), from 0 to 2, mean 1
@@ -105,7 +114,8 @@ class detect_anomaly(Mode):
                     name = slot[2:].strip("_") if slot[2:] != "result" else ""
                     lines += [f"\n  saved {kind}{f' {name!r}' if name else ''}: {text}" for text in _described(value)]
                 raise AnomalyError(
-                    f"Function {node.name()!r} returned {_fault_in_output(fault, number)}{where}{f', in {layer}' if layer else ''}{''.join(lines)}"
+                    f"Function {node.name()!r} returned"
+                    f" {_fault_in_output(fault, number)}{where}{f', in {layer}' if layer else ''}{''.join(lines)}"
                 )
 
 
@@ -188,7 +198,9 @@ def is_anomaly_check_nan_enabled() -> bool:
 
 
 def layer_of(frame: FrameType | None) -> str:
-    """Return the innermost module whose call a frame lies in, such as ``layer 'encoder.0' (Linear)``; '' outside of any."""
+    """Return the innermost module whose call a frame lies in, such as ``layer 'encoder.0' (Linear)``; '' outside of
+    any.
+    """
     modules: list[Any] = []
     while frame is not None:
         if frame.f_code.co_name == "__call__":
@@ -214,7 +226,9 @@ def _arrays(values: Any) -> list[Any]:
             value = value._array
         if isinstance(value, list | tuple):
             found += _arrays(value)
-        elif isinstance(value, float) or (hasattr(value, "dtype") and hasattr(value, "shape") and value.dtype.kind == "f"):
+        elif isinstance(value, float) or (
+            hasattr(value, "dtype") and hasattr(value, "shape") and value.dtype.kind == "f"
+        ):
             found.append(value)
     return found
 
@@ -261,7 +275,10 @@ def _described(value: Any) -> list[str]:
         finite = array[(array == array) & (abs(array) != float("inf"))]
         text = f"{array.dtype}, shape {tuple(array.shape)}"
         if finite.size:
-            text += f", from {float(finite.min()):.4g} to {float(finite.max()):.4g}, mean {float((finite / finite.size).sum()):.4g}"
+            text += (
+                f", from {float(finite.min()):.4g} to {float(finite.max()):.4g}, mean"
+                f" {float((finite / finite.size).sum()):.4g}"
+            )
         nans, infinities = int((array != array).sum()), int((abs(array) == float("inf")).sum())
         texts.append(text + (f", {nans} nan" if nans else "") + (f", {infinities} inf" if infinities else ""))
     return texts

@@ -2,13 +2,14 @@
 
 Note [Copies and pickles]
 ~~~~~~~~~~~~~~~~~~~~~~~~~
-Only leaves can be copied: a history would have to be copied with everything it refers to. A shallow copy is another leaf
-over the same memory. A deep copy has memory and gradient of its own, and tensors that share memory share the copy of it,
-which is one of the whole memory: a view's copy shows what is written to that of its base, and a saved value notices
-(there PyTorch forgets the version that they have in common). A Parameter's copy is alone, as there. A pickle holds the plain
-array, on the host, with the device and whether the leaf requires grad; gradient and hooks stay behind, as in PyTorch, and
-memory that several tensors share is pickled once per tensor. One tensor that occurs several times, such as a tied weight,
-stays one. Modules and optimizers need no more than that: their other attributes are ordinary Python objects.
+Only leaves can be copied: a history would have to be copied with everything it refers to. A shallow copy is another
+leaf over the same memory. A deep copy has memory and gradient of its own, and tensors that share memory share the copy
+of it, which is one of the whole memory: a view's copy shows what is written to that of its base, and a saved value
+notices (there PyTorch forgets the version that they have in common). A Parameter's copy is alone, as there. A pickle
+holds the plain array, on the host, with the device and whether the leaf requires grad; gradient and hooks stay behind,
+as in PyTorch, and memory that several tensors share is pickled once per tensor. One tensor that occurs several times,
+such as a tied weight, stays one. Modules and optimizers need no more than that: their other attributes are ordinary
+Python objects.
 
 A pickle can run any code when it is loaded. This package takes objects apart and puts them together where Python's
 ``copy``, ``multiprocessing`` or joblib asks for it, but never loads a pickle: `load` reads safetensors only.
@@ -43,13 +44,17 @@ def shallow_copy(tensor: Tensor) -> Tensor:
 
 
 def deep_copy(tensor: Tensor, memo: dict[Any, Any], alone: bool = False) -> Tensor:
-    """Copy a leaf with its memory, unless it is to be alone the whole that others may see, and its gradient; history cannot be copied."""
+    """Copy a leaf with its memory, unless it is to be alone the whole that others may see, and its gradient; history
+    cannot be copied.
+    """
     _check_leaf(tensor, "deepcopy")
     if id(tensor) in memo:
         return memo[id(tensor)]
     result: Tensor = object.__new__(type(tensor))
     memo[id(tensor)] = result
-    result._set(tensor._array.copy(order="K") if alone else _copied_part(tensor, memo), tensor.device, tensor._requires_grad)
+    result._set(
+        tensor._array.copy(order="K") if alone else _copied_part(tensor, memo), tensor.device, tensor._requires_grad
+    )
     if not alone and tensor._cell is not None:
         result._cell = memo.setdefault(("version", id(tensor._cell)), Version())
     if tensor._grad is not None:
@@ -75,7 +80,11 @@ def take_apart(tensor: Tensor, protocol: Any) -> tuple[Any, ...]:
     _check_leaf(tensor, "pickle")
     hooks = None if tensor._leaf is None else tensor._leaf[0]._hooks
     if hooks is not None and (hooks.tensor or hooks.accumulated):
-        warnings.warn(f"the backward hooks on a tensor of shape {tuple(tensor.shape)} will not be serialized", UserWarning, stacklevel=2)
+        warnings.warn(
+            f"the backward hooks on a tensor of shape {tuple(tensor.shape)} will not be serialized",
+            UserWarning,
+            stacklevel=2,
+        )
     array = tensor.device.xp.to_numpy(tensor._array)
     return rebuild, (type(tensor), array, tensor.device, tensor._requires_grad), getattr(tensor, "__dict__", None)
 
@@ -95,8 +104,9 @@ def _check_leaf(tensor: Tensor, protocol: str) -> None:
     node = tensor.grad_fn
     if node is not None:
         raise RuntimeError(
-            f"Only Tensors created explicitly by the user (graph leaves) support the {protocol} protocol at the moment; "
-            f"this is a non-leaf tensor, the result of {node.name()} with shape {tuple(tensor.shape)}: use .detach() first."
+            f"Only Tensors created explicitly by the user (graph leaves) support the {protocol} protocol at the moment;"
+            f" this is a non-leaf tensor, the result of {node.name()} with shape {tuple(tensor.shape)}: use .detach()"
+            " first."
         )
 
 

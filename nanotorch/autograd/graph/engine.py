@@ -16,8 +16,8 @@ start. Under ``create_graph`` gradients are tensors with a history, and sums are
 
 Note [Threads]
 ~~~~~~~~~~~~~~
-A pass runs in the thread that calls it, and keeps all that it knows in local variables, so any number of threads can run
-passes at a time. What they may share is safe where PyTorch's is: leaves, whose gradients are added to under a lock
+A pass runs in the thread that calls it, and keeps all that it knows in local variables, so any number of threads can
+run passes at a time. What they may share is safe where PyTorch's is: leaves, whose gradients are added to under a lock
 (`ACCUMULATING` in ``locks.py``), so that none is lost, and nodes, which a pass only reads, except that it frees their
 saved values: of two passes through one graph all but the last must ``retain_graph``. The order in which gradients are
 added depends on the threads, and with it the last bits of their sum; and whoever reads or resets a ``.grad``, or writes
@@ -65,7 +65,8 @@ def backward(
         tensors: the tensors (or gradient edges) to differentiate.
         grad_tensors: for each the gradient to start from, of its shape; may be left out for one-element tensors.
         retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
-        create_graph: record the backward pass itself, so that gradients can be differentiated. A ``.grad`` then refers to
+        create_graph: record the backward pass itself, so that gradients can be differentiated. A ``.grad`` then refers
+        to
             the graph, and the graph to the leaf: a cycle, which `grad` does not make, and Python's collector frees.
         inputs: accumulate into these tensors only; those that are no leaves retain their gradient from now on.
     """
@@ -145,11 +146,14 @@ def grad(
         )
     if is_grads_batched:
         raise NotImplementedError(
-            "grad() cannot run one backward pass for a batch of gradients (is_grads_batched=True), since formulas are not "
-            "vectorised over them: call grad() for each with retain_graph=True, or use torch.autograd.functional.jacobian."
+            "grad() cannot run one backward pass for a batch of gradients (is_grads_batched=True), since formulas are"
+            " not vectorised over them: call grad() for each with retain_graph=True, or use"
+            " torch.autograd.functional.jacobian."
         )
     if not only_inputs:
-        raise NotImplementedError("grad() returns gradients and accumulates none (only_inputs=False): use backward() for that")
+        raise NotImplementedError(
+            "grad() returns gradients and accumulates none (only_inputs=False): use backward() for that"
+        )
     start = _start(_sequence(outputs), grad_outputs, create_graph)
     wanted = _wanted(inputs, "grad")
     edges = [_wanted_edge(tensor) for tensor in wanted]
@@ -222,9 +226,9 @@ def _start(
         edge, shape, dtype = _root(root)
         if edge is None:
             raise RuntimeError(
-                f"element {number} of tensors does not require grad and does not have a grad_fn: nothing that led to "
-                "this tensor was recorded. Set requires_grad=True on a leaf before computing it, and compute it outside "
-                "no_grad()."
+                f"element {number} of tensors does not require grad and does not have a grad_fn: nothing that led to"
+                " this tensor was recorded. Set requires_grad=True on a leaf before computing it, and compute it"
+                " outside no_grad()."
             )
         device = edge[0].device
         if gradient is None:
@@ -243,12 +247,13 @@ def _start(
             raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
         if shape is not None and gradient._array.shape != shape:
             raise RuntimeError(
-                f"Mismatch in shape: grad_output[{number}] has a shape of {tuple(gradient.shape)} and output[{number}] has a "
-                f"shape of {tuple(shape)}; they must be equal."
+                f"Mismatch in shape: grad_output[{number}] has a shape of {tuple(gradient.shape)} and output[{number}]"
+                f" has a shape of {tuple(shape)}; they must be equal."
             )
         if gradient.device is not device:
             raise RuntimeError(
-                f"grad_output[{number}] is on {gradient.device} and output[{number}] on {device}; move one with .to(device)"
+                f"grad_output[{number}] is on {gradient.device} and output[{number}] on {device}; move one with"
+                " .to(device)"
             )
         if dtype is not None and gradient._array.dtype != dtype:
             gradient = gradient.to(DTYPES[dtype])
@@ -271,14 +276,15 @@ def _walk(
     start: list[tuple[Edge, Any]], keep: bool, create_graph: bool, capture: dict[Edge, Any], reachable: set[Node] | None
 ) -> None:
     """Visit the pending nodes, newest first (Note [Order]), handing every gradient on to the next nodes."""
-    # A leaf without hooks and gradient has nothing to wait for: in a plain pass it takes its gradient at once. (A gradient
-    # that is there may be a saved value of the graph, so it is added to when all who use the leaf have run.)
+    # A leaf without hooks and gradient has nothing to wait for: in a plain pass it takes its gradient at once. (A
+    # gradient that is there may be a saved value of the graph, so it is added to when all who use the leaf have run.)
     direct = not create_graph and reachable is None and not capture
     detector = active_detector()
     heap: list[int] = []
     pending: dict[int, list[Any]] = {}  # sequence number -> [node, gradient(s), owned]
     current: Pass | None = None
-    # Leaves with hooks get their gradient as soon as it is complete: how many users have not run, and what they gave so far.
+    # Leaves with hooks get their gradient as soon as it is complete: how many users have not run, and what they gave so
+    # far.
     missing = _uses_of_hooked_leaves(start, capture, reachable) if HOOKED_LEAVES else {}
     eager: dict[int, list[Any]] = {}
     at_leaf = direct or bool(missing)

@@ -4,9 +4,9 @@ Note [Forward lines]
 ~~~~~~~~~~~~~~~~~~~~
 Every node remembers the line that recorded it: as the code object of the caller and the number of its last instruction,
 which ``describe_line`` turns into a line when an error needs it. A call from inside the library is none of the user's
-lines: then the nearest caller outside of it counts. To ask for that, a file name has to be looked up, which costs as much as
-all the rest; so each row keeps the last code object that it found to be outside, and asks again only when another one
-calls. ``benchmarks/op_overhead.py`` measures what remains: less than a tenth of the recorded op.
+lines: then the nearest caller outside of it counts. To ask for that, a file name has to be looked up, which costs as
+much as all the rest; so each row keeps the last code object that it found to be outside, and asks again only when
+another one calls. ``benchmarks/op_overhead.py`` measures what remains: less than a tenth of the recorded op.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class ShapeError(RuntimeError, ValueError):
 
 
 class OutOfRangeError(IndexError, RuntimeError):
-    """An index or a class number outside its range: the message names op, number and range. PyTorch raises the one or the other, by op."""
+    """An index or a class number outside its range: the message names op, number and range. PyTorch raises the one or
+    the other, by op.
+    """
 
 
 class DtypeError(TypeError, RuntimeError):

@@ -46,7 +46,12 @@ def set_printoptions(
         linewidth: characters in a line.
         sci_mode: force scientific notation on or off; None decides by the values.
     """
-    for name, value in (("precision", precision), ("threshold", threshold), ("edgeitems", edgeitems), ("linewidth", linewidth)):
+    for name, value in (
+        ("precision", precision),
+        ("threshold", threshold),
+        ("edgeitems", edgeitems),
+        ("linewidth", linewidth),
+    ):
         if value is not None:
             setattr(options, name, value)
     options.sci_mode = sci_mode
@@ -104,7 +109,11 @@ def _nested(values: np.ndarray[Any, Any], indent: int, summarize: bool, formatte
     shortened = summarize and len(values) > 2 * edge
     if values.ndim == 1:
         if shortened:
-            row = [formatter(v) for v in values[:edge].tolist()] + [" ..."] + [formatter(v) for v in values[-edge:].tolist()]
+            row = (
+                [formatter(v) for v in values[:edge].tolist()]
+                + [" ..."]
+                + [formatter(v) for v in values[-edge:].tolist()]
+            )
         else:
             row = [formatter(v) for v in values.tolist()]
         return _scalars(row, indent, formatter.width)

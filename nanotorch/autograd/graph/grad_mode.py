@@ -3,15 +3,16 @@
 Note [Grad mode]
 ~~~~~~~~~~~~~~~~
 One context variable answers the one question that an operation on tensors that require grad asks: ``recording()`` is
-False (under `no_grad`), True, or, while somebody wants to hear of new nodes, a tuple of functions, which are called with
-every node when it is complete. An operation thus pays for observers (saved tensor hooks, anomaly detection) only
-while there are any. The observers are kept in a second variable, so that `enable_grad` inside `no_grad` brings them back.
+False (under `no_grad`), True, or, while somebody wants to hear of new nodes, a tuple of functions, which are called
+with every node when it is complete. An operation thus pays for observers (saved tensor hooks, anomaly detection) only
+while there are any. The observers are kept in a second variable, so that `enable_grad` inside `no_grad` brings them
+back.
 
-Context variables are per thread, and in asyncio per task: a new thread starts with recording on, a task with the mode in
-which it was made. Each ``with`` restores what it found. A ``with`` inside a generator is a trap, here as in PyTorch: it
-is in force from ``next()`` to the ``with``'s end, the consumer's code between two values included, and if the generator is
-never finished, for good. Decorated with the same context, a generator, coroutine or asynchronous generator runs step by
-step in the mode, and whoever waits for the steps stays in its own.
+Context variables are per thread, and in asyncio per task: a new thread starts with recording on, a task with the mode
+in which it was made. Each ``with`` restores what it found. A ``with`` inside a generator is a trap, here as in PyTorch:
+it is in force from ``next()`` to the ``with``'s end, the consumer's code between two values included, and if the
+generator is never finished, for good. Decorated with the same context, a generator, coroutine or asynchronous generator
+runs step by step in the mode, and whoever waits for the steps stays in its own.
 """
 
 from __future__ import annotations
@@ -24,9 +25,20 @@ from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
 __all__ = [
-    "Mode", "NodeObserver", "announce", "enable_grad", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
-    "observe_nodes", "recording", "restore_recording", "set_grad_enabled", "set_inference", "set_recording",
-]  # fmt: skip
+    "Mode",
+    "NodeObserver",
+    "announce",
+    "enable_grad",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "no_grad",
+    "observe_nodes",
+    "recording",
+    "restore_recording",
+    "set_grad_enabled",
+    "set_inference",
+    "set_recording",
+]
 
 NodeObserver = Callable[[Any], None]
 
@@ -65,7 +77,9 @@ def restore_recording(token: Token[Any]) -> None:
 
 
 class observe_nodes:
-    """Call a function with every node that is recorded inside the ``with`` block, when it is complete (Note [Grad mode])."""
+    """Call a function with every node that is recorded inside the ``with`` block, when it is complete (Note [Grad
+    mode]).
+    """
 
     def __init__(self, observer: NodeObserver) -> None:
         self.observer = observer

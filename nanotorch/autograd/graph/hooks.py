@@ -13,15 +13,15 @@ returned::
     5. post-accumulate hooks      of a leaf: they get the leaf, whose .grad is up to date
     6. node hooks                 register_hook of grad_fn: they see the gradients of the inputs too
 
-Which hooks run is settled when the gradient arrives: one that is removed or added meanwhile is so from the next pass on.
-The hooks of a tensor belong to the node that made it. After an in-place write a tensor has a new node: the old hooks
-stay with the old one and see the gradient of the old value, while ``retain_grad()``, which speaks of the tensor, moves.
-A hook runs in the grad mode of the pass, which is off unless ``create_graph``.
+Which hooks run is settled when the gradient arrives: one that is removed or added meanwhile is so from the next pass
+on. The hooks of a tensor belong to the node that made it. After an in-place write a tensor has a new node: the old
+hooks stay with the old one and see the gradient of the old value, while ``retain_grad()``, which speaks of the tensor,
+moves. A hook runs in the grad mode of the pass, which is off unless ``create_graph``.
 
-The node of a leaf is older than all that use it, so in the order of the engine it would run when the whole pass is done.
-Leaves with hooks do not wait so long: their hooks may be there to get rid of gradients early, or to send them elsewhere.
-While any such leaf exists, a pass counts in advance how often its graph uses them, and visits each when the last of its
-users has run, before any other node.
+The node of a leaf is older than all that use it, so in the order of the engine it would run when the whole pass is
+done. Leaves with hooks do not wait so long: their hooks may be there to get rid of gradients early, or to send them
+elsewhere. While any such leaf exists, a pass counts in advance how often its graph uses them, and visits each when the
+last of its users has run, before any other node.
 """
 
 from __future__ import annotations
@@ -34,9 +34,14 @@ from nanotorch.autograd.graph.node import Edge, Hooks, Node, RemovableHandle
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 
 __all__ = [
-    "Pass", "nodes_below", "register_multi_grad_hook", "run_post_accumulate_hooks", "run_post_hooks", "run_prehooks",
+    "Pass",
+    "nodes_below",
+    "register_multi_grad_hook",
+    "run_post_accumulate_hooks",
+    "run_post_hooks",
+    "run_prehooks",
     "run_tensor_hooks",
-]  # fmt: skip
+]
 
 
 class Pass:
@@ -83,7 +88,9 @@ def _wrap(node: Node, values: Sequence[Any], create_graph: bool) -> list[Any]:
     if create_graph:
         return list(values)
     xp, device = node.device.xp, node.device
-    return [None if v is None else from_array(xp.array(v) if v.base is not None else xp.asarray(v), device) for v in values]
+    return [
+        None if v is None else from_array(xp.array(v) if v.base is not None else xp.asarray(v), device) for v in values
+    ]
 
 
 def _unwrap(node: Node, values: Sequence[Any], create_graph: bool) -> Any:
@@ -126,7 +133,9 @@ def run_post_accumulate_hooks(leaf: Tensor, hooks: Hooks) -> None:
             raise TypeError(f"a post-accumulate-grad hook must return None, got {type(returned).__name__}")
 
 
-def run_post_hooks(node: Node, hooks: Hooks, results: tuple[Any, ...], gradient: Any, create_graph: bool) -> tuple[Any, ...]:
+def run_post_hooks(
+    node: Node, hooks: Hooks, results: tuple[Any, ...], gradient: Any, create_graph: bool
+) -> tuple[Any, ...]:
     """Run the hooks of a node on the gradients of its inputs (and outputs)."""
     inputs = _wrap(node, results, create_graph)
     outputs = tuple(_wrap(node, [gradient] if node.outputs is None else gradient, create_graph))
@@ -141,7 +150,9 @@ def _all_replaced(what: str, returned: Any, values: list[Any]) -> list[Any]:
         return values
     new = list(returned) if isinstance(returned, tuple | list) else [returned]
     if len(new) != len(values):
-        raise RuntimeError(f"{what} has returned an incorrect number of values: expected {len(values)} (or None), got {len(new)}")
+        raise RuntimeError(
+            f"{what} has returned an incorrect number of values: expected {len(values)} (or None), got {len(new)}"
+        )
     return [n if n is None or v is None else _replaced(what, n, v) for n, v in zip(new, values, strict=True)]
 
 
@@ -152,11 +163,13 @@ def _replaced(what: str, returned: Any, value: Tensor | None) -> Tensor | None:
     if not isinstance(returned, Tensor):
         raise TypeError(f"{what} must return None or a Tensor, got {type(returned).__name__}")
     if value is None:
-        raise RuntimeError(f"{what} can't replace a None gradient with a non-None value: this output of the node was not used")
+        raise RuntimeError(
+            f"{what} can't replace a None gradient with a non-None value: this output of the node was not used"
+        )
     if returned.shape != value.shape or returned.dtype is not value.dtype or returned.device is not value.device:
         raise RuntimeError(
-            f"{what} must return a gradient like the one it gets: expected shape {tuple(value.shape)}, {value.dtype} on "
-            f"{value.device}, got shape {tuple(returned.shape)}, {returned.dtype} on {returned.device}"
+            f"{what} must return a gradient like the one it gets: expected shape {tuple(value.shape)}, {value.dtype} on"
+            f" {value.device}, got shape {tuple(returned.shape)}, {returned.dtype} on {returned.device}"
         )
     return returned
 
@@ -178,10 +191,15 @@ class MultiGradHook:
         self._nodes = [weakref.ref(node) for node in nodes]
 
     def collect(self, position: int, gradient: Tensor | None, current: Pass) -> None:
-        """Note one gradient, and call the function when it is the last (or, without waiting, the first) of this pass."""
+        """Note one gradient, and call the function when it is the last (or, without waiting, the first) of this
+        pass.
+        """
         state = current.collected.get(self)
         if state is None:
-            state = current.collected[self] = [sum([current.visits(node()) for node in self._nodes]), [None] * len(self._nodes)]
+            state = current.collected[self] = [
+                sum([current.visits(node()) for node in self._nodes]),
+                [None] * len(self._nodes),
+            ]
             if not self.wait:
                 self.function(gradient)
         state[0] -= 1
@@ -202,7 +220,9 @@ class _Handles(RemovableHandle):
             handle.remove()
 
 
-def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[[Any], Any], *, mode: str = "all") -> RemovableHandle:
+def register_multi_grad_hook(
+    tensors: Sequence[Tensor], fn: Callable[[Any], Any], *, mode: str = "all"
+) -> RemovableHandle:
     """Call ``fn`` in every backward pass when the gradients of several tensors are known.
 
     Args:
@@ -212,7 +232,8 @@ def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[[Any], Any]
 
     >>> a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     >>> c = a * b
-    >>> handle = torch.autograd.graph.register_multi_grad_hook((a, b, c), lambda grads: print([g is not None for g in grads]))
+    >>> arrived = lambda grads: print([grad is not None for grad in grads])
+    >>> handle = torch.autograd.graph.register_multi_grad_hook((a, b, c), arrived)
     >>> c.sum().backward(inputs=(a,))
     [True, False, True]
     """

@@ -68,10 +68,12 @@ def _count(step: int) -> None:
 
 
 class inference_mode(Mode):
-    """Record nothing, and make tensors that cannot be used where recording needs them: a context manager and a decorator.
+    """Record nothing, and make tensors that cannot be used where recording needs them: a context manager and a
+    decorator.
 
-    Stricter than `no_grad`: what is computed inside cannot be saved for a backward pass later, nor be written to outside,
-    so a result of inference cannot slip into training unnoticed; take a ``clone()``. See Note [Inference tensors].
+    Stricter than `no_grad`: what is computed inside cannot be saved for a backward pass later, nor be written to
+    outside, so a result of inference cannot slip into training unnoticed; take a ``clone()``. See Note [Inference
+    tensors].
 
     Args:
         mode: False leaves the inference mode (and switches recording on) inside it.

@@ -1,8 +1,8 @@
 """The locks of the package, and what becomes of them when a process forks.
 
 A child has only the thread that forked. A lock that another thread held stays locked in it for ever, and what it guards
-half done. So a fork waits until all are free, and both processes go on with all of them free. They may be taken twice by one
-thread, since a signal's handler may fork.
+half done. So a fork waits until all are free, and both processes go on with all of them free. They may be taken twice
+by one thread, since a signal's handler may fork.
 """
 
 from __future__ import annotations

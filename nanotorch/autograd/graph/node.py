@@ -11,9 +11,9 @@ its inputs, so the graph is walked from the loss towards the leaves::
 
 An edge is the pair ``(node, output_nr)``; a tensor with history carries its own edge, and every consumer shares that
 tuple. Ownership runs one way: tensor -> node -> edges -> older nodes. A node never holds its own output (a saved result
-is held as a bare array), and an AccumulateGrad, which its leaf keeps for all graphs that will use it, refers back to the
-leaf only weakly. There is no reference cycle, so a graph dies with the last tensor that needs it, without waiting for
-the garbage collector.
+is held as a bare array), and an AccumulateGrad, which its leaf keeps for all graphs that will use it, refers back to
+the leaf only weakly. There is no reference cycle, so a graph dies with the last tensor that needs it, without waiting
+for the garbage collector.
 """
 
 from __future__ import annotations
@@ -31,7 +31,16 @@ from nanotorch.backend.device import Device
 if TYPE_CHECKING:
     from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = ["AccumulateGrad", "Edge", "Node", "RemovableHandle", "Version", "modified_error", "next_sequence", "released_error"]
+__all__ = [
+    "AccumulateGrad",
+    "Edge",
+    "Node",
+    "RemovableHandle",
+    "Version",
+    "modified_error",
+    "next_sequence",
+    "released_error",
+]
 
 Edge = tuple["Node", int]
 next_sequence = itertools.count(-1, -1).__next__  # newer nodes have smaller numbers: a heap gives them first
@@ -57,7 +66,9 @@ class InferenceError(RuntimeError):
 
 
 class InferenceVersion(Version):
-    """The version of all inference tensors (Note [Inference tensors]): outside the inference mode it cannot be asked for."""
+    """The version of all inference tensors (Note [Inference tensors]): outside the inference mode it cannot be asked
+    for.
+    """
 
     __slots__ = ()
 
@@ -67,9 +78,9 @@ class InferenceVersion(Version):
         if is_inference_mode_enabled():
             return 0
         raise InferenceError(
-            "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation "
-            "tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or "
-            "use `torch.no_grad()` instead of `torch.inference_mode()`."
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in"
+            " computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use"
+            " it in autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."
         )
 
     @number.setter
@@ -101,7 +112,9 @@ class RemovableHandle:
 
 
 class Hooks:
-    """What runs when a gradient reaches a node (Note [Hooks]): per-output tensor hooks, node prehooks and node hooks."""
+    """What runs when a gradient reaches a node (Note [Hooks]): per-output tensor hooks, node prehooks and node
+    hooks.
+    """
 
     __slots__ = ("accumulated", "metadata", "post", "pre", "retain", "tensor")
 
@@ -153,7 +166,9 @@ class Node:
         self._released = True
 
     def pack(self, pack: Callable[[Tensor, Edge | None, bool], Any]) -> None:
-        """Replace saved tensors by what ``pack(tensor, edge, is_leaf)`` returns (Note [Packed nodes]); most save none."""
+        """Replace saved tensors by what ``pack(tensor, edge, is_leaf)`` returns (Note [Packed nodes]); most save
+        none.
+        """
 
     def name(self) -> str:
         """Return the name of the node, such as ``MulBackward0``."""
@@ -192,7 +207,9 @@ class Node:
         return add_hook(self._ensure_hooks().pre, hook)
 
     def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]) -> RemovableHandle:
-        """Call ``hook(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces grad_inputs (Note [Hooks])."""
+        """Call ``hook(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces grad_inputs (Note
+        [Hooks]).
+        """
         return add_hook(self._ensure_hooks().post, hook)
 
     def __repr__(self) -> str:
@@ -256,8 +273,8 @@ def detached_error(node: Node, name: str) -> RuntimeError:
     """Return the error of a recorded backward that needs a tensor which was detached in place since."""
     recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""
     return RuntimeError(
-        f"Trying to use a saved tensor that has been detached in-place, i.e. with .detach_(): '{name}' of {node.name()}. This is "
-        f"not supported, please use out-of-place `.detach()` instead.{recorded}"
+        f"Trying to use a saved tensor that has been detached in-place, i.e. with .detach_(): '{name}' of"
+        f" {node.name()}. This is not supported, please use out-of-place `.detach()` instead.{recorded}"
     )
 
 
@@ -266,7 +283,7 @@ def modified_error(node: Node, name: str, shape: Iterable[int], saved: int, cell
     recorded = f"\n  saved by {node.name()} at {node.forward_line}" if node._code else ""
     written = f"\n  overwritten by {cell.writer[0]} at {describe_line(*cell.writer[1:])}" if cell.writer else ""
     return RuntimeError(
-        "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"'{name}' of {node.name()}, shape {tuple(shape)}, is at version {cell.number}; expected version {saved} instead."
-        f"{recorded}{written}\n  Hint: use the out-of-place form, or write to a clone()."
+        f"one of the variables needed for gradient computation has been modified by an inplace operation: '{name}' of"
+        f" {node.name()}, shape {tuple(shape)}, is at version {cell.number}; expected version {saved}"
+        f" instead.{recorded}{written}\n  Hint: use the out-of-place form, or write to a clone()."
     )

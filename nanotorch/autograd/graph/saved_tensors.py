@@ -23,7 +23,15 @@ from nanotorch.autograd.graph.node import Edge, Node, Version, modified_error, r
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import CPU
 
-__all__ = ["Packed", "disable_saved_tensors_hooks", "pack_slots", "packed", "save_on_cpu", "saved_property", "saved_tensors_hooks"]
+__all__ = [
+    "Packed",
+    "disable_saved_tensors_hooks",
+    "pack_slots",
+    "packed",
+    "save_on_cpu",
+    "saved_property",
+    "saved_tensors_hooks",
+]
 
 Pack = Callable[[Tensor, Edge | None, bool], "Packed"]
 
@@ -44,8 +52,9 @@ class Packed:
             self.value = hooks.pack_hook(bare)
         if bare._version != version:
             raise RuntimeError(
-                "A saved tensor pack hook is modifying its input in place. Tensors provided as input to pack hook can not "
-                "be modified by in-place operations as this can lead to unexpected side-effects: write to a clone()."
+                "A saved tensor pack hook is modifying its input in place. Tensors provided as input to pack hook can"
+                " not be modified by in-place operations as this can lead to unexpected side-effects: write to a"
+                " clone()."
             )
 
     def unpack(self) -> Tensor:
@@ -53,7 +62,10 @@ class Packed:
         with no_grad():
             tensor = self.unpack_hook(self.value)
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(tensor).__name__}")
+            raise TypeError(
+                "Output of saved tensor unpack_hook expected to be a Tensor but got result of type"
+                f" {type(tensor).__name__}"
+            )
         result = from_array(tensor._array, tensor.device, self.edge is not None)
         if self.is_leaf:
             result._leaf = self.edge
@@ -63,13 +75,15 @@ class Packed:
 
 
 class saved_tensors_hooks:
-    """Give every tensor that is saved for backward to ``pack_hook``, and back through ``unpack_hook`` when it is needed.
+    """Give every tensor that is saved for backward to ``pack_hook``, and back through ``unpack_hook`` when it is
+    needed.
 
     The innermost hooks apply. See Note [Packed nodes].
 
     Args:
         pack_hook: gets a detached tensor when it is saved, and may return anything.
-        unpack_hook: gets what ``pack_hook`` returned, for every backward that needs the value, and must return a tensor of
+        unpack_hook: gets what ``pack_hook`` returned, for every backward that needs the value, and must return a tensor
+        of
             the same values.
 
     Keep half of the memory, and half of the digits:
@@ -195,7 +209,9 @@ def _packed_class(cls: type[Node]) -> type[Node]:
 
 
 def saved_property(slot: str) -> property:
-    """Return the attribute that shows what a compiled node holds in a slot: PyTorch's ``grad_fn._saved_self`` and the like."""
+    """Return the attribute that shows what a compiled node holds in a slot: PyTorch's ``grad_fn._saved_self`` and the
+    like.
+    """
     kind, name = slot[0], slot[2:]
 
     def tensor_of(node: Node, value: Any, version: int) -> Any:

@@ -44,9 +44,10 @@ BIRTHPLACES: list[dict[str, Any]] = [globals()]
 """The namespaces in which tensors are made by the function ``new``, which `inference_mode` replaces."""
 new: Callable[[type[Tensor]], Tensor] = object.__new__
 UNPOPULATED = (
-    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
-    "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use .retain_grad() "
-    "on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor instead."
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be"
+    " populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor,"
+    " use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the"
+    " leaf Tensor instead."
 )
 
 
@@ -143,7 +144,10 @@ class Tensor(TensorMethods):
     def H(self) -> Tensor:
         """The adjoint of a matrix: a view with its dimensions swapped, for numbers that are all real."""
         if self._array.ndim not in (0, 2):
-            raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self._array.ndim}-D tensor; use .mH for batches.")
+            raise RuntimeError(
+                f"tensor.H is only supported on matrices (2-D tensors). Got {self._array.ndim}-D tensor; use .mH for"
+                " batches."
+            )
         return self.T
 
     @property
@@ -261,16 +265,18 @@ class Tensor(TensorMethods):
         """Switch recording of operations on this leaf on or off; return the tensor itself."""
         if self.grad_fn is not None and not requires_grad:
             raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
-                "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a"
+                " subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
         if requires_grad and self._array.dtype.kind != "f":
             raise RuntimeError(
-                f"only Tensors of floating point dtype can require gradients, this one is {self.dtype}; convert it with .float()"
+                f"only Tensors of floating point dtype can require gradients, this one is {self.dtype}; convert it with"
+                " .float()"
             )
         if requires_grad and self._cell is INFERENCE and not is_inference_mode_enabled():
             raise RuntimeError(
-                "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed: take a clone() of it."
+                "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed: take a clone()"
+                " of it."
             )
         self._requires_grad = requires_grad
         if self._view is not None:
@@ -351,18 +357,18 @@ class Tensor(TensorMethods):
             raise RuntimeError("can't assign Variable as its own grad")
         if grad._array.shape != self._array.shape:
             raise RuntimeError(
-                f"attempting to assign a gradient of size {list(grad.shape)} to a tensor of size {list(self.shape)}. Please "
-                "ensure that the gradient and the tensor are the same size"
+                f"attempting to assign a gradient of size {list(grad.shape)} to a tensor of size {list(self.shape)}."
+                " Please ensure that the gradient and the tensor are the same size"
             )
         if grad._array.dtype != self._array.dtype:
             raise RuntimeError(
-                f"attempting to assign a gradient with dtype {grad.dtype} to a tensor with dtype {self.dtype}. Please ensure "
-                "that the gradient and the tensor have the same dtype"
+                f"attempting to assign a gradient with dtype {grad.dtype} to a tensor with dtype {self.dtype}. Please"
+                " ensure that the gradient and the tensor have the same dtype"
             )
         if grad.device is not self.device:
             raise RuntimeError(
-                f"attempting to assign a gradient located on device {grad.device} to a tensor located on device {self.device}. "
-                "Please ensure that the gradient and the tensor are on the same device"
+                f"attempting to assign a gradient located on device {grad.device} to a tensor located on device"
+                f" {self.device}. Please ensure that the gradient and the tensor are on the same device"
             )
 
     def _accumulate(self, grad: Any, owned: bool) -> None:
@@ -423,8 +429,8 @@ class Tensor(TensorMethods):
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
         """Call ``hook(tensor)`` after every backward pass that added to the ``.grad`` of this leaf (Note [Hooks]).
 
-        The hook runs as soon as the gradient is complete, while the backward pass goes on: it can take an optimizer step
-        and drop the gradient, so that all gradients are never in memory together. What it returns is ignored.
+        The hook runs as soon as the gradient is complete, while the backward pass goes on: it can take an optimizer
+        step and drop the gradient, so that all gradients are never in memory together. What it returns is ignored.
 
         >>> x = torch.tensor(3.0, requires_grad=True)
         >>> handle = x.register_post_accumulate_grad_hook(lambda leaf: leaf.sub_(0.5 * leaf.grad))
@@ -436,8 +442,8 @@ class Tensor(TensorMethods):
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         if self._edge is not None:
             raise RuntimeError(
-                "post accumulate grad hooks cannot be registered on non-leaf tensors: no gradient is accumulated there. Use "
-                "register_hook() for the gradient of this tensor."
+                "post accumulate grad hooks cannot be registered on non-leaf tensors: no gradient is accumulated there."
+                " Use register_hook() for the gradient of this tensor."
             )
         edge = leaf_edge(self)
         if edge is None:
@@ -465,8 +471,8 @@ class Tensor(TensorMethods):
             cell.number += 1
         except InferenceError:
             raise RuntimeError(
-                f"{writer}: Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get "
-                "a normal tensor before doing inplace update."
+                f"{writer}: Inplace update to inference tensor outside InferenceMode is not allowed. You can make a"
+                " clone to get a normal tensor before doing inplace update."
             ) from None
         cell.writer = writer, *user_line(sys._getframe(depth))
 
@@ -498,7 +504,10 @@ class Tensor(TensorMethods):
     def item(self) -> Any:
         """Return the value of a one-element tensor as a Python number."""
         if self._array.size != 1:
-            raise RuntimeError(f"a Tensor with {self._array.size} elements cannot be converted to Scalar; it has shape {tuple(self.shape)}")
+            raise RuntimeError(
+                f"a Tensor with {self._array.size} elements cannot be converted to Scalar; it has shape"
+                f" {tuple(self.shape)}"
+            )
         return self._array.item()
 
     def tolist(self) -> Any:
@@ -513,23 +522,33 @@ class Tensor(TensorMethods):
         """
         if not force:
             if self.device is not CPU:
-                raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+                raise TypeError(
+                    f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to"
+                    " host memory first."
+                )
             if self.requires_grad:
-                raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+                raise RuntimeError(
+                    "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+                )
         return self.device.xp.to_numpy(self._array)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        """Answer NumPy's functions of elements: operators as tensors do, recorded, anything else on the arrays, without history.
+        """Answer NumPy's functions of elements: operators as tensors do, recorded, anything else on the arrays, without
+        history.
 
-        ``array * tensor`` arrives here as ``np.multiply(array, tensor)``; if NumPy answered, the graph would be lost silently.
+        ``array * tensor`` arrives here as ``np.multiply(array, tensor)``; if NumPy answered, the graph would be lost
+        silently.
         """
         if ufunc in OPERATORS and method == "__call__" and not options:
             return OPERATORS[ufunc](*[_operand(value) for value in inputs])
         if any(isinstance(value, Tensor) for value in (*options.get("out", ()), *inputs[: method == "at"])):
-            raise TypeError(f"np.{ufunc.__name__} writes to arrays, not to tensors; write to tensor.numpy(), or use the tensor's own methods")
+            raise TypeError(
+                f"np.{ufunc.__name__} writes to arrays, not to tensors; write to tensor.numpy(), or use the tensor's"
+                " own methods"
+            )
         arrays = [value.numpy() if isinstance(value, Tensor) else value for value in inputs]
         options = {name: value.numpy() if isinstance(value, Tensor) else value for name, value in options.items()}
         result = getattr(ufunc, method)(*arrays, **options)
@@ -548,7 +567,8 @@ class Tensor(TensorMethods):
     def __bool__(self) -> bool:
         if self._array.size != 1:
             raise RuntimeError(
-                f"Boolean value of Tensor with {self._array.size} elements is ambiguous; use .any() or .all(), shape {tuple(self.shape)}"
+                f"Boolean value of Tensor with {self._array.size} elements is ambiguous; use .any() or .all(), shape"
+                f" {tuple(self.shape)}"
             )
         return bool(self._array.item())
 
@@ -575,7 +595,9 @@ class Tensor(TensorMethods):
 
     def __contains__(self, element: Any) -> bool:
         if not isinstance(element, Tensor | bool | int | float | np.ndarray | np.generic):
-            raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element).__name__}")
+            raise RuntimeError(
+                f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element).__name__}"
+            )
         return bool((self == element).any().item())
 
     def __repr__(self) -> str:
@@ -614,12 +636,26 @@ def from_ndarray(array: np.ndarray[Any, Any]) -> Tensor:
 
 
 OPERATORS: dict[np.ufunc, Callable[..., Any]] = {
-    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.true_divide: operator.truediv,
-    np.floor_divide: operator.floordiv, np.remainder: operator.mod, np.power: operator.pow, np.matmul: operator.matmul,
-    np.bitwise_and: operator.and_, np.bitwise_or: operator.or_, np.bitwise_xor: operator.xor, np.left_shift: operator.lshift,
-    np.right_shift: operator.rshift, np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt,
-    np.greater_equal: operator.ge, np.equal: operator.eq, np.not_equal: operator.ne,
-}  # fmt: skip
+    np.add: operator.add,
+    np.subtract: operator.sub,
+    np.multiply: operator.mul,
+    np.true_divide: operator.truediv,
+    np.floor_divide: operator.floordiv,
+    np.remainder: operator.mod,
+    np.power: operator.pow,
+    np.matmul: operator.matmul,
+    np.bitwise_and: operator.and_,
+    np.bitwise_or: operator.or_,
+    np.bitwise_xor: operator.xor,
+    np.left_shift: operator.lshift,
+    np.right_shift: operator.rshift,
+    np.less: operator.lt,
+    np.less_equal: operator.le,
+    np.greater: operator.gt,
+    np.greater_equal: operator.ge,
+    np.equal: operator.eq,
+    np.not_equal: operator.ne,
+}
 """NumPy's functions behind the operators of its arrays."""
 
 

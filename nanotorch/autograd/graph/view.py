@@ -13,11 +13,11 @@ changes ``base`` too, so ``base`` must get a history that contains it. It become
 CopySlices' backward takes the slice out of the gradient of the base, runs the inner node on it, and puts the inner
 node's gradient for the old slice back in its place; the rest passes through.
 
-The view itself, and every other view of the base, then has a stale ``grad_fn``. Nobody visits them: every write bumps the
-one version cell, each view remembers the version at which its own history was derived, and when that is no longer
+The view itself, and every other view of the base, then has a stale ``grad_fn``. Nobody visits them: every write bumps
+the one version cell, each view remembers the version at which its own history was derived, and when that is no longer
 the present one, the history is derived anew at the next use. However long the chain of operations from base to view
-was, one ``as_strided`` does it: a view is a `Geometry`, that is sizes and strides and a first element, over the
-memory of its base. That is why PyTorch, and so we, show ``AsStridedBackward0`` as the ``grad_fn`` of a view after a write.
+was, one ``as_strided`` does it: a view is a `Geometry`, that is sizes and strides and a first element, over the memory
+of its base. That is why PyTorch, and so we, show ``AsStridedBackward0`` as the ``grad_fn`` of a view after a write.
 
 Some views cannot be written to while recording, and are useless after a write to their base, because a derived history
 would not be what was asked for: one of several outputs of one function, a view made in ``no_grad``, a view made inside
@@ -25,7 +25,8 @@ a custom Function. They carry the reason as their ``refusal``.
 
 A saved value remembers the version it was saved at, and backward refuses to use a value that was overwritten since.
 
-A view refers to its base, so no node may refer to a view or to the base of its own history: CopySlices keeps geometries.
+A view refers to its base, so no node may refer to a view or to the base of its own history: CopySlices keeps
+geometries.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTION_VIEW", "MULTI_VIEW", "NO_GRAD_VIEW", "CopySlices", "Geometry", "View", "geometry", "refused"]
 
 NO_GRAD_VIEW = (
-    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the "
-    "view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both "
-    "outside (if you want the inplace to be tracked)."
+    "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both"
+    " the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or"
+    " both outside (if you want the inplace to be tracked)."
 )
 MULTI_VIEW = (
-    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to "
-    "be modified inplace. You should replace the inplace operation by an out-of-place one, write to a clone(), or index "
-    "the tensor instead."
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to"
+    " be modified inplace. You should replace the inplace operation by an out-of-place one, write to a clone(), or"
+    " index the tensor instead."
 )
 FUNCTION_VIEW = (
     "This view was created inside a custom Function (or because an input was returned as-is), whose backward the write "
@@ -74,7 +75,9 @@ class View:
 
 
 def refused(view: Tensor, indirect: bool) -> RuntimeError:
-    """Return the error of writing to a view that refuses it, or (``indirect``) of using it after its base was written."""
+    """Return the error of writing to a view that refuses it, or (``indirect``) of using it after its base was
+    written.
+    """
     assert view._view is not None
     reason = view._view.refusal or ""
     hidden = reason == NO_GRAD_VIEW
@@ -98,7 +101,9 @@ def geometry(tensor: Tensor) -> Geometry:
     """Return where the elements of a tensor lie in its memory."""
     array = tensor._array
     width = array.itemsize
-    return Geometry(array.shape, tuple([step // width for step in array.strides]), tensor.device.xp.storage_offset(array))
+    return Geometry(
+        array.shape, tuple([step // width for step in array.strides]), tensor.device.xp.storage_offset(array)
+    )
 
 
 class CopySlices(Node):

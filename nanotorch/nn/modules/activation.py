@@ -264,7 +264,9 @@ class CELU(Module):
 class PReLU(Module):
     """x above 0, `weight * x` below, with one learned weight, or one per channel (dimension 1). He et al. (2015)."""
 
-    def __init__(self, num_parameters: PositiveInt = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, num_parameters: PositiveInt = 1, init: float = 0.25, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__()
         self.num_parameters = num_parameters
         self.init = init
@@ -286,7 +288,9 @@ class PReLU(Module):
 
 @ACTIVATIONS.register
 class RReLU(Module):
-    """x above 0, x times a slope below: drawn from [lower, upper) in training, their mean otherwise. Xu et al. (2015)."""
+    """x above 0, x times a slope below: drawn from [lower, upper) in training, their mean otherwise. Xu et al.
+    (2015).
+    """
 
     def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False) -> None:
         super().__init__()

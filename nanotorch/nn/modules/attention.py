@@ -10,8 +10,8 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.dtypes import bool_
 from nanotorch.nn import functional as F
 from nanotorch.nn import init
-from nanotorch.nn.modules.linear import Linear
 from nanotorch.nn.module import Module
+from nanotorch.nn.modules.linear import Linear
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import empty, ones, zeros
 from nanotorch.ops.shape.join import cat
@@ -25,7 +25,8 @@ class MultiheadAttention(Module):
     Queries, keys and values are projected, and every head attends in its own `embed_dim // num_heads` dimensions:
     `softmax(q @ k.T / sqrt(head_dim)) @ v`. The heads' results are joined and projected again. Inputs are (L, N, E),
     (N, L, E) with `batch_first`, or (L, E) without a batch; keys and values may have other lengths S and sizes `kdim`
-    and `vdim`. The projections start Xavier-uniform, their biases at zero; `dropout` drops attention weights in training.
+    and `vdim`. The projections start Xavier-uniform, their biases at zero; `dropout` drops attention weights in
+    training.
 
     Vaswani et al., Attention Is All You Need (2017).
 
@@ -196,9 +197,7 @@ class MultiheadAttention(Module):
                     f"expected attn_mask ({length}, {keys}) or ({batch * self.num_heads}, {length}, {keys}), which is "
                     f"(L, S) or (N * num_heads, L, S), got {tuple(attn_mask.shape)}"
                 )
-            masks.append(
-                attn_mask if attn_mask.ndim == 2 else attn_mask.reshape(batch, self.num_heads, length, keys)
-            )
+            masks.append(attn_mask if attn_mask.ndim == 2 else attn_mask.reshape(batch, self.num_heads, length, keys))
         if padding is not None:
             if tuple(padding.shape) != (batch, keys):
                 raise ShapeError(

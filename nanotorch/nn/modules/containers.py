@@ -33,9 +33,7 @@ class _Indexed(Module):
         position = as_index(index)
         if not -len(names) <= position < len(names):
             parts = self._kind.removesuffix("_names").strip("_") + "s"
-            raise IndexError(
-                f"index {position} is out of range: this {type(self).__name__} has {len(names)} {parts}"
-            )
+            raise IndexError(f"index {position} is out of range: this {type(self).__name__} has {len(names)} {parts}")
         return names[position]
 
     def _renew(self, parts: Iterable[Any]) -> None:

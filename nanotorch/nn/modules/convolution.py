@@ -66,9 +66,7 @@ class _Convolution(Module):
                 raise ValueError(f"{name}: padding='same' is not supported for strided convolutions")
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         self.weight = Parameter(empty(first, second // groups, *self.kernel_size, device=device, dtype=dtype))
-        self.register_parameter(
-            "bias", Parameter(empty(out_channels, device=device, dtype=dtype)) if bias else None
-        )
+        self.register_parameter("bias", Parameter(empty(out_channels, device=device, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -84,7 +82,8 @@ class _Convolution(Module):
         values = (value,) * self.dimensions if isinstance(value, int) else tuple(value)
         if len(values) != self.dimensions:
             raise ValueError(
-                f"{type(self).__name__}: {word} is one number or one for each of {self.dimensions} dimensions, got {value}"
+                f"{type(self).__name__}: {word} is one number or one for each of {self.dimensions} dimensions, got"
+                f" {value}"
             )
         return values
 
@@ -104,9 +103,7 @@ class _Convolution(Module):
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._paddings(), mode=self.padding_mode), 0
-        return type(self).function(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+        return type(self).function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         """The sizes, and the options that are not the default."""
@@ -137,9 +134,19 @@ class _Convolve(_Convolution):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
-            groups=groups, bias=bias, padding_mode=padding_mode, transposed=False, device=device, dtype=dtype,
-        )  # fmt: skip
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            transposed=False,
+            device=device,
+            dtype=dtype,
+        )
 
 
 class Conv1d(_Convolve):
@@ -202,9 +209,19 @@ class _Transpose(_Convolution):
         if isinstance(padding, str):
             raise TypeError(f"{name}: padding is a number or one per dimension, got {padding!r}")
         super().__init__(
-            in_channels, out_channels, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
-            groups=groups, bias=bias, padding_mode=padding_mode, transposed=True, device=device, dtype=dtype,
-        )  # fmt: skip
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            transposed=True,
+            device=device,
+            dtype=dtype,
+        )
         self.output_padding = self._each("output_padding", output_padding)
 
     def forward(self, input: Any, output_size: Sequence[int] | None = None) -> Any:
@@ -234,7 +251,8 @@ class _Transpose(_Convolution):
 
 
 class ConvTranspose1d(_Transpose):
-    """The transpose of `Conv1d`, which spreads every element over a kernel: (N, in_channels, L) to (N, out_channels, L').
+    """The transpose of `Conv1d`, which spreads every element over a kernel: (N, in_channels, L) to (N, out_channels,
+    L').
 
     A convolution of the same options maps L' back to L. With a stride several lengths map to the same one:
     `output_padding` is added to the shortest. Zeiler et al., Deconvolutional Networks (2010).

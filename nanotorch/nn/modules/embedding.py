@@ -39,14 +39,10 @@ class Embedding(Module):
     ) -> None:
         super().__init__()
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ValueError(
-                f"Embedding: padding_idx {padding_idx} is outside the table of {num_embeddings} vectors"
-            )
+            raise ValueError(f"Embedding: padding_idx {padding_idx} is outside the table of {num_embeddings} vectors")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
-        self.padding_idx = (
-            padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + num_embeddings
-        )
+        self.padding_idx = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + num_embeddings
         self.max_norm = max_norm
         self.norm_type = norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
@@ -63,7 +59,9 @@ class Embedding(Module):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
     ) -> Self:
-        """An embedding with these vectors, (num_embeddings, embedding_dim), which are not trained unless `freeze` is off."""
+        """An embedding with these vectors, (num_embeddings, embedding_dim), which are not trained unless `freeze` is
+        off.
+        """
         count, size = embeddings.shape
         layer = cls(count, size, padding_idx, max_norm, norm_type, scale_grad_by_freq)
         layer.weight = Parameter(embeddings, requires_grad=not freeze)
@@ -77,9 +75,7 @@ class Embedding(Module):
 
     def forward(self, input: Any) -> Any:
         """The vectors at the indices `input`."""
-        return embedding(
-            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
-        )
+        return embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
     def extra_repr(self) -> str:
         """The sizes and the options that differ from their defaults."""

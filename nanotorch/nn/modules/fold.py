@@ -20,9 +20,7 @@ class Unfold(Module):
     torch.Size([2, 30, 4])
     """
 
-    def __init__(
-        self, kernel_size: Numbers, dilation: Numbers = 1, padding: Numbers = 0, stride: Numbers = 1
-    ) -> None:
+    def __init__(self, kernel_size: Numbers, dilation: Numbers = 1, padding: Numbers = 0, stride: Numbers = 1) -> None:
         super().__init__()
         self.kernel_size = kernel_size
         self.dilation = dilation

@@ -65,15 +65,11 @@ class Linear(Module):
         except ShapeError:
             if input.ndim and input.shape[-1] == self.in_features:
                 raise
-            raise ShapeError(
-                f"expected last dimension {self.in_features}, got input {tuple(input.shape)}"
-            ) from None
+            raise ShapeError(f"expected last dimension {self.in_features}, got input {tuple(input.shape)}") from None
 
     def extra_repr(self) -> str:
         """The sizes."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-        )
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 class Bilinear(Module):
@@ -99,9 +95,7 @@ class Bilinear(Module):
         self.out_features = out_features
         self.weight = Parameter(empty(out_features, in1_features, in2_features, device=device, dtype=dtype))
         self.bias: Parameter | None
-        self.register_parameter(
-            "bias", Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None
-        )
+        self.register_parameter("bias", Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -35,9 +35,7 @@ class _Loss(Module):
     def __init__(self, reduction: str) -> None:
         super().__init__()
         if reduction not in ("none", "mean", "sum"):
-            raise ValueError(
-                f"{type(self).__name__}: reduction is 'none', 'mean' or 'sum', got {reduction!r}"
-            )
+            raise ValueError(f"{type(self).__name__}: reduction is 'none', 'mean' or 'sum', got {reduction!r}")
         self.reduction = reduction
 
 
@@ -87,9 +85,7 @@ class NLLLoss(_Loss):
     `weight` and `ignore_index` are as in CrossEntropyLoss.
     """
 
-    def __init__(
-        self, weight: Tensor | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
-    ) -> None:
+    def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
         self.weight: Tensor | None
         self.register_buffer("weight", weight)
@@ -97,9 +93,7 @@ class NLLLoss(_Loss):
 
     def forward(self, input: Any, target: Any) -> Any:
         """`input`: log-probabilities; `target`: class numbers."""
-        return F.nll_loss(
-            input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction
-        )
+        return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
 class BCELoss(_Loss):

@@ -56,9 +56,7 @@ class _ChannelNorm(Module):
         self.weight: Parameter | None
         self.bias: Parameter | None
         self.register_parameter("weight", Parameter(ones(num_features, **options)) if affine else None)
-        self.register_parameter(
-            "bias", Parameter(zeros(num_features, **options)) if affine and bias else None
-        )
+        self.register_parameter("bias", Parameter(zeros(num_features, **options)) if affine and bias else None)
         self.running_mean: Tensor | None
         self.running_var: Tensor | None
         self.num_batches_tracked: Tensor | None
@@ -155,9 +153,7 @@ class _InstanceNorm(_ChannelNorm):
     def forward(self, input: Any) -> Any:
         """The normalised input, of the same shape; the batch may be missing."""
         batched = input.ndim in self.shapes
-        if (not batched and input.ndim + 1 not in self.shapes) or input.shape[
-            int(batched)
-        ] != self.num_features:
+        if (not batched and input.ndim + 1 not in self.shapes) or input.shape[int(batched)] != self.num_features:
             (rest,) = self.shapes.values()
             sizes = f"{self.num_features}{rest}"
             raise ShapeError(f"expected (N, {sizes}) or ({sizes}), got input {tuple(input.shape)}")
@@ -247,9 +243,7 @@ class GroupNorm(Module):
         self.weight: Parameter | None
         self.bias: Parameter | None
         self.register_parameter("weight", Parameter(ones(num_channels, **options)) if affine else None)
-        self.register_parameter(
-            "bias", Parameter(zeros(num_channels, **options)) if affine and bias else None
-        )
+        self.register_parameter("bias", Parameter(zeros(num_channels, **options)) if affine and bias else None)
 
     def reset_parameters(self) -> None:
         """Set the scale to 1 and the shift to 0."""

@@ -47,13 +47,7 @@ class _MaxPool(Module):
     def forward(self, input: Any) -> Any:
         """The maxima, and where they were with `return_indices`."""
         return type(self).function(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            self.return_indices,
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
         )
 
     def extra_repr(self) -> str:
@@ -109,9 +103,7 @@ class AvgPool1d(Module):
 
     def forward(self, input: Any) -> Any:
         """The means."""
-        return F.avg_pool1d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        )
+        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -172,9 +164,7 @@ class _LPPool(Module):
 
     def forward(self, input: Any) -> Any:
         """The norms."""
-        return type(self).function(
-            input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode
-        )
+        return type(self).function(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
     def extra_repr(self) -> str:
         """The options."""

@@ -16,10 +16,10 @@ from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.nn.utils.rnn import PackedSequence
 from nanotorch.ops.create.creation import empty, zeros
-from nanotorch.ops.nn.dense import linear
-from nanotorch.ops.shape.join import cat, stack
 from nanotorch.ops.create.random import dropout
+from nanotorch.ops.nn.dense import linear
 from nanotorch.ops.nn.recurrent import _gru, _lstm, _rnn
+from nanotorch.ops.shape.join import cat, stack
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -27,7 +27,9 @@ State = tuple[Tensor, ...]
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-def _layer(kind: str, data: Tensor, sizes: tuple[int, ...], state: State, weights: Sequence[Any], reverse: bool = False) -> State:
+def _layer(
+    kind: str, data: Tensor, sizes: tuple[int, ...], state: State, weights: Sequence[Any], reverse: bool = False
+) -> State:
     """Run one layer in one direction over packed data: its outputs for all steps, packed alike, and the final state."""
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
     if kind == "gru":  # its second bias is multiplied by a gate
@@ -47,17 +49,29 @@ class _Recurrent(Module):
     states = 1
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
-        bidirectional: bool = False, proj_size: int = 0, device: Any = None, dtype: Any = None,
-    ) -> None:  # fmt: skip
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
-            raise ValueError(f"{name}: dropout should be a number in range [0, 1], the probability of an element being zeroed, got {dropout!r}")
+            raise ValueError(
+                f"{name}: dropout should be a number in range [0, 1], the probability of an element being zeroed, got"
+                f" {dropout!r}"
+            )
         if dropout > 0 and num_layers == 1:
             warnings.warn(
-                f"dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects num_layers greater than 1, "
-                f"but got dropout={dropout} and num_layers={num_layers}",
+                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects"
+                f" num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
                 stacklevel=3,
             )
         for argument, flag in (("bias", bias), ("batch_first", batch_first)):
@@ -71,22 +85,32 @@ class _Recurrent(Module):
         if proj_size and self.states == 1:
             raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
         if not 0 <= proj_size < hidden_size:
-            raise ValueError(f"{name}: proj_size is zero, for none, or positive and smaller than hidden_size, got {proj_size}")
+            raise ValueError(
+                f"{name}: proj_size is zero, for none, or positive and smaller than hidden_size, got {proj_size}"
+            )
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
-        self.batch_first, self.dropout, self.bidirectional, self.proj_size = batch_first, float(dropout), bidirectional, proj_size
+        self.batch_first, self.dropout, self.bidirectional, self.proj_size = (
+            batch_first,
+            float(dropout),
+            bidirectional,
+            proj_size,
+        )
         width, directions = proj_size or hidden_size, 2 if bidirectional else 1
         for layer in range(num_layers):
             features = input_size if layer == 0 else width * directions
             shapes: dict[str, tuple[int, ...]] = {
-                "weight_ih": (self.gates * hidden_size, features), "weight_hh": (self.gates * hidden_size, width),
-            }  # fmt: skip
+                "weight_ih": (self.gates * hidden_size, features),
+                "weight_hh": (self.gates * hidden_size, width),
+            }
             if bias:
                 shapes |= {"bias_ih": (self.gates * hidden_size,), "bias_hh": (self.gates * hidden_size,)}
             if proj_size:
                 shapes["weight_hr"] = (proj_size, hidden_size)
             for direction in range(directions):
                 for kind, shape in shapes.items():
-                    self.register_parameter(f"{kind}_l{layer}{'_reverse' * direction}", Parameter(empty(*shape, device=device, dtype=dtype)))
+                    self.register_parameter(
+                        f"{kind}_l{layer}{'_reverse' * direction}", Parameter(empty(*shape, device=device, dtype=dtype))
+                    )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -105,31 +129,38 @@ class _Recurrent(Module):
         return [[parameter for parameter in place if parameter is not None] for place in found]
 
     def _places(self) -> list[str]:
-        return [f"l{layer}{end}" for layer in range(self.num_layers) for end in ("", "_reverse")[: 2 if self.bidirectional else 1]]
+        return [
+            f"l{layer}{end}"
+            for layer in range(self.num_layers)
+            for end in ("", "_reverse")[: 2 if self.bidirectional else 1]
+        ]
 
     def _kind(self) -> str:
         raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """Run over sequences (T, B, input_size), (B, T, input_size) with `batch_first`, (T, input_size), or a PackedSequence.
+        """Run over sequences (T, B, input_size), (B, T, input_size) with `batch_first`, (T, input_size), or a
+        PackedSequence.
 
-        `hx` is the initial state, (layers * directions, B, hidden_size), for an LSTM a pair of those; zeros unless given.
-        Returns the outputs of the last layer in the form of the input, and the final state in the form of `hx`.
+        `hx` is the initial state, (layers * directions, B, hidden_size), for an LSTM a pair of those; zeros unless
+        given. Returns the outputs of the last layer in the form of the input, and the final state in the form of `hx`.
         """
         name = type(self).__name__
         packed = input if isinstance(input, PackedSequence) else None
         data = input if packed is None else packed.data
         if data.dtype is not self.weight_ih_l0.dtype:
             raise ValueError(
-                f"{name}: input dtype ({data.dtype}) does not match weight dtype ({self.weight_ih_l0.dtype}). Convert input: "
-                f"input.to({self.weight_ih_l0.dtype}), or convert model: model.to({data.dtype})"
+                f"{name}: input dtype ({data.dtype}) does not match weight dtype ({self.weight_ih_l0.dtype}). Convert"
+                f" input: input.to({self.weight_ih_l0.dtype}), or convert model: model.to({data.dtype})"
             )
         if packed is None and data.ndim not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {data.ndim}D tensor instead")
         if packed is not None and data.ndim != 2:
             raise RuntimeError(f"{name}: input must have 2 dimensions, got {data.ndim}")
         if data.shape[-1] != self.input_size:
-            raise RuntimeError(f"{name}: input.size(-1) must be equal to input_size. Expected {self.input_size}, got {data.shape[-1]}")
+            raise RuntimeError(
+                f"{name}: input.size(-1) must be equal to input_size. Expected {self.input_size}, got {data.shape[-1]}"
+            )
         single = packed is None and data.ndim == 2
         if packed is None:
             if single:
@@ -151,7 +182,9 @@ class _Recurrent(Module):
             outputs = []
             for number in range(layer, layer + (2 if self.bidirectional else 1)):
                 weights = [getattr(self, f"{kind}_{self._places()[number]}", None) for kind in WEIGHTS]
-                values, *final = _layer(self._kind(), data, sizes, tuple(part[number] for part in initial), weights, number > layer)
+                values, *final = _layer(
+                    self._kind(), data, sizes, tuple(part[number] for part in initial), weights, number > layer
+                )
                 outputs.append(values)
                 finals.append(final)
             data = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
@@ -182,7 +215,9 @@ class _Recurrent(Module):
             expected = (count, width) if single else (count, batch, width)
             if part.ndim != len(expected):
                 kind = "unbatched 2-D" if single else "batched 3-D"
-                raise RuntimeError(f"{name}: For {kind} input, hx should also be {len(expected)}-D but got {part.ndim}-D tensor")
+                raise RuntimeError(
+                    f"{name}: For {kind} input, hx should also be {len(expected)}-D but got {part.ndim}-D tensor"
+                )
             if tuple(part.shape) != expected:
                 label = what if self.states > 1 else "hidden"
                 raise RuntimeError(f"{name}: Expected {label} size {expected}, got {list(part.shape)}")
@@ -192,7 +227,14 @@ class _Recurrent(Module):
 
     def extra_repr(self) -> str:
         """The sizes and the options that differ from their defaults."""
-        usual = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        usual = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
         options = [f", {name}={getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
         return f"{self.input_size}, {self.hidden_size}{''.join(options)}"
 
@@ -205,7 +247,15 @@ class RNN(_Recurrent):
     (torch.Size([7, 4, 5]), torch.Size([2, 4, 5]))
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"RNN: Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
         super().__init__(input_size, hidden_size, num_layers, *args, **kwargs)
@@ -218,8 +268,8 @@ class RNN(_Recurrent):
 class LSTM(_Recurrent):
     """Long short-term memory (Hochreiter, Schmidhuber 1997), with gates i, f, g, o in this order in the weights.
 
-    `c = sigmoid(f) * c + sigmoid(i) * tanh(g)` and `h = sigmoid(o) * tanh(c)`; with `proj_size`, `h` is then multiplied by
-    `weight_hr` (Sak et al. 2014). The state is `(h, c)`.
+    `c = sigmoid(f) * c + sigmoid(i) * tanh(g)` and `h = sigmoid(o) * tanh(c)`; with `proj_size`, `h` is then multiplied
+    by `weight_hr` (Sak et al. 2014). The state is `(h, c)`.
     """
 
     gates = 4
@@ -249,7 +299,9 @@ class _Cell(Module):
     gates = 1
     states = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         rows = self.gates * hidden_size
@@ -269,21 +321,30 @@ class _Cell(Module):
         raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """One step for input (B, input_size) or (input_size) from the state `hx`, zeros unless given; returns the new state."""
+        """One step for input (B, input_size) or (input_size) from the state `hx`, zeros unless given; returns the new
+        state.
+        """
         name = type(self).__name__
         if input.ndim not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.ndim}D instead")
         given = None if hx is None else tuple(hx) if self.states > 1 else (hx,)
         if given is None:
             lead = input.shape[:-1]
-            given = tuple(zeros(*lead, self.hidden_size, dtype=input.dtype, device=input.device) for _ in range(self.states))
+            given = tuple(
+                zeros(*lead, self.hidden_size, dtype=input.dtype, device=input.device) for _ in range(self.states)
+            )
         for part in given:
             if part.ndim not in (1, 2):
                 raise ValueError(f"{name}: Expected hidden to be 1D or 2D, got {part.ndim}D instead")
             if tuple(part.shape) != (*input.shape[:-1], self.hidden_size):
-                raise RuntimeError(f"{name}: hidden {tuple(part.shape)} does not fit input {tuple(input.shape)} and hidden_size {self.hidden_size}")
+                raise RuntimeError(
+                    f"{name}: hidden {tuple(part.shape)} does not fit input {tuple(input.shape)} and hidden_size"
+                    f" {self.hidden_size}"
+                )
         if input.shape[-1] != self.input_size:
-            raise RuntimeError(f"{name}: input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}")
+            raise RuntimeError(
+                f"{name}: input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}"
+            )
         single = input.ndim == 1
         if single:
             input, given = input.unsqueeze(0), tuple(part.unsqueeze(0) for part in given)
@@ -296,14 +357,24 @@ class _Cell(Module):
     def extra_repr(self) -> str:
         """The sizes and the options that differ from their defaults."""
         nonlinearity = getattr(self, "nonlinearity", "tanh")
-        return f"{self.input_size}, {self.hidden_size}" + ", bias=False" * (not self.bias) + f", nonlinearity={nonlinearity}" * (nonlinearity != "tanh")
+        return (
+            f"{self.input_size}, {self.hidden_size}"
+            + ", bias=False" * (not self.bias)
+            + f", nonlinearity={nonlinearity}" * (nonlinearity != "tanh")
+        )
 
 
 class RNNCell(_Cell):
     """One step of an `RNN`."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None, dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"RNNCell: Unknown nonlinearity: {nonlinearity}; select from 'tanh' or 'relu'")

@@ -7,11 +7,11 @@ from copy import deepcopy
 from typing import Any
 
 from nanotorch.nn import functional as F
+from nanotorch.nn.module import Module
 from nanotorch.nn.modules.attention import MultiheadAttention
 from nanotorch.nn.modules.containers import ModuleList
 from nanotorch.nn.modules.dropout import Dropout
 from nanotorch.nn.modules.linear import Linear
-from nanotorch.nn.module import Module
 from nanotorch.nn.modules.normalization import LayerNorm
 
 __all__ = ["TransformerEncoder", "TransformerEncoderLayer"]
@@ -22,8 +22,8 @@ class TransformerEncoderLayer(Module):
 
     Shapes are those of `MultiheadAttention`: (L, N, d_model), (N, L, d_model) with `batch_first`, or (L, d_model). The
     perceptron has `dim_feedforward` hidden units and the `activation` "relu", "gelu" or any function. With `norm_first`
-    what goes into attention and perceptron is normalised instead of the sums, which trains more easily without a warm-up
-    (Xiong et al., On Layer Normalization in the Transformer Architecture, 2020).
+    what goes into attention and perceptron is normalised instead of the sums, which trains more easily without a
+    warm-up (Xiong et al., On Layer Normalization in the Transformer Architecture, 2020).
 
     Vaswani et al., Attention Is All You Need (2017).
 
@@ -65,9 +65,7 @@ class TransformerEncoderLayer(Module):
             activation = F.relu if activation == "relu" else F.gelu
         self.activation = activation
 
-    def forward(
-        self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
-    ) -> Any:
+    def forward(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Any:
         """`src` encoded; the masks and `is_causal` are those of `MultiheadAttention.forward`."""
         x = src
         if self.norm_first:
@@ -110,7 +108,5 @@ class TransformerEncoder(Module):
     ) -> Any:
         """`src` encoded; every layer gets the same masks."""
         for layer in self.layers:
-            src = layer(
-                src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, is_causal=bool(is_causal)
-            )
+            src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, is_causal=bool(is_causal))
         return src if self.norm is None else self.norm(src)

@@ -9,8 +9,8 @@ from math import inf
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.create.creation import tensor as make_tensor
-from nanotorch.ops.shape.join import cat
 from nanotorch.ops.rows.runtime import widened
+from nanotorch.ops.shape.join import cat
 
 __all__ = [
     "clip_grad_norm_",
@@ -28,7 +28,8 @@ def get_total_norm(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all elements of the tensors together, as a 0-d tensor on their device; of float16 in float32, as it may be large.
+    """The norm of all elements of the tensors together, as a 0-d tensor on their device; of float16 in float32, as it
+    may be large.
 
     `foreach` chooses between implementations in PyTorch; here, as in the other functions, it makes no difference.
     """
@@ -39,7 +40,9 @@ def get_total_norm(
     xp, device = tensors[0].device.xp, tensors[0].device
     flat = [widened(tensor._array).reshape(-1) for tensor in tensors]
     if (norm_type < 0 or norm_type == inf) and not all(array.size for array in flat):
-        raise RuntimeError(f"get_total_norm: the norm of order {norm_type} of an empty tensor does not exist: it has no identity")
+        raise RuntimeError(
+            f"get_total_norm: the norm of order {norm_type} of an empty tensor does not exist: it has no identity"
+        )
     if norm_type == inf:
         total = reduce(xp.maximum, [xp.amax(xp.absolute(array)) for array in flat])
     elif norm_type == -inf:  # the least of the tensors' own, as for the other orders
@@ -76,10 +79,7 @@ def clip_grad_norm_(
 
 
 def clip_grads_with_norm_(
-    parameters: Tensor | Iterable[Tensor],
-    max_norm: float,
-    total_norm: Tensor,
-    foreach: bool | None = None,
+    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
     """Scale all gradients in place as `clip_grad_norm_` does, by a norm that was computed before."""
     _clip(_listed(parameters), max_norm, total_norm, "clip_grads_with_norm_")
@@ -94,9 +94,7 @@ def _clip(parameters: list[Tensor], max_norm: float, total_norm: Tensor, writer:
         grad._bump_version(writer, 3)
 
 
-def clip_grad_value_(
-    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
-) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Limit every element of the gradients, in place, to between minus and plus `clip_value`."""
     for grad in _gradients(_listed(parameters)):
         xp = grad.device.xp

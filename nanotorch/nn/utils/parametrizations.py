@@ -1,4 +1,6 @@
-"""Ready parametrizations of weights: their direction and length apart (`weight_norm`), or their largest singular value 1 (`spectral_norm`)."""
+"""Ready parametrizations of weights: their direction and length apart (`weight_norm`), or their largest singular value
+1 (`spectral_norm`).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,12 @@ from typing import Any
 
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.nn.modules.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from nanotorch.nn.module import Module
+from nanotorch.nn.modules.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from nanotorch.nn.utils.parametrize import register_parametrization
-from nanotorch.ops.rows.dims import wrap_dim
-from nanotorch.ops.linalg.norm import linalg_vector_norm, normalize
 from nanotorch.ops.create.random import randn
+from nanotorch.ops.linalg.norm import linalg_vector_norm, normalize
+from nanotorch.ops.rows.dims import wrap_dim
 
 __all__ = ["default_dim", "lengths", "spectral_norm", "unfolded", "weight_norm"]
 
@@ -41,8 +43,9 @@ class _WeightNorm(Module):
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
     """Give a weight as length times direction, which are trained apart (Salimans, Kingma 2016); returns the module.
 
-    It also loads state dicts in which the two are called `weight_g` and `weight_v`, as `nn.utils.weight_norm` calls them.
-    The lengths, one for each slice along `dim` (None: one for all), are `parametrizations.weight.original0`, the direction is `original1`.
+    It also loads state dicts in which the two are called `weight_g` and `weight_v`, as `nn.utils.weight_norm` calls
+    them. The lengths, one for each slice along `dim` (None: one for all), are `parametrizations.weight.original0`, the
+    direction is `original1`.
 
     >>> layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(20, 40))
     >>> layer.parametrizations.weight.original0.shape
@@ -77,14 +80,22 @@ class _SpectralNorm(Module):
     def __init__(self, weight: Tensor, n_power_iterations: int, dim: int, eps: float) -> None:
         super().__init__()
         if not -weight.ndim <= dim < weight.ndim:
-            raise IndexError(f"spectral_norm: Dimension out of range (expected to be in range of [-{weight.ndim}, {weight.ndim - 1}] but got {dim})")
+            raise IndexError(
+                f"spectral_norm: Dimension out of range (expected to be in range of [-{weight.ndim}, {weight.ndim - 1}]"
+                f" but got {dim})"
+            )
         if n_power_iterations <= 0:
-            raise ValueError(f"spectral_norm: Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}")
+            raise ValueError(
+                "spectral_norm: Expected n_power_iterations to be positive, but got"
+                f" n_power_iterations={n_power_iterations}"
+            )
         self.dim, self.eps, self.n_power_iterations = dim % weight.ndim, eps, n_power_iterations
         if weight.ndim > 1:
             matrix = unfolded(weight, self.dim)
             for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
-                self.register_buffer(name, normalize(randn(size, dtype=weight.dtype, device=weight.device), dim=0, eps=eps))
+                self.register_buffer(
+                    name, normalize(randn(size, dtype=weight.dtype, device=weight.device), dim=0, eps=eps)
+                )
             self._iterate(matrix, 15)
 
     def _iterate(self, matrix: Tensor, count: int) -> None:
@@ -109,12 +120,15 @@ class _SpectralNorm(Module):
 def spectral_norm(
     module: Module, name: str = "weight", n_power_iterations: int = 1, eps: float = 1e-12, dim: int | None = None
 ) -> Module:
-    """Divide a weight by its largest singular value (Miyato et al. 2018), seen as a matrix with `dim` first; returns the module.
+    """Divide a weight by its largest singular value (Miyato et al. 2018), seen as a matrix with `dim` first; returns
+    the module.
 
-    The value is estimated: each use in training moves two vectors by `n_power_iterations` steps of the power method. `dim` is 0 by default, 1
-    for transposed convolutions.
+    The value is estimated: each use in training moves two vectors by `n_power_iterations` steps of the power method.
+    `dim` is 0 by default, 1 for transposed convolutions.
     """
     weight: Any = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         raise ValueError(f"{type(module).__name__} has no parameter or buffer {name!r}")
-    return register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, default_dim(module) if dim is None else dim, eps))
+    return register_parametrization(
+        module, name, _SpectralNorm(weight, n_power_iterations, default_dim(module) if dim is None else dim, eps)
+    )

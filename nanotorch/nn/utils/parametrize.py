@@ -2,9 +2,10 @@
 
 Note [Parametrized modules]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~
-`register_parametrization(layer, "weight", f)` moves the weight to `layer.parametrizations.weight.original`, where optimizers and state
-dicts find it, and gives this one layer a class of its own in which `weight` is a property: reading it computes `f(original)`, so layers need
-to know nothing of it; writing it goes through `f.right_inverse` to the original.
+`register_parametrization(layer, "weight", f)` moves the weight to `layer.parametrizations.weight.original`, where
+optimizers and state dicts find it, and gives this one layer a class of its own in which `weight` is a property: reading
+it computes `f(original)`, so layers need to know nothing of it; writing it goes through `f.right_inverse` to the
+original.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.nn.modules.containers import ModuleDict, ModuleList
 from nanotorch.nn.module import Module
+from nanotorch.nn.modules.containers import ModuleDict, ModuleList
 from nanotorch.nn.parameter import Parameter
 
 __all__ = [
@@ -33,7 +34,9 @@ _cache: ContextVar[dict[tuple[int, str], Tensor] | None] = ContextVar("parametri
 
 
 class ParametrizationList(ModuleList):
-    """The parametrizations of one tensor, applied in order, and what they start from: `original`, or `original0`, `original1` ..."""
+    """The parametrizations of one tensor, applied in order, and what they start from: `original`, or `original0`,
+    `original1` ...
+    """
 
     def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
         super().__init__(modules)
@@ -53,10 +56,17 @@ class ParametrizationList(ModuleList):
         elif isinstance(start, Sequence) and all(isinstance(part, Tensor) for part in start):
             self.is_tensor, self.ntensors = False, len(start)
             for number, part in enumerate(start):
-                kept = Parameter(part.detach(), original.requires_grad) if isinstance(original, Parameter) else part.detach()
+                kept = (
+                    Parameter(part.detach(), original.requires_grad)
+                    if isinstance(original, Parameter)
+                    else part.detach()
+                )
                 self._keep(f"original{number}", kept)
         else:
-            raise ValueError(f"right_inverse of a parametrization returns a tensor or a sequence of tensors, got {type(start).__name__}")
+            raise ValueError(
+                "right_inverse of a parametrization returns a tensor or a sequence of tensors, got"
+                f" {type(start).__name__}"
+            )
         if not unsafe:
             self._check("a parametrization", original if self.is_tensor else start[0], self(), shape=self.is_tensor)
 
@@ -72,7 +82,9 @@ class ParametrizationList(ModuleList):
         if after.dtype is not before.dtype:
             raise ValueError(f"{what} keeps the dtype: it made {after.dtype} of {before.dtype}")
         if shape and not self.unsafe and after.shape != before.shape:
-            raise ValueError(f"{what} keeps the shape unless unsafe=True: it made {tuple(after.shape)} of {tuple(before.shape)}")
+            raise ValueError(
+                f"{what} keeps the shape unless unsafe=True: it made {tuple(after.shape)} of {tuple(before.shape)}"
+            )
 
     def _originals(self) -> list[Any]:
         names = ["original"] if self.is_tensor else [f"original{number}" for number in range(self.ntensors)]
@@ -84,7 +96,10 @@ class ParametrizationList(ModuleList):
             start: Any = value
             for module in reversed(list(self)):
                 if not hasattr(module, "right_inverse"):
-                    raise RuntimeError(f"parametrization {type(module).__name__} does not implement right_inverse, so nothing can be assigned")
+                    raise RuntimeError(
+                        f"parametrization {type(module).__name__} does not implement right_inverse, so nothing can be"
+                        " assigned"
+                    )
                 start = module.right_inverse(start)
             for original, part in zip(self._originals(), [start] if self.is_tensor else start, strict=True):
                 original.data = part.detach()
@@ -98,11 +113,15 @@ class ParametrizationList(ModuleList):
         return value
 
 
-def register_parametrization(module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False) -> Module:
-    """Let a parameter or buffer be `parametrization(original)` from now on (Note [Parametrized modules]); returns the module.
+def register_parametrization(
+    module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
+) -> Module:
+    """Let a parameter or buffer be `parametrization(original)` from now on (Note [Parametrized modules]); returns the
+    module.
 
-    A tensor may have several, the last one registered is applied last. A parametrization with `right_inverse` starts from the
-    original with which it gives the present value; one that returns several tensors gets them as arguments. With `unsafe` it may change the shape.
+    A tensor may have several, the last one registered is applied last. A parametrization with `right_inverse` starts
+    from the original with which it gives the present value; one that returns several tensors gets them as arguments.
+    With `unsafe` it may change the shape.
     """
     parametrization.train(module.training)
     if is_parametrized(module, tensor_name):
@@ -155,19 +174,27 @@ def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
 
 
 def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized: bool = True) -> Module:
-    """Let a tensor be a parameter or buffer again, with its present value, or with `leave_parametrized=False` its original one; returns the module."""
+    """Let a tensor be a parameter or buffer again, with its present value, or with `leave_parametrized=False` its
+    original one; returns the module.
+    """
     if not is_parametrized(module, tensor_name):
         raise ValueError(f"{type(module).__name__} has no parametrization of {tensor_name!r}")
     found: ParametrizationList = module.parametrizations[tensor_name]  # type: ignore[attr-defined]
     if not leave_parametrized and not found.is_tensor:
-        raise ValueError(f"{tensor_name!r} is computed from {found.ntensors} tensors, so there is no original one to leave")
+        raise ValueError(
+            f"{tensor_name!r} is computed from {found.ntensors} tensors, so there is no original one to leave"
+        )
     originals = found._originals()
     kept = originals[0]
     if leave_parametrized:
         with no_grad():
             value = getattr(module, tensor_name).detach()
         if not found.is_tensor:
-            kept = Parameter(value, any(part.requires_grad for part in originals)) if isinstance(kept, Parameter) else value
+            kept = (
+                Parameter(value, any(part.requires_grad for part in originals))
+                if isinstance(kept, Parameter)
+                else value
+            )
         else:
             kept.data = value
     delattr(type(module), tensor_name)
@@ -189,7 +216,9 @@ def type_before_parametrizations(module: Module) -> type:
 
 @contextmanager
 def cached() -> Iterator[None]:
-    """Compute every parametrized tensor once inside the ``with`` block: where one is read several times in a forward pass."""
+    """Compute every parametrized tensor once inside the ``with`` block: where one is read several times in a forward
+    pass.
+    """
     if _cache.get() is not None:
         yield
         return

@@ -1,4 +1,6 @@
-"""`weight_norm` and `spectral_norm` as they were before parametrizations: a hook computes the weight before every forward."""
+"""`weight_norm` and `spectral_norm` as they were before parametrizations: a hook computes the weight before every
+forward.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.nn.utils.parametrizations import default_dim, lengths, unfolded
-from nanotorch.ops.linalg.norm import normalize
 from nanotorch.ops.create.random import randn
+from nanotorch.ops.linalg.norm import normalize
 
 __all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
 
@@ -81,7 +83,14 @@ def _weight(module: Module, name: str, kind: str) -> Parameter:
 
 def _number(module: Module, name: str, kind: str) -> int | None:
     hooks = {} if module._hooks is None else module._hooks.forward_pre
-    return next((n for n, (hook, _) in hooks.items() if isinstance(hook, _Recomputed) and (hook.name, hook.kind) == (name, kind)), None)
+    return next(
+        (
+            n
+            for n, (hook, _) in hooks.items()
+            if isinstance(hook, _Recomputed) and (hook.name, hook.kind) == (name, kind)
+        ),
+        None,
+    )
 
 
 def _remove(module: Module, name: str, kind: str) -> Module:
@@ -105,11 +114,15 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
     As in PyTorch this way is deprecated: `parametrizations.weight_norm` does the same, for every use of the weight.
     """
     warnings.warn(
-        "torch.nn.utils.weight_norm is deprecated in favor of torch.nn.utils.parametrizations.weight_norm", FutureWarning, stacklevel=2
+        "torch.nn.utils.weight_norm is deprecated in favor of torch.nn.utils.parametrizations.weight_norm",
+        FutureWarning,
+        stacklevel=2,
     )
     weight = _weight(module, name, "weight_norm")
     dim = None if dim == -1 else dim
-    return _add(module, _WeightNorm(name, dim), {"g": Parameter(lengths(weight, dim).detach()), "v": Parameter(weight.detach())})
+    return _add(
+        module, _WeightNorm(name, dim), {"g": Parameter(lengths(weight, dim).detach()), "v": Parameter(weight.detach())}
+    )
 
 
 def remove_weight_norm(module: Module, name: str = "weight") -> Module:
@@ -122,14 +135,17 @@ def spectral_norm(
 ) -> Module:
     """Divide a weight, `weight_orig`, by its largest singular value before every forward; returns the module.
 
-    See `parametrizations.spectral_norm`, which does it for every use of the weight. The vectors of the power method are `weight_u` and `weight_v`.
+    See `parametrizations.spectral_norm`, which does it for every use of the weight. The vectors of the power method are
+    `weight_u` and `weight_v`.
     """
     weight = _weight(module, name, "spectral_norm")
     if n_power_iterations <= 0:
         raise ValueError(f"Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}")
     dim = default_dim(module) if dim is None else dim
     sizes = zip("uv", unfolded(weight, dim).shape, strict=True)
-    vectors = {end: normalize(randn(size, dtype=weight.dtype, device=weight.device), dim=0, eps=eps) for end, size in sizes}
+    vectors = {
+        end: normalize(randn(size, dtype=weight.dtype, device=weight.device), dim=0, eps=eps) for end, size in sizes
+    }
     return _add(module, _SpectralNorm(name, dim, n_power_iterations, eps), {"orig": weight, **vectors})
 
 

@@ -2,8 +2,8 @@
 
 Note [Packed sequences]
 ~~~~~~~~~~~~~~~~~~~~~~~
-A packed batch holds, step after step, the elements of those sequences that are that long. Sorted from the longest to the shortest,
-the sequences of a step are always the first ones, so a number per step, `batch_sizes`, says all::
+A packed batch holds, step after step, the elements of those sequences that are that long. Sorted from the longest to
+the shortest, the sequences of a step are always the first ones, so a number per step, `batch_sizes`, says all::
 
     a b c d        data         a e g | b f | c | d
     e f        ->  batch_sizes  3       2     1   1
@@ -69,14 +69,16 @@ def pack_padded_sequence(
         input: the padded sequences.
         lengths: how long each is, at least 1.
         batch_first: whether the batch is the first dimension.
-        enforce_sorted: refuse lengths that are not decreasing; without it sequences are sorted, and results sorted back.
+        enforce_sorted: refuse lengths that are not decreasing; without it sequences are sorted, and results sorted
+        back.
     """
     padded = input.transpose(0, 1) if batch_first else input
     steps, batch = padded.shape[:2]
     sizes = np.asarray(lengths.cpu().numpy() if isinstance(lengths, Tensor) else lengths, dtype=np.int64)
     if sizes.shape != (batch,):
         raise RuntimeError(
-            f"pack_padded_sequence: Expected `len(lengths)` to be equal to batch_size, but got {sizes.size} (batch_size={batch})"
+            f"pack_padded_sequence: Expected `len(lengths)` to be equal to batch_size, but got {sizes.size}"
+            f" (batch_size={batch})"
         )
     if batch == 0 or sizes.min() <= 0:
         raise RuntimeError("pack_padded_sequence: Length of all samples has to be greater than 0")
@@ -89,8 +91,8 @@ def pack_padded_sequence(
         padded = padded.index_select(1, order)
     elif (np.diff(sizes) > 0).any():
         raise RuntimeError(
-            "pack_padded_sequence: `lengths` array must be sorted in decreasing order when `enforce_sorted` is True; pass "
-            "enforce_sorted=False to have the sequences sorted"
+            "pack_padded_sequence: `lengths` array must be sorted in decreasing order when `enforce_sorted` is True;"
+            " pass enforce_sorted=False to have the sequences sorted"
         )
     there = np.arange(sizes[0])[:, None] < sizes
     rows = from_array(np.flatnonzero(there)).to(input.device)
@@ -101,13 +103,15 @@ def pack_padded_sequence(
 def pad_packed_sequence(
     sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The padded sequences of a packed batch, in their first order, and their lengths; padded to `total_length` if given."""
+    """The padded sequences of a packed batch, in their first order, and their lengths; padded to `total_length` if
+    given.
+    """
     sizes = sequence.batch_sizes.numpy()
     steps, batch = len(sizes), int(sizes[0])
     if total_length is not None and total_length < steps:
         raise ValueError(
-            "pad_packed_sequence: Expected total_length to be at least the length of the longest sequence in input, but got "
-            f"total_length={total_length} and max sequence length being {steps}"
+            "pad_packed_sequence: Expected total_length to be at least the length of the longest sequence in input,"
+            f" but got total_length={total_length} and max sequence length being {steps}"
         )
     data = sequence.data
     there = np.arange(batch) < sizes[:, None]
@@ -125,7 +129,10 @@ def pad_packed_sequence(
 
 
 def pad_sequence(
-    sequences: Tensor | Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
+    sequences: Tensor | Sequence[Tensor],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
 ) -> Tensor:
     """Pad tensors (L, *) of several lengths to the longest and stack them: (T, B, *), or (B, T, *) with `batch_first`.
 
@@ -149,7 +156,9 @@ def pad_sequence(
     return stack(padded, 0 if batch_first else 1)
 
 
-def unpad_sequence(padded_sequences: Tensor, lengths: Tensor | Sequence[int], batch_first: bool = False) -> list[Tensor]:
+def unpad_sequence(
+    padded_sequences: Tensor, lengths: Tensor | Sequence[int], batch_first: bool = False
+) -> list[Tensor]:
     """The single sequences of a padded batch."""
     batch = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
     return [batch[number][:length] for number, length in enumerate(as_tensor(lengths).tolist())]
@@ -157,7 +166,9 @@ def unpad_sequence(padded_sequences: Tensor, lengths: Tensor | Sequence[int], ba
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
     """Pack tensors (L, *) of several lengths; see `pack_padded_sequence`."""
-    return pack_padded_sequence(pad_sequence(sequences), [part.shape[0] for part in sequences], enforce_sorted=enforce_sorted)
+    return pack_padded_sequence(
+        pad_sequence(sequences), [part.shape[0] for part in sequences], enforce_sorted=enforce_sorted
+    )
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:

@@ -17,8 +17,10 @@ from nanotorch.ops.rows.row import Array, composite, op
 
 @op(
     self=lambda xp, grad, self_dtype: xp.astype(grad, self_dtype) if grad.dtype != self_dtype else grad,
-    where="internal", node="ToCopyBackward0", widens=False,
-)  # fmt: skip
+    where="internal",
+    node="ToCopyBackward0",
+    widens=False,
+)
 def _cast(xp: Any, self: Array, dtype: Any, self_dtype: Any) -> Array:
     """A copy with another dtype."""
     return xp.astype(self, dtype)
@@ -88,9 +90,13 @@ def to_device(input: Tensor, target: Device) -> Tensor:
 
 @composite(where="method")
 def to(
-    input: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: builtins.bool = False,
+    input: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    copy: builtins.bool = False,
     non_blocking: builtins.bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The tensor with another dtype, device, or those of another tensor; itself where nothing changes."""
     for argument in args:
         if isinstance(argument, dtypes.DType | builtins.type) or (isinstance(argument, str) and argument in NAMES):
@@ -121,17 +127,32 @@ def cuda(input: Tensor, device: Any = None) -> Tensor:
     return to_device(input, Device("cuda", device) if isinstance(device, builtins.int) else Device(device or "cuda"))
 
 
-TYPE_NAMES = {"float16": "Half", "float32": "Float", "float64": "Double", "int8": "Char", "int16": "Short",
-              "int32": "Int", "int64": "Long", "uint8": "Byte", "bool": "Bool"}  # fmt: skip
+TYPE_NAMES = {
+    "float16": "Half",
+    "float32": "Float",
+    "float64": "Double",
+    "int8": "Char",
+    "int16": "Short",
+    "int32": "Int",
+    "int64": "Long",
+    "uint8": "Byte",
+    "bool": "Bool",
+}
 
 
 @composite(where="method")
 def type(input: Tensor, dtype: Any = None) -> Any:
-    """The tensor with another dtype, which may be named ``torch.FloatTensor``; without an argument the name of its type."""
+    """The tensor with another dtype, which may be named ``torch.FloatTensor``; without an argument the name of its
+    type.
+    """
     if isinstance(dtype, str) and dtype.startswith("torch."):
         name = dtype.removeprefix("torch.").removesuffix("Tensor")
         dtype = next((known for known, title in TYPE_NAMES.items() if title == name), name.lower())
-        dtype = getattr(dtypes, dtype + "_" * (dtype == "bool")) if dtype in TYPE_NAMES else dtypes.need_dtype("type", dtype)
+        dtype = (
+            getattr(dtypes, dtype + "_" * (dtype == "bool"))
+            if dtype in TYPE_NAMES
+            else dtypes.need_dtype("type", dtype)
+        )
     if dtype is not None:
         return to_dtype(input, dtypes.need_dtype("type", dtype))
     return f"torch.{'cuda.' if input.is_cuda else ''}{TYPE_NAMES[input.dtype.name]}Tensor"

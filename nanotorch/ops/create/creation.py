@@ -18,9 +18,25 @@ from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import need_number
 
 __all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full", "full_like", "is_tensor", "linspace",
-    "logspace", "ones", "ones_like", "scalar_tensor", "tensor", "zeros", "zeros_like",
-]  # fmt: skip
+    "arange",
+    "as_tensor",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "full_like",
+    "is_tensor",
+    "linspace",
+    "logspace",
+    "ones",
+    "ones_like",
+    "scalar_tensor",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
 
 
 def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
@@ -56,14 +72,22 @@ def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
         array = np.array(_plain(data))
     except ValueError:
         raise ValueError(
-            "expected sequences of equal length at each level of nesting (the data is ragged): pad the rows, or make a tensor of each"
+            "expected sequences of equal length at each level of nesting (the data is ragged): pad the rows, or make a"
+            " tensor of each"
         ) from None
-    if array.dtype.kind == "O" and all(isinstance(number, int | float) for number in array.flat):  # integers beyond 64 bits
-        if (dtype is None and all(isinstance(number, int) for number in array.flat)) or (dtype is not None and dtype.numpy.kind in "iu"):
+    if array.dtype.kind == "O" and all(
+        isinstance(number, int | float) for number in array.flat
+    ):  # integers beyond 64 bits
+        if (dtype is None and all(isinstance(number, int) for number in array.flat)) or (
+            dtype is not None and dtype.numpy.kind in "iu"
+        ):
             dtypes.check_fits("tensor", max(array.flat, key=abs), dtype or dtypes.int64)
         array = array.astype(bool if dtype is dtypes.bool_ else np.float64)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"new(): a tensor cannot be made from {type(data).__name__} with elements of kind {array.dtype}; real numbers are needed")
+        raise TypeError(
+            f"new(): a tensor cannot be made from {type(data).__name__} with elements of kind {array.dtype}; real"
+            " numbers are needed"
+        )
     if dtype is not None:
         if dtype.numpy.kind in "iu":
             _check_range(array, dtype)
@@ -119,7 +143,9 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
     dtypes.from_numpy_dtype(ndarray.dtype)
     if not ndarray.dtype.isnative:
-        raise ValueError("the array's byte order is not this machine's: convert with .astype(array.dtype.newbyteorder('='))")
+        raise ValueError(
+            "the array's byte order is not this machine's: convert with .astype(array.dtype.newbyteorder('='))"
+        )
     return from_array(np.asarray(ndarray))
 
 
@@ -139,7 +165,9 @@ def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> 
 
 
 def create_into(name: str, out: Any, dtype: DType | None, create: Callable[..., Tensor]) -> Tensor:
-    """Write what ``create(dtype=, device=)`` makes to the tensor given as ``out=``, in whose dtype and on whose device it is made."""
+    """Write what ``create(dtype=, device=)`` makes to the tensor given as ``out=``, in whose dtype and on whose device
+    it is made.
+    """
     if isinstance(out, Tensor):
         if dtype is not None and dtypes.need_dtype(name, dtype) is not out.dtype:
             raise RuntimeError(f"{name}: dtype {dtype} does not match dtype of out ({out.dtype})")
@@ -159,34 +187,50 @@ def _dtype(dtype: DType | None) -> np.dtype[Any]:
     return dtypes.need_dtype("new", dtype or dtypes.get_default_dtype()).numpy
 
 
-def zeros(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return zeros; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("zeros", out, dtype, lambda **place: zeros(*size, **place))
     return _finish(np.zeros(_sizes("zeros", size), _dtype(dtype)), device, requires_grad)
 
 
-def ones(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(
+    *size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return ones; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("ones", out, dtype, lambda **place: ones(*size, **place))
     return _finish(np.ones(_sizes("ones", size), _dtype(dtype)), device, requires_grad)
 
 
-def empty(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return uninitialised memory; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("empty", out, dtype, lambda **place: empty(*size, **place))
     return _finish(np.empty(_sizes("empty", size), _dtype(dtype)), device, requires_grad)
 
 
-def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Return a tensor filled with one value, whose type decides the dtype unless one is given."""
     if out is not None:
         return create_into("full", out, dtype, lambda **place: full(size, fill_value, **place))
     value = need_number("full", "fill_value", fill_value)
     dtype = dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value))
-    return _finish(np.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad)
+    return _finish(
+        np.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad
+    )
 
 
 def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -204,12 +248,24 @@ def empty_like(input: Tensor, *, dtype: DType | None = None, device: Any = None,
     return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return one value in the shape, dtype and device of a tensor."""
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return full(
+        input.shape, fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
+    )
 
 
-def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Return an n x m matrix (n x n by default) with ones on the diagonal."""
     if out is not None:
         return create_into("eye", out, dtype, lambda **place: eye(n, m, **place))
@@ -217,7 +273,14 @@ def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: DType
 
 
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return numbers from ``start`` (0 by default) up to but without ``end``, ``step`` apart.
 
@@ -252,7 +315,14 @@ def arange(
 
 
 def linspace(
-    start: float, end: float, steps: int, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return ``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
     if out is not None:
@@ -265,7 +335,15 @@ def linspace(
 
 
 def logspace(
-    start: float, end: float, steps: int, base: float = 10.0, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return ``base ** x`` for ``steps`` evenly spaced ``x`` from ``start`` to ``end``."""
     if out is not None:
@@ -275,32 +353,48 @@ def logspace(
 
 
 @composite(where="method")
-def new_tensor(input: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_tensor(
+    input: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return a tensor of the data with this tensor's dtype and device."""
     return tensor(data, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 @composite(where="method")
-def new_zeros(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_zeros(
+    input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return zeros with this tensor's dtype and device."""
     return zeros(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 @composite(where="method")
-def new_ones(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_ones(
+    input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return ones with this tensor's dtype and device."""
     return ones(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 @composite(where="method")
-def new_empty(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_empty(
+    input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return uninitialised memory with this tensor's dtype and device."""
     return empty(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 @composite(where="method")
 def new_full(
-    input: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return one value with this tensor's dtype and device."""
-    return full(size, fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return full(
+        size, fill_value, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
+    )

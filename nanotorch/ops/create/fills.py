@@ -25,7 +25,8 @@ def _check(name: str, what: str, value: float, holds: bool) -> None:
 
 @composite(where="method")
 def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Fill the tensor with whole numbers from [from, to), or [0, from) with one bound; without bounds with all that its dtype counts.
+    """Fill the tensor with whole numbers from [from, to), or [0, from) with one bound; without bounds with all that its
+    dtype counts.
 
     >>> torch.empty(100).random_(3, 5).unique()
     tensor([3., 4.])
@@ -40,7 +41,10 @@ def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: 
     elif from_:
         high = int(from_)
     _check("random_", "'from' to be less than 'to'", low, low < high)
-    if dtype.kind != "f" and (high - 1 > (1 if dtype.kind == "b" else int(np.iinfo(dtype).max)) or low < (0 if dtype.kind == "b" else int(np.iinfo(dtype).min))):
+    if dtype.kind != "f" and (
+        high - 1 > (1 if dtype.kind == "b" else int(np.iinfo(dtype).max))
+        or low < (0 if dtype.kind == "b" else int(np.iinfo(dtype).min))
+    ):
         raise RuntimeError(f"random_: [{low}, {high}) is out of bounds for {input.dtype}")
     return _drawn("random_", input, _source(generator).integers(low, high - 1, input._array.shape, endpoint=True))
 

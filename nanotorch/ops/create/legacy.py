@@ -1,4 +1,6 @@
-"""FloatTensor, LongTensor and the like: names of tensors of one dtype from before PyTorch 0.4, which older programs use."""
+"""FloatTensor, LongTensor and the like: names of tensors of one dtype from before PyTorch 0.4, which older programs
+use.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,16 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.creation import empty, tensor
 
 __all__ = [
-    "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor", "IntTensor", "LongTensor", "ShortTensor",
-]  # fmt: skip
+    "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
+    "ShortTensor",
+]
 
 
 class _OfOneDtype(type):
@@ -33,6 +43,18 @@ def _named(name: str, dtype: dtypes.DType) -> Any:
     return _OfOneDtype(name, (), {"dtype": dtype, "__doc__": documentation, "__module__": __name__})
 
 
-FloatTensor, DoubleTensor, HalfTensor = _named("FloatTensor", dtypes.float32), _named("DoubleTensor", dtypes.float64), _named("HalfTensor", dtypes.float16)
-LongTensor, IntTensor, ShortTensor = _named("LongTensor", dtypes.int64), _named("IntTensor", dtypes.int32), _named("ShortTensor", dtypes.int16)
-CharTensor, ByteTensor, BoolTensor = _named("CharTensor", dtypes.int8), _named("ByteTensor", dtypes.uint8), _named("BoolTensor", dtypes.bool_)
+FloatTensor, DoubleTensor, HalfTensor = (
+    _named("FloatTensor", dtypes.float32),
+    _named("DoubleTensor", dtypes.float64),
+    _named("HalfTensor", dtypes.float16),
+)
+LongTensor, IntTensor, ShortTensor = (
+    _named("LongTensor", dtypes.int64),
+    _named("IntTensor", dtypes.int32),
+    _named("ShortTensor", dtypes.int16),
+)
+CharTensor, ByteTensor, BoolTensor = (
+    _named("CharTensor", dtypes.int8),
+    _named("ByteTensor", dtypes.uint8),
+    _named("BoolTensor", dtypes.bool_),
+)

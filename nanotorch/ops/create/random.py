@@ -22,9 +22,26 @@ from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.shape.views import common_shape
 
 __all__ = [
-    "Generator", "bernoulli", "default_generator", "dropout", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
-    "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed", "set_rng_state",
-]  # fmt: skip
+    "Generator",
+    "bernoulli",
+    "default_generator",
+    "dropout",
+    "fork_rng",
+    "get_rng_state",
+    "initial_seed",
+    "manual_seed",
+    "multinomial",
+    "normal",
+    "rand",
+    "rand_like",
+    "randint",
+    "randint_like",
+    "randn",
+    "randn_like",
+    "randperm",
+    "seed",
+    "set_rng_state",
+]
 
 
 class Generator:
@@ -75,7 +92,9 @@ class Generator:
             if type(seed) is not int or seed < 0:
                 raise ValueError(f"seed={seed!r}")
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
-            raise ValueError(f"set_state: expected a state that get_state gave, got {str(new_state)[:60]}: {error}") from None
+            raise ValueError(
+                f"set_state: expected a state that get_state gave, got {str(new_state)[:60]}: {error}"
+            ) from None
         self._seed, self.numpy = seed, np.random.Generator(source)
 
     def clone_state(self) -> Generator:
@@ -178,11 +197,20 @@ def _floating(name: str, dtype: Any) -> dtypes.DType:
     """Return a dtype that numbers of a continuous distribution can have, the default one for None."""
     found = dtypes.need_dtype(name, dtype or dtypes.get_default_dtype())
     if not found.is_floating_point:
-        raise NotImplementedError(f"{name}: not implemented for {found}: the numbers have fractions; draw whole ones with randint")
+        raise NotImplementedError(
+            f"{name}: not implemented for {found}: the numbers have fractions; draw whole ones with randint"
+        )
     return found
 
 
-def rand(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Return uniform numbers from [0, 1)."""
     if out is not None:
         return create_into("rand", out, dtype, lambda **place: rand(*size, generator=generator, **place))
@@ -190,7 +218,14 @@ def rand(*size: Any, generator: Generator | None = None, out: Tensor | None = No
     return _place(uniform_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
 
 
-def randn(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Return standard normal numbers."""
     if out is not None:
         return create_into("randn", out, dtype, lambda **place: randn(*size, generator=generator, **place))
@@ -199,11 +234,20 @@ def randn(*size: Any, generator: Generator | None = None, out: Tensor | None = N
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: Any = None,
+    device: Any = None,
 ) -> Tensor:
     """Return integers from [low, high), or [0, low) with one bound: ``randint(high, size)``."""
     if out is not None:
-        return create_into("randint", out, dtype, lambda **place: randint(low, high, size, generator=generator, **place))
+        return create_into(
+            "randint", out, dtype, lambda **place: randint(low, high, size, generator=generator, **place)
+        )
     if size is None:
         low, high, size = 0, low, high
     if high <= low:
@@ -217,7 +261,9 @@ def randint(
     return _place(np.asarray(_source(generator).integers(low, high, _size((size,)))), dtype, device)
 
 
-def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def randperm(
+    n: int, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Return the numbers 0 to n - 1 in random order."""
     if out is not None:
         return create_into("randperm", out, dtype, lambda **place: randperm(n, generator=generator, **place))
@@ -230,33 +276,77 @@ def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None =
     return _place(_source(generator).permutation(n), dtype, device)
 
 
-def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand_like(
+    input: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Return uniform numbers from [0, 1) in the shape of a tensor."""
-    return rand(input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return rand(
+        input.shape,
+        generator=generator,
+        dtype=dtype or input.dtype,
+        device=device or input.device,
+        requires_grad=requires_grad,
+    )
 
 
-def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn_like(
+    input: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Return standard normal numbers in the shape of a tensor."""
-    return randn(input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return randn(
+        input.shape,
+        generator=generator,
+        dtype=dtype or input.dtype,
+        device=device or input.device,
+        requires_grad=requires_grad,
+    )
 
 
-def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def randint_like(
+    input: Tensor,
+    low: int,
+    high: int | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
     """Return integers from [low, high), or [0, low), in the shape of a tensor."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device)
+    return randint(
+        low, high, input.shape, generator=generator, dtype=dtype or input.dtype, device=device or input.device
+    )
 
 
 def _check_std(name: str, std: Any) -> None:
     """Raise for a negative standard deviation, or one among those of a tensor."""
     negative = bool((std < 0).any()) if isinstance(std, Tensor) else not std >= 0
     if negative:
-        raise RuntimeError(f"{name}: expects std >= 0.0, but found {'a negative one' if isinstance(std, Tensor) else std}")
+        raise RuntimeError(
+            f"{name}: expects std >= 0.0, but found {'a negative one' if isinstance(std, Tensor) else std}"
+        )
 
 
 def normal(
-    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, out: Tensor | None = None, dtype: Any = None,
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: Any = None,
     device: Any = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return normal numbers; mean and std are numbers (then ``size`` says the shape) or tensors."""
     if out is not None:
         return write_out("normal", normal, out, {"mean": mean, "std": std, "size": size, "generator": generator})
@@ -268,7 +358,9 @@ def normal(
         return randn(size, generator=generator, dtype=dtype, device=device) * std + mean
     shape = common_shape("normal", *tensors)
     with no_grad():
-        drawn = randn(shape, generator=generator, dtype=dtype or tensors[0].dtype, device=tensors[0].device) * std + mean
+        drawn = (
+            randn(shape, generator=generator, dtype=dtype or tensors[0].dtype, device=tensors[0].device) * std + mean
+        )
     return _drawn_normal(mean, std, drawn._array)
 
 
@@ -296,12 +388,22 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     array = input.device.xp.to_numpy(input._array)
     if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
         raise RuntimeError("bernoulli: expects floating point probabilities in [0, 1]")
-    return _drawn_bernoulli(input, _place(uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device)._array)
+    return _drawn_bernoulli(
+        input,
+        _place(
+            uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device
+        )._array,
+    )
 
 
 @composite()
 def multinomial(
-    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None, out: Tensor | None = None
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Return indices drawn with probability proportional to the weights of each row."""
     if out is not None:
@@ -313,7 +415,10 @@ def multinomial(
         raise RuntimeError(f"multinomial: cannot sample num_samples <= 0 samples, got {num_samples}")
     weights = input.device.xp.to_numpy(input._array).astype(np.float64)
     if weights.ndim not in (1, 2) or not input.dtype.is_floating_point or not weights.shape[-1]:
-        raise RuntimeError(f"multinomial: the weights are floating-point numbers in 1 or 2 dimensions, got {input.dtype} of shape {weights.shape}")
+        raise RuntimeError(
+            f"multinomial: the weights are floating-point numbers in 1 or 2 dimensions, got {input.dtype} of shape"
+            f" {weights.shape}"
+        )
     rows = np.atleast_2d(weights)
     if (rows < 0).any() or not np.isfinite(rows).all() or (rows.sum(axis=1) <= 0).any():
         raise RuntimeError("multinomial: weights must be finite and non-negative, with a positive sum in every row")
@@ -354,7 +459,9 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
     """Fill the tensor with normal numbers."""
     mean, std = need_number("normal_", "mean", mean), need_number("normal_", "std", std)
     _check_std("normal_", std)
-    return _overwrite("normal_", input, normal_array(_source(generator), input._array.shape, input._array.dtype) * std + mean)
+    return _overwrite(
+        "normal_", input, normal_array(_source(generator), input._array.shape, input._array.dtype) * std + mean
+    )
 
 
 @composite(where="method")
@@ -363,11 +470,15 @@ def bernoulli_(input: Tensor, p: float | Tensor = 0.5, *, generator: Generator |
     chance = p.device.xp.to_numpy(p._array) if isinstance(p, Tensor) else np.float64(p)
     if not ((chance >= 0) & (chance <= 1)).all():
         raise RuntimeError(f"bernoulli_: expects p to be in [0, 1], but got p={p}")
-    return _overwrite("bernoulli_", input, (_source(generator).random(input._array.shape) < chance).astype(input._array.dtype))
+    return _overwrite(
+        "bernoulli_", input, (_source(generator).random(input._array.shape) < chance).astype(input._array.dtype)
+    )
 
 
 @composite(where="functional")
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None) -> Tensor:
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
     """Zero elements with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training."""
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")

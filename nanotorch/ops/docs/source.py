@@ -116,7 +116,9 @@ def _formula(file: _File, value: ast.expr) -> Written:
 
 def _passes_all(body: ast.expr, helper: ast.FunctionDef) -> bool:
     """Return whether a formula does no more than call a helper with the names of its parameters."""
-    return isinstance(body, ast.Call) and not body.keywords and [_last_name(a) for a in body.args] == _parameters(helper)
+    return (
+        isinstance(body, ast.Call) and not body.keywords and [_last_name(a) for a in body.args] == _parameters(helper)
+    )
 
 
 def _helpers(file: _File, node: ast.AST, seen: set[str]) -> dict[str, str]:
@@ -183,7 +185,9 @@ def _head(function: ast.FunctionDef) -> str:
 def _statements(function: ast.FunctionDef) -> list[ast.stmt]:
     """Return the statements of a function without its docstring."""
     first = function.body[0]
-    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    documented = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
     return function.body[1:] if documented else function.body
 
 

@@ -1,7 +1,7 @@
 """Writes what follows from the rows: ``nanotorch``'s re-exports, the stub of Tensor's methods, and the op table.
 
-``python -m nanotorch.ops.docs.stubs`` brings ``nanotorch/__init__.py``, ``autograd/graph/methods.pyi`` and ``docs/ops.md`` up to date after
-a row was added; a test fails while they are stale.
+``python -m nanotorch.ops.docs.stubs`` brings ``nanotorch/__init__.py``, ``autograd/graph/methods.pyi`` and
+``docs/ops.md`` up to date after a row was added; a test fails while they are stale.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.autograd.graph.methods import TensorMethods
-from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row
 from nanotorch.ops.docs.table import as_markdown, entries
+from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row
 
 __all__ = ["functions", "init_block", "method_stub"]
 
@@ -45,9 +45,14 @@ def init_block() -> str:
 def method_stub() -> str:
     """Return the stub of the class that holds Tensor's methods."""
     lines = [
-        '"""Tensor\'s methods, for editors and type checkers. Written by `python -m nanotorch.ops.docs.stubs`."""', "",
-        "from typing import Any", "", "from nanotorch.autograd.graph.tensor import Tensor", "", "class TensorMethods:",
-    ]  # fmt: skip
+        '"""Tensor\'s methods, for editors and type checkers. Written by `python -m nanotorch.ops.docs.stubs`."""',
+        "",
+        "from typing import Any",
+        "",
+        "from nanotorch.autograd.graph.tensor import Tensor",
+        "",
+        "class TensorMethods:",
+    ]
     for name, value in sorted(vars(TensorMethods).items()):
         if inspect.isfunction(value):
             lines.append(f"    def {name}({_signature(name, value)}) -> {_result(name)}: ...{_ignore(name)}")
@@ -64,9 +69,31 @@ def _result(name: str) -> str:
 
 
 MANY = {
-    "sort", "topk", "unique", "unique_consecutive", "tensor_split", "hsplit", "vsplit", "dsplit", "split_with_sizes", "max", "min", "unbind", "split", "chunk", "nonzero", "type", "_max_dim", "_min_dim",
-    "median", "nanmedian", "kthvalue", "aminmax", "cummax", "cummin",
-}  # fmt: skip
+    "sort",
+    "topk",
+    "unique",
+    "unique_consecutive",
+    "tensor_split",
+    "hsplit",
+    "vsplit",
+    "dsplit",
+    "split_with_sizes",
+    "max",
+    "min",
+    "unbind",
+    "split",
+    "chunk",
+    "nonzero",
+    "type",
+    "_max_dim",
+    "_min_dim",
+    "median",
+    "nanmedian",
+    "kthvalue",
+    "aminmax",
+    "cummax",
+    "cummin",
+}
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:

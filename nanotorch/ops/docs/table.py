@@ -12,17 +12,43 @@ from typing import Any
 
 from nanotorch import registry
 from nanotorch.autograd.graph.methods import TensorMethods
-from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row
 from nanotorch.ops.docs.source import Written, written_formulas
+from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row
 
 __all__ = ["Entry", "as_markdown", "as_text", "entries", "find"]
 
 SYMBOLS = {
-    "add": "+", "sub": "-", "mul": "*", "matmul": "@", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "neg": "-x",
-    "pos": "+x", "invert": "~x", "and": "&", "or": "|", "xor": "^", "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">",
-    "ge": ">=", "abs": "abs(x)", "getitem": "x[...]", "setitem": "x[...] = y",
-}  # fmt: skip
-PLACES = {"method": "method only", "function": "function only", "functional": "nn.functional", "linalg": "linalg", "special": "special"}
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "matmul": "@",
+    "truediv": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "pow": "**",
+    "neg": "-x",
+    "pos": "+x",
+    "invert": "~x",
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "abs": "abs(x)",
+    "getitem": "x[...]",
+    "setitem": "x[...] = y",
+}
+PLACES = {
+    "method": "method only",
+    "function": "function only",
+    "functional": "nn.functional",
+    "linalg": "linalg",
+    "special": "special",
+}
 
 
 @dataclass(frozen=True)
@@ -103,10 +129,19 @@ def _of_row(row: Row, aliases: Sequence[str]) -> Entry:
         place = f"behind {row.public_name}" if row.public_name in COMPOSITES else "internal"
     variant = row.name.lstrip("_") + "_"
     return Entry(
-        row.name, _family(row.forward.__module__), f"{row.name}({', '.join(parts)})", _summary(row.forward.__doc__),
-        row.node_name if row.formulas else "", tuple(aliases), row.view, variant if row.inplace else "", _operators(row.operation), place, False,
+        row.name,
+        _family(row.forward.__module__),
+        f"{row.name}({', '.join(parts)})",
+        _summary(row.forward.__doc__),
+        row.node_name if row.formulas else "",
+        tuple(aliases),
+        row.view,
+        variant if row.inplace else "",
+        _operators(row.operation),
+        place,
+        False,
         written_formulas(row),
-    )  # fmt: skip
+    )
 
 
 def _of_composite(composite: Composite, aliases: Sequence[str]) -> Entry:
@@ -115,9 +150,19 @@ def _of_composite(composite: Composite, aliases: Sequence[str]) -> Entry:
     text = str(inspect.Signature(bare))
     variant = f"{composite.name}_" if f"{composite.name}_" in COMPOSITES else ""
     return Entry(
-        composite.name, _family(composite.function.__module__), composite.name + text, _summary(composite.function.__doc__), "",
-        tuple(aliases), False, variant, _operators(composite.function), PLACES.get(composite.where, ""), True, {},
-    )  # fmt: skip
+        composite.name,
+        _family(composite.function.__module__),
+        composite.name + text,
+        _summary(composite.function.__doc__),
+        "",
+        tuple(aliases),
+        False,
+        variant,
+        _operators(composite.function),
+        PLACES.get(composite.where, ""),
+        True,
+        {},
+    )
 
 
 def _family(module: str) -> str:
@@ -131,15 +176,17 @@ def _summary(documentation: str | None) -> str:
 
 def _operators(function: object) -> tuple[str, ...]:
     """Return the symbols of the operators that a function implements; reflected ones go without saying."""
-    names = [name.strip("_") for name, value in vars(TensorMethods).items() if value is function and name.startswith("__")]
+    names = [
+        name.strip("_") for name, value in vars(TensorMethods).items() if value is function and name.startswith("__")
+    ]
     return tuple(dict.fromkeys(SYMBOLS.get(n) or SYMBOLS.get(n.removeprefix("r"), n) for n in names))
 
 
 def find(pattern: str, among: Sequence[Entry]) -> list[Entry]:
     """Return the ops that a name, a grad node's name or a pattern with wildcards means.
 
-    The rows behind a composite come with it, an in-place variant with its op; the number that ends a node's name is free.
-    An unknown name raises `nanotorch.registry.UnknownNameError`, which suggests a near one.
+    The rows behind a composite come with it, an in-place variant with its op; the number that ends a node's name is
+    free. An unknown name raises `nanotorch.registry.UnknownNameError`, which suggests a near one.
     """
     node = pattern.rstrip("0123456789") if "Backward" in pattern else None
     found = [
@@ -195,7 +242,12 @@ def _lines(entry: Entry, width: int, helpers: bool) -> list[str]:
 
 def _wrapped(text: str, first: str, others: str, width: int) -> list[str]:
     return textwrap.wrap(
-        text, max(width, 40), initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+        text,
+        max(width, 40),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
@@ -204,13 +256,13 @@ def _wrapped(text: str, first: str, others: str, width: int) -> list[str]:
 INTRODUCTION = """\
 # The op table
 
-Written from the rows by `python -m nanotorch.ops.docs.stubs`; `python -m nanotorch.ops NAME` shows one op in a terminal.
+Written from the rows by `python -m nanotorch.ops.docs.stubs`; `python -m nanotorch.ops NAME` shows one op.
 
-An op is one row in `nanotorch/ops/`: its forward, and for every differentiable input the formula of its gradient, shown
-here as the row writes it. In a formula `grad` is the gradient of the result, `self` the first input, `result` the output,
-`xp` the array module (NumPy, CuPy, or the ops themselves under `create_graph`); gradients of inputs that were broadcast are
-summed to their shape afterwards. Names with a leading underscore are rows behind a public function; ops without formulas
-are made of other ops, whose derivatives are their own, or have none.
+An op is one row in `nanotorch/ops/`: its forward, and for every differentiable input the formula of its gradient,
+shown here as the row writes it. In a formula `grad` is the gradient of the result, `self` the first input, `result`
+the output, `xp` the array module (NumPy, CuPy, or the ops themselves under `create_graph`); gradients of inputs that
+were broadcast are summed to their shape afterwards. Names with a leading underscore are rows behind a public
+function; ops without formulas are made of other ops, whose derivatives are their own, or have none.
 """
 
 
@@ -225,16 +277,22 @@ def as_markdown(chosen: Sequence[Entry]) -> str:
         bodies = {h: b for entry in members for formula in entry.formulas.values() for h, b in formula.helpers.items()}
         if bodies:
             code = "\n\n".join(f"def {head}:\n{textwrap.indent(body, '    ')}" for head, body in bodies.items())
-            parts.append(f"\n<details><summary>Helpers of these formulas</summary>\n\n```text\n{code}\n```\n\n</details>")
+            parts.append(
+                f"\n<details><summary>Helpers of these formulas</summary>\n\n```text\n{code}\n```\n\n</details>"
+            )
         parts.append("")
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _markdown_row(entry: Entry) -> str:
     formulas = "<br>".join(f"{name}: {_code(formula.expression)}" for name, formula in entry.formulas.items())
-    flags = ", ".join(_code(flag) if flag == entry.inplace or flag in entry.operators else flag for flag in entry.flags())
+    flags = ", ".join(
+        _code(flag) if flag == entry.inplace or flag in entry.operators else flag for flag in entry.flags()
+    )
     summary = entry.summary.replace("``", "`").replace("|", "\\|")
-    return f"| {_code(entry.signature)}<br>{summary} | {formulas} | {_code(entry.node) if entry.node else ''} | {flags} |"
+    return (
+        f"| {_code(entry.signature)}<br>{summary} | {formulas} | {_code(entry.node) if entry.node else ''} | {flags} |"
+    )
 
 
 def _code(text: str) -> str:

@@ -26,16 +26,20 @@ def not_implemented(name: str, instead: str) -> Callable[[Any], Any]:
 def factor(name: str, argument: str, value: Any, array: Any) -> Any:
     """Return a factor of an array; refuse one with which whole numbers would be truncated or turn into others."""
     if isinstance(value, float) and array.dtype.kind != "f":
-        raise RuntimeError(f"{name}: For integral input tensors, argument {argument} must not be a floating point number, got {value}")
+        raise RuntimeError(
+            f"{name}: For integral input tensors, argument {argument} must not be a floating point number, got {value}"
+        )
     return value
 
 
 @op(
     self=lambda grad: grad,
     other=lambda grad, alpha: grad if alpha == 1 else grad * alpha,
-    cast="promote", inplace=True, operators="__add__ __radd__",
+    cast="promote",
+    inplace=True,
+    operators="__add__ __radd__",
     samples=[*binary, *integral, sample(real(3), real(3), alpha=2)],
-)  # fmt: skip
+)
 def add(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
     """``input + alpha * other``, broadcasting."""
     return self + other if alpha == 1 else self + other * factor("add", "alpha", alpha, self)
@@ -44,18 +48,25 @@ def add(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Arr
 @op(
     self=lambda grad: grad,
     other=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha,
-    cast="promote", inplace=True, operators="__sub__",
+    cast="promote",
+    inplace=True,
+    operators="__sub__",
     samples=[*binary, *integral, sample(real(3), real(3), alpha=2)],
-)  # fmt: skip
+)
 def sub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
     """``input - alpha * other``, broadcasting."""
     return self - other if alpha == 1 else self - other * factor("sub", "alpha", alpha, self)
 
 
 @op(
-    self=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha, other=lambda grad: grad, cast="promote", operators="__rsub__",
-    where="function", node="RsubBackward1", samples=[*binary, sample(real(3), real(3), alpha=2)],
-)  # fmt: skip
+    self=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha,
+    other=lambda grad: grad,
+    cast="promote",
+    operators="__rsub__",
+    where="function",
+    node="RsubBackward1",
+    samples=[*binary, sample(real(3), real(3), alpha=2)],
+)
 def rsub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
     """``other - alpha * input``, broadcasting."""
     return other - self if alpha == 1 else other - self * factor("rsub", "alpha", alpha, self)
@@ -64,8 +75,11 @@ def rsub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Ar
 @op(
     self=lambda grad, other: grad * other,
     other=lambda grad, self: grad * self,
-    cast="promote", inplace=True, operators="__mul__ __rmul__", samples=[*binary, *integral],
-)  # fmt: skip
+    cast="promote",
+    inplace=True,
+    operators="__mul__ __rmul__",
+    samples=[*binary, *integral],
+)
 def mul(xp: Any, self: Array, other: Array | Number) -> Array:
     """Elementwise product, broadcasting.
 
@@ -78,9 +92,12 @@ def mul(xp: Any, self: Array, other: Array | Number) -> Array:
 @op(
     self=lambda grad, other: grad / other,
     other=lambda grad, self, other: -grad * (self / other / other),
-    cast="float", inplace=True, operators="__truediv__", node="DivBackward0",
+    cast="float",
+    inplace=True,
+    operators="__truediv__",
+    node="DivBackward0",
     samples=[sample(real(3, 2), real(2, low=0.5)), sample(real(), real(2, low=0.5)), sample(real(3), 2.0), *integral],
-)  # fmt: skip
+)
 def true_divide(xp: Any, self: Array, other: Array | Number) -> Array:
     """Elementwise quotient, floating point even for integers.
 
@@ -91,9 +108,13 @@ def true_divide(xp: Any, self: Array, other: Array | Number) -> Array:
 
 
 @op(
-    self=lambda xp, grad: xp.zeros_like(grad), other=lambda xp, grad: xp.zeros_like(grad), cast="promote", inplace=True,
-    node="DivBackward2", where="internal",
-)  # fmt: skip
+    self=lambda xp, grad: xp.zeros_like(grad),
+    other=lambda xp, grad: xp.zeros_like(grad),
+    cast="promote",
+    inplace=True,
+    node="DivBackward2",
+    where="internal",
+)
 def _div_rounded(xp: Any, self: Array, other: Array | Number, rounding_mode: str) -> Array:
     """The quotient rounded down ("floor") or towards zero ("trunc"); its derivative is zero."""
     if rounding_mode == "floor":
@@ -105,11 +126,13 @@ def _div_rounded(xp: Any, self: Array, other: Array | Number, rounding_mode: str
 
 @composite(
     samples=[
-        sample(real(3, 2), real(2, low=0.5)), sample(real(3), 0.7, rounding_mode="floor"),
-        sample(real(3, 2), real(2, low=0.5), rounding_mode="trunc"), sample(integers(6, low=-9, high=9), 4, rounding_mode="trunc"),
+        sample(real(3, 2), real(2, low=0.5)),
+        sample(real(3), 0.7, rounding_mode="floor"),
+        sample(real(3, 2), real(2, low=0.5), rounding_mode="trunc"),
+        sample(integers(6, low=-9, high=9), 4, rounding_mode="trunc"),
         sample(edge([1.0, -2.0, inf, 0.0, -0.0, nan]), edge([0.0, 0.0, 2.0, 0.0, -3.0, 1.0]), rounding_mode="trunc"),
-    ],
-)  # fmt: skip
+    ]
+)
 def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Any:
     """Elementwise quotient; ``rounding_mode`` is None, "floor" or "trunc".
 
@@ -137,13 +160,20 @@ _no_derivative = not_implemented("floor_divide", 'torch.div(..., rounding_mode="
 
 
 @op(
-    self=_no_derivative, other=_no_derivative, node="NotImplemented",
-    cast="promote", inplace=True, operators="__floordiv__",
+    self=_no_derivative,
+    other=_no_derivative,
+    node="NotImplemented",
+    cast="promote",
+    inplace=True,
+    operators="__floordiv__",
     samples=[
-        sample(real(3, 2), real(2, low=0.5)), sample(real(3), 0.7), *integral, sample(integers(6, low=-9, high=9), -4),
+        sample(real(3, 2), real(2, low=0.5)),
+        sample(real(3), 0.7),
+        *integral,
+        sample(integers(6, low=-9, high=9), -4),
         sample(edge([1.0, -2.0, 7.0, -7.0, inf, 0.0, 5.0]), edge([0.0, 0.0, -2.0, 2.0, 2.0, 0.0, -inf])),
     ],
-)  # fmt: skip
+)
 def floor_divide(xp: Any, self: Array | Number, other: Array | Number) -> Array:
     """The quotient rounded down; integers stay integers, and there is no derivative.
 
@@ -156,12 +186,19 @@ def floor_divide(xp: Any, self: Array | Number, other: Array | Number) -> Array:
 @op(
     self=lambda grad: grad,
     other=lambda xp, grad, self, other: -grad * xp.floor_divide(self, other),
-    cast="promote", inplace=True, operators="__mod__",
+    cast="promote",
+    inplace=True,
+    operators="__mod__",
     samples=[
-        sample(real(3, 2), real(2, low=0.6)), sample(real(3, 2), real(2, low=-2, high=-0.6)), sample(real(3), 0.7), sample(real(3), -0.7),
-        *integral, sample(integers(6, low=-9, high=9), -4), sample(edge([4.0, -4.0, 5.5, -5.5, 1.0]), edge([2.0, 2.0, -2.0, inf, 0.0])),
+        sample(real(3, 2), real(2, low=0.6)),
+        sample(real(3, 2), real(2, low=-2, high=-0.6)),
+        sample(real(3), 0.7),
+        sample(real(3), -0.7),
+        *integral,
+        sample(integers(6, low=-9, high=9), -4),
+        sample(edge([4.0, -4.0, 5.5, -5.5, 1.0]), edge([2.0, 2.0, -2.0, inf, 0.0])),
     ],
-)  # fmt: skip
+)
 def remainder(xp: Any, self: Array | Number, other: Array | Number) -> Array:
     """Python's modulus: ``input - floor(input / other) * other``, with the sign of ``other``.
 
@@ -174,12 +211,18 @@ def remainder(xp: Any, self: Array | Number, other: Array | Number) -> Array:
 @op(
     self=lambda grad: grad,
     other=lambda xp, grad, self, other: -grad * xp.trunc_divide(self, other),
-    cast="promote", inplace=True,
+    cast="promote",
+    inplace=True,
     samples=[
-        sample(real(3, 2), real(2, low=0.6)), sample(real(3, 2), real(2, low=-2, high=-0.6)), sample(real(3), 0.7), sample(real(3), -0.7),
-        *integral, sample(integers(6, low=-9, high=9), -4), sample(edge([4.0, -4.0, 5.5, -5.5, 1.0]), edge([2.0, 2.0, -2.0, inf, 0.0])),
+        sample(real(3, 2), real(2, low=0.6)),
+        sample(real(3, 2), real(2, low=-2, high=-0.6)),
+        sample(real(3), 0.7),
+        sample(real(3), -0.7),
+        *integral,
+        sample(integers(6, low=-9, high=9), -4),
+        sample(edge([4.0, -4.0, 5.5, -5.5, 1.0]), edge([2.0, 2.0, -2.0, inf, 0.0])),
     ],
-)  # fmt: skip
+)
 def fmod(xp: Any, self: Array, other: Array | Number) -> Array:
     """C's modulus: ``input - trunc(input / other) * other``, with the sign of ``input``.
 
@@ -201,7 +244,12 @@ def positive(input: Any) -> Any:
     return input
 
 
-@op(self=lambda xp, grad, self: grad * xp.sign(self), inplace=True, operators="__abs__", samples=[*unary, sample(integers(3, low=-3))])
+@op(
+    self=lambda xp, grad, self: grad * xp.sign(self),
+    inplace=True,
+    operators="__abs__",
+    samples=[*unary, sample(integers(3, low=-3))],
+)
 def abs(xp: Any, self: Array) -> Array:
     """Absolute value; the derivative at 0 is 0."""
     return xp.absolute(self)
@@ -227,16 +275,27 @@ def _pow_exponent(xp: Any, grad: Any, self: Any, exponent: Any, result: Any) -> 
 @op(
     self=lambda xp, grad, self, exponent: _pow_self(xp, grad, self, exponent),
     exponent=lambda xp, grad, self, exponent, result: _pow_exponent(xp, grad, self, exponent, result),
-    cast="promote", inplace=True, operators="__pow__",
+    cast="promote",
+    inplace=True,
+    operators="__pow__",
     samples=[
-        sample(real(3, 2), 2), sample(real(3), 3), sample(real(3, low=0.5), -0.5), sample(real(3), 0), sample(real(), 2.0),
-        sample(real(3, 2, low=0.5), real(2)), sample(1.7, real(3)), sample(integers(3), 2),
-        sample(integers(5, low=-2, high=3), integers(5, low=-3, high=3)), sample(2, integers(4, low=-2, high=4)),
+        sample(real(3, 2), 2),
+        sample(real(3), 3),
+        sample(real(3, low=0.5), -0.5),
+        sample(real(3), 0),
+        sample(real(), 2.0),
+        sample(real(3, 2, low=0.5), real(2)),
+        sample(1.7, real(3)),
+        sample(integers(3), 2),
+        sample(integers(5, low=-2, high=3), integers(5, low=-3, high=3)),
+        sample(2, integers(4, low=-2, high=4)),
         sample(edge([0.0, 0.0, 0.0, -2.0, -2.0, 1.0, inf, 0.0]), edge([0.0, 2.0, -1.0, 0.5, 3.0, nan, -1.0, 1.0])),
-        sample(edge([0.0, -0.0, -1.5, inf, -inf, nan]), 0), sample(edge([0.0, -1.5, inf, nan]), 0.5),
-        sample(edge([0.0, -0.0, -1.5, inf, -inf, nan]), -1), sample(0, edge([0.0, 1.0, -1.0, 0.5, inf])),
+        sample(edge([0.0, -0.0, -1.5, inf, -inf, nan]), 0),
+        sample(edge([0.0, -1.5, inf, nan]), 0.5),
+        sample(edge([0.0, -0.0, -1.5, inf, -inf, nan]), -1),
+        sample(0, edge([0.0, 1.0, -1.0, 0.5, inf])),
     ],
-)  # fmt: skip
+)
 def pow(xp: Any, self: Array | Number, exponent: Array | Number) -> Array:
     """``input ** exponent``; the derivative with exponent 0 is 0 everywhere, and so is that by the exponent at base 0.
 
@@ -259,7 +318,9 @@ def _integer_power(xp: Any, base: Any, exponent: Any) -> Any:
         raise RuntimeError("pow: not implemented for torch.bool; convert the tensors with .long()")
     if isinstance(exponent, int):
         if exponent < 0:
-            raise RuntimeError("pow: Integers to negative integer powers are not allowed. Convert the base with .float()")
+            raise RuntimeError(
+                "pow: Integers to negative integer powers are not allowed. Convert the base with .float()"
+            )
         if base.dtype.kind != "b":
             dtypes.check_fits("pow", exponent, dtypes.from_numpy_dtype(base.dtype))
         return base**exponent
@@ -283,7 +344,10 @@ def float_power(input: Any, exponent: Any) -> Any:
 def float_power_(input: Any, exponent: Any) -> Any:
     """In-place version of `float_power`, for tensors of double precision."""
     if input.dtype.numpy != "float64":
-        raise RuntimeError(f"the base given to float_power_ has dtype {input.dtype} but the operation's result requires dtype torch.float64")
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {input.dtype} but the operation's result requires dtype"
+            " torch.float64"
+        )
     return input.pow_(exponent)
 
 
@@ -293,25 +357,39 @@ def _rpow(input: Any, other: Any) -> Any:
     return pow(other, input)
 
 
-@composite(widens=True, where="internal", operators="__rtruediv__", samples=[sample(real(3, low=0.3), 1.7), sample(integers(3, low=1), 2)])
+@composite(
+    widens=True,
+    where="internal",
+    operators="__rtruediv__",
+    samples=[sample(real(3, low=0.3), 1.7), sample(integers(3, low=1), 2)],
+)
 def _rdiv(input: Any, other: Any) -> Any:
     """``other / input`` for a number ``other``."""
     return mul(reciprocal(input), other)
 
 
-@composite(widens=True, where="internal", operators="__rfloordiv__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)])
+@composite(
+    widens=True,
+    where="internal",
+    operators="__rfloordiv__",
+    samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)],
+)
 def _rfloordiv(input: Any, other: Any) -> Any:
     """``other // input`` for a number ``other``."""
     return floor_divide(other, input)
 
 
-@composite(widens=True, where="internal", operators="__rmod__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)])
+@composite(
+    widens=True, where="internal", operators="__rmod__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)]
+)
 def _rmod(input: Any, other: Any) -> Any:
     """``other % input`` for a number ``other``."""
     return remainder(other, input)
 
 
-@composite(widens=True, samples=[sample(real(3, 2), real(2)), sample(real(3), integers(3)), sample(integers(3), integers(3))])
+@composite(
+    widens=True, samples=[sample(real(3, 2), real(2)), sample(real(3), integers(3)), sample(integers(3), integers(3))]
+)
 def ldexp(input: Any, other: Any) -> Any:
     """``input * 2 ** other``."""
     return mul(input, pow(2.0, _exponent(input, other)))
@@ -341,10 +419,16 @@ def rsqrt(xp: Any, self: Array) -> Array:
 
 
 @op(
-    self=lambda grad, self, result: grad * (self / result), other=lambda grad, other, result: grad * (other / result),
-    cast="float", inplace=True,
-    samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), sample(edge([0.0, 3.0, inf, nan, -0.0]), edge([0.0, -4.0, nan, 1.0, 1.0]))],
-)  # fmt: skip
+    self=lambda grad, self, result: grad * (self / result),
+    other=lambda grad, other, result: grad * (other / result),
+    cast="float",
+    inplace=True,
+    samples=[
+        sample(real(3, 2), real(2)),
+        sample(real(), real(2)),
+        sample(edge([0.0, 3.0, inf, nan, -0.0]), edge([0.0, -4.0, nan, 1.0, 1.0])),
+    ],
+)
 def hypot(xp: Any, self: Array, other: Array) -> Array:
     """``sqrt(input ** 2 + other ** 2)`` without overflow; NaN in both gradients at (0, 0)."""
     return xp.hypot(self, other)
@@ -354,12 +438,15 @@ def hypot(xp: Any, self: Array, other: Array) -> Array:
     self=lambda grad: grad,
     tensor1=lambda grad, tensor2, value: grad * (tensor2 * value),
     tensor2=lambda grad, tensor1, value: grad * (tensor1 * value),
-    cast="promote", inplace=True,
+    cast="promote",
+    inplace=True,
     samples=[
-        sample(real(3, 2), real(2), real(3, 1)), sample(real(3), real(3), real(3), value=0.3), sample(real(2), real(), real(2)),
+        sample(real(3, 2), real(2), real(3, 1)),
+        sample(real(3), real(3), real(3), value=0.3),
+        sample(real(2), real(), real(2)),
         sample(integers(3), integers(3), integers(3), value=2),
     ],
-)  # fmt: skip
+)
 def addcmul(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> Array:
     """``input + value * tensor1 * tensor2``, broadcasting."""
     if self.dtype.kind != "f":
@@ -371,27 +458,36 @@ def addcmul(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: floa
     self=lambda grad: grad,
     tensor1=lambda grad, tensor2, value: grad * (value / tensor2),
     tensor2=lambda grad, tensor1, tensor2, value: -grad * (value * tensor1 / (tensor2 * tensor2)),
-    cast="promote", inplace=True,
+    cast="promote",
+    inplace=True,
     samples=[
-        sample(real(3, 2), real(2), real(3, 1, low=0.5)), sample(real(3), real(3), real(3, low=0.5), value=0.3),
+        sample(real(3, 2), real(2), real(3, 1, low=0.5)),
+        sample(real(3), real(3), real(3, low=0.5), value=0.3),
         sample(edge([1.0, 1.0, 1.0]), edge([1.0, 0.0, -2.0]), edge([0.0, 0.0, inf])),
     ],
-)  # fmt: skip
+)
 def addcdiv(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> Array:
     """``input + value * tensor1 / tensor2``, broadcasting."""
     if self.dtype.kind != "f":
-        raise RuntimeError("addcdiv: Integer division with addcdiv is no longer supported; convert the tensors with .float()")
+        raise RuntimeError(
+            "addcdiv: Integer division with addcdiv is no longer supported; convert the tensors with .float()"
+        )
     return self + tensor1 / tensor2 if value == 1 else self + value * tensor1 / tensor2
 
 
 @op(
-    self=lambda grad, weight: grad * (1 - weight), end=lambda grad, weight: grad * weight,
-    weight=lambda grad, self, end: grad * (end - self), inplace=True,
+    self=lambda grad, weight: grad * (1 - weight),
+    end=lambda grad, weight: grad * weight,
+    weight=lambda grad, self, end: grad * (end - self),
+    inplace=True,
     samples=[
-        sample(real(3, 2), real(2), 0.3), sample(real(3), real(3), 0.8), sample(real(3), real(3), 1),
-        sample(real(3, 2), real(2), real(3, 1)), sample(edge([1.0, 1.0, 1.0]), edge([3.0, inf, inf]), edge([0.5, 0.0, 1.0])),
+        sample(real(3, 2), real(2), 0.3),
+        sample(real(3), real(3), 0.8),
+        sample(real(3), real(3), 1),
+        sample(real(3, 2), real(2), real(3, 1)),
+        sample(edge([1.0, 1.0, 1.0]), edge([3.0, inf, inf]), edge([0.5, 0.0, 1.0])),
     ],
-)  # fmt: skip
+)
 def lerp(xp: Any, self: Array, end: Array, weight: Array | Number) -> Array:
     """``input + weight * (end - input)``, exact at weights 0 and 1.
 

@@ -10,9 +10,12 @@ from nanotorch.ops.rows.row import ROWS, Array, Number, alias, attach, composite
 from nanotorch.ops.rows.sample import booleans, edge, integers, real, sample, unary
 
 comparable = [
-    sample(real(3, 2), real(2)), sample(integers(3, 2), integers(2)), sample(integers(3), 1), sample(real(3), 0),
+    sample(real(3, 2), real(2)),
+    sample(integers(3, 2), integers(2)),
+    sample(integers(3), 1),
+    sample(real(3), 0),
     sample(edge([0.0, nan, inf, -inf, nan]), edge([-0.0, nan, inf, inf, 1.0])),
-]  # fmt: skip
+]
 
 
 @op(cast="promote", operators="__eq__", widens=False, samples=comparable)
@@ -103,7 +106,11 @@ def bitwise_xor(xp: Any, self: Array, other: Array | Number) -> Array:
     return self ^ other
 
 
-shifts = [sample(integers(3, 2, high=9), integers(2, high=4)), sample(integers(4, low=-9, high=9), 2), sample(integers(3), 70)]
+shifts = [
+    sample(integers(3, 2, high=9), integers(2, high=4)),
+    sample(integers(4, low=-9, high=9), 2),
+    sample(integers(3), 70),
+]
 
 
 def _need_integers(name: str, self: Any, other: Any) -> None:
@@ -183,11 +190,14 @@ def isreal(xp: Any, self: Array) -> Array:
 @op(
     cast="promote",
     samples=[
-        sample(real(3), real(3)), sample(real(3, 2), real(3, 2), 0.1, 0.2), sample(integers(5), integers(5), 0.0, 1.0),
-        sample(booleans(4), booleans(4)), sample(edge([nan, inf, -inf, inf, 1.0]), edge([nan, inf, inf, 1.0, inf]), equal_nan=True),
+        sample(real(3), real(3)),
+        sample(real(3, 2), real(3, 2), 0.1, 0.2),
+        sample(integers(5), integers(5), 0.0, 1.0),
+        sample(booleans(4), booleans(4)),
+        sample(edge([nan, inf, -inf, inf, 1.0]), edge([nan, inf, inf, 1.0, inf]), equal_nan=True),
         sample(edge([nan, inf, -inf, inf, 1.0]), edge([nan, inf, inf, 1.0, inf])),
     ],
-)  # fmt: skip
+)
 def isclose(
     xp: Any, self: Array, other: Array, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Array:

@@ -35,15 +35,29 @@ def _clamp_max(xp: Any, grad: Any, self: Any, min: Any, max: Any) -> Any:
 
 
 @op(
-    self=_clamp_self, min=_clamp_min, max=_clamp_max, cast="promote", inplace=True,
+    self=_clamp_self,
+    min=_clamp_min,
+    max=_clamp_max,
+    cast="promote",
+    inplace=True,
     samples=[
-        sample(real(3, 2), -0.5, 0.7), sample(real(3), min=0.1), sample(real(3), max=0.1), sample(integers(4), 1, 2),
+        sample(real(3, 2), -0.5, 0.7),
+        sample(real(3), min=0.1),
+        sample(real(3), max=0.1),
+        sample(integers(4), 1, 2),
         sample(real(3, 2), real(2, low=-1.5, high=-0.5), real(2, low=0.5, high=1.5)),
-        sample(edge([-1.0, 0.0, 1.0, 2.0, nan, inf, -inf]), 0.0, 1.0), sample(edge([-1.0, 0.0, 1.0, 2.0, nan]), 1.0, 0.0),
-        sample(edge([-1.0, 0.0, 1.0, 2.0, nan, 0.5]), edge([0.0, 0.0, 1.0, 3.0, 0.0, nan]), edge([1.0, 1.0, 1.0, 1.0, 1.0, 1.0])),
-        sample(real(3), min=real(3)), sample(real(3), max=real(3)), sample(edge([1.0, nan, 2.0]), min=edge([1.0, 1.0, nan])),
+        sample(edge([-1.0, 0.0, 1.0, 2.0, nan, inf, -inf]), 0.0, 1.0),
+        sample(edge([-1.0, 0.0, 1.0, 2.0, nan]), 1.0, 0.0),
+        sample(
+            edge([-1.0, 0.0, 1.0, 2.0, nan, 0.5]),
+            edge([0.0, 0.0, 1.0, 3.0, 0.0, nan]),
+            edge([1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ),
+        sample(real(3), min=real(3)),
+        sample(real(3), max=real(3)),
+        sample(edge([1.0, nan, 2.0]), min=edge([1.0, 1.0, nan])),
     ],
-)  # fmt: skip
+)
 def clamp(xp: Any, self: Array, min: Array | Fitting | None = None, max: Array | Fitting | None = None) -> Array:
     """Limit values to [min, max]; the gradient passes where the value is inside, bounds included."""
     if min is None and max is None:
@@ -56,41 +70,53 @@ def clamp(xp: Any, self: Array, min: Array | Fitting | None = None, max: Array |
 clip = alias("clip", "clamp")
 
 limits = [
-    sample(real(3, 2), 0.3), sample(real(3, 2), real(2)), sample(real(3), real(3, 1)), sample(integers(4), 1),
+    sample(real(3, 2), 0.3),
+    sample(real(3, 2), real(2)),
+    sample(real(3), real(3, 1)),
+    sample(integers(4), 1),
     sample(edge([1.0, 2.0, nan, 0.0, inf, -inf, 1.0]), edge([1.0, 1.0, 1.0, -0.0, inf, 1.0, nan])),
     sample(edge([1.0, 2.0, nan, 0.0, inf, -inf]), 1.0),
-]  # fmt: skip
+]
 
 
 @op(
-    self=lambda xp, grad, self, min: xp.where(self >= min, grad, 0.0), min=lambda xp, grad, self, min: xp.where(self < min, grad, 0.0),
-    cast="promote", inplace=True, samples=limits,
-)  # fmt: skip
+    self=lambda xp, grad, self, min: xp.where(self >= min, grad, 0.0),
+    min=lambda xp, grad, self, min: xp.where(self < min, grad, 0.0),
+    cast="promote",
+    inplace=True,
+    samples=limits,
+)
 def clamp_min(xp: Any, self: Array, min: Array | Fitting) -> Array:
     """``input`` where it is at least ``min``, ``min`` elsewhere; a tie is the input's."""
     return xp.maximum(self, min)
 
 
 @op(
-    self=lambda xp, grad, self, max: xp.where(self <= max, grad, 0.0), max=lambda xp, grad, self, max: xp.where(self > max, grad, 0.0),
-    cast="promote", inplace=True, samples=limits,
-)  # fmt: skip
+    self=lambda xp, grad, self, max: xp.where(self <= max, grad, 0.0),
+    max=lambda xp, grad, self, max: xp.where(self > max, grad, 0.0),
+    cast="promote",
+    inplace=True,
+    samples=limits,
+)
 def clamp_max(xp: Any, self: Array, max: Array | Fitting) -> Array:
     """``input`` where it is at most ``max``, ``max`` elsewhere; a tie is the input's."""
     return xp.minimum(self, max)
 
 
 two = [
-    sample(real(3, 2), real(2)), sample(real(), real(3)), sample(integers(3), integers(3)),
+    sample(real(3, 2), real(2)),
+    sample(real(), real(3)),
+    sample(integers(3), integers(3)),
     sample(edge([1.0, 1.0, nan, 2.0, nan, inf, -inf, 0.0]), edge([1.0, 2.0, 1.0, nan, nan, inf, inf, -0.0])),
-]  # fmt: skip
+]
 
 
 @op(
     self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, 0.0, grad)),
     other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, 0.0, grad)),
-    cast="promote", samples=two,
-)  # fmt: skip
+    cast="promote",
+    samples=two,
+)
 def maximum(xp: Any, self: Array, other: Array) -> Array:
     """The larger of two elements, or NaN; where they are equal each gets half of the gradient."""
     return xp.maximum(self, other)
@@ -99,8 +125,9 @@ def maximum(xp: Any, self: Array, other: Array) -> Array:
 @op(
     self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, 0.0, grad)),
     other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, 0.0, grad)),
-    cast="promote", samples=two,
-)  # fmt: skip
+    cast="promote",
+    samples=two,
+)
 def minimum(xp: Any, self: Array, other: Array) -> Array:
     """The smaller of two elements, or NaN; where they are equal each gets half of the gradient."""
     return xp.minimum(self, other)
@@ -109,8 +136,9 @@ def minimum(xp: Any, self: Array, other: Array) -> Array:
 @op(
     self=lambda xp, grad, self, other: xp.where((self >= other) | (other != other), grad, 0.0),
     other=lambda xp, grad, self, other: xp.where((self >= other) | (other != other), 0.0, grad),
-    cast="promote", samples=two,
-)  # fmt: skip
+    cast="promote",
+    samples=two,
+)
 def fmax(xp: Any, self: Array, other: Array) -> Array:
     """The larger of two elements, the other one where one is NaN; a tie is the first one's."""
     return xp.fmax(self, other)
@@ -119,21 +147,29 @@ def fmax(xp: Any, self: Array, other: Array) -> Array:
 @op(
     self=lambda xp, grad, self, other: xp.where((self <= other) | (other != other), grad, 0.0),
     other=lambda xp, grad, self, other: xp.where((self <= other) | (other != other), 0.0, grad),
-    cast="promote", samples=two,
-)  # fmt: skip
+    cast="promote",
+    samples=two,
+)
 def fmin(xp: Any, self: Array, other: Array) -> Array:
     """The smaller of two elements, the other one where one is NaN; a tie is the first one's."""
     return xp.fmin(self, other)
 
 
 @op(
-    self=lambda xp, grad, self: grad * xp.isfinite(self), inplace=True, widens=False,
+    self=lambda xp, grad, self: grad * xp.isfinite(self),
+    inplace=True,
+    widens=False,
     samples=[
-        *unary, sample(integers(3)), sample(edge([nan, inf, -inf, 1.0])), sample(edge([nan, inf, -inf, 1.0]), 2.0, 3.0, -3.0),
+        *unary,
+        sample(integers(3)),
+        sample(edge([nan, inf, -inf, 1.0])),
+        sample(edge([nan, inf, -inf, 1.0]), 2.0, 3.0, -3.0),
         sample(edge([nan, inf, -inf, 1.0]), nan=1.0, neginf=-5.0),
     ],
-)  # fmt: skip
-def nan_to_num(xp: Any, self: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Array:
+)
+def nan_to_num(
+    xp: Any, self: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> Array:
     """Replace NaN by ``nan`` (0) and infinities by ``posinf`` and ``neginf`` (the largest and smallest finite numbers).
 
     >>> torch.nan_to_num(torch.tensor([float("nan"), 1.0]))
@@ -148,24 +184,32 @@ def nan_to_num(xp: Any, self: Array, nan: float | None = None, posinf: float | N
 
 
 choices = [
-    sample(booleans(3, 2), real(3, 2), real(2)), sample(booleans(3), real(3), 0.5), sample(booleans(3), 0.5, real(3)),
+    sample(booleans(3, 2), real(3, 2), real(2)),
+    sample(booleans(3), real(3), 0.5),
+    sample(booleans(3), 0.5, real(3)),
     sample(booleans(4), edge([1.0, nan, inf, 0.0]), edge([nan, 2.0, nan, inf])),
-]  # fmt: skip
+]
 
 
 @op(
     self=lambda xp, grad, condition: xp.where(condition, grad, 0.0),
     other=lambda xp, grad, condition: xp.where(condition, 0.0, grad),
-    cast="promote", where="internal", samples=choices,
-)  # fmt: skip
+    cast="promote",
+    where="internal",
+    samples=choices,
+)
 def _where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number) -> Array:
     """Elements of ``input`` where the condition holds, of ``other`` elsewhere."""
     return xp.where(condition, self, other)
 
 
-@composite(where="function", samples=[*choices, sample(booleans(3), 1.0, 0.0), sample(booleans(3), 1, 0), sample(booleans(3, 2))])
+@composite(
+    where="function",
+    samples=[*choices, sample(booleans(3), 1.0, 0.0), sample(booleans(3), 1, 0), sample(booleans(3, 2))],
+)
 def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
-    """Elements of ``input`` where the condition holds, of ``other`` elsewhere; the indices where it holds, without these.
+    """Elements of ``input`` where the condition holds, of ``other`` elsewhere; the indices where it holds, without
+    these.
 
     NaN and infinities of the branch that is not taken reach neither the result nor the gradients.
 

@@ -10,7 +10,10 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import edge, integers, real, sample
 
-whole = [sample(integers(3, 2, low=-12, high=13), integers(2, low=-9, high=10)), sample(integers(4, high=9), integers(4, high=9))]
+whole = [
+    sample(integers(3, 2, low=-12, high=13), integers(2, low=-9, high=10)),
+    sample(integers(4, high=9), integers(4, high=9)),
+]
 
 
 def _need_integers(name: str, x: Any) -> None:
@@ -33,9 +36,10 @@ def lcm(xp: Any, self: Array, other: Array) -> Array:
 
 
 @op(
-    self=lambda xp, grads, exponent: grads[0] / xp.exp2(xp.astype(exponent, grads[0].dtype)), outputs="mantissa exponent",
+    self=lambda xp, grads, exponent: grads[0] / xp.exp2(xp.astype(exponent, grads[0].dtype)),
+    outputs="mantissa exponent",
     where="internal",
-)  # fmt: skip
+)
 def _frexp(xp: Any, self: Array) -> Array:
     """The mantissa and the exponent."""
     if self.dtype.kind != "f":
@@ -51,9 +55,16 @@ def frexp(input: Tensor) -> Any:
 
 
 @op(
-    self=lambda grad, self, other: grad * (self != other), other=lambda xp, grad: xp.zeros_like(grad), cast="promote", inplace=True,
-    samples=[sample(real(2, 3), real(3)), sample(real(3), real(2, 1, low=-1.0, high=0.0)), sample(edge([0.0, 1.0, 2.0]), edge([0.0, 1.0, 1.0]))],
-)  # fmt: skip
+    self=lambda grad, self, other: grad * (self != other),
+    other=lambda xp, grad: xp.zeros_like(grad),
+    cast="promote",
+    inplace=True,
+    samples=[
+        sample(real(2, 3), real(3)),
+        sample(real(3), real(2, 1, low=-1.0, high=0.0)),
+        sample(edge([0.0, 1.0, 2.0]), edge([0.0, 1.0, 1.0])),
+    ],
+)
 def nextafter(xp: Any, self: Array, other: Array) -> Array:
     """The next number after each element in the direction of ``other``."""
     if self.dtype.kind != "f":
@@ -61,7 +72,14 @@ def nextafter(xp: Any, self: Array, other: Array) -> Array:
     return xp.nextafter(self, other)
 
 
-@composite(widens=True, samples=[sample(real(3, low=2.0, high=4.0), 2), sample(real(2, 2, low=3.0, high=5.0), p=3), sample(integers(3, low=3, high=6), 1)])
+@composite(
+    widens=True,
+    samples=[
+        sample(real(3, low=2.0, high=4.0), 2),
+        sample(real(2, 2, low=3.0, high=5.0), p=3),
+        sample(integers(3, low=3, high=6), 1),
+    ],
+)
 def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the multivariate gamma function of dimension ``p``."""
     if p < 1:

@@ -43,7 +43,11 @@ def frac(xp: Any, self: Array) -> Array:
     return self - xp.trunc(self)
 
 
-@op(self=_zero, inplace=True, samples=[*halves, sample(real(3), decimals=2), sample(real(3, low=-500, high=500), decimals=-2)])
+@op(
+    self=_zero,
+    inplace=True,
+    samples=[*halves, sample(real(3), decimals=2), sample(real(3, low=-500, high=500), decimals=-2)],
+)
 def round(xp: Any, self: Array, *, decimals: int = 0) -> Array:
     """The nearest integer (halves to even), or multiple of ``10 ** -decimals``; its derivative is zero.
 
@@ -52,7 +56,9 @@ def round(xp: Any, self: Array, *, decimals: int = 0) -> Array:
     """
     if self.dtype.kind != "f":
         if decimals:
-            raise RuntimeError(f"round: decimals={decimals} is not implemented for whole numbers; convert them with .float()")
+            raise RuntimeError(
+                f"round: decimals={decimals} is not implemented for whole numbers; convert them with .float()"
+            )
         return self.copy()
     if decimals == 0:
         return xp.rint(self)
@@ -74,12 +80,16 @@ def signbit(xp: Any, self: Array) -> Array:
 
 @op(
     self=lambda xp, grad, self, result: grad * xp.where(self == 0, 0.0, result / xp.where(self == 0, 1.0, self)),
-    other=_zero, cast="float", inplace=True,
+    other=_zero,
+    cast="float",
+    inplace=True,
     samples=[
-        sample(real(3, 2), real(2)), sample(real(3), -1.5), sample(integers(3), integers(3, low=-3)),
+        sample(real(3, 2), real(2)),
+        sample(real(3), -1.5),
+        sample(integers(3), integers(3, low=-3)),
         sample(edge([0.0, -0.0, 1.0, -1.0, 2.0]), edge([-1.0, 1.0, -0.0, 0.0, -inf])),
     ],
-)  # fmt: skip
+)
 def copysign(xp: Any, self: Array, other: Array | Number) -> Array:
     """The magnitude of ``input`` with the sign of ``other``; the derivative at 0 is 0."""
     return xp.copysign(self, other)
@@ -89,9 +99,16 @@ _no_derivative = not_implemented("heaviside", "torch.where(input > 0, 1.0, 0.0)"
 
 
 @op(
-    self=_no_derivative, values=_no_derivative, node="NotImplemented", inplace=True,
-    samples=[sample(real(3, 2), real(2)), sample(integers(5, low=-2), integers(5)), sample(edge([0.0, -0.0, nan, inf]), edge([0.3, 0.4, 0.5, 0.6]))],
-)  # fmt: skip
+    self=_no_derivative,
+    values=_no_derivative,
+    node="NotImplemented",
+    inplace=True,
+    samples=[
+        sample(real(3, 2), real(2)),
+        sample(integers(5, low=-2), integers(5)),
+        sample(edge([0.0, -0.0, nan, inf]), edge([0.3, 0.4, 0.5, 0.6])),
+    ],
+)
 def heaviside(xp: Any, self: Array, values: Array) -> Array:
     """0 where ``input`` is negative or NaN, ``values`` where it is 0, 1 where it is positive."""
     return xp.where(self == 0, values, (self > 0).astype(self.dtype))

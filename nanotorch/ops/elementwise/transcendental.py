@@ -60,8 +60,9 @@ _infinities = sample(edge([inf, inf, -inf, -inf, 1.0, 0.0, nan]), edge([inf, -in
 @op(
     self=lambda xp, grad, self, other: grad / (1 + xp.exp(other - self)),
     other=lambda xp, grad, self, other: grad / (1 + xp.exp(self - other)),
-    cast="float", samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
-)  # fmt: skip
+    cast="float",
+    samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
+)
 def logaddexp(xp: Any, self: Array, other: Array) -> Array:
     """``log(exp(input) + exp(other))`` without overflow."""
     return xp.logaddexp(self, other)
@@ -70,8 +71,9 @@ def logaddexp(xp: Any, self: Array, other: Array) -> Array:
 @op(
     self=lambda xp, grad, self, other: grad / (1 + xp.exp2(other - self)),
     other=lambda xp, grad, self, other: grad / (1 + xp.exp2(self - other)),
-    cast="float", samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
-)  # fmt: skip
+    cast="float",
+    samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
+)
 def logaddexp2(xp: Any, self: Array, other: Array) -> Array:
     """``log2(2 ** input + 2 ** other)`` without overflow."""
     return xp.logaddexp2(self, other)
@@ -83,7 +85,13 @@ def logaddexp2(xp: Any, self: Array, other: Array) -> Array:
 DEGREE = math.pi / 180
 
 
-@op(self=lambda grad: grad * DEGREE, cast="float", inplace=True, node="Deg2RadBackward0", samples=[*unary, sample(integers(3, high=360))])
+@op(
+    self=lambda grad: grad * DEGREE,
+    cast="float",
+    inplace=True,
+    node="Deg2RadBackward0",
+    samples=[*unary, sample(integers(3, high=360))],
+)
 def deg2rad(xp: Any, self: Array) -> Array:
     """Degrees to radians.
 
@@ -93,7 +101,13 @@ def deg2rad(xp: Any, self: Array) -> Array:
     return self * DEGREE
 
 
-@op(self=lambda grad: grad * (1 / DEGREE), cast="float", inplace=True, node="Rad2DegBackward0", samples=[*unary, sample(integers(3))])
+@op(
+    self=lambda grad: grad * (1 / DEGREE),
+    cast="float",
+    inplace=True,
+    node="Rad2DegBackward0",
+    samples=[*unary, sample(integers(3))],
+)
 def rad2deg(xp: Any, self: Array) -> Array:
     """Radians to degrees."""
     return self * (1 / DEGREE)
@@ -111,7 +125,12 @@ def cos(xp: Any, self: Array) -> Array:
     return xp.cos(self)
 
 
-@op(self=lambda grad, result: grad * (1 + result * result), cast="float", inplace=True, samples=[sample(real(3, 2, low=-1, high=1))])
+@op(
+    self=lambda grad, result: grad * (1 + result * result),
+    cast="float",
+    inplace=True,
+    samples=[sample(real(3, 2, low=-1, high=1))],
+)
 def tan(xp: Any, self: Array) -> Array:
     """Tangent of an angle in radians."""
     return xp.tan(self)
@@ -146,9 +165,13 @@ def _square_distance(xp: Any, y: Any, x: Any) -> Any:
 @op(
     self=lambda xp, grad, self, other: grad * (other / _square_distance(xp, self, other)),
     other=lambda xp, grad, self, other: grad * (-self / _square_distance(xp, self, other)),
-    cast="float", inplace=True,
-    samples=[sample(real(3, 2), real(2, low=0.5)), sample(edge([0.0, -0.0, 1.0, 0.0, inf]), edge([0.0, -1.0, 0.0, 2.0, -inf]))],
-)  # fmt: skip
+    cast="float",
+    inplace=True,
+    samples=[
+        sample(real(3, 2), real(2, low=0.5)),
+        sample(edge([0.0, -0.0, 1.0, 0.0, inf]), edge([0.0, -1.0, 0.0, 2.0, -inf])),
+    ],
+)
 def atan2(xp: Any, self: Array, other: Array) -> Array:
     """The angle of the point (other, input), in radians; its derivatives at the origin are 0."""
     return xp.arctan2(self, other)
@@ -178,7 +201,12 @@ def asinh(xp: Any, self: Array) -> Array:
     return xp.arcsinh(self)
 
 
-@op(self=lambda xp, grad, self: grad / xp.sqrt(self * self - 1), cast="float", inplace=True, samples=[sample(real(3, 2, low=1.2))])
+@op(
+    self=lambda xp, grad, self: grad / xp.sqrt(self * self - 1),
+    cast="float",
+    inplace=True,
+    samples=[sample(real(3, 2, low=1.2))],
+)
 def acosh(xp: Any, self: Array) -> Array:
     """Inverse hyperbolic cosine."""
     return xp.arccosh(self)

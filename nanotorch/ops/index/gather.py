@@ -17,7 +17,9 @@ from nanotorch.ops.shape.views import common_shape
 
 
 def check_index(name: str, xp: Any, index: Any, length: int, dim: int, negative: bool = False) -> None:
-    """Raise if an index leaves [0, length), or with ``negative`` [-length, length): CuPy would wrap it around silently."""
+    """Raise if an index leaves [0, length), or with ``negative`` [-length, length): CuPy would wrap it around
+    silently.
+    """
     low = -length if negative else 0
     outside = (index < low) | (index >= length)
     if index.size and bool(xp.any(outside)):
@@ -56,16 +58,20 @@ def check_sizes(name: str, self: Any, dim: int, index: Any, src: Any = None) -> 
             continue
         if max(other.ndim, 1) != max(index.ndim, 1) and index.size:
             raise ShapeError(
-                f"{name}: input {tuple(self.shape)} and index {tuple(index.shape)} must have the same number of dimensions"
+                f"{name}: input {tuple(self.shape)} and index {tuple(index.shape)} must have the same number of"
+                " dimensions"
                 if what == "self"
-                else f"{name}: index {tuple(index.shape)} and src {tuple(other.shape)} must have the same number of dimensions"
+                else (
+                    f"{name}: index {tuple(index.shape)} and src {tuple(other.shape)} must have the same number of"
+                    " dimensions"
+                )
             )
         for d in range(ndim if index.size else 0):
             if (d != dim or what == "src") and (index.shape or (1,))[d] > (other.shape or (1,))[d]:
                 apart = f" apart from dimension {dim}" if what == "self" else ""
                 raise ShapeError(
-                    f"{name}: size does not match at dimension {d}: expected index {list(index.shape)} to be no larger than "
-                    f"{what} {list(other.shape)}{apart}"
+                    f"{name}: size does not match at dimension {d}: expected index {list(index.shape)} to be no larger"
+                    f" than {what} {list(other.shape)}{apart}"
                 )
     return dim
 
@@ -75,12 +81,21 @@ def check_sizes(name: str, self: Any, dim: int, index: Any, src: Any = None) -> 
 
 @op(
     self=lambda xp, grad, self_shape, dim, index: xp.reshape(
-        xp.scatter_along_axis(lifted(xp, grad), self_shape or (1,), lifted(xp, index), dim % (len(self_shape) or 1), True), self_shape
+        xp.scatter_along_axis(
+            lifted(xp, grad), self_shape or (1,), lifted(xp, index), dim % (len(self_shape) or 1), True
+        ),
+        self_shape,
     ),
-    samples=[sample(real(3, 4), 1, integers(3, 2, high=4)), sample(real(3, 4), 0, integers(2, 4)), sample(real(4), 0, integers(5, high=4)),
-             sample(real(3, 4), -1, integers(2, 3, high=4)), sample(real(), 0, integers(high=1)), sample(real(), 0, integers(2, high=1)),
-             sample(real(0, 3), 1, integers(0, 2))],
-)  # fmt: skip
+    samples=[
+        sample(real(3, 4), 1, integers(3, 2, high=4)),
+        sample(real(3, 4), 0, integers(2, 4)),
+        sample(real(4), 0, integers(5, high=4)),
+        sample(real(3, 4), -1, integers(2, 3, high=4)),
+        sample(real(), 0, integers(high=1)),
+        sample(real(), 0, integers(2, high=1)),
+        sample(real(0, 3), 1, integers(0, 2)),
+    ],
+)
 def gather(xp: Any, self: Array, dim: int, index: Index) -> Array:
     """``out[i][j] = input[index[i][j]][j]`` for ``dim=0``, and so on: one chosen element along ``dim`` per place."""
     dim = check_sizes("gather", self, dim, index)
@@ -90,36 +105,52 @@ def gather(xp: Any, self: Array, dim: int, index: Index) -> Array:
 
 @op(
     self=lambda xp, grad, self_shape, dim, indices: xp.scatter_along_axis(grad, self_shape, indices, dim, True),
-    where="internal", node="GatherBackward0",
-)  # fmt: skip
+    where="internal",
+    node="GatherBackward0",
+)
 def _take_along_dim(xp: Any, self: Array, indices: Index, dim: int) -> Array:
     """Elements chosen along ``dim``."""
     return xp.take_along_axis(self, indices, dim)
 
 
-@composite(samples=[
-    sample(real(3, 4), integers(3, 2, low=-4, high=4), 1), sample(real(3, 4), integers(2, 4), 0), sample(real(3, 4), integers(5, high=12)),
-    sample(real(1, 4), integers(3, 1, high=4), -1), sample(real(), integers(2, high=1)),
-])  # fmt: skip
+@composite(
+    samples=[
+        sample(real(3, 4), integers(3, 2, low=-4, high=4), 1),
+        sample(real(3, 4), integers(2, 4), 0),
+        sample(real(3, 4), integers(5, high=12)),
+        sample(real(1, 4), integers(3, 1, high=4), -1),
+        sample(real(), integers(2, high=1)),
+    ]
+)
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Elements chosen along ``dim`` by indices of matching shape, which may count from the end; of the flattened tensor without ``dim``."""
+    """Elements chosen along ``dim`` by indices of matching shape, which may count from the end; of the flattened tensor
+    without ``dim``.
+    """
     if not isinstance(indices, Tensor):
         raise TypeError(f"take_along_dim(): argument 'indices' must be Tensor, not {type(indices).__name__}")
     if indices._array.dtype.kind not in "iu":
-        raise DtypeError(f"take_along_dim(): argument 'indices' must be a tensor of integers (int64), not {indices.dtype}")
+        raise DtypeError(
+            f"take_along_dim(): argument 'indices' must be a tensor of integers (int64), not {indices.dtype}"
+        )
     xp, length = input.device.xp, input._array.size
     if dim is None:
         check_index("take_along_dim", xp, indices._array, length, 0)
         return _take_along_dim(input.reshape(-1), indices.reshape(-1), 0)
     if input.ndim != indices.ndim:
-        raise ShapeError(f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} should have the same number of dimensions")
+        raise ShapeError(
+            f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} should have the same number"
+            " of dimensions"
+        )
     dim = wrap_dim("take_along_dim", dim, input.ndim)
     if not input.ndim:
         raise IndexError(f"take_along_dim: Dimension specified as {dim} but tensor has no dimensions")
     length = input._array.shape[dim]
     shapes = [(*x._array.shape[:dim], 1, *x._array.shape[dim + 1 :]) for x in (input, indices)]
     if any(m != n and 1 not in (m, n) for m, n in zip(*shapes, strict=True)):
-        raise ShapeError(f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must match or be 1 but for dim {dim}")
+        raise ShapeError(
+            f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must match or be 1 but for"
+            f" dim {dim}"
+        )
     common = np.broadcast_shapes(*shapes)
     input, indices = (x.expand((*common[:dim], x._array.shape[dim], *common[dim + 1 :])) for x in (input, indices))
     check_index("take_along_dim", xp, indices._array, length, dim, True)
@@ -129,11 +160,22 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
 
 @op(
     self=lambda xp, grad, self_shape, dim, index: xp.reshape(
-        xp.scatter_to_zeros(xp.reshape(grad, (-1,)) if not self_shape else grad, self_shape or (1,), at(dim, xp.reshape(index, (-1,)), len(self_shape) or 1)), self_shape
+        xp.scatter_to_zeros(
+            xp.reshape(grad, (-1,)) if not self_shape else grad,
+            self_shape or (1,),
+            at(dim, xp.reshape(index, (-1,)), len(self_shape) or 1),
+        ),
+        self_shape,
     ),
-    samples=[sample(real(3, 4), 1, integers(5, high=4)), sample(real(3, 4), 0, integers(2)), sample(real(3, 4), -1, integers(high=4)),
-             sample(real(), 0, integers(high=1)), sample(real(3, 0), 0, integers(2)), sample(real(3), 0, integers(0))],
-)  # fmt: skip
+    samples=[
+        sample(real(3, 4), 1, integers(5, high=4)),
+        sample(real(3, 4), 0, integers(2)),
+        sample(real(3, 4), -1, integers(high=4)),
+        sample(real(), 0, integers(high=1)),
+        sample(real(3, 0), 0, integers(2)),
+        sample(real(3), 0, integers(0)),
+    ],
+)
 def index_select(xp: Any, self: Array, dim: int, index: Index) -> Array:
     """The slices of ``input`` along ``dim`` that a vector of indices names."""
     if index.ndim > 1:
@@ -145,21 +187,37 @@ def index_select(xp: Any, self: Array, dim: int, index: Index) -> Array:
     return out if self.ndim else xp.reshape(out, ())
 
 
-@composite(samples=[sample(real(3, 4), booleans(3, 4)), sample(real(3, 4), booleans(4)), sample(real(4), booleans(3, 1)), sample(real(), booleans())])
+@composite(
+    samples=[
+        sample(real(3, 4), booleans(3, 4)),
+        sample(real(3, 4), booleans(4)),
+        sample(real(4), booleans(3, 1)),
+        sample(real(), booleans()),
+    ]
+)
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, in one dimension."""
     if not isinstance(mask, Tensor):
         raise TypeError(f"masked_select(): argument 'mask' must be Tensor, not {type(mask).__name__}")
     if mask._array.dtype.kind != "b":
-        raise DtypeError(f"masked_select(): argument 'mask' must be a tensor of booleans (torch.bool), not {mask.dtype}")
+        raise DtypeError(
+            f"masked_select(): argument 'mask' must be a tensor of booleans (torch.bool), not {mask.dtype}"
+        )
     shape = common_shape("masked_select", input, mask)
     return input.expand(shape)[mask.expand(shape)]
 
 
 @op(
-    self=lambda xp, grad, self_shape, index: xp.reshape(xp.scatter_to_zeros(grad, (count_of(self_shape),), (index,)), self_shape),
-    samples=[sample(real(3, 4), integers(2, 3, low=-12, high=12)), sample(real(3), integers(5)), sample(real(2, 2), integers()), sample(real(3), integers(0))],
-)  # fmt: skip
+    self=lambda xp, grad, self_shape, index: xp.reshape(
+        xp.scatter_to_zeros(grad, (count_of(self_shape),), (index,)), self_shape
+    ),
+    samples=[
+        sample(real(3, 4), integers(2, 3, low=-12, high=12)),
+        sample(real(3), integers(5)),
+        sample(real(2, 2), integers()),
+        sample(real(3), integers(0)),
+    ],
+)
 def take(xp: Any, self: Array, index: Index) -> Array:
     """The elements that indices into the flattened tensor name, in the shape of the indices."""
     flat = xp.reshape(self, (-1,))

@@ -20,31 +20,39 @@ from nanotorch.ops.shape.views import select, unsqueeze
 
 
 @op(
-    self=lambda xp, grad, self_shape, index: xp.scatter_to_zeros(grad, self_shape, index), view=True, where="internal",
+    self=lambda xp, grad, self_shape, index: xp.scatter_to_zeros(grad, self_shape, index),
+    view=True,
+    where="internal",
     node="SliceBackward0",
-)  # fmt: skip
+)
 def _slice(xp: Any, self: Array, index: Any) -> Array:
     """Basic indexing, a view."""
     try:
         return self[index]
     except IndexError as error:
-        raise IndexError(str(error).replace("axis", "dimension").replace("for array: array is", "for tensor: it is")) from None
+        raise IndexError(
+            str(error).replace("axis", "dimension").replace("for array: array is", "for tensor: it is")
+        ) from None
 
 
 @op(
-    self=lambda xp, grad, self_shape, index: xp.scatter_to_zeros(grad, self_shape, index), where="internal",
+    self=lambda xp, grad, self_shape, index: xp.scatter_to_zeros(grad, self_shape, index),
+    where="internal",
     node="IndexBackward0",
-)  # fmt: skip
+)
 def _index(xp: Any, self: Array, index: Any) -> Array:
     """Indexing by integer or boolean tensors, a copy."""
     return self[index]
 
 
 @op(
-    self=lambda xp, grad, values_shape, index, accumulate: grad if accumulate else xp.put(grad, index, xp.zeros(values_shape, dtype=grad.dtype)),
+    self=lambda xp, grad, values_shape, index, accumulate: (
+        grad if accumulate else xp.put(grad, index, xp.zeros(values_shape, dtype=grad.dtype))
+    ),
     values=lambda grad, index: grad[index],
-    where="internal", node="IndexPutBackward0",
-)  # fmt: skip
+    where="internal",
+    node="IndexPutBackward0",
+)
 def _index_put(xp: Any, self: Array, values: Array, index: Any, accumulate: bool = False) -> Array:
     """A copy with ``self[index] = values``, or with ``accumulate`` the sum."""
     if not accumulate:
@@ -84,7 +92,9 @@ def _basic(input: Tensor, parts: tuple[Any, ...]) -> Tensor:
 
 def split_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
     """Do what `parse_index` does, in a fraction of its time for the usual cases, in which NumPy makes the checks."""
-    if type(index) is list and any(isinstance(part, list | tuple | slice) or part is None or part is Ellipsis for part in index):
+    if type(index) is list and any(
+        isinstance(part, list | tuple | slice) or part is None or part is Ellipsis for part in index
+    ):
         index = tuple(index)  # a list of indices is a tuple of them, as in PyTorch
     parts = index if type(index) is tuple else (index,)
     found: list[Any] = []
@@ -104,7 +114,13 @@ def split_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tupl
             plain = dots = True
         elif kind is int or part is None:
             plain = True
-        elif isinstance(part, Tensor) and part.device is CPU and input.device is CPU and part._array.ndim and part._array.dtype.char in "lq?":
+        elif (
+            isinstance(part, Tensor)
+            and part.device is CPU
+            and input.device is CPU
+            and part._array.ndim
+            and part._array.dtype.char in "lq?"
+        ):
             tensors, part = True, part._array
         else:
             return parse_index(input, index)
@@ -117,7 +133,8 @@ def split_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tupl
 
 
 def parse_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
-    """Split an index into a basic one, to take first, and one of raw arrays for the result; None where there is nothing to do.
+    """Split an index into a basic one, to take first, and one of raw arrays for the result; None where there is nothing
+    to do.
 
     As in PyTorch, and unlike in NumPy, an integer beside tensors is a slice taken first, not a tensor of its own.
     """
@@ -199,7 +216,11 @@ def _dims_of(part: Any) -> int:
     if isinstance(part, list):
         part = np.asarray([p.tolist() if isinstance(p, Tensor) else p for p in part])
     array = part._array if isinstance(part, Tensor) else part
-    return array.ndim if getattr(array, "dtype", None) is not None and (array.dtype.kind == "b" or array.dtype == np.uint8) else 1
+    return (
+        array.ndim
+        if getattr(array, "dtype", None) is not None and (array.dtype.kind == "b" or array.dtype == np.uint8)
+        else 1
+    )
 
 
 def _array_of(input: Tensor, part: Any) -> tuple[Any, Any]:
@@ -222,7 +243,9 @@ def _array_of(input: Tensor, part: Any) -> tuple[Any, Any]:
         if on_host.size == 0 and on_host.dtype.kind == "f":
             on_host = on_host.astype(np.int64)
         if on_host.dtype.kind not in "iub":
-            raise (TypeError if on_host.dtype.kind in "US" else IndexError)(f"arrays and lists used as indices must hold integers or booleans, not {on_host.dtype}")
+            raise (TypeError if on_host.dtype.kind in "US" else IndexError)(
+                f"arrays and lists used as indices must hold integers or booleans, not {on_host.dtype}"
+            )
         array = input.device.xp.receive(on_host, input.device)
     if array.dtype == np.uint8:  # PyTorch's older masks
         array, on_host = array.astype(bool), None
@@ -233,8 +256,8 @@ def _check_mask(mask: Any, shape: tuple[int, ...], dim: int) -> None:
     for number, length in enumerate(mask.shape):
         if length != shape[dim + number]:
             raise IndexError(
-                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of the indexed tensor {list(shape)} at "
-                f"index {dim + number}"
+                f"The shape of the mask {list(mask.shape)} at index {number} does not match the shape of the indexed"
+                f" tensor {list(shape)} at index {dim + number}"
             )
 
 
@@ -266,7 +289,8 @@ def one_value(name: str, value: Any) -> Any:
         raise TypeError(f"{name}(): argument 'value' must be Tensor or Number, not {type(value).__name__}")
     if getattr(value, "ndim", 0):
         raise ShapeError(
-            f"{name}: only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s), of shape {list(value.shape)}"
+            f"{name}: only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s), of"
+            f" shape {list(value.shape)}"
         )
     return value
 
@@ -307,7 +331,8 @@ def _indices(name: str, input: Tensor, indices: Any, values: Tensor) -> tuple[An
         raise TypeError(f"{name}(): argument 'indices' must be a tuple of Tensors")
     if values.dtype is not input.dtype:
         raise RuntimeError(
-            f"{name}: Index put requires the source and destination dtypes match, got {input.dtype} for the destination and {values.dtype} for the source."
+            f"{name}: Index put requires the source and destination dtypes match, got {input.dtype} for the destination"
+            f" and {values.dtype} for the source."
         )
     _, advanced = parse_index(input, tuple([part.reshape(1) if part._array.ndim == 0 else part for part in indices]))
     return advanced or ()
@@ -315,7 +340,8 @@ def _indices(name: str, input: Tensor, indices: Any, values: Tensor) -> tuple[An
 
 @composite(samples=[])
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
-    """A copy of ``input`` with ``copy[indices] = values``, or with ``accumulate`` with all values added, those of repeated indices too.
+    """A copy of ``input`` with ``copy[indices] = values``, or with ``accumulate`` with all values added, those of
+    repeated indices too.
 
     >>> torch.zeros(3).index_put((torch.tensor([0, 0]),), torch.tensor([1.0, 2.0]), accumulate=True)
     tensor([3., 0., 0.])
@@ -331,9 +357,12 @@ def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = F
 
 
 @op(
-    self=lambda xp, grad: xp.zeros_like(grad), other=lambda grad: grad, where="internal", cast=None,
+    self=lambda xp, grad: xp.zeros_like(grad),
+    other=lambda grad: grad,
+    where="internal",
+    cast=None,
     node="CopyBackwards",
-)  # fmt: skip
+)
 def _copy(xp: Any, self: Array, other: Array) -> Array:
     """The values of ``other`` in the shape of ``self``."""
     return xp.array(xp.broadcast_to(other, self.shape))
@@ -348,9 +377,15 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 
 @op(
-    self=lambda xp, grad: xp.zeros_like(grad), value=lambda xp, grad: xp.sum(grad), inplace=True, where="method",
-    cast=None, node="FillBackward0", widens=False, samples=[sample(real(3, 2), 1.5)],
-)  # fmt: skip
+    self=lambda xp, grad: xp.zeros_like(grad),
+    value=lambda xp, grad: xp.sum(grad),
+    inplace=True,
+    where="method",
+    cast=None,
+    node="FillBackward0",
+    widens=False,
+    samples=[sample(real(3, 2), 1.5)],
+)
 def fill(xp: Any, self: Array, value: Array | Fitting) -> Array:
     """The shape of ``input`` filled with one value."""
     value = one_value("fill", value)

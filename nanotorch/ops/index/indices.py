@@ -13,14 +13,20 @@ from nanotorch import dtypes
 from nanotorch.autograd.graph.tensor import Size, Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DType
-from nanotorch.ops.shape.join import cat
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import constant, integers, real, sample
+from nanotorch.ops.shape.join import cat
 
 __all__ = [
-    "bartlett_window", "blackman_window", "broadcast_shapes", "hamming_window", "hann_window", "kaiser_window", "tril_indices",
+    "bartlett_window",
+    "blackman_window",
+    "broadcast_shapes",
+    "hamming_window",
+    "hann_window",
+    "kaiser_window",
+    "tril_indices",
     "triu_indices",
-]  # fmt: skip
+]
 
 
 def _on(array: Any, device: Any) -> Tensor:
@@ -42,7 +48,8 @@ def _triangle(name: str, row: int, col: int, dtype: DType, device: Any, keep: Ca
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
-    """Return the row and column indices, a (2, n) tensor, of the lower triangle of a ``row`` x ``col`` matrix, row by row.
+    """Return the row and column indices, a (2, n) tensor, of the lower triangle of a ``row`` x ``col`` matrix, row by
+    row.
 
     Args:
         row: number of rows.
@@ -59,7 +66,8 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.i
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
-    """Return the row and column indices, a (2, n) tensor, of the upper triangle of a ``row`` x ``col`` matrix, row by row.
+    """Return the row and column indices, a (2, n) tensor, of the upper triangle of a ``row`` x ``col`` matrix, row by
+    row.
 
     The arguments are those of `tril_indices`; ``offset`` is the diagonal from which on elements count.
     """
@@ -76,10 +84,21 @@ def broadcast_shapes(*shapes: Any) -> Size:
     try:
         return Size(np.broadcast_shapes(*sizes))
     except ValueError:
-        raise RuntimeError(f"broadcast_shapes: shapes {', '.join(map(str, sizes))} cannot be broadcast together") from None
+        raise RuntimeError(
+            f"broadcast_shapes: shapes {', '.join(map(str, sizes))} cannot be broadcast together"
+        ) from None
 
 
-@composite(samples=[sample(integers(4, high=9)), sample(real(3), 3), sample(real(2), r=2, with_replacement=True), sample(real(3), 0), sample(real(1), 2)], where="function")
+@composite(
+    samples=[
+        sample(integers(4, high=9)),
+        sample(real(3), 3),
+        sample(real(2), r=2, with_replacement=True),
+        sample(real(3), 0),
+        sample(real(1), 2),
+    ],
+    where="function",
+)
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
     """All choices of ``r`` elements of a vector, one row each, in the order of their places."""
     if input.ndim != 1:
@@ -93,16 +112,32 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     return input[_on(chosen, input.device)]
 
 
-@composite(samples=[sample(constant(3)), sample(constant(3), 4), sample(constant(2), N=3, increasing=True), sample(integers(3), 3), sample(constant(2), 0), sample(constant(2), 1)], where="function")
+@composite(
+    samples=[
+        sample(constant(3)),
+        sample(constant(3), 4),
+        sample(constant(2), N=3, increasing=True),
+        sample(integers(3), 3),
+        sample(constant(2), 0),
+        sample(constant(2), 1),
+    ],
+    where="function",
+)
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Powers of the elements of a vector, one row each, of descending exponents ``N - 1`` to 0 unless ``increasing``."""
+    """Powers of the elements of a vector, one row each, of descending exponents ``N - 1`` to 0 unless
+    ``increasing``.
+    """
     if x.ndim != 1:
         raise RuntimeError(f"vander: x must be a one-dimensional tensor, got shape {list(x.shape)}")
     powers = _powers(x, x.shape[0] if N is None else N)
     return powers if increasing else powers.flip(1)
 
 
-@composite(widens=True, samples=[sample(real(3)), sample(real(2, 3)), sample(real(2, 3), N=2), sample(integers(3), N=3)], where="linalg")
+@composite(
+    widens=True,
+    samples=[sample(real(3)), sample(real(2, 3)), sample(real(2, 3), N=2), sample(integers(3), N=3)],
+    where="linalg",
+)
 def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Powers of elements along a new last dimension, of exponents 0 to ``N - 1``."""
     x = x if x.ndim else x.reshape(1)
@@ -140,7 +175,9 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _window(name: str, length: int, periodic: bool, formula: Callable[[Any], Any], dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+def _window(
+    name: str, length: int, periodic: bool, formula: Callable[[Any], Any], dtype: Any, device: Any, requires_grad: bool
+) -> Tensor:
     kind = dtypes.need_dtype(name, dtype or dtypes.get_default_dtype())
     if not kind.is_floating_point:
         raise RuntimeError(f"{name} expects floating point dtypes, got: {kind}")
@@ -151,37 +188,77 @@ def _window(name: str, length: int, periodic: bool, formula: Callable[[Any], Any
     return _on(values.astype(kind.numpy), device).requires_grad_(requires_grad)
 
 
-def hann_window(window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def hann_window(
+    window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return a raised cosine, ``sin(pi * n / N) ** 2``; N is the length, or one less for a symmetric window."""
-    return _window("hann_window", window_length, periodic, lambda t: np.sin(math.pi * t) ** 2, dtype, device, requires_grad)
+    return _window(
+        "hann_window", window_length, periodic, lambda t: np.sin(math.pi * t) ** 2, dtype, device, requires_grad
+    )
 
 
 def hamming_window(
-    window_length: int, periodic: bool = True, alpha: float = 0.54, beta: float = 0.46, *, dtype: Any = None, device: Any = None,
+    window_length: int,
+    periodic: bool = True,
+    alpha: float = 0.54,
+    beta: float = 0.46,
+    *,
+    dtype: Any = None,
+    device: Any = None,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return ``alpha - beta * cos(2 * pi * n / N)``; N is the length, or one less for a symmetric window."""
-    return _window("hamming_window", window_length, periodic, lambda t: alpha - beta * np.cos(2 * math.pi * t), dtype, device, requires_grad)
+    return _window(
+        "hamming_window",
+        window_length,
+        periodic,
+        lambda t: alpha - beta * np.cos(2 * math.pi * t),
+        dtype,
+        device,
+        requires_grad,
+    )
 
 
-def blackman_window(window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def blackman_window(
+    window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return Blackman's sum of two cosines; N is the length, or one less for a symmetric window."""
     return _window(
-        "blackman_window", window_length, periodic, lambda t: 0.42 - 0.5 * np.cos(2 * math.pi * t) + 0.08 * np.cos(4 * math.pi * t), dtype,
-        device, requires_grad,
-    )  # fmt: skip
+        "blackman_window",
+        window_length,
+        periodic,
+        lambda t: 0.42 - 0.5 * np.cos(2 * math.pi * t) + 0.08 * np.cos(4 * math.pi * t),
+        dtype,
+        device,
+        requires_grad,
+    )
 
 
-def bartlett_window(window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def bartlett_window(
+    window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return a triangle that begins at 0; N is the length, or one less for a symmetric window."""
-    return _window("bartlett_window", window_length, periodic, lambda t: 1 - np.abs(2 * t - 1), dtype, device, requires_grad)
+    return _window(
+        "bartlett_window", window_length, periodic, lambda t: 1 - np.abs(2 * t - 1), dtype, device, requires_grad
+    )
 
 
 def kaiser_window(
-    window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    window_length: int,
+    periodic: bool = True,
+    beta: float = 12.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return Kaiser's window of a Bessel function; N is the length, or one less for a symmetric window."""
     return _window(
-        "kaiser_window", window_length, periodic, lambda t: np.i0(beta * np.sqrt(np.maximum(1 - (2 * t - 1) ** 2, 0))) / np.i0(beta), dtype, device,
+        "kaiser_window",
+        window_length,
+        periodic,
+        lambda t: np.i0(beta * np.sqrt(np.maximum(1 - (2 * t - 1) ** 2, 0))) / np.i0(beta),
+        dtype,
+        device,
         requires_grad,
-    )  # fmt: skip
+    )

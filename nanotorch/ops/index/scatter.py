@@ -7,16 +7,17 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import DtypeError, ShapeError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
-from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.index.gather import at, check_index, check_sizes, count_of, gathered, lifted
 from nanotorch.ops.index.index import one_value
+from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.row import ROWS, Array, Fitting, Index, Mask, composite, op
 from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import booleans, edge, integers, real, sample
 from nanotorch.ops.shape.views import common_shape
 
-# ------------------------------------------------------------------------------------------------- scatter along a dimension
+# ------------------------------------------------------------------------------------------------- scatter along a
+# dimension
 
 
 def _cleared(xp: Any, grad: Any, dim: int, index: Any) -> Any:
@@ -38,8 +39,9 @@ def _of_source(xp: Any, grad: Any, dim: int, index: Any, src_shape: tuple[int, .
 @op(
     self=lambda xp, grad, dim, index: _cleared(xp, grad, dim, index),
     src=lambda xp, grad, dim, index, src_shape: _of_source(xp, grad, dim, index, src_shape),
-    where="internal", node="ScatterBackward0",
-)  # fmt: skip
+    where="internal",
+    node="ScatterBackward0",
+)
 def _scatter(xp: Any, self: Array, dim: int, index: Index, src: Array) -> Array:
     """A copy with values written along a dimension."""
     return _scattered(xp, self, dim, index, src)
@@ -62,7 +64,9 @@ def _scattered(xp: Any, self: Any, dim: int, index: Any, src: Any) -> Any:
     return xp.reshape(xp.put_along(wide, places, values, dim), self.shape)
 
 
-def _scatter_call(input: Tensor, dim: int, index: Tensor, src: Any, value: Any, reduce: str | None) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def _scatter_call(
+    input: Tensor, dim: int, index: Tensor, src: Any, value: Any, reduce: str | None
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """Return the row that a call of scatter means, and its arguments."""
     src = value if src is None else src
     if src is None:
@@ -73,17 +77,27 @@ def _scatter_call(input: Tensor, dim: int, index: Tensor, src: Any, value: Any, 
     if reduce is None:
         return ROWS["_scatter" if isinstance(src, Tensor) else "_scatter_value"], (dim, index, src), {}
     if reduce not in ("add", "multiply"):
-        raise RuntimeError(f"scatter: reduce argument must be either add or multiply, got {reduce!r}; see scatter_reduce for more")
+        raise RuntimeError(
+            f"scatter: reduce argument must be either add or multiply, got {reduce!r}; see scatter_reduce for more"
+        )
     if not isinstance(src, Tensor):
         src = from_array(input.device.xp.full(index._array.shape, src, input._array.dtype), input.device)
     return ROWS["scatter_reduce"], (dim, index, src, "sum" if reduce == "add" else "prod"), {}
 
 
-@composite(samples=[
-    sample(real(3, 4), 1, integers(3, 1, high=4), real(3, 1)), sample(real(3, 4), 0, integers(1, 4), real(1, 4)), sample(real(3, 4), 1, integers(3, 1, high=4), 0.5),
-    sample(real(), 0, integers(high=1), real()), sample(real(3, 4), 1, integers(0, 2), 1.0), sample(real(3, 4), -1, integers(2, 1, high=4), value=2.0),
-])  # fmt: skip
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+@composite(
+    samples=[
+        sample(real(3, 4), 1, integers(3, 1, high=4), real(3, 1)),
+        sample(real(3, 4), 0, integers(1, 4), real(1, 4)),
+        sample(real(3, 4), 1, integers(3, 1, high=4), 0.5),
+        sample(real(), 0, integers(high=1), real()),
+        sample(real(3, 4), 1, integers(0, 2), 1.0),
+        sample(real(3, 4), -1, integers(2, 1, high=4), value=2.0),
+    ]
+)
+def scatter(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
     """A copy of ``input`` with ``src`` written at ``index`` along ``dim``; repeated indices keep one of the values.
 
     Args:
@@ -99,7 +113,9 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
 
 
 @composite(where="method")
-def scatter_(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+def scatter_(
+    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
     """In-place version of `scatter`."""
     row, args, kwargs = _scatter_call(input, dim, index, src, value, reduce)
     return apply_inplace(row, input, args, kwargs, "scatter_")
@@ -109,9 +125,13 @@ def scatter_(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: 
     self=lambda grad: grad,
     src=lambda xp, grad, dim, index, src_shape: _of_source(xp, grad, dim, index, src_shape),
     inplace=True,
-    samples=[sample(real(3, 4), 1, integers(3, 5, high=4), real(3, 5)), sample(real(3, 4), 0, integers(2, 4), real(2, 4)),
-             sample(real(), 0, integers(high=1), real()), sample(real(2, 3), 1, integers(0, 3), real(0, 3))],
-)  # fmt: skip
+    samples=[
+        sample(real(3, 4), 1, integers(3, 5, high=4), real(3, 5)),
+        sample(real(3, 4), 0, integers(2, 4), real(2, 4)),
+        sample(real(), 0, integers(high=1), real()),
+        sample(real(2, 3), 1, integers(0, 3), real(0, 3)),
+    ],
+)
 def scatter_add(xp: Any, self: Array, dim: int, index: Index, src: Array) -> Array:
     """A copy of ``input`` with ``src`` added at ``index`` along ``dim``; repeated indices add up."""
     dim = check_sizes("scatter_add", self, dim, index, src)
@@ -139,10 +159,12 @@ def _shares(xp: Any, reduce: str, dim: int, self: Any, index: Any, src: Any, inc
 
 def _matching(xp: Any, src: Any, index: Any) -> Any:
     """Return the part of a source that the index uses."""
-    return lifted(xp, src)[tuple(slice(n) for n in (index.shape or (1,)))]
+    return lifted(xp, src)[tuple(slice(n) for n in index.shape or (1,))]
 
 
-def _reduced_self(xp: Any, grad: Any, self: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool, result: Any) -> Any:
+def _reduced_self(
+    xp: Any, grad: Any, self: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool, result: Any
+) -> Any:
     if not index.size:
         return grad
     if reduce == "sum":
@@ -157,14 +179,17 @@ def _reduced_self(xp: Any, grad: Any, self: Any, dim: int, index: Any, src: Any,
     return found if include_self else _cleared(xp, found, dim, index)
 
 
-def _reduced_src(xp: Any, grad: Any, self: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool, result: Any) -> Any:
+def _reduced_src(
+    xp: Any, grad: Any, self: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool, result: Any
+) -> Any:
     if not index.size:
         return xp.zeros_like(src)
     used, size = xp.reshape(_matching(xp, src, index), tuple(index.shape)), tuple(src.shape)
     if reduce == "sum":
         found = gathered(xp, grad, dim, index)
     elif reduce == "prod":
-        # One zero among the factors of an element: its gradient is the product of the others. Two: all gradients are zero.
+        # One zero among the factors of an element: its gradient is the product of the others. Two: all gradients are
+        # zero.
         zero = used == 0
         axis, shape, places = dim % (self.ndim or 1), tuple(self.shape) or (1,), lifted(xp, index)
         zeros = xp.scatter_along_axis(lifted(xp, xp.astype(zero, used.dtype)), shape, places, axis, True)
@@ -183,18 +208,39 @@ REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 
 
 @op(
-    self=lambda xp, grad, self, dim, index, src, reduce, include_self, result: _reduced_self(xp, grad, self, dim, index, src, reduce, include_self, result),
-    src=lambda xp, grad, self, dim, index, src, reduce, include_self, result: _reduced_src(xp, grad, self, dim, index, src, reduce, include_self, result),
+    self=lambda xp, grad, self, dim, index, src, reduce, include_self, result: _reduced_self(
+        xp, grad, self, dim, index, src, reduce, include_self, result
+    ),
+    src=lambda xp, grad, self, dim, index, src, reduce, include_self, result: _reduced_src(
+        xp, grad, self, dim, index, src, reduce, include_self, result
+    ),
     inplace=True,
     samples=[
-        *[sample(real(3, 4), 1, integers(3, 5, high=4), real(3, 5), kind, include_self=included) for kind in REDUCTIONS for included in (True, False)],
-        sample(real(4, 3), 0, integers(2, 3), real(2, 3), "mean"), sample(real(), 0, integers(high=1), real(), "prod"),
-        *[sample(edge([1.0, 0.0, 2.0, 0.0]), 0, integers(7, high=4), edge([0.0, 3.0, 1.0, 2.0, 0.0, 0.0, 2.0]), kind, include_self=included)
-          for kind in ("prod", "amax", "amin") for included in (True, False)],
+        *[
+            sample(real(3, 4), 1, integers(3, 5, high=4), real(3, 5), kind, include_self=included)
+            for kind in REDUCTIONS
+            for included in (True, False)
+        ],
+        sample(real(4, 3), 0, integers(2, 3), real(2, 3), "mean"),
+        sample(real(), 0, integers(high=1), real(), "prod"),
+        *[
+            sample(
+                edge([1.0, 0.0, 2.0, 0.0]),
+                0,
+                integers(7, high=4),
+                edge([0.0, 3.0, 1.0, 2.0, 0.0, 0.0, 2.0]),
+                kind,
+                include_self=included,
+            )
+            for kind in ("prod", "amax", "amin")
+            for included in (True, False)
+        ],
         sample(real(2, 3), 1, integers(0, 3), real(0, 3), "sum"),
     ],
-)  # fmt: skip
-def scatter_reduce(xp: Any, self: Array, dim: int, index: Index, src: Array, reduce: str, *, include_self: bool = True) -> Array:
+)
+def scatter_reduce(
+    xp: Any, self: Array, dim: int, index: Index, src: Array, reduce: str, *, include_self: bool = True
+) -> Array:
     """A copy of ``input`` in which the values of ``src`` that go to one place along ``dim`` are combined.
 
     Args:
@@ -207,7 +253,9 @@ def scatter_reduce(xp: Any, self: Array, dim: int, index: Index, src: Array, red
         include_self: whether the element that is there takes part; without it, places that no index names keep theirs.
     """
     if reduce not in REDUCTIONS:
-        raise RuntimeError(f"scatter_reduce: reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
+        raise RuntimeError(
+            f"scatter_reduce: reduce argument must be either sum, prod, mean, amax or amin, got {reduce}"
+        )
     dim = check_sizes("scatter_reduce", self, dim, index, src)
     if not index.size:
         return xp.array(self)
@@ -215,7 +263,8 @@ def scatter_reduce(xp: Any, self: Array, dim: int, index: Index, src: Array, red
     return xp.scatter_reduce(self, dim, index, src, reduce, include_self)
 
 
-# ------------------------------------------------------------------------------------------------- slices along a dimension
+# ------------------------------------------------------------------------------------------------- slices along a
+# dimension
 
 
 def _slices(xp: Any, grad: Any, dim: int, index: Any, source_shape: tuple[int, ...]) -> Any:
@@ -233,8 +282,9 @@ def _check_source(name: str, xp: Any, self: Any, dim: int, index: Any, source: A
         wanted[dim] = index.size
     if list(source.shape or (1,)) != (wanted or [index.size]) and not (source.ndim == 0 and wanted == [1]):
         raise ShapeError(
-            f"{name}: source tensor shape must match self tensor shape, excluding the specified dimension, where it must have the number "
-            f"of indices: input {list(self.shape)}, dim {dim}, {index.size} indices, source {list(source.shape)}"
+            f"{name}: source tensor shape must match self tensor shape, excluding the specified dimension, where it"
+            f" must have the number of indices: input {list(self.shape)}, dim {dim}, {index.size} indices, source"
+            f" {list(source.shape)}"
         )
     check_index(name, xp, index, (self.shape or (1,))[dim], dim)
     return dim
@@ -244,11 +294,18 @@ def _check_source(name: str, xp: Any, self: Any, dim: int, index: Any, source: A
     self=lambda grad: grad,
     source=lambda xp, grad, dim, index, source_shape, alpha: _slices(xp, grad, dim, index, source_shape) * alpha,
     inplace=True,
-    samples=[sample(real(3, 4), 1, integers(5, high=4), real(3, 5)), sample(real(3, 4), 0, integers(2), real(2, 4), alpha=0.5),
-             sample(real(3), -1, integers(4), real(4), alpha=2), sample(real(), 0, integers(high=1), real()), sample(real(3, 0), 0, integers(2), real(2, 0))],
-)  # fmt: skip
+    samples=[
+        sample(real(3, 4), 1, integers(5, high=4), real(3, 5)),
+        sample(real(3, 4), 0, integers(2), real(2, 4), alpha=0.5),
+        sample(real(3), -1, integers(4), real(4), alpha=2),
+        sample(real(), 0, integers(high=1), real()),
+        sample(real(3, 0), 0, integers(2), real(2, 0)),
+    ],
+)
 def index_add(xp: Any, self: Array, dim: int, index: Index, source: Array, *, alpha: float = 1) -> Array:
-    """A copy of ``input`` with ``alpha`` times the slices of ``source`` added to those along ``dim`` that a vector names."""
+    """A copy of ``input`` with ``alpha`` times the slices of ``source`` added to those along ``dim`` that a vector
+    names.
+    """
     dim = _check_source("index_add", xp, self, dim, index, source)
     out = xp.array(self)
     wide, places = lifted(xp, out), xp.reshape(index, (-1,))
@@ -260,11 +317,17 @@ def index_add(xp: Any, self: Array, dim: int, index: Index, source: Array, *, al
     self=lambda xp, grad, dim, index: _filled(xp, grad, dim, index, 0.0),
     source=lambda xp, grad, dim, index, source_shape: _slices(xp, grad, dim, index, source_shape),
     inplace=True,
-    samples=[sample(real(3, 4), 1, integers(1, high=4), real(3, 1)), sample(real(3), 0, integers(1), real(1)), sample(real(), 0, integers(high=1), real()),
-             sample(real(2, 3), 0, integers(0), real(0, 3))],
-)  # fmt: skip
+    samples=[
+        sample(real(3, 4), 1, integers(1, high=4), real(3, 1)),
+        sample(real(3), 0, integers(1), real(1)),
+        sample(real(), 0, integers(high=1), real()),
+        sample(real(2, 3), 0, integers(0), real(0, 3)),
+    ],
+)
 def index_copy(xp: Any, self: Array, dim: int, index: Index, source: Array) -> Array:
-    """A copy of ``input`` with the slices along ``dim`` that a vector names replaced; repeated indices keep one of the slices."""
+    """A copy of ``input`` with the slices along ``dim`` that a vector names replaced; repeated indices keep one of the
+    slices.
+    """
     dim = _check_source("index_copy", xp, self, dim, index, source)
     wide = lifted(xp, self)
     return xp.reshape(xp.put(wide, at(dim, xp.reshape(index, (-1,)), wide.ndim), lifted(xp, source)), self.shape)
@@ -279,11 +342,18 @@ def _filled(xp: Any, x: Any, dim: int, index: Any, value: float) -> Any:
 
 @op(
     self=lambda xp, grad, dim, index: _filled(xp, grad, dim, index, 0.0),
-    value=lambda xp, grad, dim, index: xp.sum(xp.where(_filled(xp, xp.zeros_like(grad), dim, index, 1.0) == 1, grad, 0.0)),
+    value=lambda xp, grad, dim, index: xp.sum(
+        xp.where(_filled(xp, xp.zeros_like(grad), dim, index, 1.0) == 1, grad, 0.0)
+    ),
     inplace=True,
-    samples=[sample(real(3, 4), 1, integers(3, low=-4, high=4), 0.5), sample(real(3, 4), 0, integers(2), real()), sample(real(3), 0, integers(), -1),
-             sample(real(), 0, integers(high=1), 2.0), sample(real(3, 4), 0, integers(0), 1.0)],
-)  # fmt: skip
+    samples=[
+        sample(real(3, 4), 1, integers(3, low=-4, high=4), 0.5),
+        sample(real(3, 4), 0, integers(2), real()),
+        sample(real(3), 0, integers(), -1),
+        sample(real(), 0, integers(high=1), 2.0),
+        sample(real(3, 4), 0, integers(0), 1.0),
+    ],
+)
 def index_fill(xp: Any, self: Array, dim: int, index: Index, value: Array | Fitting) -> Array:
     """A copy of ``input`` with one value in the slices along ``dim`` that a vector names."""
     if index.ndim > 1:
@@ -306,16 +376,28 @@ def _reduce_slices(name: str, input: Tensor, dim: int, index: Tensor, source: Te
     if index._array.dtype.kind not in "iu":
         raise DtypeError(f"{name}(): argument 'index' must be a tensor of integers (int64), not {index.dtype}")
     dim = _check_source(name, input.device.xp, input._array, dim, index._array, source._array)
-    places = index.reshape([-1 if d == dim else 1 for d in range(max(source.ndim, 1))]) if source.ndim else index.reshape(())
+    places = (
+        index.reshape([-1 if d == dim else 1 for d in range(max(source.ndim, 1))]) if source.ndim else index.reshape(())
+    )
     return dim, places.expand(source.shape), source, reduce
 
 
-@composite(samples=[
-    *[sample(real(3, 4), 1, integers(5, high=4), real(3, 5), kind, include_self=included) for kind in ("prod", "mean", "amax", "amin") for included in (True, False)],
-    sample(real(3, 4), 0, integers(2), real(2, 4), "mean"), sample(real(3), -1, integers(4), real(4), "prod"), sample(real(3, 0), 0, integers(2), real(2, 0), "amax"),
-    sample(edge([1.0, 0.0, 2.0]), 0, integers(5), edge([0.0, 3.0, 1.0, 0.0, 2.0]), "prod"),
-])  # fmt: skip
-def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+@composite(
+    samples=[
+        *[
+            sample(real(3, 4), 1, integers(5, high=4), real(3, 5), kind, include_self=included)
+            for kind in ("prod", "mean", "amax", "amin")
+            for included in (True, False)
+        ],
+        sample(real(3, 4), 0, integers(2), real(2, 4), "mean"),
+        sample(real(3), -1, integers(4), real(4), "prod"),
+        sample(real(3, 0), 0, integers(2), real(2, 0), "amax"),
+        sample(edge([1.0, 0.0, 2.0]), 0, integers(5), edge([0.0, 3.0, 1.0, 0.0, 2.0]), "prod"),
+    ]
+)
+def index_reduce(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
     """A copy of ``input`` in which the slices of ``source`` that go to one place along ``dim`` are combined.
 
     Args:
@@ -326,31 +408,49 @@ def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce:
         reduce: "prod", "mean", "amax" or "amin".
         include_self: whether the slice that is there takes part.
     """
-    return scatter_reduce(input, *_reduce_slices("index_reduce", input, dim, index, source, reduce), include_self=include_self)
+    return scatter_reduce(
+        input, *_reduce_slices("index_reduce", input, dim, index, source, reduce), include_self=include_self
+    )
 
 
 @composite(where="method")
-def index_reduce_(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+def index_reduce_(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
     """In-place version of `index_reduce`."""
     arguments = _reduce_slices("index_reduce_", input, dim, index, source, reduce)
     return apply_inplace(ROWS["scatter_reduce"], input, arguments, {"include_self": include_self}, "index_reduce_")
 
 
-# ------------------------------------------------------------------------------------------------- flat positions and masks
+# ------------------------------------------------------------------------------------------------- flat positions and
+# masks
 
 
 @op(
-    self=lambda xp, grad, index, accumulate: grad if accumulate else xp.reshape(
-        xp.put(xp.reshape(grad, (-1,)), (index,), xp.zeros(tuple(index.shape), dtype=grad.dtype)), tuple(grad.shape)
+    self=lambda xp, grad, index, accumulate: (
+        grad
+        if accumulate
+        else xp.reshape(
+            xp.put(xp.reshape(grad, (-1,)), (index,), xp.zeros(tuple(index.shape), dtype=grad.dtype)), tuple(grad.shape)
+        )
     ),
     source=lambda xp, grad, index, source_shape: xp.reshape(xp.reshape(grad, (-1,))[index], tuple(source_shape)),
     inplace=True,
-    samples=[sample(real(3, 4), integers(1, low=-12, high=12), real(1)), sample(real(3), integers(5), real(5), True), sample(real(2, 2), integers(2, 2, high=4), real(4), True)],
-)  # fmt: skip
+    samples=[
+        sample(real(3, 4), integers(1, low=-12, high=12), real(1)),
+        sample(real(3), integers(5), real(5), True),
+        sample(real(2, 2), integers(2, 2, high=4), real(4), True),
+    ],
+)
 def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = False) -> Array:
-    """A copy of ``input`` with the elements of ``source`` at indices into the flattened tensor, added up with ``accumulate``."""
+    """A copy of ``input`` with the elements of ``source`` at indices into the flattened tensor, added up with
+    ``accumulate``.
+    """
     if index.size != source.size:
-        raise ShapeError(f"put: expected source and index to have the same number of elements, but got {source.size} and {index.size}")
+        raise ShapeError(
+            f"put: expected source and index to have the same number of elements, but got {source.size} and"
+            f" {index.size}"
+        )
     check_index("put", xp, index, self.size, 0, True)
     flat = xp.reshape(xp.array(self, order="C"), (-1,))
     values = xp.reshape(source, index.shape)
@@ -364,8 +464,14 @@ def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = Fa
 @op(
     self=lambda xp, grad, mask: xp.where(mask, 0.0, grad),
     value=lambda xp, grad, mask: xp.sum(xp.where(mask, grad, 0.0)),
-    inplace=True, widens=False, samples=[sample(real(3, 4), booleans(3, 4), 0.5), sample(real(3, 4), booleans(4), -1), sample(real(3), booleans(3), real())],
-)  # fmt: skip
+    inplace=True,
+    widens=False,
+    samples=[
+        sample(real(3, 4), booleans(3, 4), 0.5),
+        sample(real(3, 4), booleans(4), -1),
+        sample(real(3), booleans(3), real()),
+    ],
+)
 def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Fitting) -> Array:
     """A copy with ``value`` where the mask holds."""
     value = one_value("masked_fill", value)
@@ -374,22 +480,34 @@ def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Fitting) -> Arr
 
 @op(
     self=lambda xp, grad, mask: xp.where(mask, 0.0, grad),
-    source=lambda xp, grad, mask, source_shape: xp.reshape(xp.pad_to(lifted(xp, grad)[lifted(xp, mask)], (count_of(source_shape),)), tuple(source_shape)),
-    where="internal", node="MaskedScatterBackward0",
-)  # fmt: skip
+    source=lambda xp, grad, mask, source_shape: xp.reshape(
+        xp.pad_to(lifted(xp, grad)[lifted(xp, mask)], (count_of(source_shape),)), tuple(source_shape)
+    ),
+    where="internal",
+    node="MaskedScatterBackward0",
+)
 def _masked_scatter(xp: Any, self: Array, mask: Mask, source: Array) -> Array:
     """A copy with values from another tensor, in order, where the mask holds."""
     wanted = int(xp.count_nonzero(mask))
     if wanted > source.size:
-        raise RuntimeError(f"masked_scatter: Number of elements of source < number of ones in mask: {source.size} < {wanted}")
+        raise RuntimeError(
+            f"masked_scatter: Number of elements of source < number of ones in mask: {source.size} < {wanted}"
+        )
     return xp.reshape(xp.put(lifted(xp, self), (lifted(xp, mask),), xp.reshape(source, (-1,))[:wanted]), self.shape)
 
 
-@composite(samples=[
-    sample(real(3, 4), booleans(3, 4), real(12)), sample(real(3, 4), booleans(4), real(3, 5)), sample(real(4), booleans(2, 4), real(8)), sample(real(), booleans(), real(1)),
-])  # fmt: skip
+@composite(
+    samples=[
+        sample(real(3, 4), booleans(3, 4), real(12)),
+        sample(real(3, 4), booleans(4), real(3, 5)),
+        sample(real(4), booleans(2, 4), real(8)),
+        sample(real(), booleans(), real(1)),
+    ]
+)
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """A copy of ``input`` (broadcast with the mask) with the elements of ``source``, in their order, where the mask holds."""
+    """A copy of ``input`` (broadcast with the mask) with the elements of ``source``, in their order, where the mask
+    holds.
+    """
     shape = common_shape("masked_scatter", input, mask)
     return _masked_scatter(input.expand(shape), mask.expand(shape), source)
 

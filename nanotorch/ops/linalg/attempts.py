@@ -1,4 +1,6 @@
-"""Operations on matrices that say which of them they failed for, instead of raising: ``info`` is 0 where there is a result."""
+"""Operations on matrices that say which of them they failed for, instead of raising: ``info`` is 0 where there is a
+result.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ import numpy as np
 from nanotorch.autograd.graph.errors import LinAlgError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.create.creation import eye
-from nanotorch.ops.linalg.decomposition import linalg_cholesky
 from nanotorch.ops.elementwise.extrema import where
+from nanotorch.ops.linalg.decomposition import linalg_cholesky
 from nanotorch.ops.linalg.matrices import SQUARE
+from nanotorch.ops.linalg.solve import linalg_inv, linalg_solve
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import invertible, positive_definite, real, sample
-from nanotorch.ops.linalg.solve import linalg_inv, linalg_solve
 
 Inverse = namedtuple("Inverse", "inverse info")
 Factor = namedtuple("Factor", "L info")
@@ -26,7 +28,9 @@ __all__ = ["Factor", "Inverse", "Solution"]
 
 
 def _zero_pivot(matrix: np.ndarray[Any, Any]) -> int:
-    """Return the number of the first pivot that is 0 when a matrix is eliminated, the last one where rounding hides it."""
+    """Return the number of the first pivot that is 0 when a matrix is eliminated, the last one where rounding hides
+    it.
+    """
     rest, size = matrix.astype(np.float64), len(matrix)
     for k in range(size):
         chosen = k + int(np.argmax(np.abs(rest[k:, k])))
@@ -47,7 +51,9 @@ def _bad_minor(matrix: np.ndarray[Any, Any]) -> int:
     return len(matrix)
 
 
-def _attempt(A: Tensor, function: Callable[[Tensor], Tensor], place: Callable[[Any], int], check_errors: bool) -> tuple[Tensor, Tensor]:
+def _attempt(
+    A: Tensor, function: Callable[[Tensor], Tensor], place: Callable[[Any], int], check_errors: bool
+) -> tuple[Tensor, Tensor]:
     """Return what a function makes of matrices, NaN for those that it raises for, and for each where it failed."""
     batch = tuple(A.shape[:-2])
     codes = np.zeros(batch, np.int32)
@@ -64,13 +70,16 @@ def _attempt(A: Tensor, function: Callable[[Tensor], Tensor], place: Callable[[A
             except LinAlgError:
                 codes[index] = place(matrices[index])
         broken = from_array(xp.receive(np.asarray(codes > 0), A.device), A.device)[..., None, None]
-        found = where(broken, float("nan"), function(where(broken, eye(A.shape[-1], dtype=A.dtype, device=A.device), A)))
+        found = where(
+            broken, float("nan"), function(where(broken, eye(A.shape[-1], dtype=A.dtype, device=A.device), A))
+        )
     return found, from_array(xp.receive(codes, A.device), A.device)
 
 
 @composite(where="linalg", samples=SQUARE)
 def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
-    """The inverses of square matrices, and for each 0 or the number of the pivot that is 0, where the inverse here is NaN.
+    """The inverses of square matrices, and for each 0 or the number of the pivot that is 0, where the inverse here is
+    NaN.
 
     >>> torch.linalg.inv_ex(torch.zeros(2, 2)).info
     tensor(1, dtype=torch.int32)
@@ -78,13 +87,25 @@ def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     return Inverse(*_attempt(A, linalg_inv, _zero_pivot, check_errors))
 
 
-@composite(where="linalg", samples=[sample(positive_definite(3, 3)), sample(positive_definite(2, 3, 3), upper=True), sample(real(0, 0))])
+@composite(
+    where="linalg",
+    samples=[sample(positive_definite(3, 3)), sample(positive_definite(2, 3, 3), upper=True), sample(real(0, 0))],
+)
 def linalg_cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
-    """`cholesky`, and for each matrix 0 or the order of the leading minor that is not positive definite, where the factor here is NaN."""
+    """`cholesky`, and for each matrix 0 or the order of the leading minor that is not positive definite, where the
+    factor here is NaN.
+    """
     return Factor(*_attempt(input, lambda A: linalg_cholesky(A, upper=upper), _bad_minor, check_errors))
 
 
-@composite(where="linalg", samples=[sample(invertible(3, 3), real(3, 2)), sample(invertible(2, 3, 3), real(2, 3)), sample(invertible(3, 3), real(2, 3), left=False)])
+@composite(
+    where="linalg",
+    samples=[
+        sample(invertible(3, 3), real(3, 2)),
+        sample(invertible(2, 3, 3), real(2, 3)),
+        sample(invertible(3, 3), real(2, 3), left=False),
+    ],
+)
 def linalg_solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
     """`solve`, and for each matrix 0 or the number of the pivot that is 0, where the solution here is NaN."""
     info = linalg_inv_ex(A.detach(), check_errors=check_errors).info

@@ -22,11 +22,19 @@ def _cholesky(xp: Any, self: Array) -> Array:
     """The lower triangular factor."""
     need_matrices("linalg.cholesky", self)
     return or_explain(
-        "linalg.cholesky", xp.cholesky, self, "The factorization could not be completed because the input is not positive-definite."
+        "linalg.cholesky",
+        xp.cholesky,
+        self,
+        "The factorization could not be completed because the input is not positive-definite.",
     )
 
 
-factors = [sample(positive_definite(3, 3)), sample(positive_definite(2, 3, 3)), sample(positive_definite(1, 1)), sample(real(0, 0))]
+factors = [
+    sample(positive_definite(3, 3)),
+    sample(positive_definite(2, 3, 3)),
+    sample(positive_definite(1, 1)),
+    sample(real(0, 0)),
+]
 
 
 @composite(samples=[*factors, sample(positive_definite(3, 3), upper=True)], where="linalg")
@@ -89,7 +97,9 @@ def _svd_self(xp: Any, grads: Any, U: Any, S: Any, Vh: Any) -> Any:
     row, column, v = xp.expand_dims(S, -2), xp.expand_dims(S, -1), swapped(xp, Vh)
     gaps = row * row - column * column
     left, right = xp.matmul(swapped(xp, U), gu), xp.matmul(Vh, gv)
-    inner = _over_gaps(xp, left - swapped(xp, left), gaps) * row + column * _over_gaps(xp, right - swapped(xp, right), gaps)
+    inner = _over_gaps(xp, left - swapped(xp, left), gaps) * row + column * _over_gaps(
+        xp, right - swapped(xp, right), gaps
+    )
     inner = inner + xp.eye(S.shape[-1], dtype=S.dtype) * gs
     total = xp.matmul(U, xp.matmul(inner, Vh))
     if U.shape[-2] > S.shape[-1]:
@@ -117,8 +127,9 @@ def _linalg_svd_full(xp: Any, self: Array) -> Array:
 def linalg_svd(A: Any, full_matrices: bool = True) -> Any:
     """U, the singular values, descending, and Vh with ``A = U @ diag(S) @ Vh``.
 
-    The vectors are defined up to their sign: only what does not depend on it has a gradient. ``full_matrices`` makes U and Vh
-    square; the additional vectors are arbitrary, so of matrices that are not square only the singular values are then recorded.
+    The vectors are defined up to their sign: only what does not depend on it has a gradient. ``full_matrices`` makes U
+    and Vh square; the additional vectors are arbitrary, so of matrices that are not square only the singular values are
+    then recorded.
     """
     thin = _linalg_svd(A)
     if not full_matrices or A.shape[-1] == A.shape[-2]:
@@ -127,7 +138,10 @@ def linalg_svd(A: Any, full_matrices: bool = True) -> Any:
     return type(thin)(full.U, thin.S, full.Vh)
 
 
-@composite(samples=[sample(distinct(3, 3)), sample(distinct(2, 4, 3)), sample(distinct(2, 3)), sample(real(0, 2, 2))], where="linalg")
+@composite(
+    samples=[sample(distinct(3, 3)), sample(distinct(2, 4, 3)), sample(distinct(2, 3)), sample(real(0, 2, 2))],
+    where="linalg",
+)
 def linalg_svdvals(A: Any) -> Any:
     """The singular values, descending."""
     return _linalg_svd(A)[1]
@@ -166,11 +180,15 @@ def _linalg_qr_complete(xp: Any, self: Array) -> Array:
 
 @composite(
     samples=[
-        sample(distinct(4, 3)), sample(distinct(2, 3, 3, low=0.3, high=3)), sample(distinct(2, 4)), sample(distinct(2, 2, 3, low=-1, high=3)),
-        sample(distinct(2, 3, 2), mode="reduced"), sample(real(0, 3, 2)),
+        sample(distinct(4, 3)),
+        sample(distinct(2, 3, 3, low=0.3, high=3)),
+        sample(distinct(2, 4)),
+        sample(distinct(2, 2, 3, low=-1, high=3)),
+        sample(distinct(2, 3, 2), mode="reduced"),
+        sample(real(0, 3, 2)),
     ],
     where="linalg",
-)  # fmt: skip
+)
 def linalg_qr(A: Any, mode: str = "reduced") -> Any:
     """Q with orthonormal columns and R, upper triangular, with ``A = Q @ R``.
 

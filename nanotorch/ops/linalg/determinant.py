@@ -2,10 +2,11 @@
 
 Note [Singular matrices]
 ~~~~~~~~~~~~~~~~~~~~~~~~
-The gradient of the determinant is the matrix of cofactors, which is usually written ``det(A) * inv(A).T``. That form fails
-where ``A`` is singular, although the determinant is a polynomial, smooth everywhere. With the singular value decomposition
-``A = U diag(s) Vh`` the cofactors are ``det(U) det(Vh) * U diag(d) Vh``, where ``d[i]`` is the product of all other singular
-values: exact for every matrix. Their own derivative follows in the same way, from the products without two of the singular values.
+The gradient of the determinant is the matrix of cofactors, which is usually written ``det(A) * inv(A).T``. That form
+fails where ``A`` is singular, although the determinant is a polynomial, smooth everywhere. With the singular value
+decomposition ``A = U diag(s) Vh`` the cofactors are ``det(U) det(Vh) * U diag(d) Vh``, where ``d[i]`` is the product of
+all other singular values: exact for every matrix. Their own derivative follows in the same way, from the products
+without two of the singular values.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ def _cofactor_derivative_self(xp: Any, grad: Any, self: Any, direction: Any) -> 
 
 
 @op(
-    self=_cofactor_derivative_self, direction=lambda xp, grad, self: _call("_cofactor_derivative", xp, self, grad), where="internal",
+    self=_cofactor_derivative_self,
+    direction=lambda xp, grad, self: _call("_cofactor_derivative", xp, self, grad),
+    where="internal",
     node="CofactorBackwardBackward0",
-)  # fmt: skip
+)
 def _cofactor_derivative(xp: Any, self: Array, direction: Array) -> Array:
     """The gradient of ``sum(cofactor(self) * direction)`` (Note [Singular matrices])."""
     finite = xp.isfinite(self).all(axis=(-2, -1), keepdims=True)
@@ -54,22 +57,32 @@ def _cofactor_derivative(xp: Any, self: Array, direction: Array) -> Array:
     inner = xp.matmul(swapped(xp, u), xp.matmul(direction, swapped(xp, vh)))
     diagonal = xp.matmul(without_two, xp.expand_dims(xp.diagonal(inner, 0, -2, -1), -1))
     inner = xp.eye(s.shape[-1], dtype=s.dtype) * diagonal - without_two * swapped(xp, inner)
-    return xp.where(finite, scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u, xp.matmul(inner, vh))), self.dtype.type(np.nan))
+    return xp.where(
+        finite, scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u, xp.matmul(inner, vh))), self.dtype.type(np.nan)
+    )
 
 
-@op(self=lambda xp, grad, self: _call("_cofactor_derivative", xp, self, grad), where="internal", node="CofactorBackward0")
+@op(
+    self=lambda xp, grad, self: _call("_cofactor_derivative", xp, self, grad),
+    where="internal",
+    node="CofactorBackward0",
+)
 def _cofactor(xp: Any, self: Array) -> Array:
     """The cofactors of square matrices: the derivatives of their determinants (Note [Singular matrices])."""
     finite = xp.isfinite(self).all(axis=(-2, -1), keepdims=True)
-    u, s, vh = xp.svd(xp.where(finite, self, self.dtype.type(0)), full_matrices=False)  # which need not come back from an infinity
+    u, s, vh = xp.svd(
+        xp.where(finite, self, self.dtype.type(0)), full_matrices=False
+    )  # which need not come back from an infinity
     cofactors = scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u * xp.expand_dims(products_of_others(xp, s), -2), vh))
     return xp.where(finite, cofactors, self.dtype.type(np.nan))
 
 
 @op(
-    self=lambda xp, grad, self: scaled(xp, grad, _call("_cofactor", xp, self)), where="linalg", node="LinalgDetBackward0",
+    self=lambda xp, grad, self: scaled(xp, grad, _call("_cofactor", xp, self)),
+    where="linalg",
+    node="LinalgDetBackward0",
     samples=[*SQUARE, sample(distinct(2, 2, low=-1, high=3)), sample(edge([[1.0, 2.0], [3.0, 4.0]]))],
-)  # fmt: skip
+)
 def linalg_det(xp: Any, self: Array) -> Array:
     """The determinant of square matrices (..., n, n): (...); its gradient is exact for singular ones too.
 
@@ -91,7 +104,12 @@ def _slogdet_self(xp: Any, grads: Any, self: Any) -> Any:
     return scaled(xp, grads[1], inverse)
 
 
-@op(self=_slogdet_self, outputs="sign logabsdet", where="linalg", samples=[*SQUARE, sample(distinct(3, 2, 2, low=0.3, high=3))])
+@op(
+    self=_slogdet_self,
+    outputs="sign logabsdet",
+    where="linalg",
+    samples=[*SQUARE, sample(distinct(3, 2, 2, low=0.3, high=3))],
+)
 def linalg_slogdet(xp: Any, self: Array) -> Array:
     """The sign of the determinant and the logarithm of its magnitude, -inf for singular matrices."""
     need_matrices("linalg.slogdet", self)

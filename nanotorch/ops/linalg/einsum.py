@@ -21,7 +21,8 @@ def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], st
     if len(inputs) != len(operands):
         word = "fewer" if len(operands) < len(inputs) else "more"
         raise ShapeError(
-            f"einsum(): {word} operands were provided than specified in the equation: {equation!r} names {len(inputs)}, given {len(operands)}"
+            f"einsum(): {word} operands were provided than specified in the equation: {equation!r} names {len(inputs)},"
+            f" given {len(operands)}"
         )
     free = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in equation]
     ranks = [operand.ndim - len(term.replace("...", "")) for term, operand in zip(inputs, operands, strict=True)]
@@ -30,8 +31,9 @@ def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], st
     for number, (term, rank) in enumerate(zip(inputs, ranks, strict=True)):
         if rank < 0 or (rank and "..." not in term):
             raise ShapeError(
-                f"einsum(): the number of subscripts in the equation ({len(term.replace('...', ''))}) does not match the number of "
-                f"dimensions ({operands[number].ndim}) for operand {number}: shape {tuple(operands[number].shape)}, subscripts {term!r}"
+                f"einsum(): the number of subscripts in the equation ({len(term.replace('...', ''))}) does not match"
+                f" the number of dimensions ({operands[number].ndim}) for operand {number}: shape"
+                f" {tuple(operands[number].shape)}, subscripts {term!r}"
             )
         inputs[number] = term.replace("...", ellipsis[width - rank :])
     if not arrow:
@@ -42,7 +44,9 @@ def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], st
 
 def _einsum_grads(xp: Any, grad: Any, equation: str, operands: Sequence[Any]) -> list[Any]:
     inputs, output = _einsum_terms(equation, operands)
-    sizes = {c: n for term, x in zip(inputs, operands, strict=True) for c, n in zip(term, x.shape, strict=True) if n != 1}
+    sizes = {
+        c: n for term, x in zip(inputs, operands, strict=True) for c, n in zip(term, x.shape, strict=True) if n != 1
+    }
     results = []
     for position, (term, operand) in enumerate(zip(inputs, operands, strict=True)):
         others = [x for k, x in enumerate(operands) if k != position]
@@ -55,7 +59,9 @@ def _einsum_grads(xp: Any, grad: Any, equation: str, operands: Sequence[Any]) ->
         if len(letters) == len(term):
             results.append(_narrowed(xp, got, operand.shape))
             continue
-        index = tuple(xp.reshape(xp.arange(sizes.get(c, 1)), (-1,) + (1,) * (len(letters) - 1 - letters.index(c))) for c in term)
+        index = tuple(
+            xp.reshape(xp.arange(sizes.get(c, 1)), (-1,) + (1,) * (len(letters) - 1 - letters.index(c))) for c in term
+        )
         results.append(xp.scatter_to_zeros(got, operand.shape, index))
     return results
 
@@ -75,9 +81,12 @@ def _narrowed(xp: Any, grad: Any, shape: Sequence[int]) -> Any:
 
 
 @op(
-    operands=lambda xp, grad, equation, operands: _einsum_grads(xp, grad, equation, operands), cast="promote", where="internal",
-    node="EinsumBackward0", flops=_einsum_flops,
-)  # fmt: skip
+    operands=lambda xp, grad, equation, operands: _einsum_grads(xp, grad, equation, operands),
+    cast="promote",
+    where="internal",
+    node="EinsumBackward0",
+    flops=_einsum_flops,
+)
 def _einsum(xp: Any, operands: Sequence[Array], equation: str) -> Array:
     """A sum of products named by subscripts."""
     inputs, output = _einsum_terms(equation, operands)
@@ -86,10 +95,14 @@ def _einsum(xp: Any, operands: Sequence[Array], equation: str) -> Array:
 
 
 def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
-    """Turn operands that alternate with lists of numbers, and perhaps a list for the output, into an equation and operands."""
+    """Turn operands that alternate with lists of numbers, and perhaps a list for the output, into an equation and
+    operands.
+    """
 
     def term(subscripts: Sequence[Any]) -> str:
-        return "".join("..." if number is Ellipsis else (ascii_lowercase + ascii_uppercase)[number] for number in subscripts)
+        return "".join(
+            "..." if number is Ellipsis else (ascii_lowercase + ascii_uppercase)[number] for number in subscripts
+        )
 
     pairs = len(arguments) // 2
     equation = ",".join(term(subscripts) for subscripts in arguments[1 : 2 * pairs : 2])
@@ -99,18 +112,31 @@ def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
 @composite(
     where="function",
     samples=[
-        sample("ij,jk->ik", real(3, 2), real(2, 4)), sample("ij->ji", real(3, 2)), sample("ii->i", real(3, 3)),
-        sample("ij,ij->", real(3, 2), real(3, 2)), sample("bij,bjk->bik", real(2, 3, 2), real(2, 2, 4)),
-        sample("...i,i->...", real(2, 3, 4), real(4)), sample("i,j", real(3), real(2)), sample("ii", real(3, 3)),
-        sample("ij,jk,kl->il", real(2, 3), real(3, 2), real(2, 2)), sample("ij->i", real(3, 2)), sample("...ij,...jk", real(2, 3, 2), real(2, 4)),
-        sample("ij,jk->ik", real(0, 2), real(2, 4)), sample("ij,jk->ik", real(2, 0), real(0, 4)), sample("iij->ij", real(2, 2, 3)),
-        sample("...ii->...i", real(2, 3, 3)), sample("i...->...", real(2, 3)), sample(",", real(), real()), sample("bA,bA->b", real(2, 3), real(2, 3)),
+        sample("ij,jk->ik", real(3, 2), real(2, 4)),
+        sample("ij->ji", real(3, 2)),
+        sample("ii->i", real(3, 3)),
+        sample("ij,ij->", real(3, 2), real(3, 2)),
+        sample("bij,bjk->bik", real(2, 3, 2), real(2, 2, 4)),
+        sample("...i,i->...", real(2, 3, 4), real(4)),
+        sample("i,j", real(3), real(2)),
+        sample("ii", real(3, 3)),
+        sample("ij,jk,kl->il", real(2, 3), real(3, 2), real(2, 2)),
+        sample("ij->i", real(3, 2)),
+        sample("...ij,...jk", real(2, 3, 2), real(2, 4)),
+        sample("ij,jk->ik", real(0, 2), real(2, 4)),
+        sample("ij,jk->ik", real(2, 0), real(0, 4)),
+        sample("iij->ij", real(2, 2, 3)),
+        sample("...ii->...i", real(2, 3, 3)),
+        sample("i...->...", real(2, 3)),
+        sample(",", real(), real()),
+        sample("bA,bA->b", real(2, 3), real(2, 3)),
         sample("ij , ij -> j", real(2, 3), real(2, 3)),
         sample("ij->", edge([[1.0, float("inf")], [float("nan"), 2.0]])),
     ],
-)  # fmt: skip
+)
 def einsum(equation: Any, *operands: Any) -> Any:
-    """Sums of products named by subscripts, as in Einstein's notation; ``...`` stands for any dimensions, which broadcast.
+    """Sums of products named by subscripts, as in Einstein's notation; ``...`` stands for any dimensions, which
+    broadcast.
 
     Instead of letters, numbers may name the dimensions: ``einsum(a, [0, 1], b, [1, 2], [0, 2])``.
 

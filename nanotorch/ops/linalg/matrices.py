@@ -1,7 +1,7 @@
 """What operations on batches of matrices share: checks, errors, transposes.
 
-What does not exist, such as the inverse of a singular matrix, raises `LinAlgError`, as in PyTorch on both devices. On a GPU that
-means to wait for the answer: CuPy would otherwise return whatever the aborted routine left.
+What does not exist, such as the inverse of a singular matrix, raises `LinAlgError`, as in PyTorch on both devices. On a
+GPU that means to wait for the answer: CuPy would otherwise return whatever the aborted routine left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from nanotorch.ops.rows.sample import invertible, real, sample
 
 __all__ = ["SQUARE", "converging", "need_matrices", "or_explain", "scaled", "swapped"]
 
-SQUARE = [sample(invertible(3, 3)), sample(invertible(2, 3, 3)), sample(invertible(1, 1)), sample(invertible(0, 2, 2)), sample(real(0, 0))]
+SQUARE = [
+    sample(invertible(3, 3)),
+    sample(invertible(2, 3, 3)),
+    sample(invertible(1, 1)),
+    sample(invertible(0, 2, 2)),
+    sample(real(0, 0)),
+]
 
 
 def need_matrices(name: str, matrix: Any, square: bool = True) -> None:
@@ -26,10 +32,13 @@ def need_matrices(name: str, matrix: Any, square: bool = True) -> None:
     rows, columns = matrix.shape[-2:]
     if square and rows != columns:
         raise ShapeError(
-            f"{name}: A must be batches of square matrices, but they are {rows} by {columns} matrices (shape {tuple(matrix.shape)})"
+            f"{name}: A must be batches of square matrices, but they are {rows} by {columns} matrices (shape"
+            f" {tuple(matrix.shape)})"
         )
     if matrix.dtype.kind != "f":
-        raise RuntimeError(f"{name}: Expected a floating point tensor as input. Got {matrix.dtype}: convert with .float()")
+        raise RuntimeError(
+            f"{name}: Expected a floating point tensor as input. Got {matrix.dtype}: convert with .float()"
+        )
 
 
 def or_explain(name: str, function: Callable[[Any], Any], matrix: Any, reason: str) -> Any:
@@ -55,7 +64,9 @@ def converging(xp: Any, name: str, function: Callable[[Any], Any], matrix: Any) 
             raise np.linalg.LinAlgError
         return function(matrix)
 
-    return or_explain(name, checked, matrix, "The algorithm failed to converge: does the matrix contain NaN or infinities?")
+    return or_explain(
+        name, checked, matrix, "The algorithm failed to converge: does the matrix contain NaN or infinities?"
+    )
 
 
 def swapped(xp: Any, matrix: Any) -> Any:

@@ -5,27 +5,41 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.ops.linalg.decomposition import linalg_svdvals
-from nanotorch.ops.rows.dims import need_tuple, wrap_dims
 from nanotorch.ops.linalg.norm import linalg_vector_norm, need_order, nuclear_norm
 from nanotorch.ops.reduce.reductions import INF
+from nanotorch.ops.rows.dims import need_tuple, wrap_dims
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import distinct, edge, real, sample
 
 ORDERS = [
-    sample(real(3, 2)), sample(real(2, 3), "fro"), sample(real(3, 2), "nuc"), sample(distinct(3, 2), 1), sample(distinct(3, 2), -1),
-    sample(distinct(2, 3), INF), sample(distinct(2, 3), -INF), sample(real(3, 2), 2), sample(real(3, 2), -2), sample(real(2, 3, 2), 2, (0, 2)),
-]  # fmt: skip
+    sample(real(3, 2)),
+    sample(real(2, 3), "fro"),
+    sample(real(3, 2), "nuc"),
+    sample(distinct(3, 2), 1),
+    sample(distinct(3, 2), -1),
+    sample(distinct(2, 3), INF),
+    sample(distinct(2, 3), -INF),
+    sample(real(3, 2), 2),
+    sample(real(3, 2), -2),
+    sample(real(2, 3, 2), 2, (0, 2)),
+]
 
 
 @composite(
     widens=True,
     samples=[
-        *ORDERS, sample(distinct(2, 3, 2), 1, (-1, 0), True), sample(real(2, 3, 2), "nuc", (1, 0), keepdim=True), sample(real(2, 3, 2), 2, keepdim=True),
-        sample(edge([[1.0, -1.0], [0.0, 2.0]]), 1), sample(real(0, 3, 2)),
+        *ORDERS,
+        sample(distinct(2, 3, 2), 1, (-1, 0), True),
+        sample(real(2, 3, 2), "nuc", (1, 0), keepdim=True),
+        sample(real(2, 3, 2), 2, keepdim=True),
+        sample(edge([[1.0, -1.0], [0.0, 2.0]]), 1),
+        sample(real(0, 3, 2)),
     ],
     where="linalg",
-)  # fmt: skip
-def linalg_matrix_norm(A: Any, ord: Any = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *, dtype: Any = None) -> Any:
+)
+def linalg_matrix_norm(
+    A: Any, ord: Any = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *, dtype: Any = None
+) -> Any:
     """A norm of matrices: "fro", "nuc" (the sum of the singular values), 2 and -2 (the largest and smallest of them),
     1 and -1 (the largest and smallest sum of magnitudes of a column), inf and -inf (of a row).
 
@@ -33,7 +47,9 @@ def linalg_matrix_norm(A: Any, ord: Any = "fro", dim: tuple[int, int] = (-2, -1)
     tensor(7.)
     """
     if A.ndim < 2:
-        raise RuntimeError(f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions, got shape {tuple(A.shape)}")
+        raise RuntimeError(
+            f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions, got shape {tuple(A.shape)}"
+        )
     need_tuple("linalg.matrix_norm", "dim", dim)
     A = A if dtype is None else A.to(dtype)
     dims = wrap_dims("linalg.matrix_norm", dim, A.ndim)
@@ -58,7 +74,9 @@ def linalg_matrix_norm(A: Any, ord: Any = "fro", dim: tuple[int, int] = (-2, -1)
         result = values.amax(-1) if ord == 2 else values.amin(-1)
         result = result.reshape([1 if d in (rows, columns) else n for d, n in enumerate(A.shape)])
     else:
-        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported: use 'fro', 'nuc', 1, -1, 2, -2, inf or -inf")
+        raise RuntimeError(
+            f"linalg.matrix_norm: Order {ord} not supported: use 'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
+        )
     return result if keepdim else result.squeeze((rows, columns))
 
 
@@ -71,13 +89,22 @@ def need_pair(dim: Any) -> None:
 @composite(
     widens=True,
     samples=[
-        *ORDERS, sample(real(2, 3, 2)), sample(real(3), 3), sample(real(2, 3), 1, 1), sample(real(2, 3), 0.5, -1, keepdim=True), sample(real(2, 3), dim=(0, 1)),
-        sample(real(2, 3), dim=1), sample(real()), sample(real(0, 3)),
+        *ORDERS,
+        sample(real(2, 3, 2)),
+        sample(real(3), 3),
+        sample(real(2, 3), 1, 1),
+        sample(real(2, 3), 0.5, -1, keepdim=True),
+        sample(real(2, 3), dim=(0, 1)),
+        sample(real(2, 3), dim=1),
+        sample(real()),
+        sample(real(0, 3)),
     ],
     where="linalg",
-)  # fmt: skip
+)
 def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """A vector norm over one ``dim`` or of a vector, a matrix norm over two or of a matrix; without ``ord`` the 2-norm of all elements."""
+    """A vector norm over one ``dim`` or of a vector, a matrix norm over two or of a matrix; without ``ord`` the 2-norm
+    of all elements.
+    """
     if ord is not None and not isinstance(ord, str):
         need_order("linalg.norm", "ord", ord)
     if ord is None:
@@ -86,7 +113,9 @@ def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False,
         return linalg_vector_norm(A, 2, dim, keepdim, dtype=dtype)
     if dim is None:
         if A.ndim not in (1, 2):
-            raise RuntimeError(f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.ndim}D.")
+            raise RuntimeError(
+                f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.ndim}D."
+            )
         dim = tuple(range(A.ndim))
     if isinstance(ord, str):
         return linalg_matrix_norm(A, ord, dim if isinstance(dim, tuple | list) else (dim,), keepdim, dtype=dtype)

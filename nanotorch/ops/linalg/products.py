@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
-from nanotorch.ops.rows.dims import need_tuple, whole, wrap_dim, wrap_dims
 from nanotorch.ops.elementwise.arithmetic import factor
+from nanotorch.ops.rows.dims import need_tuple, whole, wrap_dim, wrap_dims
 from nanotorch.ops.rows.row import Array, alias, composite, op
 from nanotorch.ops.rows.sample import edge, integers, real, sample
 
 
 def _need(name: str, self: Any, other: Any, left: int, right: int) -> None:
     if self.ndim != left or other.ndim != right:
-        raise ShapeError(f"{name}: expected {left}-D and {right}-D tensors, got shapes {tuple(self.shape)} and {tuple(other.shape)}")
+        raise ShapeError(
+            f"{name}: expected {left}-D and {right}-D tensors, got shapes {tuple(self.shape)} and {tuple(other.shape)}"
+        )
 
 
 def _inner(name: str, self: Any, other: Any) -> None:
@@ -23,8 +25,8 @@ def _inner(name: str, self: Any, other: Any) -> None:
     inner = other.shape[-2] if other.ndim > 1 else other.shape[0]
     if self.shape[-1] != inner:
         raise ShapeError(
-            f"{name}: mat1 and mat2 shapes cannot be multiplied: {tuple(self.shape)} and {tuple(other.shape)}: the last dimension "
-            f"of the first is {self.shape[-1]}, the matching one of the second is {inner}"
+            f"{name}: mat1 and mat2 shapes cannot be multiplied: {tuple(self.shape)} and {tuple(other.shape)}: the last"
+            f" dimension of the first is {self.shape[-1]}, the matching one of the second is {inner}"
         )
 
 
@@ -49,22 +51,42 @@ def _matmul_other(xp: Any, grad: Any, self: Any, other_shape: Any) -> Any:
 
 
 products = [
-    sample(real(3, 2), real(2, 4)), sample(real(3), real(3)), sample(real(3, 2), real(2)), sample(real(3), real(3, 2)),
-    sample(real(2, 3, 2), real(2, 2, 4)), sample(real(2, 1, 3, 2), real(4, 2, 3)), sample(real(2, 3, 2), real(2)),
-    sample(real(2), real(3, 2, 4)), sample(real(2, 3, 2), real(2, 4)), sample(real(0, 2), real(2, 4)), sample(real(3, 0), real(0, 4)),
-    sample(real(0), real(0)), sample(real(2, 0, 3), real(3, 2)), sample(real(3, 0), real(0)), sample(real(1, 3, 2), real(5, 2, 1)),
-    sample(real(1), real(3, 1, 4)), sample(real(2, 1, 3, 1), real(4, 1, 2)), sample(integers(2, 3), integers(3, 2)),
-]  # fmt: skip
+    sample(real(3, 2), real(2, 4)),
+    sample(real(3), real(3)),
+    sample(real(3, 2), real(2)),
+    sample(real(3), real(3, 2)),
+    sample(real(2, 3, 2), real(2, 2, 4)),
+    sample(real(2, 1, 3, 2), real(4, 2, 3)),
+    sample(real(2, 3, 2), real(2)),
+    sample(real(2), real(3, 2, 4)),
+    sample(real(2, 3, 2), real(2, 4)),
+    sample(real(0, 2), real(2, 4)),
+    sample(real(3, 0), real(0, 4)),
+    sample(real(0), real(0)),
+    sample(real(2, 0, 3), real(3, 2)),
+    sample(real(3, 0), real(0)),
+    sample(real(1, 3, 2), real(5, 2, 1)),
+    sample(real(1), real(3, 1, 4)),
+    sample(real(2, 1, 3, 1), real(4, 1, 2)),
+    sample(integers(2, 3), integers(3, 2)),
+]
 
 
 def _multiplications(self: Any, result: Any) -> int:
-    """Return the floating-point operations of a product: a multiplication and an addition for each element and inner length."""
+    """Return the floating-point operations of a product: a multiplication and an addition for each element and inner
+    length.
+    """
     return 2 * math.prod(result) * self[-1]
 
 
 @op(
-    self=_matmul_self, other=_matmul_other, operators="__matmul__", node="MmBackward0", samples=products, flops=_multiplications
-)  # fmt: skip
+    self=_matmul_self,
+    other=_matmul_other,
+    operators="__matmul__",
+    node="MmBackward0",
+    samples=products,
+    flops=_multiplications,
+)
 def matmul(xp: Any, self: Array, other: Array) -> Array:
     """Matrix product; batches broadcast, a vector is a row on the left and a column on the right.
 
@@ -72,7 +94,9 @@ def matmul(xp: Any, self: Array, other: Array) -> Array:
     tensor([3., 4.])
     """
     if not self.ndim or not other.ndim:
-        raise ShapeError(f"both arguments to matmul need to be at least 1D, but they are {self.ndim}D and {other.ndim}D")
+        raise ShapeError(
+            f"both arguments to matmul need to be at least 1D, but they are {self.ndim}D and {other.ndim}D"
+        )
     _inner("matmul", self, other)
     return xp.matmul(self, other)
 
@@ -86,8 +110,9 @@ def rmatmul(input: Any, other: Any) -> Any:
 @op(
     self=lambda xp, grad, mat2: xp.matmul(grad, xp.swapaxes(mat2, -1, -2)),
     mat2=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(3, 2), real(2, 4)), sample(real(3, 0), real(0, 4)), sample(real(0, 2), real(2, 4))], flops=_multiplications,
-)  # fmt: skip
+    samples=[sample(real(3, 2), real(2, 4)), sample(real(3, 0), real(0, 4)), sample(real(0, 2), real(2, 4))],
+    flops=_multiplications,
+)
 def mm(xp: Any, self: Array, mat2: Array) -> Array:
     """Product of two matrices."""
     _need("mm", self, mat2, 2, 2)
@@ -98,8 +123,13 @@ def mm(xp: Any, self: Array, mat2: Array) -> Array:
 @op(
     self=lambda xp, grad, mat2: xp.matmul(grad, xp.swapaxes(mat2, -1, -2)),
     mat2=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(2, 3, 2), real(2, 2, 4)), sample(real(0, 3, 2), real(0, 2, 4)), sample(real(2, 3, 0), real(2, 0, 4))], flops=_multiplications,
-)  # fmt: skip
+    samples=[
+        sample(real(2, 3, 2), real(2, 2, 4)),
+        sample(real(0, 3, 2), real(0, 2, 4)),
+        sample(real(2, 3, 0), real(2, 0, 4)),
+    ],
+    flops=_multiplications,
+)
 def bmm(xp: Any, self: Array, mat2: Array) -> Array:
     """Products of two batches of matrices."""
     _need("bmm", self, mat2, 3, 3)
@@ -112,8 +142,9 @@ def bmm(xp: Any, self: Array, mat2: Array) -> Array:
 @op(
     self=lambda xp, grad, vec: xp.expand_dims(grad, -1) * vec,
     vec=lambda xp, grad, self: xp.matmul(xp.swapaxes(self, -1, -2), grad),
-    samples=[sample(real(3, 2), real(2)), sample(real(3, 0), real(0)), sample(real(0, 2), real(2))], flops=_multiplications,
-)  # fmt: skip
+    samples=[sample(real(3, 2), real(2)), sample(real(3, 0), real(0)), sample(real(0, 2), real(2))],
+    flops=_multiplications,
+)
 def mv(xp: Any, self: Array, vec: Array) -> Array:
     """Product of a matrix and a vector."""
     _need("mv", self, vec, 2, 1)
@@ -122,9 +153,11 @@ def mv(xp: Any, self: Array, vec: Array) -> Array:
 
 
 @op(
-    self=lambda grad, tensor: grad * tensor, tensor=lambda grad, self: grad * self, samples=[sample(real(3), real(3)), sample(real(0), real(0))],
+    self=lambda grad, tensor: grad * tensor,
+    tensor=lambda grad, self: grad * self,
+    samples=[sample(real(3), real(3)), sample(real(0), real(0))],
     flops=_multiplications,
-)  # fmt: skip
+)
 def dot(xp: Any, self: Array, tensor: Array) -> Array:
     """The sum of products of two vectors."""
     _need("dot", self, tensor, 1, 1)
@@ -147,8 +180,8 @@ def _added(name: str, self: Any, product: Any, beta: float, alpha: float) -> Any
     """Return ``beta * self + alpha * product``; with ``beta=0`` not even a NaN of ``self`` counts."""
     if self.shape != product.shape and not _expands(self.shape, product.shape):
         raise ShapeError(
-            f"{name}: The expanded size of the tensor must match the existing size: input of shape {tuple(self.shape)} does not "
-            f"broadcast to the product's shape {tuple(product.shape)}"
+            f"{name}: The expanded size of the tensor must match the existing size: input of shape {tuple(self.shape)}"
+            f" does not broadcast to the product's shape {tuple(product.shape)}"
         )
     if beta == 0:
         return _times(product, factor(name, "alpha", alpha, product))
@@ -171,13 +204,18 @@ NAN = float("nan")
     self=lambda grad, beta: _times(grad, beta),
     mat1=lambda xp, grad, mat2, alpha: _times(xp.matmul(grad, _transposed(xp, mat2)), alpha),
     mat2=lambda xp, grad, mat1, alpha: _times(xp.matmul(_transposed(xp, mat1), grad), alpha),
-    inplace=True, flops=lambda mat1, result: _multiplications(mat1, result),
+    inplace=True,
+    flops=lambda mat1, result: _multiplications(mat1, result),
     samples=[
-        sample(real(4), real(3, 2), real(2, 4)), sample(real(3, 4), real(3, 2), real(2, 4), beta=0.5, alpha=2.0),
-        sample(real(), real(3, 2), real(2, 4)), sample(real(3, 1), real(3, 2), real(2, 4), alpha=0), sample(real(3, 4), real(3, 0), real(0, 4)),
-        sample(edge([[NAN]]), real(3, 2), real(2, 4), beta=0), sample(real(0, 4), real(0, 2), real(2, 4)),
+        sample(real(4), real(3, 2), real(2, 4)),
+        sample(real(3, 4), real(3, 2), real(2, 4), beta=0.5, alpha=2.0),
+        sample(real(), real(3, 2), real(2, 4)),
+        sample(real(3, 1), real(3, 2), real(2, 4), alpha=0),
+        sample(real(3, 4), real(3, 0), real(0, 4)),
+        sample(edge([[NAN]]), real(3, 2), real(2, 4), beta=0),
+        sample(real(0, 4), real(0, 2), real(2, 4)),
     ],
-)  # fmt: skip
+)
 def addmm(xp: Any, self: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
     """``beta * input + alpha * (mat1 @ mat2)``; ``beta=0`` leaves the input out, NaN and all."""
     _need("addmm", mat1, mat2, 2, 2)
@@ -189,12 +227,16 @@ def addmm(xp: Any, self: Array, mat1: Array, mat2: Array, *, beta: float = 1, al
     self=lambda grad, beta: _times(grad, beta),
     mat=lambda xp, grad, vec, alpha: _times(xp.expand_dims(grad, -1) * vec, alpha),
     vec=lambda xp, grad, mat, alpha: _times(xp.matmul(_transposed(xp, mat), grad), alpha),
-    inplace=True, flops=lambda mat, result: _multiplications(mat, result),
+    inplace=True,
+    flops=lambda mat, result: _multiplications(mat, result),
     samples=[
-        sample(real(3), real(3, 2), real(2)), sample(real(1), real(3, 2), real(2), beta=0.5, alpha=-2.0), sample(real(), real(3, 2), real(2)),
-        sample(real(3), real(3, 0), real(0)), sample(edge([NAN]), real(3, 2), real(2), beta=0),
+        sample(real(3), real(3, 2), real(2)),
+        sample(real(1), real(3, 2), real(2), beta=0.5, alpha=-2.0),
+        sample(real(), real(3, 2), real(2)),
+        sample(real(3), real(3, 0), real(0)),
+        sample(edge([NAN]), real(3, 2), real(2), beta=0),
     ],
-)  # fmt: skip
+)
 def addmv(xp: Any, self: Array, mat: Array, vec: Array, *, beta: float = 1, alpha: float = 1) -> Array:
     """``beta * input + alpha * (mat @ vec)``."""
     _need("addmv", mat, vec, 2, 1)
@@ -206,12 +248,16 @@ def addmv(xp: Any, self: Array, mat: Array, vec: Array, *, beta: float = 1, alph
     self=lambda grad, beta: _times(grad, beta),
     vec1=lambda xp, grad, vec2, alpha: _times(xp.matmul(grad, vec2), alpha),
     vec2=lambda xp, grad, vec1, alpha: _times(xp.matmul(_transposed(xp, grad), vec1), alpha),
-    cast="promote", inplace=True,
+    cast="promote",
+    inplace=True,
     samples=[
-        sample(real(3, 2), real(3), real(2)), sample(real(2), real(3), real(2), beta=0.5, alpha=-2.0), sample(real(0, 2), real(0), real(2)),
-        sample(edge([[NAN]]), real(3), real(2), beta=0), sample(real(), real(3), real(2)),
+        sample(real(3, 2), real(3), real(2)),
+        sample(real(2), real(3), real(2), beta=0.5, alpha=-2.0),
+        sample(real(0, 2), real(0), real(2)),
+        sample(edge([[NAN]]), real(3), real(2), beta=0),
+        sample(real(), real(3), real(2)),
     ],
-)  # fmt: skip
+)
 def addr(xp: Any, self: Array, vec1: Array, vec2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
     """``beta * input + alpha * outer(vec1, vec2)``."""
     _need("addr", vec1, vec2, 1, 1)
@@ -226,16 +272,19 @@ def _need_batches(name: str, batch1: Any, batch2: Any) -> None:
 
 
 batches = [
-    sample(real(3, 4), real(2, 3, 2), real(2, 2, 4)), sample(real(4), real(2, 3, 2), real(2, 2, 4), beta=0.5, alpha=-2.0),
-    sample(edge([[NAN]]), real(2, 3, 2), real(2, 2, 4), beta=0), sample(real(3, 4), real(2, 3, 0), real(2, 0, 4)),
-]  # fmt: skip
+    sample(real(3, 4), real(2, 3, 2), real(2, 2, 4)),
+    sample(real(4), real(2, 3, 2), real(2, 2, 4), beta=0.5, alpha=-2.0),
+    sample(edge([[NAN]]), real(2, 3, 2), real(2, 2, 4), beta=0),
+    sample(real(3, 4), real(2, 3, 0), real(2, 0, 4)),
+]
 
 
 @op(
     self=lambda grad, beta: _times(grad, beta),
     batch1=lambda xp, grad, batch2, alpha: _times(xp.matmul(grad, _transposed(xp, batch2)), alpha),
     batch2=lambda xp, grad, batch1, alpha: _times(xp.matmul(_transposed(xp, batch1), grad), alpha),
-    inplace=True, flops=lambda batch1, result: _multiplications(batch1, result),
+    inplace=True,
+    flops=lambda batch1, result: _multiplications(batch1, result),
     samples=[*batches, sample(real(2, 3, 4), real(2, 3, 2), real(2, 2, 4))],
 )
 def baddbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
@@ -248,7 +297,8 @@ def baddbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float =
     self=lambda grad, beta: _times(grad, beta),
     batch1=lambda xp, grad, batch2, alpha: _times(xp.matmul(xp.expand_dims(grad, 0), _transposed(xp, batch2)), alpha),
     batch2=lambda xp, grad, batch1, alpha: _times(xp.matmul(_transposed(xp, batch1), xp.expand_dims(grad, 0)), alpha),
-    inplace=True, flops=lambda batch1, result: _multiplications(batch1, result) * batch1[0],
+    inplace=True,
+    flops=lambda batch1, result: _multiplications(batch1, result) * batch1[0],
     samples=[*batches, sample(real(3, 4), real(0, 3, 2), real(0, 2, 4))],
 )
 def addbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
@@ -263,7 +313,15 @@ def vdot(input: Any, other: Any) -> Any:
     return dot(input, other)
 
 
-@composite(samples=[sample(real(3), real(3)), sample(real(2, 3), real(4, 3)), sample(real(2, 1, 3), real(3)), sample(real(), real(2, 3)), sample(real(2, 3), real())])
+@composite(
+    samples=[
+        sample(real(3), real(3)),
+        sample(real(2, 3), real(4, 3)),
+        sample(real(2, 1, 3), real(3)),
+        sample(real(), real(2, 3)),
+        sample(real(2, 3), real()),
+    ]
+)
 def inner(input: Any, other: Any) -> Any:
     """Sums of products over the last dimensions; a number scales.
 
@@ -273,19 +331,28 @@ def inner(input: Any, other: Any) -> Any:
     if not input.ndim or not other.ndim:
         return input * other
     if input.shape[-1] != other.shape[-1]:
-        raise ShapeError(f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}")
+        raise ShapeError(
+            f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and"
+            f" {list(other.shape)}"
+        )
     return tensordot(input, other, ([-1], [-1]))
 
 
 @composite(
     samples=[
-        sample(real(2, 3), real(3, 2), 1), sample(real(2, 3, 4), real(3, 4, 2)), sample(real(2, 3), real(4, 2), ([0], [1])), sample(real(2), real(3), 0),
-        sample(real(2, 3, 4), real(4, 3), ([1, -1], [1, 0])), sample(real(0, 3), real(3, 2), 1), sample(real(2, 0), real(0, 3), 1),
+        sample(real(2, 3), real(3, 2), 1),
+        sample(real(2, 3, 4), real(3, 4, 2)),
+        sample(real(2, 3), real(4, 2), ([0], [1])),
+        sample(real(2), real(3), 0),
+        sample(real(2, 3, 4), real(4, 3), ([1, -1], [1, 0])),
+        sample(real(0, 3), real(3, 2), 1),
+        sample(real(2, 0), real(0, 3), 1),
     ],
     where="function",
-)  # fmt: skip
+)
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
-    """Sums of products over pairs of dimensions: the last ``dims`` of ``a`` with the first of ``b``, or those that two lists name.
+    """Sums of products over pairs of dimensions: the last ``dims`` of ``a`` with the first of ``b``, or those that two
+    lists name.
 
     >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1).shape
     torch.Size([2, 4])
@@ -297,18 +364,23 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     else:
         count = whole("tensordot", "dims", dims)
         if not 0 <= count <= min(a.ndim, b.ndim):
-            raise RuntimeError(f"tensordot: expects 0 <= dims <= {min(a.ndim, b.ndim)} for tensors of {a.ndim} and {b.ndim} dimensions, but got dims={count}")
+            raise RuntimeError(
+                f"tensordot: expects 0 <= dims <= {min(a.ndim, b.ndim)} for tensors of {a.ndim} and {b.ndim}"
+                f" dimensions, but got dims={count}"
+            )
         pair = (tuple(range(-count, 0)), tuple(range(count)))
     if len(pair) != 2 or len(pair[0]) != len(pair[1]):
-        raise RuntimeError(f"tensordot: there must be two dimension lists, and both should have same length, got dims={dims}")
+        raise RuntimeError(
+            f"tensordot: there must be two dimension lists, and both should have same length, got dims={dims}"
+        )
     left, right = (wrap_dims("tensordot", part, x.ndim, "dims") for part, x in zip(pair, (a, b), strict=True))
     for p, q in zip(left, right, strict=True) if a.ndim and b.ndim else []:
         if a.shape[p] == 1 or b.shape[q] == 1:  # a length of one broadcasts
             a, b = (a, b.sum(q, keepdim=True)) if a.shape[p] == 1 else (a.sum(p, keepdim=True), b)
         elif a.shape[p] != b.shape[q]:
             raise ShapeError(
-                f"tensordot: contracted dimensions need to match, but first has size {a.shape[p]} in dim {p} and second has size "
-                f"{b.shape[q]} in dim {q}: shapes {tuple(a.shape)} and {tuple(b.shape)}"
+                f"tensordot: contracted dimensions need to match, but first has size {a.shape[p]} in dim {p} and second"
+                f" has size {b.shape[q]} in dim {q}: shapes {tuple(a.shape)} and {tuple(b.shape)}"
             )
     free_a, free_b = ([d for d in range(x.ndim) if d not in used] for x, used in ((a, left), (b, right)))
     length = math.prod([a.shape[d] for d in left if a.ndim])
@@ -318,7 +390,15 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     return mm(flat_a, flat_b).reshape([*rows, *columns])
 
 
-@composite(samples=[sample(real(2, 3), real(3, 2)), sample(real(2), real(3)), sample(real(), real(2, 2)), sample(real(2, 3), real(2)), sample(real(2), real(1, 2, 3))])
+@composite(
+    samples=[
+        sample(real(2, 3), real(3, 2)),
+        sample(real(2), real(3)),
+        sample(real(), real(2, 2)),
+        sample(real(2, 3), real(2)),
+        sample(real(2), real(1, 2, 3)),
+    ]
+)
 def kron(input: Any, other: Any) -> Any:
     """Kronecker's product: every element of the first times the whole second.
 
@@ -328,7 +408,9 @@ def kron(input: Any, other: Any) -> Any:
     """
     ndim = max(input.ndim, other.ndim)
     first, second = ([1] * (ndim - x.ndim) + list(x.shape) for x in (input, other))
-    spread = input.reshape([n for size in first for n in (size, 1)]) * other.reshape([n for size in second for n in (1, size)])
+    spread = input.reshape([n for size in first for n in (size, 1)]) * other.reshape(
+        [n for size in second for n in (1, size)]
+    )
     return spread.reshape([m * n for m, n in zip(first, second, strict=True)])
 
 
@@ -342,16 +424,26 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Any:
     return linalg_cross(input, other, dim=dim)
 
 
-@composite(widens=True, samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(3, 1), dim=0), sample(real(3), real(3))], where="linalg")
+@composite(
+    widens=True,
+    samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(3, 1), dim=0), sample(real(3), real(3))],
+    where="linalg",
+)
 def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
     """The vector product along ``dim``, of length 3; other dimensions broadcast."""
     if input.ndim != other.ndim:
-        raise ShapeError(f"linalg.cross: inputs must have the same number of dimensions, got shapes {tuple(input.shape)} and {tuple(other.shape)}")
+        raise ShapeError(
+            f"linalg.cross: inputs must have the same number of dimensions, got shapes {tuple(input.shape)} and"
+            f" {tuple(other.shape)}"
+        )
     dim = wrap_dim("linalg.cross", dim, input.ndim)
     if not input.ndim:
         raise IndexError("linalg.cross: Dimension specified as -1 but tensor has no dimensions")
     if input.shape[dim] != 3 or other.shape[dim] != 3:
-        raise ShapeError(f"linalg.cross: inputs dimension {dim} must have length 3, got shapes {tuple(input.shape)} and {tuple(other.shape)}")
+        raise ShapeError(
+            f"linalg.cross: inputs dimension {dim} must have length 3, got shapes {tuple(input.shape)} and"
+            f" {tuple(other.shape)}"
+        )
     return input.roll(-1, dim) * other.roll(-2, dim) - input.roll(-2, dim) * other.roll(-1, dim)
 
 
@@ -365,12 +457,16 @@ def linalg_vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
 @composite(
     widens=True,
     samples=[
-        sample([real(2, 3), real(3, 4)]), sample([real(2, 3), real(3, 4), real(4, 1), real(1, 5)]), sample([real(3), real(3, 4), real(4)]),
+        sample([real(2, 3), real(3, 4)]),
+        sample([real(2, 3), real(3, 4), real(4, 1), real(1, 5)]),
+        sample([real(3), real(3, 4), real(4)]),
     ],
     where="linalg",
-)  # fmt: skip
+)
 def linalg_multi_dot(tensors: Sequence[Any]) -> Any:
-    """The product of a chain of matrices, in the order that takes the fewest multiplications; vectors may stand at the ends."""
+    """The product of a chain of matrices, in the order that takes the fewest multiplications; vectors may stand at the
+    ends.
+    """
     chain = list(tensors)
     if len(chain) < 2:
         raise RuntimeError(f"linalg.multi_dot: expected at least 2 tensors but got {len(chain)}")

@@ -1,4 +1,6 @@
-"""What any matrix has, square or not: its pseudoinverse, least squares, rank, condition; and the exponential of square ones."""
+"""What any matrix has, square or not: its pseudoinverse, least squares, rank, condition; and the exponential of square
+ones.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,15 @@ import numpy as np
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.creation import eye
+from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.linalg.decomposition import linalg_svdvals
 from nanotorch.ops.linalg.determinant import linalg_slogdet
-from nanotorch.ops.rows.dims import need_tuple
-from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.linalg.matrices import SQUARE, converging, need_matrices, swapped
 from nanotorch.ops.linalg.matrix_norm import linalg_matrix_norm
+from nanotorch.ops.linalg.solve import _solve, linalg_inv
+from nanotorch.ops.rows.dims import need_tuple
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, distinct, invertible, real, sample
-from nanotorch.ops.linalg.solve import _solve, linalg_inv
 
 LeastSquares = namedtuple("LeastSquares", "solution residuals rank singular_values")
 
@@ -35,7 +37,9 @@ def _pinv_self(xp: Any, grad: Any, self: Any, result: Any) -> Any:
 
 @op(self=_pinv_self, where="internal", node="LinalgPinvBackward0")
 def _pinv(xp: Any, self: Array, atol: float, rtol: float) -> Array:
-    """The pseudoinverse, of which singular values count that are larger than ``atol`` and ``rtol`` times the largest."""
+    """The pseudoinverse, of which singular values count that are larger than ``atol`` and ``rtol`` times the
+    largest.
+    """
     if not self.size:
         return xp.zeros((*self.shape[:-2], self.shape[-1], self.shape[-2]), dtype=self.dtype)
     u, s, vh = converging(xp, "linalg.pinv", lambda matrix: xp.svd(matrix, False), self)
@@ -54,8 +58,25 @@ def _tolerances(A: Tensor, atol: float | None, rtol: float | None) -> tuple[floa
 oblong = [sample(real(3, 2)), sample(real(2, 4)), sample(real(2, 3, 2))]
 
 
-@composite(widens=True, where="linalg", samples=[*oblong, sample(invertible(3, 3)), sample(real(0, 3)), sample(distinct(3, 2), atol=0.01, rtol=0.001), sample(distinct(3, 2), 0.02)])
-def linalg_pinv(A: Tensor, rcond: float | None = None, hermitian: bool = False, *, atol: float | None = None, rtol: float | None = None) -> Tensor:
+@composite(
+    widens=True,
+    where="linalg",
+    samples=[
+        *oblong,
+        sample(invertible(3, 3)),
+        sample(real(0, 3)),
+        sample(distinct(3, 2), atol=0.01, rtol=0.001),
+        sample(distinct(3, 2), 0.02),
+    ],
+)
+def linalg_pinv(
+    A: Tensor,
+    rcond: float | None = None,
+    hermitian: bool = False,
+    *,
+    atol: float | None = None,
+    rtol: float | None = None,
+) -> Tensor:
     """The Moore-Penrose inverse of matrices (..., m, n); its gradient takes the rank for constant.
 
     Args:
@@ -63,7 +84,8 @@ def linalg_pinv(A: Tensor, rcond: float | None = None, hermitian: bool = False, 
         rcond: an older name of ``rtol``.
         hermitian: accepted: a symmetric matrix is taken as any other.
         atol: singular values up to this count as 0.
-        rtol: singular values up to this part of the largest count as 0; by default the machine's precision times the larger side.
+        rtol: singular values up to this part of the largest count as 0; by default the machine's precision times the
+        larger side.
     """
     need_matrices("linalg.pinv", A._array, False)
     return _pinv(A, *_tolerances(A, atol, rcond if rtol is None else rtol))
@@ -75,9 +97,27 @@ def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     return linalg_pinv(input, rtol=rcond)
 
 
-@composite(where="linalg", samples=[sample(real(3, 2)), sample(real(2, 3, 3)), sample(real(3, 2), atol=100.0), sample(real(3, 3), tol=1.0), sample(real(0, 3))])
-def linalg_matrix_rank(A: Tensor, tol: float | None = None, hermitian: bool = False, *, atol: float | None = None, rtol: float | None = None) -> Tensor:
-    """The number of singular values of matrices that do not count as 0; the arguments are those of `pinv`, ``tol`` an older name of ``atol``."""
+@composite(
+    where="linalg",
+    samples=[
+        sample(real(3, 2)),
+        sample(real(2, 3, 3)),
+        sample(real(3, 2), atol=100.0),
+        sample(real(3, 3), tol=1.0),
+        sample(real(0, 3)),
+    ],
+)
+def linalg_matrix_rank(
+    A: Tensor,
+    tol: float | None = None,
+    hermitian: bool = False,
+    *,
+    atol: float | None = None,
+    rtol: float | None = None,
+) -> Tensor:
+    """The number of singular values of matrices that do not count as 0; the arguments are those of `pinv`, ``tol`` an
+    older name of ``atol``.
+    """
     need_matrices("linalg.matrix_rank", A._array, False)
     s = linalg_svdvals(A.detach())
     if not s.shape[-1]:
@@ -86,9 +126,20 @@ def linalg_matrix_rank(A: Tensor, tol: float | None = None, hermitian: bool = Fa
     return (s > (s.amax(-1, keepdim=True) * rtol).clamp(min=atol)).sum(-1)
 
 
-@composite(widens=True, where="linalg", samples=[sample(distinct(3, 3)), sample(distinct(3, 2)), sample(distinct(2, 3, 3), -2), *[sample(constant(2, 2), p) for p in (1, -1, float("inf"), "fro", "nuc")]])
+@composite(
+    widens=True,
+    where="linalg",
+    samples=[
+        sample(distinct(3, 3)),
+        sample(distinct(3, 2)),
+        sample(distinct(2, 3, 3), -2),
+        *[sample(constant(2, 2), p) for p in (1, -1, float("inf"), "fro", "nuc")],
+    ],
+)
 def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
-    """The condition number of matrices: how many times larger the norm of the inverse makes that of the matrix (2-norm by default)."""
+    """The condition number of matrices: how many times larger the norm of the inverse makes that of the matrix (2-norm
+    by default).
+    """
     if not A._array.size:
         return A.sum((-2, -1))
     if p is None or p in (2, -2):
@@ -100,9 +151,18 @@ def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
     return where(singular, math.inf, linalg_matrix_norm(A, p) * linalg_matrix_norm(inverse, p))
 
 
-@composite(widens=True, where="linalg", samples=[sample(constant(4, 2), constant(4, 3)), sample(constant(2, 4), constant(2, 1)), sample(constant(2, 3, 2), constant(2, 3, 1))])
+@composite(
+    widens=True,
+    where="linalg",
+    samples=[
+        sample(constant(4, 2), constant(4, 3)),
+        sample(constant(2, 4), constant(2, 1)),
+        sample(constant(2, 3, 2), constant(2, 3, 1)),
+    ],
+)
 def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
-    """The X of least norm that makes the norm of ``A @ X - B`` least, with residuals, rank and singular values as the driver gives them.
+    """The X of least norm that makes the norm of ``A @ X - B`` least, with residuals, rank and singular values as the
+    driver gives them.
 
     Args:
         A: matrices (..., m, n).
@@ -111,7 +171,9 @@ def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: st
         driver: "gelsy" (also None) gives the rank, "gels" nothing beside the solution, "gelsd" and "gelss" all three.
     """
     if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):
-        raise RuntimeError(f"linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss), got {driver!r}")
+        raise RuntimeError(
+            f"linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss), got {driver!r}"
+        )
     need_matrices("linalg.lstsq", A._array, False)
     need_matrices("linalg.lstsq", B._array, False)
     if A.shape[-2] != B.shape[-2] or B.ndim > A.ndim:
@@ -119,12 +181,19 @@ def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: st
     solution = linalg_pinv(A, rtol=rcond) @ B
     empty, whole = A.new_empty(0), driver in ("gelsd", "gelss")
     rank = A.new_empty(0).long() if driver == "gels" else linalg_matrix_rank(A, rtol=rcond)
-    full = driver != "gelsy" and driver is not None and A.shape[-2] > A.shape[-1] and bool((linalg_matrix_rank(A, rtol=rcond) == A.shape[-1]).all())
+    full = (
+        driver != "gelsy"
+        and driver is not None
+        and A.shape[-2] > A.shape[-1]
+        and bool((linalg_matrix_rank(A, rtol=rcond) == A.shape[-1]).all())
+    )
     residuals = (A @ solution - B).square().sum(-2) if full else empty
     return LeastSquares(solution, residuals, rank, linalg_svdvals(A) if whole else empty)
 
 
-@composite(where="linalg", samples=[sample(real(2, 3)), sample(real(2, 3, 4), offset=1), sample(real(2, 3, 4), dim1=0, dim2=1)])
+@composite(
+    where="linalg", samples=[sample(real(2, 3)), sample(real(2, 3, 4), offset=1), sample(real(2, 3, 4), dim1=0, dim2=1)]
+)
 def linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """A diagonal of matrices as the last dimension, a view."""
     return A.diagonal(offset, dim1, dim2)
@@ -146,7 +215,9 @@ def linalg_tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
 def linalg_tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     """The inverse of ``tensordot`` with ``A``, whose first ``ind`` dimensions count as its rows."""
     if not 0 < ind <= A.ndim:
-        raise RuntimeError(f"linalg.tensorinv: Expected 'ind' to be positive and at most {A.ndim}, the dimensions of A, got {ind}")
+        raise RuntimeError(
+            f"linalg.tensorinv: Expected 'ind' to be positive and at most {A.ndim}, the dimensions of A, got {ind}"
+        )
     rows, columns = tuple(A.shape)[:ind], tuple(A.shape)[ind:]
     if math.prod(rows) != math.prod(columns):
         raise ShapeError(f"linalg.tensorinv: expected as many rows {rows} as columns {columns} in A {tuple(A.shape)}")

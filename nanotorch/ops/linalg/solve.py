@@ -13,9 +13,11 @@ from nanotorch.ops.rows.sample import constant, invertible, real, sample
 
 
 @op(
-    self=lambda xp, grad, result: -xp.matmul(swapped(xp, result), xp.matmul(grad, swapped(xp, result))), where="linalg", node="LinalgInvExBackward0",
+    self=lambda xp, grad, result: -xp.matmul(swapped(xp, result), xp.matmul(grad, swapped(xp, result))),
+    where="linalg",
+    node="LinalgInvExBackward0",
     samples=SQUARE,
-)  # fmt: skip
+)
 def linalg_inv(xp: Any, self: Array) -> Array:
     """The inverse of square matrices (..., n, n); LinAlgError for singular ones.
 
@@ -24,7 +26,9 @@ def linalg_inv(xp: Any, self: Array) -> Array:
             [0.0000, 0.2500]])
     """
     need_matrices("linalg.inv", self)
-    return or_explain("linalg.inv", xp.inv, self, "The inversion could not be completed because the input matrix is singular.")
+    return or_explain(
+        "linalg.inv", xp.inv, self, "The inversion could not be completed because the input matrix is singular."
+    )
 
 
 def is_vector(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
@@ -53,7 +57,8 @@ def _solve(xp: Any, self: Array, other: Array) -> Array:
     right = xp.expand_dims(other, -1) if vector else other
     if right.ndim < 2 or right.shape[-2] != self.shape[-1]:
         raise ShapeError(
-            f"linalg.solve: Incompatible shapes of A and B for the equation AX = B: {tuple(self.shape)} and {tuple(other.shape)}"
+            f"linalg.solve: Incompatible shapes of A and B for the equation AX = B: {tuple(self.shape)} and"
+            f" {tuple(other.shape)}"
         )
 
     def solve(matrix: Any) -> Any:
@@ -65,12 +70,18 @@ def _solve(xp: Any, self: Array, other: Array) -> Array:
 
 @composite(
     samples=[
-        sample(invertible(3, 3), real(3)), sample(invertible(3, 3), real(3, 2)), sample(invertible(2, 3, 3), real(2, 3)),
-        sample(invertible(2, 3, 3), real(3)), sample(invertible(3, 3), real(2, 3, 2)), sample(invertible(2, 3, 3), real(3, 2)),
-        sample(invertible(3, 3), real(2, 3), left=False), sample(invertible(3, 3), real(3, 0)), sample(invertible(0, 2, 2), real(0, 2)),
+        sample(invertible(3, 3), real(3)),
+        sample(invertible(3, 3), real(3, 2)),
+        sample(invertible(2, 3, 3), real(2, 3)),
+        sample(invertible(2, 3, 3), real(3)),
+        sample(invertible(3, 3), real(2, 3, 2)),
+        sample(invertible(2, 3, 3), real(3, 2)),
+        sample(invertible(3, 3), real(2, 3), left=False),
+        sample(invertible(3, 3), real(3, 0)),
+        sample(invertible(0, 2, 2), real(0, 2)),
     ],
     where="linalg",
-)  # fmt: skip
+)
 def linalg_solve(A: Any, B: Any, *, left: bool = True) -> Any:
     """The solution X of ``A @ X = B`` (of ``X @ A = B`` with ``left=False``); B may be a vector or a batch of vectors.
 
@@ -80,19 +91,25 @@ def linalg_solve(A: Any, B: Any, *, left: bool = True) -> Any:
     if left or is_vector(tuple(A.shape), tuple(B.shape)):
         return _solve(A if left else A.transpose(-1, -2), B)
     if B.ndim and B.shape[-1] != A.shape[-1]:
-        raise ShapeError(f"linalg.solve: Incompatible shapes of A {tuple(A.shape)} and B {tuple(B.shape)} for the equation XA = B")
+        raise ShapeError(
+            f"linalg.solve: Incompatible shapes of A {tuple(A.shape)} and B {tuple(B.shape)} for the equation XA = B"
+        )
     return _solve(A.transpose(-1, -2), B.transpose(-1, -2)).transpose(-1, -2)
 
 
 @composite(
     samples=[
-        sample(invertible(3, 3), real(3, 2), upper=True), sample(invertible(2, 3, 3), real(2, 3, 2), upper=False),
-        sample(invertible(3, 3), real(2, 3), upper=True, left=False), sample(real(3, 3), real(3, 2), upper=False, unitriangular=True),
+        sample(invertible(3, 3), real(3, 2), upper=True),
+        sample(invertible(2, 3, 3), real(2, 3, 2), upper=False),
+        sample(invertible(3, 3), real(2, 3), upper=True, left=False),
+        sample(real(3, 3), real(3, 2), upper=False, unitriangular=True),
     ],
     where="linalg",
-)  # fmt: skip
+)
 def linalg_solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
-    """The solution of a triangular system: only one triangle of ``A`` is read, with ones on the diagonal if it is unitriangular."""
+    """The solution of a triangular system: only one triangle of ``A`` is read, with ones on the diagonal if it is
+    unitriangular.
+    """
     A = A.triu(int(unitriangular)) if upper else A.tril(-int(unitriangular))
     if unitriangular:
         A = A + eye(A.shape[-1], dtype=A.dtype, device=A.device)
@@ -106,9 +123,13 @@ def inverse(input: Any) -> Any:
 
 
 powers = [
-    sample(real(3, 3), 2), sample(real(2, 2, 2), 5), sample(real(3, 3), 0), sample(real(3, 3), 1), sample(invertible(2, 3, 3), -2),
+    sample(real(3, 3), 2),
+    sample(real(2, 2, 2), 5),
+    sample(real(3, 3), 0),
+    sample(real(3, 3), 1),
+    sample(invertible(2, 3, 3), -2),
     sample(real(0, 2, 2), 3),
-]  # fmt: skip
+]
 
 
 @composite(widens=True, samples=powers, where="linalg")
@@ -138,11 +159,23 @@ def matrix_power(input: Any, n: int) -> Any:
     return linalg_matrix_power(input, n)
 
 
-@composite(widens=True, samples=[sample(real(3, 2), constant(3, 3)), sample(real(3, 1), constant(3, 3), True), sample(real(2, 3, 2), constant(2, 3, 3))])
+@composite(
+    widens=True,
+    samples=[
+        sample(real(3, 2), constant(3, 3)),
+        sample(real(3, 1), constant(3, 3), True),
+        sample(real(2, 3, 2), constant(2, 3, 3)),
+    ],
+)
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
-    """The solution X of ``L @ L.T @ X = input`` (of ``L.T @ L @ X`` with ``upper``) for a triangular factor as `cholesky` gives it."""
+    """The solution X of ``L @ L.T @ X = input`` (of ``L.T @ L @ X`` with ``upper``) for a triangular factor as
+    `cholesky` gives it.
+    """
     if input.ndim < 2 or L.ndim < 2 or L.shape[-1] != L.shape[-2] or input.shape[-2] != L.shape[-1]:
-        raise ShapeError(f"cholesky_solve: expected right sides (..., n, k) and factors (..., n, n), got {tuple(input.shape)} and {tuple(L.shape)}")
+        raise ShapeError(
+            f"cholesky_solve: expected right sides (..., n, k) and factors (..., n, n), got {tuple(input.shape)} and"
+            f" {tuple(L.shape)}"
+        )
     factor = L.triu() if upper else L.tril()
     lower = factor.transpose(-1, -2) if upper else factor
     return _solve(lower.transpose(-1, -2), _solve(lower, input))
@@ -151,4 +184,6 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
 @composite(widens=True, samples=[sample(constant(3, 3)), sample(constant(3, 3), True), sample(constant(2, 3, 3))])
 def cholesky_inverse(input: Any, upper: bool = False) -> Any:
     """The inverse of the matrix whose triangular factor `cholesky` gave."""
-    return cholesky_solve(eye(input.shape[-1], dtype=input.dtype, device=input.device).expand(input.shape), input, upper)
+    return cholesky_solve(
+        eye(input.shape[-1], dtype=input.dtype, device=input.device).expand(input.shape), input, upper
+    )

@@ -1,4 +1,6 @@
-"""Statistics of samples: the most frequent value, covariances, correlations, distances of all pairs, rows of bounded norm."""
+"""Statistics of samples: the most frequent value, covariances, correlations, distances of all pairs, rows of bounded
+norm.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,27 @@ from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.create.convert import result_type
-from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.index.indices import triu_indices
 from nanotorch.ops.linalg.norm import distances, linalg_vector_norm
 from nanotorch.ops.reduce.reductions import _pick_self, need_elements
+from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import booleans, constant, distinct, edge, integers, real, sample
 
 
 @op(
-    self=_pick_self, outputs="values indices",
+    self=_pick_self,
+    outputs="values indices",
     samples=[
-        sample(edge([[1.0, 2.0, 2.0, 3.0], [4.0, 4.0, 1.0, 1.0]])), sample(integers(4, 5), 0), sample(integers(3, 7), -1, keepdim=True), sample(real()), sample(booleans(5)),
-        sample(real(2, 0), 0), sample(distinct(2, 3, 2), 1),
+        sample(edge([[1.0, 2.0, 2.0, 3.0], [4.0, 4.0, 1.0, 1.0]])),
+        sample(integers(4, 5), 0),
+        sample(integers(3, 7), -1, keepdim=True),
+        sample(real()),
+        sample(booleans(5)),
+        sample(real(2, 0), 0),
+        sample(distinct(2, 3, 2), 1),
     ],
-)  # fmt: skip
+)
 def mode(xp: Any, self: Array, dim: int = -1, keepdim: bool = False) -> Array:
     """The most frequent value along ``dim``, the smallest of several, and the last place where it is.
 
@@ -49,9 +57,20 @@ def mode(xp: Any, self: Array, dim: int = -1, keepdim: bool = False) -> Array:
 spreads = [sample(real(3, 5)), sample(real(4)), sample(integers(2, 4, high=9))]
 
 
-@composite(widens=True, samples=[*spreads, sample(real(2, 4), correction=0), sample(real(2, 4), fweights=integers(4, low=1, high=4)), sample(real(2, 4), aweights=constant(4)),
-                    sample(real(2, 4), correction=2, fweights=integers(4, low=1, high=4), aweights=constant(4)), sample(real(1, 4))])  # fmt: skip
-def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None) -> Tensor:
+@composite(
+    widens=True,
+    samples=[
+        *spreads,
+        sample(real(2, 4), correction=0),
+        sample(real(2, 4), fweights=integers(4, low=1, high=4)),
+        sample(real(2, 4), aweights=constant(4)),
+        sample(real(2, 4), correction=2, fweights=integers(4, low=1, high=4), aweights=constant(4)),
+        sample(real(1, 4)),
+    ],
+)
+def cov(
+    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
+) -> Tensor:
     """The covariance matrix of variables, one a row, of which each column is an observation.
 
     Args:
@@ -69,9 +88,15 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, a
         if given is None:
             continue
         if given.ndim > 1 or given.numel() != count:
-            raise ShapeError(f"cov: expected {name} to have one number for each of {count} observations, got shape {tuple(given.shape)}")
+            raise ShapeError(
+                f"cov: expected {name} to have one number for each of {count} observations, got shape"
+                f" {tuple(given.shape)}"
+            )
         if given.is_floating_point() != (name == "aweights"):
-            raise RuntimeError(f"cov: expected {name} to have {'floating point' if name == 'aweights' else 'integral'} dtype but got {given.dtype}")
+            raise RuntimeError(
+                f"cov: expected {name} to have {'floating point' if name == 'aweights' else 'integral'} dtype but got"
+                f" {given.dtype}"
+            )
         if bool((given < 0).any()):
             raise RuntimeError(f"cov: {name} cannot be negative")
     weights = fweights if aweights is None else aweights if fweights is None else fweights * aweights
@@ -83,15 +108,31 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, a
         x, weights = x.to(dtype), weights.to(dtype)
         total = weights.sum()
         mean = (x * weights).sum(1, keepdim=True) / total
-    divisor = total - correction if aweights is None or not correction else total - correction * (weights * aweights).sum() / total
+    divisor = (
+        total - correction
+        if aweights is None or not correction
+        else total - correction * (weights * aweights).sum() / total
+    )
     if float(divisor) <= 0:
-        warnings.warn("cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.", UserWarning, stacklevel=2)
+        warnings.warn(
+            "cov(): degrees of freedom is <= 0. Correction should be strictly less than the number of observations.",
+            UserWarning,
+            stacklevel=2,
+        )
         divisor = x.new_zeros(())
     centred = x - mean
     return ((centred if weights is None else centred * weights) @ centred.T / divisor).squeeze()
 
 
-@composite(widens=True, samples=[sample(real(3, 5)), sample(edge([1.0, 2.0, 4.0])), sample(integers(2, 6, high=9)), sample(edge([[1.0, 1.0, 1.0], [1.0, 2.0, 4.0]]))])
+@composite(
+    widens=True,
+    samples=[
+        sample(real(3, 5)),
+        sample(edge([1.0, 2.0, 4.0])),
+        sample(integers(2, 6, high=9)),
+        sample(edge([[1.0, 1.0, 1.0], [1.0, 2.0, 4.0]])),
+    ],
+)
 def corrcoef(input: Tensor) -> Tensor:
     """Pearson's correlation coefficients of variables, one a row, of which each column is an observation."""
     matrix = cov(input)
@@ -101,7 +142,18 @@ def corrcoef(input: Tensor) -> Tensor:
     return (matrix / spread.unsqueeze(1) / spread).clamp(-1, 1)
 
 
-@composite(widens=True, where="functional", samples=[sample(real(4, 3)), sample(real(3, 2), 1.0), sample(constant(3, 2), float("inf")), sample(real(1, 3)), sample(constant(0, 3)), sample(real(3, 2), p=3.0)])
+@composite(
+    widens=True,
+    where="functional",
+    samples=[
+        sample(real(4, 3)),
+        sample(real(3, 2), 1.0),
+        sample(constant(3, 2), float("inf")),
+        sample(real(1, 3)),
+        sample(constant(0, 3)),
+        sample(real(3, 2), p=3.0),
+    ],
+)
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances of all pairs of rows of a matrix, in the order of the upper triangle of `cdist`."""
     if input.ndim != 2:
@@ -110,7 +162,15 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     return distances("pdist", input[first] - input[second], p)
 
 
-@composite(widens=True, samples=[sample(real(2, 4), 2, 0, 1.5), sample(real(2, 4), 1, -1, 1.0), sample(real(2, 3, 2), 2.5, 1, 0.5), sample(real(2, 2), p=2, dim=0, maxnorm=100.0)])
+@composite(
+    widens=True,
+    samples=[
+        sample(real(2, 4), 2, 0, 1.5),
+        sample(real(2, 4), 1, -1, 1.0),
+        sample(real(2, 3, 2), 2.5, 1, 0.5),
+        sample(real(2, 2), p=2, dim=0, maxnorm=100.0),
+    ],
+)
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """A copy whose slices along ``dim`` are scaled down to a p-norm of ``maxnorm`` where theirs is larger."""
     return input * _shrinking(input, p, dim, maxnorm)
@@ -132,4 +192,7 @@ def _shrinking(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     dim = wrap_dim("renorm", dim, input.ndim)
     norms = linalg_vector_norm(input, p, tuple(d for d in range(input.ndim) if d != dim), True)
-    return (maxnorm / (norms + 1e-7)).where(norms > maxnorm, from_array(input.device.xp.asarray(input.device.xp.ones((), dtype=input._array.dtype)), input.device))
+    return (maxnorm / (norms + 1e-7)).where(
+        norms > maxnorm,
+        from_array(input.device.xp.asarray(input.device.xp.ones((), dtype=input._array.dtype)), input.device),
+    )

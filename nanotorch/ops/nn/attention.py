@@ -6,13 +6,13 @@ import math
 
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.ops.create.random import dropout
 from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.linalg.products import matmul
-from nanotorch.ops.create.random import dropout
+from nanotorch.ops.nn.softmax_family import _safe_softmax, softmax
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import booleans, edge, real, sample
-from nanotorch.ops.nn.softmax_family import _safe_softmax, softmax
 
 __all__ = ["scaled_dot_product_attention"]
 
@@ -23,17 +23,28 @@ inf = math.inf
     widens=True,
     where="functional",
     samples=[
-        sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 3)), sample(real(3, 4), real(5, 4), real(5, 4)), sample(real(2, 2, 3, 4), real(2, 2, 5, 4), real(2, 2, 5, 3), scale=0.3),
-        sample(real(2, 5, 4), real(2, 5, 4), real(2, 5, 4), is_causal=True), sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), is_causal=True),
-        sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), real(3, 5)), sample(real(2, 2, 3, 4), real(2, 2, 5, 4), real(2, 2, 5, 4), real(2, 1, 1, 5)),
-        sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), booleans(2, 3, 5)), sample(real(2, 4, 3, 2), real(2, 2, 5, 2), real(2, 2, 5, 3), enable_gqa=True),
+        sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 3)),
+        sample(real(3, 4), real(5, 4), real(5, 4)),
+        sample(real(2, 2, 3, 4), real(2, 2, 5, 4), real(2, 2, 5, 3), scale=0.3),
+        sample(real(2, 5, 4), real(2, 5, 4), real(2, 5, 4), is_causal=True),
+        sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), is_causal=True),
+        sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), real(3, 5)),
+        sample(real(2, 2, 3, 4), real(2, 2, 5, 4), real(2, 2, 5, 4), real(2, 1, 1, 5)),
+        sample(real(2, 3, 4), real(2, 5, 4), real(2, 5, 4), booleans(2, 3, 5)),
+        sample(real(2, 4, 3, 2), real(2, 2, 5, 2), real(2, 2, 5, 3), enable_gqa=True),
         sample(real(2, 4), real(3, 4), real(3, 4), edge([[0.0, -inf, 1.0], [-inf, -inf, -inf]])),
     ],
-)  # fmt: skip
+)
 def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False,
-) -> Tensor:  # fmt: skip
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
     """``softmax(query @ key.T * scale + mask) @ value`` (Vaswani et al., Attention Is All You Need, 2017).
 
     Args:
@@ -45,7 +56,8 @@ def scaled_dot_product_attention(
         dropout_p: the probability with which weights are dropped, whatever the mode of a module is.
         is_causal: query i sees the keys 0 to i only; not together with a mask.
         scale: what the scores are multiplied by, ``1 / sqrt(E)`` by default.
-        enable_gqa: query may have a multiple of the heads, the third dimension from the end, of key and value; consecutive
+        enable_gqa: query may have a multiple of the heads, the third dimension from the end, of key and value;
+        consecutive
             heads then share theirs (Ainslie et al. 2023).
 
     >>> x = torch.eye(2)
@@ -56,18 +68,18 @@ def scaled_dot_product_attention(
     name = "scaled_dot_product_attention"
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise ShapeError(
-            f"{name}: Expected query, key, and value to all be at least 2 dimensional, but got query.dim: {query.ndim} key.dim: {key.ndim} "
-            f"and value.dim: {value.ndim} instead."
+            f"{name}: Expected query, key, and value to all be at least 2 dimensional, but got query.dim: {query.ndim}"
+            f" key.dim: {key.ndim} and value.dim: {value.ndim} instead."
         )
     if not query.dtype is key.dtype is value.dtype:
         raise RuntimeError(
-            f"{name}: Expected query, key, and value to have the same dtype, but got query.dtype: {query.dtype} key.dtype: {key.dtype} "
-            f"and value.dtype: {value.dtype} instead."
+            f"{name}: Expected query, key, and value to have the same dtype, but got query.dtype: {query.dtype}"
+            f" key.dtype: {key.dtype} and value.dtype: {value.dtype} instead."
         )
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
         raise ShapeError(
-            f"{name}: query (..., L, E), key (..., S, E) and value (..., S, V) do not fit: {tuple(query.shape)}, {tuple(key.shape)} and "
-            f"{tuple(value.shape)}"
+            f"{name}: query (..., L, E), key (..., S, E) and value (..., S, V) do not fit: {tuple(query.shape)},"
+            f" {tuple(key.shape)} and {tuple(value.shape)}"
         )
     if attn_mask is not None and is_causal:
         raise RuntimeError(f"{name}: Explicit attn_mask should not be set when is_causal=True")
@@ -91,8 +103,8 @@ def scaled_dot_product_attention(
         weights = _safe_softmax(scores + attn_mask, -1)
     else:
         raise RuntimeError(
-            f"{name}: Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: {attn_mask.dtype} and "
-            f"query.dtype: {query.dtype} instead."
+            f"{name}: Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype:"
+            f" {attn_mask.dtype} and query.dtype: {query.dtype} instead."
         )
     return matmul(dropout(weights, dropout_p) if dropout_p else weights, value)
 
@@ -101,8 +113,8 @@ def _shared(name: str, query: Tensor, heads: Tensor) -> Tensor:
     """Repeat heads (..., H, S, E) so that there are as many as queries."""
     if min(query.ndim, heads.ndim) < 3 or query.shape[-3] % heads.shape[-3]:
         raise ShapeError(
-            f"{name}: enable_gqa needs a number of query heads, the third dimension from the end, that is a multiple of those of key "
-            f"and value, got {tuple(query.shape)} and {tuple(heads.shape)}"
+            f"{name}: enable_gqa needs a number of query heads, the third dimension from the end, that is a multiple of"
+            f" those of key and value, got {tuple(query.shape)} and {tuple(heads.shape)}"
         )
     times = query.shape[-3] // heads.shape[-3]
     wide = heads.unsqueeze(-3).expand([*heads.shape[:-2], times, *heads.shape[-2:]])

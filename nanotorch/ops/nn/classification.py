@@ -8,10 +8,10 @@ from typing import Any
 from nanotorch.autograd.graph.errors import OutOfRangeError, ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.nn.loss import check_reduction
+from nanotorch.ops.nn.softmax_family import log_softmax
 from nanotorch.ops.rows.row import Array, Index, composite, op
 from nanotorch.ops.rows.runtime import floating
 from nanotorch.ops.rows.sample import constant, edge, integers, real, sample
-from nanotorch.ops.nn.softmax_family import log_softmax
 
 inf = math.inf
 
@@ -34,7 +34,9 @@ def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index
     return safe, kept_weight if weight is None else kept_weight * weight[safe]
 
 
-def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: int, label_smoothing: float, dtype: Any) -> tuple[Any, Any, Any]:
+def _target_rows(
+    xp: Any, target: Any, weight: Any, classes: int, ignore_index: int, label_smoothing: float, dtype: Any
+) -> tuple[Any, Any, Any]:
     """Return (targets, sample weights, the matrix whose product with -log p, summed over classes, is the loss)."""
     safe, sample_weight = _class_weights(xp, target, weight, classes, ignore_index, dtype)
     hot = xp.one_hot(safe, classes, dtype)
@@ -49,7 +51,9 @@ def _target_rows(xp: Any, target: Any, weight: Any, classes: int, ignore_index: 
 
 
 def _divisor(xp: Any, total_weight: Any) -> Any:
-    """Return what gradients of a mean are divided by: where no target counts, they are zeros, though the mean is NaN."""
+    """Return what gradients of a mean are divided by: where no target counts, they are zeros, though the mean is
+    NaN.
+    """
     return xp.where(total_weight == 0, 1.0, total_weight)
 
 
@@ -59,9 +63,7 @@ def _cross_entropy_self(xp: Any, grad: Any, reduction: str, _slope: Any, _total_
     return _slope * (grad / _total_weight if reduction == "mean" else grad)
 
 
-@op(
-    self=_cross_entropy_self, outputs="loss _slope _total_weight", where="internal", node="NllLossBackward0",
-)  # fmt: skip
+@op(self=_cross_entropy_self, outputs="loss _slope _total_weight", where="internal", node="NllLossBackward0")
 def _cross_entropy(
     xp: Any, self: Array, target: Index, weight: Array | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Array:
@@ -118,14 +120,17 @@ def _nll_loss(xp: Any, self: Array, target: Index, weight: Array | None, ignore_
 def _as_rows(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Bring (C), (N, C) or (N, C, d...) against class numbers of the remaining shape to (M, C) against (M)."""
     if not isinstance(input, Tensor) or not isinstance(target, Tensor):
-        raise TypeError(f"{name}(): input and target must be Tensors, not {type(input).__name__} and {type(target).__name__}")
+        raise TypeError(
+            f"{name}(): input and target must be Tensors, not {type(input).__name__} and {type(target).__name__}"
+        )
     expected = () if input.ndim == 1 else (*input.shape[:1], *input.shape[2:])
     if input.ndim == 0 or tuple(target.shape) != expected:
         hint = ""
         if input.ndim == 2 and tuple(target.shape) == (input.shape[0], 1):
             hint = " (target has a trailing dimension of 1: use target.squeeze(1))"
         raise ShapeError(
-            f"{name}: input {tuple(input.shape)} needs a target of class numbers of shape {expected}, got {tuple(target.shape)}{hint}"
+            f"{name}: input {tuple(input.shape)} needs a target of class numbers of shape {expected}, got"
+            f" {tuple(target.shape)}{hint}"
         )
     if input.ndim == 1:
         return input.unsqueeze(0), target.reshape(1)
@@ -140,38 +145,53 @@ def check_class_weight(name: str, input: Tensor, weight: Tensor) -> None:
     count = input.shape[min(input.ndim, 2) - 1]
     if tuple(weight.shape) != (count,):
         raise ShapeError(
-            f"{name}: weight tensor should be defined either for all {count} classes or no classes but got weight tensor of shape: {list(weight.shape)}"
+            f"{name}: weight tensor should be defined either for all {count} classes or no classes but got weight"
+            f" tensor of shape: {list(weight.shape)}"
         )
 
 
 classes = [
-    sample(real(5, 3), integers(5)), sample(real(5, 3), integers(5), reduction="sum"), sample(real(5, 3), integers(5), reduction="none"),
-    sample(real(5, 3), integers(5), constant(3)), sample(real(5, 3), integers(5), ignore_index=1),
-    sample(real(2, 3, 4), integers(2, 4)), sample(real(3), integers()), sample(real(2, 3, 4, 2), integers(2, 4, 2), constant(3), ignore_index=1, reduction="none"),
-    sample(real(2, 3, 4), integers(2, 4), constant(3), reduction="sum"), sample(real(3), integers(), constant(3), reduction="none"),
+    sample(real(5, 3), integers(5)),
+    sample(real(5, 3), integers(5), reduction="sum"),
+    sample(real(5, 3), integers(5), reduction="none"),
+    sample(real(5, 3), integers(5), constant(3)),
+    sample(real(5, 3), integers(5), ignore_index=1),
+    sample(real(2, 3, 4), integers(2, 4)),
+    sample(real(3), integers()),
+    sample(real(2, 3, 4, 2), integers(2, 4, 2), constant(3), ignore_index=1, reduction="none"),
+    sample(real(2, 3, 4), integers(2, 4), constant(3), reduction="sum"),
+    sample(real(3), integers(), constant(3), reduction="none"),
     sample(real(0, 3), integers(0), reduction="sum"),
     sample(edge([[1.0, -inf, 2.0], [1000.0, -1000.0, 0.0]]), integers(2, low=0, high=1)),
-]  # fmt: skip
+]
 
 
 @composite(
     widens=True,
     where="functional",
     samples=[
-        *classes, sample(real(5, 3), integers(5), label_smoothing=0.1), sample(real(5, 3), real(5, 3, low=0.0, high=1.0)),
+        *classes,
+        sample(real(5, 3), integers(5), label_smoothing=0.1),
+        sample(real(5, 3), real(5, 3, low=0.0, high=1.0)),
         sample(real(5, 3), integers(5), constant(3), label_smoothing=0.1, ignore_index=2),
         sample(real(5, 3), real(5, 3, low=0.0, high=1.0), constant(3), label_smoothing=0.2, reduction="none"),
         sample(real(2, 3, 4), integers(2, 4), constant(3), ignore_index=1, reduction="none", label_smoothing=0.3),
         sample(real(2, 3, 4), integers(2, 4), constant(3), ignore_index=1, label_smoothing=0.3),
-        sample(real(2, 3, 4), integers(2, 4), label_smoothing=1.0, reduction="sum"), sample(real(3), integers(), label_smoothing=0.5),
-        sample(real(2, 3, 4), real(2, 3, 4, low=0.0, high=1.0), constant(3), label_smoothing=0.2), sample(real(3), real(3, low=0.0, high=1.0)),
+        sample(real(2, 3, 4), integers(2, 4), label_smoothing=1.0, reduction="sum"),
+        sample(real(3), integers(), label_smoothing=0.5),
+        sample(real(2, 3, 4), real(2, 3, 4, low=0.0, high=1.0), constant(3), label_smoothing=0.2),
+        sample(real(3), real(3, low=0.0, high=1.0)),
         sample(real(2, 3, 2, 2), real(2, 3, 2, 2, low=0.0, high=1.0), reduction="sum"),
     ],
-)  # fmt: skip
+)
 def cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean",
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """``-log softmax(input)[target]``, reduced.
 
     Args:
@@ -192,9 +212,13 @@ def cross_entropy(
         check_class_weight("cross_entropy", input, weight)
     if isinstance(target, Tensor) and target._array.dtype.kind == "f":
         if ignore_index >= 0:
-            raise RuntimeError("cross_entropy: ignore_index is not supported for a floating point target of class probabilities")
+            raise RuntimeError(
+                "cross_entropy: ignore_index is not supported for a floating point target of class probabilities"
+            )
         return _cross_entropy_probabilities(input, target, weight, reduction, label_smoothing)
-    if not (isinstance(target, Tensor) and target._array.ndim == 1 and isinstance(input, Tensor) and input._array.ndim == 2):
+    if not (
+        isinstance(target, Tensor) and target._array.ndim == 1 and isinstance(input, Tensor) and input._array.ndim == 2
+    ):
         rows, numbers = _as_rows("cross_entropy", input, target)
         loss = _cross_entropy(rows, numbers, weight, ignore_index, reduction, label_smoothing)
         return loss.reshape(tuple(target.shape)) if reduction == "none" else loss
@@ -203,10 +227,12 @@ def cross_entropy(
     return _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
 
-def _cross_entropy_probabilities(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float) -> Tensor:
+def _cross_entropy_probabilities(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
+) -> Tensor:
     if input.shape != target.shape:
         raise ShapeError(
-            f"cross_entropy: a floating point target holds class probabilities and needs the shape of the input "
+            "cross_entropy: a floating point target holds class probabilities and needs the shape of the input "
             f"{tuple(input.shape)}, got {tuple(target.shape)}; class numbers must be int64 (.long())"
         )
     dim = 0 if input.ndim == 1 else 1

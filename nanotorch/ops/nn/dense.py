@@ -24,19 +24,24 @@ def _rows(xp: Any, x: Any) -> Any:
     self=lambda xp, grad, weight: xp.matmul(grad, weight),
     weight=lambda xp, grad, self: xp.matmul(_rows(xp, grad).T, _rows(xp, self)),
     bias=lambda xp, grad: xp.column_sums(_rows(xp, grad)),
-    where="functional", node="AddmmBackward0", flops=lambda self, weight: 2 * math.prod(self) * weight[0],
+    where="functional",
+    node="AddmmBackward0",
+    flops=lambda self, weight: 2 * math.prod(self) * weight[0],
     samples=[
-        sample(real(5, 3), real(2, 3), real(2)), sample(real(5, 3), real(2, 3)), sample(real(2, 5, 3), real(2, 3), real(2)),
+        sample(real(5, 3), real(2, 3), real(2)),
+        sample(real(5, 3), real(2, 3)),
+        sample(real(2, 5, 3), real(2, 3), real(2)),
         sample(real(3), real(2, 3), real(2)),
     ],
-)  # fmt: skip
+)
 def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Array:
     """``input @ weight.T + bias`` for weight (out_features, in_features) and input (..., in_features)."""
     try:
         out = xp.matmul(self, weight.T)
     except ValueError:
         raise ShapeError(
-            f"linear: expected last dimension {weight.shape[1]}, got input {tuple(self.shape)} (weight {tuple(weight.shape)})"
+            f"linear: expected last dimension {weight.shape[1]}, got input {tuple(self.shape)} (weight"
+            f" {tuple(weight.shape)})"
         ) from None
     if bias is not None:
         out += bias
@@ -46,25 +51,33 @@ def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Ar
 @composite(
     widens=True,
     where="functional",
-    samples=[sample(real(5, 3), real(5, 2), real(4, 3, 2), real(4)), sample(real(2, 5, 3), real(2, 5, 2), real(4, 3, 2)), sample(real(3), real(2), real(1, 3, 2), real(1))],
-)  # fmt: skip
+    samples=[
+        sample(real(5, 3), real(5, 2), real(4, 3, 2), real(4)),
+        sample(real(2, 5, 3), real(2, 5, 2), real(4, 3, 2)),
+        sample(real(3), real(2), real(1, 3, 2), real(1)),
+    ],
+)
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input1 @ weight[o] @ input2 + bias[o]`` for every output o: (..., I), (..., J) and (O, I, J) give (..., O)."""
     outputs, first, second = weight.shape
     if input1.shape[:-1] != input2.shape[:-1] or (input1.shape[-1], input2.shape[-1]) != (first, second):
         raise ShapeError(
-            f"bilinear: expected inputs (..., {first}) and (..., {second}) that agree in all but the last dimension, got "
-            f"{tuple(input1.shape)} and {tuple(input2.shape)} (weight {tuple(weight.shape)})"
+            f"bilinear: expected inputs (..., {first}) and (..., {second}) that agree in all but the last dimension,"
+            f" got {tuple(input1.shape)} and {tuple(input2.shape)} (weight {tuple(weight.shape)})"
         )
     lead = list(input1.shape[:-1])
     halfway = (input1 @ weight.permute(1, 0, 2).reshape(first, outputs * second)).reshape([*lead, outputs, second])
     out = (halfway * input2.unsqueeze(-2)).sum(-1)
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ShapeError(f"bilinear: bias must have the shape {tuple(weight.shape[:1])} of the outputs, got {tuple(bias.shape)}")
+        raise ShapeError(
+            f"bilinear: bias must have the shape {tuple(weight.shape[:1])} of the outputs, got {tuple(bias.shape)}"
+        )
     return out if bias is None else out + bias
 
 
-def _embedding_weight(xp: Any, grad: Any, self: Any, weight_shape: Any, padding_idx: int | None, scale_grad_by_freq: bool) -> Any:
+def _embedding_weight(
+    xp: Any, grad: Any, self: Any, weight_shape: Any, padding_idx: int | None, scale_grad_by_freq: bool
+) -> Any:
     if scale_grad_by_freq:
         ones = xp.astype(self >= 0, grad.dtype)
         grad = grad / xp.scatter_to_zeros(ones, (weight_shape[0],), self)[self][..., None]
@@ -84,14 +97,21 @@ def _embedding(xp: Any, self: Index, weight: Array, padding_idx: int | None, sca
 @composite(
     where="functional",
     samples=[
-        sample(integers(4), real(3, 2)), sample(integers(2, 3), real(3, 2), padding_idx=1), sample(integers(2, 3), real(3, 2), padding_idx=-1),
-        sample(integers(), real(3, 2)), sample(integers(30, low=0, high=20), real(20, 7)),
+        sample(integers(4), real(3, 2)),
+        sample(integers(2, 3), real(3, 2), padding_idx=1),
+        sample(integers(2, 3), real(3, 2), padding_idx=-1),
+        sample(integers(), real(3, 2)),
+        sample(integers(30, low=0, high=20), real(20, 7)),
     ],
-)  # fmt: skip
+)
 def embedding(
-    input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
     scale_grad_by_freq: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The rows of ``weight`` that the indices name: (*) gives (*, D).
 
     Args:
@@ -105,7 +125,9 @@ def embedding(
     if weight.ndim != 2:
         raise ShapeError(f"embedding: 'weight' must be a table, 2-D, got shape {tuple(weight.shape)}")
     if padding_idx is not None and not -weight.shape[0] <= padding_idx < weight.shape[0]:
-        raise ValueError(f"embedding: Padding_idx must be within num_embeddings, got {padding_idx} for weight {tuple(weight.shape)}")
+        raise ValueError(
+            f"embedding: Padding_idx must be within num_embeddings, got {padding_idx} for weight {tuple(weight.shape)}"
+        )
     if max_norm is not None:
         need_order("embedding", "norm_type", norm_type)
         with no_grad():

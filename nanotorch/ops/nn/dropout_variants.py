@@ -22,7 +22,8 @@ def _channels(
 ) -> Tensor:
     if input.ndim not in (dimensions + 1, dimensions + 2):
         raise ShapeError(
-            f"{name}: expected input of {dimensions + 1} dimensions (C, ...) or {dimensions + 2} (N, C, ...), got {tuple(input.shape)}"
+            f"{name}: expected input of {dimensions + 1} dimensions (C, ...) or {dimensions + 2} (N, C, ...), got"
+            f" {tuple(input.shape)}"
         )
     if not training or p == 0.0:
         return dropout(input, p, training, inplace)
@@ -32,19 +33,25 @@ def _channels(
 
 
 @composite(where="functional")
-def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None) -> Tensor:
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
     """Zero whole channels of (N, C, L) or (C, L) with probability ``p``, scaling the rest by ``1 / (1 - p)``."""
     return _channels("dropout1d", 1, input, p, training, inplace, generator)
 
 
 @composite(where="functional")
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None) -> Tensor:
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
     """Zero whole channels of (N, C, H, W) or (C, H, W) with probability ``p`` (Tompson et al. 2015)."""
     return _channels("dropout2d", 2, input, p, training, inplace, generator)
 
 
 @composite(where="functional")
-def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None) -> Tensor:
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
     """Zero whole channels of (N, C, D, H, W) or (C, D, H, W) with probability ``p``."""
     return _channels("dropout3d", 3, input, p, training, inplace, generator)
 
@@ -66,8 +73,12 @@ def _alpha(input: Tensor, shape: Any, p: float, training: bool, inplace: bool, g
 
 
 @composite(where="functional")
-def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None) -> Tensor:
-    """Set elements to SELU's lower limit with probability ``p``, then restore mean and variance (Klambauer et al. 2017)."""
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Set elements to SELU's lower limit with probability ``p``, then restore mean and variance (Klambauer et al.
+    2017).
+    """
     return _alpha(input, input.shape, p, training, inplace, generator)
 
 

@@ -21,12 +21,15 @@ positive = real(4, 3, low=0.2)
     widens=True,
     where="functional",
     samples=[
-        sample(real(4, 3), real(4, 3), positive), sample(real(4, 3), real(4, 3), positive, full=True, reduction="sum"),
-        sample(real(4, 3), real(4, 3), real(4, 1, low=0.2), reduction="none"), sample(real(4, 3), real(4, 3), real(4, low=0.2)),
-        sample(real(4, 3), real(4, 3), 0.7), sample(edge([1.0, 2.0, 3.0]), real(3), edge([0.0, 0.05, 1.0]), eps=0.1),
+        sample(real(4, 3), real(4, 3), positive),
+        sample(real(4, 3), real(4, 3), positive, full=True, reduction="sum"),
+        sample(real(4, 3), real(4, 3), real(4, 1, low=0.2), reduction="none"),
+        sample(real(4, 3), real(4, 3), real(4, low=0.2)),
+        sample(real(4, 3), real(4, 3), 0.7),
+        sample(edge([1.0, 2.0, 3.0]), real(3), edge([0.0, 0.05, 1.0]), eps=0.1),
         sample(real(0, 3), real(0, 3), real(0, 3), reduction="none"),
     ],
-)  # fmt: skip
+)
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Tensor | float, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
@@ -49,8 +52,8 @@ def gaussian_nll_loss(
             var = var.unsqueeze(-1)
         elif var.shape != (*input.shape[:-1], 1):
             raise ShapeError(
-                f"gaussian_nll_loss: var is of incorrect size {tuple(var.shape)} for input {tuple(input.shape)}: one variance per element, "
-                "or one for all of the last dimension"
+                f"gaussian_nll_loss: var is of incorrect size {tuple(var.shape)} for input {tuple(input.shape)}: one"
+                " variance per element, or one for all of the last dimension"
             )
     if var.device.type == "cpu" and bool((var < 0).any()):
         raise ValueError("gaussian_nll_loss: var has negative entry/entries; predict its logarithm, or apply softplus")
@@ -67,23 +70,30 @@ def gaussian_nll_loss(
     widens=True,
     where="functional",
     samples=[
-        sample(real(4, 3), real(4, 3)), sample(positive, real(4, 3), log_input=False), sample(real(4, 3), positive, full=True, reduction="none"),
-        sample(positive, positive, log_input=False, full=True, eps=0.1, reduction="sum"), sample(real(0), real(0), reduction="sum"),
-        sample(edge([0.0, 1.0, 2.0]), edge([1.0, 1.0, 3.0]), full=True), sample(edge([0.0, 1.0]), real(2), log_input=False),
+        sample(real(4, 3), real(4, 3)),
+        sample(positive, real(4, 3), log_input=False),
+        sample(real(4, 3), positive, full=True, reduction="none"),
+        sample(positive, positive, log_input=False, full=True, eps=0.1, reduction="sum"),
+        sample(real(0), real(0), reduction="sum"),
+        sample(edge([0.0, 1.0, 2.0]), edge([1.0, 1.0, 3.0]), full=True),
+        sample(edge([0.0, 1.0]), real(2), log_input=False),
     ],
-)  # fmt: skip
+)
 def poisson_nll_loss(
-    input: Tensor, target: Tensor, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
 ) -> Tensor:
     """``exp(input) - target * input``: the target is a count with the logarithm of its mean in ``input``.
 
     Args:
-        input: logarithms of means; with ``log_input=False`` means, and the loss is ``input - target * log(input + eps)``.
-        target: counts, of the same shape.
-        log_input: what ``input`` is.
-        full: add Stirling's approximation of ``log(target!)`` for targets above 1.
-        eps: keeps the logarithm of a mean finite.
-        reduction: "none", "mean" or "sum".
+        input: logarithms of means; with ``log_input=False`` means, and the loss is ``input - target * log(input +
+        eps)``. target: counts, of the same shape. log_input: what ``input`` is. full: add Stirling's approximation of
+        ``log(target!)`` for targets above 1. eps: keeps the logarithm of a mean finite. reduction: "none", "mean" or
+        "sum".
     """
     check_reduction("poisson_nll_loss", reduction)
     check_pair("poisson_nll_loss", input, target)

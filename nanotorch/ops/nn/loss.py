@@ -20,7 +20,9 @@ REDUCTIONS = ("none", "mean", "sum")
 def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:
     """Raise for an unknown reduction."""
     if reduction not in allowed:
-        raise ValueError(f"{name}: {reduction!r} is not a valid value for reduction; choose one of {', '.join(allowed)}")
+        raise ValueError(
+            f"{name}: {reduction!r} is not a valid value for reduction; choose one of {', '.join(allowed)}"
+        )
 
 
 def reduced(xp: Any, loss: Any, reduction: str) -> Any:
@@ -56,8 +58,8 @@ def check_pair(name: str, self: Any, target: Any) -> None:
         elif b == (*a, 1):
             fix = f": use target.squeeze({len(a)}) or input.unsqueeze({len(a)})"
         raise ShapeError(
-            f"{name}: input {a} and target {b} must have the same shape{fix}. Broadcasting would compare every prediction "
-            "with every target."
+            f"{name}: input {a} and target {b} must have the same shape{fix}. Broadcasting would compare every"
+            " prediction with every target."
         )
 
 
@@ -67,7 +69,9 @@ def check_weight(name: str, argument: str, weight: Any, shape: tuple[int, ...]) 
         return
     lead = len(shape) - weight.ndim
     if lead < 0 or any(n not in (1, length) for n, length in zip(weight.shape, shape[lead:], strict=True)):
-        raise ShapeError(f"{name}: {argument} {tuple(weight.shape)} does not broadcast to the shape of the losses {tuple(shape)}")
+        raise ShapeError(
+            f"{name}: {argument} {tuple(weight.shape)} does not broadcast to the shape of the losses {tuple(shape)}"
+        )
 
 
 def check_float_pair(name: str, self: Any, target: Any) -> None:
@@ -103,16 +107,27 @@ def _bce_logits_target(xp: Any, grad: Any, self: Any, weight: Any, pos_weight: A
 
 
 @op(
-    self=_bce_logits_self, target=_bce_logits_target, where="functional", node="BinaryCrossEntropyWithLogitsBackward0",
+    self=_bce_logits_self,
+    target=_bce_logits_target,
+    where="functional",
+    node="BinaryCrossEntropyWithLogitsBackward0",
     samples=[
-        sample(real(5), real(5, low=0.0, high=1.0)), sample(real(5, 2), real(5, 2, low=0.0, high=1.0), reduction="none"),
+        sample(real(5), real(5, low=0.0, high=1.0)),
+        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), reduction="none"),
         sample(real(5, 2), real(5, 2, low=0.0, high=1.0), reduction="sum", pos_weight=constant(2)),
-        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(5, 2)), sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(2), pos_weight=constant(5, 2)),
-        sample(edge([0.0, 100.0, -100.0, inf, -inf]), edge([0.0, 1.0, 1.0, 0.0, 1.0])), sample(real(0, 2), real(0, 2), reduction="sum"),
+        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(5, 2)),
+        sample(real(5, 2), real(5, 2, low=0.0, high=1.0), constant(2), pos_weight=constant(5, 2)),
+        sample(edge([0.0, 100.0, -100.0, inf, -inf]), edge([0.0, 1.0, 1.0, 0.0, 1.0])),
+        sample(real(0, 2), real(0, 2), reduction="sum"),
     ],
-)  # fmt: skip
+)
 def binary_cross_entropy_with_logits(
-    xp: Any, self: Array, target: Array | Cast, weight: Array | Cast | None = None, reduction: str = "mean", pos_weight: Array | Cast | None = None
+    xp: Any,
+    self: Array,
+    target: Array | Cast,
+    weight: Array | Cast | None = None,
+    reduction: str = "mean",
+    pos_weight: Array | Cast | None = None,
 ) -> Array:
     """``-(target * log s + (1 - target) * log(1 - s))`` with ``s = sigmoid(input)``, without overflow."""
     check_reduction("binary_cross_entropy_with_logits", reduction)
@@ -137,16 +152,22 @@ def _bce_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, reduction
 
 @op(
     self=_bce_self,
-    target=lambda xp, grad, self, weight, reduction: share(grad, self.shape, reduction) * (1.0 if weight is None else weight)
-    * (xp.maximum(xp.log(1 - self), -100.0) - xp.maximum(xp.log(self), -100.0)),
+    target=lambda xp, grad, self, weight, reduction: (
+        share(grad, self.shape, reduction)
+        * (1.0 if weight is None else weight)
+        * (xp.maximum(xp.log(1 - self), -100.0) - xp.maximum(xp.log(self), -100.0))
+    ),
     where="functional",
     samples=[
         sample(real(5, low=0.1, high=0.9), real(5, low=0.0, high=1.0)),
         sample(real(5, 2, low=0.1, high=0.9), real(5, 2, low=0.0, high=1.0), constant(5, 2), reduction="sum"),
-        sample(real(5, 2, low=0.1, high=0.9), real(5, 2, low=0.0, high=1.0), constant(2), reduction="none"), sample(real(0, 2), real(0, 2), reduction="sum"),
+        sample(real(5, 2, low=0.1, high=0.9), real(5, 2, low=0.0, high=1.0), constant(2), reduction="none"),
+        sample(real(0, 2), real(0, 2), reduction="sum"),
     ],
-)  # fmt: skip
-def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | Cast | None = None, reduction: str = "mean") -> Array:
+)
+def binary_cross_entropy(
+    xp: Any, self: Array, target: Array, weight: Array | Cast | None = None, reduction: str = "mean"
+) -> Array:
     """``-(target * log p + (1 - target) * log(1 - p))`` for probabilities ``input``; logarithms are cut at -100."""
     check_reduction("binary_cross_entropy", reduction)
     check_float_pair("binary_cross_entropy", self, target)
@@ -159,15 +180,22 @@ def binary_cross_entropy(xp: Any, self: Array, target: Array, weight: Array | Ca
     return reduced(xp, loss, reduction)
 
 
-pairs = [sample(real(5), real(5)), sample(real(5, 2), real(5, 2), reduction="sum"), sample(real(5), real(5), reduction="none"), sample(real(0, 2), real(0, 2), reduction="sum"),
-         sample(edge([1.0, -1.0, inf, nan, 2.0]), edge([1.0, 0.0, inf, 0.0, 1.0]), reduction="none")]  # fmt: skip
+pairs = [
+    sample(real(5), real(5)),
+    sample(real(5, 2), real(5, 2), reduction="sum"),
+    sample(real(5), real(5), reduction="none"),
+    sample(real(0, 2), real(0, 2), reduction="sum"),
+    sample(edge([1.0, -1.0, inf, nan, 2.0]), edge([1.0, 0.0, inf, 0.0, 1.0]), reduction="none"),
+]
 
 
 @op(
     self=lambda grad, self, target, reduction: (self - target) * (2 * share(grad, self.shape, reduction)),
     target=lambda grad, self, target, reduction: (self - target) * (-2 * share(grad, self.shape, reduction)),
-    where="functional", samples=pairs, cast="promote",
-)  # fmt: skip
+    where="functional",
+    samples=pairs,
+    cast="promote",
+)
 def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
     """``(input - target) ** 2``, reduced; the shapes must be equal."""
     check_reduction("mse_loss", reduction)
@@ -179,8 +207,11 @@ def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Ar
 @op(
     self=lambda xp, grad, self, target, reduction: xp.sign(self - target) * share(grad, self.shape, reduction),
     target=lambda xp, grad, self, target, reduction: -xp.sign(self - target) * share(grad, self.shape, reduction),
-    where="functional", samples=pairs, node="MeanBackward0", cast="promote",
-)  # fmt: skip
+    where="functional",
+    samples=pairs,
+    node="MeanBackward0",
+    cast="promote",
+)
 def l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
     """``|input - target|``, reduced; the shapes must be equal."""
     check_reduction("l1_loss", reduction)
@@ -197,11 +228,16 @@ def _smooth_slope(xp: Any, difference: Any, beta: float) -> Any:
 
 
 @op(
-    self=lambda xp, grad, self, target, reduction, beta: _smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
-    target=lambda xp, grad, self, target, reduction, beta: -_smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction),
-    where="functional", cast="promote",
+    self=lambda xp, grad, self, target, reduction, beta: (
+        _smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction)
+    ),
+    target=lambda xp, grad, self, target, reduction, beta: (
+        -_smooth_slope(xp, self - target, beta) * share(grad, self.shape, reduction)
+    ),
+    where="functional",
+    cast="promote",
     samples=[*pairs, sample(real(5), real(5), beta=0.5), sample(real(5), real(5), beta=0.0)],
-)  # fmt: skip
+)
 def smooth_l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", beta: float = 1.0) -> Array:
     """Quadratic (over ``2 * beta``) where ``|input - target| < beta``, linear elsewhere."""
     check_reduction("smooth_l1_loss", reduction)
@@ -219,10 +255,15 @@ def _huber_slope(xp: Any, difference: Any, delta: float) -> Any:
 
 
 @op(
-    self=lambda xp, grad, self, target, reduction, delta: _huber_slope(xp, self - target, delta) * share(grad, self.shape, reduction),
-    target=lambda xp, grad, self, target, reduction, delta: -_huber_slope(xp, self - target, delta) * share(grad, self.shape, reduction),
-    where="functional", samples=[*pairs, sample(real(5), real(5), delta=0.5)],
-)  # fmt: skip
+    self=lambda xp, grad, self, target, reduction, delta: (
+        _huber_slope(xp, self - target, delta) * share(grad, self.shape, reduction)
+    ),
+    target=lambda xp, grad, self, target, reduction, delta: (
+        -_huber_slope(xp, self - target, delta) * share(grad, self.shape, reduction)
+    ),
+    where="functional",
+    samples=[*pairs, sample(real(5), real(5), delta=0.5)],
+)
 def huber_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mean", delta: float = 1.0) -> Array:
     """``(input - target) ** 2 / 2`` where ``|input - target| <= delta``, linear elsewhere (Huber 1964)."""
     check_reduction("huber_loss", reduction)
@@ -230,7 +271,9 @@ def huber_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mea
     if not delta > 0:
         raise RuntimeError(f"huber_loss: delta must be greater than 0, got {delta}")
     distance = xp.absolute(self - target)
-    return reduced(xp, xp.where(distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta)), reduction)
+    return reduced(
+        xp, xp.where(distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta)), reduction
+    )
 
 
 def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
@@ -238,16 +281,24 @@ def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
 
 
 @op(
-    self=lambda xp, grad, target, reduction, log_target: -(xp.exp(target) if log_target else target) * _kl_mean(grad, target.shape, reduction),
-    target=lambda xp, grad, self, target, reduction, log_target: _kl_mean(grad, target.shape, reduction)
-    * (xp.exp(target) * (target - self + 1) if log_target else xp.log(target) - self + 1),
-    where="functional", cast="promote",
+    self=lambda xp, grad, target, reduction, log_target: (
+        -(xp.exp(target) if log_target else target) * _kl_mean(grad, target.shape, reduction)
+    ),
+    target=lambda xp, grad, self, target, reduction, log_target: (
+        _kl_mean(grad, target.shape, reduction)
+        * (xp.exp(target) * (target - self + 1) if log_target else xp.log(target) - self + 1)
+    ),
+    where="functional",
+    cast="promote",
     samples=[
-        sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="none"), sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
-        sample(real(4, 3), real(4, 3), reduction="sum", log_target=True), sample(real(4, 3), real(4, 3, low=0.1, high=0.9)),
-        sample(real(4, 3), real(4, 3), reduction="batchmean", log_target=True), sample(real(), real(low=0.1), reduction="batchmean"),
+        sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="none"),
+        sample(real(4, 3), real(4, 3, low=0.1, high=0.9), reduction="batchmean"),
+        sample(real(4, 3), real(4, 3), reduction="sum", log_target=True),
+        sample(real(4, 3), real(4, 3, low=0.1, high=0.9)),
+        sample(real(4, 3), real(4, 3), reduction="batchmean", log_target=True),
+        sample(real(), real(low=0.1), reduction="batchmean"),
     ],
-)  # fmt: skip
+)
 def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:
     """``target * (log target - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size only."""
     check_reduction("kl_div", reduction, (*REDUCTIONS, "batchmean"))

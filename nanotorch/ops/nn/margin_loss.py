@@ -9,6 +9,7 @@ from nanotorch.autograd.graph.errors import DtypeError, OutOfRangeError, ShapeEr
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.elementwise.activation import logsigmoid
 from nanotorch.ops.elementwise.extrema import minimum, where
+from nanotorch.ops.linalg.norm import pairwise_distance
 from nanotorch.ops.nn.loss import (
     EPSILON,
     check_float_pair,
@@ -19,15 +20,21 @@ from nanotorch.ops.nn.loss import (
     reduced_tensor,
     share,
 )
-from nanotorch.ops.linalg.norm import pairwise_distance
 from nanotorch.ops.rows.row import Array, Cast, composite, op
 from nanotorch.ops.rows.runtime import need_number, refuse_gradients
 from nanotorch.ops.rows.sample import constant, edge, integers, real, sample
 
 __all__ = [
-    "cosine_embedding_loss", "hinge_embedding_loss", "margin_ranking_loss", "multi_margin_loss", "multilabel_margin_loss",
-    "multilabel_soft_margin_loss", "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
-]  # fmt: skip
+    "cosine_embedding_loss",
+    "hinge_embedding_loss",
+    "margin_ranking_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+    "soft_margin_loss",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
+]
 
 signs = edge([1.0, -1.0, 1.0, -1.0])
 
@@ -43,11 +50,13 @@ def _soft_margin_slope(xp: Any, grad: Any, self: Any, target: Any, reduction: st
     self=lambda xp, grad, self, target, reduction: -target * _soft_margin_slope(xp, grad, self, target, reduction),
     where="functional",
     samples=[
-        sample(real(5), constant(5, low=-1.0)), sample(real(4, 3), constant(4, 3, low=-1.0), reduction="sum"),
-        sample(real(5), constant(5, low=-1.0), reduction="none"), sample(real(0), constant(0), reduction="sum"),
+        sample(real(5), constant(5, low=-1.0)),
+        sample(real(4, 3), constant(4, 3, low=-1.0), reduction="sum"),
+        sample(real(5), constant(5, low=-1.0), reduction="none"),
+        sample(real(0), constant(0), reduction="sum"),
         sample(edge([0.0, 30.0, -30.0]), constant(3)),
     ],
-)  # fmt: skip
+)
 def soft_margin_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mean") -> Array:
     """``log(1 + exp(-target * input))`` for targets 1 and -1, without overflow."""
     check_reduction("soft_margin_loss", reduction)
@@ -59,11 +68,15 @@ def soft_margin_loss(xp: Any, self: Array, target: Array | Cast, reduction: str 
     widens=True,
     where="functional",
     samples=[
-        sample(real(4, 3), real(4, 3, low=0.0, high=1.0)), sample(real(4, 3), real(4, 3, low=0.0, high=1.0), constant(3), reduction="none"),
-        sample(real(2, 4, 3), real(2, 4, 3, low=0.0, high=1.0), reduction="sum"), sample(real(3), real(3, low=0.0, high=1.0)),
+        sample(real(4, 3), real(4, 3, low=0.0, high=1.0)),
+        sample(real(4, 3), real(4, 3, low=0.0, high=1.0), constant(3), reduction="none"),
+        sample(real(2, 4, 3), real(2, 4, 3, low=0.0, high=1.0), reduction="sum"),
+        sample(real(3), real(3, low=0.0, high=1.0)),
     ],
-)  # fmt: skip
-def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
+)
+def multilabel_soft_margin_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
     """Binary cross entropy of logits (..., C) and targets in [0, 1], its mean over the classes; then reduced.
 
     ``weight`` broadcasts over the elements.
@@ -80,7 +93,9 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
 def _rows_of_classes(name: str, input: Tensor, target: Tensor, target_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Bring logits (C) to (1, C), and the target with them."""
     if input.ndim not in (1, 2) or not input.shape[-1] or tuple(target.shape) != target_shape:
-        raise ShapeError(f"{name}: input {tuple(input.shape)} needs a target of shape {target_shape}, got {tuple(target.shape)}")
+        raise ShapeError(
+            f"{name}: input {tuple(input.shape)} needs a target of shape {target_shape}, got {tuple(target.shape)}"
+        )
     if target._array.dtype.kind not in "iu":
         raise DtypeError(f"{name}: target must be a tensor of class numbers (int64), not {target.dtype}")
     return (input, target) if input.ndim == 2 else (input.unsqueeze(0), target.unsqueeze(0))
@@ -90,14 +105,23 @@ def _rows_of_classes(name: str, input: Tensor, target: Tensor, target_shape: tup
     widens=True,
     where="functional",
     samples=[
-        sample(real(5, 3), integers(5)), sample(real(5, 3), integers(5), p=2, margin=0.5, reduction="sum"),
-        sample(real(5, 3), integers(5), weight=constant(3), reduction="none"), sample(real(3), integers()), sample(edge([[1.0, 2.0, 2.0]]), integers(1), reduction="none"),
+        sample(real(5, 3), integers(5)),
+        sample(real(5, 3), integers(5), p=2, margin=0.5, reduction="sum"),
+        sample(real(5, 3), integers(5), weight=constant(3), reduction="none"),
+        sample(real(3), integers()),
+        sample(edge([[1.0, 2.0, 2.0]]), integers(1), reduction="none"),
     ],
-)  # fmt: skip
+)
 def multi_margin_loss(
-    input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
-    """The sum of ``max(0, margin - input[target] + input[j]) ** p / C`` over all other classes j (Crammer, Singer 2001).
+    """The sum of ``max(0, margin - input[target] + input[j]) ** p / C`` over all other classes j (Crammer, Singer
+    2001).
 
     Args:
         input: scores (N, C) or (C).
@@ -116,7 +140,9 @@ def multi_margin_loss(
     rows, numbers = _rows_of_classes(name, input, target, () if single else tuple(input.shape[:1]))
     classes = rows.shape[1]
     if weight is not None and tuple(weight.shape) != (classes,):
-        raise ShapeError(f"{name}: weight needs one number for each of the {classes} classes, got {tuple(weight.shape)}")
+        raise ShapeError(
+            f"{name}: weight needs one number for each of the {classes} classes, got {tuple(weight.shape)}"
+        )
     if rows.device.xp.all_in_range(numbers._array, classes) is False:
         raise OutOfRangeError(f"{name}: target out of range: classes are numbered 0 to {classes - 1}")
     index = numbers.long().unsqueeze(1)
@@ -135,9 +161,12 @@ def multi_margin_loss(
 @composite(
     widens=True,
     where="functional",
-    samples=[sample(real(2, 4), integers(2, 4, low=0, high=4)), sample(real(2, 4), integers(2, 4, low=-1, high=4), reduction="none"),
-             sample(real(4), integers(4, low=-1, high=4), reduction="sum")],
-)  # fmt: skip
+    samples=[
+        sample(real(2, 4), integers(2, 4, low=0, high=4)),
+        sample(real(2, 4), integers(2, 4, low=-1, high=4), reduction="none"),
+        sample(real(4), integers(4, low=-1, high=4), reduction="sum"),
+    ],
+)
 def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """The sum of ``max(0, 1 - input[y] + input[j]) / C`` over all target classes y and all other classes j.
 
@@ -169,10 +198,13 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean
 @composite(
     where="functional",
     samples=[
-        sample(real(4), signs), sample(real(4), signs, 0.5, reduction="sum"), sample(real(4), signs, margin=2.0, reduction="none"),
-        sample(edge([1.0, 1.0, 0.0, 2.0]), signs), sample(edge([1.0, 1.0]), edge([0.0, 2.0])),
+        sample(real(4), signs),
+        sample(real(4), signs, 0.5, reduction="sum"),
+        sample(real(4), signs, margin=2.0, reduction="none"),
+        sample(edge([1.0, 1.0, 0.0, 2.0]), signs),
+        sample(edge([1.0, 1.0]), edge([0.0, 2.0])),
     ],
-)  # fmt: skip
+)
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """The distance ``input`` where the target is 1 (alike), ``max(0, margin - input)`` where it is -1 (different)."""
     check_reduction("hinge_embedding_loss", reduction)
@@ -186,11 +218,15 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, red
     widens=True,
     where="functional",
     samples=[
-        sample(real(4, 3), real(4, 3), signs), sample(real(4, 3), real(4, 3), signs, 0.3, reduction="sum"), sample(real(3), real(3), edge(-1.0), reduction="none"),
+        sample(real(4, 3), real(4, 3), signs),
+        sample(real(4, 3), real(4, 3), signs, 0.3, reduction="sum"),
+        sample(real(3), real(3), edge(-1.0), reduction="none"),
         sample(real(4, 3), real(4, 3), signs, margin=-0.5, reduction="none"),
     ],
-)  # fmt: skip
-def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
+)
+def cosine_embedding_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """``1 - cos(input1, input2)`` where the target is 1 (alike), ``max(0, cos - margin)`` where it is -1 (different).
 
     Args:
@@ -202,10 +238,16 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
     """
     check_reduction("cosine_embedding_loss", reduction)
     margin = need_number("cosine_embedding_loss", "margin", margin)
-    if target.ndim > 1 or input1.ndim != target.ndim + 1 or input1.shape != input2.shape or input1.shape[:-1] != target.shape:
+    if (
+        target.ndim > 1
+        or input1.ndim != target.ndim + 1
+        or input1.shape != input2.shape
+        or input1.shape[:-1] != target.shape
+    ):
         raise ShapeError(
-            f"cosine_embedding_loss: {target.ndim}D target tensor expects {target.ndim + 1}D input tensors (N, D) for a target (N), or (D) for "
-            f"(), but found inputs with sizes {list(input1.shape)} and {list(input2.shape)} and target {list(target.shape)}"
+            f"cosine_embedding_loss: {target.ndim}D target tensor expects {target.ndim + 1}D input tensors (N, D) for a"
+            f" target (N), or (D) for (), but found inputs with sizes {list(input1.shape)} and {list(input2.shape)} and"
+            f" target {list(target.shape)}"
         )
     squares = ((input1 * input1).sum(-1) + EPSILON) * ((input2 * input2).sum(-1) + EPSILON)
     cosine = (input1 * input2).sum(-1) / squares.sqrt()
@@ -217,11 +259,15 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
     widens=True,
     where="functional",
     samples=[
-        sample(real(4), real(4), signs), sample(real(4), real(4), signs, 0.5, reduction="sum"), sample(real(4), real(4), signs, margin=0.5, reduction="none"),
+        sample(real(4), real(4), signs),
+        sample(real(4), real(4), signs, 0.5, reduction="sum"),
+        sample(real(4), real(4), signs, margin=0.5, reduction="none"),
         sample(edge([1.0, 1.0, 2.0, 3.0]), edge([1.0, 1.0, 1.0, 3.0]), signs),
     ],
-)  # fmt: skip
-def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
+)
+def margin_ranking_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """``max(0, -target * (input1 - input2) + margin)``: target 1 says that input1 ranks higher, -1 that input2 does."""
     check_reduction("margin_ranking_loss", reduction)
     margin = need_number("margin_ranking_loss", "margin", margin)
@@ -235,23 +281,44 @@ def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: 
 
 @composite(widens=True, where="functional")
 def triplet_margin_with_distance_loss(
-    anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
-    margin: float = 1.0, swap: bool = False, reduction: str = "mean",
-) -> Tensor:  # fmt: skip
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
     """`triplet_margin_loss` with any distance of two tensors; by default `pairwise_distance`."""
-    return _triplet("triplet_margin_with_distance_loss", anchor, positive, negative, distance_function or pairwise_distance, margin, swap, reduction)
+    return _triplet(
+        "triplet_margin_with_distance_loss",
+        anchor,
+        positive,
+        negative,
+        distance_function or pairwise_distance,
+        margin,
+        swap,
+        reduction,
+    )
 
 
 def _triplet(
-    name: str, anchor: Tensor, positive: Tensor, negative: Tensor, distance: Callable[[Tensor, Tensor], Tensor], margin: float,
-    swap: bool, reduction: str,
-) -> Tensor:  # fmt: skip
+    name: str,
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    margin: float,
+    swap: bool,
+    reduction: str,
+) -> Tensor:
     check_reduction(name, reduction)
     margin = need_number(name, "margin", margin)
     if not anchor.ndim == positive.ndim == negative.ndim:
         raise ShapeError(
-            f"{name}: The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "
-            f"{anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"
+            f"{name}: The anchor, positive, and negative tensors are expected to have the same number of dimensions,"
+            f" but got: anchor {anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"
         )
     if margin <= 0:
         raise ValueError(f"{name}: margin must be greater than 0, got {margin}")
@@ -265,15 +332,24 @@ def _triplet(
     widens=True,
     where="functional",
     samples=[
-        sample(real(5, 4), real(5, 4), real(5, 4)), sample(real(5, 4), real(5, 4), real(5, 4), margin=3.0, swap=True, reduction="sum"),
-        sample(real(5, 4), real(5, 4), real(5, 4), p=1, margin=2.0, reduction="none"), sample(real(5, 4), real(5, 4), real(5, 4), p=3.0, eps=0.1, margin=2.0),
-        sample(real(4), real(4), real(4), margin=5.0), sample(edge([[0.0, 0.0]]), edge([[0.0, 0.0]]), edge([[0.0, 0.0]])),
+        sample(real(5, 4), real(5, 4), real(5, 4)),
+        sample(real(5, 4), real(5, 4), real(5, 4), margin=3.0, swap=True, reduction="sum"),
+        sample(real(5, 4), real(5, 4), real(5, 4), p=1, margin=2.0, reduction="none"),
+        sample(real(5, 4), real(5, 4), real(5, 4), p=3.0, eps=0.1, margin=2.0),
+        sample(real(4), real(4), real(4), margin=5.0),
+        sample(edge([[0.0, 0.0]]), edge([[0.0, 0.0]]), edge([[0.0, 0.0]])),
     ],
-)  # fmt: skip
+)
 def triplet_margin_loss(
-    anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2, eps: float = 1e-6, swap: bool = False,
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
     reduction: str = "mean",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` (Balntas et al. 2016).
 
     Args:

@@ -29,10 +29,14 @@ def _check_features(name: str, x: Any, normalized_shape: Any, weight: Any, bias:
     """Raise unless the last dimensions of the input, the weight and the bias have the shape to normalise over."""
     shape = tuple(normalized_shape)
     if not shape:
-        raise ShapeError(f"{name}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got ()")
+        raise ShapeError(
+            f"{name}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element,"
+            " but got ()"
+        )
     if tuple(x.shape[max(x.ndim - len(shape), 0) :]) != shape:
         raise ShapeError(
-            f"{name}: Given normalized_shape={list(shape)}, expected the last dimensions to be {shape}, got input {tuple(x.shape)}"
+            f"{name}: Given normalized_shape={list(shape)}, expected the last dimensions to be {shape}, got input"
+            f" {tuple(x.shape)}"
         )
     for argument, value in (("weight", weight), ("bias", bias)):
         if value is not None and tuple(value.shape) != shape:
@@ -56,15 +60,25 @@ def _sum_leading(xp: Any, value: Any, ndim: int) -> Any:
     self=_layer_norm_self,
     weight=lambda xp, grad, normalized_shape, _normalized: _sum_leading(xp, grad * _normalized, len(normalized_shape)),
     bias=lambda xp, grad, normalized_shape: _sum_leading(xp, grad, len(normalized_shape)),
-    outputs="output _normalized _rstd", where="functional", node="NativeLayerNormBackward0",
+    outputs="output _normalized _rstd",
+    where="functional",
+    node="NativeLayerNormBackward0",
     samples=[
-        sample(real(5, 3), (3,)), sample(real(5, 3), (3,), real(3), real(3)), sample(real(2, 4, 3), (4, 3), real(4, 3), real(4, 3)),
-        sample(real(5, 3), (3,), real(3), eps=1e-3), sample(real(0, 3), (3,), real(3)),
+        sample(real(5, 3), (3,)),
+        sample(real(5, 3), (3,), real(3), real(3)),
+        sample(real(2, 4, 3), (4, 3), real(4, 3), real(4, 3)),
+        sample(real(5, 3), (3,), real(3), eps=1e-3),
+        sample(real(0, 3), (3,), real(3)),
         sample(edge([[1.0, 1.0], [0.0, 0.0], [1e30, -1e30], [float("inf"), 1.0]]), (2,)),
     ],
-)  # fmt: skip
+)
 def layer_norm(
-    xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+    xp: Any,
+    self: Array,
+    normalized_shape: tuple[int, ...],
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
 ) -> Array:
     """Normalise the last dimensions to mean 0 and variance 1, then scale and shift (Ba et al. 2016)."""
     _check_features("layer_norm", self, normalized_shape, weight, bias)
@@ -88,13 +102,21 @@ def _rms_norm_self(xp: Any, grad: Any, normalized_shape: Any, weight: Any, _norm
 @op(
     self=_rms_norm_self,
     weight=lambda xp, grad, normalized_shape, _normalized: _sum_leading(xp, grad * _normalized, len(normalized_shape)),
-    outputs="output _normalized _rstd", where="function", node="FusedRmsNormBackward0",
+    outputs="output _normalized _rstd",
+    where="function",
+    node="FusedRmsNormBackward0",
     samples=[
-        sample(real(5, 3), (3,)), sample(real(5, 3), (3,), real(3)), sample(real(2, 4, 3), (4, 3), real(4, 3), eps=1e-3),
-        sample(real(3), (3,), real(3)), sample(real(0, 3), (3,), real(3)), sample(edge([[0.0, 0.0], [3.0, 3.0], [float("inf"), 1.0]]), (2,)),
+        sample(real(5, 3), (3,)),
+        sample(real(5, 3), (3,), real(3)),
+        sample(real(2, 4, 3), (4, 3), real(4, 3), eps=1e-3),
+        sample(real(3), (3,), real(3)),
+        sample(real(0, 3), (3,), real(3)),
+        sample(edge([[0.0, 0.0], [3.0, 3.0], [float("inf"), 1.0]]), (2,)),
     ],
-)  # fmt: skip
-def rms_norm(xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, eps: float | None = None) -> Array:
+)
+def rms_norm(
+    xp: Any, self: Array, normalized_shape: tuple[int, ...], weight: Array | None = None, eps: float | None = None
+) -> Array:
     """Divide the last dimensions by the root of their mean square, then scale (Zhang, Sennrich 2019).
 
     ``eps`` is added to the mean square; by default it is the machine epsilon of the dtype (of float32 for float16).
@@ -130,18 +152,25 @@ def _batch_norm_self(xp: Any, grads: Any, self: Any, weight: Any, eps: float, me
     rstd = 1 / xp.sqrt(_channels(xp, var, ndim) + eps)
     normalized = centred * rstd
     g = grad if weight is None else grad * _channels(xp, weight, ndim)
-    out = rstd * (g - xp.sum(g, axis=axes, keepdims=True)[0] / n - normalized * (xp.sum(g * normalized, axis=axes, keepdims=True)[0] / n))
+    out = rstd * (
+        g
+        - xp.sum(g, axis=axes, keepdims=True)[0] / n
+        - normalized * (xp.sum(g * normalized, axis=axes, keepdims=True)[0] / n)
+    )
     return out + (_channels(xp, grad_mean, ndim) + centred * (2 * _channels(xp, grad_var, ndim))) / n
 
 
 @op(
     self=_batch_norm_self,
     weight=lambda xp, grads, self, eps, mean, var: xp.sum(
-        grads[0] * ((self - _channels(xp, mean, self.ndim)) / xp.sqrt(_channels(xp, var, self.ndim) + eps)), axis=_batch_axes(self.ndim)
+        grads[0] * ((self - _channels(xp, mean, self.ndim)) / xp.sqrt(_channels(xp, var, self.ndim) + eps)),
+        axis=_batch_axes(self.ndim),
     ),
     bias=lambda xp, grads, self_shape: xp.sum(grads[0], axis=_batch_axes(len(self_shape))),
-    outputs="output mean var", where="internal", node="NativeBatchNormBackward0",
-)  # fmt: skip
+    outputs="output mean var",
+    where="internal",
+    node="NativeBatchNormBackward0",
+)
 def _batch_norm(xp: Any, self: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
     """Normalise every channel by the statistics of the batch; also give mean and (biased) variance."""
     ndim, axes = self.ndim, _batch_axes(self.ndim)
@@ -155,15 +184,27 @@ def _batch_norm(xp: Any, self: Array, weight: Array | None, bias: Array | None, 
     return output if bias is None else output + _channels(xp, bias, ndim), mean, var
 
 
-@composite(where="functional", samples=[
-    sample(real(5, 3), None, None, real(3), real(3), True), sample(real(5, 3, 2), None, None, training=True), sample(real(1, 3, 2, 2), None, None, real(3), real(3), True, 0.5, 1e-3),
-    sample(real(5, 3), constant(3), constant(3), real(3), real(3)), sample(real(2, 3, 4), constant(3), constant(3)),
-    sample(edge([[1.0, 2.0], [1.0, 3.0], [1.0, float("nan")]]), None, None, training=True),
-])
+@composite(
+    where="functional",
+    samples=[
+        sample(real(5, 3), None, None, real(3), real(3), True),
+        sample(real(5, 3, 2), None, None, training=True),
+        sample(real(1, 3, 2, 2), None, None, real(3), real(3), True, 0.5, 1e-3),
+        sample(real(5, 3), constant(3), constant(3), real(3), real(3)),
+        sample(real(2, 3, 4), constant(3), constant(3)),
+        sample(edge([[1.0, 2.0], [1.0, 3.0], [1.0, float("nan")]]), None, None, training=True),
+    ],
+)
 def batch_norm(
-    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Normalise every channel (dimension 1) by batch or running statistics, then scale and shift (Ioffe, Szegedy 2015).
 
     In training the running statistics move by ``momentum`` towards the batch's, in place; the variance that is
@@ -172,9 +213,17 @@ def batch_norm(
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected input (N, C) or (N, C, ...), got {tuple(input.shape)}")
     channels = input.shape[1]
-    for name, value in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+    for name, value in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
         if value is not None and value._array.shape != (channels,):
-            raise ShapeError(f"batch_norm: {name} should contain {channels} elements not {value.numel()}, one per channel of input {tuple(input.shape)}")
+            raise ShapeError(
+                f"batch_norm: {name} should contain {channels} elements not {value.numel()}, one per channel of input"
+                f" {tuple(input.shape)}"
+            )
     refuse_gradients("batch_norm", running_mean=running_mean, running_var=running_var)
     x, weight, bias = widened(input), widened(weight), widened(bias)
     if not training:
@@ -192,8 +241,8 @@ def batch_norm(
     count = input.numel() // max(input.shape[1], 1)
     if count == 1:
         raise ShapeError(
-            f"batch_norm: expected more than 1 value per channel when training, got input size {tuple(input.shape)}; use a "
-            "larger batch, drop_last=True, or eval()"
+            f"batch_norm: expected more than 1 value per channel when training, got input size {tuple(input.shape)};"
+            " use a larger batch, drop_last=True, or eval()"
         )
     output, mean, var = _batch_norm(x, weight, bias, eps)
     if count:  # no rows say nothing
@@ -222,14 +271,20 @@ def _affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor
     widens=True,
     where="function",
     samples=[
-        sample(real(2, 4, 3), 2), sample(real(2, 4, 3), 2, real(4), real(4)), sample(real(2, 6, 2), 3, real(6)), sample(real(2, 4, 2, 3), 4, real(4), bias=real(4), eps=1e-3),
-        sample(real(2, 3, 2), 1), sample(real(0, 4, 3), 2, real(4), real(4)), sample(edge([[[1.0, 1.0], [1.0, 1.0]]]), 1),
+        sample(real(2, 4, 3), 2),
+        sample(real(2, 4, 3), 2, real(4), real(4)),
+        sample(real(2, 6, 2), 3, real(6)),
+        sample(real(2, 4, 2, 3), 4, real(4), bias=real(4), eps=1e-3),
+        sample(real(2, 3, 2), 1),
+        sample(real(0, 4, 3), 2, real(4), real(4)),
+        sample(edge([[[1.0, 1.0], [1.0, 1.0]]]), 1),
     ],
-)  # fmt: skip
+)
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """Normalise groups of channels of every sample to mean 0 and variance 1, then scale and shift channels (Wu, He 2018).
+    """Normalise groups of channels of every sample to mean 0 and variance 1, then scale and shift channels (Wu, He
+    2018).
 
     Args:
         input: (N, C) or (N, C, ...).
@@ -243,18 +298,20 @@ def group_norm(
     channels = input.shape[1]
     if num_groups < 1 or channels % num_groups:
         raise ShapeError(
-            f"group_norm: Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} "
-            f"and num_groups={num_groups}"
+            "group_norm: Expected number of channels in input to be divisible by num_groups, but got input of shape"
+            f" {list(input.shape)} and num_groups={num_groups}"
         )
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and tuple(value.shape) != (channels,):
             raise ShapeError(
-                f"group_norm: Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of shape "
-                f"{list(value.shape)} and input of shape {list(input.shape)}"
+                f"group_norm: Expected {name} to be a vector of size equal to the number of channels in input, but got"
+                f" {name} of shape {list(value.shape)} and input of shape {list(input.shape)}"
             )
     size = channels // num_groups * math.prod(input.shape[2:])
     if input.shape[0] * size == 1:
-        raise ShapeError(f"group_norm: Expected more than 1 value per channel when training, got input size {list(input.shape)}")
+        raise ShapeError(
+            f"group_norm: Expected more than 1 value per channel when training, got input size {list(input.shape)}"
+        )
     normalized = layer_norm(input.reshape(input.shape[0] * num_groups, size), (size,), None, None, eps)
     return _affine(normalized.reshape(input.shape), weight, bias)
 
@@ -262,14 +319,23 @@ def group_norm(
 @composite(
     where="functional",
     samples=[
-        sample(real(2, 3, 4)), sample(real(2, 3, 4), None, None, real(3), real(3)), sample(real(2, 3, 2, 2), weight=real(3), eps=1e-3),
-        sample(real(2, 3, 4), constant(3), constant(3), real(3), use_input_stats=False), sample(edge([[[1.0, 1.0], [2.0, 2.0]]])),
+        sample(real(2, 3, 4)),
+        sample(real(2, 3, 4), None, None, real(3), real(3)),
+        sample(real(2, 3, 2, 2), weight=real(3), eps=1e-3),
+        sample(real(2, 3, 4), constant(3), constant(3), real(3), use_input_stats=False),
+        sample(edge([[[1.0, 1.0], [2.0, 2.0]]])),
     ],
-)  # fmt: skip
+)
 def instance_norm(
-    input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None,
-    bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Normalise every channel of every sample (N, C, ...) by itself, then scale and shift (Ulyanov et al. 2016).
 
     With ``use_input_stats`` the running statistics, if given, move by ``momentum`` towards the means over the samples
@@ -280,7 +346,9 @@ def instance_norm(
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     count = math.prod(input.shape[2:])
     if count == 1:
-        raise ShapeError(f"instance_norm: Expected more than 1 spatial element when training, got input size {tuple(input.shape)}")
+        raise ShapeError(
+            f"instance_norm: Expected more than 1 spatial element when training, got input size {tuple(input.shape)}"
+        )
     if input.numel() and (running_mean is not None or running_var is not None):  # no elements say nothing
         xp, samples = input.device.xp, input.shape[0]
         values = widened(input._array).reshape(*input.shape[:2], count)

@@ -12,15 +12,23 @@ import numpy as np
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.elementwise.extrema import where
+from nanotorch.ops.nn.windows import per_dimension
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.runtime import floating
 from nanotorch.ops.rows.sample import distinct, edge, real, sample
-from nanotorch.ops.nn.windows import per_dimension
 
 __all__ = [
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d",
-    "lp_pool1d", "lp_pool2d", "max_pool1d", "max_pool2d",
-]  # fmt: skip
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "lp_pool1d",
+    "lp_pool2d",
+    "max_pool1d",
+    "max_pool2d",
+]
 
 
 def _batch_last(xp: Any, x: Any, dimensions: int) -> Any:
@@ -67,8 +75,12 @@ def _max_pool_self(xp: Any, grad: Any, self_shape: Any, sizes: Any, indices: Any
     return xp.reshape(flat, self_shape)
 
 
-@op(self=lambda xp, grads, self_shape, sizes, indices: _max_pool_self(xp, grads[0], self_shape, sizes, indices),
-    outputs="output indices", where="internal", node="MaxPool2DWithIndicesBackward0")  # fmt: skip
+@op(
+    self=lambda xp, grads, self_shape, sizes, indices: _max_pool_self(xp, grads[0], self_shape, sizes, indices),
+    outputs="output indices",
+    where="internal",
+    node="MaxPool2DWithIndicesBackward0",
+)
 def _max_pool(xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Array:
     """The maxima of windows, and the number that each has among the elements of its channel."""
     dimensions, lengths = len(sizes), self.shape[self.ndim - len(sizes) :]
@@ -76,7 +88,11 @@ def _max_pool(xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, paddin
     moved = _batch_last(xp, self, dimensions)
     inside, first, numbers, places = _numbers(tuple(lengths), sizes, kernel, stride, padding, dilation)
     seen = xp.windows(
-        _surrounded(xp, moved, _whole(lengths, sizes, kernel, stride, padding, dilation), padding, smallest), 0, kernel, stride, dilation
+        _surrounded(xp, moved, _whole(lengths, sizes, kernel, stride, padding, dilation), padding, smallest),
+        0,
+        kernel,
+        stride,
+        dilation,
     )
     seen = seen[(slice(None),) * dimensions + tuple(slice(n) for n in sizes)]
     best = seen[inside[0]]
@@ -95,7 +111,9 @@ def _max_pool(xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, paddin
 
 
 @functools.lru_cache(maxsize=64)
-def _numbers(lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any, Any]:
+def _numbers(
+    lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> tuple[Any, Any, Any, Any]:
     """Return what `_max_pool` knows from shapes alone, as arrays of the host that nobody writes to.
 
     Returns:
@@ -105,10 +123,14 @@ def _numbers(lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, d
     """
     inside = list(itertools.product(*map(range, kernel)))
     steps = _steps(lengths)
-    offsets = np.array([sum(i * d * step for i, d, step in zip(position, dilation, steps, strict=True)) for position in inside])
+    offsets = np.array(
+        [sum(i * d * step for i, d, step in zip(position, dilation, steps, strict=True)) for position in inside]
+    )
     first: Any = np.zeros((1,) * (len(sizes) + 1), np.int64)
     starts = first
-    for axis, (size, s, p, d, inner, step) in enumerate(zip(sizes, stride, padding, dilation, _steps(kernel), steps, strict=True)):
+    for axis, (size, s, p, d, inner, step) in enumerate(
+        zip(sizes, stride, padding, dilation, _steps(kernel), steps, strict=True)
+    ):
         start = np.arange(size) * s - p
         first = first + _along(np.maximum(d - 1 - start, 0) // d * inner, axis, len(sizes) + 1)
         starts = starts + _along(start * step, axis, len(sizes) + 1)
@@ -116,7 +138,17 @@ def _numbers(lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, d
     return inside, first.astype(smallest), np.concatenate([offsets, starts.reshape(-1)]), starts.shape
 
 
-def _divided(xp: Any, moved: Any, lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, count_include_pad: bool, divisor: int | None) -> Any:
+def _divided(
+    xp: Any,
+    moved: Any,
+    lengths: Any,
+    sizes: Any,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Any:
     """Divide the sums of windows (H, W, N) by how many elements each window has."""
     if divisor is not None:
         return moved / divisor
@@ -133,11 +165,21 @@ def _divided(xp: Any, moved: Any, lengths: Any, sizes: Any, kernel: Any, stride:
 
 
 def _avg_pool_self(
-    xp: Any, grad: Any, self_shape: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, count_include_pad: bool, divisor: int | None
+    xp: Any,
+    grad: Any,
+    self_shape: Any,
+    sizes: Any,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    count_include_pad: bool,
+    divisor: int | None,
 ) -> Any:
     dimensions = len(sizes)
     lead, lengths = self_shape[: len(self_shape) - dimensions], self_shape[len(self_shape) - dimensions :]
-    moved = _divided(xp, _batch_last(xp, grad, dimensions), lengths, sizes, kernel, stride, padding, count_include_pad, divisor)
+    moved = _divided(
+        xp, _batch_last(xp, grad, dimensions), lengths, sizes, kernel, stride, padding, count_include_pad, divisor
+    )
     ones = (1,) * dimensions
     shape = (*_whole(lengths, sizes, kernel, stride, padding, ones), moved.shape[-1])
     whole = xp.from_windows(xp.broadcast_to(moved, (*kernel, *moved.shape)), shape, 0, kernel, stride, ones)
@@ -146,7 +188,14 @@ def _avg_pool_self(
 
 @op(self=_avg_pool_self, where="internal", node="AvgPool2DBackward0")
 def _avg_pool(
-    xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, padding: Any, count_include_pad: bool, divisor: int | None
+    xp: Any,
+    self: Array,
+    sizes: Any,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    count_include_pad: bool,
+    divisor: int | None,
 ) -> Array:
     """The means of windows."""
     dimensions, lengths = len(sizes), self.shape[self.ndim - len(sizes) :]
@@ -157,9 +206,10 @@ def _avg_pool(
     seen = xp.windows(moved, 0, kernel, stride, ones)[(slice(None),) * dimensions + tuple(slice(n) for n in sizes)]
     total = xp.sum(seen, axis=tuple(range(dimensions)))
     return _batch_first(
-        xp, _divided(xp, total, lengths, sizes, kernel, stride, padding, count_include_pad, divisor),
+        xp,
+        _divided(xp, total, lengths, sizes, kernel, stride, padding, count_include_pad, divisor),
         self.shape[: self.ndim - dimensions],
-    )  # fmt: skip
+    )
 
 
 def _prepare(
@@ -168,7 +218,9 @@ def _prepare(
     """Return the output's sizes and kernel, stride, padding, dilation per dimension."""
     if not isinstance(input, Tensor):
         raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
-    arguments = [tuple(value) if isinstance(value, list) else value for value in (kernel_size, stride, padding, dilation)]
+    arguments = [
+        tuple(value) if isinstance(value, list) else value for value in (kernel_size, stride, padding, dilation)
+    ]
     return _geometry(name, input._array.shape, dimensions, *arguments, ceil_mode)
 
 
@@ -178,7 +230,9 @@ def _geometry(
 ) -> tuple[tuple[int, ...], ...]:
     """Return the same for a shape of the input, checked with PyTorch's words once."""
     if len(shape) not in (dimensions + 1, dimensions + 2):
-        raise ShapeError(f"{name}: Expected {dimensions + 1}D or {dimensions + 2}D (batch mode) tensor, got input {shape}")
+        raise ShapeError(
+            f"{name}: Expected {dimensions + 1}D or {dimensions + 2}D (batch mode) tensor, got input {shape}"
+        )
     kernel = per_dimension(name, "kernel_size", kernel_size, dimensions)
     empty = stride is None or (isinstance(stride, tuple) and not stride)
     stride = kernel if empty else per_dimension(name, "stride", stride, dimensions)
@@ -186,7 +240,8 @@ def _geometry(
     dilation = per_dimension(name, "dilation", dilation, dimensions)
     if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
         raise RuntimeError(
-            f"{name}: pad should be smaller than or equal to half of kernel size, but got padding={padding}, kernel_size={kernel}"
+            f"{name}: pad should be smaller than or equal to half of kernel size, but got padding={padding},"
+            f" kernel_size={kernel}"
         )
     sizes = []
     for n, k, s, p, d in zip(shape[-dimensions:], kernel, stride, padding, dilation, strict=True):
@@ -200,23 +255,40 @@ def _geometry(
     for n, size, s, p, d in zip(shape[-dimensions:], sizes, stride, padding, dilation, strict=True):
         if p and n < d and any((start if start >= 0 else start % d) >= n for start in range(-p, size * s - p, s)):
             raise ShapeError(
-                f"{name}: with padding={padding} and dilation={dilation} some windows of input {shape} hold nothing but padding"
+                f"{name}: with padding={padding} and dilation={dilation} some windows of input {shape} hold nothing but"
+                " padding"
             )
     return tuple(sizes), kernel, stride, padding, dilation
 
 
 def _max(
-    name: str, input: Tensor, dimensions: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
+    name: str,
+    input: Tensor,
+    dimensions: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
     return_indices: bool,
-) -> Any:  # fmt: skip
-    output, indices = _max_pool(input, *_prepare(name, input, dimensions, kernel_size, stride, padding, dilation, ceil_mode))
+) -> Any:
+    output, indices = _max_pool(
+        input, *_prepare(name, input, dimensions, kernel_size, stride, padding, dilation, ceil_mode)
+    )
     return (output, indices) if return_indices else output
 
 
 def _avg(
-    name: str, input: Tensor, dimensions: int, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
+    name: str,
+    input: Tensor,
+    dimensions: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
     divisor_override: int | None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     sizes, kernel, stride, padding, _ = _prepare(name, input, dimensions, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override == 0:
         raise RuntimeError(f"{name}: divisor must be not zero")
@@ -229,16 +301,24 @@ nan, inf = math.nan, math.inf
 @composite(
     where="functional",
     samples=[
-        sample(distinct(2, 3, 7), 2), sample(distinct(2, 3, 7), 3, stride=2, padding=1), sample(distinct(3, 8), 3, 2, ceil_mode=True),
-        sample(distinct(2, 3, 9), 3, stride=1, dilation=2, padding=1, return_indices=True), sample(real(0, 3, 4), 2),
+        sample(distinct(2, 3, 7), 2),
+        sample(distinct(2, 3, 7), 3, stride=2, padding=1),
+        sample(distinct(3, 8), 3, 2, ceil_mode=True),
+        sample(distinct(2, 3, 9), 3, stride=1, dilation=2, padding=1, return_indices=True),
+        sample(real(0, 3, 4), 2),
         sample(edge([[1.0, 1.0, nan, 0.0, -inf, -inf, 2.0, 2.0]]), 2, return_indices=True),
         sample(edge([[-inf, -inf, -inf, nan, 3.0]]), 3, stride=1, padding=1, return_indices=True),
     ],
-)  # fmt: skip
+)
 def max_pool1d(
-    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """The maxima of windows of (N, C, L) or (C, L); the arguments are those of `max_pool2d`."""
     return _max("max_pool1d", input, 1, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -246,15 +326,23 @@ def max_pool1d(
 @composite(
     where="functional",
     samples=[
-        sample(distinct(2, 3, 6, 4), 2), sample(distinct(2, 3, 7, 5), (3, 2), stride=(2, 1), padding=(1, 0)),
-        sample(distinct(3, 6, 6), 3, 2, ceil_mode=True, return_indices=True), sample(distinct(1, 2, 7, 7), 3, stride=1, dilation=(2, 1), padding=1, return_indices=True),
-        sample(edge([[[1.0, 1.0, nan], [1.0, nan, 0.0], [5.0, 5.0, 5.0]]]), 2, stride=1, return_indices=True), sample(real(0, 3, 4, 4), 2),
+        sample(distinct(2, 3, 6, 4), 2),
+        sample(distinct(2, 3, 7, 5), (3, 2), stride=(2, 1), padding=(1, 0)),
+        sample(distinct(3, 6, 6), 3, 2, ceil_mode=True, return_indices=True),
+        sample(distinct(1, 2, 7, 7), 3, stride=1, dilation=(2, 1), padding=1, return_indices=True),
+        sample(edge([[[1.0, 1.0, nan], [1.0, nan, 0.0], [5.0, 5.0, 5.0]]]), 2, stride=1, return_indices=True),
+        sample(real(0, 3, 4, 4), 2),
     ],
-)  # fmt: skip
+)
 def max_pool2d(
-    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """The maxima of windows of images (N, C, H, W) or (C, H, W); among equal ones the first gets the gradient.
 
     Args:
@@ -276,12 +364,20 @@ def max_pool2d(
 @composite(
     where="functional",
     samples=[
-        sample(real(2, 3, 7), 2), sample(real(2, 3, 7), 3, stride=2, padding=1), sample(real(3, 8), 3, 2, ceil_mode=True),
-        sample(real(2, 3, 8), 3, 2, 1, ceil_mode=True, count_include_pad=False), sample(real(2, 3, 8), 3, 2, 1, True),
+        sample(real(2, 3, 7), 2),
+        sample(real(2, 3, 7), 3, stride=2, padding=1),
+        sample(real(3, 8), 3, 2, ceil_mode=True),
+        sample(real(2, 3, 8), 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        sample(real(2, 3, 8), 3, 2, 1, True),
     ],
-)  # fmt: skip
+)
 def avg_pool1d(
-    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> Tensor:
     """The means of windows of (N, C, L) or (C, L); the arguments are those of `avg_pool2d`."""
     return _avg("avg_pool1d", input, 1, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
@@ -290,19 +386,29 @@ def avg_pool1d(
 @composite(
     where="functional",
     samples=[
-        sample(real(2, 3, 6, 4), 2), sample(real(2, 3, 7, 5), (3, 2), stride=(2, 1), padding=(1, 0)), sample(real(3, 6, 6), 3, 2, ceil_mode=True),
-        sample(real(1, 2, 6, 6), 3, 2, 1, ceil_mode=True, count_include_pad=False), sample(real(1, 2, 6, 6), 3, 2, 1, True),
-        sample(real(1, 2, 6, 6), (2, 3), divisor_override=5), sample(real(0, 3, 4, 4), 2), sample(edge([[[1.0, inf], [nan, 0.0], [inf, -inf]]]), 1, 1),
+        sample(real(2, 3, 6, 4), 2),
+        sample(real(2, 3, 7, 5), (3, 2), stride=(2, 1), padding=(1, 0)),
+        sample(real(3, 6, 6), 3, 2, ceil_mode=True),
+        sample(real(1, 2, 6, 6), 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        sample(real(1, 2, 6, 6), 3, 2, 1, True),
+        sample(real(1, 2, 6, 6), (2, 3), divisor_override=5),
+        sample(real(0, 3, 4, 4), 2),
+        sample(edge([[[1.0, inf], [nan, 0.0], [inf, -inf]]]), 1, 1),
     ],
-)  # fmt: skip
+)
 def avg_pool2d(
-    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The means of windows of images (N, C, H, W) or (C, H, W).
 
-    ``padding`` adds zeros, which ``count_include_pad`` counts; ``divisor_override`` divides every sum by the same number.
-    The other arguments are those of `max_pool2d`.
+    ``padding`` adds zeros, which ``count_include_pad`` counts; ``divisor_override`` divides every sum by the same
+    number. The other arguments are those of `max_pool2d`.
     """
     return _avg("avg_pool2d", input, 2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
@@ -317,7 +423,8 @@ def _adaptive_sizes(name: str, input: Any, output_size: Any, dimensions: int) ->
         raise TypeError(f"{name}(): argument 'input' must be Tensor, not {type(input).__name__}")
     if input.ndim not in (dimensions + 1, dimensions + 2) or 0 in input.shape[-dimensions:]:
         raise ShapeError(
-            f"{name}: Expected {dimensions + 1}D or {dimensions + 2}D (batch mode) tensor with elements in every image, got input {tuple(input.shape)}"
+            f"{name}: Expected {dimensions + 1}D or {dimensions + 2}D (batch mode) tensor with elements in every image,"
+            f" got input {tuple(input.shape)}"
         )
     given = output_size if isinstance(output_size, tuple | list) else (output_size,)
     if any(size is not None and size < 0 for size in given):
@@ -345,16 +452,21 @@ def _adaptive_avg(name: str, input: Tensor, output_size: Any, dimensions: int) -
         index, inside, counts = (
             from_array(input.device.xp.asarray(a), input.device)
             for a in (
-                np.minimum(within, length - 1).reshape(-1), (within < stops[:, None]).reshape(shape),
+                np.minimum(within, length - 1).reshape(-1),
+                (within < stops[:, None]).reshape(shape),
                 (stops - starts).reshape(-1, *shape[2:]).astype(input._array.dtype),
             )
-        )  # fmt: skip
+        )
         taken = input.index_select(axis, index).unflatten(axis, within.shape)
         input = where(inside, taken, 0.0).sum(axis + 1) / counts
     return input.contiguous()
 
 
-@composite(widens=True, where="functional", samples=[sample(real(2, 3, 7), 3), sample(real(3, 6), 2), sample(real(2, 3, 5), 1), sample(real(2, 2, 3), 5)])
+@composite(
+    widens=True,
+    where="functional",
+    samples=[sample(real(2, 3, 7), 3), sample(real(3, 6), 2), sample(real(2, 3, 5), 1), sample(real(2, 2, 3), 5)],
+)
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     """The means of ``output_size`` windows that share (N, C, L) or (C, L) as evenly as possible."""
     return _adaptive_avg("adaptive_avg_pool1d", input, output_size, 1)
@@ -364,10 +476,13 @@ def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     widens=True,
     where="functional",
     samples=[
-        sample(real(2, 3, 7, 5), (3, 2)), sample(real(3, 6, 4), 2), sample(real(2, 3, 5, 4), 1), sample(real(2, 2, 3, 4), (5, None)),
+        sample(real(2, 3, 7, 5), (3, 2)),
+        sample(real(3, 6, 4), 2),
+        sample(real(2, 3, 5, 4), 1),
+        sample(real(2, 2, 3, 4), (5, None)),
         sample(real(2, 2, 3, 4), (None, 3)),
     ],
-)  # fmt: skip
+)
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """The means of windows that share images as evenly as possible: (N, C, H, W) gives (N, C, *output_size).
 
@@ -396,7 +511,14 @@ def _adaptive_max(name: str, input: Tensor, output_size: Any, dimensions: int, r
     return values, table.expand(*lead, *table.shape).gather(-1, which.unsqueeze(-1)).squeeze(-1)
 
 
-@composite(where="functional", samples=[sample(distinct(2, 3, 7), 3, return_indices=True), sample(distinct(3, 6), 2), sample(distinct(2, 2, 3), 5)])
+@composite(
+    where="functional",
+    samples=[
+        sample(distinct(2, 3, 7), 3, return_indices=True),
+        sample(distinct(3, 6), 2),
+        sample(distinct(2, 2, 3), 5),
+    ],
+)
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The maxima of ``output_size`` windows that share (N, C, L) or (C, L) as evenly as possible."""
     return _adaptive_max("adaptive_max_pool1d", input, output_size, 1, return_indices)
@@ -405,9 +527,11 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = 
 @composite(
     where="functional",
     samples=[
-        sample(distinct(2, 3, 7, 5), (3, 2), return_indices=True), sample(distinct(3, 6, 4), 2), sample(distinct(2, 2, 3, 4), (5, None)),
+        sample(distinct(2, 3, 7, 5), (3, 2), return_indices=True),
+        sample(distinct(3, 6, 4), 2),
+        sample(distinct(2, 2, 3, 4), (5, None)),
     ],
-)  # fmt: skip
+)
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """The maxima of windows that share images as evenly as possible: (N, C, H, W) gives (N, C, *output_size)."""
     return _adaptive_max("adaptive_max_pool2d", input, output_size, 2, return_indices)
@@ -426,7 +550,11 @@ def _norm_of(means: Tensor, norm_type: float, count: int) -> Tensor:
     return (means.sign() * means.abs().relu() * count).pow(1.0 / norm_type)
 
 
-@composite(widens=True, where="functional", samples=[sample(real(2, 3, 7, low=0.1), 2.0, 3, stride=2), sample(real(2, 3, 7, low=0.1), 3.0, 2)])
+@composite(
+    widens=True,
+    where="functional",
+    samples=[sample(real(2, 3, 7, low=0.1), 2.0, 3, stride=2), sample(real(2, 3, 7, low=0.1), 3.0, 2)],
+)
 def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of (N, C, L) or (C, L)."""
     if norm_type in (math.inf, -math.inf):
@@ -435,7 +563,11 @@ def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = N
     return _norm_of(means, norm_type, kernel_size)
 
 
-@composite(widens=True, where="functional", samples=[sample(real(2, 3, 6, 5, low=0.1), 2.0, (3, 2), stride=2), sample(real(3, 6, 6, low=0.1), 3.0, 2)])
+@composite(
+    widens=True,
+    where="functional",
+    samples=[sample(real(2, 3, 6, 5, low=0.1), 2.0, (3, 2), stride=2), sample(real(3, 6, 6, low=0.1), 3.0, 2)],
+)
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of images (N, C, H, W) or (C, H, W)."""
     if norm_type in (math.inf, -math.inf):

@@ -2,10 +2,11 @@
 
 Note [Resampling]
 ~~~~~~~~~~~~~~~~~
-Every mode treats one dimension after the other, and in each dimension an output element is a weighted sum of a few input
-elements, its *taps*: one for the nearest element, two for linear, four for cubic interpolation, more where a smaller image is
-smoothed (``antialias``). `_taps` says which and with what weights; the row `_resample` adds them up, and its gradient puts them
-back. Positions and weights follow PyTorch's arithmetic to the rounding: it decides which of two elements is the nearest.
+Every mode treats one dimension after the other, and in each dimension an output element is a weighted sum of a few
+input elements, its *taps*: one for the nearest element, two for linear, four for cubic interpolation, more where a
+smaller image is smoothed (``antialias``). `_taps` says which and with what weights; the row `_resample` adds them up,
+and its gradient puts them back. Positions and weights follow PyTorch's arithmetic to the rounding: it decides which of
+two elements is the nearest.
 """
 
 from __future__ import annotations
@@ -58,8 +59,12 @@ def _scale(length: int, out: int, factor: float | None, align: bool, kind: Any) 
     return kind.type(1.0 / factor) if factor is not None and factor > 0 else kind.type(length) / kind.type(out)
 
 
-def _taps(mode: str, length: int, out: int, factor: float | None, align: bool, antialias: bool, kind: Any) -> tuple[Any, Any]:
-    """The indices (K, out) and weights (K, out) of the taps of every output element along a dimension (Note [Resampling])."""
+def _taps(
+    mode: str, length: int, out: int, factor: float | None, align: bool, antialias: bool, kind: Any
+) -> tuple[Any, Any]:
+    """The indices (K, out) and weights (K, out) of the taps of every output element along a dimension (Note
+    [Resampling]).
+    """
     scale, places = _scale(length, out, factor, align, kind), np.arange(out).astype(kind)
     half = kind.type(0.5)
     if mode.startswith("nearest"):
@@ -104,7 +109,9 @@ def _smoothed(mode: str, length: int, scale: Any, places: Any) -> tuple[Any, Any
     else:
         kernel = np.maximum(1 - distance, 0)
     kernel = np.where(steps < count, kernel, 0)
-    return np.minimum(first + np.minimum(steps, count - 1), length - 1), (kernel / kernel.sum(axis=0)).astype(places.dtype)
+    return np.minimum(first + np.minimum(steps, count - 1), length - 1), (kernel / kernel.sum(axis=0)).astype(
+        places.dtype
+    )
 
 
 def _each(what: str, value: Any, count: int, number: Callable[[Any], Any]) -> list[Any]:
@@ -113,8 +120,8 @@ def _each(what: str, value: Any, count: int, number: Callable[[Any], Any]) -> li
         return [number(value)] * count
     if len(value) != count:
         raise ValueError(
-            f"interpolate: Input and {what} must have the same number of spatial dimensions, but got {count} in the input after N and C, and "
-            f"{what} of {value!r}"
+            f"interpolate: Input and {what} must have the same number of spatial dimensions, but got {count} in the"
+            f" input after N and C, and {what} of {value!r}"
         )
     return [number(v) for v in value]
 
@@ -137,18 +144,24 @@ def _check_mode(input: Tensor, mode: str, align_corners: bool | None, antialias:
     if mode not in MODES:
         raise NotImplementedError(f"interpolate: unknown mode {mode!r}; choose {', '.join(MODES)}")
     if input.ndim not in (3, 4, 5):
-        raise NotImplementedError(f"interpolate: expected input (N, C, L), (N, C, H, W) or (N, C, D, H, W), got shape {tuple(input.shape)}")
+        raise NotImplementedError(
+            f"interpolate: expected input (N, C, L), (N, C, H, W) or (N, C, D, H, W), got shape {tuple(input.shape)}"
+        )
     if MODES[mode] not in (None, input.ndim - 2):
-        raise NotImplementedError(f"interpolate: mode {mode!r} needs {MODES[mode] + 2}D input, got shape {tuple(input.shape)}")  # type: ignore[operator]
+        raise NotImplementedError(
+            f"interpolate: mode {mode!r} needs {MODES[mode] + 2}D input, got shape {tuple(input.shape)}"
+        )  # type: ignore[operator]
     if align_corners is not None and MODES[mode] is None:
         raise ValueError(
-            "interpolate: align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear, "
-            f"not with {mode!r}"
+            "interpolate: align_corners option can only be set with the interpolating modes: linear | bilinear |"
+            f" bicubic | trilinear, not with {mode!r}"
         )
     if antialias and mode not in ("bilinear", "bicubic"):
         raise ValueError("interpolate: antialias is for the modes bilinear and bicubic only")
     if not mode.startswith("nearest") and not input.is_floating_point():
-        raise NotImplementedError(f"interpolate: mode {mode!r} is not implemented for {input.dtype}; convert with .float()")
+        raise NotImplementedError(
+            f"interpolate: mode {mode!r} is not implemented for {input.dtype}; convert with .float()"
+        )
 
 
 rows, images, volumes = real(1, 2, 5), real(2, 1, 3, 4), real(1, 1, 2, 3, 2)
@@ -158,31 +171,57 @@ rows, images, volumes = real(1, 2, 5), real(2, 1, 3, 4), real(1, 1, 2, 3, 2)
     widens=True,
     where="functional",
     samples=[
-        sample(rows, 8), sample(images, (5, 7)), sample(images, scale_factor=2), sample(volumes, (3, 2, 5)), sample(rows, scale_factor=0.6), sample(images, scale_factor=(1.7, 0.6)),
-        sample(rows, 7, mode="nearest-exact"), sample(images, scale_factor=(1.7, 0.6), mode="nearest-exact"), sample(volumes, 3, mode="nearest-exact"),
-        sample(rows, 8, mode="linear"), sample(rows, 3, mode="linear", align_corners=True), sample(rows, scale_factor=1.3, mode="linear"), sample(rows, 1, mode="linear", align_corners=True),
-        sample(images, (6, 3), mode="bilinear"), sample(images, (6, 3), mode="bilinear", align_corners=True), sample(images, scale_factor=(1.7, 0.6), mode="bilinear"),
-        sample(images, scale_factor=(1.7, 0.6), mode="bilinear", recompute_scale_factor=True), sample(images, (2, 3), mode="bilinear", antialias=True),
-        sample(volumes, (3, 2, 5), mode="trilinear"), sample(volumes, 3, mode="trilinear", align_corners=True),
-        sample(images, (6, 3), mode="bicubic"), sample(images, (6, 3), mode="bicubic", align_corners=True), sample(images, scale_factor=1.5, mode="bicubic"),
-        sample(images, (2, 2), mode="bicubic", antialias=True), sample(images, (5, 6), mode="bicubic", antialias=True, align_corners=True),
-        sample(rows, 3, mode="area"), sample(images, (2, 6), mode="area"), sample(volumes, (1, 2, 3), mode="area"), sample(images, scale_factor=0.5, mode="area"),
-        sample(edge([[[1.0, float("inf"), float("nan"), 2.0]]]), 6, mode="linear"), sample(real(0, 2, 3, 3), 4, mode="bilinear"),
+        sample(rows, 8),
+        sample(images, (5, 7)),
+        sample(images, scale_factor=2),
+        sample(volumes, (3, 2, 5)),
+        sample(rows, scale_factor=0.6),
+        sample(images, scale_factor=(1.7, 0.6)),
+        sample(rows, 7, mode="nearest-exact"),
+        sample(images, scale_factor=(1.7, 0.6), mode="nearest-exact"),
+        sample(volumes, 3, mode="nearest-exact"),
+        sample(rows, 8, mode="linear"),
+        sample(rows, 3, mode="linear", align_corners=True),
+        sample(rows, scale_factor=1.3, mode="linear"),
+        sample(rows, 1, mode="linear", align_corners=True),
+        sample(images, (6, 3), mode="bilinear"),
+        sample(images, (6, 3), mode="bilinear", align_corners=True),
+        sample(images, scale_factor=(1.7, 0.6), mode="bilinear"),
+        sample(images, scale_factor=(1.7, 0.6), mode="bilinear", recompute_scale_factor=True),
+        sample(images, (2, 3), mode="bilinear", antialias=True),
+        sample(volumes, (3, 2, 5), mode="trilinear"),
+        sample(volumes, 3, mode="trilinear", align_corners=True),
+        sample(images, (6, 3), mode="bicubic"),
+        sample(images, (6, 3), mode="bicubic", align_corners=True),
+        sample(images, scale_factor=1.5, mode="bicubic"),
+        sample(images, (2, 2), mode="bicubic", antialias=True),
+        sample(images, (5, 6), mode="bicubic", antialias=True, align_corners=True),
+        sample(rows, 3, mode="area"),
+        sample(images, (2, 6), mode="area"),
+        sample(volumes, (1, 2, 3), mode="area"),
+        sample(images, scale_factor=0.5, mode="area"),
+        sample(edge([[[1.0, float("inf"), float("nan"), 2.0]]]), 6, mode="linear"),
+        sample(real(0, 2, 3, 3), 4, mode="bilinear"),
     ],
-)  # fmt: skip
+)
 def interpolate(
-    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None, antialias: bool = False,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
     """Sequences (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W) in another size.
 
     Args:
         input: the tensor; float16 is interpolated in float32, and "nearest" takes integers too.
         size: the lengths of the last dimensions, one for each or one for all.
         scale_factor: instead of ``size`` the factors by which they grow; the result is rounded down.
-        mode: "nearest", "nearest-exact" (rounds as image libraries do), "linear", "bilinear", "trilinear", "bicubic" or "area".
-        align_corners: put the centres of the first and of the last elements upon each other, rather than their outer edges.
-        recompute_scale_factor: compute positions from the rounded size rather than from the factor.
+        mode: "nearest", "nearest-exact" (rounds as image libraries do), "linear", "bilinear", "trilinear", "bicubic" or
+        "area". align_corners: put the centres of the first and of the last elements upon each other, rather than their
+        outer edges. recompute_scale_factor: compute positions from the rounded size rather than from the factor.
         antialias: smooth before an image is made smaller, in the modes "bilinear" and "bicubic".
 
     >>> torch.nn.functional.interpolate(torch.tensor([[[1.0, 3.0]]]), size=4, mode="linear")
@@ -203,7 +242,10 @@ def interpolate(
     else:
         raise ValueError("interpolate: either size or scale_factor should be defined")
     if min((*lengths, *out)) < 1 or input.shape[1] < 1:
-        raise ShapeError(f"interpolate: input and output sizes should be greater than 0, but got input {tuple(input.shape)} and output size {tuple(out)}")
+        raise ShapeError(
+            f"interpolate: input and output sizes should be greater than 0, but got input {tuple(input.shape)} and"
+            f" output size {tuple(out)}"
+        )
     if mode == "area":
         return _areas(input, out)
     if recompute_scale_factor or factors is None:
@@ -219,7 +261,11 @@ def interpolate(
         index, weight = _taps(mode, n, target, factor, bool(align_corners), antialias, kind)
         xp, device = x.device.xp, x.device
         index = from_array(xp.asarray(index), device)
-        x = x.index_select(dim, index[0]) if mode.startswith("nearest") else _resample(x, index, from_array(xp.asarray(weight), device), dim)
+        x = (
+            x.index_select(dim, index[0])
+            if mode.startswith("nearest")
+            else _resample(x, index, from_array(xp.asarray(weight), device), dim)
+        )
     return x.clone() if x is input else x
 
 

@@ -25,10 +25,13 @@ def softmax_of(xp: Any, x: Any, axis: int) -> Any:
     self=lambda xp, grad, dim, result: result * (grad - xp.sum(grad * result, axis=dim, keepdims=True)),
     cast="float",
     samples=[
-        sample(real(3, 4), 1), sample(real(3, 4), dim=0), sample(real(2, 3, 2), -2), sample(real(), 0),
+        sample(real(3, 4), 1),
+        sample(real(3, 4), dim=0),
+        sample(real(2, 3, 2), -2),
+        sample(real(), 0),
         sample(edge([[1000.0, -1000.0, 0.0], [inf, 1.0, 2.0], [-inf, 1.0, 2.0], [-inf, -inf, -inf]]), -1),
     ],
-)  # fmt: skip
+)
 def softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
     need_floating("softmax", dtype)
@@ -55,10 +58,13 @@ def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
     self=lambda xp, grad, dim, result: grad - xp.exp(result) * xp.sum(grad, axis=dim, keepdims=True),
     cast="float",
     samples=[
-        sample(real(3, 4), 1), sample(real(3, 4), dim=0), sample(real(2, 3, 2), -2), sample(real(), 0),
+        sample(real(3, 4), 1),
+        sample(real(3, 4), dim=0),
+        sample(real(2, 3, 2), -2),
+        sample(real(), 0),
         sample(edge([[1000.0, -1000.0, 0.0], [inf, 1.0, 2.0], [-inf, 1.0, 2.0], [-inf, -inf, -inf]]), -1),
     ],
-)  # fmt: skip
+)
 def log_softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """The logarithm of `softmax` along ``dim``."""
     need_floating("log_softmax", dtype)
@@ -67,9 +73,10 @@ def log_softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
 
 @op(
     self=lambda xp, grad, dim, result: result * (grad - xp.sum(grad * result, axis=dim, keepdims=True)),
-    where="internal", node="SafeSoftmaxBackward0",
+    where="internal",
+    node="SafeSoftmaxBackward0",
     samples=[sample(real(3, 4), 1), sample(edge([[1.0, -inf, 2.0], [-inf, -inf, -inf]]), -1)],
-)  # fmt: skip
+)
 def _safe_softmax(xp: Any, self: Array, dim: int) -> Array:
     """`softmax`, with zeros where all elements along ``dim`` are -inf."""
     if not self.size:
@@ -80,15 +87,34 @@ def _safe_softmax(xp: Any, self: Array, dim: int) -> Array:
     return e / xp.where(total == 0, 1.0, total)
 
 
-@composite(widens=True, where="functional", samples=[sample(real(3, 4), 1), sample(real(3, 4), dim=0), sample(real(2, 3, 2), -2), sample(real(0, 3), 1), sample(real(0, 3), 0)])
+@composite(
+    widens=True,
+    where="functional",
+    samples=[
+        sample(real(3, 4), 1),
+        sample(real(3, 4), dim=0),
+        sample(real(2, 3, 2), -2),
+        sample(real(0, 3), 1),
+        sample(real(0, 3), 0),
+    ],
+)
 def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """`softmax` of ``-input``."""
     return softmax(-(input if input.is_floating_point() else input.to(dtypes.get_default_dtype())), dim, dtype=dtype)
 
 
 @composite(widens=True, where="functional")
-def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1, *, generator: Generator | None = None) -> Tensor:
-    """Draw a differentiable, nearly one-hot sample of the categorical distribution (Jang et al. 2017; Maddison et al. 2017).
+def gumbel_softmax(
+    logits: Tensor,
+    tau: float = 1.0,
+    hard: bool = False,
+    eps: float = 1e-10,
+    dim: int = -1,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Draw a differentiable, nearly one-hot sample of the categorical distribution (Jang et al. 2017; Maddison et al.
+    2017).
 
     Args:
         logits: unnormalised log-probabilities.

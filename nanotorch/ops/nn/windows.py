@@ -2,8 +2,8 @@
 
 Note [Windows]
 ~~~~~~~~~~~~~~
-``xp.windows(x, first, kernel, stride, dilation)`` looks at the dimensions of ``x`` from ``first`` on through a window of
-``kernel`` elements, ``dilation`` apart, that moves by ``stride``. Each of these dimensions becomes two: where in the
+``xp.windows(x, first, kernel, stride, dilation)`` looks at the dimensions of ``x`` from ``first`` on through a window
+of ``kernel`` elements, ``dilation`` apart, that moves by ``stride``. Each of these dimensions becomes two: where in the
 window, and where the window is. ``x`` of shape (a, L, b) gives (a, K, P, b) with ``P = (L - dilation * (K - 1) - 1) //
 stride + 1`` and ``windows[:, k, p] = x[:, p * stride + k * dilation]``; two dimensions give (a, K1, K2, P1, P2, b).
 Nothing is computed and nothing copied: only the strides differ, so elements of several windows lie in memory once.
@@ -18,17 +18,20 @@ from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.shape.padding import pad
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import real, sample
+from nanotorch.ops.shape.padding import pad
 
 __all__ = ["fold", "from_windows", "places", "unfold", "windows"]
 
 
 @op(
-    self=lambda xp, grad, self_shape, first, kernel, stride, dilation: xp.from_windows(grad, self_shape, first, kernel, stride, dilation),
-    where="internal", node="UnfoldBackward0",
-)  # fmt: skip
+    self=lambda xp, grad, self_shape, first, kernel, stride, dilation: xp.from_windows(
+        grad, self_shape, first, kernel, stride, dilation
+    ),
+    where="internal",
+    node="UnfoldBackward0",
+)
 def _windows(xp: Any, self: Array, first: int, kernel: Any, stride: Any, dilation: Any) -> Array:
     """All windows of an array, a copy."""
     return xp.array(xp.windows(self, first, kernel, stride, dilation))
@@ -36,8 +39,9 @@ def _windows(xp: Any, self: Array, first: int, kernel: Any, stride: Any, dilatio
 
 @op(
     self=lambda xp, grad, first, kernel, stride, dilation: xp.windows(grad, first, kernel, stride, dilation),
-    where="internal", node="Col2ImBackward0",
-)  # fmt: skip
+    where="internal",
+    node="Col2ImBackward0",
+)
 def _from_windows(xp: Any, self: Array, size: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Array:
     """Zeros with the elements of all windows added at their places."""
     return xp.from_windows(self, size, first, kernel, stride, dilation)
@@ -66,19 +70,25 @@ def per_dimension(name: str, argument: str, value: Any, count: int) -> tuple[int
     if len(values) != count:
         raise RuntimeError(f"{name}: {argument} must be an int or {count} ints, got {value!r}")
     if argument in ("kernel_size", "stride", "dilation") and min(values) < 1:
-        raise RuntimeError(f"{name}: non-positive {argument} is not supported: {argument} should be greater than zero, but got {value}")
+        raise RuntimeError(
+            f"{name}: non-positive {argument} is not supported: {argument} should be greater than zero, but got {value}"
+        )
     if argument == "padding" and min(values) < 0:
-        raise RuntimeError(f"{name}: negative padding is not supported: padding should be non-negative, but got {value}")
+        raise RuntimeError(
+            f"{name}: negative padding is not supported: padding should be non-negative, but got {value}"
+        )
     return values
 
 
 @composite(
     where="functional",
     samples=[
-        sample(real(2, 3, 5, 4), 2), sample(real(2, 1, 5, 4), (2, 3), dilation=(2, 1), padding=(1, 0), stride=(2, 1)),
-        sample(real(2, 4, 4), 2, stride=2), sample(real(0, 3, 5, 4), 2),
+        sample(real(2, 3, 5, 4), 2),
+        sample(real(2, 1, 5, 4), (2, 3), dilation=(2, 1), padding=(1, 0), stride=(2, 1)),
+        sample(real(2, 4, 4), 2, stride=2),
+        sample(real(0, 3, 5, 4), 2),
     ],
-)  # fmt: skip
+)
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """All windows of images (N, C, H, W), zero-padded, as columns (N, C * K1 * K2, places)."""
     if input.ndim not in (3, 4):
@@ -87,13 +97,19 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
         return unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)
     kernel, dilation, padding, stride = (
         per_dimension("unfold", argument, value, 2)
-        for argument, value in (("kernel_size", kernel_size), ("dilation", dilation), ("padding", padding), ("stride", stride))
+        for argument, value in (
+            ("kernel_size", kernel_size),
+            ("dilation", dilation),
+            ("padding", padding),
+            ("stride", stride),
+        )
     )
     padded = padded_with_zeros(input, padding)
     sizes = [places(*each) for each in zip(padded.shape[2:], kernel, stride, dilation, strict=True)]
     if min(sizes) < 1:
         raise ShapeError(
-            f"unfold: windows of kernel_size={kernel}, dilation={dilation} find no place in input {tuple(input.shape)} with padding={padding}"
+            f"unfold: windows of kernel_size={kernel}, dilation={dilation} find no place in input {tuple(input.shape)}"
+            f" with padding={padding}"
         )
     columns = _windows(padded, 2, kernel, stride, dilation)
     return columns.reshape(input.shape[0], input.shape[1] * kernel[0] * kernel[1], sizes[0] * sizes[1])
@@ -102,11 +118,14 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
 @composite(
     where="functional",
     samples=[
-        sample(real(2, 12, 12), (5, 4), 2), sample(real(2, 6, 12), (5, 4), (2, 3), dilation=(2, 1), padding=(1, 1), stride=(2, 1)),
+        sample(real(2, 12, 12), (5, 4), 2),
+        sample(real(2, 6, 12), (5, 4), (2, 3), dilation=(2, 1), padding=(1, 1), stride=(2, 1)),
         sample(real(8, 4), (4, 4), 2, stride=2),
     ],
-)  # fmt: skip
-def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+)
+def fold(
+    input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
     """Images (N, C, H, W) in which the windows, given as columns (N, C * K1 * K2, places), are added up."""
     if input.ndim not in (2, 3):
         raise ShapeError(f"fold: expected 2D or 3D (batch mode) input, got input {tuple(input.shape)}")
@@ -115,9 +134,13 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
     size, kernel, dilation, padding, stride = (
         per_dimension("fold", argument, value, 2)
         for argument, value in (
-            ("output_size", output_size), ("kernel_size", kernel_size), ("dilation", dilation), ("padding", padding), ("stride", stride)
+            ("output_size", output_size),
+            ("kernel_size", kernel_size),
+            ("dilation", dilation),
+            ("padding", padding),
+            ("stride", stride),
         )
-    )  # fmt: skip
+    )
     whole = [length + 2 * p for length, p in zip(size, padding, strict=True)]
     sizes = [places(*each) for each in zip(whole, kernel, stride, dilation, strict=True)]
     count, area = kernel[0] * kernel[1], sizes[0] * sizes[1]
@@ -127,7 +150,9 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
             f"dilation={dilation}, padding={padding}, stride={stride}, got input {tuple(input.shape)}"
         )
     n, channels = input.shape[0], input.shape[1] // count
-    image = _from_windows(input.reshape(n, channels, *kernel, *sizes), (n, channels, *whole), 2, kernel, stride, dilation)
+    image = _from_windows(
+        input.reshape(n, channels, *kernel, *sizes), (n, channels, *whole), 2, kernel, stride, dilation
+    )
     return image[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]].contiguous()
 
 

@@ -6,21 +6,29 @@ from typing import Any
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.dims import wrap_dim, wrap_dims
-from nanotorch.ops.shape.join import cat
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import roomy
 from nanotorch.ops.rows.sample import edge, integers, real, sample
+from nanotorch.ops.shape.join import cat
 
 
 @composite(
     widens=True,
     where="function",
     samples=[
-        sample(real(4)), sample(real(3, 4), dx=0.5), sample(real(3, 4), dx=2.0, dim=0), sample(real(3, 4), real(4)), sample(real(3, 4), real(3, 4), dim=0),
-        sample(real(2, 3, 4), real(3, 4)), sample(real(2, 3, 4), real(3), dim=1), sample(real(2, 3), real(1, 3)), sample(real(1)), sample(real(0)),
+        sample(real(4)),
+        sample(real(3, 4), dx=0.5),
+        sample(real(3, 4), dx=2.0, dim=0),
+        sample(real(3, 4), real(4)),
+        sample(real(3, 4), real(3, 4), dim=0),
+        sample(real(2, 3, 4), real(3, 4)),
+        sample(real(2, 3, 4), real(3), dim=1),
+        sample(real(2, 3), real(1, 3)),
+        sample(real(1)),
+        sample(real(0)),
         sample(integers(4)),
     ],
-)  # fmt: skip
+)
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim: int = -1) -> Tensor:
     """The running integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``.
 
@@ -37,7 +45,10 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim
         return (dx / 2 * (later + earlier)).cumsum(dim)
     if x.ndim == 1:
         if x.shape[0] != y.shape[dim]:
-            raise RuntimeError(f"cumulative_trapezoid: There must be one `x` value for each sample point, got {x.shape[0]} for {y.shape[dim]}")
+            raise RuntimeError(
+                f"cumulative_trapezoid: There must be one `x` value for each sample point, got {x.shape[0]} for"
+                f" {y.shape[dim]}"
+            )
         x = x.reshape([-1 if d == dim else 1 for d in range(y.ndim)])
     elif x.ndim < y.ndim:
         x = x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape))
@@ -55,12 +66,18 @@ def _ends(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     widens=True,
     where="function",
     samples=[
-        sample(real(5)), sample(real(3, 4)), sample(real(3, 4), spacing=2.0), sample(real(3, 4), spacing=(0.5, 2.0), dim=(1, 0)), sample(real(3, 4), dim=1, edge_order=2),
-        sample(real(2, 4), spacing=[edge([0.0, 1.0, 3.0, 3.5])], dim=-1), sample(real(2, 4), spacing=[edge([0.0, 1.0, 3.0, 3.5])], dim=1, edge_order=2),
+        sample(real(5)),
+        sample(real(3, 4)),
+        sample(real(3, 4), spacing=2.0),
+        sample(real(3, 4), spacing=(0.5, 2.0), dim=(1, 0)),
+        sample(real(3, 4), dim=1, edge_order=2),
+        sample(real(2, 4), spacing=[edge([0.0, 1.0, 3.0, 3.5])], dim=-1),
+        sample(real(2, 4), spacing=[edge([0.0, 1.0, 3.0, 3.5])], dim=1, edge_order=2),
     ],
-)  # fmt: skip
+)
 def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> tuple[Tensor, ...]:
-    """Estimates of the partial derivatives of a function whose values on a grid are ``input``, one tensor for each of ``dim``.
+    """Estimates of the partial derivatives of a function whose values on a grid are ``input``, one tensor for each of
+    ``dim``.
 
     Args:
         input: the values.
@@ -79,13 +96,20 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
 
 
 def _slope(x: Tensor, dim: int, step: Any, edge_order: int) -> Tensor:
-    """The derivative along one dimension: of the parabola through three neighbours, or at an edge of the line through two."""
+    """The derivative along one dimension: of the parabola through three neighbours, or at an edge of the line through
+    two.
+    """
     length = x.shape[dim] if x.ndim else 0
     if length <= edge_order:
-        raise RuntimeError(f"gradient: expected each dimension size to be at least {edge_order + 1}, got input shape {tuple(x.shape)}")
+        raise RuntimeError(
+            f"gradient: expected each dimension size to be at least {edge_order + 1}, got input shape {tuple(x.shape)}"
+        )
     if isinstance(step, Tensor) and step.ndim:
         if tuple(step.shape) != (length,):
-            raise RuntimeError(f"gradient: expected one coordinate for each of the {length} points along dim {dim}, got shape {tuple(step.shape)}")
+            raise RuntimeError(
+                f"gradient: expected one coordinate for each of the {length} points along dim {dim}, got shape"
+                f" {tuple(step.shape)}"
+            )
         widths = (step[1:] - step[:-1]).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
     else:
         widths = None

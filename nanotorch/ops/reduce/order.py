@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.ops.create.creation import as_tensor
-from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.index.gather import gather
 from nanotorch.ops.reduce.reductions import INF, NAN, axes, need_elements, share
+from nanotorch.ops.reduce.search import sort
+from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, distinct, edge, integers, real, sample
-from nanotorch.ops.reduce.search import sort
 
 __all__ = ["kthvalue", "median", "nanmedian", "nanquantile", "quantile"]
 
@@ -82,11 +82,20 @@ def _nanmedian_all(xp: Any, self: Array) -> Array:
 
 
 medians = [
-    sample(distinct(3, 4)), sample(distinct(3, 4), 0), sample(distinct(3, 4), -1, keepdim=True), sample(distinct(5), 0),
-    sample(distinct(2, 3, 3), 1, True), sample(real()), sample(real(), 0), sample(real(0, 3), 1),
-    sample(integers(5)), sample(edge([3.0, 1.0, 1.0, 3.0])), sample(edge([NAN, 1.0, NAN, 2.0])),
-    sample(edge([[NAN, 1.0, NAN, 2.0], [INF, 1.0, -INF, 2.0]]), 1), sample(edge([[NAN, NAN], [NAN, 1.0]]), 1),
-]  # fmt: skip
+    sample(distinct(3, 4)),
+    sample(distinct(3, 4), 0),
+    sample(distinct(3, 4), -1, keepdim=True),
+    sample(distinct(5), 0),
+    sample(distinct(2, 3, 3), 1, True),
+    sample(real()),
+    sample(real(), 0),
+    sample(real(0, 3), 1),
+    sample(integers(5)),
+    sample(edge([3.0, 1.0, 1.0, 3.0])),
+    sample(edge([NAN, 1.0, NAN, 2.0])),
+    sample(edge([[NAN, 1.0, NAN, 2.0], [INF, 1.0, -INF, 2.0]]), 1),
+    sample(edge([[NAN, NAN], [NAN, 1.0]]), 1),
+]
 
 
 @composite(samples=medians)
@@ -106,12 +115,19 @@ def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 @op(
-    self=_picked, outputs="values indices",
+    self=_picked,
+    outputs="values indices",
     samples=[
-        sample(distinct(3, 4), 2), sample(distinct(3, 4), 3, 0), sample(distinct(3, 4), 1, -1, keepdim=True), sample(distinct(5), 5, 0),
-        sample(real(), 1), sample(real(0, 3), 1), sample(integers(1, 4, high=1), 1, 0), sample(edge([[NAN, 1.0, INF, -INF]]), 3, 1),
+        sample(distinct(3, 4), 2),
+        sample(distinct(3, 4), 3, 0),
+        sample(distinct(3, 4), 1, -1, keepdim=True),
+        sample(distinct(5), 5, 0),
+        sample(real(), 1),
+        sample(real(0, 3), 1),
+        sample(integers(1, 4, high=1), 1, 0),
+        sample(edge([[NAN, 1.0, INF, -INF]]), 3, 1),
     ],
-)  # fmt: skip
+)
 def kthvalue(xp: Any, self: Array, k: int, dim: int = -1, keepdim: bool = False) -> Array:
     """The ``k``-th smallest value along ``dim``, counted from 1, and where it is; NaN is larger than every number."""
     if not self.size:
@@ -130,13 +146,17 @@ def _between(low: Any, high: Any, weight: Any) -> Any:
     return where(weight < 0.5, from_low, from_high)
 
 
-def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, interpolation: str, ignore_nan: bool) -> Any:
+def _quantile(
+    name: str, input: Any, q: Any, dim: int | None, keepdim: bool, interpolation: str, ignore_nan: bool
+) -> Any:
     if input.dtype.name not in ("float32", "float64"):
         raise RuntimeError(f"{name}() input tensor must be either float or double dtype, got {input.dtype}")
     if not input.numel():
         raise RuntimeError(f"{name}() input tensor must be non-empty, got shape {tuple(input.shape)}")
     if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise RuntimeError(f"{name}() interpolation must be linear, lower, higher, midpoint or nearest, got {interpolation!r}")
+        raise RuntimeError(
+            f"{name}() interpolation must be linear, lower, higher, midpoint or nearest, got {interpolation!r}"
+        )
     if not hasattr(q, "_array"):
         q = as_tensor(q, dtype=input.dtype, device=input.device)
     if q.ndim > 1:
@@ -170,18 +190,31 @@ def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, int
 
 
 quantiles = [
-    sample(distinct(7), 0.3), sample(distinct(3, 4), 0.5), sample(distinct(3, 4), 0.25, 0), sample(distinct(3, 4), 0.9, -1, keepdim=True),
-    sample(distinct(2, 5), constant(3, low=0.1, high=0.9), 1), sample(distinct(2, 5), constant(3, low=0.1, high=0.9), 0, keepdim=True),
-    sample(distinct(5), constant(2, low=0.1, high=0.9)), sample(distinct(5), constant(low=0.1, high=0.9)), sample(real(), 0.5, 0),
+    sample(distinct(7), 0.3),
+    sample(distinct(3, 4), 0.5),
+    sample(distinct(3, 4), 0.25, 0),
+    sample(distinct(3, 4), 0.9, -1, keepdim=True),
+    sample(distinct(2, 5), constant(3, low=0.1, high=0.9), 1),
+    sample(distinct(2, 5), constant(3, low=0.1, high=0.9), 0, keepdim=True),
+    sample(distinct(5), constant(2, low=0.1, high=0.9)),
+    sample(distinct(5), constant(low=0.1, high=0.9)),
+    sample(real(), 0.5, 0),
     *[sample(distinct(2, 5), 0.6, 1, interpolation=how) for how in ("lower", "higher", "nearest", "midpoint")],
-    sample(distinct(3, 4), 0.5, keepdim=True), sample(distinct(5), 0.0), sample(distinct(5), 1.0), sample(distinct(5), 0.125),
-    sample(edge([3.0, 1.0, 1.0, 3.0]), 0.6), sample(edge([[NAN, 1.0, 2.0, NAN], [INF, -INF, INF, 1.0], [NAN, NAN, NAN, NAN]]), 0.3, 1),
-]  # fmt: skip
+    sample(distinct(3, 4), 0.5, keepdim=True),
+    sample(distinct(5), 0.0),
+    sample(distinct(5), 1.0),
+    sample(distinct(5), 0.125),
+    sample(edge([3.0, 1.0, 1.0, 3.0]), 0.6),
+    sample(edge([[NAN, 1.0, 2.0, NAN], [INF, -INF, INF, 1.0], [NAN, NAN, NAN, NAN]]), 0.3, 1),
+]
 
 
 @composite(samples=quantiles)
-def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Any:
-    """The value below which the fraction ``q`` of the elements lies; for a vector ``q``, a quantile each, in dimension 0.
+def quantile(
+    input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Any:
+    """The value below which the fraction ``q`` of the elements lies; for a vector ``q``, a quantile each, in dimension
+    0.
 
     >>> torch.tensor([0.0, 1.0, 2.0, 3.0]).quantile(0.5)
     tensor(1.5000)
@@ -190,6 +223,8 @@ def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, 
 
 
 @composite(samples=quantiles)
-def nanquantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Any:
+def nanquantile(
+    input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Any:
     """Quantile of the elements that are not NaN; otherwise as `quantile`."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)

@@ -15,27 +15,44 @@ Dim = int | tuple[int, ...] | None
 NAN, INF = float("nan"), float("inf")
 
 reduced = [
-    sample(real(3, 2)), sample(real(3, 2), 0), sample(real(3, 2), dim=-1, keepdim=True), sample(real(2, 3, 2), (0, 2)),
+    sample(real(3, 2)),
+    sample(real(3, 2), 0),
+    sample(real(3, 2), dim=-1, keepdim=True),
+    sample(real(2, 3, 2), (0, 2)),
     sample(real()),
-]  # fmt: skip
+]
 edges = [
-    sample(real(), 0), sample(real(), -1, True), sample(real(2, 3, 2), (-1, -3), keepdim=True), sample(real(3, 2), ()),
-    sample(real(2, 3, 2), [0, 1]), sample(real(3, 0), 0), sample(real(1, 3), 0),
-]  # fmt: skip
+    sample(real(), 0),
+    sample(real(), -1, True),
+    sample(real(2, 3, 2), (-1, -3), keepdim=True),
+    sample(real(3, 2), ()),
+    sample(real(2, 3, 2), [0, 1]),
+    sample(real(3, 0), 0),
+    sample(real(1, 3), 0),
+]
 nothing = [sample(real(0)), sample(real(0, 3), 0), sample(real(2, 0), (0, 1), keepdim=True)]
 special = [
-    sample(edge([1.0, 3.0, 3.0, 2.0])), sample(edge([NAN, 1.0, NAN, 2.0])), sample(edge([[INF, -INF], [INF, 1.0], [-INF, -INF]]), 1),
+    sample(edge([1.0, 3.0, 3.0, 2.0])),
+    sample(edge([NAN, 1.0, NAN, 2.0])),
+    sample(edge([[INF, -INF], [INF, 1.0], [-INF, -INF]]), 1),
     sample(edge([[2.0, 2.0], [NAN, 1.0]]), 0),
-]  # fmt: skip
+]
 one_dim = [
-    sample(distinct(3, 4), 0), sample(distinct(3, 4), -1, keepdim=True), sample(distinct(5), 0), sample(real(), 0),
-    sample(real(), -1, True), sample(real(0, 3), 1), sample(edge([[3.0, 1.0, 1.0, 3.0], [NAN, 1.0, NAN, 2.0]]), 1),
+    sample(distinct(3, 4), 0),
+    sample(distinct(3, 4), -1, keepdim=True),
+    sample(distinct(5), 0),
+    sample(real(), 0),
+    sample(real(), -1, True),
+    sample(real(0, 3), 1),
+    sample(edge([[3.0, 1.0, 1.0, 3.0], [NAN, 1.0, NAN, 2.0]]), 1),
     sample(edge([[INF, -INF, INF], [-INF, -INF, INF]]), 0),
-]  # fmt: skip
+]
 
 
 def axes(dim: Any, ndim: int) -> Any:
-    """Return what NumPy calls ``axis``: None for all dimensions, which ``()`` means too; a 0-d tensor has dimension 0."""
+    """Return what NumPy calls ``axis``: None for all dimensions, which ``()`` means too; a 0-d tensor has dimension
+    0.
+    """
     if dim is None:
         return None
     if ndim == 0:
@@ -102,8 +119,9 @@ def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: 
 
 
 @op(
-    self=lambda xp, grad, self, dim, keepdim: keep_reduced(xp, grad, dim, keepdim, self.ndim)
-    * xp.where(self == self, xp.ones_like(self), 0.0),
+    self=lambda xp, grad, self, dim, keepdim: (
+        keep_reduced(xp, grad, dim, keepdim, self.ndim) * xp.where(self == self, xp.ones_like(self), 0.0)
+    ),
     samples=[*reduced, *edges, *nothing, *special, sample(integers(3, 2), 1)],
 )
 def nansum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
@@ -128,7 +146,9 @@ def mean(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype:
     tensor(3.)
     """
     if self.dtype.kind != "f":
-        raise RuntimeError(f"mean: could not infer output dtype. Input dtype must be floating point; got {self.dtype}: use .float()")
+        raise RuntimeError(
+            f"mean: could not infer output dtype. Input dtype must be floating point; got {self.dtype}: use .float()"
+        )
     return xp.sum(self, axis=axes(dim, self.ndim), keepdims=keepdim) / (count(self.shape, dim) or NAN)
 
 
@@ -142,7 +162,9 @@ def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
 
 
 def products_of_others(xp: Any, x: Any) -> Any:
-    """For every element the product of all others along the last dimension: of those before and those after, so zeros are exact."""
+    """For every element the product of all others along the last dimension: of those before and those after, so zeros
+    are exact.
+    """
     ones = xp.ones_like(x[..., :1])
     before = xp.concatenate([ones, xp.cumprod(x[..., :-1], axis=-1)], axis=-1)
     after = xp.flip(xp.concatenate([ones, xp.cumprod(xp.flip(x[..., 1:], -1), axis=-1)], axis=-1), -1)
@@ -158,13 +180,25 @@ def _prod_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool) -> Any:
 
 
 @op(
-    self=_prod_self, overload="dim",
+    self=_prod_self,
+    overload="dim",
     samples=[
-        sample(real(4)), sample(real(3, 2), 0), sample(real(3, 2), 1, keepdim=True), sample(integers(3)), sample(booleans(3)),
-        sample(real()), sample(real(), 0), sample(real(0, 3), 0), sample(real(0)), sample(real(2, 3), -2, True), sample(real(1)),
-        sample(edge([0.0, 2.0, 3.0])), sample(edge([0.0, 2.0, 0.0])), sample(edge([[0.0, 2.0], [0.0, 0.0], [3.0, 1.0]]), 0),
+        sample(real(4)),
+        sample(real(3, 2), 0),
+        sample(real(3, 2), 1, keepdim=True),
+        sample(integers(3)),
+        sample(booleans(3)),
+        sample(real()),
+        sample(real(), 0),
+        sample(real(0, 3), 0),
+        sample(real(0)),
+        sample(real(2, 3), -2, True),
+        sample(real(1)),
+        sample(edge([0.0, 2.0, 3.0])),
+        sample(edge([0.0, 2.0, 0.0])),
+        sample(edge([[0.0, 2.0], [0.0, 0.0], [3.0, 1.0]]), 0),
     ],
-)  # fmt: skip
+)
 def prod(xp: Any, self: Array, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
     """Product of all elements or over ``dim``; the derivative is exact where elements are zero.
 
@@ -181,7 +215,9 @@ def extremum_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool, result
     """Share the gradient equally among the elements that attain the extremum; a NaN is equal to none: 0/0."""
     hits = self == keep_reduced(xp, result, dim, keepdim, self.ndim)
     hits = xp.where(hits, xp.ones_like(self), 0.0)
-    return hits / xp.sum(hits, axis=axes(dim, self.ndim), keepdims=True) * keep_reduced(xp, grad, dim, keepdim, self.ndim)
+    return (
+        hits / xp.sum(hits, axis=axes(dim, self.ndim), keepdims=True) * keep_reduced(xp, grad, dim, keepdim, self.ndim)
+    )
 
 
 def share(xp: Any, grad: Any, self: Any, result: Any) -> Any:
@@ -304,9 +340,16 @@ def truth(xp: Any, self: Any, dim: Any, keepdim: bool, reduction: Any) -> Any:
 
 
 truths = [
-    sample(booleans(3, 2)), sample(booleans(3, 2), 0), sample(integers(3, 2), 1, keepdim=True), sample(integers(2, 3, 2), (0, -1)),
-    sample(booleans(), 0), sample(booleans(0, 3), 0), sample(booleans(0)), sample(edge([NAN, 0.0])), sample(edge([[0.0, 1.0]]), ()),
-]  # fmt: skip
+    sample(booleans(3, 2)),
+    sample(booleans(3, 2), 0),
+    sample(integers(3, 2), 1, keepdim=True),
+    sample(integers(2, 3, 2), (0, -1)),
+    sample(booleans(), 0),
+    sample(booleans(0, 3), 0),
+    sample(booleans(0)),
+    sample(edge([NAN, 0.0])),
+    sample(edge([[0.0, 1.0]]), ()),
+]
 
 
 @op(samples=truths)
@@ -321,7 +364,16 @@ def all(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     return truth(xp, self, dim, keepdim, xp.all)
 
 
-@op(samples=[sample(integers(3, 2)), sample(integers(3, 2), 0), sample(integers(2, 3, 2), (0, -1)), sample(edge([NAN, 0.0, -0.0])), sample(real(0, 2), 0), sample(integers(), 0)])
+@op(
+    samples=[
+        sample(integers(3, 2)),
+        sample(integers(3, 2), 0),
+        sample(integers(2, 3, 2), (0, -1)),
+        sample(edge([NAN, 0.0, -0.0])),
+        sample(real(0, 2), 0),
+        sample(integers(), 0),
+    ]
+)
 def count_nonzero(xp: Any, self: Array, dim: Dim = None) -> Array:
     """The number of non-zero elements of all or over ``dim``; NaN is not zero."""
     return xp.sum(xp.astype(self != 0, dtypes.int64.numpy), axis=axes(dim, self.ndim))
@@ -333,12 +385,18 @@ def _aminmax_self(xp: Any, grads: Any, self: Any, dim: Any, keepdim: bool, min: 
 
 
 @op(
-    self=_aminmax_self, outputs="min max",
+    self=_aminmax_self,
+    outputs="min max",
     samples=[
-        sample(distinct(3, 4)), sample(distinct(3, 4), dim=0), sample(distinct(3, 4), dim=-1, keepdim=True), sample(real()),
-        sample(edge([1.0, 3.0, 3.0, 1.0])), sample(edge([[NAN, 1.0], [2.0, 1.0]]), dim=1), sample(real(), dim=0),
+        sample(distinct(3, 4)),
+        sample(distinct(3, 4), dim=0),
+        sample(distinct(3, 4), dim=-1, keepdim=True),
+        sample(real()),
+        sample(edge([1.0, 3.0, 3.0, 1.0])),
+        sample(edge([[NAN, 1.0], [2.0, 1.0]]), dim=1),
+        sample(real(), dim=0),
     ],
-)  # fmt: skip
+)
 def aminmax(xp: Any, self: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
     """The pair of minimum and maximum; equal elements share the gradient."""
     if not self.size:
@@ -358,12 +416,20 @@ def logsumexp_of(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 @op(
-    self=lambda xp, grad, self, dim, keepdim, result: keep_reduced(xp, grad, dim, keepdim, self.ndim)
-    * xp.exp(self - keep_reduced(xp, result, dim, keepdim, self.ndim)),
+    self=lambda xp, grad, self, dim, keepdim, result: (
+        keep_reduced(xp, grad, dim, keepdim, self.ndim)
+        * xp.exp(self - keep_reduced(xp, result, dim, keepdim, self.ndim))
+    ),
     cast="float",
     samples=[
-        sample(real(3, 2), 1), sample(real(3, 2), (0, 1)), sample(real(3, 2), 0, keepdim=True), sample(real(), 0),
-        sample(real(2, 3, 2), (-1, 0)), sample(real(0, 3), 0), sample(real(0, 3), 1), sample(edge([-INF, -INF]), 0),
+        sample(real(3, 2), 1),
+        sample(real(3, 2), (0, 1)),
+        sample(real(3, 2), 0, keepdim=True),
+        sample(real(), 0),
+        sample(real(2, 3, 2), (-1, 0)),
+        sample(real(0, 3), 0),
+        sample(real(0, 3), 1),
+        sample(edge([-INF, -INF]), 0),
         sample(edge([[INF, 1.0, -INF], [NAN, 1.0, 2.0]]), 1),
     ],
 )

@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
-from nanotorch.ops.rows.dims import wrap_dim
-from nanotorch.ops.shape.join import cat
 from nanotorch.ops.reduce.reductions import INF, NAN, axes, widened
+from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.runtime import need_number, roomy
 from nanotorch.ops.rows.sample import booleans, distinct, edge, integers, real, sample
+from nanotorch.ops.shape.join import cat
 
 lines = [
-    sample(real(3, 2), 0), sample(real(3, 2), -1), sample(real(2, 3, 2), 1), sample(real(4), 0), sample(real(), 0), sample(real(), -1),
-    sample(real(0), 0), sample(real(0, 3), 1), sample(real(3, 0), 0), sample(real(1, 3), 0),
-]  # fmt: skip
+    sample(real(3, 2), 0),
+    sample(real(3, 2), -1),
+    sample(real(2, 3, 2), 1),
+    sample(real(4), 0),
+    sample(real(), 0),
+    sample(real(), -1),
+    sample(real(0), 0),
+    sample(real(0, 3), 1),
+    sample(real(3, 0), 0),
+    sample(real(1, 3), 0),
+]
 
 
 def _backwards(xp: Any, scan: Any, dim: int, *parts: Any) -> Any:
@@ -55,12 +63,17 @@ def _cumprod_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
 
 
 @op(
-    self=_cumprod_self, inplace=True,
+    self=_cumprod_self,
+    inplace=True,
     samples=[
-        *lines, sample(integers(4), 0), sample(edge([0.0, 2.0, 3.0]), 0), sample(edge([2.0, 0.0, 3.0, 0.0, 1.0]), 0),
-        sample(edge([[0.0, 2.0], [1.0, 3.0], [0.0, 0.0]]), 0), sample(edge([[0.0, 2.0, 4.0], [1.0, 3.0, 0.0]]), -1),
+        *lines,
+        sample(integers(4), 0),
+        sample(edge([0.0, 2.0, 3.0]), 0),
+        sample(edge([2.0, 0.0, 3.0, 0.0, 1.0]), 0),
+        sample(edge([[0.0, 2.0], [1.0, 3.0], [0.0, 0.0]]), 0),
+        sample(edge([[0.0, 2.0, 4.0], [1.0, 3.0, 0.0]]), -1),
     ],
-)  # fmt: skip
+)
 def cumprod(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """Running product along ``dim``; the derivative is exact where elements are zero."""
     self = widened(xp, self, dtype)
@@ -82,9 +95,15 @@ def _running(xp: Any, self: Any, dim: int, running: Any) -> Any:
 
 
 runs = [
-    sample(distinct(3, 4), 0), sample(distinct(3, 4), -1), sample(distinct(2, 3, 2), 1), sample(real(), 0), sample(real(), -1), sample(integers(6), 0), sample(edge([1.0, 3.0, 3.0, 2.0, 3.0, 1.0]), 0),
+    sample(distinct(3, 4), 0),
+    sample(distinct(3, 4), -1),
+    sample(distinct(2, 3, 2), 1),
+    sample(real(), 0),
+    sample(real(), -1),
+    sample(integers(6), 0),
+    sample(edge([1.0, 3.0, 3.0, 2.0, 3.0, 1.0]), 0),
     sample(edge([[2.0, NAN, 5.0, NAN, 1.0], [INF, -INF, INF, 0.0, -INF]]), 1),
-]  # fmt: skip
+]
 
 
 @op(self=_running_self, outputs="values indices", samples=runs)
@@ -105,10 +124,12 @@ def cummin(xp: Any, self: Array, dim: int) -> Array:
 
 @op(
     weights=lambda xp, grad, inner, outer, dim: _backwards(xp, xp.scaled_cumsum, dim, grad, outer, inner),
-    inner=lambda xp, grad, weights, inner, outer, dim: weights * _backwards(xp, xp.scaled_cumsum, dim, grad, outer, inner),
+    inner=lambda xp, grad, weights, inner, outer, dim: (
+        weights * _backwards(xp, xp.scaled_cumsum, dim, grad, outer, inner)
+    ),
     outer=lambda grad, result: grad * result,
     where="internal",
-)  # fmt: skip
+)
 def _scaled_cumsum(xp: Any, weights: Array, inner: Array, outer: Array, dim: int) -> Array:
     """``cumsum(weights * exp(inner)) * exp(outer)``: linear in ``weights``, and its gradients are of the same form."""
     return xp.scaled_cumsum(weights, inner, outer, dim)
@@ -123,7 +144,12 @@ def _logcumsumexp_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> 
 
 @op(
     self=_logcumsumexp_self,
-    samples=[*lines, sample(real(6, low=-80, high=80), 0), sample(edge([-INF, -INF, 1.0, INF, 2.0]), 0), sample(edge([1.0, NAN, 2.0]), 0)],
+    samples=[
+        *lines,
+        sample(real(6, low=-80, high=80), 0),
+        sample(edge([-INF, -INF, 1.0, INF, 2.0]), 0),
+        sample(edge([1.0, NAN, 2.0]), 0),
+    ],
 )
 def logcumsumexp(xp: Any, self: Array, dim: int) -> Array:
     """The logarithm of the running sum of exponentials along ``dim``, without overflow."""
@@ -135,10 +161,17 @@ def logcumsumexp(xp: Any, self: Array, dim: int) -> Array:
 @composite(
     widens=True,
     samples=[
-        sample(real(3, 4)), sample(real(3, 4), 2, 0), sample(real(3, 4), dim=0, prepend=real(1, 4), append=real(2, 4)),
-        sample(real(3), n=5), sample(real(3), n=0), sample(integers(4)), sample(booleans(4)), sample(real(0)), sample(real(2, 3), n=1, dim=-2),
+        sample(real(3, 4)),
+        sample(real(3, 4), 2, 0),
+        sample(real(3, 4), dim=0, prepend=real(1, 4), append=real(2, 4)),
+        sample(real(3), n=5),
+        sample(real(3), n=0),
+        sample(integers(4)),
+        sample(booleans(4)),
+        sample(real(0)),
+        sample(real(2, 3), n=1, dim=-2),
     ],
-)  # fmt: skip
+)
 def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
     """The ``n``-th difference of neighbours along ``dim``, of the tensor between ``prepend`` and ``append``.
 
@@ -164,11 +197,14 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
 @composite(
     widens=True,
     samples=[
-        sample(real(4)), sample(real(3, 4), dx=0.5), sample(real(3, 4), dx=2.0, dim=0), sample(real(3, 4), real(4)),
+        sample(real(4)),
+        sample(real(3, 4), dx=0.5),
+        sample(real(3, 4), dx=2.0, dim=0),
+        sample(real(3, 4), real(4)),
         sample(real(3, 4), real(3, 4), dim=0),
     ],
     where="function",
-)  # fmt: skip
+)
 def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     """The integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``."""
     dim = wrap_dim("trapezoid", dim, y.ndim)
@@ -182,7 +218,9 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     else:
         if x.ndim == 1:
             if x.shape[0] != points:
-                raise ShapeError(f"trapezoid: there must be one x for each of the {points} points along dim {dim}, got {x.shape[0]}")
+                raise ShapeError(
+                    f"trapezoid: there must be one x for each of the {points} points along dim {dim}, got {x.shape[0]}"
+                )
             x = x.reshape((-1,) + (1,) * (y.ndim - 1 - dim))
         width = diff(x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape)), dim=dim)
     before = (slice(None),) * dim

@@ -12,8 +12,8 @@ from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.create.creation import linspace
-from nanotorch.ops.rows.dims import whole, wrap_dim
 from nanotorch.ops.elementwise.arithmetic import not_implemented
+from nanotorch.ops.rows.dims import whole, wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.runtime import widened
 from nanotorch.ops.rows.sample import constant, distinct, edge, integers, real, sample
@@ -35,9 +35,14 @@ def _ordered(xp: Any, x: Any, dim: int, descending: bool) -> Any:
 
 
 @op(
-    self=lambda xp, grad, self_shape, dim, indices: _unsort(xp, grad, self_shape, dim, indices), outputs="values indices",
-    samples=[sample(distinct(3, 4)), sample(distinct(3, 4), 0, descending=True), sample(integers(6, high=3), stable=True)],
-)  # fmt: skip
+    self=lambda xp, grad, self_shape, dim, indices: _unsort(xp, grad, self_shape, dim, indices),
+    outputs="values indices",
+    samples=[
+        sample(distinct(3, 4)),
+        sample(distinct(3, 4), 0, descending=True),
+        sample(integers(6, high=3), stable=True),
+    ],
+)
 def sort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Array:
     """The values along ``dim`` in order, and where they were; equal elements keep their order."""
     if not self.ndim:
@@ -53,9 +58,10 @@ def argsort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, st
 
 
 @op(
-    self=lambda xp, grad, self_shape, dim, indices: _unsort(xp, grad, self_shape, dim, indices), outputs="values indices",
+    self=lambda xp, grad, self_shape, dim, indices: _unsort(xp, grad, self_shape, dim, indices),
+    outputs="values indices",
     samples=[sample(distinct(3, 4), 2), sample(distinct(3, 4), 1, 0, largest=False), sample(distinct(5), 5)],
-)  # fmt: skip
+)
 def topk(xp: Any, self: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Array:
     """The ``k`` largest (or smallest) values along ``dim``, in order, and where they were."""
     length = self.shape[dim] if self.ndim else 1
@@ -78,12 +84,16 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     num_classes = whole("one_hot", "num_classes", num_classes)
     array, xp = tensor._array, tensor.device.xp
     if array.dtype != dtypes.int64.numpy:
-        raise RuntimeError(f"one_hot is only applicable to index tensor of type int64, not {tensor.dtype}; convert with .long()")
+        raise RuntimeError(
+            f"one_hot is only applicable to index tensor of type int64, not {tensor.dtype}; convert with .long()"
+        )
     largest = int(array.max()) if array.size else -1
     if array.size and int(array.min()) < 0:
         raise RuntimeError(f"one_hot: class values must be non-negative, got {int(array.min())}")
     if not array.size and num_classes <= 0:
-        raise RuntimeError(f"one_hot: cannot infer the number of classes from an empty tensor, and num_classes is {num_classes}")
+        raise RuntimeError(
+            f"one_hot: cannot infer the number of classes from an empty tensor, and num_classes is {num_classes}"
+        )
     if num_classes == -1:
         num_classes = largest + 1
     if largest >= num_classes:
@@ -106,27 +116,54 @@ def _ranks(name: str, sequence: Tensor, values: Any, out_int32: bool, right: boo
     xp, device = sequence.device.xp, sequence.device
     if isinstance(values, Tensor):
         if values.device is not device:
-            raise RuntimeError(f"{name}(): boundaries and input value tensors should have same device type, but got {device} and {values.device}")
+            raise RuntimeError(
+                f"{name}(): boundaries and input value tensors should have same device type, but got {device} and"
+                f" {values.device}"
+            )
         wanted = values._array
     else:
-        wanted = xp.asarray(xp.full((), values, sequence._array.dtype if not isinstance(values, float) or sequence.is_floating_point() else np.float64))
+        wanted = xp.asarray(
+            xp.full(
+                (),
+                values,
+                sequence._array.dtype if not isinstance(values, float) or sequence.is_floating_point() else np.float64,
+            )
+        )
     order, side = sequence._array, "right" if right else "left"
     if order.ndim == 1:
         found = xp.searchsorted(order, wanted, side)
     else:
-        lines = [xp.searchsorted(a, b, side) for a, b in zip(*(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) for x in (order, wanted)), strict=True)]
+        lines = [
+            xp.searchsorted(a, b, side)
+            for a, b in zip(*(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) for x in (order, wanted)), strict=True)
+        ]
         found = xp.stack(lines).reshape(wanted.shape) if lines else xp.zeros(wanted.shape, np.int64)
     return from_array(xp.asarray(found).astype(np.int32 if out_int32 else np.int64), device)
 
 
-@composite(where="function", samples=[
-    sample(edge([1.0, 2.0, 3.0]), edge([[2.0, 5.0], [0.0, np.nan]])), sample(edge([1.0, 2.0, 2.0]), 2.0, right=True), sample(edge([[1.0, 2.0], [4.0, 5.0]]), edge([[2.0], [5.0]]), side="right"),
-    sample(edge([1.0, 2.0]), edge([1.5, 2.0]), out_int32=True), sample(integers(1, high=1), integers(3)), sample(constant(0), constant(2)), sample(constant(1), constant(0)),
-])  # fmt: skip
+@composite(
+    where="function",
+    samples=[
+        sample(edge([1.0, 2.0, 3.0]), edge([[2.0, 5.0], [0.0, np.nan]])),
+        sample(edge([1.0, 2.0, 2.0]), 2.0, right=True),
+        sample(edge([[1.0, 2.0], [4.0, 5.0]]), edge([[2.0], [5.0]]), side="right"),
+        sample(edge([1.0, 2.0]), edge([1.5, 2.0]), out_int32=True),
+        sample(integers(1, high=1), integers(3)),
+        sample(constant(0), constant(2)),
+        sample(constant(1), constant(0)),
+    ],
+)
 def searchsorted(
-    sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter: Tensor | None = None
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
 ) -> Tensor:
-    """The indices in an ascending sequence before which the values of ``input`` belong: before equal elements, or behind with ``right``.
+    """The indices in an ascending sequence before which the values of ``input`` belong: before equal elements, or
+    behind with ``right``.
 
     Args:
         sorted_sequence: a vector, or one sequence along the last dimension for every leading index of ``input``.
@@ -139,26 +176,39 @@ def searchsorted(
     if side not in (None, "left", "right"):
         raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
     if side == "left" and right:
-        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+        raise RuntimeError(
+            "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True"
+        )
     shape, wanted = tuple(sorted_sequence.shape), tuple(input.shape) if isinstance(input, Tensor) else ()
     if len(shape) != 1 and (not wanted or shape[:-1] != wanted[:-1]):
         raise RuntimeError(
-            "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value "
-            f"tensor must match, but we got boundaries tensor {list(shape)} and input value tensor {list(wanted)}"
+            "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries"
+            f" tensor and input value tensor must match, but we got boundaries tensor {list(shape)} and input value"
+            f" tensor {list(wanted)}"
         )
     if sorter is not None:
         if tuple(sorter.shape) != shape:
-            raise RuntimeError(f"torch.searchsorted(): boundary and sorter must have the same size, but got {list(shape)} and {list(sorter.shape)}")
+            raise RuntimeError(
+                f"torch.searchsorted(): boundary and sorter must have the same size, but got {list(shape)} and"
+                f" {list(sorter.shape)}"
+            )
         sorted_sequence = sorted_sequence.detach().take_along_dim(sorter, -1)
     return _ranks("searchsorted", sorted_sequence, input, out_int32, right or side == "right")
 
 
-@composite(where="function", samples=[
-    sample(edge([[1.0, 2.5], [2.0, 9.0]]), edge([1.0, 2.0, 3.0])), sample(edge([1.0, 2.0]), edge([1.0, 2.0]), right=True), sample(integers(3), edge([1.0, 1.5]), out_int32=True),
-    sample(2, edge([1.0, 2.0, 3.0])),
-])  # fmt: skip
+@composite(
+    where="function",
+    samples=[
+        sample(edge([[1.0, 2.5], [2.0, 9.0]]), edge([1.0, 2.0, 3.0])),
+        sample(edge([1.0, 2.0]), edge([1.0, 2.0]), right=True),
+        sample(integers(3), edge([1.0, 1.5]), out_int32=True),
+        sample(2, edge([1.0, 2.0, 3.0])),
+    ],
+)
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """The number of the bucket between ascending boundaries for every element: a boundary belongs to the bucket before it, or after with ``right``."""
+    """The number of the bucket between ascending boundaries for every element: a boundary belongs to the bucket before
+    it, or after with ``right``.
+    """
     if boundaries._array.ndim != 1:
         raise RuntimeError(f"bucketize: boundaries tensor must be 1 dimension, but got dim({boundaries._array.ndim})")
     return _ranks("bucketize", boundaries, input, out_int32, right)
@@ -167,13 +217,26 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 # ------------------------------------------------------------------------------------------------- distinct elements
 
 
-@composite(samples=[
-    sample(integers(7)), sample(integers(3, 4), return_inverse=True, return_counts=True), sample(integers(5, 2, high=2), return_inverse=True, return_counts=True, dim=0),
-    sample(integers(2, 5, high=2), dim=-1), sample(constant(4), return_inverse=True, return_counts=True),
-    sample(integers(0), return_inverse=True), sample(integers(), return_inverse=True, return_counts=True),
-])  # fmt: skip
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
-    """The distinct elements (slices along ``dim``) in ascending order, with the place of every element among them, and how often each occurs.
+@composite(
+    samples=[
+        sample(integers(7)),
+        sample(integers(3, 4), return_inverse=True, return_counts=True),
+        sample(integers(5, 2, high=2), return_inverse=True, return_counts=True, dim=0),
+        sample(integers(2, 5, high=2), dim=-1),
+        sample(constant(4), return_inverse=True, return_counts=True),
+        sample(integers(0), return_inverse=True),
+        sample(integers(), return_inverse=True, return_counts=True),
+    ]
+)
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The distinct elements (slices along ``dim``) in ascending order, with the place of every element among them, and
+    how often each occurs.
 
     NaN differs from itself. The order is ascending without ``sorted`` too.
     """
@@ -182,20 +245,28 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     if axis is not None and not array.ndim:
         raise IndexError(f"unique: Dimension specified as {dim} but tensor has no dimensions")
     values, inverse, counts = xp.unique(array, False, True, True, axis, equal_nan=False)
-    return _with_options(input, values, inverse.reshape(array.shape if axis is None else (-1,)), counts, return_inverse, return_counts)
+    return _with_options(
+        input, values, inverse.reshape(array.shape if axis is None else (-1,)), counts, return_inverse, return_counts
+    )
 
 
 def _no_formula(grad: Any) -> Any:
-    raise NotImplementedError("the derivative for 'unique' is not implemented. Gather the elements with an index instead.")
+    raise NotImplementedError(
+        "the derivative for 'unique' is not implemented. Gather the elements with an index instead."
+    )
 
 
 @op(self=_no_formula, where="internal", node="NotImplemented")
 def _distinct(xp: Any, self: Array, values: Any) -> Array:
-    """The values found in ``self``: what needs their derivative raises, as in PyTorch, in place of getting none in silence."""
+    """The values found in ``self``: what needs their derivative raises, as in PyTorch, in place of getting none in
+    silence.
+    """
     return values
 
 
-def _with_options(input: Tensor, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
+def _with_options(
+    input: Tensor, values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool
+) -> Any:
     device = input.device
     results = [_distinct(input, values)]
     results += [from_array(inverse.astype(np.int64), device)] if return_inverse else []
@@ -203,12 +274,20 @@ def _with_options(input: Tensor, values: Any, inverse: Any, counts: Any, return_
     return results[0] if len(results) == 1 else tuple(results)
 
 
-@composite(samples=[
-    sample(integers(9, high=2)), sample(integers(3, 4, high=2), return_inverse=True, return_counts=True), sample(integers(6, 1, high=2), return_inverse=True, return_counts=True, dim=0),
-    sample(integers(0), return_inverse=True, return_counts=True),
-])  # fmt: skip
-def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
-    """The elements (slices along ``dim``) that differ from the one before, with the run of every element, and how long each run is."""
+@composite(
+    samples=[
+        sample(integers(9, high=2)),
+        sample(integers(3, 4, high=2), return_inverse=True, return_counts=True),
+        sample(integers(6, 1, high=2), return_inverse=True, return_counts=True, dim=0),
+        sample(integers(0), return_inverse=True, return_counts=True),
+    ]
+)
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """The elements (slices along ``dim``) that differ from the one before, with the run of every element, and how long
+    each run is.
+    """
     array, xp = input._array, input.device.xp
     axis = 0 if dim is None else wrap_dim("unique_consecutive", dim, array.ndim)
     if dim is not None and not array.ndim:
@@ -222,17 +301,28 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     counts = xp.concatenate([starts[1:], xp.full((min(count, 1),), count, starts.dtype)]) - starts
     inverse = xp.cumsum(new, 0) - 1
     values = line[starts] if dim is None else xp.moveaxis(line[starts], 0, axis)
-    return _with_options(input, values, inverse.reshape(array.shape) if dim is None else inverse, counts, return_inverse, return_counts)
+    return _with_options(
+        input, values, inverse.reshape(array.shape) if dim is None else inverse, counts, return_inverse, return_counts
+    )
 
 
-@composite(where="function", samples=[
-    sample(integers(4, high=5), integers(3, high=5)), sample(integers(2, 3), integers(2), invert=True), sample(edge([1.0, 2.0]), 2), sample(1, integers(3)),
-    sample(integers(3), integers(0)),
-])  # fmt: skip
+@composite(
+    where="function",
+    samples=[
+        sample(integers(4, high=5), integers(3, high=5)),
+        sample(integers(2, 3), integers(2), invert=True),
+        sample(edge([1.0, 2.0]), 2),
+        sample(1, integers(3)),
+        sample(integers(3), integers(0)),
+    ],
+)
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Whether each element is one of the test elements."""
     device = next(x.device for x in (elements, test_elements) if isinstance(x, Tensor))
-    a, b = (x._array if isinstance(x, Tensor) else device.xp.asarray(device.xp.full((), x)) for x in (elements, test_elements))
+    a, b = (
+        x._array if isinstance(x, Tensor) else device.xp.asarray(device.xp.full((), x))
+        for x in (elements, test_elements)
+    )
     if not b.size:
         return from_array(device.xp.full(a.shape, invert), device)
     order = device.xp.sort(b.reshape(-1))
@@ -243,7 +333,15 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 # ------------------------------------------------------------------------------------------------- counts and places
 
 
-@composite(samples=[sample(integers(3, 2)), sample(integers(3)), sample(integers()), sample(integers(0, 2)), sample(real(2, 2))])
+@composite(
+    samples=[
+        sample(integers(3, 2)),
+        sample(integers(3)),
+        sample(integers()),
+        sample(integers(0, 2)),
+        sample(real(2, 2)),
+    ]
+)
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The indices of the non-zero elements, one row each, or with ``as_tuple`` one tensor per dimension."""
     xp, array = input.device.xp, input._array
@@ -270,10 +368,20 @@ def _weighted_count(xp: Any, self: Array, sums: Any) -> Array:
     return sums
 
 
-@composite(samples=[sample(integers(6)), sample(integers(0)), sample(integers(4), minlength=7), sample(integers(4), constant(4)), sample(integers(3), integers(3)),
-                    sample(integers(0), minlength=2)])  # fmt: skip
+@composite(
+    samples=[
+        sample(integers(6)),
+        sample(integers(0)),
+        sample(integers(4), minlength=7),
+        sample(integers(4), constant(4)),
+        sample(integers(3), integers(3)),
+        sample(integers(0), minlength=2),
+    ]
+)
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each of the numbers 0, 1, 2, ... occurs in a vector of non-negative integers, or the sum of the weights where it does."""
+    """How often each of the numbers 0, 1, 2, ... occurs in a vector of non-negative integers, or the sum of the weights
+    where it does.
+    """
     array, xp = input._array, input.device.xp
     if array.dtype.kind not in "iu":
         raise NotImplementedError(f"bincount: input must be a vector of integers, not of {input.dtype}")
@@ -285,19 +393,36 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if weights is not None and weights._array.shape != array.shape:
         raise RuntimeError("bincount: weights should be 1-d and have the same length as input")
     length = max(minlength, int(array.max()) + 1 if array.size else 0)
-    kind = np.dtype(np.int64) if weights is None else weights._array.dtype if weights._array.dtype == np.float32 else np.dtype(np.float64)
+    kind = (
+        np.dtype(np.int64)
+        if weights is None
+        else weights._array.dtype
+        if weights._array.dtype == np.float32
+        else np.dtype(np.float64)
+    )
     out = xp.zeros(length, dtype=kind)
     if array.size:
         xp.scatter_add(out, (array,), xp.ones(array.shape, kind) if weights is None else weights._array.astype(kind))
     return from_array(out, input.device) if weights is None else _weighted_count(weights, out)
 
 
-@composite(samples=[sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, min=0, max=3), sample(edge([1.0, 2.0, 1.0]), 4), sample(edge([1.0, 1.0]), 3), sample(real(20), 5)])
+@composite(
+    samples=[
+        sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, min=0, max=3),
+        sample(edge([1.0, 2.0, 1.0]), 4),
+        sample(edge([1.0, 1.0]), 3),
+        sample(real(20), 5),
+    ]
+)
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many elements lie in each of ``bins`` intervals of equal width from ``min`` to ``max`` (the last includes it), or of the data's range if both are 0."""
+    """How many elements lie in each of ``bins`` intervals of equal width from ``min`` to ``max`` (the last includes
+    it), or of the data's range if both are 0.
+    """
     array, xp = widened(input._array).reshape(-1), input.device.xp
     if array.dtype.kind != "f":
-        raise NotImplementedError(f"histc: not implemented for {input.dtype}, which could not hold the counts; convert with .float()")
+        raise NotImplementedError(
+            f"histc: not implemented for {input.dtype}, which could not hold the counts; convert with .float()"
+        )
     if bins <= 0:
         raise RuntimeError("histc: bins must be > 0")
     low, high = float(min), float(max)
@@ -326,12 +451,21 @@ def _in_intervals(xp: Any, self: Array, found: Any) -> Array:
     return found
 
 
-@composite(samples=[
-    sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, range=(0.0, 3.0)), sample(edge([1.0, 2.0, 1.0]), 4), sample(edge([1.0, 2.0, 1.0, 9.0]), edge([0.0, 1.5, 4.0])),
-    sample(edge([1.0, 2.0, 1.0]), 4, weight=edge([0.5, 2.0, 1.0])), sample(edge([1.0, 2.0, 1.5]), 4, density=True), sample(edge([1.0, 1.0]), 3),
-])  # fmt: skip
-def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False) -> Histogram:
-    """How many elements, or what weight, lies in each interval, the last of which includes its end; and the ends of the intervals.
+@composite(
+    samples=[
+        sample(edge([1.0, 2.0, 1.0, 4.0]), bins=4, range=(0.0, 3.0)),
+        sample(edge([1.0, 2.0, 1.0]), 4),
+        sample(edge([1.0, 2.0, 1.0, 9.0]), edge([0.0, 1.5, 4.0])),
+        sample(edge([1.0, 2.0, 1.0]), 4, weight=edge([0.5, 2.0, 1.0])),
+        sample(edge([1.0, 2.0, 1.5]), 4, density=True),
+        sample(edge([1.0, 1.0]), 3),
+    ]
+)
+def histogram(
+    input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False
+) -> Histogram:
+    """How many elements, or what weight, lies in each interval, the last of which includes its end; and the ends of the
+    intervals.
 
     Args:
         input: the values.
@@ -342,20 +476,30 @@ def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | N
     """
     array, xp, device = input._array.reshape(-1), input.device.xp, input.device
     if array.dtype.kind != "f":
-        raise NotImplementedError(f"histogram: expected a floating point tensor, got {input.dtype}; bincount counts integers")
+        raise NotImplementedError(
+            f"histogram: expected a floating point tensor, got {input.dtype}; bincount counts integers"
+        )
     if weight is not None and weight.shape != input.shape:
-        raise ShapeError(f"histogram: weight needs the shape of the input, {tuple(input.shape)}, got {tuple(weight.shape)}")
+        raise ShapeError(
+            f"histogram: weight needs the shape of the input, {tuple(input.shape)}, got {tuple(weight.shape)}"
+        )
     if isinstance(bins, Tensor):
         if bins.ndim != 1 or len(bins) < 2:
-            raise ShapeError(f"histogram: bins is a number or a vector of at least two ends, got shape {tuple(bins.shape)}")
+            raise ShapeError(
+                f"histogram: bins is a number or a vector of at least two ends, got shape {tuple(bins.shape)}"
+            )
         ends = bins._array
     else:
         if bins <= 0:
             raise RuntimeError(f"histogram: bins must be > 0, got {bins}")
-        low, high = range if range is not None else (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+        low, high = (
+            range if range is not None else (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+        )
         if not low <= high or not (np.isfinite(low) and np.isfinite(high)):
             raise RuntimeError(f"histogram: min should not exceed max, and both be finite, got [{low}, {high}]")
-        ends = linspace(*((low - 0.5, high + 0.5) if low == high else (low, high)), bins + 1, dtype=input.dtype, device=device)._array
+        ends = linspace(
+            *((low - 0.5, high + 0.5) if low == high else (low, high)), bins + 1, dtype=input.dtype, device=device
+        )._array
     counted = xp.ones(array.shape, np.float64) if weight is None else weight._array.reshape(-1).astype(np.float64)
     inside = (array >= ends[0]) & (array <= ends[-1])
     place = xp.minimum(xp.searchsorted(ends, array[inside], side="right") - 1, len(ends) - 2)

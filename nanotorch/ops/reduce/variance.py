@@ -11,11 +11,19 @@ from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import edge, real, sample
 
 spread = [
-    sample(real(3, 2)), sample(real(3, 2), 0), sample(real(3, 4), dim=-1, keepdim=True), sample(real(4), correction=0),
-    sample(real(2, 3, 2), (0, 2)), sample(real(4), unbiased=False), sample(real(3, 4), (0, -1), True, True),
-    sample(real(3, 4), 1, False), sample(real(3, 4), False), sample(real(3, 4), dim=1, correction=0.5),
-    sample(edge([[1.5, 1.5], [1.0, 2.0]]), 1), sample(edge([[1.0, float("inf")], [float("nan"), 0.0]]), 1),
-]  # fmt: skip
+    sample(real(3, 2)),
+    sample(real(3, 2), 0),
+    sample(real(3, 4), dim=-1, keepdim=True),
+    sample(real(4), correction=0),
+    sample(real(2, 3, 2), (0, 2)),
+    sample(real(4), unbiased=False),
+    sample(real(3, 4), (0, -1), True, True),
+    sample(real(3, 4), 1, False),
+    sample(real(3, 4), False),
+    sample(real(3, 4), dim=1, correction=0.5),
+    sample(edge([[1.5, 1.5], [1.0, 2.0]]), 1),
+    sample(edge([[1.0, float("inf")], [float("nan"), 0.0]]), 1),
+]
 
 
 def options(dim: Any, unbiased: Any, correction: float | None) -> tuple[Any, float]:
@@ -50,9 +58,14 @@ def _var_self(xp: Any, grad: Any, self: Any, dim: Any, unbiased: Any, correction
 
 @op(self=_var_self, samples=spread)
 def var(
-    xp: Any, self: Array, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    xp: Any,
+    self: Array,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
     correction: float | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """Variance of all elements or over ``dim``, dividing by ``n - correction`` (1 by default: Bessel's correction).
 
     >>> torch.tensor([1.0, 2.0, 3.0, 4.0]).var(correction=0)
@@ -71,24 +84,43 @@ def _std_self(
 
 @op(self=_std_self, samples=spread)
 def std(
-    xp: Any, self: Array, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    xp: Any,
+    self: Array,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
     correction: float | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """Standard deviation of all elements or over ``dim``: the square root of `var`; its derivative at 0 is 0."""
     return xp.astype(xp.sqrt(_var(xp, self, dim, unbiased, correction, keepdim)), self.dtype)
 
 
 @composite(widens=True, samples=spread, where="function")
 def var_mean(
-    input: Any, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Any,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> tuple[Any, Any]:
     """The pair of variance and mean."""
-    return var(input, dim, unbiased, keepdim, correction=correction), mean(input, options(dim, unbiased, correction)[0], keepdim)
+    return var(input, dim, unbiased, keepdim, correction=correction), mean(
+        input, options(dim, unbiased, correction)[0], keepdim
+    )
 
 
 @composite(widens=True, samples=spread, where="function")
 def std_mean(
-    input: Any, dim: Dim | bool = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Any,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> tuple[Any, Any]:
     """The pair of standard deviation and mean."""
-    return std(input, dim, unbiased, keepdim, correction=correction), mean(input, options(dim, unbiased, correction)[0], keepdim)
+    return std(input, dim, unbiased, keepdim, correction=correction), mean(
+        input, options(dim, unbiased, correction)[0], keepdim
+    )

@@ -11,17 +11,19 @@ are compiled at their own first calls.
 
 Note [Operators]
 ~~~~~~~~~~~~~~~~
-``torch.add(x, None)`` raises; ``x + other`` has to give an object that tensors do not know the chance to answer by its own
-``__radd__``, and ``x == "text"`` to be False, so there NotImplemented is returned. That is said where an operand turns out to
-be unusual, in a second function that is compiled from the same text: calls with usual operands run what they ran before.
+``torch.add(x, None)`` raises; ``x + other`` has to give an object that tensors do not know the chance to answer by its
+own ``__radd__``, and ``x == "text"`` to be False, so there NotImplemented is returned. That is said where an operand
+turns out to be unusual, in a second function that is compiled from the same text: calls with usual operands run what
+they ran before.
 
 Note [Half precision]
 ~~~~~~~~~~~~~~~~~~~~~
-A row on float16 computes in float32, forward and formulas, and rounds once, at its end: sums do not stop growing at 2048,
-squares and counts beyond 65504 do not overflow, and a number outside float16's range, from Python or in a tensor without
-dimensions, scales like any other. PyTorch calls this the accumulation type. It is said here, so no row says it again. Hidden
-outputs and saved results stay in float32; views and rows that say ``widens=False``, because they look at the type itself, are left as they are.
-A composite of several steps says ``widens=True`` to be rounded at its end only; a test finds those that forgot.
+A row on float16 computes in float32, forward and formulas, and rounds once, at its end: sums do not stop growing at
+2048, squares and counts beyond 65504 do not overflow, and a number outside float16's range, from Python or in a tensor
+without dimensions, scales like any other. PyTorch calls this the accumulation type. It is said here, so no row says it
+again. Hidden outputs and saved results stay in float32; views and rows that say ``widens=False``, because they look at
+the type itself, are left as they are. A composite of several steps says ``widens=True`` to be rounded at its end only;
+a test finds those that forgot.
 """
 
 from __future__ import annotations
@@ -37,14 +39,7 @@ from nanotorch.autograd.graph.errors import DtypeError, note_line
 from nanotorch.autograd.graph.grad_mode import recording
 from nanotorch.autograd.graph.locks import COMPILING
 from nanotorch.autograd.graph.methods import TensorMethods
-from nanotorch.autograd.graph.node import (
-    Node,
-    Version,
-    detached_error,
-    modified_error,
-    next_sequence,
-    released_error,
-)
+from nanotorch.autograd.graph.node import Node, Version, detached_error, modified_error, next_sequence, released_error
 from nanotorch.autograd.graph.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.graph.tensor import Tensor, add_birthplace, from_array, leaf_edge
 from nanotorch.backend.device import CPU
@@ -144,23 +139,67 @@ class Compiler:
         self.operator = ""
         self.takes_out = row.where in ("both", "function", "linalg") and not row.view and row.outputs != ["list"]
         self.namespace: dict[str, Any] = {
-            "CPU": CPU, "detached_error": detached_error, "Node": Node, "Tensor": Tensor, "Version": Version, "cast_first": cast_first,
-            "check_dim": check_dim, "check_dims": check_dims,
+            "CPU": CPU,
+            "detached_error": detached_error,
+            "Node": Node,
+            "Tensor": Tensor,
+            "Version": Version,
+            "cast_first": cast_first,
+            "check_dim": check_dim,
+            "check_dims": check_dims,
             "explain": explain,
-            "compile_apply": self.at_first_call("apply"), "compile_recorded": self.at_first_call("apply_recorded"),
-            "compile_apply_half": self.at_first_call("apply", True), "compile_recorded_half": self.at_first_call("apply_recorded", True),
-            "forward": row.forward, "from_array": from_array, "getframe": sys._getframe, "harmonize": harmonize,
-            "recording": recording, "leaf_edge": leaf_edge, "make_view": make_view,
-            "modified_error": modified_error, "need_flag": need_flag, "need_number": need_number, "need_tensor": need_tensor, "note_line": note_line, "caller": None,
-            "next_sequence": next_sequence, "not_differentiable": not_differentiable, "recorded_output": recorded_output, "released_error": released_error,
-            "pack_slots": pack_slots, "row": row, "same": same, "saved_property": saved_property, "star_argument": star_argument, "sum_to": sum_to, "tensors_of": tensors_of, "with_elements": with_elements, "DtypeError": DtypeError,
-            "whole": whole, "wrap_outputs": wrap_outputs, "wrapped_around": wrapped_around, "fitted": fitted, "around": around, "NUMBERS": (int, float), "HALF": HALF, "in_float32": in_float32, "exact_output": exact_output, "rounded": rounded, "rounded_outputs": rounded_outputs, "widened": widened, "write_out": write_out, "TENSORS": TENSORS,
-        }  # fmt: skip
+            "compile_apply": self.at_first_call("apply"),
+            "compile_recorded": self.at_first_call("apply_recorded"),
+            "compile_apply_half": self.at_first_call("apply", True),
+            "compile_recorded_half": self.at_first_call("apply_recorded", True),
+            "forward": row.forward,
+            "from_array": from_array,
+            "getframe": sys._getframe,
+            "harmonize": harmonize,
+            "recording": recording,
+            "leaf_edge": leaf_edge,
+            "make_view": make_view,
+            "modified_error": modified_error,
+            "need_flag": need_flag,
+            "need_number": need_number,
+            "need_tensor": need_tensor,
+            "note_line": note_line,
+            "caller": None,
+            "next_sequence": next_sequence,
+            "not_differentiable": not_differentiable,
+            "recorded_output": recorded_output,
+            "released_error": released_error,
+            "pack_slots": pack_slots,
+            "row": row,
+            "same": same,
+            "saved_property": saved_property,
+            "star_argument": star_argument,
+            "sum_to": sum_to,
+            "tensors_of": tensors_of,
+            "with_elements": with_elements,
+            "DtypeError": DtypeError,
+            "whole": whole,
+            "wrap_outputs": wrap_outputs,
+            "wrapped_around": wrapped_around,
+            "fitted": fitted,
+            "around": around,
+            "NUMBERS": (int, float),
+            "HALF": HALF,
+            "in_float32": in_float32,
+            "exact_output": exact_output,
+            "rounded": rounded,
+            "rounded_outputs": rounded_outputs,
+            "widened": widened,
+            "write_out": write_out,
+            "TENSORS": TENSORS,
+        }
         for name, (formula, _) in row.formulas.items():
             self.namespace[f"formula_{name}"] = formula
         self.values = [p for p in row.tensors if p.value]
         self.first_dtype, self.names_dtype = "", bool(self.values) and not self.values[0].many
-        if self.values:  # the one that the other dtypes are compared with, and that says whether the row runs on float16
+        if (
+            self.values
+        ):  # the one that the other dtypes are compared with, and that says whether the row runs on float16
             self.first_dtype = f"d_{self.values[0].name}" if self.names_dtype else f"a_{self.values[0].name}[0].dtype"
         self.hidden = [n for n in row.outputs if n.startswith("_")]
         self.inputs = {p.name: p for p in row.tensors}
@@ -180,7 +219,9 @@ class Compiler:
         self.unbroadcast = list(row.formulas) if len(self.values) > 1 and not any(p.many for p in self.values) else []
         unknown = set(self.saved_plain) - {p.name for p in row.parameters}
         if unknown:
-            raise TypeError(f"row {row.name}: a formula names {sorted(unknown)}, which are no inputs, outputs or arguments")
+            raise TypeError(
+                f"row {row.name}: a formula names {sorted(unknown)}, which are no inputs, outputs or arguments"
+            )
         self.source = ""
         self.node: type[Node] | None = None
         self.function = FunctionType(first_call.__code__, self.namespace, row.name)
@@ -193,10 +234,17 @@ class Compiler:
             self.operation.__module__ = TensorMethods.__module__
             self.operation.__qualname__ = f"{TensorMethods.__name__}.{row.operators[0]}"
             self.operation.__signature__ = public_signature(row.parameters)  # type: ignore[attr-defined]
-            self.namespace |= {"compile_operation": self.compile_operation, "operation": self.operation, "is_operand": is_operand, "UNKNOWN": NotImplemented}
+            self.namespace |= {
+                "compile_operation": self.compile_operation,
+                "operation": self.operation,
+                "is_operand": is_operand,
+                "UNKNOWN": NotImplemented,
+            }
 
     def compile(self) -> None:
-        """Write and execute the function and the node class, unless that is done (Note [Compiled at the first call])."""
+        """Write and execute the function and the node class, unless that is done (Note [Compiled at the first
+        call]).
+        """
         with COMPILING:
             if self.source:
                 return
@@ -250,7 +298,11 @@ class Compiler:
                     self.write_apply(name == "apply_recorded", half)
                     self.margin = 0
                     self.source += self.execute(f"<nanotorch op {self.row.name}, {written}>")
-                    setattr(self.namespace[f"{self.row.node_name}_half"] if half else self.node, name, self.namespace[written])
+                    setattr(
+                        self.namespace[f"{self.row.node_name}_half"] if half else self.node,
+                        name,
+                        self.namespace[written],
+                    )
             return self.namespace[written](node, grad, wanted)
 
         return method
@@ -264,11 +316,15 @@ class Compiler:
         slots += [f"h_{n}" for n in self.shapes] + [f"p_{n}" for n in self.saved_plain]
         slots += [f"r_{n}" for n in self.saved_results] + [f"{kind}_{n}" for n in self.checked for kind in "cw"]
         slots += [f"b_{n}" for n in self.unbroadcast] + (["outputs"] if row.many_outputs else [])
-        emit(0, f"class {row.node_name}(Node):", f"    __slots__ = ({', '.join(map(repr, slots))}{',' if slots else ''})")
+        emit(
+            0, f"class {row.node_name}(Node):", f"    __slots__ = ({', '.join(map(repr, slots))}{',' if slots else ''})"
+        )
         emit(1, "apply, apply_recorded = compile_apply, compile_recorded")
         if row.overload:
             numbered = row.node_name[:-1] + "1"
-            emit(1, "def name(self):", f"    return {row.node_name!r} if self.p_{row.overload} is None else {numbered!r}")
+            emit(
+                1, "def name(self):", f"    return {row.node_name!r} if self.p_{row.overload} is None else {numbered!r}"
+            )
         freed = [f"s_{n}" for n in self.saved_inputs] + [f"r_{n}" for n in self.saved_results]
         if freed:
             emit(1, f"saved_slots = ({', '.join(map(repr, freed))},)", "pack = pack_slots")
@@ -278,13 +334,22 @@ class Compiler:
         emit(2, *([f"self.{' = self.'.join(freed)} = None", "self._released = True"] if freed else ["pass"]))
         if row.widens:
             name = f"{row.node_name}_half"
-            emit(0, f"class {name}({row.node_name}):", "    __slots__ = ()", "    apply, apply_recorded = compile_apply_half, compile_recorded_half")
+            emit(
+                0,
+                f"class {name}({row.node_name}):",
+                "    __slots__ = ()",
+                "    apply, apply_recorded = compile_apply_half, compile_recorded_half",
+            )
             emit(0, f"{name}.__name__ = {name}.__qualname__ = {row.node_name!r}")
 
     def write_apply(self, recorded: bool, half: bool) -> None:
         """Write the method that maps the gradient of the output to those of the inputs, for ``half`` in float32."""
         row, emit = self.row, self.emit
-        emit(1, f"def apply{'_recorded' if recorded else ''}{'_half' if half else ''}(node, {'grads' if row.many_outputs else 'grad'}, wanted=None):")
+        emit(
+            1,
+            f"def apply{'_recorded' if recorded else ''}{'_half' if half else ''}(node,"
+            f" {'grads' if row.many_outputs else 'grad'}, wanted=None):",
+        )
         if self.saved_inputs or self.saved_results:
             emit(2, "if node._released:", "    raise released_error(node)")
         names = {name for _, wanted in row.formulas.values() for name in wanted}
@@ -311,7 +376,13 @@ class Compiler:
                 emit(2, f"if {name} is not None:")
                 emit(3, f"{name} = recorded_output(node, {name}, {self.results.get(name, 0)}, node.c_{name})")
         if half:
-            emit(2, *[f"{name} = widened({name})" for name in ("grads" if row.many_outputs else "grad", *self.saved_inputs)])
+            emit(
+                2,
+                *[
+                    f"{name} = widened({name})"
+                    for name in ("grads" if row.many_outputs else "grad", *self.saved_inputs)
+                ],
+            )
             if recorded:
                 emit(2, *[f"{name} = exact_output(node, {name}, {self.results.get(name, 0)})" for name in self.checked])
             if row.many_outputs and "grad" in names:
@@ -376,7 +447,11 @@ class Compiler:
             emit(1, "if out is not None:", f"    return write_out(row.public_name, row.function, out, {{{arguments}}})")
         first = row.tensors[0]
         if any(p.keyword_only and p.name == "dtype" for p in row.parameters):
-            emit(1, "if dtype is not None:", f"    {first.public} = cast_first({row.public_name!r}, {first.public}, dtype)")
+            emit(
+                1,
+                "if dtype is not None:",
+                f"    {first.public} = cast_first({row.public_name!r}, {first.public}, dtype)",
+            )
         casting = row.cast is not None
         if casting:
             emit(1, "slow = False")
@@ -387,7 +462,11 @@ class Compiler:
         for p in self.values:
             if p.fitting:
                 number, dtype = f"a_{p.name}", f"a_{self.values[0].name}.dtype"
-                emit(1, f"if type({number}) in NUMBERS and (not -100 < {number} < 128 or {number} < 0 and {dtype}.kind == 'u'):")
+                emit(
+                    1,
+                    f"if type({number}) in NUMBERS and (not -100 < {number} < 128 or {number} < 0 and {dtype}.kind =="
+                    " 'u'):",
+                )
                 emit(2, f"{number} = fitted({row.public_name!r}, {number}, {dtype})")
         for p in row.parameters:
             self.check_plain(p)
@@ -412,7 +491,11 @@ class Compiler:
         emit(2 + widens, f"out = forward(xp, {arguments})")
         if casting:
             emit(1, "except OverflowError as error:")
-            emit(2, f"out = wrapped_around(row, error, xp, [{', '.join(f'a_{p.name}' if p.tensor else p.public for p in row.parameters)}])")
+            emit(
+                2,
+                "out = wrapped_around(row, error, xp,"
+                f" [{', '.join(f'a_{p.name}' if p.tensor else p.public for p in row.parameters)}])",
+            )
         emit(1, "except Exception as error:")
         publics = ", ".join(p.public for p in row.parameters)
         emit(2, f"raise explain(row, error, ({publics}{',' if publics else ''})) from None")
@@ -451,7 +534,11 @@ class Compiler:
         if p.scalar and p is not reference:
             self.unwrap_scalar(p, reference, indent, casting)
             return
-        numbers = f", {'fitted' if p.fitting else 'around'}" + "".join(f", {o.public}" for o in self.values[1:]) if p.scalar else ""
+        numbers = (
+            f", {'fitted' if p.fitting else 'around'}" + "".join(f", {o.public}" for o in self.values[1:])
+            if p.scalar
+            else ""
+        )
         emit(indent, f"if not isinstance({q}, Tensor):")
         if self.operator and p is not first:
             emit(indent + 1, f"if not is_operand({q}):", "    return UNKNOWN")
@@ -466,10 +553,14 @@ class Compiler:
         if p is reference and row.cast == "float":
             emit(indent, f"if d_{p.name}.kind != 'f':", "    slow = True")
         if p.value and p is not reference:
-            emit(indent, f"if a_{p.name}.dtype is not {self.first_dtype} or {q}.device is not {reference.public}.device:")
+            emit(
+                indent, f"if a_{p.name}.dtype is not {self.first_dtype} or {q}.device is not {reference.public}.device:"
+            )
             check = f"same({row.public_name!r}, {reference.public!r}, {reference.public}, {q!r}, {q})"
             if p.cast:
-                emit(indent + 1, f"if a_{reference.name}.dtype.kind == 'f' and {q}.device is {reference.public}.device:")
+                emit(
+                    indent + 1, f"if a_{reference.name}.dtype.kind == 'f' and {q}.device is {reference.public}.device:"
+                )
                 emit(indent + 2, f"{q} = {q}.to({reference.public}.dtype)", f"a_{p.name} = {q}._array")
                 emit(indent + 1, "else:", f"    {check}")
             else:
@@ -490,7 +581,9 @@ class Compiler:
         emit(indent + 1, f"a_{p.name} = {q}._array", f"r_{p.name} = {q}._requires_grad")
         emit(indent, "else:", f"    a_{p.name} = {q}", f"    r_{p.name} = False")
         if casting:
-            emit(indent + 1, f"if type({q}) is float:", f"    if {self.first_dtype}.kind != 'f':", "        slow = True")
+            emit(
+                indent + 1, f"if type({q}) is float:", f"    if {self.first_dtype}.kind != 'f':", "        slow = True"
+            )
             emit(indent + 1, f"elif type({q}) is not int:", "    slow = True")
 
     def check_plain(self, p: Parameter) -> None:
@@ -513,7 +606,9 @@ class Compiler:
         if self.row.tensors[0].many and not p.new_dim:
             array = f"with_elements(a_{self.row.tensors[0].name})"
             count = f"({array}.ndim or 1)"
-        self.emit(2, f"{p.public} = {function}({self.row.public_name!r}, {p.public!r}, {p.public}, {array}.shape, {count})")
+        self.emit(
+            2, f"{p.public} = {function}({self.row.public_name!r}, {p.public!r}, {p.public}, {array}.shape, {count})"
+        )
 
     def check_kind(self, p: Parameter, indent: int) -> None:
         """Write the check that an index is of integers, a mask of booleans."""
@@ -521,7 +616,8 @@ class Compiler:
         self.emit(indent, f"if a_{p.name}.dtype.kind not in {p.kinds!r}:")
         self.emit(
             indent + 1,
-            f"raise DtypeError(f\"{self.row.public_name}(): argument '{p.public}' must be a tensor of {what}, not {{{p.public}.dtype}}\")",
+            f"raise DtypeError(f\"{self.row.public_name}(): argument '{p.public}' must be a tensor of {what}, not"
+            f' {{{p.public}.dtype}}")',
         )
 
     def write_slow_path(self) -> None:
@@ -535,8 +631,16 @@ class Compiler:
             emit(2, f"if not is_operand({values[-1].public}):", "    return UNKNOWN")
         for p in values[1:]:
             if not p.optional:
-                emit(2, f"if {p.public} is None:", f"    need_tensor({self.row.public_name!r}, {p.public!r}, None, {'around' if p.scalar else None})")
-        emit(2, f"{names}{',' if len(values) == 1 else ''} = harmonize({self.row.public_name!r}, {self.row.cast == 'float'}, {names})")
+                emit(
+                    2,
+                    f"if {p.public} is None:",
+                    f"    need_tensor({self.row.public_name!r}, {p.public!r}, None, {'around' if p.scalar else None})",
+                )
+        emit(
+            2,
+            f"{names}{',' if len(values) == 1 else ''} = harmonize({self.row.public_name!r},"
+            f" {self.row.cast == 'float'}, {names})",
+        )
         for p in values:
             q = p.public
             emit(2, f"a_{p.name} = {q}._array if isinstance({q}, Tensor) else {q}")
@@ -604,7 +708,9 @@ class Compiler:
         emit(2, "if observers is not True:", "    for observer in observers:", "        observer(node)")
 
     def only_if_needed(self, name: str, slot: str) -> int:
-        """Write the test whether a formula that names a value will run, unless all do; return the indent of what follows."""
+        """Write the test whether a formula that names a value will run, unless all do; return the indent of what
+        follows.
+        """
         users = [n for n, (_, wanted) in self.row.formulas.items() if name in wanted]
         if len(users) == len(self.row.formulas):
             return 2

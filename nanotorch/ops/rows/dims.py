@@ -15,7 +15,11 @@ def whole(name: str, argument: str, value: Any) -> int:
     """Return an integer argument as an int; booleans, floats and everything else raise a TypeError."""
     if type(value) is int:
         return value
-    if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+    if (
+        isinstance(value, bool)
+        or not hasattr(value, "__index__")
+        or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+    ):
         raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
     return int(value.__index__())
 
@@ -39,7 +43,9 @@ def wrap_dim(name: str, dim: Any, ndim: int, argument: str = "dim") -> int:
     if type(dim) is not int:
         dim = whole(name, argument, dim)
     if not -count <= dim < count:
-        raise IndexError(f"{name}: Dimension out of range (expected to be in range of [{-count}, {count - 1}], but got {dim})")
+        raise IndexError(
+            f"{name}: Dimension out of range (expected to be in range of [{-count}, {count - 1}], but got {dim})"
+        )
     return dim if dim >= 0 else dim + count
 
 

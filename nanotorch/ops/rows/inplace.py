@@ -23,7 +23,9 @@ READ_FIRST = frozenset({"fill", "masked_fill", "index_fill", "_masked_scatter"})
 
 
 def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Tensor:
-    """Run a row's in-place variant: the out-of-place op on the old value, then the write (Note [Views and in-place])."""
+    """Run a row's in-place variant: the out-of-place op on the old value, then the write (Note [Views and
+    in-place]).
+    """
     if not isinstance(target, Tensor):
         raise TypeError(f"{row.name}_(): argument 'input' must be Tensor, not {type(target).__name__}")
     name = name or row.name.lstrip("_").removesuffix("_") + "_"
@@ -31,15 +33,17 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
         args = tuple([narrowed(target, o) for o in args])
         kwargs = {key: narrowed(target, o) for key, o in kwargs.items()}
     if kwargs.get("dtype") not in (None, target.dtype):
-        raise RuntimeError(f"{name}: input tensor dtype {target.dtype} and output tensor dtype {kwargs['dtype']} should match in place")
+        raise RuntimeError(
+            f"{name}: input tensor dtype {target.dtype} and output tensor dtype {kwargs['dtype']} should match in place"
+        )
     others = [o for o in (*args, *kwargs.values()) if isinstance(o, Tensor)]
     for other in others:
         if overlaps(target, other) and row.name not in READ_FIRST and partly_overlap(target, other):
             if row.name == "_index_put" and other._array.size == 1:
                 continue  # PyTorch fills where a mask holds
             raise RuntimeError(
-                f"{name}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
-                "memory location. Please clone() the tensor before performing the operation."
+                f"{name}: unsupported operation: some elements of the input tensor and the written-to tensor refer to a"
+                " single memory location. Please clone() the tensor before performing the operation."
             )
     if not is_grad_enabled() or not (target.requires_grad or any([o.requires_grad for o in others])):
         write(name, target, row.function(target, *args, **kwargs), name in ("fill_", "zero_"))
@@ -65,7 +69,11 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
 
 def narrowed(target: Tensor, operand: Any) -> Any:
     """Cast a wider floating operand to the dtype of the tensor that is written."""
-    if not isinstance(operand, Tensor) or operand.dtype is target.dtype or (target._array.ndim and not operand._array.ndim):
+    if (
+        not isinstance(operand, Tensor)
+        or operand.dtype is target.dtype
+        or (target._array.ndim and not operand._array.ndim)
+    ):
         return operand
     if operand.is_floating_point() and target.is_floating_point():
         return operand.to(target.dtype)
@@ -88,7 +96,9 @@ def partly_overlap(target: Tensor, other: Tensor) -> bool:
         ranges.append((offset + low, offset + high))
     (start, end), (first, last) = ranges
     if (start, end) == (first, last):
-        layouts = [[(s, n) for s, n in zip(t._array.strides, t._array.shape, strict=True) if n > 1] for t in (target, other)]
+        layouts = [
+            [(s, n) for s, n in zip(t._array.strides, t._array.shape, strict=True) if n > 1] for t in (target, other)
+        ]
         return layouts[0] != layouts[1]
     return start < last and first < end
 
@@ -118,7 +128,9 @@ def check_writable(name: str, target: Tensor) -> None:
 
 
 def refuse_recorded(name: str, target: Tensor) -> None:
-    """Raise if a write that is recorded goes to a view that refuses it or to the memory of a leaf that requires grad."""
+    """Raise if a write that is recorded goes to a view that refuses it or to the memory of a leaf that requires
+    grad.
+    """
     view, base = target._view, target
     if view is not None:
         if view.refusal is not None:
@@ -142,7 +154,9 @@ def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> 
             "the tensor written to cannot grow"
         )
     if result.dtype.category > target.dtype.category:
-        raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {target.dtype}")
+        raise RuntimeError(
+            f"{name}: result type {result.dtype} can't be cast to the desired output type {target.dtype}"
+        )
     if not repeated:
         refuse_repeated(name, array)
     target._bump_version(name)  # first: an inference tensor refuses
@@ -152,7 +166,8 @@ def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> 
 def write_out(name: str, function: Callable[..., Any], out: Any, arguments: dict[str, Any]) -> Any:
     """Write what a function returns to the tensor, or the tensors, that were given as ``out=``, and return them.
 
-    An empty tensor is given the shape of the result. Nothing is recorded: with gradients in play it raises, as PyTorch does.
+    An empty tensor is given the shape of the result. Nothing is recorded: with gradients in play it raises, as PyTorch
+    does.
     """
     targets = tuple(out) if isinstance(out, tuple | list) else (out,)
     for target in targets:
@@ -161,7 +176,8 @@ def write_out(name: str, function: Callable[..., Any], out: Any, arguments: dict
     operands = [o for value in arguments.values() for o in (value if isinstance(value, tuple | list) else (value,))]
     if is_grad_enabled() and any([o.requires_grad for o in (*targets, *operands) if isinstance(o, Tensor)]):
         raise RuntimeError(
-            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the"
+            " arguments requires grad."
         )
     with no_grad():
         result = function(**arguments)
@@ -170,7 +186,9 @@ def write_out(name: str, function: Callable[..., Any], out: Any, arguments: dict
         raise TypeError(f"{name}(): argument 'out' must be a tuple of {len(results)} Tensors, not of {len(targets)}")
     for target, values in zip(targets, results, strict=True):
         if target.device is not values.device:
-            raise RuntimeError(f"{name}(): expected 'out' on {values.device}, where the result is, but found it on {target.device}")
+            raise RuntimeError(
+                f"{name}(): expected 'out' on {values.device}, where the result is, but found it on {target.device}"
+            )
         if target._array.size == 0 and target.shape != values.shape:
             target._array = target.device.xp.empty(values._array.shape, dtype=target._array.dtype)
         write(name, target, values)

@@ -36,10 +36,10 @@ _active = 0
 class observing:
     """Call ``callback(row, arguments, out)`` after every op that this thread runs inside the ``with``.
 
-    ``arguments`` are those of the row's forward by parameter name: arrays, lists of arrays, numbers and options. ``out``
-    is what forward returned: an array, or a tuple of them with the hidden outputs. The callback must not write to them;
-    the ops that it calls itself are not observed. Observers nest: the outer one sees what the inner one sees, first.
-    See Note [Observing].
+    ``arguments`` are those of the row's forward by parameter name: arrays, lists of arrays, numbers and options.
+    ``out`` is what forward returned: an array, or a tuple of them with the hidden outputs. The callback must not write
+    to them; the ops that it calls itself are not observed. Observers nest: the outer one sees what the inner one sees,
+    first. See Note [Observing].
 
     >>> from nanotorch.ops.rows.observe import observing
     >>> with observing(lambda row, arguments, out: print(row.name, out.shape)):

@@ -15,11 +15,13 @@ A row is written like this::
         return self * other
 
 **forward** gets the array module ``xp`` of the device and raw arrays. Annotations say what a parameter is: ``Array`` (a
-tensor that may carry gradients), ``Index`` (a tensor of integers), ``Mask`` (a tensor of booleans), ``Sequence[Array]``;
-``| Number`` admits Python scalars, which wrap around as the operands of an integer dtype do, ``| Fitting`` those that the dtype holds, ``| Cast`` a tensor of any dtype, which is cast to the first one's, ``| None`` makes it optional; ``Dims`` is a tuple of ints that callers may also
-spread, as in ``x.permute(1, 0)``; everything else is a plain argument. A parameter named ``dim``, ``dim0`` ... is a
-dimension of the first tensor, or several where its annotation says so, and is checked (``dims.py``) before forward sees it;
-``NewDim`` is a dimension of a result that has one more.
+tensor that may carry gradients), ``Index`` (a tensor of integers), ``Mask`` (a tensor of booleans),
+``Sequence[Array]``; ``| Number`` admits Python scalars, which wrap around as the operands of an integer dtype do, ``|
+Fitting`` those that the dtype holds, ``| Cast`` a tensor of any dtype, which is cast to the first one's, ``| None``
+makes it optional; ``Dims`` is a tuple of ints that callers may also spread, as in ``x.permute(1, 0)``; everything else
+is a plain argument. A parameter named ``dim``, ``dim0`` ... is a dimension of the first tensor, or several where its
+annotation says so, and is checked (``dims.py``) before forward sees it; ``NewDim`` is a dimension of a result that has
+one more.
 
 A keyword-only ``dtype`` says to which type the first input is cast, recorded, before ``forward`` sees it.
 
@@ -31,16 +33,17 @@ Forward and formulas use nothing but operators and ``xp``. So the same text runs
 first-order backward) and on Tensors, with ``xp`` the op namespace (``ops/tensor_namespace.py``): that is how
 ``create_graph`` differentiates derivatives without any further code.
 
-A public function, though not a view, an operator or an in-place variant, takes ``out=`` too: the tensor, or the tensors, that
-its result is written to (`write_out` in ``inplace.py``).
+A public function, though not a view, an operator or an in-place variant, takes ``out=`` too: the tensor, or the
+tensors, that its result is written to (`write_out` in ``inplace.py``).
 
 **What follows from a row**: the function, the Tensor method, the operators, the in-place variant, the grad node with
 PyTorch's name, type promotion (Note [Type promotion]), the device check, view tracking, documentation, and the tests,
 which walk `ROWS`. Un-broadcasting of gradients happens in the generated backward, not in formulas.
 
-**How**: interpreting rows on every call costs ten times what NumPy needs for a small product, so a row is compiled once,
-at its first call, into straight-line Python: ``compiler.py`` writes the source of the function and of its node class, which
-``row.source`` keeps for reading; ``runtime.py`` holds what that source calls, ``inplace.py`` the in-place variants.
+**How**: interpreting rows on every call costs ten times what NumPy needs for a small product, so a row is compiled
+once, at its first call, into straight-line Python: ``compiler.py`` writes the source of the function and of its node
+class, which ``row.source`` keeps for reading; ``runtime.py`` holds what that source calls, ``inplace.py`` the in-place
+variants.
 """
 
 from __future__ import annotations
@@ -59,7 +62,22 @@ from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.runtime import widening
 from nanotorch.ops.rows.sample import Sample
 
-__all__ = ["COMPOSITES", "ROWS", "Array", "Cast", "Dims", "Fitting", "Index", "Mask", "NewDim", "Number", "Row", "alias", "composite", "op"]
+__all__ = [
+    "COMPOSITES",
+    "ROWS",
+    "Array",
+    "Cast",
+    "Dims",
+    "Fitting",
+    "Index",
+    "Mask",
+    "NewDim",
+    "Number",
+    "Row",
+    "alias",
+    "composite",
+    "op",
+]
 
 Array = Any
 Dims = Any
@@ -153,7 +171,9 @@ class Row:
         if unknown:
             raise TypeError(f"row {self.name}: formulas for {sorted(unknown)}, which are not tensor parameters")
         self.saved = sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
-        self.return_type = return_type(self, self.public_name.replace(".", "_"), self.visible) if len(self.visible) > 1 else tuple
+        self.return_type = (
+            return_type(self, self.public_name.replace(".", "_"), self.visible) if len(self.visible) > 1 else tuple
+        )
         compiler = Compiler(self)
         self.compiler = compiler
         self.function: Callable[..., Any] = compiler.function
@@ -166,7 +186,11 @@ class Row:
         """The name that users know: rows behind a composite, such as ``_max_dim``, speak for it."""
         if self.where in ("linalg", "special"):
             return self.name.replace("_", ".", 1)
-        return self.name.strip("_").removesuffix("_dim").removesuffix("_all").removesuffix("_value") if self.name.startswith("_") else self.name
+        return (
+            self.name.strip("_").removesuffix("_dim").removesuffix("_all").removesuffix("_value")
+            if self.name.startswith("_")
+            else self.name
+        )
 
     @property
     def node(self) -> type[Node] | None:
@@ -225,25 +249,35 @@ def op(
 
     Args:
         samples: arguments that the tests call the op with.
-        cast: None (operands must share the dtype), "promote" (bring them to a common one) or "float" (and a floating one).
-        view: the result shares the memory of the first input.
-        inplace: also make the variant with a trailing underscore.
-        operators: names of the special methods to make, such as ``"__mul__ __rmul__"``.
-        outputs: names of several outputs; "list" for a varying number; a leading underscore hides one from the caller.
-        node: the name of the grad node, where it is not the op's name in camel case with ``Backward0``.
-        overload: the argument with which PyTorch takes another overload: its node's name then ends in 1 instead of 0.
-        where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg", "special" (of nanotorch.linalg,
+        cast: None (operands must share the dtype), "promote" (bring them to a common one) or "float" (and a floating
+        one). view: the result shares the memory of the first input. inplace: also make the variant with a trailing
+        underscore. operators: names of the special methods to make, such as ``"__mul__ __rmul__"``. outputs: names of
+        several outputs; "list" for a varying number; a leading underscore hides one from the caller. node: the name of
+        the grad node, where it is not the op's name in camel case with ``Backward0``. overload: the argument with which
+        PyTorch takes another overload: its node's name then ends in 1 instead of 0. where: "both", "method", "function"
+        (of nanotorch), "functional" (of nn.functional), "linalg", "special" (of nanotorch.linalg,
             nanotorch.special, without the name's prefix) or "internal".
-        flops: how many floating-point operations a call takes, where it is not one for every element (``ops/rows/flops.py``).
-        widens: compute float16 in float32 (Note [Half precision]); False where the type itself matters.
-        formulas: for every differentiable input the formula of its gradient.
+        flops: how many floating-point operations a call takes, where it is not one for every element
+        (``ops/rows/flops.py``). widens: compute float16 in float32 (Note [Half precision]); False where the type itself
+        matters. formulas: for every differentiable input the formula of its gradient.
     """
 
     def declare(forward: Callable[..., Any]) -> Callable[..., Any]:
         row = Row(
-            forward, formulas, samples=samples, cast=cast, view=view, inplace=inplace, operators=operators,
-            outputs=outputs, node=node, overload=overload, where=where, flops=flops, widens=widens,
-        )  # fmt: skip
+            forward,
+            formulas,
+            samples=samples,
+            cast=cast,
+            view=view,
+            inplace=inplace,
+            operators=operators,
+            outputs=outputs,
+            node=node,
+            overload=overload,
+            where=where,
+            flops=flops,
+            widens=widens,
+        )
         if row.name in ROWS:
             raise ValueError(f"op {row.name!r} is declared twice")
         ROWS[row.name] = row
@@ -258,7 +292,8 @@ def op(
 
             name = row.name.lstrip("_") + "_"
             variant.__name__ = row.name + "_"
-            # Where pickle finds it: there is no in-place function beside the op's, but a method or one of nn.functional.
+            # Where pickle finds it: there is no in-place function beside the op's, but a method or one of
+            # nn.functional.
             functional = where in ("function", "functional")
             variant.__qualname__ = name if functional else f"{TensorMethods.__name__}.{name}"
             variant.__module__ = "nanotorch.nn.functional" if functional else TensorMethods.__module__
@@ -284,7 +319,8 @@ def composite(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function over tensors that is made of other ops: its derivative follows from theirs.
 
-    One that computes in several steps says ``widens``, so that float16 is rounded at its end only (Note [Half precision]).
+    One that computes in several steps says ``widens``, so that float16 is rounded at its end only (Note [Half
+    precision]).
     """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:

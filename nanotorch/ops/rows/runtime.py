@@ -23,9 +23,37 @@ if TYPE_CHECKING:
     from nanotorch.ops.rows.row import Row
 
 __all__ = [
-    "HALF", "TENSORS", "around", "cast_first", "exact_output", "explain", "fitted", "floating", "harmonize", "in_float32", "is_operand", "make_view", "need_flag", "need_number", "need_tensor", "not_differentiable", "recorded_output", "refuse_gradients", "roomy", "rounded", "rounded_outputs", "same", "star_argument", "sum_to",
-    "tensors_of", "widened", "widening", "with_elements", "wrap_outputs", "wrapped_around",
-]  # fmt: skip
+    "HALF",
+    "TENSORS",
+    "around",
+    "cast_first",
+    "exact_output",
+    "explain",
+    "fitted",
+    "floating",
+    "harmonize",
+    "in_float32",
+    "is_operand",
+    "make_view",
+    "need_flag",
+    "need_number",
+    "need_tensor",
+    "not_differentiable",
+    "recorded_output",
+    "refuse_gradients",
+    "roomy",
+    "rounded",
+    "rounded_outputs",
+    "same",
+    "star_argument",
+    "sum_to",
+    "tensors_of",
+    "widened",
+    "widening",
+    "with_elements",
+    "wrap_outputs",
+    "wrapped_around",
+]
 
 HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
 
@@ -34,10 +62,12 @@ TENSORS: list[Callable[[Any], Any]] = []
 
 
 def not_differentiable(name: str, argument: str) -> RuntimeError:
-    """Return the error of a tensor that requires grad where the row has no formula for it: it would get none in silence."""
+    """Return the error of a tensor that requires grad where the row has no formula for it: it would get none in
+    silence.
+    """
     return RuntimeError(
-        f"The function '{name}' is not differentiable with respect to argument '{argument}' (the derivative for '{argument}' is not "
-        f"implemented). This input cannot have requires_grad True: detach() it first."
+        f"The function '{name}' is not differentiable with respect to argument '{argument}' (the derivative for"
+        f" '{argument}' is not implemented). This input cannot have requires_grad True: detach() it first."
     )
 
 
@@ -50,7 +80,9 @@ def refuse_gradients(name: str, **arguments: Any) -> None:
 
 def need_number(name: str, argument: str, value: Any) -> bool | int | float:
     """Return a Python number, which a 0-d tensor without history and a NumPy scalar may stand for."""
-    if isinstance(value, np.generic) or (isinstance(value, Tensor) and not value._array.ndim and not value._requires_grad):
+    if isinstance(value, np.generic) or (
+        isinstance(value, Tensor) and not value._array.ndim and not value._requires_grad
+    ):
         value = value.item()
     if not isinstance(value, bool | int | float):
         history = " that requires grad" * (isinstance(value, Tensor) and value._requires_grad)
@@ -76,7 +108,9 @@ def roomy(input: Tensor) -> Tensor:
 
 
 def need_tensor(name: str, argument: str, value: Any, scalar: Callable[..., Any] | None = None, *others: Any) -> Tensor:
-    """Turn an array or (where ``scalar`` says how it becomes one of a dtype) a number into a tensor, or say that a tensor is needed."""
+    """Turn an array or (where ``scalar`` says how it becomes one of a dtype) a number into a tensor, or say that a
+    tensor is needed.
+    """
     if isinstance(value, np.ndarray):
         return from_ndarray(value)
     if scalar is not None and isinstance(value, bool | int | float | np.generic):
@@ -88,7 +122,10 @@ def need_tensor(name: str, argument: str, value: Any, scalar: Callable[..., Any]
         kind = FLOAT if dtype is dtypes.float16 and any(o._array.ndim for o in operands) else dtype.numpy
         plain = scalar(name, plain, dtypes.from_numpy_dtype(kind))
         return from_array(device.xp.asarray(plain, dtype=kind), device)
-    raise TypeError(f"{name}(): argument '{argument}' must be Tensor{'' if scalar is None else ' or Number'}, not {type(value).__name__}")
+    raise TypeError(
+        f"{name}(): argument '{argument}' must be Tensor{'' if scalar is None else ' or Number'}, not"
+        f" {type(value).__name__}"
+    )
 
 
 def is_operand(value: Any) -> bool:
@@ -124,9 +161,12 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
         if isinstance(value, Tensor):
             if value.device is not device:
                 if value._array.ndim or value.device is not CPU:
-                    places = " and ".join(f"argument {k + 1} on {v.device}" for k, v in enumerate(values) if isinstance(v, Tensor))
+                    places = " and ".join(
+                        f"argument {k + 1} on {v.device}" for k, v in enumerate(values) if isinstance(v, Tensor)
+                    )
                     raise RuntimeError(
-                        f"{name}(): expected all tensors to be on the same device, but found {places}; move one with .to(device)"
+                        f"{name}(): expected all tensors to be on the same device, but found {places}; move one with"
+                        " .to(device)"
                     )
                 value = value.to(device)
             values[position] = cast = value if value.dtype is dtype else value.to(dtype)
@@ -144,8 +184,8 @@ def same(name: str, first: str, tensor: Tensor, second: str, other: Tensor, dtyp
         )
     if dtype and tensor._array.dtype != other._array.dtype:
         raise RuntimeError(
-            f"{name}(): expected tensors of the same dtype, but '{first}' is {tensor.dtype} and '{second}' is {other.dtype}; "
-            f"convert one, for example with .to({other.dtype!r})"
+            f"{name}(): expected tensors of the same dtype, but '{first}' is {tensor.dtype} and '{second}' is"
+            f" {other.dtype}; convert one, for example with .to({other.dtype!r})"
         )
 
 
@@ -158,7 +198,9 @@ def tensors_of(name: str, tensors: Any, cast: bool = False) -> tuple[Tensor, ...
         raise ShapeError(f"{name}(): expected a non-empty list of Tensors")
     for position, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}(): expected Tensor as element {position} of its argument, but got {type(tensor).__name__}")
+            raise TypeError(
+                f"{name}(): expected Tensor as element {position} of its argument, but got {type(tensor).__name__}"
+            )
         if tensor._view is not None:
             tensor._refresh()
         if tensor.device is not tensors[0].device:
@@ -181,18 +223,27 @@ def star_argument(name: str, argument: str, positional: tuple[Any, ...], keyword
 
 def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     """Turn an error of the array module into one that names the op and the shapes."""
-    if isinstance(error, MemoryError | KeyboardInterrupt | AnomalyError | LinAlgError | ShapeError | DtypeError | NotImplementedError):
+    if isinstance(
+        error,
+        MemoryError | KeyboardInterrupt | AnomalyError | LinAlgError | ShapeError | DtypeError | NotImplementedError,
+    ):
         return error
     for operand, p in zip(operands, row.parameters, strict=True):
         if isinstance(operand, Tensor) and not p.tensor:
             return TypeError(f"{row.public_name}(): argument '{p.public}' must be Number, not Tensor")
-    shapes = [describe_operand(o) for o, p in zip(operands, row.parameters, strict=True) if p.tensor and not p.many and o is not None]
+    shapes = [
+        describe_operand(o)
+        for o, p in zip(operands, row.parameters, strict=True)
+        if p.tensor and not p.many and o is not None
+    ]
     for operand, p in zip(operands, row.parameters, strict=True):
         if p.many:
             shapes += [describe_operand(o) for o in operand]
     text = " and ".join(shapes) if len(shapes) < 3 else ", ".join(shapes)
     plain = "".join(
-        f", {p.public}={o!r}" for o, p in zip(operands, row.parameters, strict=True) if not p.tensor and o is not p.default
+        f", {p.public}={o!r}"
+        for o, p in zip(operands, row.parameters, strict=True)
+        if not p.tensor and o is not p.default
     )
     name, reason = row.public_name, str(error)
     if reason.startswith(f"{name}:"):
@@ -202,9 +253,14 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     if isinstance(error, np.exceptions.AxisError):
         ndim = operands[0][0].ndim if row.parameters[0].many else operands[0].ndim
         bounds = f"[{-ndim}, {ndim - 1}]" if ndim else "[-1, 0]"
-        return IndexError(f"{name}: Dimension out of range (expected to be in range of {bounds}, but got {error.axis}); input shape {text}")
+        return IndexError(
+            f"{name}: Dimension out of range (expected to be in range of {bounds}, but got {error.axis}); input shape"
+            f" {text}"
+        )
     if isinstance(error, OverflowError):
-        return RuntimeError(f"{name}: {reason}; convert the tensor to a dtype that holds the number (input shape {text})")
+        return RuntimeError(
+            f"{name}: {reason}; convert the tensor to a dtype that holds the number (input shape {text})"
+        )
     if isinstance(error, IndexError):
         kind = OutOfRangeError if isinstance(error, OutOfRangeError) else IndexError
         return kind(f"{name}: {reason}; input shape {text}{plain}")
@@ -215,7 +271,11 @@ def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     if isinstance(error, RuntimeError):
         return RuntimeError(f"{name}: {reason}")
     if isinstance(error, TypeError):
-        kinds = ", ".join(str(o.dtype) if isinstance(o, Tensor) else type(o).__name__ for o in operands if not isinstance(o, tuple | list))
+        kinds = ", ".join(
+            str(o.dtype) if isinstance(o, Tensor) else type(o).__name__
+            for o in operands
+            if not isinstance(o, tuple | list)
+        )
         if "numpy boolean" in reason:
             return RuntimeError(f"{name}: not supported for truth values; convert them with .long(), or take ^ and ~")
         if "not supported for the input types" in reason:
@@ -243,14 +303,23 @@ def around(name: str, value: float, dtype: DType) -> Any:
 
 
 def wrapped_around(row: Row, error: Exception, xp: Any, operands: list[Any]) -> Any:
-    """Compute again with numbers that fit the operands' integer dtype: operands wrap around, as PyTorch's scalars do, others raise."""
+    """Compute again with numbers that fit the operands' integer dtype: operands wrap around, as PyTorch's scalars do,
+    others raise.
+    """
     name = row.public_name
     found = next((o.dtype for o in operands if hasattr(o, "dtype")), None)
     if found is None or found.kind not in "iu":
         raise RuntimeError(f"{name}: a number does not fit in 64 bits; use a float") from None
     dtype = dtypes.from_numpy_dtype(found)
-    given = {p: (around if p.tensor else fitted)(name, o, dtype) if type(o) is int else o for p, o in zip(row.parameters, operands, strict=True)}
-    return row.forward(xp, *[v for p, v in given.items() if not p.keyword_only], **{p.name: v for p, v in given.items() if p.keyword_only})
+    given = {
+        p: (around if p.tensor else fitted)(name, o, dtype) if type(o) is int else o
+        for p, o in zip(row.parameters, operands, strict=True)
+    }
+    return row.forward(
+        xp,
+        *[v for p, v in given.items() if not p.keyword_only],
+        **{p.name: v for p, v in given.items() if p.keyword_only},
+    )
 
 
 def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:
@@ -336,7 +405,9 @@ def recorded_output(node: Node, array: Any, output_nr: int, cell: Version) -> Te
 
 
 def exact_output(node: Node, result: Tensor | None, output_nr: int) -> Tensor | None:
-    """Give the saved result of a row on float16, which is not rounded, the history of the one that was (Note [Half precision])."""
+    """Give the saved result of a row on float16, which is not rounded, the history of the one that was (Note [Half
+    precision]).
+    """
     if result is None:
         return None
     exact = recorded_output(node, rounded(result._array), output_nr, result._version_cell()).to(dtypes.float32)

@@ -12,7 +12,13 @@ from nanotorch.ops.rows.sample import real, sample
 
 
 def _restrided(
-    xp: Any, grad: Any, self_shape: tuple[int, ...], geometry: tuple[tuple[int, ...], int], size: tuple[int, ...], stride: tuple[int, ...], offset: int
+    xp: Any,
+    grad: Any,
+    self_shape: tuple[int, ...],
+    geometry: tuple[tuple[int, ...], int],
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int,
 ) -> Any:
     """Return the gradient of `as_strided`: add up in a picture of the memory, and read it as the input does.
 
@@ -32,20 +38,35 @@ def _restrided(
 
 
 @op(
-    self=lambda xp, grad, self_shape, geometry, size, stride, offset: _restrided(xp, grad, self_shape, geometry, size, stride, offset),
-    view=True, where="internal", node="AsStridedBackward0",
-)  # fmt: skip
+    self=lambda xp, grad, self_shape, geometry, size, stride, offset: _restrided(
+        xp, grad, self_shape, geometry, size, stride, offset
+    ),
+    view=True,
+    where="internal",
+    node="AsStridedBackward0",
+)
 def _as_strided(
-    xp: Any, self: Array, size: tuple[int, ...], stride: tuple[int, ...], offset: int, geometry: tuple[tuple[int, ...], int]
+    xp: Any,
+    self: Array,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int,
+    geometry: tuple[tuple[int, ...], int],
 ) -> Array:
     """The memory under another geometry; the input's own is given for its gradient."""
     return xp.view_strided(self, size, stride, offset)
 
 
-@composite(samples=[
-    sample(real(3, 4), (2, 2), (1, 2)), sample(real(3, 4), (2, 3, 2), (2, 1, 1), 1), sample(real(4), (3, 2), (1, 0)), sample(real(3), (0, 2), (1, 1)),
-    sample(real(3), (), (), 2), sample(real(6), (3,), (2,)),
-])  # fmt: skip
+@composite(
+    samples=[
+        sample(real(3, 4), (2, 2), (1, 2)),
+        sample(real(3, 4), (2, 3, 2), (2, 1, 1), 1),
+        sample(real(4), (3, 2), (1, 0)),
+        sample(real(3), (0, 2), (1, 1)),
+        sample(real(3), (), (), 2),
+        sample(real(6), (3,), (2,)),
+    ]
+)
 def as_strided(input: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Any:
     """A view of the tensor's memory with any size and stride, from element ``storage_offset`` of the memory on.
 
@@ -62,10 +83,14 @@ def as_strided(input: Any, size: Sequence[int], stride: Sequence[int], storage_o
     own = xp.storage_offset(array)
     offset = own if storage_offset is None else storage_offset
     if len(size) != len(stride):
-        raise RuntimeError(f"as_strided: mismatch in length of strides and shape: size {list(size)} and stride {list(stride)}")
+        raise RuntimeError(
+            f"as_strided: mismatch in length of strides and shape: size {list(size)} and stride {list(stride)}"
+        )
     first, last = extent(size, stride)
     if any(n < 0 for n in size) or (storage_offset is None and any(step < 0 for step in stride)):
-        raise RuntimeError(f"as_strided: sizes and strides must not be negative, got size {list(size)} and stride {list(stride)}")
+        raise RuntimeError(
+            f"as_strided: sizes and strides must not be negative, got size {list(size)} and stride {list(stride)}"
+        )
     if offset + first < 0 or offset + last > xp.storage_size(array):
         raise RuntimeError(
             f"as_strided: sizes {list(size)}, strides {list(stride)} and storage offset {offset} require a storage of "
@@ -86,10 +111,18 @@ def _fold(xp: Any, grad: Any, shape: tuple[int, ...], dimension: int, size: int,
 
 
 @op(
-    self=lambda xp, grad, self_shape, dimension, size, step: _fold(xp, grad, self_shape, dimension, size, step), view=True, where="internal",
+    self=lambda xp, grad, self_shape, dimension, size, step: _fold(xp, grad, self_shape, dimension, size, step),
+    view=True,
+    where="internal",
     node="UnfoldBackward0",
-    samples=[sample(real(5), 0, 2, 1), sample(real(2, 7), 1, 3, 2), sample(real(4, 3), -2, 2, 3), sample(real(), 0, 1, 1), sample(real(3, 0), 0, 2, 1)],
-)  # fmt: skip
+    samples=[
+        sample(real(5), 0, 2, 1),
+        sample(real(2, 7), 1, 3, 2),
+        sample(real(4, 3), -2, 2, 3),
+        sample(real(), 0, 1, 1),
+        sample(real(3, 0), 0, 2, 1),
+    ],
+)
 def _unfold(xp: Any, self: Array, dimension: int, size: int, step: int) -> Array:
     """A view of all windows of ``size`` slices along ``dimension``, ``step`` apart; the window is the last dimension.
 
@@ -109,9 +142,11 @@ def _unfold(xp: Any, self: Array, dimension: int, size: int, step: int) -> Array
         return xp.view_strided(self, (size,), (1,), xp.storage_offset(self))
     count = (shape[dim] - size) // step + 1
     return xp.view_strided(
-        self, (*shape[:dim], count, *shape[dim + 1 :], size), (*stride[:dim], stride[dim] * step, *stride[dim + 1 :], stride[dim]),
+        self,
+        (*shape[:dim], count, *shape[dim + 1 :], size),
+        (*stride[:dim], stride[dim] * step, *stride[dim + 1 :], stride[dim]),
         xp.storage_offset(self),
-    )  # fmt: skip
+    )
 
 
 attach("unfold", _unfold, "method", [])  # nn.functional.unfold is another function

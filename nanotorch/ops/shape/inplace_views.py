@@ -7,9 +7,10 @@ from typing import Any
 
 from nanotorch.autograd.graph.grad_mode import is_grad_enabled
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.shape import geometry, views as shape
 from nanotorch.ops.rows.inplace import alias, refuse_recorded
 from nanotorch.ops.rows.row import composite
+from nanotorch.ops.shape import geometry
+from nanotorch.ops.shape import views as shape
 
 _classes: dict[tuple[str, type], Any] = {}
 
@@ -88,7 +89,8 @@ def fill_diagonal_(input: Tensor, fill_value: Any, wrap: bool = False) -> Tensor
     array = input._array
     if array.ndim < 2 or (array.ndim > 2 and len(set(array.shape)) > 1):
         raise RuntimeError(
-            f"fill_diagonal_: dimensions must be 2, or more and all of one size, to have a main diagonal; got {tuple(array.shape)}"
+            "fill_diagonal_: dimensions must be 2, or more and all of one size, to have a main diagonal; got"
+            f" {tuple(array.shape)}"
         )
     if wrap and array.ndim == 2 and array.shape[0] > array.shape[1] + 1:
         for start in range(0, array.shape[0], array.shape[1] + 1):

@@ -33,7 +33,9 @@ def _joined(xp: Any, tensors: Sequence[Any], dim: int) -> Any:
         kept = [tensor for tensor in tensors if tensor.shape != (0,)]
         for position, tensor in enumerate(tensors):
             if not tensor.ndim:
-                raise ShapeError(f"cat: zero-dimensional tensor (at position {position}) cannot be concatenated; stack joins numbers") from None
+                raise ShapeError(
+                    f"cat: zero-dimensional tensor (at position {position}) cannot be concatenated; stack joins numbers"
+                ) from None
         if len(kept) < len(tensors):
             return _joined(xp, kept, dim)
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
@@ -41,10 +43,17 @@ def _joined(xp: Any, tensors: Sequence[Any], dim: int) -> Any:
 
 
 @op(
-    tensors=lambda xp, grad, tensors_shape, dim: _cut(xp, grad, tensors_shape, dim), cast="promote", where="function",
-    samples=[sample([real(3, 2), real(1, 2)]), sample([real(2, 3), real(2, 1)], dim=1), sample([real(2, 1), real(2, 2)], -1),
-             sample([real(0), real(2, 3)], 1), sample([real(2, 3), real(0), real(2, 1)], -1)],
-)  # fmt: skip
+    tensors=lambda xp, grad, tensors_shape, dim: _cut(xp, grad, tensors_shape, dim),
+    cast="promote",
+    where="function",
+    samples=[
+        sample([real(3, 2), real(1, 2)]),
+        sample([real(2, 3), real(2, 1)], dim=1),
+        sample([real(2, 1), real(2, 2)], -1),
+        sample([real(0), real(2, 3)], 1),
+        sample([real(2, 3), real(0), real(2, 1)], -1),
+    ],
+)
 def cat(xp: Any, tensors: Sequence[Array], dim: int = 0) -> Array:
     """The tensors joined along an existing dimension; vectors of no elements are left out, as in PyTorch.
 
@@ -61,9 +70,11 @@ def _unstack(xp: Any, grad: Any, dim: int) -> list[Any]:
 
 
 @op(
-    tensors=lambda xp, grad, dim: _unstack(xp, grad, dim), cast="promote", where="function",
+    tensors=lambda xp, grad, dim: _unstack(xp, grad, dim),
+    cast="promote",
+    where="function",
     samples=[sample([real(3, 2), real(3, 2)]), sample([real(3), real(3)], dim=1), sample([real(), real()])],
-)  # fmt: skip
+)
 def stack(xp: Any, tensors: Sequence[Array], dim: NewDim = 0) -> Array:
     """The tensors joined along a new dimension."""
     return xp.stack(tensors, axis=dim)
@@ -81,14 +92,18 @@ def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return cat(tensors, dim)
 
 
-@composite(where="function", samples=[sample([real(3), real(2)]), sample([real(3, 2), real(3, 1)]), sample([real(), real()])])
+@composite(
+    where="function", samples=[sample([real(3), real(2)]), sample([real(3, 2), real(3, 1)]), sample([real(), real()])]
+)
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors joined along the columns: dimension 1, or 0 of vectors."""
     parts = [atleast_1d(tensor) for tensor in tensors]
     return cat(parts, 0 if parts and parts[0]._array.ndim == 1 else 1)
 
 
-@composite(where="function", samples=[sample([real(3), real(3)]), sample([real(3, 2), real(1, 2)]), sample([real(), real()])])
+@composite(
+    where="function", samples=[sample([real(3), real(3)]), sample([real(3, 2), real(1, 2)]), sample([real(), real()])]
+)
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors joined along the rows; a vector is one row."""
     return cat([atleast_2d(tensor) for tensor in tensors], 0)
@@ -100,37 +115,56 @@ def row_stack(tensors: Sequence[Tensor]) -> Tensor:
     return vstack(tensors)
 
 
-@composite(where="function", samples=[sample([real(3), real(3)]), sample([real(3, 2), real(3, 2)]), sample([real(2, 1, 1), real(2, 1, 2)])])
+@composite(
+    where="function",
+    samples=[sample([real(3), real(3)]), sample([real(3, 2), real(3, 2)]), sample([real(2, 1, 1), real(2, 1, 2)])],
+)
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors joined along the depth, dimension 2."""
     return cat([atleast_3d(tensor) for tensor in tensors], 2)
 
 
-@composite(where="function", samples=[sample([real(3), real(3)]), sample([real(3, 2), real(3)]), sample([real(), real()])])
+@composite(
+    where="function", samples=[sample([real(3), real(3)]), sample([real(3, 2), real(3)]), sample([real(), real()])]
+)
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors as columns side by side; a vector is one column."""
     return hstack([reshape(x, (x._array.size, 1)) if x._array.ndim < 2 else x for x in tensors])
 
 
-@composite(where="function", samples=[
-    sample(real(3), real(2), indexing="ij"), sample(real(3), real(2), indexing="xy"), sample([real(2), real(), real(3)], indexing="xy"), sample(real(2), indexing="xy"),
-])  # fmt: skip
+@composite(
+    where="function",
+    samples=[
+        sample(real(3), real(2), indexing="ij"),
+        sample(real(3), real(2), indexing="xy"),
+        sample([real(2), real(), real(3)], indexing="xy"),
+        sample(real(2), indexing="xy"),
+    ],
+)
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     """Coordinate grids from vectors: output ``k`` repeats vector ``k`` along all other dimensions, as a view.
 
     Args:
         tensors: vectors or numbers.
-        indexing: "ij", the default, puts vector 0 along dimension 0; "xy" swaps the first two dimensions, as plots want.
+        indexing: "ij", the default, puts vector 0 along dimension 0; "xy" swaps the first two dimensions, as plots
+        want.
     """
     vectors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
     if indexing is None:
-        warnings.warn("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument", UserWarning, stacklevel=2)
+        warnings.warn(
+            "torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument",
+            UserWarning,
+            stacklevel=2,
+        )
     if indexing not in (None, "ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     if not vectors:
         raise RuntimeError("meshgrid expects a non-empty TensorList")
     if any(v._array.ndim > 1 for v in vectors):
-        raise ShapeError(f"torch.meshgrid: expected scalar or 1D tensors, but got shapes {', '.join(str(tuple(v._array.shape)) for v in vectors)}")
+        raise ShapeError(
+            "torch.meshgrid: expected scalar or 1D tensors, but got shapes"
+            f" {', '.join(str(tuple(v._array.shape)) for v in vectors)}"
+        )
     swap = indexing == "xy" and len(vectors) > 1
     if swap:
         vectors = (vectors[1], vectors[0], *vectors[2:])
@@ -153,7 +187,9 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
     return stack([reshape(grid, (-1,)) for grid in grids], 1)
 
 
-@composite(where="function", samples=[sample(real(2, 3), real(1, 2)), sample(real(3), real()), sample(real(2, 0), real(1, 2))])
+@composite(
+    where="function", samples=[sample(real(2, 3), real(1, 2)), sample(real(3), real()), sample(real(2, 0), real(1, 2))]
+)
 def block_diag(*tensors: Tensor) -> Tensor:
     """A matrix with the given matrices along its diagonal (vectors count as rows) and zeros elsewhere."""
     blocks = atleast_2d(*tensors) if len(tensors) > 1 else (atleast_2d(*tensors),)

@@ -8,11 +8,11 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.shape.join import cat
-from nanotorch.ops.shape.rearrange import flip
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import edge, real, sample
+from nanotorch.ops.shape.join import cat
+from nanotorch.ops.shape.rearrange import flip
 
 __all__ = ["pad"]
 
@@ -21,7 +21,8 @@ def _meeting(lengths: Sequence[int], pairs: Sequence[tuple[int, int]]) -> tuple[
     """Return which part of the input is kept, and where it lies in the output."""
     kept = tuple(slice(max(0, -before), n - max(0, -after)) for n, (before, after) in zip(lengths, pairs, strict=True))
     placed = tuple(
-        slice(max(0, before), n + before + after - max(0, after)) for n, (before, after) in zip(lengths, pairs, strict=True)
+        slice(max(0, before), n + before + after - max(0, after))
+        for n, (before, after) in zip(lengths, pairs, strict=True)
     )
     return kept, placed
 
@@ -65,22 +66,36 @@ def _wrapped(part: Tensor, dim: int, before: int, after: int) -> list[Tensor]:
 
 
 MODES: dict[str, Callable[[Tensor, int, int, int], list[Tensor]]] = {
-    "reflect": _reflected, "replicate": _repeated, "circular": _wrapped,
-}  # fmt: skip
+    "reflect": _reflected,
+    "replicate": _repeated,
+    "circular": _wrapped,
+}
 
 
 @composite(
     widens=True,
     where="functional",
     samples=[
-        sample(real(2, 3), (1, 2)), sample(real(2, 3), (1, 0, 0, 2), value=1.5), sample(real(2, 4), (-1, 2), value=-2.0),
-        sample(real(3, 4), [-1, -1, 1, -1]), sample(real(0, 3), (1, 1)), sample(real(2, 3, 1), (0, 0, 2, 1, 1, 1)),
-        sample(real(2, 3, 4), (2, 3), "reflect"), sample(real(2, 3, 4, 5), (2, 3, 1, 0), mode="reflect"), sample(real(3, 4), (1, 2), mode="reflect"),
-        sample(real(2, 3, 4), (2, 5), mode="replicate"), sample(real(2, 3, 1, 5), (2, 3, 1, 0), mode="replicate"), sample(real(2, 2, 3, 2, 3), (1, 1, 1, 1, 2, 0), mode="replicate"),
-        sample(real(2, 3, 4), (2, 4), mode="circular"), sample(real(2, 3, 4, 5), (2, 3, 1, 0), mode="circular"), sample(real(2, 5), (3, -1), mode="circular"), sample(real(2, 5), (-1, 3), mode="replicate"),
-        sample(edge([[1.0, float("nan"), float("inf")]]), (1, 1), value=float("-inf")), sample(edge([[1.0, float("nan"), float("inf")]]), (2, 2), "reflect"),
+        sample(real(2, 3), (1, 2)),
+        sample(real(2, 3), (1, 0, 0, 2), value=1.5),
+        sample(real(2, 4), (-1, 2), value=-2.0),
+        sample(real(3, 4), [-1, -1, 1, -1]),
+        sample(real(0, 3), (1, 1)),
+        sample(real(2, 3, 1), (0, 0, 2, 1, 1, 1)),
+        sample(real(2, 3, 4), (2, 3), "reflect"),
+        sample(real(2, 3, 4, 5), (2, 3, 1, 0), mode="reflect"),
+        sample(real(3, 4), (1, 2), mode="reflect"),
+        sample(real(2, 3, 4), (2, 5), mode="replicate"),
+        sample(real(2, 3, 1, 5), (2, 3, 1, 0), mode="replicate"),
+        sample(real(2, 2, 3, 2, 3), (1, 1, 1, 1, 2, 0), mode="replicate"),
+        sample(real(2, 3, 4), (2, 4), mode="circular"),
+        sample(real(2, 3, 4, 5), (2, 3, 1, 0), mode="circular"),
+        sample(real(2, 5), (3, -1), mode="circular"),
+        sample(real(2, 5), (-1, 3), mode="replicate"),
+        sample(edge([[1.0, float("nan"), float("inf")]]), (1, 1), value=float("-inf")),
+        sample(edge([[1.0, float("nan"), float("inf")]]), (2, 2), "reflect"),
     ],
-)  # fmt: skip
+)
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Add elements before and after the last dimensions; negative numbers take elements away.
 
@@ -96,18 +111,20 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     """
     count, odd = divmod(len(pad), 2)
     if odd:
-        raise RuntimeError(f"pad: Padding length must be divisible by 2, got pad={tuple(pad)}: (before, after) for every dimension")
+        raise RuntimeError(
+            f"pad: Padding length must be divisible by 2, got pad={tuple(pad)}: (before, after) for every dimension"
+        )
     if count > input.ndim:
         raise RuntimeError(
-            f"pad: Padding length should be less than or equal to two times the input dimension but got padding length {len(pad)} "
-            f"and input of dimension {input.ndim}"
+            "pad: Padding length should be less than or equal to two times the input dimension but got padding length"
+            f" {len(pad)} and input of dimension {input.ndim}"
         )
     pairs = [(0, 0)] * (input.ndim - count) + [(int(pad[2 * k]), int(pad[2 * k + 1])) for k in range(count)][::-1]
     for dim, (before, after) in enumerate(pairs):
         if input.shape[dim] + before + after < 0:
             raise RuntimeError(
-                f"pad: The input size {input.shape[dim]}, plus negative padding {before} and {after} resulted in a negative output "
-                f"size, which is invalid. Check dimension {dim} of your input"
+                f"pad: The input size {input.shape[dim]}, plus negative padding {before} and {after} resulted in a"
+                f" negative output size, which is invalid. Check dimension {dim} of your input"
             )
     if mode == "constant":
         return _constant_pad(input, tuple(pairs), 0 if value is None else need_number("pad", "value", value))
@@ -117,8 +134,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise ValueError(f'pad: Padding mode "{mode}" doesn\'t take in value argument')
     if not 1 <= count <= 3 or input.ndim not in (count + 1, count + 2):
         raise NotImplementedError(
-            f"pad: mode {mode!r} pads the last 1, 2 or 3 dimensions of an input (C, ...) or (N, C, ...), got pad={tuple(pad)} for "
-            f"input {tuple(input.shape)}"
+            f"pad: mode {mode!r} pads the last 1, 2 or 3 dimensions of an input (C, ...) or (N, C, ...), got"
+            f" pad={tuple(pad)} for input {tuple(input.shape)}"
         )
     for dim in range(input.ndim - 1, input.ndim - count - 1, -1):
         input = _continued(input, dim, *pairs[dim], mode)
@@ -126,20 +143,22 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
 
 def _continued(input: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
-    """Pad one dimension by what a mode takes from the input itself; "circular" wraps around what negative numbers leave."""
+    """Pad one dimension by what a mode takes from the input itself; "circular" wraps around what negative numbers
+    leave.
+    """
     if mode == "circular" and min(before, after) < 0:
         input = _part(input, dim, max(-before, 0), input.shape[dim] - max(-before, 0) - max(-after, 0))
         before, after = max(before, 0), max(after, 0)
     n = input.shape[dim]
     if mode == "reflect" and max(before, after) >= n:
         raise ShapeError(
-            f"pad: Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) at "
-            f"dimension {dim} of input {list(input.shape)}"
+            f"pad: Padding size should be less than the corresponding input dimension, but got: padding ({before},"
+            f" {after}) at dimension {dim} of input {list(input.shape)}"
         )
     if mode == "circular" and max(before, after) > n:
         raise ShapeError(
-            f"pad: Padding value causes wrapping around more than once: padding ({before}, {after}) at dimension {dim} of input "
-            f"{list(input.shape)}"
+            f"pad: Padding value causes wrapping around more than once: padding ({before}, {after}) at dimension {dim}"
+            f" of input {list(input.shape)}"
         )
     if before > 0 or after > 0:
         parts = MODES[mode](input, dim, max(before, 0), max(after, 0))

@@ -16,13 +16,17 @@ from nanotorch.ops.shape.views import clone, reshape, transpose, unsqueeze
 
 
 @op(
-    self=lambda xp, grad, repeats, self_shape: _unrepeat(xp, grad, repeats, self_shape), where="method",
+    self=lambda xp, grad, repeats, self_shape: _unrepeat(xp, grad, repeats, self_shape),
+    where="method",
     samples=[sample(real(3), (2,)), sample(real(3, 2), (2, 1, 3)), sample(real(), (2,))],
-)  # fmt: skip
+)
 def repeat(xp: Any, self: Array, repeats: Dims) -> Array:
     """Copies of the tensor side by side, ``repeats[d]`` times along each dimension."""
     if len(repeats) < self.ndim:
-        raise ShapeError(f"repeat: number of repeats {len(repeats)} can not be smaller than number of dimensions of tensor {self.ndim}")
+        raise ShapeError(
+            f"repeat: number of repeats {len(repeats)} can not be smaller than number of dimensions of tensor"
+            f" {self.ndim}"
+        )
     return xp.tile(self, repeats)
 
 
@@ -32,19 +36,41 @@ def _unrepeat(xp: Any, grad: Any, repeats: Sequence[int], shape: tuple[int, ...]
     return xp.reshape(xp.sum(xp.reshape(grad, pairs), axis=tuple(range(0, len(pairs), 2))), shape)
 
 
-@composite(samples=[sample(real(2), (3,)), sample(real(2, 3), (2,)), sample(real(2), (2, 2)), sample(real(), (2,)), sample(real(2, 3), (0, 1)), sample(real(2, 3), ())])
+@composite(
+    samples=[
+        sample(real(2), (3,)),
+        sample(real(2, 3), (2,)),
+        sample(real(2), (2, 2)),
+        sample(real(), (2,)),
+        sample(real(2, 3), (0, 1)),
+        sample(real(2, 3), ()),
+    ]
+)
 def tile(input: Any, *dims: Any) -> Any:
     """Copies of the tensor side by side: `repeat` with as many dimensions of 1 in front as are missing."""
     repeats = sizes_of("tile", dims, "dims")
     return repeat(input, (1,) * (input._array.ndim - len(repeats)) + repeats)
 
 
-@composite(samples=[
-    sample(real(3), 2), sample(real(2, 3), 2, 1), sample(real(2, 3), 2), sample(real(3, 2), integers(3), 0), sample(real(2, 3), integers(3), dim=-1),
-    sample(real(2, 3), integers(1), dim=0), sample(real(6), integers(6)), sample(real(0, 2), 3, 0), sample(real(2), 0), sample(integers(4)),
-])  # fmt: skip
-def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
-    """Every slice along ``dim`` (of the flattened tensor without it) repeated ``repeats`` times, a number or one for each.
+@composite(
+    samples=[
+        sample(real(3), 2),
+        sample(real(2, 3), 2, 1),
+        sample(real(2, 3), 2),
+        sample(real(3, 2), integers(3), 0),
+        sample(real(2, 3), integers(3), dim=-1),
+        sample(real(2, 3), integers(1), dim=0),
+        sample(real(6), integers(6)),
+        sample(real(0, 2), 3, 0),
+        sample(real(2), 0),
+        sample(integers(4)),
+    ]
+)
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
+    """Every slice along ``dim`` (of the flattened tensor without it) repeated ``repeats`` times, a number or one for
+    each.
 
     With a single argument, the tensor tells how often each index is to be repeated.
 
@@ -63,7 +89,9 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
             raise RuntimeError(f"repeat_interleave: repeats can not be negative, got {repeats}")
         repeated = (shape[dim] if shape else 1) * repeats
         if output_size not in (None, repeated):
-            raise RuntimeError(f"repeat_interleave: output_size {output_size} is not the sum of the repeats, {repeated}")
+            raise RuntimeError(
+                f"repeat_interleave: output_size {output_size} is not the sum of the repeats, {repeated}"
+            )
         wide = unsqueeze(input, dim + 1).expand((*shape[: dim + 1], repeats, *shape[dim + 1 :]))
         return reshape(wide.clone(), (*shape[:dim], repeated, *shape[dim + 1 :]))
     if repeats._array.dtype.kind not in "iu":
@@ -71,8 +99,8 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
     counts = repeats.device.xp.to_numpy(repeats._array)
     if counts.ndim > 1 or counts.size not in (1, shape[dim]):
         raise RuntimeError(
-            f"repeat_interleave: repeats must have the same size as input along dim, but got repeats of shape {tuple(counts.shape)} and "
-            f"input of shape {tuple(shape)}, dim {dim}"
+            "repeat_interleave: repeats must have the same size as input along dim, but got repeats of shape"
+            f" {tuple(counts.shape)} and input of shape {tuple(shape)}, dim {dim}"
         )
     if counts.size and int(counts.min()) < 0:
         raise RuntimeError("repeat_interleave: repeats can not be negative")
@@ -82,16 +110,30 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
     return input.index_select(dim, from_array(input.device.xp.receive(chosen, input.device), input.device))
 
 
-@composite(samples=[sample(real(2, 3)), sample(real(2, 3), 2), sample(real(2, 3), -1), sample(real(2, 3, 2), 5, (2, 0)), sample(real(2, 3), 0), sample(real(0, 2))])
+@composite(
+    samples=[
+        sample(real(2, 3)),
+        sample(real(2, 3), 2),
+        sample(real(2, 3), -1),
+        sample(real(2, 3, 2), 5, (2, 0)),
+        sample(real(2, 3), 0),
+        sample(real(0, 2)),
+    ]
+)
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """A copy rotated ``k`` times by 90 degrees, from the first of ``dims`` towards the second."""
     ndim = input._array.ndim
     need_tuple("rot90", "dims", dims)
     if len(dims) != 2 or ndim < 2:
-        raise RuntimeError(f"rot90: expected total rotation dims == 2 and total dims >= 2, but got dims = {list(dims)} and total dims = {ndim}")
+        raise RuntimeError(
+            f"rot90: expected total rotation dims == 2 and total dims >= 2, but got dims = {list(dims)} and total dims"
+            f" = {ndim}"
+        )
     first, second = (wrap_dim("rot90", d, ndim) for d in dims)
     if first == second:
-        raise RuntimeError(f"rot90: expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
+        raise RuntimeError(
+            f"rot90: expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}"
+        )
     k = whole("rot90", "k", k) % 4
     if k == 0:
         return clone(input)
@@ -116,7 +158,10 @@ def flipud(input: Tensor) -> Tensor:
     return flip(input, (0,))
 
 
-@op(self=lambda xp, grad, dims: xp.flip(grad, dims) if grad.ndim else grad, samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))])
+@op(
+    self=lambda xp, grad, dims: xp.flip(grad, dims) if grad.ndim else grad,
+    samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))],
+)
 def flip(xp: Any, self: Array, dims: Dims) -> Array:
     """A copy with the order reversed along ``dims``."""
     dims = wrap_dims("flip", dims, self.ndim, "dims")
@@ -138,7 +183,10 @@ def _rolled(xp: Any, x: Any, shifts: Any, dims: Any) -> Any:
     steps = [whole("roll", "shifts", s) for s in (shifts if isinstance(shifts, tuple | list) else [shifts])]
     if not steps:
         raise RuntimeError("roll: `shifts` required: how far shall the elements go?")
-    places = [wrap_dim("roll", d, x.ndim, "dims") for d in ([] if dims is None else dims if isinstance(dims, tuple | list) else [dims])]
+    places = [
+        wrap_dim("roll", d, x.ndim, "dims")
+        for d in ([] if dims is None else dims if isinstance(dims, tuple | list) else [dims])
+    ]
     if len(steps) != (len(places) or 1):
         raise RuntimeError(f"roll: shifts and dimensions must align. shifts: {len(steps)}, dims: {len(places)}")
     if places and not x.ndim:
@@ -149,7 +197,7 @@ def _rolled(xp: Any, x: Any, shifts: Any, dims: Any) -> Any:
 @op(
     self=lambda xp, grad, shifts, dims: _rolled(xp, grad, _negated(shifts), dims),
     samples=[sample(real(3, 2), 1), sample(real(3, 2), 1, 0), sample(real(3, 2), (1, -1), (0, 1))],
-)  # fmt: skip
+)
 def roll(xp: Any, self: Array, shifts: int | tuple[int, ...], dims: int | tuple[int, ...] | None = None) -> Array:
     """A copy with elements shifted along ``dims``; those pushed out re-enter on the other side."""
     return _rolled(xp, self, shifts, dims)
@@ -161,14 +209,22 @@ def need_matrix(name: str, self: Any) -> None:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {tuple(self.shape)}")
 
 
-@op(self=lambda xp, grad, diagonal: xp.tril(grad, diagonal), inplace=True, samples=[sample(real(3, 3)), sample(real(3, 4), 1), sample(real(2, 3, 3), -1)])
+@op(
+    self=lambda xp, grad, diagonal: xp.tril(grad, diagonal),
+    inplace=True,
+    samples=[sample(real(3, 3)), sample(real(3, 4), 1), sample(real(2, 3, 3), -1)],
+)
 def tril(xp: Any, self: Array, diagonal: int = 0) -> Array:
     """The lower triangle; the rest is zero."""
     need_matrix("tril", self)
     return xp.tril(self, diagonal)
 
 
-@op(self=lambda xp, grad, diagonal: xp.triu(grad, diagonal), inplace=True, samples=[sample(real(3, 3)), sample(real(3, 4), 1), sample(real(2, 3, 3), -1)])
+@op(
+    self=lambda xp, grad, diagonal: xp.triu(grad, diagonal),
+    inplace=True,
+    samples=[sample(real(3, 3)), sample(real(3, 4), 1), sample(real(2, 3, 3), -1)],
+)
 def triu(xp: Any, self: Array, diagonal: int = 0) -> Array:
     """The upper triangle; the rest is zero."""
     need_matrix("triu", self)
@@ -177,12 +233,21 @@ def triu(xp: Any, self: Array, diagonal: int = 0) -> Array:
 
 @op(
     self=lambda xp, grad, offset, dim1, dim2: xp.diagonal(grad, offset, dim1, dim2),
-    samples=[sample(real(3)), sample(real(3), 1), sample(real(2, 3), -1), sample(real(2, 3), 1, 0, 2), sample(real(2, 3, 2), 0, -1, 1), sample(real(2, 0))],
-)  # fmt: skip
+    samples=[
+        sample(real(3)),
+        sample(real(3), 1),
+        sample(real(2, 3), -1),
+        sample(real(2, 3), 1, 0, 2),
+        sample(real(2, 3, 2), 0, -1, 1),
+        sample(real(2, 0)),
+    ],
+)
 def diag_embed(xp: Any, self: Array, offset: int = 0, dim1: NewDim = -2, dim2: NewDim = -1) -> Array:
     """Zeros with the last dimension of the input on a diagonal of the dimensions ``dim1`` and ``dim2``."""
     if not self.ndim:
-        raise IndexError("diag_embed: Dimension out of range: the input needs at least one dimension, which goes to the diagonal")
+        raise IndexError(
+            "diag_embed: Dimension out of range: the input needs at least one dimension, which goes to the diagonal"
+        )
     ndim = self.ndim + 1
     first, second = wrap_dim("diag_embed", dim1, ndim), wrap_dim("diag_embed", dim2, ndim)
     if first == second:

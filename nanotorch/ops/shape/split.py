@@ -14,9 +14,11 @@ from nanotorch.ops.shape.views import narrow
 
 
 @op(
-    self=lambda xp, grads, dim: xp.stack(grads, axis=dim), view=True, outputs="list",
+    self=lambda xp, grads, dim: xp.stack(grads, axis=dim),
+    view=True,
+    outputs="list",
     samples=[sample(real(3, 2)), sample(real(3, 2), 1)],
-)  # fmt: skip
+)
 def unbind(xp: Any, self: Array, dim: int = 0) -> Array:
     """The slices along ``dim``, as views without that dimension."""
     if not self.ndim:
@@ -32,21 +34,29 @@ def _length(name: str, shape: Sequence[int], dim: int) -> int:
 
 
 @op(
-    self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim), view=True, outputs="list",
+    self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim),
+    view=True,
+    outputs="list",
     samples=[sample(real(5, 2), [1, 4]), sample(real(5, 2), [0, 2], 1), sample(real(0, 2), [0, 0])],
-)  # fmt: skip
+)
 def split_with_sizes(xp: Any, self: Array, split_sizes: Sequence[int], dim: int = 0) -> Array:
     """Pieces of the given sizes along ``dim``, as views."""
     length = _length("split_with_sizes", self.shape, dim)
     if sum(split_sizes) != length or any(size < 0 for size in split_sizes):
         raise RuntimeError(
-            f"split_with_sizes: expects split_sizes to sum exactly to {length} (input tensor's size at dimension {dim}) and to "
-            f"be non-negative, but got split_sizes={list(split_sizes)}"
+            f"split_with_sizes: expects split_sizes to sum exactly to {length} (input tensor's size at dimension {dim})"
+            f" and to be non-negative, but got split_sizes={list(split_sizes)}"
         )
     return xp.pieces(self, split_sizes, dim)
 
 
-@op(self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim), view=True, outputs="list", where="internal", node="SplitBackward0")
+@op(
+    self=lambda xp, grads, dim: xp.concatenate(grads, axis=dim),
+    view=True,
+    outputs="list",
+    where="internal",
+    node="SplitBackward0",
+)
 def _split(xp: Any, self: Array, split_size: int, dim: int) -> Array:
     """Pieces of one size along ``dim``, the last may be smaller, as views."""
     length = self.shape[dim]
@@ -73,11 +83,18 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     return split(input, -(-length // chunks) if length else [0] * chunks, dim)
 
 
-@composite(samples=[
-    sample(real(7, 2), 3), sample(real(2, 7), [1, 4], 1), sample(real(5), (3, 1, -1, 9)), sample(real(2, 3), 5), sample(real(0, 2), 2),
-])  # fmt: skip
+@composite(
+    samples=[
+        sample(real(7, 2), 3),
+        sample(real(2, 7), [1, 4], 1),
+        sample(real(5), (3, 1, -1, 9)),
+        sample(real(2, 3), 5),
+        sample(real(0, 2), 2),
+    ]
+)
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> Any:
-    """Views of ``n`` pieces of nearly equal size (the first are larger), or of those between the given indices, along ``dim``.
+    """Views of ``n`` pieces of nearly equal size (the first are larger), or of those between the given indices, along
+    ``dim``.
 
     Unlike those of `split`, the pieces are separate views, which can be written to.
     """
@@ -85,7 +102,10 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> Any:
     given = indices_or_sections
     if isinstance(given, Tensor):
         if given._array.ndim > 1:
-            raise RuntimeError(f"tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional tensor, but got a tensor with {given._array.ndim} dims")
+            raise RuntimeError(
+                "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional tensor,"
+                f" but got a tensor with {given._array.ndim} dims"
+            )
         given = given.tolist()
     if isinstance(given, int):
         if given <= 0:
@@ -95,19 +115,25 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> Any:
         starts = [0, *itertools.accumulate(sizes)]
         return tuple([narrow(input, dim, start, size) for start, size in zip(starts, sizes, strict=False)])
     bounds = [slice(index).indices(length)[1] for index in given]
-    return tuple([
-        narrow(input, dim, start, max(0, stop - start)) for start, stop in zip([0, *bounds], [*bounds, length], strict=True)
-    ])  # fmt: skip
+    return tuple(
+        [
+            narrow(input, dim, start, max(0, stop - start))
+            for start, stop in zip([0, *bounds], [*bounds, length], strict=True)
+        ]
+    )
 
 
 def _split_along(name: str, input: Any, given: Any, dim: int, least: int) -> Any:
     shape = input._array.shape
     if len(shape) < least:
-        raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension{'s' * (least > 1)}, but got a tensor with {len(shape)} dimensions!")
+        raise RuntimeError(
+            f"torch.{name} requires a tensor with at least {least} dimension{'s' * (least > 1)}, but got a tensor with"
+            f" {len(shape)} dimensions!"
+        )
     if isinstance(given, int) and (given <= 0 or shape[dim] % given):
         raise RuntimeError(
-            f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension {shape[dim]} is not divisible by "
-            f"the split_size {given}!"
+            f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension {shape[dim]} is not"
+            f" divisible by the split_size {given}!"
         )
     return tensor_split(input, given, dim)
 

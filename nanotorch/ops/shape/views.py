@@ -1,4 +1,6 @@
-"""Views of one tensor under another shape: reshapes, permutations, inserted and removed dimensions, slices, diagonals."""
+"""Views of one tensor under another shape: reshapes, permutations, inserted and removed dimensions, slices,
+diagonals.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,12 @@ def _fill_in(name: str, shape: Sequence[int], total: int, old: Sequence[int]) ->
 
 
 @op(
-    self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="ViewBackward0",
+    self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape),
+    view=True,
+    where="internal",
+    node="ViewBackward0",
     samples=[sample(real(3, 2), (2, 3)), sample(real(6), (2, -1)), sample(real(), (1, 1)), sample(real(0, 3), (3, 0))],
-)  # fmt: skip
+)
 def _view(xp: Any, self: Array, shape: tuple[int, ...]) -> Array:
     """The same memory under another shape; -1 stands for what is left."""
     shape = _fill_in("view", shape, self.size, self.shape)
@@ -64,7 +69,9 @@ def view(input: Any, *shape: Any) -> Any:
     return _view(input, sizes_of("view", shape))
 
 
-@composite(samples=[sample(real(3, 2), (2, 3)), sample(real(6), (2, -1)), sample(real(), (1, 1)), sample(real(0, 3), (3, 0))])
+@composite(
+    samples=[sample(real(3, 2), (2, 3)), sample(real(6), (2, -1)), sample(real(), (1, 1)), sample(real(0, 3), (3, 0))]
+)
 def reshape(input: Any, *shape: Any) -> Any:
     """The same elements under another shape: a view where the strides allow it, a copy elsewhere.
 
@@ -97,7 +104,10 @@ def reshape_as(input: Any, other: Any) -> Any:
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Join the dimensions from ``start_dim`` to ``end_dim`` into one."""
     shape = input._array.shape
-    start, end = wrap_dim("flatten", start_dim, len(shape), "start_dim"), wrap_dim("flatten", end_dim, len(shape), "end_dim")
+    start, end = (
+        wrap_dim("flatten", start_dim, len(shape), "start_dim"),
+        wrap_dim("flatten", end_dim, len(shape), "end_dim"),
+    )
     if not shape:
         return reshape(input, (1,))
     if start == end:
@@ -123,8 +133,18 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Any:
     dim = wrap_dim("unflatten", dim, len(shape))
     need_tuple("unflatten", "sizes", sizes)
     if not shape or not sizes:
-        raise RuntimeError(f"unflatten: input must have a dimension and sizes must be non-empty, got shape {tuple(shape)} and sizes {list(sizes)}")
-    return reshape(input, (*shape[:dim], *_fill_in("unflatten", sizes_of("unflatten", (sizes,), "sizes"), shape[dim], shape), *shape[dim + 1 :]))
+        raise RuntimeError(
+            f"unflatten: input must have a dimension and sizes must be non-empty, got shape {tuple(shape)} and sizes"
+            f" {list(sizes)}"
+        )
+    return reshape(
+        input,
+        (
+            *shape[:dim],
+            *_fill_in("unflatten", sizes_of("unflatten", (sizes,), "sizes"), shape[dim], shape),
+            *shape[dim + 1 :],
+        ),
+    )
 
 
 def _swapped(ndim: int, dim0: int, dim1: int) -> list[int]:
@@ -135,18 +155,26 @@ def _swapped(ndim: int, dim0: int, dim1: int) -> list[int]:
 
 @op(
     self=lambda xp, grad, dim0, dim1: xp.swapaxes(grad, dim0, dim1) if grad.ndim else grad,
-    view=True, samples=[sample(real(3, 2), 0, 1), sample(real(2, 3, 4), -1, 0)],
-)  # fmt: skip
+    view=True,
+    samples=[sample(real(3, 2), 0, 1), sample(real(2, 3, 4), -1, 0)],
+)
 def transpose(xp: Any, self: Array, dim0: int, dim1: int) -> Array:
     """A view with two dimensions swapped."""
     return xp.swapaxes(self, dim0, dim1) if self.ndim else self[...]
 
 
-@op(self=lambda xp, grad: xp.transpose(grad), view=True, node="TBackward0", samples=[sample(real(3, 2)), sample(real(3)), sample(real())])
+@op(
+    self=lambda xp, grad: xp.transpose(grad),
+    view=True,
+    node="TBackward0",
+    samples=[sample(real(3, 2)), sample(real(3)), sample(real())],
+)
 def t(xp: Any, self: Array) -> Array:
     """The transpose of a matrix (a vector or a number stays as it is), as a view."""
     if self.ndim > 2:
-        raise ShapeError(f"t: expects a tensor with <= 2 dimensions, but self is {self.ndim}D; use .permute or .transpose")
+        raise ShapeError(
+            f"t: expects a tensor with <= 2 dimensions, but self is {self.ndim}D; use .permute or .transpose"
+        )
     return xp.transpose(self)
 
 
@@ -156,9 +184,10 @@ def _inverse(dims: Sequence[int]) -> tuple[int, ...]:
 
 
 @op(
-    self=lambda xp, grad, dims: xp.transpose(grad, _inverse(dims)), view=True,
+    self=lambda xp, grad, dims: xp.transpose(grad, _inverse(dims)),
+    view=True,
     samples=[sample(real(2, 3, 4), (2, 0, 1)), sample(real(3, 2), (-1, 0))],
-)  # fmt: skip
+)
 def permute(xp: Any, self: Array, dims: Dims) -> Array:
     """A view with the dimensions in another order.
 
@@ -166,7 +195,9 @@ def permute(xp: Any, self: Array, dims: Dims) -> Array:
     torch.Size([5, 2, 3])
     """
     if len(dims) != self.ndim:
-        raise ShapeError(f"permute: got {len(dims)} dims {tuple(dims)} for an input of {self.ndim} dimensions {tuple(self.shape)}")
+        raise ShapeError(
+            f"permute: got {len(dims)} dims {tuple(dims)} for an input of {self.ndim} dimensions {tuple(self.shape)}"
+        )
     return xp.transpose(self, wrap_dims("permute", dims, self.ndim, "dims"))
 
 
@@ -174,28 +205,41 @@ def _squeezed(xp: Any, array: Any, dims: Sequence[int]) -> Any:
     return xp.squeeze(array, tuple({d for d in dims if array.shape[d] == 1}) if array.ndim else ())
 
 
-@op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward0")
+@op(
+    self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward0"
+)
 def _squeeze(xp: Any, self: Array) -> Array:
     """A view without any dimension of length 1."""
     return _squeezed(xp, self, range(self.ndim))
 
 
-@op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward1")
+@op(
+    self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward1"
+)
 def _squeeze_dim(xp: Any, self: Array, dim: int) -> Array:
     """A view without one dimension, if its length is 1."""
     return _squeezed(xp, self, (dim % (self.ndim or 1),))
 
 
-@op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward2")
+@op(
+    self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, where="internal", node="SqueezeBackward2"
+)
 def _squeeze_dims(xp: Any, self: Array, dim: tuple[int, ...]) -> Array:
     """A view without those of some dimensions whose length is 1."""
     return _squeezed(xp, self, wrap_dims("squeeze", dim, self.ndim))
 
 
-@composite(samples=[
-    sample(real(3, 1, 2, 1)), sample(real(3, 1, 2), 1), sample(real(3, 2), 0), sample(real(1, 3, 1), (0, 2)), sample(real(1, 3, 1), (-1, 1)),
-    sample(real(), 0), sample(real(1, 0), 0),
-])  # fmt: skip
+@composite(
+    samples=[
+        sample(real(3, 1, 2, 1)),
+        sample(real(3, 1, 2), 1),
+        sample(real(3, 2), 0),
+        sample(real(1, 3, 1), (0, 2)),
+        sample(real(1, 3, 1), (-1, 1)),
+        sample(real(), 0),
+        sample(real(1, 0), 0),
+    ]
+)
 def squeeze(input: Any, dim: int | tuple[int, ...] | None = None) -> Any:
     """A view without the dimensions of length 1, all or those of ``dim``."""
     if dim is None:
@@ -203,27 +247,36 @@ def squeeze(input: Any, dim: int | tuple[int, ...] | None = None) -> Any:
     return _squeeze_dims(input, tuple(dim)) if isinstance(dim, tuple | list) else _squeeze_dim(input, dim)
 
 
-@op(self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape), view=True, samples=[sample(real(3, 2), 0), sample(real(3), -1), sample(real(), 0)])
+@op(
+    self=lambda xp, grad, self_shape: xp.reshape(grad, self_shape),
+    view=True,
+    samples=[sample(real(3, 2), 0), sample(real(3), -1), sample(real(), 0)],
+)
 def unsqueeze(xp: Any, self: Array, dim: NewDim) -> Array:
     """A view with a dimension of length 1 inserted at ``dim``."""
     return xp.expand_dims(self, wrap_dim("unsqueeze", dim, self.ndim + 1))
 
 
 @op(
-    self=lambda xp, grad, self_shape: sum_to(xp, grad, self_shape), view=True, where="method",
+    self=lambda xp, grad, self_shape: sum_to(xp, grad, self_shape),
+    view=True,
+    where="method",
     samples=[sample(real(3, 1), (3, 4)), sample(real(2), (3, 2)), sample(real(), (2, 2)), sample(real(3, 1), (-1, 4))],
-)  # fmt: skip
+)
 def expand(xp: Any, self: Array, size: Dims) -> Array:
     """A view in which dimensions of length 1 are repeated without a copy; -1 keeps a length."""
     lead = len(size) - self.ndim
     if lead < 0:
-        raise ShapeError(f"expand: the number of sizes provided ({len(size)}) must be greater or equal to the number of dimensions in the tensor ({self.ndim})")
+        raise ShapeError(
+            f"expand: the number of sizes provided ({len(size)}) must be greater or equal to the number of dimensions"
+            f" in the tensor ({self.ndim})"
+        )
     shape = tuple(self.shape[d - lead] if n == -1 and d >= lead else n for d, n in enumerate(size))
     for d, n in enumerate(shape):
         if n < 0 or (d >= lead and self.shape[d - lead] not in (1, n)):
             raise ShapeError(
-                f"expand: the expanded size {n} must match the existing size "
-                f"{self.shape[d - lead] if d >= lead else 1} at dimension {d}: target sizes {list(size)}, tensor sizes {list(self.shape)}"
+                f"expand: the expanded size {n} must match the existing size {self.shape[d - lead] if d >= lead else 1}"
+                f" at dimension {d}: target sizes {list(size)}, tensor sizes {list(self.shape)}"
             )
     count = 1
     for n in shape:
@@ -249,10 +302,15 @@ def common_shape(name: str, *tensors: Any) -> tuple[int, ...]:
         return np.broadcast_shapes(*[tensor._array.shape for tensor in tensors])
     except ValueError:
         shapes = ", ".join(str(tuple(tensor._array.shape)) for tensor in tensors)
-        raise ShapeError(f"{name}: shapes {shapes} cannot be broadcast together: aligned at the right, lengths must be equal or 1") from None
+        raise ShapeError(
+            f"{name}: shapes {shapes} cannot be broadcast together: aligned at the right, lengths must be equal or 1"
+        ) from None
 
 
-@composite(where="function", samples=[sample(real(3, 1), real(4)), sample(real(), real(2, 0)), sample(real(2), real(1), real(3, 1))])
+@composite(
+    where="function",
+    samples=[sample(real(3, 1), real(4)), sample(real(), real(2, 0)), sample(real(2), real(1), real(3, 1))],
+)
 def broadcast_tensors(*tensors: Any) -> Any:
     """Views of the tensors with their common broadcast shape."""
     if len(tensors) == 1 and isinstance(tensors[0], list | tuple):
@@ -274,8 +332,9 @@ def sum_to_size(input: Any, *size: Any) -> Any:
 
 @op(
     self=lambda xp, grad, self_shape, dim1, dim2, offset: xp.diagonal_to_zeros(grad, self_shape, offset, dim1, dim2),
-    view=True, samples=[sample(real(3, 4)), sample(real(3, 4), 1), sample(real(3, 4), -1), sample(real(2, 3, 3), 0, 1, 2)],
-)  # fmt: skip
+    view=True,
+    samples=[sample(real(3, 4)), sample(real(3, 4), 1), sample(real(3, 4), -1), sample(real(2, 3, 3), 0, 1, 2)],
+)
 def diagonal(xp: Any, self: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
     """A view of a diagonal, as the last dimension."""
     return xp.diagonal(self, offset, dim1, dim2)
@@ -302,23 +361,33 @@ def _contiguous(xp: Any, self: Array) -> Array:
     return xp.array(self, order="C")
 
 
-# ------------------------------------------------------------------------------------------------- permutations by other names
+# ------------------------------------------------------------------------------------------------- permutations by
+# other names
 
 
-@composite(samples=[
-    sample(real(2, 3, 4), 0, 2), sample(real(2, 3, 4), -1, 0), sample(real(2, 3, 4), (0, 1), (-1, 0)), sample(real(2, 0), 0, 1), sample(real(), 0, 0),
-    sample(real(2, 3), (), ()),
-])  # fmt: skip
+@composite(
+    samples=[
+        sample(real(2, 3, 4), 0, 2),
+        sample(real(2, 3, 4), -1, 0),
+        sample(real(2, 3, 4), (0, 1), (-1, 0)),
+        sample(real(2, 0), 0, 1),
+        sample(real(), 0, 0),
+        sample(real(2, 3), (), ()),
+    ]
+)
 def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """A view with the dimensions ``source`` at the places ``destination``; the others keep their order."""
     ndim = input._array.ndim
     if isinstance(source, tuple | list) != isinstance(destination, tuple | list):
-        raise TypeError(f"movedim(): source and destination must both be int, or both tuples of ints, got {source} and {destination}")
+        raise TypeError(
+            f"movedim(): source and destination must both be int, or both tuples of ints, got {source} and"
+            f" {destination}"
+        )
     before, after = wrap_dims("movedim", source, ndim, "source"), wrap_dims("movedim", destination, ndim, "destination")
     if len(before) != len(after):
         raise RuntimeError(
-            f"movedim: Invalid source or destination dims: source ({source} dims) should contain the same number of dims as "
-            f"destination ({destination} dims)"
+            f"movedim: Invalid source or destination dims: source ({source} dims) should contain the same number of"
+            f" dims as destination ({destination} dims)"
         )
     if not ndim:
         return permute(input, ())
@@ -364,9 +433,12 @@ def _at(dim: int, part: Any) -> tuple[Any, ...]:
 
 
 @op(
-    self=lambda xp, grad, self_shape, dim, index: xp.scatter_to_zeros(grad, self_shape, _at(dim % len(self_shape), index)), view=True,
+    self=lambda xp, grad, self_shape, dim, index: xp.scatter_to_zeros(
+        grad, self_shape, _at(dim % len(self_shape), index)
+    ),
+    view=True,
     samples=[sample(real(3, 2), 0, 1), sample(real(3, 2), -1, -2), sample(real(2, 3, 0), 1, 2), sample(real(3), 0, -1)],
-)  # fmt: skip
+)
 def select(xp: Any, self: Array, dim: int, index: int) -> Array:
     """A view of one slice along ``dim``, without that dimension."""
     if not self.ndim:
@@ -392,7 +464,9 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
         raise IndexError(f"narrow: start out of range (expected to be in range of [{-size}, {size}], but got {start})")
     start = start + size if start < 0 else start
     if start + length > size:
-        raise RuntimeError(f"narrow: start ({start}) + length ({length}) exceeds dimension size ({size}); input shape {tuple(shape)}")
+        raise RuntimeError(
+            f"narrow: start ({start}) + length ({length}) exceeds dimension size ({size}); input shape {tuple(shape)}"
+        )
     return ROWS["_slice"].function(input, (*(slice(None),) * dim, slice(start, start + length)))
 
 
@@ -421,7 +495,10 @@ def atleast_2d(*tensors: Any) -> Any:
     return _each(widened, tensors)
 
 
-@composite(where="function", samples=[sample(real()), sample(real(2)), sample(real(2, 3)), sample(real(2, 1, 3)), sample(real(), real(2, 3))])
+@composite(
+    where="function",
+    samples=[sample(real()), sample(real(2)), sample(real(2, 3)), sample(real(2, 1, 3)), sample(real(), real(2, 3))],
+)
 def atleast_3d(*tensors: Any) -> Any:
     """The tensor as a view of at least three dimensions, as NumPy's; of several tensors a tuple."""
 

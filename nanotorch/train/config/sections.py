@@ -23,8 +23,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, cre
 
 import nanotorch.nn
 import nanotorch.optim
-import nanotorch.train.score.scores  # these, and the imports below, fill the registries
 import nanotorch.train.data.table_file
+import nanotorch.train.score.scores  # these, and the imports below, fill the registries
 from nanotorch.registry import (
     ACTIVATIONS,
     DATASETS,
@@ -47,8 +47,6 @@ from nanotorch.registry import (
     closest,
     describe_type,
 )
-from nanotorch.train.data.datasets import possible_tasks
-from nanotorch.train.model.models import too_large
 from nanotorch.train.config.strict_yaml import (
     LARGEST_TEXT,
     MOST_PROBLEMS,
@@ -62,12 +60,26 @@ from nanotorch.train.config.strict_yaml import (
     read,
     show,
 )
+from nanotorch.train.data.datasets import possible_tasks
+from nanotorch.train.model.models import too_large
 from nanotorch.utils.files import expanded, open_own
 
 MOST_RUNS = 10_000  # of one config: folds times repeats
 MOST_NUMBERS = 10**8  # of a generated table: 800 MB
 
-__all__ = ["Config", "ConfigError", "Problem", "as_long_as_the_run", "as_tensors", "load", "loads", "located", "read_resolved", "resolved", "with_seed"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Problem",
+    "as_long_as_the_run",
+    "as_tensors",
+    "load",
+    "loads",
+    "located",
+    "read_resolved",
+    "resolved",
+    "with_seed",
+]
 
 REGISTRIES = {
     "datasets": DATASETS,
@@ -160,11 +172,11 @@ def _run_name(name: str) -> str:
     if not 0 < len(name) <= 100:
         raise ValueError(f"a run's name has 1 to 100 characters, not {len(name)}")
     if (size := len(name.encode("utf-8", "replace"))) > MOST_BYTES_OF_NAME:
-        raise ValueError(f"a run's name has at most {MOST_BYTES_OF_NAME} bytes, and in UTF-8 this one has {size}: shorten it")
-    if unfit:
         raise ValueError(
-            f"a run's name becomes a directory's and cannot contain {' '.join(map(ascii, unfit))}"
+            f"a run's name has at most {MOST_BYTES_OF_NAME} bytes, and in UTF-8 this one has {size}: shorten it"
         )
+    if unfit:
+        raise ValueError(f"a run's name becomes a directory's and cannot contain {' '.join(map(ascii, unfit))}")
     if reserved or name[0] in ".-~ " or name[-1] in ". ":
         raise ValueError(f"a run's name becomes a directory's and cannot be {name!r}")
     return name
@@ -186,12 +198,7 @@ class Section(BaseModel):
     """A part of a config."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        validate_default=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
+        extra="forbid", strict=True, frozen=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )
 
 
@@ -211,7 +218,8 @@ class NamedSection(Section):
 
 
 class DataSection(NamedSection):
-    """Which dataset (or whose `file`), how it is divided (in fractions of all rows), and whether columns are standardised.
+    """Which dataset (or whose `file`), how it is divided (in fractions of all rows), and whether columns are
+    standardised.
 
     `fold: [2, 5]` makes the second of five equal parts the test part, in place of `test_size`.
     """
@@ -235,8 +243,8 @@ class ModelSection(NamedSection):
 class LossSection(NamedSection):
     """Which loss, and how much each class counts in it.
 
-    With class weights the mean divides by the weights of the rows, for two classes and for more. "balanced" gives every class
-    of the training part the same total; a class that a mapping leaves out has the weight 1.
+    With class weights the mean divides by the weights of the rows, for two classes and for more. "balanced" gives every
+    class of the training part the same total; a class that a mapping leaves out has the weight 1.
     """
 
     registry = LOSSES
@@ -263,8 +271,8 @@ class SchedulerSection(NamedSection):
 class TrainSection(Section):
     """How long, in which portions and how often; `accumulate` batches make one optimizer step.
 
-    `metrics` are scores by scikit-learn's names besides the usual ones; `monitor` is the score that says which epoch is best.
-    `folds` cross-validates, and `repeats` trains with that many seeds: each makes a run of its own.
+    `metrics` are scores by scikit-learn's names besides the usual ones; `monitor` is the score that says which epoch is
+    best. `folds` cross-validates, and `repeats` trains with that many seeds: each makes a run of its own.
     """
 
     epochs: PositiveInt
@@ -438,9 +446,10 @@ class _Check:
             config = schema.model_validate_json(json.dumps(self.root.plain()))
         except ValidationError as error:
             unexplained = [
-                path for detail in error.errors(include_url=False)
+                path
+                for detail in error.errors(include_url=False)
                 if (path := self._explain(detail["type"], detail["loc"], detail.get("ctx", {}))) is not None
-            ]  # fmt: skip
+            ]
             for path in unexplained:  # not one of its types told why
                 if path not in self.holding:
                     self._report(path, self._unlike(path))
@@ -500,11 +509,15 @@ class _Check:
     # -- single values
 
     def _explain(self, kind: str, location: KeyPath, context: Mapping[str, Any]) -> KeyPath | None:
-        """Report one of pydantic's errors in the words of the config; return a path whose mapping this error does not mean."""
+        """Report one of pydantic's errors in the words of the config; return a path whose mapping this error does not
+        mean.
+        """
         if location[0] in SECTIONS and location[0] not in self.sections and self._is_given(location[:1]):
             return None  # without its name there is no schema to hold it against, and that is reported
         node, path = self.root.nearest(location)
-        if isinstance(node.value, dict) and len(path) > 1 and len(path) < len(location):  # one of several types it may have
+        if (
+            isinstance(node.value, dict) and len(path) > 1 and len(path) < len(location)
+        ):  # one of several types it may have
             if not str(location[len(path)]).startswith("dict"):
                 return path
             location = (*path, *location[len(path) + 1 :])
@@ -515,7 +528,13 @@ class _Check:
         elif kind == "missing" and isinstance(node.value, dict):
             annotation = self._annotation(location)
             example = EXAMPLES.get(str(location[0])) if len(location) == 1 else None
-            expected = f", such as {location[0]}: {example}" if example else "" if annotation is None else f" ({describe_type(annotation)})"
+            expected = (
+                f", such as {location[0]}: {example}"
+                if example
+                else ""
+                if annotation is None
+                else f" ({describe_type(annotation)})"
+            )
             self._report(location, f"required key is missing{expected}", at_key=True)
         elif kind == "value_error":
             self._report(path, str(context["error"]))
@@ -542,9 +561,7 @@ class _Check:
         if schema is None:
             return {}
         hints = get_type_hints(schema, include_extras=True)
-        keys = {
-            key: None if section is None and key in SECTIONS else hints[key] for key in schema.model_fields
-        }
+        keys = {key: None if section is None and key in SECTIONS else hints[key] for key in schema.model_fields}
         if issubclass(schema, NamedSection) and schema.argument_names:
             arguments = schema.registry.arguments(schema.__name__)
             keys |= {key: argument.annotation for key, argument in arguments.items()}
@@ -584,7 +601,12 @@ class _Check:
     def _value(self, section: str, key: str) -> Any:
         """A value or its default; None where it is broken, or where the section does not have that key."""
         schema = self.sections.get(section)
-        if schema is None or key not in schema.model_fields or (section,) in self.broken or (section, key) in self.holding:
+        if (
+            schema is None
+            or key not in schema.model_fields
+            or (section,) in self.broken
+            or (section, key) in self.holding
+        ):
             return None
         node, path = self.root.nearest((section, key))
         if len(path) == 2:
@@ -632,7 +654,10 @@ class _Check:
             self._report(("scheduler", "interval"), message)
         warmup, epochs = self._value("scheduler", "warmup"), self._value("train", "epochs")
         if warmup and name == "ReduceLROnPlateau":
-            message = "ReduceLROnPlateau has no first value to rise to: it goes by the loss; leave out warmup, or take another schedule"
+            message = (
+                "ReduceLROnPlateau has no first value to rise to: it goes by the loss; leave out warmup, or take"
+                " another schedule"
+            )
             self._report(("scheduler", "warmup"), message)
         if warmup and interval == "epoch" and epochs is not None and warmup >= epochs:
             self._report(("scheduler", "warmup"), f"the run is over after {epochs} epochs, before {warmup} of warmup")
@@ -641,7 +666,9 @@ class _Check:
             product = [self._value("scheduler", "epochs"), self._value("scheduler", "steps_per_epoch")]
             if total is None and (product[0] is None) != (product[1] is None):
                 place = "epochs" if product[1] is None else "steps_per_epoch"
-                message = "epochs and steps_per_epoch go together; leave out both, and the schedule lasts as long as the run"
+                message = (
+                    "epochs and steps_per_epoch go together; leave out both, and the schedule lasts as long as the run"
+                )
                 self._report(("scheduler", place), message)
             elif interval == "epoch" and epochs is not None and (total is not None or None not in product):
                 length = product[0] * product[1] if total is None else total
@@ -743,13 +770,23 @@ class _Check:
         for key in () if dataset is None else DATASETS.arguments(dataset):
             if key.startswith("n_") or key in ("centers", "effective_rank"):
                 value = self._value("data", key)
-                counts[key] = sum(value) if key == "n_samples" and isinstance(value, list) else value if isinstance(value, int) else 0
+                counts[key] = (
+                    sum(value)
+                    if key == "n_samples" and isinstance(value, list)
+                    else value
+                    if isinstance(value, int)
+                    else 0
+                )
         smaller, larger = ["", "", *sorted(counts, key=lambda key: counts[key])][-2:]
         if smaller and counts[smaller] * counts[larger] > MOST_NUMBERS:
-            makes = f"{larger} {counts[larger]:,} x {smaller} {counts[smaller]:,} makes more than {MOST_NUMBERS:,} numbers"
+            makes = (
+                f"{larger} {counts[larger]:,} x {smaller} {counts[smaller]:,} makes more than {MOST_NUMBERS:,} numbers"
+            )
             self._report(("data", larger), makes)
         elif larger and counts[larger] > MOST_NUMBERS:
-            self._report(("data", larger), f"{counts[larger]:,} are more than {MOST_NUMBERS:,}, the most that are generated")
+            self._report(
+                ("data", larger), f"{counts[larger]:,} are more than {MOST_NUMBERS:,}, the most that are generated"
+            )
         arguments = {} if model is None else {key: self._value("model", key) for key in MODELS.arguments(model)}
         if not any(path[0] == "model" for path in self.broken):
             message = None if model is None else too_large(model, 1, 1, arguments)

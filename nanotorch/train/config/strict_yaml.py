@@ -265,9 +265,7 @@ class _Reader:
         except yaml.reader.ReaderError as error:
             before = re.split("\r\n|[\n\r\x85\u2028\u2029]", self.text[: error.position])
             mark = self._mark(len(before) - 1, len(before[-1]))
-            self._add(
-                mark, (), f"the character U+{ord(self.text[error.position]):04X} is not allowed in YAML"
-            )
+            self._add(mark, (), f"the character U+{ord(self.text[error.position]):04X} is not allowed in YAML")
         except RecursionError:  # the parser descends further than `compose_node`, on brackets alone
             self._add(self._mark(0, 0), (), TOO_DEEP)
         return None

@@ -36,8 +36,8 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, Runtime
 def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[str] = ()) -> Table:
     """The table of a .npz file with an array of features and one named `target`, or of a .npy file.
 
-    For a .npy file, `target` is the path of another .npy file, or one of the columns, which are called x0, x1 and so on.
-    `drop` names columns not to use.
+    For a .npy file, `target` is the path of another .npy file, or one of the columns, which are called x0, x1 and so
+    on. `drop` names columns not to use.
     """
     names: tuple[str, ...]
     if path.suffix.lower() == ".npz":
@@ -57,8 +57,10 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
             features = replace(features, columns=np.delete(np.arange(len(names)), column))
         else:
             raise TableError(
-                f"data.target: expected the path of a .npy file, or one of the columns x0 to {names[-1]} of {path}, got {shown(target)}",
-                "data", "target",
+                f"data.target: expected the path of a .npy file, or one of the columns x0 to {names[-1]} of {path}, got"
+                f" {shown(target)}",
+                "data",
+                "target",
             )
     every = [f"x{column}" for column in range(features.matrix_shape[1])]
     for name in drop:
@@ -81,8 +83,9 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
         if not finite.all():
             row, column = np.argwhere(~finite)[0].tolist()
             raise TableError(
-                f"{path}: feature {names[column]} is {block[row, column]} in row {start + row} (the first is 0); an array is taken as "
-                f"it is, so replace what is not finite, or train on a CSV or Parquet file, where missing values are filled in"
+                f"{path}: feature {names[column]} is {block[row, column]} in row {start + row} (the first is 0); an"
+                " array is taken as it is, so replace what is not finite, or train on a CSV or Parquet file, where"
+                " missing values are filled in"
             )
     kind, numbers, target_names, notices = _targets(targets, where, task)
     return Table(replace(features, digest=seen.hexdigest()), numbers, kind, names, target_names, None, notices)
@@ -96,14 +99,16 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
             if target not in members:
                 near = closest(target, members)
                 hint = f"did you mean {shown(near)}?" if near else f"its arrays are {', '.join(map(shown, members))}"
-                raise TableError(f"{path} has no array {shown(target)}, which data.target names ({hint})", "data", "target")
+                raise TableError(
+                    f"{path} has no array {shown(target)}, which data.target names ({hint})", "data", "target"
+                )
             others = [name for name in members if name != target]
             named = [name for name in others if name.lower() in ("x", "features", "data")]
             chosen = others if len(others) == 1 else named
             if len(chosen) != 1:
                 raise TableError(
-                    f"{path}: which array holds the features? Beside {shown(target)} it has {', '.join(map(shown, others)) or 'none'}; "
-                    f"one of them has to be called X, features or data"
+                    f"{path}: which array holds the features? Beside {shown(target)} it has"
+                    f" {', '.join(map(shown, others)) or 'none'}; one of them has to be called X, features or data"
                 )
             info, label = members[chosen[0]], f"{path}, array {shown(chosen[0])}"
             targets = _member(archive, members[target], f"{path}, array {shown(target)}")
@@ -111,15 +116,24 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
                 with open(path, "rb") as file:
                     file.seek(info.header_offset + 26)  # the local header: 30 bytes, the name, the extra field
                     sizes = file.read(4)
-                    start = info.header_offset + 30 + int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little")
+                    start = (
+                        info.header_offset
+                        + 30
+                        + int.from_bytes(sizes[:2], "little")
+                        + int.from_bytes(sizes[2:], "little")
+                    )
                 return _on_disk(path, label, start), targets
-            raise TableError(f"{label} is compressed and cannot be read in parts; save it with numpy.savez, or as a .npy file")
+            raise TableError(
+                f"{label} is compressed and cannot be read in parts; save it with numpy.savez, or as a .npy file"
+            )
     except DAMAGED as error:
         raise _unreadable(path, error) from None
 
 
 def array_of_rows(path: Path) -> NDArray[Any]:
-    """The array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or data."""
+    """The array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or
+    data.
+    """
     if path.suffix.lower() != ".npz":
         with open(path, "rb") as file:
             shape, fortran, dtype = _header(file, str(path))
@@ -131,9 +145,15 @@ def array_of_rows(path: Path) -> NDArray[Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
-            chosen = list(members) if len(members) == 1 else [name for name in members if name.lower() in ("x", "features", "data")]
+            chosen = (
+                list(members)
+                if len(members) == 1
+                else [name for name in members if name.lower() in ("x", "features", "data")]
+            )
             if len(chosen) != 1:
-                raise TableError(f"{path} has the arrays {', '.join(map(shown, members))}; the one of the rows has to be called X")
+                raise TableError(
+                    f"{path} has the arrays {', '.join(map(shown, members))}; the one of the rows has to be called X"
+                )
             return _member(archive, members[chosen[0]], f"{path}, array {shown(chosen[0])}")
     except DAMAGED as error:
         raise _unreadable(path, error) from None
@@ -142,7 +162,9 @@ def array_of_rows(path: Path) -> NDArray[Any]:
 def _unreadable(path: Path, error: Exception) -> Exception:
     if isinstance(error, TableError) or (isinstance(error, OSError) and error.filename is not None):
         return error
-    return TableError(f"{path} cannot be read as a .npz file: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}")
+    return TableError(
+        f"{path} cannot be read as a .npz file: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}"
+    )
 
 
 def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -151,18 +173,24 @@ def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that Python 2 wrote
             version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
+                version
+            )
             if read is None:
                 raise ValueError(f"its format has the version {version}")
             shape, fortran, dtype = read(file)
     except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError):
         raise
     except Exception as error:  # a header is a Python literal, of which NumPy's reader fails in a dozen ways
-        raise TableError(f"{label} cannot be read as a NumPy array: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise TableError(
+            f"{label} cannot be read as a NumPy array: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from None
     if any(type(size) is not int or size < 0 for size in shape) or dtype.itemsize == 0 or dtype.subdtype is not None:
         raise TableError(f"{label} cannot be read as a NumPy array: its header says {dtype} of shape {shape}")
     if dtype.hasobject:
-        raise TableError(f"{label} holds Python objects, which are never unpickled; save numbers, or texts as fixed-width texts")
+        raise TableError(
+            f"{label} holds Python objects, which are never unpickled; save numbers, or texts as fixed-width texts"
+        )
     return shape, fortran, dtype
 
 
@@ -182,7 +210,9 @@ def _on_disk(path: Path, label: str, start: int = 0) -> DiskRows:
         if length < needed:
             raise TableError(f"{label} is cut off: {needed:,} bytes expected, {length:,} found")
         if fortran and min(shape) > 1:
-            raise TableError(f"{label} is stored by columns, so that a row lies all over the file; save np.ascontiguousarray of it")
+            raise TableError(
+                f"{label} is stored by columns, so that a row lies all over the file; save np.ascontiguousarray of it"
+            )
     return DiskRows(label, path.absolute(), offset, (shape[0], shape[1]), dtype)
 
 
@@ -195,7 +225,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> NDAr
     """An array of a .npz file in memory, unless it would inflate to more than MOST_INFLATED."""
     if info.compress_type != zipfile.ZIP_STORED and info.file_size > MOST_INFLATED:
         raise TableError(
-            f"{label} is compressed and would take {info.file_size:,} bytes, more than {MOST_INFLATED:,}; save it with numpy.savez"
+            f"{label} is compressed and would take {info.file_size:,} bytes, more than {MOST_INFLATED:,}; save it with"
+            " numpy.savez"
         )
     with archive.open(info) as member:
         return _array(member, label, info.file_size)
@@ -220,10 +251,14 @@ def _complete(label: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: i
     return needed
 
 
-def _targets(targets: NDArray[Any], where: str, task: str) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
+def _targets(
+    targets: NDArray[Any], where: str, task: str
+) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
     """The task, the targets as a Table wants them, their names, and what was decided for the user."""
     if targets.dtype.kind not in "fiubUS" or targets.ndim not in (1, 2) or 0 in targets.shape:
-        raise TableError(f"{where} holds {targets.dtype} of shape {targets.shape}; targets are numbers or texts, one or more a row")
+        raise TableError(
+            f"{where} holds {targets.dtype} of shape {targets.shape}; targets are numbers or texts, one or more a row"
+        )
     column = targets.reshape(len(targets), -1)
     if targets.dtype.kind == "f" and not np.isfinite(column).all():
         row, which = np.argwhere(~np.isfinite(column))[0].tolist()
@@ -253,5 +288,9 @@ def _targets(targets: NDArray[Any], where: str, task: str) -> tuple[Task, NDArra
     numbers = column.astype(np.float64)
     constant = np.flatnonzero((numbers == numbers[0]).all(axis=0))
     if constant.size:
-        raise TableError(f"{where} is {numbers[0, constant[0]]:g} in every row of column {constant[0]}; there is nothing to learn", "data", "target")
+        raise TableError(
+            f"{where} is {numbers[0, constant[0]]:g} in every row of column {constant[0]}; there is nothing to learn",
+            "data",
+            "target",
+        )
     return "regression", numbers, tuple(f"y{index}" for index in range(column.shape[1])) if several else ("y",), notices

@@ -1,8 +1,8 @@
 """CSV files as columns, and one sentence with the line and the column for whatever is wrong with one.
 
-Python's own `csv` module reads the file in pieces, and every piece of a column becomes numbers at once where it can: no cell
-stays behind as a text, so a table takes about as much memory as its numbers. It costs no further dependency, and it knows
-the line of every row.
+Python's own `csv` module reads the file in pieces, and every piece of a column becomes numbers at once where it can: no
+cell stays behind as a text, so a table takes about as much memory as its numbers. It costs no further dependency, and
+it knows the line of every row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from numpy.typing import NDArray
 from nanotorch.registry import closest
 from nanotorch.train.data.datasets import DataError
 
-__all__ = ["MISSING", "CSVFile", "Columns", "TableError", "as_numbers", "cell_separator", "known_column", "read_csv", "shown", "text_encoding"]
+__all__ = [
+    "MISSING",
+    "CSVFile",
+    "Columns",
+    "TableError",
+    "as_numbers",
+    "cell_separator",
+    "known_column",
+    "read_csv",
+    "shown",
+    "text_encoding",
+]
 
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
@@ -49,7 +60,10 @@ def text_encoding(name: str) -> str:
     """The name, if Python can read texts in that encoding; else a ValueError."""
     try:
         "a".encode(name).decode(name)
-    except (LookupError, ValueError):  # no encoding, one of bytes such as hex, one that refuses everything, a NUL in its name
+    except (
+        LookupError,
+        ValueError,
+    ):  # no encoding, one of bytes such as hex, one that refuses everything, a NUL in its name
         raise ValueError(f"Python knows no encoding {shown(name)} of texts") from None
     return name
 
@@ -130,9 +144,7 @@ def as_numbers(cells: Sequence[str], missing: Collection[str], decimal: str = ".
     except ValueError:
         pass
     try:
-        numbers = [
-            np.nan if (cell := one.strip()) in missing else float(cell.replace(decimal, ".")) for one in cells
-        ]
+        numbers = [np.nan if (cell := one.strip()) in missing else float(cell.replace(decimal, ".")) for one in cells]
     except ValueError:
         return None
     return np.array(numbers, np.float64)
@@ -185,9 +197,15 @@ class CSVFile:
     """
 
     def __init__(
-        self, path: Path, separator: str, encoding: str, decimal: str, missing: frozenset[str],
-        source: str | None = None, one_column: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path,
+        separator: str,
+        encoding: str,
+        decimal: str,
+        missing: frozenset[str],
+        source: str | None = None,
+        one_column: bool = False,
+    ) -> None:
         self.path, self.separator, self.encoding = path, separator, encoding
         self.source = str(path) if source is None else source
         self.decimal, self.missing, self.one_column = decimal, missing, one_column
@@ -217,7 +235,7 @@ class CSVFile:
             line = reader.line_num if reader is not None else 1
             reason = str(error)
             if "field larger" in reason or "unexpected end" in reason:
-                reason = "a quoted cell has no end; a quote (\") before this line is not closed"
+                reason = 'a quoted cell has no end; a quote (") before this line is not closed'
             raise TableError(f"{self.source}, line {line}: {reason}") from None
 
     def begin(self) -> None:
@@ -237,7 +255,11 @@ class CSVFile:
         if not first:
             raise TableError(f"{self.source} is empty: there is neither a header nor a row")
         if start.startswith((b"PAR1", b"PK\x03\x04", b"\x93NUM")):
-            kind = {b"P": "a Parquet file", b"\x93": "a NumPy array"}[start[:1]] if start[1:2] != b"K" else "a zip or Excel file"
+            kind = (
+                {b"P": "a Parquet file", b"\x93": "a NumPy array"}[start[:1]]
+                if start[1:2] != b"K"
+                else "a zip or Excel file"
+            )
             raise TableError(f"{self.source} is not CSV but {kind}; its name's ending has to say so")
         if len(first) >= LONGEST_HEADER:
             raise TableError(f"{self.source}, line 1: more than {LONGEST_HEADER:,} characters, which is no header")
@@ -249,7 +271,7 @@ class CSVFile:
         if len(self.header) > MOST_COLUMNS:
             raise TableError(
                 f"{self.source}, line 1: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
-                f"is the table lying on its side? For wide numeric data take a .npy file"
+                "is the table lying on its side? For wide numeric data take a .npy file"
             )
         self._check_names()
         if not further:
@@ -273,15 +295,24 @@ class CSVFile:
         for number, name in enumerate(self.header, 1):
             if name in places and name:
                 raise TableError(
-                    f"{self.source}, line 1: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
+                    f"{self.source}, line 1: two columns, {places[name]} and {number}, have the name {shown(name)};"
+                    " rename one"
                 )
             places[name] = number
         if len(self.header) == 1 and not self.one_column:
-            other = next((word for one, word in SEPARATORS.items() if one != self.separator and one in self.header[0]), None)
-            looks = f"it looks separated by {other}: state data.separator" if other else "a table needs a target and features"
+            other = next(
+                (word for one, word in SEPARATORS.items() if one != self.separator and one in self.header[0]), None
+            )
+            looks = (
+                f"it looks separated by {other}: state data.separator"
+                if other
+                else "a table needs a target and features"
+            )
             raise TableError(f"{self.source}, line 1: the header is the one column {shown(self.header[0])}; {looks}")
         if all(re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", name) for name in self.header):
-            raise TableError(f"{self.source}, line 1: {shown(self.header[0])} is no name of a column; add a line with names")
+            raise TableError(
+                f"{self.source}, line 1: {shown(self.header[0])} is no name of a column; add a line with names"
+            )
 
     def read(self, wanted: Sequence[str], as_text: Collection[str]) -> dict[str, Column | None]:
         """These columns; None for one with numbers in some pieces and texts in others."""
@@ -301,7 +332,9 @@ class CSVFile:
         return columns
 
     def pieces(self, numeric: Collection[str], as_text: Collection[str], rows: int) -> Iterator[Columns]:
-        """These columns as numbers and those as texts, for so many rows at once; a cell that is no number is a TableError."""
+        """These columns as numbers and those as texts, for so many rows at once; a cell that is no number is a
+        TableError.
+        """
         for first, cells in self._blocks(rows):
             columns: dict[str, Column] = {}
             for name in numeric:
@@ -359,8 +392,9 @@ class CSVFile:
                 except UnicodeDecodeError as error:
                     byte = line[error.start]
                     return TableError(
-                        f"{self.source}, line {number}, byte {offset + error.start}: 0x{byte:02x} is not "
-                        f"{self.encoding.removesuffix('-sig')}; save the file as UTF-8, or state data.encoding, such as latin-1"
+                        f"{self.source}, line {number}, byte {offset + error.start}: 0x{byte:02x} is not"
+                        f" {self.encoding.removesuffix('-sig')}; save the file as UTF-8, or state data.encoding, such"
+                        " as latin-1"
                     )
                 except UnicodeError:
                     break

@@ -52,7 +52,7 @@ class Noticed:
                 )
             if lacking:
                 told.append(
-                    f"column {column!r}: {lacking} missing {'value' if lacking == 1 else 'values'}, though none was missing in "
-                    f"training; {taken}"
+                    f"column {column!r}: {lacking} missing {'value' if lacking == 1 else 'values'}, though none was"
+                    f" missing in training; {taken}"
                 )
         return told

@@ -43,7 +43,8 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer, per connection
 class DataError(ValueError):
     """Data that cannot be trained on, or cannot be had; the message says what is wrong and what to do.
 
-    Where a key of the config asks for what these data do not have, `path` leads to it: ("data", "target"), ("train", "metrics", 0).
+    Where a key of the config asks for what these data do not have, `path` leads to it: ("data", "target"), ("train",
+    "metrics", 0).
     """
 
     def __init__(self, message: str, *path: str | int) -> None:
@@ -62,11 +63,11 @@ class Table:
     tasks "binary" and "multiclass"; it is (n, k) float64, one column per target name, for "regression".
     Anything else, and any value that is not finite, is a DataError that names the place.
 
-    Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts; such
-    a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user should
-    know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None: they are all
-    of it), so that a message can name them. Features may also stay on the disk, in a `DiskRows` of any numbers; whoever made it
-    has seen to it that all are finite.
+    Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts;
+    such a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user
+    should know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None:
+    they are all of it), so that a message can name them. Features may also stay on the disk, in a `DiskRows` of any
+    numbers; whoever made it has seen to it that all are finite.
     """
 
     features: FloatArray | DiskRows
@@ -88,9 +89,7 @@ class Table:
         if len(targets) != len(features):
             raise DataError(f"{len(features)} rows of features but {len(targets)} targets")
         if len(self.feature_names) != features.shape[1]:
-            raise DataError(
-                f"{features.shape[1]} feature columns but {len(self.feature_names)} names of them"
-            )
+            raise DataError(f"{features.shape[1]} feature columns but {len(self.feature_names)} names of them")
         if self.categories is None and isinstance(features, np.ndarray):
             _refuse_non_finite(features, "feature", self.feature_names)
         if self.task == "regression":
@@ -98,9 +97,7 @@ class Table:
                 found = f"{targets.shape} {targets.dtype}"
                 raise DataError(f"regression targets must be (n, k) float64, got {found}")
             if len(self.target_names) != targets.shape[1]:
-                raise DataError(
-                    f"{targets.shape[1]} target columns but {len(self.target_names)} names of them"
-                )
+                raise DataError(f"{targets.shape[1]} target columns but {len(self.target_names)} names of them")
             _refuse_non_finite(targets, "target", self.target_names)
         else:
             _check_labels(targets, self.target_names)
@@ -135,9 +132,7 @@ def _check_labels(labels: NDArray[Any], names: Sequence[str]) -> None:
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if outside.size:
         row = outside[0]
-        raise DataError(
-            f"label {labels[row]} in row {row} is outside 0 to {len(names) - 1}, of {len(names)} classes"
-        )
+        raise DataError(f"label {labels[row]} in row {row} is outside 0 to {len(names) - 1}, of {len(names)} classes")
 
 
 def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
@@ -162,10 +157,18 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
 
 
 def _argument(name: str, given: Mapping[str, Any], message: str) -> str:
-    """The argument of a dataset that a message of scikit-learn is about: of several that it names the first that was changed."""
+    """The argument of a dataset that a message of scikit-learn is about: of several that it names the first that was
+    changed.
+    """
     arguments = DATASETS.arguments(name)
-    changed = [key for key in arguments if key != "random_state" and given.get(key, arguments[key].default) != arguments[key].default]
-    places = {key: re.search(rf"\b({re.escape(key)}|{re.escape(key.removeprefix('n_'))})\b", message) for key in arguments}
+    changed = [
+        key
+        for key in arguments
+        if key != "random_state" and given.get(key, arguments[key].default) != arguments[key].default
+    ]
+    places = {
+        key: re.search(rf"\b({re.escape(key)}|{re.escape(key.removeprefix('n_'))})\b", message) for key in arguments
+    }
     named = sorted((key not in changed, place.start(), key) for key, place in places.items() if place)
     return named[0][2] if named else changed[0] if len(changed) == 1 else "name"
 
@@ -204,12 +207,14 @@ class Splits:
     test: Table
 
 
-def split(table: Table, test_size: float, validation_size: float, seed: int, fold: tuple[int, int] | None = None) -> Splits:
+def split(
+    table: Table, test_size: float, validation_size: float, seed: int, fold: tuple[int, int] | None = None
+) -> Splits:
     """Divide the rows at random, with the same share of every class in each part.
 
-    Sizes are fractions of all rows. With `fold`, say (2, 5), the test part is the second of five parts that share no row and
-    are the same for each of the five numbers. The division depends on the seed, the sizes and the targets, and on nothing
-    else. A class (for regression: a table) that cannot give each part a row is a DataError.
+    Sizes are fractions of all rows. With `fold`, say (2, 5), the test part is the second of five parts that share no
+    row and are the same for each of the five numbers. The division depends on the seed, the sizes and the targets, and
+    on nothing else. A class (for regression: a table) that cannot give each part a row is a DataError.
     """
     generator = np.random.default_rng(np.random.SeedSequence([seed, 0x5EED]))
     groups = _groups([table])
@@ -227,7 +232,9 @@ def split(table: Table, test_size: float, validation_size: float, seed: int, fol
 
 
 def training_rows(parts: Sequence[Table], test_size: float, validation_size: float, fold: tuple[int, int]) -> int:
-    """How many rows another fold of the table that was divided into these parts trains on; a DataError where `split` raises one."""
+    """How many rows another fold of the table that was divided into these parts trains on; a DataError where `split`
+    raises one.
+    """
     groups = enumerate(_groups(parts))
     return sum(_division(what, count, test_size, validation_size, fold, turn)[0] for turn, (what, count) in groups)
 
@@ -247,8 +254,8 @@ def _division(
 ) -> tuple[int, int, int]:
     """How many of so many rows are for training and validation, and where those for the test end.
 
-    Where a class's share of a fold is no whole number of rows, its extra rows go to other folds than the last class's: it is
-    their `turn`.
+    Where a class's share of a fold is no whole number of rows, its extra rows go to other folds than the last class's:
+    it is their `turn`.
     """
     test, end = max(1, int(count * test_size + 0.5)), count
     if fold is not None:
@@ -262,7 +269,8 @@ def _division(
         raise DataError(
             f"{what}: too few for one in each of the training, validation and test parts with "
             f"data.test_size={test_size:g} and data.validation_size={validation_size:g}",
-            "data", "test_size",
+            "data",
+            "test_size",
         )
     return count - test - validation, validation, end
 
@@ -305,7 +313,9 @@ class Standardizer:
             squares += ((block - mean) ** 2).sum(axis=0)
         deviation = np.sqrt(squares / len(values))
         if not np.isfinite(deviation).all():
-            raise DataError(f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardised", "data", key)
+            raise DataError(
+                f"column {int(np.argmin(np.isfinite(deviation)))} is too large to be standardised", "data", key
+            )
         constant = low == high
         return cls(np.where(constant, first, mean), np.where(constant | (deviation == 0), 1.0, deviation))
 
@@ -352,9 +362,7 @@ def _sklearn(function: str, arguments: Mapping[str, Any] | None = None) -> Table
     if tasks == {"regression"} or ("regression" in tasks and targets.dtype.kind == "f"):
         columns = targets.astype(np.float64).reshape(len(targets), -1)
         if target_names is None or len(target_names) != columns.shape[1]:
-            target_names = (
-                [f"y{index}" for index in range(columns.shape[1])] if columns.shape[1] > 1 else ["y"]
-            )
+            target_names = [f"y{index}" for index in range(columns.shape[1])] if columns.shape[1] > 1 else ["y"]
         return Table(features, columns, "regression", names, tuple(map(str, target_names)))
     classes, labels = np.unique(targets, return_inverse=True)
     if target_names is None or len(target_names) != len(classes):
@@ -366,9 +374,7 @@ def _sklearn(function: str, arguments: Mapping[str, Any] | None = None) -> Table
 def _as_numbers(features: Any, names: Sequence[str] | None) -> tuple[FloatArray, tuple[str, ...]]:
     """Features as float64 columns; a column of texts becomes one 0/1 column for each text in it."""
     if not isinstance(features, np.ndarray):
-        raise DataError(
-            f"its features are a {type(features).__name__}, and only dense tables can be trained on"
-        )
+        raise DataError(f"its features are a {type(features).__name__}, and only dense tables can be trained on")
     features = features.reshape(len(features), -1)
     if names is None or len(names) != features.shape[1]:
         names = [f"x{index}" for index in range(features.shape[1])]
@@ -593,9 +599,7 @@ def make_friedman3(
 
 @DATASETS.register(task="regression")
 def make_sparse_uncorrelated(
-    n_samples: PositiveInt = 100,
-    n_features: Annotated[int, Between(4)] = 10,
-    random_state: Seed | None = None,
+    n_samples: PositiveInt = 100, n_features: Annotated[int, Between(4)] = 10, random_state: Seed | None = None
 ) -> Table:
     """x0 + 2 x1 - 2 x2 - 1.5 x3 and noise, among independent Gaussian features."""
     return _sklearn("make_sparse_uncorrelated", locals())
@@ -611,10 +615,7 @@ def make_s_curve(
 
 @DATASETS.register(task="regression")
 def make_swiss_roll(
-    n_samples: PositiveInt = 100,
-    noise: NonNegativeFloat = 0.0,
-    random_state: Seed | None = None,
-    hole: bool = False,
+    n_samples: PositiveInt = 100, noise: NonNegativeFloat = 0.0, random_state: Seed | None = None, hole: bool = False
 ) -> Table:
     """Points of a rolled-up sheet in space; the target is the position along the roll."""
     return _sklearn("make_swiss_roll", locals())
@@ -636,9 +637,7 @@ def fetch_covtype() -> Table:
 
 
 @DATASETS.register("kddcup99", task="classification", download=True)
-def fetch_kddcup99(
-    subset: Literal["SA", "SF", "http", "smtp"] | None = None, percent10: bool = True
-) -> Table:
+def fetch_kddcup99(subset: Literal["SA", "SF", "http", "smtp"] | None = None, percent10: bool = True) -> Table:
     """494,021 network connections (a tenth of the whole), 41 features, the kind of attack."""
     return _sklearn("fetch_kddcup99", locals())
 

@@ -27,7 +27,12 @@ class RowsOnDisk(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(
-        self, table: Table, preprocessing: Preprocessing, tensors: tuple[Tensor, ...], dtype: torch.dtype, rows_at_once: int
+        self,
+        table: Table,
+        preprocessing: Preprocessing,
+        tensors: tuple[Tensor, ...],
+        dtype: torch.dtype,
+        rows_at_once: int,
     ) -> None:
         self.table, self.preprocessing, self.tensors = table, preprocessing, tensors
         self.dtype, self.rows_at_once = dtype, rows_at_once
@@ -38,7 +43,9 @@ class RowsOnDisk(Dataset[tuple[Tensor, ...]]):
     def __getitems__(self, indices: Indices) -> Stacked:
         index = np.asarray(indices, np.int64)
         features = np.empty((len(index), self.preprocessing.in_features), self.dtype.numpy)
-        step = max(1, PIECE // features.shape[1])  # what preprocessing computes with is float64, and several times as large
+        step = max(
+            1, PIECE // features.shape[1]
+        )  # what preprocessing computes with is float64, and several times as large
         for start in range(0, len(index), step):
             rows = self.table.rows(index[start : start + step])
             features[start : start + step] = self.preprocessing.features(rows)

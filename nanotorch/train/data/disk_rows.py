@@ -2,12 +2,12 @@
 
 Note [Rows on the disk]
 ~~~~~~~~~~~~~~~~~~~~~~~
-A file that is larger than memory is usually mapped (`numpy.load(..., mmap_mode="r")`). But a page of a map counts as resident from
-when it was touched, and brings its neighbours along (64 KiB of them on Linux, 2 MiB where the kernel caches huge pages): one
-epoch in random order ends with the whole file resident. To give the pages back after every batch
-(`madvise(MADV_DONTNEED)`) costs 9.4 us a row of 2 KB, where a plain read of that row into its place in the batch costs 1.8 us. So
-`DiskRows` maps nothing and reads: what is resident is the batch, to the byte. The kernel's cache still holds what it has room for,
-so that the next epoch need not wait for the disk.
+A file that is larger than memory is usually mapped (`numpy.load(..., mmap_mode="r")`). But a page of a map counts as
+resident from when it was touched, and brings its neighbours along (64 KiB of them on Linux, 2 MiB where the kernel
+caches huge pages): one epoch in random order ends with the whole file resident. To give the pages back after every
+batch (`madvise(MADV_DONTNEED)`) costs 9.4 us a row of 2 KB, where a plain read of that row into its place in the batch
+costs 1.8 us. So `DiskRows` maps nothing and reads: what is resident is the batch, to the byte. The kernel's cache still
+holds what it has room for, so that the next epoch need not wait for the disk.
 """
 
 from __future__ import annotations

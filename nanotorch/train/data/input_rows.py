@@ -47,12 +47,15 @@ class RowFile:
 def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) -> Iterator[RowFile]:
     """Within `with`, the rows of a file, by the ending of its name; `-` is CSV on standard input.
 
-    An array has the columns `features`, in their order, or those and others by the names x0, x1 and so on. `options` are those of the dataset `file` that say how texts are read (separator, encoding ...), as far as they are given.
+    An array has the columns `features`, in their order, or those and others by the names x0, x1 and so on. `options`
+    are those of the dataset `file` that say how texts are read (separator, encoding ...), as far as they are given.
     """
     if path == "-":
         if sys.stdin is None:
             raise TableError("standard input is closed")
-        with tempfile.TemporaryDirectory() as folder:  # the header is looked at before the rows are read: twice through it
+        with (
+            tempfile.TemporaryDirectory() as folder
+        ):  # the header is looked at before the rows are read: twice through it
             place = Path(folder, "rows.csv")
             with place.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
@@ -71,7 +74,11 @@ def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) ->
 
 def _csv(path: Path, options: Mapping[str, Any], source: str) -> RowFile:
     missing = frozenset(options.get("missing_values", MISSING))
-    separator, encoding, decimal = options.get("separator", "auto"), options.get("encoding", "utf-8"), options.get("decimal", ".")
+    separator, encoding, decimal = (
+        options.get("separator", "auto"),
+        options.get("encoding", "utf-8"),
+        options.get("decimal", "."),
+    )
     file = CSVFile(path, separator, encoding, decimal, missing, source, one_column=True)
     file.begin()
 
@@ -94,16 +101,22 @@ def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
 def _array(path: Path, features: Sequence[str]) -> RowFile:
     values = array_of_rows(path)
     if values.ndim < 2 or values.dtype.kind not in "fiub":
-        raise TableError(f"{path} holds an array of shape {values.shape} and type {values.dtype}; numbers (rows, columns) are needed")
+        raise TableError(
+            f"{path} holds an array of shape {values.shape} and type {values.dtype}; numbers (rows, columns) are needed"
+        )
     values = values.reshape(len(values), math.prod(values.shape[1:]))
     width = values.shape[1]
     names = tuple(features) if width == len(features) else tuple(f"x{column}" for column in range(width))
     if not set(features) <= set(names):
-        raise TableError(f"{path} has {width} columns, and the model takes {len(features)}: {', '.join(features[:5])} ...")
+        raise TableError(
+            f"{path} has {width} columns, and the model takes {len(features)}: {', '.join(features[:5])} ..."
+        )
 
     def pieces(numeric: Sequence[str], texts: Collection[str], rows: int) -> Iterator[Columns]:
         if texts:
-            raise TableError(f"{path} holds numbers alone, and column {shown(next(iter(texts)))} has texts: give CSV or Parquet")
+            raise TableError(
+                f"{path} holds numbers alone, and column {shown(next(iter(texts)))} has texts: give CSV or Parquet"
+            )
         places = [names.index(name) for name in numeric]
         for start in range(0, len(values), rows):
             block = np.asarray(values[start : start + rows], np.float64)

@@ -6,11 +6,12 @@ The rows that a model sees are laid out as follows, and `input_names` names them
 
     the numeric columns      missing values filled with the training part's median, then standardised
     their indicators         1.0 where a value was missing, for each numeric column that lacked one in the training part
-    the categorical columns  one-hot: 1.0 in the column of the row's category, else 0.0; embedding: the category's number
+    the categorical columns  one-hot: 1.0 in the column of the row's category, else 0.0; embedding: the category's
+    number
 
-The categories of a column are those of the training part, in the order of their texts. If it lacked values there, "missing" is a
-further category, the last one. A category that is not known, and a missing value where there is no such category, are taken
-for missing if that is a category, and else for the most frequent one; `encode` says so.
+The categories of a column are those of the training part, in the order of their texts. If it lacked values there,
+"missing" is a further category, the last one. A category that is not known, and a missing value where there is no such
+category, are taken for missing if that is a category, and else for the most frequent one; `encode` says so.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.datasets import DataError, FloatArray, Standardizer, Table, Task
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.data_notices import Noticed
 
 __all__ = ["Category", "Preprocessing"]
 
@@ -123,39 +124,58 @@ class Preprocessing:
             statistics = Standardizer.fit(table.features)
             scale_targets = table.task == "regression" and standardize_target
             return cls(
-                table.task, table.feature_names, table.target_names, statistics if standardize else None,
-                Standardizer.fit(table.targets, "standardize_target") if scale_targets else None, tuple(statistics.mean.tolist()),
-            )  # fmt: skip
+                table.task,
+                table.feature_names,
+                table.target_names,
+                statistics if standardize else None,
+                Standardizer.fit(table.targets, "standardize_target") if scale_targets else None,
+                tuple(statistics.mean.tolist()),
+            )
         texts = table.categories or {}
         numeric = _numeric(table.feature_names, texts)
         for name, index in numeric.items():
             if np.isnan(table.features[:, index]).all():
-                raise DataError(f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop")
+                raise DataError(
+                    f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop"
+                )
         values = table.features[:, list(numeric.values())] if texts else table.features
         lacking = np.isnan(values)
         fills = np.nanmedian(values, axis=0) if lacking.any() else np.median(values, axis=0)
         indicators = tuple(name for index, name in enumerate(numeric) if lacking[:, index].any())
         scaler = Standardizer.fit(np.where(lacking, fills, values)) if standardize and numeric else None
         regression = table.task == "regression"
-        target_scaler = Standardizer.fit(table.targets, "standardize_target") if regression and standardize_target else None
+        target_scaler = (
+            Standardizer.fit(table.targets, "standardize_target") if regression and standardize_target else None
+        )
         categories = {}
         for name, known in texts.items():
             codes = table.features[:, table.feature_names.index(name)]
             if np.isnan(codes).all():
-                raise DataError(f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop")
+                raise DataError(
+                    f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop"
+                )
             categories[name] = Category.fit(codes, known)
             count = len(categories[name].values)
             if max_categories is not None and count > max_categories:
                 raise DataError(
-                    f"column {name!r} has {count} different texts in {len(table)} rows for training, more than "
-                    f"data.max_categories={max_categories}: list it under data.drop, or allow more (data.categories: embedding "
-                    f"keeps the model small)",
-                    "data", "max_categories",
+                    f"column {name!r} has {count} different texts in {len(table)} rows for training, more than"
+                    f" data.max_categories={max_categories}: list it under data.drop, or allow more (data.categories:"
+                    " embedding keeps the model small)",
+                    "data",
+                    "max_categories",
                 )
         return cls(
-            table.task, table.feature_names, table.target_names, scaler, target_scaler, tuple(fills.tolist()), indicators,
-            categories, encoding, tuple(missing_values),
-        )  # fmt: skip
+            table.task,
+            table.feature_names,
+            table.target_names,
+            scaler,
+            target_scaler,
+            tuple(fills.tolist()),
+            indicators,
+            categories,
+            encoding,
+            tuple(missing_values),
+        )
 
     # -- what the model sees (Note [Columns of the model])
 
@@ -180,7 +200,9 @@ class Preprocessing:
 
     @property
     def embeddings(self) -> tuple[int, ...]:
-        """For each of the last columns, how many categories its numbers stand for; empty unless they are to be embedded."""
+        """For each of the last columns, how many categories its numbers stand for; empty unless they are to be
+        embedded.
+        """
         if self.encoding != "embedding":
             return ()
         return tuple(len(category.names) for category in self.categories.values())
@@ -232,16 +254,18 @@ class Preprocessing:
             lacking = np.isnan(codes)
             taken = f"taken for {category.names[category.fallback]!r}"
             found = Counter(texts[code] for code in codes[~lacking].astype(np.int64).tolist())
-            noticed.strange(name, Counter({text: count for text, count in found.items() if text not in category.values}), taken)
+            noticed.strange(
+                name, Counter({text: count for text, count in found.items() if text not in category.values}), taken
+            )
             if not category.missing:
                 noticed.lacks(name, int(lacking.sum()), taken)
 
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> tuple[FloatArray, list[str]]:
         """Raw rows as the model sees them, and what was noticed about them.
 
-        `columns` maps names to columns of one length, in any order: texts, numbers, None or NaN for a missing value. A pandas
-        DataFrame is one, and so is what `read_columns` gives. A column that the model needs and that is not there, and a cell
-        that is no finite number where one is needed, are a DataError that names the place.
+        `columns` maps names to columns of one length, in any order: texts, numbers, None or NaN for a missing value. A
+        pandas DataFrame is one, and so is what `read_columns` gives. A column that the model needs and that is not
+        there, and a cell that is no finite number where one is needed, are a DataError that names the place.
         """
         absent = [name for name in self.feature_names if name not in columns]
         source = getattr(columns, "source", "the table")
@@ -250,8 +274,8 @@ class Preprocessing:
             has = [str(name) for name in columns]
             listed = ", ".join(map(repr, has[:20])) + (", ..." if len(has) > 20 else "")
             raise DataError(
-                f"{source} lacks {'column' if len(absent) == 1 else 'columns'} {_listed(absent)}{more} that the model was "
-                f"trained on; it has {listed}"
+                f"{source} lacks {'column' if len(absent) == 1 else 'columns'} {_listed(absent)}{more} that the model"
+                f" was trained on; it has {listed}"
             )
         notices = []
         further = [str(name) for name in columns if name not in self.feature_names]
@@ -264,7 +288,9 @@ class Preprocessing:
         return features, [*notices, *noticed.sentences()]
 
     def encode_piece(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]], noticed: Noticed) -> FloatArray:
-        """As `encode`, for some of many rows, all columns known to be there; what is noticed is counted in `noticed`."""
+        """As `encode`, for some of many rows, all columns known to be there; what is noticed is counted in
+        `noticed`.
+        """
         where = getattr(columns, "where", lambda row: f"row {row + 1}")
         numeric = [_as_column(columns[name], name, where, self.missing_values) for name in self.numeric_names]
         for name, column, fill in zip(self.numeric_names, numeric, self.fills, strict=False):
@@ -311,14 +337,20 @@ class Preprocessing:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild from what `state` returned."""
         scalers = {
-            name: None if state[name] is None else Standardizer.from_state(state[name]) for name in ("scaler", "target_scaler")
+            name: None if state[name] is None else Standardizer.from_state(state[name])
+            for name in ("scaler", "target_scaler")
         }
         return cls(
-            state["task"], tuple(state["feature_names"]), tuple(state["target_names"]), **scalers,
-            fills=tuple(state["fills"]), indicators=tuple(state["indicators"]),
+            state["task"],
+            tuple(state["feature_names"]),
+            tuple(state["target_names"]),
+            **scalers,
+            fills=tuple(state["fills"]),
+            indicators=tuple(state["indicators"]),
             categories={name: Category.from_state(each) for name, each in state["categories"]},
-            encoding=state["encoding"], missing_values=tuple(state["missing_values"]),
-        )  # fmt: skip
+            encoding=state["encoding"],
+            missing_values=tuple(state["missing_values"]),
+        )
 
 
 def _numeric(names: Sequence[str], categories: Mapping[str, Any]) -> dict[str, int]:
@@ -334,7 +366,9 @@ def _is_missing(value: Any, missing: Sequence[str]) -> bool:
     """Whether a value stands for none: None, NaN (or pandas' NA and NaT), or one of the texts for it."""
     if value is None or (isinstance(value, str) and value.strip() in missing):
         return True
-    return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float | np.floating) and bool(value != value))
+    return type(value).__name__ in ("NAType", "NaTType") or (
+        isinstance(value, float | np.floating) and bool(value != value)
+    )
 
 
 def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, missing: Sequence[str]) -> FloatArray:

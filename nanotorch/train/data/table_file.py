@@ -1,8 +1,8 @@
 """The dataset `file`: a table of one's own, `data: {file: table.csv, target: price}`.
 
-Whatever is read from the file, its columns become one `Table`: numbers with NaN where a value is missing, and numbers of
-categories. Nothing is learnt from the rows here. What a missing value is filled with, which categories there are and how columns
-are scaled is for `Preprocessing`, which sees the training part alone.
+Whatever is read from the file, its columns become one `Table`: numbers with NaN where a value is missing, and numbers
+of categories. Nothing is learnt from the rows here. What a missing value is filled with, which categories there are and
+how columns are scaled is for `Preprocessing`, which sees the training part alone.
 """
 
 from __future__ import annotations
@@ -56,21 +56,22 @@ def table_file(
     encoding: Annotated[str, Checked(text_encoding)] = "utf-8",
     decimal: Literal[".", ","] = ".",
 ) -> Table:
-    """A table of your own: CSV, Parquet (extra `parquet`), .npy or .npz; `name` may be left out: {file: t.csv, target: price}.
+    """A table of your own: CSV, Parquet (extra `parquet`), .npy or .npz; `name` may be left out: {file: t.csv, target:
+    price}.
 
-    The rows of a .npy or .npz file stay on the disk. Of a .npz file, `target` names an array, and the features are the other
-    one, or the one called X, features or data. For a .npy file of features, `target` is another .npy file, or one of the
-    columns, which are called x0, x1 and so on.
+    The rows of a .npy or .npz file stay on the disk. Of a .npz file, `target` names an array, and the features are the
+    other one, or the one called X, features or data. For a .npy file of features, `target` is another .npy file, or one
+    of the columns, which are called x0, x1 and so on.
 
     Args:
         file: its path, from the current directory.
         target: the column to predict, or for a regression several.
-        task: what to predict: classes or numbers; auto takes texts and whole numbers of at most 20 different values for classes.
-        numeric: columns that hold numbers; a text in one is an error.
-        categorical: columns that hold categories even where they look like numbers, such as postal codes.
-        drop: columns not to use.
-        missing: what to do with rows that lack a value: `impute` fills in the training part's median, with a further column
-            that says so, and takes a missing category for a category of its own; `drop_rows` leaves them out; `refuse` is an error.
+        task: what to predict: classes or numbers; auto takes texts and whole numbers of at most 20 different values for
+        classes. numeric: columns that hold numbers; a text in one is an error. categorical: columns that hold
+        categories even where they look like numbers, such as postal codes. drop: columns not to use. missing: what to
+        do with rows that lack a value: `impute` fills in the training part's median, with a further column
+            that says so, and takes a missing category for a category of its own; `drop_rows` leaves them out; `refuse`
+            is an error.
         missing_values: the texts that stand for a missing value.
         categories: what the model sees of a category: a column of 0 and 1 for each, or a learned vector (an embedding).
         max_categories: the most categories that a column may have.
@@ -81,11 +82,13 @@ def table_file(
     targets = [target] if isinstance(target, str) else list(target)
     if file.lower().endswith((".npy", ".npz")):
         if len(targets) != 1 or numeric or categorical:
-            raise TableError(f"{file}: an array has one data.target, and neither data.numeric nor data.categorical", "data", "target" if len(targets) != 1 else "numeric" if numeric else "categorical")
+            raise TableError(
+                f"{file}: an array has one data.target, and neither data.numeric nor data.categorical",
+                "data",
+                "target" if len(targets) != 1 else "numeric" if numeric else "categorical",
+            )
         return read_arrays(existing(file), targets[0], task, drop)
-    whole = read_columns(
-        file, [*categorical, *targets], drop, separator, encoding, decimal, missing_values
-    )
+    whole = read_columns(file, [*categorical, *targets], drop, separator, encoding, decimal, missing_values)
     table = table_of(whole, targets, task, numeric, categorical, drop, decimal)
     lacking = np.isnan(table.features).any(axis=1)
     if lacking.any() and missing != "impute":
@@ -94,11 +97,14 @@ def table_file(
         if missing == "refuse":
             raise TableError(
                 f"{whole.where(row)}: column {shown(column)} has no value, as one of {int(lacking.sum())} rows; "
-                f"fill it in, or set data.missing to impute or drop_rows",
-                "data", "missing",
+                "fill it in, or set data.missing to impute or drop_rows",
+                "data",
+                "missing",
             )
         if lacking.all():
-            raise TableError(f"{file}: every row lacks a value, and data.missing: drop_rows leaves none", "data", "missing")
+            raise TableError(
+                f"{file}: every row lacks a value, and data.missing: drop_rows leaves none", "data", "missing"
+            )
         kept = table.rows(np.flatnonzero(~lacking))
         note = f"{int(lacking.sum())} of {len(table)} rows lack a value and are left out (data.missing: drop_rows)"
         table = replace(kept, notices=(*kept.notices, note))
@@ -141,7 +147,9 @@ def parquet_file(path: Path) -> Iterator[Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise TableError(f"{path}: Parquet needs the package pyarrow: pip install pyarrow; or save the table as CSV") from None
+        raise TableError(
+            f"{path}: Parquet needs the package pyarrow: pip install pyarrow; or save the table as CSV"
+        ) from None
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
@@ -168,14 +176,18 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
     return Columns(str(path), columns, tuple(notices), left_out=left_out)
 
 
-def parquet_columns(path: Path, table: Any, as_text: Collection[str], missing: Sequence[str]) -> dict[str, NDArray[Any]]:
+def parquet_columns(
+    path: Path, table: Any, as_text: Collection[str], missing: Sequence[str]
+) -> dict[str, NDArray[Any]]:
     """The columns of a pyarrow Table or RecordBatch, numbers or texts by their types, or by `as_text`."""
     from pyarrow import types as is_type
 
     columns: dict[str, NDArray[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if is_type.is_dictionary(column.type) else column.type
-        numbers = is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind) or is_type.is_null(kind)
+        numbers = (
+            is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind) or is_type.is_null(kind)
+        )
         if numbers and name not in as_text:
             floats = [np.nan if value is None else float(value) for value in column.to_pylist()]
             columns[name] = np.array(floats, np.float64)
@@ -243,9 +255,7 @@ def _codes(column: Text) -> tuple[tuple[str, ...], FloatArray]:
     return tuple(values), np.array([number[value] for value in column.tolist()], np.float64)
 
 
-def _numbers_of_texts(
-    whole: Columns, name: str, column: Text, stated: bool, decimal: str
-) -> NDArray[Any]:
+def _numbers_of_texts(whole: Columns, name: str, column: Text, stated: bool, decimal: str) -> NDArray[Any]:
     """A column of texts as it is, if that is what it holds; one of numbers with texts among them is an error."""
     texts = column.tolist()
     all_of_them = as_numbers(["nan" if text is None else text for text in texts], (), decimal)
@@ -258,16 +268,17 @@ def _numbers_of_texts(
     if not stated and count * 2 <= len(present):
         if decimal == "." and count == 0 and all(as_numbers([text], (), ",") is not None for text in different):
             raise TableError(
-                f"{whole.where(present[0])}: column {shown(name)} holds {shown(texts[present[0]])}, a number with a decimal "
-                f"comma; set data.decimal: ',' or list the column under data.categorical",
-                "data", "decimal",
+                f"{whole.where(present[0])}: column {shown(name)} holds {shown(texts[present[0]])}, a number with a"
+                " decimal comma; set data.decimal: ',' or list the column under data.categorical",
+                "data",
+                "decimal",
             )
         return column
     row = next(row for row in present if texts[row] not in numbers)
     among = "" if stated else f", among {count} numbers in {len(present)} rows"
     raise TableError(
-        f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is not a number{among}; mend it, or add it "
-        f"to data.missing_values, or list the column under data.categorical or data.drop"
+        f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is not a number{among}; mend it, or"
+        " add it to data.missing_values, or list the column under data.categorical or data.drop"
     )
 
 
@@ -281,7 +292,9 @@ def _refuse_infinite(whole: Columns, name: str, column: FloatArray) -> None:
 def _targets(
     whole: Columns, target: Sequence[str], task: str, decimal: str
 ) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
-    """The task, the targets as a Table wants them, the names of classes or of columns, and what was decided for the user."""
+    """The task, the targets as a Table wants them, the names of classes or of columns, and what was decided for the
+    user.
+    """
     if not target or len(set(target)) != len(target):
         raise TableError("data.target names one column, or several different ones", "data", "target")
     columns = [whole[name] for name in target]
@@ -307,13 +320,17 @@ def _targets(
             task = "classification" if numbers is None or (whole_numbers and few) else "regression"
             note = (f"target {shown(target[0])}: {task}, {len(different):,} different values (data.task states it)",)
         if task == "classification":
-            order = sorted(different) if numbers is None else [
-                name for _, name in sorted(zip(numbers.tolist(), sorted(different), strict=True))
-            ]  # fmt: skip
+            order = (
+                sorted(different)
+                if numbers is None
+                else [name for _, name in sorted(zip(numbers.tolist(), sorted(different), strict=True))]
+            )
             if len(order) == 1:
                 raise TableError(
-                    f"{whole.source}: the target {shown(target[0])} is {shown(order[0])} in every row; there is nothing to learn",
-                    "data", "target",
+                    f"{whole.source}: the target {shown(target[0])} is {shown(order[0])} in every row; there is nothing"
+                    " to learn",
+                    "data",
+                    "target",
                 )
             number = {label: index for index, label in enumerate(order)}
             codes = np.array([number[label] for label in labels], np.int64)
@@ -324,5 +341,9 @@ def _targets(
     for name, column in zip(target, values.T, strict=True):
         _refuse_infinite(whole, name, column)
         if (column == column[0]).all():
-            raise TableError(f"{whole.source}: the target {shown(name)} is {column[0]:g} in every row; there is nothing to learn", "data", "target")
+            raise TableError(
+                f"{whole.source}: the target {shown(name)} is {column[0]:g} in every row; there is nothing to learn",
+                "data",
+                "target",
+            )
     return "regression", values, tuple(target), note

@@ -18,33 +18,48 @@ from nanotorch.backend.device import best_device
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
-from nanotorch.train.data import datasets
-from nanotorch.train.score import scores
 from nanotorch.train.config.sections import Config, as_long_as_the_run, as_tensors
+from nanotorch.train.data import datasets
+from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.model.embedding import EmbeddedColumns
-from nanotorch.train.score.metrics import main_metric, mean_weights, scored_as
-from nanotorch.train.model.models import too_large
-from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.fit.training import Part, Training, moving_average, seeds
+from nanotorch.train.model.embedding import EmbeddedColumns
+from nanotorch.train.model.models import too_large
+from nanotorch.train.score import scores
+from nanotorch.train.score.metrics import main_metric, mean_weights, scored_as
 from nanotorch.utils.data import TensorDataset
 
-__all__ = ["Data", "build", "build_model", "class_weights", "device_of", "loss_and_parts", "monitored", "prepare", "scores_by_name", "steps_per_epoch"]
+__all__ = [
+    "Data",
+    "build",
+    "build_model",
+    "class_weights",
+    "device_of",
+    "loss_and_parts",
+    "monitored",
+    "prepare",
+    "scores_by_name",
+    "steps_per_epoch",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The parts of a table by name ("train", "validation", "test"), what was learnt from the first, and what to tell."""
+    """The parts of a table by name ("train", "validation", "test"), what was learnt from the first, and what to
+    tell.
+    """
 
     parts: dict[str, Table]
     preprocessing: Preprocessing
     notices: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """A hash of every number that is trained on or scored by, of rows that stay on the disk with one of their own behind it."""
+        """A hash of every number that is trained on or scored by, of rows that stay on the disk with one of their own
+        behind it.
+        """
         found = hashlib.sha256(json.dumps(self.preprocessing.state()).encode())
         for name, table in self.parts.items():
             found.update(f"{name} {table.features.shape} {table.categories}".encode())
@@ -65,9 +80,12 @@ def prepare(config: Config) -> Data:
     given = section.arguments
     kept = {"encoding": given["categories"], "max_categories": given["max_categories"]} if "file" in given else {}
     preprocessing = Preprocessing.fit(
-        splits.train, section.standardize, section.standardize_target is not False,
-        missing_values=given.get("missing_values", ()), **kept,
-    )  # fmt: skip
+        splits.train,
+        section.standardize,
+        section.standardize_target is not False,
+        missing_values=given.get("missing_values", ()),
+        **kept,
+    )
     notices = list(table.notices)
     for name in ("validation", "test"):
         noticed = Noticed()
@@ -80,7 +98,8 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
     """Make what the config asks for, from the seeds that follow from its seed.
 
     Each purpose has its own stream of random numbers, so that drawing more for one shifts none of the others: weights
-    and dropout masks come from the default generator, one after the other, the order of rows from a generator of its own.
+    and dropout masks come from the default generator, one after the other, the order of rows from a generator of its
+    own.
     """
     init_seed, dropout_seed, shuffle_seed = seeds(_seed(config), 3)
     device = device_of(config)
@@ -93,13 +112,17 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
     scheduler = schedule(config, optimizer, steps_per_epoch(len(parts["train"]), config))
     stopping = config.early_stopping
     training = Training(
-        model, criterion, optimizer, torch.Generator().manual_seed(shuffle_seed), scheduler,
+        model,
+        criterion,
+        optimizer,
+        torch.Generator().manual_seed(shuffle_seed),
+        scheduler,
         interval="never" if config.scheduler is None else config.scheduler.interval,
         monitor=monitored(config, data.preprocessing),
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
         average=None if config.train.ema is None else moving_average(model, config.train.ema),
-    )  # fmt: skip
+    )
     return training, parts
 
 
@@ -108,7 +131,10 @@ def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn
     dtype = getattr(torch, config.dtype)
     by_class = class_weights(config.loss.class_weight, data.parts["train"])
     criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
-    parts = {name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class) for name, table in data.parts.items()}
+    parts = {
+        name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class)
+        for name, table in data.parts.items()
+    }
     return criterion, parts
 
 
@@ -124,7 +150,9 @@ def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
     widths = preprocessing.in_features if front is None else front.out_features, preprocessing.out_features
     message = too_large(name, *widths, arguments)
     if message is not None:
-        raise datasets.DataError(f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}", "model")
+        raise datasets.DataError(
+            f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}", "model"
+        )
     model: nn.Module = MODELS.get(name)(*widths, **arguments)
     return model if front is None else nn.Sequential(front, model)
 
@@ -143,13 +171,17 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
     usual = ["loss", "accuracy"]
     if task == "regression":
         targets = preprocessing.target_names
-        usual = ["loss", "r2", *(f"rmse_{target}" for target in targets)] if len(targets) > 1 else ["loss", "r2", "rmse"]
+        usual = (
+            ["loss", "r2", *(f"rmse_{target}" for target in targets)] if len(targets) > 1 else ["loss", "r2", "rmse"]
+        )
     known = [*usual, *(metric for metric in METRICS if task in METRICS.entry(metric).facts["tasks"])]
     if name not in known:
         near = closest(name, known)
         raise datasets.DataError(
-            f"train.monitor: there is no score {name!r} here ({f'did you mean {near!r}?' if near else 'known: ' + ', '.join(known)})",
-            "train", "monitor",
+            f"train.monitor: there is no score {name!r} here"
+            f" ({f'did you mean {near!r}?' if near else 'known: ' + ', '.join(known)})",
+            "train",
+            "monitor",
         )
     return name
 
@@ -161,21 +193,28 @@ def scores_by_name(config: Config) -> tuple[str, ...]:
 
 
 def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | None:
-    """The schedule of the config for epochs of so many steps, after its warmup; a DataError if it ends before the run."""
+    """The schedule of the config for epochs of so many steps, after its warmup; a DataError if it ends before the
+    run.
+    """
     section = config.scheduler
     if section is None:
         return None
     arguments, warmup = section.arguments, section.warmup
     planned = config.train.epochs * (steps if section.interval == "step" else 1)
     if warmup >= planned:
-        raise datasets.DataError(f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}", "scheduler", "warmup")
+        raise datasets.DataError(
+            f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}",
+            "scheduler",
+            "warmup",
+        )
     as_long_as_the_run(section.name, arguments, planned - warmup)
     scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
         raise datasets.DataError(
-            f"scheduler OneCycleLR ends after {scheduler.total_steps + warmup} {section.interval}s, but the run has {planned}: set "
-            f"scheduler.total_steps={planned - warmup}, or leave it out",
-            "scheduler", "total_steps",
+            f"scheduler OneCycleLR ends after {scheduler.total_steps + warmup} {section.interval}s, but the run has"
+            f" {planned}: set scheduler.total_steps={planned - warmup}, or leave it out",
+            "scheduler",
+            "total_steps",
         )
     if warmup == 0:
         return scheduler
@@ -192,7 +231,9 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
         return None
     names = table.target_names
     if table.task == "regression":
-        raise datasets.DataError("loss.class_weight is for classes, and the data are a regression", "loss", "class_weight")
+        raise datasets.DataError(
+            "loss.class_weight is for classes, and the data are a regression", "loss", "class_weight"
+        )
     if given == "balanced":
         counts = np.bincount(table.targets, minlength=len(names))
         return len(table) / (len(names) * np.maximum(counts, 1))
@@ -201,8 +242,11 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
         if name not in names:
             near = closest(name, names)
             raise datasets.DataError(
-                f"loss.class_weight: there is no class {name!r} ({f'did you mean {near!r}?' if near else 'the classes are: ' + ', '.join(names[:20])})",
-                "loss", "class_weight", name,
+                f"loss.class_weight: there is no class {name!r}"
+                f" ({f'did you mean {near!r}?' if near else 'the classes are: ' + ', '.join(names[:20])})",
+                "loss",
+                "class_weight",
+                name,
             )
     return np.array([given.get(name, 1.0) for name in names], np.float64)
 
@@ -214,29 +258,42 @@ def steps_per_epoch(rows: int, config: Config) -> int:
     if batches == 0:
         raise datasets.DataError(
             f"train.drop_last drops the only batch: {rows} rows are fewer than train.batch_size={options.batch_size}",
-            "train", "drop_last",
+            "train",
+            "drop_last",
         )
     if getattr(config.model, "batch_norm", False) and rows % options.batch_size == 1 and not options.drop_last:
         raise datasets.DataError(
-            f"the last batch of {rows} rows in batches of {options.batch_size} is a single row, and batch normalisation needs 2 or "
-            "more: set train.drop_last=true, or another train.batch_size",
-            "train", "batch_size",
+            f"the last batch of {rows} rows in batches of {options.batch_size} is a single row, and batch normalisation"
+            " needs 2 or more: set train.drop_last=true, or another train.batch_size",
+            "train",
+            "batch_size",
         )
     return -(-batches // options.accumulate)
 
 
 def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
-    """The loss of the config, summing over rows times the weights of their classes, once it is known to fit this table."""
+    """The loss of the config, summing over rows times the weights of their classes, once it is known to fit this
+    table.
+    """
     name, arguments = config.loss.name, as_tensors(config.loss.arguments)
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
     if table.task not in tasks:
         better = [other for other in LOSSES if table.task in LOSSES.entry(other).facts.get("tasks", ())]
-        raise datasets.DataError(f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}", "loss", "name")
+        raise datasets.DataError(
+            f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}",
+            "loss",
+            "name",
+        )
     if by_class is not None and table.task == "binary":  # w1 y log p + w0 (1 - y) log(1 - p)
-        arguments["weight"], arguments["pos_weight"] = torch.tensor(by_class[:1]), torch.tensor(by_class[1:] / by_class[:1])
+        arguments["weight"], arguments["pos_weight"] = (
+            torch.tensor(by_class[:1]),
+            torch.tensor(by_class[1:] / by_class[:1]),
+        )
     elif by_class is not None:
         arguments["weight"] = torch.tensor(by_class)
-    expected, of = {"multiclass": (len(table.target_names), "classes"), "binary": (1, "output")}.get(table.task, (None, ""))
+    expected, of = {"multiclass": (len(table.target_names), "classes"), "binary": (1, "output")}.get(
+        table.task, (None, "")
+    )
     for key in ("weight", "pos_weight"):
         values = arguments.get(key)
         if expected is not None and values is not None and len(values) != expected:
@@ -290,7 +347,11 @@ def _why_not(name: str, part: Table) -> str | None:
     if message is not None:
         return f"cannot be computed: {message}; leave it out"
     as_labels = classes > 1 and scores.takes_labels(name)
-    outputs = np.zeros(len(part), np.int64) if as_labels else np.zeros((len(part), len(part.target_names) if classes == 1 else classes))
+    outputs = (
+        np.zeros(len(part), np.int64)
+        if as_labels
+        else np.zeros((len(part), len(part.target_names) if classes == 1 else classes))
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -12,12 +12,21 @@ import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.train.config.sections import TrainSection
+from nanotorch.train.fit.training import Part, Training
 from nanotorch.train.terminal.interrupt import Interrupt
 from nanotorch.train.terminal.standard_streams import printable
-from nanotorch.train.fit.training import Part, Training
 from nanotorch.utils.data import DataLoader
 
-__all__ = ["DivergedError", "check_losses", "check_scores", "check_weights", "evaluate", "fit", "rows_at_once", "windows"]
+__all__ = [
+    "DivergedError",
+    "check_losses",
+    "check_scores",
+    "check_weights",
+    "evaluate",
+    "fit",
+    "rows_at_once",
+    "windows",
+]
 
 READ_EVERY = 20  # steps between two readings of the losses: a reading waits for the device
 EVALUATION_BATCH = 4096  # rows: without a graph to keep, large batches cost little memory
@@ -31,7 +40,8 @@ class DivergedError(RuntimeError):
         fact: what happened, when.
         advice: what may help.
         step: the step with the loss that is not finite.
-        part: the part of the data whose loss that is, "training", "validation" or "test"; "" where no single loss is meant.
+        part: the part of the data whose loss that is, "training", "validation" or "test"; "" where no single loss is
+        meant.
     """
 
     exit_code = 3
@@ -47,13 +57,18 @@ def fit(
     """Train from where `training` stands to the end; yield None after every step, and the record of every epoch.
 
     Whoever iterates may save `training` whenever this yields, and stop iterating: a `Training` that was saved,
-    loaded and given to `fit` again goes on bit for bit. Without a validation part nothing is chosen: the last epoch is the
-    best. Raises DivergedError, and `Stopping` where an interrupt arrives during validation, with the steps of the epoch done.
+    loaded and given to `fit` again goes on bit for bit. Without a validation part nothing is chosen: the last epoch is
+    the best. Raises DivergedError, and `Stopping` where an interrupt arrives during validation, with the steps of the
+    epoch done.
     """
     model, optimizer, criterion, scheduler = training.model, training.optimizer, training.criterion, training.scheduler
     parameters = list(model.parameters())
     loader: DataLoader[Any] = DataLoader(
-        train.dataset, options.batch_size, shuffle=options.shuffle, drop_last=options.drop_last, generator=training.shuffle
+        train.dataset,
+        options.batch_size,
+        shuffle=options.shuffle,
+        drop_last=options.drop_last,
+        generator=training.shuffle,
     )
     steps_per_epoch = math.ceil(len(loader) / options.accumulate)
     while training.epoch < options.epochs or training.step_in_epoch:
@@ -113,7 +128,9 @@ def fit(
 
         check_losses(training)
         if meter.rows == 0:
-            raise DivergedError(f"on_nonfinite: skip left out every step of epoch {training.epoch}: no gradient was finite")
+            raise DivergedError(
+                f"on_nonfinite: skip left out every step of epoch {training.epoch}: no gradient was finite"
+            )
         trained = meter.compute()
         validated = None
         if validation is not None:
@@ -130,7 +147,11 @@ def fit(
         else:
             training.judge(trained, "training")
             training.best_epoch = training.epoch
-        record: dict[str, Any] = {"epoch": training.epoch, "step": training.step, "learning_rate": training.learning_rate}
+        record: dict[str, Any] = {
+            "epoch": training.epoch,
+            "step": training.step,
+            "learning_rate": training.learning_rate,
+        }
         norms = [norm for norm in training.gradient_norms if math.isfinite(norm)]
         record["gradient_norm"] = sum(norms) / len(norms) if norms else None
         record |= {f"train_{name}": value for name, value in trained.items()}

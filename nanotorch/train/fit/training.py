@@ -19,10 +19,10 @@ from nanotorch.ops.create.random import Generator, default_generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.optim.swa_utils import AveragedModel
-from nanotorch.train.record.checkpoint import VERSION, Checkpoint, CheckpointError
 from nanotorch.train.data.disk_dataset import RowsOnDisk
-from nanotorch.train.score.metrics import Meter, is_loss
+from nanotorch.train.record.checkpoint import VERSION, Checkpoint, CheckpointError
 from nanotorch.train.record.records import completed, unlike
+from nanotorch.train.score.metrics import Meter, is_loss
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils.data import TensorDataset
 
@@ -33,15 +33,17 @@ __all__ = ["Part", "Training", "borrowed_generator", "fitting", "moving_average"
 class Part:
     """One part of the data on its device, and how to score it.
 
-    The dataset gives features, targets, and for each row its weight in the mean of the loss; where rows have factors of their
-    own (sample weights), these come fourth.
+    The dataset gives features, targets, and for each row its weight in the mean of the loss; where rows have factors of
+    their own (sample weights), these come fourth.
     """
 
     dataset: TensorDataset | RowsOnDisk
     scored_as: Mapping[str, Any]
 
     def meter(self, every_metric: bool = False) -> Meter:
-        """A new meter for one pass over this part: of sums only, or of the scores as well that need all rows at once."""
+        """A new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
+        once.
+        """
         return Meter(**(self.scored_as if every_metric else {**self.scored_as, "metrics": ()}))
 
     @property
@@ -61,8 +63,8 @@ class Part:
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of a model's parameters, which starts at the present ones; buffers are copied.
 
-    After every step ``average = decay * average + (1 - decay) * parameter``. The average of the first steps leans less on
-    the initial weights: there the decay is at most ``(1 + steps) / (10 + steps)``.
+    After every step ``average = decay * average + (1 - decay) * parameter``. The average of the first steps leans less
+    on the initial weights: there the decay is at most ``(1 + steps) / (10 + steps)``.
     """
 
     def update(averages: list[Tensor], parameters: list[Tensor], steps: Tensor) -> None:
@@ -179,8 +181,9 @@ class Training:
     def load(self, saved: Checkpoint, train: Part, changed: Collection[str] = ()) -> None:
         """Continue from a checkpoint: put everything to where it was, bit for bit.
 
-        The keys of the config in `changed` have other values than the run had; what was built with them holds from here on.
-        A checkpoint of another architecture is a CheckpointError that lists what does not fit; so is one that was damaged.
+        The keys of the config in `changed` have other values than the run had; what was built with them holds from here
+        on. A checkpoint of another architecture is a CheckpointError that lists what does not fit; so is one that was
+        damaged.
         """
         state = saved.state
         for name, weights in (("model", saved.model), ("training", saved.training)):
@@ -205,15 +208,23 @@ class Training:
         except CheckpointError:
             raise
         except (LookupError, TypeError, AttributeError, OverflowError) as error:
-            raise CheckpointError(f"{saved.path} does not say where the run stood: {type(error).__name__} {error}") from None
+            raise CheckpointError(
+                f"{saved.path} does not say where the run stood: {type(error).__name__} {error}"
+            ) from None
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"{saved.path} does not fit this config: {error}") from None
 
     def _with_what_was_added(self, saved: Checkpoint) -> Checkpoint:
         """A checkpoint of an older version, with the options that its optimizer and schedule have now."""
-        schedule = saved.state["scheduler"] if self.scheduler is None else completed(saved.state["scheduler"], self.scheduler.state_dict())
+        schedule = (
+            saved.state["scheduler"]
+            if self.scheduler is None
+            else completed(saved.state["scheduler"], self.scheduler.state_dict())
+        )
         groups = completed(saved.optimizer["param_groups"], self.optimizer.state_dict()["param_groups"])
-        return replace(saved, state={**saved.state, "scheduler": schedule}, optimizer={**saved.optimizer, "param_groups": groups})
+        return replace(
+            saved, state={**saved.state, "scheduler": schedule}, optimizer={**saved.optimizer, "param_groups": groups}
+        )
 
     def _damage(self, saved: Checkpoint, train: Part, changed: Collection[str]) -> str | None:
         """What of a checkpoint is not as it would be saved now, with the file and its key; None where all is well."""
@@ -236,7 +247,9 @@ class Training:
             same_length = schedule is not None and _length(schedule) == _length(state["scheduler"])
             if same_length and (told := unlike(state["scheduler"], schedule, "scheduler")):
                 return f"state.json: {told}"
-            if told := unlike(saved.optimizer.get("param_groups"), optimizer.state_dict()["param_groups"], "param_groups"):
+            if told := unlike(
+                saved.optimizer.get("param_groups"), optimizer.state_dict()["param_groups"], "param_groups"
+            ):
                 return f"optimizer.json: {told}"
             if told := _infinite(saved.optimizer["param_groups"], "param_groups"):
                 return f"optimizer.json: {told}"
@@ -251,11 +264,16 @@ class Training:
         for group in optimizer.param_groups:
             for number, parameter in enumerate(group["params"], start=count):
                 kinds = {name: name in optimizer.number_names for name in optimizer.state_names(group)}
-                if told := _damaged_moments(moments.get(number), f"state.{number}", kinds, parameter, "dtype" in changed):
+                if told := _damaged_moments(
+                    moments.get(number), f"state.{number}", kinds, parameter, "dtype" in changed
+                ):
                     return f"optimizer.safetensors: {told}"
             count += len(group["params"])
         if len(moments) != state.get("moments", len(moments)) or any(number not in range(count) for number in moments):
-            return f"optimizer.json: state has values for {len(moments)} of {count} parameters, and not for those that state.json counts"
+            return (
+                f"optimizer.json: state has values for {len(moments)} of {count} parameters, and not for those that"
+                " state.json counts"
+            )
         return None
 
     def _load_optimizer(self, saved: Checkpoint, changed: Collection[str]) -> None:
@@ -277,7 +295,9 @@ class Training:
             group.update({name: new[name] for name in ("lr", "initial_lr") if name in new})
         if scheduler is not None and not isinstance(scheduler, ReduceLROnPlateau):
             epochs = state["epoch"] - (state["step_in_epoch"] > 0)
-            with warnings.catch_warnings(action="ignore"):  # it does not see the steps of the optimizer that were before
+            with warnings.catch_warnings(
+                action="ignore"
+            ):  # it does not see the steps of the optimizer that were before
                 for _ in range(state["step"] if self.interval == "step" else epochs):
                     scheduler.step()
 
@@ -304,20 +324,27 @@ class Training:
 
 
 def _length(schedule: Mapping[str, Any]) -> list[Any]:
-    """The lengths of a schedule that is made for a certain number of epochs or steps: another number makes it another one."""
+    """The lengths of a schedule that is made for a certain number of epochs or steps: another number makes it another
+    one.
+    """
     inner = [length for one in schedule.get("_schedulers", ()) for length in _length(one)]
     return [schedule.get("total_steps"), *inner]
 
 
 def fitting(path: Path, saved: Mapping[str, Tensor], model: nn.Module, another_dtype: bool = False) -> None:
-    """A CheckpointError where tensors of a file are not those of the model: in names, shapes, types, or numbers that no model has."""
+    """A CheckpointError where tensors of a file are not those of the model: in names, shapes, types, or numbers that no
+    model has.
+    """
     built, parameters = model.state_dict(), {name for name, _ in model.named_parameters()}
     shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (saved, built)]
     lines = []
     for name in {**shapes[0], **shapes[1]}:
         before, now, place = shapes[0].get(name), shapes[1].get(name), printable(name, kept="")
         if before != now:
-            lines.append(f"{place}: {'absent' if before is None else before} in the checkpoint, {'absent' if now is None else now} in the model")
+            lines.append(
+                f"{place}: {'absent' if before is None else before} in the checkpoint,"
+                f" {'absent' if now is None else now} in the model"
+            )
         elif saved[name].dtype != built[name].dtype and not (another_dtype and saved[name].is_floating_point()):
             lines.append(f"{place}: {saved[name].dtype} in the checkpoint, {built[name].dtype} in the model")
     if lines:
@@ -328,7 +355,9 @@ def fitting(path: Path, saved: Mapping[str, Tensor], model: nn.Module, another_d
             raise CheckpointError(f"{path} is damaged: {name} holds numbers that are not finite")
 
 
-def _damaged_moments(found: Any, key: str, kinds: Mapping[str, bool], parameter: Tensor, another_dtype: bool) -> str | None:
+def _damaged_moments(
+    found: Any, key: str, kinds: Mapping[str, bool], parameter: Tensor, another_dtype: bool
+) -> str | None:
     """What of a parameter's saved state of the optimizer cannot be; a parameter that never had a gradient has none.
 
     `kinds` says of each name whether it is one number, such as a count, or has one for each of the parameter.

@@ -1,4 +1,5 @@
-"""``--doctor``: a look at the data and at some steps of training, and for each finding the line of the config to change.
+"""``--doctor``: a look at the data and at some steps of training, and for each finding the line of the config to
+change.
 
 The bounds beside each check are rules of thumb: a finding says where to look, not that something must be wrong.
 """
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import DATASETS
-from nanotorch.train.fit.build import Data, prepare, steps_per_epoch
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.datasets import Table
+from nanotorch.train.fit.build import Data, prepare, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.train.fit.training import Part, Training, borrowed_generator
 from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils.data import DataLoader
 
 __all__ = ["Diagnosis", "Finding", "LayerTrial", "examine"]
@@ -38,8 +39,12 @@ NAMED = 4  # columns, layers ... named in one sentence
 
 ZERO_BELOW = (nn.ReLU, nn.ReLU6)
 BOUNDED: dict[type[nn.Module], tuple[float, float]] = {  # the ends between which outputs lie
-    nn.Sigmoid: (0.0, 1.0), nn.Hardsigmoid: (0.0, 1.0), nn.Tanh: (-1.0, 1.0), nn.Hardtanh: (-1.0, 1.0), nn.Softsign: (-1.0, 1.0),
-}  # fmt: skip
+    nn.Sigmoid: (0.0, 1.0),
+    nn.Hardsigmoid: (0.0, 1.0),
+    nn.Tanh: (-1.0, 1.0),
+    nn.Hardtanh: (-1.0, 1.0),
+    nn.Softsign: (-1.0, 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class Finding:
 
 @dataclass(slots=True)
 class LayerTrial:
-    """What one weight did during the trial: the mean over its first ten steps or the median of its second half, if that is larger.
+    """What one weight did during the trial: the mean over its first ten steps or the median of its second half, if that
+    is larger.
 
     Attributes:
         name: the layer and its shape.
@@ -101,7 +107,10 @@ class Diagnosis:
         """The report, at most 80 columns wide."""
         lines = []
         if self.losses:
-            lines.append(f"{self.name}: loss {self.losses[0]:.4g} -> {self.losses[-1]:.4g} in a trial of {len(self.losses)} steps\n")
+            lines.append(
+                f"{self.name}: loss {self.losses[0]:.4g} -> {self.losses[-1]:.4g} in a trial of {len(self.losses)}"
+                " steps\n"
+            )
         if self.layers:
             width = max(5, *(len(layer.name) for layer in self.layers))
             lines.append(f"{'layer':<{width}}  {'weights':>9}  {'gradient norm':>13}  {'update/weight':>13}")
@@ -179,14 +188,22 @@ def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
     if counts[most] <= 3 * counts[least]:
         return
     weighed = config.loss.class_weight or config.loss.arguments.get("weight") or config.loss.arguments.get("pos_weight")
-    by_class = config.train.monitor in ("balanced_accuracy", "f1", "f1_macro", "roc_auc", "average_precision", "matthews_corrcoef")
+    by_class = config.train.monitor in (
+        "balanced_accuracy",
+        "f1",
+        "f1_macro",
+        "roc_auc",
+        "average_precision",
+        "matthews_corrcoef",
+    )
     lines = [] if weighed else ["loss.class_weight=balanced"]
     lines += [] if by_class else ["train.monitor=balanced_accuracy"]
     if lines:
         share = counts[most] / len(train)
         yield Finding(
             "class imbalance",
-            f"class {train.target_names[most]!r} has {counts[most]:,} rows for training, class {train.target_names[least]!r} {counts[least]:,}",
+            f"class {train.target_names[most]!r} has {counts[most]:,} rows for training, class"
+            f" {train.target_names[least]!r} {counts[least]:,}",
             f"a model that always says {train.target_names[most]!r} has an accuracy of {share:.1%}",
             "  ".join(lines),
         )
@@ -210,7 +227,9 @@ def _duplicated(config: Config, data: Data, inputs: dict[str, NDArray[np.float64
     varying = np.flatnonzero(train.max(0) != train.min(0))
     columns = train[:, varying]
     scaled = (columns - columns.mean(0)) / columns.std(0)
-    scaled *= np.where(scaled[np.abs(scaled).argmax(0), np.arange(scaled.shape[1])] < 0, -1, 1)  # the opposite says the same
+    scaled *= np.where(
+        scaled[np.abs(scaled).argmax(0), np.arange(scaled.shape[1])] < 0, -1, 1
+    )  # the opposite says the same
     names = [_source(name, data) for name in data.preprocessing.input_names]
     indicators = {f"{name} is missing" for name in data.preprocessing.indicators}
     first: dict[bytes, str] = {}
@@ -218,7 +237,9 @@ def _duplicated(config: Config, data: Data, inputs: dict[str, NDArray[np.float64
     for position, index in enumerate(varying.tolist()):
         key = (np.round(scaled[:, position], 6) + 0.0).tobytes()
         pair = (first.setdefault(key, names[index]), names[index])
-        if pair[0] != pair[1] and pair not in pairs and not indicators & {*pair}:  # two categories are each other's opposite
+        if (
+            pair[0] != pair[1] and pair not in pairs and not indicators & {*pair}
+        ):  # two categories are each other's opposite
             pairs.append(pair)
     if pairs:
         shown = ", ".join(f"{b!r} says what {a!r} says" for a, b in pairs[:NAMED])
@@ -241,7 +262,12 @@ def _row_numbers(config: Config, data: Data) -> Iterator[Finding]:
         values = np.concatenate([table.features[:, index] for table in tables])
         whole = np.isfinite(values).all() and (values == np.round(values)).all()
         different = len(np.unique(values))
-        if whole and len(values) > 20 and different > 0.9 * len(values) and values.max() - values.min() < 1.1 * different:
+        if (
+            whole
+            and len(values) > 20
+            and different > 0.9 * len(values)
+            and values.max() - values.min() < 1.1 * different
+        ):
             found.append(name)
     if found:
         yield Finding(
@@ -256,13 +282,19 @@ def _shared_rows(config: Config, inputs: dict[str, NDArray[np.float64]]) -> Iter
     known = {row.tobytes() for row in inputs["train"]}
     shared = {name: sum(row.tobytes() in known for row in inputs[name]) for name in ("validation", "test")}
     if any(shared.values()):
-        told = " and ".join(f"{count:,} of {len(inputs[name]):,} {name} rows" for name, count in shared.items() if count)
+        told = " and ".join(
+            f"{count:,} of {len(inputs[name]):,} {name} rows" for name, count in shared.items() if count
+        )
         path = getattr(config.data, "file", None)
         yield Finding(
             "rows in two parts",
             f"{told} have the same values in all columns as a row for training",
             "a score on rows that were trained on says nothing about new ones",
-            f"remove repeated rows from {path}" if path else "remove repeated rows from the data; no line of the config does it",
+            (
+                f"remove repeated rows from {path}"
+                if path
+                else "remove repeated rows from the data; no line of the config does it"
+            ),
         )
 
 
@@ -279,9 +311,11 @@ def _contradictions(data: Data, inputs: dict[str, NDArray[np.float64]]) -> Itera
             "rows that contradict each other",
             f"{contradicting:,} of {len(train):,} rows for training have the columns of another row and another target",
             "no model can be right for both; a column that tells them apart may be missing",
-            "data: add the missing column, or take these rows for noise: loss.label_smoothing=0.1"
-            if train.task == "multiclass"
-            else "data: add the missing column, or take these rows for noise",
+            (
+                "data: add the missing column, or take these rows for noise: loss.label_smoothing=0.1"
+                if train.task == "multiclass"
+                else "data: add the missing column, or take these rows for noise"
+            ),
         )
 
 
@@ -297,7 +331,15 @@ def _leaking(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]])
         if train.task == "regression":
             tree = DecisionTreeRegressor(max_leaf_nodes=256, random_state=0).fit(column, truth)
             variance = float(((held.targets - held.targets.mean(0)) ** 2).sum())
-            error = float(((held.targets - tree.predict(inputs["validation"][:, index : index + 1]).reshape(held.targets.shape)) ** 2).sum())
+            error = float(
+                (
+                    (
+                        held.targets
+                        - tree.predict(inputs["validation"][:, index : index + 1]).reshape(held.targets.shape)
+                    )
+                    ** 2
+                ).sum()
+            )
             linear = np.linalg.lstsq(np.c_[column, np.ones(len(column))], truth, rcond=None)[0]
             straight = np.c_[inputs["validation"][:, index], np.ones(len(held))] @ linear
             error = min(error, float(((held.targets - straight) ** 2).sum()))
@@ -337,9 +379,14 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
         worst = far[np.argsort(-largest[far])].tolist()
         yield Finding(
             "scales and outliers",
-            f"{_listed([names[index] for index in worst], 'column')} holds values up to {largest[worst[0]]:.0f} standard deviations from the mean",
+            f"{_listed([names[index] for index in worst], 'column')} holds values up to {largest[worst[0]]:.0f}"
+            " standard deviations from the mean",
             "a single row then makes steps that undo those of many others, up to overflow and NaN",
-            "train.clip_norm=1.0" if config.train.clip_norm is None else f"look at the largest values of {names[worst[0]]!r}",
+            (
+                "train.clip_norm=1.0"
+                if config.train.clip_norm is None
+                else f"look at the largest values of {names[worst[0]]!r}"
+            ),
         )
     table = data.parts["train"]
     lacking = np.isnan(table.features).mean(0)
@@ -356,7 +403,8 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
         if spread.max() > 100 or np.abs(table.targets.mean(0)).max() > 100 * max(1.0, float(spread.max())):
             yield Finding(
                 "scales and outliers",
-                f"the target spreads by {spread.max():.3g} around {table.targets.mean(0)[spread.argmax()]:.3g}, and is not standardised",
+                f"the target spreads by {spread.max():.3g} around {table.targets.mean(0)[spread.argmax()]:.3g}, and is"
+                " not standardised",
                 "a model begins near 0 and would need many steps to come there",
                 "data.standardize_target=true",
             )
@@ -449,7 +497,8 @@ def _gradients(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
     if len(norms) > 1 and norms[0] < 1e-3 * max(norms[1:]):
         yield Finding(
             "gradient norms",
-            f"the gradient of the first layer ({norms[0]:.1e}) is far smaller than that of a later one ({max(norms[1:]):.1e})",
+            f"the gradient of the first layer ({norms[0]:.1e}) is far smaller than that of a later one"
+            f" ({max(norms[1:]):.1e})",
             "gradients vanish on their way: the first layers hardly learn",
             "model.name=residual_mlp, or model.layer_norm=true, or model.activation=ReLU  model.init=kaiming_normal",
         )

@@ -7,12 +7,12 @@ import time
 import tracemalloc
 
 import nanotorch as torch
-from nanotorch.train.fit.build import Data, monitored, prepare, steps_per_epoch
 from nanotorch.train.config.sections import Config
-from nanotorch.train.terminal.standard_streams import printable
-from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.fit.build import Data, monitored, prepare, steps_per_epoch
 from nanotorch.train.fit.training import Part, Training, borrowed_generator
 from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.train.terminal.standard_streams import printable
+from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils.data import DataLoader
 
 __all__ = ["dry_run"]
@@ -31,14 +31,22 @@ def dry_run(config: Config) -> str:
         with blas_threads(training.model, config.train.batch_size):
             training.model.train()
             layers = torch.summary(training.model, next(iter(DataLoader(train.dataset, rows)))[0])
-            return "\n\n".join([_data(config, data, parts), layers.text(WIDTH), _step(config, training, train, layers.total_saved_bytes)])
+            return "\n\n".join(
+                [
+                    _data(config, data, parts),
+                    layers.text(WIDTH),
+                    _step(config, training, train, layers.total_saved_bytes),
+                ]
+            )
 
 
 def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
     preprocessing = data.preprocessing
     names = [printable(name, kept="") for name in preprocessing.target_names]
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    what = f"{len(names)} classes: {shown}" if preprocessing.task != "regression" else f"{len(names)} to predict: {shown}"
+    what = (
+        f"{len(names)} classes: {shown}" if preprocessing.task != "regression" else f"{len(names)} to predict: {shown}"
+    )
     rows = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     size = sum(tensor.nbytes for part in parts.values() for tensor in part.dataset.tensors)
     lines = [
@@ -77,10 +85,17 @@ def _step(config: Config, training: Training, train: Part, saved: int) -> str:
     parameters = list(training.model.parameters())
     weights = sum(p.nbytes for p in parameters)
     state = sum(
-        value.nbytes for entry in training.optimizer.state.values() for value in entry.values() if isinstance(value, torch.Tensor)
+        value.nbytes
+        for entry in training.optimizer.state.values()
+        for value in entry.values()
+        if isinstance(value, torch.Tensor)
     )
     options = config.train
-    pieces = f"{options.accumulate} batches of {options.batch_size}" if options.accumulate > 1 else f"a batch of {options.batch_size}"
+    pieces = (
+        f"{options.accumulate} batches of {options.batch_size}"
+        if options.accumulate > 1
+        else f"a batch of {options.batch_size}"
+    )
     total = steps * options.epochs
     lines = [
         f"a step   {pieces} rows: {_duration(step)}",
@@ -90,7 +105,10 @@ def _step(config: Config, training: Training, train: Part, saved: int) -> str:
     if train.device.type == "cpu":
         lines.append(f"         at most {_bytes(peak)} more than before, while a step runs")
     lines += [
-        f"run      {steps:,} steps an epoch, {options.epochs:,} epochs: {total:,} steps, about {_duration(step * total)}",
+        (
+            f"run      {steps:,} steps an epoch, {options.epochs:,} epochs: {total:,} steps, about"
+            f" {_duration(step * total)}"
+        ),
         "         (validation, checkpoints and report not counted)",
         "nothing was written",
     ]

@@ -1,8 +1,8 @@
 """``--find-lr``: the loss while the learning rate rises step by step, and the rate to take.
 
-The range test of Smith, Cyclical Learning Rates for Training Neural Networks (2017): train with a rate that grows by the same
-factor after every step, from one far too small to one at which the loss explodes. Where the loss falls fastest, the rate works
-best; where it turns up again, training would diverge before long.
+The range test of Smith, Cyclical Learning Rates for Training Neural Networks (2017): train with a rate that grows by
+the same factor after every step, from one far too small to one at which the loss explodes. Where the loss falls
+fastest, the rate works best; where it turns up again, training would diverge before long.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nanotorch.train.fit.build import prepare
 from nanotorch.train.config.sections import Config
+from nanotorch.train.fit.build import prepare
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils import files
 
 __all__ = ["RangeTest", "range_test", "suggestion"]
@@ -82,7 +82,9 @@ class RangeTest:
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
-        figure.text(0.02, 0.955, f"{title}: learning-rate range test", va="top", fontsize=13, fontweight="bold", color="#222222")
+        figure.text(
+            0.02, 0.955, f"{title}: learning-rate range test", va="top", fontsize=13, fontweight="bold", color="#222222"
+        )
         with files.writing(path, own=True) as file:
             figure.savefig(file, format="png")
 
@@ -119,7 +121,9 @@ def range_test(config: Config) -> RangeTest:
             except DivergedError:
                 end = "the loss was not finite any more"
     if not losses:
-        raise DivergedError(f"the loss is not finite at a learning rate of {LOWEST:g} already", "--doctor looks for causes")
+        raise DivergedError(
+            f"the loss is not finite at a learning rate of {LOWEST:g} already", "--doctor looks for causes"
+        )
     rates = rates[: len(losses)]
     return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggestion(rates, smoothed), end)
 

@@ -1,7 +1,7 @@
 """Where a NaN or an infinity came from: the steps before it once more, from the last good checkpoint, under watch.
 
-A run looks at its losses only now and then, and by then the weights that would tell are gone. But every step can be computed
-again bit for bit, so nothing has to be kept for this while all goes well.
+A run looks at its losses only now and then, and by then the weights that would tell are gone. But every step can be
+computed again bit for bit, so nothing has to be kept for this while all goes well.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from nanotorch.autograd.graph.anomaly import AnomalyError, detect_anomaly
 from nanotorch.ops.create.random import Generator
 from nanotorch.train.config.sections import TrainSection
-from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.training import Part, Training
+from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.utils.data import RandomSampler
 
 __all__ = ["Cause", "find_cause"]
@@ -35,7 +35,12 @@ class Cause:
 
 
 def find_cause(
-    training: Training, options: TrainSection, train: Part, validation: Part | None, error: DivergedError, interrupt: Interrupt
+    training: Training,
+    options: TrainSection,
+    train: Part,
+    validation: Part | None,
+    error: DivergedError,
+    interrupt: Interrupt,
 ) -> Cause | None:
     """Train from a state before the error once more, the last two steps of it watched; None if this is interrupted."""
     stream = fit(training, options, train, validation, interrupt)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nanotorch.train.fit.build import Data, build
 from nanotorch.train.config.sections import Config
+from nanotorch.train.fit.build import Data, build
 from nanotorch.train.fit.loop import fit
 from nanotorch.train.fit.training import Part, Training
 

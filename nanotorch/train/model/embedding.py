@@ -27,8 +27,8 @@ class EmbeddedColumns(nn.Module):
         categories: for each of the last columns, how many categories it has.
         widths: the length of the vectors of each; by default `embedding_width`.
 
-    Maps (rows, numeric + len(categories)) to (rows, out_features). After Guo and Berkhahn, "Entity Embeddings of Categorical
-    Variables" (2016).
+    Maps (rows, numeric + len(categories)) to (rows, out_features). After Guo and Berkhahn, "Entity Embeddings of
+    Categorical Variables" (2016).
 
     >>> EmbeddedColumns(2, [3, 5])(torch.tensor([[0.5, -1.0, 2.0, 4.0]])).shape
     torch.Size([1, 7])
@@ -38,9 +38,7 @@ class EmbeddedColumns(nn.Module):
         super().__init__()
         widths = [embedding_width(count) for count in categories] if widths is None else list(widths)
         self.numeric = numeric
-        self.tables = nn.ModuleList(
-            nn.Embedding(count, width) for count, width in zip(categories, widths, strict=True)
-        )
+        self.tables = nn.ModuleList(nn.Embedding(count, width) for count, width in zip(categories, widths, strict=True))
         self.out_features = numeric + sum(widths)
 
     def forward(self, rows: Tensor) -> Tensor:

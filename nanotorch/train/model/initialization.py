@@ -1,4 +1,6 @@
-"""Initial weights by name: each entry fills the weight of one linear layer, whose gain follows from the activation after it."""
+"""Initial weights by name: each entry fills the weight of one linear layer, whose gain follows from the activation
+after it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ from nanotorch.registry import INITIALIZATIONS
 __all__ = ["gain_after", "initialize"]
 
 # He et al. (2015) derive sqrt(2) for the rectifier; its smooth and leaky relatives are near enough to take the same.
-GAINS = {"Sigmoid": 1.0, "Tanh": 5.0 / 3, "SELU": 3.0 / 4, "Softsign": 1.0, "Hardsigmoid": 1.0, "Hardtanh": 5.0 / 3, "LogSigmoid": 1.0}
+GAINS = {
+    "Sigmoid": 1.0,
+    "Tanh": 5.0 / 3,
+    "SELU": 3.0 / 4,
+    "Softsign": 1.0,
+    "Hardsigmoid": 1.0,
+    "Hardtanh": 5.0 / 3,
+    "LogSigmoid": 1.0,
+}
 
 
 def gain_after(activation: str) -> float:

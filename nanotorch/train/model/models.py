@@ -21,7 +21,9 @@ Dropout = Annotated[float, Between(0, 1, high_open=True)]
 
 
 def too_large(name: str, in_features: int, out_features: int, arguments: Mapping[str, Any]) -> str | None:
-    """Why a model of these widths cannot be built; None if it can. Its `size` says how many layers and weights it has."""
+    """Why a model of these widths cannot be built; None if it can. Its `size` says how many layers and weights it
+    has.
+    """
     size = MODELS.entry(name).facts.get("size")
     layers, weights = (0, 0) if size is None else size(in_features, out_features, **arguments)
     if layers > MOST_LAYERS:
@@ -48,8 +50,8 @@ def mlp(
 ) -> nn.Sequential:
     """A multi-layer perceptron: for each hidden width Linear, a norm if asked for, activation, Dropout.
 
-    Maps (rows, in_features) to (rows, out_features); an empty `hidden` makes a linear model. Without `init`, weights are
-    drawn as PyTorch's Linear draws them.
+    Maps (rows, in_features) to (rows, out_features); an empty `hidden` makes a linear model. Without `init`, weights
+    are drawn as PyTorch's Linear draws them.
 
     >>> mlp(4, 3, hidden=[16], dropout=0.1)
     Sequential(
@@ -97,8 +99,8 @@ def residual_mlp(
 ) -> nn.Sequential:
     """A perceptron of residual blocks: each a norm if asked for, Linear, activation, Dropout, Linear, Dropout.
 
-    Maps (rows, in_features) to (rows, out_features). The ResNet for tables of Gorishniy et al., Revisiting Deep Learning
-    Models for Tabular Data (2021).
+    Maps (rows, in_features) to (rows, out_features). The ResNet for tables of Gorishniy et al., Revisiting Deep
+    Learning Models for Tabular Data (2021).
 
     >>> residual_mlp(4, 3, width=16, blocks=1, layer_norm=True)
     Sequential(

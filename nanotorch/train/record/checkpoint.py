@@ -7,16 +7,17 @@
             optimizer.safetensors    the tensors of the optimizer's state ...
             optimizer.json           ... and its numbers, with the learning rates
             state.json               where the run stands: epoch, generators, schedule, scaling ...
-            MANIFEST.json            size and sha256 of every file above, and of the part of the history that belongs to it
-        history.jsonl                the record of every epoch: appended to, so that a checkpoint costs the same after any number of them
-        last -> step-000120          the newest checkpoint
-        best -> step-000096          the one with the best validation score
+            MANIFEST.json            size and sha256 of every file above, and of the part of the history that belongs to
+            it
+        history.jsonl                the record of every epoch: appended to, so that a checkpoint costs the same after
+        any number of them last -> step-000120          the newest checkpoint best -> step-000096          the one with
+        the best validation score
 
 A checkpoint is written under a temporary name, flushed to the disk and then renamed; `last` and `best` are
 symbolic links, replaced in one operation; one that is saved again at the same step gets a name of its own
 (`step-000120-2`) before the first goes. So whatever happens in between, both links lead to complete checkpoints.
-Temporary names begin with a dot; `Checkpoints` deletes those that a killed process left. Where a run was copied by what knows no
-links (zip, scp), `find` tells from the checkpoints themselves which they led to.
+Temporary names begin with a dot; `Checkpoints` deletes those that a killed process left. Where a run was copied by what
+knows no links (zip, scp), `find` tells from the checkpoints themselves which they led to.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class CheckpointError(RuntimeError):
 class Checkpoint:
     """What was saved: state_dicts, and the rest of the run's state as plain values.
 
-    `training` holds the weights in training where `model`, those for use, are their moving average; else it is None. `past` says
-    which part of the history belongs to the checkpoint (`history` reads it), or is None where there is none beside it.
+    `training` holds the weights in training where `model`, those for use, are their moving average; else it is None.
+    `past` says which part of the history belongs to the checkpoint (`history` reads it), or is None where there is none
+    beside it.
     """
 
     model: dict[str, Tensor]
@@ -89,7 +91,8 @@ def save(
 ) -> Path:
     """Write `root/step-<step>` from the state_dicts and the state, and let the `links` lead to it.
 
-    Of the checkpoints that neither `last` nor `best` leads to, the newest `keep - 1` stay. `past` is what `History.hold` returned.
+    Of the checkpoints that neither `last` nor `best` leads to, the newest `keep - 1` stay. `past` is what
+    `History.hold` returned.
     """
     tensors, numbers = _split_tensors(optimizer)
     contents = {
@@ -101,7 +104,12 @@ def save(
     if training is not None:
         contents["training.safetensors"] = to_bytes(training)
     sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
-    manifest = {"format": FORMAT, "version": VERSION, "files": sums, **({} if past is None else {"history": dict(past)})}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "files": sums,
+        **({} if past is None else {"history": dict(past)}),
+    }
     contents["MANIFEST.json"] = _to_json(manifest)
     temporary, directory = root, root / f"step-{step:06d}"
     try:
@@ -142,9 +150,12 @@ def step_of(directory: Path) -> int:
 def in_order(root: Path) -> list[Path]:
     """The checkpoints in a directory, the oldest first."""
     found = [
-        path for path in root.glob("step-*")
-        if re.fullmatch(layout.STEP, path.name) and not path.is_symlink() and any((path / name).exists() for name in ("MANIFEST.json", *FILES))
-    ]  # fmt: skip
+        path
+        for path in root.glob("step-*")
+        if re.fullmatch(layout.STEP, path.name)
+        and not path.is_symlink()
+        and any((path / name).exists() for name in ("MANIFEST.json", *FILES))
+    ]
     return sorted(found, key=lambda path: [int(number) for number in path.name.split("-")[1:]])
 
 
@@ -160,15 +171,22 @@ def remove(directory: Path) -> None:
 
 
 def _linked(root: Path, name: str) -> Path | None:
-    """The checkpoint beside them that `last` or `best` leads to; a copy of a checkpoint stands for the one that it equals."""
+    """The checkpoint beside them that `last` or `best` leads to; a copy of a checkpoint stands for the one that it
+    equals.
+    """
     link = root / name
     try:
         mode = os.lstat(link).st_mode
         if stat.S_ISDIR(mode):
             manifest = files.read_own(link / "MANIFEST.json", LARGEST_MANIFEST)
-            return next((one for one in in_order(root) if files.read_own(one / "MANIFEST.json", LARGEST_MANIFEST) == manifest), link)
+            return next(
+                (one for one in in_order(root) if files.read_own(one / "MANIFEST.json", LARGEST_MANIFEST) == manifest),
+                link,
+            )
         # Some archives and disks keep a link as a file with its text.
-        target = os.readlink(link) if stat.S_ISLNK(mode) else files.read_own(link, 100).decode("utf-8", "replace").strip()
+        target = (
+            os.readlink(link) if stat.S_ISLNK(mode) else files.read_own(link, 100).decode("utf-8", "replace").strip()
+        )
     except OSError:
         return None
     return root / target if re.fullmatch(layout.STEP, target) and root / target in in_order(root) else None
@@ -205,7 +223,8 @@ def _why_not_written(directory: Path, error: OSError, needed: int) -> str:
     with suppress(OSError):
         free = f", {shutil.disk_usage(directory.parent).free:,} are free on its disk"
     return (
-        f"{directory} cannot be written: {error.strerror} ({needed:,} bytes are needed{free}); the checkpoints before it are intact"
+        f"{directory} cannot be written: {error.strerror} ({needed:,} bytes are needed{free}); the checkpoints before"
+        " it are intact"
     )
 
 
@@ -222,8 +241,8 @@ def _delete(path: Path) -> None:
 class History:
     """The records of the epochs in a file to which the new ones are appended.
 
-    A checkpoint holds how much of the file belongs to it. What is beyond is of a future that was lost, and goes when the first
-    record of another process is written.
+    A checkpoint holds how much of the file belongs to it. What is beyond is of a future that was lost, and goes when
+    the first record of another process is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -253,7 +272,8 @@ def as_lines(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def history(saved: Checkpoint) -> tuple[list[Any], list[str]]:
-    """The records of the epochs until a checkpoint, and what to tell of their file; a CheckpointError where they are lost.
+    """The records of the epochs until a checkpoint, and what to tell of their file; a CheckpointError where they are
+    lost.
 
     `metrics.jsonl` holds the same lines, so that it can take the place of a damaged file.
     """
@@ -272,7 +292,10 @@ def history(saved: Checkpoint) -> tuple[list[Any], list[str]]:
             if problem is not None:
                 raise CheckpointError(problem)
             return found, [*told, f"the records of the epochs are taken from {path}"] if told else []
-        told.append(f"{path} is damaged: its first {saved.past['bytes']:,} bytes are not the records of {saved.past['epochs']} epochs")
+        told.append(
+            f"{path} is damaged: its first {saved.past['bytes']:,} bytes are not the records of {saved.past['epochs']}"
+            " epochs"
+        )
     raise CheckpointError("; ".join(told))
 
 
@@ -303,7 +326,9 @@ class Checkpoints:
                 _delete(leftover)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Write what waits, unless the user wants to leave at once (a second Ctrl-C)."""
         if kind is None:
             self.flush()
@@ -349,7 +374,8 @@ class Checkpoints:
     def rewind(self, to: Checkpoint, same_future: bool) -> bool:
         """Make this checkpoint the newest: those after it belong to a future that is now computed anew.
 
-        Return whether the run has its best epoch: that checkpoint is whole, or was made in a future that will be the same.
+        Return whether the run has its best epoch: that checkpoint is whole, or was made in a future that will be the
+        same.
         """
         saved, best_epoch = in_order(self.root), to.state["best"]["epoch"]
         directory = next((path for path in saved if path.name == to.path.resolve().name), None)
@@ -393,7 +419,9 @@ class Checkpoints:
             self.root.mkdir(parents=True, exist_ok=True)
             return self._history.hold(records, count)
         except OSError as error:
-            raise CheckpointError(f"{self._history.path} cannot be written: {error.strerror}; the checkpoints before are intact") from error
+            raise CheckpointError(
+                f"{self._history.path} cannot be written: {error.strerror}; the checkpoints before are intact"
+            ) from error
 
 
 def load(directory: str | os.PathLike[str]) -> Checkpoint:
@@ -442,7 +470,15 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(values["state.json"], dict):
         raise CheckpointError(f"{directory / 'state.json'} holds no state of a run")
     training = tensors.get("training.safetensors")
-    return Checkpoint(tensors["model.safetensors"], optimizer, values["state.json"], training, directory, manifest.get("history"), manifest["version"])
+    return Checkpoint(
+        tensors["model.safetensors"],
+        optimizer,
+        values["state.json"],
+        training,
+        directory,
+        manifest.get("history"),
+        manifest["version"],
+    )
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -460,11 +496,13 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     version = manifest.get("version")
     if type(version) is not int or version not in (1, VERSION):
         raise CheckpointError(
-            f"{path} has format version {str(version)[:20]}, and this nanotorch reads version {VERSION} and those before: "
-            "use the nanotorch that wrote it, or a newer one"
+            f"{path} has format version {str(version)[:20]}, and this nanotorch reads version {VERSION} and those"
+            " before: use the nanotorch that wrote it, or a newer one"
         )
     listed = manifest.get("files")
-    if not isinstance(listed, dict) or not all(name in KNOWN and _is_entry(expected) for name, expected in listed.items()):
+    if not isinstance(listed, dict) or not all(
+        name in KNOWN and _is_entry(expected) for name, expected in listed.items()
+    ):
         raise CheckpointError(f"{path} is damaged: its list of files cannot be understood")
     past = manifest.get("history")
     if past is not None and not (_is_entry(past) and type(past.get("epochs")) is int):
@@ -473,7 +511,11 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def _is_entry(expected: Any) -> bool:
-    if not isinstance(expected, dict) or type(expected.get("bytes")) is not int or not isinstance(expected.get("sha256"), str):
+    if (
+        not isinstance(expected, dict)
+        or type(expected.get("bytes")) is not int
+        or not isinstance(expected.get("sha256"), str)
+    ):
         return False
     return expected["bytes"] >= 0
 

@@ -1,15 +1,15 @@
 """The directory of a run: made exclusively, locked while it is written, with a file for every thing one wants to know.
 
-    runs/<name>-<utc>-<4 hex digits>/
-        config.yaml      the config as it was given
-        resolved.yaml    every value of it: trains the same run again by itself
-        env.json         versions, device, threads: what the bits of the result depend on
-        train.log        what happened, with the time
-        metrics.jsonl    a line for every epoch (metrics.csv: the same as a table)
-        checkpoints/     see checkpoint.py (all names: layout.py)
-        summary.json     the final scores; there only when the run is complete
-        report.html      all of it to look at (learning_curve.png: a part of it as a picture)
-        tensorboard/     the curves for TensorBoard, with `log: {tensorboard: true}`
+runs/<name>-<utc>-<4 hex digits>/
+    config.yaml      the config as it was given
+    resolved.yaml    every value of it: trains the same run again by itself
+    env.json         versions, device, threads: what the bits of the result depend on
+    train.log        what happened, with the time
+    metrics.jsonl    a line for every epoch (metrics.csv: the same as a table)
+    checkpoints/     see checkpoint.py (all names: layout.py)
+    summary.json     the final scores; there only when the run is complete
+    report.html      all of it to look at (learning_curve.png: a part of it as a picture)
+    tensorboard/     the curves for TensorBoard, with `log: {tensorboard: true}`
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ STAMP = "%Y%m%dT%H%M%SZ"
 def create(output: str | Path, name: str) -> Path:
     """Make and return `<output>/<name>-<utc>-<4 hex digits>/`.
 
-    Runs that start in the same second, on any number of machines, get directories of their own. The names tell the order in which
-    the runs began: where the clock went back, a new one is a second later than the newest.
+    Runs that start in the same second, on any number of machines, get directories of their own. The names tell the
+    order in which the runs began: where the clock went back, a new one is a second later than the newest.
     """
     Path(output).mkdir(parents=True, exist_ok=True)
     while True:
@@ -66,7 +66,9 @@ def create(output: str | Path, name: str) -> Path:
 
 def started(path: Path, name: str) -> datetime | None:
     """When the run began whose directory `create` made under this name; None if it is no such directory."""
-    if path.name[: len(name) + 1] == f"{name}-" and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{4}", path.name[len(name) + 1 :]):
+    if path.name[: len(name) + 1] == f"{name}-" and re.fullmatch(
+        r"\d{8}T\d{6}Z-[0-9a-f]{4}", path.name[len(name) + 1 :]
+    ):
         with suppress(ValueError):  # the 99th of a month
             return datetime.strptime(path.name[len(name) + 1 : -5], STAMP).replace(tzinfo=UTC)
     return None
@@ -75,9 +77,11 @@ def started(path: Path, name: str) -> datetime | None:
 def check(
     output: str | Path, directory: Path | None = None, overwrite: bool = False, needed: Iterable[str | Path] = ()
 ) -> None:
-    """Say, before anything is computed, why a run could not be written: to this very directory, or to a new one in `output`.
+    """Say, before anything is computed, why a run could not be written: to this very directory, or to a new one in
+    `output`.
 
-    With `overwrite`, a run in the directory may be replaced, unless it is not alone there, or files that are `needed` lie in it.
+    With `overwrite`, a run in the directory may be replaced, unless it is not alone there, or files that are `needed`
+    lie in it.
     """
     place = Path(output) if directory is None else directory
     if place.is_symlink() and not place.exists():
@@ -87,7 +91,9 @@ def check(
         what = "" if nearest == place else f", so there can be no {place}"
         raise DirectoryError(f"{nearest} is not a directory{what}: give another --output")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise DirectoryError(f"{nearest} cannot be written to (no permission, or a read-only disk): give another --output")
+        raise DirectoryError(
+            f"{nearest} cannot be written to (no permission, or a read-only disk): give another --output"
+        )
     if directory is None or not directory.is_dir():
         return
     _refuse_links(directory)
@@ -95,27 +101,31 @@ def check(
         return
     if not overwrite:
         raise DirectoryError(
-            f"{directory} is not empty: give another --output, or --overwrite to replace the run in it, or --resume auto to "
-            "go on with it"
+            f"{directory} is not empty: give another --output, or --overwrite to replace the run in it, or --resume"
+            " auto to go on with it"
         )
     if not (directory / "resolved.yaml").is_file():
         raise DirectoryError(f"{directory} holds no run (it has no resolved.yaml), so --overwrite leaves it alone")
     inside = next((file for file in needed if Path(file).resolve().is_relative_to(directory.resolve())), None)
     if inside is not None:
-        raise DirectoryError(f"{inside} lies in {directory} and is needed to train: give another --output, or move the file away")
+        raise DirectoryError(
+            f"{inside} lies in {directory} and is needed to train: give another --output, or move the file away"
+        )
     others = [str(path.relative_to(directory)) for path in islice(layout.strangers(directory), 6)]
     if others:
         more = ", ..." if len(others) > 5 else ""
         raise DirectoryError(
-            f"{directory} holds more than a run: {', '.join(others[:5])}{more}; --overwrite removes what a run wrote and nothing else, so "
-            "move the rest away, or give another --output"
+            f"{directory} holds more than a run: {', '.join(others[:5])}{more}; --overwrite removes what a run wrote"
+            " and nothing else, so move the rest away, or give another --output"
         )
 
 
 def _refuse_links(directory: Path) -> None:
     """Refuse to write where a link or the like has one of a run's names: it could lead anywhere."""
     for path in layout.strangers(directory, names=False):
-        raise DirectoryError(f"{path} is a link, or no plain file or directory as a run has it: nothing is written through it")
+        raise DirectoryError(
+            f"{path} is a link, or no plain file or directory as a run has it: nothing is written through it"
+        )
 
 
 def _is_leftover(path: Path) -> bool:
@@ -126,8 +136,8 @@ def _is_leftover(path: Path) -> bool:
 class RunDirectory:
     """The files of a run, locked against other processes within a ``with`` block.
 
-    A log or a line of metrics that cannot be written (a full disk) is said once on stderr and does not stop training; what a
-    run cannot do without raises.
+    A log or a line of metrics that cannot be written (a full disk) is said once on stderr and does not stop training;
+    what a run cannot do without raises.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,7 +151,9 @@ class RunDirectory:
         _refuse_links(self.path)
         while True:
             try:
-                file = os.fdopen(files.open_own(self.path / LOCK, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8", errors="replace")
+                file = os.fdopen(
+                    files.open_own(self.path / LOCK, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8", errors="replace"
+                )
             except OSError as error:
                 raise DirectoryError(f"{self.path / LOCK} cannot be opened: {error.strerror}") from None
             try:
@@ -153,7 +165,9 @@ class RunDirectory:
                     f"{self.path} is in use by {holder or 'another process'}: two runs cannot write to one directory"
                 ) from None
             except OSError as error:
-                self.notice = f"{self.path} cannot be locked ({error.strerror}): take care that no other run writes to it"
+                self.notice = (
+                    f"{self.path} cannot be locked ({error.strerror}): take care that no other run writes to it"
+                )
             with suppress(OSError):  # the one before may have deleted the file between our opening and our locking it
                 if os.path.samestat(os.fstat(file.fileno()), os.lstat(self.path / LOCK)):
                     break
@@ -171,23 +185,23 @@ class RunDirectory:
                 leftover.unlink(missing_ok=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Give the lock back."""
         with suppress(OSError):
             (self.path / LOCK).unlink()
         self._lock.close()
 
     def claim(self, overwrite: bool, needed: Iterable[str | Path] = ()) -> None:
-        """Make sure, under the lock, that nothing but this run is in the directory; `overwrite` removes another run from it."""
+        """Make sure, under the lock, that nothing but this run is in the directory; `overwrite` removes another run
+        from it.
+        """
         check(self.path, self.path, overwrite, needed)
         layout.remove(self.path, keep=r"\.lock")
 
     def begin(
-        self,
-        source: str | None,
-        resolved: str,
-        environment: Mapping[str, Any],
-        history: Sequence[Mapping[str, Any]],
+        self, source: str | None, resolved: str, environment: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
     ) -> None:
         """Write what is known before the first step, and the records of the epochs that are done already."""
         self.write("resolved.yaml", resolved)
@@ -207,7 +221,9 @@ class RunDirectory:
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a file of JSON, all of it or nothing."""
         text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-        self.write(name, text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8; \\udc80 is JSON's own escape
+        self.write(
+            name, text.encode("utf-8", "backslashreplace")
+        )  # names of files need not be UTF-8; \\udc80 is JSON's own escape
 
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Add the record of an epoch to `metrics.jsonl`."""

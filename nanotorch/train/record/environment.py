@@ -26,7 +26,9 @@ def environment(device: torch.device) -> dict[str, Any]:
         "nanotorch": torch.__version__,
         "python": platform.python_version(),
         "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
-        "blas": sorted({f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools}),
+        "blas": sorted(
+            {f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools}
+        ),
         "threads": sorted({f"{pool['internal_api']} {pool['num_threads']}" for pool in pools}),
         "thread_variables": {key: os.environ[key] for key in sorted(os.environ) if key.endswith("_NUM_THREADS")},
         "device": str(device),
@@ -45,7 +47,11 @@ def same_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for key in DECIDE_BITS:
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changes += [f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
+            changes += [
+                f"{name}: {old.get(name)} -> {new.get(name)}"
+                for name in {**old, **new}
+                if old.get(name) != new.get(name)
+            ]
         elif old != new:
             changes.append(f"{key}: {old} -> {new}")
     return changes

@@ -2,11 +2,12 @@
 
 Note [Event files]
 ~~~~~~~~~~~~~~~~~~
-A file is a sequence of records: the length of the data as 8 bytes, a checksum of these 8 bytes, the data, a checksum of the
-data; all little-endian. The checksum is the CRC-32C, turned and shifted so that it does not look like one of itself. The data is an
-`Event` message in the encoding of Protocol Buffers: fields, each with its number and kind, in any order. The messages are those of
-TensorFlow's `event.proto`, `summary.proto` and `tensor.proto`; their field numbers never change. Written by hand, since the
-libraries that write them are some hundred times larger and slower to import than these lines.
+A file is a sequence of records: the length of the data as 8 bytes, a checksum of these 8 bytes, the data, a checksum of
+the data; all little-endian. The checksum is the CRC-32C, turned and shifted so that it does not look like one of
+itself. The data is an `Event` message in the encoding of Protocol Buffers: fields, each with its number and kind, in
+any order. The messages are those of TensorFlow's `event.proto`, `summary.proto` and `tensor.proto`; their field numbers
+never change. Written by hand, since the libraries that write them are some hundred times larger and slower to import
+than these lines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Every name that a run writes in its directory: nothing else is ever deleted there, and nothing is written through a link."""
+"""Every name that a run writes in its directory: nothing else is ever deleted there, and nothing is written through a
+link.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ CHECKPOINT: Layout = {r"(model|training|optimizer)\.safetensors|(optimizer|state
 TENSORBOARD: Layout = {"train|validation|test": {r"events\.out\.tfevents\.\d+(\.\d+)?\.nanotorch": None}}
 HALF_WRITTEN = r"\.[0-9a-f]{8}\.writing"
 RUN: dict[str, Any] = {
-    r"(config|resolved)\.yaml|(env|summary)\.json|metrics\.(jsonl|csv)|train\.log|report\.html|learning_curve\.png|\.lock": None,
+    r"(config|resolved)\.yaml|(env|summary)\.json|metrics\.(jsonl|csv)|train\.log|report\.html"
+    r"|learning_curve\.png|\.lock": (None),
     HALF_WRITTEN: None,
     "checkpoints": {
         STEP: CHECKPOINT,
@@ -74,7 +77,8 @@ def remove(place: Path, layout: Layout = RUN, keep: str = "") -> None:
 
 
 def refuse_to_replace(output: str | Path, inputs: Iterable[str | Path], runs: Iterable[Path]) -> None:
-    """A UsageError if the output is one of the inputs (`-` is standard input), a config or a file of a run, by whatever path or link.
+    """A UsageError if the output is one of the inputs (`-` is standard input), a config or a file of a run, by whatever
+    path or link.
 
     Of a run in whose directory the output lies, be it one of `runs` or not, it has to be another name than a run gives.
     """

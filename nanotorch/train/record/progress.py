@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from nanotorch.train.terminal.text_report import number
 from nanotorch.train.terminal.standard_streams import past, printable
+from nanotorch.train.terminal.text_report import number
 
 __all__ = ["Progress"]
 

@@ -1,7 +1,8 @@
-"""What the files of a run have to hold: one schema for each that is read, and one sentence, with file and key, where it does not fit.
+"""What the files of a run have to hold: one schema for each that is read, and one sentence, with file and key, where it
+does not fit.
 
-A file may have been damaged, edited, or made to do harm; whoever writes it can write a checksum that fits. So what is read is what
-was written once, in keys and kinds, or it is refused.
+A file may have been damaged, edited, or made to do harm; whoever writes it can write a checksum that fits. So what is
+read is what was written once, in keys and kinds, or it is refused.
 """
 
 from __future__ import annotations
@@ -12,25 +13,28 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from nanotorch.train.config.strict_yaml import show
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import printable
-from nanotorch.train.config.strict_yaml import show
 from nanotorch.utils import files
 
 __all__ = [
-    "Environment", "Record", "RecordError", "RunState", "SeveralSummary", "Summary", "checked", "completed", "lines_of", "parsed", "read_json",
-    "read_lines", "unlike",
-]  # fmt: skip
+    "Environment",
+    "Record",
+    "RecordError",
+    "RunState",
+    "SeveralSummary",
+    "Summary",
+    "checked",
+    "completed",
+    "lines_of",
+    "parsed",
+    "read_json",
+    "read_lines",
+    "unlike",
+]
 
 LARGEST_JSON = 2**26
 LARGEST_HISTORY = 2**30
@@ -130,14 +134,21 @@ class Prepared(Schema):
         numeric = [name for name in self.feature_names if name not in categories]
         if not self.feature_names:
             raise ValueError("feature_names: there are none")
-        for key, scaler, width in (("scaler", self.scaler, len(numeric)), ("target_scaler", self.target_scaler, len(self.target_names))):
+        for key, scaler, width in (
+            ("scaler", self.scaler, len(numeric)),
+            ("target_scaler", self.target_scaler, len(self.target_names)),
+        ):
             if scaler is not None and (len(scaler.mean), len(scaler.scale)) != (width, width):
-                raise ValueError(f"{key} has {len(scaler.mean)} means and {len(scaler.scale)} scales for {width} columns")
+                raise ValueError(
+                    f"{key} has {len(scaler.mean)} means and {len(scaler.scale)} scales for {width} columns"
+                )
         if len(self.fills) != len(numeric):
             raise ValueError(f"fills has {len(self.fills)} values for {len(numeric)} columns of numbers")
         if not set(self.indicators) <= set(numeric):
             raise ValueError("indicators names what is no column of numbers")
-        if {"binary": len(self.target_names) != 2, "multiclass": len(self.target_names) < 2}.get(self.task, not self.target_names):
+        if {"binary": len(self.target_names) != 2, "multiclass": len(self.target_names) < 2}.get(
+            self.task, not self.target_names
+        ):
             raise ValueError(f"target_names has {len(self.target_names)} for the task {self.task}")
         return self
 
@@ -257,7 +268,9 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
 
 
 def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "") -> Any:
-    """The value itself, if it fits the schema; else a RecordError that names the source and the first key that does not."""
+    """The value itself, if it fits the schema; else a RecordError that names the source and the first key that does
+    not.
+    """
     try:
         _adapter(schema).validate_python(value)
     except ValidationError as error:
@@ -267,15 +280,22 @@ def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "")
             "missing": "is missing",
             "extra_forbidden": "is no key of this file",
             "value_error": str(first.get("ctx", {}).get("error", "")),
-        }.get(first["type"], f"{first['msg'][:1].lower()}{first['msg'][1:]}".removeprefix("input ") + f", got {show(first['input'])}")
-        raise RecordError(f"{source}: {place}{' ' if what.startswith('is ') else ': '}{what}" if place else f"{source}: {what}") from None
+        }.get(
+            first["type"],
+            f"{first['msg'][:1].lower()}{first['msg'][1:]}".removeprefix("input ") + f", got {show(first['input'])}",
+        )
+        raise RecordError(
+            f"{source}: {place}{' ' if what.startswith('is ') else ': '}{what}" if place else f"{source}: {what}"
+        ) from None
     except RecursionError:
         raise RecordError(f"{source} is nested too deeply") from None
     return value
 
 
 def parsed(data: bytes) -> Any:
-    """The value of a JSON text; a ValueError says in a few words what is wrong with it, such as a key that is there twice."""
+    """The value of a JSON text; a ValueError says in a few words what is wrong with it, such as a key that is there
+    twice.
+    """
 
     def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

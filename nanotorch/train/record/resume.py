@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nanotorch.train.config.sections import Config, read_resolved, with_seed
 from nanotorch.train.record import checkpoint
 from nanotorch.train.record.checkpoint import Checkpoint, CheckpointError
-from nanotorch.train.config.sections import Config, read_resolved, with_seed
 from nanotorch.train.record.records import (
     Environment,
     RecordError,
@@ -22,11 +22,20 @@ from nanotorch.train.record.records import (
 )
 
 __all__ = [
-    "CompleteError", "ResumeError", "Resumed", "again", "config_of", "differences", "environment_of", "find", "newest", "whole",
-]  # fmt: skip
+    "CompleteError",
+    "ResumeError",
+    "Resumed",
+    "again",
+    "config_of",
+    "differences",
+    "environment_of",
+    "find",
+    "newest",
+    "whole",
+]
 
-# Values that may change between the parts of a run: they decide how long it is and where it writes, not what it computes.
-# A change of the device is found, with all else that the bits depend on, by comparing env.json.
+# Values that may change between the parts of a run: they decide how long it is and where it writes, not what it
+# computes. A change of the device is found, with all else that the bits depend on, by comparing env.json.
 FREE = ("output", "name", "device", "train.epochs", "checkpoint", "early_stopping.patience", "log")
 
 
@@ -80,10 +89,14 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
         runs = [path for path in candidates if (path / "resolved.yaml").is_file()]
         return _of_run(runs[-1]) if runs else None
     path, notices = Path(where), tuple[str, ...]()
-    if path.name in ("last", "best") and path.parent.name == "checkpoints":  # links, which a copy of the run may have lost
+    if (
+        path.name in ("last", "best") and path.parent.name == "checkpoints"
+    ):  # links, which a copy of the run may have lost
         path = checkpoint.find(path.parent, path.name) or path
     if not path.exists():
-        raise ResumeError(f"{where} does not exist: --resume takes the directory of a run, one of its checkpoints, or auto")
+        raise ResumeError(
+            f"{where} does not exist: --resume takes the directory of a run, one of its checkpoints, or auto"
+        )
     if (path / "resolved.yaml").is_file():
         root, saved = path, None
     elif (path / "MANIFEST.json").exists() or path.parent.name == "checkpoints":  # one checkpoint of a run
@@ -92,7 +105,8 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
             raise ResumeError(f"{where} lies in no run: there is no {root / 'resolved.yaml'}")
     else:
         raise ResumeError(
-            f"{where} is neither the directory of a run (it has no resolved.yaml) nor a nanotorch checkpoint (it has no MANIFEST.json)"
+            f"{where} is neither the directory of a run (it has no resolved.yaml) nor a nanotorch checkpoint (it has no"
+            " MANIFEST.json)"
         )
     if directory is not None and directory.resolve() != root.resolve():
         raise ResumeError(f"a resumed run goes on in its own directory {root}: leave --output {directory} away")
@@ -103,7 +117,8 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
 
 
 def again(before: Resumed, config: Config) -> Resumed:
-    """The same decision once more, now that the directory is locked: what was found before may be another process's past.
+    """The same decision once more, now that the directory is locked: what was found before may be another process's
+    past.
 
     A CompleteError where that one has finished the run, a ResumeError where it has changed the config in between.
     """
@@ -111,14 +126,18 @@ def again(before: Resumed, config: Config) -> Resumed:
     assert found is not None
     changed = tuple(differences(config, found.directory))
     if changed != before.changed:
-        raise ResumeError(f"{found.directory}: another process has gone on with this run, with another config, in the meantime")
+        raise ResumeError(
+            f"{found.directory}: another process has gone on with this run, with another config, in the meantime"
+        )
     if found.covers(config) and not before.covers(config) and not changed:
         raise CompleteError(f"already complete: {found.directory}")
     return replace(found, changed=changed)
 
 
 def whole(path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
-    """A checkpoint of a run with the records of its epochs, and what to tell of them; a CheckpointError where one is damaged."""
+    """A checkpoint of a run with the records of its epochs, and what to tell of them; a CheckpointError where one is
+    damaged.
+    """
     saved = checkpoint.load(path)
     try:
         checked(saved.state, RunState, path / "state.json")
@@ -127,7 +146,9 @@ def whole(path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
     records, told = checkpoint.history(saved)
     complete = saved.state["epoch"] - (saved.state["step_in_epoch"] > 0)
     if len(records) != complete:
-        raise CheckpointError(f"{path / 'state.json'}: epoch {saved.state['epoch']} does not fit a history of {len(records)} epochs")
+        raise CheckpointError(
+            f"{path / 'state.json'}: epoch {saved.state['epoch']} does not fit a history of {len(records)} epochs"
+        )
     return replace(saved, state={**saved.state, "history": records}), tuple(told)
 
 
@@ -164,25 +185,33 @@ def environment_of(directory: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def differences(config: Config, directory: Path, free: bool = False) -> list[str]:
-    """What the config says otherwise than the run did: ``key: before -> now``; with `free`, also of what may change freely."""
+    """What the config says otherwise than the run did: ``key: before -> now``; with `free`, also of what may change
+    freely.
+    """
     before = config_of(directory)
     config = with_seed(config, before.seed)
     old, new = dict(_flat(before.model_dump(mode="json"))), dict(_flat(config.model_dump(mode="json")))
     keys = [key for key in {**old, **new} if old.get(key, "absent") != new.get(key, "absent")]
     return [
-        f"{key}: {_shown(old.get(key, 'absent'))} -> {_shown(new.get(key, 'absent'))}" for key in keys if free or not _is_free(key)
+        f"{key}: {_shown(old.get(key, 'absent'))} -> {_shown(new.get(key, 'absent'))}"
+        for key in keys
+        if free or not _is_free(key)
     ]
 
 
 def _of_run(root: Path) -> Resumed:
     saved, notices = newest(root)
     if saved is None and notices:
-        raise ResumeError("\n".join([*notices, f"no checkpoint of {root} is whole: start the run again without --resume"]))
-    finished, told = _finished(root)
-    if saved is None and finished and (root / "metrics.jsonl").exists():  # several runs have theirs in directories of their own
         raise ResumeError(
-            f"{root / 'summary.json'} says that the run is complete, but its checkpoints are gone, so that it cannot go on: begin a "
-            "new run, or replace this one with --overwrite"
+            "\n".join([*notices, f"no checkpoint of {root} is whole: start the run again without --resume"])
+        )
+    finished, told = _finished(root)
+    if (
+        saved is None and finished and (root / "metrics.jsonl").exists()
+    ):  # several runs have theirs in directories of their own
+        raise ResumeError(
+            f"{root / 'summary.json'} says that the run is complete, but its checkpoints are gone, so that it cannot go"
+            " on: begin a new run, or replace this one with --overwrite"
         )
     return Resumed(root, saved, (*notices, *told), finished, where=root)
 
@@ -211,7 +240,11 @@ def _flat(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _is_free(key: str) -> bool:

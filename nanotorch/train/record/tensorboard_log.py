@@ -21,9 +21,9 @@ OF_TRAINING = ("learning_rate", "gradient_norm", "seconds")  # values of an epoc
 class TensorBoardLog:
     """The curves of a run under `tensorboard/` in its directory, to be used in a ``with`` block.
 
-    Each part of the data is a run of its own there, so that TensorBoard draws their losses into one chart. Steps are optimizer
-    steps. The log of a run that goes on is written anew, from its history. A log that cannot be written is said once on
-    stderr, and training goes on.
+    Each part of the data is a run of its own there, so that TensorBoard draws their losses into one chart. Steps are
+    optimizer steps. The log of a run that goes on is written anew, from its history. A log that cannot be written is
+    said once on stderr, and training goes on.
 
     Args:
         directory: the run's; None logs nothing.
@@ -37,7 +37,9 @@ class TensorBoardLog:
         """Ready to log."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the files."""
         for part in list(self._files):
             self._write(part, EventFile.close)
@@ -90,5 +92,8 @@ class TensorBoardLog:
                 self._files[part] = EventFile(self._root / part / f"events.out.tfevents.{now:.0f}.nanotorch", now)
             write(self._files[part])
         except OSError as error:
-            print(f"warning: {self._root} cannot be written ({error.strerror}); training goes on without it", file=sys.stderr)
+            print(
+                f"warning: {self._root} cannot be written ({error.strerror}); training goes on without it",
+                file=sys.stderr,
+            )
             self._root, self._files = None, {}

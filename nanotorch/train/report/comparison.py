@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.config.sections import ConfigError, read_resolved
-from nanotorch.train.score.metrics import is_loss
-from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, read_json, read_lines
-from nanotorch.train.terminal.text_report import aligned, label, number, short
 from nanotorch.train.config.strict_yaml import LARGEST_TEXT, parse, read
+from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, read_json, read_lines
+from nanotorch.train.score.metrics import is_loss
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.terminal.text_report import aligned, label, number, short
 
 __all__ = ["ComparedRun", "Comparison", "as_text", "compare", "read_run", "value_text"]
 
@@ -78,11 +78,19 @@ class Comparison:
 
 
 def read_run(place: str | Path) -> ComparedRun:
-    """Read what a run's directory says; a UsageError if it holds no run. What is damaged is left out and told in `notices`."""
+    """Read what a run's directory says; a UsageError if it holds no run. What is damaged is left out and told in
+    `notices`.
+    """
     root = Path(place)
     resolved = root / "resolved.yaml"
     if not resolved.is_file():
-        reason = "it has no resolved.yaml" if root.is_dir() else "it is no directory" if root.exists() else "there is no such directory"
+        reason = (
+            "it has no resolved.yaml"
+            if root.is_dir()
+            else "it is no directory"
+            if root.exists()
+            else "there is no such directory"
+        )
         raise UsageError(f"{place} is not the directory of a run: {reason}")
     notices: list[str] = []
     config: Any = {}
@@ -91,7 +99,9 @@ def read_run(place: str | Path) -> ComparedRun:
         config = node.plain() if node is not None else {}
         read_resolved(resolved)
     except ConfigError as error:
-        notices.append(f"{' '.join(str(error).splitlines()[0].split())}; it may differ from the others in more than is shown")
+        notices.append(
+            f"{' '.join(str(error).splitlines()[0].split())}; it may differ from the others in more than is shown"
+        )
     history, problem = read_lines(root / "metrics.jsonl")
     notices += [] if problem is None else [f"{problem}; the epochs before that are shown"]
     summary = None
@@ -117,7 +127,10 @@ def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "tes
         raise UsageError(f"{nothing.place} has nothing to compare yet: no epoch of this run is complete")
     scored = [_score_names(run, part) for run in runs]
     if not all(scored):
-        raise UsageError(f"{runs[scored.index([])].place} has no scores of a part {part!r}; its parts are {_parts(runs[scored.index([])])}")
+        raise UsageError(
+            f"{runs[scored.index([])].place} has no scores of a part {part!r}; its parts are"
+            f" {_parts(runs[scored.index([])])}"
+        )
     every = tuple(dict.fromkeys(name for names in scored for name in names))
     common = [name for name in every if all(name in names for names in scored)]
     if not set(common) - {"loss"}:
@@ -138,7 +151,9 @@ def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "tes
     ordered = (*sorted(complete, key=rank), *begun)
     keys = dict.fromkeys(key for run in ordered for key in run.config if key not in BESIDE)
     absent = object()
-    differing = tuple(key for key in keys if any(run.config.get(key, absent) != ordered[0].config.get(key, absent) for run in ordered))
+    differing = tuple(
+        key for key in keys if any(run.config.get(key, absent) != ordered[0].config.get(key, absent) for run in ordered)
+    )
     return Comparison(ordered, _names(ordered), by, part, every, differing)
 
 
@@ -158,7 +173,16 @@ def as_text(found: Comparison, width: int = 100) -> str:
     text = [_left(lines, 2)]
     if not found.differing:
         return "\n\n".join([*text, "the configs do not differ"])
-    rows = [[key, *(short(value_text(run.config.get(key)) if key in run.config else "-", LONGEST_VALUE) for run in found.runs)] for key in found.differing]
+    rows = [
+        [
+            key,
+            *(
+                short(value_text(run.config.get(key)) if key in run.config else "-", LONGEST_VALUE)
+                for run in found.runs
+            ),
+        ]
+        for key in found.differing
+    ]
     for first, last in _columns_that_fit([["config", *numbers], *rows], width):
         text.append(aligned([[line[0], *line[first:last]] for line in [["config", *numbers], *rows]]))
     return "\n\n".join(text)
@@ -190,7 +214,9 @@ def _parts(run: ComparedRun) -> str:
 
 def _names(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     short_names = [run.place.resolve().name for run in runs]
-    return tuple(name if short_names.count(name) == 1 else str(run.place) for run, name in zip(runs, short_names, strict=True))
+    return tuple(
+        name if short_names.count(name) == 1 else str(run.place) for run, name in zip(runs, short_names, strict=True)
+    )
 
 
 def _flat(values: Any, key: str = "") -> Iterable[tuple[str, Any]]:
@@ -204,7 +230,10 @@ def _flat(values: Any, key: str = "") -> Iterable[tuple[str, Any]]:
 def _left(lines: Sequence[Sequence[str]], count: int) -> str:
     """Aligned text in which the first columns, and not only the very first, stand to the left."""
     widths = [max(len(line[k]) for line in lines) for k in range(count)]
-    joined = [["  ".join(cell.ljust(width) for cell, width in zip(line[:count], widths, strict=True)), *line[count:]] for line in lines]
+    joined = [
+        ["  ".join(cell.ljust(width) for cell, width in zip(line[:count], widths, strict=True)), *line[count:]]
+        for line in lines
+    ]
     return "\n".join(line.rstrip() for line in aligned(joined).splitlines())
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.train.report import figures
-from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.report.comparison import Comparison, value_text
+from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.markup import Html, document, figure, fill, join, measured, section, table
 from nanotorch.train.terminal.text_report import label
 from nanotorch.utils import files
@@ -19,7 +19,9 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 def write(path: Path, found: Comparison) -> None:
-    """Write the page (.html) or the picture (.png, .svg, .pdf) that the file's name asks for; a UsageError for any other."""
+    """Write the page (.html) or the picture (.png, .svg, .pdf) that the file's name asks for; a UsageError for any
+    other.
+    """
     kind = path.suffix.lower()
     if kind not in (".html", *PICTURES):
         raise UsageError(f"{path}: a comparison is written as .html, {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
@@ -41,8 +43,10 @@ def page(found: Comparison, title: str, lead: str | None = None) -> Html:
     sections.append(section("config", "Where the configs differ", _differences(found)))
     body = fill(
         '<header>\n<h1>{title}</h1>\n<p class="lead">{lead}</p>\n</header>\n<main>\n{all}\n</main>',
-        title=title, lead=lead, all=join(sections),
-    )  # fmt: skip
+        title=title,
+        lead=lead,
+        all=join(sections),
+    )
     return document(title, body)
 
 
@@ -64,18 +68,29 @@ def _scores(found: Comparison) -> Iterator[Html]:
 
 def _drawings(found: Comparison) -> Iterator[Html]:
     if not figures.matplotlib_is_there():
-        yield Html('<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>')
+        yield Html(
+            '<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>'
+        )
         return
     keys = _curves(found)
     drawings = [figure(figures.overlay(_histories(found), key)) for key in keys]
-    yield fill('<div class="figures">\n{all}\n</div>', all=join(drawings)) if keys else Html("<p>These runs have no curves.</p>")
+    yield (
+        fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
+        if keys
+        else Html("<p>These runs have no curves.</p>")
+    )
 
 
 def _differences(found: Comparison) -> Html:
     if not found.differing:
         return Html("<p>The configs do not differ.</p>")
-    rows = [[key, *(value_text(run.config[key]) if key in run.config else "-" for run in found.runs)] for key in found.differing]
-    return table("A dash: the run has no such value", ["key", *(f"#{place}" for place in range(1, len(found.runs) + 1))], rows)
+    rows = [
+        [key, *(value_text(run.config[key]) if key in run.config else "-" for run in found.runs)]
+        for key in found.differing
+    ]
+    return table(
+        "A dash: the run has no such value", ["key", *(f"#{place}" for place in range(1, len(found.runs) + 1))], rows
+    )
 
 
 def _histories(found: Comparison) -> Sequence[tuple[str, Sequence[Any]]]:
@@ -92,6 +107,13 @@ def _curves(found: Comparison) -> list[str]:
     keys = []
     other = next((name for name in found.scores if name != "loss"), "loss")
     for name in dict.fromkeys(["loss", other if found.by == "loss" else found.by]):
-        part = next((part for part in ("validation", "train") if histories and all(f"{part}_{name}" in h[-1] for h in histories)), None)
+        part = next(
+            (
+                part
+                for part in ("validation", "train")
+                if histories and all(f"{part}_{name}" in h[-1] for h in histories)
+            ),
+            None,
+        )
         keys += [] if part is None else [f"{part}_{name}"]
     return keys

@@ -31,7 +31,8 @@ class Column(NamedTuple):
         least: the smallest.
         median: the one in the middle.
         most: the largest.
-        bars: how values are distributed, as shares of the highest bar: between the smallest and the largest, or the most
+        bars: how values are distributed, as shares of the highest bar: between the smallest and the largest, or the
+        most
             frequent categories.
         common: the most frequent categories, with their shares.
     """
@@ -87,7 +88,16 @@ def describe(name: str, values: NDArray[Any]) -> Column:
             bars = np.bincount(np.minimum(places, BARS - 1), minlength=BARS)
         mean, deviation, median = float(there.mean()), float(there.std()), float(np.median(there))
     return Column(
-        name, kind, missing, distinct, mean, deviation, float(there.min()), median, float(there.max()), _shares_of_highest(bars)
+        name,
+        kind,
+        missing,
+        distinct,
+        mean,
+        deviation,
+        float(there.min()),
+        median,
+        float(there.max()),
+        _shares_of_highest(bars),
     )
 
 

@@ -1,4 +1,6 @@
-"""The drawings of a run, by matplotlib: SVG that takes its colours from the page it stands in, and the learning curve as PNG."""
+"""The drawings of a run, by matplotlib: SVG that takes its colours from the page it stands in, and the learning curve
+as PNG.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,18 @@ Record = Mapping[str, Any]
 
 # What the page calls its colours, and what they are where there is no page. No two may be the same.
 COLOURS = {
-    "ink": "#222222", "quiet": "#666666", "faint": "#dddddd",
-    "train": "#2f6db3", "validation": "#e0722f", "test": "#2a8f5b",
-    "other": "#8a4fbf", "fifth": "#b8860b", "sixth": "#c2417c", "seventh": "#4a7a8c", "eighth": "#7a5c3e",
-}  # fmt: skip
+    "ink": "#222222",
+    "quiet": "#666666",
+    "faint": "#dddddd",
+    "train": "#2f6db3",
+    "validation": "#e0722f",
+    "test": "#2a8f5b",
+    "other": "#8a4fbf",
+    "fifth": "#b8860b",
+    "sixth": "#c2417c",
+    "seventh": "#4a7a8c",
+    "eighth": "#7a5c3e",
+}
 LINES = ("train", "validation", "test", "other", "fifth", "sixth", "seventh", "eighth")
 PANEL = (4.7, 2.9)  # inches; the page scales it
 MOST_POINTS = 1500  # of a scatter plot: each is a piece of the file
@@ -66,7 +76,8 @@ def parts_by_epoch(history: Sequence[Record], name: str, best_epoch: int) -> Htm
     parts = _parts(history, name)
     _draw_parts(axes, history, name, best_epoch)
     ends = ", ".join(
-        f"{part} from {_shown(history[0][f'{part}_{name}'])} to {_shown(history[-1][f'{part}_{name}'])}" for part in parts
+        f"{part} from {_shown(history[0][f'{part}_{name}'])} to {_shown(history[-1][f'{part}_{name}'])}"
+        for part in parts
     )
     return _svg(figure, f"{label(name)} over {len(history)} epochs: {ends}; the best epoch is {best_epoch}")
 
@@ -83,7 +94,10 @@ def value_by_epoch(history: Sequence[Record], key: str, title: str, logarithmic:
         axes.set_ylim(bottom=0)
     _over_epochs(axes, epochs)
     _titled(axes, title)
-    return _svg(figure, f"{title} over the epochs: from {_shown(values[0])} to {_shown(values[-1])}, at most {_shown(max(values))}")
+    return _svg(
+        figure,
+        f"{title} over the epochs: from {_shown(values[0])} to {_shown(values[-1])}, at most {_shown(max(values))}",
+    )
 
 
 def confusion_map(matrix: NDArray[np.int64], part: str) -> Html:
@@ -103,7 +117,10 @@ def confusion_map(matrix: NDArray[np.int64], part: str) -> Html:
     axes.set_aspect("equal")
     _titled(axes, "number of the true class", "number of the class that the model chose")
     share = np.trace(matrix) / max(matrix.sum(), 1)
-    return _svg(figure, f"Confusion matrix of {len(matrix)} classes on the {part} part: {share:.1%} of the rows are on the diagonal")
+    return _svg(
+        figure,
+        f"Confusion matrix of {len(matrix)} classes on the {part} part: {share:.1%} of the rows are on the diagonal",
+    )
 
 
 def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str) -> Html:
@@ -122,7 +139,10 @@ def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str
     _titled(axes, f"predicted {short(target, 40)}", f"true {short(target, 40)}")
     every = "" if len(chosen) == len(true) else f", {len(chosen)} of them drawn"
     error = float(np.sqrt(np.mean((true - guessed) ** 2)))
-    return _svg(figure, f"Predicted against true values of {target} for {len(true)} rows{every}: the typical error is {error:.4g}")
+    return _svg(
+        figure,
+        f"Predicted against true values of {target} for {len(true)} rows{every}: the typical error is {error:.4g}",
+    )
 
 
 def reliability(found: Calibration, of: str) -> Html:
@@ -131,12 +151,16 @@ def reliability(found: Calibration, of: str) -> Html:
     axes.plot([0, 1], [0, 1], color=COLOURS["quiet"], linewidth=1.0, zorder=2)
     axes.plot(found.stated, found.observed, color=COLOURS["train"], linewidth=1.9, zorder=3)
     sizes = 18 + 170 * found.rows / found.rows.max()
-    axes.scatter(found.stated, found.observed, s=sizes, color=COLOURS["train"], alpha=0.55, linewidths=0, zorder=4, clip_on=False)
+    axes.scatter(
+        found.stated, found.observed, s=sizes, color=COLOURS["train"], alpha=0.55, linewidths=0, zorder=4, clip_on=False
+    )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")
     _titled(axes, "share that came true", f"stated probability of {short(of, 40)}")
-    return _svg(figure, f"Calibration in {len(found.rows)} bins: the mean distance from the diagonal is {found.error:.4f}")
+    return _svg(
+        figure, f"Calibration in {len(found.rows)} bins: the mean distance from the diagonal is {found.error:.4f}"
+    )
 
 
 # ------------------------------------------------------------ figures of several runs
@@ -152,7 +176,9 @@ def overlay(runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> Html:
 
 
 def save_overlay(path: Path, runs: Sequence[tuple[str, Sequence[Record]]], keys: Sequence[str]) -> None:
-    """Values of the records of several runs over their epochs, beside one another in a file of the kind that its name says."""
+    """Values of the records of several runs over their epochs, beside one another in a file of the kind that its name
+    says.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.0 * len(keys), 3.6 + 0.2 * len(runs)), layout="constrained", facecolor="white")
@@ -161,7 +187,9 @@ def save_overlay(path: Path, runs: Sequence[tuple[str, Sequence[Record]]], keys:
         _styled(axes)
         _draw_runs(axes, runs, key)
     lines, names = panels[0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower left", frameon=False, labelcolor="linecolor", fontsize=9.5, handlelength=1.4)
+    figure.legend(
+        lines, names, loc="outside lower left", frameon=False, labelcolor="linecolor", fontsize=9.5, handlelength=1.4
+    )
     with _any_letters(), files.writing(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 
@@ -187,7 +215,9 @@ def _draw_runs(axes: Axes, runs: Sequence[tuple[str, Sequence[Record]]], key: st
 # ------------------------------------------------------------ the PNG beside the page
 
 
-def learning_curve(path: Path, history: Sequence[Record], metric: str, best_epoch: int, title: str, test_score: float) -> None:
+def learning_curve(
+    path: Path, history: Sequence[Record], metric: str, best_epoch: int, title: str, test_score: float
+) -> None:
     """Draw loss and score of the training and the validation part over the epochs into a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -258,7 +288,9 @@ def _draw_parts(axes: Axes, history: Sequence[Record], name: str, best_epoch: in
         every += values
         axes.plot(epochs, values, color=COLOURS[part], linewidth=1.9, label=part, zorder=3)
         if best_epoch in epochs:
-            axes.plot(best_epoch, values[epochs.index(best_epoch)], "o", color=COLOURS[part], markersize=6.5, mew=0, zorder=4)
+            axes.plot(
+                best_epoch, values[epochs.index(best_epoch)], "o", color=COLOURS[part], markersize=6.5, mew=0, zorder=4
+            )
     if name == "loss" and _spans_decades(every):
         _logarithmic(axes)
     axes.margins(x=0.02, y=0.08)
@@ -268,7 +300,9 @@ def _draw_parts(axes: Axes, history: Sequence[Record], name: str, best_epoch: in
 
 
 def _parts(history: Sequence[Record], name: str) -> list[str]:
-    return [part for part in ("train", "validation") if all(record.get(f"{part}_{name}") is not None for record in history)]
+    return [
+        part for part in ("train", "validation") if all(record.get(f"{part}_{name}") is not None for record in history)
+    ]
 
 
 def _over_epochs(axes: Axes, epochs: Sequence[int]) -> None:
@@ -314,11 +348,19 @@ def _svg(figure: Figure, description: str) -> Html:
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', inner))
     inner = re.sub(r' id="([^"]+)"', lambda found: f' id="{mark}{found[1]}"' if found[1] in used else "", inner)
     inner = re.sub(r'(url\(#|(?:xlink:)?href="#)', lambda found: found[1].removeprefix("xlink:") + mark, inner)
-    inner = re.sub(r"font(-family)?: ([^;\"]*?)'DejaVu Sans'[^;\"]*", lambda found: f"font{found[1] or ''}: {found[2]}sans-serif", inner)
+    inner = re.sub(
+        r"font(-family)?: ([^;\"]*?)'DejaVu Sans'[^;\"]*",
+        lambda found: f"font{found[1] or ''}: {found[2]}sans-serif",
+        inner,
+    )
     for name, colour in COLOURS.items():
         inner = inner.replace(colour, f"var(--{name})")
     return fill(
         '<svg viewBox="0 0 {width} {height}" role="img" aria-label="{description}" style="max-width: {most}pt">\n'
         "<title>{description}</title>{inner}",
-        width=size[1], height=size[2], most=f"{1.25 * float(size[1]):g}", description=description, inner=Html(inner.rstrip()),
-    )  # fmt: skip
+        width=size[1],
+        height=size[2],
+        most=f"{1.25 * float(size[1]):g}",
+        description=description,
+        inner=Html(inner.rstrip()),
+    )

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.summary import Summary
+from nanotorch.train.config.strict_yaml import LARGEST_FILE
 from nanotorch.train.report import data_card, figures
-from nanotorch.train.score import classification
 from nanotorch.train.report.data_card import Column
 from nanotorch.train.report.run_summary import Findings
+from nanotorch.train.score import classification
 from nanotorch.train.terminal.markup import (
     Html,
     beside,
@@ -33,7 +34,6 @@ from nanotorch.train.terminal.markup import (
     titled,
 )
 from nanotorch.train.terminal.text_report import label, number, short
-from nanotorch.train.config.strict_yaml import LARGEST_FILE
 from nanotorch.utils import files
 
 __all__ = ["Record", "page", "write"]
@@ -77,7 +77,8 @@ def write(
     summary: Mapping[str, Any],
     environment: Mapping[str, Any],
 ) -> bool:
-    """Write `report.html` and, where matplotlib is there, `learning_curve.png`; what cannot be written is said on stderr.
+    """Write `report.html` and, where matplotlib is there, `learning_curve.png`; what cannot be written is said on
+    stderr.
 
     Returns whether the page is there.
 
@@ -104,7 +105,12 @@ def write(
         return True
     except OSError as error:
         print(f"warning: {error.filename or report} cannot be written ({error.strerror})", file=sys.stderr)
-    except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:  # numbers that cannot be drawn are no reason to lose a run
+    except (
+        ArithmeticError,
+        MemoryError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # numbers that cannot be drawn are no reason to lose a run
         print(f"warning: {report} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
     return False
 
@@ -121,12 +127,17 @@ def page(found: Findings, record: Record) -> Html:
         "config": ("Configuration", _config(found, record)),
         "environment": ("Environment", _environment(record)),
     }
-    links = join(fill('<li><a href="#{key}">{title}</a></li>', key=key, title=title) for key, (title, _) in sections.items())
+    links = join(
+        fill('<li><a href="#{key}">{title}</a></li>', key=key, title=title) for key, (title, _) in sections.items()
+    )
     body = join(
         [
             _header(found, record),
             fill('<nav aria-label="sections"><ul>\n{links}\n</ul></nav>', links=links),
-            fill("<main>\n{all}\n</main>", all=join(section(key, title, *parts) for key, (title, parts) in sections.items())),
+            fill(
+                "<main>\n{all}\n</main>",
+                all=join(section(key, title, *parts) for key, (title, parts) in sections.items()),
+            ),
             fill("<footer>Written by nanotorch {version}.</footer>", version=record.environment.get("nanotorch", "")),
         ]
     )
@@ -152,27 +163,39 @@ def _header(found: Findings, record: Record) -> Html:
     boxes = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in tiles)
     stopped = [fill('<p class="note">Training {why}.</p>', why=summary["stopped"])] if summary.get("stopped") else []
     return fill(
-        '<header>\n<h1>{name}</h1>\n<p class="lead">{task}</p>\n{stopped}\n<dl class="tiles">\n{boxes}\n</dl>\n</header>',
-        name=summary["name"], task=task, stopped=join(stopped), boxes=boxes,
-    )  # fmt: skip
+        '<header>\n<h1>{name}</h1>\n<p class="lead">{task}</p>\n{stopped}\n<dl'
+        ' class="tiles">\n{boxes}\n</dl>\n</header>',
+        name=summary["name"],
+        task=task,
+        stopped=join(stopped),
+        boxes=boxes,
+    )
 
 
 def _scores(found: Findings, record: Record) -> Iterator[Html]:
     summary, best = record.summary, record.summary["best_epoch"]
     names = list(summary["scores"][found.judged])
     rows = [[part, len(found.parts[part]), *map(scores.get, names)] for part, scores in summary["scores"].items()]
-    yield table(f"The model of epoch {best}, the best of {summary['epochs']}", ["part", "rows", *map(label, names)], rows)
+    yield table(
+        f"The model of epoch {best}, the best of {summary['epochs']}", ["part", "rows", *map(label, names)], rows
+    )
     if not figures.matplotlib_is_there():
         yield _no_figures()
         return
     then = next((line for line in record.history if line["epoch"] == best), {})
     drawings = []
     for name in record.metrics:
-        values = [f"{part} {number(then[key])}" for part in ("train", "validation") if then.get(key := f"{part}_{name}") is not None]
+        values = [
+            f"{part} {number(then[key])}"
+            for part in ("train", "validation")
+            if then.get(key := f"{part}_{name}") is not None
+        ]
         caption = f"At epoch {best}, the best: {', '.join(values)}."
         drawings.append(figure(figures.parts_by_epoch(record.history, name, best), caption))
     yield _figures(drawings)
-    yield Html('<p class="small">During an epoch the training part is scored while weights still change and dropout is on.</p>')
+    yield Html(
+        '<p class="small">During an epoch the training part is scored while weights still change and dropout is on.</p>'
+    )
 
 
 def _classification(found: Findings) -> Iterator[Html]:
@@ -180,35 +203,59 @@ def _classification(found: Findings) -> Iterator[Html]:
     right, rows = int(found.right.sum()), len(found.true)
     yield fill(
         "<p>Of the {rows} rows of the {part} part the model calls {right} by their class and {wrong} by another.</p>",
-        rows=f"{rows:,}", part=judged, right=f"{right:,}", wrong=f"{rows - right:,}",
-    )  # fmt: skip
+        rows=f"{rows:,}",
+        part=judged,
+        right=f"{right:,}",
+        wrong=f"{rows - right:,}",
+    )
     pieces = []
     if len(names) <= MOST_CELLS:
         pieces.append(_confusion_table(found.confusion, names))
     elif len(names) > MOST_DRAWN:
-        pieces.append(fill('<p class="note">The matrix of {count} classes is not drawn: {most} are the most.</p>', count=f"{len(names):,}", most=f"{MOST_DRAWN:,}"))
+        pieces.append(
+            fill(
+                '<p class="note">The matrix of {count} classes is not drawn: {most} are the most.</p>',
+                count=f"{len(names):,}",
+                most=f"{MOST_DRAWN:,}",
+            )
+        )
     elif drawn:
-        pieces.append(figure(figures.confusion_map(found.confusion, judged), "Rows by their class (down) and the class that the model chose (across)."))
+        pieces.append(
+            figure(
+                figures.confusion_map(found.confusion, judged),
+                "Rows by their class (down) and the class that the model chose (across).",
+            )
+        )
     worst = classification.confusions(found.true, found.guessed, names, 10)
     if worst and len(names) > 2:
         pieces.append(table("Most frequent mistakes", ["class", "called", "rows"], worst))
     yield titled("Confusion matrix", beside(*pieces))
-    shown = found.classes if len(names) <= MOST_CLASSES else sorted(found.classes, key=lambda score: score.f1)[:MOST_CLASSES]
+    shown = (
+        found.classes
+        if len(names) <= MOST_CLASSES
+        else sorted(found.classes, key=lambda score: score.f1)[:MOST_CLASSES]
+    )
     note = "" if len(shown) == len(names) else f": the {len(shown)} with the smallest F1 of {len(names)}"
-    mean = ["mean", *(sum(values) / len(names) for values in zip(*(score[1:4] for score in found.classes), strict=True)), rows]
+    mean = [
+        "mean",
+        *(sum(values) / len(names) for values in zip(*(score[1:4] for score in found.classes), strict=True)),
+        rows,
+    ]
     heads = ["class", "precision", "recall", "F1", "rows"]
     pieces = [titled("Every class", table(f"On the {judged} part{note}", heads, [*map(list, shown), mean]))]
     stated = fill(
-        "<p>The class that the model chooses has a stated probability of {stated} on average, and is right in {share} of the rows. "
-        "The expected calibration error, in ten bins, is {error}.</p>",
-        stated=_exact(float(found.certainty.mean())), share=_exact(right / rows), error=_exact(found.calibration.error),
-    )  # fmt: skip
+        "<p>The class that the model chooses has a stated probability of {stated} on average, and is right in {share}"
+        " of the rows. The expected calibration error, in ten bins, is {error}.</p>",
+        stated=_exact(float(found.certainty.mean())),
+        share=_exact(right / rows),
+        error=_exact(found.calibration.error),
+    )
     drawing = Html("")
     if drawn:
         of = names[1] if len(names) == 2 else "the chosen class"
         caption = (
-            f"Stated probability of {of} against how often it came true; a larger dot has more rows. On the diagonal the "
-            "probabilities can be taken at their word; below it the model is too sure, above it too careful."
+            f"Stated probability of {of} against how often it came true; a larger dot has more rows. On the diagonal"
+            " the probabilities can be taken at their word; below it the model is too sure, above it too careful."
         )
         drawing = figure(figures.reliability(found.calibration, of), caption)
     yield beside(*pieces, titled("Calibration", stated, drawing))
@@ -221,7 +268,12 @@ def _regression(found: Findings) -> Iterator[Html]:
         error = guessed[:, k] - true[:, k]
         spread = float(((true[:, k] - true[:, k].mean()) ** 2).sum())
         r2 = 1 - float((error**2).sum()) / spread if spread else None
-        sizes = (float(np.sqrt((error**2).mean())), float(np.abs(error).mean()), float(error.mean()), float(np.abs(error).max()))
+        sizes = (
+            float(np.sqrt((error**2).mean())),
+            float(np.abs(error).mean()),
+            float(error.mean()),
+            float(np.abs(error).max()),
+        )
         rows.append([name, r2, *map(measured, sizes)])
     heads = ["target", "R2", "RMSE", "mean absolute error", "mean error", "largest error"]
     yield table(f"Errors on the {found.judged} part, in the units of the targets", heads, rows)
@@ -249,7 +301,10 @@ def _data(found: Findings) -> Iterator[Html]:
             *((f"{name} part", f"{len(part):,} rows, {len(part) / rows:.0%}") for name, part in found.parts.items()),
             ("feature columns", f"{count:,}"),
             ("numbers that the model takes", f"{found.preprocessing.in_features:,}"),
-            ("missing values", f"{missing:,} in {sum(column.missing > 0 for column in described)} columns" if missing else "none"),
+            (
+                "missing values",
+                f"{missing:,} in {sum(column.missing > 0 for column in described)} columns" if missing else "none",
+            ),
         ]
     )
     yield join(fill('<p class="note mild">{text}</p>', text=text) for text in found.notices)
@@ -267,12 +322,18 @@ def _data(found: Findings) -> Iterator[Html]:
     constant = [column.name for column in described if column.kind == "constant"]
     if constant:
         listed = ", ".join(constant[:20]) + (", ..." if len(constant) > 20 else "")
-        yield fill('<p class="note">Constant on the training part, so of no use to the model: {names}.</p>', names=listed)
+        yield fill(
+            '<p class="note">Constant on the training part, so of no use to the model: {names}.</p>', names=listed
+        )
     columns = _column_table(f"Feature columns, on {of}{first}", described)
     if len(described) <= OPEN_COLUMNS:
         yield columns
     else:
-        yield fill("<details><summary>{count} feature columns</summary>{columns}</details>", count=f"{count:,}", columns=columns)
+        yield fill(
+            "<details><summary>{count} feature columns</summary>{columns}</details>",
+            count=f"{count:,}",
+            columns=columns,
+        )
 
 
 def _model(found: Findings) -> Iterator[Html]:
@@ -285,7 +346,11 @@ def _model(found: Findings) -> Iterator[Html]:
         cells = [name, shape, layer.parameters or None]
         rows.append([*cells, layer.saved_bytes, layer.flops])
     heads = ["layer", "output", "parameters", "bytes kept for backward", "operations forward"]
-    trainable = "" if layers.trainable_parameters == layers.total_parameters else f", {layers.trainable_parameters:,} of them trained"
+    trainable = (
+        ""
+        if layers.trainable_parameters == layers.total_parameters
+        else f", {layers.trainable_parameters:,} of them trained"
+    )
     size = f"{layers.total_parameters:,} parameters{trainable}, {layers.parameter_bytes:,} bytes"
     yield table(f"{size}; for a batch of {_batch(layers)}", heads, rows)
 
@@ -298,7 +363,11 @@ def _training(found: Findings, record: Record) -> Iterator[Html]:
     yield facts(
         [
             ("optimizer steps", f"{summary['steps']:,}"),
-            *([("steps left out (not finite)", f"{summary['skipped_steps']:,}")] if summary.get("skipped_steps") else []),
+            *(
+                [("steps left out (not finite)", f"{summary['skipped_steps']:,}")]
+                if summary.get("skipped_steps")
+                else []
+            ),
             ("whole run", _duration(summary["seconds"])),
             ("epochs, validation included", _duration(spent)),
             ("an epoch, median", _duration(float(np.median(seconds)))),
@@ -310,9 +379,18 @@ def _training(found: Findings, record: Record) -> Iterator[Html]:
         return
     curves = [("learning_rate", "learning rate", "The learning rate with which each epoch began.", False)]
     if any(record.get("gradient_norm") is not None for record in history):
-        curves.append(("gradient_norm", "gradient norm", "The norm of all gradients, before clipping; the mean of the epoch's readings.", True))
+        curves.append(
+            (
+                "gradient_norm",
+                "gradient norm",
+                "The norm of all gradients, before clipping; the mean of the epoch's readings.",
+                True,
+            )
+        )
     curves.append(("seconds", "seconds per epoch", "How long each epoch took, validation included.", False))
-    yield _figures([figure(figures.value_by_epoch(history, key, title, log), caption) for key, title, caption, log in curves])
+    yield _figures(
+        [figure(figures.value_by_epoch(history, key, title, log), caption) for key, title, caption, log in curves]
+    )
 
 
 def _config(found: Findings, record: Record) -> Iterator[Html]:
@@ -326,7 +404,7 @@ def _config(found: Findings, record: Record) -> Iterator[Html]:
         "<details{open}><summary>Every value, defaults included</summary>\n{text}</details>",
         open=Html(" open" if record.source is None else ""),
         text=scrolling("every value of the config", fill("<pre>{text}</pre>", text=found.resolved.strip("\n"))),
-    )  # fmt: skip
+    )
 
 
 def _command(words: Sequence[str]) -> str:
@@ -358,7 +436,9 @@ def _figures(drawings: Sequence[Html]) -> Html:
 
 
 def _no_figures() -> Html:
-    return Html('<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>')
+    return Html(
+        '<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>'
+    )
 
 
 def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:
@@ -372,17 +452,27 @@ def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:
             cells.append(fill('<td class="{kind}"{style}>{count}</td>', kind=kind, style=style, count=f"{count:,}"))
         rows.append([name, *cells])
     heads = [fill('<abbr title="{name}">{short}</abbr>', name=name, short=short(name, LONGEST_NAME)) for name in names]
-    return table("Rows by their class (down) and the class that the model chose (across)", ["", *heads], rows, "confusion")
+    return table(
+        "Rows by their class (down) and the class that the model chose (across)", ["", *heads], rows, "confusion"
+    )
 
 
 def _column_table(caption: str, columns: Sequence[Column]) -> Html:
     heads = ["column", "distribution", "kind", "missing", "values", "mean", "deviation", "least", "median", "most"]
     rows = []
     for one in columns:
-        cells = [None if value is None else measured(value) for value in (one.mean, one.deviation, one.least, one.median, one.most)]
+        cells = [
+            None if value is None else measured(value)
+            for value in (one.mean, one.deviation, one.least, one.median, one.most)
+        ]
         if one.common:
             listed = ", ".join(f"{name} {share:.0%}" for name, share in one.common[:4])
-            cells = [fill('<td class="text" colspan="5">{listed}</td>', listed=listed + (", ..." if len(one.common) > 4 else ""))]
+            cells = [
+                fill(
+                    '<td class="text" colspan="5">{listed}</td>',
+                    listed=listed + (", ..." if len(one.common) > 4 else ""),
+                )
+            ]
         rows.append([one.name, _bars(one), one.kind, one.missing, one.distinct, *cells])
     return table(caption, heads, rows)
 

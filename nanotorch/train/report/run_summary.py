@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.summary import Summary, summary
-from nanotorch.train.score import classification
-from nanotorch.train.fit.build import Data
-from nanotorch.train.score.classification import Calibration, ClassScore
 from nanotorch.train.config.sections import Config, resolved
 from nanotorch.train.data.datasets import Table
-from nanotorch.train.fit.loop import rows_at_once
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.fit.build import Data
+from nanotorch.train.fit.loop import rows_at_once
 from nanotorch.train.fit.training import Part
+from nanotorch.train.score import classification
+from nanotorch.train.score.classification import Calibration, ClassScore
 from nanotorch.utils.data import DataLoader
 
 __all__ = ["Findings", "gather"]
@@ -114,9 +114,14 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
     """Let the model predict the last part of the data, and look at its layers."""
     judged = list(parts)[-1]
     return Findings(
-        config, data.parts, data.preprocessing, _layers(model, parts["train"], config.train.batch_size), judged,
-        *_outputs(model, parts[judged]), getattr(data, "notices", ()),
-    )  # fmt: skip
+        config,
+        data.parts,
+        data.preprocessing,
+        _layers(model, parts["train"], config.train.batch_size),
+        judged,
+        *_outputs(model, parts[judged]),
+        getattr(data, "notices", ()),
+    )
 
 
 def _outputs(model: nn.Module, part: Part) -> tuple[NDArray[Any], NDArray[np.float64]]:

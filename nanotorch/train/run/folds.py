@@ -20,17 +20,17 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanotorch.train.record import directory
-from nanotorch.train.fit.build import build, prepare, steps_per_epoch
-from nanotorch.train.report.comparison import compare, read_run
-from nanotorch.train.report.comparison_page import page
 from nanotorch.train.config.sections import Config, resolved, with_seed
 from nanotorch.train.data.datasets import DataError, training_rows
+from nanotorch.train.fit.build import build, prepare, steps_per_epoch
+from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment
 from nanotorch.train.record.records import Summary, read_json
-from nanotorch.train.terminal.text_report import label, number
 from nanotorch.train.record.resume import CompleteError, Resumed, ResumeError, config_of, differences, find
+from nanotorch.train.report.comparison import compare, read_run
+from nanotorch.train.report.comparison_page import page
 from nanotorch.train.run.run import files_of, run
+from nanotorch.train.terminal.text_report import label, number
 from nanotorch.utils import files as disk
 
 __all__ = ["FoldsResult", "is_several", "run_all", "single_runs"]
@@ -42,8 +42,8 @@ Scores = dict[str, dict[str, float]]
 class FoldsResult:
     """What several runs leave: their directory; by part and score the mean and the spread; the scores of each run.
 
-    The spread is the standard deviation over the runs (with n - 1): how much a run differs from another, not how well the mean
-    is known.
+    The spread is the standard deviation over the runs (with n - 1): how much a run differs from another, not how well
+    the mean is known.
     """
 
     directory: Path
@@ -80,9 +80,9 @@ def run_all(
 ) -> FoldsResult:
     """Run them all, one after the other.
 
-    Raises what `run` raises; the runs that are complete stay. With `resume`, what is complete in `run_directory` is taken as it
-    is, and what began goes on; a ResumeError where one of these was trained with another config than this one now asks for, since
-    a mean over two configs is of neither.
+    Raises what `run` raises; the runs that are complete stay. With `resume`, what is complete in `run_directory` is
+    taken as it is, and what began goes on; a ResumeError where one of these was trained with another config than this
+    one now asks for, since a mean over two configs is of neither.
     """
     if config.seed is None:
         config = with_seed(config, config_of(run_directory).seed if resume and run_directory is not None else None)
@@ -140,13 +140,17 @@ def run_all(
 def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path) -> None:
     """A ResumeError where a run that has begun is not the one that this config asks for."""
     if not is_several(config) or not is_several(config_of(root)):
-        raise ResumeError(f"{root} holds {'one run' if is_several(config) else 'several runs'}, and this config asks for another number")
+        raise ResumeError(
+            f"{root} holds {'one run' if is_several(config) else 'several runs'}, and this config asks for another"
+            " number"
+        )
     for name, single in several.items():
         changes = differences(single, root / name) if (root / name / "resolved.yaml").is_file() else []
         if changes:
             raise ResumeError(
                 "\n  ".join([f"{root / name} was trained with another config:", *changes])
-                + "\nA mean over both would be of neither: begin new runs with --output, or go on with its own resolved.yaml"
+                + "\nA mean over both would be of neither: begin new runs with --output, or go on with its own"
+                " resolved.yaml"
             )
         begun = _begun(single, root / name)
         if begun is None or begun.checkpoint is None:
@@ -154,13 +158,17 @@ def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path)
         state = begun.checkpoint.state
         if state["epoch"] > single.train.epochs:
             raise ResumeError(
-                f"{root / name} is in epoch {state['epoch']} already, and train.epochs is {single.train.epochs} now: a mean over runs of "
-                "different lengths would be of neither; begin new runs with --output"
+                f"{root / name} is in epoch {state['epoch']} already, and train.epochs is {single.train.epochs} now: a"
+                " mean over runs of different lengths would be of neither; begin new runs with --output"
             )
-        if begun.covers(single) and state["data"] != (now := prepare(single).fingerprint()) and state["data"] != now.partition("-")[0]:
+        if (
+            begun.covers(single)
+            and state["data"] != (now := prepare(single).fingerprint())
+            and state["data"] != now.partition("-")[0]
+        ):
             raise ResumeError(
-                f"{root / name}: the data are not what they were when this run was trained, and a mean over both would be of neither; "
-                "bring them back, or begin new runs with --output"
+                f"{root / name}: the data are not what they were when this run was trained, and a mean over both would"
+                " be of neither; bring them back, or begin new runs with --output"
             )
 
 
@@ -188,7 +196,10 @@ def _page(root: Path, name: str, names: Sequence[str], mean: Scores, spread: Sco
     """Write `report.html`, the runs beside one another; each has its own beside it. Returns whether it is there."""
     found = compare([read_run(root / one) for one in names])
     of, over = (number(scores["test"][found.by]) for scores in (mean, spread))
-    lead = f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}; each has a report.html of its own"
+    lead = (
+        f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}; each has a report.html of"
+        " its own"
+    )
     try:
         disk.write(root / "report.html", page(found, name, lead), own=True)
     except OSError as error:
@@ -205,7 +216,10 @@ def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float])
             return math.nan
 
     first = next(iter(runs.values()))
-    return {part: {name: over([scores[part][name] for scores in runs.values()]) for name in values} for part, values in first.items()}
+    return {
+        part: {name: over([scores[part][name] for scores in runs.values()]) for name in values}
+        for part, values in first.items()
+    }
 
 
 def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
@@ -216,6 +230,8 @@ def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
         lines.append([row, *(number(scores["test"][name]) for name in names)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
     return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
         for line in lines
     )

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch import nn
-from nanotorch.train.record import checkpoint, directory
-from nanotorch.train.report import page
-from nanotorch.train.terminal import text_report as report
-from nanotorch.train.fit.build import Data, build, prepare, steps_per_epoch
 from nanotorch.train.config.sections import Config, resolved, with_seed
-from nanotorch.train.record.environment import environment, same_bits
-from nanotorch.train.report.run_summary import gather
-from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
+from nanotorch.train.fit.build import Data, build, prepare, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
-from nanotorch.train.score.metrics import main_metric
+from nanotorch.train.fit.training import Training, borrowed_generator
 from nanotorch.train.inspect.nonfinite import find_cause
+from nanotorch.train.record import checkpoint, directory
+from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.progress import Progress
 from nanotorch.train.record.resume import Resumed, ResumeError, again, config_of, differences, environment_of, whole
 from nanotorch.train.record.tensorboard_log import TensorBoardLog
+from nanotorch.train.report import page
+from nanotorch.train.report.run_summary import gather
+from nanotorch.train.score.metrics import main_metric
+from nanotorch.train.terminal import text_report as report
+from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
 from nanotorch.train.terminal.threads import blas_threads
-from nanotorch.train.fit.training import Training, borrowed_generator
 
 __all__ = ["RunResult", "run"]
 
@@ -68,9 +68,9 @@ def run(
         DataError: the data cannot be trained on; nothing was written.
         DirectoryError: the directory cannot be written to, or belongs to another run; nothing was written.
         ResumeError: the run cannot go on so; a CompleteError where another process has finished it in the meantime.
-        CheckpointError: a checkpoint cannot be written, or the one to go on from does not fit; those before it are intact.
-        DivergedError: the loss is not finite any more.
-        TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
+        CheckpointError: a checkpoint cannot be written, or the one to go on from does not fit; those before it are
+        intact. DivergedError: the loss is not finite any more. TrainingInterrupted: after Ctrl-C or SIGTERM, once the
+        step is done and saved.
     """
     options, started = config.train, time.perf_counter()
     if config.seed is None:
@@ -100,11 +100,14 @@ def run(
         fingerprint = data.fingerprint()
         if resume is not None and saved is not None:
             allowed = any(change.startswith("data.") for change in resume.changed)
-            known = (fingerprint, fingerprint.partition("-")[0])  # of older checkpoints, which do not know of rows on the disk
+            known = (
+                fingerprint,
+                fingerprint.partition("-")[0],
+            )  # of older checkpoints, which do not know of rows on the disk
             if not allowed and saved.state["data"] not in known:
                 raise ResumeError(
-                    f"{resume.directory}: the data are not what they were when this run was trained, so it cannot go on as if "
-                    "nothing had happened; bring them back, or begin a new run"
+                    f"{resume.directory}: the data are not what they were when this run was trained, so it cannot go on"
+                    " as if nothing had happened; bring them back, or begin a new run"
                 )
             training.load(saved, parts["train"], [change.split(":")[0] for change in resume.changed])
 
@@ -259,16 +262,23 @@ def _resume(
     notes = [f"training goes on after step {training.step}: {config.name}"]
     notes += [f"changed: {change}" for change in differences(config, resume.directory, free=True)]
     before, lost = environment_of(resume.directory)
-    warnings = [] if lost is None or resume.checkpoint is None else [f"{lost}: whether the bits of the results may differ is not known"]
+    warnings = (
+        []
+        if lost is None or resume.checkpoint is None
+        else [f"{lost}: whether the bits of the results may differ is not known"]
+    )
     bits = same_bits(before, here) if before else []
     if bits:
         here["before"] = before
-        warnings.append(f"the bits of the results may differ from those of one run, since this changed: {'; '.join(bits)}")
+        warnings.append(
+            f"the bits of the results may differ from those of one run, since this changed: {'; '.join(bits)}"
+        )
     if resume.checkpoint is not None:
         has_best = checkpoints.rewind(resume.checkpoint, same_future=not resume.changed)
         if not has_best:
             warnings.append(
-                f"the checkpoint of the best epoch, {training.best_epoch}, is gone: the best of those after epoch {training.epoch} is taken"
+                f"the checkpoint of the best epoch, {training.best_epoch}, is gone: the best of those after epoch"
+                f" {training.epoch} is taken"
             )
             training.best_epoch, training.best_score = 0, (-math.inf, -math.inf)
     print(notes[0], flush=True)
@@ -278,7 +288,12 @@ def _resume(
 
 
 def _cause(
-    config: Config, data: Data, last: Path | None, error: DivergedError, files: directory.RunDirectory, interrupt: Interrupt
+    config: Config,
+    data: Data,
+    last: Path | None,
+    error: DivergedError,
+    files: directory.RunDirectory,
+    interrupt: Interrupt,
 ) -> str:
     """What made the first value that is not finite, and in which rows, as lines of text."""
     rebuilt, parts = build(config, data)
@@ -294,7 +309,9 @@ def _cause(
         numbers = data.parts["train"].numbers
         rows = cause.rows if numbers is None else numbers[cause.rows].tolist()
         some = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
-        lines.append(f"rows of that step, counted from 0 in the whole table ({len(rows)}, all of them in train.log): {some}")
+        lines.append(
+            f"rows of that step, counted from 0 in the whole table ({len(rows)}, all of them in train.log): {some}"
+        )
         files.log(f"rows of step {error.step}: {', '.join(map(str, rows))}")
     for line in lines:
         files.log(line)

@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Calibration", "ClassScore", "calibration", "class_scores", "confusion", "confusions", "predicted", "probabilities"]
+__all__ = [
+    "Calibration",
+    "ClassScore",
+    "calibration",
+    "class_scores",
+    "confusion",
+    "confusions",
+    "predicted",
+    "probabilities",
+]
 
 BINS = 10
 
@@ -77,12 +86,17 @@ def confusion(true: NDArray[Any], guessed: NDArray[Any], classes: int) -> NDArra
     return np.bincount(true * classes + guessed, minlength=classes * classes).reshape(classes, classes)
 
 
-def confusions(true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str], count: int) -> list[tuple[str, str, int]]:
+def confusions(
+    true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str], count: int
+) -> list[tuple[str, str, int]]:
     """The mistakes that are made most often: the true class, the class it was called, how often."""
     wrong = true != guessed
     pairs, times = np.unique(true[wrong] * len(names) + guessed[wrong], return_counts=True)
     most = np.argsort(-times, kind="stable")[:count]
-    return [(names[pair // len(names)], names[pair % len(names)], often) for pair, often in zip(pairs[most].tolist(), times[most].tolist(), strict=True)]
+    return [
+        (names[pair // len(names)], names[pair % len(names)], often)
+        for pair, often in zip(pairs[most].tolist(), times[most].tolist(), strict=True)
+    ]
 
 
 def class_scores(true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str]) -> list[ClassScore]:
@@ -91,9 +105,12 @@ def class_scores(true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str]
     >>> class_scores(np.array([0, 0, 1]), np.array([0, 1, 1]), ["no", "yes"])[1]
     ClassScore(name='yes', precision=0.5, recall=1.0, f1=0.6666666666666666, support=1)
     """
-    found, called, there = (np.bincount(numbers, minlength=len(names)) for numbers in (true[true == guessed], guessed, true))
+    found, called, there = (
+        np.bincount(numbers, minlength=len(names)) for numbers in (true[true == guessed], guessed, true)
+    )
     precision, recall, f1 = (
-        (hits / np.maximum(total, 1)).tolist() for hits, total in ((found, called), (found, there), (2 * found, called + there))
+        (hits / np.maximum(total, 1)).tolist()
+        for hits, total in ((found, called), (found, there), (2 * found, called + there))
     )
     return [ClassScore(*values) for values in zip(names, precision, recall, f1, there.tolist(), strict=True)]
 
@@ -108,7 +125,9 @@ def calibration(stated: NDArray[np.float64], came_true: NDArray[Any]) -> Calibra
     bins = np.minimum((stated * BINS).astype(np.int64), BINS - 1)
     rows = np.bincount(bins, minlength=BINS)
     used = rows > 0
-    sums = (np.bincount(bins, weights=values, minlength=BINS)[used] for values in (stated, came_true.astype(np.float64)))
+    sums = (
+        np.bincount(bins, weights=values, minlength=BINS)[used] for values in (stated, came_true.astype(np.float64))
+    )
     mean_stated, mean_observed = (total / rows[used] for total in sums)
     error = float((np.abs(mean_stated - mean_observed) * rows[used]).sum() / max(len(stated), 1))
     return Calibration(mean_stated, mean_observed, rows[used], error)

@@ -25,7 +25,9 @@ def main_metric(task: str) -> str:
 
 
 def is_loss(name: str) -> bool:
-    """Whether the smaller score is the better one: of losses and RMSE; scikit-learn's names are of scores, larger is better."""
+    """Whether the smaller score is the better one: of losses and RMSE; scikit-learn's names are of scores, larger is
+    better.
+    """
     return name == "loss" or name.startswith("rmse")
 
 
@@ -37,8 +39,8 @@ def mean_weights(
     For losses of class numbers that is the weight of the row's class (1 without weights) and 0 for
     `ignore_index`; for elementwise losses it is the number of elements in a row, whatever their weights.
     So, for any batch and as PyTorch defines the mean, `sum-reduced loss / mean_weights.sum()` is the
-    mean-reduced loss. With weights `by_class` it is the weight of the row's class, whatever the loss: as PyTorch defines the
-    mean of the cross entropy, so a loss of two classes is the same with one logit as with two.
+    mean-reduced loss. With weights `by_class` it is the weight of the row's class, whatever the loss: as PyTorch
+    defines the mean of the cross entropy, so a loss of two classes is the same with one logit as with two.
     """
     if by_class is not None and not hasattr(criterion, "ignore_index"):
         numbers = targets.reshape(len(targets)).to(torch.int64)
@@ -60,7 +62,9 @@ def scored_as(
     target_mean: NDArray[np.float64] | None = None,
     metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What a `Meter` has to know of a part of the data, whose targets the model sees less their mean, divided by their scale."""
+    """What a `Meter` has to know of a part of the data, whose targets the model sees less their mean, divided by their
+    scale.
+    """
     variance = part.targets.var(axis=0) if part.task == "regression" else None
     return {
         "task": part.task,
@@ -76,9 +80,10 @@ class Meter:
     """Mean loss and scores over the batches of one pass over a part of the data.
 
     Scores are the accuracy for classes (of several labels, all have to be right), and for regression R2 (the mean
-    over the targets) and RMSE per target in their original units: outputs and targets are those of the model times `target_scale`. For each name in
-    `metrics` there is scikit-learn's score too, for which the outputs of the whole pass are kept (of many classes only the
-    chosen one, where no score asks for more). Where an output is not finite, no score but the loss means anything: all are NaN.
+    over the targets) and RMSE per target in their original units: outputs and targets are those of the model times
+    `target_scale`. For each name in `metrics` there is scikit-learn's score too, for which the outputs of the whole
+    pass are kept (of many classes only the chosen one, where no score asks for more). Where an output is not finite, no
+    score but the loss means anything: all are NaN.
     """
 
     def __init__(
@@ -130,7 +135,9 @@ class Meter:
         return list(zip(steps, (sums / totals).tolist(), strict=True))
 
     def _add_scores(self) -> None:
-        """Count the right rows of some batches, or sum their squared errors: batch by batch, so that it is no matter when."""
+        """Count the right rows of some batches, or sum their squared errors: batch by batch, so that it is no matter
+        when.
+        """
         if not self._waiting:
             return
         outputs, targets = zip(*self._waiting, strict=True)
@@ -180,7 +187,9 @@ class Meter:
         if outputs.ndim > 1:
             outputs = outputs.astype(np.float64)
         if self.task == "regression":
-            outputs, targets = (values * self.target_scale + self.target_mean for values in (outputs, targets.astype(np.float64)))
+            outputs, targets = (
+                values * self.target_scale + self.target_mean for values in (outputs, targets.astype(np.float64))
+            )
         else:
             targets = targets.reshape(-1).astype(np.int64)
         return {name: score(name, self.task, outputs, targets) for name in self.metrics if name not in known}

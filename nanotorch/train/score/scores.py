@@ -1,7 +1,7 @@
 """Scores of scikit-learn by the names of its scorers: for each the larger is the better one, errors are negative.
 
-A score needs all rows at once, so it is computed over whole parts of the data: of the validation part after every epoch, of
-every part at the end, and not of the training part while it is trained on.
+A score needs all rows at once, so it is computed over whole parts of the data: of the validation part after every
+epoch, of every part at the end, and not of the training part while it is trained on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def too_large(name: str, rows: int, classes: int) -> str | None:
 def score(name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     """The score of a model's outputs, (n, k): logits for classes, values in the units of the targets for a regression.
 
-    A score that `takes_labels` may also be given the numbers of the classes, (n,). Raises ValueError where scikit-learn does, such as for classes that are not in `targets` at all.
+    A score that `takes_labels` may also be given the numbers of the classes, (n,). Raises ValueError where scikit-learn
+    does, such as for classes that are not in `targets` at all.
     """
     entry = METRICS.entry(name)
     if task == "regression":
@@ -58,7 +59,15 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
-def _register(name: str, function: str, tasks: Sequence[str], takes: str = "labels", sign: int = 1, square: bool = False, **options: Any) -> None:
+def _register(
+    name: str,
+    function: str,
+    tasks: Sequence[str],
+    takes: str = "labels",
+    sign: int = 1,
+    square: bool = False,
+    **options: Any,
+) -> None:
     def compute(truth: Any, predicted: Any) -> float:
         import sklearn.metrics
 
@@ -75,7 +84,9 @@ def _register(name: str, function: str, tasks: Sequence[str], takes: str = "labe
 
 for _name in ("f1", "precision", "recall", "jaccard"):
     _function = f"{_name}_score"
-    _quiet: dict[str, Any] = {"zero_division": 0.0}  # a class that is never predicted is no reason for a warning after every epoch
+    _quiet: dict[str, Any] = {
+        "zero_division": 0.0
+    }  # a class that is never predicted is no reason for a warning after every epoch
     _register(_name, _function, ("binary",), **_quiet)
     for _average in ("macro", "micro", "weighted"):
         _register(f"{_name}_{_average}", _function, CLASSES, average=_average, **_quiet)
@@ -90,7 +101,12 @@ _register("top_k_accuracy", "top_k_accuracy_score", ("multiclass",), "probabilit
 for _multi in ("ovr", "ovo"):
     _register(f"roc_auc_{_multi}", "roc_auc_score", ("multiclass",), "probabilities", multi_class=_multi)
     _register(
-        f"roc_auc_{_multi}_weighted", "roc_auc_score", ("multiclass",), "probabilities", multi_class=_multi, average="weighted"
+        f"roc_auc_{_multi}_weighted",
+        "roc_auc_score",
+        ("multiclass",),
+        "probabilities",
+        multi_class=_multi,
+        average="weighted",
     )
 _register("r2", "r2_score", ("regression",), "values")
 _register("explained_variance", "explained_variance_score", ("regression",), "values")

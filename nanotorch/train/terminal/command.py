@@ -40,12 +40,16 @@ def note(message: str) -> None:
 def run_command(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
 ) -> int:
-    """Parse the arguments, do the work and return the exit code; a mistake of the user becomes a sentence, not a traceback."""
+    """Parse the arguments, do the work and return the exit code; a mistake of the user becomes a sentence, not a
+    traceback.
+    """
     with only_printable():
         return _run_command(parser, work, argv)
 
 
-def _run_command(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None) -> int:
+def _run_command(
+    parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+) -> int:
     options = parser.parse_intermixed_args(argv)
     try:
         ctrl_c.raises()
@@ -63,12 +67,16 @@ def _run_command(parser: argparse.ArgumentParser, work: Callable[[argparse.Names
         return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         bad_usage = isinstance(error, UsageError) or type(error).__name__ == "ConfigError"
-        return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", BAD_USAGE if bad_usage else FAILED)
+        return _fail(
+            f"error: {error}" if str(error) else f"error: {type(error).__name__}", BAD_USAGE if bad_usage else FAILED
+        )
     return OK
 
 
 def drop_output() -> None:
-    """Let what standard output still holds go nowhere: it cannot be written, and would fail again when the process ends."""
+    """Let what standard output still holds go nowhere: it cannot be written, and would fail again when the process
+    ends.
+    """
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
         return

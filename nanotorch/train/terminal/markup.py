@@ -6,10 +6,24 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from nanotorch.train.terminal.text_report import number
 from nanotorch.train.terminal.standard_streams import printable
+from nanotorch.train.terminal.text_report import number
 
-__all__ = ["Html", "beside", "document", "facts", "figure", "fill", "join", "measured", "percent", "scrolling", "section", "table", "titled"]
+__all__ = [
+    "Html",
+    "beside",
+    "document",
+    "facts",
+    "figure",
+    "fill",
+    "join",
+    "measured",
+    "percent",
+    "scrolling",
+    "section",
+    "table",
+    "titled",
+]
 
 
 class Html(str):
@@ -43,8 +57,10 @@ def section(name: str, title: str, *parts: str) -> Html:
     """A part of the page, under a heading."""
     return fill(
         '<section id="{name}" aria-labelledby="{name}-title">\n<h2 id="{name}-title">{title}</h2>\n{body}\n</section>',
-        name=name, title=title, body=join(parts),
-    )  # fmt: skip
+        name=name,
+        title=title,
+        body=join(parts),
+    )
 
 
 def titled(title: str, *parts: str) -> Html:
@@ -64,19 +80,35 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], kin
         for text, is_text in zip(heads, [*words, *[False] * (len(heads) - len(words))], strict=True)
     )
     body = join(
-        fill("<tr>{name}{cells}</tr>", name=fill('<th scope="row"{title}>{name}</th>', name=row[0], title=_title(row[0])), cells=join(map(_cell, row[1:])))
+        fill(
+            "<tr>{name}{cells}</tr>",
+            name=fill('<th scope="row"{title}>{name}</th>', name=row[0], title=_title(row[0])),
+            cells=join(map(_cell, row[1:])),
+        )
         for row in rows
     )
     content = fill(
-        '<table class="{kind}" aria-label="{caption}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>',
-        kind=kind, caption=caption, head=head, body=body,
-    )  # fmt: skip
-    return fill('<figure class="table">\n<figcaption>{caption}</figcaption>\n{content}\n</figure>', caption=caption, content=scrolling(caption, content))
+        '<table class="{kind}"'
+        ' aria-label="{caption}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>',
+        kind=kind,
+        caption=caption,
+        head=head,
+        body=body,
+    )
+    return fill(
+        '<figure class="table">\n<figcaption>{caption}</figcaption>\n{content}\n</figure>',
+        caption=caption,
+        content=scrolling(caption, content),
+    )
 
 
 def scrolling(name: str, content: Html) -> Html:
     """Something that may be wider than the page, and then scrolls by itself."""
-    return fill('<div class="scroll" role="region" aria-label="{name}" tabindex="0">\n{content}\n</div>', name=name, content=content)
+    return fill(
+        '<div class="scroll" role="region" aria-label="{name}" tabindex="0">\n{content}\n</div>',
+        name=name,
+        content=content,
+    )
 
 
 def _title(value: Any) -> Html:

@@ -2,10 +2,11 @@
 
 Note [What cannot be printed]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
-Names of columns, classes and files come from others. A control character in one of them could clear a terminal, colour it, or let one
-line look like another; marks of direction and halves of surrogate pairs do no better. So all that a command prints goes through
-`Printable`, which shows them as ``\\x1b``; a cell of a table shows the end of a line so, too. What is no message but data (predictions, a
-config, JSON) goes to `data_of` as it is, unless that is a terminal. The progress bar moves the cursor, and writes past it.
+Names of columns, classes and files come from others. A control character in one of them could clear a terminal, colour
+it, or let one line look like another; marks of direction and halves of surrogate pairs do no better. So all that a
+command prints goes through `Printable`, which shows them as ``\\x1b``; a cell of a table shows the end of a line so,
+too. What is no message but data (predictions, a config, JSON) goes to `data_of` as it is, unless that is a terminal.
+The progress bar moves the cursor, and writes past it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any, TextIO
 __all__ = ["Lasting", "Printable", "data_of", "only_printable", "past", "printable"]
 
 # Spaces of every width, and the two letters without any that join or part others, as several scripts need them.
-HARMLESS = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200c\u200d\u202f\u205f\u3000"
+HARMLESS = (
+    "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200c\u200d\u202f\u205f\u3000"
+)
 
 
 def printable(text: str, kept: str = "\n\t") -> str:
@@ -50,7 +53,9 @@ class Printable:
 
 @contextmanager
 def only_printable() -> Iterator[None]:
-    """Within ``with``, standard output and error escape what cannot be printed, and what their encoding does not have."""
+    """Within ``with``, standard output and error escape what cannot be printed, and what their encoding does not
+    have.
+    """
     with ExitStack() as held:
         for redirect, stream in ((redirect_stdout, sys.stdout), (redirect_stderr, sys.stderr)):
             if hasattr(stream, "reconfigure"):
@@ -75,8 +80,8 @@ def past(stream: Any) -> Any:
 class Lasting:
     """A text stream that falls silent once it cannot be written to, instead of raising.
 
-    The reader of a pipe may go (``... | head -1``), a terminal may be closed, a disk may be full: none is a reason to lose
-    hours of training, which leaves all that it has to say in files as well.
+    The reader of a pipe may go (``... | head -1``), a terminal may be closed, a disk may be full: none is a reason to
+    lose hours of training, which leaves all that it has to say in files as well.
     """
 
     def __init__(self, stream: TextIO | None) -> None:

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 
 __all__ = ["aligned", "class_table", "label", "number", "short", "table"]
 
-WORDS = {"r2": "R2", "rmse": "RMSE", "f1": "F1", "d2": "D2", "roc": "ROC", "auc": "AUC", "ovr": "OvR", "ovo": "OvO", "rand": "Rand"}
+WORDS = {
+    "r2": "R2",
+    "rmse": "RMSE",
+    "f1": "F1",
+    "d2": "D2",
+    "roc": "ROC",
+    "auc": "AUC",
+    "ovr": "OvR",
+    "ovo": "OvO",
+    "rand": "Rand",
+}
 MOST_CLASSES = 20
 
 
@@ -54,10 +64,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-            ]
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
         )
         for line in lines
     )

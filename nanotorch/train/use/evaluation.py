@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import SGD
-from nanotorch.train.fit.build import Data, device_of, loss_and_parts, prepare
-from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.data.csv_file import Columns, TableError, shown
-from nanotorch.train.data.datasets import Table
-from nanotorch.train.record.environment import environment, same_bits
-from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
-from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.use.prediction import further_columns, target_columns
-from nanotorch.train.record.resume import environment_of
+from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.input_rows import open_rows
-from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.fit.build import Data, device_of, loss_and_parts, prepare
+from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.training import Training, borrowed_generator
+from nanotorch.train.record.environment import environment, same_bits
+from nanotorch.train.record.resume import environment_of
+from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
+from nanotorch.train.use.prediction import further_columns, target_columns
 
 __all__ = ["Scores", "score", "score_rows"]
 
@@ -76,7 +76,8 @@ def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
         for name in targets:
             if name not in file.names:
                 raise UsageError(
-                    f"scores need the truth, and {file.source} has no column {shown(name)}; --target names another column"
+                    f"scores need the truth, and {file.source} has no column {shown(name)}; --target names another"
+                    " column"
                 )
         numbers = targets if preprocessing.task == "regression" else []
         texts = [*preprocessing.categories, *(name for name in targets if name not in numbers)]
@@ -94,7 +95,9 @@ def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
         train = prepare(with_its_files(run)).parts["train"]
         encoded = preprocessing.features(train)
         parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
-    as_it_is = replace(preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={})
+    as_it_is = replace(
+        preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={}
+    )
     return _scores(run, Data(parts, as_it_is), ["rows"], noticed.sentences())
 
 
@@ -123,7 +126,11 @@ def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[An
     labels = piece[targets[0]].tolist()
     strange = next((row for row, label in enumerate(labels) if label not in number), None)
     if strange is not None:
-        what = "has no value" if labels[strange] is None else f"is {shown(labels[strange])}, which is none of the model's classes"
+        what = (
+            "has no value"
+            if labels[strange] is None
+            else f"is {shown(labels[strange])}, which is none of the model's classes"
+        )
         raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({', '.join(names[:20])})")
     return np.array([number[label] for label in labels], np.int64)
 

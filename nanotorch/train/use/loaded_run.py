@@ -12,15 +12,15 @@ import numpy as np
 
 import nanotorch as torch
 from nanotorch import nn
-from nanotorch.train.record import checkpoint, layout
-from nanotorch.train.fit.build import build_model
-from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.config.sections import Config, read_resolved
 from nanotorch.train.data.datasets import FloatArray
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.fit.build import build_model
+from nanotorch.train.fit.training import borrowed_generator, fitting
+from nanotorch.train.record import checkpoint, layout
 from nanotorch.train.record.records import RunState, checked
 from nanotorch.train.record.resume import environment_of
-from nanotorch.train.fit.training import borrowed_generator, fitting
+from nanotorch.train.terminal.command import UsageError
 
 __all__ = ["LoadedRun", "RunError", "load_run", "refuse_to_replace", "with_its_files"]
 
@@ -59,7 +59,9 @@ class LoadedRun:
         return f"{moment} ({self.checkpoint.name})"
 
     def outputs(self, features: FloatArray) -> FloatArray:
-        """What the model gives for prepared rows, (n, out_features) float64: logits, or targets in the units of the loss."""
+        """What the model gives for prepared rows, (n, out_features) float64: logits, or targets in the units of the
+        loss.
+        """
         dtype = getattr(torch, self.config.dtype)
         pieces = []
         with torch.no_grad():
@@ -77,8 +79,11 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
     root = Path(directory)
     if not (root / "checkpoints").is_dir() and (within := _runs_within(root)):
         one = f"give one of them, such as {within[-1]}"
-        raise RunError(f"{root} is not the directory of one run, but of {len(within)} runs: {one}" if len(within) > 1 else
-                       f"{root} is not the directory of a run; did you mean {within[0]}?")  # fmt: skip
+        raise RunError(
+            f"{root} is not the directory of one run, but of {len(within)} runs: {one}"
+            if len(within) > 1
+            else f"{root} is not the directory of a run; did you mean {within[0]}?"
+        )
     if not (root / "resolved.yaml").is_file():
         reason = "it has no resolved.yaml" if root.is_dir() else "there is no such directory"
         if (root / "MANIFEST.json").is_file():
@@ -110,7 +115,9 @@ def with_its_files(run: LoadedRun) -> Config:
     moved = {
         key: str(there / value)
         for key in ("file", "target")
-        if isinstance(value := section.arguments.get(key), str) and not Path(value).exists() and (there / value).is_file()
+        if isinstance(value := section.arguments.get(key), str)
+        and not Path(value).exists()
+        and (there / value).is_file()
     }
     return run.config.model_copy(update={"data": section.model_copy(update=moved)}) if moved else run.config
 
@@ -118,7 +125,12 @@ def with_its_files(run: LoadedRun) -> Config:
 def refuse_to_replace(run: LoadedRun, output: str | Path, *inputs: str) -> None:
     """A UsageError if the output would take the place of an input, of the run's own data, or of a file of the run."""
     words = with_its_files(run).data.arguments.values()
-    named = [word for value in words for word in (value if isinstance(value, list | tuple) else [value]) if isinstance(word, str)]
+    named = [
+        word
+        for value in words
+        for word in (value if isinstance(value, list | tuple) else [value])
+        if isinstance(word, str)
+    ]
     layout.refuse_to_replace(output, [*inputs, *map(os.path.expanduser, named)], [run.directory])
 
 
@@ -126,4 +138,7 @@ def _runs_within(root: Path) -> list[Path]:
     """The directories of runs in a directory, the newest last."""
     if not root.is_dir():
         return []
-    return sorted((path.parent for path in root.glob("*/resolved.yaml")), key=lambda path: (path / "resolved.yaml").stat().st_mtime)
+    return sorted(
+        (path.parent for path in root.glob("*/resolved.yaml")),
+        key=lambda path: (path / "resolved.yaml").stat().st_mtime,
+    )

@@ -1,4 +1,6 @@
-"""A run as one ONNX file: raw columns go in, class names and probabilities, or values in the units of the targets, come out."""
+"""A run as one ONNX file: raw columns go in, class names and probabilities, or values in the units of the targets, come
+out.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,11 @@ TOLERANCE = 1e-5
 def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> Any:
     """The run's model with its preprocessing as an `onnx.ModelProto`, checked by `onnx.checker`.
 
-    Every column is an input of its own name and shape (rows, 1): float64 for a numeric column, with NaN for a missing value,
-    and a string for a categorical one. With `matrix`, where all columns are numeric, there is one input "features" of
-    shape (rows, columns) instead. Numbers are float64 up to the model itself, because a float32 loses digits of values that
-    are large beside their spread, such as years. The model itself computes in `dtype`: runtimes have many operators for float32
-    alone.
+    Every column is an input of its own name and shape (rows, 1): float64 for a numeric column, with NaN for a missing
+    value, and a string for a categorical one. With `matrix`, where all columns are numeric, there is one input
+    "features" of shape (rows, columns) instead. Numbers are float64 up to the model itself, because a float32 loses
+    digits of values that are large beside their spread, such as years. The model itself computes in `dtype`: runtimes
+    have many operators for float32 alone.
 
     The outputs are "label", the name of the class of each row, and "probabilities" (rows, classes); for a regression
     "prediction" (rows, targets).
@@ -91,7 +93,9 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
     numeric = preprocessing.numeric_names
     if matrix and preprocessing.categories:
         some = ", ".join(map(repr, list(preprocessing.categories)[:3]))
-        raise ExportError(f"a matrix holds numbers alone, and this model takes categories ({some}): export without --matrix")
+        raise ExportError(
+            f"a matrix holds numbers alone, and this model takes categories ({some}): export without --matrix"
+        )
     inputs, blocks = [], []
     if matrix:
         inputs.append(helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["rows", len(numeric)]))
@@ -126,10 +130,12 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
 
 
 def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256) -> float:
-    """The largest difference between the exported model, run by `onnx.reference`, and `predict`, over rows made up for it.
+    """The largest difference between the exported model, run by `onnx.reference`, and `predict`, over rows made up for
+    it.
 
-    They reach beyond what the training part had: far values, missing ones, and categories that are not known. Differences
-    of values larger than 1 are relative to them. An ExportError if a class differs though its probability is clearly the largest.
+    They reach beyond what the training part had: far values, missing ones, and categories that are not known.
+    Differences of values larger than 1 are relative to them. An ExportError if a class differs though its probability
+    is clearly the largest.
     """
     columns = _rows_to_try(run, rows)
     expected = predict(run, run.preprocessing.encode(columns)[0])
@@ -152,7 +158,8 @@ def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256
 
 
 def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
-    """Export, try, write; returns the type of the model's numbers, and the largest difference to `predict`, at most 1e-5.
+    """Export, try, write; returns the type of the model's numbers, and the largest difference to `predict`, at most
+    1e-5.
 
     A float64 model becomes one of float32, unless it differs by more then.
     """
@@ -162,7 +169,9 @@ def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
         if worst <= TOLERANCE:
             break
     else:
-        raise ExportError(f"the exported model differs from predict by {worst:g}, more than {TOLERANCE:g}; nothing was written")
+        raise ExportError(
+            f"the exported model differs from predict by {worst:g}, more than {TOLERANCE:g}; nothing was written"
+        )
     files.write(path, model.SerializeToString())
     return dtype, worst
 

@@ -1,7 +1,7 @@
 """From modules to ONNX nodes: one converter for each class of layer, registered beside its formula.
 
-The operators are those of opset 18, so that runtimes of 2023 and later read the file. A layer is converted as it works in
-evaluation mode: dropout is nothing, batch norm uses its running statistics.
+The operators are those of opset 18, so that runtimes of 2023 and later read the file. A layer is converted as it works
+in evaluation mode: dropout is nothing, batch norm uses its running statistics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class ExportError(RuntimeError):
 
 
 def converts(*kinds: type[nn.Module]) -> Callable[[Converter], Converter]:
-    """Register a converter: it takes the graph, the module and the name of its input, and returns that of its output."""
+    """Register a converter: it takes the graph, the module and the name of its input, and returns that of its
+    output.
+    """
 
     def register(converter: Converter) -> Converter:
         ONNX_LAYERS.update(dict.fromkeys(kinds, converter))
@@ -55,7 +57,9 @@ class Graph:
         from onnx import helper
 
         name = output or self._name(operator)
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=f"{name}_node", domain=domain, **attributes))
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), [name], name=f"{name}_node", domain=domain, **attributes)
+        )
         return name
 
     def constant(self, value: Tensor | NDArray[Any] | float, dtype: Any = None) -> str:
@@ -109,7 +113,8 @@ def layer(graph: Graph, module: nn.Module, value: str, name: str = "model") -> s
         graph.layer = outer
 
 
-# ------------------------------------------------------------ containers, and layers that do nothing when a model is used
+# ------------------------------------------------------------ containers, and layers that do nothing when a model is
+# used
 
 
 @converts(nn.Sequential)

@@ -11,17 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import LOSSES, closest
+from nanotorch.train.data.csv_file import TableError, shown
+from nanotorch.train.data.data_notices import Noticed
+from nanotorch.train.data.datasets import FloatArray
+from nanotorch.train.data.input_rows import RowFile, open_rows
 from nanotorch.train.score.classification import predicted, probabilities
 from nanotorch.train.terminal.command import UsageError
-from nanotorch.train.data.csv_file import TableError, shown
-from nanotorch.train.data.datasets import FloatArray
-from nanotorch.train.use.loaded_run import LoadedRun, refuse_to_replace
-from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.use.prediction_file import PredictionFile
-from nanotorch.train.data.input_rows import RowFile, open_rows
 from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.use.loaded_run import LoadedRun, refuse_to_replace
+from nanotorch.train.use.prediction_file import PredictionFile
 
-__all__ = ["Predicted", "further_columns", "predict", "predict_file", "predicted_columns", "probabilities", "target_columns"]
+__all__ = [
+    "Predicted",
+    "further_columns",
+    "predict",
+    "predict_file",
+    "predicted_columns",
+    "probabilities",
+    "target_columns",
+]
 
 LISTED = 5  # columns in one message
 
@@ -37,8 +45,8 @@ def predicted_columns(run: LoadedRun) -> list[str]:
 def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
     """For prepared rows, the columns of the answer by name: texts for the class, float64 for everything else.
 
-    A class is the one with the largest probability; of two classes, the second where its probability is above a half, as
-    the scores of training have it.
+    A class is the one with the largest probability; of two classes, the second where its probability is above a half,
+    as the scores of training have it.
     """
     outputs, preprocessing = run.outputs(features), run.preprocessing
     if preprocessing.task == "regression":
@@ -61,12 +69,14 @@ class Predicted:
     notes: list[str] = field(default_factory=list)
 
 
-def predict_file(run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (), quote_formulas: bool = False) -> Predicted:
+def predict_file(
+    run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (), quote_formulas: bool = False
+) -> Predicted:
     """Predict the rows of a file (`-` is standard input) into another, some thousand rows at a time.
 
-    The columns named by `keep` are copied from the input, before the predictions; `quote_formulas` puts an apostrophe before texts
-    that a spreadsheet would compute. A column that the model needs and that is
-    not there, and a cell that is no number where one is needed, are a TableError that names the place.
+    The columns named by `keep` are copied from the input, before the predictions; `quote_formulas` puts an apostrophe
+    before texts that a spreadsheet would compute. A column that the model needs and that is not there, and a cell that
+    is no number where one is needed, are a TableError that names the place.
     """
     refuse_to_replace(run, output, rows)
     done, noticed = Predicted(), Noticed()
@@ -128,7 +138,9 @@ def _notes(run: LoadedRun, further: Sequence[str]) -> Iterator[str]:
     targets = [name for name in further if name in target_columns(run)]
     rest = [name for name in further if name not in (*targets, *run.config.data.arguments.get("drop", ()))]
     if targets:
-        yield f"the target {_listed(targets)} is in the file and is not looked at; python -m nanotorch.evaluate scores it"
+        yield (
+            f"the target {_listed(targets)} is in the file and is not looked at; python -m nanotorch.evaluate scores it"
+        )
     if rest:
         yield f"{len(rest)} {'column is' if len(rest) == 1 else 'columns are'} not used: {_listed(rest)}"
 

@@ -1,4 +1,6 @@
-"""Where predictions go: a CSV or Parquet file, written piece by piece and there only when it is complete, or standard output."""
+"""Where predictions go: a CSV or Parquet file, written piece by piece and there only when it is complete, or standard
+output.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class PredictionFile:
     """Within `with`, takes pieces of columns by name; `-` is CSV on standard output.
 
-    A file is written under a temporary name beside it and renamed at the end, so that no half of it is taken for all of it. With
-    `quote_formulas`, texts that a spreadsheet would compute get an apostrophe before them.
+    A file is written under a temporary name beside it and renamed at the end, so that no half of it is taken for all of
+    it. With `quote_formulas`, texts that a spreadsheet would compute get an apostrophe before them.
     """
 
     def __init__(self, path: str, columns: Sequence[str], quote_formulas: bool = False) -> None:
@@ -38,7 +40,9 @@ class PredictionFile:
             raise UsageError(f"--output {path}: expected a name that ends in .csv or .parquet, or '-'")
         self._parquet = suffix == ".parquet"
         if self._parquet and quote_formulas:
-            raise UsageError("--quote-formulas is for CSV, which spreadsheets compute; a Parquet file holds texts as they are")
+            raise UsageError(
+                "--quote-formulas is for CSV, which spreadsheets compute; a Parquet file holds texts as they are"
+            )
         self._held = ExitStack()
         self._file: Any = None
         self._writer: Any = None
@@ -75,13 +79,20 @@ class PredictionFile:
 
     def _write_rows(self, columns: list[list[Any]]) -> None:
         if self.quote_formulas:
-            columns = [[f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells] for cells in columns]
+            columns = [
+                [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells]
+                for cells in columns
+            ]
         # The writer leaves a lone carriage return as it is, and readers take it for the end of a row.
         returns = any("\r" in cell for cells in columns for cell in cells if isinstance(cell, str))
-        writer = csv.writer(self._file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL)
+        writer = csv.writer(
+            self._file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+        )
         writer.writerows(zip(*columns, strict=True))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Put the file in its place; after an error there is none."""
         try:
             if self._parquet and self._writer is not None:
@@ -97,5 +108,7 @@ class PredictionFile:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            raise UsageError("Parquet needs pyarrow: pip install pyarrow; or give an --output that ends in .csv") from None
+            raise UsageError(
+                "Parquet needs pyarrow: pip install pyarrow; or give an --output that ends in .csv"
+            ) from None
         return pyarrow, pyarrow.parquet

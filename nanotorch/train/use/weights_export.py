@@ -19,14 +19,20 @@ FORMAT = "nanotorch model"
 
 
 def beside_weights(path: Path) -> Path:
-    """The `.json` that stands beside the weights; a UsageError where either would replace what this command has not written."""
+    """The `.json` that stands beside the weights; a UsageError where either would replace what this command has not
+    written.
+    """
     if not path.name:
         raise UsageError(f"{path} is a directory: the weights need the name of a file")
     beside = path.with_suffix(".json")
     if beside == path:
-        raise UsageError(f"{path}: the weights need a name that does not end in .json, which is for what stands beside them")
+        raise UsageError(
+            f"{path}: the weights need a name that does not end in .json, which is for what stands beside them"
+        )
     if os.path.lexists(beside) and not _is_ours(beside):
-        raise UsageError(f"{beside} is there already and was not written by this command, which would replace it: give another name")
+        raise UsageError(
+            f"{beside} is there already and was not written by this command, which would replace it: give another name"
+        )
     if path.is_file() and path.suffix.lower() != ".safetensors" and not _holds_weights(path):
         raise UsageError(f"{path} is there already and holds no weights, which would replace it: give another name")
     return beside
@@ -35,8 +41,8 @@ def beside_weights(path: Path) -> Path:
 def save_weights(run: LoadedRun, path: Path) -> Path:
     """Write the weights under PyTorch's names and shapes, and a `.json` of the same name; return the path of that.
 
-    The JSON holds the layers as text, the model's section of the config, and the preprocessing: which columns go in, what they
-    are shifted and scaled by, the categories, the names of the classes.
+    The JSON holds the layers as text, the model's section of the config, and the preprocessing: which columns go in,
+    what they are shifted and scaled by, the categories, the names of the classes.
     """
     beside = beside_weights(path)
     config = run.config.model_dump(mode="json")

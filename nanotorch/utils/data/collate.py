@@ -32,7 +32,9 @@ def default_collate(batch: Sequence[Any]) -> Any:
         return stack(list(batch))
     if isinstance(first, np.ndarray):
         if first.dtype.kind in "SaUO":
-            raise TypeError(f"default_collate stacks arrays of numbers, got dtype {first.dtype}; give the DataLoader a collate_fn")
+            raise TypeError(
+                f"default_collate stacks arrays of numbers, got dtype {first.dtype}; give the DataLoader a collate_fn"
+            )
         return stack([as_tensor(sample) for sample in batch])
     if isinstance(first, np.number | np.bool_):
         return as_tensor(np.asarray(batch))
@@ -47,12 +49,12 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, Sequence):
         if any(len(sample) != len(first) for sample in batch):
             raise RuntimeError(
-                f"samples of one batch have different numbers of fields: {[len(s) for s in batch]}; each element in list of batch "
-                "should be of equal size"
+                f"samples of one batch have different numbers of fields: {[len(s) for s in batch]}; each element in"
+                " list of batch should be of equal size"
             )
         return _like_sequence(first, [default_collate(field) for field in zip(*batch, strict=True)])
     raise TypeError(
-        f"default_collate stacks tensors, arrays, numbers, strings, and sequences or dicts of them, got "
+        "default_collate stacks tensors, arrays, numbers, strings, and sequences or dicts of them, got "
         f"{type(first).__name__}; give the DataLoader a collate_fn"
     )
 

@@ -37,12 +37,11 @@ class DataLoader(Generic[Sample]):
         drop_last: leave out a last batch that is smaller than the others.
         timeout: seconds after which a batch of a worker is given up; 0 waits as long as the worker lives.
         worker_init_fn: called with its number in every worker, once it is seeded.
-        multiprocessing_context: how workers start, "fork", "spawn", "forkserver" or a context; the platform's way by default.
-        generator: where the random order comes from, and the seeds of the workers; the default generator unless given.
-        prefetch_factor: batches that each worker makes ahead, 2 by default.
-        persistent_workers: keep the workers from one epoch to the next.
-        pin_memory_device: accepted, like `pin_memory`.
-        in_order: accepted; batches always come in order.
+        multiprocessing_context: how workers start, "fork", "spawn", "forkserver" or a context; the platform's way by
+        default. generator: where the random order comes from, and the seeds of the workers; the default generator
+        unless given. prefetch_factor: batches that each worker makes ahead, 2 by default. persistent_workers: keep the
+        workers from one epoch to the next. pin_memory_device: accepted, like `pin_memory`. in_order: accepted; batches
+        always come in order.
 
     >>> from nanotorch.utils.data import TensorDataset
     >>> dataset = TensorDataset(torch.arange(5), torch.arange(5) ** 2)
@@ -80,16 +79,24 @@ class DataLoader(Generic[Sample]):
             given = {"shuffle": shuffle or None, "sampler": sampler, "batch_sampler": batch_sampler}
             for name, value in given.items():
                 if value is not None:
-                    raise ValueError(f"DataLoader with IterableDataset: expected unspecified {name} option, but got {name}={value}")
+                    raise ValueError(
+                        f"DataLoader with IterableDataset: expected unspecified {name} option, but got {name}={value}"
+                    )
         if sampler is not None and shuffle:
-            raise ValueError("sampler option is mutually exclusive with shuffle: a sampler decides the order itself; leave out shuffle")
+            raise ValueError(
+                "sampler option is mutually exclusive with shuffle: a sampler decides the order itself; leave out"
+                " shuffle"
+            )
         if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
             raise ValueError(
-                "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler and drop_last: a batch_sampler "
-                "decides everything; leave them out"
+                "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler and drop_last: a"
+                " batch_sampler decides everything; leave them out"
             )
         if batch_size is None and drop_last:
-            raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last: leave out drop_last")
+            raise ValueError(
+                "batch_size=None option disables auto-batching and is mutually exclusive with drop_last: leave out"
+                " drop_last"
+            )
         if sampler is None:
             if iterable:
                 sampler = repeat(None)
@@ -119,7 +126,9 @@ class DataLoader(Generic[Sample]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in FIXED and "_ready" in self.__dict__:
-            raise ValueError(f"{name} attribute should not be set after {type(self).__name__} is initialized: make another one")
+            raise ValueError(
+                f"{name} attribute should not be set after {type(self).__name__} is initialized: make another one"
+            )
         super().__setattr__(name, value)
 
     def __iter__(self) -> Iterator[Any]:
@@ -133,7 +142,13 @@ class DataLoader(Generic[Sample]):
         pool = self._pool
         if pool is None or not pool.workers:
             pool = Pool(
-                self._context(), self.num_workers, self.timeout, self._seed(), make_fetch, self.dataset, self.worker_init_fn
+                self._context(),
+                self.num_workers,
+                self.timeout,
+                self._seed(),
+                make_fetch,
+                self.dataset,
+                self.worker_init_fn,
             )
         if self.persistent_workers:
             self._pool = pool
@@ -155,7 +170,9 @@ class DataLoader(Generic[Sample]):
         return multiprocessing.get_context(chosen) if chosen is None or isinstance(chosen, str) else chosen
 
     def _seed(self) -> int:
-        """A seed for new workers: another one each time, and nothing drawn from the generator, whose numbers are the order's."""
+        """A seed for new workers: another one each time, and nothing drawn from the generator, whose numbers are the
+        order's.
+        """
         self._pools += 1
         copied = deepcopy(numbers_of(self.generator).bit_generator)
         drawn = int(np.random.Generator(copied).integers(2**63))
@@ -173,7 +190,9 @@ class Here(Iterator[Any]):
         try:
             batch = self.fetch(task)
         except StopIteration as error:
-            raise RuntimeError("the dataset or the collate_fn raised StopIteration, which would end the epoch unnoticed") from error
+            raise RuntimeError(
+                "the dataset or the collate_fn raised StopIteration, which would end the epoch unnoticed"
+            ) from error
         if batch is END:
             raise StopIteration
         return batch
@@ -226,12 +245,16 @@ def _check_workers(
 
         if context not in multiprocessing.get_all_start_methods():
             raise ValueError(
-                f"multiprocessing_context option should specify a valid start method in {multiprocessing.get_all_start_methods()!r}, "
-                f"but got multiprocessing_context={context!r}"
+                "multiprocessing_context option should specify a valid start method in"
+                f" {multiprocessing.get_all_start_methods()!r}, but got multiprocessing_context={context!r}"
             )
     if num_workers:
         return
-    for name, value in (("timeout", timeout), ("persistent_workers", persistent_workers), ("prefetch_factor", prefetch_factor)):
+    for name, value in (
+        ("timeout", timeout),
+        ("persistent_workers", persistent_workers),
+        ("prefetch_factor", prefetch_factor),
+    ):
         if value:
             raise ValueError(f"{name} option needs num_workers > 0, got {name}={value}")
     if context is not None:

@@ -166,7 +166,9 @@ class ConcatDataset(Dataset[Sample]):
         if not self.datasets:
             raise ValueError("ConcatDataset: datasets should not be an empty iterable")
         if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
-            raise ValueError("ConcatDataset does not support IterableDataset, which has no samples by number; see ChainDataset")
+            raise ValueError(
+                "ConcatDataset does not support IterableDataset, which has no samples by number; see ChainDataset"
+            )
         self.cumulative_sizes = self.cumsum(self.datasets)
 
     @staticmethod
@@ -177,7 +179,9 @@ class ConcatDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
             kind = IndexError if index >= 0 else ValueError
-            raise kind(f"ConcatDataset: absolute value of index should not exceed dataset length {len(self)}, got {index}")
+            raise kind(
+                f"ConcatDataset: absolute value of index should not exceed dataset length {len(self)}, got {index}"
+            )
         index = index % len(self)
         number = bisect.bisect_right(self.cumulative_sizes, index)
         return self.datasets[number][index - (self.cumulative_sizes[number - 1] if number else 0)]
@@ -201,7 +205,9 @@ class ChainDataset(IterableDataset[Any]):
 
     def _checked(self, dataset: Any) -> Any:
         if not isinstance(dataset, IterableDataset):
-            raise ValueError(f"ChainDataset only supports IterableDataset, got {type(dataset).__name__}; see ConcatDataset")
+            raise ValueError(
+                f"ChainDataset only supports IterableDataset, got {type(dataset).__name__}; see ConcatDataset"
+            )
         return dataset
 
 
@@ -250,7 +256,9 @@ def random_split(
             counts[part % len(counts)] += 1
         for part, count in enumerate(counts):
             if not count:
-                warnings.warn(f"Length of split at index {part} is 0. This might result in an empty dataset.", stacklevel=2)
+                warnings.warn(
+                    f"Length of split at index {part} is 0. This might result in an empty dataset.", stacklevel=2
+                )
     else:
         counts = [int(length) for length in lengths]
     if sum(counts) != size:
@@ -287,7 +295,9 @@ def _as_index(indices: Indices) -> Any:
 
 
 def _rows(tensor: Tensor, positions: np.ndarray[Any, Any]) -> Tensor:
-    """Some rows of a tensor; `take` copies them in a third of the time of an index, which is left the errors to tell."""
+    """Some rows of a tensor; `take` copies them in a third of the time of an index, which is left the errors to
+    tell.
+    """
     if tensor.device is CPU and not tensor.requires_grad:
         try:
             return from_array(tensor._array.take(positions, 0))

@@ -9,16 +9,17 @@ the order of their indices, and nothing has to be sorted::
     loader   indices 0, 2, 4 ... -->  worker 0  --> batches 0, 2, 4 ...  \
              indices 1, 3, 5 ... -->  worker 1  --> batches 1, 3, 5 ...  -- taken in turn: 0, 1, 2, 3 ...
 
-Nobody waits for ever. The loader waits for a batch or for the end of the process that owes it, whichever comes first. In a
-worker a thread listens to the pipe while the main thread makes batches: indices are always taken at once, so the loader
-never waits with a full pipe for a worker that waits with a full pipe for the loader; and the same thread ends the process when its
-parent is gone, however that died, even while a batch is being made.
+Nobody waits for ever. The loader waits for a batch or for the end of the process that owes it, whichever comes first.
+In a worker a thread listens to the pipe while the main thread makes batches: indices are always taken at once, so the
+loader never waits with a full pipe for a worker that waits with a full pipe for the loader; and the same thread ends
+the process when its parent is gone, however that died, even while a batch is being made.
 
-Ctrl-C goes to all processes of a terminal. Workers ignore it (it is held back while they start), so that one traceback is printed,
-the loader's, and the loader ends them.
+Ctrl-C goes to all processes of a terminal. Workers ignore it (it is held back while they start), so that one traceback
+is printed, the loader's, and the loader ends them.
 
-Processes start as the platform's default has it (`multiprocessing_context` chooses another way). A forked worker is there at once and
-needs no pickles, but has only the thread that forked; a spawned one imports the program and gets the dataset by pickle.
+Processes start as the platform's default has it (`multiprocessing_context` chooses another way). A forked worker is
+there at once and needs no pickles, but has only the thread that forked; a spawned one imports the program and gets the
+dataset by pickle.
 """
 
 from __future__ import annotations
@@ -56,8 +57,15 @@ class Pool:
     """The workers of one loader, and the batches that they owe (Note [Worker processes])."""
 
     def __init__(
-        self, context: Any, count: int, timeout: float, seed: int, make_fetch: Callable[[], Fetch], dataset: Any, init: Callable[[int], Any] | None
-    ) -> None:  # fmt: skip
+        self,
+        context: Any,
+        count: int,
+        timeout: float,
+        seed: int,
+        make_fetch: Callable[[], Fetch],
+        dataset: Any,
+        init: Callable[[int], Any] | None,
+    ) -> None:
         self.timeout = timeout
         self.workers: list[tuple[Any, Connection]] = []
         self.owed: deque[int] = deque()  # the workers that owe a batch, in the order of the batches
@@ -90,7 +98,9 @@ class Pool:
             pid = process.pid
             process.kill()
             self.close()
-            raise RuntimeError(f"DataLoader timed out after {self.timeout} seconds: worker {number} (pid {pid}) did not answer")
+            raise RuntimeError(
+                f"DataLoader timed out after {self.timeout} seconds: worker {number} (pid {pid}) did not answer"
+            )
         if connection not in ready:
             raise self.death(number)
         try:
@@ -106,8 +116,8 @@ class Pool:
         self.close()
         if code is not None and code < 0:
             return RuntimeError(
-                f"DataLoader worker (pid {pid}) is killed by signal: {signal.strsignal(-code)}. Where the machine ran out of memory, "
-                "fewer workers or smaller batches help"
+                f"DataLoader worker (pid {pid}) is killed by signal: {signal.strsignal(-code)}. Where the machine ran"
+                " out of memory, fewer workers or smaller batches help"
             )
         return RuntimeError(f"DataLoader worker (pid(s) {pid}) exited unexpectedly, with exit code {code}")
 
@@ -198,7 +208,9 @@ def interrupts_held_back(context: Any) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------- in the worker
 
 
-def serve(connection: Connection, info: WorkerInfo, make_fetch: Callable[[], Fetch], init: Callable[[int], Any] | None) -> None:
+def serve(
+    connection: Connection, info: WorkerInfo, make_fetch: Callable[[], Fetch], init: Callable[[int], Any] | None
+) -> None:
     """Make batches until told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tasks: SimpleQueue[Any] = SimpleQueue()
@@ -253,7 +265,10 @@ def listen(connection: Connection, tasks: SimpleQueue[Any]) -> None:
 def report(error: Exception, info: WorkerInfo) -> tuple[str, tuple[type[Exception], str]]:
     """What is sent in place of a batch that could not be made."""
     lines = "".join(traceback.format_exception(error))
-    return "error", (type(error), f"Caught {type(error).__name__} in DataLoader worker process {info.id}.\nOriginal {lines}")
+    return "error", (
+        type(error),
+        f"Caught {type(error).__name__} in DataLoader worker process {info.id}.\nOriginal {lines}",
+    )
 
 
 def rebuilt(kind: type[Exception], text: str) -> Exception:
