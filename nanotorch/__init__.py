@@ -116,20 +116,8 @@ from nanotorch.summary import summary
 from nanotorch.utils.serialization import load, save
 
 # --- operators: written by `python -m nanotorch.ops.docs.stubs` ---
-from nanotorch.ops.create.random import (
-    bernoulli,
-    multinomial,
-)
-from nanotorch.ops.elementwise.activation import (
-    celu,
-    hardshrink,
-    prelu,
-    relu,
-    rrelu,
-    selu,
-    sigmoid,
-    threshold,
-)
+from nanotorch.ops.create.random import bernoulli, multinomial
+from nanotorch.ops.elementwise.activation import celu, hardshrink, prelu, relu, rrelu, selu, sigmoid, threshold
 from nanotorch.ops.elementwise.arithmetic import (
     abs,
     absolute,
@@ -204,13 +192,7 @@ from nanotorch.ops.elementwise.extrema import (
     nan_to_num,
     where,
 )
-from nanotorch.ops.elementwise.numbers import (
-    frexp,
-    gcd,
-    lcm,
-    mvlgamma,
-    nextafter,
-)
+from nanotorch.ops.elementwise.numbers import frexp, gcd, lcm, mvlgamma, nextafter
 from nanotorch.ops.elementwise.rounding import (
     ceil,
     copysign,
@@ -224,17 +206,7 @@ from nanotorch.ops.elementwise.rounding import (
     signbit,
     trunc,
 )
-from nanotorch.ops.elementwise.special import (
-    digamma,
-    erf,
-    erfc,
-    erfinv,
-    lgamma,
-    logit,
-    polygamma,
-    sinc,
-    xlogy,
-)
+from nanotorch.ops.elementwise.special import digamma, erf, erfc, erfinv, lgamma, logit, polygamma, sinc, xlogy
 from nanotorch.ops.elementwise.transcendental import (
     acos,
     acosh,
@@ -268,27 +240,10 @@ from nanotorch.ops.elementwise.transcendental import (
     tan,
     tanh,
 )
-from nanotorch.ops.index.gather import (
-    gather,
-    index_select,
-    masked_select,
-    take,
-    take_along_dim,
-)
-from nanotorch.ops.index.index import (
-    index_put,
-)
-from nanotorch.ops.index.indices import (
-    combinations,
-    unravel_index,
-    vander,
-)
-from nanotorch.ops.index.parts import (
-    as_strided_scatter,
-    diagonal_scatter,
-    select_scatter,
-    slice_scatter,
-)
+from nanotorch.ops.index.gather import gather, index_select, masked_select, take, take_along_dim
+from nanotorch.ops.index.index import index_put
+from nanotorch.ops.index.indices import combinations, unravel_index, vander
+from nanotorch.ops.index.parts import as_strided_scatter, diagonal_scatter, select_scatter, slice_scatter
 from nanotorch.ops.index.scatter import (
     index_add,
     index_copy,
@@ -301,22 +256,10 @@ from nanotorch.ops.index.scatter import (
     scatter_add,
     scatter_reduce,
 )
-from nanotorch.ops.linalg.decomposition import (
-    cholesky,
-)
-from nanotorch.ops.linalg.determinant import (
-    det,
-    logdet,
-    slogdet,
-)
-from nanotorch.ops.linalg.einsum import (
-    einsum,
-)
-from nanotorch.ops.linalg.norm import (
-    cdist,
-    dist,
-    norm,
-)
+from nanotorch.ops.linalg.decomposition import cholesky
+from nanotorch.ops.linalg.determinant import det, logdet, slogdet
+from nanotorch.ops.linalg.einsum import einsum
+from nanotorch.ops.linalg.norm import cdist, dist, norm
 from nanotorch.ops.linalg.products import (
     addbmm,
     addmm,
@@ -336,43 +279,13 @@ from nanotorch.ops.linalg.products import (
     tensordot,
     vdot,
 )
-from nanotorch.ops.linalg.pseudoinverse import (
-    matrix_exp,
-    pinverse,
-)
-from nanotorch.ops.linalg.solve import (
-    cholesky_inverse,
-    cholesky_solve,
-    inverse,
-    matrix_power,
-)
-from nanotorch.ops.linalg.statistics import (
-    corrcoef,
-    cov,
-    mode,
-    renorm,
-)
-from nanotorch.ops.nn.blocks import (
-    channel_shuffle,
-    pixel_shuffle,
-    pixel_unshuffle,
-)
-from nanotorch.ops.nn.convolution import (
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-)
-from nanotorch.ops.nn.normalization import (
-    group_norm,
-    rms_norm,
-)
-from nanotorch.ops.nn.softmax_family import (
-    log_softmax,
-    softmax,
-)
+from nanotorch.ops.linalg.pseudoinverse import matrix_exp, pinverse
+from nanotorch.ops.linalg.solve import cholesky_inverse, cholesky_solve, inverse, matrix_power
+from nanotorch.ops.linalg.statistics import corrcoef, cov, mode, renorm
+from nanotorch.ops.nn.blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle
+from nanotorch.ops.nn.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from nanotorch.ops.nn.normalization import group_norm, rms_norm
+from nanotorch.ops.nn.softmax_family import log_softmax, softmax
 from nanotorch.ops.query import (
     conj,
     detach,
@@ -388,17 +301,8 @@ from nanotorch.ops.query import (
     numel,
     trapz,
 )
-from nanotorch.ops.reduce.integral import (
-    cumulative_trapezoid,
-    gradient,
-)
-from nanotorch.ops.reduce.order import (
-    kthvalue,
-    median,
-    nanmedian,
-    nanquantile,
-    quantile,
-)
+from nanotorch.ops.reduce.integral import cumulative_trapezoid, gradient
+from nanotorch.ops.reduce.order import kthvalue, median, nanmedian, nanquantile, quantile
 from nanotorch.ops.reduce.reductions import (
     all,
     amax,
@@ -417,15 +321,7 @@ from nanotorch.ops.reduce.reductions import (
     prod,
     sum,
 )
-from nanotorch.ops.reduce.scan import (
-    cummax,
-    cummin,
-    cumprod,
-    cumsum,
-    diff,
-    logcumsumexp,
-    trapezoid,
-)
+from nanotorch.ops.reduce.scan import cummax, cummin, cumprod, cumsum, diff, logcumsumexp, trapezoid
 from nanotorch.ops.reduce.search import (
     argsort,
     argwhere,
@@ -442,15 +338,8 @@ from nanotorch.ops.reduce.search import (
     unique,
     unique_consecutive,
 )
-from nanotorch.ops.reduce.variance import (
-    std,
-    std_mean,
-    var,
-    var_mean,
-)
-from nanotorch.ops.shape.geometry import (
-    as_strided,
-)
+from nanotorch.ops.reduce.variance import std, std_mean, var, var_mean
+from nanotorch.ops.shape.geometry import as_strided
 from nanotorch.ops.shape.join import (
     block_diag,
     cartesian_prod,
@@ -479,16 +368,7 @@ from nanotorch.ops.shape.rearrange import (
     tril,
     triu,
 )
-from nanotorch.ops.shape.split import (
-    chunk,
-    dsplit,
-    hsplit,
-    split,
-    split_with_sizes,
-    tensor_split,
-    unbind,
-    vsplit,
-)
+from nanotorch.ops.shape.split import chunk, dsplit, hsplit, split, split_with_sizes, tensor_split, unbind, vsplit
 from nanotorch.ops.shape.views import (
     adjoint,
     atleast_1d,

@@ -6,8 +6,6 @@ import sys
 
 from nanotorch import dtypes
 
-__all__ = ["ABSENT", "teach"]
-
 REAL = "tensors hold real numbers only"
 DENSE = "tensors are dense: use zeros and scatter_add, or nn.Embedding for indices"
 BATCHED = (

@@ -8,8 +8,6 @@ import os
 import signal
 import sys
 
-__all__ = ["raises"]
-
 
 def raises() -> None:
     """From here on Ctrl-C raises KeyboardInterrupt, as whoever calls this answers it."""

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from nanotorch.train.terminal.command import note, path_option, run_command
 
-__all__ = ["main"]
-
 EPILOG = """\
 examples:
   python -m nanotorch.evaluate runs/iris-20260101T120000Z-1f2e

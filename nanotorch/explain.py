@@ -19,8 +19,6 @@ from nanotorch.autograd.graph.node import AccumulateGrad, Node
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, short_line, watching
 
-__all__ = ["Explanation", "Handed", "LeafGradient", "Step", "explain"]
-
 
 class Handed(NamedTuple):
     """A gradient that a step hands on.

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 from nanotorch.train.terminal.command import path_option, run_command
 
-__all__ = ["main"]
-
 EPILOG = """\
 examples:
   python -m nanotorch.export RUN --onnx model.onnx

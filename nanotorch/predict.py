@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 from nanotorch.train.terminal.command import note, path_option, run_command
 
-__all__ = ["main"]
-
 EPILOG = """\
 examples:
   python -m nanotorch.predict RUN --input rows.csv --output predictions.csv

@@ -30,34 +30,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, overload
 
-__all__ = [
-    "ACTIVATIONS",
-    "DATASETS",
-    "INITIALIZATIONS",
-    "LOSSES",
-    "METRICS",
-    "MODELS",
-    "MOST",
-    "OPTIMIZERS",
-    "SCHEDULERS",
-    "Argument",
-    "Between",
-    "Checked",
-    "Entry",
-    "Fraction",
-    "NameIn",
-    "NonNegativeFloat",
-    "NonNegativeInt",
-    "PositiveFloat",
-    "PositiveInt",
-    "Probability",
-    "Registry",
-    "UnknownNameError",
-    "closest",
-    "describe_type",
-    "describe_value",
-]
-
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 

@@ -37,8 +37,6 @@ from nanotorch.ops.rows.observe import observing
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
 
-__all__ = ["Layer", "Summary", "summary"]
-
 
 class Layer(NamedTuple):
     """One layer of a summary, or the model itself; its parts are included in all numbers.

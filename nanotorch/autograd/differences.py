@@ -27,8 +27,6 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 
-__all__ = ["Differences", "Slopes", "floating_outputs", "on_host"]
-
 Array = np.ndarray[Any, Any]
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = ["leaves", "mapped", "replaced"]
-
 
 def leaves(tree: Any) -> Iterator[Tensor]:
     """Iterate over the tensors in nested tuples, lists and dicts."""

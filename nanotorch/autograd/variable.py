@@ -6,8 +6,6 @@ from typing import Any
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 
-__all__ = ["Variable"]
-
 
 class _TensorsAreVariables(type):
     def __instancecheck__(cls, instance: object) -> bool:

@@ -17,8 +17,6 @@ from nanotorch.autograd.graph.saved_tensors import Packed
 from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
 from nanotorch.autograd.graph.view import CopySlices
 
-__all__ = ["leaf_edges", "leaf_names", "leaves_of", "nodes_below", "saved_values", "short_line", "watching"]
-
 FORWARD_LINE = re.compile(r'"(?P<file>.*)", line (?P<number>\d+), in (?P<function>.*)')
 
 

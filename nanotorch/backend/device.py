@@ -8,8 +8,6 @@ from typing import Any
 
 from nanotorch.backend import numpy_backend
 
-__all__ = ["CPU", "Device", "best_device", "device_count", "why_unavailable"]
-
 _devices: dict[tuple[str, int | None], Device] = {}
 
 

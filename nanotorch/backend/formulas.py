@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["lgamma", "polygamma", "scaled_cumsum", "sigmoid", "softplus"]
-
 Special = Callable[..., Any]
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["contiguous_stride", "extent", "may_overlap", "positions"]
-
 
 def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the stride of a row-major tensor without gaps."""

@@ -11,8 +11,6 @@ import numpy as np
 
 from nanotorch.registry import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULERS, Between, Registry, UnknownNameError, closest
 
-__all__ = ["activation_name", "check", "hidden_widths", "named"]
-
 POSITIVE, NOT_NEGATIVE = Between(0, low_open=True), Between(0)
 NUMBERS = {
     "alpha": NOT_NEGATIVE,

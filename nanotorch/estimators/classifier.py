@@ -14,8 +14,6 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from nanotorch import nn
 from nanotorch.estimators.network import Array, Network
 
-__all__ = ["MLPClassifier"]
-
 
 class MLPClassifier(ClassifierMixin, Network):
     """A multi-layer perceptron that classifies, trained by minimising the cross entropy.

@@ -41,8 +41,6 @@ from nanotorch.train.record.checkpoint import Checkpoint
 from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils.data import TensorDataset
 
-__all__ = ["Network"]
-
 Array = NDArray[Any]
 ROWS_AT_ONCE = 4096  # rows of a prediction that are computed together
 SMALLEST_LEARNING_RATE = 1e-6  # learning_rate="adaptive" ends here, as in scikit-learn

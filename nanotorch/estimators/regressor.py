@@ -14,8 +14,6 @@ from nanotorch.estimators.arguments import named
 from nanotorch.estimators.network import Array, Network
 from nanotorch.registry import LOSSES
 
-__all__ = ["MLPRegressor"]
-
 
 class MLPRegressor(RegressorMixin, Network):
     """A multi-layer perceptron that predicts numbers, trained by minimising half the squared error.

@@ -17,8 +17,6 @@ from nanotorch.autograd.graph.tensor import Tensor
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
 
-__all__ = ["Boundary"]
-
 Gradients = tuple[Any, ...]
 
 

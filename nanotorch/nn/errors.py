@@ -10,8 +10,6 @@ from nanotorch.autograd.graph.errors import ShapeError
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
 
-__all__ = ["cannot_assign", "locate"]
-
 
 def locate(error: Exception, module: Module) -> None:
     """Begin the message of an error with the class and path of the innermost module that it came through.

@@ -11,8 +11,6 @@ from nanotorch.autograd.graph import RemovableHandle
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
 
-__all__ = ["ModuleHooks", "add_hook", "call_with_hooks"]
-
 
 class ModuleHooks:
     """The hooks of a module by number, made when the first one is registered.

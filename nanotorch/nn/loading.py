@@ -15,8 +15,6 @@ from nanotorch.nn.parameter import Parameter
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
 
-__all__ = ["EXTRA_STATE", "IncompatibleKeys", "load_state_dict"]
-
 EXTRA_STATE = "_extra_state"
 """The last part of the key of what `Module.get_extra_state` gives."""
 

@@ -25,8 +25,6 @@ from nanotorch.nn.hooks import ModuleHooks, add_hook, call_with_hooks
 from nanotorch.nn.loading import EXTRA_STATE, IncompatibleKeys, load_state_dict
 from nanotorch.nn.parameter import Parameter
 
-__all__ = ["Module"]
-
 
 class Module:
     """Base class of all layers and models: assign parameters and submodules in `__init__`, define `forward`.

@@ -13,8 +13,6 @@ from nanotorch.ops.docs.table import Entry, as_markdown, as_text, entries, find
 from nanotorch.ops.rows.row import ROWS
 from nanotorch.registry import UnknownNameError
 
-__all__ = ["main"]
-
 OK, UNKNOWN = 0, 2
 WIDEST = 120  # columns: beyond, the eye loses the line
 LEGEND = (

@@ -8,8 +8,6 @@ from typing import Any, Unpack
 from nanotorch.optim.optimizer import Execution, Optimizer
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
-__all__ = ["Adagrad", "adagrad"]
-
 
 def adagrad(
     xp: Any,

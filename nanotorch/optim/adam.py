@@ -8,8 +8,6 @@ from typing import Annotated, Any, Unpack
 from nanotorch.optim.optimizer import Execution, Optimizer
 from nanotorch.registry import OPTIMIZERS, Between, NonNegativeFloat
 
-__all__ = ["Adam", "AdamW", "Betas", "adam"]
-
 Betas = Annotated[tuple[float, float], Between(0, 1, high_open=True)]
 
 

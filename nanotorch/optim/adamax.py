@@ -9,8 +9,6 @@ from nanotorch.optim.adam import Betas
 from nanotorch.optim.optimizer import Execution, Optimizer
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
-__all__ = ["Adamax", "adamax"]
-
 
 def adamax(
     xp: Any,

@@ -8,8 +8,6 @@ from typing import Any, Unpack
 from nanotorch.optim.optimizer import Execution, Optimizer, number_of
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
-__all__ = ["ASGD", "asgd"]
-
 
 def asgd(
     xp: Any,

@@ -13,8 +13,6 @@ from nanotorch.optim.optimizer import Optimizer, number_of
 from nanotorch.optim.segment import state_dtype
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
-__all__ = ["LBFGS"]
-
 ENOUGH_DESCENT, FLAT_ENOUGH = 1e-4, 0.9  # the two constants of the Wolfe conditions
 
 

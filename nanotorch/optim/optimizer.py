@@ -20,14 +20,6 @@ from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.optim.segment import Plan, state_dtype
 from nanotorch.registry import Between
 
-__all__ = [
-    "Execution",
-    "Optimizer",
-    "number_of",
-    "register_optimizer_step_post_hook",
-    "register_optimizer_step_pre_hook",
-]
-
 _PLAIN = (float, int, bool, type(None))
 _global_pre_hooks: dict[int, Callable[..., Any]] = {}
 _global_post_hooks: dict[int, Callable[..., Any]] = {}

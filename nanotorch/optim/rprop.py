@@ -8,8 +8,6 @@ from typing import Annotated, Any, Unpack
 from nanotorch.optim.optimizer import Execution, Optimizer, number_of
 from nanotorch.registry import OPTIMIZERS, Between, Fraction, NonNegativeFloat
 
-__all__ = ["Rprop", "rprop"]
-
 Etas = tuple[Fraction, Annotated[float, Between(1, low_open=True)]]
 
 

@@ -33,8 +33,6 @@ import numpy as np
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.dtypes import get_default_dtype
 
-__all__ = ["Plan", "Segment", "state_dtype"]
-
 SMALL = 16384  # elements below which a parameter is gathered: where copying it costs less than a call per operation
 BLOCK = 32768  # elements of a block: with Adam's four arrays and its temporaries this fits a cache of 1 MiB
 

@@ -20,8 +20,6 @@ from nanotorch.train.terminal.standard_streams import data_of, only_printable
 if TYPE_CHECKING:
     from nanotorch.train.config.sections import Config
 
-__all__ = ["main"]
-
 OK, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
 UNBROKEN = "\N{NO-BREAK SPACE}"
 KINDS = ("datasets", "models", "activations", "initializations", "losses", "optimizers", "schedulers", "metrics")

@@ -21,8 +21,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["append", "expanded", "open_own", "read", "read_own", "same", "write", "writing"]
-
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # to open a pipe does not wait for its other end
 PathLike = str | os.PathLike[str]

@@ -28,8 +28,6 @@ from nanotorch import dtypes
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.utils import files
 
-__all__ = ["from_bytes", "load", "save", "to_bytes"]
-
 STRUCTURE = "nanotorch"
 DEEPEST = 100
 MOST_VALUES = 2_000_000

@@ -13,8 +13,6 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, saved_values, short_line, watching
 from nanotorch.utils import files
 
-__all__ = ["Arrow", "Box", "Graph", "graph"]
-
 Shape = tuple[int, ...]
 
 

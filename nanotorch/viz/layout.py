@@ -22,8 +22,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Layout", "place"]
-
 SWEEPS = 12
 GAP = 22.0  # between boxes of a layer
 BEND_WEIGHT = 6.0

@@ -9,8 +9,6 @@ from nanotorch.viz.svg import COLOURS
 if TYPE_CHECKING:
     from nanotorch.viz.drawing import Graph
 
-__all__ = ["write"]
-
 BRACKETS = {
     "op": ("[", "]"),
     "function": ("[[", "]]"),

@@ -11,8 +11,6 @@ from nanotorch.viz.layout import place
 if TYPE_CHECKING:
     from nanotorch.viz.drawing import Box, Graph
 
-__all__ = ["COLOURS", "draw"]
-
 COLOURS = {  # fill, border, text
     "parameter": ("#dbeafe", "#2563eb", "#1e3a8a"),
     "leaf": ("#e0f2f1", "#0f766e", "#134e4a"),

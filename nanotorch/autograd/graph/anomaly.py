@@ -26,16 +26,6 @@ from nanotorch.autograd.graph.grad_mode import Mode, Restore, observe_nodes
 from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = [
-    "OBSERVING",
-    "AnomalyError",
-    "active_detector",
-    "detect_anomaly",
-    "is_anomaly_check_nan_enabled",
-    "is_anomaly_enabled",
-    "set_detect_anomaly",
-]
-
 OBSERVING: list[Callable[[Callable[..., None]], AbstractContextManager[None]]] = []
 """Holds ``observing`` of ``ops/rows/observe.py``, which watches op rows and so is made after this module."""
 

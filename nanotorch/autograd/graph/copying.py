@@ -30,8 +30,6 @@ from nanotorch.backend.device import CPU, Device
 if TYPE_CHECKING:
     from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = ["deep_copy", "rebuild", "shallow_copy", "take_apart"]
-
 
 def shallow_copy(tensor: Tensor) -> Tensor:
     """Make another leaf over the same memory, with the same version."""

@@ -46,9 +46,6 @@ from nanotorch.autograd.graph.node import HOOKED_LEAVES, AccumulateGrad, Edge, N
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.dtypes import DTYPES
 
-__all__ = ["backward", "grad"]
-
-
 Roots = Tensor | GradientEdge | Sequence[Tensor | GradientEdge]
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["DtypeError", "LinAlgError", "OutOfRangeError", "ShapeError", "describe_line", "note_line", "user_line"]
-
 INNER = ("<nanotorch op ", *(str(Path(__file__).parents[2] / folder) for folder in ("autograd", "ops", "nn", "optim")))
 
 

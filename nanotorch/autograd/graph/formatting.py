@@ -13,8 +13,6 @@ from nanotorch import dtypes
 if TYPE_CHECKING:
     from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = ["set_printoptions", "tensor_repr"]
-
 
 @dataclass
 class PrintOptions:
@@ -93,6 +91,7 @@ class Formatter:
         return f"{value:.{options.precision}f}"
 
     def __call__(self, value: Any) -> str:
+        """Return one number as text, as wide as all others."""
         return self._text(value).rjust(self.width)
 
 

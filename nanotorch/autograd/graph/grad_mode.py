@@ -24,22 +24,6 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
-__all__ = [
-    "Mode",
-    "NodeObserver",
-    "announce",
-    "enable_grad",
-    "is_grad_enabled",
-    "is_inference_mode_enabled",
-    "no_grad",
-    "observe_nodes",
-    "recording",
-    "restore_recording",
-    "set_grad_enabled",
-    "set_inference",
-    "set_recording",
-]
-
 NodeObserver = Callable[[Any], None]
 
 _mode: ContextVar[bool | tuple[NodeObserver, ...]] = ContextVar("grad_mode", default=True)

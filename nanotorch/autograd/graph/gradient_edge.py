@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 from nanotorch.autograd.graph.node import Edge, Node
 from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
 
-__all__ = ["GradientEdge", "get_gradient_edge"]
-
 
 class GradientEdge(NamedTuple):
     """Where in the graph the gradient of a tensor is computed: output ``output_nr`` of ``node``.

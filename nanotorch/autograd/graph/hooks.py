@@ -33,16 +33,6 @@ from typing import Any
 from nanotorch.autograd.graph.node import Edge, Hooks, Node, RemovableHandle
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 
-__all__ = [
-    "Pass",
-    "nodes_below",
-    "register_multi_grad_hook",
-    "run_post_accumulate_hooks",
-    "run_post_hooks",
-    "run_prehooks",
-    "run_tensor_hooks",
-]
-
 
 class Pass:
     """What hooks may want to know of the backward pass that calls them: which nodes run, and what they noted in it."""

@@ -31,8 +31,6 @@ from nanotorch.autograd.graph.locks import BIRTHS
 from nanotorch.autograd.graph.node import INFERENCE, Version
 from nanotorch.autograd.graph.tensor import BIRTHPLACES, Tensor
 
-__all__ = ["InferenceTensor", "inference_mode"]
-
 _threads_inside = 0
 
 

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ACCUMULATING", "BIRTHS", "COMPILING", "FURTHER", "OBSERVING"]
-
 ACCUMULATING = threading.RLock()
 """Held while a gradient is added to a leaf: backward passes in several threads lose none (Note [Threads])."""
 OBSERVING = threading.RLock()

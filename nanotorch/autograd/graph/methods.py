@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["TensorMethods"]
-
 
 class TensorMethods:
     """Base of Tensor that holds the methods and operators made from op rows."""

@@ -31,17 +31,6 @@ from nanotorch.backend.device import Device
 if TYPE_CHECKING:
     from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = [
-    "AccumulateGrad",
-    "Edge",
-    "Node",
-    "RemovableHandle",
-    "Version",
-    "modified_error",
-    "next_sequence",
-    "released_error",
-]
-
 Edge = tuple["Node", int]
 next_sequence = itertools.count(-1, -1).__next__  # newer nodes have smaller numbers: a heap gives them first
 
@@ -217,6 +206,7 @@ class Node:
 
 
 def add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
+    """Put a hook among others, and return the handle that takes it away."""
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle

@@ -23,16 +23,6 @@ from nanotorch.autograd.graph.node import Edge, Node, Version, modified_error, r
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import CPU
 
-__all__ = [
-    "Packed",
-    "disable_saved_tensors_hooks",
-    "pack_slots",
-    "packed",
-    "save_on_cpu",
-    "saved_property",
-    "saved_tensors_hooks",
-]
-
 Pack = Callable[[Tensor, Edge | None, bool], "Packed"]
 
 _innermost: ContextVar[saved_tensors_hooks | None] = ContextVar("saved_tensors_hooks", default=None)

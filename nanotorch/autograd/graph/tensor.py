@@ -38,8 +38,6 @@ from nanotorch.autograd.graph.view import View, geometry, refused
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
 
-__all__ = ["Size", "Tensor", "from_array", "from_ndarray", "gradient_edge"]
-
 BIRTHPLACES: list[dict[str, Any]] = [globals()]
 """The namespaces in which tensors are made by the function ``new``, which `inference_mode` replaces."""
 new: Callable[[type[Tensor]], Tensor] = object.__new__

@@ -40,8 +40,6 @@ from nanotorch.backend.strided import extent
 if TYPE_CHECKING:
     from nanotorch.autograd.graph.tensor import Tensor
 
-__all__ = ["FUNCTION_VIEW", "MULTI_VIEW", "NO_GRAD_VIEW", "CopySlices", "Geometry", "View", "geometry", "refused"]
-
 NO_GRAD_VIEW = (
     "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both"
     " the view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or"

@@ -11,32 +11,6 @@ from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import full
 from nanotorch.registry import ACTIVATIONS, NonNegativeFloat, PositiveFloat, PositiveInt
 
-__all__ = [
-    "CELU",
-    "ELU",
-    "GELU",
-    "SELU",
-    "Hardshrink",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
-    "LeakyReLU",
-    "LogSigmoid",
-    "Mish",
-    "PReLU",
-    "RReLU",
-    "ReLU",
-    "ReLU6",
-    "SiLU",
-    "Sigmoid",
-    "Softplus",
-    "Softshrink",
-    "Softsign",
-    "Tanh",
-    "Tanhshrink",
-    "Threshold",
-]
-
 
 @ACTIVATIONS.register
 class ReLU(Module):

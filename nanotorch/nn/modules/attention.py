@@ -16,8 +16,6 @@ from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import empty, ones, zeros
 from nanotorch.ops.shape.join import cat
 
-__all__ = ["MultiheadAttention"]
-
 
 class MultiheadAttention(Module):
     """Every query becomes a mean of the values, weighted by how well it fits the keys, in `num_heads` ways at once.

@@ -10,8 +10,6 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
-
 
 class _Indexed(Module):
     """What the lists share: submodules (or parameters) in order, as in a Python list."""

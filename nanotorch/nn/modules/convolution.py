@@ -12,8 +12,6 @@ from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import empty
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
-
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 

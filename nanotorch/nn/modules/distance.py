@@ -7,8 +7,6 @@ from typing import Any
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
-__all__ = ["CosineSimilarity", "PairwiseDistance"]
-
 
 class CosineSimilarity(Module):
     """The cosine of the angle between two tensors along `dim`; norms below `eps` count as `eps`."""

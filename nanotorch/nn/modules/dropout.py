@@ -9,8 +9,6 @@ from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 from nanotorch.registry import Probability
 
-__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
-
 
 class _Dropout(Module):
     function: ClassVar[Callable[..., Any]]

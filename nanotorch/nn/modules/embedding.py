@@ -11,8 +11,6 @@ from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import empty
 from nanotorch.ops.nn.dense import embedding
 
-__all__ = ["Embedding"]
-
 
 class Embedding(Module):
     """A table of `num_embeddings` vectors, looked up by integers: (*) to (*, embedding_dim).

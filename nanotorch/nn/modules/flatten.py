@@ -8,8 +8,6 @@ from typing import Any
 from nanotorch.nn.module import Module
 from nanotorch.ops.shape.views import flatten
 
-__all__ = ["Flatten", "Unflatten"]
-
 
 class Flatten(Module):
     """Joins the dimensions from `start_dim` to `end_dim` into one; by default all but the batch dimension.

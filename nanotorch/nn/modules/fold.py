@@ -8,8 +8,6 @@ from typing import Any
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
-__all__ = ["Fold", "Unfold"]
-
 Numbers = int | Sequence[int]
 
 

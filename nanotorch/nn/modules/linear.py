@@ -13,8 +13,6 @@ from nanotorch.ops.create.creation import empty
 from nanotorch.ops.nn.dense import bilinear, linear
 from nanotorch.registry import ACTIVATIONS
 
-__all__ = ["Bilinear", "Identity", "Linear"]
-
 
 @ACTIVATIONS.register
 class Identity(Module):

@@ -12,20 +12,6 @@ from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 from nanotorch.registry import LOSSES, NonNegativeFloat, PositiveFloat, Probability
 
-__all__ = [
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "CrossEntropyLoss",
-    "GaussianNLLLoss",
-    "HuberLoss",
-    "KLDivLoss",
-    "L1Loss",
-    "MSELoss",
-    "NLLLoss",
-    "PoissonNLLLoss",
-    "SmoothL1Loss",
-]
-
 Reduction = Literal["none", "mean", "sum"]
 
 

@@ -10,18 +10,6 @@ from nanotorch.nn import functional as F
 from nanotorch.nn.modules.loss import Reduction, _Loss
 from nanotorch.registry import LOSSES, NonNegativeFloat
 
-__all__ = [
-    "CosineEmbeddingLoss",
-    "HingeEmbeddingLoss",
-    "MarginRankingLoss",
-    "MultiLabelMarginLoss",
-    "MultiLabelSoftMarginLoss",
-    "MultiMarginLoss",
-    "SoftMarginLoss",
-    "TripletMarginLoss",
-    "TripletMarginWithDistanceLoss",
-]
-
 
 @LOSSES.register(tasks=("multiclass",), probabilities=False)
 class MultiMarginLoss(_Loss):

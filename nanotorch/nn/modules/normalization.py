@@ -14,19 +14,6 @@ from nanotorch.ops.create.creation import ones, zeros
 from nanotorch.ops.nn.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from nanotorch.ops.query import local_response_norm
 
-__all__ = [
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "GroupNorm",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "LayerNorm",
-    "LocalResponseNorm",
-    "RMSNorm",
-]
-
 
 class _ChannelNorm(Module):
     """A scale and a shift per channel, and running statistics."""

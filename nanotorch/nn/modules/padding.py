@@ -8,24 +8,6 @@ from typing import Any, ClassVar
 from nanotorch.nn.functional import pad
 from nanotorch.nn.module import Module
 
-__all__ = [
-    "CircularPad1d",
-    "CircularPad2d",
-    "CircularPad3d",
-    "ConstantPad1d",
-    "ConstantPad2d",
-    "ConstantPad3d",
-    "ReflectionPad1d",
-    "ReflectionPad2d",
-    "ReflectionPad3d",
-    "ReplicationPad1d",
-    "ReplicationPad2d",
-    "ReplicationPad3d",
-    "ZeroPad1d",
-    "ZeroPad2d",
-    "ZeroPad3d",
-]
-
 
 class _Pad(Module):
     """`padding` is one number, or (before, after) of the last dimension, then of the one before it."""

@@ -8,19 +8,6 @@ from typing import Any, ClassVar
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
-__all__ = [
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "LPPool1d",
-    "LPPool2d",
-    "MaxPool1d",
-    "MaxPool2d",
-]
-
 Numbers = int | Sequence[int]
 
 

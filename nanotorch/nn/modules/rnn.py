@@ -21,8 +21,6 @@ from nanotorch.ops.nn.dense import linear
 from nanotorch.ops.nn.recurrent import _gru, _lstm, _rnn
 from nanotorch.ops.shape.join import cat, stack
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
-
 State = tuple[Tensor, ...]
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 

@@ -7,8 +7,6 @@ from typing import Any
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
-__all__ = ["GLU", "LogSoftmax", "Softmax", "Softmax2d", "Softmin"]
-
 
 class Softmax(Module):
     """exp(x) / sum(exp(x)) along `dim`."""

@@ -14,8 +14,6 @@ from nanotorch.nn.modules.dropout import Dropout
 from nanotorch.nn.modules.linear import Linear
 from nanotorch.nn.modules.normalization import LayerNorm
 
-__all__ = ["TransformerEncoder", "TransformerEncoderLayer"]
-
 
 class TransformerEncoderLayer(Module):
     """Self-attention, then a perceptron on every position, each added to its input and normalised.

@@ -7,15 +7,6 @@ from typing import Any
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
-__all__ = [
-    "ChannelShuffle",
-    "PixelShuffle",
-    "PixelUnshuffle",
-    "Upsample",
-    "UpsamplingBilinear2d",
-    "UpsamplingNearest2d",
-]
-
 
 class Upsample(Module):
     """Sequences (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W) in another size.

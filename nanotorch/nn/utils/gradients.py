@@ -12,15 +12,6 @@ from nanotorch.ops.create.creation import tensor as make_tensor
 from nanotorch.ops.rows.runtime import widened
 from nanotorch.ops.shape.join import cat
 
-__all__ = [
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "clip_grads_with_norm_",
-    "get_total_norm",
-    "parameters_to_vector",
-    "vector_to_parameters",
-]
-
 
 def get_total_norm(
     tensors: Tensor | Iterable[Tensor],

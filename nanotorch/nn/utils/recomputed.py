@@ -15,8 +15,6 @@ from nanotorch.nn.utils.parametrizations import default_dim, lengths, unfolded
 from nanotorch.ops.create.random import randn
 from nanotorch.ops.linalg.norm import normalize
 
-__all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
-
 
 class _Recomputed:
     """A forward pre-hook that sets a weight from parameters of the module."""

@@ -17,27 +17,6 @@ from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import need_number
 
-__all__ = [
-    "arange",
-    "as_tensor",
-    "empty",
-    "empty_like",
-    "eye",
-    "from_dlpack",
-    "from_numpy",
-    "full",
-    "full_like",
-    "is_tensor",
-    "linspace",
-    "logspace",
-    "ones",
-    "ones_like",
-    "scalar_tensor",
-    "tensor",
-    "zeros",
-    "zeros_like",
-]
-
 
 def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
     """Wrap a NumPy array as a tensor on a device."""

@@ -10,18 +10,6 @@ from nanotorch import dtypes
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.creation import empty, tensor
 
-__all__ = [
-    "BoolTensor",
-    "ByteTensor",
-    "CharTensor",
-    "DoubleTensor",
-    "FloatTensor",
-    "HalfTensor",
-    "IntTensor",
-    "LongTensor",
-    "ShortTensor",
-]
-
 
 class _OfOneDtype(type):
     """The type of classes whose instances are the tensors of a dtype."""

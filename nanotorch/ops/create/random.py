@@ -21,28 +21,6 @@ from nanotorch.ops.rows.row import Array, Number, composite, op
 from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.shape.views import common_shape
 
-__all__ = [
-    "Generator",
-    "bernoulli",
-    "default_generator",
-    "dropout",
-    "fork_rng",
-    "get_rng_state",
-    "initial_seed",
-    "manual_seed",
-    "multinomial",
-    "normal",
-    "rand",
-    "rand_like",
-    "randint",
-    "randint_like",
-    "randn",
-    "randn_like",
-    "randperm",
-    "seed",
-    "set_rng_state",
-]
-
 
 class Generator:
     """A source of random numbers with its own seed (NumPy's PCG64).

@@ -22,8 +22,6 @@ from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.view import CopySlices
 from nanotorch.ops.rows.row import ROWS, Row
 
-__all__ = ["Written", "formulas_of", "written_formulas"]
-
 
 @dataclass(frozen=True)
 class Written:

@@ -16,12 +16,12 @@ from nanotorch.autograd.graph.methods import TensorMethods
 from nanotorch.ops.docs.table import as_markdown, entries
 from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row
 
-__all__ = ["functions", "init_block", "method_stub"]
-
 PACKAGE = Path(__file__).parents[2]
 TABLE = PACKAGE.parent / "docs" / "ops.md"
 START, END = "# --- operators: written by `python -m nanotorch.ops.docs.stubs` ---\n", "# --- end of operators ---\n"
 COMPARISONS = ("__eq__", "__ne__")
+
+WIDTH = 120
 
 
 def functions() -> dict[str, Callable[..., Any]]:
@@ -38,8 +38,15 @@ def init_block() -> str:
         modules.setdefault(function.__module__, []).append(name)
     lines = []
     for module, names in sorted(modules.items()):
-        lines += [f"from {module} import (", *[f"    {name}," for name in sorted(names)], ")"]
+        lines += _import(module, sorted(names))
     return "\n".join(lines) + "\n"
+
+
+def _import(module: str, names: list[str]) -> list[str]:
+    """Return an import statement as the formatter writes it: on one line, or a line for every name."""
+    if len(line := f"from {module} import {', '.join(names)}") <= WIDTH:
+        return [line]
+    return [f"from {module} import (", *[f"    {name}," for name in names], ")"]
 
 
 def method_stub() -> str:

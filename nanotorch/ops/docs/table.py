@@ -15,8 +15,6 @@ from nanotorch.autograd.graph.methods import TensorMethods
 from nanotorch.ops.docs.source import Written, written_formulas
 from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row
 
-__all__ = ["Entry", "as_markdown", "as_text", "entries", "find"]
-
 SYMBOLS = {
     "add": "+",
     "sub": "-",

@@ -17,17 +17,6 @@ from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import constant, integers, real, sample
 from nanotorch.ops.shape.join import cat
 
-__all__ = [
-    "bartlett_window",
-    "blackman_window",
-    "broadcast_shapes",
-    "hamming_window",
-    "hann_window",
-    "kaiser_window",
-    "tril_indices",
-    "triu_indices",
-]
-
 
 def _on(array: Any, device: Any) -> Tensor:
     """A tensor of a NumPy array, on a device."""

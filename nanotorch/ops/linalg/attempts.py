@@ -24,8 +24,6 @@ Inverse = namedtuple("Inverse", "inverse info")
 Factor = namedtuple("Factor", "L info")
 Solution = namedtuple("Solution", "result info")
 
-__all__ = ["Factor", "Inverse", "Solution"]
-
 
 def _zero_pivot(matrix: np.ndarray[Any, Any]) -> int:
     """Return the number of the first pivot that is 0 when a matrix is eliminated, the last one where rounding hides

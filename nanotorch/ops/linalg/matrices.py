@@ -14,8 +14,6 @@ import numpy as np
 from nanotorch.autograd.graph.errors import LinAlgError, ShapeError
 from nanotorch.ops.rows.sample import invertible, real, sample
 
-__all__ = ["SQUARE", "converging", "need_matrices", "or_explain", "scaled", "swapped"]
-
 SQUARE = [
     sample(invertible(3, 3)),
     sample(invertible(2, 3, 3)),

@@ -251,6 +251,3 @@ def linalg_matrix_exp(A: Tensor) -> Tensor:
 def matrix_exp(input: Tensor) -> Tensor:
     """The exponential of square matrices: `linalg.matrix_exp`."""
     return _exponential(input)
-
-
-__all__ = ["LeastSquares"]

@@ -14,8 +14,6 @@ from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import booleans, edge, real, sample
 
-__all__ = ["scaled_dot_product_attention"]
-
 inf = math.inf
 
 

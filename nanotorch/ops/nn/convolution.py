@@ -25,8 +25,6 @@ from nanotorch.ops.nn.windows import per_dimension, places
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import real, sample
 
-__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
-
 
 def _columns(xp: Any, x: Any, kernel: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     """Return the windows of an input (N, C, ...) at the first ``sizes`` places as matrices (groups, C / groups * K,

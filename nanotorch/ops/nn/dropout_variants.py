@@ -10,8 +10,6 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.create.random import Generator, dropout
 from nanotorch.ops.rows.row import composite
 
-__all__ = ["alpha_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
-
 
 def _ones(input: Tensor, shape: Any) -> Tensor:
     return from_array(input.device.xp.ones(tuple(shape), dtype=input._array.dtype), input.device)

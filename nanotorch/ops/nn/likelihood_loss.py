@@ -12,8 +12,6 @@ from nanotorch.ops.nn.loss import check_pair, check_reduction, reduced_tensor
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import edge, real, sample
 
-__all__ = ["gaussian_nll_loss", "poisson_nll_loss"]
-
 positive = real(4, 3, low=0.2)
 
 

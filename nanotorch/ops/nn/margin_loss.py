@@ -24,18 +24,6 @@ from nanotorch.ops.rows.row import Array, Cast, composite, op
 from nanotorch.ops.rows.runtime import need_number, refuse_gradients
 from nanotorch.ops.rows.sample import constant, edge, integers, real, sample
 
-__all__ = [
-    "cosine_embedding_loss",
-    "hinge_embedding_loss",
-    "margin_ranking_loss",
-    "multi_margin_loss",
-    "multilabel_margin_loss",
-    "multilabel_soft_margin_loss",
-    "soft_margin_loss",
-    "triplet_margin_loss",
-    "triplet_margin_with_distance_loss",
-]
-
 signs = edge([1.0, -1.0, 1.0, -1.0])
 
 

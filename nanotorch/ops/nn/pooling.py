@@ -17,19 +17,6 @@ from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.runtime import floating
 from nanotorch.ops.rows.sample import distinct, edge, real, sample
 
-__all__ = [
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "avg_pool1d",
-    "avg_pool2d",
-    "lp_pool1d",
-    "lp_pool2d",
-    "max_pool1d",
-    "max_pool2d",
-]
-
 
 def _batch_last(xp: Any, x: Any, dimensions: int) -> Any:
     """Return (..., H, W) as (H, W, N): elements that are treated alike then lie next to each other."""

@@ -20,8 +20,6 @@ from typing import Any
 
 from nanotorch.ops.rows.row import Array, op
 
-__all__ = ["_gru", "_lstm", "_rnn"]
-
 
 def _walk(
     xp: Any, step: Callable[..., Any], sizes: Sequence[int], reverse: bool, starts: Sequence[Any], inputs: Sequence[Any]

@@ -149,8 +149,8 @@ def _check_mode(input: Tensor, mode: str, align_corners: bool | None, antialias:
         )
     if MODES[mode] not in (None, input.ndim - 2):
         raise NotImplementedError(
-            f"interpolate: mode {mode!r} needs {MODES[mode] + 2}D input, got shape {tuple(input.shape)}"
-        )  # type: ignore[operator]
+            f"interpolate: mode {mode!r} needs {(MODES[mode] or 0) + 2}D input, got shape {tuple(input.shape)}"
+        )
     if align_corners is not None and MODES[mode] is None:
         raise ValueError(
             "interpolate: align_corners option can only be set with the interpolating modes: linear | bilinear |"

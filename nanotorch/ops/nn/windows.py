@@ -22,8 +22,6 @@ from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import real, sample
 from nanotorch.ops.shape.padding import pad
 
-__all__ = ["fold", "from_windows", "places", "unfold", "windows"]
-
 
 @op(
     self=lambda xp, grad, self_shape, first, kernel, stride, dilation: xp.from_windows(

@@ -13,8 +13,6 @@ from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, distinct, edge, integers, real, sample
 
-__all__ = ["kthvalue", "median", "nanmedian", "nanquantile", "quantile"]
-
 
 def _picked(xp: Any, grad: Any, self_shape: Any, dim: int, keepdim: bool, indices: Any) -> Any:
     """Put a gradient where the chosen elements were."""

@@ -77,9 +77,6 @@ from nanotorch.ops.rows.runtime import (
 if TYPE_CHECKING:
     from nanotorch.ops.rows.row import Parameter, Row
 
-__all__ = ["Compiler", "public_parameters"]
-
-
 PLAIN = {  # by annotation: what no usual value is, and the function that looks closer
     "float": ("type({0}) is not float and type({0}) is not int", "need_number"),
     "int": ("type({0}) is not int", "whole"),

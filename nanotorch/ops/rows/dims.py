@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["check_dim", "check_dims", "need_tuple", "sizes_of", "whole", "wrap_dim", "wrap_dims"]
-
 
 def whole(name: str, argument: str, value: Any) -> int:
     """Return an integer argument as an int; booleans, floats and everything else raise a TypeError."""

@@ -18,8 +18,6 @@ from typing import Any
 
 from nanotorch.ops.rows.row import Row
 
-__all__ = ["count_flops"]
-
 
 def count_flops(row: Row, arguments: dict[str, Any], out: Any) -> int:
     """Return the operations of one forward; arguments as `observing` gives them (Note [FLOPs]).

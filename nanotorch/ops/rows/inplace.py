@@ -16,8 +16,6 @@ from nanotorch.backend.strided import extent, may_overlap
 if TYPE_CHECKING:
     from nanotorch.ops.rows.row import Row
 
-__all__ = ["apply_inplace", "check_writable", "overlaps", "write_out"]
-
 READ_FIRST = frozenset({"fill", "masked_fill", "index_fill", "_masked_scatter"})
 """Rows whose operands may lie anywhere in the memory that is written: PyTorch too reads them before it writes."""
 

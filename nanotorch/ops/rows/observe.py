@@ -24,8 +24,6 @@ from nanotorch.autograd.graph.locks import OBSERVING
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import ROWS, Row
 
-__all__ = ["Callback", "observing"]
-
 Callback = Callable[[Row, dict[str, Any], Any], None]
 
 _callbacks: ContextVar[tuple[tuple[Callback, Token[None]], ...]] = ContextVar("op_callbacks", default=())

@@ -62,23 +62,6 @@ from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.runtime import widening
 from nanotorch.ops.rows.sample import Sample
 
-__all__ = [
-    "COMPOSITES",
-    "ROWS",
-    "Array",
-    "Cast",
-    "Dims",
-    "Fitting",
-    "Index",
-    "Mask",
-    "NewDim",
-    "Number",
-    "Row",
-    "alias",
-    "composite",
-    "op",
-]
-
 Array = Any
 Dims = Any
 Index = Any

@@ -22,39 +22,6 @@ from nanotorch.ops.rows.dims import sizes_of
 if TYPE_CHECKING:
     from nanotorch.ops.rows.row import Row
 
-__all__ = [
-    "HALF",
-    "TENSORS",
-    "around",
-    "cast_first",
-    "exact_output",
-    "explain",
-    "fitted",
-    "floating",
-    "harmonize",
-    "in_float32",
-    "is_operand",
-    "make_view",
-    "need_flag",
-    "need_number",
-    "need_tensor",
-    "not_differentiable",
-    "recorded_output",
-    "refuse_gradients",
-    "roomy",
-    "rounded",
-    "rounded_outputs",
-    "same",
-    "star_argument",
-    "sum_to",
-    "tensors_of",
-    "widened",
-    "widening",
-    "with_elements",
-    "wrap_outputs",
-    "wrapped_around",
-]
-
 HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
 
 TENSORS: list[Callable[[Any], Any]] = []

@@ -7,22 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "Drawn",
-    "Sample",
-    "above_zero",
-    "binary",
-    "booleans",
-    "constant",
-    "distinct",
-    "edge",
-    "integers",
-    "integral",
-    "real",
-    "sample",
-    "unary",
-]
-
 
 @dataclass(frozen=True)
 class Drawn:

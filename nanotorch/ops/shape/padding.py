@@ -14,8 +14,6 @@ from nanotorch.ops.rows.sample import edge, real, sample
 from nanotorch.ops.shape.join import cat
 from nanotorch.ops.shape.rearrange import flip
 
-__all__ = ["pad"]
-
 
 def _meeting(lengths: Sequence[int], pairs: Sequence[tuple[int, int]]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return which part of the input is kept, and where it lies in the output."""

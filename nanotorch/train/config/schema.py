@@ -10,8 +10,6 @@ from typing import Any
 
 from nanotorch.train.config.sections import SECTIONS, Config, NamedSection, section_class
 
-__all__ = ["schema"]
-
 
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a config, with every registered name and its arguments."""

@@ -67,20 +67,6 @@ from nanotorch.utils.files import expanded, open_own
 MOST_RUNS = 10_000  # of one config: folds times repeats
 MOST_NUMBERS = 10**8  # of a generated table: 800 MB
 
-__all__ = [
-    "Config",
-    "ConfigError",
-    "Problem",
-    "as_long_as_the_run",
-    "as_tensors",
-    "load",
-    "loads",
-    "located",
-    "read_resolved",
-    "resolved",
-    "with_seed",
-]
-
 REGISTRIES = {
     "datasets": DATASETS,
     "models": MODELS,

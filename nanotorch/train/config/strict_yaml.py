@@ -16,8 +16,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["ConfigError", "KeyPath", "Mark", "Node", "Problem", "dump", "override", "parse", "read", "show"]
-
 LARGEST_FILE = 64 * 1024  # bytes; the shipped configs have about a thousand
 LARGEST_TEXT = 4 * LARGEST_FILE  # a resolved config is longer than the one it came from
 DEEPEST_NESTING = 20

@@ -24,8 +24,6 @@ from nanotorch.train.data.datasets import Table, Task
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.utils import files
 
-__all__ = ["array_of_rows", "read_arrays"]
-
 MOST_CLASSES_OF_NUMBERS = 20
 MOST_INFLATED = 2**28  # bytes: a small file can claim any size, and only what is compressed costs nothing to store
 

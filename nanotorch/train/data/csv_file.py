@@ -24,19 +24,6 @@ from numpy.typing import NDArray
 from nanotorch.registry import closest
 from nanotorch.train.data.datasets import DataError
 
-__all__ = [
-    "MISSING",
-    "CSVFile",
-    "Columns",
-    "TableError",
-    "as_numbers",
-    "cell_separator",
-    "known_column",
-    "read_csv",
-    "shown",
-    "text_encoding",
-]
-
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 MOST_COLUMNS = 10_000

@@ -31,8 +31,6 @@ from nanotorch.registry import (
 )
 from nanotorch.train.data.disk_rows import DiskRows
 
-__all__ = ["DataError", "Splits", "Standardizer", "Table", "Task", "load", "possible_tasks", "split", "training_rows"]
-
 Task = Literal["binary", "multiclass", "regression"]
 Seed = Annotated[int, Between(0, 2**32 - 1)]
 FloatArray = NDArray[np.float64]

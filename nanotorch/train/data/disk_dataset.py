@@ -10,8 +10,6 @@ from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.utils.data import Dataset, Indices, Stacked
 
-__all__ = ["RowsOnDisk"]
-
 PIECE = 2**15  # numbers that are prepared at once
 
 

@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DiskRows"]
-
 BLOCK = 2**20  # bytes that are looked at at once where all rows are
 Index = NDArray[np.int64]
 

@@ -18,8 +18,6 @@ from nanotorch.train.data.array_file import array_of_rows
 from nanotorch.train.data.csv_file import MISSING, Columns, CSVFile, TableError, shown
 from nanotorch.train.data.table_file import existing, parquet_columns, parquet_file
 
-__all__ = ["RowFile", "open_rows"]
-
 ROWS_AT_ONCE = 8192
 STDIN = "<stdin>"
 

@@ -28,8 +28,6 @@ from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.datasets import DataError, FloatArray, Standardizer, Table, Task
 from nanotorch.train.data.disk_rows import DiskRows
 
-__all__ = ["Category", "Preprocessing"]
-
 LISTED = 5  # columns or values in one notice
 Encoding = Literal["one_hot", "embedding"]
 

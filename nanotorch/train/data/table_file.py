@@ -34,8 +34,6 @@ from nanotorch.train.data.csv_file import (
 from nanotorch.train.data.datasets import FloatArray, Table, Task
 from nanotorch.utils import files
 
-__all__ = ["existing", "parquet_columns", "parquet_file", "read_columns", "table_of"]
-
 MOST_CLASSES_OF_NUMBERS = 20
 Text = NDArray[np.object_]
 

@@ -32,19 +32,6 @@ from nanotorch.train.score import scores
 from nanotorch.train.score.metrics import main_metric, mean_weights, scored_as
 from nanotorch.utils.data import TensorDataset
 
-__all__ = [
-    "Data",
-    "build",
-    "build_model",
-    "class_weights",
-    "device_of",
-    "loss_and_parts",
-    "monitored",
-    "prepare",
-    "scores_by_name",
-    "steps_per_epoch",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Data:

@@ -17,17 +17,6 @@ from nanotorch.train.terminal.interrupt import Interrupt
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils.data import DataLoader
 
-__all__ = [
-    "DivergedError",
-    "check_losses",
-    "check_scores",
-    "check_weights",
-    "evaluate",
-    "fit",
-    "rows_at_once",
-    "windows",
-]
-
 READ_EVERY = 20  # steps between two readings of the losses: a reading waits for the device
 EVALUATION_BATCH = 4096  # rows: without a graph to keep, large batches cost little memory
 EVALUATION_OUTPUTS = 2**22  # but no more outputs at once than these, as models of many classes have them

@@ -26,8 +26,6 @@ from nanotorch.train.score.metrics import Meter, is_loss
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils.data import TensorDataset
 
-__all__ = ["Part", "Training", "borrowed_generator", "fitting", "moving_average", "seeds"]
-
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -28,8 +28,6 @@ from nanotorch.train.inspect.trial_steps import steps_of, trial
 from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils.data import DataLoader
 
-__all__ = ["Diagnosis", "Finding", "LayerTrial", "examine"]
-
 STEPS = 40  # of the trial
 MOST_ROWS = 20_000  # of a part that are looked at
 ROWS, COLUMNS = 5000, 300  # looked at where every one would take too long

@@ -15,8 +15,6 @@ from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils.data import DataLoader
 
-__all__ = ["dry_run"]
-
 TIMED_STEPS = 10
 WIDTH = 80
 

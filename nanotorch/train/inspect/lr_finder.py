@@ -22,8 +22,6 @@ from nanotorch.train.inspect.trial_steps import steps_of, trial
 from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils import files
 
-__all__ = ["RangeTest", "range_test", "suggestion"]
-
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 120
 MEMORY = 0.9  # of the smoothed loss
 EXPLODED = 4.0  # times the loss at the start, above the smallest

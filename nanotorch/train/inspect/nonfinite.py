@@ -18,8 +18,6 @@ from nanotorch.train.fit.training import Part, Training
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.utils.data import RandomSampler
 
-__all__ = ["Cause", "find_cause"]
-
 
 @dataclass(frozen=True, slots=True)
 class Cause:

@@ -9,8 +9,6 @@ from nanotorch.train.fit.build import Data, build
 from nanotorch.train.fit.loop import fit
 from nanotorch.train.fit.training import Part, Training
 
-__all__ = ["steps_of", "trial"]
-
 
 def trial(config: Config, data: Data, constant_rate: bool = False) -> tuple[Training, dict[str, Part]]:
     """What a run would begin with, but that it never stops early; with `constant_rate`, without its schedule."""

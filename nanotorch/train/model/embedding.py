@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import nanotorch as torch
 from nanotorch import Tensor, nn
 
-__all__ = ["EmbeddedColumns", "embedding_width"]
-
 
 def embedding_width(categories: int) -> int:
     """How many numbers stand for a category, by default: half as many as there are categories, and at most 50.

@@ -10,8 +10,6 @@ from nanotorch import Tensor, nn
 from nanotorch.nn import init
 from nanotorch.registry import INITIALIZATIONS
 
-__all__ = ["gain_after", "initialize"]
-
 # He et al. (2015) derive sqrt(2) for the rectifier; its smooth and leaky relatives are near enough to take the same.
 GAINS = {
     "Sigmoid": 1.0,

@@ -10,8 +10,6 @@ from nanotorch import Tensor, nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, MODELS, Between, NameIn, PositiveInt
 from nanotorch.train.model.initialization import initialize
 
-__all__ = ["Residual", "mlp", "residual_mlp", "too_large"]
-
 MOST_WEIGHTS = 10**9  # 4 GB, and three or four times that in training
 MOST_LAYERS = 1000
 

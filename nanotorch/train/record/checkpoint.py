@@ -46,8 +46,6 @@ from nanotorch.train.record.records import LARGEST_HISTORY, lines_of, parsed
 from nanotorch.utils import files
 from nanotorch.utils.serialization import from_bytes, to_bytes
 
-__all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "find", "history", "load", "save"]
-
 FORMAT = "nanotorch checkpoint"
 VERSION = 2  # 1: state.json held the history, as those who read it may still find
 LARGEST_MANIFEST = 2**16

@@ -34,8 +34,6 @@ from nanotorch.train.record import layout
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils import files
 
-__all__ = ["DirectoryError", "RunDirectory", "check", "create"]
-
 
 class DirectoryError(RuntimeError):
     """A directory that a run cannot be written to; the message says why and what to do."""

@@ -11,8 +11,6 @@ from typing import Any
 
 import nanotorch as torch
 
-__all__ = ["environment", "same_bits"]
-
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "safetensors", "cupy-cuda12x", "cupy-cuda13x")
 DECIDE_BITS = ("python", "nanotorch", "libraries", "blas", "threads", "machine", "processor", "device")
 

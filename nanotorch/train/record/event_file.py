@@ -18,8 +18,6 @@ from functools import cache
 from io import BufferedWriter
 from pathlib import Path
 
-__all__ = ["EventFile", "crc32c"]
-
 TEXT_TYPE = 7  # DT_STRING
 LARGEST = 3.4028234663852886e38  # of 32-bit floats, in which a curve is kept
 

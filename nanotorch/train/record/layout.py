@@ -15,8 +15,6 @@ from typing import Any
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.utils import files
 
-__all__ = ["CHECKPOINT", "RUN", "STEP", "TENSORBOARD", "refuse_to_replace", "remove", "strangers"]
-
 Layout = Mapping[str, Any]
 """Patterns of names: with a Layout for a directory, None for a file, LINK for a link to a checkpoint."""
 LINK = "link"

@@ -11,8 +11,6 @@ from typing import Any, Self
 from nanotorch.train.terminal.standard_streams import past, printable
 from nanotorch.train.terminal.text_report import number
 
-__all__ = ["Progress"]
-
 
 class Progress:
     """Shows steps, loss and validation score; `bar` allows a bar if both output streams are terminals."""

@@ -20,22 +20,6 @@ from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils import files
 
-__all__ = [
-    "Environment",
-    "Record",
-    "RecordError",
-    "RunState",
-    "SeveralSummary",
-    "Summary",
-    "checked",
-    "completed",
-    "lines_of",
-    "parsed",
-    "read_json",
-    "read_lines",
-    "unlike",
-]
-
 LARGEST_JSON = 2**26
 LARGEST_HISTORY = 2**30
 Count = Annotated[int, Field(ge=0, lt=2**63)]

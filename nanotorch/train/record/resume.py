@@ -21,19 +21,6 @@ from nanotorch.train.record.records import (
     read_json,
 )
 
-__all__ = [
-    "CompleteError",
-    "ResumeError",
-    "Resumed",
-    "again",
-    "config_of",
-    "differences",
-    "environment_of",
-    "find",
-    "newest",
-    "whole",
-]
-
 # Values that may change between the parts of a run: they decide how long it is and where it writes, not what it
 # computes. A change of the device is found, with all else that the bits depend on, by comparing env.json.
 FREE = ("output", "name", "device", "train.epochs", "checkpoint", "early_stopping.patience", "log")

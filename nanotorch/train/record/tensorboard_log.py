@@ -13,8 +13,6 @@ from typing import Any, Self
 from nanotorch.train.record import layout
 from nanotorch.train.record.event_file import EventFile
 
-__all__ = ["TensorBoardLog"]
-
 OF_TRAINING = ("learning_rate", "gradient_norm", "seconds")  # values of an epoch that belong to no part of the data
 
 

@@ -16,8 +16,6 @@ from nanotorch.train.score.metrics import is_loss
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import aligned, label, number, short
 
-__all__ = ["ComparedRun", "Comparison", "as_text", "compare", "read_run", "value_text"]
-
 BESIDE = ("name", "output")  # keys that do not decide what a run computes
 LONGEST_VALUE = 24
 

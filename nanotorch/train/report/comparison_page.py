@@ -13,8 +13,6 @@ from nanotorch.train.terminal.markup import Html, document, figure, fill, join, 
 from nanotorch.train.terminal.text_report import label
 from nanotorch.utils import files
 
-__all__ = ["page", "write"]
-
 PICTURES = (".png", ".svg", ".pdf")
 
 

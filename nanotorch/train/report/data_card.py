@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.datasets import Table
 
-__all__ = ["Column", "class_counts", "columns", "describe", "describe_categories", "described_rows"]
-
 BARS = 16
 MOST_ROWS = 100_000  # of a table whose columns are described: of a longer one, rows at equal distances
 MOST_VALUES = 20_000_000

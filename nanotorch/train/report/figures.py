@@ -24,19 +24,6 @@ if TYPE_CHECKING:
 
     from nanotorch.train.score.classification import Calibration
 
-__all__ = [
-    "COLOURS",
-    "confusion_map",
-    "learning_curve",
-    "matplotlib_is_there",
-    "overlay",
-    "parts_by_epoch",
-    "predicted_versus_true",
-    "reliability",
-    "save_overlay",
-    "value_by_epoch",
-]
-
 Record = Mapping[str, Any]
 
 # What the page calls its colours, and what they are where there is no page. No two may be the same.

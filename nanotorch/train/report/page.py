@@ -36,8 +36,6 @@ from nanotorch.train.terminal.markup import (
 from nanotorch.train.terminal.text_report import label, number, short
 from nanotorch.utils import files
 
-__all__ = ["Record", "page", "write"]
-
 MOST_COLUMNS = 60  # of the data card
 OPEN_COLUMNS = 24  # of more, the table is folded
 MOST_DRAWN = 2000  # classes of a confusion matrix that is drawn

@@ -23,8 +23,6 @@ from nanotorch.train.score import classification
 from nanotorch.train.score.classification import Calibration, ClassScore
 from nanotorch.utils.data import DataLoader
 
-__all__ = ["Findings", "gather"]
-
 
 @dataclass(frozen=True)
 class Findings:

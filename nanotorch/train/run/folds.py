@@ -33,8 +33,6 @@ from nanotorch.train.run.run import files_of, run
 from nanotorch.train.terminal.text_report import label, number
 from nanotorch.utils import files as disk
 
-__all__ = ["FoldsResult", "is_several", "run_all", "single_runs"]
-
 Scores = dict[str, dict[str, float]]
 
 

@@ -30,8 +30,6 @@ from nanotorch.train.terminal import text_report as report
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
 from nanotorch.train.terminal.threads import blas_threads
 
-__all__ = ["RunResult", "run"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunResult:

@@ -11,17 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Calibration",
-    "ClassScore",
-    "calibration",
-    "class_scores",
-    "confusion",
-    "confusions",
-    "predicted",
-    "probabilities",
-]
-
 BINS = 10
 
 

@@ -16,8 +16,6 @@ from nanotorch.train.score.scores import score, takes_labels
 
 MOST_UNREAD = 2**25  # outputs that wait to be scored
 
-__all__ = ["Meter", "is_loss", "main_metric", "mean_weights", "scored_as"]
-
 
 def main_metric(task: str) -> str:
     """The name of the score that says which epoch was best; larger is better."""

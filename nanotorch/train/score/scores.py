@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from nanotorch.registry import METRICS
 
-__all__ = ["score", "takes_labels", "too_large"]
-
 CLASSES = ("binary", "multiclass")
 
 

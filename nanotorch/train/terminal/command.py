@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from nanotorch import ctrl_c
 from nanotorch.train.terminal.standard_streams import only_printable
 
-__all__ = ["UsageError", "drop_output", "note", "path_option", "run_command"]
-
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 

@@ -7,8 +7,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Interrupt", "Stopping", "TrainingInterrupted"]
-
 
 class Stopping(Exception):
     """An interrupt was seen between steps: what was begun is given up, and nothing is lost by it."""

@@ -9,22 +9,6 @@ from typing import Any
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.train.terminal.text_report import number
 
-__all__ = [
-    "Html",
-    "beside",
-    "document",
-    "facts",
-    "figure",
-    "fill",
-    "join",
-    "measured",
-    "percent",
-    "scrolling",
-    "section",
-    "table",
-    "titled",
-]
-
 
 class Html(str):
     """Text that is HTML already, and so is not escaped again."""

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
-__all__ = ["Lasting", "Printable", "data_of", "only_printable", "past", "printable"]
-
 # Spaces of every width, and the two letters without any that join or part others, as several scripts need them.
 HARMLESS = (
     "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200c\u200d\u202f\u205f\u3000"

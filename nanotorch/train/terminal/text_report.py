@@ -10,8 +10,6 @@ from nanotorch.train.terminal.standard_streams import printable
 if TYPE_CHECKING:
     from nanotorch.train.score.classification import ClassScore
 
-__all__ = ["aligned", "class_table", "label", "number", "short", "table"]
-
 WORDS = {
     "r2": "R2",
     "rmse": "RMSE",

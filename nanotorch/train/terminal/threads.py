@@ -7,8 +7,6 @@ from typing import Any
 
 from nanotorch import nn
 
-__all__ = ["WORTH_THREADS", "blas_threads"]
-
 WORTH_THREADS = 50e6  # floating point operations of a product below which a second thread costs more than it does
 
 

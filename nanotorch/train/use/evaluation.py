@@ -26,8 +26,6 @@ from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
 from nanotorch.train.use.prediction import further_columns, target_columns
 
-__all__ = ["Scores", "score", "score_rows"]
-
 
 @dataclass(frozen=True, slots=True)
 class Scores:

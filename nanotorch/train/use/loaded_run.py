@@ -22,8 +22,6 @@ from nanotorch.train.record.records import RunState, checked
 from nanotorch.train.record.resume import environment_of
 from nanotorch.train.terminal.command import UsageError
 
-__all__ = ["LoadedRun", "RunError", "load_run", "refuse_to_replace", "with_its_files"]
-
 ROWS_AT_ONCE = 4096
 
 

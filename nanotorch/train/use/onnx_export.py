@@ -18,8 +18,6 @@ from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
 from nanotorch.train.use.prediction import predict
 from nanotorch.utils import files
 
-__all__ = ["ExportError", "difference", "exported", "save"]
-
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 8
 TOLERANCE = 1e-5
 

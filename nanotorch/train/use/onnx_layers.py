@@ -16,8 +16,6 @@ from nanotorch import Tensor, nn
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import Residual
 
-__all__ = ["ONNX_LAYERS", "ExportError", "Graph", "converts", "layer"]
-
 Converter = Callable[["Graph", Any, str], str]
 ONNX_LAYERS: dict[type[nn.Module], Converter] = {}
 

@@ -21,16 +21,6 @@ from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.train.use.loaded_run import LoadedRun, refuse_to_replace
 from nanotorch.train.use.prediction_file import PredictionFile
 
-__all__ = [
-    "Predicted",
-    "further_columns",
-    "predict",
-    "predict_file",
-    "predicted_columns",
-    "probabilities",
-    "target_columns",
-]
-
 LISTED = 5  # columns in one message
 
 

@@ -18,8 +18,6 @@ from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import data_of
 from nanotorch.utils import files
 
-__all__ = ["PredictionFile"]
-
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

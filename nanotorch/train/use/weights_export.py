@@ -13,8 +13,6 @@ from nanotorch.train.use.loaded_run import LoadedRun
 from nanotorch.utils import files
 from nanotorch.utils.serialization import to_bytes
 
-__all__ = ["beside_weights", "save_weights"]
-
 FORMAT = "nanotorch model"
 
 

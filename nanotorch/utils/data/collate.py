@@ -15,8 +15,6 @@ from nanotorch.ops.create.creation import tensor as make_tensor
 from nanotorch.ops.shape.join import stack
 from nanotorch.utils.data.dataset import Stacked
 
-__all__ = ["default_collate", "default_convert"]
-
 
 def default_collate(batch: Sequence[Any]) -> Any:
     """Make one batch of a sequence of samples: tensors, arrays and numbers are stacked, field by field.

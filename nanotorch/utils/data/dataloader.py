@@ -15,8 +15,6 @@ from nanotorch.utils.data.collate import default_collate, default_convert
 from nanotorch.utils.data.dataset import IterableDataset, numbers_of, samples_of
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, chunks_of
 
-__all__ = ["DataLoader", "default_collate", "default_convert"]
-
 Sample = TypeVar("Sample", covariant=True)
 END = object()
 FIXED = ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers")
@@ -208,6 +206,7 @@ class ByNumber:
         self.dataset, self.collate, self.batched = dataset, collate, batched
 
     def __call__(self, task: Any) -> Any:
+        """Return the batch, or the sample, at these positions."""
         return self.collate(samples_of(self.dataset, task) if self.batched else self.dataset[task])
 
 
@@ -218,6 +217,7 @@ class InTurn:
         self.samples, self.collate, self.batched, self.drop_last = iter(dataset), collate, batched, drop_last
 
     def __call__(self, task: Any) -> Any:
+        """Return the next batch, or sample; END when there is none."""
         size = len(task) if self.batched else 1
         samples = list(islice(self.samples, size))
         if len(samples) < size:

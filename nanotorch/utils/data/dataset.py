@@ -25,21 +25,6 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
 from nanotorch.ops.create.random import Generator, default_generator
 
-__all__ = [
-    "ChainDataset",
-    "ConcatDataset",
-    "Dataset",
-    "Indices",
-    "IterableDataset",
-    "StackDataset",
-    "Stacked",
-    "Subset",
-    "TensorDataset",
-    "numbers_of",
-    "random_split",
-    "samples_of",
-]
-
 Sample = TypeVar("Sample", covariant=True)
 Indices = Sequence[int] | np.ndarray[Any, Any]
 

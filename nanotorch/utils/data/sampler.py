@@ -15,16 +15,6 @@ from nanotorch.ops.create.creation import as_tensor
 from nanotorch.ops.create.random import Generator, multinomial
 from nanotorch.utils.data.dataset import Indices, numbers_of
 
-__all__ = [
-    "BatchSampler",
-    "RandomSampler",
-    "Sampler",
-    "SequentialSampler",
-    "SubsetRandomSampler",
-    "WeightedRandomSampler",
-    "chunks_of",
-]
-
 Item = TypeVar("Item")
 
 

@@ -45,8 +45,6 @@ from nanotorch.ops.create.random import manual_seed
 from nanotorch.utils.data.dataloader import END
 from nanotorch.utils.data.worker_info import WorkerInfo, become
 
-__all__ = ["Epoch", "Pool"]
-
 STOP, BEGIN = "stop", "begin"
 PATIENCE = 2.0  # seconds that a worker gets to finish its batch when the loader is done with it
 
