@@ -286,21 +286,6 @@ from nanotorch.ops.nn.blocks import channel_shuffle, pixel_shuffle, pixel_unshuf
 from nanotorch.ops.nn.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from nanotorch.ops.nn.normalization import group_norm, rms_norm
 from nanotorch.ops.nn.softmax_family import log_softmax, softmax
-from nanotorch.ops.query import (
-    conj,
-    detach,
-    diagflat,
-    get_device,
-    is_complex,
-    is_floating_point,
-    is_inference,
-    is_nonzero,
-    is_same_size,
-    is_signed,
-    narrow_copy,
-    numel,
-    trapz,
-)
 from nanotorch.ops.reduce.integral import cumulative_trapezoid, gradient
 from nanotorch.ops.reduce.order import kthvalue, median, nanmedian, nanquantile, quantile
 from nanotorch.ops.reduce.reductions import (
@@ -321,7 +306,7 @@ from nanotorch.ops.reduce.reductions import (
     prod,
     sum,
 )
-from nanotorch.ops.reduce.scan import cummax, cummin, cumprod, cumsum, diff, logcumsumexp, trapezoid
+from nanotorch.ops.reduce.scan import cummax, cummin, cumprod, cumsum, diff, logcumsumexp, trapezoid, trapz
 from nanotorch.ops.reduce.search import (
     argsort,
     argwhere,
@@ -354,12 +339,26 @@ from nanotorch.ops.shape.join import (
     stack,
     vstack,
 )
+from nanotorch.ops.shape.query import (
+    conj,
+    detach,
+    get_device,
+    is_complex,
+    is_floating_point,
+    is_inference,
+    is_nonzero,
+    is_same_size,
+    is_signed,
+    numel,
+)
 from nanotorch.ops.shape.rearrange import (
     diag,
     diag_embed,
+    diagflat,
     flip,
     fliplr,
     flipud,
+    narrow_copy,
     repeat_interleave,
     roll,
     rot90,

@@ -68,7 +68,14 @@ from nanotorch.ops.nn.margin_loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
-from nanotorch.ops.nn.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from nanotorch.ops.nn.normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
 from nanotorch.ops.nn.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -84,7 +91,6 @@ from nanotorch.ops.nn.pooling import (
 from nanotorch.ops.nn.resample import interpolate
 from nanotorch.ops.nn.softmax_family import gumbel_softmax, log_softmax, softmax, softmin
 from nanotorch.ops.nn.windows import fold, unfold
-from nanotorch.ops.query import local_response_norm
 from nanotorch.ops.reduce.search import one_hot
 from nanotorch.ops.shape.padding import pad
 

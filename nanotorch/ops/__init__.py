@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanotorch.ops import query, tensor_namespace
+from nanotorch.ops import tensor_namespace
 from nanotorch.ops.create import convert, fills, legacy, random
 from nanotorch.ops.create import creation as create
 from nanotorch.ops.elementwise import activation, comparison, extrema, numbers, rounding, special, transcendental
@@ -40,7 +40,7 @@ from nanotorch.ops.reduce import integral, order, scan, search, variance
 from nanotorch.ops.reduce import reductions as reduce
 from nanotorch.ops.rows import observe
 from nanotorch.ops.rows.row import COMPOSITES, ROWS, Row
-from nanotorch.ops.shape import geometry, inplace_views, join, padding, rearrange, split
+from nanotorch.ops.shape import geometry, inplace_views, join, padding, query, rearrange, split
 from nanotorch.ops.shape import views as shape
 
 __all__ = ["COMPOSITES", "ROWS", "Row"]

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The layers and losses: modules over the operators of `nanotorch.nn.functional`."""

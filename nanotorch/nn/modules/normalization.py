@@ -11,8 +11,14 @@ from nanotorch.dtypes import int64
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import ones, zeros
-from nanotorch.ops.nn.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
-from nanotorch.ops.query import local_response_norm
+from nanotorch.ops.nn.normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
 
 
 class _ChannelNorm(Module):

@@ -13,8 +13,8 @@ from typing import Any
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import init
 from nanotorch.nn.module import Module
+from nanotorch.nn.packed_sequence import PackedSequence
 from nanotorch.nn.parameter import Parameter
-from nanotorch.nn.utils.rnn import PackedSequence
 from nanotorch.ops.create.creation import empty, zeros
 from nanotorch.ops.create.random import dropout
 from nanotorch.ops.nn.dense import linear

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Operators that work on every element alone: arithmetic, comparison, functions, activations."""

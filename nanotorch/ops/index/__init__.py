@@ -1,1 +1,1 @@
-"""TODO"""
+"""Reading and writing at positions: indices, masks, slices."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Products, norms, factorisations and solutions of matrices."""

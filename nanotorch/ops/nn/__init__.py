@@ -1,1 +1,1 @@
-"""TODO"""
+"""Operators of neural networks: layers, normalisation, attention, losses."""

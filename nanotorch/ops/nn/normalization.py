@@ -357,3 +357,30 @@ def instance_norm(
         _move("instance_norm", running_mean, momentum, xp.sum(means, axis=(0, 2)) / samples)
         _move("instance_norm", running_var, momentum, xp.sum(variances, axis=0) / samples)
     return group_norm(input, input.shape[1], weight, bias, eps)
+
+
+@composite(
+    widens=True,
+    where="functional",
+    samples=[sample(real(2, 5, 3), 3), sample(real(1, 4, 2, 2), 2, 0.1, 0.5, 2.0), sample(real(1, 3, 2), size=5)],
+)
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """Channels (N, C, ...) divided by a power of ``k`` plus ``alpha`` times the mean square of ``size`` channels around
+    each.
+    """
+    if input.ndim < 3:
+        raise ShapeError(
+            f"local_response_norm: expected 3D or higher dimensionality input, got shape {tuple(input.shape)}"
+        )
+    if not input.is_floating_point():
+        raise RuntimeError(f"local_response_norm: expected a floating-point input, got {input.dtype}")
+    if size < 1:
+        raise RuntimeError(f"local_response_norm: size must be at least 1, got {size}")
+    channels, square = input.shape[1], input * input
+    total = square.new_zeros(square.shape)
+    for step in range(-(size // 2), (size - 1) // 2 + 1):
+        first, last = max(0, -step), channels - max(0, step)
+        if first < last:
+            part = square.new_zeros(square.shape).slice_scatter(square[:, first + step : last + step], 1, first, last)
+            total = total + part
+    return input / (total * (alpha / size) + k) ** beta

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Operators that collapse or run along dimensions: sums, extrema, order, search, scans."""

@@ -225,3 +225,13 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
         width = diff(x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape)), dim=dim)
     before = (slice(None),) * dim
     return ((y[(*before, slice(1, None))] + y[(*before, slice(None, -1))]) * width).sum(dim) / 2
+
+
+@composite(
+    widens=True,
+    where="function",
+    samples=[sample(real(2, 3)), sample(real(3), real(3)), sample(real(2, 3), dx=2.0, dim=0)],
+)
+def trapz(y: Any, x: Any = None, *, dx: float = 1, dim: int = -1) -> Any:
+    """The integral of a polygon: `trapezoid`."""
+    return trapezoid(y, x, dx=dx, dim=dim)

@@ -272,3 +272,15 @@ def trace(input: Any) -> Any:
     if input.ndim != 2:
         raise ShapeError(f"trace: expected a matrix, but got a tensor of shape {tuple(input.shape)}")
     return input.diagonal().sum()
+
+
+@composite(samples=[sample(real(2, 3), 1, 0, 2), sample(real(4), 0, -3, 2)])
+def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """A copy of ``length`` slices along a dimension, from ``start`` on."""
+    return input.narrow(dim, start, length).clone()
+
+
+@composite(samples=[sample(real(3)), sample(real(2, 3), 1), sample(real(2, 2), offset=-2), sample(real())])
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """A matrix with all elements on a diagonal, zeros elsewhere."""
+    return diag_embed(input.reshape(-1), offset)

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Training: the parts that a config asks for, and the loop over them."""

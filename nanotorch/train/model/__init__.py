@@ -1,1 +1,1 @@
-"""TODO"""
+"""Models by name, and how their weights begin."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""A finished run put to use: predictions, scores on new rows, exports."""
