@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from nanotorch.ops.create.random import Generator
 from nanotorch.utils.data.collate import default_collate, default_convert
-from nanotorch.utils.data.dataset import IterableDataset, numbers_of, samples_of
+from nanotorch.utils.data.dataset import IterableDataset, numbers_of
+from nanotorch.utils.data.fetch import END, ByNumber, InTurn
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, chunks_of
 
 Sample = TypeVar("Sample", covariant=True)
-END = object()
 FIXED = ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers")
 
 
@@ -197,34 +197,6 @@ class Here(Iterator[Any]):
 
     def __len__(self) -> int:
         return self.length()
-
-
-class ByNumber:
-    """Makes batches, or single samples, of a dataset with samples by number."""
-
-    def __init__(self, dataset: Any, collate: Callable[[Any], Any], batched: bool, drop_last: bool) -> None:
-        self.dataset, self.collate, self.batched = dataset, collate, batched
-
-    def __call__(self, task: Any) -> Any:
-        """Return the batch, or the sample, at these positions."""
-        return self.collate(samples_of(self.dataset, task) if self.batched else self.dataset[task])
-
-
-class InTurn:
-    """Makes batches, or single samples, of what an iterable dataset gives, and END when that has ended."""
-
-    def __init__(self, dataset: Any, collate: Callable[[Any], Any], batched: bool, drop_last: bool) -> None:
-        self.samples, self.collate, self.batched, self.drop_last = iter(dataset), collate, batched, drop_last
-
-    def __call__(self, task: Any) -> Any:
-        """Return the next batch, or sample; END when there is none."""
-        size = len(task) if self.batched else 1
-        samples = list(islice(self.samples, size))
-        if len(samples) < size:
-            self.samples = iter(())
-            if self.drop_last or not samples:
-                return END
-        return self.collate(samples if self.batched else samples[0])
 
 
 def _check_workers(

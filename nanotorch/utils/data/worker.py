@@ -42,7 +42,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.ops.create.random import manual_seed
-from nanotorch.utils.data.dataloader import END
+from nanotorch.utils.data.fetch import END
 from nanotorch.utils.data.worker_info import WorkerInfo, become
 
 STOP, BEGIN = "stop", "begin"
