@@ -27,9 +27,8 @@ class MLPClassifier(ClassifierMixin, Network):
         solver: "adam" or "sgd".
         alpha: the L2 penalty of the weights (not of biases), divided by the rows of a batch.
         batch_size: rows of a batch, at most all; "auto" is 200.
-        learning_rate: "constant"; "invscaling", divided by `power_t`-th power of the rows seen; or "adaptive", divided
-        by 5
-            whenever the loss has not become better by `tol` for `n_iter_no_change` epochs.
+        learning_rate: "constant"; "invscaling", divided by `power_t`-th power of the rows seen; or "adaptive",
+            divided by 5 whenever the loss has not become better by `tol` for `n_iter_no_change` epochs.
         learning_rate_init: the learning rate at the start.
         power_t: see "invscaling".
         max_iter: how many epochs at most.
@@ -40,21 +39,21 @@ class MLPClassifier(ClassifierMixin, Network):
         verbose: print a line for every epoch.
         warm_start: `fit` begins with the weights that the last fit ended with.
         momentum, nesterovs_momentum: of "sgd".
-        early_stopping: set `validation_fraction` of the rows apart (stratified by class), watch the accuracy there, and
-        end
-            with the weights of the best epoch.
+        early_stopping: set `validation_fraction` of the rows apart (stratified by class), watch the accuracy there,
+            and end with the weights of the best epoch.
         validation_fraction: which part of the rows to set apart.
         beta_1, beta_2, epsilon: of "adam".
         n_iter_no_change: stop when there was nothing better for more than so many epochs; infinity always trains
-        `max_iter`. class_weight: what rows of a class count for: "balanced", or a dict from classes to numbers;
-        multiplies `sample_weight`. label_smoothing: this share of each target is spread over all classes. dropout: the
-        probability with which a hidden value is dropped in training. batch_norm: normalise each hidden layer over the
-        batch, before its activation. optimizer: in place of `solver`, any optimizer that a config can name: "AdamW", or
-        with its own arguments
+          `max_iter`.
+        class_weight: what rows of a class count for: "balanced", or a dict from classes to numbers; multiplies
+          `sample_weight`.
+        label_smoothing: this share of each target is spread over all classes.
+        dropout: the probability with which a hidden value is dropped in training.
+        batch_norm: normalise each hidden layer over the batch, before its activation.
+        optimizer: in place of `solver`, any optimizer that a config can name: "AdamW", or with its own arguments
             {"name": "AdamW", "weight_decay": 0.01}; a weight_decay replaces `alpha`.
         schedule: of the learning rate, likewise: "CosineAnnealingLR", {"name": "StepLR", "step_size": 10}; with an
-        "interval" of
-            "epoch" or "step". CosineAnnealingLR and OneCycleLR last for `max_iter` epochs unless stated.
+            "interval" of "epoch" or "step". CosineAnnealingLR and OneCycleLR last for `max_iter` epochs unless stated.
         accumulate: so many batches make one optimizer step, exactly as one large batch would.
         clip_norm, clip_value: limits of the gradient.
         ema: predict with an exponential moving average of the weights, of this decay.

@@ -56,13 +56,13 @@ def checkpoint(
 
     Args:
         function: any function or module; it must do the same when it is called again, and leave its arguments as they
-        are. args: its arguments; tensors may also be in tuples, lists and dicts. use_reentrant: only False. PyTorch's
-        older variant calls backward inside backward and works neither with
+          are.
+        args: its arguments; tensors may also be in tuples, lists and dicts.
+        use_reentrant: only False. PyTorch's older variant calls backward inside backward and works neither with
             ``autograd.grad`` nor with keyword arguments.
         preserve_rng_state: set the default random generator back for the recomputation, so that dropout is the same.
-        determinism_check: ``"default"`` compares shape, dtype, device and version of every saved value with those of
-        the
-            forward pass, ``"none"`` does not.
+        determinism_check: ``"default"`` compares shape, dtype, device and version of every saved value with those
+            of the forward pass, ``"none"`` does not.
         kwargs: its keyword arguments.
 
     >>> from nanotorch.utils.checkpoint import checkpoint

@@ -102,8 +102,9 @@ def graph(
         outputs: a tensor, or several.
         model: a module whose parameters give the leaves their names.
         params: names for leaves: a mapping from names to tensors, or pairs of both, such as
-        ``model.named_parameters()``. saved: also show what every op keeps for its backward. limit: refuse larger
-        graphs, which nobody could read.
+          ``model.named_parameters()``.
+        saved: also show what every op keeps for its backward.
+        limit: refuse larger graphs, which nobody could read.
 
     >>> w = torch.ones(3, requires_grad=True)
     >>> picture = torch.viz.graph((w * w).sum(), params={"w": w})

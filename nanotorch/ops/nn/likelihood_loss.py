@@ -89,9 +89,12 @@ def poisson_nll_loss(
 
     Args:
         input: logarithms of means; with ``log_input=False`` means, and the loss is ``input - target * log(input +
-        eps)``. target: counts, of the same shape. log_input: what ``input`` is. full: add Stirling's approximation of
-        ``log(target!)`` for targets above 1. eps: keeps the logarithm of a mean finite. reduction: "none", "mean" or
-        "sum".
+          eps)``.
+        target: counts, of the same shape.
+        log_input: what ``input`` is.
+        full: add Stirling's approximation of ``log(target!)`` for targets above 1.
+        eps: keeps the logarithm of a mean finite.
+        reduction: "none", "mean" or "sum".
     """
     check_reduction("poisson_nll_loss", reduction)
     check_pair("poisson_nll_loss", input, target)

@@ -233,16 +233,19 @@ def op(
     Args:
         samples: arguments that the tests call the op with.
         cast: None (operands must share the dtype), "promote" (bring them to a common one) or "float" (and a floating
-        one). view: the result shares the memory of the first input. inplace: also make the variant with a trailing
-        underscore. operators: names of the special methods to make, such as ``"__mul__ __rmul__"``. outputs: names of
-        several outputs; "list" for a varying number; a leading underscore hides one from the caller. node: the name of
-        the grad node, where it is not the op's name in camel case with ``Backward0``. overload: the argument with which
-        PyTorch takes another overload: its node's name then ends in 1 instead of 0. where: "both", "method", "function"
-        (of nanotorch), "functional" (of nn.functional), "linalg", "special" (of nanotorch.linalg,
-            nanotorch.special, without the name's prefix) or "internal".
+          one).
+        view: the result shares the memory of the first input.
+        inplace: also make the variant with a trailing underscore.
+        operators: names of the special methods to make, such as ``"__mul__ __rmul__"``.
+        outputs: names of several outputs; "list" for a varying number; a leading underscore hides one from the caller.
+        node: the name of the grad node, where it is not the op's name in camel case with ``Backward0``.
+        overload: the argument with which PyTorch takes another overload: its node's name then ends in 1 instead of 0.
+        where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg", "special" (of
+            nanotorch.linalg, nanotorch.special, without the name's prefix) or "internal".
         flops: how many floating-point operations a call takes, where it is not one for every element
-        (``ops/rows/flops.py``). widens: compute float16 in float32 (Note [Half precision]); False where the type itself
-        matters. formulas: for every differentiable input the formula of its gradient.
+          (``ops/rows/flops.py``).
+        widens: compute float16 in float32 (Note [Half precision]); False where the type itself matters.
+        formulas: for every differentiable input the formula of its gradient.
     """
 
     def declare(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,12 +64,14 @@ def table_file(
     Args:
         file: its path, from the current directory.
         target: the column to predict, or for a regression several.
-        task: what to predict: classes or numbers; auto takes texts and whole numbers of at most 20 different values for
-        classes. numeric: columns that hold numbers; a text in one is an error. categorical: columns that hold
-        categories even where they look like numbers, such as postal codes. drop: columns not to use. missing: what to
-        do with rows that lack a value: `impute` fills in the training part's median, with a further column
-            that says so, and takes a missing category for a category of its own; `drop_rows` leaves them out; `refuse`
-            is an error.
+        task: what to predict: classes or numbers; auto takes texts and whole numbers of at most 20 different values
+          for classes.
+        numeric: columns that hold numbers; a text in one is an error.
+        categorical: columns that hold categories even where they look like numbers, such as postal codes.
+        drop: columns not to use.
+        missing: what to do with rows that lack a value: `impute` fills in the training part's median, with a
+            further column that says so, and takes a missing category for a category of its own; `drop_rows` leaves them
+            out; `refuse` is an error.
         missing_values: the texts that stand for a missing value.
         categories: what the model sees of a category: a column of 0 and 1 for each, or a learned vector (an embedding).
         max_categories: the most categories that a column may have.
