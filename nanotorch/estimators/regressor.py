@@ -24,8 +24,7 @@ class MLPRegressor(RegressorMixin, Network):
         loss: "squared_error" (half of it, as in scikit-learn), or any loss for regression that a config can name, such
             as "L1Loss" or {"name": "HuberLoss", "delta": 0.5}.
         hidden_layer_sizes, activation, ...: see `MLPClassifier`; `class_weight` and `label_smoothing` are not there,
-        and
-            `early_stopping` watches R2, without stratifying.
+            and `early_stopping` watches R2, without stratifying.
 
     Attributes:
         weights_, coefs_, ...: see `MLPClassifier`; `validation_scores_` are R2.

@@ -63,8 +63,7 @@ def backward(
         grad_tensors: for each the gradient to start from, of its shape; may be left out for one-element tensors.
         retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
         create_graph: record the backward pass itself, so that gradients can be differentiated. A ``.grad`` then refers
-        to
-            the graph, and the graph to the leaf: a cycle, which `grad` does not make, and Python's collector frees.
+            to the graph, and the graph to the leaf: a cycle, which `grad` does not make, and Python's collector frees.
         inputs: accumulate into these tensors only; those that are no leaves retain their gradient from now on.
     """
     roots = _sequence(tensors)

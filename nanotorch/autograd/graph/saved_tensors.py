@@ -73,8 +73,7 @@ class saved_tensors_hooks:
     Args:
         pack_hook: gets a detached tensor when it is saved, and may return anything.
         unpack_hook: gets what ``pack_hook`` returned, for every backward that needs the value, and must return a tensor
-        of
-            the same values.
+            of the same values.
 
     Keep half of the memory, and half of the digits:
 

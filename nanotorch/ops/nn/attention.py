@@ -55,8 +55,7 @@ def scaled_dot_product_attention(
         is_causal: query i sees the keys 0 to i only; not together with a mask.
         scale: what the scores are multiplied by, ``1 / sqrt(E)`` by default.
         enable_gqa: query may have a multiple of the heads, the third dimension from the end, of key and value;
-        consecutive
-            heads then share theirs (Ainslie et al. 2023).
+            consecutive heads then share theirs (Ainslie et al. 2023).
 
     >>> x = torch.eye(2)
     >>> torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)

@@ -30,8 +30,7 @@ class Column(NamedTuple):
         median: the one in the middle.
         most: the largest.
         bars: how values are distributed, as shares of the highest bar: between the smallest and the largest, or the
-        most
-            frequent categories.
+            most frequent categories.
         common: the most frequent categories, with their shares.
     """
 
