@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,15 @@ def functions() -> dict[str, Callable[..., Any]]:
     return dict(sorted((name, f) for name, f in found.items() if not name.startswith("_")))
 
 
-def init_block() -> str:
+def init_block(text: str) -> str:
+    """Return what follows from the rows in ``nanotorch/__init__.py``, whose text is given: the imports of all
+    operators, by the module that declares them, and the public names.
+    """
+    imports = operator_imports()
+    return f"{imports}\n# fmt: off\n{all_statement(_split(text)[0] + imports)}# fmt: on\n"
+
+
+def operator_imports() -> str:
     """Return the import statements of all operators, by the module that declares them."""
     modules: dict[str, list[str]] = {}
     for name, function in functions().items():
@@ -40,6 +49,24 @@ def init_block() -> str:
     for module, names in sorted(modules.items()):
         lines += _import(module, sorted(names))
     return "\n".join(lines) + "\n"
+
+
+def all_statement(text: str) -> str:
+    """Return the assignment to ``__all__`` of a public face: every name that its text imports and that does not begin
+    with an underscore.
+    """
+    imports = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
+    names = {alias.asname or alias.name for node in imports if node.module != "__future__" for alias in node.names}
+    public = sorted(name for name in names if not name.startswith("_"))
+    lines = textwrap.wrap(", ".join(f'"{name}"' for name in public), WIDTH - 5, break_on_hyphens=False)
+    return "\n".join(["__all__ = [", *(f"    {line}" for line in lines[:-1]), f"    {lines[-1]},", "]\n"])
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """Return what stands before, within and after the generated block of ``nanotorch/__init__.py``."""
+    before, _, rest = text.partition(START)
+    block, _, after = rest.partition(END)
+    return before, block, after
 
 
 def _import(module: str, names: list[str]) -> list[str]:
@@ -125,9 +152,8 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
 def write() -> None:
     """Write all three files."""
     init = PACKAGE / "__init__.py"
-    text = init.read_text()
-    pattern = re.escape(START) + ".*?" + re.escape(END)
-    init.write_text(re.sub(pattern, lambda _: START + init_block() + END, text, flags=re.DOTALL))
+    before, _, after = _split(text := init.read_text())
+    init.write_text(before + START + init_block(text) + END + after)
     (PACKAGE / "autograd" / "graph" / "methods.pyi").write_text(method_stub())
     TABLE.write_text(as_markdown(entries()), encoding="utf-8")
 
