@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from nanotorch.optim.optimizer import Execution, Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 
@@ -52,15 +52,7 @@ class Adagrad(Optimizer):
         maximize: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "eps": eps,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, **execution)
+        super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count and the sum of squares."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Unpack
 
-from nanotorch.optim.optimizer import Execution, Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments
 from nanotorch.registry import OPTIMIZERS, Between, NonNegativeFloat
 
 Betas = Annotated[tuple[float, float], Between(0, 1, high_open=True)]
@@ -78,16 +78,7 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "maximize": maximize,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, defaults, **execution)
+        super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, both running means, and the largest mean square with `amsgrad`."""
@@ -114,9 +105,7 @@ class AdamW(Adam):
         maximize: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True, **execution
-        )
+        super().__init__(params, **arguments(locals()), decoupled_weight_decay=True, **execution)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """As for every optimizer; the decay stays decoupled, also where the dict is of an `Adam`."""

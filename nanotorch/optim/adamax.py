@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from nanotorch.optim.adam import Betas
-from nanotorch.optim.optimizer import Execution, Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 
@@ -56,8 +56,7 @@ class Adamax(Optimizer):
         maximize: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, defaults, **execution)
+        super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, the running mean and the fading maximum."""

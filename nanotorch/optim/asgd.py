@@ -5,30 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from nanotorch.optim.optimizer import Execution, Optimizer, number_of
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments, number_of
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 
 def asgd(
-    xp: Any,
-    param: Any,
-    grad: Any,
-    ax: Any,
-    *,
-    lr: float,
-    lambd: float,
-    alpha: float,
-    t0: float,
-    weight_decay: float,
-    maximize: bool,
-    step: float,
-    eta: Any,
-    mu: Any,
-) -> dict[str, float]:
+    xp: Any, param: Any, grad: Any, ax: Any, *, lambd: float, weight_decay: float, maximize: bool, eta: float, mu: float
+) -> None:
     """Step against the gradient at the rate `eta`, and move the average `ax` towards the parameter by the share
     `mu`.
     """
-    eta, mu = float(eta), float(mu)
     if maximize:
         grad = -grad
     if weight_decay:
@@ -39,7 +25,6 @@ def asgd(
         xp.copyto(ax, param)
     else:
         ax += mu * (param - ax)
-    return {"eta": lr / (1 + lambd * lr * step) ** alpha, "mu": 1 / max(1, step - t0)}
 
 
 @OPTIMIZERS.register
@@ -65,19 +50,20 @@ class ASGD(Optimizer):
         maximize: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "lambd": lambd,
-            "alpha": alpha,
-            "t0": t0,
-            "weight_decay": weight_decay,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, **execution)
+        super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, the present rate, the share of the next parameter in the average, and the average."""
         return ("step", "eta", "mu", "ax")
+
+    def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+        """The rate and the share of this update, which the update before it left; those of the next are left."""
+        present = {name: numbers[name].item(0) for name in ("eta", "mu")}
+        step = super().scalars(numbers, group)["step"]
+        lr, lambd, alpha, t0 = (number_of(group[name]) for name in ("lr", "lambd", "alpha", "t0"))
+        numbers["eta"][...] = lr / (1 + lambd * lr * step) ** alpha
+        numbers["mu"][...] = 1 / max(1, step - t0)
+        return present
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
         """The rate starts as `lr`, and the average as the parameter."""

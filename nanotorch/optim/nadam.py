@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from nanotorch.optim.adam import Betas
-from nanotorch.optim.optimizer import Execution, Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments, number_of
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 
@@ -21,16 +21,16 @@ def nadam(
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
-    momentum_decay: float,
     decoupled_weight_decay: bool,
     maximize: bool,
     step: float,
-    mu_product: Any,
-) -> dict[str, Any]:
+    mu: float,
+    mu_next: float,
+    mu_product: float,
+) -> None:
     """Step as Adam, along the mean that the next step will have and the present gradient.
 
-    The shares `mu` of the two grow with the steps; `mu_product` is the product of all of them, a NumPy number, whose
-    precision decides how it is rounded.
+    The shares `mu` of the two grow with the steps; `mu_product` is the product of all of them.
     """
     beta1, beta2 = betas
     if maximize:
@@ -39,19 +39,15 @@ def nadam(
         param *= 1 - lr * weight_decay
     elif weight_decay:
         grad = grad + weight_decay * param
-    mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (count * momentum_decay)) for count in (step, step + 1))
-    mu_product = mu_product * mu
-    product = float(mu_product)
     exp_avg += (1 - beta1) * (grad - exp_avg)
     exp_avg_sq *= beta2
     exp_avg_sq += (1 - beta2) * (grad * grad)
     root = xp.sqrt(exp_avg_sq / (1 - beta2**step))
     root += eps
-    change = (lr * (1 - mu) / (1 - product)) * grad
-    change += (lr * mu_next / (1 - product * mu_next)) * exp_avg
+    change = (lr * (1 - mu) / (1 - mu_product)) * grad
+    change += (lr * mu_next / (1 - mu_product * mu_next)) * exp_avg
     change /= root
     param -= change
-    return {"mu_product": mu_product}
 
 
 @OPTIMIZERS.register
@@ -78,20 +74,22 @@ class NAdam(Optimizer):
         maximize: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum_decay": momentum_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, **execution)
+        super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, the product of the shares of momentum, and both running means."""
         return ("step", "mu_product", "exp_avg", "exp_avg_sq")
+
+    def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+        """The count, the shares of momentum of this step and the next, and the product of the shares up to this one.
+
+        The product is rounded as it is kept: once for every step.
+        """
+        step, product = super().scalars(numbers, group)["step"], numbers["mu_product"]
+        beta1, decay = number_of(group["betas"])[0], number_of(group["momentum_decay"])
+        mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (count * decay)) for count in (step, step + 1))
+        product *= mu
+        return {"step": step, "mu": mu, "mu_next": mu_next, "mu_product": product.item(0)}
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
         """An empty product is 1."""

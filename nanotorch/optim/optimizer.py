@@ -55,6 +55,11 @@ def number_of(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
+def arguments(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of an optimizer among the local names of its constructor, which its signature declares."""
+    return {k: v for k, v in names.items() if k not in ("self", "params", "execution", "__class__")}
+
+
 def _add_hook(hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
     handle = RemovableHandle(hooks)
     others = dict(hooks) if prepend else {}
@@ -96,15 +101,22 @@ class Optimizer:
 
     A subclass gives its options as `defaults` (their ranges stand in its constructor's annotations) and a `rule`:
 
-        rule(xp, param, grad, *state, **options)
+        rule(xp, param, grad, *state, **scalars)
 
     The rule gets flat raw arrays of one dtype and device and updates `param` and the state in place, with operators
     and functions of `xp` only; `grad` is not to be changed. Its keyword-only arguments are options of the group by
     name, or `step` (1 at a parameter's first update), or `first` (whether this is it). `state_names(group)` names
     the state arrays after `grad`, as they appear in `state_dict()`, with "step" among them where updates are counted.
-    State that is one number for each parameter is listed in `number_names`: the rule gets it as a keyword-only
-    argument, and returns what has changed of it as a dict. All but the count are kept in float32 unless float64 is
-    the default dtype, as in PyTorch.
+    State that is one number for each parameter is listed in `number_names`, and kept in float32 unless float64 is the
+    default dtype, as in PyTorch; all but the count. `scalars(numbers, group)` moves these numbers on, on the host, and
+    returns what the rule gets of them.
+
+    Note [Host scalars]
+    ~~~~~~~~~~~~~~~~~~~
+    Every number that a rule depends on is an argument of this call of it: nothing is folded in when it is built, and
+    it does nothing with numbers but arithmetic, comparison and branches. So the text of a rule is a program over arrays
+    with scalars as inputs: run once with arrays and scalars that write down what is done with them, it can be replayed
+    with another learning rate or count, as long as its branches (`if weight_decay`) go the same way.
 
     `params` is an iterable of tensors, of pairs (name, tensor) as `named_parameters()` gives them, or of dicts, one
     per group: `{"params": [...], "lr": 0.1}`. An option may be a tensor of one element: each step reads it.
@@ -112,7 +124,7 @@ class Optimizer:
 
     rule: ClassVar[Callable[..., Any]]
     number_names: ClassVar[tuple[str, ...]] = ("step",)
-    _option_names: ClassVar[tuple[str, ...]] = ()
+    _scalar_names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -120,7 +132,7 @@ class Optimizer:
             cls.step = _hooked(cls.__dict__["step"])  # type: ignore[method-assign]
         if "rule" in cls.__dict__:
             parameters = inspect.signature(cls.rule).parameters.values()
-            cls._option_names = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+            cls._scalar_names = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], **execution: Any) -> None:
         for name in execution:
@@ -149,6 +161,15 @@ class Optimizer:
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The names of the state that each parameter of this group has."""
         return ()
+
+    def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+        """Move the numbers of parameters on by one update, and return those that the rule gets (Note [Host scalars]).
+
+        `numbers` has an array for each name, with one equal entry for each parameter, to be written in place.
+        """
+        if "step" in numbers:
+            numbers["step"] += 1
+        return {name: entries.item(0) for name, entries in numbers.items()}
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
         """The number that a state array is filled with before the first update."""
@@ -235,12 +256,17 @@ class Optimizer:
             if plan is None or not plan.fits(params, names, self.state):
                 initial = {name: 0.0 if name == "step" else self.initial_value(name, group) for name in names}
                 plan = self._plans[index] = Plan(params, self.state, names, initial, self.number_names, plan)
-            options = {
+            scalars = {
                 name: value if type(value := group.get(name)) in _PLAIN else number_of(value)
-                for name in self._option_names
+                for name in self._scalar_names
             }
             for segment in plan.segments:
-                segment.update(self.rule, options, f"{type(self).__name__}.step")
+                present = self.scalars(segment.numbers, group)
+                present["first"] = segment.first
+                for name in present:
+                    if name in scalars:
+                        scalars[name] = present[name]
+                segment.update(self.rule, scalars, f"{type(self).__name__}.step")
         return loss
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from nanotorch.optim.optimizer import Execution, Optimizer
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 
@@ -67,16 +67,7 @@ class RMSprop(Optimizer):
         maximize: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, **execution)
+        super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, the mean square, the momentum where there is one, and the mean with `centered`."""

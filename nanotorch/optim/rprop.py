@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Unpack
 
-from nanotorch.optim.optimizer import Execution, Optimizer, number_of
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments, number_of
 from nanotorch.registry import OPTIMIZERS, Between, Fraction, NonNegativeFloat
 
 Etas = tuple[Fraction, Annotated[float, Between(1, low_open=True)]]
@@ -27,7 +27,7 @@ def rprop(
         grad = -grad
     product = grad * prev
     turned = product < 0
-    step_size *= xp.where(product > 0, etas[1], xp.where(turned, etas[0], 1)).astype(step_size.dtype)
+    step_size *= xp.astype(xp.where(product > 0, etas[1], xp.where(turned, etas[0], 1)), step_size.dtype)
     xp.copyto(step_size, xp.minimum(xp.maximum(step_size, step_sizes[0]), step_sizes[1]))
     xp.copyto(prev, xp.where(turned, xp.zeros_like(grad), grad))
     param -= ((prev > 0) * step_size) - ((prev < 0) * step_size)
@@ -57,8 +57,7 @@ class Rprop(Optimizer):
     ) -> None:
         if not 0 < etas[0] < 1 < etas[1]:
             raise ValueError(f"Rprop: etas are a factor between 0 and 1 and one above 1, got {etas}")
-        defaults = {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize}
-        super().__init__(params, defaults, **execution)
+        super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """The count, the gradient before, and the step sizes."""

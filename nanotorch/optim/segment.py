@@ -117,16 +117,9 @@ class Segment:
             and [entries.tobytes() for entries in self.numbers.values()] == self.known
         )
 
-    def update(self, rule: Callable[..., Any], options: dict[str, Any], writer: str) -> None:
-        """Apply the rule once to all parameters; `options` are its keyword arguments, `writer` names it in errors."""
-        for name, entries in self.numbers.items():
-            if name == "step":
-                entries += 1
-            if name in options:
-                options[name] = entries.item(0) if name == "step" else entries[0]
-        if "first" in options:
-            options["first"] = self.first
-            self.first = False
+    def update(self, rule: Callable[..., None], scalars: Mapping[str, Any], writer: str) -> None:
+        """Apply the rule once to all parameters; `scalars` are its keyword arguments, `writer` names it in errors."""
+        self.first = False
         for piece, array in zip(self.pieces, self.arrays, strict=False):
             piece[...] = array
         grads = [param._grad._array for param in self.params if param._grad is not None]
@@ -134,16 +127,13 @@ class Segment:
             piece[...] = array
         grad = self.flat_grad if self.pieces else grads[0].reshape(-1)
         size = self.flat.size
-        changed: Mapping[str, float] | None = None
         if size <= self.block:
-            changed = rule(self.xp, self.flat, grad, **self.state, **options)
+            rule(self.xp, self.flat, grad, **self.state, **scalars)
         else:
             for start in range(0, size, self.block):
                 part = slice(start, start + self.block)
                 state = {name: array[part] for name, array in self.state.items()}
-                changed = rule(self.xp, self.flat[part], grad[part], **state, **options)
-        for name, number in (changed or {}).items():
-            self.numbers[name][...] = number
+                rule(self.xp, self.flat[part], grad[part], **state, **scalars)
         self.known = [entries.tobytes() for entries in self.numbers.values()]
         for array, piece in zip(self.arrays, self.pieces, strict=False):
             array[...] = piece
