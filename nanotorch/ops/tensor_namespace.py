@@ -47,6 +47,7 @@ from nanotorch.ops.nn.windows import from_windows, windows
 from nanotorch.ops.reduce import reductions as reduce
 from nanotorch.ops.reduce import scan
 from nanotorch.ops.rows import row, runtime
+from nanotorch.ops.rows.row import Array, Index
 from nanotorch.ops.shape import join, split
 from nanotorch.ops.shape import views as shape
 from nanotorch.ops.shape.rearrange import flip, roll, tril, triu
@@ -346,7 +347,7 @@ def _raw(value: Any) -> Any:
     where="internal",
     node="AsStridedBackward0",
 )
-def _gather_strided(xp: Any, self: row.Array, size: Any, stride: tuple[int, ...], offset: int) -> Any:
+def _gather_strided(xp: Any, self: Array, size: Any, stride: tuple[int, ...], offset: int) -> Any:
     """The elements of a vector where a geometry sees them in a memory."""
     return xp.array(xp.gather_strided(self, size, stride, offset))
 
@@ -361,7 +362,7 @@ def gather_strided(x: Tensor, size: Sequence[int], stride: tuple[int, ...], offs
     where="internal",
     node="AsStridedScatterBackward0",
 )
-def _scatter_strided(xp: Any, self: row.Array, length: int, stride: tuple[int, ...], offset: int) -> Any:
+def _scatter_strided(xp: Any, self: Array, length: int, stride: tuple[int, ...], offset: int) -> Any:
     """A vector of zeros with values added where a geometry puts them."""
     return xp.scatter_strided(self, length, stride, offset)
 
@@ -372,7 +373,7 @@ def scatter_strided(x: Tensor, length: int, stride: tuple[int, ...], offset: int
 
 
 @row.op(self=lambda grad, position: grad[position], where="internal", node="IndexBackward0")
-def _scatter_to_zeros(xp: Any, self: row.Array, size: Any, position: Any) -> Any:
+def _scatter_to_zeros(xp: Any, self: Array, size: Any, position: Any) -> Any:
     """Zeros with values added at an index."""
     return xp.scatter_to_zeros(self, size, position)
 
@@ -387,7 +388,7 @@ def scatter_to_zeros(values: Tensor, size: Sequence[int], position: Any) -> Tens
     where="internal",
     node="ScatterBackward0",
 )
-def _scatter_along_axis(xp: Any, self: row.Array, size: Any, position: row.Index, axis: int, accumulate: bool) -> Any:
+def _scatter_along_axis(xp: Any, self: Array, size: Any, position: Index, axis: int, accumulate: bool) -> Any:
     """Zeros with values at indices along an axis."""
     return xp.scatter_along_axis(self, size, position, axis, accumulate)
 
@@ -409,7 +410,7 @@ def scatter_along_axis(
     where="internal",
     node="DiagonalBackward0",
 )
-def _diagonal_to_zeros(xp: Any, self: row.Array, size: Any, offset: int, axis1: int, axis2: int) -> Any:
+def _diagonal_to_zeros(xp: Any, self: Array, size: Any, offset: int, axis1: int, axis2: int) -> Any:
     """Zeros with values on a diagonal."""
     return xp.diagonal_to_zeros(self, size, offset, axis1, axis2)
 
@@ -435,7 +436,7 @@ def put_along(x: Tensor, indices: Tensor, values: Any, axis: int) -> Tensor:
 
 
 @row.op(self=lambda grad, self_shape: grad[tuple(slice(n) for n in self_shape)], where="internal", node="PadBackward0")
-def _pad_to(xp: Any, self: row.Array, size: Any) -> Any:
+def _pad_to(xp: Any, self: Array, size: Any) -> Any:
     """Zeros with the tensor in the first corner."""
     return xp.pad_to(self, size)
 

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any
 
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -33,6 +31,8 @@ def writing(path: PathLike, mode: str = "wb", own: bool = False, **options: Any)
     What was there stays as it is until then, and after an error; a link is replaced, not followed. A pipe, a terminal
     or a device that the user names is written to directly; with `own` (Note [Whose file it is]) it is replaced too.
     """
+    from pathlib import Path  # its import takes 6 ms, and most programs write no file
+
     place = Path(path)
     before = place.stat() if place.exists() else None
     if before is not None and stat.S_ISDIR(before.st_mode):
@@ -43,7 +43,7 @@ def writing(path: PathLike, mode: str = "wb", own: bool = False, **options: Any)
         return
     if before is not None and not os.access(place, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
-    temporary = place.with_name(f".{secrets.token_hex(4)}.writing")
+    temporary = place.with_name(f".{os.urandom(4).hex()}.writing")
     try:
         with open(temporary, mode.replace("w", "x"), **options) as file:  # x: a new file, so no link is followed either
             if before is not None and stat.S_ISREG(before.st_mode):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.graph.engine import grad
@@ -12,6 +11,9 @@ from nanotorch.autograd.graph.node import AccumulateGrad, Node
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, saved_values, short_line, watching
 from nanotorch.utils import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Shape = tuple[int, ...]
 
@@ -67,6 +69,8 @@ class Graph:
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing: SVG to ``*.svg``, Mermaid to ``*.mmd`` and, as a fenced block, to ``*.md``."""
+        from pathlib import Path  # see `writing` in utils/files.py
+
         path = Path(path)
         if path.suffix == ".svg":
             text = self.svg

@@ -169,7 +169,7 @@ def test_what_has_no_derivative_says_so(program: str, recorded: bool) -> None:
 
 def test_every_array_of_a_recorded_row_has_a_formula_or_is_refused() -> None:
     for row in ROWS.values():
-        row.compiler.compile()
+        row.compile()
         for p in row.tensors:
             if row.formulas and p.value and p.name not in row.formulas:
                 assert f"raise not_differentiable(row.public_name, {p.public!r})" in row.source, row.name

@@ -11,11 +11,12 @@ another one calls. ``benchmarks/op_overhead.py`` measures what remains: less tha
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from types import CodeType, FrameType
 from typing import Any
 
-INNER = ("<nanotorch op ", *(str(Path(__file__).parents[2] / folder) for folder in ("autograd", "ops", "nn", "optim")))
+PACKAGE = os.path.abspath(os.path.join(__file__, *[os.pardir] * 3))
+INNER = ("<nanotorch op ", *(os.path.join(PACKAGE, folder) for folder in ("autograd", "ops", "nn", "optim")))
 
 
 class Inside(dict[str, bool]):

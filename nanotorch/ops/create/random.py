@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,12 +44,19 @@ class Generator:
         if not -(2**63) <= number < 2**64:
             raise ValueError(f"a seed must be a whole number of at most 64 bits, got {seed!r}")
         self._seed = number % 2**64
-        self.numpy = np.random.Generator(np.random.PCG64(self._seed))
+        self.__dict__.pop("numpy", None)
         return self
+
+    def __getattr__(self, name: str) -> np.random.Generator:
+        """Make what draws when it is first asked for: importing ``numpy.random`` takes a tenth of NumPy's time."""
+        if name != "numpy":
+            raise AttributeError(f"'Generator' object has no attribute {name!r}")
+        made = np.random.Generator(np.random.PCG64(self._seed))
+        return self.__dict__.setdefault("numpy", made)  # one for all threads
 
     def seed(self) -> int:
         """Start again from an unpredictable seed, and return it."""
-        self.manual_seed(secrets.randbits(63))
+        self.manual_seed(int.from_bytes(os.urandom(8)) >> 1)
         return self._seed
 
     def initial_seed(self) -> int:

@@ -31,14 +31,13 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
-from collections.abc import Callable, Iterable
-from types import FunctionType
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.graph.errors import DtypeError, note_line
 from nanotorch.autograd.graph.grad_mode import recording
 from nanotorch.autograd.graph.locks import COMPILING
-from nanotorch.autograd.graph.methods import TensorMethods
 from nanotorch.autograd.graph.node import Node, Version, detached_error, modified_error, next_sequence, released_error
 from nanotorch.autograd.graph.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.graph.tensor import Tensor, add_birthplace, from_array, leaf_edge
@@ -99,31 +98,51 @@ def public_parameters(parameters: Iterable[Parameter]) -> list[str]:
     return parts
 
 
-def public_signature(parameters: Iterable[Parameter]) -> inspect.Signature:
-    """Return the signature of the public function, which is not written before its first call."""
-    made, only = [], False
-    for p in parameters:
-        if p.star:
-            made.append(inspect.Parameter(f"{p.public}_", inspect.Parameter.VAR_POSITIONAL))
-            made.append(inspect.Parameter(p.public, inspect.Parameter.KEYWORD_ONLY, default=None))
-            only = True
-            continue
-        only = only or p.keyword_only
-        kind = inspect.Parameter.KEYWORD_ONLY if only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        made.append(inspect.Parameter(p.public, kind, default=p.default))
-    return inspect.Signature(made)
+class PublicSignature(inspect.Signature):
+    """The signature of a public function, which is not written before its first call; read when somebody asks."""
+
+    __slots__ = ("row",)
+
+    def __init__(self, row: Row) -> None:
+        super().__init__()
+        self.row = row
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:  # type: ignore[override]
+        """The parameters by name."""
+        made, only = [], False
+        for p in self.row.parameters:
+            if p.star:
+                made.append(inspect.Parameter(f"{p.public}_", inspect.Parameter.VAR_POSITIONAL))
+                made.append(inspect.Parameter(p.public, inspect.Parameter.KEYWORD_ONLY, default=None))
+                only = True
+                continue
+            only = only or p.keyword_only
+            kind = inspect.Parameter.KEYWORD_ONLY if only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+            made.append(inspect.Parameter(p.public, kind, default=p.default))
+        return MappingProxyType({parameter.name: parameter for parameter in made})
+
+    def replace(self, **changes: Any) -> inspect.Signature:  # type: ignore[override]
+        """Return an ordinary signature that differs."""
+        return inspect.Signature(list(self.parameters.values())).replace(**changes)
 
 
 def first_call(*args: Any, **kwargs: Any) -> Any:
     """Compile the row and call its function: the code of every row's function at first."""
-    compile_row()  # type: ignore[name-defined]  # noqa: F821  (a name of the namespace that the function gets)
-    return function(*args, **kwargs)  # noqa: F821
+    row.compile()  # type: ignore[name-defined]  # noqa: F821  (a name of the namespace that the function gets)
+    return row.function(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
 
 
 def first_operation(*args: Any) -> Any:
     """Compile what the row's operators call, and call it: the code of that function at first."""
-    compile_operation()  # type: ignore[name-defined]  # noqa: F821  (a name of the namespace that the function gets)
-    return operation(*args)  # type: ignore[name-defined]  # noqa: F821
+    row.compiler.compile_operation()  # type: ignore[name-defined]  # noqa: F821
+    return row.operation(*args)  # type: ignore[name-defined]  # noqa: F821
+
+
+def become(function: FunctionType, written: FunctionType) -> None:
+    """Give a function the code of another one."""
+    function.__defaults__, function.__kwdefaults__ = written.__defaults__, written.__kwdefaults__
+    function.__code__ = written.__code__
 
 
 class Compiler:
@@ -135,7 +154,8 @@ class Compiler:
         self.margin = 0
         self.operator = ""
         self.takes_out = row.where in ("both", "function", "linalg") and not row.view and row.outputs != ["list"]
-        self.namespace: dict[str, Any] = {
+        self.namespace = row.namespace
+        self.namespace |= {
             "CPU": CPU,
             "detached_error": detached_error,
             "Node": Node,
@@ -151,6 +171,8 @@ class Compiler:
             "compile_recorded_half": self.at_first_call("apply_recorded", True),
             "forward": row.forward,
             "from_array": from_array,
+            "is_operand": is_operand,
+            "UNKNOWN": NotImplemented,
             "getframe": sys._getframe,
             "harmonize": harmonize,
             "recording": recording,
@@ -167,7 +189,6 @@ class Compiler:
             "recorded_output": recorded_output,
             "released_error": released_error,
             "pack_slots": pack_slots,
-            "row": row,
             "same": same,
             "saved_property": saved_property,
             "star_argument": star_argument,
@@ -221,45 +242,26 @@ class Compiler:
             )
         self.source = ""
         self.node: type[Node] | None = None
-        self.function = FunctionType(first_call.__code__, self.namespace, row.name)
-        self.function.__qualname__ = row.name  # pickle finds functions by it
-        self.function.__signature__ = public_signature(row.parameters)  # type: ignore[attr-defined]
-        self.namespace |= {"compile_row": self.compile, "function": self.function}
-        self.operation = self.function
-        if row.operators and len(row.tensors) > 1:  # Note [Operators]
-            self.operation = FunctionType(first_operation.__code__, self.namespace, row.operators[0])
-            self.operation.__module__ = TensorMethods.__module__
-            self.operation.__qualname__ = f"{TensorMethods.__name__}.{row.operators[0]}"
-            self.operation.__signature__ = public_signature(row.parameters)  # type: ignore[attr-defined]
-            self.namespace |= {
-                "compile_operation": self.compile_operation,
-                "operation": self.operation,
-                "is_operand": is_operand,
-                "UNKNOWN": NotImplemented,
-            }
 
     def compile(self) -> None:
         """Write and execute the function and the node class, unless that is done (Note [Compiled at the first
         call]).
         """
-        with COMPILING:
-            if self.source:
-                return
-            add_birthplace(self.namespace)
-            self.lines = []
-            if self.row.formulas:
-                self.write_node()
-            self.write_function()
-            self.source = self.execute(f"<nanotorch op {self.row.name}>")
-            self.node = self.namespace.get(self.row.node_name)
-            written = self.namespace[self.row.name]
-            self.function.__defaults__, self.function.__kwdefaults__ = written.__defaults__, written.__kwdefaults__
-            self.function.__code__ = written.__code__
+        if self.source:
+            return
+        add_birthplace(self.namespace)
+        self.lines = []
+        if self.row.formulas:
+            self.write_node()
+        self.write_function()
+        self.source = self.execute(f"<nanotorch op {self.row.name}>")
+        self.node = self.namespace.get(self.row.node_name)
+        become(self.row.function, self.namespace[self.row.name])
 
     def compile_operation(self) -> None:
         """Write and execute the function that the operators call, unless that is done (Note [Operators])."""
-        self.compile()
         name = self.row.operators[0]
+        self.row.compile()
         with COMPILING:
             if name in self.namespace:
                 return
@@ -267,8 +269,7 @@ class Compiler:
             self.write_function(name)
             self.source += self.execute(f"<nanotorch op {self.row.name}, {name}>")
             written = self.namespace[name]
-            self.operation.__defaults__, self.operation.__kwdefaults__ = written.__defaults__, written.__kwdefaults__
-            self.operation.__code__ = written.__code__
+            become(self.row.operation, written)
 
     def emit(self, indent: int, *lines: str) -> None:
         """Add lines of code."""

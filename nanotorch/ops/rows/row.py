@@ -49,15 +49,17 @@ variants.
 from __future__ import annotations
 
 import inspect
-import re
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from types import FunctionType
 from typing import Any
 
+from nanotorch.autograd.graph.locks import COMPILING
 from nanotorch.autograd.graph.methods import TensorMethods
 from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.rows.compiler import Compiler, public_parameters
+from nanotorch.ops.rows.compiler import Compiler, PublicSignature, first_call, first_operation, public_parameters
 from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.runtime import widening
 from nanotorch.ops.rows.sample import Sample
@@ -75,31 +77,54 @@ ROWS: dict[str, Row] = {}
 COMPOSITES: dict[str, Composite] = {}
 
 
-DIMENSION = re.compile("dim[012]?|dimension")
+TENSOR_KINDS = {"Array", "Index", "Mask", "Sequence[Array]"}
+DIMENSIONS = {"dim", "dim0", "dim1", "dim2", "dimension"}
 
 
 class Parameter:
-    """One parameter of a row's forward, read from its annotation."""
+    """One parameter of a row's forward, read from its annotation: kinds with ``|`` between them (Note [Op rows])."""
 
-    def __init__(self, parameter: inspect.Parameter) -> None:
-        annotation = str(parameter.annotation)
-        self.name = parameter.name
-        self.public = "input" if self.name == "self" else self.name
+    def __init__(self, name: str, annotation: str, default: Any, keyword_only: bool) -> None:
+        kinds = annotation.split(" | ")
+        self.name, self.annotation, self.default, self.keyword_only = name, annotation, default, keyword_only
+        self.public = "input" if name == "self" else name
         self.star = annotation == "Dims"
-        self.dim = DIMENSION.fullmatch(parameter.name) is not None and not self.star
+        self.dim = name in DIMENSIONS and not self.star
         self.new_dim = annotation == "NewDim"
-        self.several = "tuple" in annotation or annotation.startswith("Dim")
-        self.keyword_only = parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        self.default = parameter.default
-        self.annotation = annotation
-        self.many = "Sequence[Array]" in annotation
-        self.tensor = bool(re.search(r"\b(Array|Index|Mask)\b", annotation))
-        self.value = self.tensor and "Array" in annotation
-        self.kinds = {"Index": "iu", "Mask": "b"}.get(annotation.split(" ")[0], "")
-        self.fitting = "Fitting" in annotation
-        self.cast = "Cast" in annotation
-        self.scalar = (self.fitting or "Number" in annotation) and self.tensor
-        self.optional = "None" in annotation and self.tensor
+        self.several = kinds[0].startswith("Dim") or any([kind.startswith("tuple[") for kind in kinds])
+        self.many = kinds[0] == "Sequence[Array]"
+        self.tensor = kinds[0] in TENSOR_KINDS
+        self.value = self.many or kinds[0] == "Array"
+        self.kinds = {"Index": "iu", "Mask": "b"}.get(kinds[0], "")
+        self.fitting = "Fitting" in kinds
+        self.cast = "Cast" in kinds
+        self.scalar = self.fitting or (self.tensor and "Number" in kinds)
+        self.optional = self.tensor and "None" in kinds
+
+
+def parameters_of(forward: Callable[..., Any]) -> list[Parameter]:
+    """Return the parameters of a row's forward but the first, which is ``xp``.
+
+    Like `names_of`, it reads the code object: `inspect.signature` takes fifty times as long, for all rows at import.
+    """
+    code, defaults, by_name = forward.__code__, forward.__defaults__ or (), forward.__kwdefaults__ or {}
+    count, annotations = code.co_argcount, forward.__annotations__
+    required = count - len(defaults)
+    made = []
+    for number, name in enumerate(code.co_varnames[1 : count + code.co_kwonlyargcount], 1):
+        keyword_only = number >= count
+        default = inspect.Parameter.empty
+        if keyword_only:
+            default = by_name.get(name, default)
+        elif number >= required:
+            default = defaults[number - required]
+        made.append(Parameter(name, annotations.get(name, ""), default, keyword_only))
+    return made
+
+
+def names_of(formula: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a formula's parameters."""
+    return formula.__code__.co_varnames[: formula.__code__.co_argcount]
 
 
 class Row:
@@ -145,24 +170,31 @@ class Row:
         self.many_outputs = outputs == "list" or len(self.visible) > 1
         camel = "".join(part[:1].upper() + part[1:] for part in self.name.split("_"))
         self.node_name = node or f"{camel}Backward0"
-        self.parameters = [Parameter(p) for p in list(inspect.signature(forward).parameters.values())[1:]]
+        self.parameters = parameters_of(forward)
         self.tensors = [p for p in self.parameters if p.tensor]
-        self.formulas = {
-            name: (formula, tuple(inspect.signature(formula).parameters)) for name, formula in formulas.items()
-        }
+        self.formulas = {name: (formula, names_of(formula)) for name, formula in formulas.items()}
         unknown = set(self.formulas) - {p.name for p in self.tensors}
         if unknown:
             raise TypeError(f"row {self.name}: formulas for {sorted(unknown)}, which are not tensor parameters")
         self.saved = sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
-        self.return_type = (
-            return_type(self, self.public_name.replace(".", "_"), self.visible) if len(self.visible) > 1 else tuple
-        )
-        compiler = Compiler(self)
-        self.compiler = compiler
-        self.function: Callable[..., Any] = compiler.function
-        self.operation: Callable[..., Any] = compiler.operation
-        self.function.__doc__ = self.operation.__doc__ = forward.__doc__
+        self.namespace: dict[str, Any] = {"row": self}
+        self.function = uncompiled(self, first_call, self.name, self.name)
+        self.operation = self.function
+        if self.operators and len(self.tensors) > 1:  # Note [Operators]
+            name = self.operators[0]
+            self.operation = uncompiled(self, first_operation, name, f"{TensorMethods.__name__}.{name}")
+            self.operation.__module__ = TensorMethods.__module__
         self.variant: Callable[..., Tensor] | None = None
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        """What writes the row's code, made at its first call (Note [Compiled at the first call])."""
+        return Compiler(self)
+
+    @cached_property
+    def return_type(self) -> Any:
+        """The type of several outputs."""
+        return return_type(self, self.public_name.replace(".", "_"), self.visible) if len(self.visible) > 1 else tuple
 
     @property
     def public_name(self) -> str:
@@ -178,18 +210,32 @@ class Row:
     @property
     def node(self) -> type[Node] | None:
         """The class of its grad nodes, None where there is no derivative."""
-        self.compiler.compile()
+        self.compile()
         return self.compiler.node
 
     @property
     def source(self) -> str:
         """The Python code that the row was compiled to so far."""
-        self.compiler.compile()
+        self.compile()
         return self.compiler.source
+
+    def compile(self) -> None:
+        """Compile the row, unless that is done."""
+        with COMPILING:  # which also lets one thread alone make the compiler
+            self.compiler.compile()
 
     def signature(self) -> str:
         """Return the public signature, such as ``sum(input, dim=None, keepdim=False)``."""
         return f"{self.name}({', '.join(public_parameters(self.parameters))})"
+
+
+def uncompiled(row: Row, code: Callable[..., Any], name: str, qualname: str) -> FunctionType:
+    """Return a function of a row that compiles it at its first call: its code is that of ``code`` until then."""
+    function = FunctionType(code.__code__, row.namespace, name)
+    function.__qualname__ = qualname  # pickle finds functions by it
+    function.__doc__ = row.forward.__doc__
+    function.__signature__ = PublicSignature(row)  # type: ignore[attr-defined]
+    return function
 
 
 def return_type(row: Row, name: str, fields: Sequence[str]) -> Any:
