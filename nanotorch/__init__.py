@@ -13,7 +13,7 @@ from math import e, inf, nan, pi
 
 import nanotorch.ctrl_c  # before all that takes time
 from nanotorch import ops as _ops  # first: it makes Tensor's methods
-from nanotorch import autograd, cuda, func, linalg, nn, optim, random, special, utils, viz
+from nanotorch import autograd, cuda, func, linalg, nn, optim, random, return_types, special, utils, viz
 from nanotorch.absent import teach as _teach
 from nanotorch.autograd.graph.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from nanotorch.autograd.graph.errors import ShapeError
@@ -435,14 +435,14 @@ __all__ = [
     "permute", "pi", "pinverse", "pixel_shuffle", "pixel_unshuffle", "polygamma", "positive", "pow", "prelu", "prod",
     "promote_types", "put", "quantile", "rad2deg", "rand", "rand_like", "randint", "randint_like", "randn",
     "randn_like", "random", "randperm", "ravel", "reciprocal", "relu", "remainder", "renorm", "repeat_interleave",
-    "reshape", "result_type", "rms_norm", "roll", "rot90", "round", "row_stack", "rrelu", "rsqrt", "rsub", "save",
-    "scalar_tensor", "scatter", "scatter_add", "scatter_reduce", "searchsorted", "seed", "select", "select_scatter",
-    "selu", "set_default_dtype", "set_grad_enabled", "set_printoptions", "set_rng_state", "sgn", "short", "sigmoid",
-    "sign", "signbit", "sin", "sinc", "sinh", "slice_scatter", "slogdet", "softmax", "sort", "special", "split",
-    "split_with_sizes", "sqrt", "square", "squeeze", "stack", "std", "std_mean", "sub", "subtract", "sum", "summary",
-    "swapaxes", "swapdims", "t", "take", "take_along_dim", "tan", "tanh", "tensor", "tensor_split", "tensordot",
-    "threshold", "tile", "topk", "trace", "transpose", "trapezoid", "trapz", "tril", "tril_indices", "triu",
-    "triu_indices", "true_divide", "trunc", "uint8", "unbind", "unflatten", "unique", "unique_consecutive",
+    "reshape", "result_type", "return_types", "rms_norm", "roll", "rot90", "round", "row_stack", "rrelu", "rsqrt",
+    "rsub", "save", "scalar_tensor", "scatter", "scatter_add", "scatter_reduce", "searchsorted", "seed", "select",
+    "select_scatter", "selu", "set_default_dtype", "set_grad_enabled", "set_printoptions", "set_rng_state", "sgn",
+    "short", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "slice_scatter", "slogdet", "softmax", "sort",
+    "special", "split", "split_with_sizes", "sqrt", "square", "squeeze", "stack", "std", "std_mean", "sub", "subtract",
+    "sum", "summary", "swapaxes", "swapdims", "t", "take", "take_along_dim", "tan", "tanh", "tensor", "tensor_split",
+    "tensordot", "threshold", "tile", "topk", "trace", "transpose", "trapezoid", "trapz", "tril", "tril_indices",
+    "triu", "triu_indices", "true_divide", "trunc", "uint8", "unbind", "unflatten", "unique", "unique_consecutive",
     "unravel_index", "unsqueeze", "utils", "vander", "var", "var_mean", "vdot", "viz", "vsplit", "vstack", "where",
     "xlogy", "zeros", "zeros_like",
 ]

@@ -596,7 +596,8 @@ class Tensor(TensorMethods):
             raise RuntimeError(
                 f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element).__name__}"
             )
-        return bool((self == element).any().item())
+        found: Any = self == element
+        return bool(found.any().item())
 
     def __repr__(self) -> str:
         return formatting.tensor_repr(self)

@@ -1,7 +1,13 @@
-"""Writes what follows from the rows: ``nanotorch``'s re-exports, the stub of Tensor's methods, and the op table.
+"""Writes what follows from the rows: ``nanotorch``'s re-exports, what type checkers and editors read, the op table.
 
-``python -m nanotorch.ops.docs.stubs`` brings ``nanotorch/__init__.py``, ``autograd/graph/methods.pyi`` and
-``docs/ops.md`` up to date after a row was added; a test fails while they are stale.
+``python -m nanotorch.ops.docs.stubs`` brings all of it up to date after a row was added; a test fails while it is
+stale.
+
+Note [Stubs]
+~~~~~~~~~~~~
+The function of a row is compiled from it, and a method is attached to Tensor, so neither is in a source file that a
+type checker could read. Stubs (``.pyi``) beside the source say what there is: of Tensor's methods, and of the modules
+that export operators. A checker reads a stub in the place of its module; so no module with code of its own has one.
 """
 
 from __future__ import annotations
@@ -10,17 +16,20 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from nanotorch.autograd.graph.methods import TensorMethods
+from nanotorch.ops.docs.signatures import declarations, is_operator
 from nanotorch.ops.docs.table import as_markdown, entries
-from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row
+from nanotorch.ops.rows.row import COMPOSITES, ROWS, Composite, Row, return_types
 
 PACKAGE = Path(__file__).parents[2]
-TABLE = PACKAGE.parent / "docs" / "ops.md"
+FACES = ("nanotorch", "nanotorch.linalg", "nanotorch.nn.functional", "nanotorch.special")
 START, END = "# --- operators: written by `python -m nanotorch.ops.docs.stubs` ---\n", "# --- end of operators ---\n"
-COMPARISONS = ("__eq__", "__ne__")
+WRITTEN = "What type checkers and editors read of this module, written by `python -m nanotorch.ops.docs.stubs`"
+COMPARISONS = ("__eq__", "__ne__")  # they return tensors, where `object` promises a bool
 
 WIDTH = 120
 
@@ -37,7 +46,7 @@ def init_block(text: str) -> str:
     operators, by the module that declares them, and the public names.
     """
     imports = operator_imports()
-    return f"{imports}\n# fmt: off\n{all_statement(_split(text)[0] + imports)}# fmt: on\n"
+    return f"{imports}\n# fmt: off\n{all_statement(_public(_split(text)[0] + imports))}# fmt: on\n"
 
 
 def operator_imports() -> str:
@@ -51,22 +60,83 @@ def operator_imports() -> str:
     return "\n".join(lines) + "\n"
 
 
-def all_statement(text: str) -> str:
-    """Return the assignment to ``__all__`` of a public face: every name that its text imports and that does not begin
-    with an underscore.
-    """
-    imports = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
-    names = {alias.asname or alias.name for node in imports if node.module != "__future__" for alias in node.names}
-    public = sorted(name for name in names if not name.startswith("_"))
-    lines = textwrap.wrap(", ".join(f'"{name}"' for name in public), WIDTH - 5, break_on_hyphens=False)
+def all_statement(names: list[str]) -> str:
+    """Return the assignment to ``__all__``."""
+    lines = textwrap.wrap(", ".join(f'"{name}"' for name in names), WIDTH - 5, break_on_hyphens=False)
     return "\n".join(["__all__ = [", *(f"    {line}" for line in lines[:-1]), f"    {lines[-1]},", "]\n"])
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    """Return what stands before, within and after the generated block of ``nanotorch/__init__.py``."""
+def face_stub(name: str) -> str:
+    """Return the stub of a module that exports operators: imports as it has them, operators with their signatures."""
+    module = import_module(name)
+    imports = _imported(inspect.getsource(module))
+    needed: set[str] = set()
+    body: list[str] = []
+    for public in sorted(module.__all__):
+        value = getattr(module, public)
+        if is_operator(value):
+            needed |= _declare(body, public, value)
+        else:
+            needed.add(f"{imports[public]} as {public}")
+    parts = [
+        f'"""{WRITTEN}."""',
+        "import builtins\n" + "\n".join(sorted(needed)),
+        all_statement(sorted(module.__all__)).rstrip(),
+    ]
+    if hasattr(module, "__version__"):
+        parts.append("__version__: str")
+    return "\n\n".join([*parts, "\n".join(body)]) + "\n"
+
+
+def method_stub() -> str:
+    """Return the stub of the class that holds Tensor's methods."""
+    needed: set[str] = set()
+    body: list[str] = []
+    for name, value in sorted(vars(TensorMethods).items()):
+        if inspect.isfunction(value):
+            needed |= _declare(body, name, value, method=True)
+    lines = [f'"""{WRITTEN}."""', "", "import builtins", *sorted(needed), "", "class TensorMethods:"]
+    return "\n".join(lines + [f"    {line}" for line in body]) + "\n"
+
+
+def return_types_stub() -> str:
+    """Return the stub of the named tuples."""
+    imports = ["import builtins", "from typing import NamedTuple", "from nanotorch.autograd.graph.tensor import Tensor"]
+    lines = [f'"""{WRITTEN}."""', "", *imports]
+    for name, made in sorted(return_types().items()):
+        lines += ["", f"class {name}(NamedTuple):", *(f"    {field}: Tensor" for field in made._fields)]
+    return "\n".join(lines) + "\n"
+
+
+def _declare(body: list[str], name: str, function: Callable[..., Any], method: bool = False) -> set[str]:
+    """Add the declarations of a function to a stub's lines, and return the imports that they need."""
+    ways, needed = declarations(function), set()
+    for way in ways:
+        if len(ways) > 1:
+            body.append("@overload")
+            needed.add("from typing import overload")
+        body.append(way.text(name, method) + ("  # type: ignore[override]" if name in COMPARISONS else ""))
+        needed |= way.imports
+    return needed
+
+
+def _imported(text: str) -> dict[str, str]:
+    """Return the statement that imports a name, by the name, for all that a text imports from modules."""
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom) and node.module != "__future__"]
+    return {
+        alias.asname or alias.name: f"from {node.module} import {alias.name}" for node in nodes for alias in node.names
+    }
+
+
+def _public(text: str) -> list[str]:
+    """Return the names that a text imports and that do not begin with an underscore."""
+    return sorted(name for name in _imported(text) if not name.startswith("_"))
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return what stands before and after the generated block of ``nanotorch/__init__.py``."""
     before, _, rest = text.partition(START)
-    block, _, after = rest.partition(END)
-    return before, block, after
+    return before, rest.partition(END)[2]
 
 
 def _import(module: str, names: list[str]) -> list[str]:
@@ -76,86 +146,23 @@ def _import(module: str, names: list[str]) -> list[str]:
     return [f"from {module} import (", *[f"    {name}," for name in names], ")"]
 
 
-def method_stub() -> str:
-    """Return the stub of the class that holds Tensor's methods."""
-    lines = [
-        '"""Tensor\'s methods, for editors and type checkers. Written by `python -m nanotorch.ops.docs.stubs`."""',
-        "",
-        "from typing import Any",
-        "",
-        "from nanotorch.autograd.graph.tensor import Tensor",
-        "",
-        "class TensorMethods:",
-    ]
-    for name, value in sorted(vars(TensorMethods).items()):
-        if inspect.isfunction(value):
-            lines.append(f"    def {name}({_signature(name, value)}) -> {_result(name)}: ...{_ignore(name)}")
-    return "\n".join(lines) + "\n"
-
-
-def _ignore(name: str) -> str:
-    """Comparisons return tensors, where ``object`` promises a bool."""
-    return "  # type: ignore[override]" if name in COMPARISONS else ""
-
-
-def _result(name: str) -> str:
-    return "None" if name == "__setitem__" else "Any" if name in MANY or name.startswith("to") else "Tensor"
-
-
-MANY = {
-    "sort",
-    "topk",
-    "unique",
-    "unique_consecutive",
-    "tensor_split",
-    "hsplit",
-    "vsplit",
-    "dsplit",
-    "split_with_sizes",
-    "max",
-    "min",
-    "unbind",
-    "split",
-    "chunk",
-    "nonzero",
-    "type",
-    "_max_dim",
-    "_min_dim",
-    "median",
-    "nanmedian",
-    "kthvalue",
-    "aminmax",
-    "cummax",
-    "cummin",
-}
-
-
-def _signature(name: str, function: Callable[..., Any]) -> str:
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    if name.startswith("__") and name not in ("__getitem__", "__setitem__"):
-        return "self, other: Any" if parameters else "self"
-    parts, star = ["self"], False
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            parts.append(f"*{parameter.name}: Any")
-            star = True
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            parts.append(f"**{parameter.name}: Any")
-        else:
-            if parameter.kind is parameter.KEYWORD_ONLY and not star:
-                parts.append("*")
-                star = True
-            parts.append(f"{parameter.name}: Any" + ("" if parameter.default is parameter.empty else " = ..."))
-    return ", ".join(parts)
+def written() -> dict[Path, str]:
+    """Return the content of every file that follows from the rows, by its path."""
+    init = PACKAGE / "__init__.py"
+    before, after = _split(text := init.read_text())
+    files = {
+        init: before + START + init_block(text) + END + after,
+        PACKAGE / "autograd" / "graph" / "methods.pyi": method_stub(),
+        PACKAGE / "return_types.pyi": return_types_stub(),
+        PACKAGE.parent / "docs" / "ops.md": as_markdown(entries()),
+    }
+    return files | {Path(inspect.getfile(import_module(face))).with_suffix(".pyi"): face_stub(face) for face in FACES}
 
 
 def write() -> None:
-    """Write all three files."""
-    init = PACKAGE / "__init__.py"
-    before, _, after = _split(text := init.read_text())
-    init.write_text(before + START + init_block(text) + END + after)
-    (PACKAGE / "autograd" / "graph" / "methods.pyi").write_text(method_stub())
-    TABLE.write_text(as_markdown(entries()), encoding="utf-8")
+    """Write all files."""
+    for path, content in written().items():
+        path.write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ result.
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +19,26 @@ from nanotorch.ops.linalg.solve import linalg_inv, linalg_solve
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import invertible, positive_definite, real, sample
 
-Inverse = namedtuple("Inverse", "inverse info")
-Factor = namedtuple("Factor", "L info")
-Solution = namedtuple("Solution", "result info")
+
+class Inverse(NamedTuple):
+    """An inverse; ``info`` is 0 where there is one."""
+
+    inverse: Tensor
+    info: Tensor
+
+
+class Factor(NamedTuple):
+    """A factor; ``info`` is 0 where there is one."""
+
+    L: Tensor
+    info: Tensor
+
+
+class Solution(NamedTuple):
+    """A solution; ``info`` is 0 where there is one."""
+
+    result: Tensor
+    info: Tensor
 
 
 def _zero_pivot(matrix: np.ndarray[Any, Any]) -> int:

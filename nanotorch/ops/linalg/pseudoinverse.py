@@ -5,8 +5,7 @@ ones.
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +22,14 @@ from nanotorch.ops.rows.dims import need_tuple
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, distinct, invertible, real, sample
 
-LeastSquares = namedtuple("LeastSquares", "solution residuals rank singular_values")
+
+class LeastSquares(NamedTuple):
+    """What `linalg.lstsq` returns; of a rank-deficient system the residuals are empty."""
+
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
 
 
 def _pinv_self(xp: Any, grad: Any, self: Any, result: Any) -> Any:

@@ -110,7 +110,7 @@ def cov(
         mean = (x * weights).sum(1, keepdim=True) / total
     divisor = (
         total - correction
-        if aweights is None or not correction
+        if aweights is None or weights is None or not correction
         else total - correction * (weights * aweights).sum() / total
     )
     if float(divisor) <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import booleans, distinct, edge, integers, real, sample
 
-Dim = int | tuple[int, ...] | None
+Dim = int | Sequence[int] | None
 NAN, INF = float("nan"), float("inf")
 
 reduced = [

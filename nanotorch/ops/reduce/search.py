@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -439,7 +438,11 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     return from_array(out.astype(input._array.dtype), input.device)
 
 
-Histogram = namedtuple("Histogram", "hist bin_edges")
+class Histogram(NamedTuple):
+    """What `histogram` returns: a count or a density for every bin, and where the bins begin and end."""
+
+    hist: Tensor
+    bin_edges: Tensor
 
 
 _no_derivative_of_counts = not_implemented("histogram", "histogram(input.detach(), ...)")

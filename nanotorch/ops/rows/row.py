@@ -254,6 +254,14 @@ def return_type(row: Row, name: str, fields: Sequence[str]) -> Any:
     return fields_type
 
 
+def return_types() -> dict[str, Any]:
+    """Return the named tuples of all operators that users call, by the operators' names."""
+    made = {row.return_type.__name__: row.return_type for row in ROWS.values() if len(row.visible) > 1}
+    called = ("both", "method", "function", "linalg")
+    public = {name for entries in (ROWS, COMPOSITES) for name, entry in entries.items() if entry.where in called}
+    return {name: made[name] for name in sorted(public & set(made))}
+
+
 def outputs_of(name: str, values: tuple[Any, ...]) -> Any:
     """Return the outputs of a row as its named tuple; the row goes into a pickle by its name."""
     return ROWS[name].return_type(*values)

@@ -140,7 +140,8 @@ class Meter:
             return
         outputs, targets = zip(*self._waiting, strict=True)
         self._waiting.clear()
-        every, wanted = torch.cat(outputs), torch.cat(targets)
+        every: Any = torch.cat(outputs)
+        wanted: Any = torch.cat(targets)
         self._finite = self._finite and bool(torch.isfinite(every).all())
         if self.task == "regression" or self.metrics:
             every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
