@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+from nanotorch.ops.create.counters import dropout_counters
 from nanotorch.ops.create.random import (
     Generator,
     default_generator,
@@ -24,6 +25,7 @@ from nanotorch.ops.create.random import (
 __all__ = [
     "Generator",
     "default_generator",
+    "dropout_counters",
     "fork_rng",
     "get_rng_state",
     "initial_seed",

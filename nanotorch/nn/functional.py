@@ -25,7 +25,6 @@ from nanotorch.nn.functional_activations import (
     threshold,
     threshold_,
 )
-from nanotorch.ops.create.random import dropout
 from nanotorch.ops.elementwise.activation import (
     gelu,
     glu,
@@ -46,7 +45,7 @@ from nanotorch.ops.nn.blocks import channel_shuffle, pixel_shuffle, pixel_unshuf
 from nanotorch.ops.nn.classification import cross_entropy, nll_loss
 from nanotorch.ops.nn.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from nanotorch.ops.nn.dense import bilinear, embedding, linear
-from nanotorch.ops.nn.dropout_variants import alpha_dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
+from nanotorch.ops.nn.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from nanotorch.ops.nn.likelihood_loss import gaussian_nll_loss, poisson_nll_loss
 from nanotorch.ops.nn.loss import (
     binary_cross_entropy,

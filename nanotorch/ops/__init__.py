@@ -26,7 +26,7 @@ from nanotorch.ops.nn import (
     classification,
     convolution,
     dense,
-    dropout_variants,
+    dropout,
     likelihood_loss,
     loss,
     margin_loss,

@@ -16,16 +16,17 @@ In a nested checkpoint those are the outer call's, so the inner call keeps a num
 asks the outer one for it.
 
 Gradients are the same, bit for bit, as long as the function does the same again. The default random generator is set
-back, so dropout draws the same masks. What else the function reads must not have changed: every saved value is compared
-in shape, dtype, device and version with that of the forward pass. What it writes is written twice: a batch norm in
-training updates its running statistics once more.
+back, and so are the counters of dropout (Note [Counters of dropout]): the same masks are drawn. What else the function
+reads must not have changed: every saved value is compared in shape, dtype, device and version with that of the forward
+pass. What it writes is written twice: a batch norm in training updates its running statistics once more.
 
 Chen et al., Training Deep Nets with Sublinear Memory Cost (2016), https://arxiv.org/abs/1604.06174.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from nanotorch.autograd.graph.errors import describe_line
@@ -33,7 +34,8 @@ from nanotorch.autograd.graph.grad_mode import enable_grad, is_grad_enabled
 from nanotorch.autograd.graph.saved_tensors import Packed, packed, saved_tensors_hooks
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.autograd.tree import mapped
-from nanotorch.ops.create.random import default_generator
+from nanotorch.ops.create import counters
+from nanotorch.ops.create.random import default_generator, fork_rng
 
 __all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential"]
 
@@ -152,7 +154,7 @@ class Region:
     ) -> None:
         self.function, self.compare = function, compare
         self.arguments = mapped(Kept, (args, kwargs), Tensor)
-        self.rng_state = default_generator.get_state() if preserve_rng_state else None
+        self.random = (default_generator.get_state(), counters.position()) if preserve_rng_state else None
         self.saved: list[tuple[Any, ...]] = []
         self.values: dict[int, Tensor] = {}
 
@@ -187,22 +189,27 @@ class Region:
                 raise _Complete
             return tensor
 
-        now = default_generator.get_state()
-        if self.rng_state is not None:
-            default_generator.set_state(self.rng_state)
         try:
-            with enable_grad(), saved_tensors_hooks(collect, _same):
+            with self.same_numbers(), enable_grad(), saved_tensors_hooks(collect, _same):
                 self.function(*args, **kwargs)
         except _Complete:
             return values
-        finally:
-            if self.rng_state is not None:
-                default_generator.set_state(now)
         raise CheckpointError(
             f"checkpoint: {_name(self.function)} saved {expected} values for backward in the forward pass, but"
             f" {len(values)} when it was run again. It has to do the same both times: look for what it reads that has"
             " changed since (a flag, a counter, training mode, grad mode)."
         )
+
+    @contextmanager
+    def same_numbers(self) -> Iterator[None]:
+        """Draw random numbers as the forward pass did, and afterwards as if none had been drawn."""
+        if self.random is None:
+            yield
+            return
+        state, position = self.random
+        with fork_rng(), counters.set_back(position):
+            default_generator.set_state(state)
+            yield
 
     def check(self, number: int, tensor: Tensor) -> None:
         """Compare a recomputed value with what the forward pass noted of it."""

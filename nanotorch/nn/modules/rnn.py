@@ -16,8 +16,8 @@ from nanotorch.nn.module import Module
 from nanotorch.nn.packed_sequence import PackedSequence
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import empty, zeros
-from nanotorch.ops.create.random import dropout
 from nanotorch.ops.nn.dense import linear
+from nanotorch.ops.nn.dropout import dropout
 from nanotorch.ops.nn.recurrent import _gru, _lstm, _rnn
 from nanotorch.ops.shape.join import cat, stack
 
@@ -37,6 +37,17 @@ def _layer(
     if kind == "lstm":
         return _lstm(tensors if w_hr is None else [*tensors, w_hr], sizes, reverse)
     return _rnn(tensors, sizes, reverse, kind == "relu")
+
+
+def _drop(data: Tensor, p: float, batch: int | None) -> Tensor:
+    """Drop elements of (steps * batch, features), drawn sequence by sequence: Note [Counters of dropout].
+
+    Packed data, without a batch, are drawn as they lie.
+    """
+    if batch is None:
+        return dropout(data, p)
+    by_sequence = data.reshape(-1, batch, data.shape[-1]).transpose(0, 1)
+    return dropout(by_sequence, p).transpose(0, 1).reshape(data.shape)
 
 
 class _Recurrent(Module):
@@ -176,7 +187,7 @@ class _Recurrent(Module):
         finals = []
         for place, layer in enumerate(range(0, len(self._places()), 2 if self.bidirectional else 1)):
             if place and self.dropout and self.training:
-                data = dropout(data, self.dropout)
+                data = _drop(data, self.dropout, None if packed is not None else batch)
             outputs = []
             for number in range(layer, layer + (2 if self.bidirectional else 1)):
                 weights = [getattr(self, f"{kind}_{self._places()[number]}", None) for kind in WEIGHTS]

@@ -458,18 +458,3 @@ def bernoulli_(input: Tensor, p: float | Tensor = 0.5, *, generator: Generator |
     return _overwrite(
         "bernoulli_", input, (_source(generator).random(input._array.shape) < chance).astype(input._array.dtype)
     )
-
-
-@composite(where="functional")
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
-) -> Tensor:
-    """Zero elements with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0.0:
-        return input
-    array = input._array
-    keep = (uniform_array(_source(generator), array.shape, np.dtype(np.float32)) >= p).astype(array.dtype)
-    mask = _place(keep * (1.0 / (1.0 - p) if p < 1.0 else 0.0), input.dtype, input.device)
-    return input.mul_(mask) if inplace else input * mask

@@ -8,7 +8,8 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
-from nanotorch.ops.create.random import Generator, rand_like
+from nanotorch.ops.create.counters import unit_like
+from nanotorch.ops.create.random import Generator, _floating
 from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.row import ROWS, Array, composite, op
 from nanotorch.ops.rows.sample import edge, integers, real, sample, unary
@@ -361,7 +362,10 @@ def prelu(input: Any, weight: Any) -> Any:
 def _rrelu_slopes(input: Any, lower: float, upper: float, training: bool, generator: Generator | None) -> Any:
     if not -math.inf < lower <= upper < math.inf:
         raise ValueError(f"rrelu: lower and upper must be finite, lower not above upper, got {lower} and {upper}")
-    return rand_like(input, generator=generator) * (upper - lower) + lower if training else (lower + upper) / 2
+    if not training:
+        return (lower + upper) / 2
+    _floating("rrelu", input.dtype)
+    return unit_like(input, generator) * (upper - lower) + lower
 
 
 @composite(where="function", samples=[*unary, sample(real(3, 2), 0.2, 0.3), limits_nan])

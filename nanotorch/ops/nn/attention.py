@@ -6,9 +6,9 @@ import math
 
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
-from nanotorch.ops.create.random import dropout
 from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.linalg.products import matmul
+from nanotorch.ops.nn.dropout import dropout
 from nanotorch.ops.nn.softmax_family import _safe_softmax, softmax
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import need_number

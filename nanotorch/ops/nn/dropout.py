@@ -1,4 +1,4 @@
-"""Dropout of whole channels, and dropout that keeps mean and variance."""
+"""Dropout: of elements, of whole channels, and with mean and variance kept. See Note [Counters of dropout]."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ import math
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
-from nanotorch.autograd.graph.tensor import Tensor, from_array
-from nanotorch.ops.create.random import Generator, dropout
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.ops.create.counters import keep_mask
+from nanotorch.ops.create.random import Generator
 from nanotorch.ops.rows.row import composite
 
 
-def _ones(input: Tensor, shape: Any) -> Tensor:
-    return from_array(input.device.xp.ones(tuple(shape), dtype=input._array.dtype), input.device)
+def _active(p: float, training: bool) -> bool:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    return training and p != 0.0
+
+
+@composite(where="functional")
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Zero elements with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training."""
+    if not _active(p, training):
+        return input
+    mask = keep_mask(input, input._array.shape, p, generator)
+    return input.mul_(mask) if inplace else input * mask
 
 
 def _channels(
@@ -23,10 +37,9 @@ def _channels(
             f"{name}: expected input of {dimensions + 1} dimensions (C, ...) or {dimensions + 2} (N, C, ...), got"
             f" {tuple(input.shape)}"
         )
-    if not training or p == 0.0:
-        return dropout(input, p, training, inplace)
-    shape = (*input.shape[: input.ndim - dimensions], *(1,) * dimensions)
-    mask = dropout(_ones(input, shape), p, generator=generator)
+    if not _active(p, training):
+        return input
+    mask = keep_mask(input, (*input.shape[: input.ndim - dimensions], *(1,) * dimensions), p, generator)
     return input.mul_(mask) if inplace else input * mask
 
 
@@ -58,13 +71,11 @@ SATURATION = -1.7580993408473766  # what SELU tends to for large negative inputs
 
 
 def _alpha(input: Tensor, shape: Any, p: float, training: bool, inplace: bool, generator: Generator | None) -> Tensor:
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0.0:
+    if not _active(p, training):
         return input
     if p == 1.0:
         return input.mul_(0.0) if inplace else input * 0.0
-    kept = dropout(_ones(input, shape), p, generator=generator) * (1.0 - p)
+    kept = keep_mask(input, shape, p, generator) * (1.0 - p)
     scale = 1.0 / math.sqrt((1.0 - p) * (1.0 + p * SATURATION**2))
     shift = (1.0 - kept) * (SATURATION * scale) - SATURATION * scale * p
     return input.mul_(kept * scale).add_(shift) if inplace else input * (kept * scale) + shift

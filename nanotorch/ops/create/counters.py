@@ -1,0 +1,180 @@
+"""Random numbers that have an address: dropout's, the same on every device and for every cut of a batch.
+
+Note [Counters of dropout]
+~~~~~~~~~~~~~~~~~~~~~~~~~~
+A number of dropout is a function of its place, not of the numbers drawn before: of a *seed*, the *step* of training,
+the *layer* (the number of the call, among those of a forward pass that draw), the *row* of the batch and the place
+within that row. So the masks of rows 8 to 15 are the same whether they come as a batch of their own, as a part of a
+larger one, or in another process; and whoever computes a step again gets them again.
+
+The function is Philox4x64-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011), which turns a counter
+of four words of 64 bits, under a key of two, into four random words; a number takes 16 bits. In an input of shape
+(rows, ...) with `size` elements to a row, the element at `place` of `row` is number ``e = row * size + place``::
+
+    words = philox4x64_10(counter=(e // 16 + 1, 0, 0, layer), key=(seed, step))     counter[0] and key[0] are the lowest
+    u     = words[e % 16 // 4] >> 16 * (e % 4) & 0xFFFF                              the lowest quarter comes first
+
+    kept  = u >= min(round(p * 2**16), 2**16 - 1)    dropout: p is the probability of 0, rounded half to even
+    slope = (u >> 16 - bits) * 2**-bits              rrelu: a number of [0, 1), of 16 bits, in float16 of 11
+
+NumPy's Philox counts up before it computes, hence the 1: a stream whose counter is set to (e // 16, 0, 0, layer) gives
+the words from there on. A kernel may compute them in any order, sixteen elements at a time.
+
+Where the address comes from: inside `dropout_counters` from that, as in the trainer, with the default generator's seed
+as the seed. Elsewhere each call takes the next 64 bits of its generator as the seed, with step, layer and row 0: calls
+differ, `manual_seed` and `set_rng_state` repeat them, and the state of a generator needs nothing beside.
+
+16 bits: p is exact to 8 in a million, and a draw costs half of one of 32 bits. Of a sequence of numbers with p = 0.1,
+it would take 10^10 to tell the difference from p.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU
+from nanotorch.ops.create import random
+from nanotorch.ops.create.random import Generator
+
+PER_BLOCK = 16  # numbers of 16 bits that one counter gives
+_NOTHING_LEFT = (0, 0, 0, 0)
+
+
+class Position:
+    """Where a forward pass stands in the counters of dropout: `layer` counts its calls."""
+
+    __slots__ = ("layer", "row", "seed", "step")
+
+    def __init__(self, seed: int, step: int, row: int, layer: int = 0) -> None:
+        self.seed, self.step, self.row, self.layer = seed, step, row, layer
+
+    def copy(self) -> Position:
+        """Return a position of its own, from which the same numbers are drawn as from here."""
+        return Position(self.seed, self.step, self.row, self.layer)
+
+
+_position: ContextVar[Position | None] = ContextVar("dropout_counters", default=None)
+
+
+class _Streams(threading.local):
+    """Each thread's Philox, set anew for every draw: making one costs ten times as much."""
+
+    def __init__(self) -> None:
+        self.philox = np.random.Philox(key=0)
+
+
+_streams = _Streams()
+
+
+class dropout_counters:
+    """A scope in which dropout (and `rrelu`) draws by its place, see Note [Counters of dropout]: one forward pass.
+
+    Inputs have their rows in the first dimension. Calls with `generator=` draw from that, as ever. Threads that are
+    started inside are outside.
+
+    Args:
+        step: the step of training: another one has other masks.
+        row: the number of the first row within the batch, where the input is a part of it.
+        seed: that of the default generator by default.
+
+    >>> x = torch.ones(6, 4)
+    >>> with torch.random.dropout_counters(step=1):
+    ...     whole = torch.nn.functional.dropout(x)
+    >>> with torch.random.dropout_counters(step=1, row=2):
+    ...     part = torch.nn.functional.dropout(x[2:5])
+    >>> torch.equal(part, whole[2:5])
+    True
+    """
+
+    def __init__(self, step: int, row: int = 0, *, seed: int | None = None) -> None:
+        if min(step, row) < 0:
+            raise ValueError(f"dropout_counters: step and row count from 0, got step={step} and row={row}")
+        self.step, self.row, self.seed = step, row, seed
+
+    def __enter__(self) -> None:
+        seed = random.default_generator.initial_seed() if self.seed is None else self.seed % 2**64
+        self._token: Token[Position | None] = _position.set(Position(seed, self.step, self.row))
+
+    def __exit__(self, *error: object) -> None:
+        _position.reset(self._token)
+
+
+def position() -> Position | None:
+    """Return a copy of where the forward pass stands, None outside `dropout_counters`."""
+    here = _position.get()
+    return None if here is None else here.copy()
+
+
+@contextmanager
+def set_back(before: Position | None) -> Iterator[None]:
+    """Draw once more from a position that `position` gave, for the ``with`` block."""
+    token = _position.set(None if before is None else before.copy())
+    try:
+        yield
+    finally:
+        _position.reset(token)
+
+
+def random_bits(shape: tuple[int, ...], generator: Generator | None) -> NDArray[np.uint16]:
+    """Return 16 random bits for each element of a shape (rows, ...), in one dimension."""
+    here = _position.get() if generator is None else None
+    count = math.prod(shape)
+    if here is None:
+        source = random.default_generator if generator is None else generator
+        key, layer, block, before = (source.numpy.bit_generator.random_raw(), 0), 0, 0, 0
+    else:
+        key, layer = (here.seed, here.step), here.layer
+        block, before = divmod(here.row * math.prod(shape[1:]), PER_BLOCK)
+        here.layer += 1
+    philox = _streams.philox
+    state: Any = {
+        "bit_generator": "Philox",
+        "state": {"counter": (block, 0, 0, layer), "key": key},
+        "buffer": _NOTHING_LEFT,
+        "buffer_pos": 4,
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    philox.state = state
+    words: NDArray[Any] = philox.random_raw((before + count + 3) // 4)
+    return words.view(np.uint16)[before : before + count]
+
+
+@lru_cache(maxsize=128)
+def _threshold_and_factor(p: float, dtype: np.dtype[Any]) -> tuple[np.uint16, Any]:
+    return np.uint16(min(round(p * 65536), 65535)), dtype.type(1.0 / (1.0 - p) if p < 1.0 else 0.0)
+
+
+def keep_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
+    """Return 0 with probability `p`, else ``1 / (1 - p)``: of a shape (rows, ...), in the dtype and on the device of a
+    tensor.
+    """
+    dtype = like._array.dtype
+    least, factor = _threshold_and_factor(p, dtype)
+    mask = (random_bits(shape, generator) >= least).astype(dtype)
+    mask *= factor
+    return _beside(like, mask.reshape(shape))
+
+
+def unit_like(like: Tensor, generator: Generator | None) -> Tensor:
+    """Return numbers of [0, 1) in the shape (rows, ...) and the floating-point dtype of a tensor, on its device."""
+    dtype, shape = like._array.dtype, like._array.shape
+    bits = min(16, np.finfo(dtype).nmant + 1)
+    drawn = (random_bits(shape, generator) >> 16 - bits).astype(dtype)
+    drawn *= dtype.type(2.0**-bits)
+    return _beside(like, drawn.reshape(shape))
+
+
+def _beside(like: Tensor, array: NDArray[Any]) -> Tensor:
+    device = like.device
+    return from_array(array if device is CPU else device.xp.receive(array, device), device)
