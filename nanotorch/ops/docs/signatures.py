@@ -119,7 +119,7 @@ def _row_signature(row: Row, kind: str) -> Signature:
     result = "Tensor" if len(row.visible) < 2 or kind == "variant" else f"return_types.{row.return_type.__name__}"
     if row.outputs == ["list"]:
         result = "tuple[Tensor, ...]"
-    if kind == "function" and row.compiler.takes_out:
+    if kind == "function" and row.compiler.plan.takes_out:
         out = "Tensor | None" if result == "Tensor" else "tuple[Tensor, ...] | None"
         made.append(_parameter("out", out, None))
     return Signature(made, return_annotation=result)

@@ -41,9 +41,9 @@ PyTorch's name, type promotion (Note [Type promotion]), the device check, view t
 which walk `ROWS`. Un-broadcasting of gradients happens in the generated backward, not in formulas.
 
 **How**: interpreting rows on every call costs ten times what NumPy needs for a small product, so a row is compiled
-once, at its first call, into straight-line Python: ``compiler.py`` writes the source of the function and of its node
-class, which ``row.source`` keeps for reading; ``runtime.py`` holds what that source calls, ``inplace.py`` the in-place
-variants.
+once, at its first call, into straight-line Python: ``function_code.py`` and ``node_code.py`` write the source of the
+function and of its node class from templates, ``compiler.py`` executes it, and ``row.source`` keeps it for reading;
+``runtime.py`` holds what that source calls, ``inplace.py`` the in-place variants.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ from nanotorch.autograd.graph.locks import COMPILING
 from nanotorch.autograd.graph.methods import TensorMethods
 from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.rows.compiler import Compiler, PublicSignature, first_call, first_operation, public_parameters
+from nanotorch.ops.rows.compiler import Compiler, PublicSignature, first_call, first_operation
+from nanotorch.ops.rows.function_code import public_parameters
 from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.runtime import widening
 from nanotorch.ops.rows.sample import Sample
