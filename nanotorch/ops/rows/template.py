@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from textwrap import indent
 
 _PLACE = re.compile(r"^( *)\$(\w+)\n|\$(?:(\w+)|\{(\w+)\})", re.MULTILINE)
 
@@ -24,7 +23,7 @@ def fill(template: str, **parts: str) -> str:
         margin, block, bare, braced = place.groups()
         if block is None:
             return parts[bare or braced]
-        return indent(parts[block], margin) + "\n" if parts[block] else ""
+        return margin + parts[block].replace("\n", f"\n{margin}") + "\n" if parts[block] else ""
 
     return _PLACE.sub(filled, template.lstrip("\n")).rstrip("\n")
 
