@@ -1,8 +1,6 @@
-"""The array functions that rows are written with, over CuPy: the ``xp`` of a tensor on a GPU.
+"""The CuPy column of the table of primitives, the ``xp`` of a tensor on a GPU (Note [Array primitives]).
 
-The names are those of ``numpy_backend``: CuPy's functions of these names, and below the named differences.
-Rows use only what both libraries have: ``reduction(array, axis=, keepdims=)`` without ``where`` or
-``initial``, shapes by position, no sorts but stable ones. This is the only file that imports CuPy, and it is
+A primitive is the function of its name in this file, or else CuPy's. This is the only file that imports CuPy, and it is
 imported only when a GPU is asked for.
 """
 
@@ -18,13 +16,11 @@ import numpy
 from cupy.lib.stride_tricks import as_strided
 
 from nanotorch.backend import formulas, numpy_backend
-from nanotorch.backend.numpy_backend import add_windows, neutral, put, window_layout
+from nanotorch.backend.numpy_backend import add_windows, neutral, window_layout
+from nanotorch.backend.primitives import Column, Namespace
 from nanotorch.backend.strided import extent, may_overlap, positions
 
-__all__ = [*numpy_backend.__all__]
-
-globals().update({name: getattr(cupy, name) for name in __all__ if name != "put" and hasattr(cupy, name)})
-pieces = numpy_backend.pieces
+iadd, pieces, put = numpy_backend.iadd, numpy_backend.pieces, numpy_backend.put  # written with operators alone
 
 
 def astype(array: Any, dtype: Any) -> Any:
@@ -190,6 +186,13 @@ def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: 
     return out
 
 
+def add_at(array: Any, index: Any, values: Any) -> Any:
+    """Return a copy of an array with ``values`` added at ``index``, repeated ones too."""
+    out = cupy.array(array)
+    scatter_add(out, index, values)
+    return out
+
+
 def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
     """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
     ndim = indices.ndim
@@ -264,6 +267,23 @@ def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
     return put(array, index_along_axis(indices, axis % array.ndim), values)
 
 
+def framed(array: Any, shape: tuple[int, ...], index: Any, value: Any) -> Any:
+    """Return one number in a shape, with the array at an index of slices."""
+    return formulas.framed(cupy, array, shape, index, value)
+
+
+def sliding(array: Any, axis: int, size: int, step: int) -> Any:
+    """Return windows along an axis as the last axis, as a view."""
+    return formulas.sliding(view_strided, array, storage_offset(array), axis, size, step)
+
+
+def put_diagonal(array: Any, values: Any, offset: int, axis1: int, axis2: int) -> Any:
+    """Return a copy of an array with values on a diagonal."""
+    out = cupy.array(array)
+    cupy.diagonal(out, offset, axis1, axis2)[...] = values
+    return out
+
+
 def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
     """Return zeros of ``shape`` with the array in the corner of the first elements."""
     if array.shape == shape:
@@ -308,6 +328,11 @@ def one_hot(index: Any, classes: int, dtype: Any) -> Any:
 def all_in_range(index: Any, length: int) -> bool | None:
     """Return None: the answer would have to be waited for."""
     return None
+
+
+def holds(mask: Any) -> bool | None:
+    """Return whether a condition holds throughout, which waits for the GPU."""
+    return bool(cupy.all(mask))
 
 
 def _scan(combine: Any, array: Any, axis: int) -> Any:
@@ -424,3 +449,8 @@ def make_current(index: int) -> None:
     """Let CuPy compute on this GPU from now on."""
     if cupy.cuda.runtime.getDevice() != index:
         cupy.cuda.runtime.setDevice(index)
+
+
+CUPY = Column()
+CUPY.fill(globals(), cupy)
+xp = Namespace(CUPY)

@@ -20,7 +20,7 @@ class Device:
     Attributes:
         type: ``"cpu"`` or ``"cuda"``.
         index: None on the CPU, the number of the GPU otherwise.
-        xp: the array functions of this device (``backend/numpy_backend.py`` says which there are).
+        xp: the array primitives on this device (Note [Array primitives] in ``backend/primitives.py``).
 
     >>> torch.device("cuda:1")
     device(type='cuda', index=1)
@@ -49,7 +49,7 @@ class Device:
             found = object.__new__(cls)
             found.type, found.index = name, index
             if name == "cpu":
-                found.xp = numpy_backend
+                found.xp = numpy_backend.xp
             _devices[name, index] = found
         return found
 
@@ -62,7 +62,7 @@ class Device:
             raise AttributeError(f"'Device' object has no attribute {name!r}")
         backend = _cupy_backend(self.index)
         backend.make_current(self.index)
-        return backend
+        return backend.xp
 
     def __repr__(self) -> str:
         return (

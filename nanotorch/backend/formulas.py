@@ -50,6 +50,23 @@ def sigmoid(xp: Any, array: Any) -> Any:
     return 1 / inverse
 
 
+def framed(xp: Any, array: Any, shape: tuple[int, ...], index: Any, value: Any) -> Any:
+    """Return one number in a shape, with the array at an index of slices."""
+    out = xp.full(shape, value, dtype=array.dtype) if value else xp.zeros(shape, dtype=array.dtype)
+    out[index] = array
+    return out
+
+
+def sliding(view: Callable[..., Any], array: Any, offset: int, axis: int, size: int, step: int) -> Any:
+    """Return windows along an axis as the last axis, by what makes strided views of memory."""
+    if not array.ndim:
+        return view(array, (size,), (1,), offset)
+    stride = [each // array.itemsize for each in array.strides]
+    count = (array.shape[axis] - size) // step + 1
+    shape = (*array.shape[:axis], count, *array.shape[axis + 1 :], size)
+    return view(array, shape, (*stride[:axis], stride[axis] * step, *stride[axis + 1 :], stride[axis]), offset)
+
+
 def softplus(xp: Any, array: Any) -> Any:
     """Return ``log(1 + exp(array))`` without overflow."""
     return xp.maximum(array, 0) + xp.log1p(xp.exp(-xp.absolute(array)))

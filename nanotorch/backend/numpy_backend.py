@@ -1,8 +1,6 @@
-"""The array functions that rows are written with, over NumPy.
+"""The NumPy column of the table of primitives, the ``xp`` of a CPU tensor (Note [Array primitives]).
 
-This module is the ``xp`` of a CPU tensor. Its public names are a contract: ``cupy_backend`` has the same ones, and
-``ops/tensor_namespace`` has those that formulas use. Most are NumPy's own; the functions at the bottom are the named
-differences, for which NumPy and CuPy have no common spelling.
+A primitive is the function of its name in this file, or else NumPy's.
 """
 
 from __future__ import annotations
@@ -10,280 +8,50 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import operator
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy import (
-    absolute,
-    all,
-    any,
-    arange,
-    arccos,
-    arccosh,
-    arcsin,
-    arcsinh,
-    arctan,
-    arctan2,
-    arctanh,
-    argmax,
-    argmin,
-    argsort,
-    array,
-    asarray,
-    ascontiguousarray,
-    broadcast_to,
-    ceil,
-    concatenate,
-    copysign,
-    copyto,
-    cos,
-    cosh,
-    count_nonzero,
-    divide,
-    empty,
-    empty_like,
-    exp,
-    exp2,
-    expand_dims,
-    expm1,
-    eye,
-    flip,
-    floor,
-    fmax,
-    fmin,
-    frexp,
-    full,
-    full_like,
-    gcd,
-    hypot,
-    isfinite,
-    isinf,
-    isnan,
-    lcm,
-    left_shift,
-    linspace,
-    log,
-    log1p,
-    log2,
-    log10,
-    logaddexp,
-    logaddexp2,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    maximum,
-    minimum,
-    moveaxis,
-    nextafter,
-    nonzero,
-    ones,
-    ones_like,
-    power,
-    put_along_axis,
-    repeat,
-    reshape,
-    right_shift,
-    rint,
-    roll,
-    searchsorted,
-    signbit,
-    sin,
-    sinh,
-    sort,
-    sqrt,
-    square,
-    squeeze,
-    stack,
-    swapaxes,
-    take,
-    take_along_axis,
-    tan,
-    tanh,
-    tile,
-    transpose,
-    tril,
-    triu,
-    trunc,
-    unique,
-    where,
-    zeros,
-    zeros_like,
-)
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.stride_tricks import as_strided
 
 from nanotorch.backend import formulas
+from nanotorch.backend.primitives import Column, Namespace
 from nanotorch.backend.strided import contiguous_stride, extent, may_overlap, positions
-
-__all__ = [
-    "absolute",
-    "all",
-    "all_in_range",
-    "amax",
-    "amin",
-    "any",
-    "arange",
-    "arccos",
-    "arccosh",
-    "arcsin",
-    "arcsinh",
-    "arctan",
-    "arctan2",
-    "arctanh",
-    "argmax",
-    "argmin",
-    "argsort",
-    "array",
-    "asarray",
-    "ascontiguousarray",
-    "astype",
-    "batch_first",
-    "batch_last",
-    "broadcast_to",
-    "ceil",
-    "cholesky",
-    "column_sums",
-    "concatenate",
-    "copysign",
-    "copyto",
-    "cos",
-    "cosh",
-    "count_nonzero",
-    "cumprod",
-    "cumsum",
-    "det",
-    "diagonal",
-    "diagonal_to_zeros",
-    "divide",
-    "eigh",
-    "einsum",
-    "empty",
-    "empty_like",
-    "empty_strided",
-    "erf",
-    "erfc",
-    "erfinv",
-    "exp",
-    "exp2",
-    "expand",
-    "expand_dims",
-    "expm1",
-    "eye",
-    "flip",
-    "floor",
-    "floor_divide",
-    "fmax",
-    "fmin",
-    "fmod",
-    "frexp",
-    "from_windows",
-    "full",
-    "full_like",
-    "gather_strided",
-    "gcd",
-    "hypot",
-    "index_along_axis",
-    "inv",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "lcm",
-    "left_shift",
-    "lgamma",
-    "linspace",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "logaddexp",
-    "logaddexp2",
-    "logcumsumexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "matmul",
-    "maximum",
-    "minimum",
-    "moveaxis",
-    "nextafter",
-    "nonzero",
-    "one_hot",
-    "ones",
-    "ones_like",
-    "pad_to",
-    "pick",
-    "pieces",
-    "polygamma",
-    "power",
-    "prod",
-    "put",
-    "put_along",
-    "put_along_axis",
-    "qr",
-    "receive",
-    "remainder",
-    "repeat",
-    "reshape",
-    "right_shift",
-    "rint",
-    "roll",
-    "row_sums",
-    "running_max",
-    "running_min",
-    "scaled_cumsum",
-    "scatter_add",
-    "scatter_along_axis",
-    "scatter_reduce",
-    "scatter_strided",
-    "scatter_to_zeros",
-    "searchsorted",
-    "sigmoid",
-    "sign",
-    "signbit",
-    "sin",
-    "sinh",
-    "slogdet",
-    "softplus",
-    "solve",
-    "sort",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "storage_offset",
-    "storage_size",
-    "sum",
-    "svd",
-    "swapaxes",
-    "synchronize",
-    "take",
-    "take_along_axis",
-    "tan",
-    "tanh",
-    "tile",
-    "to_numpy",
-    "transpose",
-    "tril",
-    "triu",
-    "trunc",
-    "trunc_divide",
-    "unique",
-    "view_as",
-    "view_strided",
-    "where",
-    "windows",
-    "zero_where",
-    "zeros",
-    "zeros_like",
-]
 
 # Overflow, log(0) and 0/0 give inf and NaN silently, as in PyTorch. Only warnings raised in our own frames are
 # silenced.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"nanotorch\.")
+
+
+# NumPy's functions of these names look for other kinds of arrays first, which takes three times as long.
+
+
+def reshape(array: Any, shape: Any) -> Any:
+    """Return the same elements in another shape."""
+    return array.reshape(shape)
+
+
+def transpose(array: Any, axes: Any = None) -> Any:
+    """Return a view with the axes in another order, by default reversed."""
+    return array.transpose(axes)
+
+
+def swapaxes(array: Any, axis1: int, axis2: int) -> Any:
+    """Return a view with two axes exchanged."""
+    return array.swapaxes(axis1, axis2)
+
+
+def squeeze(array: Any, axis: Any) -> Any:
+    """Return a view without axes of length 1."""
+    return array.squeeze(axis)
+
+
+def take(array: Any, indices: Any, axis: int) -> Any:
+    """Return slices along an axis."""
+    return array.take(indices, axis)
 
 
 def astype(array: Any, dtype: np.dtype[Any]) -> Any:
@@ -458,6 +226,13 @@ def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: 
     return out
 
 
+def add_at(array: Any, index: Any, values: Any) -> Any:
+    """Return a copy of an array with ``values`` added at ``index``, repeated ones too."""
+    out = np.array(array)
+    scatter_add(out, index, values)
+    return out
+
+
 def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
     """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
     grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
@@ -616,6 +391,23 @@ def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
     return out
 
 
+def framed(array: Any, shape: tuple[int, ...], index: Any, value: Any) -> Any:
+    """Return one number in a shape, with the array at an index of slices."""
+    return formulas.framed(np, array, shape, index, value)
+
+
+def sliding(array: Any, axis: int, size: int, step: int) -> Any:
+    """Return windows along an axis as the last axis, as a view."""
+    return formulas.sliding(view_strided, array, storage_offset(array), axis, size, step)
+
+
+def put_diagonal(array: Any, values: Any, offset: int, axis1: int, axis2: int) -> Any:
+    """Return a copy of an array with values on a diagonal."""
+    out = np.array(array)
+    diagonal(out, offset, axis1, axis2)[...] = values
+    return out
+
+
 def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
     """Return zeros of ``shape`` with the array in the corner of the first elements."""
     if array.shape == shape:
@@ -720,6 +512,14 @@ def all_in_range(index: Any, length: int) -> bool | None:
     if index.itemsize != 8:
         index = index.astype(np.int64)
     return index.size == 0 or int(maximum_over(index.view(np.uint64), None)) < length
+
+
+def holds(mask: Any) -> bool | None:
+    """Return whether a condition holds throughout; None where asking is put off."""
+    return bool(np.all(mask))
+
+
+iadd = operator.iadd
 
 
 add_over: Any = np.add.reduce
@@ -940,3 +740,8 @@ def to_numpy(array: Any) -> np.ndarray[Any, Any]:
 def view_as(array: Any, shape: tuple[int, ...]) -> Any:
     """Reshape without copying; raise ValueError where the strides do not allow it."""
     return np.reshape(array, shape, copy=False)
+
+
+NUMPY = Column()
+NUMPY.fill(globals(), np)
+xp = Namespace(NUMPY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nanotorch.ops import tensor_namespace
 from nanotorch.ops.create import convert, fills, legacy, random
 from nanotorch.ops.create import creation as create
 from nanotorch.ops.elementwise import activation, comparison, extrema, numbers, rounding, special, transcendental

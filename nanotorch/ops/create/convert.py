@@ -13,6 +13,7 @@ from nanotorch.autograd.graph.node import Node, next_sequence
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import Device
 from nanotorch.ops.rows.row import Array, composite, op
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 @op(
@@ -48,6 +49,11 @@ def to_dtype(input: Tensor, dtype: dtypes.DType) -> Tensor:
         return input
     source = input.detach() if input.requires_grad and not dtype.is_floating_point else input
     return _cast(source, dtype.numpy, input._array.dtype)
+
+
+@TENSOR.define("astype")
+def _astype(x: Tensor, dtype: Any) -> Tensor:
+    return to_dtype(x, dtype if isinstance(dtype, dtypes.DType) else dtypes.from_numpy_dtype(dtype))
 
 
 class ToDeviceBackward0(Node):

@@ -8,11 +8,13 @@ from typing import Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.counters import unit_like
 from nanotorch.ops.create.random import Generator, _floating
 from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.row import ROWS, Array, composite, op
 from nanotorch.ops.rows.sample import edge, integers, real, sample, unary
+from nanotorch.ops.rows.tensors import TENSOR
 
 limits = sample(edge([-3.0, -1.0, -0.5, 0.0, -0.0, 0.5, 1.0, 3.0, 6.0, inf, -inf]))
 limits_nan = sample(edge([-3.0, -1.0, -0.5, 0.0, -0.0, 0.5, 1.0, 3.0, 6.0, inf, -inf, nan]))
@@ -28,6 +30,7 @@ def relu(xp: Any, self: Array) -> Array:
     return xp.maximum(self, 0)
 
 
+@TENSOR.define("sigmoid")
 @op(self=lambda grad, result: grad * (result * (1 - result)), cast="float", inplace=True, samples=unary)
 def sigmoid(xp: Any, self: Array) -> Array:
     """``1 / (1 + exp(-input))``."""
@@ -172,6 +175,11 @@ def _softplus_derivative(xp: Any, grad: Any, self: Any, beta: float, threshold: 
 def softplus(xp: Any, self: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """``log(1 + exp(beta * input)) / beta``; the identity above ``threshold / beta``."""
     return xp.where(self * beta > threshold, self, xp.softplus(self * beta) / beta)
+
+
+@TENSOR.define("softplus")
+def _softplus(x: Tensor) -> Tensor:
+    return softplus(x, 1.0, math.inf)
 
 
 @op(

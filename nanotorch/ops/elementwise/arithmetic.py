@@ -12,6 +12,7 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.row import Array, Number, alias, composite, op
 from nanotorch.ops.rows.sample import above_zero, binary, edge, integers, integral, real, sample, unary
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def not_implemented(name: str, instead: str) -> Callable[[Any], Any]:
@@ -122,6 +123,16 @@ def _div_rounded(xp: Any, self: Array, other: Array | Number, rounding_mode: str
     if rounding_mode != "trunc":
         raise RuntimeError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
     return xp.trunc_divide(self, other)
+
+
+@TENSOR.define("floor_divide")
+def _floor_divide(x: Tensor, y: Any) -> Tensor:
+    return _div_rounded(x, y, "floor")
+
+
+@TENSOR.define("trunc_divide")
+def _trunc_divide(x: Tensor, y: Any) -> Tensor:
+    return _div_rounded(x, y, "trunc")
 
 
 @composite(
@@ -244,6 +255,7 @@ def positive(input: Any) -> Any:
     return input
 
 
+@TENSOR.define("absolute")
 @op(
     self=lambda xp, grad, self: grad * xp.sign(self),
     inplace=True,
@@ -328,7 +340,7 @@ def _integer_power(xp: Any, base: Any, exponent: Any) -> Any:
         return base**exponent
     fraction = xp.where(base == 1, 1, xp.where(base == -1, 1 - 2 * (exponent & 1), 0))
     negative = exponent < 0
-    return xp.where(negative, fraction.astype(base.dtype), base ** xp.where(negative, 0, exponent))
+    return xp.where(negative, xp.astype(fraction, base.dtype), base ** xp.where(negative, 0, exponent))
 
 
 @composite(samples=[sample(real(3, low=0.3), real(3)), sample(2, real(3)), sample(integers(3, low=1), 2)])
@@ -406,6 +418,7 @@ def ldexp_(input: Any, other: Any) -> Any:
     return input.mul_(pow(2.0, _exponent(input, other)))
 
 
+@TENSOR.define("sqrt")
 @op(self=lambda grad, result: grad / (2 * result), cast="float", inplace=True, samples=above_zero)
 def sqrt(xp: Any, self: Array) -> Array:
     """Square root."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from nanotorch.ops.rows.row import ROWS, Array, Number, alias, attach, composite, op
 from nanotorch.ops.rows.sample import booleans, edge, integers, real, sample, unary
+from nanotorch.ops.rows.tensors import TENSOR
 
 comparable = [
     sample(real(3, 2), real(2)),
@@ -163,6 +164,7 @@ def isinf(xp: Any, self: Array) -> Array:
     return xp.isinf(self)
 
 
+@TENSOR.define("isfinite")
 @op(samples=special)
 def isfinite(xp: Any, self: Array) -> Array:
     """Whether elements are neither infinite nor NaN."""
@@ -207,7 +209,7 @@ def isclose(
     if self.dtype.kind == "b":
         return self == other
     if self.dtype.kind != "f":  # differences of unsigned integers would wrap around
-        self, other = self.astype(float), other.astype(float)
+        self, other = xp.astype(self, float), xp.astype(other, float)
     close = xp.absolute(self - other) <= atol + rtol * xp.absolute(other)
     close = (close & xp.isfinite(self) & xp.isfinite(other)) | (self == other)
     return close | (xp.isnan(self) & xp.isnan(other)) if equal_nan else close

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
-from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.create.creation import full
 from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.row import Array, Fitting, Mask, Number, alias, attach, composite, op
 from nanotorch.ops.rows.sample import booleans, edge, integers, real, sample, unary
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def _clamp_self(xp: Any, grad: Any, self: Any, min: Any, max: Any) -> Any:
@@ -122,6 +123,11 @@ def maximum(xp: Any, self: Array, other: Array) -> Array:
     return xp.maximum(self, other)
 
 
+@TENSOR.define("maximum")
+def _larger(x: Tensor, y: Any) -> Tensor:
+    return maximum(x, y) if isinstance(y, Tensor) else clamp(x, min=y)
+
+
 @op(
     self=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self > other, 0.0, grad)),
     other=lambda xp, grad, self, other: xp.where(self == other, grad / 2, xp.where(self < other, 0.0, grad)),
@@ -131,6 +137,11 @@ def maximum(xp: Any, self: Array, other: Array) -> Array:
 def minimum(xp: Any, self: Array, other: Array) -> Array:
     """The smaller of two elements, or NaN; where they are equal each gets half of the gradient."""
     return xp.minimum(self, other)
+
+
+@TENSOR.define("minimum")
+def _smaller(x: Tensor, y: Any) -> Tensor:
+    return minimum(x, y) if isinstance(y, Tensor) else clamp(x, max=y)
 
 
 @op(
@@ -176,7 +187,7 @@ def nan_to_num(
     tensor([0., 1.])
     """
     if self.dtype.kind != "f":
-        return self.copy()
+        return xp.array(self)
     largest = float(np.finfo(self.dtype).max)
     finite = xp.where(xp.isnan(self), 0.0 if nan is None else nan, self)
     finite = xp.where(self == inf, largest if posinf is None else posinf, finite)
@@ -201,6 +212,19 @@ choices = [
 def _where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number) -> Array:
     """Elements of ``input`` where the condition holds, of ``other`` elsewhere."""
     return xp.where(condition, self, other)
+
+
+@TENSOR.define("where")
+def _either(condition: Any, x: Any, y: Any) -> Tensor:
+    if not isinstance(condition, Tensor):
+        reference = x if isinstance(x, Tensor) else y
+        condition = from_array(reference.device.xp.asarray(condition), reference.device)
+    return _where(condition, x, y)
+
+
+@TENSOR.define("zero_where")
+def _zero_where(x: Tensor, mask: Tensor) -> Tensor:
+    return _where(mask, 0.0, x)
 
 
 @composite(

@@ -45,7 +45,7 @@ def _frexp(xp: Any, self: Array) -> Array:
     if self.dtype.kind != "f":
         raise RuntimeError(f"frexp: only supports floating-point dtypes, got {self.dtype}")
     mantissa, exponent = xp.frexp(self)
-    return mantissa, xp.where(xp.isfinite(self), exponent, 0).astype(dtypes.int32.numpy)
+    return mantissa, xp.astype(xp.where(xp.isfinite(self), exponent, 0), dtypes.int32.numpy)
 
 
 @composite(samples=[sample(real(3, 2)), sample(edge([1.0, 0.0, -3.5, 8.0])), sample(real())])

@@ -8,6 +8,7 @@ from typing import Any
 from nanotorch.ops.elementwise.arithmetic import not_implemented
 from nanotorch.ops.rows.row import Array, Number, alias, op
 from nanotorch.ops.rows.sample import booleans, edge, integers, real, sample, unary
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def _zero(xp: Any, grad: Any) -> Any:
@@ -17,22 +18,23 @@ def _zero(xp: Any, grad: Any) -> Any:
 halves = [*unary, sample(integers(3, low=-3)), sample(edge([0.5, -0.5, 1.5, 2.5, -2.5, -0.0, inf, -inf, nan, 1e30]))]
 
 
+@TENSOR.define("floor")
 @op(self=_zero, inplace=True, samples=halves)
 def floor(xp: Any, self: Array) -> Array:
     """The largest integer not above; its derivative is zero."""
-    return xp.floor(self) if self.dtype.kind == "f" else self.copy()
+    return xp.floor(self) if self.dtype.kind == "f" else xp.array(self)
 
 
 @op(self=_zero, inplace=True, samples=halves)
 def ceil(xp: Any, self: Array) -> Array:
     """The smallest integer not below; its derivative is zero."""
-    return xp.ceil(self) if self.dtype.kind == "f" else self.copy()
+    return xp.ceil(self) if self.dtype.kind == "f" else xp.array(self)
 
 
 @op(self=_zero, inplace=True, samples=halves)
 def trunc(xp: Any, self: Array) -> Array:
     """The integer part; its derivative is zero."""
-    return xp.trunc(self) if self.dtype.kind == "f" else self.copy()
+    return xp.trunc(self) if self.dtype.kind == "f" else xp.array(self)
 
 
 @op(self=lambda grad: grad, inplace=True, samples=[*unary, sample(edge([-1.5, 2.0, -0.0, nan, 1e30]))])
@@ -59,17 +61,18 @@ def round(xp: Any, self: Array, *, decimals: int = 0) -> Array:
             raise RuntimeError(
                 f"round: decimals={decimals} is not implemented for whole numbers; convert them with .float()"
             )
-        return self.copy()
+        return xp.array(self)
     if decimals == 0:
         return xp.rint(self)
     scale = 10.0 ** (decimals if decimals > 0 else -decimals)
     return xp.rint(self * scale) / scale if decimals > 0 else xp.rint(self / scale) * scale
 
 
+@TENSOR.define("sign")
 @op(self=_zero, inplace=True, samples=[*halves, sample(booleans(3))])
 def sign(xp: Any, self: Array) -> Array:
     """-1, 0 or 1; its derivative is zero."""
-    return xp.sign(self) if self.dtype.kind != "b" else self.copy()
+    return xp.sign(self) if self.dtype.kind != "b" else xp.array(self)
 
 
 @op(samples=[*halves, sample(booleans(3))])
@@ -111,7 +114,7 @@ _no_derivative = not_implemented("heaviside", "torch.where(input > 0, 1.0, 0.0)"
 )
 def heaviside(xp: Any, self: Array, values: Array) -> Array:
     """0 where ``input`` is negative or NaN, ``values`` where it is 0, 1 where it is positive."""
-    return xp.where(self == 0, values, (self > 0).astype(self.dtype))
+    return xp.where(self == 0, values, xp.astype(self > 0, self.dtype))
 
 
 fix = alias("fix", "trunc")

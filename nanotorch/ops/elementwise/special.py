@@ -10,10 +10,12 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.creation import tensor
 from nanotorch.ops.rows.row import Array, Number, composite, op
 from nanotorch.ops.rows.sample import edge, integers, real, sample, unary
+from nanotorch.ops.rows.tensors import TENSOR
 
 TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 
 
+@TENSOR.define("erf")
 @op(
     self=lambda xp, grad, self: grad * (TWO_OVER_SQRT_PI * xp.exp(-(self * self))),
     cast="float",
@@ -80,6 +82,7 @@ def digamma(xp: Any, self: Array) -> Array:
     return xp.polygamma(0, self)
 
 
+@TENSOR.define("polygamma")
 @op(
     self=lambda xp, grad, n, self: grad * xp.polygamma(n + 1, self),
     cast="float",

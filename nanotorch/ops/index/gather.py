@@ -11,6 +11,7 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, Index, composite, op
 from nanotorch.ops.rows.sample import booleans, integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.views import common_shape
 
 # ------------------------------------------------------------------------------------------------- common
@@ -21,9 +22,9 @@ def check_index(name: str, xp: Any, index: Any, length: int, dim: int, negative:
     silently.
     """
     low = -length if negative else 0
-    outside = (index < low) | (index >= length)
-    if index.size and bool(xp.any(outside)):
-        bad = int(index[outside].reshape(-1)[0])
+    inside = (index >= low) & (index < length)
+    if xp.holds(inside) is False:
+        bad = int(index[~inside][0])
         raise OutOfRangeError(f"{name}: index {bad} is out of bounds for dimension {dim} with size {length}")
 
 
@@ -103,6 +104,12 @@ def gather(xp: Any, self: Array, dim: int, index: Index) -> Array:
     return xp.array(gathered(xp, self, dim, index))
 
 
+@TENSOR.define("pick")
+def _pick(x: Tensor, columns: Tensor) -> Tensor:
+    return gather(x, 1, columns[:, None])[:, 0]
+
+
+@TENSOR.define("take_along_axis")
 @op(
     self=lambda xp, grad, self_shape, dim, indices: xp.scatter_along_axis(grad, self_shape, indices, dim, True),
     where="internal",
@@ -185,6 +192,11 @@ def index_select(xp: Any, self: Array, dim: int, index: Index) -> Array:
     check_index("index_select", xp, index, wide.shape[dim], dim)
     out = xp.take(wide, xp.reshape(index, (-1,)), axis=dim)
     return out if self.ndim else xp.reshape(out, ())
+
+
+@TENSOR.define("take")
+def _take(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    return index_select(x, axis, indices)
 
 
 @composite(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from nanotorch.backend.device import CPU
 from nanotorch.ops.rows.inplace import apply_inplace, overlaps
 from nanotorch.ops.rows.row import ROWS, Array, Fitting, composite, op
 from nanotorch.ops.rows.sample import real, sample
+from nanotorch.ops.rows.tensors import TENSOR, raw
 from nanotorch.ops.shape.views import select, unsqueeze
 
 # ------------------------------------------------------------------------------------------------- x[index]
@@ -55,11 +57,23 @@ def _index(xp: Any, self: Array, index: Any) -> Array:
 )
 def _index_put(xp: Any, self: Array, values: Array, index: Any, accumulate: bool = False) -> Array:
     """A copy with ``self[index] = values``, or with ``accumulate`` the sum."""
-    if not accumulate:
-        return xp.put(self, index, values)
-    out = xp.array(self)
-    xp.scatter_add(out, index, values)
-    return out
+    return xp.add_at(self, index, values) if accumulate else xp.put(self, index, values)
+
+
+@TENSOR.define("put")
+def _put(x: Tensor, position: Any, values: Tensor) -> Tensor:
+    return _index_put(x, values.to(x.device, x.dtype), raw(position))
+
+
+@op(self=lambda grad, position: grad[position], where="internal", node="IndexBackward0")
+def _scatter_to_zeros(xp: Any, self: Array, size: Any, position: Any) -> Any:
+    """Zeros with values added at an index."""
+    return xp.scatter_to_zeros(self, size, position)
+
+
+@TENSOR.define("scatter_to_zeros")
+def _added_to_zeros(x: Tensor, shape: Sequence[int], index: Any) -> Tensor:
+    return _scatter_to_zeros(x, tuple(shape), raw(index))
 
 
 def check_position(input: Tensor, index: int, dim: int) -> int:

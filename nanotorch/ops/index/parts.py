@@ -45,9 +45,7 @@ def _off_diagonal(xp: Any, grad: Any, src_shape: Any, offset: int, dim1: int, di
 )
 def _diagonal_scatter(xp: Any, self: Array, src: Array, offset: int, dim1: int, dim2: int) -> Array:
     """A copy with ``src`` on a diagonal."""
-    out = xp.array(self)
-    xp.diagonal(out, offset, dim1, dim2)[...] = src
-    return out
+    return xp.put_diagonal(self, src, offset, dim1, dim2)
 
 
 def _scatter(row: str, input: Tensor, src: Tensor, shape: Sequence[int], *where: Any) -> Tensor:

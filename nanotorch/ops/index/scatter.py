@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nanotorch import dtypes
@@ -14,6 +15,7 @@ from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.row import ROWS, Array, Fitting, Index, Mask, composite, op
 from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import booleans, edge, integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.views import common_shape
 
 # ------------------------------------------------------------------------------------------------- scatter along a
@@ -110,6 +112,31 @@ def scatter(
     """
     row, args, kwargs = _scatter_call(input, dim, index, src, value, reduce)
     return row.function(input, *args, **kwargs)
+
+
+@TENSOR.define("put_along")
+def _put_along(x: Tensor, indices: Tensor, values: Any, axis: int) -> Tensor:
+    return scatter(x, axis, indices, values)
+
+
+@op(
+    self=lambda xp, grad, position, axis: xp.take_along_axis(grad[_corner(position, axis)], position, axis),
+    where="internal",
+    node="ScatterBackward0",
+)
+def _scatter_along_axis(xp: Any, self: Array, size: Any, position: Index, axis: int, accumulate: bool) -> Any:
+    """Zeros with values at indices along an axis."""
+    return xp.scatter_along_axis(self, size, position, axis, accumulate)
+
+
+def _corner(position: Any, axis: int) -> tuple[slice, ...]:
+    axis = axis % position.ndim
+    return tuple(slice(None) if d == axis else slice(n) for d, n in enumerate(position.shape))
+
+
+@TENSOR.define("scatter_along_axis")
+def _along_axis(x: Tensor, shape: Sequence[int], indices: Tensor, axis: int, accumulate: bool = False) -> Tensor:
+    return _scatter_along_axis(x, tuple(shape), indices, axis, accumulate)
 
 
 @composite(where="method")
@@ -263,6 +290,11 @@ def scatter_reduce(
     return xp.scatter_reduce(self, dim, index, src, reduce, include_self)
 
 
+@TENSOR.define("scatter_reduce")
+def _combined(x: Tensor, axis: int, indices: Tensor, values: Tensor, reduce: str, include_self: bool) -> Tensor:
+    return scatter_reduce(x, axis, indices, values, reduce, include_self=include_self)
+
+
 # ------------------------------------------------------------------------------------------------- slices along a
 # dimension
 
@@ -307,10 +339,9 @@ def index_add(xp: Any, self: Array, dim: int, index: Index, source: Array, *, al
     names.
     """
     dim = _check_source("index_add", xp, self, dim, index, source)
-    out = xp.array(self)
-    wide, places = lifted(xp, out), xp.reshape(index, (-1,))
-    xp.scatter_add(wide, at(dim, places, wide.ndim), lifted(xp, source) * xp.asarray(alpha, dtype=self.dtype))
-    return xp.reshape(wide, self.shape)
+    wide, places = lifted(xp, self), xp.reshape(index, (-1,))
+    added = lifted(xp, source) * xp.asarray(alpha, dtype=self.dtype)
+    return xp.reshape(xp.add_at(wide, at(dim, places, wide.ndim), added), self.shape)
 
 
 @op(
@@ -452,12 +483,8 @@ def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = Fa
             f" {index.size}"
         )
     check_index("put", xp, index, self.size, 0, True)
-    flat = xp.reshape(xp.array(self, order="C"), (-1,))
-    values = xp.reshape(source, index.shape)
-    if accumulate:
-        xp.scatter_add(flat, (index,), values)
-    else:
-        flat[index] = values
+    flat, values = xp.reshape(self, (-1,)), xp.reshape(source, index.shape)
+    flat = xp.add_at(flat, (index,), values) if accumulate else xp.put(flat, index, values)
     return xp.reshape(flat, self.shape)
 
 

@@ -21,6 +21,7 @@ from nanotorch.ops.linalg.matrices import SQUARE, need_matrices, scaled, swapped
 from nanotorch.ops.reduce.reductions import products_of_others
 from nanotorch.ops.rows.row import ROWS, Array, composite, op
 from nanotorch.ops.rows.sample import distinct, edge, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def _call(name: str, xp: Any, *arguments: Any) -> Any:
@@ -49,7 +50,7 @@ def _cofactor_derivative_self(xp: Any, grad: Any, self: Any, direction: Any) -> 
 )
 def _cofactor_derivative(xp: Any, self: Array, direction: Array) -> Array:
     """The gradient of ``sum(cofactor(self) * direction)`` (Note [Singular matrices])."""
-    finite = xp.isfinite(self).all(axis=(-2, -1), keepdims=True)
+    finite = xp.all(xp.isfinite(self), axis=(-2, -1), keepdims=True)
     u, s, vh = xp.svd(xp.where(finite, self, self.dtype.type(0)), full_matrices=False)
     s = xp.where(s == 0, s.dtype.type(np.finfo(s.dtype).tiny ** 0.5), s)
     without_two = xp.expand_dims(products_of_others(xp, s), -1) / xp.expand_dims(s, -2)
@@ -69,7 +70,7 @@ def _cofactor_derivative(xp: Any, self: Array, direction: Array) -> Array:
 )
 def _cofactor(xp: Any, self: Array) -> Array:
     """The cofactors of square matrices: the derivatives of their determinants (Note [Singular matrices])."""
-    finite = xp.isfinite(self).all(axis=(-2, -1), keepdims=True)
+    finite = xp.all(xp.isfinite(self), axis=(-2, -1), keepdims=True)
     u, s, vh = xp.svd(
         xp.where(finite, self, self.dtype.type(0)), full_matrices=False
     )  # which need not come back from an infinity
@@ -77,6 +78,7 @@ def _cofactor(xp: Any, self: Array) -> Array:
     return xp.where(finite, cofactors, self.dtype.type(np.nan))
 
 
+@TENSOR.define("det")
 @op(
     self=lambda xp, grad, self: scaled(xp, grad, _call("_cofactor", xp, self)),
     where="linalg",

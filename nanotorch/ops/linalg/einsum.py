@@ -12,6 +12,7 @@ import numpy as np
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import edge, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], str]:
@@ -35,7 +36,7 @@ def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], st
                 f" the number of dimensions ({operands[number].ndim}) for operand {number}: shape"
                 f" {tuple(operands[number].shape)}, subscripts {term!r}"
             )
-        inputs[number] = term.replace("...", ellipsis[width - rank :])
+    inputs = [term.replace("...", ellipsis[width - rank :]) for term, rank in zip(inputs, ranks, strict=True)]
     if not arrow:
         letters = "".join(inputs).replace(ellipsis, "") if ellipsis else "".join(inputs)
         right = ellipsis + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
@@ -109,6 +110,7 @@ def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
     return equation + ("->" + term(arguments[-1]) if len(arguments) % 2 else ""), arguments[0 : 2 * pairs : 2]
 
 
+@TENSOR.define("einsum")
 @composite(
     where="function",
     samples=[

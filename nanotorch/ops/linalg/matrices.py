@@ -58,7 +58,7 @@ def converging(xp: Any, name: str, function: Callable[[Any], Any], matrix: Any) 
     """Call an iteration of LAPACK's, which need not come back from an infinity or a NaN."""
 
     def checked(matrix: Any) -> Any:
-        if not xp.isfinite(matrix).all():
+        if xp.holds(xp.isfinite(matrix)) is False:
             raise np.linalg.LinAlgError
         return function(matrix)
 

@@ -11,6 +11,7 @@ from nanotorch.ops.elementwise.arithmetic import factor
 from nanotorch.ops.rows.dims import need_tuple, whole, wrap_dim, wrap_dims
 from nanotorch.ops.rows.row import Array, alias, composite, op
 from nanotorch.ops.rows.sample import edge, integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def _need(name: str, self: Any, other: Any, left: int, right: int) -> None:
@@ -79,6 +80,7 @@ def _multiplications(self: Any, result: Any) -> int:
     return 2 * math.prod(result) * self[-1]
 
 
+@TENSOR.define("matmul")
 @op(
     self=_matmul_self,
     other=_matmul_other,

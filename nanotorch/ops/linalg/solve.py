@@ -10,8 +10,10 @@ from nanotorch.ops.create.creation import eye
 from nanotorch.ops.linalg.matrices import SQUARE, need_matrices, or_explain, swapped
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, invertible, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 
+@TENSOR.define("inv")
 @op(
     self=lambda xp, grad, result: -xp.matmul(swapped(xp, result), xp.matmul(grad, swapped(xp, result))),
     where="linalg",
@@ -49,6 +51,7 @@ def _solve_self(xp: Any, grad: Any, self: Any, other_shape: Any, result: Any) ->
     return -xp.matmul(grad, swapped(xp, result))
 
 
+@TENSOR.define("solve")
 @op(self=_solve_self, other=_solve_other, where="internal", node="LinalgSolveExBackward0")
 def _solve(xp: Any, self: Array, other: Array) -> Array:
     """The solution X of ``self @ X = other``."""

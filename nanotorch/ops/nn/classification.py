@@ -24,7 +24,7 @@ def _class_weights(xp: Any, target: Any, weight: Any, classes: int, ignore_index
     kept = target != ignore_index
     if inside is False:
         wrong = kept & ((target < 0) | (target >= classes))
-        if bool(xp.any(wrong)):
+        if xp.holds(~wrong) is False:
             value = int(target[wrong][0])
             raise OutOfRangeError(f"Target {value} is out of bounds: classes are numbered 0 to {classes - 1}")
     safe, kept_weight = xp.where(kept, target, 0), xp.astype(kept, dtype)

@@ -44,7 +44,7 @@ def _columns(xp: Any, x: Any, kernel: Any, sizes: Any, stride: Any, padding: Any
         math.prod(seen.shape[1 + len(kernel) :]) != area
     ):  # a transposed convolution with output_padding did not fill all
         seen = seen[(slice(None),) * (1 + len(kernel)) + tuple(slice(n) for n in sizes)]
-    return seen.reshape((groups, x.shape[1] // groups * math.prod(kernel), area))
+    return xp.reshape(seen, (groups, x.shape[1] // groups * math.prod(kernel), area))
 
 
 def _inside(padding: Any, shape: Any) -> tuple[slice, ...]:
@@ -54,7 +54,7 @@ def _inside(padding: Any, shape: Any) -> tuple[slice, ...]:
 
 def _matrices(xp: Any, x: Any, groups: int) -> Any:
     """Return an output (N, O, ...) as matrices (groups, O / groups, places * N)."""
-    return xp.batch_last(x).reshape((groups, x.shape[1] // groups, math.prod(x.shape[2:]) * x.shape[0]))
+    return xp.reshape(xp.batch_last(x), (groups, x.shape[1] // groups, math.prod(x.shape[2:]) * x.shape[0]))
 
 
 def _convolve(
@@ -63,11 +63,11 @@ def _convolve(
     """Return the convolution of x (N, C, ...) with weight (O, C / groups, ...)."""
     kernel = tuple(weight.shape[2:])
     columns = _columns(xp, x, kernel, sizes, stride, padding, dilation, groups)
-    flat = weight.reshape((groups, weight.shape[0] // groups, columns.shape[1]))
+    flat = xp.reshape(weight, (groups, weight.shape[0] // groups, columns.shape[1]))
     out = xp.matmul(flat, columns)
     if bias is not None:
-        out += bias.reshape((groups, -1, 1))
-    return xp.batch_first(out.reshape((weight.shape[0], *sizes, x.shape[0])))
+        out = xp.iadd(out, xp.reshape(bias, (groups, -1, 1)))
+    return xp.batch_first(xp.reshape(out, (weight.shape[0], *sizes, x.shape[0])))
 
 
 def _spread(xp: Any, y: Any, weight: Any, x_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
@@ -75,10 +75,10 @@ def _spread(xp: Any, y: Any, weight: Any, x_shape: Any, stride: Any, padding: An
     from.
     """
     kernel = tuple(weight.shape[2:])
-    flat = weight.reshape((groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
+    flat = xp.reshape(weight, (groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
     columns = xp.matmul(xp.swapaxes(flat, 1, 2), _matrices(xp, y, groups))
     n, channels = x_shape[:2]
-    seen = columns.reshape((channels, *kernel, *y.shape[2:], n))
+    seen = xp.reshape(columns, (channels, *kernel, *y.shape[2:], n))
     shape = (channels, *[length + sum(p) for length, p in zip(x_shape[2:], padding, strict=True)], n)
     whole = xp.from_windows(seen, shape, 1, kernel, stride, dilation)
     return xp.batch_first(whole[_inside(padding, (channels, *x_shape[2:], n))])
@@ -89,7 +89,7 @@ def _correlate(
 ) -> Any:
     """Return the adjoint of `_convolve` as a function of the weight: how x, seen through windows, goes with y."""
     columns = _columns(xp, x, tuple(weight_shape[2:]), tuple(y.shape[2:]), stride, padding, dilation, groups)
-    return xp.matmul(_matrices(xp, y, groups), xp.swapaxes(columns, 1, 2)).reshape(weight_shape)
+    return xp.reshape(xp.matmul(_matrices(xp, y, groups), xp.swapaxes(columns, 1, 2)), weight_shape)
 
 
 def _bias_gradient(xp: Any, grad: Any) -> Any:
@@ -144,7 +144,7 @@ def _transposed_convolution(
 ) -> Array:
     """The transposed convolution of (N, C, ...) with (C, O / groups, ...), of shape ``size`` (Note [Convolution])."""
     out = _spread(xp, self, weight, size, stride, padding, dilation, groups)
-    return out if bias is None else out + bias.reshape((-1,) + (1,) * (out.ndim - 2))
+    return out if bias is None else out + xp.reshape(bias, (-1,) + (1,) * (out.ndim - 2))
 
 
 def _shapes(name: str, input: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:

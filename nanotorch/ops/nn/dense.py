@@ -43,9 +43,7 @@ def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Ar
             f"linear: expected last dimension {weight.shape[1]}, got input {tuple(self.shape)} (weight"
             f" {tuple(weight.shape)})"
         ) from None
-    if bias is not None:
-        out += bias
-    return out
+    return out if bias is None else xp.iadd(out, bias)
 
 
 @composite(

@@ -11,6 +11,7 @@ from nanotorch.ops.create.creation import full_like
 from nanotorch.ops.nn.loss import check_pair, check_reduction, reduced_tensor
 from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.sample import edge, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 positive = real(4, 3, low=0.2)
 
@@ -53,7 +54,7 @@ def gaussian_nll_loss(
                 f"gaussian_nll_loss: var is of incorrect size {tuple(var.shape)} for input {tuple(input.shape)}: one"
                 " variance per element, or one for all of the last dimension"
             )
-    if var.device.type == "cpu" and bool((var < 0).any()):
+    if var.device.type == "cpu" and TENSOR["holds"](~(var < 0)) is False:
         raise ValueError("gaussian_nll_loss: var has negative entry/entries; predict its logarithm, or apply softplus")
     var = var.clone()
     with no_grad():

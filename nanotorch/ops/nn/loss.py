@@ -83,7 +83,7 @@ def check_float_pair(name: str, self: Any, target: Any) -> None:
 
 def check_probabilities(xp: Any, name: str, argument: str, values: Any, hint: str = "") -> None:
     """Raise unless all elements lie between 0 and 1; NaN does not."""
-    if not bool(xp.all((values >= 0) & (values <= 1))):
+    if xp.holds((values >= 0) & (values <= 1)) is False:
         raise RuntimeError(f"{name}: all elements of {argument} should be between 0 and 1{hint}")
 
 

@@ -21,20 +21,19 @@ from nanotorch.ops.rows.sample import distinct, edge, real, sample
 def _batch_last(xp: Any, x: Any, dimensions: int) -> Any:
     """Return (..., H, W) as (H, W, N): elements that are treated alike then lie next to each other."""
     shape = x.shape[x.ndim - dimensions :]
-    return xp.batch_last(x.reshape((math.prod(x.shape[: x.ndim - dimensions]), *shape)))
+    return xp.batch_last(xp.reshape(x, (math.prod(x.shape[: x.ndim - dimensions]), *shape)))
 
 
 def _batch_first(xp: Any, x: Any, lead: Any) -> Any:
-    return xp.batch_first(x).reshape((*lead, *x.shape[:-1]))
+    return xp.reshape(xp.batch_first(x), (*lead, *x.shape[:-1]))
 
 
 def _surrounded(xp: Any, moved: Any, shape: tuple[int, ...], padding: Any, value: Any) -> Any:
     """Return an array (H, W, N) inside a larger one of a constant."""
     if tuple(moved.shape[:-1]) == shape:
         return moved
-    out = xp.full((*shape, moved.shape[-1]), value, dtype=moved.dtype)
-    out[tuple(slice(p, p + n) for p, n in zip(padding, moved.shape[:-1], strict=True))] = moved
-    return out
+    position = tuple(slice(p, p + n) for p, n in zip(padding, moved.shape[:-1], strict=True))
+    return xp.framed(moved, (*shape, moved.shape[-1]), position, value)
 
 
 def _whole(lengths: Any, sizes: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
@@ -50,8 +49,8 @@ def _steps(lengths: Any) -> list[int]:
     return [math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
 
 
-def _along(vector: Any, axis: int, ndim: int) -> Any:
-    return vector.reshape((1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
+def _along(xp: Any, vector: Any, axis: int, ndim: int) -> Any:
+    return xp.reshape(vector, (1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
 
 
 def _max_pool_self(xp: Any, grad: Any, self_shape: Any, sizes: Any, indices: Any) -> Any:
@@ -85,14 +84,14 @@ def _max_pool(xp: Any, self: Array, sizes: Any, kernel: Any, stride: Any, paddin
     best = seen[inside[0]]
     which = xp.zeros(best.shape, dtype=first.dtype)
     if any(padding):  # where all of a window is -inf, its first element in the input counts as the maximum
-        which += xp.asarray(first)
+        which = which + xp.asarray(first)
     for number, position in enumerate(inside[1:], 1):
         value = seen[position]
         better = (value > best) | (value != value)
         which = xp.maximum(which, xp.astype(better, which.dtype) * number)
         best = xp.maximum(best, value)
     sent = xp.asarray(numbers)  # both in one transfer to a GPU
-    indices = sent[: len(inside)].take(which) + sent[len(inside) :].reshape(places)
+    indices = xp.take(sent[: len(inside)], which, axis=0) + xp.reshape(sent[len(inside) :], places)
     lead = self.shape[: self.ndim - dimensions]
     return _batch_first(xp, best if len(inside) > 1 else xp.array(best), lead), _batch_first(xp, indices, lead)
 
@@ -119,8 +118,8 @@ def _numbers(
         zip(sizes, stride, padding, dilation, _steps(kernel), steps, strict=True)
     ):
         start = np.arange(size) * s - p
-        first = first + _along(np.maximum(d - 1 - start, 0) // d * inner, axis, len(sizes) + 1)
-        starts = starts + _along(start * step, axis, len(sizes) + 1)
+        first = first + _along(np, np.maximum(d - 1 - start, 0) // d * inner, axis, len(sizes) + 1)
+        starts = starts + _along(np, start * step, axis, len(sizes) + 1)
     smallest = np.int8 if len(inside) < 2**7 else np.int16 if len(inside) < 2**15 else np.int32
     return inside, first.astype(smallest), np.concatenate([offsets, starts.reshape(-1)]), starts.shape
 
@@ -147,7 +146,7 @@ def _divided(
         stop = xp.minimum(start + k, n + p)
         if not count_include_pad:
             start, stop = xp.maximum(start, 0), xp.minimum(stop, n)
-        moved = moved / _along(xp.astype(stop - start, moved.dtype), axis, moved.ndim)
+        moved = moved / _along(xp, xp.astype(stop - start, moved.dtype), axis, moved.ndim)
     return moved
 
 

@@ -20,9 +20,11 @@ from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.padding import pad
 
 
+@TENSOR.define("windows")
 @op(
     self=lambda xp, grad, self_shape, first, kernel, stride, dilation: xp.from_windows(
         grad, self_shape, first, kernel, stride, dilation
@@ -45,14 +47,10 @@ def _from_windows(xp: Any, self: Array, size: Any, first: int, kernel: Any, stri
     return xp.from_windows(self, size, first, kernel, stride, dilation)
 
 
-def windows(x: Tensor, first: int, kernel: Any, stride: Any, dilation: Any) -> Tensor:
-    """All windows of a tensor (Note [Windows])."""
-    return _windows(x, first, kernel, stride, dilation)
-
-
-def from_windows(x: Tensor, size: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Tensor:
+@TENSOR.define("from_windows")
+def from_windows(x: Tensor, shape: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Tensor:
     """Zeros of a shape with the elements of all windows added at their places (Note [Windows])."""
-    return _from_windows(x, tuple(size), first, kernel, stride, dilation)
+    return _from_windows(x, tuple(shape), first, kernel, stride, dilation)
 
 
 def places(length: int, kernel: int, stride: int, dilation: int) -> int:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from nanotorch import dtypes
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import booleans, distinct, edge, integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 Dim = int | Sequence[int] | None
 NAN, INF = float("nan"), float("inf")
@@ -119,6 +121,21 @@ def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: 
     return xp.sum(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
+@TENSOR.define("sum")
+def _sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    return x if axis == () else sum(x, axis, keepdims)
+
+
+@TENSOR.define("column_sums")
+def _column_sums(x: Tensor) -> Tensor:
+    return sum(x, 0)
+
+
+@TENSOR.define("row_sums")
+def _row_sums(x: Tensor) -> Tensor:
+    return sum(x, 1, True)
+
+
 @op(
     self=lambda xp, grad, self, dim, keepdim: (
         keep_reduced(xp, grad, dim, keepdim, self.ndim) * xp.where(self == self, xp.ones_like(self), 0.0)
@@ -212,6 +229,11 @@ def prod(xp: Any, self: Array, dim: int | None = None, keepdim: bool = False, *,
     return xp.astype(xp.prod(self, axis=axes(dim, self.ndim), keepdims=keepdim), self.dtype)
 
 
+@TENSOR.define("prod")
+def _product(x: Tensor, axis: int) -> Tensor:
+    return prod(x, axis)
+
+
 def extremum_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool, result: Any) -> Any:
     """Share the gradient equally among the elements that attain the extremum; a NaN is equal to none: 0/0."""
     hits = self == keep_reduced(xp, result, dim, keepdim, self.ndim)
@@ -233,6 +255,11 @@ def amax(xp: Any, self: Array, dim: Dim = (), keepdim: bool = False) -> Array:
     if not self.size:
         need_elements("amax", self.shape, dim)
     return xp.amax(self, axis=axes(dim, self.ndim), keepdims=keepdim)
+
+
+@TENSOR.define("amax")
+def _amax(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    return amax(x, () if axis is None else axis, keepdims)
 
 
 @op(self=extremum_self, samples=[*reduced, *edges, *special, sample(real(0, 3), 1), sample(integers(3, 2), 1)])
@@ -353,6 +380,7 @@ truths = [
 ]
 
 
+@TENSOR.define("any")
 @op(samples=truths)
 def any(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     """Whether any element is non-zero; of none, False."""

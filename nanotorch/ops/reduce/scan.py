@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.reduce.reductions import INF, NAN, axes, widened
 from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.runtime import need_number, roomy
 from nanotorch.ops.rows.sample import booleans, distinct, edge, integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.join import cat
 
 lines = [
@@ -46,11 +48,16 @@ def cumsum(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     return xp.astype(xp.cumsum(self, axis=dim), self.dtype) if axes(dim, self.ndim) is not None else xp.array(self)
 
 
+@TENSOR.define("cumsum")
+def _running_sum(x: Tensor, axis: int) -> Tensor:
+    return cumsum(x, axis)
+
+
 def _cumprod_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
     """Sum over the later products: each is the product divided by the element, or without it where it is zero."""
     if not self.ndim or self.shape[dim] <= 1:
         return grad
-    if not (self == 0).any():
+    if xp.holds(self != 0):
         return _backwards(xp, xp.cumsum, dim, grad * result) / self
     # d out[j] / d x[i] = (product before i) * (product of i+1 .. j): a triangle of running products, exact at zeros.
     x, grad = xp.moveaxis(self, dim, -1), xp.moveaxis(grad, dim, -1)
@@ -78,6 +85,11 @@ def cumprod(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     """Running product along ``dim``; the derivative is exact where elements are zero."""
     self = widened(xp, self, dtype)
     return xp.astype(xp.cumprod(self, axis=dim), self.dtype) if axes(dim, self.ndim) is not None else xp.array(self)
+
+
+@TENSOR.define("cumprod")
+def _running_product(x: Tensor, axis: int) -> Tensor:
+    return cumprod(x, axis)
 
 
 def _running_self(xp: Any, grad: Any, self_shape: Any, dim: int, indices: Any) -> Any:
@@ -122,6 +134,7 @@ def cummin(xp: Any, self: Array, dim: int) -> Array:
     return _running(xp, self, dim, xp.running_min)
 
 
+@TENSOR.define("scaled_cumsum")
 @op(
     weights=lambda xp, grad, inner, outer, dim: _backwards(xp, xp.scaled_cumsum, dim, grad, outer, inner),
     inner=lambda xp, grad, weights, inner, outer, dim: (

@@ -399,9 +399,8 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         if weights._array.dtype == np.float32
         else np.dtype(np.float64)
     )
-    out = xp.zeros(length, dtype=kind)
-    if array.size:
-        xp.scatter_add(out, (array,), xp.ones(array.shape, kind) if weights is None else weights._array.astype(kind))
+    values = xp.ones(array.shape, dtype=kind) if weights is None else xp.astype(weights._array, kind)
+    out = xp.scatter_to_zeros(values, (length,), array) if array.size else xp.zeros(length, dtype=kind)
     return from_array(out, input.device) if weights is None else _weighted_count(weights, out)
 
 
@@ -433,8 +432,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise RuntimeError(f"histc: max must be larger than min, and both finite, got [{low}, {high}]")
     inside = array[(array >= low) & (array <= high)]
     place = xp.minimum(((inside - low) * (bins / (high - low))).astype(np.int64), bins - 1)
-    out = xp.zeros(bins, dtype=np.int64)
-    xp.scatter_add(out, (place,), xp.ones(place.shape, np.int64))
+    out = xp.scatter_to_zeros(xp.ones(place.shape, dtype=np.int64), (bins,), place)
     return from_array(out.astype(input._array.dtype), input.device)
 
 
@@ -506,8 +504,7 @@ def histogram(
     counted = xp.ones(array.shape, np.float64) if weight is None else weight._array.reshape(-1).astype(np.float64)
     inside = (array >= ends[0]) & (array <= ends[-1])
     place = xp.minimum(xp.searchsorted(ends, array[inside], side="right") - 1, len(ends) - 2)
-    out = xp.zeros(len(ends) - 1, dtype=np.float64)
-    xp.scatter_add(out, (place,), counted[inside])
+    out = xp.scatter_to_zeros(counted[inside], (len(ends) - 1,), place)
     if density:
         out = out / (ends[1:] - ends[:-1]) / out.sum()
     source = next((t for t in (input, weight, bins) if isinstance(t, Tensor) and t.requires_grad), input)

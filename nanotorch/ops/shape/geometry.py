@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.strided import extent, may_overlap
 from nanotorch.ops.rows.dims import sizes_of, wrap_dim
 from nanotorch.ops.rows.row import Array, attach, composite, op
 from nanotorch.ops.rows.sample import real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def _restrided(
@@ -100,6 +102,32 @@ def as_strided(input: Any, size: Sequence[int], stride: Sequence[int], storage_o
     return _as_strided(input, size, stride, offset, (tuple([step // width for step in array.strides]), own))
 
 
+@op(
+    self=lambda xp, grad, self_shape, stride, offset: xp.scatter_strided(grad, self_shape[0], stride, offset),
+    where="internal",
+    node="AsStridedBackward0",
+)
+def _gather_strided(xp: Any, self: Array, size: Any, stride: tuple[int, ...], offset: int) -> Any:
+    """The elements of a vector where a geometry sees them in a memory."""
+    return xp.array(xp.gather_strided(self, size, stride, offset))
+
+
+@TENSOR.define("gather_strided")
+def _seen(x: Tensor, shape: Sequence[int], stride: tuple[int, ...], offset: int) -> Tensor:
+    return _gather_strided(x, tuple(shape), stride, offset)
+
+
+@TENSOR.define("scatter_strided")
+@op(
+    self=lambda xp, grad, self_shape, stride, offset: xp.gather_strided(grad, self_shape, stride, offset),
+    where="internal",
+    node="AsStridedScatterBackward0",
+)
+def _scatter_strided(xp: Any, self: Array, length: int, stride: tuple[int, ...], offset: int) -> Any:
+    """A vector of zeros with values added where a geometry puts them."""
+    return xp.scatter_strided(self, length, stride, offset)
+
+
 def _fold(xp: Any, grad: Any, shape: tuple[int, ...], dimension: int, size: int, step: int) -> Any:
     """Return the gradient of `unfold`: every element gets the sum over the windows that show it."""
     if not shape:
@@ -132,21 +160,12 @@ def _unfold(xp: Any, self: Array, dimension: int, size: int, step: int) -> Array
             [2, 3, 4]])
     """
     dim = wrap_dim("unfold", dimension, self.ndim)
-    shape, width = self.shape or (1,), self.itemsize
-    stride = [each // width for each in self.strides] or [1]
-    if size < 0 or size > shape[dim]:
-        raise RuntimeError(f"unfold: maximum size for tensor at dimension {dim} is {shape[dim]} but size is {size}")
+    length = self.shape[dim] if self.ndim else 1
+    if size < 0 or size > length:
+        raise RuntimeError(f"unfold: maximum size for tensor at dimension {dim} is {length} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"unfold: step is {step} but must be > 0")
-    if not self.ndim:
-        return xp.view_strided(self, (size,), (1,), xp.storage_offset(self))
-    count = (shape[dim] - size) // step + 1
-    return xp.view_strided(
-        self,
-        (*shape[:dim], count, *shape[dim + 1 :], size),
-        (*stride[:dim], stride[dim] * step, *stride[dim + 1 :], stride[dim]),
-        xp.storage_offset(self),
-    )
+    return xp.sliding(self, dim, size, step)
 
 
 attach("unfold", _unfold, "method", [])  # nn.functional.unfold is another function

@@ -10,6 +10,7 @@ from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, NewDim, composite, op
 from nanotorch.ops.rows.sample import real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.views import atleast_1d, atleast_2d, atleast_3d, expand, reshape
 
 
@@ -64,6 +65,11 @@ def cat(xp: Any, tensors: Sequence[Array], dim: int = 0) -> Array:
     return _joined(xp, tensors, dim)
 
 
+@TENSOR.define("concatenate")
+def _concatenate(parts: Sequence[Tensor], axis: int) -> Tensor:
+    return cat(parts, axis)
+
+
 def _unstack(xp: Any, grad: Any, dim: int) -> list[Any]:
     moved = xp.moveaxis(grad, dim, 0)
     return [moved[k, ...] for k in range(moved.shape[0])]
@@ -78,6 +84,11 @@ def _unstack(xp: Any, grad: Any, dim: int) -> list[Any]:
 def stack(xp: Any, tensors: Sequence[Array], dim: NewDim = 0) -> Array:
     """The tensors joined along a new dimension."""
     return xp.stack(tensors, axis=dim)
+
+
+@TENSOR.define("stack")
+def _stack(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    return stack(parts, axis)
 
 
 @composite(where="function", samples=[sample([real(3, 2), real(1, 2)]), sample([real(2, 3), real(2, 1)], dim=1)])

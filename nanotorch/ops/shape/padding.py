@@ -11,6 +11,7 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import edge, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.join import cat
 from nanotorch.ops.shape.rearrange import flip
 
@@ -38,9 +39,18 @@ def _constant_pad(xp: Any, self: Array, pairs: Any, value: Any) -> Array:
     shape = tuple(n + before + after for n, (before, after) in zip(self.shape, pairs, strict=True))
     if value and self.dtype.kind in "iu":
         value = dtypes.wrapped("constant_pad", value, dtypes.from_numpy_dtype(self.dtype))
-    out = xp.full(shape, xp.asarray(value, dtype=self.dtype)) if value else xp.zeros(shape, dtype=self.dtype)
-    out[placed] = self[kept]
-    return out
+    return xp.framed(self[kept], shape, placed, value or 0)
+
+
+@op(self=lambda grad, self_shape: grad[tuple(slice(n) for n in self_shape)], where="internal", node="PadBackward0")
+def _pad_to(xp: Any, self: Array, size: Any) -> Any:
+    """Zeros with the tensor in the first corner."""
+    return xp.pad_to(self, size)
+
+
+@TENSOR.define("pad_to")
+def _in_corner(x: Tensor, shape: Sequence[int]) -> Tensor:
+    return _pad_to(x, tuple(shape))
 
 
 def _part(x: Tensor, dim: int, start: int, length: int) -> Tensor:

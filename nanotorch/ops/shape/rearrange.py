@@ -12,6 +12,7 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.rows.dims import need_tuple, sizes_of, whole, wrap_dim, wrap_dims
 from nanotorch.ops.rows.row import Array, Dims, NewDim, composite, op
 from nanotorch.ops.rows.sample import integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.views import clone, reshape, transpose, unsqueeze
 
 
@@ -158,6 +159,7 @@ def flipud(input: Tensor) -> Tensor:
     return flip(input, (0,))
 
 
+@TENSOR.define("flip")
 @op(
     self=lambda xp, grad, dims: xp.flip(grad, dims) if grad.ndim else grad,
     samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))],
@@ -194,6 +196,7 @@ def _rolled(xp: Any, x: Any, shifts: Any, dims: Any) -> Any:
     return xp.roll(x, tuple(steps), tuple(places)) if places else xp.roll(x, steps[0])
 
 
+@TENSOR.define("roll")
 @op(
     self=lambda xp, grad, shifts, dims: _rolled(xp, grad, _negated(shifts), dims),
     samples=[sample(real(3, 2), 1), sample(real(3, 2), 1, 0), sample(real(3, 2), (1, -1), (0, 1))],
@@ -209,6 +212,7 @@ def need_matrix(name: str, self: Any) -> None:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions, got shape {tuple(self.shape)}")
 
 
+@TENSOR.define("tril")
 @op(
     self=lambda xp, grad, diagonal: xp.tril(grad, diagonal),
     inplace=True,
@@ -220,6 +224,7 @@ def tril(xp: Any, self: Array, diagonal: int = 0) -> Array:
     return xp.tril(self, diagonal)
 
 
+@TENSOR.define("triu")
 @op(
     self=lambda xp, grad, diagonal: xp.triu(grad, diagonal),
     inplace=True,

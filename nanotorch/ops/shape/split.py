@@ -10,6 +10,7 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.ops.shape.views import narrow
 
 
@@ -48,6 +49,11 @@ def split_with_sizes(xp: Any, self: Array, split_sizes: Sequence[int], dim: int 
             f" and to be non-negative, but got split_sizes={list(split_sizes)}"
         )
     return xp.pieces(self, split_sizes, dim)
+
+
+@TENSOR.define("pieces")
+def _pieces(x: Tensor, sizes: Sequence[int], axis: int) -> Any:
+    return split_with_sizes(x, tuple(sizes), axis)
 
 
 @op(

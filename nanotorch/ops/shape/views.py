@@ -11,10 +11,12 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.dims import need_tuple, sizes_of, wrap_dim, wrap_dims
 from nanotorch.ops.rows.row import ROWS, Array, Dims, NewDim, composite, op
 from nanotorch.ops.rows.runtime import sum_to
 from nanotorch.ops.rows.sample import integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 
 def _fill_in(name: str, shape: Sequence[int], total: int, old: Sequence[int]) -> tuple[int, ...]:
@@ -69,6 +71,7 @@ def view(input: Any, *shape: Any) -> Any:
     return _view(input, sizes_of("view", shape))
 
 
+@TENSOR.define("reshape")
 @composite(
     samples=[sample(real(3, 2), (2, 3)), sample(real(6), (2, -1)), sample(real(), (1, 1)), sample(real(0, 3), (3, 0))]
 )
@@ -153,6 +156,7 @@ def _swapped(ndim: int, dim0: int, dim1: int) -> list[int]:
     return order
 
 
+@TENSOR.define("swapaxes")
 @op(
     self=lambda xp, grad, dim0, dim1: xp.swapaxes(grad, dim0, dim1) if grad.ndim else grad,
     view=True,
@@ -201,6 +205,11 @@ def permute(xp: Any, self: Array, dims: Dims) -> Array:
     return xp.transpose(self, wrap_dims("permute", dims, self.ndim, "dims"))
 
 
+@TENSOR.define("transpose")
+def _in_order(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+    return permute(x, tuple(range(x.ndim))[::-1] if axes is None else tuple(axes))
+
+
 def _squeezed(xp: Any, array: Any, dims: Sequence[int]) -> Any:
     return xp.squeeze(array, tuple({d for d in dims if array.shape[d] == 1}) if array.ndim else ())
 
@@ -229,6 +238,7 @@ def _squeeze_dims(xp: Any, self: Array, dim: tuple[int, ...]) -> Array:
     return _squeezed(xp, self, wrap_dims("squeeze", dim, self.ndim))
 
 
+@TENSOR.define("squeeze")
 @composite(
     samples=[
         sample(real(3, 1, 2, 1)),
@@ -255,6 +265,15 @@ def squeeze(input: Any, dim: int | tuple[int, ...] | None = None) -> Any:
 def unsqueeze(xp: Any, self: Array, dim: NewDim) -> Array:
     """A view with a dimension of length 1 inserted at ``dim``."""
     return xp.expand_dims(self, wrap_dim("unsqueeze", dim, self.ndim + 1))
+
+
+@TENSOR.define("expand_dims")
+def _expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    ndim = x.ndim + len(axes)
+    for position in sorted(a % ndim for a in axes):
+        x = unsqueeze(x, position)
+    return x
 
 
 @op(
@@ -284,6 +303,7 @@ def expand(xp: Any, self: Array, size: Dims) -> Array:
     return xp.reshape(self, shape) if count == self.size and count else xp.expand(self, shape)
 
 
+@TENSOR.define("broadcast_to")
 @composite(samples=[sample(real(3, 1), (3, 4)), sample(real(2), (3, 2))])
 def broadcast_to(input: Any, size: Sequence[int]) -> Any:
     """A view of the input with the broadcast shape ``size``."""
@@ -330,6 +350,7 @@ def sum_to_size(input: Any, *size: Any) -> Any:
     return reshape(input.sum(axes), shape) if axes else input
 
 
+@TENSOR.define("diagonal")
 @op(
     self=lambda xp, grad, self_shape, dim1, dim2, offset: xp.diagonal_to_zeros(grad, self_shape, offset, dim1, dim2),
     view=True,
@@ -338,6 +359,21 @@ def sum_to_size(input: Any, *size: Any) -> Any:
 def diagonal(xp: Any, self: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
     """A view of a diagonal, as the last dimension."""
     return xp.diagonal(self, offset, dim1, dim2)
+
+
+@op(
+    self=lambda xp, grad, offset, axis1, axis2: xp.diagonal(grad, offset, axis1, axis2),
+    where="internal",
+    node="DiagonalBackward0",
+)
+def _diagonal_to_zeros(xp: Any, self: Array, size: Any, offset: int, axis1: int, axis2: int) -> Any:
+    """Zeros with values on a diagonal."""
+    return xp.diagonal_to_zeros(self, size, offset, axis1, axis2)
+
+
+@TENSOR.define("diagonal_to_zeros")
+def _on_diagonal(x: Tensor, shape: Sequence[int], offset: int, axis1: int, axis2: int) -> Tensor:
+    return _diagonal_to_zeros(x, tuple(shape), offset, axis1, axis2)
 
 
 # ------------------------------------------------------------------------------------------------- copies
@@ -365,6 +401,7 @@ def _contiguous(xp: Any, self: Array) -> Array:
 # other names
 
 
+@TENSOR.define("moveaxis")
 @composite(
     samples=[
         sample(real(2, 3, 4), 0, 2),
@@ -395,6 +432,16 @@ def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence
     for place, dim in sorted(zip(after, before, strict=True)):
         order.insert(place, dim)
     return permute(input, order)
+
+
+@TENSOR.define("batch_last")
+def _batch_last(x: Tensor) -> Tensor:
+    return movedim(x, 0, -1)
+
+
+@TENSOR.define("batch_first")
+def _batch_first(x: Tensor) -> Tensor:
+    return movedim(x, -1, 0)
 
 
 @composite(samples=[sample(real(2, 3, 4), 0, 2), sample(real(2, 3, 4), (0, 1), (-1, 0))])
