@@ -33,13 +33,12 @@ from nanotorch.estimators.arguments import activation_name, check, hidden_widths
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
-from nanotorch.train.config.sections import TrainSection
-from nanotorch.train.fit.loop import DivergedError, fit
+from nanotorch.train.fit.loop import DivergedError, FitOptions, fit
 from nanotorch.train.fit.training import Part, Training, borrowed_generator, moving_average, seeds
 from nanotorch.train.model.models import mlp
 from nanotorch.train.record.checkpoint import Checkpoint
 from nanotorch.train.terminal.threads import blas_threads
-from nanotorch.utils.data import TensorDataset
+from nanotorch.utils.data import DataLoader, TensorDataset
 
 Array = NDArray[Any]
 ROWS_AT_ONCE = 4096  # rows of a prediction that are computed together
@@ -169,27 +168,23 @@ class Network(BaseEstimator):
             mean_weight = 1.0 if sample_weight is None else float(sample_weight.mean())
             train = self._part(X, targets, sample_weight, device)
             apart_part = None if validation is None else self._part(*validation, device)
-            options = self._options(len(X))
             generator = torch.Generator().manual_seed(shuffle_seed)
-            training = self._training(model, options, len(X), mean_weight, weighted, generator, incremental)
+            loader = self._loader(train, generator)
+            training = self._training(model, train, loader, mean_weight, weighted, generator, incremental)
             if anew:
                 self.loss_curve_: list[float] = []
                 self.history_: list[dict[str, Any]] = []
                 self.t_ = 0
+            epochs = int(self.max_iter)
             if incremental and not anew and self._continuation is not None:
-                training.load(self._saved(), train)
-                options = options.model_copy(update={"epochs": training.epoch + 1})
+                training.load(self._saved())
+                epochs = training.epoch + 1
             elif incremental:
-                options = options.model_copy(update={"epochs": 1})
-            with blas_threads(model, options.batch_size):
-                self._run(training, options, train, apart_part)
+                epochs = 1
+            with blas_threads(model, self._rows_of_a_batch(train)):
+                self._run(training, loader, apart_part, epochs)
             self._keep(training, incremental)
-        if (
-            not incremental
-            and training.patience is not None
-            and training.epoch >= options.epochs
-            and not training.stopped
-        ):
+        if not incremental and training.patience is not None and training.epoch >= epochs and not training.stopped:
             warnings.warn(
                 f"training ended at max_iter={self.max_iter} epochs while the {training.monitor} was still becoming"
                 " better; raise max_iter, or set n_iter_no_change=float('inf') where a fixed number of epochs is"
@@ -202,12 +197,12 @@ class Network(BaseEstimator):
         self.seed_ = seed
         return self
 
-    def _run(self, training: Training, options: TrainSection, train: Part, validation: Part | None) -> None:
+    def _run(self, training: Training, loader: DataLoader[Any], validation: Part | None, epochs: int) -> None:
         """Iterate over the loop; afterwards the model has the weights of the best epoch."""
         best: Mapping[str, Tensor] | None = None
         try:
-            for record in fit(training, options, train, validation):
-                if record is None:
+            for record in fit(training, loader, validation, self._options(epochs)):
+                if not isinstance(record, dict):
                     continue
                 if validation is not None and training.best_epoch == training.epoch:
                     best = {name: value.clone() for name, value in training.weights().items()}
@@ -225,7 +220,7 @@ class Network(BaseEstimator):
         self.loss_curve_ = [*self.loss_curve_, *(record["train_loss"] for record in training.history)]
         self.loss_ = self.loss_curve_[-1]
         self.n_iter_ = training.epoch
-        self.t_ += len(training.history) * len(train)
+        self.t_ += len(training.history) * len(loader.dataset)
         if validation is None:
             self.best_loss_: float | None = min(self.loss_curve_)
             self.validation_scores_: list[float] | None = None
@@ -269,45 +264,45 @@ class Network(BaseEstimator):
             batch_norm=bool(self.batch_norm),
         )
 
-    def _options(self, rows: int) -> TrainSection:
-        batch_size = min(200 if self.batch_size == "auto" else int(self.batch_size), rows)
-        return TrainSection(
-            epochs=int(self.max_iter),
-            batch_size=batch_size,
-            accumulate=int(self.accumulate),
-            clip_norm=None if self.clip_norm is None else float(self.clip_norm),
-            clip_value=None if self.clip_value is None else float(self.clip_value),
-            # A batch of one row has no spread that batch norm could divide by.
-            drop_last=bool(self.batch_norm) and batch_size > 1 and rows % batch_size == 1,
-            ema=None if self.ema is None else float(self.ema),
-            shuffle=bool(self.shuffle),
-        )
+    def _options(self, epochs: int) -> FitOptions:
+        norm, value = (None if bound is None else float(bound) for bound in (self.clip_norm, self.clip_value))
+        return FitOptions(epochs=epochs, accumulate=int(self.accumulate), clip_norm=norm, clip_value=value)
+
+    def _rows_of_a_batch(self, train: Part) -> int:
+        return min(200 if self.batch_size == "auto" else int(self.batch_size), len(train))
+
+    def _loader(self, train: Part, generator: torch.Generator) -> DataLoader[Any]:
+        size = self._rows_of_a_batch(train)
+        # A batch of one row has no spread that batch norm could divide by.
+        drop_last = bool(self.batch_norm) and size > 1 and len(train) % size == 1
+        return train.loader(size, bool(self.shuffle), drop_last, generator)
 
     def _training(
         self,
         model: nn.Module,
-        options: TrainSection,
-        rows: int,
+        train: Part,
+        loader: DataLoader[Any],
         mean_weight: float,
         weighted: bool,
         generator: torch.Generator,
         incremental: bool,
     ) -> Training:
-        optimizer = self._optimizer(model, mean_weight * min(options.batch_size * options.accumulate, rows))
-        batches = rows // options.batch_size if options.drop_last else math.ceil(rows / options.batch_size)
-        scheduler, interval = self._scheduler(optimizer, rows, math.ceil(batches / options.accumulate))
+        accumulate, rows = int(self.accumulate), len(train)
+        optimizer = self._optimizer(model, mean_weight * min(self._rows_of_a_batch(train) * accumulate, rows))
+        scheduler, interval = self._scheduler(optimizer, rows, math.ceil(len(loader) / accumulate))
         patient = incremental or self.n_iter_no_change == math.inf
         return Training(
             model,
             self._criterion("none" if weighted else "sum").to(next(model.parameters()).device),
             optimizer,
             generator,
+            train.meter(),
             scheduler,
             interval,
             monitor=self._monitor if self.early_stopping else "loss",
             patience=None if patient or self.learning_rate == "adaptive" else int(self.n_iter_no_change) + 1,
             min_delta=float(self.tol),
-            average=None if options.ema is None else moving_average(model, options.ema),
+            average=None if self.ema is None else moving_average(model, float(self.ema)),
         )
 
     def _optimizer(self, model: nn.Module, weight_of_step: float) -> Optimizer:

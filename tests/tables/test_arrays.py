@@ -82,7 +82,7 @@ def test_train_on_arrays(arrays: tuple[Any, Any], file: str, target: str) -> Non
     assert scaler is not None
     np.testing.assert_allclose(scaler.mean, whole.mean)
     np.testing.assert_allclose(scaler.scale, whole.scale)
-    _, parts = build(config, data)
+    parts = build(config, data).parts
     dataset = parts["train"].dataset
     assert isinstance(dataset, RowsOnDisk)
     features, targets, weights = dataset.__getitems__([5, 0, 7]).fields
@@ -257,8 +257,8 @@ def resident(key):
 def train(file, target):
     config = loads(open("c.yaml").read(), overrides=[f"data={{file: {file}, target: {target}}}"])
     data = prepare(config)
-    training, parts = build(config, data)
-    for _ in fit(training, config.train, parts["train"], parts["validation"]):
+    training, loader, parts, options = build(config, data)
+    for _ in fit(training, loader, parts["validation"], options):
         pass
 
 train("tiny.npy", "x0")  # whatever is allocated once, such as BLAS's buffers

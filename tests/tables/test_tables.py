@@ -130,7 +130,7 @@ def test_train_on_a_table(people: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_embeddings_are_learnt(people: Path) -> None:
     config = loads(CONFIG, overrides=["data.categories=embedding"])
     data = prepare(config)
-    training, parts = build(config, data)
+    training, _, parts, _ = build(config, data)
     front = training.model[0]
     assert isinstance(front, EmbeddedColumns)
     assert data.preprocessing.input_names == ("age", "income", "age is missing", "city")

@@ -88,8 +88,8 @@ def test_a_test_part_that_is_not_finite_is_no_result(tmp_path: Path, monkeypatch
     config = tmp_path / "run.yaml"
     config.write_text(CONFIG.format(output=tmp_path, data="iris", loss="CrossEntropyLoss", metric=""))
 
-    def scores(training: Any, part: Any, interrupt: Any = None) -> dict[str, float]:
-        found = evaluate(training, part, interrupt)
+    def scores(model: Any, criterion: Any, part: Any, interrupt: Any = None) -> dict[str, float]:
+        found = evaluate(model, criterion, part, interrupt)
         return found | {"loss": float("nan")} if len(part) == 30 else found  # test and validation are of one size
 
     monkeypatch.setattr("nanotorch.train.run.run.evaluate", scores)
@@ -117,8 +117,8 @@ def test_many_classes_take_memory_by_the_batch(tmp_path: Path, monkeypatch: pyte
     build(config, data)  # imports what scores need, which is no memory of the classes
     tracemalloc.start()
     try:
-        training, parts = build(config, data)
-        found = evaluate(training, parts["train"])
+        training, _, parts, _ = build(config, data)
+        found = evaluate(training.model, training.criterion, parts["train"])
         told = gather(config, data, training.model, parts)
         facts = json.dumps(told.facts())
         _, peak = tracemalloc.get_traced_memory()

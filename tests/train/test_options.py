@@ -48,14 +48,14 @@ def iris(*overrides: str) -> config.Config:
     return config.loads(IRIS, "run.yaml", overrides)
 
 
-def made(*overrides: str) -> tuple[Any, dict[str, Any]]:
+def made(*overrides: str) -> build.Setup:
     given = iris(*overrides)
     return build.build(given, build.prepare(given))
 
 
 def trained(*overrides: str) -> Any:
-    training, parts = made(*overrides)
-    for _ in loop.fit(training, iris(*overrides).train, parts["train"], parts["validation"]):
+    training, loader, parts, options = made(*overrides)
+    for _ in loop.fit(training, loader, parts["validation"], options):
         pass
     return training
 
@@ -298,11 +298,11 @@ def test_early_stopping_goes_by_the_monitored_score_and_restores_its_best_state(
 
 def test_the_average_of_the_weights_is_the_one_computed_by_hand_and_is_what_is_used(tmp_path: Path) -> None:
     overrides = ["train.ema=0.6", "train.epochs=3", "optimizer={name: SGD, lr: 0.5}", "model.batch_norm=true"]
-    training, parts = made(*overrides)
+    training, loader, parts, options = made(*overrides)
     expected = {name: p.detach().numpy().copy() for name, p in training.model.named_parameters()}
     steps = 0
-    for record in loop.fit(training, iris(*overrides).train, parts["train"], parts["validation"]):
-        if record is None:
+    for record in loop.fit(training, loader, parts["validation"], options):
+        if not isinstance(record, dict):
             steps += 1
             decay = min(0.6, (1 + steps) / (10 + steps))
             for name, p in training.model.named_parameters():
@@ -311,10 +311,9 @@ def test_the_average_of_the_weights_is_the_one_computed_by_hand_and_is_what_is_u
         raw = {name: p.detach().numpy().copy() for name, p in training.model.named_parameters()}
         for name, value in expected.items():
             np.testing.assert_allclose(training.weights()[name].numpy(), value, rtol=1e-5, atol=1e-6)
-        twin = made(*overrides)[0]
+        twin = made(*overrides).training
         twin.model.load_state_dict(training.weights())
-        twin.average = None
-        assert loop.evaluate(twin, parts["validation"])["loss"] == record["validation_loss"]
+        assert loop.evaluate(twin.model, twin.criterion, parts["validation"])["loss"] == record["validation_loss"]
         for name, p in training.model.named_parameters():
             assert np.array_equal(p.detach().numpy(), raw[name])  # evaluation has given the raw weights back
 
@@ -329,7 +328,7 @@ def test_the_average_of_the_weights_is_the_one_computed_by_hand_and_is_what_is_u
 @pytest.mark.parametrize(("option", "bound"), [("clip_norm", 0.02), ("clip_value", 0.003)])
 def test_gradients_are_clipped_and_their_norm_before_is_logged(option: str, bound: float) -> None:
     overrides = ["optimizer={name: SGD, lr: 1}", "train.batch_size=1000", "train.epochs=1", "dtype=float64"]
-    training, _ = made(*overrides, f"train.{option}={bound}")
+    training = made(*overrides, f"train.{option}={bound}").training
     before = [p.detach().numpy().copy() for p in training.model.parameters()]
     training = trained(*overrides, f"train.{option}={bound}")
     moved = np.concatenate(
@@ -353,9 +352,9 @@ def test_a_batch_that_is_not_finite_ends_training_or_is_left_out(policy: str) ->
         "train.ema=0.9",
         "scheduler={name: StepLR, step_size: 5, interval: step}",
     ]
-    training, parts = made(*overrides)
+    training, loader, parts, options = made(*overrides)
     parts["train"].dataset.tensors[0][7] = float("nan")  # one row of 90: one batch of six in each epoch
-    steps = loop.fit(training, iris(*overrides).train, parts["train"], parts["validation"])
+    steps = loop.fit(training, loader, parts["validation"], options)
     if policy == "raise":
         with pytest.raises(loop.DivergedError, match="the training loss is nan at step"):
             list(steps)
@@ -426,12 +425,12 @@ EXAMPLES = {
 
 
 def rates(*overrides: str) -> list[float]:
-    training, parts = made(*overrides)
+    training, loader, parts, options = made(*overrides)
     found = []
     optimizer = training.optimizer
     step = optimizer.step
     optimizer.step = lambda: found.append(optimizer.param_groups[0]["lr"]) or step()
-    list(loop.fit(training, iris(*overrides).train, parts["train"], parts["validation"]))
+    list(loop.fit(training, loader, parts["validation"], options))
     return found
 
 

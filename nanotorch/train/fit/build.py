@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,13 @@ from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.fit.loop import FitOptions
 from nanotorch.train.fit.training import Part, Training, moving_average, seeds
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import too_large
 from nanotorch.train.score import scores
 from nanotorch.train.score.metrics import main_metric, mean_weights, scored_as
-from nanotorch.utils.data import TensorDataset
+from nanotorch.utils.data import DataLoader, TensorDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,21 @@ def prepare(config: Config) -> Data:
     return Data(parts, preprocessing, tuple(notices))
 
 
-def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
+class Setup(NamedTuple):
+    """All that a run needs: what `fit` takes, and the parts of the data by name."""
+
+    training: Training
+    loader: DataLoader[Any]
+    parts: dict[str, Part]
+    options: FitOptions
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many optimizer steps an epoch has."""
+        return math.ceil(len(self.loader) / self.options.accumulate)
+
+
+def build(config: Config, data: Data) -> Setup:
     """Make what the config asks for, from the seeds that follow from its seed.
 
     Each purpose has its own stream of random numbers, so that drawing more for one shifts none of the others: weights
@@ -89,28 +105,35 @@ def build(config: Config, data: Data) -> tuple[Training, dict[str, Part]]:
     own.
     """
     init_seed, dropout_seed, shuffle_seed = seeds(_seed(config), 3)
-    device = device_of(config)
-    dtype = getattr(torch, config.dtype)
+    device, section, stopping = device_of(config), config.train, config.early_stopping
     torch.manual_seed(init_seed)
-    model = build_model(config, data.preprocessing).to(device, dtype)
+    model = build_model(config, data.preprocessing).to(device, getattr(torch, config.dtype))
     torch.manual_seed(dropout_seed)
     criterion, parts = loss_and_parts(config, data, device)
     optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
     scheduler = schedule(config, optimizer, steps_per_epoch(len(parts["train"]), config))
-    stopping = config.early_stopping
     training = Training(
         model,
         criterion,
         optimizer,
         torch.Generator().manual_seed(shuffle_seed),
+        parts["train"].meter(),
         scheduler,
         interval="never" if config.scheduler is None else config.scheduler.interval,
         monitor=monitored(config, data.preprocessing),
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
-        average=None if config.train.ema is None else moving_average(model, config.train.ema),
+        average=None if section.ema is None else moving_average(model, section.ema),
     )
-    return training, parts
+    loader = parts["train"].loader(section.batch_size, section.shuffle, section.drop_last, training.shuffle)
+    options = FitOptions(
+        epochs=section.epochs,
+        accumulate=section.accumulate,
+        clip_norm=section.clip_norm,
+        clip_value=section.clip_value,
+        skip_nonfinite=section.on_nonfinite == "skip",
+    )
+    return Setup(training, loader, parts, options)
 
 
 def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, dict[str, Part]]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import nanotorch as torch
-from nanotorch import Tensor, nn
+from nanotorch import nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
-from nanotorch.train.config.sections import TrainSection
 from nanotorch.train.fit.training import Part, Training
+from nanotorch.train.fit.window_step import StepOptions, StepResult, summed, window_step
 from nanotorch.train.terminal.interrupt import Interrupt
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils.data import DataLoader
+
+Batch = TypeVar("Batch")
 
 READ_EVERY = 20  # steps between two readings of the losses: a reading waits for the device
 EVALUATION_BATCH = 4096  # rows: without a graph to keep, large batches cost little memory
@@ -40,80 +43,71 @@ class DivergedError(RuntimeError):
         self.fact, self.advice, self.step, self.part = fact, advice, step, part
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitOptions(StepOptions):
+    """How long to train, and how: `accumulate` batches of the loader make one step."""
+
+    epochs: int
+    accumulate: int = 1
+
+
 def fit(
-    training: Training, options: TrainSection, train: Part, validation: Part | None, interrupt: Interrupt | None = None
-) -> Iterator[dict[str, Any] | None]:
-    """Train from where `training` stands to the end; yield None after every step, and the record of every epoch.
+    training: Training,
+    loader: DataLoader[Any],
+    validation: Part | None,
+    options: FitOptions,
+    interrupt: Interrupt | None = None,
+    step: Callable[..., StepResult] = window_step,
+) -> Iterator[StepResult | dict[str, Any]]:
+    """Train from where `training` stands to the end; yield the result of every step, and the record of every epoch.
 
     Whoever iterates may save `training` whenever this yields, and stop iterating: a `Training` that was saved,
-    loaded and given to `fit` again goes on bit for bit. Without a validation part nothing is chosen: the last epoch is
-    the best. Raises DivergedError, and `Stopping` where an interrupt arrives during validation, with the steps of the
-    epoch done.
+    loaded and given to `fit` again goes on bit for bit, if the loader draws its order from `training.shuffle`. Without
+    a validation part nothing is chosen: the last epoch is the best. `step` takes the place of `window_step`. Raises
+    DivergedError, and `Stopping` where an interrupt arrives during validation, with the steps of the epoch done.
+
+    Note [Host readings]
+    ~~~~~~~~~~~~~~~~~~~~
+    Whoever reads a number waits until the device has computed it. While it trains, this happens in three places: every
+    READ_EVERY steps and after the last of an epoch (the losses, and the norm of that step's gradients), after an epoch
+    (the scores, and whether the weights are finite), and with `skip_nonfinite` in each step.
     """
-    model, optimizer, criterion, scheduler = training.model, training.optimizer, training.criterion, training.scheduler
+    model, optimizer, scheduler = training.model, training.optimizer, training.scheduler
     parameters = list(model.parameters())
-    loader: DataLoader[Any] = DataLoader(
-        train.dataset,
-        options.batch_size,
-        shuffle=options.shuffle,
-        drop_last=options.drop_last,
-        generator=training.shuffle,
-    )
     steps_per_epoch = math.ceil(len(loader) / options.accumulate)
     while training.epoch < options.epochs or training.step_in_epoch:
         if training.stopped:
             return
         started = time.perf_counter()
         if training.step_in_epoch == 0:
-            training.epoch += 1
-            training.learning_rate = optimizer.param_groups[0]["lr"]
-            training.order = training.shuffle.get_state()
-            training.meter, training.gradient_norms = train.meter(), []
+            training.begin_epoch()
         meter = training.meter
-        assert meter is not None
         model.train()
         for window in islice(windows(loader, options.accumulate), training.step_in_epoch, None):
-            # Exact accumulation. A window of batches is one large batch, taken in pieces. Its mean loss is the
-            # sum over its rows divided by the sum of their weights, and the weights are known before the first
-            # piece is computed: so each piece adds its *sum*, divided by the weight of the *window*, and the
-            # gradients add up to those of the mean. A mean of the pieces' means would be wrong wherever pieces
-            # differ in size, in weights of rows or classes, or in ignored rows. (Batch norm and dropout do
-            # differ from the large batch: statistics and masks are the piece's.)
             training.step += 1
-            weights = [row_weights.sum() for _, _, row_weights, *_ in window]
-            share = 1 / sum(weights[1:], start=weights[0])
-            pieces = []
-            buffers = [b.clone() for b in model.buffers()] if options.on_nonfinite == "skip" else []
-            optimizer.zero_grad()
-            for (features, targets, _, *row_factors), weight in zip(window, weights, strict=True):
-                outputs = model(features)
-                loss = _summed(criterion(outputs, targets), row_factors)
-                loss.backward(share)  # the gradient of loss / window_weight
-                pieces.append((outputs.detach(), targets, loss.detach(), weight))
-            measured = training.step % READ_EVERY == 0 or training.step_in_epoch + 1 == steps_per_epoch
-            if options.clip_norm is not None:
-                norm = nn.utils.clip_grad_norm_(parameters, options.clip_norm)
-            elif measured or options.on_nonfinite == "skip":
-                norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            if options.clip_value is not None:
-                nn.utils.clip_grad_value_(parameters, options.clip_value)
-            if options.on_nonfinite == "skip" and not math.isfinite(norm.item()):
-                training.skipped += 1
-                for buffer, before in zip(model.buffers(), buffers, strict=True):
-                    buffer.copy_(before)  # a batch norm has taken the rows into its statistics
-            else:
-                optimizer.step()
-                if training.average is not None:
-                    training.average.update_parameters(model)
-                for piece in pieces:
+            training.step_in_epoch += 1
+            read = training.step % READ_EVERY == 0 or training.step_in_epoch == steps_per_epoch
+            result = step(
+                model,
+                training.criterion,
+                optimizer,
+                parameters,
+                window,
+                options,
+                average=training.average,
+                measure=read,
+            )
+            if result.applied:
+                for piece in result.pieces:
                     meter.update(*piece, training.step)
+            else:
+                training.skipped += 1
             if training.interval == "step":
                 scheduler.step()
-            training.step_in_epoch += 1
-            if measured:
-                training.gradient_norms.append(norm.item())
+            if read and result.norm is not None:
+                training.gradient_norms.append(result.norm.item())
                 check_losses(training)
-            yield None
+            yield result
 
         check_losses(training)
         if meter.rows == 0:
@@ -123,7 +117,7 @@ def fit(
         trained = meter.compute()
         validated = None
         if validation is not None:
-            validated = evaluate(training, validation, interrupt)
+            validated = evaluate(training.model_for_use, training.criterion, validation, interrupt)
             check_scores(training, "validation", validated)
         check_weights(training)
         if isinstance(scheduler, ReduceLROnPlateau):
@@ -150,17 +144,19 @@ def fit(
         yield record
 
 
-def evaluate(training: Training, part: Part, interrupt: Interrupt | None = None) -> dict[str, float]:
-    """Loss and scores over a part, with the weights for use, in evaluation mode and without a graph."""
+def evaluate(
+    model: nn.Module, criterion: nn.Module, part: Part, interrupt: Interrupt | None = None
+) -> dict[str, float]:
+    """Loss and scores of a model over a part, in evaluation mode and without a graph."""
     meter = part.meter(every_metric=True)
-    model = training.model_for_use.eval()
+    model.eval()
     with torch.no_grad():
         loader: DataLoader[Any] = DataLoader(part.dataset, rows_at_once(part))
         for number, (features, targets, row_weights, *row_factors) in enumerate(loader, 1):
             if interrupt is not None:
                 interrupt.check()
             outputs = model(features)
-            loss = _summed(training.criterion(outputs, targets), row_factors)
+            loss = summed(criterion(outputs, targets), row_factors)
             meter.update(outputs, targets, loss, row_weights.sum())
             if number % READ_EVERY == 0:
                 meter.read_losses()
@@ -173,14 +169,8 @@ def rows_at_once(part: Part) -> int:
     return max(1, min(most, EVALUATION_OUTPUTS // len(part.scored_as["target_names"])))
 
 
-def _summed(loss: Tensor, row_factors: list[Tensor]) -> Tensor:
-    """The sum of the losses of rows, each times its factor where rows have factors; else the loss is a sum already."""
-    return (loss.reshape(len(loss), -1) * row_factors[0].unsqueeze(1)).sum() if row_factors else loss
-
-
 def check_losses(training: Training) -> None:
     """Read the losses since the last reading; a DivergedError if one is not finite."""
-    assert training.meter is not None
     losses = training.meter.read_losses()
     for at_step, loss in losses:
         if not math.isfinite(loss):
@@ -215,7 +205,7 @@ def _diverged(training: Training, part: str, what: str, step: int) -> DivergedEr
     )
 
 
-def windows(loader: Iterable[list[Tensor]], size: int) -> Iterator[list[list[Tensor]]]:
+def windows(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """The batches of a loader in lists of `size`; the last list may be shorter.
 
     >>> list(windows(DataLoader(torch.arange(5), batch_size=2), 2))

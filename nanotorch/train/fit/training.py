@@ -24,7 +24,7 @@ from nanotorch.train.record.checkpoint import VERSION, Checkpoint, CheckpointErr
 from nanotorch.train.record.records import completed, unlike
 from nanotorch.train.score.metrics import Meter, is_loss
 from nanotorch.train.terminal.standard_streams import printable
-from nanotorch.utils.data import TensorDataset
+from nanotorch.utils.data import DataLoader, TensorDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,10 @@ class Part:
 
     dataset: TensorDataset | RowsOnDisk
     scored_as: Mapping[str, Any]
+
+    def loader(self, batch_size: int, shuffle: bool, drop_last: bool, generator: Generator) -> DataLoader[Any]:
+        """The rows in batches, for training; the generator draws their order."""
+        return DataLoader(self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
 
     def meter(self, every_metric: bool = False) -> Meter:
         """A new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
@@ -87,6 +91,7 @@ class Training:
         scheduler: what changes the learning rate, or None.
         interval: whether the scheduler advances after every "epoch" or "step".
         shuffle: the generator of the order of rows.
+        meter: the sums of the epoch in progress.
         monitor: the name of the validation score by which the best epoch is chosen.
         patience: after how many epochs without a better score to stop; None never stops early.
         min_delta: by how much a score has to be better.
@@ -103,6 +108,7 @@ class Training:
     criterion: nn.Module
     optimizer: Optimizer
     shuffle: Generator
+    meter: Meter
     scheduler: Any = None
     interval: str = "never"
     monitor: str = "loss"
@@ -122,9 +128,16 @@ class Training:
     learning_rate: float = 0.0
     gradient_norms: list[float] = field(default_factory=list)
     latest_loss: float | None = None
-    meter: Meter | None = None
     order: Any = None
     """The state of `shuffle` before the order of the epoch in progress was drawn."""
+
+    def begin_epoch(self) -> None:
+        """Count a new epoch, with empty sums; its order is yet to be drawn."""
+        self.epoch += 1
+        self.learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.order = self.shuffle.get_state()
+        self.meter.reset()
+        self.gradient_norms = []
 
     def judge(self, scores: Mapping[str, float], part: str = "validation") -> bool:
         """Take in the scores of an epoch, of the part named; return whether it is the best so far.
@@ -171,12 +184,12 @@ class Training:
             "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
             "stopped": self.stopped,
             "average": None if self.average is None else int(self.average.n_averaged) - 1,
-            "training_sums": None if between or self.meter is None else self.meter.state(),
+            "training_sums": None if between else self.meter.state(),
             "learning_rate": self.learning_rate,
             "gradient_norms": [] if between else list(self.gradient_norms),
         }
 
-    def load(self, saved: Checkpoint, train: Part, changed: Collection[str] = ()) -> None:
+    def load(self, saved: Checkpoint, changed: Collection[str] = ()) -> None:
         """Continue from a checkpoint: put everything to where it was, bit for bit.
 
         The keys of the config in `changed` have other values than the run had; what was built with them holds from here
@@ -191,7 +204,7 @@ class Training:
             if saved.version < VERSION:
                 saved = self._with_what_was_added(saved)
                 state = saved.state
-            damage = self._damage(saved, train, changed)
+            damage = self._damage(saved, changed)
             if damage is not None:
                 raise CheckpointError(f"{saved.path}/{printable(damage, kept='')}")
             self.model.load_state_dict(saved.model if saved.training is None else saved.training)
@@ -202,7 +215,7 @@ class Training:
             elif self.average is not None:
                 self.average.n_averaged.fill_(state["average"] + 1)
                 self.average.module.load_state_dict(saved.model)
-            self._load_position(state, train)
+            self._load_position(state)
         except CheckpointError:
             raise
         except (LookupError, TypeError, AttributeError, OverflowError) as error:
@@ -224,11 +237,11 @@ class Training:
             saved, state={**saved.state, "scheduler": schedule}, optimizer={**saved.optimizer, "param_groups": groups}
         )
 
-    def _damage(self, saved: Checkpoint, train: Part, changed: Collection[str]) -> str | None:
+    def _damage(self, saved: Checkpoint, changed: Collection[str]) -> str | None:
         """What of a checkpoint is not as it would be saved now, with the file and its key; None where all is well."""
         state, optimizer = saved.state, self.optimizer
         sections = {key.split(".")[0] for key in changed}
-        generator, sums = self.shuffle.get_state(), train.meter().state()
+        generator, sums = self.shuffle.get_state(), self.meter.state()
         for key in ("shuffle", "dropout"):
             if told := unlike(state["generators"][key], generator, f"generators.{key}"):
                 return f"state.json: {told}"
@@ -299,7 +312,7 @@ class Training:
                 for _ in range(state["step"] if self.interval == "step" else epochs):
                     scheduler.step()
 
-    def _load_position(self, state: Mapping[str, Any], train: Part) -> None:
+    def _load_position(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.step, self.step_in_epoch = state["epoch"], state["step"], state["step_in_epoch"]
         self.skipped = state["skipped"]
         self.order = state["generators"]["shuffle"]
@@ -309,7 +322,6 @@ class Training:
         self.best_epoch, self.best_score, self.waited = best["epoch"], tuple(best["score"]), best["waited"]
         self.stopped = state["stopped"] if self.patience is not None and self.waited >= self.patience else None
         if state["training_sums"] is not None:
-            self.meter = train.meter()
             self.meter.load_state(state["training_sums"])
         self.learning_rate = state["learning_rate"]
         self.gradient_norms = list(state["gradient_norms"])

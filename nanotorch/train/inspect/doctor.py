@@ -21,10 +21,10 @@ from nanotorch import nn
 from nanotorch.registry import DATASETS
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.datasets import Table
-from nanotorch.train.fit.build import Data, prepare, steps_per_epoch
+from nanotorch.train.fit.build import Data, Setup, prepare, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.training import Part, Training, borrowed_generator
-from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils.data import DataLoader
 
@@ -156,14 +156,15 @@ def examine(config: Config) -> Diagnosis:
         diagnosis.add("columns that give the target away", _leaking(config, data, inputs))
         diagnosis.add("scales and outliers", _scales(config, data, inputs))
         diagnosis.add("length of the run", _length(config, len(whole.parts["train"])))
-        training, parts = trial(config, whole)
+        setup = trial(config, whole)
+        training = setup.training
         with blas_threads(training.model, config.train.batch_size):
-            diagnosis.add("finite losses", _try(config, training, parts["train"], diagnosis))
+            diagnosis.add("finite losses", _try(config, setup, diagnosis))
             if not diagnosis.findings or diagnosis.findings[-1].check != "finite losses":
                 diagnosis.add("progress of the loss", _progress(config, diagnosis.losses))
                 diagnosis.add("gradient norms", _gradients(config, diagnosis.layers))
                 diagnosis.add("update-to-weight ratios", _updates(config, training, diagnosis.layers))
-                diagnosis.add("dead and saturated units", _activations(config, training, parts["train"]))
+                diagnosis.add("dead and saturated units", _activations(config, training, setup.parts["train"]))
     return diagnosis
 
 
@@ -435,15 +436,16 @@ def _length(config: Config, rows: int) -> Iterator[Finding]:
 # ------------------------------------------------------------ the trial
 
 
-def _try(config: Config, training: Training, train: Part, diagnosis: Diagnosis) -> Iterator[Finding]:
+def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding]:
     """Train some steps and keep what the weights did."""
+    training = setup.training
     weights = {name: p for name, p in training.model.named_parameters() if p.ndim >= 2}
     before = {name: p.detach().clone() for name, p in weights.items()}
     norms: dict[str, list[float]] = {name: [] for name in weights}
     ratios: dict[str, list[float]] = {name: [] for name in weights}
     rate = training.optimizer.param_groups[0]["lr"]
     try:
-        for loss in steps_of(training, config, train, STEPS):
+        for loss in losses_of(setup, STEPS):
             diagnosis.losses.append(loss)
             for name, p in weights.items():
                 norms[name].append(0.0 if p.grad is None else p.grad.norm().item())

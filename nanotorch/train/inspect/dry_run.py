@@ -8,12 +8,11 @@ import tracemalloc
 
 import nanotorch as torch
 from nanotorch.train.config.sections import Config
-from nanotorch.train.fit.build import Data, monitored, prepare, steps_per_epoch
-from nanotorch.train.fit.training import Part, Training, borrowed_generator
-from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.train.fit.build import Data, Setup, monitored, prepare
+from nanotorch.train.fit.training import Part, borrowed_generator
+from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.train.terminal.threads import blas_threads
-from nanotorch.utils.data import DataLoader
 
 TIMED_STEPS = 10
 WIDTH = 80
@@ -23,18 +22,13 @@ def dry_run(config: Config) -> str:
     """The report, at most 80 columns wide as far as names allow."""
     with borrowed_generator():
         data = prepare(config)
-        training, parts = trial(config, data)
-        train = parts["train"]
-        rows = min(config.train.batch_size, len(train))
-        with blas_threads(training.model, config.train.batch_size):
-            training.model.train()
-            layers = torch.summary(training.model, next(iter(DataLoader(train.dataset, rows)))[0])
+        setup = trial(config, data)
+        model, train = setup.training.model, setup.parts["train"]
+        with blas_threads(model, config.train.batch_size):
+            model.train()
+            layers = torch.summary(model, train.features(config.train.batch_size))
             return "\n\n".join(
-                [
-                    _data(config, data, parts),
-                    layers.text(WIDTH),
-                    _step(config, training, train, layers.total_saved_bytes),
-                ]
+                [_data(config, data, setup.parts), layers.text(WIDTH), _step(config, setup, layers.total_saved_bytes)]
             )
 
 
@@ -57,13 +51,14 @@ def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
     return "\n".join(lines)
 
 
-def _step(config: Config, training: Training, train: Part, saved: int) -> str:
+def _step(config: Config, setup: Setup, saved: int) -> str:
     """Time and memory of an optimizer step, measured on steps of the run's own loop."""
-    steps = steps_per_epoch(len(train), config)
-    wait = train.device.xp.synchronize
+    training, device = setup.training, setup.parts["train"].device
+    steps = setup.steps_per_epoch
+    wait = device.xp.synchronize
     times: list[float] = []
     traced, peak = not tracemalloc.is_tracing(), 0
-    stepping = steps_of(training, config, train, TIMED_STEPS + 2)
+    stepping = losses_of(setup, TIMED_STEPS + 2)
     next(stepping)  # the first one makes the optimizer's state
     if traced:
         tracemalloc.start()
@@ -100,7 +95,7 @@ def _step(config: Config, training: Training, train: Part, saved: int) -> str:
         f"memory   weights {_bytes(weights)}, gradients {_bytes(weights)}, optimizer {_bytes(state)}",
         f"         kept for backward {_bytes(saved)}",
     ]
-    if train.device.type == "cpu":
+    if device.type == "cpu":
         lines.append(f"         at most {_bytes(peak)} more than before, while a step runs")
     lines += [
         (

@@ -18,7 +18,7 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import prepare
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.training import borrowed_generator
-from nanotorch.train.inspect.trial_steps import steps_of, trial
+from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.utils import files
 
@@ -91,20 +91,19 @@ def range_test(config: Config) -> RangeTest:
     """Train with a rising rate, without the schedule of the config; nothing is kept of it."""
     with borrowed_generator():
         data = prepare(config)
-        training, parts = trial(config, data, constant_rate=True)
-        group = training.optimizer.param_groups
+        setup = trial(config, data, constant_rate=True)
         factor = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
         rates, losses, smoothed, average = [LOWEST], [], [], 0.0
         end = f"the rate reached {HIGHEST:g}"
 
         def set_rate() -> None:
-            for one in group:
-                one["lr"] = rates[-1]
+            for group in setup.training.optimizer.param_groups:
+                group["lr"] = rates[-1]
 
         set_rate()
-        with blas_threads(training.model, config.train.batch_size):
+        with blas_threads(setup.training.model, config.train.batch_size):
             try:
-                for loss in steps_of(training, config, parts["train"], STEPS):
+                for loss in losses_of(setup, STEPS):
                     if not math.isfinite(loss):
                         end = "the loss was not finite any more"
                         break

@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from nanotorch.autograd.graph.anomaly import AnomalyError, detect_anomaly
-from nanotorch.ops.create.random import Generator
-from nanotorch.train.config.sections import TrainSection
-from nanotorch.train.fit.loop import DivergedError, fit
-from nanotorch.train.fit.training import Part, Training
+from nanotorch.train.fit.build import Setup
+from nanotorch.train.fit.loop import DivergedError, fit, windows
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
-from nanotorch.utils.data import RandomSampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +27,10 @@ class Cause:
     operation: str | None
 
 
-def find_cause(
-    training: Training,
-    options: TrainSection,
-    train: Part,
-    validation: Part | None,
-    error: DivergedError,
-    interrupt: Interrupt,
-) -> Cause | None:
+def find_cause(setup: Setup, error: DivergedError, interrupt: Interrupt) -> Cause | None:
     """Train from a state before the error once more, the last two steps of it watched; None if this is interrupted."""
-    stream = fit(training, options, train, validation, interrupt)
+    training, loader, parts, options = setup
+    stream = fit(training, loader, parts["validation"], options, interrupt)
     operation, before = None, 0
     try:
         while training.step < error.step - 2:
@@ -60,10 +49,8 @@ def find_cause(
         return None
     if error.part == "validation":
         return Cause([], operation)
-    order = Generator()
-    order.set_state(training.order)
-    size = options.batch_size * options.accumulate
-    steps = -(-len(train) // size)
-    start = size * (before if before < steps else 0)
-    rows = np.asarray(RandomSampler(train.dataset, generator=order).order())[start : start + size]
-    return Cause(rows.tolist(), operation)
+    training.shuffle.set_state(training.order)
+    assert loader.batch_sampler is not None
+    epoch = list(windows(loader.batch_sampler, options.accumulate))
+    window = epoch[before if before < len(epoch) else 0]
+    return Cause([row for batch in window for row in batch], operation)

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nanotorch.train.config.sections import Config
-from nanotorch.train.fit.build import Data, build
+from nanotorch.train.fit.build import Data, Setup, build
 from nanotorch.train.fit.loop import fit
-from nanotorch.train.fit.training import Part, Training
 
 
-def trial(config: Config, data: Data, constant_rate: bool = False) -> tuple[Training, dict[str, Part]]:
-    """What a run would begin with, but that it never stops early; with `constant_rate`, without its schedule."""
+def trial(config: Config, data: Data, constant_rate: bool = False) -> Setup:
+    """What a run would begin with, but that it never stops by itself; with `constant_rate`, without its schedule."""
     update: dict[str, object] = {"early_stopping": None}
     if constant_rate:
         update["scheduler"] = None
-    training, parts = build(config.model_copy(update=update), data)
-    training.monitor = "loss"
-    return training, parts
+    setup = build(config.model_copy(update=update), data)
+    setup.training.monitor = "loss"
+    return setup._replace(options=replace(setup.options, epochs=10**9))
 
 
-def steps_of(training: Training, config: Config, train: Part, count: int) -> Iterator[float]:
+def losses_of(setup: Setup, count: int) -> Iterator[float]:
     """Train on the training part alone and yield the loss of each of so many steps, at the weights before the step.
 
-    A step that `on_nonfinite: skip` leaves out gives NaN. Raises DivergedError as a run does.
+    Of a step of several batches it is that of the last one; of a step that `on_nonfinite: skip` leaves out it is NaN.
+    Raises DivergedError as a run does.
     """
-    options = config.train.model_copy(update={"epochs": 10**9})
-    skipped = training.skipped
-    for record in fit(training, options, train, None):
-        if record is not None:
+    for result in fit(setup.training, setup.loader, None, setup.options):
+        if isinstance(result, dict):
             continue
-        assert training.meter is not None
-        losses = training.meter.read_losses()
-        loss = losses[-1][1] if losses else training.latest_loss  # the loop itself reads them now and then
-        yield float("nan") if loss is None or training.skipped > skipped else loss
-        skipped = training.skipped
-        if training.step >= count:
+        last = result.pieces[-1]
+        yield last.loss.item() / last.weight.item() if result.applied else float("nan")
+        if setup.training.step >= count:
             return

@@ -92,7 +92,7 @@ def run_all(
     first = next(iter(several.values()))
     try:
         data = prepare(first)
-        _, parts = build(first, data)  # what cannot be trained leaves no trace
+        parts = build(first, data).parts  # what cannot be trained leaves no trace
         for fold in range(2, (config.train.folds or 1) + 1):  # the others may have a row more or less
             sizes = config.data.test_size, config.data.validation_size
             steps_per_epoch(training_rows(list(data.parts.values()), *sizes, (fold, config.train.folds or 1)), first)

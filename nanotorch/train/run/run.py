@@ -88,7 +88,7 @@ def run(
             interrupt.check()
             data = prepare(config)
             interrupt.check()
-            training, parts = build(config, data)
+            training, loader, parts, fitting = build(config, data)
             interrupt.check()
         except Stopping:
             raise _interrupted(interrupt, "stopped before the first step; nothing was written") from None
@@ -108,7 +108,7 @@ def run(
                     f"{resume.directory}: the data are not what they were when this run was trained, so it cannot go on"
                     " as if nothing had happened; bring them back, or begin a new run"
                 )
-            training.load(saved, parts["train"], [change.split(":")[0] for change in resume.changed])
+            training.load(saved, [change.split(":")[0] for change in resume.changed])
 
         if resume is not None:
             root = resume.directory
@@ -160,8 +160,8 @@ def run(
 
             try:
                 try:
-                    for record in fit(training, options, parts["train"], parts["validation"], interrupt):
-                        if record is not None:
+                    for record in fit(training, loader, parts["validation"], fitting, interrupt):
+                        if isinstance(record, dict):
                             save(best=training.best_epoch == training.epoch)
                             files.metrics(record)
                             files.log(progress.epoch(record))
@@ -202,7 +202,9 @@ def run(
             assert best is not None
             training.use(checkpoint.load(best).model)
             try:
-                scores = {name: evaluate(training, part, interrupt) for name, part in parts.items()}
+                scores = {
+                    name: evaluate(training.model, training.criterion, part, interrupt) for name, part in parts.items()
+                }
                 for name, values in scores.items():
                     check_scores(training, name, values)
             except Stopping:
@@ -295,10 +297,10 @@ def _cause(
     interrupt: Interrupt,
 ) -> str:
     """What made the first value that is not finite, and in which rows, as lines of text."""
-    rebuilt, parts = build(config, data)
+    setup = build(config, data)
     if last is not None:
-        rebuilt.load(whole(last)[0], parts["train"])
-    cause = find_cause(rebuilt, config.train, parts["train"], parts["validation"], error, interrupt)
+        setup.training.load(whole(last)[0])
+    cause = find_cause(setup, error, interrupt)
     if cause is None:
         return ""
     lines = []

@@ -99,6 +99,10 @@ class Meter:
         self.target_variance = target_variance
         self.target_mean = np.zeros(1) if target_mean is None else target_mean
         self.metrics = metrics
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new pass."""
         self._kept: list[tuple[Any, Any]] = []
         self.rows = 0
         self.loss_sum = 0.0
@@ -161,6 +165,17 @@ class Meter:
                 start += len(batch)
             return
         self._score_sums = self._score_sums + int(right.sum())
+
+    def merge(self, other: Meter) -> None:
+        """Add the sums of a meter of further rows of the same part, such as another rank's."""
+        for meter in (self, other):
+            meter.read_losses()
+        self.rows += other.rows
+        self.loss_sum += other.loss_sum
+        self.weight_sum += other.weight_sum
+        self._score_sums = self._score_sums + other._score_sums
+        self._finite = self._finite and other._finite
+        self._kept += other._kept
 
     def compute(self) -> dict[str, float]:
         """The scores of all batches so far, by name, the loss first."""

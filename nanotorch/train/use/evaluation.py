@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.ops.create.random import Generator
-from nanotorch.optim import SGD
 from nanotorch.train.data.csv_file import Columns, TableError, shown
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.input_rows import open_rows
 from nanotorch.train.fit.build import Data, device_of, loss_and_parts, prepare
 from nanotorch.train.fit.loop import evaluate
-from nanotorch.train.fit.training import Training, borrowed_generator
+from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.resume import environment_of
 from nanotorch.train.terminal.command import UsageError
@@ -104,9 +102,8 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
     with borrowed_generator():
         criterion, parts = loss_and_parts(run.config, data, device_of(run.config))
         model = run.model.to(device_of(run.config))
-        training = Training(model, criterion, SGD(model.parameters()), Generator())  # neither of these two is used
         with blas_threads(model, run.config.train.batch_size):
-            scores = {name: evaluate(training, parts[name]) for name in names}
+            scores = {name: evaluate(model, criterion, parts[name]) for name in names}
             here = environment(device_of(run.config))
     return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes), here)
 

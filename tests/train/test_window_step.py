@@ -1,0 +1,187 @@
+"""The training step as a value: a window of batches, the seat where ranks join theirs, and sums that merge."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nanotorch as torch
+from nanotorch import nn
+from nanotorch.optim import SGD, Adam
+from nanotorch.train.fit.window_step import Reduce, StepOptions, StepResult, window_step
+from nanotorch.train.score.metrics import Meter
+
+
+def problem(rows: int = 24) -> list[torch.Tensor]:
+    """Features, classes and weights of rows."""
+    numbers = np.random.default_rng(0)
+    return [
+        torch.tensor(numbers.normal(size=(rows, 4))),
+        torch.tensor(numbers.integers(0, 3, rows)),
+        torch.tensor(numbers.uniform(0.5, 2.0, rows)),
+    ]
+
+
+def batch(rows: slice, spoilt: bool = False) -> list[torch.Tensor]:
+    """A batch as `fit` gives it: the last field is the factor of each row in the loss, which is its weight as well."""
+    features, classes, weights = (column[rows] for column in problem())
+    return [features * float("nan") if spoilt else features, classes, weights, weights]
+
+
+def made() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+
+def step(model: nn.Module, window: Sequence[Any], reduce: Reduce | None = None, **options: Any) -> StepResult:
+    optimizer = SGD(model.parameters(), lr=0.5)
+    joined = {} if reduce is None else {"reduce": reduce}
+    criterion = nn.CrossEntropyLoss(reduction="none")
+    chosen = StepOptions(**options)
+    return window_step(model, criterion, optimizer, [*model.parameters()], window, chosen, measure=True, **joined)
+
+
+def weights_of(model: nn.Module) -> np.ndarray:
+    return np.concatenate([p.detach().numpy().reshape(-1) for p in model.parameters()])
+
+
+def ranks(count: int) -> Callable[[int], Reduce]:
+    """A `Reduce` for each of some threads: means of gradients by weight, sums of losses and weights."""
+    met, seats = threading.Barrier(count, timeout=20), [(np.zeros(0), 0.0, 0.0)] * count
+
+    def reduce(rank: int, parameters: Any, loss: torch.Tensor, weight: torch.Tensor) -> Any:
+        own = weight.item()
+        flat = np.concatenate([p.grad.numpy().reshape(-1) for p in parameters])
+        seats[rank] = (flat * own, loss.item(), own)
+        met.wait()
+        gradient, losses, total = (sum(values[1:], start=values[0]) for values in zip(*seats, strict=True))
+        met.wait()
+        start = 0
+        for p in parameters:
+            p.grad.copy_(torch.tensor((gradient / total)[start : start + p.numel()].reshape(tuple(p.shape))))
+            start += p.numel()
+        return torch.tensor(losses, dtype=torch.float64), torch.tensor(total, dtype=torch.float64)
+
+    return lambda rank: partial(reduce, rank)
+
+
+def on_ranks(windows: list[list[Any]], **options: Any) -> list[tuple[nn.Module, StepResult]]:
+    """A step of each window on a thread and a model of its own, joined between backward and clipping."""
+    models, reduces = [made() for _ in windows], ranks(len(windows))
+    found: dict[int, StepResult] = {}
+
+    def work(rank: int) -> None:
+        found[rank] = step(models[rank], windows[rank], reduces(rank), **options)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(len(windows))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [(model, found[rank]) for rank, model in enumerate(models)]
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.05}, {"clip_value": 0.01}, {"skip_nonfinite": True}])
+def test_ranks_that_average_their_gradients_equal_the_big_batch(options: dict[str, Any]) -> None:
+    big = made()
+    expected = step(big, [batch(slice(0, 24))], **options)
+    # shards of unequal size, the second in two pieces
+    shards = on_ranks([[batch(slice(0, 7))], [batch(slice(7, 19)), batch(slice(19, 24))]], **options)
+    for model, result in shards:
+        np.testing.assert_allclose(weights_of(model), weights_of(big), rtol=0, atol=1e-15)
+        for name in ("loss", "weight", "norm"):
+            assert getattr(result, name).item() == pytest.approx(getattr(expected, name).item(), rel=1e-13)
+    assert np.array_equal(*(weights_of(model) for model, _ in shards))
+    assert np.abs(weights_of(big) - weights_of(made())).max() > 1e-3
+
+
+def test_what_is_not_finite_on_one_rank_is_skipped_by_all() -> None:
+    windows = [[batch(slice(0, 12))], [batch(slice(12, 24), spoilt=True)]]
+    for model, result in on_ranks(windows, skip_nonfinite=True):
+        assert not result.applied and not np.isfinite(result.loss.item())
+        assert np.array_equal(weights_of(model), weights_of(made()))
+
+
+def test_the_result_is_of_plain_values_without_a_graph() -> None:
+    model = made()
+    window = [batch(slice(0, 10)), batch(slice(10, 24))]
+    result = step(model, window)
+    weights = problem()[2]
+    assert [len(piece.outputs) for piece in result.pieces] == [10, 14]
+    assert not any(value.requires_grad for piece in result.pieces for value in piece)
+    assert result.loss.item() == pytest.approx(sum(piece.loss.item() for piece in result.pieces))
+    assert result.weight.item() == pytest.approx(weights.sum().item())
+    gradients = np.concatenate([p.grad.numpy().reshape(-1) for p in model.parameters()])
+    assert result.norm is not None and result.norm.item() == pytest.approx(np.linalg.norm(gradients))
+
+
+def test_the_norm_is_computed_only_where_somebody_asks() -> None:
+    model = made()
+    parameters, optimizer = [*model.parameters()], Adam(model.parameters())
+    criterion, window = nn.CrossEntropyLoss(reduction="none"), [batch(slice(0, 24))]
+    assert window_step(model, criterion, optimizer, parameters, window, StepOptions()).norm is None
+    for options in (StepOptions(clip_norm=1.0), StepOptions(skip_nonfinite=True)):
+        assert window_step(model, criterion, optimizer, parameters, window, options).norm is not None
+
+
+# ------------------------------------------------------------ sums of ranks
+
+
+def meter(task: str) -> Meter:
+    if task == "regression":
+        return Meter(
+            task,
+            ("a", "b"),
+            np.array([2.0, 0.5]),
+            np.array([4.0, 0.25]),
+            np.array([1.0, -1.0]),
+            ("neg_median_absolute_error",),
+        )
+    return Meter(task, ("a", "b", "c"), metrics=("f1_macro",) if task == "multiclass" else ())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    task=st.sampled_from(["regression", "multiclass", "multilabel"]),
+    cuts=st.lists(st.integers(0, 30), max_size=5),
+    ends=st.lists(st.booleans(), min_size=6, max_size=6),
+    spoilt=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_merged_meters_are_the_meter_of_all_rows(
+    task: str, cuts: list[int], ends: list[bool], spoilt: bool, seed: int
+) -> None:
+    """However the rows are cut into batches and the batches into meters."""
+    numbers = np.random.default_rng(seed)
+    width = 2 if task == "regression" else 3
+    outputs = numbers.normal(size=(30, width))
+    outputs[numbers.integers(30)] *= np.nan if spoilt else 1.0
+    targets = {
+        "regression": numbers.normal(size=(30, width)),
+        "multiclass": numbers.permutation(np.arange(30) % 3),
+        "multilabel": numbers.integers(0, 2, (30, width)).astype(float),
+    }[task]
+    whole, parts = meter(task), [meter(task)]
+    edges = [0, *sorted(cuts), 30]
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+        if start == stop:
+            continue
+        rows = slice(start, stop)
+        loss, weight = torch.tensor(numbers.uniform()), torch.tensor(float(stop - start))
+        for one in (whole, parts[-1]):
+            one.update(torch.tensor(outputs[rows]), torch.tensor(targets[rows]), loss, weight)
+        if ends[number]:
+            parts.append(meter(task))
+    merged = parts[0]
+    for part in parts[1:]:
+        merged.merge(part)
+    assert merged.rows == whole.rows == 30
+    assert merged.compute() == pytest.approx(whole.compute(), rel=1e-12, nan_ok=True)
