@@ -47,7 +47,7 @@ def saved_values(node: Node) -> Iterator[tuple[str, Any]]:
     if isinstance(node, FunctionNode):
         kept = [(f"saved {number}", tensor) for number, (tensor, _, _) in enumerate(node.ctx._saved)]
     else:
-        kept = [(slot[2:], getattr(node, slot, None)) for slot in node.saved_slots]
+        kept = [(slot.name, slot.of(node)) for slot in node.saved_slots]
     for name, value in kept:
         for part in value if isinstance(value, tuple | list) else (value,):
             part = part.value if isinstance(part, Packed) else part

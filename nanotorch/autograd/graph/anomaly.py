@@ -90,7 +90,7 @@ class detect_anomaly(Mode):
         if not self.check_nan:
             return
         arrived = _arrays([gradient])
-        saved = [getattr(node, slot) for slot in node.saved_slots]
+        saved = [slot.of(node) for slot in node.saved_slots]
         for number, result in enumerate(results):
             for array in _arrays([result]):
                 fault = _made(array, arrived)
@@ -100,9 +100,10 @@ class detect_anomaly(Mode):
                 where = f"\n  recorded at {node.forward_line}" if node._code else ""
                 lines = [f"\n  gradient that arrived: {text}" for text in _described(gradient)]
                 for slot, value in zip(node.saved_slots, saved, strict=True):
-                    kind = "input" if slot[0] == "s" else "result"
-                    name = slot[2:].strip("_") if slot[2:] != "result" else ""
-                    lines += [f"\n  saved {kind}{f' {name!r}' if name else ''}: {text}" for text in _described(value)]
+                    name = slot.name.strip("_") if slot.name != "result" else ""
+                    lines += [
+                        f"\n  saved {slot.kind}{f' {name!r}' if name else ''}: {text}" for text in _described(value)
+                    ]
                 raise AnomalyError(
                     f"Function {node.name()!r} returned"
                     f" {_fault_in_output(fault, number)}{where}{f', in {layer}' if layer else ''}{''.join(lines)}"

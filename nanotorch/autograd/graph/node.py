@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.graph.errors import describe_line
 from nanotorch.autograd.graph.grad_mode import is_inference_mode_enabled
+from nanotorch.autograd.graph.saved_slot import SavedSlot
 from nanotorch.backend.device import Device
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ class Node:
     edges: tuple[Edge | None, ...]
     outputs: tuple[tuple[tuple[int, ...], Any], ...] | None = None
     """(shape, dtype) of every output of a node with several outputs; None: one output."""
-    saved_slots: tuple[str, ...] = ()
-    """The slots of a compiled node that hold saved inputs (``s_<name>``) and results (``r_<name>``)."""
+    saved_slots: tuple[SavedSlot, ...] = ()
+    """What a compiled node saves: inputs, then results."""
     materialize: bool = True
     """Whether outputs that nobody used get zeros for a gradient, or None."""
 

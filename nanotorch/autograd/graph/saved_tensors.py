@@ -20,6 +20,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.grad_mode import no_grad, observe_nodes
 from nanotorch.autograd.graph.node import Edge, Node, Version, modified_error, released_error
+from nanotorch.autograd.graph.saved_slot import SavedSlot
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import CPU
 
@@ -137,19 +138,14 @@ def packed(tensor: Tensor) -> Packed | None:
 def pack_slots(node: Node, pack: Pack) -> None:
     """Replace what a compiled node saves by packed values, and its class by one that unpacks them."""
     for slot in node.saved_slots:
-        value = getattr(node, slot)
-        if slot.startswith("r_"):
-            if value is None or isinstance(value, int | float | np.generic):
-                continue
-            name = slot[2:]
-            setattr(node, slot, pack(from_array(value, node.device), None, True))
-            if hasattr(node, f"c_{name}"):
-                setattr(node, f"c_{name}", Version())
-                setattr(node, f"w_{name}", 0)
+        value = slot.of(node)
+        if slot.kind == "result":
+            if value is not None and not isinstance(value, int | float | np.generic):
+                slot.replace_result(node, pack(from_array(value, node.device), None, True), Version())
         elif isinstance(value, tuple):
-            setattr(node, slot, tuple([_packed_input(tensor, pack) for tensor in value]))
+            slot.replace(node, tuple([_packed_input(tensor, pack) for tensor in value]))
         else:
-            setattr(node, slot, _packed_input(value, pack))
+            slot.replace(node, _packed_input(value, pack))
     node.__class__ = _packed_class(type(node))
 
 
@@ -160,13 +156,13 @@ def _packed_input(value: Any, pack: Pack) -> Any:
     return pack(value, edge, value._edge is None)
 
 
-def _unpacked(slot: str, value: Any) -> Any:
+def _unpacked(slot: SavedSlot, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple([_unpacked(slot, v) for v in value])
     if not isinstance(value, Packed):
         return value
     tensor = value.unpack()
-    return tensor._array if slot.startswith("r_") else tensor
+    return tensor._array if slot.kind == "result" else tensor
 
 
 _classes: dict[type[Node], type[Node]] = {}
@@ -179,15 +175,15 @@ def _packed_class(cls: type[Node]) -> type[Node]:
 
     def unpacking(name: str) -> Callable[..., tuple[Any, ...]]:
         def apply(node: Node, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
-            held = {slot: getattr(node, slot) for slot in node.saved_slots}
+            held = {slot: slot.of(node) for slot in node.saved_slots}
             if not node._released:
                 for slot, value in held.items():
-                    setattr(node, slot, _unpacked(slot, value))
+                    slot.replace(node, _unpacked(slot, value))
             try:
                 return getattr(cls, name)(node, grad, wanted)
             finally:
                 for slot, value in held.items():
-                    setattr(node, slot, value)
+                    slot.replace(node, value)
 
         return apply
 
@@ -197,11 +193,10 @@ def _packed_class(cls: type[Node]) -> type[Node]:
     return packed
 
 
-def saved_property(slot: str) -> property:
+def saved_property(slot: SavedSlot) -> property:
     """Return the attribute that shows what a compiled node holds in a slot: PyTorch's ``grad_fn._saved_self`` and the
     like.
     """
-    kind, name = slot[0], slot[2:]
 
     def tensor_of(node: Node, value: Any, version: int) -> Any:
         if isinstance(value, Packed):
@@ -209,19 +204,19 @@ def saved_property(slot: str) -> property:
         if not isinstance(value, Tensor):
             return value
         if value._version != version:
-            raise modified_error(node, name, value.shape, version, value._version_cell())
+            raise modified_error(node, slot.name, value.shape, version, value._version_cell())
         return value
 
     def saved(node: Node) -> Any:
-        value = getattr(node, slot)
-        if kind == "p":
+        value = slot.of(node)
+        if slot.kind == "argument":
             return value
         if node._released:
             raise released_error(node)
         if isinstance(value, tuple):
-            return tuple([tensor_of(node, v, w) for v, w in zip(value, getattr(node, f"v_{name}"), strict=True)])
-        if kind == "s" or isinstance(value, Packed):
-            return tensor_of(node, value, getattr(node, f"v_{name}", 0))
+            return tuple([tensor_of(node, v, w) for v, w in zip(value, getattr(node, slot.version), strict=True)])
+        if slot.kind == "input" or isinstance(value, Packed):
+            return tensor_of(node, value, getattr(node, slot.version, 0))
         return None if value is None else from_array(value, node.device)
 
-    return property(saved, doc=f"What the node saved of {name!r}.")
+    return property(saved, doc=f"What the node saved of {slot.name!r}.")

@@ -46,7 +46,7 @@ from nanotorch.backend.device import CPU
 from nanotorch.ops.rows.dims import check_dim, check_dims, whole
 from nanotorch.ops.rows.function_code import function_code
 from nanotorch.ops.rows.inplace import write_out
-from nanotorch.ops.rows.node_code import backward_code, node_code
+from nanotorch.ops.rows.node_code import argument_slots, backward_code, node_code, saved_slots
 from nanotorch.ops.rows.plan import Plan
 from nanotorch.ops.rows.runtime import (
     HALF,
@@ -166,7 +166,6 @@ KNOWN: dict[str, Any] = {
     "rounded": rounded,
     "rounded_outputs": rounded_outputs,
     "same": same,
-    "saved_property": saved_property,
     "star_argument": star_argument,
     "sum_to": sum_to,
     "tensors_of": tensors_of,
@@ -198,6 +197,7 @@ class Compiler:
         self.namespace |= {f"formula_{name}": formula for name, (formula, _) in row.formulas.items()}
         self.namespace |= {
             "forward": row.forward,
+            "saved_slots": saved_slots(self.plan),
             "caller": None,
             "compile_apply": self.at_first_call("apply"),
             "compile_recorded": self.at_first_call("apply_recorded"),
@@ -215,6 +215,9 @@ class Compiler:
             code = f"{node_code(self.plan)}\n\n\n{code}"
         self.execute(self.row.name, code)
         self.node = self.namespace.get(self.row.node_name)
+        if self.node is not None:
+            for slot in (*saved_slots(self.plan), *argument_slots(self.plan)):
+                setattr(self.node, f"_saved_{slot.name}", saved_property(slot))
         become(self.row.function, self.namespace[self.row.name])
 
     def compile_operation(self) -> None:

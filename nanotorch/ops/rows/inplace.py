@@ -59,9 +59,9 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
         node = result._edge[0]
         node._code, node._last_instruction = user_line(sys._getframe(1))
         rebase_history(target, node)
-        if getattr(node, "r_result", None) is result._array:  # not so where a hook packed it
-            cell = target._version_cell()
-            node.r_result, node.c_result, node.w_result = target._array, cell, cell.number
+        for slot in node.saved_slots:
+            if slot.name == "result" and slot.of(node) is result._array:  # not so where a hook packed it
+                slot.replace_result(node, target._array, target._version_cell())
     return target
 
 

@@ -12,6 +12,7 @@ gradient of ``x``. Nothing but the writers of this code knows these letters.
 
 from __future__ import annotations
 
+from nanotorch.autograd.graph.saved_slot import SavedSlot
 from nanotorch.ops.rows.plan import Plan
 from nanotorch.ops.rows.template import fill, lines
 
@@ -30,7 +31,7 @@ def name(self):
     return '$node' if self.p_$argument is None else '$numbered'
 """
 SAVED = """
-saved_slots = ($freed,)
+saved_slots = saved_slots
 pack = pack_slots
 """
 RELEASED = """
@@ -104,6 +105,18 @@ if g_$name is not None and g_$name.shape != node.b_$name:
 """
 
 
+def saved_slots(plan: Plan) -> tuple[SavedSlot, ...]:
+    """Describe the tensors and arrays that a node saves."""
+    inputs = [SavedSlot(n, "input", f"s_{n}", f"v_{n}") for n in plan.saved_inputs]
+    checked = {n: (f"w_{n}", f"c_{n}") for n in plan.checked}
+    return (*inputs, *[SavedSlot(n, "result", f"r_{n}", *checked.get(n, ())) for n in plan.saved_results])
+
+
+def argument_slots(plan: Plan) -> tuple[SavedSlot, ...]:
+    """Describe the plain arguments that a node keeps."""
+    return tuple([SavedSlot(n, "argument", f"p_{n}") for n in plan.saved_plain])
+
+
 def node_code(plan: Plan) -> str:
     """Write the node class: slots for what the formulas name, and what frees them."""
     row = plan.row
@@ -111,8 +124,7 @@ def node_code(plan: Plan) -> str:
     slots += [f"h_{n}" for n in plan.shapes] + [f"p_{n}" for n in plan.saved_plain]
     slots += [f"r_{n}" for n in plan.saved_results] + [f"{kind}_{n}" for n in plan.checked for kind in "cw"]
     slots += [f"b_{n}" for n in plan.unbroadcast] + (["outputs"] if row.many_outputs else [])
-    freed = [f"s_{n}" for n in plan.saved_inputs] + [f"r_{n}" for n in plan.saved_results]
-    shown = [f"_saved_{n[2:]} = saved_property({n!r})" for n in [*freed, *(f"p_{n}" for n in plan.saved_plain)]]
+    freed = [slot.value for slot in saved_slots(plan)]
     return fill(
         NODE,
         node=row.node_name,
@@ -120,7 +132,7 @@ def node_code(plan: Plan) -> str:
         overload=fill(OVERLOAD, node=row.node_name, argument=row.overload, numbered=row.node_name[:-1] + "1")
         if row.overload
         else "",
-        saved=lines(fill(SAVED, freed=", ".join(map(repr, freed))) if freed else "", *shown),
+        saved=fill(SAVED) if freed else "",
         released=fill(RELEASED, emptied=" = self.".join(freed)) if freed else "pass",
         half=fill(HALF_NODE, node=row.node_name) if row.widens else "",
     )
