@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nanotorch.autograd.graph.engine import grad
-from nanotorch.autograd.graph.node import AccumulateGrad, Node
-from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, short_line, watching
+from nanotorch.autograd.graph.node import AccumulateGrad, Node, nodes_below
+from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
+from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, short_line, watching
 
 
 class Handed(NamedTuple):
@@ -138,7 +138,7 @@ def explain(
 
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
-    nodes = nodes_below([tensor])
+    nodes = nodes_below([gradient_edge(tensor)])
     ends = [node for node in nodes if isinstance(node, AccumulateGrad)]
     names = leaf_names(leaves_of(nodes), model, params)
     running = [node for node in nodes if not isinstance(node, AccumulateGrad)]

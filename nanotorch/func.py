@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.functional import columns, fresh, gradients, ones_requiring_grad, recording_on, rows
 from nanotorch.autograd.graph.grad_mode import is_grad_enabled
-from nanotorch.autograd.graph.node import AccumulateGrad
+from nanotorch.autograd.graph.node import AccumulateGrad, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.tree import leaves, mapped, replaced
-from nanotorch.autograd.walk import nodes_below
 
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
@@ -292,7 +291,10 @@ class Call:
 
     def leads_further(self, tensors: Sequence[Tensor]) -> bool:
         """Return whether any path through the graph ends in a leaf other than the call's own fresh tensors."""
-        return any(isinstance(node, AccumulateGrad) and node not in self.own for node in nodes_below(tensors))
+        return any(
+            isinstance(node, AccumulateGrad) and node not in self.own
+            for node in nodes_below(map(gradient_edge, tensors))
+        )
 
     def backward(
         self,

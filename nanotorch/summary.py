@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.graph.grad_mode import observe_nodes
-from nanotorch.autograd.graph.node import AccumulateGrad, Node
-from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.autograd.graph.node import AccumulateGrad, Node, nodes_below
+from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.graph.view import CopySlices
-from nanotorch.autograd.walk import leaf_edges, nodes_below, saved_values, watching
+from nanotorch.autograd.walk import leaf_edges, saved_values, watching
 from nanotorch.ops.create.random import default_generator
 from nanotorch.ops.rows.flops import count_flops
 from nanotorch.ops.rows.observe import observing
@@ -266,7 +266,7 @@ class _Measured:
             output = self.model(*inputs, **kwargs)
         _keep_shorter(self.forward, taken)
         roots = [t for t in _tensors(output) if t.requires_grad]
-        nodes = [node for node in nodes_below(roots) if not isinstance(node, AccumulateGrad)]
+        nodes = [node for node in nodes_below(map(gradient_edge, roots)) if not isinstance(node, AccumulateGrad)]
         taken, begun = {}, [0.0]
 
         def arrives(node: Node, gradients: Any) -> None:
@@ -281,7 +281,7 @@ class _Measured:
         if roots:
             seeds = [from_array(t.device.xp.ones_like(t._array), t.device) for t in roots]
             with watching(nodes, leaves, before=arrives):
-                grad(roots, leaf_edges(nodes_below(roots)), seeds, allow_unused=True)
+                grad(roots, leaf_edges(nodes_below(map(gradient_edge, roots))), seeds, allow_unused=True)
         _keep_shorter(self.backward, taken)
 
 

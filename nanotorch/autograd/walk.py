@@ -14,25 +14,10 @@ from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.graph.gradient_edge import GradientEdge
 from nanotorch.autograd.graph.node import AccumulateGrad, Hooks, Node
 from nanotorch.autograd.graph.saved_tensors import Packed
-from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.autograd.graph.view import CopySlices
 
 FORWARD_LINE = re.compile(r'"(?P<file>.*)", line (?P<number>\d+), in (?P<function>.*)')
-
-
-def nodes_below(roots: Iterable[Tensor]) -> list[Node]:
-    """Return every node that the backward of ``roots`` can reach, in the order in which the engine would run them."""
-    edges = [gradient_edge(root) for root in roots]
-    seen = {edge[0] for edge in edges if edge is not None}
-    stack = list(seen)
-    while stack:
-        for edge in stack.pop().edges:
-            if edge is not None and edge[0] not in seen:
-                seen.add(edge[0])
-                stack.append(edge[0])
-    return sorted(
-        seen, key=lambda node: node._sequence
-    )  # newer nodes have smaller numbers: see Note [Order] in engine.py
 
 
 def saved_values(node: Node) -> Iterator[tuple[str, Any]]:
@@ -126,8 +111,8 @@ def watching(
                 watched.post[-1] = partial(record, node)  # the last one
                 if before is not None:
                     watched.pre = {**watched.pre, -1: partial(before, node)}
-            node._hooks = watched
+            node._replace_hooks(watched)
         yield
     finally:
         for node, hooks in replaced:
-            node._hooks = hooks
+            node._replace_hooks(hooks)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.graph.engine import grad
-from nanotorch.autograd.graph.node import AccumulateGrad, Node
+from nanotorch.autograd.graph.node import AccumulateGrad, Node, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
-from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, nodes_below, saved_values, short_line, watching
+from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, saved_values, short_line, watching
 from nanotorch.utils import files
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def graph(
                 f"graph: a tensor of shape {tuple(root.shape)} does not require grad: nothing led to it that was"
                 " recorded"
             )
-    nodes = nodes_below(roots)
+    nodes = nodes_below(map(gradient_edge, roots))
     if len(nodes) > limit:
         raise ValueError(
             f"graph: {len(nodes)} nodes are more than limit={limit}; draw a part of the computation, or raise the limit"

@@ -9,7 +9,8 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
-from nanotorch.autograd.walk import nodes_below
+from nanotorch.autograd.graph.node import nodes_below
+from nanotorch.autograd.graph.tensor import gradient_edge
 from nanotorch.ops.docs.source import formulas_of
 from op_cases import CASES, Call, Case, each, floating_outputs, ours
 
@@ -178,7 +179,11 @@ def test_every_node_of_every_op_can_be_explained(case: Case) -> None:
     for output in floating_outputs(case.entry.function(*call.args, **call.kwargs)):
         if not output.requires_grad or output.grad_fn is None:
             continue
-        nodes = [node for node in nodes_below([output]) if not isinstance(node, torch.autograd.graph.AccumulateGrad)]
+        nodes = [
+            node
+            for node in nodes_below([gradient_edge(output)])
+            if not isinstance(node, torch.autograd.graph.AccumulateGrad)
+        ]
         for node in nodes:
             formulas = formulas_of(node)
             assert len(formulas) == len(node.edges) and all(formula.expression for _, formula in formulas), node

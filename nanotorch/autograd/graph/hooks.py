@@ -17,60 +17,40 @@ Which hooks run is settled when the gradient arrives: one that is removed or add
 on. The hooks of a tensor belong to the node that made it. After an in-place write a tensor has a new node: the old
 hooks stay with the old one and see the gradient of the old value, while ``retain_grad()``, which speaks of the tensor,
 moves. A hook runs in the grad mode of the pass, which is off unless ``create_graph``.
-
-The node of a leaf is older than all that use it, so in the order of the engine it would run when the whole pass is
-done. Leaves with hooks do not wait so long: their hooks may be there to get rid of gradients early, or to send them
-elsewhere. While any such leaf exists, a pass counts in advance how often its graph uses them, and visits each when the
-last of its users has run, before any other node.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from nanotorch.autograd.graph.node import Edge, Hooks, Node, RemovableHandle
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 
 
-class Pass:
-    """What hooks may want to know of the backward pass that calls them: which nodes run, and what they noted in it."""
+class Visits:
+    """What hooks may know of the backward pass that calls them: which nodes it visits, and what they noted in it."""
 
-    def __init__(self, roots: list[Node], reachable: set[Node] | None, captured: Iterable[Edge]) -> None:
-        self._roots, self._reachable, self._captured = roots, reachable, captured
-        self._nodes: set[Node] | None = None
+    def __init__(
+        self, below: Callable[[], list[Node]], running: Collection[Node] | None, captured: Iterable[Edge]
+    ) -> None:
+        self._below, self._running, self._captured = below, running, captured
         self.collected: dict[MultiGradHook, list[Any]] = {}  # [how many are missing, the gradients]
 
-    def visits(self, node: Node | None) -> bool:
-        """Return whether the gradient of a node is computed in this pass."""
-        if self._nodes is None:
-            if self._reachable is None:
-                self._nodes = set(nodes_below(self._roots))
-            else:
-                self._nodes = {*self._reachable, *[edge[0] for edge in self._captured]}
-        return node in self._nodes
+    @cached_property
+    def nodes(self) -> set[Node]:
+        """The nodes whose gradients are computed in this pass."""
+        if self._running is None:
+            return set(self._below())
+        return {*self._running, *[edge[0] for edge in self._captured]}
 
     def finish(self) -> None:
         """Call the hooks that still wait for a gradient: none came, since a node on its way returned None."""
         for hook, (missing, gradients) in self.collected.items():
             if hook.wait and missing and any(gradient is not None for gradient in gradients):
                 hook.function(gradients)
-
-
-def nodes_below(roots: Iterable[Node]) -> list[Node]:
-    """Return all nodes of the graph that hangs on the roots."""
-    seen = set(roots)
-    stack = list(seen)
-    order = []
-    while stack:
-        node = stack.pop()
-        order.append(node)
-        for edge in node.edges:
-            if edge is not None and edge[0] not in seen:
-                seen.add(edge[0])
-                stack.append(edge[0])
-    return order
 
 
 def _wrap(node: Node, values: Sequence[Any], create_graph: bool) -> list[Any]:
@@ -89,7 +69,7 @@ def _unwrap(node: Node, values: Sequence[Any], create_graph: bool) -> Any:
     return values[0] if node.outputs is None else values
 
 
-def run_tensor_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool, current: Pass) -> Any:
+def run_tensor_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool, visits: Visits) -> Any:
     """Run the hooks of the tensors that a node made, then store the gradients of those that retain it."""
     values = _wrap(node, [gradient] if node.outputs is None else gradient, create_graph)
     by_tensor: dict[int, list[Any]] = {}
@@ -98,7 +78,7 @@ def run_tensor_hooks(node: Node, hooks: Hooks, gradient: Any, create_graph: bool
     for number, functions in by_tensor.items():
         for hook in functions:
             if isinstance(hook, MultiGradHook.Member):
-                hook.whole.collect(hook.position, values[number], current)
+                hook.whole.collect(hook.position, values[number], visits)
             else:
                 values[number] = _replaced("a tensor hook", hook(values[number]), values[number])
     for number, keep_grad in tuple(hooks.retain.items()):
@@ -180,14 +160,14 @@ class MultiGradHook:
         self.function, self.wait = function, wait
         self._nodes = [weakref.ref(node) for node in nodes]
 
-    def collect(self, position: int, gradient: Tensor | None, current: Pass) -> None:
+    def collect(self, position: int, gradient: Tensor | None, visits: Visits) -> None:
         """Note one gradient, and call the function when it is the last (or, without waiting, the first) of this
         pass.
         """
-        state = current.collected.get(self)
+        state = visits.collected.get(self)
         if state is None:
-            state = current.collected[self] = [
-                sum([current.visits(node()) for node in self._nodes]),
+            state = visits.collected[self] = [
+                sum([node() in visits.nodes for node in self._nodes]),
                 [None] * len(self._nodes),
             ]
             if not self.wait:

@@ -36,6 +36,10 @@ Edge = tuple["Node", int]
 next_sequence = itertools.count(-1, -1).__next__  # newer nodes have smaller numbers: a heap gives them first
 
 
+HOOKED: dict[int, Any] = {}
+"""Weak references to the nodes with hooks, by sequence number: while there are none, a backward pass looks for none."""
+
+
 class Version:
     """The version of a storage, shared by all tensors that see its memory.
 
@@ -189,8 +193,17 @@ class Node:
 
     def _ensure_hooks(self) -> Hooks:
         if self._hooks is None:
-            self._hooks = Hooks()
-        return self._hooks
+            self._replace_hooks(Hooks())
+        return self._hooks  # type: ignore[return-value]
+
+    def _replace_hooks(self, hooks: Hooks | None) -> Hooks | None:
+        """Have other hooks, or none; return those of before."""
+        before, self._hooks, number = self._hooks, hooks, self._sequence
+        if hooks is None:
+            HOOKED.pop(number, None)
+        elif number not in HOOKED:
+            HOOKED[number] = weakref.ref(self, lambda _: HOOKED.pop(number, None))
+        return before
 
     def register_prehook(self, hook: Callable[[tuple[Tensor, ...]], Any]) -> RemovableHandle:
         """Call ``hook(grad_outputs)`` before the node runs; what it returns replaces them (Note [Hooks])."""
@@ -211,10 +224,6 @@ def add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle
-
-
-HOOKED_LEAVES: weakref.WeakSet[Node] = weakref.WeakSet()
-"""The nodes of leaves with hooks, which are visited as soon as their gradient is complete (Note [Hooks])."""
 
 
 class AccumulateGrad(Node):
@@ -238,9 +247,11 @@ class AccumulateGrad(Node):
     def release(self) -> None:
         """Keep everything: a leaf saves no values."""
 
-    def _ensure_hooks(self) -> Hooks:
-        HOOKED_LEAVES.add(self)
-        return super()._ensure_hooks()
+    def accumulate(self, grad: Any, owned: bool) -> None:
+        """Add an array to the ``.grad`` of the leaf, if it is still there."""
+        leaf = self.reference()
+        if leaf is not None:
+            leaf._accumulate(grad, owned)
 
     def __call__(self, *grads: Any) -> tuple[Any, ...]:
         """Accumulate, and return no gradients: nothing lies further."""
@@ -248,6 +259,18 @@ class AccumulateGrad(Node):
         if leaf is not None:
             leaf._accumulate_recorded(grads[0])
         return ()
+
+
+def nodes_below(edges: Iterable[Edge | None]) -> list[Node]:
+    """Return the nodes that gradients reach from these edges, in the order in which a backward pass visits them."""
+    seen = {edge[0] for edge in edges if edge is not None}
+    stack = list(seen)
+    while stack:
+        for edge in stack.pop().edges:
+            if edge is not None and edge[0] not in seen:
+                seen.add(edge[0])
+                stack.append(edge[0])
+    return sorted(seen, key=lambda node: node._sequence)
 
 
 def released_error(node: Node) -> RuntimeError:
