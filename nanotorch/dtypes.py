@@ -37,10 +37,10 @@ class DType:
     __slots__ = ("category", "itemsize", "name", "numpy")
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.numpy = np.dtype(name)
-        self.itemsize = self.numpy.itemsize
-        self.category = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOATING}[self.numpy.kind]
+        self.name: str = name
+        self.numpy: np.dtype[Any] = np.dtype(name)
+        self.itemsize: int = self.numpy.itemsize
+        self.category: int = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOATING}[self.numpy.kind]
 
     @property
     def is_floating_point(self) -> bool:
@@ -72,10 +72,21 @@ class DType:
         return from_numpy_dtype, (self.name,)
 
 
-float16, float32, float64 = DType("float16"), DType("float32"), DType("float64")
-int8, int16, int32, int64, uint8 = DType("int8"), DType("int16"), DType("int32"), DType("int64"), DType("uint8")
-bool_ = DType("bool")
-half, float_, double, short, int_, long = float16, float32, float64, int16, int32, int64
+float16: DType = DType("float16")
+float32: DType = DType("float32")
+float64: DType = DType("float64")
+int8: DType = DType("int8")
+int16: DType = DType("int16")
+int32: DType = DType("int32")
+int64: DType = DType("int64")
+uint8: DType = DType("uint8")
+bool_: DType = DType("bool")
+half: DType = float16
+float_: DType = float32
+double: DType = float64
+short: DType = int16
+int_: DType = int32
+long: DType = int64
 
 _REAL = "tensors hold real numbers only; keep real and imaginary parts in two tensors"
 _SMALL = "NumPy, on which tensors are built, has no such numbers; use torch.float16 or torch.float32"
@@ -221,7 +232,15 @@ class finfo:
     """
 
     __slots__ = ("bits", "dtype", "eps", "max", "min", "resolution", "smallest_normal", "tiny")
-    __hash__ = None  # type: ignore[assignment]  # as in PyTorch
+    __hash__: None  # type: ignore[assignment]  # as in PyTorch, since `__eq__` is there
+    bits: int
+    dtype: str
+    eps: float
+    max: float
+    min: float
+    resolution: float
+    smallest_normal: float
+    tiny: float
 
     def __init__(self, type: DType | None = None) -> None:
         dtype = _default[0] if type is None else need_dtype("finfo", type)
@@ -260,7 +279,11 @@ class iinfo:
     """
 
     __slots__ = ("bits", "dtype", "max", "min")
-    __hash__ = None  # type: ignore[assignment]  # as in PyTorch
+    __hash__: None  # type: ignore[assignment]  # as in PyTorch, since `__eq__` is there
+    bits: int
+    dtype: str
+    max: int
+    min: int
 
     def __init__(self, type: DType) -> None:
         dtype = need_dtype("iinfo", type)

@@ -30,7 +30,7 @@ _mode: ContextVar[bool | tuple[NodeObserver, ...]] = ContextVar("grad_mode", def
 _observers: ContextVar[tuple[NodeObserver, ...]] = ContextVar("node_observers", default=())
 _inference: ContextVar[bool] = ContextVar("inference_mode", default=False)
 recording = _mode.get
-is_inference_mode_enabled = _inference.get
+is_inference_mode_enabled: Callable[[], bool] = _inference.get
 set_inference = _inference.set
 
 

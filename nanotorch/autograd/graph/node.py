@@ -92,7 +92,7 @@ class RemovableHandle:
 
     def __init__(self, hooks: dict[int, Any]) -> None:
         self._hooks = hooks
-        self.id = next(self._ids)
+        self.id: int = next(self._ids)
 
     def remove(self) -> None:
         """Remove the hook; removing twice is harmless."""

@@ -7,7 +7,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -115,6 +115,10 @@ class Tensor(TensorMethods):
         """The number of dimensions."""
         return self._array.ndim
 
+    @overload
+    def size(self) -> Size: ...
+    @overload
+    def size(self, dim: int) -> int: ...
     def size(self, dim: int | None = None) -> Any:
         """Return the shape, or the length of one dimension."""
         return self.shape if dim is None else self._array.shape[dim]
@@ -174,6 +178,10 @@ class Tensor(TensorMethods):
         """The size of all elements in bytes."""
         return self._array.size * self._array.itemsize
 
+    @overload
+    def stride(self) -> tuple[int, ...]: ...
+    @overload
+    def stride(self, dim: int) -> int: ...
     def stride(self, dim: int | None = None) -> Any:
         """Return how many elements apart neighbours along each dimension are."""
         strides = tuple(step // self._array.itemsize for step in self._array.strides)
@@ -607,7 +615,11 @@ class Tensor(TensorMethods):
             return format(self.item(), spec)
         return object.__format__(self, spec)
 
-    __copy__, __deepcopy__, __reduce_ex__ = shallow_copy, deep_copy, take_apart  # Note [Copies and pickles]
+    __copy__ = shallow_copy  # Note [Copies and pickles]
+    __deepcopy__ = deep_copy
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return take_apart(self, protocol)
 
 
 def add_birthplace(namespace: dict[str, Any]) -> None:

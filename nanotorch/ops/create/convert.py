@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -98,8 +98,8 @@ def to_device(input: Tensor, target: Device) -> Tensor:
 def to(
     input: Tensor,
     *args: Any,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: dtypes.DType | builtins.type | str | None = None,
+    device: Device | str | None = None,
     copy: builtins.bool = False,
     non_blocking: builtins.bool = False,
 ) -> Tensor:
@@ -128,7 +128,7 @@ def cpu(input: Tensor) -> Tensor:
 
 
 @composite(where="method")
-def cuda(input: Tensor, device: Any = None) -> Tensor:
+def cuda(input: Tensor, device: Device | str | None = None) -> Tensor:
     """The tensor on a GPU, the first unless ``device`` says which."""
     return to_device(input, Device("cuda", device) if isinstance(device, builtins.int) else Device(device or "cuda"))
 
@@ -146,6 +146,10 @@ TYPE_NAMES = {
 }
 
 
+@overload
+def type(input: Tensor) -> str: ...
+@overload
+def type(input: Tensor, dtype: dtypes.DType | builtins.type | str) -> Tensor: ...
 @composite(where="method")
 def type(input: Tensor, dtype: Any = None) -> Any:
     """The tensor with another dtype, which may be named ``torch.FloatTensor``; without an argument the name of its

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -333,7 +333,12 @@ def logspace(
 
 @composite(where="method")
 def new_tensor(
-    input: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: Device | str | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return a tensor of the data with this tensor's dtype and device."""
     return tensor(data, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
@@ -341,7 +346,11 @@ def new_tensor(
 
 @composite(where="method")
 def new_zeros(
-    input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *size: int | Sequence[int],
+    dtype: DType | None = None,
+    device: Device | str | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return zeros with this tensor's dtype and device."""
     return zeros(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
@@ -349,7 +358,11 @@ def new_zeros(
 
 @composite(where="method")
 def new_ones(
-    input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *size: int | Sequence[int],
+    dtype: DType | None = None,
+    device: Device | str | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return ones with this tensor's dtype and device."""
     return ones(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
@@ -357,7 +370,11 @@ def new_ones(
 
 @composite(where="method")
 def new_empty(
-    input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *size: int | Sequence[int],
+    dtype: DType | None = None,
+    device: Device | str | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return uninitialised memory with this tensor's dtype and device."""
     return empty(*size, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
@@ -366,11 +383,11 @@ def new_empty(
 @composite(where="method")
 def new_full(
     input: Tensor,
-    size: Any,
-    fill_value: Any,
+    size: int | Sequence[int],
+    fill_value: float | Tensor,
     *,
     dtype: DType | None = None,
-    device: Any = None,
+    device: Device | str | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Return one value with this tensor's dtype and device."""

@@ -33,9 +33,11 @@ class Generator:
     tensor([0, 1, 2, 3])
     """
 
+    numpy: np.random.Generator
+
     def __init__(self, device: Any = "cpu") -> None:
         """Make a generator with an unpredictable seed; random numbers are always drawn on the CPU."""
-        self.device = CPU
+        self.device: Device = CPU
         self.seed()
 
     def manual_seed(self, seed: int) -> Generator:
@@ -96,7 +98,7 @@ class Generator:
         self.set_state(state)
 
 
-default_generator = Generator()
+default_generator: Generator = Generator()
 FURTHER.append(lambda: default_generator.numpy.bit_generator.lock)  # NumPy holds it while it draws
 
 

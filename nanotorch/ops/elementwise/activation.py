@@ -200,7 +200,7 @@ def hardtanh(xp: Any, self: Array, min_val: float = -1.0, max_val: float = 1.0) 
 
 
 @composite(where="functional", samples=[*unary, sample(integers(5, low=-3, high=9)), limits])
-def relu6(input: Any) -> Any:
+def relu6(input: Tensor) -> Tensor:
     """``input`` limited to [0, 6]."""
     return hardtanh(input, 0.0, 6.0)
 
@@ -285,13 +285,13 @@ def softshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
 
 
 @composite(widens=True, where="functional", samples=[*unary, limits_nan])
-def tanhshrink(input: Any) -> Any:
+def tanhshrink(input: Tensor) -> Tensor:
     """``input - tanh(input)``."""
     return input - input.tanh()
 
 
 @composite(widens=True, where="functional", samples=[*unary, limits_nan])
-def softsign(input: Any) -> Any:
+def softsign(input: Tensor) -> Tensor:
     """``input / (1 + abs(input))``."""
     return input / (input.abs() + 1)
 
@@ -348,7 +348,7 @@ def _prelu_kernel(xp: Any, self: Array, weight: Array) -> Array:
         sample(edge([-3.0, 0.5, inf]), real(1)),
     ]
 )
-def prelu(input: Any, weight: Any) -> Any:
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """``input`` where positive, ``weight * input`` elsewhere; one weight, or one per channel, dimension 1 (He et al.
     2015).
     """
@@ -378,13 +378,13 @@ def _rrelu_slopes(input: Any, lower: float, upper: float, training: bool, genera
 
 @composite(where="function", samples=[*unary, sample(real(3, 2), 0.2, 0.3), limits_nan])
 def rrelu(
-    input: Any,
+    input: Tensor,
     lower: float = 1.0 / 8,
     upper: float = 1.0 / 3,
     training: bool = False,
     *,
     generator: Generator | None = None,
-) -> Any:
+) -> Tensor:
     """Leaky ReLU whose slopes are drawn from [lower, upper) in training, their mean otherwise (Xu et al. 2015)."""
     slopes = _rrelu_slopes(input, lower, upper, training, generator)
     return _prelu_kernel(input, slopes) if training else leaky_relu(input, slopes)

@@ -144,7 +144,7 @@ def _trunc_divide(x: Tensor, y: Any) -> Tensor:
         sample(edge([1.0, -2.0, inf, 0.0, -0.0, nan]), edge([0.0, 0.0, 2.0, 0.0, -3.0, 1.0]), rounding_mode="trunc"),
     ]
 )
-def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Any:
+def div(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     """Elementwise quotient; ``rounding_mode`` is None, "floor" or "trunc".
 
     >>> torch.div(torch.tensor([7, -7]), 2, rounding_mode="trunc")
@@ -156,7 +156,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = 
 
 
 @composite(where="method")
-def div_(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def div_(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
     """In-place version of `div`."""
     return input.true_divide_(other) if rounding_mode is None else input.div_rounded_(other, rounding_mode)
 
@@ -250,7 +250,7 @@ def neg(xp: Any, self: Array) -> Array:
 
 
 @composite(operators="__pos__", samples=unary)
-def positive(input: Any) -> Any:
+def positive(input: Tensor) -> Tensor:
     """``+input``: the tensor itself."""
     return input
 
@@ -344,16 +344,16 @@ def _integer_power(xp: Any, base: Any, exponent: Any) -> Any:
 
 
 @composite(samples=[sample(real(3, low=0.3), real(3)), sample(2, real(3)), sample(integers(3, low=1), 2)])
-def float_power(input: Any, exponent: Any) -> Any:
+def float_power(input: Tensor, exponent: Tensor | float) -> Tensor:
     """``input ** exponent`` in double precision."""
     from nanotorch.dtypes import float64
 
-    input, exponent = (x.to(float64) if isinstance(x, Tensor) else float(x) for x in (input, exponent))
-    return pow(input, exponent)
+    base, power = (x.to(float64) if isinstance(x, Tensor) else float(x) for x in (input, exponent))
+    return pow(base, power)
 
 
 @composite(where="method")
-def float_power_(input: Any, exponent: Any) -> Any:
+def float_power_(input: Tensor, exponent: Tensor | float) -> Tensor:
     """In-place version of `float_power`, for tensors of double precision."""
     if input.dtype.numpy != "float64":
         raise RuntimeError(
@@ -402,7 +402,7 @@ def _rmod(input: Any, other: Any) -> Any:
 @composite(
     widens=True, samples=[sample(real(3, 2), real(2)), sample(real(3), integers(3)), sample(integers(3), integers(3))]
 )
-def ldexp(input: Any, other: Any) -> Any:
+def ldexp(input: Tensor, other: Tensor | float) -> Tensor:
     """``input * 2 ** other``."""
     return mul(input, pow(2.0, _exponent(input, other)))
 
@@ -413,7 +413,7 @@ def _exponent(input: Any, other: Any) -> Any:
 
 
 @composite(where="method")
-def ldexp_(input: Any, other: Any) -> Any:
+def ldexp_(input: Tensor, other: Tensor | float) -> Tensor:
     """In-place version of `ldexp`."""
     return input.mul_(pow(2.0, _exponent(input, other)))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import inf, nan
 from typing import Any
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import ROWS, Array, Number, alias, attach, composite, op
 from nanotorch.ops.rows.sample import booleans, edge, integers, real, sample, unary
 from nanotorch.ops.rows.tensors import TENSOR
@@ -216,13 +217,13 @@ def isclose(
 
 
 @composite()
-def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether all elements are close, as a Python bool."""
     return bool(isclose(input, other, rtol, atol, equal_nan).all().item())
 
 
 @composite()
-def equal(input: Any, other: Any) -> bool:
+def equal(input: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same shape and elements, as a Python bool."""
     return bool(input.shape == other.shape and (input == other).all().item())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf, nan
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -227,6 +227,10 @@ def _zero_where(x: Tensor, mask: Tensor) -> Tensor:
     return _where(mask, 0.0, x)
 
 
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Tensor | float, other: Tensor | float, *, out: Tensor | None = None) -> Tensor: ...
 @composite(
     where="function",
     samples=[*choices, sample(booleans(3), 1.0, 0.0), sample(booleans(3), 1, 0), sample(booleans(3, 2))],
@@ -257,7 +261,7 @@ def _held(value: Any, other: Any) -> Any:
     return dtypes.wrapped("where", value, dtypes.float64 if dtype is dtypes.float16 else dtype)
 
 
-def where_method(input: Any, condition: Any, other: Any) -> Any:
+def where_method(input: Tensor, condition: Tensor, other: Tensor | float) -> Tensor:
     """Elements of the tensor where the condition holds, of ``other`` elsewhere."""
     return _where(condition, _held(input, other), _held(other, input))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanotorch import dtypes
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import edge, integers, real, sample
+
+if TYPE_CHECKING:
+    from nanotorch import return_types
 
 whole = [
     sample(integers(3, 2, low=-12, high=13), integers(2, low=-9, high=10)),
@@ -49,7 +52,7 @@ def _frexp(xp: Any, self: Array) -> Array:
 
 
 @composite(samples=[sample(real(3, 2)), sample(edge([1.0, 0.0, -3.5, 8.0])), sample(real())])
-def frexp(input: Tensor) -> Any:
+def frexp(input: Tensor) -> return_types.frexp:
     """The mantissa, of magnitude 1/2 to 1, and the exponent of ``mantissa * 2 ** exponent``, a pair."""
     return _frexp(input)
 

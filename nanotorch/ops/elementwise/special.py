@@ -193,17 +193,18 @@ def _xlog1py(xp: Any, self: Array, other: Array) -> Array:
         sample(edge([0.0, 1.0]), edge([1e-20, 1e-20])),
     ],
 )
-def special_xlog1py(input: Any, other: Any) -> Any:
+def special_xlog1py(input: Tensor | float, other: Tensor | float) -> Tensor:
     """``input * log1p(other)``, which is 0 where ``input`` is 0, whatever ``other`` is, except NaN.
 
     >>> torch.special.xlog1py(torch.tensor([0.0, 1.0]), torch.tensor([-1.0, 1.0]))
     tensor([0.0000, 0.6931])
     """
-    first, second = input, other
+    first: Any = input
+    second: Any = other
     if not isinstance(input, Tensor):
-        first = tensor(input, dtype=other.dtype if other.is_floating_point() else None, device=other.device)
+        first = tensor(input, dtype=second.dtype if second.is_floating_point() else None, device=second.device)
     if not isinstance(other, Tensor):
-        second = tensor(other, dtype=input.dtype if input.is_floating_point() else None, device=input.device)
+        second = tensor(other, dtype=first.dtype if first.is_floating_point() else None, device=first.device)
     return _xlog1py(first, second)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,7 +148,7 @@ def _powers(x: Tensor, count: int) -> Tensor:
 
 
 @composite(samples=[sample(integers(4, high=12), (3, 4)), sample(integers(2, 2, high=6), (6,))], where="function")
-def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
+def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, ...]:
     """The coordinates, one tensor for each dimension, of places in a flattened tensor of a shape."""
     if indices._array.dtype.kind not in "iu":
         raise ValueError(f"unravel_index: expected 'indices' to be integer dtype, but got {indices.dtype}")

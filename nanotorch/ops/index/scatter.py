@@ -98,7 +98,13 @@ def _scatter_call(
     ]
 )
 def scatter(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Tensor | float | None = None,
+    *,
+    value: float | None = None,
+    reduce: str | None = None,
 ) -> Tensor:
     """A copy of ``input`` with ``src`` written at ``index`` along ``dim``; repeated indices keep one of the values.
 
@@ -141,7 +147,13 @@ def _along_axis(x: Tensor, shape: Sequence[int], indices: Tensor, axis: int, acc
 
 @composite(where="method")
 def scatter_(
-    input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Tensor | float | None = None,
+    *,
+    value: float | None = None,
+    reduce: str | None = None,
 ) -> Tensor:
     """In-place version of `scatter`."""
     row, args, kwargs = _scatter_call(input, dim, index, src, value, reduce)

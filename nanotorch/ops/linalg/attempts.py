@@ -91,7 +91,7 @@ def _attempt(
 
 
 @composite(where="linalg", samples=SQUARE)
-def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
+def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
     """The inverses of square matrices, and for each 0 or the number of the pivot that is 0, where the inverse here is
     NaN.
 
@@ -105,7 +105,7 @@ def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     where="linalg",
     samples=[sample(positive_definite(3, 3)), sample(positive_definite(2, 3, 3), upper=True), sample(real(0, 0))],
 )
-def linalg_cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
+def linalg_cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Factor:
     """`cholesky`, and for each matrix 0 or the order of the leading minor that is not positive definite, where the
     factor here is NaN.
     """
@@ -120,7 +120,7 @@ def linalg_cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool
         sample(invertible(3, 3), real(2, 3), left=False),
     ],
 )
-def linalg_solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+def linalg_solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Solution:
     """`solve`, and for each matrix 0 or the number of the pivot that is 0, where the solution here is NaN."""
     info = linalg_inv_ex(A.detach(), check_errors=check_errors).info
     broken = (info > 0)[..., None, None]

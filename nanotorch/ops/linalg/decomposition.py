@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.linalg.matrices import converging, need_matrices, or_explain, swapped
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import distinct, positive_definite, real, sample
+
+if TYPE_CHECKING:
+    from nanotorch import return_types
 
 
 def _cholesky_self(xp: Any, grad: Any, result: Any) -> Any:
@@ -38,7 +42,7 @@ factors = [
 
 
 @composite(samples=[*factors, sample(positive_definite(3, 3), upper=True)], where="linalg")
-def linalg_cholesky(input: Any, *, upper: bool = False) -> Any:
+def linalg_cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
     """The lower triangular L with ``L @ L.T = input`` for positive definite matrices; ``upper`` returns its transpose.
 
     Only that triangle of the input is read, and the gradient is symmetric, as in PyTorch.
@@ -47,7 +51,7 @@ def linalg_cholesky(input: Any, *, upper: bool = False) -> Any:
 
 
 @composite()
-def cholesky(input: Any, upper: bool = False) -> Any:
+def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     """The triangular factor of positive definite matrices: `linalg.cholesky` under its older name."""
     return linalg_cholesky(input, upper=upper)
 
@@ -75,7 +79,7 @@ def _linalg_eigh(xp: Any, self: Array) -> Array:
 
 
 @composite(where="linalg")
-def linalg_eigh(A: Any, UPLO: str = "L") -> Any:
+def linalg_eigh(A: Tensor, UPLO: str = "L") -> return_types.linalg_eigh:
     """Eigenvalues, ascending, and eigenvectors, as columns, of symmetric matrices, of which one triangle is read.
 
     The vectors are defined up to their sign: only what does not depend on it has a gradient.
@@ -86,7 +90,7 @@ def linalg_eigh(A: Any, UPLO: str = "L") -> Any:
 
 
 @composite(samples=factors, where="linalg")
-def linalg_eigvalsh(A: Any, UPLO: str = "L") -> Any:
+def linalg_eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """The eigenvalues of symmetric matrices, ascending."""
     return linalg_eigh(A, UPLO)[0]
 
@@ -124,7 +128,7 @@ def _linalg_svd_full(xp: Any, self: Array) -> Array:
 
 
 @composite(where="linalg")
-def linalg_svd(A: Any, full_matrices: bool = True) -> Any:
+def linalg_svd(A: Tensor, full_matrices: bool = True) -> return_types.linalg_svd:
     """U, the singular values, descending, and Vh with ``A = U @ diag(S) @ Vh``.
 
     The vectors are defined up to their sign: only what does not depend on it has a gradient. ``full_matrices`` makes U
@@ -142,7 +146,7 @@ def linalg_svd(A: Any, full_matrices: bool = True) -> Any:
     samples=[sample(distinct(3, 3)), sample(distinct(2, 4, 3)), sample(distinct(2, 3)), sample(real(0, 2, 2))],
     where="linalg",
 )
-def linalg_svdvals(A: Any) -> Any:
+def linalg_svdvals(A: Tensor) -> Tensor:
     """The singular values, descending."""
     return _linalg_svd(A)[1]
 
@@ -189,7 +193,7 @@ def _linalg_qr_complete(xp: Any, self: Array) -> Array:
     ],
     where="linalg",
 )
-def linalg_qr(A: Any, mode: str = "reduced") -> Any:
+def linalg_qr(A: Tensor, mode: str = "reduced") -> return_types.linalg_qr:
     """Q with orthonormal columns and R, upper triangular, with ``A = Q @ R``.
 
     ``mode="complete"`` makes Q square, whose additional columns are arbitrary and have no gradient; "r" leaves Q empty.

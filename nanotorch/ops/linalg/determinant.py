@@ -11,7 +11,7 @@ without two of the singular values.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from nanotorch.ops.reduce.reductions import products_of_others
 from nanotorch.ops.rows.row import ROWS, Array, composite, op
 from nanotorch.ops.rows.sample import distinct, edge, sample
 from nanotorch.ops.rows.tensors import TENSOR
+
+if TYPE_CHECKING:
+    from nanotorch import return_types
 
 
 def _call(name: str, xp: Any, *arguments: Any) -> Any:
@@ -120,19 +123,19 @@ def linalg_slogdet(xp: Any, self: Array) -> Array:
 
 
 @composite(widens=True, samples=[*SQUARE, sample(edge([[0.0, 2.0], [1.0, 3.0]]))])
-def logdet(input: Any) -> Any:
+def logdet(input: Tensor) -> Tensor:
     """The logarithm of the determinant: NaN where it is negative, -inf where it is 0."""
     sign, logarithm = linalg_slogdet(input)
     return logarithm.masked_fill(sign < 0, float("nan"))
 
 
 @composite(samples=SQUARE)
-def det(input: Any) -> Any:
+def det(input: Tensor) -> Tensor:
     """The determinant of square matrices: `linalg.det`."""
     return linalg_det(input)
 
 
 @composite(samples=SQUARE)
-def slogdet(input: Any) -> Any:
+def slogdet(input: Tensor) -> return_types.linalg_slogdet:
     """The sign and the logarithm of the magnitude of the determinant: `linalg.slogdet`."""
     return linalg_slogdet(input)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import edge, real, sample
 from nanotorch.ops.rows.tensors import TENSOR
@@ -136,7 +137,7 @@ def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
         sample("ij->", edge([[1.0, float("inf")], [float("nan"), 2.0]])),
     ],
 )
-def einsum(equation: Any, *operands: Any) -> Any:
+def einsum(equation: Any, *operands: Any) -> Tensor:
     """Sums of products named by subscripts, as in Einstein's notation; ``...`` stands for any dimensions, which
     broadcast.
 

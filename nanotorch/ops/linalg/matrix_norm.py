@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from nanotorch import dtypes
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.linalg.decomposition import linalg_svdvals
 from nanotorch.ops.linalg.norm import linalg_vector_norm, need_order, nuclear_norm
 from nanotorch.ops.reduce.reductions import INF
@@ -38,8 +41,13 @@ ORDERS = [
     where="linalg",
 )
 def linalg_matrix_norm(
-    A: Any, ord: Any = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *, dtype: Any = None
-) -> Any:
+    A: Tensor,
+    ord: float | str = "fro",
+    dim: tuple[int, int] = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: dtypes.DType | None = None,
+) -> Tensor:
     """A norm of matrices: "fro", "nuc" (the sum of the singular values), 2 and -2 (the largest and smallest of them),
     1 and -1 (the largest and smallest sum of magnitudes of a column), inf and -inf (of a row).
 
@@ -60,7 +68,8 @@ def linalg_matrix_norm(
         need_order("linalg.matrix_norm", "ord", ord)
     if ord == "nuc":
         return nuclear_norm("linalg.matrix_norm", A, dims, keepdim)
-    if 0 in [A.shape[d] for d in {1: (columns,), INF: (rows,), 2: dims}.get(ord, ())]:  # the largest of nothing
+    largest: dict[float | str, tuple[int, ...]] = {1: (columns,), INF: (rows,), 2: dims}
+    if 0 in [A.shape[d] for d in largest.get(ord, ())]:  # the largest of nothing
         return A.new_zeros([1 if d in dims else n for d, n in enumerate(A.shape) if keepdim or d not in dims])
     if ord == "fro":
         return linalg_vector_norm(A, 2, (rows, columns), keepdim)
@@ -101,7 +110,14 @@ def need_pair(dim: Any) -> None:
     ],
     where="linalg",
 )
-def linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def linalg_norm(
+    A: Tensor,
+    ord: float | str | None = None,
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: dtypes.DType | None = None,
+) -> Tensor:
     """A vector norm over one ``dim`` or of a vector, a matrix norm over two or of a matrix; without ``ord`` the 2-norm
     of all elements.
     """

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.convert import result_type
 from nanotorch.ops.linalg.decomposition import linalg_svdvals
 from nanotorch.ops.reduce.reductions import INF, NAN, Dim, axes, keep_reduced
@@ -130,14 +132,14 @@ def nuclear_norm(name: str, x: Any, dims: tuple[int, ...], keepdim: bool) -> Any
     ],
 )
 def norm(
-    input: Any,
+    input: Tensor,
     p: float | str | None = "fro",
     dim: Dim = None,
     keepdim: bool = False,
     *,
-    out: Any = None,
-    dtype: Any = None,
-) -> Any:
+    out: Tensor | None = None,
+    dtype: dtypes.DType | None = None,
+) -> Tensor:
     """The p-norm ``sum(|x|**p) ** (1/p)`` of all elements or over ``dim``; its gradient at 0 is 0.
 
     ``p=0`` counts the elements that are not zero, infinities give the largest and smallest magnitude, "fro" means 2,
@@ -167,7 +169,9 @@ def norm(
     ],
     where="linalg",
 )
-def linalg_vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def linalg_vector_norm(
+    x: Tensor, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: dtypes.DType | None = None
+) -> Tensor:
     """The norm ``sum(|x|**ord) ** (1/ord)`` of all elements or over ``dim``, whatever the shape."""
     need_order("linalg.vector_norm", "ord", ord)
     return _norm(x, ord, dim, keepdim, dtype=dtype)
@@ -176,7 +180,7 @@ def linalg_vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = 
 @composite(
     widens=True, samples=[sample(real(3, 2), real(3, 2)), sample(real(3), real(2, 1), 1), sample(real(3), real(3), INF)]
 )
-def dist(input: Any, other: Any, p: float = 2) -> Any:
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """The p-norm of ``input - other``, which broadcast."""
     need_order("dist", "p", p)
     return _norm(input - other, p)
@@ -207,7 +211,7 @@ def distances(name: str, differences: Any, p: float) -> Any:
     ],
     where="function",
 )
-def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """The p-norm distances of every row of ``x1`` (..., m, d) to every row of ``x2`` (..., n, d): (..., m, n).
 
     Differences are always taken, so equal rows have the distance 0 exactly, and there the gradient 0; ``compute_mode``
@@ -243,7 +247,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
     ],
     where="functional",
 )
-def normalize(input: Any, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> Any:
+def normalize(input: Tensor, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> Tensor:
     """The tensor divided by its p-norm over ``dim``, or by ``eps`` where the norm is smaller.
 
     >>> torch.nn.functional.normalize(torch.tensor([[3.0, 4.0]]))
@@ -264,7 +268,7 @@ def normalize(input: Any, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> A
     ],
     where="functional",
 )
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between two tensors along ``dim``; norms below ``eps`` count as ``eps``.
 
     >>> torch.nn.functional.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
@@ -298,7 +302,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     ],
     where="functional",
 )
-def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """The p-norm of ``x1 - x2 + eps`` over the last dimension."""
     need_order("pairwise_distance", "p", p)
     return _norm(x1 - x2 + eps, p, -1, keepdim)

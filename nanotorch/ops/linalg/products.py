@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.elementwise.arithmetic import factor
 from nanotorch.ops.rows.dims import need_tuple, whole, wrap_dim, wrap_dims
 from nanotorch.ops.rows.row import Array, alias, composite, op
@@ -104,7 +105,7 @@ def matmul(xp: Any, self: Array, other: Array) -> Array:
 
 
 @composite(where="method", operators="__rmatmul__")
-def rmatmul(input: Any, other: Any) -> Any:
+def rmatmul(input: Tensor, other: Tensor) -> Tensor:
     """``other @ input`` for a NumPy array ``other``."""
     return matmul(other, input)
 
@@ -168,7 +169,7 @@ def dot(xp: Any, self: Array, tensor: Array) -> Array:
 
 
 @composite(samples=[sample(real(3), real(2)), sample(real(0), real(2))])
-def outer(input: Any, vec2: Any) -> Any:
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """The products of every pair of elements of two vectors."""
     _need("outer", input, vec2, 1, 1)
     return input.unsqueeze(1) * vec2
@@ -310,7 +311,7 @@ def addbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float = 
 
 
 @composite(samples=[sample(real(3), real(3))])
-def vdot(input: Any, other: Any) -> Any:
+def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The sum of products of two vectors: `dot`, for real numbers."""
     return dot(input, other)
 
@@ -324,7 +325,7 @@ def vdot(input: Any, other: Any) -> Any:
         sample(real(2, 3), real()),
     ]
 )
-def inner(input: Any, other: Any) -> Any:
+def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions; a number scales.
 
     >>> torch.inner(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
@@ -352,7 +353,7 @@ def inner(input: Any, other: Any) -> Any:
     ],
     where="function",
 )
-def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
+def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] = 2) -> Tensor:
     """Sums of products over pairs of dimensions: the last ``dims`` of ``a`` with the first of ``b``, or those that two
     lists name.
 
@@ -401,7 +402,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
         sample(real(2), real(1, 2, 3)),
     ]
 )
-def kron(input: Any, other: Any) -> Any:
+def kron(input: Tensor, other: Tensor) -> Tensor:
     """Kronecker's product: every element of the first times the whole second.
 
     >>> torch.kron(torch.eye(2), torch.tensor([[1.0, 2.0]]))
@@ -417,7 +418,7 @@ def kron(input: Any, other: Any) -> Any:
 
 
 @composite(widens=True, samples=[sample(real(2, 3), real(2, 3), dim=1), sample(real(3, 2), real(3, 1), 0)])
-def cross(input: Any, other: Any, dim: int | None = None) -> Any:
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The vector product along ``dim``, of length 3; by default the first dimension of that length."""
     if dim is None:
         dim = next((d for d, n in enumerate(input.shape) if n == 3), None)
@@ -431,7 +432,7 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Any:
     samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(3, 1), dim=0), sample(real(3), real(3))],
     where="linalg",
 )
-def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
+def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     """The vector product along ``dim``, of length 3; other dimensions broadcast."""
     if input.ndim != other.ndim:
         raise ShapeError(
@@ -450,7 +451,7 @@ def linalg_cross(input: Any, other: Any, *, dim: int = -1) -> Any:
 
 
 @composite(widens=True, samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(2), dim=0)], where="linalg")
-def linalg_vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
+def linalg_vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """Sums of products along ``dim``."""
     product = x * y
     return product.sum(wrap_dim("linalg.vecdot", dim, product.ndim))
@@ -465,7 +466,7 @@ def linalg_vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     ],
     where="linalg",
 )
-def linalg_multi_dot(tensors: Sequence[Any]) -> Any:
+def linalg_multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of a chain of matrices, in the order that takes the fewest multiplications; vectors may stand at the
     ends.
     """

@@ -5,6 +5,7 @@ ones.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,7 +143,7 @@ def linalg_matrix_rank(
         *[sample(constant(2, 2), p) for p in (1, -1, float("inf"), "fro", "nuc")],
     ],
 )
-def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
+def linalg_cond(A: Tensor, p: float | str | None = None) -> Tensor:
     """The condition number of matrices: how many times larger the norm of the inverse makes that of the matrix (2-norm
     by default).
     """
@@ -166,7 +167,7 @@ def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
         sample(constant(2, 3, 2), constant(2, 3, 1)),
     ],
 )
-def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> Any:
+def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
     """The X of least norm that makes the norm of ``A @ X - B`` least, with residuals, rank and singular values as the
     driver gives them.
 
@@ -206,7 +207,7 @@ def linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -
 
 
 @composite(where="linalg", samples=[sample(real(2, 3, 6), real(2, 3)), sample(invertible(3, 3), real(3))])
-def linalg_tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
+def linalg_tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tensor:
     """The X with ``tensordot(A, X, X.ndim) = B``; ``dims`` are moved to the end of ``A`` first."""
     if dims is not None:
         need_tuple("linalg.tensorsolve", "dims", dims)

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.creation import eye
 from nanotorch.ops.linalg.matrices import SQUARE, need_matrices, or_explain, swapped
 from nanotorch.ops.rows.row import Array, composite, op
@@ -85,7 +86,7 @@ def _solve(xp: Any, self: Array, other: Array) -> Array:
     ],
     where="linalg",
 )
-def linalg_solve(A: Any, B: Any, *, left: bool = True) -> Any:
+def linalg_solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """The solution X of ``A @ X = B`` (of ``X @ A = B`` with ``left=False``); B may be a vector or a batch of vectors.
 
     >>> torch.linalg.solve(torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.tensor([2.0, 2.0]))
@@ -109,7 +110,9 @@ def linalg_solve(A: Any, B: Any, *, left: bool = True) -> Any:
     ],
     where="linalg",
 )
-def linalg_solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
+def linalg_solve_triangular(
+    A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
     """The solution of a triangular system: only one triangle of ``A`` is read, with ones on the diagonal if it is
     unitriangular.
     """
@@ -120,7 +123,7 @@ def linalg_solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, u
 
 
 @composite(samples=SQUARE)
-def inverse(input: Any) -> Any:
+def inverse(input: Tensor) -> Tensor:
     """The inverse of square matrices: `linalg.inv`."""
     return linalg_inv(input)
 
@@ -136,7 +139,7 @@ powers = [
 
 
 @composite(widens=True, samples=powers, where="linalg")
-def linalg_matrix_power(A: Any, n: int) -> Any:
+def linalg_matrix_power(A: Tensor, n: int) -> Tensor:
     """The ``n``-th power of square matrices, by repeated squaring; negative powers are those of the inverse.
 
     >>> torch.linalg.matrix_power(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), 10)
@@ -157,7 +160,7 @@ def linalg_matrix_power(A: Any, n: int) -> Any:
 
 
 @composite(widens=True, samples=powers)
-def matrix_power(input: Any, n: int) -> Any:
+def matrix_power(input: Tensor, n: int) -> Tensor:
     """The ``n``-th power of square matrices: `linalg.matrix_power`."""
     return linalg_matrix_power(input, n)
 
@@ -170,7 +173,7 @@ def matrix_power(input: Any, n: int) -> Any:
         sample(real(2, 3, 2), constant(2, 3, 3)),
     ],
 )
-def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
+def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     """The solution X of ``L @ L.T @ X = input`` (of ``L.T @ L @ X`` with ``upper``) for a triangular factor as
     `cholesky` gives it.
     """
@@ -185,7 +188,7 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
 
 
 @composite(widens=True, samples=[sample(constant(3, 3)), sample(constant(3, 3), True), sample(constant(2, 3, 3))])
-def cholesky_inverse(input: Any, upper: bool = False) -> Any:
+def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     """The inverse of the matrix whose triangular factor `cholesky` gave."""
     return cholesky_solve(
         eye(input.shape[-1], dtype=input.dtype, device=input.device).expand(input.shape), input, upper

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import integers, real, sample
 
@@ -81,7 +82,7 @@ def pixel_unshuffle(xp: Any, self: Array, downscale_factor: int) -> Array:
 @composite(
     where="function", samples=[sample(real(1, 6, 2, 2), 2), sample(real(2, 6, 3), 3), sample(integers(1, 4, 2), 1)]
 )
-def channel_shuffle(input: Any, groups: int) -> Any:
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """Channels (N, C, ...) in the order that takes one from each of ``groups`` groups in turn."""
     if input.ndim < 3:
         raise ShapeError(f"channel_shuffle: expects input with > 2 dims, but got input with sizes {list(input.shape)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -284,6 +285,27 @@ def _avg(
 nan, inf = math.nan, math.inf
 
 
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 @composite(
     where="functional",
     samples=[
@@ -298,10 +320,10 @@ nan, inf = math.nan, math.inf
 )
 def max_pool1d(
     input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -309,6 +331,27 @@ def max_pool1d(
     return _max("max_pool1d", input, 1, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 @composite(
     where="functional",
     samples=[
@@ -322,10 +365,10 @@ def max_pool1d(
 )
 def max_pool2d(
     input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -359,9 +402,9 @@ def max_pool2d(
 )
 def avg_pool1d(
     input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
@@ -384,9 +427,9 @@ def avg_pool1d(
 )
 def avg_pool2d(
     input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -453,7 +496,7 @@ def _adaptive_avg(name: str, input: Tensor, output_size: Any, dimensions: int) -
     where="functional",
     samples=[sample(real(2, 3, 7), 3), sample(real(3, 6), 2), sample(real(2, 3, 5), 1), sample(real(2, 2, 3), 5)],
 )
-def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:
     """The means of ``output_size`` windows that share (N, C, L) or (C, L) as evenly as possible."""
     return _adaptive_avg("adaptive_avg_pool1d", input, output_size, 1)
 
@@ -469,7 +512,7 @@ def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
         sample(real(2, 2, 3, 4), (None, 3)),
     ],
 )
-def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:
     """The means of windows that share images as evenly as possible: (N, C, H, W) gives (N, C, *output_size).
 
     None in ``output_size`` keeps a length. Windows overlap by one element where a length is not divisible.
@@ -497,6 +540,14 @@ def _adaptive_max(name: str, input: Tensor, output_size: Any, dimensions: int, r
     return values, table.expand(*lead, *table.shape).gather(-1, which.unsqueeze(-1)).squeeze(-1)
 
 
+@overload
+def adaptive_max_pool1d(
+    input: Tensor, output_size: int | Sequence[int], return_indices: Literal[False] = False
+) -> Tensor: ...
+@overload
+def adaptive_max_pool1d(
+    input: Tensor, output_size: int | Sequence[int], return_indices: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
 @composite(
     where="functional",
     samples=[
@@ -505,11 +556,19 @@ def _adaptive_max(name: str, input: Tensor, output_size: Any, dimensions: int, r
         sample(distinct(2, 2, 3), 5),
     ],
 )
-def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool1d(input: Tensor, output_size: int | Sequence[int], return_indices: bool = False) -> Any:
     """The maxima of ``output_size`` windows that share (N, C, L) or (C, L) as evenly as possible."""
     return _adaptive_max("adaptive_max_pool1d", input, output_size, 1, return_indices)
 
 
+@overload
+def adaptive_max_pool2d(
+    input: Tensor, output_size: int | Sequence[int], return_indices: Literal[False] = False
+) -> Tensor: ...
+@overload
+def adaptive_max_pool2d(
+    input: Tensor, output_size: int | Sequence[int], return_indices: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
 @composite(
     where="functional",
     samples=[
@@ -518,7 +577,7 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = 
         sample(distinct(2, 2, 3, 4), (5, None)),
     ],
 )
-def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(input: Tensor, output_size: int | Sequence[int], return_indices: bool = False) -> Any:
     """The maxima of windows that share images as evenly as possible: (N, C, H, W) gives (N, C, *output_size)."""
     return _adaptive_max("adaptive_max_pool2d", input, output_size, 2, return_indices)
 
@@ -541,7 +600,13 @@ def _norm_of(means: Tensor, norm_type: float, count: int) -> Tensor:
     where="functional",
     samples=[sample(real(2, 3, 7, low=0.1), 2.0, 3, stride=2), sample(real(2, 3, 7, low=0.1), 3.0, 2)],
 )
-def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool1d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: int,
+    stride: int | Sequence[int] | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of (N, C, L) or (C, L)."""
     if norm_type in (math.inf, -math.inf):
         return _extreme(max_pool1d, input, norm_type, kernel_size, stride, ceil_mode)
@@ -554,7 +619,13 @@ def lp_pool1d(input: Tensor, norm_type: float, kernel_size: int, stride: Any = N
     where="functional",
     samples=[sample(real(2, 3, 6, 5, low=0.1), 2.0, (3, 2), stride=2), sample(real(3, 6, 6, low=0.1), 3.0, 2)],
 )
-def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool2d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
     """``sum(x ** p) ** (1 / p)`` of windows of images (N, C, H, W) or (C, H, W)."""
     if norm_type in (math.inf, -math.inf):
         return _extreme(max_pool2d, input, norm_type, kernel_size, stride, ceil_mode)

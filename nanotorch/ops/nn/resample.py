@@ -206,8 +206,8 @@ rows, images, volumes = real(1, 2, 5), real(2, 1, 3, 4), real(1, 1, 2, 3, 2)
 )
 def interpolate(
     input: Tensor,
-    size: Any = None,
-    scale_factor: Any = None,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,

@@ -98,7 +98,7 @@ def _safe_softmax(xp: Any, self: Array, dim: int) -> Array:
         sample(real(0, 3), 0),
     ],
 )
-def softmin(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+def softmin(input: Tensor, dim: int, *, dtype: dtypes.DType | None = None) -> Tensor:
     """`softmax` of ``-input``."""
     return softmax(-(input if input.is_floating_point() else input.to(dtypes.get_default_dtype())), dim, dtype=dtype)
 

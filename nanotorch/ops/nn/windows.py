@@ -14,6 +14,7 @@ derivative of the other, so whatever is written with the two can be differentiat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
@@ -85,7 +86,13 @@ def per_dimension(name: str, argument: str, value: Any, count: int) -> tuple[int
         sample(real(0, 3, 5, 4), 2),
     ],
 )
-def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+def unfold(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    dilation: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    stride: int | Sequence[int] = 1,
+) -> Tensor:
     """All windows of images (N, C, H, W), zero-padded, as columns (N, C * K1 * K2, places)."""
     if input.ndim not in (3, 4):
         raise ShapeError(f"unfold: expected 3D or 4D (batch mode) input, got input {tuple(input.shape)}")
@@ -120,7 +127,12 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     ],
 )
 def fold(
-    input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    input: Tensor,
+    output_size: int | Sequence[int],
+    kernel_size: int | Sequence[int],
+    dilation: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    stride: int | Sequence[int] = 1,
 ) -> Tensor:
     """Images (N, C, H, W) in which the windows, given as columns (N, C * K1 * K2, places), are added up."""
     if input.ndim not in (2, 3):

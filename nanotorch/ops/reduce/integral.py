@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.graph.tensor import Tensor
@@ -29,7 +30,7 @@ from nanotorch.ops.shape.join import cat
         sample(integers(4)),
     ],
 )
-def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim: int = -1) -> Tensor:
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
     """The running integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``.
 
     >>> torch.cumulative_trapezoid(torch.tensor([1.0, 3.0, 5.0]))
@@ -75,7 +76,13 @@ def _ends(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         sample(real(2, 4), spacing=[edge([0.0, 1.0, 3.0, 3.5])], dim=1, edge_order=2),
     ],
 )
-def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> tuple[Tensor, ...]:
+def gradient(
+    input: Tensor,
+    *,
+    spacing: float | Tensor | Sequence[float | Tensor] = 1,
+    dim: int | Sequence[int] | None = None,
+    edge_order: int = 1,
+) -> tuple[Tensor, ...]:
     """Estimates of the partial derivatives of a function whose values on a grid are ``input``, one tensor for each of
     ``dim``.
 

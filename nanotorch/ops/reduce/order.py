@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.creation import as_tensor
 from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.index.gather import gather
@@ -12,6 +13,9 @@ from nanotorch.ops.reduce.search import sort
 from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, distinct, edge, integers, real, sample
+
+if TYPE_CHECKING:
+    from nanotorch import return_types
 
 
 def _picked(xp: Any, grad: Any, self_shape: Any, dim: int, keepdim: bool, indices: Any) -> Any:
@@ -96,6 +100,10 @@ medians = [
 ]
 
 
+@overload
+def median(input: Tensor) -> Tensor: ...
+@overload
+def median(input: Tensor, dim: int, keepdim: bool = False) -> return_types.median: ...
 @composite(samples=medians)
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Median: of all elements, with ``dim`` the pair (values, indices); of an even number, the lower one.
@@ -106,6 +114,10 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     return _median_all(input) if dim is None else _median_dim(input, dim, keepdim)
 
 
+@overload
+def nanmedian(input: Tensor) -> Tensor: ...
+@overload
+def nanmedian(input: Tensor, dim: int, keepdim: bool = False) -> return_types.nanmedian: ...
 @composite(samples=medians)
 def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Median of the elements that are not NaN; otherwise as `median`."""
@@ -209,8 +221,8 @@ quantiles = [
 
 @composite(samples=quantiles)
 def quantile(
-    input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
-) -> Any:
+    input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
     """The value below which the fraction ``q`` of the elements lies; for a vector ``q``, a quantile each, in dimension
     0.
 
@@ -222,7 +234,7 @@ def quantile(
 
 @composite(samples=quantiles)
 def nanquantile(
-    input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
-) -> Any:
+    input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
     """Quantile of the elements that are not NaN; otherwise as `quantile`."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import booleans, distinct, edge, integers, real, sample
 from nanotorch.ops.rows.tensors import TENSOR
+
+if TYPE_CHECKING:
+    from nanotorch import return_types
 
 Dim = int | Sequence[int] | None
 NAN, INF = float("nan"), float("inf")
@@ -171,7 +174,7 @@ def mean(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype:
 
 
 @composite(widens=True, samples=[*reduced, *edges, *nothing, *special])
-def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def nanmean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: dtypes.DType | None = None) -> Tensor:
     """Mean of the elements that are not NaN."""
     if not (input.dtype if dtype is None else dtype).is_floating_point:
         raise RuntimeError("nanmean: expected input to have floating point dtype; convert with .float()")
@@ -317,6 +320,14 @@ def _min_all(xp: Any, self: Array) -> Array:
     return xp.amin(self)
 
 
+@overload
+def max(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+@overload
+def max(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+@overload
+def max(
+    input: Tensor, dim: int, keepdim: bool = False, *, out: tuple[Tensor, Tensor] | None = None
+) -> return_types.max: ...
 @composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
     """Maximum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise.
@@ -332,6 +343,14 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
     return _max_all(input) if dim is None else _max_dim(input, dim, keepdim)
 
 
+@overload
+def min(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+@overload
+def min(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+@overload
+def min(
+    input: Tensor, dim: int, keepdim: bool = False, *, out: tuple[Tensor, Tensor] | None = None
+) -> return_types.min: ...
 @composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
 def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
     """Minimum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise."""

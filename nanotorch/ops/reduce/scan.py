@@ -185,7 +185,9 @@ def logcumsumexp(xp: Any, self: Array, dim: int) -> Array:
         sample(real(2, 3), n=1, dim=-2),
     ],
 )
-def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+def diff(
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
     """The ``n``-th difference of neighbours along ``dim``, of the tensor between ``prepend`` and ``append``.
 
     >>> torch.tensor([1, 4, 9]).diff()
@@ -218,7 +220,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     ],
     where="function",
 )
-def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
     """The integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``."""
     dim = wrap_dim("trapezoid", dim, y.ndim)
     if not y.ndim:
@@ -245,6 +247,6 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     where="function",
     samples=[sample(real(2, 3)), sample(real(3), real(3)), sample(real(2, 3), dx=2.0, dim=0)],
 )
-def trapz(y: Any, x: Any = None, *, dx: float = 1, dim: int = -1) -> Any:
+def trapz(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
     """The integral of a polygon: `trapezoid`."""
     return trapezoid(y, x, dx=dx, dim=dim)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def _ranks(name: str, sequence: Tensor, values: Any, out_int32: bool, right: boo
 )
 def searchsorted(
     sorted_sequence: Tensor,
-    input: Any,
+    input: Tensor | float,
     *,
     out_int32: bool = False,
     right: bool = False,
@@ -204,7 +204,7 @@ def searchsorted(
         sample(2, edge([1.0, 2.0, 3.0])),
     ],
 )
-def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+def bucketize(input: Tensor | float, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
     """The number of the bucket between ascending boundaries for every element: a boundary belongs to the bucket before
     it, or after with ``right``.
     """
@@ -216,6 +216,16 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 # ------------------------------------------------------------------------------------------------- distinct elements
 
 
+@overload
+def unique(input: Tensor, sorted: bool = True, *, dim: int | None = None) -> Tensor: ...
+@overload
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any: ...
 @composite(
     samples=[
         sample(integers(7)),
@@ -273,6 +283,12 @@ def _with_options(
     return results[0] if len(results) == 1 else tuple(results)
 
 
+@overload
+def unique_consecutive(input: Tensor, *, dim: int | None = None) -> Tensor: ...
+@overload
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any: ...
 @composite(
     samples=[
         sample(integers(9, high=2)),
@@ -315,7 +331,9 @@ def unique_consecutive(
         sample(integers(3), integers(0)),
     ],
 )
-def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+def isin(
+    elements: Tensor | float, test_elements: Tensor | float, *, assume_unique: bool = False, invert: bool = False
+) -> Tensor:
     """Whether each element is one of the test elements."""
     device = next(x.device for x in (elements, test_elements) if isinstance(x, Tensor))
     a, b = (
@@ -332,6 +350,10 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 # ------------------------------------------------------------------------------------------------- counts and places
 
 
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
 @composite(
     samples=[
         sample(integers(3, 2)),
@@ -463,7 +485,12 @@ def _in_intervals(xp: Any, self: Array, found: Any) -> Array:
     ]
 )
 def histogram(
-    input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False
+    input: Tensor,
+    bins: int | Tensor,
+    *,
+    range: tuple[float, float] | None = None,
+    weight: Tensor | None = None,
+    density: bool = False,
 ) -> Histogram:
     """How many elements, or what weight, lies in each interval, the last of which includes its end; and the ends of the
     intervals.

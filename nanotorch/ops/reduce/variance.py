@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.reduce.reductions import NAN, Dim, axes, count, keep_reduced, mean
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import edge, real, sample
@@ -98,13 +99,13 @@ def std(
 
 @composite(widens=True, samples=spread, where="function")
 def var_mean(
-    input: Any,
+    input: Tensor,
     dim: Dim | bool = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
     correction: float | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     """The pair of variance and mean."""
     return var(input, dim, unbiased, keepdim, correction=correction), mean(
         input, options(dim, unbiased, correction)[0], keepdim
@@ -113,13 +114,13 @@ def var_mean(
 
 @composite(widens=True, samples=spread, where="function")
 def std_mean(
-    input: Any,
+    input: Tensor,
     dim: Dim | bool = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
     correction: float | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Tensor, Tensor]:
     """The pair of standard deviation and mean."""
     return std(input, dim, unbiased, keepdim, correction=correction), mean(
         input, options(dim, unbiased, correction)[0], keepdim

@@ -69,7 +69,7 @@ def _as_strided(
         sample(real(6), (3,), (2,)),
     ]
 )
-def as_strided(input: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Any:
+def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
     """A view of the tensor's memory with any size and stride, from element ``storage_offset`` of the memory on.
 
     Elements may overlap: what flows back to one place of the memory adds up. NumPy arrays that nanotorch did not make

@@ -84,7 +84,7 @@ def as_strided_(input: Tensor, size: Sequence[int], stride: Sequence[int], stora
 
 
 @composite(where="method")
-def fill_diagonal_(input: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
     """Write one value to the main diagonal, in place; ``wrap`` starts it again below the square of a tall matrix."""
     array = input._array
     if array.ndim < 2 or (array.ndim > 2 and len(set(array.shape)) > 1):

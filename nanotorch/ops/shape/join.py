@@ -152,7 +152,7 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
         sample(real(2), indexing="xy"),
     ],
 )
-def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
+def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str | None = None) -> tuple[Tensor, ...]:
     """Coordinate grids from vectors: output ``k`` repeats vector ``k`` along all other dimensions, as a view.
 
     Args:
@@ -160,7 +160,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
         indexing: "ij", the default, puts vector 0 along dimension 0; "xy" swaps the first two dimensions, as plots
         want.
     """
-    vectors = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
+    vectors: Any = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
     if indexing is None:
         warnings.warn(
             "torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument",
@@ -203,7 +203,7 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 )
 def block_diag(*tensors: Tensor) -> Tensor:
     """A matrix with the given matrices along its diagonal (vectors count as rows) and zeros elsewhere."""
-    blocks = atleast_2d(*tensors) if len(tensors) > 1 else (atleast_2d(*tensors),)
+    blocks = [atleast_2d(tensor) for tensor in tensors]
     width = sum([block._array.shape[1] for block in blocks])
     rows, start = [], 0
     for block in blocks:

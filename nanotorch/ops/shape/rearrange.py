@@ -47,7 +47,7 @@ def _unrepeat(xp: Any, grad: Any, repeats: Sequence[int], shape: tuple[int, ...]
         sample(real(2, 3), ()),
     ]
 )
-def tile(input: Any, *dims: Any) -> Any:
+def tile(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
     """Copies of the tensor side by side: `repeat` with as many dimensions of 1 in front as are missing."""
     repeats = sizes_of("tile", dims, "dims")
     return repeat(input, (1,) * (input._array.ndim - len(repeats)) + repeats)
@@ -68,7 +68,7 @@ def tile(input: Any, *dims: Any) -> Any:
     ]
 )
 def repeat_interleave(
-    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+    input: Tensor, repeats: Tensor | int | None = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
     """Every slice along ``dim`` (of the flattened tensor without it) repeated ``repeats`` times, a number or one for
     each.
@@ -264,7 +264,7 @@ def diag_embed(xp: Any, self: Array, offset: int = 0, dim1: NewDim = -2, dim2: N
 
 
 @composite(samples=[sample(real(3)), sample(real(3, 3)), sample(real(3), 1), sample(real(3, 4), -1)])
-def diag(input: Any, diagonal: int = 0) -> Any:
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """A matrix with the vector on its diagonal, or a copy of the diagonal of a matrix."""
     if input.ndim not in (1, 2):
         raise ShapeError(f"diag: input must be a vector or a matrix, got shape {tuple(input.shape)}")
@@ -272,7 +272,7 @@ def diag(input: Any, diagonal: int = 0) -> Any:
 
 
 @composite(samples=[sample(real(3, 3)), sample(real(2, 3))])
-def trace(input: Any) -> Any:
+def trace(input: Tensor) -> Tensor:
     """The sum of the diagonal of a matrix."""
     if input.ndim != 2:
         raise ShapeError(f"trace: expected a matrix, but got a tensor of shape {tuple(input.shape)}")

@@ -70,7 +70,7 @@ def _split(xp: Any, self: Array, split_size: int, dim: int) -> Array:
 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(5, 2), [1, 4]), sample(real(2, 4), 2, dim=1)])
-def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of pieces of one size (the last may be smaller), or of the given sizes, along ``dim``."""
     length = _length("split", tensor._array.shape, dim)
     if not isinstance(split_size_or_sections, int):
@@ -81,7 +81,7 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(2, 7), 3, 1)])
-def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` views of equal size along ``dim`` (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: expects `chunks` to be greater than 0, got: {chunks}")
@@ -98,7 +98,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
         sample(real(0, 2), 2),
     ]
 )
-def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> Any:
+def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of ``n`` pieces of nearly equal size (the first are larger), or of those between the given indices, along
     ``dim``.
 
@@ -145,18 +145,18 @@ def _split_along(name: str, input: Any, given: Any, dim: int, least: int) -> Any
 
 
 @composite(samples=[sample(real(4), 2), sample(real(2, 4), 2), sample(real(2, 5, 2), [1, 3])])
-def hsplit(input: Any, indices_or_sections: Any) -> Any:
+def hsplit(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
     """`tensor_split` along the columns: dimension 1, or 0 of a vector."""
     return _split_along("hsplit", input, indices_or_sections, 0 if input._array.ndim == 1 else 1, 1)
 
 
 @composite(samples=[sample(real(4, 2), 2), sample(real(5, 2), [1, 3])])
-def vsplit(input: Any, indices_or_sections: Any) -> Any:
+def vsplit(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
     """`tensor_split` along the rows, dimension 0."""
     return _split_along("vsplit", input, indices_or_sections, 0, 2)
 
 
 @composite(samples=[sample(real(2, 1, 4), 2), sample(real(2, 1, 5), [1, 3])])
-def dsplit(input: Any, indices_or_sections: Any) -> Any:
+def dsplit(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
     """`tensor_split` along the depth, dimension 2."""
     return _split_along("dsplit", input, indices_or_sections, 2, 3)

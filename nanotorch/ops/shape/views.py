@@ -5,7 +5,7 @@ diagonals.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def _unsafe_view(xp: Any, self: Array, shape: tuple[int, ...]) -> Array:
 
 
 @composite(where="method", samples=[sample(real(3, 2), 2, 3), sample(real(6), (2, -1))])
-def view(input: Any, *shape: Any) -> Any:
+def view(input: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """The same memory under another shape; raises where that needs a copy."""
     if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
         raise TypeError("view: viewing memory as another dtype is not supported; convert with .to(dtype)")
@@ -75,7 +75,7 @@ def view(input: Any, *shape: Any) -> Any:
 @composite(
     samples=[sample(real(3, 2), (2, 3)), sample(real(6), (2, -1)), sample(real(), (1, 1)), sample(real(0, 3), (3, 0))]
 )
-def reshape(input: Any, *shape: Any) -> Any:
+def reshape(input: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """The same elements under another shape: a view where the strides allow it, a copy elsewhere.
 
     >>> torch.arange(6).reshape(2, -1)
@@ -92,19 +92,19 @@ def reshape(input: Any, *shape: Any) -> Any:
 
 
 @composite(where="method", samples=[sample(real(3, 2), real(2, 3))])
-def view_as(input: Any, other: Any) -> Any:
+def view_as(input: Tensor, other: Tensor) -> Tensor:
     """`view` with the shape of another tensor."""
     return _view(input, tuple(other.shape))
 
 
 @composite(where="method", samples=[sample(real(3, 2), real(2, 3))])
-def reshape_as(input: Any, other: Any) -> Any:
+def reshape_as(input: Tensor, other: Tensor) -> Tensor:
     """`reshape` with the shape of another tensor."""
     return reshape(input, tuple(other.shape))
 
 
 @composite(samples=[sample(real(2, 3, 2)), sample(real(2, 3, 2), 1), sample(real(2, 3, 2), 0, 1), sample(real())])
-def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Join the dimensions from ``start_dim`` to ``end_dim`` into one."""
     shape = input._array.shape
     start, end = (
@@ -124,13 +124,13 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 @composite(samples=[sample(real(3, 2))])
-def ravel(input: Any) -> Any:
+def ravel(input: Tensor) -> Tensor:
     """All elements in one dimension."""
     return reshape(input, (-1,))
 
 
 @composite(samples=[sample(real(6, 2), 0, (2, 3))])
-def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Any:
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """Split one dimension into several."""
     shape = input._array.shape
     dim = wrap_dim("unflatten", dim, len(shape))
@@ -250,7 +250,7 @@ def _squeeze_dims(xp: Any, self: Array, dim: tuple[int, ...]) -> Array:
         sample(real(1, 0), 0),
     ]
 )
-def squeeze(input: Any, dim: int | tuple[int, ...] | None = None) -> Any:
+def squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
     """A view without the dimensions of length 1, all or those of ``dim``."""
     if dim is None:
         return _squeeze(input)
@@ -305,13 +305,13 @@ def expand(xp: Any, self: Array, size: Dims) -> Array:
 
 @TENSOR.define("broadcast_to")
 @composite(samples=[sample(real(3, 1), (3, 4)), sample(real(2), (3, 2))])
-def broadcast_to(input: Any, size: Sequence[int]) -> Any:
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     """A view of the input with the broadcast shape ``size``."""
     return input.expand(tuple(size))
 
 
 @composite(where="method", samples=[sample(real(3, 1), real(3, 4))])
-def expand_as(input: Any, other: Any) -> Any:
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
     """`expand` to the shape of another tensor."""
     return input.expand(tuple(other.shape))
 
@@ -331,7 +331,7 @@ def common_shape(name: str, *tensors: Any) -> tuple[int, ...]:
     where="function",
     samples=[sample(real(3, 1), real(4)), sample(real(), real(2, 0)), sample(real(2), real(1), real(3, 1))],
 )
-def broadcast_tensors(*tensors: Any) -> Any:
+def broadcast_tensors(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Views of the tensors with their common broadcast shape."""
     if len(tensors) == 1 and isinstance(tensors[0], list | tuple):
         tensors = tuple(tensors[0])
@@ -340,7 +340,7 @@ def broadcast_tensors(*tensors: Any) -> Any:
 
 
 @composite(where="method", samples=[sample(real(3, 4), (3, 1))])
-def sum_to_size(input: Any, *size: Any) -> Any:
+def sum_to_size(input: Tensor, *size: int | Sequence[int]) -> Tensor:
     """Sum over dimensions until the shape is ``size``: the reverse of broadcasting."""
     shape = sizes_of("sum_to_size", size)
     lead = input.ndim - len(shape)
@@ -386,7 +386,7 @@ def clone(xp: Any, self: Array) -> Array:
 
 
 @composite(where="method", samples=[sample(real(3, 2))])
-def contiguous(input: Any) -> Any:
+def contiguous(input: Tensor) -> Tensor:
     """The tensor itself if its memory is contiguous, else a copy that is."""
     return input if input._array.flags.c_contiguous else _contiguous(input)
 
@@ -412,7 +412,7 @@ def _contiguous(xp: Any, self: Array) -> Array:
         sample(real(2, 3), (), ()),
     ]
 )
-def movedim(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """A view with the dimensions ``source`` at the places ``destination``; the others keep their order."""
     ndim = input._array.ndim
     if isinstance(source, tuple | list) != isinstance(destination, tuple | list):
@@ -445,25 +445,25 @@ def _batch_first(x: Tensor) -> Tensor:
 
 
 @composite(samples=[sample(real(2, 3, 4), 0, 2), sample(real(2, 3, 4), (0, 1), (-1, 0))])
-def moveaxis(input: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+def moveaxis(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """NumPy's name for `movedim`."""
     return movedim(input, source, destination)
 
 
 @composite(samples=[sample(real(2, 3, 4), 0, -1)])
-def swapaxes(input: Any, axis0: int, axis1: int) -> Any:
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
     """NumPy's name for `transpose`."""
     return transpose(input, axis0, axis1)
 
 
 @composite(samples=[sample(real(2, 3, 4), 0, -1)])
-def swapdims(input: Any, dim0: int, dim1: int) -> Any:
+def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Another name for `transpose`."""
     return transpose(input, dim0, dim1)
 
 
 @composite(samples=[sample(real(2, 3, 4)), sample(real(2, 3))])
-def adjoint(input: Any) -> Any:
+def adjoint(input: Tensor) -> Tensor:
     """A view with the last two dimensions swapped (and, were there complex numbers, conjugated)."""
     if not input._array.ndim:
         return input.view(())
@@ -498,7 +498,7 @@ def select(xp: Any, self: Array, dim: int, index: int) -> Array:
 
 
 @composite(samples=[sample(real(5, 2), 0, 1, 3), sample(real(2, 5), -1, -2, 2), sample(real(3), 0, 3, 0)])
-def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
+def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """A view of ``length`` slices along ``dim`` from ``start`` on."""
     shape = input._array.shape
     if not shape:
@@ -526,12 +526,24 @@ def _each(function: Any, tensors: tuple[Any, ...]) -> Any:
     return tuple([function(tensor) for tensor in (tensors[0] if len(tensors) == 1 else tensors)])
 
 
+@overload
+def atleast_1d(tensor: Tensor, /) -> Tensor: ...
+@overload
+def atleast_1d(tensor: Tensor, other: Tensor, /, *tensors: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def atleast_1d(tensors: Sequence[Tensor], /) -> tuple[Tensor, ...]: ...
 @composite(where="function", samples=[sample(real()), sample(real(2)), sample(real(), real(2, 3))])
 def atleast_1d(*tensors: Any) -> Any:
     """The tensor, or for a number a view of one dimension; of several tensors a tuple."""
     return _each(lambda x: x if x._array.ndim else reshape(x, (1,)), tensors)
 
 
+@overload
+def atleast_2d(tensor: Tensor, /) -> Tensor: ...
+@overload
+def atleast_2d(tensor: Tensor, other: Tensor, /, *tensors: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def atleast_2d(tensors: Sequence[Tensor], /) -> tuple[Tensor, ...]: ...
 @composite(where="function", samples=[sample(real()), sample(real(2)), sample(real(2, 3)), sample(real(), real(2, 3))])
 def atleast_2d(*tensors: Any) -> Any:
     """The tensor as a view of at least two dimensions, new ones in front; of several tensors a tuple."""
@@ -542,6 +554,12 @@ def atleast_2d(*tensors: Any) -> Any:
     return _each(widened, tensors)
 
 
+@overload
+def atleast_3d(tensor: Tensor, /) -> Tensor: ...
+@overload
+def atleast_3d(tensor: Tensor, other: Tensor, /, *tensors: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def atleast_3d(tensors: Sequence[Tensor], /) -> tuple[Tensor, ...]: ...
 @composite(
     where="function",
     samples=[sample(real()), sample(real(2)), sample(real(2, 3)), sample(real(2, 1, 3)), sample(real(), real(2, 3))],
