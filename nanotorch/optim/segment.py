@@ -4,7 +4,7 @@ Note [Segments]
 ~~~~~~~~~~~~~~~
 A rule such as Adam's is a dozen array operations. On a bias of 16 elements each costs its call and nothing else, so
 the small parameters of a group are gathered into one flat array, updated by one call of the rule, and written back;
-their state lives in flat arrays all the time. A parameter's own memory is never moved: other tensors may share it.
+their state lives in flat arrays all the time. A parameter's own memory is never moved here: other tensors may share it.
 On a matrix of a million elements each operation costs its trips to main memory, so a large parameter is updated on
 its own, where it is, in blocks that stay in the cache from the first operation to the last.
 
@@ -12,6 +12,10 @@ its own, where it is, in blocks that stay in the cache from the first operation 
               |  gather       |            |              |                 |
             [ param, flat ........................ 131 ]  [ exp_avg, flat ... 131 ]  -> rule, once
     large   weight (1024, 784), in place: [32768][32768] ... [1024]                  -> rule, per block
+
+Parameters that already lie side by side in one memory (Note [Flat parameters]) are a *run*: it is updated like one
+large parameter, where it is, and so are its gradients if they lie side by side as well. Runs that a parameter without a
+gradient or of another group cuts up into small ones are gathered.
 
 Rules compute float16 in float32, and keep its state in it: the parameter is gathered even if it is large, and rounded
 when it is written back. The mean square of gradients of some hundreds would overflow, that of small ones vanish.
@@ -23,10 +27,11 @@ edits one of them, the parameters are gathered anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,8 +58,10 @@ class Segment:
         "cells",
         "first",
         "flat",
-        "flat_grad",
+        "grad",
         "grad_pieces",
+        "grads",
+        "in_place",
         "known",
         "numbers",
         "params",
@@ -68,6 +75,7 @@ class Segment:
     def __init__(
         self,
         params: list[Tensor],
+        in_place: bool,
         state: State,
         names: tuple[str, ...],
         initial: Mapping[str, float],
@@ -79,16 +87,17 @@ class Segment:
         self.cells = [param._version_cell() for param in params]
         self.records = [state[param] for param in params]
         self.first = first
-        device, array = params[0].device, self.arrays[0]
+        device = params[0].device
         size = sum(array.size for array in self.arrays)
         self.xp = device.xp
         self.block = BLOCK if device.type == "cpu" else size
         dtype = state_dtype(params[0])
-        in_place = size >= SMALL and len(params) == 1 and array.flags.c_contiguous and dtype == array.dtype
-        self.flat = array.reshape(-1) if in_place else self.xp.empty(size, dtype)
+        self.in_place = in_place
+        self.flat = self._side_by_side(self.arrays) if in_place else self.xp.empty(size, dtype)
         self.pieces = () if in_place else self._split(self.flat)
-        self.flat_grad = self.flat if in_place else self.xp.empty_like(self.flat)
-        self.grad_pieces = () if in_place else self._split(self.flat_grad)
+        self.grads: list[Any] = []
+        self.grad: Any = None
+        self.grad_pieces: Sequence[Any] = ()
         self.numbers: dict[str, Any] = {}
         self.state: dict[str, Any] = {}
         for name in names:
@@ -122,10 +131,7 @@ class Segment:
         self.first = False
         for piece, array in zip(self.pieces, self.arrays, strict=False):
             piece[...] = array
-        grads = [param._grad._array for param in self.params if param._grad is not None]
-        for piece, array in zip(self.grad_pieces, grads, strict=False):
-            piece[...] = array
-        grad = self.flat_grad if self.pieces else grads[0].reshape(-1)
+        grad = self._flat_grad()
         size = self.flat.size
         if size <= self.block:
             rule(self.xp, self.flat, grad, **self.state, **scalars)
@@ -143,6 +149,31 @@ class Segment:
             cell.number += 1
             cell.writer = site
 
+    def _flat_grad(self) -> Any:
+        """The gradients in one flat array: where they lie, if they lie side by side, else gathered."""
+        grads = [param._grad._array for param in self.params]  # type: ignore[union-attr]
+        if self.in_place:
+            if len(grads) == 1:
+                return grads[0].reshape(-1)
+            if all(map(is_, grads, self.grads)) and self.grads:
+                return self.grad
+            if all([_follows(self.xp, *pair) for pair in pairwise(grads)]):
+                self.grads, self.grad, self.grad_pieces = grads, self._side_by_side(grads), ()
+                return self.grad
+        if not len(self.grad_pieces):
+            self.grads, self.grad = [], self.xp.empty_like(self.flat)
+            self.grad_pieces = self._split(self.grad)
+        for piece, array in zip(self.grad_pieces, grads, strict=True):
+            piece[...] = array
+        return self.grad
+
+    def _side_by_side(self, arrays: list[Any]) -> Any:
+        """The memory of arrays that follow each other, as one flat array."""
+        if len(arrays) == 1:
+            return arrays[0].reshape(-1)
+        size = sum(array.size for array in arrays)
+        return self.xp.view_strided(arrays[0], (size,), (1,), self.xp.storage_offset(arrays[0]))
+
     def _split(self, flat: Any) -> list[Any]:
         """Views of a flat array in the parameters' shapes."""
         pieces, start = [], 0
@@ -155,7 +186,7 @@ class Segment:
 class Plan:
     """The segments of those parameters of a group that have gradients, valid as long as they stay the same.
 
-    Large segments of the `former` plan are taken over, so that a rebuilt plan does not copy their state.
+    Segments of the `former` plan that lie in place are taken over, so that a rebuilt plan does not copy their state.
     """
 
     __slots__ = ("names", "params", "segments")
@@ -171,25 +202,21 @@ class Plan:
     ) -> None:
         self.params = params
         self.names = names
-        kept = former.large(state) if former is not None and former.names == names else {}
         self.segments: list[Segment] = []
-        small: dict[Any, list[Tensor]] = {}
-        owners: set[int] = set()
-        for param in params:
-            if id(param) in kept:
-                self.segments.append(kept[id(param)])
-                continue
-            array = param._array
-            first, known = _position(state[param], names, initial, numbers)
-            owner = _owner(array)
-            if array.size >= SMALL or id(owner) in owners:
-                # Parameters that share memory have to be updated one after the other.
-                self.segments.append(Segment([param], state, names, initial, numbers, first))
+        kept = former.in_place(state) if former is not None and former.names == names else {}
+
+        def update_together(members: list[Tensor], first: bool, in_place: bool) -> None:
+            segment = kept.get(tuple(map(id, members))) if in_place else None
+            self.segments.append(segment or Segment(members, in_place, state, names, initial, numbers, first))
+
+        small: dict[Any, list[list[Tensor]]] = {}
+        for key, run, shares in _runs(params, state, names, initial, numbers):
+            if shares or sum(param._array.size for param in run) >= SMALL:
+                update_together(run, key.first, _updatable(run[0]))
             else:
-                small.setdefault((array.dtype, param.device, first, known), []).append(param)
-            owners.add(id(owner))
-        for (_, _, first, _), gathered in small.items():
-            self.segments.append(Segment(gathered, state, names, initial, numbers, first))
+                small.setdefault(key, []).append(run)
+        for key, runs in small.items():
+            update_together(list(chain(*runs)), key.first, len(runs) == 1 and _updatable(runs[0][0]))
 
     def fits(self, params: Sequence[Tensor], names: tuple[str, ...], state: State) -> bool:
         """Whether the plan still serves these parameters, in this order, with these names of state."""
@@ -197,9 +224,69 @@ class Plan:
             return False
         return all(segment.holds(state) for segment in self.segments)
 
-    def large(self, state: State) -> dict[int, Segment]:
-        """The segments of large parameters that still hold, by the parameter's id."""
-        return {id(s.params[0]): s for s in self.segments if not s.pieces and s.holds(state)}
+    def in_place(self, state: State) -> dict[tuple[int, ...], Segment]:
+        """The segments in place that still hold, by the ids of their parameters."""
+        return {tuple(map(id, s.params)): s for s in self.segments if s.in_place and s.holds(state)}
+
+
+class Key(NamedTuple):
+    """What parameters of one segment have in common; `known` are their numbers, with their dtypes."""
+
+    dtype: Any
+    device: Any
+    first: bool
+    known: tuple[Any, ...]
+
+
+def _runs(
+    params: list[Tensor], state: State, names: tuple[str, ...], initial: Mapping[str, float], numbers: tuple[str, ...]
+) -> Iterator[tuple[Key, list[Tensor], bool]]:
+    """Parameters of one key that follow each other in one memory, most of them alone, and whether they share memory.
+
+    Parameters that share memory with one before have to be updated one after the other.
+    """
+    spans: dict[int, list[tuple[float, float]]] = {}
+    run: list[Tensor] = []
+    former: Key | None = None
+    for param in params:
+        array, xp = param._array, param.device.xp
+        first, known = _position(state[param], names, initial, numbers)
+        key = Key(array.dtype, param.device, first, known)
+        start: float = xp.storage_offset(array) * array.itemsize
+        stop = start + array.nbytes
+        if not array.flags.c_contiguous:
+            start, stop = -math.inf, math.inf
+        others = spans.setdefault(id(_owner(array)), [])
+        if any(start < end and begin < stop for begin, end in others):
+            if former is not None:
+                yield former, run, False
+            yield key, [param], True
+            former, run = None, []
+            continue
+        others.append((start, stop))
+        if run and key == former and _follows(xp, run[-1]._array, array):
+            run.append(param)
+            continue
+        if former is not None:
+            yield former, run, False
+        former, run = key, [param]
+    if former is not None:
+        yield former, run, False
+
+
+def _follows(xp: Any, before: Any, array: Any) -> bool:
+    """Whether an array begins in memory where another ends, both in row-major order."""
+    return (
+        _owner(before) is _owner(array)
+        and before.flags.c_contiguous
+        and array.flags.c_contiguous
+        and xp.storage_offset(array) == xp.storage_offset(before) + before.size
+    )
+
+
+def _updatable(param: Tensor) -> bool:
+    """Whether a rule can update a parameter where it is."""
+    return bool(param._array.flags.c_contiguous) and param._array.dtype == state_dtype(param)
 
 
 def _position(

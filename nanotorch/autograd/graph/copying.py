@@ -56,7 +56,7 @@ def deep_copy(tensor: Tensor, memo: dict[Any, Any], alone: bool = False) -> Tens
     if not alone and tensor._cell is not None:
         result._cell = memo.setdefault(("version", id(tensor._cell)), Version())
     if tensor._grad is not None:
-        result._grad = deep_copy(tensor._grad, memo)
+        result._grad = deep_copy(tensor._grad, memo, alone)
     _adopt_attributes(result, copy.deepcopy(getattr(tensor, "__dict__", None), memo))
     return result
 

@@ -233,11 +233,13 @@ class AccumulateGrad(Node):
     uses the leaf, and runs once, when all of them have run. A leaf that is gone gets no gradient.
     """
 
-    __slots__ = ("reference",)
+    __slots__ = ("place", "reference")
     edges = ()
     _code, _last_instruction, _released = None, 0, False
 
     reference: Callable[[], Tensor | None]
+    place: Tensor | None
+    """Where the first gradient is written, if not into an array of its own (Note [Flat parameters])."""
 
     @property
     def variable(self) -> Tensor | None:

@@ -382,11 +382,19 @@ class Tensor(TensorMethods):
         device = self.device
         with ACCUMULATING:
             before = self._grad
-            if before is None:
-                self._grad = from_array(device.xp.asarray(grad) if owned else device.xp.array(grad), device)
-            else:
+            if before is not None:
                 before._array += grad
                 before._bump_version("accumulation")
+                return
+            place = None if self._leaf is None else self._leaf[0].place  # type: ignore[attr-defined]
+            if place is None or place._array.shape != self._array.shape:
+                self._grad = from_array(device.xp.asarray(grad) if owned else device.xp.array(grad), device)
+                return
+            place._array[...] = grad
+            place._cell.number += 1
+            if place._requires_grad:  # somebody wrote a recorded value to the gradient before this one
+                place._set_history(None)
+            self._grad = place
 
     def _accumulate_recorded(self, grad: Tensor) -> None:
         """Add a tensor with history to ``grad``, out of place."""
@@ -502,7 +510,7 @@ class Tensor(TensorMethods):
     def data(self, value: Tensor) -> None:
         self._array, self.device = value._array, value.device
         if self._leaf is not None:
-            self._leaf[0].device = value.device
+            self._leaf[0].device, self._leaf[0].place = value.device, None  # type: ignore[attr-defined]
         self._bump_version("an assignment to .data")
 
     # ------------------------------------------------------------------------------------------- to Python and NumPy
@@ -702,6 +710,6 @@ def leaf_edge(tensor: Tensor) -> Edge | None:
         if tensor._leaf is None:
             node = AccumulateGrad()
             node.reference, node.device = weakref.ref(tensor), tensor.device
-            node._sequence, node._hooks = next_sequence(), None
+            node._sequence, node._hooks, node.place = next_sequence(), None, None
             tensor._leaf = node, 0
         return tensor._leaf

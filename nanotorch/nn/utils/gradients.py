@@ -8,9 +8,12 @@ from math import inf
 
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.nn.utils.flat import FlatParameters
 from nanotorch.ops.create.creation import tensor as make_tensor
 from nanotorch.ops.rows.runtime import widened
 from nanotorch.ops.shape.join import cat
+
+Parameters = Tensor | FlatParameters | Iterable[Tensor | FlatParameters]
 
 
 def get_total_norm(
@@ -53,7 +56,7 @@ def get_total_norm(
 
 
 def clip_grad_norm_(
-    parameters: Tensor | Iterable[Tensor],
+    parameters: Parameters,
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
@@ -61,7 +64,8 @@ def clip_grad_norm_(
 ) -> Tensor:
     """Scale all gradients in place so that their norm, taken together, is at most `max_norm`.
 
-    Returns the norm that they had, as a 0-d tensor on their device: nothing waits for the GPU.
+    Returns the norm that they had, as a 0-d tensor on their device: nothing waits for the GPU. Of flat parameters
+    (`flatten_parameters`) all gradients are one.
     """
     parameters = _listed(parameters)
     total = get_total_norm(_gradients(parameters), norm_type, error_if_nonfinite)
@@ -70,13 +74,13 @@ def clip_grad_norm_(
 
 
 def clip_grads_with_norm_(
-    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
+    parameters: Parameters, max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
     """Scale all gradients in place as `clip_grad_norm_` does, by a norm that was computed before."""
     _clip(_listed(parameters), max_norm, total_norm, "clip_grads_with_norm_")
 
 
-def _clip(parameters: list[Tensor], max_norm: float, total_norm: Tensor, writer: str) -> None:
+def _clip(parameters: list[Tensor | FlatParameters], max_norm: float, total_norm: Tensor, writer: str) -> None:
     scale = None
     for grad in {id(grad._array): grad for grad in _gradients(parameters)}.values():  # two may share one gradient
         if scale is None:
@@ -85,7 +89,7 @@ def _clip(parameters: list[Tensor], max_norm: float, total_norm: Tensor, writer:
         grad._bump_version(writer, 3)
 
 
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
+def clip_grad_value_(parameters: Parameters, clip_value: float, foreach: bool | None = None) -> None:
     """Limit every element of the gradients, in place, to between minus and plus `clip_value`."""
     for grad in _gradients(_listed(parameters)):
         xp = grad.device.xp
@@ -111,9 +115,9 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
             start += target.numel()
 
 
-def _listed(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+def _listed(parameters: Parameters) -> list[Tensor | FlatParameters]:
+    return [parameters] if isinstance(parameters, Tensor | FlatParameters) else list(parameters)
 
 
-def _gradients(parameters: list[Tensor]) -> list[Tensor]:
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+def _gradients(parameters: list[Tensor | FlatParameters]) -> list[Tensor]:
+    return [grad for parameter in parameters if (grad := parameter.grad) is not None]
