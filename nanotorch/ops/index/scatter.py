@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import DtypeError, ShapeError
 from nanotorch.autograd.graph.tensor import Tensor, from_array
@@ -517,22 +519,32 @@ def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Fitting) -> Arr
     return xp.where(mask, xp.asarray(value, dtype=self.dtype), self)
 
 
+def _order(xp: Any, mask: Any) -> Any:
+    """Return which of the elements where the mask holds each one is, as a vector; 0 for the others."""
+    flat = xp.reshape(mask, (-1,))
+    return xp.where(flat, xp.cumsum(xp.astype(flat, np.int64), 0) - 1, 0)
+
+
 @op(
     self=lambda xp, grad, mask: xp.where(mask, 0.0, grad),
     source=lambda xp, grad, mask, source_shape: xp.reshape(
-        xp.pad_to(lifted(xp, grad)[lifted(xp, mask)], (count_of(source_shape),)), tuple(source_shape)
+        xp.scatter_to_zeros(xp.reshape(xp.where(mask, grad, 0.0), (-1,)), (count_of(source_shape),), _order(xp, mask)),
+        tuple(source_shape),
     ),
     where="internal",
     node="MaskedScatterBackward0",
 )
 def _masked_scatter(xp: Any, self: Array, mask: Mask, source: Array) -> Array:
     """A copy with values from another tensor, in order, where the mask holds."""
-    wanted = int(xp.count_nonzero(mask))
-    if wanted > source.size:
+    order = _order(xp, mask)
+    if xp.holds((order < source.size) | ~xp.reshape(mask, (-1,))) is False:
         raise RuntimeError(
-            f"masked_scatter: Number of elements of source < number of ones in mask: {source.size} < {wanted}"
+            "masked_scatter: Number of elements of source < number of ones in mask:"
+            f" {source.size} < {int(xp.count_nonzero(mask))}"
         )
-    return xp.reshape(xp.put(lifted(xp, self), (lifted(xp, mask),), xp.reshape(source, (-1,))[:wanted]), self.shape)
+    if not source.size:
+        return xp.array(self)
+    return xp.where(mask, xp.reshape(xp.take(xp.reshape(source, (-1,)), order, axis=0), self.shape), self)
 
 
 @composite(

@@ -29,9 +29,9 @@ A keyword-only ``dtype`` says to which type the first input is cast, recorded, b
 that is saved: an input, ``<input>_shape`` (metadata, no memory held), ``result`` (or an output's name), a plain
 argument, ``grad``, ``xp``. An output whose name starts with an underscore is seen by formulas only.
 
-Forward and formulas use nothing but operators and ``xp``. So the same text runs on raw arrays (eager forward and
-first-order backward) and on Tensors, with ``xp`` the op namespace (``ops/tensor_namespace.py``): that is how
-``create_graph`` differentiates derivatives without any further code.
+Forward and formulas use nothing but operators and ``xp`` (Note [Array primitives] in ``backend/primitives.py``). So the
+same text runs on raw arrays (eager forward and first-order backward) and on Tensors, with ``xp`` the column that
+``tensors.py`` begins: that is how ``create_graph`` differentiates derivatives without any further code.
 
 A public function, though not a view, an operator or an in-place variant, takes ``out=`` too: the tensor, or the
 tensors, that its result is written to (`write_out` in ``inplace.py``).
