@@ -8,6 +8,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,13 @@ class FunctionNode(Node):
     ctx: FunctionCtx
     inputs: tuple[tuple[int, tuple[int, ...], Any, Device], ...]
     """For every tensor argument: its position, shape, dtype and device."""
+
+    def __init__(self, ctx: FunctionCtx, arguments: Sequence[Tensor | None], frame: FrameType) -> None:
+        tensors = [(k, t) for k, t in enumerate(arguments) if t is not None]
+        device = next(t.device for _, t in tensors if t._requires_grad)
+        super().__init__(device, tuple([gradient_edge(t) for _, t in tensors]), *user_line(frame))
+        self.ctx, self.outputs = ctx, None
+        self.inputs = tuple([(k, t._array.shape, t.dtype, t.device) for k, t in tensors])
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in FunctionNode.__slots__:
@@ -295,14 +303,7 @@ class Function:
         ctx.needs_input_grad = tuple([t is not None and t.requires_grad for t in tensors])
         node = None
         if any(ctx.needs_input_grad) and is_grad_enabled():
-            node = cls._node()
-            node.ctx, node._released, node._hooks, node.outputs = ctx, False, None, None
-            node._code, node._last_instruction = user_line(sys._getframe(1))
-            node.inputs = tuple(
-                [(k, t._array.shape, t.dtype, t.device) for k, t in enumerate(tensors) if t is not None]
-            )
-            node.edges = tuple([gradient_edge(t) for t in tensors if t is not None])
-            node.device = next(t.device for t in tensors if t is not None and t._requires_grad)
+            node = cls._node(ctx, tensors, sys._getframe(1))
             ctx._node = weakref.ref(node)
         with no_grad():
             if cls.setup_context is Function.setup_context:
@@ -328,7 +329,7 @@ class Function:
         if node is None:
             outputs = _unrecorded(values, tensors, ctx)
             return outputs[0] if not many else outputs if isinstance(results, list) else tuple(outputs)
-        node._sequence = next_sequence()
+        node._sequence = next_sequence()  # newer than all that forward may have recorded
         node.materialize = ctx._materialize
         node.device = next((v.device for v in values if isinstance(v, Tensor)), node.device)
         if len(values) > 1:

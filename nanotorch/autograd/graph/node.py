@@ -144,6 +144,15 @@ class Node:
     materialize: bool = True
     """Whether outputs that nobody used get zeros for a gradient, or None."""
 
+    def __init__(
+        self, device: Device, edges: tuple[Edge | None, ...], code: CodeType | None = None, last_instruction: int = 0
+    ) -> None:
+        """Make a node that is newer than all others; code and instruction say by which line (Note [Forward lines])."""
+        self.device, self.edges = device, edges
+        self._code, self._last_instruction = code, last_instruction
+        self._hooks, self._released = None, False
+        self._sequence = next_sequence()
+
     def apply(self, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
         """Map raw arrays to raw arrays: the first-order backward.
 
@@ -234,12 +243,13 @@ class AccumulateGrad(Node):
     """
 
     __slots__ = ("place", "reference")
-    edges = ()
-    _code, _last_instruction, _released = None, 0, False
-
-    reference: Callable[[], Tensor | None]
     place: Tensor | None
     """Where the first gradient is written, if not into an array of its own (Note [Flat parameters])."""
+
+    def __init__(self, leaf: Tensor) -> None:
+        super().__init__(leaf.device, ())
+        self.reference: Callable[[], Tensor | None] = weakref.ref(leaf)
+        self.place = None
 
     @property
     def variable(self) -> Tensor | None:

@@ -32,7 +32,6 @@ from nanotorch.autograd.graph.node import (
     RemovableHandle,
     Version,
     add_hook,
-    next_sequence,
 )
 from nanotorch.autograd.graph.view import View, geometry, refused
 from nanotorch.backend.device import CPU, Device
@@ -708,8 +707,5 @@ def leaf_edge(tensor: Tensor) -> Edge | None:
         return None
     with ACCUMULATING:  # two threads that use a leaf for the first time must find the same node
         if tensor._leaf is None:
-            node = AccumulateGrad()
-            node.reference, node.device = weakref.ref(tensor), tensor.device
-            node._sequence, node._hooks, node.place = next_sequence(), None, None
-            tensor._leaf = node, 0
+            tensor._leaf = AccumulateGrad(tensor), 0
         return tensor._leaf

@@ -34,7 +34,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nanotorch.autograd.graph.node import Edge, Node, next_sequence, released_error
+from nanotorch.autograd.graph.node import Edge, Node, released_error
 from nanotorch.backend.strided import extent
 
 if TYPE_CHECKING:
@@ -110,14 +110,11 @@ class CopySlices(Node):
     __slots__ = ("base", "inner", "part", "slot")
 
     def __init__(self, base: Tensor, base_edge: Edge | None, part: Tensor, inner: Node, slot: int = 0) -> None:
-        self.base, self.part = geometry(base), geometry(part)
-        self.inner: Node | None = inner
-        self.slot, self.device = slot, base.device
         # One of the inner node's edges belongs to the overwritten slice; its place is taken by the base's history.
-        self.edges = (*inner.edges[:slot], base_edge, *inner.edges[slot + 1 :])
-        self._sequence = next_sequence()
-        self._hooks, self._released = None, False
-        self._code, self._last_instruction = inner._code, inner._last_instruction
+        edges = (*inner.edges[:slot], base_edge, *inner.edges[slot + 1 :])
+        super().__init__(base.device, edges, inner._code, inner._last_instruction)
+        self.base, self.part, self.slot = geometry(base), geometry(part), slot
+        self.inner: Node | None = inner
 
     def name(self) -> str:
         """Return ``CopySlices``."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.graph.grad_mode import announce, is_grad_enabled
-from nanotorch.autograd.graph.node import Node, next_sequence
+from nanotorch.autograd.graph.node import Edge, Node
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.device import Device
 from nanotorch.ops.rows.row import Array, composite, op
@@ -60,7 +60,10 @@ class ToDeviceBackward0(Node):
     """The history of a tensor that was copied to another device: its gradient travels back."""
 
     __slots__ = ("source",)
-    source: Device
+
+    def __init__(self, source: Device, target: Device, edge: Edge) -> None:
+        super().__init__(target, (edge,))
+        self.source = source
 
     def name(self) -> str:
         """Return PyTorch's name of the node."""
@@ -85,10 +88,7 @@ def to_device(input: Tensor, target: Device) -> Tensor:
     result = from_array(target.xp.receive(input._array, target), target)
     edge = gradient_edge(input)
     if edge is not None and is_grad_enabled():
-        node = ToDeviceBackward0()
-        node._sequence, node._hooks, node._released = next_sequence(), None, False
-        node._code, node._last_instruction = None, 0
-        node.device, node.source, node.edges = target, input.device, (edge,)
+        node = ToDeviceBackward0(input.device, target, edge)
         result._edge, result._requires_grad = (node, 0), True
         announce(node)
     return result

@@ -19,6 +19,7 @@ from nanotorch.ops.rows.template import fill, lines
 NODE = """
 class $node(Node):
     __slots__ = ($slots)
+    __init__ = object.__init__  # Note [Slots set in line]
     apply, apply_recorded = compile_apply, compile_recorded
     $overload
     $saved
