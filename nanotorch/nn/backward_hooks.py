@@ -8,14 +8,11 @@ first is reached when the module is done: its gradients are the module's `grad_i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nanotorch.autograd.function import Function
 from nanotorch.autograd.graph.grad_mode import is_grad_enabled
 from nanotorch.autograd.graph.tensor import Tensor
-
-if TYPE_CHECKING:
-    from nanotorch.nn.module import Module
 
 Gradients = tuple[Any, ...]
 
@@ -41,7 +38,7 @@ class Boundary:
     """One call of a module with backward hooks: what came in and what went out."""
 
     def __init__(
-        self, module: Module, pre_hooks: Sequence[Callable[..., Any]], hooks: Sequence[Callable[..., Any]]
+        self, module: object, pre_hooks: Sequence[Callable[..., Any]], hooks: Sequence[Callable[..., Any]]
     ) -> None:
         self.module = module
         self.pre_hooks = pre_hooks

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
 
-if TYPE_CHECKING:
-    from nanotorch.nn.module import Module
 
-
-def locate(error: Exception, module: Module) -> None:
+def locate(error: Exception, module: Any) -> None:
     """Begin the message of an error with the class and path of the innermost module that it came through.
 
     Of errors raised by code that is not ours only shape errors are touched.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nanotorch.autograd.graph import RemovableHandle
-
-if TYPE_CHECKING:
-    from nanotorch.nn.module import Module
+from nanotorch.nn.backward_hooks import Boundary
 
 
 class ModuleHooks:
@@ -52,7 +50,7 @@ def add_hook(hooks: dict[int, Any], hook: Any, prepend: bool) -> RemovableHandle
     return handle
 
 
-def call_with_hooks(module: Module, hooks: ModuleHooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_with_hooks(module: Any, hooks: ModuleHooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call `forward` between the hooks; forward hooks with `always_call` run also where it fails."""
     done: set[int] = set()
     output = None
@@ -73,8 +71,6 @@ def call_with_hooks(module: Module, hooks: ModuleHooks, args: tuple[Any, ...], k
                     args = changed if isinstance(changed, tuple) else (changed,)
         boundary = None
         if hooks.backward or hooks.backward_pre:
-            from nanotorch.nn.backward_hooks import Boundary
-
             boundary = Boundary(module, tuple(hooks.backward_pre.values()), tuple(hooks.backward.values()))
             args = boundary.enter(args)
         output = module.forward(*args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,6 @@ from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.nn.parameter import Parameter
-
-if TYPE_CHECKING:
-    from nanotorch.nn.module import Module
 
 EXTRA_STATE = "_extra_state"
 """The last part of the key of what `Module.get_extra_state` gives."""
@@ -31,14 +28,22 @@ class IncompatibleKeys(NamedTuple):
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
-def load_state_dict(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:
-    """Copy or assign values to the parameters and persistent buffers of the same names."""
+def load_state_dict(
+    modules: list[tuple[str, Any]], state_dict: Mapping[str, Any], strict: bool, assign: bool
+) -> IncompatibleKeys:
+    """Copy or assign values to the parameters and persistent buffers of the same names.
+
+    Args:
+        modules: a module and those inside with their paths, also those that occur twice; the path of the first is "".
+        state_dict: the values by path and name.
+        strict: raise for names that are only on one side.
+        assign: put the values in the place of the parameters and buffers.
+    """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"a state_dict is a dict, got {type(state_dict).__name__}")
     state_dict = dict(state_dict)
     found = IncompatibleKeys([], [])
     errors: list[str] = []
-    modules = list(module.named_modules(remove_duplicate=False))
     for path, part in modules:
         for hook in () if part._hooks is None else tuple(part._hooks.load_pre.values()):
             hook(part, state_dict, f"{path}." if path else "", {}, True, *found, errors)
@@ -52,17 +57,19 @@ def load_state_dict(module: Module, state_dict: Mapping[str, Any], strict: bool,
     if not after:
         errors = _wrong_keys(found, strict) + errors
     if not errors:
-        _write(module, own, values, assign)
+        _write(dict(modules), own, values, assign)
         for part, hook in after:  # they may strike keys off the lists
             if hook(part, found) is not None:
                 raise RuntimeError("a load_state_dict post-hook changes the lists of keys in place and returns None")
         errors = _wrong_keys(found, strict)
     if errors:
-        raise RuntimeError("\n\t".join([f"Error(s) in loading state_dict for {type(module).__name__}:", *errors]))
+        raise RuntimeError(
+            "\n\t".join([f"Error(s) in loading state_dict for {type(modules[0][1]).__name__}:", *errors])
+        )
     return found
 
 
-def _members(modules: list[tuple[str, Module]]) -> dict[str, Any]:
+def _members(modules: list[tuple[str, Any]]) -> dict[str, Any]:
     """The parameters and persistent buffers by dotted name, and the modules that have a state beside them, by its
     name.
     """
@@ -108,14 +115,14 @@ def _wrong_keys(found: IncompatibleKeys, strict: bool) -> list[str]:
     return errors
 
 
-def _write(module: Module, own: Mapping[str, Any], values: Mapping[str, Any], assign: bool) -> None:
+def _write(modules: Mapping[str, Any], own: Mapping[str, Any], values: Mapping[str, Any], assign: bool) -> None:
     with no_grad():
         for key, given in values.items():
             if not isinstance(own[key], Tensor):
                 own[key].set_extra_state(given)
             elif assign:
                 path, _, name = key.rpartition(".")
-                setattr(module.get_submodule(path), name, _in_place_of(own[key], given))
+                setattr(modules[path], name, _in_place_of(own[key], given))
             else:
                 own[key].copy_(given)
 

@@ -421,7 +421,8 @@ class Module:
         that does not fit is reported in one RuntimeError, and then nothing is changed. With `strict=False` missing and
         unexpected keys are returned instead.
         """
-        return load_state_dict(self, state_dict, strict, assign)
+        modules = list(self.named_modules(remove_duplicate=False))
+        return load_state_dict(modules, state_dict, strict, assign)
 
     # --------------------------------------------------------------------------------------------- hooks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.graph.engine import grad
@@ -11,35 +11,12 @@ from nanotorch.autograd.graph.node import AccumulateGrad, Node, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, saved_values, short_line, watching
 from nanotorch.utils import files
+from nanotorch.viz.boxes import Arrow, Box
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Shape = tuple[int, ...]
-
-
-class Box(NamedTuple):
-    """A vertex: an op, a leaf, or the tensor at the end.
-
-    Attributes:
-        kind: ``op``, ``function`` (a custom one), ``parameter`` (a leaf with a name), ``leaf`` or ``output``.
-        title: the name of the node or of the tensor.
-        saved: what the op keeps for its backward, such as ``self (16, 4)``.
-        details: the line of user code and the formulas, which the SVG shows when pointed at.
-    """
-
-    kind: str
-    title: str
-    saved: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
-
-
-class Arrow(NamedTuple):
-    """An edge, from the box that made a tensor to the box that uses it, with the tensor's shape."""
-
-    source: int
-    target: int
-    label: str
 
 
 class Graph:
@@ -58,14 +35,14 @@ class Graph:
         """The drawing as SVG, complete in itself."""
         from nanotorch.viz.svg import draw
 
-        return draw(self)
+        return draw(self.boxes, self.arrows)
 
     @property
     def mermaid(self) -> str:
         """The drawing as a Mermaid flowchart, which many Markdown viewers show in a block ````` ```mermaid `````."""
         from nanotorch.viz.mermaid import write
 
-        return write(self)
+        return write(self.boxes, self.arrows)
 
     def save(self, path: str | Path) -> Path:
         """Write the drawing: SVG to ``*.svg``, Mermaid to ``*.mmd`` and, as a fenced block, to ``*.md``."""

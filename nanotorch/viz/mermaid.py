@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from nanotorch.viz.boxes import Arrow, Box
 from nanotorch.viz.svg import COLOURS
-
-if TYPE_CHECKING:
-    from nanotorch.viz.drawing import Graph
 
 BRACKETS = {
     "op": ("[", "]"),
@@ -18,14 +16,14 @@ BRACKETS = {
 }
 
 
-def write(graph: Graph) -> str:
+def write(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
     """Return the text of the flowchart."""
     lines = ["flowchart TD"]
-    for number, box in enumerate(graph.boxes):
+    for number, box in enumerate(boxes):
         opening, closing = BRACKETS[box.kind]
         saved = f"<br/><small>saves {_escaped(', '.join(box.saved))}</small>" if box.saved else ""
         lines.append(f'    n{number}{opening}"{_escaped(box.title)}{saved}"{closing}:::{box.kind}')
-    for arrow in graph.arrows:
+    for arrow in arrows:
         label = f'|"{_escaped(arrow.label)}"|' if arrow.label else ""
         lines.append(f"    n{arrow.source} -->{label} n{arrow.target}")
     for kind, (fill, stroke, text) in COLOURS.items():

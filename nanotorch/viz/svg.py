@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from nanotorch.viz.boxes import Arrow, Box
 from nanotorch.viz.layout import place
-
-if TYPE_CHECKING:
-    from nanotorch.viz.drawing import Box, Graph
 
 COLOURS = {  # fill, border, text
     "parameter": ("#dbeafe", "#2563eb", "#1e3a8a"),
@@ -26,13 +24,13 @@ ASPECT = 0.61  # width of a character of these fonts, in units of their size
 MARGIN, LEGEND_HEIGHT = 18.0, 34.0
 
 
-def draw(graph: Graph) -> str:
+def draw(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
     """Return the text of the SVG."""
-    sizes = [_size(box) for box in graph.boxes]
-    labels_width = [len(arrow.label) * SMALL_SIZE * ASPECT for arrow in graph.arrows]
-    layout = place(sizes, [(arrow.source, arrow.target) for arrow in graph.arrows], labels_width)
-    kinds = [kind for kind in LEGEND if any(box.kind == kind for box in graph.boxes)]
-    legend, legend_width = _legend(kinds, any(box.saved for box in graph.boxes))
+    sizes = [_size(box) for box in boxes]
+    labels_width = [len(arrow.label) * SMALL_SIZE * ASPECT for arrow in arrows]
+    layout = place(sizes, [(arrow.source, arrow.target) for arrow in arrows], labels_width)
+    kinds = [kind for kind in LEGEND if any(box.kind == kind for box in boxes)]
+    legend, legend_width = _legend(kinds, any(box.saved for box in boxes))
     width = max(layout.width, legend_width) + 2 * MARGIN
     height = layout.height + 2 * MARGIN + LEGEND_HEIGHT
     shift = MARGIN + max(legend_width - layout.width, 0.0) / 2
@@ -48,9 +46,9 @@ def draw(graph: Graph) -> str:
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
         f'<g transform="translate({shift:.1f},{MARGIN})">',
     ]
-    incoming, outgoing = Counter(a.target for a in graph.arrows), Counter(a.source for a in graph.arrows)
+    incoming, outgoing = Counter(a.target for a in arrows), Counter(a.source for a in arrows)
     labels = []
-    for arrow, path in zip(graph.arrows, layout.paths, strict=True):
+    for arrow, path in zip(arrows, layout.paths, strict=True):
         points = [
             (path[0][0], path[0][1] + sizes[arrow.source][1] / 2),
             *path[1:-1],
@@ -61,7 +59,7 @@ def draw(graph: Graph) -> str:
         )
         if arrow.label:
             labels.append(_label(points, arrow.label, incoming[arrow.target], outgoing[arrow.source]))
-    for box, (x, y), size in zip(graph.boxes, layout.centres, sizes, strict=True):
+    for box, (x, y), size in zip(boxes, layout.centres, sizes, strict=True):
         lines += _box(box, x, y, *size)
     lines += [
         *labels,

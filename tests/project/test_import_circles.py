@@ -1,0 +1,93 @@
+"""No file of the package needs itself, through whatever others, to be imported or to be understood."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "nanotorch").rglob("*.py")
+}
+
+# Files that name each other's classes in annotations, though none imports another one that imports it: what the parts
+# of a tensor hand to each other, and what a row hands to those who write its code. May only become fewer.
+ONE_IDEA = [
+    {
+        "nanotorch.autograd.graph.copying",
+        "nanotorch.autograd.graph.formatting",
+        "nanotorch.autograd.graph.node",
+        "nanotorch.autograd.graph.saved_slot",
+        "nanotorch.autograd.graph.tensor",
+        "nanotorch.autograd.graph.view",
+    },
+    {
+        "nanotorch.ops.rows.compiler",
+        "nanotorch.ops.rows.function_code",
+        "nanotorch.ops.rows.inplace",
+        "nanotorch.ops.rows.node_code",
+        "nanotorch.ops.rows.plan",
+        "nanotorch.ops.rows.row",
+        "nanotorch.ops.rows.runtime",
+    },
+]
+
+
+def imports(node: ast.AST, for_types: bool) -> Iterator[str]:
+    """Every file of the package that a piece of code imports, at the top or inside functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test) and not for_types:
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names if alias.name in FILES)
+        elif isinstance(child, ast.ImportFrom):
+            for alias in child.names:
+                inner = f"{child.module}.{alias.name}"
+                if inner in FILES or child.module in FILES:
+                    yield inner if inner in FILES else str(child.module)
+        else:
+            yield from imports(child, for_types)
+
+
+def imported(for_types: bool) -> dict[str, set[str]]:
+    return {name: set(imports(ast.parse(path.read_text()), for_types)) for name, path in FILES.items()}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the names along a circle, the first one again at its end; an empty list if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    assert circle(imported(for_types=False)) == []
+
+
+def test_no_annotation_closes_a_circle_but_among_the_parts_of_one_idea() -> None:
+    together = {name: f"{min(files)} and others" for files in ONE_IDEA for name in files}
+    graph: dict[str, set[str]] = {}
+    for name, found in imported(for_types=True).items():
+        here = together.get(name, name)
+        graph.setdefault(here, set()).update({together.get(other, other) for other in found} - {here})
+    assert circle(graph) == []
+
+
+@pytest.mark.parametrize("files", ONE_IDEA, ids=min)
+def test_files_of_one_idea_name_each_other(files: set[str]) -> None:
+    graph = imported(for_types=True)
+    inside = {name: graph.get(name, set()) & files for name in files}
+    for name in files:
+        reached, stack = set[str](), [name]
+        while stack:
+            new = inside[stack.pop()] - reached
+            reached |= new
+            stack += new
+        assert name in reached, f"{name} is in no circle any more: take it off the list"
