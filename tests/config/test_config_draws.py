@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from config_draws import mutated_configs, valid_configs
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 from nanotorch.train.config.sections import ConfigError, loads
 from nanotorch.train.report import page
 

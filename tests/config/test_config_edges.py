@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nanotorch.registry import LOSSES
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 from nanotorch.train.config.schema import schema
 from nanotorch.train.config.sections import Config, ConfigError, load, loads, read_resolved
 from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, MOST_PROBLEMS

@@ -29,9 +29,9 @@ ROOMS = """
     nn nn.modules nn.utils optim.swa_utils
     explain summary viz
     train.terminal train.data train.score train.model train.config train.record train.fit train.use train.report
-    train.inspect train.run train
+    train.inspect train.run train.cli train
     estimators
-    predict evaluate export compare
+    predict evaluate export compare __main__
 """
 LINE = ROOMS.split()
 

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from nanotorch.registry import describe_type, describe_value
-from nanotorch.train import __main__ as command_line
+from nanotorch.train.cli import train as command_line
 from nanotorch.train.config.sections import SECTIONS, Config, NamedSection
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.train.__main__ import main as train
+from nanotorch.train.cli.train import main as train
 
 CITIES = {"Rome": 10.0, "Oslo": -20.0, "Zürich": 0.0}
 COLUMNS = ("id", "age", "city", "year", "price", "kind", "sold")

@@ -119,7 +119,7 @@ def _train(job: dict[str, Any]) -> None:
                 importlib.import_module(f"nanotorch.train.{module.name}")
             os.setuid(job["uid"])
         _plant(job.get("at", []))
-        from nanotorch.train.__main__ import main
+        from nanotorch.train.cli.train import main
 
         code = main(job["arguments"])
     except SystemExit as stopped:

@@ -11,8 +11,8 @@ import pytest
 
 import nanotorch.train.use.evaluation as evaluation
 from fake_gpu import fake_gpu
-from nanotorch.evaluate import main
-from nanotorch.train.__main__ import main as train
+from nanotorch.train.cli.evaluate import main
+from nanotorch.train.cli.train import main as train
 from own_runs import trained as own_run
 from own_runs import write_table
 

@@ -15,9 +15,9 @@ from onnx.reference import ReferenceEvaluator
 
 import nanotorch as torch
 from nanotorch import nn
-from nanotorch.export import main
-from nanotorch.predict import main as predict
 from nanotorch.registry import ACTIVATIONS, MODELS
+from nanotorch.train.cli.export import main
+from nanotorch.train.cli.predict import main as predict
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.use import onnx_export
 from nanotorch.train.use.loaded_run import load_run

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanotorch.compare import main as compare
-from nanotorch.export import main as export
-from nanotorch.predict import main as predict
-from nanotorch.train.__main__ import main as train
+from nanotorch.train.cli.compare import main as compare
+from nanotorch.train.cli.export import main as export
+from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.cli.train import main as train
 from nanotorch.train.data.array_file import read_arrays
 from nanotorch.train.data.csv_file import TableError
 from nanotorch.train.data.input_rows import open_rows

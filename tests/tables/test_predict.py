@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 
 import nanotorch.train.data.input_rows as rows_module
 import nanotorch.train.use.prediction as prediction
-from nanotorch.evaluate import main as evaluate
-from nanotorch.predict import main
+from nanotorch.train.cli.evaluate import main as evaluate
+from nanotorch.train.cli.predict import main
 from nanotorch.train.use.loaded_run import load_run
 from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
 

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanotorch as torch
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 from nanotorch.train.config.sections import ConfigError, loads, resolved
 from nanotorch.train.data import datasets
 from nanotorch.train.data.csv_file import TableError, read_csv

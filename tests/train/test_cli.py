@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nanotorch.registry import DATASETS, OPTIMIZERS
-from nanotorch.train.__main__ import KINDS, main
+from nanotorch.train.cli.train import KINDS, main
 from nanotorch.train.config.sections import REGISTRIES, Config, load
 from nanotorch.train.data.datasets import DataError
 from nanotorch.train.fit import loop
@@ -88,7 +88,7 @@ print(sorted(heavy & set(sys.modules)))
 def test_validate_and_print_config_do_not_import_scikit_learn(good: str) -> None:
     code = f"""
 import sys
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 assert main([{good!r}, "--validate"]) == 0
 assert main([{good!r}, "--print-config"]) == 0
 assert main(["--list"]) == 0

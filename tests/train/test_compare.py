@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nanotorch.compare import main
-from nanotorch.train.__main__ import main as train
+from nanotorch.train.cli.compare import main
+from nanotorch.train.cli.train import main as train
 from nanotorch.train.report.comparison import as_text, compare, read_run
 from test_report import Page
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import nanotorch as torch
-from nanotorch.compare import main as compare
-from nanotorch.export import main as export
-from nanotorch.predict import main as predict
-from nanotorch.train.__main__ import main as train
+from nanotorch.train.cli.compare import main as compare
+from nanotorch.train.cli.export import main as export
+from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.cli.train import main as train
 from nanotorch.train.record.layout import strangers
 from nanotorch.utils.serialization import from_bytes, to_bytes
 from own_runs import write_table

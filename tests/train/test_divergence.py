@@ -15,7 +15,7 @@ import pytest
 from nanotorch import no_grad
 from nanotorch.optim import SGD
 from nanotorch.registry import METRICS
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 from nanotorch.train.data.datasets import load, split
 from nanotorch.train.report import page
 

@@ -13,7 +13,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 from nanotorch.train.config import sections as config
 from nanotorch.train.config import strict_yaml
 from nanotorch.train.config.schema import schema

@@ -14,7 +14,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.registry import LOSSES
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 from nanotorch.train.config.sections import loads
 from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.fit.loop import evaluate

@@ -20,7 +20,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, METRICS, SCHEDULERS
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.train import main
 from nanotorch.train.config import sections as config
 from nanotorch.train.data import datasets
 from nanotorch.train.fit import build, loop

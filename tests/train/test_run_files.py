@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from nanotorch.compare import main as compare
-from nanotorch.export import main as export
-from nanotorch.predict import main as predict
-from nanotorch.train.__main__ import main
+from nanotorch.train.cli.compare import main as compare
+from nanotorch.train.cli.export import main as export
+from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.cli.train import main
 from nanotorch.train.record import directory
 from nanotorch.train.record.layout import strangers
 from own_runs import write_table

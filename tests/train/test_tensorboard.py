@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanotorch.train.__main__ import main as train
+from nanotorch.train.cli.train import main as train
 from nanotorch.train.record.event_file import EventFile, crc32c
 from nanotorch.train.record.tensorboard_log import TensorBoardLog
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanotorch.compare import main as compare
-from nanotorch.evaluate import main as evaluate
-from nanotorch.export import main as export
-from nanotorch.predict import main as predict
-from nanotorch.train.__main__ import main as train
+from nanotorch.train.cli.compare import main as compare
+from nanotorch.train.cli.evaluate import main as evaluate
+from nanotorch.train.cli.export import main as export
+from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.cli.train import main as train
 from nanotorch.train.terminal import standard_streams as streams
 from nanotorch.train.use.prediction_file import PredictionFile
 from nanotorch.utils.serialization import from_bytes, to_bytes

@@ -1,0 +1,72 @@
+"""Trained runs beside one another: `python -m nanotorch.compare RUN RUN ...`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from nanotorch.train.terminal.command import note, path_option, run_command
+
+EPILOG = """\
+examples:
+  {prog} runs/digits_mlp-*
+  {prog} RUN RUN --by loss --output compare.png
+  {prog} RUN RUN --output compare.html
+
+exit codes:
+  0 done   1 failed   2 bad usage, or no run
+"""
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Return what reads the arguments."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description="Show the scores of several runs, the best first, and where their configs differ.",
+        epilog=EPILOG.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("runs", type=path_option, nargs="+", metavar="RUN", help="the directory of a run")
+    add("--by", metavar="SCORE", help="the score that decides the order (default: the first beside the loss)")
+    add("--part", default="test", metavar="PART", help="whose scores: test, validation or train (default: test)")
+    add(
+        "--output",
+        type=path_option,
+        metavar="FILE",
+        help="draw the learning curves over one another: .html, .png, .svg or .pdf",
+    )
+    return made
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.compare") -> int:
+    """Do what the arguments say and return the exit code."""
+    return run_command(parser(prog), _compare, argv)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    import shutil
+    from pathlib import Path
+
+    from nanotorch.train.record.layout import refuse_to_replace
+    from nanotorch.train.report.comparison import as_text, compare, read_run
+    from nanotorch.train.report.comparison_page import write
+    from nanotorch.train.terminal.command import UsageError
+
+    places = list({Path(run).resolve(): run for run in options.runs}.values())
+    if len(places) < 2:
+        raise UsageError("a comparison needs two runs or more")
+    if options.output is not None:
+        refuse_to_replace(options.output, [], map(Path, places))
+    runs = [read_run(place) for place in places]
+    for text in (text for run in runs for text in run.notices):
+        note(text)
+    found = compare(runs, options.by, options.part)
+    for run in found.runs:
+        if run.summary is None:
+            note(f"{run.place} is not complete ({run.progress}), so it has no {found.part} scores yet")
+    print(as_text(found, max(60, shutil.get_terminal_size((100, 24)).columns)))
+    if options.output is not None:
+        write(Path(options.output), found)
+        print(f"\ncurves in {options.output}")

@@ -1,0 +1,78 @@
+"""The scores of a trained run, again: `python -m nanotorch.evaluate RUN`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from nanotorch.train.terminal.command import note, path_option, run_command
+
+EPILOG = """\
+examples:
+  {prog} runs/iris-20260101T120000Z-1f2e
+  {prog} RUN --part test --json
+  {prog} RUN --input rows.csv
+
+exit codes:
+  0 done   1 failed   2 bad usage, or no run
+"""
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Return what reads the arguments."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description="Compute the scores of a run again, on its own data or on rows with the target.",
+        epilog=EPILOG.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("run", type=path_option, metavar="RUN", help="the directory of a run")
+    add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
+    add(
+        "--part",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="train, validation or test; may be repeated (default: all)",
+    )
+    add(
+        "--input",
+        type=path_option,
+        metavar="FILE",
+        help="score these rows instead (.csv, .parquet, .npy; '-' is CSV on standard input)",
+    )
+    add(
+        "--target",
+        metavar="COLUMN",
+        help="the column of --input with the true class, where the run knows no name for it",
+    )
+    add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
+    add("--json", action="store_true", help="print JSON, every score in full precision")
+    return made
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.evaluate") -> int:
+    """Do what the arguments say and return the exit code."""
+    return run_command(parser(prog), _evaluate, argv)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from nanotorch.train.terminal.command import UsageError
+    from nanotorch.train.terminal.text_report import table
+    from nanotorch.train.use.evaluation import score, score_rows
+    from nanotorch.train.use.loaded_run import load_run
+
+    if options.input is not None and options.part:
+        raise UsageError("--part names a part of the run's own data, and --input gives other rows: one of the two")
+    run = load_run(options.run, options.checkpoint, options.device)
+    found = score(run, options.part) if options.input is None else score_rows(run, options.input, options.target)
+    for text in found.notes:
+        note(text)
+    if options.json:
+        facts = {"run": str(run.directory), "checkpoint": run.checkpoint.name, "epoch": run.state["epoch"]}
+        print(json.dumps({**facts, "rows": found.rows, "scores": found.scores}, indent=1))
+    else:
+        print(f"{run.config.name}: scores of {run.when}\n{table(found.scores, found.rows)}")

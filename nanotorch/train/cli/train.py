@@ -1,0 +1,283 @@
+"""The command line: `python -m nanotorch.train CONFIG [key=value ...]`.
+
+Nothing but argparse is imported until the arguments are known to be good, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from typing import TYPE_CHECKING
+
+from nanotorch import ctrl_c
+from nanotorch.train.terminal.command import drop_output, path_option
+from nanotorch.train.terminal.standard_streams import data_of, only_printable
+
+if TYPE_CHECKING:
+    from nanotorch.train.config.sections import Config
+
+OK, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
+UNBROKEN = "\N{NO-BREAK SPACE}"
+KINDS = ("datasets", "models", "activations", "initializations", "losses", "optimizers", "schedulers", "metrics")
+EPILOG = """\
+examples:
+  {prog} configs/digits_mlp.yaml
+  {prog} configs/digits_mlp.yaml optimizer.lr=3e-3
+  {prog} configs/digits_mlp.yaml 'model.hidden=[64, 64]'
+  {prog} --list optimizers
+
+exit codes:
+  0 done   1 failed   2 bad config or usage
+  3 diverged: the loss became NaN or infinite
+  130 interrupted (Ctrl-C)   143 terminated (SIGTERM)
+  after both, --resume goes on where the run stopped
+"""
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Return what reads the arguments."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description="Train a model as a YAML config says; results go to a new directory under runs/.",
+        epilog=EPILOG.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("config", nargs="?", type=path_option, metavar="CONFIG", help="the config file ('-' is standard input)")
+    add("overrides", nargs="*", metavar="key=value", help="set a value of the config: optimizer.lr=1e-3")
+    add("--print-config", action="store_true", help="print the config with every default, and stop")
+    add("--validate", action="store_true", help="check the config, and stop")
+    add("--list", nargs="?", const="all", choices=(*KINDS, "all"), metavar="KIND", help=f"list {', '.join(KINDS)}")
+    add("--dry-run", action="store_true", help="show data, model, and the time and memory of a step; write nothing")
+    add("--find-lr", action="store_true", help="train while the learning rate rises, draw the loss, and name a rate")
+    add("--doctor", action="store_true", help="look at the data and at some steps of training, and say what to change")
+    add("--schema", action="store_true", help="print the JSON Schema of configs, for editors")
+    add(
+        "--output",
+        type=path_option,
+        metavar="DIR",
+        help="the run's directory itself (output=DIR makes a new one in DIR)",
+    )
+    add("--overwrite", action="store_true", help="replace the run that is in --output")
+    add(
+        "--resume",
+        type=path_option,
+        metavar="auto|PATH",
+        help="go on with the newest run of this config, or with that run or checkpoint",
+    )
+    add("--allow-config-change", action="store_true", help="resume although the config differs from the run's")
+    add("--device", metavar="D", help="auto, cpu, cuda or cuda:N (short for device=D)")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--no-progress", action="store_true", help="a plain line for each epoch instead of a progress bar")
+    return made
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.train") -> int:
+    """Do what the arguments say and return the exit code."""
+    with only_printable():
+        return _main(argv, parser(prog))
+
+
+def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
+    options = parser.parse_intermixed_args(argv)
+    try:
+        ctrl_c.raises()
+        if options.list:
+            code = _list(options.list)
+        elif options.schema:
+            code = _schema()
+        elif options.config is None:
+            parser.error("a CONFIG is needed, such as configs/digits_mlp.yaml")
+        elif options.output is not None and not options.output.strip():
+            parser.error("--output needs the path of a directory")
+        elif options.output is not None and not options.output.isprintable():
+            parser.error(f"--output {options.output}: the path of a directory has characters that can be printed")
+        elif options.overwrite and (options.resume is not None or options.output is None):
+            parser.error("--overwrite replaces the run in --output DIR: it goes with --output, and not with --resume")
+        else:
+            code = _train(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `... | head -1`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK if options.list or options.print_config or options.validate or options.schema else FAILED
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except OSError as error:  # standard output, on a full disk
+        drop_output()
+        return _fail(f"error: standard output: {error.strerror or error}", FAILED)
+    return code
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Check the config, and train unless only the config was asked for."""
+    from nanotorch.train.config.sections import ConfigError, loads, located, resolved
+    from nanotorch.train.config.strict_yaml import read
+
+    overrides = list(options.overrides)
+    if options.device is not None:
+        overrides.append(f"device={json.dumps(options.device)}")
+    source = "<stdin>" if options.config == "-" else options.config
+    try:
+        text = read(options.config)
+        config = loads(text, source, overrides)
+    except ConfigError as error:
+        count = len(error.problems)
+        return _fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_CONFIG)
+    if options.print_config:
+        print(resolved(config), end="", file=data_of(sys.stdout))
+        return OK
+    if options.validate:
+        print(f"{options.config}: valid")
+        return OK
+
+    from nanotorch.train.data.datasets import DataError
+    from nanotorch.train.fit.loop import DivergedError
+    from nanotorch.train.terminal.interrupt import TrainingInterrupted
+    from nanotorch.train.terminal.standard_streams import Lasting
+
+    try:
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere if options.quiet else Lasting(sys.stdout)),
+            redirect_stderr(Lasting(sys.stderr)),
+        ):
+            look = options.dry_run or options.find_lr or options.doctor
+            return _look(options, config) if look else _run(options, config, text)
+    except (DivergedError, TrainingInterrupted) as stopped:
+        return _fail(str(stopped), stopped.exit_code)
+    except OSError as error:
+        return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
+    except ImportError as error:
+        return _fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
+    except DataError as error:
+        return (
+            _fail(str(located(error.path, str(error), text, source, overrides)), BAD_CONFIG)
+            if error.path
+            else _fail(f"error: {error}", FAILED)
+        )
+    except (MemoryError, RuntimeError, ValueError) as error:
+        return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
+
+
+def _run(options: argparse.Namespace, config: Config, text: str) -> int:
+    """Find or make the run's directory, and train in it."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from nanotorch.train.record import resume
+    from nanotorch.train.run import folds
+    from nanotorch.train.run.run import run
+
+    place = None if options.output is None else Path(options.output)
+    needed = [os.path.realpath("/dev/stdin") if options.config == "-" else options.config]
+    bar = not options.no_progress
+    found = None if options.resume is None else resume.find(config, options.resume, place)
+    if found is None:
+        if options.resume is not None:
+            print("nothing to resume: a new run begins")
+        if folds.is_several(config):
+            folds.run_all(config, text, place, overwrite=options.overwrite, needed=needed)
+        else:
+            run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite, needed=needed)
+        return OK
+    for notice in found.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    changed = resume.differences(config, found.directory)
+    if changed and not options.allow_config_change:
+        raise resume.ResumeError(
+            "\n  ".join([f"{found.directory} was trained with another config:", *changed])
+            + "\nGo on with its own resolved.yaml, or give --allow-config-change"
+        )
+    if folds.is_several(config) or folds.is_several(resume.config_of(found.directory)):
+        folds.run_all(config, text, found.directory, resume=True)
+        return OK
+    if found.covers(config) and not changed:
+        print(f"already complete: {found.directory}")
+        return OK
+    try:
+        run(config, text, progress_bar=bar, resume=replace(found, changed=tuple(changed)))
+    except resume.CompleteError as complete:
+        print(complete)
+    return OK
+
+
+def _look(options: argparse.Namespace, config: Config) -> int:
+    """Show what was asked about a run, without running it."""
+    from pathlib import Path
+
+    from nanotorch.train.config.sections import with_seed
+
+    config = with_seed(config)
+    if options.dry_run:
+        from nanotorch.train.inspect.dry_run import dry_run
+
+        print(dry_run(config))
+    if options.doctor:
+        from nanotorch.train.inspect.doctor import examine
+
+        print(examine(config).text())
+    if options.find_lr:
+        from nanotorch.train.inspect.lr_finder import range_test
+        from nanotorch.train.record import directory, layout
+        from nanotorch.train.report import figures
+        from nanotorch.train.run.run import files_of
+
+        folder = Path(options.output or config.output)
+        picture = folder / f"{config.name}-find-lr.png"
+        directory.check(folder)
+        layout.refuse_to_replace(picture, [*files_of(config), options.config], [])
+        if not figures.matplotlib_is_there():
+            raise RuntimeError(
+                "the picture of --find-lr needs matplotlib, which is not installed: pip install matplotlib"
+            )
+        found = range_test(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        found.draw(picture, config.name)
+        print(
+            f"{found.text()}\n\n{len(found.rates)} steps, until {found.end}; drawn in"
+            f" {picture}\noptimizer.lr={found.suggested:g}"
+        )
+    return OK
+
+
+def _schema() -> int:
+    """Print the JSON Schema of configs."""
+    from nanotorch.train.config.schema import schema
+
+    print(json.dumps(schema(), indent=1, ensure_ascii=False))
+    return OK
+
+
+def _list(kind: str) -> int:
+    """Print the names that a config can give, each with its arguments."""
+    import textwrap
+
+    from nanotorch.train.config.sections import REGISTRIES
+
+    for word, registry in REGISTRIES.items():
+        if kind in (word, "all"):
+            print(f"{word}:")
+            kind_has_arguments = word not in (
+                "activations",
+                "initializations",
+                "metrics",
+            )  # a config gives the name, no more
+            for name in registry:
+                print(f"  {name}: {registry.summary(name)}")
+                given = registry.arguments(name).values() if kind_has_arguments else ()
+                words = [str(argument).replace(" ", UNBROKEN) for argument in given]
+                for line in textwrap.wrap(", ".join(words), 94):
+                    print(f"      {line.replace(UNBROKEN, ' ')}")
+    return OK
+
+
+def _fail(message: str, code: int) -> int:
+    with suppress(OSError):  # nobody may be there to read it; the code says it too
+        print(message, file=sys.stderr, flush=True)
+    return code
