@@ -20,6 +20,8 @@ def _end(number: int, frame: object) -> None:
     os._exit(130)
 
 
-_is_command = sys.argv[:1] == ["-m"] and any(word.removeprefix("-m").startswith("nanotorch.") for word in sys.orig_argv)
+_started = os.path.basename("".join(sys.argv[:1]))
+_modules = [word.removeprefix("-m") for word in sys.orig_argv]
+_is_command = _started == "nanotorch" or (_started == "-m" and any(f"{m}.".startswith("nanotorch.") for m in _modules))
 if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)
