@@ -11,9 +11,9 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.autograd.graph.interpreter import at_rest
 from nanotorch.ops.rows.flops import count_flops
 from nanotorch.ops.rows.observe import observing
-from nanotorch.ops.rows.row import ROWS
 from parity import require_torch
 
 pytorch = require_torch()
@@ -103,7 +103,7 @@ def test_the_model_is_left_as_it_was() -> None:
     torch.summary(model, torch.ones(6, 3))
     assert torch.rand(3).tolist() == expected
     assert all(m._hooks is None or not (m._hooks.forward or m._hooks.forward_pre) for m in model.modules())
-    assert all(row.compiler.namespace["forward"] is row.forward for row in ROWS.values())
+    assert at_rest()
 
 
 def test_hooks_are_gone_after_an_error() -> None:

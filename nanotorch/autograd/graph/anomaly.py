@@ -3,9 +3,10 @@
 Note [Anomaly]
 ~~~~~~~~~~~~~~
 An operation *makes* a NaN if none of its inputs holds one, and an infinity if all of its inputs are finite: masks of
-``-inf`` and data that come with NaN are not reported where they only pass through. Forwards are watched through
-``ops/rows/observe.py``, backwards by the engine, which asks once per pass whether a detector is active. Every node
-knows the line that recorded it anyway; inside the detector it also notes, in its ``metadata``, in which layer that was.
+``-inf`` and data that come with NaN are not reported where they only pass through. Forwards are checked by an
+interpreter (Note [Interpreters]), backwards by the engine, which asks once per pass whether a detector is active. Every
+node knows the line that recorded it anyway; inside the detector it also notes, in its ``metadata``, in which layer that
+was.
 
 At any point of a thread one detector is active or none, as in PyTorch: a ``with`` block and a call set the state, and
 the end of a block sets back what its beginning found. What is watched follows the state.
@@ -23,17 +24,15 @@ from typing import Any
 
 from nanotorch.autograd.graph.errors import describe_line, user_line
 from nanotorch.autograd.graph.grad_mode import Mode, Restore, observe_nodes
+from nanotorch.autograd.graph.interpreter import Interpreter, InterpreterError, installed
 from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
-
-OBSERVING: list[Callable[[Callable[..., None]], AbstractContextManager[None]]] = []
-"""Holds ``observing`` of ``ops/rows/observe.py``, which watches op rows and so is made after this module."""
 
 _detector: ContextVar[detect_anomaly | None] = ContextVar("detect_anomaly", default=None)
 active_detector = _detector.get
 
 
-class AnomalyError(RuntimeError):
+class AnomalyError(InterpreterError):
     """A NaN or an infinity that an operation made, found by `detect_anomaly`."""
 
     def __init__(self, message: str) -> None:
@@ -83,7 +82,7 @@ class detect_anomaly(Mode):
 
     def _watching(self) -> list[AbstractContextManager[None]]:
         nodes: list[AbstractContextManager[None]] = [observe_nodes(_remember)]
-        return [*nodes, OBSERVING[0](_check_forward)] if self.check_nan else nodes
+        return [*nodes, installed(_CHECKS_FORWARDS)] if self.check_nan else nodes
 
     def check_backward(self, node: Node, gradient: Any, results: Any) -> None:
         """Look at the gradients that a node returned; called by the engine."""
@@ -126,20 +125,29 @@ def _remember(node: Node) -> None:
         node.metadata["layer"] = layer
 
 
-def _check_forward(row: Any, arguments: dict[str, Any], out: Any) -> None:
-    """Look at what a row's forward returned; called by ``observing``."""
-    values = _arrays(list(arguments.values()))
-    for array in _arrays([out]):
-        fault = _made(array, values)
-        if fault:
-            frame = sys._getframe(1)
-            code, instruction = user_line(frame)
-            layer = layer_of(frame)
-            named = [f"\n  {name}: {text}" for name, value in arguments.items() for text in _described(value)]
-            raise AnomalyError(
-                f"{row.public_name}() returned {fault}\n  called at {describe_line(code, instruction)}"
-                f"{f', in {layer}' if layer else ''}{''.join(named)}"
-            )
+class ChecksForwards(Interpreter):
+    """Raises at the row that makes a NaN or an infinity."""
+
+    def run(self, row: Any, forward: Callable[..., Any], xp: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a row's forward and look at what it returned."""
+        out = forward(xp, *args, **kwargs)
+        arguments = row.arguments(args, kwargs)
+        values = _arrays(list(arguments.values()))
+        for array in _arrays([out]):
+            fault = _made(array, values)
+            if fault:
+                frame = sys._getframe(1)
+                code, instruction = user_line(frame)
+                layer = layer_of(frame)
+                named = [f"\n  {name}: {text}" for name, value in arguments.items() for text in _described(value)]
+                raise AnomalyError(
+                    f"{row.public_name}() returned {fault}\n  called at {describe_line(code, instruction)}"
+                    f"{f', in {layer}' if layer else ''}{''.join(named)}"
+                )
+        return out
+
+
+_CHECKS_FORWARDS = ChecksForwards()
 
 
 class set_detect_anomaly:

@@ -6,10 +6,9 @@ A tensor that is made inside `inference_mode` is an *inference tensor*: nobody c
 saved for backward, and outside the mode nobody may write to it. What shares memory with an ordinary tensor (a view, the
 result of ``detach()``) is ordinary too, since the writes to that memory are counted.
 
-Operations outside the mode pay nothing for this. They make their results with a function that each compiled row finds
-under the name ``new``, and which is ``object.__new__``. While some thread is inside the mode, the name stands for
-`new_inside`, which asks whether it is this thread. An inference tensor is a `Tensor` whose version cell is always the
-one cell `INFERENCE`, and this cell refuses to tell a version, which is what saving and writing ask for first.
+Operations outside the mode pay nothing for this: an interpreter makes the tensors inside it (Note [Interpreters]). An
+inference tensor is a `Tensor` whose version cell is always the one cell `INFERENCE`, and this cell refuses to tell a
+version, which is what saving and writing ask for first.
 
 In PyTorch the mode also saves time, because versions and views are not tracked. Here it is as fast as `no_grad`, or a
 little slower: what it gives is the guarantee.
@@ -17,6 +16,7 @@ little slower: what it gives is the guarantee.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nanotorch.autograd.graph.grad_mode import (
@@ -27,11 +27,9 @@ from nanotorch.autograd.graph.grad_mode import (
     set_inference,
     set_recording,
 )
-from nanotorch.autograd.graph.locks import BIRTHS
+from nanotorch.autograd.graph.interpreter import Interpreter, installed
 from nanotorch.autograd.graph.node import INFERENCE, Version
-from nanotorch.autograd.graph.tensor import BIRTHPLACES, Tensor
-
-_threads_inside = 0
+from nanotorch.autograd.graph.tensor import Tensor
 
 
 class InferenceTensor(Tensor):
@@ -50,19 +48,15 @@ class InferenceTensor(Tensor):
             self._cell = cell
 
 
-def new_inside(cls: type[Tensor]) -> Tensor:
-    """Stand for ``object.__new__`` where tensors are made, while some thread is inside `inference_mode`."""
-    return object.__new__(InferenceTensor if cls is Tensor and is_inference_mode_enabled() else cls)
+class MakesInferenceTensors(Interpreter):
+    """Makes the tensors inside `inference_mode`, and inside ``inference_mode(False)`` in it ordinary ones."""
+
+    def make(self, new: Callable[[type], Any]) -> Callable[[type], Any]:
+        """Return what makes an inference tensor in place of an ordinary one."""
+        return lambda cls: new(InferenceTensor if cls is Tensor and is_inference_mode_enabled() else cls)
 
 
-def _count(step: int) -> None:
-    """Count the contexts of all threads; the first one replaces ``new``, the last one puts it back."""
-    global _threads_inside
-    with BIRTHS:
-        before, _threads_inside = _threads_inside, _threads_inside + step
-        if bool(before) != bool(_threads_inside):
-            for namespace in BIRTHPLACES:
-                namespace["new"] = new_inside if _threads_inside else object.__new__
+_INSIDE = installed(MakesInferenceTensors())
 
 
 class inference_mode(Mode):
@@ -93,13 +87,13 @@ class inference_mode(Mode):
     def _switch(self) -> Restore:
         inside, recording = set_inference(self.mode), set_recording(not self.mode)
         if self.mode:
-            _count(1)
+            _INSIDE.__enter__()
 
         def restore() -> None:
             restore_recording(recording)
             inside.var.reset(inside)
             if self.mode:
-                _count(-1)
+                _INSIDE.__exit__()
 
         return restore
 

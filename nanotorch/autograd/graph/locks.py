@@ -14,12 +14,10 @@ from typing import Any
 
 ACCUMULATING = threading.RLock()
 """Held while a gradient is added to a leaf: backward passes in several threads lose none (Note [Threads])."""
-OBSERVING = threading.RLock()
-"""Held while observers come and go."""
 COMPILING = threading.RLock()
 """Held while the code of a row is written."""
-BIRTHS = threading.RLock()
-"""Held while the function that makes tensors is replaced."""
+INTERPRETERS = threading.RLock()
+"""Held while interpreters come and go (Note [Interpreters])."""
 FURTHER: list[Callable[[], Any]] = []
 """Return further locks, that others made and nobody holds while taking one of these."""
 
@@ -28,7 +26,7 @@ _held: list[Any] = []
 
 def _take() -> None:
     """Take all locks, in the order in which a thread that holds one may take another."""
-    for lock in (ACCUMULATING, OBSERVING, COMPILING, BIRTHS, *(find() for find in FURTHER)):
+    for lock in (ACCUMULATING, COMPILING, INTERPRETERS, *(find() for find in FURTHER)):
         lock.acquire()
         _held.append(lock)
 

@@ -21,7 +21,8 @@ from nanotorch.autograd.graph.grad_mode import (
     restore_recording,
     set_recording,
 )
-from nanotorch.autograd.graph.locks import ACCUMULATING, BIRTHS
+from nanotorch.autograd.graph.interpreter import add_site
+from nanotorch.autograd.graph.locks import ACCUMULATING
 from nanotorch.autograd.graph.methods import TensorMethods
 from nanotorch.autograd.graph.node import (
     INFERENCE,
@@ -37,9 +38,8 @@ from nanotorch.autograd.graph.view import View, geometry, refused
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
 
-BIRTHPLACES: list[dict[str, Any]] = [globals()]
-"""The namespaces in which tensors are made by the function ``new``, which `inference_mode` replaces."""
 new: Callable[[type[Tensor]], Tensor] = object.__new__
+add_site(globals())  # `inference_mode` replaces ``new``, here and in compiled rows (Note [Interpreters])
 UNPOPULATED = (
     "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be"
     " populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor,"
@@ -627,13 +627,6 @@ class Tensor(TensorMethods):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         return take_apart(self, protocol)
-
-
-def add_birthplace(namespace: dict[str, Any]) -> None:
-    """Let tensors be made in a namespace (of a compiled row) by the function that it finds under the name ``new``."""
-    with BIRTHS:
-        namespace["new"] = new
-        BIRTHPLACES.append(namespace)
 
 
 def from_array(array: Any, device: Device = CPU, requires_grad: bool = False) -> Tensor:

@@ -38,10 +38,11 @@ from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.graph.errors import DtypeError, note_line
 from nanotorch.autograd.graph.grad_mode import recording
+from nanotorch.autograd.graph.interpreter import add_site
 from nanotorch.autograd.graph.locks import COMPILING
 from nanotorch.autograd.graph.node import Node, Version, detached_error, modified_error, next_sequence, released_error
 from nanotorch.autograd.graph.saved_tensors import pack_slots, saved_property
-from nanotorch.autograd.graph.tensor import Tensor, add_birthplace, from_array, leaf_edge
+from nanotorch.autograd.graph.tensor import Tensor, from_array, leaf_edge
 from nanotorch.backend.device import CPU
 from nanotorch.ops.rows.dims import check_dim, check_dims, whole
 from nanotorch.ops.rows.function_code import function_code
@@ -50,7 +51,6 @@ from nanotorch.ops.rows.node_code import argument_slots, backward_code, node_cod
 from nanotorch.ops.rows.plan import Plan
 from nanotorch.ops.rows.runtime import (
     HALF,
-    TENSORS,
     around,
     cast_first,
     exact_output,
@@ -76,6 +76,7 @@ from nanotorch.ops.rows.runtime import (
     wrap_outputs,
     wrapped_around,
 )
+from nanotorch.ops.rows.tensors import namespace
 
 if TYPE_CHECKING:
     from nanotorch.ops.rows.row import Row
@@ -175,7 +176,7 @@ KNOWN: dict[str, Any] = {
     "wrap_outputs": wrap_outputs,
     "wrapped_around": wrapped_around,
     "write_out": write_out,
-    "TENSORS": TENSORS,
+    "tensors": namespace,
 }
 """What the code of every row finds by name; the row's own functions come to it."""
 
@@ -196,7 +197,7 @@ class Compiler:
         self.namespace |= KNOWN
         self.namespace |= {f"formula_{name}": formula for name, (formula, _) in row.formulas.items()}
         self.namespace |= {
-            "forward": row.forward,
+            "on_tensors": row.forward,
             "saved_slots": saved_slots(self.plan),
             "caller": None,
             "compile_apply": self.at_first_call("apply"),
@@ -209,7 +210,7 @@ class Compiler:
         """Write the function and the node class, unless that is done (Note [Compiled at the first call])."""
         if self.source:
             return
-        add_birthplace(self.namespace)
+        add_site(self.namespace)
         code = function_code(self.plan)
         if self.row.formulas:
             code = f"{node_code(self.plan)}\n\n\n{code}"

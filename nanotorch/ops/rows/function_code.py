@@ -66,7 +66,7 @@ else:
 """
 WRAPS_AROUND = """
 except OverflowError as error:
-    out = wrapped_around(row, error, xp, [$arrays])
+    out = wrapped_around(row, forward, error, xp, [$arrays])
 """
 WRAPPED_ALL = """
 $apart

@@ -23,6 +23,7 @@ class $node(Node):
     apply, apply_recorded = compile_apply, compile_recorded
     $overload
     $saved
+
     def release(self):
         $released
 $half
@@ -40,6 +41,8 @@ self.$emptied = None
 self._released = True
 """
 HALF_NODE = """
+
+
 class ${node}_half($node):
     __slots__ = ()
     apply, apply_recorded = compile_apply_half, compile_recorded_half
@@ -149,7 +152,7 @@ def backward_code(plan: Plan, name: str, recorded: bool, half: bool) -> str:
     if not recorded:
         namespace = "xp = node.device.xp"  # which also makes a GPU the current one, for formulas of bare operators
     elif "xp" in names or plan.unbroadcast:
-        namespace = "xp = TENSORS[0](node.device)"
+        namespace = "xp = tensors(node.device)"
     widened = []
     if half:
         widened = [f"{n} = widened({n})" for n in (grads, *plan.saved_inputs)]
@@ -159,7 +162,7 @@ def backward_code(plan: Plan, name: str, recorded: bool, half: bool) -> str:
     recomputed = ""
     if recorded and any(n in plan.hidden for n in plan.saved_results):
         call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
-        recomputed = f"{', '.join(row.outputs)} = forward(TENSORS[0](node.device), {call})"
+        recomputed = f"{', '.join(row.outputs)} = on_tensors(tensors(node.device), {call})"
     calls = {n: f"formula_{n}({', '.join(wanted)})" for n, (_, wanted) in row.formulas.items()}
     if any(plan.inputs[n].many for n in row.formulas):
         gradients, results = [], next(iter(calls.values()))

@@ -220,6 +220,10 @@ class Row:
         self.compile()
         return self.compiler.source
 
+    def arguments(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments that follow ``xp`` in a call of forward, by name."""
+        return dict(zip([p.name for p in self.parameters], args, strict=False)) | kwargs
+
     def compile(self) -> None:
         """Compile the row, unless that is done."""
         with COMPILING:  # which also lets one thread alone make the compiler

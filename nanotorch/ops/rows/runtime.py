@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanotorch import dtypes
-from nanotorch.autograd.graph.anomaly import AnomalyError
 from nanotorch.autograd.graph.errors import DtypeError, LinAlgError, OutOfRangeError, ShapeError, describe_operand
 from nanotorch.autograd.graph.grad_mode import recording
+from nanotorch.autograd.graph.interpreter import InterpreterError
 from nanotorch.autograd.graph.node import INFERENCE, Node, Version
 from nanotorch.autograd.graph.tensor import Tensor, from_array, from_ndarray
 from nanotorch.autograd.graph.view import MULTI_VIEW, NO_GRAD_VIEW, View
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from nanotorch.ops.rows.row import Row
 
 HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
-
-TENSORS: list[Callable[[Any], Any]] = []
-"""Holds the function that gives the op namespace of a device (``ops/tensor_namespace.py``), which is made of rows."""
 
 
 def not_differentiable(name: str, argument: str) -> RuntimeError:
@@ -190,10 +187,9 @@ def star_argument(name: str, argument: str, positional: tuple[Any, ...], keyword
 
 def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
     """Turn an error of the array module into one that names the op and the shapes."""
-    if isinstance(
-        error,
-        MemoryError | KeyboardInterrupt | AnomalyError | LinAlgError | ShapeError | DtypeError | NotImplementedError,
-    ):
+    if isinstance(error, InterpreterError | MemoryError | KeyboardInterrupt | NotImplementedError):
+        return error
+    if isinstance(error, LinAlgError | ShapeError | DtypeError):
         return error
     for operand, p in zip(operands, row.parameters, strict=True):
         if isinstance(operand, Tensor) and not p.tensor:
@@ -269,7 +265,7 @@ def around(name: str, value: float, dtype: DType) -> Any:
     return (value - low) % 2 ** (8 * dtype.itemsize) + low
 
 
-def wrapped_around(row: Row, error: Exception, xp: Any, operands: list[Any]) -> Any:
+def wrapped_around(row: Row, forward: Callable[..., Any], error: Exception, xp: Any, operands: list[Any]) -> Any:
     """Compute again with numbers that fit the operands' integer dtype: operands wrap around, as PyTorch's scalars do,
     others raise.
     """
@@ -282,7 +278,7 @@ def wrapped_around(row: Row, error: Exception, xp: Any, operands: list[Any]) -> 
         p: (around if p.tensor else fitted)(name, o, dtype) if type(o) is int else o
         for p, o in zip(row.parameters, operands, strict=True)
     }
-    return row.forward(
+    return forward(
         xp,
         *[v for p, v in given.items() if not p.keyword_only],
         **{p.name: v for p, v in given.items() if p.keyword_only},

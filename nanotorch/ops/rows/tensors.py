@@ -16,7 +16,6 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import Device
 from nanotorch.backend.primitives import Column, Namespace
 from nanotorch.dtypes import DType
-from nanotorch.ops.rows import runtime
 
 TENSOR: Column = Column()
 
@@ -56,6 +55,3 @@ def namespace(device: Device) -> Namespace:
         for name in MAKERS:
             setattr(made, name, partial(TENSOR[name], device=device))
     return _namespaces[device]
-
-
-runtime.TENSORS.append(namespace)

@@ -1,0 +1,195 @@
+"""The one place that says which interpreters rows run under.
+
+Note [Interpreters]
+~~~~~~~~~~~~~~~~~~~
+What a program does with tensors comes down to three things: a row's forward runs on arrays, a tensor is made around the
+result, and forwards, formulas, the engine and optimizers take array primitives from ``device.xp``. An `Interpreter`
+that is `installed` for a ``with`` block may do each of them in its own way, by overriding a method:
+
+===========  =====================================  ==============================================================
+method       stands for                             who does it
+===========  =====================================  ==============================================================
+`run`        ``forward(xp, ...)`` of a row          observers of ops, anomaly detection, what records programs
+`make`       ``object.__new__(Tensor)``             `inference_mode`
+`primitives` ``device.xp``                          what records programs, in backward passes and optimizers too
+===========  =====================================  ==============================================================
+
+Each gets what it stands for, goes on with it or does without. They nest: the innermost interpreter is asked first, and
+what it goes on with is the next one outside, at last the plain thing. The ops that a `run` itself calls are its own
+affair: no interpreter sees them. Under ``create_graph`` formulas run on tensors, that is, as rows in their turn.
+
+**Programs without interpreters pay nothing.** A compiled row finds ``forward`` and ``new`` as global names of its own
+namespace (a *site*), and ``Device.xp`` is a slot. While somebody in some thread overrides a method, the name stands for
+a function that asks a context variable which interpreters there are here; the last one to leave puts the plain thing
+back. Other threads find none, and run as always. An asyncio task has the interpreters of the place where it was made,
+and when it leaves their blocks they are still installed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from functools import partial
+from typing import Any, NamedTuple
+
+from nanotorch.autograd.graph.locks import INTERPRETERS
+from nanotorch.backend.device import Device
+
+
+class InterpreterError(RuntimeError):
+    """What an interpreter says of a row: it reaches the user as it is."""
+
+
+class Interpreter:
+    """Plain Python; subclasses override what they do in their own way (Note [Interpreters])."""
+
+    def run(self, row: Any, forward: Callable[..., Any], xp: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a row's forward on arrays; return its array, or a tuple of them."""
+        return forward(xp, *args, **kwargs)
+
+    def make(self, new: Callable[[type], Any]) -> Callable[[type], Any]:
+        """Return the function that makes an empty tensor of a class."""
+        return new
+
+    def primitives(self, device: Device, xp: Any) -> Any:
+        """Return the array primitives of a device (Note [Array primitives])."""
+        return xp
+
+
+class _Here(NamedTuple):
+    """What is installed at a point of a program: the interpreters, outermost first, and what follows from them.
+
+    The first ``resting`` ones are running a row: the ops that they call are not for them.
+    """
+
+    entries: tuple[tuple[Interpreter, Token[None]], ...] = ()
+    resting: int = 0
+    running: tuple[Interpreter, ...] = ()
+    new: Callable[[type], Any] = object.__new__
+    namespaces: tuple[Interpreter, ...] = ()
+
+
+_NONE = _Here()
+_here: ContextVar[_Here] = ContextVar("interpreters", default=_NONE)
+_entered: ContextVar[None] = ContextVar("interpreter_entered", default=None)
+_users = {"run": 0, "make": 0, "primitives": 0}
+_sites: list[dict[str, Any]] = []
+_plain_xp: Any = vars(Device)["xp"]
+
+
+def _overrides(interpreter: Interpreter, method: str) -> bool:
+    return getattr(type(interpreter), method) is not getattr(Interpreter, method)
+
+
+def _with(entries: tuple[tuple[Interpreter, Token[None]], ...], resting: int) -> _Here:
+    """Return the state with these interpreters."""
+    new: Callable[[type], Any] = object.__new__
+    for interpreter, _ in entries:
+        if _overrides(interpreter, "make"):
+            new = interpreter.make(new)
+    running = tuple([i for i, _ in entries[resting:] if _overrides(i, "run")])
+    return _Here(entries, resting, running, new, tuple([i for i, _ in entries if _overrides(i, "primitives")]))
+
+
+class installed:
+    """Run what this thread (in asyncio, this task) does inside the ``with`` block under an interpreter.
+
+    Blocks need not end in the order of a stack. See Note [Interpreters].
+    """
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
+
+    def __enter__(self) -> None:
+        here = _here.get()
+        _here.set(_with((*here.entries, (self.interpreter, _entered.set(None))), here.resting))
+        _count(self.interpreter, 1)
+
+    def __exit__(self, *exception: object) -> None:
+        here = _here.get()
+        # The newest, should it be there twice; a ValueError where it was not installed.
+        place = max(k for k, (interpreter, _) in enumerate(here.entries) if interpreter is self.interpreter)
+        _, token = here.entries[place]
+        entries = here.entries[:place] + here.entries[place + 1 :]
+        _here.set(_with(entries, here.resting - (place < here.resting)))
+        with suppress(ValueError):  # a task leaves what it inherited: it is still installed where the task was made
+            _entered.reset(token)
+            _count(self.interpreter, -1)
+
+
+def add_site(namespace: dict[str, Any]) -> None:
+    """Have tensors made, and the forward of the ``row`` called, if there is one, by what interpreters say.
+
+    The code of the namespace finds both under the names ``new`` and ``forward``.
+    """
+    with INTERPRETERS:
+        _sites.append(namespace)
+        _furnish(namespace)
+
+
+def at_rest() -> bool:
+    """Return whether no thread has an interpreter, and every site is as it was."""
+    rows = [site for site in _sites if "row" in site]
+    return (
+        not any(_users.values())
+        and vars(Device)["xp"] is _plain_xp
+        and all([site["new"] is object.__new__ for site in _sites])
+        and all([site["forward"] is site["row"].forward for site in rows])
+    )
+
+
+def _furnish(site: dict[str, Any]) -> None:
+    site["new"] = _make if _users["make"] else object.__new__
+    if "row" in site:
+        site["forward"] = _forward_of(site["row"]) if _users["run"] else site["row"].forward
+
+
+def _count(interpreter: Interpreter, step: int) -> None:
+    """Count who overrides which method, in all threads; the first and the last one change what the names stand for."""
+    with INTERPRETERS:
+        before = dict(_users)
+        for method in _users:
+            _users[method] += step * _overrides(interpreter, method)
+        changed = [method for method in _users if bool(before[method]) != bool(_users[method])]
+        if "primitives" in changed:
+            type.__setattr__(Device, "xp", property(_primitives) if _users["primitives"] else _plain_xp)
+        if "run" in changed or "make" in changed:
+            for site in _sites:
+                _furnish(site)
+
+
+def _forward_of(row: Any) -> Callable[..., Any]:
+    """Return what stands for a row's forward while somebody overrides `run`."""
+    forward = row.forward
+
+    def interpreted(xp: Any, *args: Any, **kwargs: Any) -> Any:
+        here = _here.get()
+        if not here.running:
+            return forward(xp, *args, **kwargs)
+        further = forward
+        for interpreter in here.running:
+            further = partial(interpreter.run, row, further)
+        token = _here.set(here._replace(running=(), resting=len(here.entries)))
+        try:
+            return further(xp, *args, **kwargs)
+        finally:
+            _here.reset(token)
+
+    return interpreted
+
+
+def _make(cls: type) -> Any:
+    """Stand for ``object.__new__`` where tensors are made, while somebody overrides `make`."""
+    return _here.get().new(cls)
+
+
+def _primitives(device: Device) -> Any:
+    """Stand for the slot ``Device.xp`` while somebody overrides `primitives`."""
+    try:
+        xp = _plain_xp.__get__(device)
+    except AttributeError:
+        xp = device.__getattr__("xp")  # a GPU's
+    for interpreter in _here.get().namespaces:
+        xp = interpreter.primitives(device, xp)
+    return xp
