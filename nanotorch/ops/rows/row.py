@@ -49,6 +49,7 @@ function and of its node class from templates, ``compiler.py`` executes it, and 
 from __future__ import annotations
 
 import inspect
+import operator
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -344,7 +345,8 @@ def op(
             variant.__module__ = "nanotorch.nn.functional" if functional else TensorMethods.__module__
             variant.__doc__ = f"In-place version of `{row.name}`: {(forward.__doc__ or '').partition(chr(10))[0]}"
             row.variant = variant
-            special = [f"__i{row.operators[0][2:]}"] if row.operators else []
+            augmented = [f"__i{name[2:]}" for name in row.operators[:1]]  # `-x` has none, say
+            special = [name for name in augmented if hasattr(operator, name)]
             attach(name, variant, "both" if where == "internal" else where, special)
         return function
 
@@ -396,5 +398,5 @@ def attach(name: str, function: Callable[..., Any], where: str, operators: Seque
     """Make a function a method of Tensor, and its operators."""
     if where in ("both", "method") and not name.startswith("_"):
         setattr(TensorMethods, name, function)
-    for operator in operators:
-        setattr(TensorMethods, operator, function)
+    for special in operators:
+        setattr(TensorMethods, special, function)
