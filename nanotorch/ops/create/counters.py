@@ -35,16 +35,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
 from nanotorch.ops.create import random
 from nanotorch.ops.create.random import Generator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PER_BLOCK = 16  # numbers of 16 bits that one counter gives
 _NOTHING_LEFT = (0, 0, 0, 0)
@@ -69,8 +71,10 @@ _position: ContextVar[Position | None] = ContextVar("dropout_counters", default=
 class _Streams(threading.local):
     """Each thread's Philox, set anew for every draw: making one costs ten times as much."""
 
-    def __init__(self) -> None:
-        self.philox = np.random.Philox(key=0)
+    @cached_property
+    def philox(self) -> np.random.Philox:
+        """The stream, made at the first draw: importing ``numpy.random`` takes a tenth of NumPy's time."""
+        return np.random.Philox(key=0)
 
 
 _streams = _Streams()
