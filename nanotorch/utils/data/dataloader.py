@@ -12,7 +12,7 @@ import numpy as np
 
 from nanotorch.ops.create.random import Generator
 from nanotorch.utils.data.collate import default_collate, default_convert
-from nanotorch.utils.data.dataset import IterableDataset, numbers_of
+from nanotorch.utils.data.dataset import Dataset, IterableDataset, numbers_of
 from nanotorch.utils.data.fetch import END, ByNumber, InTurn
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, chunks_of
 
@@ -54,7 +54,7 @@ class DataLoader(Generic[Sample]):
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: Dataset[Sample] | Sequence[Sample],
         batch_size: int | None = 1,
         shuffle: bool | None = None,
         sampler: Iterable[Any] | None = None,
@@ -106,7 +106,7 @@ class DataLoader(Generic[Sample]):
             batch_size = None
         elif batch_size is not None:
             batch_sampler = BatchSampler(sampler, batch_size, drop_last)
-        self.dataset = dataset
+        self.dataset: Any = dataset
         self.batch_size = batch_size
         self.sampler = sampler
         self.batch_sampler = batch_sampler
