@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from opcode import opmap
 
 from nanotorch import dtypes
 
@@ -19,6 +20,7 @@ POOLS = "pools have one or two dimensions"
 LAZY = "layers are told how many features they get: a forward pass of the layers before says how many"
 ENCODER = "of transformers there is the encoder: TransformerEncoder, TransformerEncoderLayer, MultiheadAttention"
 FACTORS = "solve, inv, det and cholesky do what the factors are for"
+IMPORT_FROM = opmap["IMPORT_FROM"]
 
 ABSENT: dict[str, dict[str, str]] = {
     "nanotorch": {
@@ -136,11 +138,16 @@ ABSENT: dict[str, dict[str, str]] = {
 def teach() -> None:
     """Give every module of the table a ``__getattr__`` that raises AttributeError, with the sentence if there is one
     for the name.
+
+    ``from module import name`` would hide it behind an ImportError of its own: so one is raised there.
     """
     for module, reasons in ABSENT.items():
 
         def __getattr__(name: str, module: str = module, reasons: dict[str, str] = reasons) -> object:
             reason = f": {reasons[name]}" if name in reasons else ""
+            caller = sys._getframe(1)
+            if reason and caller.f_code.co_code[caller.f_lasti] == IMPORT_FROM:
+                raise ImportError(f"cannot import name {name!r} from {module!r}{reason}", name=module)
             raise AttributeError(
                 f"module {module!r} has no attribute {name!r}{reason}", name=name, obj=sys.modules[module]
             )

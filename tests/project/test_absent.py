@@ -24,6 +24,20 @@ def test_what_is_absent_is_absent_and_says_so() -> None:
     assert not hasattr(torch.optim, "Lion")
 
 
+def test_an_import_of_the_name_says_so_too() -> None:
+    with pytest.raises(
+        ImportError, match=r"^cannot import name 'orthogonal' from '.*\.parametrizations': register a param"
+    ):
+        from nanotorch.nn.utils.parametrizations import orthogonal  # noqa: F401
+    with pytest.raises(ImportError, match=r"^cannot import name 'vmap' from 'nanotorch': it needs a batching rule"):
+        from nanotorch import matmul, vmap  # noqa: F401
+    with pytest.raises(ImportError, match=r"^cannot import name 'Linaer' from 'nanotorch\.nn' \("):
+        from nanotorch.nn import Linaer  # noqa: F401
+    with pytest.raises(ModuleNotFoundError):
+        import nanotorch.vmap  # noqa: F401
+    assert not hasattr(torch, "vmap")
+
+
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_pytorchs_name() -> None:
