@@ -16,7 +16,7 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn.module import Module
 from nanotorch.nn.modules.normalization import _BatchNorm
 from nanotorch.ops.create.creation import tensor
-from nanotorch.optim.lr_scheduler import LRScheduler, _per_group
+from nanotorch.optim.lr_scheduler.scheduler import LRScheduler, per_group
 from nanotorch.optim.optimizer import Optimizer
 from nanotorch.registry import SCHEDULERS, NonNegativeFloat, NonNegativeInt
 
@@ -158,7 +158,7 @@ class SWALR(LRScheduler):
             raise ValueError(f"SWALR: anneal_strategy is 'cos' or 'linear', got {anneal_strategy!r}")
         if not isinstance(anneal_epochs, int) or anneal_epochs < 0:
             raise ValueError(f"SWALR: anneal_epochs is a whole number from 0 on, got {anneal_epochs!r}")
-        for group, rate in zip(optimizer.param_groups, _per_group(optimizer, "swa_lr", swa_lr), strict=True):
+        for group, rate in zip(optimizer.param_groups, per_group(optimizer, "swa_lr", swa_lr), strict=True):
             group["swa_lr"] = rate
         self._anneal_strategy = anneal_strategy
         self.anneal_epochs = anneal_epochs

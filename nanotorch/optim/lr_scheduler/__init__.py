@@ -1,0 +1,40 @@
+"""Learning-rate schedules: each `step()` writes the next rate into `group["lr"]` of every parameter group.
+
+All of them but `LambdaLR`, `OneCycleLR`, `CyclicLR` and `CosineAnnealingWarmRestarts` compute the next rate from the
+present one, so several can be chained on one optimizer and multiply. The formulas are PyTorch's, hence so are the
+sequences of rates.
+"""
+
+from nanotorch.optim.lr_scheduler.cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
+from nanotorch.optim.lr_scheduler.decay import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    PolynomialLR,
+    StepLR,
+)
+from nanotorch.optim.lr_scheduler.functions import LambdaLR, MultiplicativeLR
+from nanotorch.optim.lr_scheduler.plateau import ReduceLROnPlateau
+from nanotorch.optim.lr_scheduler.scheduler import LRScheduler
+from nanotorch.optim.lr_scheduler.several import ChainedScheduler, SequentialLR
+
+__all__ = [
+    "ChainedScheduler",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "MultiplicativeLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]
