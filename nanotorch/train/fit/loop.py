@@ -73,7 +73,6 @@ def fit(
     (the scores, and whether the weights are finite), and with `skip_nonfinite` in each step.
     """
     model, optimizer, scheduler = training.model, training.optimizer, training.scheduler
-    parameters = list(model.parameters())
     steps_per_epoch = math.ceil(len(loader) / options.accumulate)
     while training.epoch < options.epochs or training.step_in_epoch:
         if training.stopped:
@@ -91,7 +90,7 @@ def fit(
                 model,
                 training.criterion,
                 optimizer,
-                parameters,
+                training.flat,
                 window,
                 options,
                 average=training.average,

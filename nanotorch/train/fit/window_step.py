@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nanotorch import Tensor, nn
+from nanotorch.nn.utils import FlatParameters
 from nanotorch.optim import Optimizer
 
-Reduce = Callable[[Sequence[Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]
+Parameters = Sequence[Tensor | FlatParameters]
+Reduce = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor]]
 """``reduce(parameters, loss, weight) -> (loss, weight)``: makes one window of the windows of several ranks.
 
 Each rank comes with the gradients of the mean loss of its own window, their sum of losses, and the weight of its rows;
@@ -65,7 +67,7 @@ class StepResult(NamedTuple):
     applied: bool
 
 
-def alone(parameters: Sequence[Tensor], loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def alone(parameters: Parameters, loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The `Reduce` of a single rank: there is nothing to join."""
     return loss, weight
 
@@ -74,7 +76,7 @@ def window_step(
     model: nn.Module,
     criterion: Callable[[Tensor, Tensor], Tensor],
     optimizer: Optimizer,
-    parameters: Sequence[Tensor],
+    parameters: Parameters,
     window: Sequence[Sequence[Tensor]],
     options: StepOptions,
     average: Any = None,
@@ -87,7 +89,7 @@ def window_step(
         model: what is trained, in training mode.
         criterion: the loss, which sums over rows; where rows have factors of their own, it gives the loss of each row.
         optimizer: what changes the parameters.
-        parameters: the model's, whose gradients are measured and clipped.
+        parameters: the model's, whose gradients are measured and clipped: one by one, or flat, as one vector.
         window: batches, each with features, targets, for each row its weight in the mean, and where there are some the
         factors of the rows.
         options: what is done with the gradients.
@@ -121,7 +123,7 @@ def window_step(
     if options.clip_norm is not None:
         norm = nn.utils.clip_grad_norm_(parameters, options.clip_norm)
     elif measure or options.skip_nonfinite:
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm([grad for p in parameters if (grad := p.grad) is not None])
     if options.clip_value is not None:
         nn.utils.clip_grad_value_(parameters, options.clip_value)
 
