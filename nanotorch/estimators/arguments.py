@@ -1,80 +1,72 @@
-"""What the arguments of the estimators may be: checked when `fit` is called, as scikit-learn asks."""
+"""What the arguments of the estimators may be: their annotations, checked when `fit` is called."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
-from typing import Any
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
-from nanotorch.registry import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULERS, Between, Registry, UnknownNameError, closest
+from nanotorch.registry import (
+    ACTIVATIONS,
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULERS,
+    Between,
+    Checked,
+    Registry,
+    UnknownNameError,
+    closest,
+)
 
-POSITIVE, NOT_NEGATIVE = Between(0, low_open=True), Between(0)
-NUMBERS = {
-    "alpha": NOT_NEGATIVE,
-    "learning_rate_init": POSITIVE,
-    "power_t": NOT_NEGATIVE,
-    "tol": NOT_NEGATIVE,
-    "momentum": Between(0, 1),
-    "validation_fraction": Between(0, 1, low_open=True, high_open=True),
-    "beta_1": Between(0, 1, high_open=True),
-    "beta_2": Between(0, 1, high_open=True),
-    "epsilon": POSITIVE,
-    "dropout": Between(0, 1, high_open=True),
-    "label_smoothing": Between(0, 1),
-}
-OPTIONAL_NUMBERS = {"clip_norm": POSITIVE, "clip_value": POSITIVE, "ema": Between(0, 1, low_open=True, high_open=True)}
-COUNTS = ("max_iter", "accumulate")
-SWITCHES = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "batch_norm")
-CHOICES = {
-    "solver": ("adam", "sgd"),
-    "learning_rate": ("constant", "invscaling", "adaptive"),
-    "dtype": ("float32", "float64"),
-}
-NAMED = {"optimizer": OPTIMIZERS, "schedule": SCHEDULERS}
 ACTIVATION_NAMES = {"identity": "Identity", "logistic": "Sigmoid", "tanh": "Tanh", "relu": "ReLU"}
 
 
-def check(arguments: Mapping[str, Any]) -> None:
-    """Raise a ValueError that names the first argument which cannot be used, what it may be, and what it is."""
+def check(arguments: Mapping[str, Any], constructor: Callable[..., None]) -> None:
+    """Raise a ValueError that names the first argument which cannot be used, what it may be, and what it is.
+
+    What each may be is its annotation in the constructor: `bool`, `Literal`, a number `Between` bounds, `Checked` by a
+    function that raises itself, or several of these joined by ``|``; whatever else is not looked at here.
+    """
+    hints = typing.get_type_hints(constructor, include_extras=True)
     for name, value in arguments.items():
-        if name in NUMBERS or (name in OPTIONAL_NUMBERS and value is not None):
-            allowed = NUMBERS.get(name) or OPTIONAL_NUMBERS[name]
-            if not _is_number(value) or value not in allowed:
-                raise _unfit(name, f"a number {allowed.describe()}", value)
-        elif name in COUNTS and not _is_count(value):
-            raise _unfit(name, "an integer >= 1", value)
-        elif name in SWITCHES and not isinstance(value, bool | np.bool_):
-            raise _unfit(name, "True or False", value)
-        elif name in CHOICES and value not in CHOICES[name]:
-            hint = "; there is no second-order solver here" if value == "lbfgs" else ""
-            raise _unfit(name, " or ".join(map(repr, CHOICES[name])), value, hint)
-        elif name in NAMED and value is not None:
-            named(name, value, NAMED[name])
-        elif name == "batch_size" and value != "auto" and not _is_count(value):
-            raise _unfit(name, "'auto' or an integer >= 1", value)
-        elif name == "n_iter_no_change" and value != math.inf and not _is_count(value):
-            raise _unfit(name, "an integer >= 1, or infinity", value)
-        elif name == "random_state" and _is_number(value) and not (_is_integer(value) and 0 <= value < 2**32):
-            raise _unfit(name, "None, an integer from 0 to 2**32 - 1, or a RandomState", value)
-        elif name == "class_weight" and not (value is None or isinstance(value, Mapping) or value == "balanced"):
-            raise _unfit(name, "None, 'balanced', or a dict from classes to numbers", value)
-        elif name == "activation":
-            activation_name(value)
-        elif name == "hidden_layer_sizes":
-            hidden_widths(value)
-        elif name == "loss" and value != "squared_error":
-            named(name, value, LOSSES)
-            tasks = LOSSES.entry(named(name, value, LOSSES)[0]).facts.get("tasks", ("regression",))
-            if "regression" not in tasks:
-                raise _unfit(name, "'squared_error' or a loss for regression", value)
+        kinds = get_args(hints[name]) if get_origin(hints[name]) in (Union, types.UnionType) else (hints[name],)
+        if not any(_admits(kind, value) for kind in kinds):
+            raise _unfit(name, " or ".join(_in_words(kind) for kind in kinds if kind is not type(None)), value)
     if arguments["schedule"] is not None and arguments["learning_rate"] != "constant":
         raise ValueError(
             f"learning_rate={arguments['learning_rate']!r} is a schedule of its own: leave it 'constant' where "
             "`schedule` is given"
         )
+
+
+def _admits(kind: Any, value: Any) -> bool:
+    """Whether a value is of one kind of an annotation."""
+    inner, *markers = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    for marker in markers:
+        if isinstance(marker, Checked):
+            marker.check(value)
+        elif not (_is_integer if inner is int else _is_number)(value) or value not in marker:
+            return False
+    if inner is bool:
+        return isinstance(value, bool | np.bool_)
+    return value in get_args(inner) if get_origin(inner) is Literal else value is None or inner is not type(None)
+
+
+def _in_words(kind: Any) -> str:
+    if kind is bool:
+        return "True or False"
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    number, allowed = get_args(kind)
+    return f"{'an integer' if number is int else 'a number'} {allowed.describe()}"
+
+
+# ------------------------------------------------------------ arguments that no range describes
 
 
 def hidden_widths(sizes: Any) -> list[int]:
@@ -83,6 +75,40 @@ def hidden_widths(sizes: Any) -> list[int]:
     if not all(map(_is_count, widths)):
         raise _unfit("hidden_layer_sizes", "integers >= 1", sizes)
     return [int(width) for width in widths]
+
+
+def solver_name(name: Any) -> None:
+    """Refuse what is no solver."""
+    if name not in ("adam", "sgd"):
+        hint = "; there is no second-order solver here" if name == "lbfgs" else ""
+        raise _unfit("solver", "'adam' or 'sgd'", name, hint)
+
+
+def patience(epochs: Any) -> None:
+    """Refuse what is no number of epochs to wait for."""
+    if epochs != math.inf and not _is_count(epochs):
+        raise _unfit("n_iter_no_change", "an integer >= 1, or infinity", epochs)
+
+
+def random_state(state: Any) -> None:
+    """Refuse numbers that are no seed; scikit-learn looks at the rest."""
+    if _is_number(state) and not (_is_integer(state) and 0 <= state < 2**32):
+        raise _unfit("random_state", "None, an integer from 0 to 2**32 - 1, or a RandomState", state)
+
+
+def class_weight(weight: Any) -> None:
+    """Refuse what weighs no classes."""
+    if not (weight is None or isinstance(weight, Mapping) or weight == "balanced"):
+        raise _unfit("class_weight", "None, 'balanced', or a dict from classes to numbers", weight)
+
+
+def regression_loss(loss: Any) -> None:
+    """Refuse what is no loss of a regression."""
+    if loss == "squared_error":
+        return
+    tasks = LOSSES.entry(named("loss", loss, LOSSES)[0]).facts.get("tasks", ("regression",))
+    if "regression" not in tasks:
+        raise _unfit("loss", "'squared_error' or a loss for regression", loss)
 
 
 def activation_name(name: Any) -> str:
@@ -136,3 +162,16 @@ def _is_count(value: Any) -> bool:
 
 def _unfit(name: str, expected: str, value: Any, hint: str = "") -> ValueError:
     return ValueError(f"{name} must be {expected}, got {value!r}{hint}")
+
+
+Widths = Annotated[Any, Checked(hidden_widths)]
+Activation = Annotated[str, Checked(activation_name)]
+Solver = Annotated[str, Checked(solver_name)]
+Patience = Annotated[float, Checked(patience)]
+RandomState = Annotated[Any, Checked(random_state)]
+ClassWeight = Annotated[Any, Checked(class_weight)]
+RegressionLoss = Annotated[Any, Checked(regression_loss)]
+OptimizerName = Annotated[Any, Checked(lambda value: value is None or named("optimizer", value, OPTIMIZERS))]
+ScheduleName = Annotated[Any, Checked(lambda value: value is None or named("schedule", value, SCHEDULERS))]
+Beta = Annotated[float, Between(0, 1, high_open=True)]
+DropoutRate = Annotated[float, Between(0, 1, high_open=True)]

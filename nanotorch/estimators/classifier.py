@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,20 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from nanotorch import nn
+from nanotorch.estimators.arguments import (
+    Activation,
+    Beta,
+    ClassWeight,
+    DropoutRate,
+    OptimizerName,
+    Patience,
+    RandomState,
+    ScheduleName,
+    Solver,
+    Widths,
+)
 from nanotorch.estimators.network import Array, Network
+from nanotorch.registry import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 
 
 class MLPClassifier(ClassifierMixin, Network):
@@ -87,41 +100,41 @@ class MLPClassifier(ClassifierMixin, Network):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        hidden_layer_sizes: Widths = (100,),
+        activation: Activation = "relu",
         *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
+        solver: Solver = "adam",
+        alpha: NonNegativeFloat = 0.0001,
+        batch_size: Literal["auto"] | PositiveInt = "auto",
+        learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant",
+        learning_rate_init: PositiveFloat = 0.001,
+        power_t: NonNegativeFloat = 0.5,
+        max_iter: PositiveInt = 200,
         shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
+        random_state: RandomState = None,
+        tol: NonNegativeFloat = 1e-4,
         verbose: Any = False,
         warm_start: bool = False,
-        momentum: float = 0.9,
+        momentum: Probability = 0.9,
         nesterovs_momentum: bool = True,
         early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        dropout: float = 0.0,
+        validation_fraction: Fraction = 0.1,
+        beta_1: Beta = 0.9,
+        beta_2: Beta = 0.999,
+        epsilon: PositiveFloat = 1e-8,
+        n_iter_no_change: Patience = 10,
+        class_weight: ClassWeight = None,
+        label_smoothing: Probability = 0.0,
+        dropout: DropoutRate = 0.0,
         batch_norm: bool = False,
-        optimizer: Any = None,
-        schedule: Any = None,
-        accumulate: int = 1,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        ema: float | None = None,
+        optimizer: OptimizerName = None,
+        schedule: ScheduleName = None,
+        accumulate: PositiveInt = 1,
+        clip_norm: PositiveFloat | None = None,
+        clip_value: PositiveFloat | None = None,
+        ema: Fraction | None = None,
         device: str = "cpu",
-        dtype: str = "float32",
+        dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         self._store(locals())
 

@@ -48,39 +48,6 @@ SMALLEST_LEARNING_RATE = 1e-6  # learning_rate="adaptive" ends here, as in sciki
 class Network(BaseEstimator):
     """An MLP between arrays; subclasses say what the targets are. See `MLPClassifier` for the arguments."""
 
-    hidden_layer_sizes: Any
-    activation: str
-    solver: str
-    alpha: float
-    batch_size: Any
-    learning_rate: str
-    learning_rate_init: float
-    power_t: float
-    max_iter: int
-    shuffle: bool
-    random_state: Any
-    tol: float
-    verbose: Any
-    warm_start: bool
-    momentum: float
-    nesterovs_momentum: bool
-    early_stopping: bool
-    validation_fraction: float
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    n_iter_no_change: float
-    dropout: float
-    batch_norm: bool
-    optimizer: Any
-    schedule: Any
-    accumulate: int
-    clip_norm: float | None
-    clip_value: float | None
-    ema: float | None
-    device: str
-    dtype: str
-
     _monitor: ClassVar[str]
 
     # ------------------------------------------------------------ what subclasses say
@@ -109,7 +76,7 @@ class Network(BaseEstimator):
             setattr(self, name, given[name])
 
     def _check_arguments(self) -> None:
-        check(self.get_params(deep=False))
+        check(self.get_params(deep=False), type(self).__init__)
 
     def _begins_anew(self, incremental: bool) -> bool:
         """Whether this call forgets what earlier calls learnt."""

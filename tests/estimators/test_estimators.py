@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import math
@@ -484,3 +485,30 @@ def test_a_fit_on_a_gpu_is_usable_without_one(iris: Any) -> None:
     with pytest.raises(RuntimeError, match=r"cuda|CuPy|GPU"):
         again.predict(X)
     np.testing.assert_allclose(again.set_params(device="cpu").predict_proba(X), probabilities, rtol=1e-9)
+
+
+def test_both_estimators_declare_what_they_share_alike() -> None:
+    """The signature alone says what an argument may be and what it is by default."""
+    declared = [
+        {
+            name: (parameter.annotation, parameter.default)
+            for name, parameter in inspect.signature(estimator.__init__).parameters.items()
+        }
+        for estimator in (MLPClassifier, MLPRegressor)
+    ]
+    assert set(declared[0]) ^ set(declared[1]) == {"loss", "class_weight", "label_smoothing"}
+    for name in set(declared[0]) & set(declared[1]):
+        assert declared[0][name] == declared[1][name], name
+
+
+def test_every_default_is_allowed_and_numpy_numbers_are_numbers(iris: Any) -> None:
+    numbers = {
+        "alpha": np.float32(1e-3),
+        "max_iter": np.int64(1),
+        "batch_norm": np.bool_(True),
+        "clip_norm": np.int8(1),
+    }
+    MLPClassifier(**numbers, **{**FIXED, "early_stopping": np.bool_(False)}).fit(*iris)
+    for argument, value in [("shuffle", "yes"), ("tol", True), ("accumulate", True), ("clip_norm", 0), ("ema", 1.0)]:
+        with pytest.raises(ValueError, match=f"^{argument} must be "):
+            MLPClassifier(**{**FIXED, argument: value}).fit(*iris)
