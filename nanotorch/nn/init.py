@@ -13,7 +13,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
-from nanotorch.ops.create.random import Generator, default_generator
+from nanotorch.ops.create.random import Generator, numbers_of
 
 __all__ = [
     "calculate_gain",
@@ -55,12 +55,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill with numbers uniform in [a, b)."""
-    return _fill(tensor, _numbers(generator).uniform(a, b, tensor.shape))
+    return _fill(tensor, numbers_of(generator).uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill with normal numbers."""
-    return _fill(tensor, _numbers(generator).normal(mean, std, tensor.shape))
+    return _fill(tensor, numbers_of(generator).normal(mean, std, tensor.shape))
 
 
 def trunc_normal_(
@@ -75,7 +75,7 @@ def trunc_normal_(
     from scipy.special import ndtr, ndtri
 
     low, high = ndtr((a - mean) / std), ndtr((b - mean) / std)
-    shares = _numbers(generator).uniform(low, high, tensor.shape)
+    shares = numbers_of(generator).uniform(low, high, tensor.shape)
     return _fill(tensor, np.clip(mean + std * ndtri(shares), a, b))
 
 
@@ -148,7 +148,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     if not tensor.numel():
         return tensor
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
-    draws = _numbers(generator).standard_normal((rows, columns))
+    draws = numbers_of(generator).standard_normal((rows, columns))
     q, r = np.linalg.qr(draws.T if rows < columns else draws)
     q *= np.sign(np.diagonal(r))  # without it, the draw would not be uniform over orthogonal matrices
     return _fill(tensor, gain * (q.T if rows < columns else q).reshape(tensor.shape))
@@ -166,10 +166,6 @@ def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode is 'fan_in' or 'fan_out', got {mode!r}")
     return _calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]
-
-
-def _numbers(generator: Generator | None) -> np.random.Generator:
-    return (default_generator if generator is None else generator).numpy
 
 
 def _fill(tensor: Tensor, values: Any) -> Tensor:

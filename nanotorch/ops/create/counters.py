@@ -42,8 +42,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
-from nanotorch.ops.create import random
-from nanotorch.ops.create.random import Generator
+from nanotorch.ops.create.random import Generator, default_generator, numbers_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +105,7 @@ class dropout_counters:
         self.step, self.row, self.seed = step, row, seed
 
     def __enter__(self) -> None:
-        seed = random.default_generator.initial_seed() if self.seed is None else self.seed % 2**64
+        seed = default_generator.initial_seed() if self.seed is None else self.seed % 2**64
         self._token: Token[Position | None] = _position.set(Position(seed, self.step, self.row))
 
     def __exit__(self, *error: object) -> None:
@@ -134,8 +133,7 @@ def random_bits(shape: tuple[int, ...], generator: Generator | None) -> NDArray[
     here = _position.get() if generator is None else None
     count = math.prod(shape)
     if here is None:
-        source = random.default_generator if generator is None else generator
-        key, layer, block, before = (source.numpy.bit_generator.random_raw(), 0), 0, 0, 0
+        key, layer, block, before = (numbers_of(generator).bit_generator.random_raw(), 0), 0, 0, 0
     else:
         key, layer = (here.seed, here.step), here.layer
         block, before = divmod(here.row * math.prod(shape[1:]), PER_BLOCK)

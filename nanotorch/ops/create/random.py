@@ -149,7 +149,8 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda
             set_rng_state(before)
 
 
-def _source(generator: Generator | None) -> np.random.Generator:
+def numbers_of(generator: Generator | None) -> np.random.Generator:
+    """Return what draws the numbers of a generator, the default one for None."""
     return (default_generator if generator is None else generator).numpy
 
 
@@ -202,7 +203,7 @@ def rand(
     if out is not None:
         return create_into("rand", out, dtype, lambda **place: rand(*size, generator=generator, **place))
     dtype = _floating("rand", dtype)
-    return _place(uniform_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+    return _place(uniform_array(numbers_of(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
 
 
 def randn(
@@ -217,7 +218,7 @@ def randn(
     if out is not None:
         return create_into("randn", out, dtype, lambda **place: randn(*size, generator=generator, **place))
     dtype = _floating("randn", dtype)
-    return _place(normal_array(_source(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+    return _place(normal_array(numbers_of(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
 
 
 def randint(
@@ -245,7 +246,7 @@ def randint(
         least, most = (0, 1) if limits is None else (int(limits.min), int(limits.max))
         if not (least <= low and high - 1 <= most):
             raise RuntimeError(f"randint: [{low}, {high}) is out of bounds for {dtype}")
-    return _place(np.asarray(_source(generator).integers(low, high, _size((size,)))), dtype, device)
+    return _place(np.asarray(numbers_of(generator).integers(low, high, _size((size,)))), dtype, device)
 
 
 def randperm(
@@ -260,7 +261,7 @@ def randperm(
     dtypes.check_fits("randperm", max(n - 1, 0), dtype)
     if n > 1 and dtype.is_floating_point and n - 1 > 2 ** (np.finfo(dtype.numpy).nmant + 1):
         raise RuntimeError(f"randperm: {dtype} does not hold every whole number below {n}")
-    return _place(_source(generator).permutation(n), dtype, device)
+    return _place(numbers_of(generator).permutation(n), dtype, device)
 
 
 def rand_like(
@@ -378,7 +379,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     return _drawn_bernoulli(
         input,
         _place(
-            uniform_array(_source(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device
+            uniform_array(numbers_of(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device
         )._array,
     )
 
@@ -411,7 +412,7 @@ def multinomial(
         raise RuntimeError("multinomial: weights must be finite and non-negative, with a positive sum in every row")
     if not replacement and ((rows > 0).sum(axis=1) < num_samples).any():
         raise RuntimeError(f"multinomial: cannot draw {num_samples} without replacement from fewer non-zero weights")
-    source = _source(generator)
+    source = numbers_of(generator)
     drawn = np.array([source.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows], np.int64)
     return _place(drawn.reshape(*weights.shape[:-1], num_samples), dtypes.int64, input.device)
 
@@ -437,7 +438,7 @@ def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Genera
         raise RuntimeError(f"uniform_: expects to return a [from, to) range, but found from={a} > to={b}")
     if not np.isfinite(b - a):
         raise RuntimeError(f"uniform_: expects a range of finite numbers, got from={a} to={b}")
-    drawn = uniform_array(_source(generator), input._array.shape, input._array.dtype)
+    drawn = uniform_array(numbers_of(generator), input._array.shape, input._array.dtype)
     return _overwrite("uniform_", input, drawn * (b - a) + a)
 
 
@@ -447,7 +448,7 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
     mean, std = need_number("normal_", "mean", mean), need_number("normal_", "std", std)
     _check_std("normal_", std)
     return _overwrite(
-        "normal_", input, normal_array(_source(generator), input._array.shape, input._array.dtype) * std + mean
+        "normal_", input, normal_array(numbers_of(generator), input._array.shape, input._array.dtype) * std + mean
     )
 
 
@@ -458,5 +459,5 @@ def bernoulli_(input: Tensor, p: float | Tensor = 0.5, *, generator: Generator |
     if not ((chance >= 0) & (chance <= 1)).all():
         raise RuntimeError(f"bernoulli_: expects p to be in [0, 1], but got p={p}")
     return _overwrite(
-        "bernoulli_", input, (_source(generator).random(input._array.shape) < chance).astype(input._array.dtype)
+        "bernoulli_", input, (numbers_of(generator).random(input._array.shape) < chance).astype(input._array.dtype)
     )

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from nanotorch.registry import closest
 from nanotorch.train.data.csv_file import TableError, known_column, shown
-from nanotorch.train.data.datasets import Table, Task
+from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 
-MOST_CLASSES_OF_NUMBERS = 20
 MOST_INFLATED = 2**28  # bytes: a small file can claim any size, and only what is compressed costs nothing to store
 
 
@@ -249,10 +249,7 @@ def _complete(label: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: i
     return needed
 
 
-def _targets(
-    targets: NDArray[Any], where: str, task: str
-) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
-    """The task, the targets as a Table wants them, their names, and what was decided for the user."""
+def _targets(targets: NDArray[Any], where: str, task: str) -> Targets:
     if targets.dtype.kind not in "fiubUS" or targets.ndim not in (1, 2) or 0 in targets.shape:
         raise TableError(
             f"{where} holds {targets.dtype} of shape {targets.shape}; targets are numbers or texts, one or more a row"
@@ -267,28 +264,16 @@ def _targets(
     if texts and task == "regression":
         raise TableError(f"{where} holds texts, and data.task is regression", "data", "task")
     notices: tuple[str, ...] = ()
-    values, classes = np.empty(0), np.empty(0, np.int64)
     if not several and task != "regression":
-        values, classes = np.unique(column[:, 0], return_inverse=True)
-        if task == "auto":
-            whole = targets.dtype.kind in "USbiu" or bool((values == np.round(values)).all())
-            few = texts or len(values) <= min(MOST_CLASSES_OF_NUMBERS, len(column) / 2)
-            task = "classification" if whole and few else "regression"
-            notices = (f"target {where}: {task}, {len(values):,} different values (data.task states it)",)
-    if task == "classification":
-        names = tuple(
-            value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values.tolist()
-        )
-        if len(names) == 1:
-            raise TableError(f"{where} is {shown(names[0])} in every row; there is nothing to learn", "data", "target")
-        kind: Task = "binary" if len(names) == 2 else "multiclass"
-        return kind, classes.reshape(-1).astype(np.int64), names, notices
-    numbers = column.astype(np.float64)
-    constant = np.flatnonzero((numbers == numbers[0]).all(axis=0))
-    if constant.size:
-        raise TableError(
-            f"{where} is {numbers[0, constant[0]]:g} in every row of column {constant[0]}; there is nothing to learn",
-            "data",
-            "target",
-        )
-    return "regression", numbers, tuple(f"y{index}" for index in range(column.shape[1])) if several else ("y",), notices
+        values, numbers = np.unique(column[:, 0], return_inverse=True)
+        whole = not texts and (targets.dtype.kind != "f" or bool((values == np.round(values)).all()))
+        classes, notices = are_classes(task, where, len(values), len(column), texts, whole)
+        if classes:
+            names = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
+            return class_targets(where, tuple(names), numbers.reshape(-1).astype(np.int64), notices)
+    floats = column.astype(np.float64)
+    alike = np.flatnonzero((floats == floats[0]).all(axis=0))
+    if alike.size:
+        raise constant(where, f"{floats[0, alike[0]]:g}", f" of column {alike[0]}")
+    names_of_columns = tuple(f"y{index}" for index in range(column.shape[1])) if several else ("y",)
+    return Targets("regression", floats, names_of_columns, notices)

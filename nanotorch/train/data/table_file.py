@@ -31,10 +31,10 @@ from nanotorch.train.data.csv_file import (
     shown,
     text_encoding,
 )
-from nanotorch.train.data.datasets import FloatArray, Table, Task
+from nanotorch.train.data.datasets import FloatArray, Table
+from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 
-MOST_CLASSES_OF_NUMBERS = 20
 Text = NDArray[np.object_]
 
 
@@ -289,12 +289,7 @@ def _refuse_infinite(whole: Columns, name: str, column: FloatArray) -> None:
         raise TableError(f"{whole.where(row)}: column {shown(name)} is {column[row]}, which is not finite; replace it")
 
 
-def _targets(
-    whole: Columns, target: Sequence[str], task: str, decimal: str
-) -> tuple[Task, NDArray[Any], tuple[str, ...], tuple[str, ...]]:
-    """The task, the targets as a Table wants them, the names of classes or of columns, and what was decided for the
-    user.
-    """
+def _targets(whole: Columns, target: Sequence[str], task: str, decimal: str) -> Targets:
     if not target or len(set(target)) != len(target):
         raise TableError("data.target names one column, or several different ones", "data", "target")
     columns = [whole[name] for name in target]
@@ -307,43 +302,28 @@ def _targets(
             )
     if task == "classification" and len(target) > 1:
         raise TableError(f"data.target names {len(target)} columns, and a classification has one", "data", "target")
-    note: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     if task != "regression" and len(target) == 1:
         labels = columns[0].tolist()
-        different = set(labels)
-        numbers = as_numbers(sorted(different), (), decimal)
-        if task == "auto":
-            whole_numbers = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
-            few = len(different) <= min(MOST_CLASSES_OF_NUMBERS, len(labels) / 2)
-            if numbers is None:
-                _numbers_of_texts(whole, target[0], columns[0], False, decimal)
-            task = "classification" if numbers is None or (whole_numbers and few) else "regression"
-            note = (f"target {shown(target[0])}: {task}, {len(different):,} different values (data.task states it)",)
-        if task == "classification":
-            order = (
-                sorted(different)
-                if numbers is None
-                else [name for _, name in sorted(zip(numbers.tolist(), sorted(different), strict=True))]
-            )
-            if len(order) == 1:
-                raise TableError(
-                    f"{whole.source}: the target {shown(target[0])} is {shown(order[0])} in every row; there is nothing"
-                    " to learn",
-                    "data",
-                    "target",
-                )
-            number = {label: index for index, label in enumerate(order)}
+        different = sorted(set(labels))
+        numbers = as_numbers(different, (), decimal)
+        if numbers is None and task == "auto":
+            _numbers_of_texts(whole, target[0], columns[0], False, decimal)
+        integral = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
+        classes, notices = are_classes(
+            task, shown(target[0]), len(different), len(labels), texts=numbers is None, whole=integral
+        )
+        if classes:
+            if numbers is not None:
+                different = [name for _, name in sorted(zip(numbers.tolist(), different, strict=True))]
+            number = {label: index for index, label in enumerate(different)}
             codes = np.array([number[label] for label in labels], np.int64)
-            return ("binary" if len(order) == 2 else "multiclass"), codes, tuple(order), note
+            return class_targets(f"{whole.source}: the target {shown(target[0])}", tuple(different), codes, notices)
     values = np.stack(
         [_numbers_of_texts(whole, name, column, True, decimal) for name, column in zip(target, columns, strict=True)], 1
     ).astype(np.float64)
     for name, column in zip(target, values.T, strict=True):
         _refuse_infinite(whole, name, column)
         if (column == column[0]).all():
-            raise TableError(
-                f"{whole.source}: the target {shown(name)} is {column[0]:g} in every row; there is nothing to learn",
-                "data",
-                "target",
-            )
-    return "regression", values, tuple(target), note
+            raise constant(f"{whole.source}: the target {shown(name)}", f"{column[0]:g}")
+    return Targets("regression", values, tuple(target), notices)

@@ -8,7 +8,7 @@ read is what was written once, in keys and kinds, or it is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -342,6 +342,19 @@ def lines_of(data: bytes, path: Path) -> tuple[list[dict[str, Any]], str | None]
         except RecordError as error:
             return found, str(error)
     return found, None
+
+
+def by_key(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, each with the path of keys that leads to it.
+
+    >>> dict(by_key({"train": {"epochs": 3}, "seed": 0}))
+    {'train.epochs': 3, 'seed': 0}
+    """
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from by_key(value, f"{key}.{name}" if key else name)
+    else:
+        yield key, values
 
 
 def unlike(found: Any, expected: Any, key: str) -> str | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nanotorch.registry import describe_value
 from nanotorch.train.config.sections import Config, read_resolved, with_seed
 from nanotorch.train.record import checkpoint
 from nanotorch.train.record.checkpoint import Checkpoint, CheckpointError
@@ -17,6 +17,7 @@ from nanotorch.train.record.records import (
     RunState,
     SeveralSummary,
     Summary,
+    by_key,
     checked,
     read_json,
 )
@@ -177,10 +178,10 @@ def differences(config: Config, directory: Path, free: bool = False) -> list[str
     """
     before = config_of(directory)
     config = with_seed(config, before.seed)
-    old, new = dict(_flat(before.model_dump(mode="json"))), dict(_flat(config.model_dump(mode="json")))
+    old, new = dict(by_key(before.model_dump(mode="json"))), dict(by_key(config.model_dump(mode="json")))
     keys = [key for key in {**old, **new} if old.get(key, "absent") != new.get(key, "absent")]
     return [
-        f"{key}: {_shown(old.get(key, 'absent'))} -> {_shown(new.get(key, 'absent'))}"
+        f"{key}: {describe_value(old.get(key, 'absent'))} -> {describe_value(new.get(key, 'absent'))}"
         for key in keys
         if free or not _is_free(key)
     ]
@@ -216,22 +217,6 @@ def _finished(root: Path) -> tuple[bool, tuple[str, ...]]:
 
 def _started(path: Path) -> tuple[str, float]:
     return path.name.rsplit("-", 2)[1], path.stat().st_mtime
-
-
-def _flat(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield from _flat(value, f"{key}.{name}" if key else name)
-    else:
-        yield key, values
-
-
-def _shown(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if value is None or isinstance(value, bool)
-        else str(value)
-    )
 
 
 def _is_free(key: str) -> bool:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nanotorch.registry import describe_value
 from nanotorch.train.config.sections import ConfigError, read_resolved
 from nanotorch.train.config.strict_yaml import LARGEST_TEXT, parse, read
-from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, read_json, read_lines
+from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, by_key, read_json, read_lines
 from nanotorch.train.score.metrics import is_loss
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import aligned, label, number, short
@@ -109,7 +109,7 @@ def read_run(place: str | Path) -> ComparedRun:
         pass
     except RecordError as error:
         notices.append(f"{error}; the run is shown as if it were not complete")
-    flat = dict(_flat(config)) if isinstance(config, dict) else {}
+    flat = dict(by_key(config)) if isinstance(config, dict) else {}
     return ComparedRun(root, flat, history, summary, tuple(notices))
 
 
@@ -168,14 +168,14 @@ def as_text(found: Comparison, width: int = 100) -> str:
     room = width - sum(max(len(line[k]) for line in lines) + 2 for k in range(len(lines[0])) if k != 1)
     for line in lines:
         line[1] = short(line[1], max(room, 16))
-    text = [_left(lines, 2)]
+    text = [aligned(lines, left=2)]
     if not found.differing:
         return "\n\n".join([*text, "the configs do not differ"])
     rows = [
         [
             key,
             *(
-                short(value_text(run.config.get(key)) if key in run.config else "-", LONGEST_VALUE)
+                short(describe_value(run.config.get(key)) if key in run.config else "-", LONGEST_VALUE)
                 for run in found.runs
             ),
         ]
@@ -184,15 +184,6 @@ def as_text(found: Comparison, width: int = 100) -> str:
     for first, last in _columns_that_fit([["config", *numbers], *rows], width):
         text.append(aligned([[line[0], *line[first:last]] for line in [["config", *numbers], *rows]]))
     return "\n\n".join(text)
-
-
-def value_text(value: Any) -> str:
-    """A value of a config, in one line.
-
-    >>> value_text([128, 64]), value_text(None), value_text("Adam"), value_text(True), value_text(1e-3)
-    ('[128, 64]', 'null', 'Adam', 'true', '0.001')
-    """
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _score_text(run: ComparedRun, part: str, name: str) -> str:
@@ -215,24 +206,6 @@ def _names(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     return tuple(
         name if short_names.count(name) == 1 else str(run.place) for run, name in zip(runs, short_names, strict=True)
     )
-
-
-def _flat(values: Any, key: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield from _flat(value, f"{key}.{name}" if key else name)
-    else:
-        yield key, values
-
-
-def _left(lines: Sequence[Sequence[str]], count: int) -> str:
-    """Aligned text in which the first columns, and not only the very first, stand to the left."""
-    widths = [max(len(line[k]) for line in lines) for k in range(count)]
-    joined = [
-        ["  ".join(cell.ljust(width) for cell, width in zip(line[:count], widths, strict=True)), *line[count:]]
-        for line in lines
-    ]
-    return "\n".join(line.rstrip() for line in aligned(joined).splitlines())
 
 
 def _columns_that_fit(lines: Sequence[Sequence[str]], width: int) -> Iterable[tuple[int, int]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nanotorch.registry import describe_value
 from nanotorch.train.report import figures
-from nanotorch.train.report.comparison import Comparison, value_text
+from nanotorch.train.report.comparison import Comparison
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.markup import Html, document, figure, fill, join, measured, section, table
 from nanotorch.train.terminal.text_report import label
@@ -83,7 +84,7 @@ def _differences(found: Comparison) -> Html:
     if not found.differing:
         return Html("<p>The configs do not differ.</p>")
     rows = [
-        [key, *(value_text(run.config[key]) if key in run.config else "-" for run in found.runs)]
+        [key, *(describe_value(run.config[key]) if key in run.config else "-" for run in found.runs)]
         for key in found.differing
     ]
     return table(

@@ -30,7 +30,7 @@ from nanotorch.train.record.resume import CompleteError, Resumed, ResumeError, c
 from nanotorch.train.report.comparison import compare, read_run
 from nanotorch.train.report.comparison_page import page
 from nanotorch.train.run.run import files_of, run
-from nanotorch.train.terminal.text_report import label, number
+from nanotorch.train.terminal.text_report import aligned, label, number
 from nanotorch.utils import files as disk
 
 Scores = dict[str, dict[str, float]]
@@ -226,10 +226,4 @@ def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
     lines = [["", *map(label, names)]]
     for row, scores in {**runs, "mean": mean, "spread": spread}.items():
         lines.append([row, *(number(scores["test"][name]) for name in names)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(names) + 1)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in lines
-    )
+    return aligned(lines)

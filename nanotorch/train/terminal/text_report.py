@@ -56,14 +56,15 @@ def class_table(scores: Sequence[ClassScore]) -> str:
     return aligned(lines) + (f"\n({more} more classes, with F1 of {number(shown[-1].f1)} and above)" if more else "")
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Cells as text in columns: the first to the left, the others to the right."""
+def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Cells as text in columns: the first `left` to the left, the others to the right."""
     lines = [[printable(cell, kept="") for cell in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     )
 

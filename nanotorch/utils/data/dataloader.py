@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from nanotorch.ops.create.random import Generator
+from nanotorch.ops.create.random import Generator, numbers_of
 from nanotorch.utils.data.collate import default_collate, default_convert
-from nanotorch.utils.data.dataset import Dataset, IterableDataset, numbers_of
+from nanotorch.utils.data.dataset import Dataset, IterableDataset
 from nanotorch.utils.data.fetch import END, ByNumber, InTurn
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, chunks_of
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
-from nanotorch.ops.create.random import Generator, default_generator
+from nanotorch.ops.create.random import Generator, numbers_of
 
 Sample = TypeVar("Sample", covariant=True)
 Indices = Sequence[int] | np.ndarray[Any, Any]
@@ -289,8 +289,3 @@ def _rows(tensor: Tensor, positions: np.ndarray[Any, Any]) -> Tensor:
         except IndexError:
             pass
     return tensor[from_array(positions)]
-
-
-def numbers_of(generator: Generator | None) -> np.random.Generator:
-    """What draws for a generator, the default one unless given."""
-    return (default_generator if generator is None else generator).numpy

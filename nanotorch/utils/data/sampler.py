@@ -12,8 +12,8 @@ import numpy as np
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.dtypes import float64
 from nanotorch.ops.create.creation import as_tensor
-from nanotorch.ops.create.random import Generator, multinomial
-from nanotorch.utils.data.dataset import Indices, numbers_of
+from nanotorch.ops.create.random import Generator, multinomial, numbers_of
+from nanotorch.utils.data.dataset import Indices
 
 Item = TypeVar("Item")
 
