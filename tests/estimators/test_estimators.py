@@ -281,7 +281,7 @@ def test_our_own_arguments(arguments: dict[str, Any], cancer: Any, iris: Any) ->
 
 
 def test_accumulation_is_the_large_batch(iris: Any) -> None:
-    arguments = {"max_iter": 3, "dtype": "float64", **FIXED}
+    arguments = {"max_iter": 3, "dtype": "float64", "dropout": 0.25, **FIXED}
     large = MLPClassifier(batch_size=60, **arguments).fit(*iris)
     small = MLPClassifier(batch_size=20, accumulate=3, **arguments).fit(*iris)
     np.testing.assert_allclose(small.loss_curve_, large.loss_curve_, rtol=1e-10)

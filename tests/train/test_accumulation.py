@@ -21,7 +21,7 @@ seed: 3
 dtype: float64
 device: cpu
 data: {{name: {data}}}
-model: {{hidden: [12, 7], activation: Tanh}}
+model: {{hidden: [12, 7], activation: Tanh{layers}}}
 loss: {{name: {loss}}}
 optimizer: {{name: {optimizer}}}
 train: {{epochs: 3, batch_size: {batch_size}, accumulate: {accumulate}{train}}}
@@ -32,7 +32,7 @@ output: {output}
 
 def parameters_after(output: Path, **values: object) -> np.ndarray:
     """All parameters after the last epoch, as one vector."""
-    filled = {"optimizer": "Adam, lr: 0.01", "train": "", "more": "", "output": output, **values}
+    filled = {"optimizer": "Adam, lr: 0.01", "layers": "", "train": "", "more": "", "output": output, **values}
     result = run(config.loads(CONFIG.format(**filled)))
     last = checkpoint.load(result.directory / "checkpoints" / "last").model
     return np.concatenate([tensor.numpy().reshape(-1) for tensor in last.values()])
@@ -69,6 +69,7 @@ CASES = {
         "pieces": (7, 4),
         "whole": 28,
     },
+    "dropout": {"data": "iris", "loss": "CrossEntropyLoss", "layers": ", dropout: 0.3", "pieces": (7, 4), "whole": 28},
     "regression": {"data": "linnerud", "loss": "MSELoss", "pieces": (2, 3), "whole": 6},
     "momentum, clipping, a schedule by steps": {
         "data": "iris",
@@ -114,7 +115,7 @@ def test_the_mean_of_means_would_not_be_equal() -> None:
 
 def test_the_last_incomplete_window_is_stepped(tmp_path: Path) -> None:
     values = {"output": tmp_path, "data": "iris", "loss": "CrossEntropyLoss", "optimizer": "SGD, lr: 0.1"}
-    text = CONFIG.format(**values, batch_size=10, accumulate=4, train="", more="")
+    text = CONFIG.format(**values, batch_size=10, accumulate=4, layers="", train="", more="")
     result = run(config.loads(text))  # 90 rows are 9 batches, which are windows of 4, 4 and 1
     assert [record["step"] for record in result.history] == [3, 6, 9]
 

@@ -185,3 +185,40 @@ def test_merged_meters_are_the_meter_of_all_rows(
         merged.merge(part)
     assert merged.rows == whole.rows == 30
     assert merged.compute() == pytest.approx(whole.compute(), rel=1e-12, nan_ok=True)
+
+
+def dropping() -> nn.Sequential:
+    """A model of small binary fractions, whose sums have no rounding in any order."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.ReLU(), nn.Linear(6, 3), nn.Dropout(0.75)).double()
+    numbers = np.random.default_rng(1)
+    for p in model.parameters():
+        p.data.copy_(torch.tensor(numbers.integers(-8, 9, tuple(p.shape)) / 8.0))
+    return model
+
+
+def test_pieces_of_a_window_and_ranks_drop_what_the_whole_batch_drops() -> None:
+    """Bit for bit: the masks of a row do not depend on the cut of the batch, nor on the rank."""
+    numbers = np.random.default_rng(2)
+    columns = [torch.tensor(numbers.integers(-4, 5, (16, n)) / 4.0) for n in (4, 3)]
+
+    def windows(*cuts: int) -> list[list[torch.Tensor]]:
+        bounds = itertools.pairwise((0, *cuts, 16))
+        return [[*(c[start:stop] for c in columns), torch.ones(stop - start).double()] for start, stop in bounds]
+
+    def gradients(window: list[list[torch.Tensor]], number: int = 3, first_row: int = 0) -> np.ndarray:
+        model = dropping()
+        torch.manual_seed(11)
+        optimizer = SGD(model.parameters(), lr=0.0)
+        parameters = [*model.parameters()]
+        criterion = nn.L1Loss(reduction="sum")
+        window_step(model, criterion, optimizer, parameters, window, StepOptions(), number=number, first_row=first_row)
+        return np.concatenate([p.grad.numpy().reshape(-1) for p in parameters])
+
+    whole = gradients(windows())
+    for cuts in [(8,), (5,), (4, 8, 12), tuple(range(1, 16))]:
+        assert np.array_equal(gradients(windows(*cuts)), whole)
+    first, second = windows(8)
+    by_rank = gradients([first]), gradients([second], first_row=8)
+    assert np.array_equal((by_rank[0] + by_rank[1]) / 2, whole)
+    assert not np.array_equal(gradients(windows(), number=4), whole)
+    assert not np.array_equal(gradients([second]), by_rank[1])

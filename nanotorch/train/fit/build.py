@@ -101,8 +101,8 @@ def build(config: Config, data: Data) -> Setup:
     """Make what the config asks for, from the seeds that follow from its seed.
 
     Each purpose has its own stream of random numbers, so that drawing more for one shifts none of the others: weights
-    and dropout masks come from the default generator, one after the other, the order of rows from a generator of its
-    own.
+    come from the default generator, which is then left with the seed of dropout's masks (Note [Counters of dropout]),
+    the order of rows from a generator of its own.
     """
     init_seed, dropout_seed, shuffle_seed = seeds(_seed(config), 3)
     device, section, stopping = device_of(config), config.train, config.early_stopping

@@ -95,6 +95,7 @@ def fit(
                 options,
                 average=training.average,
                 measure=read,
+                number=training.step,
             )
             if result.applied:
                 for piece in result.pieces:

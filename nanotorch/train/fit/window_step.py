@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from nanotorch import Tensor, nn
 from nanotorch.nn.utils import FlatParameters
+from nanotorch.ops.create.counters import dropout_counters
 from nanotorch.optim import Optimizer
 
 Parameters = Sequence[Tensor | FlatParameters]
@@ -82,6 +83,8 @@ def window_step(
     average: Any = None,
     measure: bool = False,
     reduce: Reduce = alone,
+    number: int = 0,
+    first_row: int = 0,
 ) -> StepResult:
     """Take one optimizer step on the mean loss of the rows of a window.
 
@@ -96,12 +99,15 @@ def window_step(
         average: the moving average of the weights, or None.
         measure: whether the norm of the gradients is wanted.
         reduce: joins the windows of ranks.
+        number: the number of the step, and
+        first_row: that of the window's first row within the rows of all ranks: they say which masks dropout draws.
 
     Exact accumulation: a window of batches is one large batch, taken in pieces. Its mean loss is the sum over its rows
     divided by the sum of their weights, and the weights are known before the first piece is computed: so each piece
     adds its *sum*, divided by the weight of the *window*, and the gradients add up to those of the mean. A mean of the
     pieces' means would be wrong wherever pieces differ in size, in weights of rows or classes, or in ignored rows.
-    (Batch norm and dropout do differ from the large batch: statistics and masks are the piece's.)
+    Dropout's masks are those of the large batch, see Note [Counters of dropout]; batch norm alone differs from it: its
+    statistics are the piece's.
     """
     weights = [row_weights.sum() for _, _, row_weights, *_ in window]
     weight = sum(weights[1:], start=weights[0])
@@ -109,9 +115,11 @@ def window_step(
     buffers = [buffer.clone() for buffer in model.buffers()] if options.skip_nonfinite else []
 
     optimizer.zero_grad()
-    pieces = []
+    pieces, row = [], first_row
     for (features, targets, _, *row_factors), piece_weight in zip(window, weights, strict=True):
-        outputs = model(features)
+        with dropout_counters(number, row):
+            outputs = model(features)
+        row += len(features)
         loss = summed(criterion(outputs, targets), row_factors)
         loss.backward(share)  # the gradient of loss / weight
         pieces.append(Piece(outputs.detach(), targets, loss.detach(), piece_weight))
