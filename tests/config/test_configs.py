@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanotorch.train.config.sections import load, loads, resolved
-from nanotorch.train.data.datasets import DataError
+from nanotorch.train.data.table import DataError
 from nanotorch.train.run.run import run
 
 FOLDER = Path(__file__).parents[2] / "configs"

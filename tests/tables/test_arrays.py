@@ -13,9 +13,10 @@ import pytest
 
 from nanotorch.train.config.sections import loads
 from nanotorch.train.data.csv_file import TableError
-from nanotorch.train.data.datasets import DataError, Standardizer
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.standardizer import Standardizer
+from nanotorch.train.data.table import DataError
 from nanotorch.train.data.table_file import table_file
 from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.run.run import run

@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nanotorch.registry import DATASETS
-from nanotorch.train.data import datasets
-from nanotorch.train.data.datasets import DataError, Standardizer, Table, load, possible_tasks, split
+from nanotorch.train.data.datasets import load
+from nanotorch.train.data.sklearn_sets import offline_names, possible_tasks
+from nanotorch.train.data.split import split
+from nanotorch.train.data.standardizer import Standardizer
+from nanotorch.train.data.table import DataError, Table
 
 NOT_FOR_SUPERVISED_TABLES = {
     "load_files": "reads the user's files",
@@ -39,7 +42,7 @@ NOT_FOR_SUPERVISED_TABLES = {
     "make_sparse_spd_matrix": "has no target",
     "make_spd_matrix": "has no target",
 }
-OFFLINE = datasets.offline_names()
+OFFLINE = offline_names()
 OF_SCIKIT_LEARN = sorted(set(DATASETS) - {"file"})
 
 

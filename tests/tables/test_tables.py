@@ -25,8 +25,9 @@ from nanotorch.train.cli.train import main
 from nanotorch.train.config.sections import ConfigError, loads, resolved
 from nanotorch.train.data import datasets
 from nanotorch.train.data.csv_file import TableError, read_csv
-from nanotorch.train.data.datasets import DataError, Table
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.split import split
+from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.data.table_file import read_columns, table_file
 from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.model.embedding import EmbeddedColumns
@@ -294,14 +295,14 @@ def test_state_is_json_and_gives_the_same_rows_back(
 @given(st.integers(0, 10**6), st.booleans())
 def test_rows_for_validation_and_test_do_not_influence_it(seed: int, labels: bool) -> None:
     table = random_table(seed, 40, labels)
-    splits = datasets.split(table, 0.25, 0.25, seed)
+    splits = split(table, 0.25, 0.25, seed)
     before = Preprocessing.fit(splits.train, True, True).state()
     kept = {tuple(row) for row in np.nan_to_num(splits.train.features, nan=-7).tolist()}
     others = np.array([tuple(row) not in kept for row in np.nan_to_num(table.features, nan=-7).tolist()])
     features = table.features.copy()
     features[others] = [1e9, np.nan, 4.0]  # a category that the training part never saw
     changed = replace(table, features=features, categories={"c": (*table.categories["c"], "new")})
-    again = datasets.split(changed, 0.25, 0.25, seed)
+    again = split(changed, 0.25, 0.25, seed)
     assert Preprocessing.fit(again.train, True, True).state() == before
 
 
@@ -369,7 +370,7 @@ def test_what_only_the_other_parts_have_is_said(written: Callable[[str], str]) -
     before = prepare(config)
     assert len(before.notices) == 1  # that it is a regression
     # The same rows go to the same parts: change one for validation and one for testing.
-    numbered = datasets.split(
+    numbered = split(
         replace(
             datasets.load("file", config.data.arguments, 0), features=np.arange(80.0).reshape(40, 2), categories=None
         ),

@@ -18,7 +18,7 @@ import pytest
 from nanotorch.registry import DATASETS, OPTIMIZERS
 from nanotorch.train.cli.train import KINDS, main
 from nanotorch.train.config.sections import REGISTRIES, Config, load
-from nanotorch.train.data.datasets import DataError
+from nanotorch.train.data.table import DataError
 from nanotorch.train.fit import loop
 from nanotorch.train.run import run as run_module
 from nanotorch.train.terminal.interrupt import TrainingInterrupted

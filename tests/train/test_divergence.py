@@ -16,7 +16,8 @@ from nanotorch import no_grad
 from nanotorch.optim import SGD
 from nanotorch.registry import METRICS
 from nanotorch.train.cli.train import main
-from nanotorch.train.data.datasets import load, split
+from nanotorch.train.data.datasets import load
+from nanotorch.train.data.split import split
 from nanotorch.train.report import page
 
 

@@ -65,6 +65,7 @@ import pytest
 
 from nanotorch.train.config import sections as config
 from nanotorch.train.data import datasets
+from nanotorch.train.data.split import split
 from nanotorch.train.record import checkpoint, directory, resume
 from nanotorch.train.record.checkpoint import CheckpointError
 from nanotorch.train.run import run
@@ -586,7 +587,7 @@ def rows_of_step(step: int) -> str:
         permutation = order.permutation(90)
     start = 30 * ((step - 1) % 3)
     features = load_iris().data
-    train = datasets.split(datasets.load("iris", {}, 1), 0.2, 0.2, 1).train
+    train = split(datasets.load("iris", {}, 1), 0.2, 0.2, 1).train
     assert train.numbers is not None
     assert np.array_equal(features[train.numbers], train.features)
     return ", ".join(map(str, train.numbers[permutation[start : start + 30]].tolist()))

@@ -22,7 +22,7 @@ from nanotorch import nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, METRICS, SCHEDULERS
 from nanotorch.train.cli.train import main
 from nanotorch.train.config import sections as config
-from nanotorch.train.data import datasets
+from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
 from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.record import checkpoint, resume
@@ -262,7 +262,7 @@ def test_options_round_trip(overrides: list[str]) -> None:
     ],
 )
 def test_what_only_the_data_can_tell_is_refused_before_training(overrides: list[str], message: str) -> None:
-    with pytest.raises(datasets.DataError) as caught:
+    with pytest.raises(DataError) as caught:
         made(*overrides)
     assert str(caught.value).startswith(message)
 
@@ -370,10 +370,10 @@ def test_a_batch_that_is_not_finite_ends_training_or_is_left_out(policy: str) ->
 # ------------------------------------------------------------ weights of classes
 
 
-def unbalanced() -> datasets.Table:
+def unbalanced() -> Table:
     generator = np.random.default_rng(1)
     labels = np.repeat(np.arange(2), [30, 6]).astype(np.int64)
-    return datasets.Table(generator.standard_normal((36, 3)), labels, "binary", ("a", "b", "c"), ("no", "yes"))
+    return Table(generator.standard_normal((36, 3)), labels, "binary", ("a", "b", "c"), ("no", "yes"))
 
 
 def test_balanced_is_scikit_learns() -> None:
@@ -610,7 +610,7 @@ def test_folds_and_repeats_are_runs_of_their_own_with_mean_and_spread(
 
 
 def test_a_fold_too_many_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(datasets.DataError, match="class 'setosa' has 50 rows: too few for one in each of 51 folds"):
+    with pytest.raises(DataError, match="class 'setosa' has 50 rows: too few for one in each of 51 folds"):
         folds.run_all(iris("train.folds=51", f"output={tmp_path / 'runs'}"))
     assert not (tmp_path / "runs").exists()
 

@@ -18,7 +18,7 @@ import pytest
 import sklearn.metrics
 
 from nanotorch.train.config import sections as config
-from nanotorch.train.data.datasets import Table
+from nanotorch.train.data.table import Table
 from nanotorch.train.report import data_card, figures, page
 from nanotorch.train.run.run import RunResult, run
 from nanotorch.train.score import classification

@@ -24,6 +24,9 @@ from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
 from nanotorch.train.config import sections as config
 from nanotorch.train.data import datasets
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.split import split
+from nanotorch.train.data.standardizer import Standardizer
+from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
 from nanotorch.train.record import checkpoint, directory, progress
 from nanotorch.train.run.run import RunResult, run
@@ -170,9 +173,9 @@ def test_regression_scores_are_in_the_original_units(tmp_path: Path, standardize
     run_config = config.loads(REGRESSION % (standardize, tmp_path))
     result = run(run_config)
     table = datasets.load("linnerud", {}, 0)
-    splits = datasets.split(table, 0.2, 0.2, 0)
-    features = datasets.Standardizer.fit(splits.train.features)
-    targets = datasets.Standardizer.fit(splits.train.targets)
+    splits = split(table, 0.2, 0.2, 0)
+    features = Standardizer.fit(splits.train.features)
+    targets = Standardizer.fit(splits.train.targets)
     for part, scores in ((splits.train, result.scores["train"]), (splits.test, result.scores["test"])):
         with torch.no_grad():
             predicted = result.model(torch.tensor(features.transform(part.features))).numpy()
@@ -188,7 +191,7 @@ def test_regression_scores_are_in_the_original_units(tmp_path: Path, standardize
 
 
 def test_r2_of_a_constant_target_is_defined() -> None:
-    part = datasets.Table(np.ones((2, 1)), np.full((2, 1), 3.0), "regression", ("x",), ("y",))
+    part = Table(np.ones((2, 1)), np.full((2, 1), 3.0), "regression", ("x",), ("y",))
     for predicted, r2 in ((3.0, 1.0), (4.0, 0.0)):
         meter = Meter(**scored_as(part))
         outputs, targets = torch.full((2, 1), predicted), torch.full((2, 1), 3.0)
@@ -207,8 +210,8 @@ train: {epochs: 15, batch_size: 16}
 """
     result = run(config.loads(text, overrides=[f"output={tmp_path}"]))
     assert result.model[-1].out_features == 1
-    splits = datasets.split(datasets.load("make_moons", {"n_samples": 200, "noise": 0.1}, 0), 0.2, 0.2, 0)
-    features = datasets.Standardizer.fit(splits.train.features).transform(splits.test.features)
+    splits = split(datasets.load("make_moons", {"n_samples": 200, "noise": 0.1}, 0), 0.2, 0.2, 0)
+    features = Standardizer.fit(splits.train.features).transform(splits.test.features)
     with torch.no_grad():
         logits = result.model(torch.tensor(features, dtype=torch.float32)).numpy()[:, 0]
     assert result.scores["test"]["accuracy"] == pytest.approx(((logits > 0) == splits.test.targets).mean())
@@ -235,15 +238,15 @@ def test_the_schedule_advances_by_epochs_or_by_steps(tmp_path: Path, scheduler: 
 # ------------------------------------------------------------ what is refused, before anything is written
 
 
-def broken_labels() -> datasets.Table:
+def broken_labels() -> Table:
     labels = np.array([0, 1, 2, 3, 1, 0], dtype=np.int64)
-    return datasets.Table(np.zeros((6, 2)), labels, "multiclass", ("a", "b"), ("x", "y", "z"))
+    return Table(np.zeros((6, 2)), labels, "multiclass", ("a", "b"), ("x", "y", "z"))
 
 
 def test_labels_out_of_range_are_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = DATASETS.entries["iris"]
     monkeypatch.setitem(DATASETS.entries, "iris", type(entry)("iris", broken_labels, entry.facts))
-    with pytest.raises(datasets.DataError, match=r"label 3 in row 3 is outside 0 to 2"):
+    with pytest.raises(DataError, match=r"label 3 in row 3 is outside 0 to 2"):
         run(iris(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -256,7 +259,7 @@ def test_labels_out_of_range_are_named_before_training(tmp_path: Path, monkeypat
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
-    with pytest.raises(datasets.DataError, match=message):
+    with pytest.raises(DataError, match=message):
         run(iris(tmp_path, *overrides))
     assert not list(tmp_path.iterdir())
 
@@ -429,8 +432,8 @@ def continue_from(directory: Path, run_config: config.Config) -> tuple[nn.Module
     """Load `last` into freshly built objects and train the remaining steps, all by hand."""
     saved = checkpoint.load(directory / "checkpoints" / "last")
     state = saved.state
-    splits = datasets.split(datasets.load("iris", {}, run_config.seed), 0.2, 0.2, run_config.seed)
-    scaler = datasets.Standardizer.from_state(state["preprocessing"]["scaler"])
+    splits = split(datasets.load("iris", {}, run_config.seed), 0.2, 0.2, run_config.seed)
+    scaler = Standardizer.from_state(state["preprocessing"]["scaler"])
     features = torch.tensor(scaler.transform(splits.train.features), dtype=torch.float32)
     labels = torch.tensor(splits.train.targets)
 

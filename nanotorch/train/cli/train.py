@@ -136,7 +136,7 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{options.config}: valid")
         return OK
 
-    from nanotorch.train.data.datasets import DataError
+    from nanotorch.train.data.table import DataError
     from nanotorch.train.fit.loop import DivergedError
     from nanotorch.train.terminal.interrupt import TrainingInterrupted
     from nanotorch.train.terminal.standard_streams import Lasting

@@ -60,7 +60,7 @@ from nanotorch.train.config.strict_yaml import (
     read,
     show,
 )
-from nanotorch.train.data.datasets import possible_tasks
+from nanotorch.train.data.sklearn_sets import possible_tasks
 from nanotorch.train.model.models import too_large
 from nanotorch.utils.files import expanded, open_own
 

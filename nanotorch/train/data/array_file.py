@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from nanotorch.registry import closest
 from nanotorch.train.data.csv_file import TableError, known_column, shown
-from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.table import Table
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
-from nanotorch.train.data.datasets import DataError
+from nanotorch.train.data.table import DataError
 
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}

@@ -6,8 +6,8 @@ import numpy as np
 
 import nanotorch as torch
 from nanotorch import Tensor
-from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.table import Table
 from nanotorch.utils.data import Dataset, Indices, Stacked
 
 PIECE = 2**15  # numbers that are prepared at once

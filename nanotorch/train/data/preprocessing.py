@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.data.datasets import DataError, FloatArray, Standardizer, Table, Task
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.standardizer import Standardizer
+from nanotorch.train.data.table import DataError, FloatArray, Table, Task
 
 LISTED = 5  # columns or values in one notice
 Encoding = Literal["one_hot", "embedding"]

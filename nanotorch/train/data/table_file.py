@@ -31,7 +31,7 @@ from nanotorch.train.data.csv_file import (
     shown,
     text_encoding,
 )
-from nanotorch.train.data.datasets import FloatArray, Table
+from nanotorch.train.data.table import FloatArray, Table
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.csv_file import TableError, shown
-from nanotorch.train.data.datasets import Task
+from nanotorch.train.data.table import Task
 
 MOST_CLASSES_OF_NUMBERS = 20
 

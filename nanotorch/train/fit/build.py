@@ -22,10 +22,11 @@ from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, 
 from nanotorch.train.config.sections import Config, as_long_as_the_run, as_tensors
 from nanotorch.train.data import datasets
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.split import split
+from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit.loop import FitOptions
 from nanotorch.train.fit.training import Part, Training, moving_average, seeds
 from nanotorch.train.model.embedding import EmbeddedColumns
@@ -64,7 +65,7 @@ def prepare(config: Config) -> Data:
     section = config.data
     seed = _seed(config)
     table = datasets.load(section.name, section.arguments, seed)
-    splits = datasets.split(table, section.test_size, section.validation_size, seed, section.fold)
+    splits = split(table, section.test_size, section.validation_size, seed, section.fold)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     given = section.arguments
     kept = {"encoding": given["categories"], "max_categories": given["max_categories"]} if "file" in given else {}
@@ -160,9 +161,7 @@ def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
     widths = preprocessing.in_features if front is None else front.out_features, preprocessing.out_features
     message = too_large(name, *widths, arguments)
     if message is not None:
-        raise datasets.DataError(
-            f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}", "model"
-        )
+        raise DataError(f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}", "model")
     model: nn.Module = MODELS.get(name)(*widths, **arguments)
     return model if front is None else nn.Sequential(front, model)
 
@@ -187,7 +186,7 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
     known = [*usual, *(metric for metric in METRICS if task in METRICS.entry(metric).facts["tasks"])]
     if name not in known:
         near = closest(name, known)
-        raise datasets.DataError(
+        raise DataError(
             f"train.monitor: there is no score {name!r} here"
             f" ({f'did you mean {near!r}?' if near else 'known: ' + ', '.join(known)})",
             "train",
@@ -212,7 +211,7 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
     arguments, warmup = section.arguments, section.warmup
     planned = config.train.epochs * (steps if section.interval == "step" else 1)
     if warmup >= planned:
-        raise datasets.DataError(
+        raise DataError(
             f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}",
             "scheduler",
             "warmup",
@@ -220,7 +219,7 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
     as_long_as_the_run(section.name, arguments, planned - warmup)
     scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
-        raise datasets.DataError(
+        raise DataError(
             f"scheduler OneCycleLR ends after {scheduler.total_steps + warmup} {section.interval}s, but the run has"
             f" {planned}: set scheduler.total_steps={planned - warmup}, or leave it out",
             "scheduler",
@@ -241,9 +240,7 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
         return None
     names = table.target_names
     if table.task == "regression":
-        raise datasets.DataError(
-            "loss.class_weight is for classes, and the data are a regression", "loss", "class_weight"
-        )
+        raise DataError("loss.class_weight is for classes, and the data are a regression", "loss", "class_weight")
     if given == "balanced":
         counts = np.bincount(table.targets, minlength=len(names))
         return len(table) / (len(names) * np.maximum(counts, 1))
@@ -251,7 +248,7 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
     for name in given:
         if name not in names:
             near = closest(name, names)
-            raise datasets.DataError(
+            raise DataError(
                 f"loss.class_weight: there is no class {name!r}"
                 f" ({f'did you mean {near!r}?' if near else 'the classes are: ' + ', '.join(names[:20])})",
                 "loss",
@@ -266,13 +263,13 @@ def steps_per_epoch(rows: int, config: Config) -> int:
     options = config.train
     batches = rows // options.batch_size if options.drop_last else -(-rows // options.batch_size)
     if batches == 0:
-        raise datasets.DataError(
+        raise DataError(
             f"train.drop_last drops the only batch: {rows} rows are fewer than train.batch_size={options.batch_size}",
             "train",
             "drop_last",
         )
     if getattr(config.model, "batch_norm", False) and rows % options.batch_size == 1 and not options.drop_last:
-        raise datasets.DataError(
+        raise DataError(
             f"the last batch of {rows} rows in batches of {options.batch_size} is a single row, and batch normalisation"
             " needs 2 or more: set train.drop_last=true, or another train.batch_size",
             "train",
@@ -289,7 +286,7 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
     if table.task not in tasks:
         better = [other for other in LOSSES if table.task in LOSSES.entry(other).facts.get("tasks", ())]
-        raise datasets.DataError(
+        raise DataError(
             f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}",
             "loss",
             "name",
@@ -307,7 +304,7 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
     for key in ("weight", "pos_weight"):
         values = arguments.get(key)
         if expected is not None and values is not None and len(values) != expected:
-            raise datasets.DataError(f"loss.{key} has {len(values)} values for {expected} {of}", "loss", key)
+            raise DataError(f"loss.{key} has {len(values)} values for {expected} {of}", "loss", key)
     loss: nn.Module = LOSSES.get(name)(**arguments, reduction="sum")
     return loss
 
@@ -344,7 +341,7 @@ def _try_scores(config: Config, part: Table) -> None:
         message = _why_not(name, part)
         if message is not None:
             path = ("metrics", listed.index(name)) if name in listed else ("monitor",)
-            raise datasets.DataError(f"train.{path[0]}: {name} {message}", "train", *path)
+            raise DataError(f"train.{path[0]}: {name} {message}", "train", *path)
 
 
 def _why_not(name: str, part: Table) -> str | None:

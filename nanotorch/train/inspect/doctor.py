@@ -20,7 +20,7 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import DATASETS
 from nanotorch.train.config.sections import Config
-from nanotorch.train.data.datasets import Table
+from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Data, Setup, prepare, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.training import Part, Training, borrowed_generator

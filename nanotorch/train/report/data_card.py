@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.data.datasets import Table
+from nanotorch.train.data.table import Table
 
 BARS = 16
 MOST_ROWS = 100_000  # of a table whose columns are described: of a longer one, rows at equal distances

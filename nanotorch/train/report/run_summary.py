@@ -14,8 +14,8 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.summary import Summary, summary
 from nanotorch.train.config.sections import Config, resolved
-from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Data
 from nanotorch.train.fit.loop import rows_at_once
 from nanotorch.train.fit.training import Part

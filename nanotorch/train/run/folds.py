@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotorch.train.config.sections import Config, resolved, with_seed
-from nanotorch.train.data.datasets import DataError, training_rows
+from nanotorch.train.data.split import training_rows
+from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import build, prepare, steps_per_epoch
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment

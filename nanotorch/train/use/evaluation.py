@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.csv_file import Columns, TableError, shown
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.data.datasets import Table
 from nanotorch.train.data.input_rows import open_rows
+from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Data, device_of, loss_and_parts, prepare
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.training import borrowed_generator

@@ -13,8 +13,8 @@ import numpy as np
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.train.config.sections import Config, read_resolved
-from nanotorch.train.data.datasets import FloatArray
 from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.table import FloatArray
 from nanotorch.train.fit.build import build_model
 from nanotorch.train.fit.training import borrowed_generator, fitting
 from nanotorch.train.record import checkpoint, layout

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from nanotorch.registry import LOSSES, closest
 from nanotorch.train.data.csv_file import TableError, shown
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.data.datasets import FloatArray
 from nanotorch.train.data.input_rows import RowFile, open_rows
+from nanotorch.train.data.table import FloatArray
 from nanotorch.train.score.classification import predicted, probabilities
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.threads import blas_threads

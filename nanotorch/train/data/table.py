@@ -1,0 +1,107 @@
+"""A table to train on, checked when it is made, and the error of data that cannot be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.train.data.disk_rows import DiskRows
+
+Task = Literal["binary", "multiclass", "regression"]
+FloatArray = NDArray[np.float64]
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on, or cannot be had; the message says what is wrong and what to do.
+
+    Where a key of the config asks for what these data do not have, `path` leads to it: ("data", "target"), ("train",
+    "metrics", 0).
+    """
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Features and targets of a supervised problem, checked when it is made.
+
+    `features` is (n, d) float64. `targets` is (n,) int64 class numbers, indices into `target_names`, for the
+    tasks "binary" and "multiclass"; it is (n, k) float64, one column per target name, for "regression".
+    Anything else, and any value that is not finite, is a DataError that names the place.
+
+    Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts;
+    such a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user
+    should know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None:
+    they are all of it), so that a message can name them. Features may also stay on the disk, in a `DiskRows` of any
+    numbers; whoever made it has seen to it that all are finite.
+    """
+
+    features: FloatArray | DiskRows
+    targets: NDArray[Any]
+    task: Task
+    feature_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]] | None = None
+    notices: tuple[str, ...] = ()
+    numbers: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be trained on."""
+        features, targets = self.features, self.targets
+        if features.ndim != 2 or not features.size:
+            raise DataError(f"features must be (rows, columns) with some of both, got shape {features.shape}")
+        if isinstance(features, np.ndarray) and features.dtype != np.float64:
+            raise DataError(f"features must be float64, got {features.dtype}")
+        if len(targets) != len(features):
+            raise DataError(f"{len(features)} rows of features but {len(targets)} targets")
+        if len(self.feature_names) != features.shape[1]:
+            raise DataError(f"{features.shape[1]} feature columns but {len(self.feature_names)} names of them")
+        if self.categories is None and isinstance(features, np.ndarray):
+            _refuse_non_finite(features, "feature", self.feature_names)
+        if self.task == "regression":
+            if targets.ndim != 2 or targets.dtype != np.float64:
+                found = f"{targets.shape} {targets.dtype}"
+                raise DataError(f"regression targets must be (n, k) float64, got {found}")
+            if len(self.target_names) != targets.shape[1]:
+                raise DataError(f"{targets.shape[1]} target columns but {len(self.target_names)} names of them")
+            _refuse_non_finite(targets, "target", self.target_names)
+        else:
+            _check_labels(targets, self.target_names)
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.features)
+
+    def rows(self, index: NDArray[np.int64]) -> Table:
+        """The table of these rows only."""
+        features = self.features.rows(index) if isinstance(self.features, DiskRows) else self.features[index]
+        numbers = index if self.numbers is None else self.numbers[index]
+        return replace(self, features=features, targets=self.targets[index], numbers=numbers)
+
+
+def _refuse_non_finite(values: FloatArray, what: str, names: Sequence[str]) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = np.argwhere(~finite)
+        row, column = bad[0]
+        raise DataError(
+            f"{what} {names[column]!r} (column {column}) is {values[row, column]} in row {row}, "
+            f"one of {len(bad)} values that are not finite; remove or replace them before training"
+        )
+
+
+def _check_labels(labels: NDArray[Any], names: Sequence[str]) -> None:
+    if labels.ndim != 1 or labels.dtype != np.int64:
+        raise DataError(f"class labels must be (n,) int64, got {labels.shape} {labels.dtype}")
+    if len(names) < 2:
+        raise DataError(f"there is nothing to classify: the only class is {names[0] if names else None!r}")
+    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if outside.size:
+        row = outside[0]
+        raise DataError(f"label {labels[row]} in row {row} is outside 0 to {len(names) - 1}, of {len(names)} classes")
