@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nanotorch
@@ -48,3 +50,19 @@ def test_replacing_a_result_moves_its_version_too() -> None:
     slot.replace_result(y.grad_fn, y._array, y._version_cell())
     y.sum().backward()
     assert x.grad.tolist() == y.tolist()
+
+
+def test_importing_declares_rows_and_does_no_more() -> None:
+    """What a row is made of, and what a program may never need, waits for its first use: an import pays for names."""
+    code = (
+        "import sys, numpy\n"
+        "before = set(sys.modules)\n"
+        "import nanotorch\n"
+        "from nanotorch.ops.rows.row import ROWS\n"
+        "print([row.name for row in ROWS.values() if {'compiler', 'formulas', 'return_type'} & set(vars(row))])\n"
+        "late = 'numpy.random numpy.typing pathlib multiprocessing argparse subprocess tempfile shutil asyncio yaml'\n"
+        "print([name for name in late.split() if name in set(sys.modules) - before])\n"
+        "print('compiler' in vars(ROWS['exp']), nanotorch.ones(1).exp().shape, 'compiler' in vars(ROWS['exp']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["[]", "[]", "False torch.Size([1]) True"]

@@ -31,7 +31,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from nanotorch.autograd.graph.locks import INTERPRETERS
 from nanotorch.backend.device import Device
@@ -57,20 +57,24 @@ class Interpreter:
         return xp
 
 
-class _Here(NamedTuple):
+class _Here:
     """What is installed at a point of a program: the interpreters, outermost first, and what follows from them.
 
     The first ``resting`` ones are running a row: the ops that they call are not for them.
     """
 
-    entries: tuple[tuple[Interpreter, Token[None]], ...] = ()
-    resting: int = 0
-    running: tuple[Interpreter, ...] = ()
-    new: Callable[[type], Any] = object.__new__
-    namespaces: tuple[Interpreter, ...] = ()
+    __slots__ = ("entries", "namespaces", "new", "resting", "running")
+
+    def __init__(self, entries: tuple[tuple[Interpreter, Token[None]], ...], resting: int) -> None:
+        self.entries, self.resting = entries, resting
+        self.running = tuple([i for i, _ in entries[resting:] if _overrides(i, "run")])
+        self.namespaces = tuple([i for i, _ in entries if _overrides(i, "primitives")])
+        self.new: Callable[[type], Any] = object.__new__
+        for interpreter, _ in entries:
+            self.new = interpreter.make(self.new)
 
 
-_NONE = _Here()
+_NONE = _Here((), 0)
 _here: ContextVar[_Here] = ContextVar("interpreters", default=_NONE)
 _entered: ContextVar[None] = ContextVar("interpreter_entered", default=None)
 _users = {"run": 0, "make": 0, "primitives": 0}
@@ -80,16 +84,6 @@ _plain_xp: Any = vars(Device)["xp"]
 
 def _overrides(interpreter: Interpreter, method: str) -> bool:
     return getattr(type(interpreter), method) is not getattr(Interpreter, method)
-
-
-def _with(entries: tuple[tuple[Interpreter, Token[None]], ...], resting: int) -> _Here:
-    """Return the state with these interpreters."""
-    new: Callable[[type], Any] = object.__new__
-    for interpreter, _ in entries:
-        if _overrides(interpreter, "make"):
-            new = interpreter.make(new)
-    running = tuple([i for i, _ in entries[resting:] if _overrides(i, "run")])
-    return _Here(entries, resting, running, new, tuple([i for i, _ in entries if _overrides(i, "primitives")]))
 
 
 class installed:
@@ -103,7 +97,7 @@ class installed:
 
     def __enter__(self) -> None:
         here = _here.get()
-        _here.set(_with((*here.entries, (self.interpreter, _entered.set(None))), here.resting))
+        _here.set(_Here((*here.entries, (self.interpreter, _entered.set(None))), here.resting))
         _count(self.interpreter, 1)
 
     def __exit__(self, *exception: object) -> None:
@@ -112,7 +106,7 @@ class installed:
         place = max(k for k, (interpreter, _) in enumerate(here.entries) if interpreter is self.interpreter)
         _, token = here.entries[place]
         entries = here.entries[:place] + here.entries[place + 1 :]
-        _here.set(_with(entries, here.resting - (place < here.resting)))
+        _here.set(_Here(entries, here.resting - (place < here.resting)))
         with suppress(ValueError):  # a task leaves what it inherited: it is still installed where the task was made
             _entered.reset(token)
             _count(self.interpreter, -1)
@@ -170,7 +164,7 @@ def _forward_of(row: Any) -> Callable[..., Any]:
         further = forward
         for interpreter in here.running:
             further = partial(interpreter.run, row, further)
-        token = _here.set(here._replace(running=(), resting=len(here.entries)))
+        token = _here.set(_Here(here.entries, len(here.entries)))
         try:
             return further(xp, *args, **kwargs)
         finally:
@@ -181,7 +175,8 @@ def _forward_of(row: Any) -> Callable[..., Any]:
 
 def _make(cls: type) -> Any:
     """Stand for ``object.__new__`` where tensors are made, while somebody overrides `make`."""
-    return _here.get().new(cls)
+    new = _here.get().new
+    return new(cls)
 
 
 def _primitives(device: Device) -> Any:

@@ -172,13 +172,7 @@ class Row:
         self.many_outputs = outputs == "list" or len(self.visible) > 1
         camel = "".join(part[:1].upper() + part[1:] for part in self.name.split("_"))
         self.node_name = node or f"{camel}Backward0"
-        self.parameters = parameters_of(forward)
-        self.tensors = [p for p in self.parameters if p.tensor]
-        self.formulas = {name: (formula, names_of(formula)) for name, formula in formulas.items()}
-        unknown = set(self.formulas) - {p.name for p in self.tensors}
-        if unknown:
-            raise TypeError(f"row {self.name}: formulas for {sorted(unknown)}, which are not tensor parameters")
-        self.saved = sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
+        self._formulas = formulas
         self.namespace: dict[str, Any] = {"row": self}
         self.function = uncompiled(self, first_call, self.name, self.name)
         self.operation = self.function
@@ -187,6 +181,31 @@ class Row:
             self.operation = uncompiled(self, first_operation, name, f"{TensorMethods.__name__}.{name}")
             self.operation.__module__ = TensorMethods.__module__
         self.variant: Callable[..., Tensor] | None = None
+
+    # What follows is read when somebody needs it: a program uses few rows (Note [Compiled at the first call]).
+
+    @cached_property
+    def parameters(self) -> list[Parameter]:
+        """The parameters of forward, without ``xp``."""
+        return parameters_of(self.forward)
+
+    @cached_property
+    def tensors(self) -> list[Parameter]:
+        """The parameters that are tensors."""
+        return [p for p in self.parameters if p.tensor]
+
+    @cached_property
+    def formulas(self) -> dict[str, tuple[Callable[..., Any], tuple[str, ...]]]:
+        """For every differentiable input its formula and the formula's parameter names."""
+        unknown = set(self._formulas) - {p.name for p in self.tensors}
+        if unknown:
+            raise TypeError(f"row {self.name}: formulas for {sorted(unknown)}, which are not tensor parameters")
+        return {name: (formula, names_of(formula)) for name, formula in self._formulas.items()}
+
+    @cached_property
+    def saved(self) -> list[str]:
+        """The names that formulas ask for."""
+        return sorted({name for _, names in self.formulas.values() for name in names} - {"grad", "grads", "xp"})
 
     @cached_property
     def compiler(self) -> Compiler:
