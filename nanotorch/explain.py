@@ -190,7 +190,7 @@ def _shape(gradient: Tensor | None) -> tuple[int, ...] | None:
 def _norm_of(gradient: Tensor | None) -> float | None:
     if gradient is None:
         return None
-    values = np.asarray(gradient.device.xp.to_numpy(gradient._array), np.float64)
+    values = np.asarray(gradient.numpy(force=True), np.float64)
     return float(np.sqrt(np.square(values).sum()))
 
 

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 from nanotorch.autograd.functional import columns, fresh, gradients, ones_requiring_grad, recording_on, rows
 from nanotorch.autograd.graph.grad_mode import is_grad_enabled
 from nanotorch.autograd.graph.node import AccumulateGrad, nodes_below
-from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
 from nanotorch.autograd.tree import leaves, mapped, replaced
+from nanotorch.ops.create.creation import zeros_like
 
 if TYPE_CHECKING:
     from nanotorch.nn.module import Module
@@ -276,7 +277,7 @@ class Call:
         outside = is_grad_enabled()
         with recording_on():
             self.variables = fresh(given, create_graph=True)
-            self.own = {edge[0] for t in self.variables if t._edge is None and (edge := gradient_edge(t)) is not None}
+            self.own = {edge[0] for t in self.variables if t.is_leaf and (edge := gradient_edge(t)) is not None}
             arguments = list(args)
             for position, tree in zip(positions, replaced(self.trees, iter(self.variables)), strict=True):
                 arguments[position] = tree
@@ -352,7 +353,4 @@ def _matching(name: str, tree: Any, like: Sequence[Tensor]) -> tuple[Tensor, ...
 
 
 def _zeros_for_none(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    return [
-        from_array(t.device.xp.zeros_like(t._array), t.device) if v is None else v
-        for v, t in zip(found, like, strict=True)
-    ]
+    return [zeros_like(t) if v is None else v for v, t in zip(found, like, strict=True)]

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.graph.grad_mode import observe_nodes
 from nanotorch.autograd.graph.node import AccumulateGrad, Node, nodes_below
-from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
 from nanotorch.autograd.graph.view import CopySlices
 from nanotorch.autograd.walk import leaf_edges, saved_values, watching
+from nanotorch.ops.create.creation import ones_like
 from nanotorch.ops.create.random import default_generator
 from nanotorch.ops.rows.flops import count_flops
 from nanotorch.ops.rows.observe import observing
@@ -170,7 +171,7 @@ def summary(model: Module, *inputs: Any, kwargs: dict[str, Any] | None = None, r
         tuple(rows),
         sum(p.numel() for p in parameters),
         sum(p.numel() for p in parameters if p.requires_grad),
-        sum(p._array.nbytes for p in parameters),
+        sum(p.nbytes for p in parameters),
     )
 
 
@@ -279,7 +280,7 @@ class _Measured:
             self.charge(taken, seconds, owners or (self.model,))
 
         if roots:
-            seeds = [from_array(t.device.xp.ones_like(t._array), t.device) for t in roots]
+            seeds = [ones_like(t) for t in roots]
             with watching(nodes, leaves, before=arrives):
                 grad(roots, leaf_edges(nodes_below(map(gradient_edge, roots))), seeds, allow_unused=True)
         _keep_shorter(self.backward, taken)
@@ -321,7 +322,9 @@ def _shapes(value: Any) -> Any:
 def _put_back(model: Module) -> Iterator[None]:
     """Restore buffers and the random generator at the end."""
     buffers = [
-        (m, name, b, None if b is None else b._array.copy()) for m in model.modules() for name, b in m._buffers.items()
+        (m, name, b, None if b is None else b.detach().clone())
+        for m in model.modules()
+        for name, b in m._buffers.items()
     ]
     state = default_generator.get_state()
     try:
@@ -331,7 +334,7 @@ def _put_back(model: Module) -> Iterator[None]:
         for module, name, buffer, values in buffers:
             setattr(module, name, buffer)
             if buffer is not None:
-                buffer.device.xp.copyto(buffer._array, values)
+                buffer.data.copy_(values)
 
 
 # ------------------------------------------------------------------------------------------------- text

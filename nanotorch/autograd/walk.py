@@ -40,6 +40,11 @@ def saved_values(node: Node) -> Iterator[tuple[str, Any]]:
                 yield name, part
 
 
+def released(node: Node) -> bool:
+    """Return whether a backward pass has freed what a node saved."""
+    return node._released
+
+
 def short_line(line: str) -> tuple[str, str]:
     """Return a node's forward line in a few words, as ``train.py:12 in step``, and the code there if it can be read."""
     match = FORWARD_LINE.fullmatch(line)

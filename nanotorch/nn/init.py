@@ -170,7 +170,7 @@ def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
 
 def _fill(tensor: Tensor, values: Any) -> Tensor:
     """Write values into the tensor's memory, unrecorded."""
-    values = np.asarray(values, tensor._array.dtype)
+    values = np.asarray(values, tensor.dtype.numpy)
     tensor._bump_version("an initialisation", 3)
     tensor._array[...] = values if tensor.device is CPU else tensor.device.xp.receive(values, tensor.device)
     return tensor

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.node import RemovableHandle
-from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor, clear_grad
 from nanotorch.backend.device import Device
 from nanotorch.dtypes import DType, float16, float32, float64, need_dtype
 from nanotorch.nn.errors import cannot_assign, locate
@@ -314,7 +314,7 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
         for parameter in self.parameters():
-            parameter._zero_grad(set_to_none)
+            clear_grad(parameter, set_to_none)
 
     # --------------------------------------------------------------------------------------------- moving
 
@@ -359,8 +359,9 @@ class Module:
             for module in self.modules():
                 for parameter in module._parameters.values():
                     if parameter is not None:
-                        converted = convert(parameter.data)
-                        if converted._array is not parameter._array:
+                        data = parameter.data
+                        converted = convert(data)
+                        if converted is not data:
                             parameter.data = converted
                         if parameter.grad is not None:
                             parameter.grad = convert(parameter.grad.detach())

@@ -15,7 +15,7 @@ import numpy as np
 
 from nanotorch.autograd.graph import RemovableHandle
 from nanotorch.autograd.graph.grad_mode import enable_grad
-from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Tensor, clear_grad
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.optim.segment import Plan, state_dtype
 from nanotorch.registry import Between
@@ -236,7 +236,7 @@ class Optimizer:
         """Forget the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
         for group in self.param_groups:
             for param in group["params"]:
-                param._zero_grad(set_to_none)
+                clear_grad(param, set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure` returned, if one was given.

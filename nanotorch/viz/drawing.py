@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from nanotorch.autograd.function import FunctionNode
 from nanotorch.autograd.graph.engine import grad
 from nanotorch.autograd.graph.node import AccumulateGrad, Node, nodes_below
-from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
-from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, saved_values, short_line, watching
+from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
+from nanotorch.autograd.walk import leaf_edges, leaf_names, leaves_of, released, saved_values, short_line, watching
+from nanotorch.ops.create.creation import ones_like
 from nanotorch.utils import files
 from nanotorch.viz.boxes import Arrow, Box
 
@@ -133,13 +134,13 @@ def graph(
 def _shapes(roots: list[Tensor], nodes: list[Node]) -> dict[tuple[Node, int], Shape]:
     """Return the shapes of the tensors on all edges (by node and position), as far as a backward pass can tell."""
     shapes: dict[tuple[Node, int], Shape] = {}
-    if any(node._released for node in nodes):
+    if any(map(released, nodes)):
         return shapes
 
     def record(node: Node, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> None:
         shapes.update({(node, k): tuple(g.shape) for k, g in enumerate(inputs) if g is not None})
 
-    seeds = [from_array(root.device.xp.ones_like(root._array), root.device) for root in roots]
+    seeds = [ones_like(root) for root in roots]
     with watching(nodes, record, others=False):
         grad(roots, leaf_edges(nodes), seeds, retain_graph=True, allow_unused=True)
     return shapes

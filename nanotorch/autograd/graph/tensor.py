@@ -315,16 +315,6 @@ class Tensor(TensorMethods):
         result._cell = self._version_cell()
         return result
 
-    def _zero_grad(self, set_to_none: bool) -> None:
-        """Forget the gradient, or fill the tensor that holds it with zeros: others that refer to it see them."""
-        grad = None if set_to_none else self.grad
-        if grad is None:
-            self._grad = None  # the slot: reading and setting .grad is checked
-        elif grad.grad_fn is None:
-            grad.requires_grad_(False).zero_()
-        else:
-            grad.detach_().zero_()
-
     def detach_(self) -> Tensor:
         """Forget the history of this tensor in place."""
         if self._view is not None:
@@ -680,6 +670,17 @@ def _operand(value: Any) -> Any:
 def _result(value: Any) -> Any:
     """Return what NumPy computed as a tensor, if tensors can hold it."""
     return from_array(np.asarray(value)) if getattr(value, "dtype", None) in DTYPES else value
+
+
+def clear_grad(tensor: Tensor, set_to_none: bool) -> None:
+    """Forget the gradient of a tensor, or fill with zeros what holds it: others that refer to it see them."""
+    grad = None if set_to_none else tensor.grad
+    if grad is None:
+        tensor._grad = None  # the slot: reading and setting .grad is checked
+    elif grad.grad_fn is None:
+        grad.requires_grad_(False).zero_()
+    else:
+        grad.detach_().zero_()
 
 
 def gradient_edge(tensor: Tensor) -> Edge | None:

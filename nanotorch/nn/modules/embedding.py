@@ -69,7 +69,7 @@ class Embedding(Module):
         """Draw the table anew."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
-            self.weight._array[self.padding_idx] = 0
+            self.weight.data[self.padding_idx] = 0
 
     def forward(self, input: Any) -> Any:
         """The vectors at the indices `input`."""
