@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import fake_cupy
 import nanotorch as torch
 from nanotorch.autograd.graph.interpreter import Interpreter, InterpreterError, at_rest, installed
 from nanotorch.ops.rows.observe import observing
@@ -179,3 +180,16 @@ def test_numbers_beyond_a_dtype_run_under_it_too() -> None:
     with installed(counter):
         y = torch.tensor([1], dtype=torch.uint8) + 300
     assert counter.rows == 2 and y.tolist() == [45]  # the second time with the number wrapped around
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda:1"])
+def test_primitives_of_every_device_that_is_named_inside(place: str) -> None:
+    with fake_cupy.installed(device_count=2):
+        recorder = Recorder()
+        with installed(recorder):
+            device = torch.device(place)
+            y = torch.ones(2, device=device, requires_grad=True).exp()
+            assert recorder.rows == ["exp"] and y.device is device
+            y.sum().backward()
+            assert isinstance(device.xp, Noting)
+        assert "broadcast_to" in recorder.asked and not isinstance(device.xp, Noting) and at_rest()
