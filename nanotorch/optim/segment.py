@@ -1,4 +1,4 @@
-"""Which parameters one call of an optimizer's rule updates together.
+"""Parameters that one call of an optimizer's rule updates together.
 
 Note [Segments]
 ~~~~~~~~~~~~~~~
@@ -27,18 +27,16 @@ edits one of them, the parameters are gathered anew.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from operator import attrgetter, is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.dtypes import get_default_dtype
 
-SMALL = 16384  # elements below which a parameter is gathered: where copying it costs less than a call per operation
 BLOCK = 32768  # elements of a block: with Adam's four arrays and its temporaries this fits a cache of 1 MiB
 
 State = Mapping[Tensor, dict[str, Any]]
@@ -104,7 +102,7 @@ class Segment:
             if name in numbers:
                 value = self.records[0].get(name)
                 start = initial[name] if value is None else float(value)
-                self.numbers[name] = entries = np.full(len(params), start, _number_dtype(name, value))
+                self.numbers[name] = entries = np.full(len(params), start, number_dtype(name, value))
                 for index, record in enumerate(self.records):
                     record[name] = from_array(entries[index : index + 1].reshape(()))
                 continue
@@ -157,7 +155,7 @@ class Segment:
                 return grads[0].reshape(-1)
             if all(map(is_, grads, self.grads)) and self.grads:
                 return self.grad
-            if all([_follows(self.xp, *pair) for pair in pairwise(grads)]):
+            if all([follows(self.xp, *pair) for pair in pairwise(grads)]):
                 self.grads, self.grad, self.grad_pieces = grads, self._side_by_side(grads), ()
                 return self.grad
         if not len(self.grad_pieces):
@@ -183,133 +181,25 @@ class Segment:
         return pieces
 
 
-class Plan:
-    """The segments of those parameters of a group that have gradients, valid as long as they stay the same.
-
-    Segments of the `former` plan that lie in place are taken over, so that a rebuilt plan does not copy their state.
-    """
-
-    __slots__ = ("names", "params", "segments")
-
-    def __init__(
-        self,
-        params: list[Tensor],
-        state: State,
-        names: tuple[str, ...],
-        initial: Mapping[str, float],
-        numbers: tuple[str, ...],
-        former: Plan | None,
-    ) -> None:
-        self.params = params
-        self.names = names
-        self.segments: list[Segment] = []
-        kept = former.in_place(state) if former is not None and former.names == names else {}
-
-        def update_together(members: list[Tensor], first: bool, in_place: bool) -> None:
-            segment = kept.get(tuple(map(id, members))) if in_place else None
-            self.segments.append(segment or Segment(members, in_place, state, names, initial, numbers, first))
-
-        small: dict[Any, list[list[Tensor]]] = {}
-        for key, run, shares in _runs(params, state, names, initial, numbers):
-            if shares or sum(param._array.size for param in run) >= SMALL:
-                update_together(run, key.first, _updatable(run[0]))
-            else:
-                small.setdefault(key, []).append(run)
-        for key, runs in small.items():
-            update_together(list(chain(*runs)), key.first, len(runs) == 1 and _updatable(runs[0][0]))
-
-    def fits(self, params: Sequence[Tensor], names: tuple[str, ...], state: State) -> bool:
-        """Whether the plan still serves these parameters, in this order, with these names of state."""
-        if len(params) != len(self.params) or names != self.names or not all(map(is_, params, self.params)):
-            return False
-        return all(segment.holds(state) for segment in self.segments)
-
-    def in_place(self, state: State) -> dict[tuple[int, ...], Segment]:
-        """The segments in place that still hold, by the ids of their parameters."""
-        return {tuple(map(id, s.params)): s for s in self.segments if s.in_place and s.holds(state)}
-
-
-class Key(NamedTuple):
-    """What parameters of one segment have in common; `known` are their numbers, with their dtypes."""
-
-    dtype: Any
-    device: Any
-    first: bool
-    known: tuple[Any, ...]
-
-
-def _runs(
-    params: list[Tensor], state: State, names: tuple[str, ...], initial: Mapping[str, float], numbers: tuple[str, ...]
-) -> Iterator[tuple[Key, list[Tensor], bool]]:
-    """Parameters of one key that follow each other in one memory, most of them alone, and whether they share memory.
-
-    Parameters that share memory with one before have to be updated one after the other.
-    """
-    spans: dict[int, list[tuple[float, float]]] = {}
-    run: list[Tensor] = []
-    former: Key | None = None
-    for param in params:
-        array, xp = param._array, param.device.xp
-        first, known = _position(state[param], names, initial, numbers)
-        key = Key(array.dtype, param.device, first, known)
-        start: float = xp.storage_offset(array) * array.itemsize
-        stop = start + array.nbytes
-        if not array.flags.c_contiguous:
-            start, stop = -math.inf, math.inf
-        others = spans.setdefault(id(_owner(array)), [])
-        if any(start < end and begin < stop for begin, end in others):
-            if former is not None:
-                yield former, run, False
-            yield key, [param], True
-            former, run = None, []
-            continue
-        others.append((start, stop))
-        if run and key == former and _follows(xp, run[-1]._array, array):
-            run.append(param)
-            continue
-        if former is not None:
-            yield former, run, False
-        former, run = key, [param]
-    if former is not None:
-        yield former, run, False
-
-
-def _follows(xp: Any, before: Any, array: Any) -> bool:
-    """Whether an array begins in memory where another ends, both in row-major order."""
+def follows(xp: Any, before: Any, array: Any) -> bool:
+    """Return whether an array begins in memory where another ends, both in row-major order."""
     return (
-        _owner(before) is _owner(array)
+        owner(before) is owner(array)
         and before.flags.c_contiguous
         and array.flags.c_contiguous
         and xp.storage_offset(array) == xp.storage_offset(before) + before.size
     )
 
 
-def _updatable(param: Tensor) -> bool:
-    """Whether a rule can update a parameter where it is."""
-    return bool(param._array.flags.c_contiguous) and param._array.dtype == state_dtype(param)
-
-
-def _position(
-    record: Mapping[str, Any], names: tuple[str, ...], initial: Mapping[str, float], numbers: tuple[str, ...]
-) -> tuple[bool, tuple[Any, ...]]:
-    """Whether a parameter's first update is to come, and its numbers with their dtypes."""
-    known: list[Any] = []
-    for name in names:
-        if name in numbers:
-            value = record.get(name)
-            known += [initial[name] if value is None else float(value), _number_dtype(name, value)]
-    return any(record.get(name) is None for name in names), tuple(known)
-
-
 def state_dtype(param: Tensor) -> Any:
-    """The dtype in which rules update a parameter, and that of its state (Note [Segments])."""
+    """Return the dtype in which rules update a parameter, and that of its state (Note [Segments])."""
     kind = param._array.dtype
     return kind if kind.itemsize > 2 else np.dtype(np.float32)
 
 
-def _number_dtype(name: str, value: Any) -> Any:
-    """What a number of a parameter is held in: a count is exact, others are float32 unless float64 is the default
-    dtype.
+def number_dtype(name: str, value: Any) -> Any:
+    """Return the dtype of a number of a parameter: a count is exact, others are float32, or float64 if that is the
+    default.
     """
     if name == "step":
         return np.dtype(np.float64)
@@ -319,8 +209,8 @@ def _number_dtype(name: str, value: Any) -> Any:
     return np.dtype(np.float64 if wide else np.float32)
 
 
-def _owner(array: Any) -> Any:
-    """The array that owns the memory which `array` views."""
+def owner(array: Any) -> Any:
+    """Return the array that owns the memory which `array` views."""
     while getattr(array, "base", None) is not None:
         array = array.base
     return array
