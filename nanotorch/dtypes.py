@@ -34,13 +34,14 @@ BOOL, INTEGER, FLOATING = 0, 1, 2
 class DType:
     """The type of a tensor's elements, such as ``float32``; one object exists per type."""
 
-    __slots__ = ("category", "itemsize", "name", "numpy")
+    __slots__ = ("category", "itemsize", "kind", "name", "numpy")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
         self.numpy: np.dtype[Any] = np.dtype(name)
         self.itemsize: int = self.numpy.itemsize
-        self.category: int = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOATING}[self.numpy.kind]
+        self.kind: str = self.numpy.kind
+        self.category: int = {"b": BOOL, "i": INTEGER, "u": INTEGER, "f": FLOATING}[self.kind]
 
     @property
     def is_floating_point(self) -> bool:
@@ -50,7 +51,7 @@ class DType:
     @property
     def is_signed(self) -> bool:
         """Whether elements can be negative."""
-        return self.numpy.kind in "if"
+        return self.kind in "if"
 
     @property
     def is_complex(self) -> bool:

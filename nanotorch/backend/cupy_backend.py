@@ -20,27 +20,24 @@ from nanotorch.backend.numpy_backend import add_windows, neutral, window_layout
 from nanotorch.backend.primitives import Column, Namespace
 from nanotorch.backend.strided import extent, may_overlap, positions
 
-iadd, pieces, put = numpy_backend.iadd, numpy_backend.pieces, numpy_backend.put  # written with operators alone
+
+def device_count() -> int:
+    """Return the number of GPUs; raise CuPy's CUDARuntimeError where there is no driver."""
+    return int(cupy.cuda.runtime.getDeviceCount())
+
+
+def make_current(index: int) -> None:
+    """Let CuPy compute on this GPU from now on."""
+    if cupy.cuda.runtime.getDevice() != index:
+        cupy.cuda.runtime.setDevice(index)
+
+
+# ------------------------------------------------------------------------------------------------------- elementwise
 
 
 def astype(array: Any, dtype: Any) -> Any:
     """Return a copy of ``array`` with another dtype."""
     return array.astype(dtype)
-
-
-# Note [Long sums] needs nothing here: CuPy's reductions share the elements out to 512 threads or more and join their
-# totals in a tree, its scans work in blocks, so a total takes a 512th of the elements one by one: as good as PyTorch's
-# on a GPU.
-
-
-def column_sums(matrix: Any) -> Any:
-    """Return the sums over the rows of a matrix."""
-    return matrix.sum(axis=0)
-
-
-def row_sums(matrix: Any) -> Any:
-    """Return the sums over the columns of a matrix, as a column."""
-    return matrix.sum(axis=1, keepdims=True)
 
 
 def zero_where(array: Any, mask: Any) -> Any:
@@ -104,6 +101,125 @@ def sigmoid(array: Any) -> Any:
 def softplus(array: Any) -> Any:
     """Return ``log(1 + exp(array))`` without overflow."""
     return formulas.softplus(cupy, array)
+
+
+# ------------------------------------------------------------------------------------------------------------ reduce
+
+
+# Note [Long sums] needs nothing here: CuPy's reductions share the elements out to 512 threads or more and join their
+# totals in a tree, its scans work in blocks, so a total takes a 512th of the elements one by one: as good as PyTorch's
+# on a GPU.
+
+
+def column_sums(matrix: Any) -> Any:
+    """Return the sums over the rows of a matrix."""
+    return matrix.sum(axis=0)
+
+
+def row_sums(matrix: Any) -> Any:
+    """Return the sums over the columns of a matrix, as a column."""
+    return matrix.sum(axis=1, keepdims=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- scan
+
+
+def _scan(combine: Any, array: Any, axis: int) -> Any:
+    """Combine every element with all before it in log2(n) steps (Hillis and Steele 1986): CuPy's ufuncs cannot
+    accumulate.
+    """
+    out, before = array, (slice(None),) * (axis % array.ndim)
+    step = 1
+    while step < array.shape[axis]:
+        later = combine(out[(*before, slice(step, None))], out[(*before, slice(None, -step))])
+        out = cupy.concatenate([out[(*before, slice(None, step))], later], axis=axis)
+        step *= 2
+    return out.copy() if out is array else out
+
+
+def running_max(array: Any, axis: int) -> Any:
+    """Return the running maximum along an axis."""
+    return _scan(cupy.maximum, array, axis)
+
+
+def running_min(array: Any, axis: int) -> Any:
+    """Return the running minimum along an axis."""
+    return _scan(cupy.minimum, array, axis)
+
+
+def logcumsumexp(array: Any, axis: int) -> Any:
+    """Return the logarithm of the running sum of exponentials along an axis."""
+    return _scan(_logaddexp, array, axis)
+
+
+def scaled_cumsum(weights: Any, inner: Any, outer: Any, axis: int) -> Any:
+    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` along an axis, without overflow of the factors."""
+    return formulas.scaled_cumsum(cupy, logcumsumexp, weights, inner, outer, axis)
+
+
+def _logaddexp(x: Any, y: Any) -> Any:
+    # CuPy subtracts equal infinities; their sum is twice the element.
+    return cupy.where(x == y, x + x.dtype.type(0.6931471805599453), cupy.logaddexp(x, y))
+
+
+# ------------------------------------------------------------------------------------------------------------- shape
+
+
+def expand(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return a broadcast view; CuPy's can be written to."""
+    return cupy.broadcast_to(array, shape)
+
+
+def framed(array: Any, shape: tuple[int, ...], index: Any, value: Any) -> Any:
+    """Return one number in a shape, with the array at an index of slices."""
+    return formulas.framed(cupy, array, shape, index, value)
+
+
+def sliding(array: Any, axis: int, size: int, step: int) -> Any:
+    """Return windows along an axis as the last axis, as a view."""
+    return formulas.sliding(view_strided, array, storage_offset(array), axis, size, step)
+
+
+def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return zeros of ``shape`` with the array in the corner of the first elements."""
+    if array.shape == shape:
+        return array
+    out = cupy.zeros(shape, array.dtype)
+    out[tuple(slice(n) for n in array.shape)] = array
+    return out
+
+
+def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return all windows of an array as a view (Note [Windows])."""
+    return as_strided(array, *window_layout(array.shape, array.strides, first, kernel, stride, dilation))
+
+
+def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
+    out = cupy.zeros(shape, values.dtype)
+    add_windows(out, values, first, kernel, stride, dilation)
+    return out
+
+
+def batch_last(array: Any) -> Any:
+    """Return the array with its first dimension moved to the end, in row-major order."""
+    return cupy.ascontiguousarray(cupy.moveaxis(array, 0, -1))
+
+
+def batch_first(array: Any) -> Any:
+    """Return the array with its last dimension moved to the front, in row-major order."""
+    return cupy.ascontiguousarray(cupy.moveaxis(array, -1, 0))
+
+
+def view_as(array: Any, shape: tuple[int, ...]) -> Any:
+    """Reshape without copying; raise ValueError where the strides do not allow it."""
+    return cupy.reshape(array, shape, copy=False)
+
+
+# ------------------------------------------------------------------------------------------------------------- index
+
+
+iadd, pieces, put = numpy_backend.iadd, numpy_backend.pieces, numpy_backend.put  # written with operators alone
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:
@@ -201,59 +317,11 @@ def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
     return tuple(grid)
 
 
-def storage_offset(array: Any) -> int:
-    """Return how many elements lie before the first one of an array in the memory that it sees."""
-    return (array.data.ptr - array.data.mem.ptr) // array.itemsize
-
-
-def storage_size(array: Any) -> int:
-    """Return how many elements of an array's type its memory has room for."""
-    return array.data.mem.size // array.itemsize
-
-
-def view_strided(array: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
-    """Return a view of the memory of an array; stride and offset, which is counted from its start, are in elements."""
-    width = array.itemsize
-    start = cupy.cuda.MemoryPointer(array.data.mem, offset * width)
-    return cupy.ndarray(tuple(shape), array.dtype, start, tuple([step * width for step in stride]))
-
-
-def empty_strided(shape: Sequence[int], stride: Sequence[int], dtype: Any) -> Any:
-    """Return an uninitialised array of a stride, in elements, that has a memory of its own."""
-    low, high = extent(shape, stride)
-    return view_strided(cupy.empty(high - low, dtype), shape, stride, -low)
-
-
-def gather_strided(memory: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
-    """Return the elements of a vector where `view_strided` sees them in a memory: the adjoint of `scatter_strided`."""
-    return view_strided(cupy.array(memory), shape, stride, offset)
-
-
-def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) -> Any:
-    """Return a vector of zeros with values added where they lie as `view_strided` sees it: the adjoint of that."""
-    out = cupy.zeros(size, values.dtype)
-    if may_overlap(values.shape, stride):
-        scatter_add(out, positions(cupy, values.shape, stride, offset), values)
-    else:
-        view_strided(out, values.shape, stride, offset)[...] = values
-    return out
-
-
-def expand(array: Any, shape: tuple[int, ...]) -> Any:
-    """Return a broadcast view; CuPy's can be written to."""
-    return cupy.broadcast_to(array, shape)
-
-
 def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
     """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
     out = cupy.zeros(shape, values.dtype)
     cupy.diagonal(out, offset, axis1, axis2)[...] = values
     return out
-
-
-def receive(array: Any, device: Any) -> Any:
-    """Copy an array of any backend to the current GPU, which asking for ``device.xp`` made ``device``."""
-    return cupy.array(array)
 
 
 def has_array(index: Any) -> bool:
@@ -267,52 +335,11 @@ def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
     return put(array, index_along_axis(indices, axis % array.ndim), values)
 
 
-def framed(array: Any, shape: tuple[int, ...], index: Any, value: Any) -> Any:
-    """Return one number in a shape, with the array at an index of slices."""
-    return formulas.framed(cupy, array, shape, index, value)
-
-
-def sliding(array: Any, axis: int, size: int, step: int) -> Any:
-    """Return windows along an axis as the last axis, as a view."""
-    return formulas.sliding(view_strided, array, storage_offset(array), axis, size, step)
-
-
 def put_diagonal(array: Any, values: Any, offset: int, axis1: int, axis2: int) -> Any:
     """Return a copy of an array with values on a diagonal."""
     out = cupy.array(array)
     cupy.diagonal(out, offset, axis1, axis2)[...] = values
     return out
-
-
-def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
-    """Return zeros of ``shape`` with the array in the corner of the first elements."""
-    if array.shape == shape:
-        return array
-    out = cupy.zeros(shape, array.dtype)
-    out[tuple(slice(n) for n in array.shape)] = array
-    return out
-
-
-def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """Return all windows of an array as a view (Note [Windows])."""
-    return as_strided(array, *window_layout(array.shape, array.strides, first, kernel, stride, dilation))
-
-
-def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
-    out = cupy.zeros(shape, values.dtype)
-    add_windows(out, values, first, kernel, stride, dilation)
-    return out
-
-
-def batch_last(array: Any) -> Any:
-    """Return the array with its first dimension moved to the end, in row-major order."""
-    return cupy.ascontiguousarray(cupy.moveaxis(array, 0, -1))
-
-
-def batch_first(array: Any) -> Any:
-    """Return the array with its last dimension moved to the front, in row-major order."""
-    return cupy.ascontiguousarray(cupy.moveaxis(array, -1, 0))
 
 
 def pick(matrix: Any, columns: Any) -> Any:
@@ -325,52 +352,7 @@ def one_hot(index: Any, classes: int, dtype: Any) -> Any:
     return (index[:, None] == cupy.arange(classes)).astype(dtype)
 
 
-def all_in_range(index: Any, length: int) -> bool | None:
-    """Return None: the answer would have to be waited for."""
-    return None
-
-
-def holds(mask: Any) -> bool | None:
-    """Return whether a condition holds throughout, which waits for the GPU."""
-    return bool(cupy.all(mask))
-
-
-def _scan(combine: Any, array: Any, axis: int) -> Any:
-    """Combine every element with all before it in log2(n) steps (Hillis and Steele 1986): CuPy's ufuncs cannot
-    accumulate.
-    """
-    out, before = array, (slice(None),) * (axis % array.ndim)
-    step = 1
-    while step < array.shape[axis]:
-        later = combine(out[(*before, slice(step, None))], out[(*before, slice(None, -step))])
-        out = cupy.concatenate([out[(*before, slice(None, step))], later], axis=axis)
-        step *= 2
-    return out.copy() if out is array else out
-
-
-def running_max(array: Any, axis: int) -> Any:
-    """Return the running maximum along an axis."""
-    return _scan(cupy.maximum, array, axis)
-
-
-def running_min(array: Any, axis: int) -> Any:
-    """Return the running minimum along an axis."""
-    return _scan(cupy.minimum, array, axis)
-
-
-def logcumsumexp(array: Any, axis: int) -> Any:
-    """Return the logarithm of the running sum of exponentials along an axis."""
-    return _scan(_logaddexp, array, axis)
-
-
-def scaled_cumsum(weights: Any, inner: Any, outer: Any, axis: int) -> Any:
-    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` along an axis, without overflow of the factors."""
-    return formulas.scaled_cumsum(cupy, logcumsumexp, weights, inner, outer, axis)
-
-
-def _logaddexp(x: Any, y: Any) -> Any:
-    # CuPy subtracts equal infinities; their sum is twice the element.
-    return cupy.where(x == y, x + x.dtype.type(0.6931471805599453), cupy.logaddexp(x, y))
+# ------------------------------------------------------------------------------------------------------------ linalg
 
 
 def inv(array: Any) -> Any:
@@ -425,6 +407,65 @@ def svd(array: Any, full_matrices: bool) -> Any:
     return cupy.linalg.svd(array, full_matrices=full_matrices)
 
 
+# --------------------------------------------------------------------------------------------------------- questions
+
+
+def all_in_range(index: Any, length: int) -> bool | None:
+    """Return None: the answer would have to be waited for."""
+    return None
+
+
+def holds(mask: Any) -> bool | None:
+    """Return whether a condition holds throughout, which waits for the GPU."""
+    return bool(cupy.all(mask))
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+def storage_offset(array: Any) -> int:
+    """Return how many elements lie before the first one of an array in the memory that it sees."""
+    return (array.data.ptr - array.data.mem.ptr) // array.itemsize
+
+
+def storage_size(array: Any) -> int:
+    """Return how many elements of an array's type its memory has room for."""
+    return array.data.mem.size // array.itemsize
+
+
+def view_strided(array: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return a view of the memory of an array; stride and offset, which is counted from its start, are in elements."""
+    width = array.itemsize
+    start = cupy.cuda.MemoryPointer(array.data.mem, offset * width)
+    return cupy.ndarray(tuple(shape), array.dtype, start, tuple([step * width for step in stride]))
+
+
+def empty_strided(shape: Sequence[int], stride: Sequence[int], dtype: Any) -> Any:
+    """Return an uninitialised array of a stride, in elements, that has a memory of its own."""
+    low, high = extent(shape, stride)
+    return view_strided(cupy.empty(high - low, dtype), shape, stride, -low)
+
+
+def gather_strided(memory: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return the elements of a vector where `view_strided` sees them in a memory: the adjoint of `scatter_strided`."""
+    return view_strided(cupy.array(memory), shape, stride, offset)
+
+
+def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) -> Any:
+    """Return a vector of zeros with values added where they lie as `view_strided` sees it: the adjoint of that."""
+    out = cupy.zeros(size, values.dtype)
+    if may_overlap(values.shape, stride):
+        scatter_add(out, positions(cupy, values.shape, stride, offset), values)
+    else:
+        view_strided(out, values.shape, stride, offset)[...] = values
+    return out
+
+
+def receive(array: Any, device: Any) -> Any:
+    """Copy an array of any backend to the current GPU, which asking for ``device.xp`` made ``device``."""
+    return cupy.array(array)
+
+
 def synchronize() -> None:
     """Wait until the current GPU has done all work given to it."""
     cupy.cuda.Device().synchronize()
@@ -435,21 +476,7 @@ def to_numpy(array: Any) -> Any:
     return array.get()
 
 
-def view_as(array: Any, shape: tuple[int, ...]) -> Any:
-    """Reshape without copying; raise ValueError where the strides do not allow it."""
-    return cupy.reshape(array, shape, copy=False)
-
-
-def device_count() -> int:
-    """Return the number of GPUs; raise CuPy's CUDARuntimeError where there is no driver."""
-    return int(cupy.cuda.runtime.getDeviceCount())
-
-
-def make_current(index: int) -> None:
-    """Let CuPy compute on this GPU from now on."""
-    if cupy.cuda.runtime.getDevice() != index:
-        cupy.cuda.runtime.setDevice(index)
-
+# -------------------------------------------------------------------------------------------------------- the column
 
 CUPY = Column()
 CUPY.fill(globals(), cupy)

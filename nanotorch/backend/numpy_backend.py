@@ -25,33 +25,13 @@ from nanotorch.backend.strided import contiguous_stride, extent, may_overlap, po
 # silenced.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"nanotorch\.")
 
-
-# NumPy's functions of these names look for other kinds of arrays first, which takes three times as long.
-
-
-def reshape(array: Any, shape: Any) -> Any:
-    """Return the same elements in another shape."""
-    return array.reshape(shape)
+# The C library of Linux gives free memory at the end of the heap back to the system, page by page, when it is more than
+# twice the largest array freed so far; a step that makes middle-sized arrays then waits for the same pages in every
+# turn. This array, whose memory is never touched, makes "much" mean 64 MiB.
+np.empty(2**25 - 2**16, np.uint8)
 
 
-def transpose(array: Any, axes: Any = None) -> Any:
-    """Return a view with the axes in another order, by default reversed."""
-    return array.transpose(axes)
-
-
-def swapaxes(array: Any, axis1: int, axis2: int) -> Any:
-    """Return a view with two axes exchanged."""
-    return array.swapaxes(axis1, axis2)
-
-
-def squeeze(array: Any, axis: Any) -> Any:
-    """Return a view without axes of length 1."""
-    return array.squeeze(axis)
-
-
-def take(array: Any, indices: Any, axis: int) -> Any:
-    """Return slices along an axis."""
-    return array.take(indices, axis)
+# ------------------------------------------------------------------------------------------------------- elementwise
 
 
 def astype(array: Any, dtype: np.dtype[Any]) -> Any:
@@ -141,224 +121,6 @@ def softplus(array: Any) -> Any:
     return formulas.softplus(np, array)
 
 
-def scatter_add(array: Any, index: Any, values: Any) -> None:
-    """Add ``values`` at ``index`` in place; repeated indices add up.
-
-    Where more is added than there are places, totals of float32 are kept in float64 (Note [Long sums]).
-    """
-    if array.dtype.char != "f" or np.size(values) <= builtins.max(1024, array.size):
-        np.add.at(array, index, values)
-        return
-    wide = array.astype(np.float64)
-    np.add.at(wide, index, values.astype(np.float64))
-    array[...] = wide
-
-
-def einsum(equation: str, *operands: Any) -> Any:
-    """Return sums of products named by subscripts; large ones by matrix products, those of float32 kept in float64."""
-    if builtins.max([operand.size for operand in operands]) < 1024:
-        return np.einsum(equation, *operands)
-    if operands[0].dtype.char != "f":
-        return np.einsum(equation, *operands, optimize=True)
-    wide = [operand.astype(np.float64) for operand in operands]
-    return np.asarray(np.einsum(equation, *wide, optimize=True)).astype(np.float32)
-
-
-def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
-    """Return zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``array[index]``."""
-    out = np.zeros(shape, values.dtype)
-    if not has_array(index):
-        out[index] = values
-    elif isinstance(index, np.ndarray) and index.dtype.kind in "iu" and len(shape) > 1 and values.size > 128:
-        # Rows, element by element: additions to a vector take a tenth of the time of additions of rows.
-        width = math.prod(shape[1:])
-        places = index.astype(np.int64).reshape(-1, 1) * width + np.arange(width)
-        rows = np.broadcast_to(values, (*index.shape, *shape[1:]))
-        scatter_add(out.reshape(-1), (places.reshape(-1),), rows.reshape(-1))
-    else:
-        scatter_add(out, index, values)
-    return out
-
-
-def neutral(reduce: str, dtype: Any) -> Any:
-    """Return the number that a reduction starts from."""
-    if reduce in ("amax", "amin"):
-        limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-        bound = np.inf if dtype.kind == "f" else limits.max
-        return bound if reduce == "amin" else -np.inf if dtype.kind == "f" else limits.min
-    return 1 if reduce == "prod" else 0
-
-
-def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, include_self: bool) -> Any:
-    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is
-    there.
-
-    ``reduce`` is "sum", "prod", "mean", "amax" or "amin". Without ``include_self`` only the values count.
-    """
-    out = np.array(array, order="C").reshape(array.shape or (1,))
-    index = index.reshape(index.shape or (1,))
-    values = values.reshape(values.shape or (1,))[tuple([slice(n) for n in index.shape])]
-    where = index_along_axis(index, dim % out.ndim)
-    if not include_self:
-        out[where] = neutral(reduce, array.dtype)
-    if reduce in ("sum", "mean"):
-        scatter_add(out, where, values)
-    else:
-        {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[reduce].at(out, where, values)
-    if reduce == "mean":
-        counts = np.full(out.shape, int(include_self))
-        scatter_add(counts, where, np.ones(index.shape, counts.dtype))
-        counts = np.maximum(counts, 1)
-        out = out // counts if array.dtype.kind in "iu" else out / counts.astype(array.dtype)
-    return out.reshape(array.shape).astype(array.dtype, copy=False)
-
-
-def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:
-    """Return zeros of ``shape`` with ``values`` at ``indices`` along an axis: the adjoint of ``take_along_axis``.
-
-    ``accumulate`` adds the values of repeated indices; without it every index must occur once per line.
-    """
-    out = np.zeros(shape, values.dtype)
-    if accumulate:
-        scatter_add(out, index_along_axis(indices, axis), values)
-    else:
-        np.put_along_axis(out, indices, values, axis)
-    return out
-
-
-def add_at(array: Any, index: Any, values: Any) -> Any:
-    """Return a copy of an array with ``values`` added at ``index``, repeated ones too."""
-    out = np.array(array)
-    scatter_add(out, index, values)
-    return out
-
-
-def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
-    """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
-    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
-    grid[axis] = indices
-    return tuple(grid)
-
-
-def owner(array: Any) -> Any:
-    """Return the array that owns the memory of a view."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def storage_offset(array: Any) -> int:
-    """Return how many elements lie before the first one of an array in the memory that it sees."""
-    memory = owner(array)
-    if memory is array:
-        return 0
-    return (array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]) // array.itemsize
-
-
-def storage_size(array: Any) -> int:
-    """Return how many elements of an array's type its memory has room for."""
-    return owner(array).nbytes // array.itemsize
-
-
-def view_strided(array: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
-    """Return a view of the memory of an array; stride and offset, which is counted from its start, are in elements."""
-    memory, width = owner(array), array.itemsize
-    if 0 in shape:
-        return array.reshape(-1)[:0].reshape(shape)
-    if not memory.flags.forc:  # its elements lie without gaps, in another order of the axes
-        memory = memory.transpose(sorted(range(memory.ndim), key=lambda axis: -memory.strides[axis]))
-    return np.ndarray(shape, array.dtype, memory, offset * width, tuple([step * width for step in stride]))
-
-
-def empty_strided(shape: Sequence[int], stride: Sequence[int], dtype: Any) -> Any:
-    """Return an uninitialised array of a stride, in elements, that has a memory of its own."""
-    if tuple(stride) == contiguous_stride(shape):
-        return np.empty(shape, dtype)
-    low, high = extent(shape, stride)
-    return view_strided(np.empty(high - low, dtype), shape, stride, -low)
-
-
-def gather_strided(memory: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
-    """Return the elements of a vector where `view_strided` sees them in a memory: the adjoint of `scatter_strided`."""
-    return view_strided(np.array(memory), shape, stride, offset)
-
-
-def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) -> Any:
-    """Return a vector of zeros with values added where they lie as `view_strided` sees it: the adjoint of that."""
-    out = np.zeros(size, values.dtype)
-    if may_overlap(values.shape, stride):
-        scatter_add(out, (positions(np, values.shape, stride, offset),), values)
-    else:
-        view_strided(out, values.shape, stride, offset)[...] = values
-    return out
-
-
-def expand(array: Any, shape: tuple[int, ...]) -> Any:
-    """Return a broadcast view that can be written to if the array can, as slices of it may be."""
-    view = np.broadcast_to(array, shape)
-    view.flags.writeable = array.flags.writeable
-    return view
-
-
-def diagonal(array: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """Return a diagonal as a view that can be written to if the array can."""
-    view = np.diagonal(array, offset, axis1, axis2)
-    view.flags.writeable = array.flags.writeable
-    return view
-
-
-def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
-    """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
-    out = np.zeros(shape, values.dtype)
-    diagonal(out, offset, axis1, axis2)[...] = values
-    return out
-
-
-def receive(array: Any, device: Any) -> Any:
-    """Copy an array of any backend to the host."""
-    return array.copy() if isinstance(array, np.ndarray) else array.get()
-
-
-def pieces(array: Any, sizes: Sequence[int], axis: int) -> list[Any]:
-    """Return views of consecutive pieces of these lengths along an axis."""
-    parts, start, lead = [], 0, (slice(None),) * (axis % array.ndim)
-    for size in sizes:
-        parts.append(array[(*lead, slice(start, start + size))])
-        start += size
-    return parts
-
-
-def has_array(index: Any) -> bool:
-    """Return whether an index is an advanced one, which may name an element more than once."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return builtins.any(isinstance(part, np.ndarray) for part in parts)
-
-
-def matmul(a: Any, b: Any) -> Any:
-    """Return the matrix product.
-
-    ``dot`` takes half the time of ``np.matmul`` on small matrices. A column times a row is an elementwise product, for
-    which BLAS takes ten times as long.
-    """
-    if len(b) >= 8192 and a.dtype.char == "f" and a.ndim <= 2 and b.ndim <= 2:
-        return _long_product(a, b)
-    if a.ndim == 2 and b.ndim == 2:
-        return a.dot(b)
-    if a.ndim > 2 and b.ndim > 2 and a.shape[-1] == 1 and b.shape[-2] == 1:
-        return np.multiply(a, b, order="C")
-    return np.matmul(a, b)
-
-
-def _long_product(a: Any, b: Any) -> Any:
-    """Return the product of matrices or vectors over many rows, in parts that are added in pairs (Note [Long sums])."""
-    part = 512
-    count, rest = divmod(len(b), part)
-    left = a[..., : count * part].reshape(*(a.shape[:-1] or (1,)), count, part)
-    right = b[: count * part].reshape(count, part, *(b.shape[1:] or (1,)))
-    total = sum(np.matmul(np.moveaxis(left, 1, 0), right), 0).reshape(a.shape[:-1] + b.shape[1:])
-    return total + np.matmul(a[..., -rest:], b[-rest:]) if rest else total
-
-
 def sign(array: Any) -> Any:
     """Return -1, 0 or 1; NaN counts as 0, as in PyTorch."""
     signs = np.sign(array)
@@ -377,163 +139,17 @@ def zero_where(array: Any, mask: Any) -> Any:
     return np.asarray(bits * ~mask).view(array.dtype)
 
 
-def put(array: Any, index: Any, values: Any) -> Any:
-    """Return a copy of an array with ``copy[index] = values``."""
-    out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
-    out[index] = values
-    return out
-
-
-def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
-    """Return a copy of an array with ``values`` at ``indices`` along an axis."""
-    out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
-    out[index_along_axis(indices, axis % array.ndim)] = values
-    return out
-
-
-def framed(array: Any, shape: tuple[int, ...], index: Any, value: Any) -> Any:
-    """Return one number in a shape, with the array at an index of slices."""
-    return formulas.framed(np, array, shape, index, value)
-
-
-def sliding(array: Any, axis: int, size: int, step: int) -> Any:
-    """Return windows along an axis as the last axis, as a view."""
-    return formulas.sliding(view_strided, array, storage_offset(array), axis, size, step)
-
-
-def put_diagonal(array: Any, values: Any, offset: int, axis1: int, axis2: int) -> Any:
-    """Return a copy of an array with values on a diagonal."""
-    out = np.array(array)
-    diagonal(out, offset, axis1, axis2)[...] = values
-    return out
-
-
-def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
-    """Return zeros of ``shape`` with the array in the corner of the first elements."""
-    if array.shape == shape:
-        return array
-    out = np.zeros(shape, array.dtype)
-    out[tuple(slice(n) for n in array.shape)] = array
-    return out
-
-
-def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """Return all windows of an array as a view (Note [Windows])."""
-    shape, strides = window_layout(array.shape, array.strides, first, kernel, stride, dilation)
-    if not array.flags.c_contiguous or not array.size:
-        return as_strided(array, shape, strides, writeable=False)
-    view: Any = np.ndarray(shape, array.dtype, array, 0, strides)  # in a tenth of the time of as_strided
-    view.flags.writeable = False
-    return view
-
-
-@functools.lru_cache(maxsize=256)
-def window_layout(shape: Any, strides: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """Return the shape and the strides, in bytes, of the view of all windows of an array."""
-    last = first + len(kernel)
-    spatial = list(zip(shape[first:last], kernel, stride, dilation, strict=True))
-    places = tuple([(length - d * (k - 1) - 1) // s + 1 for length, k, s, d in spatial])
-    within = tuple([step * d for step, d in zip(strides[first:last], dilation, strict=True)])
-    between = tuple([step * s for step, s in zip(strides[first:last], stride, strict=True)])
-    return ((*shape[:first], *kernel, *places, *shape[last:]), (*strides[:first], *within, *between, *strides[last:]))
-
-
-def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
-    out = np.zeros(shape, values.dtype)
-    add_windows(out, values, first, kernel, stride, dilation)
-    return out
-
-
-def add_windows(out: Any, values: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> None:
-    """Add the elements of all windows at their places in an array."""
-    lead = (slice(None),) * first
-    places = values.shape[first + len(kernel) : first + 2 * len(kernel)]
-    for inside in np.ndindex(*kernel):
-        target = [
-            slice(i * d, i * d + s * (n - 1) + 1, s) if n else slice(0)
-            for i, d, s, n in zip(inside, dilation, stride, places, strict=True)
-        ]
-        out[(*lead, *target)] += values[lead + inside]
-
-
-def batch_last(array: Any) -> Any:
-    """Return the array with its first dimension moved to the end, in row-major order."""
-    length, rest = array.shape[0], array.shape[1:]
-    return _transposed(array.reshape(length, math.prod(rest))).reshape(*rest, length)
-
-
-def batch_first(array: Any) -> Any:
-    """Return the array with its last dimension moved to the front, in row-major order."""
-    rest, length = array.shape[:-1], array.shape[-1]
-    return _transposed(array.reshape(math.prod(rest), length)).reshape(length, *rest)
-
-
-def _transposed(matrix: Any) -> Any:
-    """Return the transpose of a matrix in row-major order.
-
-    Where rows begin at multiples of 2 KiB, the elements of a column compete for few cache lines: blocks of eight rows
-    take a third of the time there.
-    """
-    if matrix.strides[0] % 2048 or matrix.shape[0] <= 8:
-        return np.ascontiguousarray(matrix.T)
-    out = np.empty(matrix.shape[::-1], matrix.dtype)
-    for start in range(0, matrix.shape[0], 8):
-        out[:, start : start + 8] = matrix[start : start + 8].T
-    return out
-
-
-def pick(matrix: Any, columns: Any) -> Any:
-    """Return one element of every row of a matrix, in the columns that the indices name."""
-    return matrix.take(_row_starts(*matrix.shape) + columns)
-
-
-@functools.lru_cache(maxsize=32)
-def _row_starts(rows: int, columns: int) -> Any:
-    return np.arange(rows) * columns
-
-
-def one_hot(index: Any, classes: int, dtype: Any) -> Any:
-    """Return a row of zeros with a one at each index, all of which are in [0, classes)."""
-    if classes <= 256:
-        return _identity(classes, dtype).take(index, 0)
-    out = np.zeros((index.size, classes), dtype)
-    out[np.arange(index.size), index] = 1
-    return out
-
-
-@functools.lru_cache(maxsize=32)
-def _identity(size: int, dtype: Any) -> Any:
-    return np.eye(size, dtype=dtype)
-
-
-def all_in_range(index: Any, length: int) -> bool | None:
-    """Return whether all of an int64 array is in [0, length); None where asking would wait for a device."""
-    if index.itemsize != 8:
-        index = index.astype(np.int64)
-    return index.size == 0 or int(maximum_over(index.view(np.uint64), None)) < length
-
-
-def holds(mask: Any) -> bool | None:
-    """Return whether a condition holds throughout; None where asking is put off."""
-    return bool(np.all(mask))
-
-
 iadd = operator.iadd
+_INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}
+
+
+# ------------------------------------------------------------------------------------------------------------ reduce
 
 
 add_over: Any = np.add.reduce
 multiply_over: Any = np.multiply.reduce
 maximum_over: Any = np.maximum.reduce
 minimum_over: Any = np.minimum.reduce
-
-
-# The C library of Linux gives free memory at the end of the heap back to the system, page by page, when it is more than
-# twice the largest array freed so far; a step that makes middle-sized arrays then waits for the same pages in every
-# turn. This array, whose memory is never touched, makes "much" mean 64 MiB.
-np.empty(2**25 - 2**16, np.uint8)
-
-_INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}
 _ones: dict[tuple[int, np.dtype[Any]], Any] = {}
 
 
@@ -650,6 +266,9 @@ def prod(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return multiply_over(array, axis, None, None, keepdims)
 
 
+# -------------------------------------------------------------------------------------------------------------- scan
+
+
 def cumsum(array: Any, axis: int) -> Any:
     """Return the running sum along an axis; that of float32 is kept in float64, as in PyTorch."""
     return _accumulated(np.add, array, axis)
@@ -684,6 +303,352 @@ def _accumulated(ufunc: Any, array: Any, axis: int) -> Any:
 def scaled_cumsum(weights: Any, inner: Any, outer: Any, axis: int) -> Any:
     """Return ``cumsum(weights * exp(inner)) * exp(outer)`` along an axis, without overflow of the factors."""
     return formulas.scaled_cumsum(np, logcumsumexp, weights, inner, outer, axis)
+
+
+# ------------------------------------------------------------------------------------------------------------- shape
+
+
+# NumPy's functions of these names look for other kinds of arrays first, which takes three times as long, or more.
+
+
+def reshape(array: Any, shape: Any) -> Any:
+    """Return the same elements in another shape."""
+    return array.reshape(shape)
+
+
+def transpose(array: Any, axes: Any = None) -> Any:
+    """Return a view with the axes in another order, by default reversed."""
+    return array.transpose(axes)
+
+
+def swapaxes(array: Any, axis1: int, axis2: int) -> Any:
+    """Return a view with two axes exchanged."""
+    return array.swapaxes(axis1, axis2)
+
+
+def squeeze(array: Any, axis: Any) -> Any:
+    """Return a view without axes of length 1."""
+    return array.squeeze(axis)
+
+
+def moveaxis(array: Any, source: int, destination: int) -> Any:
+    """Return a view with one axis moved."""
+    order = list(range(array.ndim))
+    order.insert(destination % array.ndim, order.pop(source))
+    return array.transpose(order)
+
+
+def expand_dims(array: Any, axis: Any) -> Any:
+    """Return a view with axes of length 1 inserted."""
+    if axis == -1:
+        return array[..., None]
+    return array[(slice(None),) * axis + (None,)] if type(axis) is int and axis >= 0 else np.expand_dims(array, axis)
+
+
+def expand(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return a broadcast view that can be written to if the array can, as slices of it may be."""
+    view = np.broadcast_to(array, shape)
+    view.flags.writeable = array.flags.writeable
+    return view
+
+
+def diagonal(array: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """Return a diagonal as a view that can be written to if the array can."""
+    view = np.diagonal(array, offset, axis1, axis2)
+    view.flags.writeable = array.flags.writeable
+    return view
+
+
+def pieces(array: Any, sizes: Sequence[int], axis: int) -> list[Any]:
+    """Return views of consecutive pieces of these lengths along an axis."""
+    parts, start, lead = [], 0, (slice(None),) * (axis % array.ndim)
+    for size in sizes:
+        parts.append(array[(*lead, slice(start, start + size))])
+        start += size
+    return parts
+
+
+def framed(array: Any, shape: tuple[int, ...], index: Any, value: Any) -> Any:
+    """Return one number in a shape, with the array at an index of slices."""
+    return formulas.framed(np, array, shape, index, value)
+
+
+def sliding(array: Any, axis: int, size: int, step: int) -> Any:
+    """Return windows along an axis as the last axis, as a view."""
+    return formulas.sliding(view_strided, array, storage_offset(array), axis, size, step)
+
+
+def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return zeros of ``shape`` with the array in the corner of the first elements."""
+    if array.shape == shape:
+        return array
+    out = np.zeros(shape, array.dtype)
+    out[tuple(slice(n) for n in array.shape)] = array
+    return out
+
+
+def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return all windows of an array as a view (Note [Windows])."""
+    shape, strides = window_layout(array.shape, array.strides, first, kernel, stride, dilation)
+    if not array.flags.c_contiguous or not array.size:
+        return as_strided(array, shape, strides, writeable=False)
+    view: Any = np.ndarray(shape, array.dtype, array, 0, strides)  # in a tenth of the time of as_strided
+    view.flags.writeable = False
+    return view
+
+
+@functools.lru_cache(maxsize=256)
+def window_layout(shape: Any, strides: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return the shape and the strides, in bytes, of the view of all windows of an array."""
+    last = first + len(kernel)
+    spatial = list(zip(shape[first:last], kernel, stride, dilation, strict=True))
+    places = tuple([(length - d * (k - 1) - 1) // s + 1 for length, k, s, d in spatial])
+    within = tuple([step * d for step, d in zip(strides[first:last], dilation, strict=True)])
+    between = tuple([step * s for step, s in zip(strides[first:last], stride, strict=True)])
+    return ((*shape[:first], *kernel, *places, *shape[last:]), (*strides[:first], *within, *between, *strides[last:]))
+
+
+def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
+    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
+    out = np.zeros(shape, values.dtype)
+    add_windows(out, values, first, kernel, stride, dilation)
+    return out
+
+
+def add_windows(out: Any, values: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> None:
+    """Add the elements of all windows at their places in an array."""
+    lead = (slice(None),) * first
+    places = values.shape[first + len(kernel) : first + 2 * len(kernel)]
+    for inside in np.ndindex(*kernel):
+        target = [
+            slice(i * d, i * d + s * (n - 1) + 1, s) if n else slice(0)
+            for i, d, s, n in zip(inside, dilation, stride, places, strict=True)
+        ]
+        out[(*lead, *target)] += values[lead + inside]
+
+
+def batch_last(array: Any) -> Any:
+    """Return the array with its first dimension moved to the end, in row-major order."""
+    length, rest = array.shape[0], array.shape[1:]
+    return _transposed(array.reshape(length, math.prod(rest))).reshape(*rest, length)
+
+
+def batch_first(array: Any) -> Any:
+    """Return the array with its last dimension moved to the front, in row-major order."""
+    rest, length = array.shape[:-1], array.shape[-1]
+    return _transposed(array.reshape(math.prod(rest), length)).reshape(length, *rest)
+
+
+def _transposed(matrix: Any) -> Any:
+    """Return the transpose of a matrix in row-major order.
+
+    Where rows begin at multiples of 2 KiB, the elements of a column compete for few cache lines: blocks of eight rows
+    take a third of the time there.
+    """
+    if matrix.strides[0] % 2048 or matrix.shape[0] <= 8:
+        return np.ascontiguousarray(matrix.T)
+    out = np.empty(matrix.shape[::-1], matrix.dtype)
+    for start in range(0, matrix.shape[0], 8):
+        out[:, start : start + 8] = matrix[start : start + 8].T
+    return out
+
+
+def view_as(array: Any, shape: tuple[int, ...]) -> Any:
+    """Reshape without copying; raise ValueError where the strides do not allow it."""
+    return np.reshape(array, shape, copy=False)
+
+
+# ------------------------------------------------------------------------------------------------------------- index
+
+
+def take(array: Any, indices: Any, axis: int) -> Any:
+    """Return slices along an axis."""
+    return array.take(indices, axis)
+
+
+def scatter_add(array: Any, index: Any, values: Any) -> None:
+    """Add ``values`` at ``index`` in place; repeated indices add up.
+
+    Where more is added than there are places, totals of float32 are kept in float64 (Note [Long sums]).
+    """
+    if array.dtype.char != "f" or np.size(values) <= builtins.max(1024, array.size):
+        np.add.at(array, index, values)
+        return
+    wide = array.astype(np.float64)
+    np.add.at(wide, index, values.astype(np.float64))
+    array[...] = wide
+
+
+def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
+    """Return zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``array[index]``."""
+    out = np.zeros(shape, values.dtype)
+    if not has_array(index):
+        out[index] = values
+    elif isinstance(index, np.ndarray) and index.dtype.kind in "iu" and len(shape) > 1 and values.size > 128:
+        # Rows, element by element: additions to a vector take a tenth of the time of additions of rows.
+        width = math.prod(shape[1:])
+        places = index.astype(np.int64).reshape(-1, 1) * width + np.arange(width)
+        rows = np.broadcast_to(values, (*index.shape, *shape[1:]))
+        scatter_add(out.reshape(-1), (places.reshape(-1),), rows.reshape(-1))
+    else:
+        scatter_add(out, index, values)
+    return out
+
+
+def neutral(reduce: str, dtype: Any) -> Any:
+    """Return the number that a reduction starts from."""
+    if reduce in ("amax", "amin"):
+        limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        bound = np.inf if dtype.kind == "f" else limits.max
+        return bound if reduce == "amin" else -np.inf if dtype.kind == "f" else limits.min
+    return 1 if reduce == "prod" else 0
+
+
+def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, include_self: bool) -> Any:
+    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is
+    there.
+
+    ``reduce`` is "sum", "prod", "mean", "amax" or "amin". Without ``include_self`` only the values count.
+    """
+    out = np.array(array, order="C").reshape(array.shape or (1,))
+    index = index.reshape(index.shape or (1,))
+    values = values.reshape(values.shape or (1,))[tuple([slice(n) for n in index.shape])]
+    where = index_along_axis(index, dim % out.ndim)
+    if not include_self:
+        out[where] = neutral(reduce, array.dtype)
+    if reduce in ("sum", "mean"):
+        scatter_add(out, where, values)
+    else:
+        {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[reduce].at(out, where, values)
+    if reduce == "mean":
+        counts = np.full(out.shape, int(include_self))
+        scatter_add(counts, where, np.ones(index.shape, counts.dtype))
+        counts = np.maximum(counts, 1)
+        out = out // counts if array.dtype.kind in "iu" else out / counts.astype(array.dtype)
+    return out.reshape(array.shape).astype(array.dtype, copy=False)
+
+
+def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:
+    """Return zeros of ``shape`` with ``values`` at ``indices`` along an axis: the adjoint of ``take_along_axis``.
+
+    ``accumulate`` adds the values of repeated indices; without it every index must occur once per line.
+    """
+    out = np.zeros(shape, values.dtype)
+    if accumulate:
+        scatter_add(out, index_along_axis(indices, axis), values)
+    else:
+        np.put_along_axis(out, indices, values, axis)
+    return out
+
+
+def add_at(array: Any, index: Any, values: Any) -> Any:
+    """Return a copy of an array with ``values`` added at ``index``, repeated ones too."""
+    out = np.array(array)
+    scatter_add(out, index, values)
+    return out
+
+
+def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
+    """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
+    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid[axis] = indices
+    return tuple(grid)
+
+
+def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
+    """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
+    out = np.zeros(shape, values.dtype)
+    diagonal(out, offset, axis1, axis2)[...] = values
+    return out
+
+
+def has_array(index: Any) -> bool:
+    """Return whether an index is an advanced one, which may name an element more than once."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return builtins.any(isinstance(part, np.ndarray) for part in parts)
+
+
+def put(array: Any, index: Any, values: Any) -> Any:
+    """Return a copy of an array with ``copy[index] = values``."""
+    out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
+    out[index] = values
+    return out
+
+
+def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
+    """Return a copy of an array with ``values`` at ``indices`` along an axis."""
+    out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
+    out[index_along_axis(indices, axis % array.ndim)] = values
+    return out
+
+
+def put_diagonal(array: Any, values: Any, offset: int, axis1: int, axis2: int) -> Any:
+    """Return a copy of an array with values on a diagonal."""
+    out = np.array(array)
+    diagonal(out, offset, axis1, axis2)[...] = values
+    return out
+
+
+def pick(matrix: Any, columns: Any) -> Any:
+    """Return one element of every row of a matrix, in the columns that the indices name."""
+    return matrix.take(_row_starts(*matrix.shape) + columns)
+
+
+@functools.lru_cache(maxsize=32)
+def _row_starts(rows: int, columns: int) -> Any:
+    return np.arange(rows) * columns
+
+
+def one_hot(index: Any, classes: int, dtype: Any) -> Any:
+    """Return a row of zeros with a one at each index, all of which are in [0, classes)."""
+    if classes <= 256:
+        return _identity(classes, dtype).take(index, 0)
+    out = np.zeros((index.size, classes), dtype)
+    out[np.arange(index.size), index] = 1
+    return out
+
+
+@functools.lru_cache(maxsize=32)
+def _identity(size: int, dtype: Any) -> Any:
+    return np.eye(size, dtype=dtype)
+
+
+# ------------------------------------------------------------------------------------------------------------ linalg
+
+
+def einsum(equation: str, *operands: Any) -> Any:
+    """Return sums of products named by subscripts; large ones by matrix products, those of float32 kept in float64."""
+    if builtins.max([operand.size for operand in operands]) < 1024:
+        return np.einsum(equation, *operands)
+    if operands[0].dtype.char != "f":
+        return np.einsum(equation, *operands, optimize=True)
+    wide = [operand.astype(np.float64) for operand in operands]
+    return np.asarray(np.einsum(equation, *wide, optimize=True)).astype(np.float32)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """Return the matrix product.
+
+    ``dot`` takes half the time of ``np.matmul`` on small matrices. A column times a row is an elementwise product, for
+    which BLAS takes ten times as long.
+    """
+    if len(b) >= 8192 and a.dtype.char == "f" and a.ndim <= 2 and b.ndim <= 2:
+        return _long_product(a, b)
+    if a.ndim == 2 and b.ndim == 2:
+        return a.dot(b)
+    if a.ndim > 2 and b.ndim > 2 and a.shape[-1] == 1 and b.shape[-2] == 1:
+        return np.multiply(a, b, order="C")
+    return np.matmul(a, b)
+
+
+def _long_product(a: Any, b: Any) -> Any:
+    """Return the product of matrices or vectors over many rows, in parts that are added in pairs (Note [Long sums])."""
+    part = 512
+    count, rest = divmod(len(b), part)
+    left = a[..., : count * part].reshape(*(a.shape[:-1] or (1,)), count, part)
+    right = b[: count * part].reshape(count, part, *(b.shape[1:] or (1,)))
+    total = sum(np.matmul(np.moveaxis(left, 1, 0), right), 0).reshape(a.shape[:-1] + b.shape[1:])
+    return total + np.matmul(a[..., -rest:], b[-rest:]) if rest else total
 
 
 def inv(array: Any) -> Any:
@@ -728,6 +693,82 @@ def svd(array: Any, full_matrices: bool) -> Any:
     return np.linalg.svd(array, full_matrices=full_matrices)
 
 
+# --------------------------------------------------------------------------------------------------------- questions
+
+
+def all_in_range(index: Any, length: int) -> bool | None:
+    """Return whether all of an int64 array is in [0, length); None where asking would wait for a device."""
+    if index.itemsize != 8:
+        index = index.astype(np.int64)
+    return index.size == 0 or int(maximum_over(index.view(np.uint64), None)) < length
+
+
+def holds(mask: Any) -> bool | None:
+    """Return whether a condition holds throughout; None where asking is put off."""
+    return bool(np.all(mask))
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+def owner(array: Any) -> Any:
+    """Return the array that owns the memory of a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def storage_offset(array: Any) -> int:
+    """Return how many elements lie before the first one of an array in the memory that it sees."""
+    memory = owner(array)
+    if memory is array:
+        return 0
+    return (array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]) // array.itemsize
+
+
+def storage_size(array: Any) -> int:
+    """Return how many elements of an array's type its memory has room for."""
+    return owner(array).nbytes // array.itemsize
+
+
+def view_strided(array: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return a view of the memory of an array; stride and offset, which is counted from its start, are in elements."""
+    memory, width = owner(array), array.itemsize
+    if 0 in shape:
+        return array.reshape(-1)[:0].reshape(shape)
+    if not memory.flags.forc:  # its elements lie without gaps, in another order of the axes
+        memory = memory.transpose(sorted(range(memory.ndim), key=lambda axis: -memory.strides[axis]))
+    return np.ndarray(shape, array.dtype, memory, offset * width, tuple([step * width for step in stride]))
+
+
+def empty_strided(shape: Sequence[int], stride: Sequence[int], dtype: Any) -> Any:
+    """Return an uninitialised array of a stride, in elements, that has a memory of its own."""
+    if tuple(stride) == contiguous_stride(shape):
+        return np.empty(shape, dtype)
+    low, high = extent(shape, stride)
+    return view_strided(np.empty(high - low, dtype), shape, stride, -low)
+
+
+def gather_strided(memory: Any, shape: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Return the elements of a vector where `view_strided` sees them in a memory: the adjoint of `scatter_strided`."""
+    return view_strided(np.array(memory), shape, stride, offset)
+
+
+def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) -> Any:
+    """Return a vector of zeros with values added where they lie as `view_strided` sees it: the adjoint of that."""
+    out = np.zeros(size, values.dtype)
+    if may_overlap(values.shape, stride):
+        scatter_add(out, (positions(np, values.shape, stride, offset),), values)
+    else:
+        view_strided(out, values.shape, stride, offset)[...] = values
+    return out
+
+
+def receive(array: Any, device: Any) -> Any:
+    """Copy an array of any backend to the host."""
+    return array.copy() if isinstance(array, np.ndarray) else array.get()
+
+
 def synchronize() -> None:
     """Wait until all work is done; the CPU is never behind."""
 
@@ -737,10 +778,7 @@ def to_numpy(array: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def view_as(array: Any, shape: tuple[int, ...]) -> Any:
-    """Reshape without copying; raise ValueError where the strides do not allow it."""
-    return np.reshape(array, shape, copy=False)
-
+# -------------------------------------------------------------------------------------------------------- the column
 
 NUMPY = Column()
 NUMPY.fill(globals(), np)

@@ -8,11 +8,13 @@ A formula is text over ``xp``. What that text may say is listed here, once, and 
 - ``xp.<name>(...)`` for the other names of the table, called as the table spells them;
 - ``x.shape``, ``x.ndim``, ``x.dtype``, ``x.size``: what is known without looking at an element.
 
-No array method, no store (``x[...] = y``; `put`, `add_at` and `pad_to` give new arrays) and, in rows, no augmented
+No array method, no store (``x[...] = y``; `put`, `add_at` and `framed` give new arrays) and, in rows, no augmented
 assignment to an array: `iadd` says that the left array is given up, so that whoever runs the text may reuse its memory
-or not. A rule of an optimizer updates its parameter and its state by augmented assignments and `copyto`: these are the
-only writes. Python numbers, tuples and lists are the text's own business. ``tests/project/test_primitives.py`` reads
-every row and rule and names the line that does anything else.
+or not. No ``bool(x)``, ``int(x)`` or loop over an array either: what depends on values asks one of the `QUESTIONS`, and
+goes on where the answer is None, "not known". A rule of an optimizer updates its parameter and its state by augmented
+assignments and `copyto`: these are the only writes. Python numbers, tuples and lists are the text's own business.
+``tests/project/test_primitives.py`` reads every row and rule and names the line that does anything else;
+``tests/ops/test_primitives_suffice.py`` runs all rows on arrays that can do nothing else.
 
 So the same text means something wherever somebody says what each primitive means. A `Column` is such an answer, a dict
 from name to function, and an interpreter is a column:
@@ -22,14 +24,18 @@ column  where it is filled                          a value is
 ======  ==========================================  ===============================================================
 NUMPY   ``backend/numpy_backend.py``                an array: eager forwards, first-order backwards, optimizers
 CUPY    ``backend/cupy_backend.py``                 an array on a GPU, the same
-TENSOR  beside the op rows, by ``column.define``    a Tensor: formulas that are themselves recorded (create_graph)
+TENSOR  beside the op rows, by ``TENSOR.define``    a Tensor: formulas that are themselves recorded (create_graph)
 ======  ==========================================  ===============================================================
 
-Two more are foreseen: one that writes code for a primitive, over values of a recorded program, and one that says what a
-primitive becomes when some of its arguments have one more axis in front, of models that train together. Both are one
-more `Column`. The sections help them: what is in `OPERATORS` and `ELEMENTWISE` broadcasts, has no axis to renumber and
-can be fused; `QUESTIONS` are answered on the host, and None means "not known": who records a program answers None, or
-takes the answer for an assumption that the program checks.
+A new primitive is a line below; a function in a backend's file where the library has none of its name and form; and an
+entry beside its row where formulas of differentiable rows name it. The arguments are arrays, but for those which say
+where and how: axes, shapes, dtypes, lengths, slices.
+
+Two more columns are foreseen: one that writes code for a primitive, over values of a recorded program, and one that
+says what a primitive becomes when some of its arguments have one more axis in front, of models that train together.
+Both are one more `Column`, and the sections help them: what is in `OPERATORS` and `ELEMENTWISE` broadcasts, has no axis
+to renumber and can be fused; who records a program leaves questions unanswered, or takes the answer for an assumption
+that the program checks.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def to_dtype(input: Tensor, dtype: dtypes.DType) -> Tensor:
     if input.dtype is dtype:
         return input
     source = input.detach() if input.requires_grad and not dtype.is_floating_point else input
-    return _cast(source, dtype.numpy, input._array.dtype)
+    return _cast(source, dtype.numpy, input.dtype.numpy)
 
 
 @TENSOR.define("astype")

@@ -135,11 +135,11 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     """
     if not isinstance(indices, Tensor):
         raise TypeError(f"take_along_dim(): argument 'indices' must be Tensor, not {type(indices).__name__}")
-    if indices._array.dtype.kind not in "iu":
+    if indices.dtype.kind not in "iu":
         raise DtypeError(
             f"take_along_dim(): argument 'indices' must be a tensor of integers (int64), not {indices.dtype}"
         )
-    xp, length = input.device.xp, input._array.size
+    xp, length = input.device.xp, input.numel()
     if dim is None:
         check_index("take_along_dim", xp, indices._array, length, 0)
         return _take_along_dim(input.reshape(-1), indices.reshape(-1), 0)
@@ -151,15 +151,15 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     dim = wrap_dim("take_along_dim", dim, input.ndim)
     if not input.ndim:
         raise IndexError(f"take_along_dim: Dimension specified as {dim} but tensor has no dimensions")
-    length = input._array.shape[dim]
-    shapes = [(*x._array.shape[:dim], 1, *x._array.shape[dim + 1 :]) for x in (input, indices)]
+    length = input.shape[dim]
+    shapes = [(*x.shape[:dim], 1, *x.shape[dim + 1 :]) for x in (input, indices)]
     if any(m != n and 1 not in (m, n) for m, n in zip(*shapes, strict=True)):
         raise ShapeError(
             f"take_along_dim: input {tuple(input.shape)} and indices {tuple(indices.shape)} must match or be 1 but for"
             f" dim {dim}"
         )
     common = np.broadcast_shapes(*shapes)
-    input, indices = (x.expand((*common[:dim], x._array.shape[dim], *common[dim + 1 :])) for x in (input, indices))
+    input, indices = (x.expand((*common[:dim], x.shape[dim], *common[dim + 1 :])) for x in (input, indices))
     check_index("take_along_dim", xp, indices._array, length, dim, True)
     places = from_array(xp.where(indices._array < 0, indices._array + length, indices._array), indices.device)
     return _take_along_dim(input, places, dim)
@@ -211,7 +211,7 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, in one dimension."""
     if not isinstance(mask, Tensor):
         raise TypeError(f"masked_select(): argument 'mask' must be Tensor, not {type(mask).__name__}")
-    if mask._array.dtype.kind != "b":
+    if mask.dtype.kind != "b":
         raise DtypeError(
             f"masked_select(): argument 'mask' must be a tensor of booleans (torch.bool), not {mask.dtype}"
         )

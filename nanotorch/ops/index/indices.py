@@ -150,7 +150,7 @@ def _powers(x: Tensor, count: int) -> Tensor:
 @composite(samples=[sample(integers(4, high=12), (3, 4)), sample(integers(2, 2, high=6), (6,))], where="function")
 def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, ...]:
     """The coordinates, one tensor for each dimension, of places in a flattened tensor of a shape."""
-    if indices._array.dtype.kind not in "iu":
+    if indices.dtype.kind not in "iu":
         raise ValueError(f"unravel_index: expected 'indices' to be integer dtype, but got {indices.dtype}")
     indices = indices.long()
     sizes = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)

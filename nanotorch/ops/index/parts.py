@@ -136,7 +136,7 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     tensor([[1., 0.],
             [0., 1.]])
     """
-    ndim = input._array.ndim
+    ndim = input.ndim
     dim1, dim2 = wrap_dim("diagonal_scatter", dim1, ndim), wrap_dim("diagonal_scatter", dim2, ndim)
     if dim1 == dim2:
         raise RuntimeError(f"diagonal_scatter: diagonal dimensions cannot be identical {dim1}, {dim2}")

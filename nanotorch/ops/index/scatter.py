@@ -85,7 +85,7 @@ def _scatter_call(
             f"scatter: reduce argument must be either add or multiply, got {reduce!r}; see scatter_reduce for more"
         )
     if not isinstance(src, Tensor):
-        src = from_array(input.device.xp.full(index._array.shape, src, input._array.dtype), input.device)
+        src = from_array(input.device.xp.full(index.shape, src, input.dtype.numpy), input.device)
     return ROWS["scatter_reduce"], (dim, index, src, "sum" if reduce == "add" else "prod"), {}
 
 
@@ -418,7 +418,7 @@ def _reduce_slices(name: str, input: Tensor, dim: int, index: Tensor, source: Te
     for argument, value in (("index", index), ("source", source)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}(): argument '{argument}' must be Tensor, not {type(value).__name__}")
-    if index._array.dtype.kind not in "iu":
+    if index.dtype.kind not in "iu":
         raise DtypeError(f"{name}(): argument 'index' must be a tensor of integers (int64), not {index.dtype}")
     dim = _check_source(name, input.device.xp, input._array, dim, index._array, source._array)
     places = (
@@ -566,4 +566,4 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 @composite(where="method")
 def masked_scatter_(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """In-place version of `masked_scatter`."""
-    return apply_inplace(ROWS["_masked_scatter"], input, (mask.expand(input._array.shape), source), {})
+    return apply_inplace(ROWS["_masked_scatter"], input, (mask.expand(input.shape), source), {})

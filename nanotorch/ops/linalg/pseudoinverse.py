@@ -58,7 +58,7 @@ def _pinv(xp: Any, self: Array, atol: float, rtol: float) -> Array:
 def _tolerances(A: Tensor, atol: float | None, rtol: float | None) -> tuple[float, float]:
     """The absolute and the relative bound below which singular values count as 0."""
     if rtol is None:
-        rtol = float(np.finfo(A._array.dtype).eps) * max(A.shape[-2:]) if not atol else 0.0
+        rtol = float(np.finfo(A.dtype.numpy).eps) * max(A.shape[-2:]) if not atol else 0.0
     return atol or 0.0, rtol
 
 
@@ -147,7 +147,7 @@ def linalg_cond(A: Tensor, p: float | str | None = None) -> Tensor:
     """The condition number of matrices: how many times larger the norm of the inverse makes that of the matrix (2-norm
     by default).
     """
-    if not A._array.size:
+    if not A.numel():
         return A.sum((-2, -1))
     if p is None or p in (2, -2):
         s = linalg_svdvals(A)

@@ -194,5 +194,5 @@ def _shrinking(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     norms = linalg_vector_norm(input, p, tuple(d for d in range(input.ndim) if d != dim), True)
     return (maxnorm / (norms + 1e-7)).where(
         norms > maxnorm,
-        from_array(input.device.xp.asarray(input.device.xp.ones((), dtype=input._array.dtype)), input.device),
+        from_array(input.device.xp.asarray(input.device.xp.ones((), dtype=input.dtype.numpy)), input.device),
     )

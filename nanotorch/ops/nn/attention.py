@@ -94,7 +94,7 @@ def scaled_dot_product_attention(
         weights = softmax(where(seen, scores, -inf), -1)
     elif attn_mask is None:
         weights = softmax(scores, -1)
-    elif attn_mask._array.dtype.kind == "b":
+    elif attn_mask.dtype.kind == "b":
         weights = _safe_softmax(where(attn_mask, scores, -inf), -1)
     elif attn_mask.dtype is query.dtype:
         weights = _safe_softmax(scores + attn_mask, -1)

@@ -84,7 +84,7 @@ def _rows_of_classes(name: str, input: Tensor, target: Tensor, target_shape: tup
         raise ShapeError(
             f"{name}: input {tuple(input.shape)} needs a target of shape {target_shape}, got {tuple(target.shape)}"
         )
-    if target._array.dtype.kind not in "iu":
+    if target.dtype.kind not in "iu":
         raise DtypeError(f"{name}: target must be a tensor of class numbers (int64), not {target.dtype}")
     return (input, target) if input.ndim == 2 else (input.unsqueeze(0), target.unsqueeze(0))
 

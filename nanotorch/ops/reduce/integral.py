@@ -38,7 +38,7 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, d
     """
     if not y.ndim:
         raise IndexError("cumulative_trapezoid: y cannot be a 0-dim tensor")
-    if y._array.dtype.kind == "b" or (x is not None and x._array.dtype.kind == "b"):
+    if y.dtype.kind == "b" or (x is not None and x.dtype.kind == "b"):
         raise RuntimeError("cumulative_trapezoid: received a bool input for `y` or `x`, but bool is not supported")
     dim = wrap_dim("cumulative_trapezoid", dim, y.ndim)
     later, earlier = _ends(roomy(y), dim)

@@ -225,7 +225,7 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int =
     dim = wrap_dim("trapezoid", dim, y.ndim)
     if not y.ndim:
         raise IndexError(f"trapezoid: Dimension specified as {dim} but tensor has no dimensions")
-    if y._array.dtype.kind == "b":
+    if y.dtype.kind == "b":
         raise RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported")
     y, points = roomy(y), y.shape[dim]
     if x is None:

@@ -125,7 +125,7 @@ def _ranks(name: str, sequence: Tensor, values: Any, out_int32: bool, right: boo
             xp.full(
                 (),
                 values,
-                sequence._array.dtype if not isinstance(values, float) or sequence.is_floating_point() else np.float64,
+                sequence.dtype.numpy if not isinstance(values, float) or sequence.is_floating_point() else np.float64,
             )
         )
     order, side = sequence._array, "right" if right else "left"
@@ -208,8 +208,8 @@ def bucketize(input: Tensor | float, boundaries: Tensor, *, out_int32: bool = Fa
     """The number of the bucket between ascending boundaries for every element: a boundary belongs to the bucket before
     it, or after with ``right``.
     """
-    if boundaries._array.ndim != 1:
-        raise RuntimeError(f"bucketize: boundaries tensor must be 1 dimension, but got dim({boundaries._array.ndim})")
+    if boundaries.ndim != 1:
+        raise RuntimeError(f"bucketize: boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
     return _ranks("bucketize", boundaries, input, out_int32, right)
 
 
@@ -370,7 +370,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     if as_tuple:
         return tuple(found)
     if not array.ndim:
-        return from_array(xp.zeros((found[0]._array.size, 0), dtype=np.int64), input.device)
+        return from_array(xp.zeros((found[0].numel(), 0), dtype=np.int64), input.device)
     return from_array(xp.stack([f._array for f in found], axis=1), input.device)
 
 
@@ -411,14 +411,14 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     minlength = whole("bincount", "minlength", minlength)
     if minlength < 0:
         raise RuntimeError("bincount: minlength should be >= 0")
-    if weights is not None and weights._array.shape != array.shape:
+    if weights is not None and weights.shape != array.shape:
         raise RuntimeError("bincount: weights should be 1-d and have the same length as input")
     length = max(minlength, int(array.max()) + 1 if array.size else 0)
     kind = (
         np.dtype(np.int64)
         if weights is None
-        else weights._array.dtype
-        if weights._array.dtype == np.float32
+        else weights.dtype.numpy
+        if weights.dtype.numpy == np.float32
         else np.dtype(np.float64)
     )
     values = xp.ones(array.shape, dtype=kind) if weights is None else xp.astype(weights._array, kind)
@@ -455,7 +455,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     inside = array[(array >= low) & (array <= high)]
     place = xp.minimum(((inside - low) * (bins / (high - low))).astype(np.int64), bins - 1)
     out = xp.scatter_to_zeros(xp.ones(place.shape, dtype=np.int64), (bins,), place)
-    return from_array(out.astype(input._array.dtype), input.device)
+    return from_array(out.astype(input.dtype.numpy), input.device)
 
 
 class Histogram(NamedTuple):

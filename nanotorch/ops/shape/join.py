@@ -109,7 +109,7 @@ def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors joined along the columns: dimension 1, or 0 of vectors."""
     parts = [atleast_1d(tensor) for tensor in tensors]
-    return cat(parts, 0 if parts and parts[0]._array.ndim == 1 else 1)
+    return cat(parts, 0 if parts and parts[0].ndim == 1 else 1)
 
 
 @composite(
@@ -140,7 +140,7 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
 )
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors as columns side by side; a vector is one column."""
-    return hstack([reshape(x, (x._array.size, 1)) if x._array.ndim < 2 else x for x in tensors])
+    return hstack([reshape(x, (x.numel(), 1)) if x.ndim < 2 else x for x in tensors])
 
 
 @composite(
@@ -171,15 +171,15 @@ def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str | None = None) -
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     if not vectors:
         raise RuntimeError("meshgrid expects a non-empty TensorList")
-    if any(v._array.ndim > 1 for v in vectors):
+    if any(v.ndim > 1 for v in vectors):
         raise ShapeError(
             "torch.meshgrid: expected scalar or 1D tensors, but got shapes"
-            f" {', '.join(str(tuple(v._array.shape)) for v in vectors)}"
+            f" {', '.join(str(tuple(v.shape)) for v in vectors)}"
         )
     swap = indexing == "xy" and len(vectors) > 1
     if swap:
         vectors = (vectors[1], vectors[0], *vectors[2:])
-    sizes = tuple([v._array.size for v in vectors])
+    sizes = tuple([v.numel() for v in vectors])
     grids = [expand(reshape(v, (1,) * k + (-1,) + (1,) * (len(sizes) - 1 - k)), sizes) for k, v in enumerate(vectors)]
     if swap:
         grids = [grids[1], grids[0], *grids[2:]]
@@ -190,8 +190,8 @@ def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str | None = None) -
 def cartesian_prod(*tensors: Tensor) -> Tensor:
     """All combinations of one element of each vector, one row each (a single vector stays one)."""
     for tensor in tensors:
-        if tensor._array.ndim != 1:
-            raise ShapeError(f"cartesian_prod: Expect a 1D vector, but got shape {tuple(tensor._array.shape)}")
+        if tensor.ndim != 1:
+            raise ShapeError(f"cartesian_prod: Expect a 1D vector, but got shape {tuple(tensor.shape)}")
     if len(tensors) == 1:
         return tensors[0]
     grids = meshgrid(*tensors, indexing="ij")
@@ -204,10 +204,10 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 def block_diag(*tensors: Tensor) -> Tensor:
     """A matrix with the given matrices along its diagonal (vectors count as rows) and zeros elsewhere."""
     blocks = [atleast_2d(tensor) for tensor in tensors]
-    width = sum([block._array.shape[1] for block in blocks])
+    width = sum([block.shape[1] for block in blocks])
     rows, start = [], 0
     for block in blocks:
-        height, columns = block._array.shape
+        height, columns = block.shape
         zeros = [block.new_zeros((height, size)) for size in (start, width - start - columns)]
         rows.append(cat([zeros[0], block, zeros[1]], 1))
         start += columns

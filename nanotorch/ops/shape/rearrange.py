@@ -50,7 +50,7 @@ def _unrepeat(xp: Any, grad: Any, repeats: Sequence[int], shape: tuple[int, ...]
 def tile(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
     """Copies of the tensor side by side: `repeat` with as many dimensions of 1 in front as are missing."""
     repeats = sizes_of("tile", dims, "dims")
-    return repeat(input, (1,) * (input._array.ndim - len(repeats)) + repeats)
+    return repeat(input, (1,) * (input.ndim - len(repeats)) + repeats)
 
 
 @composite(
@@ -79,10 +79,10 @@ def repeat_interleave(
     tensor([7, 8, 8, 8])
     """
     if repeats is None:
-        input, repeats = from_array(input.device.xp.arange(input._array.size), input.device), input
+        input, repeats = from_array(input.device.xp.arange(input.numel()), input.device), input
     if dim is None:
         input, dim = reshape(input, (-1,)), 0
-    shape = input._array.shape
+    shape = input.shape
     dim = wrap_dim("repeat_interleave", dim, len(shape))
     if not isinstance(repeats, Tensor):
         repeats = whole("repeat_interleave", "repeats", repeats)
@@ -95,7 +95,7 @@ def repeat_interleave(
             )
         wide = unsqueeze(input, dim + 1).expand((*shape[: dim + 1], repeats, *shape[dim + 1 :]))
         return reshape(wide.clone(), (*shape[:dim], repeated, *shape[dim + 1 :]))
-    if repeats._array.dtype.kind not in "iu":
+    if repeats.dtype.kind not in "iu":
         raise RuntimeError(f"repeat_interleave: repeats has to be Long or Int tensor, not {repeats.dtype}")
     counts = repeats.device.xp.to_numpy(repeats._array)
     if counts.ndim > 1 or counts.size not in (1, shape[dim]):
@@ -123,7 +123,7 @@ def repeat_interleave(
 )
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """A copy rotated ``k`` times by 90 degrees, from the first of ``dims`` towards the second."""
-    ndim = input._array.ndim
+    ndim = input.ndim
     need_tuple("rot90", "dims", dims)
     if len(dims) != 2 or ndim < 2:
         raise RuntimeError(
@@ -146,7 +146,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 @composite(samples=[sample(real(2, 3)), sample(real(2, 3, 2))])
 def fliplr(input: Tensor) -> Tensor:
     """A copy with the columns in reverse order."""
-    if input._array.ndim < 2:
+    if input.ndim < 2:
         raise RuntimeError("fliplr: Input must be >= 2-d.")
     return flip(input, (1,))
 
@@ -154,7 +154,7 @@ def fliplr(input: Tensor) -> Tensor:
 @composite(samples=[sample(real(2, 3)), sample(real(3))])
 def flipud(input: Tensor) -> Tensor:
     """A copy with the rows in reverse order."""
-    if not input._array.ndim:
+    if not input.ndim:
         raise RuntimeError("flipud: Input must be >= 1-d.")
     return flip(input, (0,))
 
@@ -173,7 +173,7 @@ def flip(xp: Any, self: Array, dims: Dims) -> Array:
 @composite(where="internal", operators="__reversed__", samples=[sample(real(3, 2)), sample(real())])
 def _reversed(input: Tensor) -> Tensor:
     """What Python's ``reversed`` gives: a copy with the first dimension in reverse order; itself without dimensions."""
-    return flip(input, (0,)) if input._array.ndim else input
+    return flip(input, (0,)) if input.ndim else input
 
 
 def _negated(shifts: Any) -> Any:

@@ -72,7 +72,7 @@ def _split(xp: Any, self: Array, split_size: int, dim: int) -> Array:
 @composite(samples=[sample(real(5, 2), 2), sample(real(5, 2), [1, 4]), sample(real(2, 4), 2, dim=1)])
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of pieces of one size (the last may be smaller), or of the given sizes, along ``dim``."""
-    length = _length("split", tensor._array.shape, dim)
+    length = _length("split", tensor.shape, dim)
     if not isinstance(split_size_or_sections, int):
         return split_with_sizes(tensor, tuple(split_size_or_sections), dim)
     if split_size_or_sections < 0 or (split_size_or_sections == 0 and length):
@@ -85,7 +85,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` views of equal size along ``dim`` (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: expects `chunks` to be greater than 0, got: {chunks}")
-    length = _length("chunk", input._array.shape, dim)
+    length = _length("chunk", input.shape, dim)
     return split(input, -(-length // chunks) if length else [0] * chunks, dim)
 
 
@@ -104,13 +104,13 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int] | Tenso
 
     Unlike those of `split`, the pieces are separate views, which can be written to.
     """
-    length = _length("tensor_split", input._array.shape, dim)
+    length = _length("tensor_split", input.shape, dim)
     given = indices_or_sections
     if isinstance(given, Tensor):
-        if given._array.ndim > 1:
+        if given.ndim > 1:
             raise RuntimeError(
                 "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional tensor,"
-                f" but got a tensor with {given._array.ndim} dims"
+                f" but got a tensor with {given.ndim} dims"
             )
         given = given.tolist()
     if isinstance(given, int):
@@ -130,7 +130,7 @@ def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int] | Tenso
 
 
 def _split_along(name: str, input: Any, given: Any, dim: int, least: int) -> Any:
-    shape = input._array.shape
+    shape = input.shape
     if len(shape) < least:
         raise RuntimeError(
             f"torch.{name} requires a tensor with at least {least} dimension{'s' * (least > 1)}, but got a tensor with"
@@ -147,7 +147,7 @@ def _split_along(name: str, input: Any, given: Any, dim: int, least: int) -> Any
 @composite(samples=[sample(real(4), 2), sample(real(2, 4), 2), sample(real(2, 5, 2), [1, 3])])
 def hsplit(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
     """`tensor_split` along the columns: dimension 1, or 0 of a vector."""
-    return _split_along("hsplit", input, indices_or_sections, 0 if input._array.ndim == 1 else 1, 1)
+    return _split_along("hsplit", input, indices_or_sections, 0 if input.ndim == 1 else 1, 1)
 
 
 @composite(samples=[sample(real(4, 2), 2), sample(real(5, 2), [1, 3])])

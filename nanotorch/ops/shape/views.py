@@ -106,7 +106,7 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 @composite(samples=[sample(real(2, 3, 2)), sample(real(2, 3, 2), 1), sample(real(2, 3, 2), 0, 1), sample(real())])
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Join the dimensions from ``start_dim`` to ``end_dim`` into one."""
-    shape = input._array.shape
+    shape = input.shape
     start, end = (
         wrap_dim("flatten", start_dim, len(shape), "start_dim"),
         wrap_dim("flatten", end_dim, len(shape), "end_dim"),
@@ -132,7 +132,7 @@ def ravel(input: Tensor) -> Tensor:
 @composite(samples=[sample(real(6, 2), 0, (2, 3))])
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """Split one dimension into several."""
-    shape = input._array.shape
+    shape = input.shape
     dim = wrap_dim("unflatten", dim, len(shape))
     need_tuple("unflatten", "sizes", sizes)
     if not shape or not sizes:
@@ -319,9 +319,9 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
 def common_shape(name: str, *tensors: Any) -> tuple[int, ...]:
     """Return the shape that tensors have after broadcasting, or raise with all of theirs."""
     try:
-        return np.broadcast_shapes(*[tensor._array.shape for tensor in tensors])
+        return np.broadcast_shapes(*[tensor.shape for tensor in tensors])
     except ValueError:
-        shapes = ", ".join(str(tuple(tensor._array.shape)) for tensor in tensors)
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ShapeError(
             f"{name}: shapes {shapes} cannot be broadcast together: aligned at the right, lengths must be equal or 1"
         ) from None
@@ -414,7 +414,7 @@ def _contiguous(xp: Any, self: Array) -> Array:
 )
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """A view with the dimensions ``source`` at the places ``destination``; the others keep their order."""
-    ndim = input._array.ndim
+    ndim = input.ndim
     if isinstance(source, tuple | list) != isinstance(destination, tuple | list):
         raise TypeError(
             f"movedim(): source and destination must both be int, or both tuples of ints, got {source} and"
@@ -465,10 +465,10 @@ def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
 @composite(samples=[sample(real(2, 3, 4)), sample(real(2, 3))])
 def adjoint(input: Tensor) -> Tensor:
     """A view with the last two dimensions swapped (and, were there complex numbers, conjugated)."""
-    if not input._array.ndim:
+    if not input.ndim:
         return input.view(())
-    if input._array.ndim < 2:
-        raise RuntimeError(f"adjoint: tensor must have at least 2 dimensions, but got {input._array.ndim}")
+    if input.ndim < 2:
+        raise RuntimeError(f"adjoint: tensor must have at least 2 dimensions, but got {input.ndim}")
     return transpose(input, -2, -1)
 
 
@@ -500,7 +500,7 @@ def select(xp: Any, self: Array, dim: int, index: int) -> Array:
 @composite(samples=[sample(real(5, 2), 0, 1, 3), sample(real(2, 5), -1, -2, 2), sample(real(3), 0, 3, 0)])
 def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """A view of ``length`` slices along ``dim`` from ``start`` on."""
-    shape = input._array.shape
+    shape = input.shape
     if not shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     dim, start = wrap_dim("narrow", dim, len(shape)), int(start)
@@ -535,7 +535,7 @@ def atleast_1d(tensors: Sequence[Tensor], /) -> tuple[Tensor, ...]: ...
 @composite(where="function", samples=[sample(real()), sample(real(2)), sample(real(), real(2, 3))])
 def atleast_1d(*tensors: Any) -> Any:
     """The tensor, or for a number a view of one dimension; of several tensors a tuple."""
-    return _each(lambda x: x if x._array.ndim else reshape(x, (1,)), tensors)
+    return _each(lambda x: x if x.ndim else reshape(x, (1,)), tensors)
 
 
 @overload
@@ -549,7 +549,7 @@ def atleast_2d(*tensors: Any) -> Any:
     """The tensor as a view of at least two dimensions, new ones in front; of several tensors a tuple."""
 
     def widened(x: Any) -> Any:
-        return x if x._array.ndim > 1 else unsqueeze(x, 0) if x._array.ndim else reshape(x, (1, 1))
+        return x if x.ndim > 1 else unsqueeze(x, 0) if x.ndim else reshape(x, (1, 1))
 
     return _each(widened, tensors)
 
@@ -568,7 +568,7 @@ def atleast_3d(*tensors: Any) -> Any:
     """The tensor as a view of at least three dimensions, as NumPy's; of several tensors a tuple."""
 
     def widened(x: Any) -> Any:
-        ndim = x._array.ndim
+        ndim = x.ndim
         if ndim == 1:
             return unsqueeze(unsqueeze(x, 0), -1)
         return reshape(x, (1, 1, 1)) if not ndim else unsqueeze(x, -1) if ndim == 2 else x
