@@ -37,7 +37,7 @@ from nanotorch.train.fit.loop import DivergedError, FitOptions, fit
 from nanotorch.train.fit.training import Part, Training, borrowed_generator, moving_average, seeds
 from nanotorch.train.model.models import mlp
 from nanotorch.train.record.checkpoint import Checkpoint
-from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ import pytest
 from config_draws import mutated_configs, valid_configs
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.sections import ConfigError, loads
-from nanotorch.train.report import page
+from nanotorch.train.report import run_page
 
 MOST_ROWS = 2000  # of a mutated config that is still valid and is tried
 
@@ -22,7 +22,7 @@ MOST_ROWS = 2000  # of a mutated config that is still valid and is tried
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Runs in a folder of their own, and without figures, which take most of a second."""
-    monkeypatch.setattr(page.figures, "matplotlib_is_there", lambda: False)
+    monkeypatch.setattr(run_page.figures, "matplotlib_is_there", lambda: False)
     monkeypatch.chdir(tmp_path)
 
 

@@ -13,7 +13,7 @@ from nanotorch.registry import LOSSES
 from nanotorch.train.config import sections as config
 from nanotorch.train.record import checkpoint
 from nanotorch.train.run.run import run
-from nanotorch.train.score.metrics import mean_weights
+from nanotorch.train.score.meter import mean_weights
 
 CONFIG = """
 name: accumulation

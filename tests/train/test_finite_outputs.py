@@ -20,7 +20,7 @@ from nanotorch.train.fit.build import build, prepare
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.report.run_summary import gather
 from nanotorch.train.score import classification
-from nanotorch.train.score.scores import too_large
+from nanotorch.train.score.sklearn_scores import too_large
 
 CONFIG = """\
 name: run
@@ -111,7 +111,7 @@ def many_classes(tmp_path: Path, classes: int) -> Any:
 def test_many_classes_take_memory_by_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = 3000
     monkeypatch.setattr("nanotorch.train.fit.loop.EVALUATION_OUTPUTS", 2**18)
-    monkeypatch.setattr("nanotorch.train.score.metrics.MOST_UNREAD", 2**18)
+    monkeypatch.setattr("nanotorch.train.score.meter.MOST_UNREAD", 2**18)
     config = many_classes(tmp_path, classes)
     data = prepare(config)
     build(config, data)  # imports what scores need, which is no memory of the classes

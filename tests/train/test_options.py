@@ -28,7 +28,7 @@ from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.record import checkpoint, resume
 from nanotorch.train.run import folds
 from nanotorch.train.run.run import run
-from nanotorch.train.score import scores
+from nanotorch.train.score import sklearn_scores
 
 IRIS = """
 name: options
@@ -109,7 +109,7 @@ def test_scores_are_those_of_scikit_learns_scorer_of_that_name(name: str) -> Non
         scorer = sklearn.metrics.get_scorer(name)
         model = Fixed("regressor" if task == "regression" else "classifier", outputs)
         expected = scorer(model, np.arange(60).reshape(-1, 1), targets)
-        assert scores.score(name, task, outputs, targets) == pytest.approx(expected, rel=1e-12)
+        assert sklearn_scores.score(name, task, outputs, targets) == pytest.approx(expected, rel=1e-12)
 
 
 def test_named_scores_are_in_every_record_and_table_in_original_units(

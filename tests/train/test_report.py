@@ -19,7 +19,7 @@ import sklearn.metrics
 
 from nanotorch.train.config import sections as config
 from nanotorch.train.data.table import Table
-from nanotorch.train.report import data_card, figures, page
+from nanotorch.train.report import data_card, figures, run_page
 from nanotorch.train.run.run import RunResult, run
 from nanotorch.train.score import classification
 from nanotorch.train.terminal import text_report as report
@@ -265,7 +265,7 @@ def test_a_page_that_cannot_be_written_does_not_lose_the_run(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page, "page", full)
+    monkeypatch.setattr(run_page, "page", full)
     result = run(config.loads(NUMBERS.format(output=tmp_path)), progress_bar=False)
     assert "report.html cannot be written (No space left on device)" in capsys.readouterr().err
     assert (result.directory / "summary.json").is_file()

@@ -463,7 +463,7 @@ def test_numbers_that_cannot_be_drawn_cost_no_run(
     def fails(*arguments: object) -> str:
         raise OverflowError("cannot draw 1e400")
 
-    monkeypatch.setattr("nanotorch.train.report.page.page", fails)
+    monkeypatch.setattr("nanotorch.train.report.run_page.page", fails)
     assert main(["own.yaml", "--output", str(tmp_path / "run"), "train.epochs=1", "--quiet"]) == 0
     assert "report.html cannot be made (OverflowError: cannot draw 1e400)" in capsys.readouterr().err
     assert (tmp_path / "run" / "summary.json").is_file() and not (tmp_path / "run" / "report.html").exists()

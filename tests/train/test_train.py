@@ -30,7 +30,7 @@ from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
 from nanotorch.train.record import checkpoint, directory, progress
 from nanotorch.train.run.run import RunResult, run
-from nanotorch.train.score.metrics import Meter, scored_as
+from nanotorch.train.score.meter import Meter, scored_as
 from nanotorch.train.terminal import interrupt
 from nanotorch.utils.data import DataLoader, TensorDataset
 
@@ -562,7 +562,7 @@ def test_steps_wait_for_the_gpu_only_to_log(tmp_path: Path, monkeypatch: pytest.
 def test_small_models_train_with_one_blas_thread_and_large_ones_keep_theirs() -> None:
     from threadpoolctl import threadpool_info
 
-    from nanotorch.train.terminal.threads import blas_threads
+    from nanotorch.train.terminal.blas_threads import blas_threads
 
     def threads() -> set[int]:
         return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}

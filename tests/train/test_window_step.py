@@ -17,7 +17,7 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.optim import SGD, Adam
 from nanotorch.train.fit.window_step import Reduce, StepOptions, StepResult, window_step
-from nanotorch.train.score.metrics import Meter
+from nanotorch.train.score.meter import Meter
 
 
 def problem(rows: int = 24) -> list[torch.Tensor]:

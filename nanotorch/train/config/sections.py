@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, cre
 import nanotorch.nn
 import nanotorch.optim
 import nanotorch.train.data.table_file
-import nanotorch.train.score.scores  # these, and the imports below, fill the registries
+import nanotorch.train.score.sklearn_scores  # these, and the imports below, fill the registries
 from nanotorch.registry import (
     ACTIVATIONS,
     DATASETS,

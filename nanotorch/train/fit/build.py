@@ -31,8 +31,8 @@ from nanotorch.train.fit.loop import FitOptions
 from nanotorch.train.fit.training import Part, Training, moving_average, seeds
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import too_large
-from nanotorch.train.score import scores
-from nanotorch.train.score.metrics import main_metric, mean_weights, scored_as
+from nanotorch.train.score import sklearn_scores
+from nanotorch.train.score.meter import main_metric, mean_weights, scored_as
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 
@@ -350,10 +350,10 @@ def _why_not(name: str, part: Table) -> str | None:
     tasks = METRICS.entry(name).facts["tasks"]
     if part.task not in tasks:
         return f"is for {' or '.join(tasks)}, and the data are {part.task}"
-    message = scores.too_large(name, len(part), classes)
+    message = sklearn_scores.too_large(name, len(part), classes)
     if message is not None:
         return f"cannot be computed: {message}; leave it out"
-    as_labels = classes > 1 and scores.takes_labels(name)
+    as_labels = classes > 1 and sklearn_scores.takes_labels(name)
     outputs = (
         np.zeros(len(part), np.int64)
         if as_labels
@@ -362,7 +362,7 @@ def _why_not(name: str, part: Table) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = scores.score(name, part.task, outputs, part.targets)
+            value = sklearn_scores.score(name, part.task, outputs, part.targets)
     except ValueError as error:
         return f"cannot be computed: {error}"
     if not np.isfinite(value):

@@ -23,7 +23,7 @@ from nanotorch.optim.swa_utils import AveragedModel
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.record.checkpoint import VERSION, Checkpoint, CheckpointError
 from nanotorch.train.record.records import completed, unlike
-from nanotorch.train.score.metrics import Meter, is_loss
+from nanotorch.train.score.meter import Meter, is_loss
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils.data import DataLoader, TensorDataset
 

@@ -25,7 +25,7 @@ from nanotorch.train.fit.build import Data, Setup, prepare, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.training import Part, Training, borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
-from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.utils.data import DataLoader
 
 STEPS = 40  # of the trial

@@ -11,8 +11,8 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Data, Setup, monitored, prepare
 from nanotorch.train.fit.training import Part, borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.standard_streams import printable
-from nanotorch.train.terminal.threads import blas_threads
 
 TIMED_STEPS = 10
 WIDTH = 80

@@ -19,7 +19,7 @@ from nanotorch.train.fit.build import prepare
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
-from nanotorch.train.terminal.threads import blas_threads
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.utils import files
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 120

@@ -12,7 +12,7 @@ from nanotorch.registry import describe_value
 from nanotorch.train.config.sections import ConfigError, read_resolved
 from nanotorch.train.config.strict_yaml import LARGEST_TEXT, parse, read
 from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, by_key, read_json, read_lines
-from nanotorch.train.score.metrics import is_loss
+from nanotorch.train.score.meter import is_loss
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import aligned, label, number, short
 

@@ -9,8 +9,8 @@ from typing import Any
 from nanotorch.registry import describe_value
 from nanotorch.train.report import figures
 from nanotorch.train.report.comparison import Comparison
+from nanotorch.train.report.markup import Html, document, figure, fill, join, measured, section, table
 from nanotorch.train.terminal.command import UsageError
-from nanotorch.train.terminal.markup import Html, document, figure, fill, join, measured, section, table
 from nanotorch.train.terminal.text_report import label
 from nanotorch.utils import files
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.terminal.markup import Html, fill
+from nanotorch.train.report.markup import Html, fill
 from nanotorch.train.terminal.text_report import label, number, short
 from nanotorch.utils import files
 

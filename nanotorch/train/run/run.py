@@ -23,12 +23,12 @@ from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.progress import Progress
 from nanotorch.train.record.resume import Resumed, ResumeError, again, config_of, differences, environment_of, whole
 from nanotorch.train.record.tensorboard_log import TensorBoardLog
-from nanotorch.train.report import page
+from nanotorch.train.report import run_page
 from nanotorch.train.report.run_summary import gather
-from nanotorch.train.score.metrics import main_metric
+from nanotorch.train.score.meter import main_metric
 from nanotorch.train.terminal import text_report as report
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
-from nanotorch.train.terminal.threads import blas_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def run(
                 "seconds": time.perf_counter() - started,
             }
             curves.finish(scores[found.judged], training.step)
-            shown = "; report.html shows them" if page.write(root, found, training.history, facts, here) else ""
+            shown = "; report.html shows them" if run_page.write(root, found, training.history, facts, here) else ""
             files.finish(training.history, facts)
             print(f"results in {root}{shown}", flush=True)
         return RunResult(root, training.model, scores, training.history, training.best_epoch)

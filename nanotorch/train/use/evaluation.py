@@ -19,8 +19,8 @@ from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.resume import environment_of
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
-from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
 from nanotorch.train.use.prediction import further_columns, target_columns
 

@@ -16,8 +16,8 @@ from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import RowFile, open_rows
 from nanotorch.train.data.table import FloatArray
 from nanotorch.train.score.classification import predicted, probabilities
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
-from nanotorch.train.terminal.threads import blas_threads
 from nanotorch.train.use.loaded_run import LoadedRun, refuse_to_replace
 from nanotorch.train.use.prediction_file import PredictionFile
 

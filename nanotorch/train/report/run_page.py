@@ -16,9 +16,7 @@ from nanotorch.summary import Summary
 from nanotorch.train.config.strict_yaml import LARGEST_FILE
 from nanotorch.train.report import data_card, figures
 from nanotorch.train.report.data_card import Column
-from nanotorch.train.report.run_summary import Findings
-from nanotorch.train.score import classification
-from nanotorch.train.terminal.markup import (
+from nanotorch.train.report.markup import (
     Html,
     beside,
     document,
@@ -33,6 +31,8 @@ from nanotorch.train.terminal.markup import (
     table,
     titled,
 )
+from nanotorch.train.report.run_summary import Findings
+from nanotorch.train.score import classification
 from nanotorch.train.terminal.text_report import label, number, short
 from nanotorch.utils import files
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.train.data.table import Table
-from nanotorch.train.score.scores import score, takes_labels
+from nanotorch.train.score.sklearn_scores import score, takes_labels
 
 MOST_UNREAD = 2**25  # outputs that wait to be scored
 
