@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanotorch.autograd.graph.node import Version
+from nanotorch.autograd.graph.version import Version
 from nanotorch.autograd.graph.view import geometry
 from nanotorch.backend.device import CPU, Device
 

@@ -28,8 +28,8 @@ from nanotorch.autograd.graph.grad_mode import (
     set_recording,
 )
 from nanotorch.autograd.graph.interpreter import Interpreter, installed
-from nanotorch.autograd.graph.node import INFERENCE, Version
 from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.autograd.graph.version import INFERENCE, Version
 
 
 class InferenceTensor(Tensor):

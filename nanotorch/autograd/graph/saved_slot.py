@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from nanotorch.autograd.graph.node import Node, Version
+    from nanotorch.autograd.graph.node import Node
+    from nanotorch.autograd.graph.version import Version
 
 
 class SavedSlot(NamedTuple):

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.graph.grad_mode import no_grad, observe_nodes
-from nanotorch.autograd.graph.node import Edge, Node, Version, modified_error, released_error
+from nanotorch.autograd.graph.node import Edge, Node, modified_error, released_error
 from nanotorch.autograd.graph.saved_slot import SavedSlot
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
+from nanotorch.autograd.graph.version import Version
 from nanotorch.backend.device import CPU
 
 Pack = Callable[[Tensor, Edge | None, bool], "Packed"]

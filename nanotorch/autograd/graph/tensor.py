@@ -24,16 +24,8 @@ from nanotorch.autograd.graph.grad_mode import (
 from nanotorch.autograd.graph.interpreter import add_site
 from nanotorch.autograd.graph.locks import ACCUMULATING
 from nanotorch.autograd.graph.methods import TensorMethods
-from nanotorch.autograd.graph.node import (
-    INFERENCE,
-    AccumulateGrad,
-    Edge,
-    InferenceError,
-    Node,
-    RemovableHandle,
-    Version,
-    add_hook,
-)
+from nanotorch.autograd.graph.node import AccumulateGrad, Edge, Node, RemovableHandle, add_hook
+from nanotorch.autograd.graph.version import INFERENCE, InferenceError, Version
 from nanotorch.autograd.graph.view import View, geometry, refused
 from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType

@@ -40,9 +40,10 @@ from nanotorch.autograd.graph.errors import DtypeError, note_line
 from nanotorch.autograd.graph.grad_mode import recording
 from nanotorch.autograd.graph.interpreter import add_site
 from nanotorch.autograd.graph.locks import COMPILING
-from nanotorch.autograd.graph.node import Node, Version, detached_error, modified_error, next_sequence, released_error
+from nanotorch.autograd.graph.node import Node, detached_error, modified_error, next_sequence, released_error
 from nanotorch.autograd.graph.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.graph.tensor import Tensor, from_array, leaf_edge
+from nanotorch.autograd.graph.version import Version
 from nanotorch.backend.device import CPU
 from nanotorch.ops.rows.dims import check_dim, check_dims, whole
 from nanotorch.ops.rows.function_code import function_code

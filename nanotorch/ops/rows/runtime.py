@@ -12,8 +12,9 @@ from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import DtypeError, LinAlgError, OutOfRangeError, ShapeError, describe_operand
 from nanotorch.autograd.graph.grad_mode import recording
 from nanotorch.autograd.graph.interpreter import InterpreterError
-from nanotorch.autograd.graph.node import INFERENCE, Node, Version
+from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor, from_array, from_ndarray
+from nanotorch.autograd.graph.version import INFERENCE, Version
 from nanotorch.autograd.graph.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
 from nanotorch.dtypes import DType
