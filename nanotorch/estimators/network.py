@@ -34,7 +34,8 @@ from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
 from nanotorch.train.fit.loop import DivergedError, FitOptions, fit
-from nanotorch.train.fit.training import Part, Training, borrowed_generator, moving_average, seeds
+from nanotorch.train.fit.moving_average import MovingAverage
+from nanotorch.train.fit.training import Part, Training, borrowed_generator, seeds
 from nanotorch.train.model.models import mlp
 from nanotorch.train.record.checkpoint import Checkpoint
 from nanotorch.train.terminal.blas_threads import blas_threads
@@ -269,7 +270,7 @@ class Network(BaseEstimator):
             monitor=self._monitor if self.early_stopping else "loss",
             patience=None if patient or self.learning_rate == "adaptive" else int(self.n_iter_no_change) + 1,
             min_delta=float(self.tol),
-            average=None if self.ema is None else moving_average(model, float(self.ema)),
+            average=None if self.ema is None else MovingAverage(model, float(self.ema)),
         )
 
     def _optimizer(self, model: nn.Module, weight_of_step: float) -> Optimizer:

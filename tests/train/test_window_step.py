@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.optim import SGD, Adam
+from nanotorch.train.fit.moving_average import MovingAverage, ema
 from nanotorch.train.fit.window_step import Reduce, StepOptions, StepResult, window_step
 from nanotorch.train.score.meter import Meter
 
@@ -130,6 +131,27 @@ def test_the_norm_is_computed_only_where_somebody_asks() -> None:
     assert window_step(model, criterion, optimizer, parameters, window, StepOptions()).norm is None
     for options in (StepOptions(clip_norm=1.0), StepOptions(skip_nonfinite=True)):
         assert window_step(model, criterion, optimizer, parameters, window, options).norm is not None
+
+
+def test_the_moving_average_is_its_rule_with_the_decay_of_the_step() -> None:
+    """What a compiled step repeats: a function of arrays and one number, bit for bit what `update` does."""
+    model = nn.Sequential(made().float(), nn.BatchNorm1d(3))
+    average = MovingAverage(model, decay=0.4)
+    by_hand = [p.detach().numpy().copy() for p in model.parameters()]
+    for count in range(1, 9):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(0.1 * count)
+        model[1].running_mean.fill_(count)
+        average.update(model)
+        decay = min(0.4, (1 + count) / (10 + count))
+        for mine, present in zip(by_hand, model.parameters(), strict=True):
+            ema(np, mine, present.detach().numpy(), decay=decay)
+        for mine, held in zip(by_hand, average.module.parameters(), strict=True):
+            assert np.array_equal(mine, held.detach().numpy()) and held.grad is None
+    assert average.updates == 8 and average.module[1].running_mean[0].item() == 8
+    average.restart(model)
+    assert average.updates == 0 and np.array_equal(weights_of(average.module), weights_of(model))
 
 
 # ------------------------------------------------------------ sums of ranks

@@ -28,7 +28,8 @@ from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.split import split
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit.loop import FitOptions
-from nanotorch.train.fit.training import Part, Training, moving_average, seeds
+from nanotorch.train.fit.moving_average import MovingAverage
+from nanotorch.train.fit.training import Part, Training, seeds
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import too_large
 from nanotorch.train.score import sklearn_scores
@@ -124,7 +125,7 @@ def build(config: Config, data: Data) -> Setup:
         monitor=monitored(config, data.preprocessing),
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
-        average=None if section.ema is None else moving_average(model, section.ema),
+        average=None if section.ema is None else MovingAverage(model, section.ema),
     )
     loader = parts["train"].loader(section.batch_size, section.shuffle, section.drop_last, training.shuffle)
     options = FitOptions(

@@ -19,8 +19,8 @@ from nanotorch.nn.utils import FlatParameters, flatten_parameters
 from nanotorch.ops.create.random import Generator, default_generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
-from nanotorch.optim.swa_utils import AveragedModel
 from nanotorch.train.data.disk_dataset import RowsOnDisk
+from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.record.checkpoint import VERSION, Checkpoint, CheckpointError
 from nanotorch.train.record.records import completed, unlike
 from nanotorch.train.score.meter import Meter, is_loss
@@ -63,24 +63,6 @@ class Part:
         return len(self.dataset)
 
 
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of a model's parameters, which starts at the present ones; buffers are copied.
-
-    After every step ``average = decay * average + (1 - decay) * parameter``. The average of the first steps leans less
-    on the initial weights: there the decay is at most ``(1 + steps) / (10 + steps)``.
-    """
-
-    def update(averages: list[Tensor], parameters: list[Tensor], steps: Tensor) -> None:
-        count = int(steps)
-        present = min(decay, (1 + count) / (10 + count))
-        for average, parameter in zip(averages, parameters, strict=True):
-            average.mul_(present).add_(parameter, alpha=1 - present)
-
-    average = AveragedModel(model, multi_avg_fn=update)
-    average.update_parameters(model)
-    return average
-
-
 @dataclass
 class Training:
     """A model in training.
@@ -115,7 +97,7 @@ class Training:
     monitor: str = "loss"
     patience: int | None = None
     min_delta: float = 0.0
-    average: AveragedModel | None = None
+    average: MovingAverage | None = None
 
     epoch: int = 0
     step: int = 0
@@ -191,7 +173,7 @@ class Training:
             "scheduler": None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict()),
             "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
             "stopped": self.stopped,
-            "average": None if self.average is None else int(self.average.n_averaged) - 1,
+            "average": None if self.average is None else self.average.updates,
             "training_sums": None if between else self.meter.state(),
             "learning_rate": self.learning_rate,
             "gradient_norms": [] if between else list(self.gradient_norms),
@@ -218,10 +200,9 @@ class Training:
             self.model.load_state_dict(saved.model if saved.training is None else saved.training)
             self._load_optimizer(saved, changed)
             if self.average is not None and state["average"] is None:
-                self.average.n_averaged.zero_()
-                self.average.update_parameters(self.model)
+                self.average.restart(self.model)
             elif self.average is not None:
-                self.average.n_averaged.fill_(state["average"] + 1)
+                self.average.updates = state["average"]
                 self.average.module.load_state_dict(saved.model)
             self._load_position(state)
         except CheckpointError:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nanotorch import Tensor, nn
 from nanotorch.nn.utils import FlatParameters
 from nanotorch.ops.create.counters import dropout_counters
 from nanotorch.optim import Optimizer
+from nanotorch.train.fit.moving_average import MovingAverage
 
 Parameters = Sequence[Tensor | FlatParameters]
 Reduce = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -80,7 +81,7 @@ def window_step(
     parameters: Parameters,
     window: Sequence[Sequence[Tensor]],
     options: StepOptions,
-    average: Any = None,
+    average: MovingAverage | None = None,
     measure: bool = False,
     reduce: Reduce = alone,
     number: int = 0,
@@ -139,7 +140,7 @@ def window_step(
     if applied:
         optimizer.step()
         if average is not None:
-            average.update_parameters(model)
+            average.update(model)
     else:
         for buffer, before in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(before)  # a batch norm has taken the rows into its statistics

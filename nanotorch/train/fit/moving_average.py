@@ -1,0 +1,54 @@
+"""The exponential moving average of a model's weights: a rule with a host scalar, as optimizers have them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from nanotorch import nn
+from nanotorch.optim import Optimizer
+
+
+def ema(xp: Any, param: Any, grad: Any, *, decay: float) -> None:
+    """Move an average, `param`, to the present value, which stands in the place of the gradient."""
+    param *= decay
+    param += grad * (1 - decay)
+
+
+class MovingAverage(Optimizer):
+    """An exponential moving average of a model's parameters, which starts at the present ones; buffers are copied.
+
+    After every step ``average = decay * average + (1 - decay) * parameter``. The average of the first steps leans less
+    on the initial weights: there the decay is at most ``(1 + updates) / (10 + updates)``.
+
+    Attributes:
+        module: the model with the averages.
+        updates: how many steps they hold.
+    """
+
+    rule = staticmethod(ema)
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self.updates = 0
+        super().__init__(self.module.parameters(), {"decay": decay})
+
+    def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+        """The decay of this update (Note [Host scalars])."""
+        return {"decay": min(group["decay"], (1 + self.updates) / (10 + self.updates))}
+
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights that the model has after a step."""
+        self.updates += 1
+        for average, present in zip(self.module.parameters(), model.parameters(), strict=True):
+            average.grad = present.detach()
+        self.step()
+        self.zero_grad()
+        for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def restart(self, model: nn.Module) -> None:
+        """Begin anew at the weights that a model has now."""
+        self.updates = 0
+        self.module.load_state_dict(model.state_dict())
