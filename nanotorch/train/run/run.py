@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,12 +13,13 @@ from typing import Any
 
 from nanotorch import nn
 from nanotorch.train.config.sections import Config, resolved, with_seed
-from nanotorch.train.fit.build import Data, build, prepare, steps_per_epoch
+from nanotorch.train.fit.build import Data, Setup, build, prepare
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.fit.training import Training, borrowed_generator
 from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.record import checkpoint, directory
 from nanotorch.train.record.environment import environment, same_bits
+from nanotorch.train.record.narrator import Narrator
 from nanotorch.train.record.progress import Progress
 from nanotorch.train.record.resume import Resumed, ResumeError, again, config_of, differences, environment_of, whole
 from nanotorch.train.record.tensorboard_log import TensorBoardLog
@@ -27,8 +27,8 @@ from nanotorch.train.report import run_page
 from nanotorch.train.report.run_summary import gather
 from nanotorch.train.score.meter import main_metric
 from nanotorch.train.terminal import text_report as report
-from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
+from nanotorch.train.terminal.blas_threads import blas_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,178 +71,318 @@ def run(
         DivergedError: the loss is not finite any more.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """
-    options, started = config.train, time.perf_counter()
+    started = time.perf_counter()
     if config.seed is None:
         before = None if resume is None else config_of(resume.directory).seed
         config = with_seed(config, before)
         print(f"seed {config.seed} {'drawn' if before is None else 'of the run that goes on'}")
     needed = [*needed, *files_of(config)]
-    with ExitStack() as held, borrowed_generator(), Interrupt() as interrupt:
+    with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
         if resume is None:
             directory.check(config.output, run_directory, overwrite, needed)
         else:
             files = held.enter_context(directory.RunDirectory(resume.directory))
             resume = again(resume, config)
         # Everything is built before anything is written: what cannot be trained leaves no trace.
-        try:
-            interrupt.check()
-            data = prepare(config)
-            interrupt.check()
-            training, loader, parts, fitting = build(config, data)
-            interrupt.check()
-        except Stopping:
-            raise _interrupted(interrupt, "stopped before the first step; nothing was written") from None
-        metric = main_metric(data.preprocessing.task)
-        shown = metric if training.monitor == "loss" else training.monitor
-        steps = steps_per_epoch(len(parts["train"]), config)
-        saved = None if resume is None else resume.checkpoint
+        data, setup = _built(config, interrupt)
         fingerprint = data.fingerprint()
-        if resume is not None and saved is not None:
-            allowed = any(change.startswith("data.") for change in resume.changed)
-            known = (
-                fingerprint,
-                fingerprint.partition("-")[0],
-            )  # of older checkpoints, which do not know of rows on the disk
-            if not allowed and saved.state["data"] not in known:
-                raise ResumeError(
-                    f"{resume.directory}: the data are not what they were when this run was trained, so it cannot go on"
-                    " as if nothing had happened; bring them back, or begin a new run"
-                )
-            training.load(saved, [change.split(":")[0] for change in resume.changed])
-
-        if resume is not None:
-            root = resume.directory
-        elif run_directory is not None:
-            root = run_directory
-            root.mkdir(parents=True, exist_ok=True)
-        else:
-            root = directory.create(config.output, config.name)
-        often = config.checkpoint
-        checkpoints = checkpoint.Checkpoints(root / "checkpoints", often.every_seconds, often.every_steps, often.keep)
         if resume is None:
-            files = held.enter_context(directory.RunDirectory(root))
-        with (
-            checkpoints,
-            blas_threads(training.model, options.batch_size),
-            Progress(options.epochs, steps, shown, progress_bar, done=training.step) as progress,
-            TensorBoardLog(root if config.log.tensorboard else None) as curves,
-        ):
-            here = environment(parts["train"].device)
-            if resume is None:
-                files.claim(overwrite, needed)
-                notes = [f"training begins: {config.name}"]
-                files.begin(source, resolved(config), here, ())
+            files = held.enter_context(directory.RunDirectory(_place(config, run_directory)))
+        else:
+            _load(resume, setup.training, fingerprint)
+        current = _opened(config, data, setup, fingerprint, files, interrupt, progress_bar, held)
+        if resume is None:
+            _begin(current, source, overwrite, needed)
+        else:
+            _go_on(current, source, resume)
+        _train(current)
+        scores = _judge(current)
+        return _close(current, scores, started)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is open: what is trained, and where it is written and told."""
+
+    config: Config
+    data: Data
+    setup: Setup
+    fingerprint: str
+    files: directory.RunDirectory
+    checkpoints: checkpoint.Checkpoints
+    tell: Narrator
+    interrupt: Interrupt
+    here: dict[str, Any]
+
+    def save(self, best: bool = False) -> None:
+        """Make the present state the checkpoint `last`, and `best` too if it is."""
+        training = self.setup.training
+        state = {**training.state(), "preprocessing": self.data.preprocessing.state(), "data": self.fingerprint}
+        raw = None if training.average is None else training.model.state_dict()
+        optimizer, history = training.optimizer.state_dict(), training.history
+        self.checkpoints.save(training.step, training.weights(), optimizer, state, best, raw, history)
+
+    def last(self) -> Path | None:
+        """The newest checkpoint on the disk."""
+        return checkpoint.find(self.checkpoints.root, "last") and self.checkpoints.root / "last"
+
+    def stopped(self, after: str) -> TrainingInterrupted:
+        """What to raise after an interrupt, once all is on the disk."""
+        self.checkpoints.flush()
+        error = _interrupted(
+            self.interrupt, f"{after}; the checkpoint of this step is {self.checkpoints.root / 'last'}"
+        )
+        self.tell.log(str(error))
+        return error
+
+
+# ------------------------------------------------------------ open
+
+
+def _built(config: Config, interrupt: Interrupt) -> tuple[Data, Setup]:
+    try:
+        interrupt.check()
+        data = prepare(config)
+        interrupt.check()
+        setup = build(config, data)
+        interrupt.check()
+    except Stopping:
+        raise _interrupted(interrupt, "stopped before the first step; nothing was written") from None
+    return data, setup
+
+
+def _place(config: Config, chosen: Path | None) -> Path:
+    """The directory of a new run, made."""
+    if chosen is None:
+        return directory.create(config.output, config.name)
+    chosen.mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
+def _load(resume: Resumed, training: Training, fingerprint: str) -> None:
+    """Put what was built to where the checkpoint stands, if there is one; a ResumeError where the data are others."""
+    saved = resume.checkpoint
+    if saved is None:
+        return
+    allowed = any(change.startswith("data.") for change in resume.changed)
+    # Older checkpoints do not know of rows on the disk.
+    if not allowed and saved.state["data"] not in (fingerprint, fingerprint.partition("-")[0]):
+        raise ResumeError(
+            f"{resume.directory}: the data are not what they were when this run was trained, so it cannot go on"
+            " as if nothing had happened; bring them back, or begin a new run"
+        )
+    training.load(saved, [change.split(":")[0] for change in resume.changed])
+
+
+def _opened(
+    config: Config,
+    data: Data,
+    setup: Setup,
+    fingerprint: str,
+    files: directory.RunDirectory,
+    interrupt: Interrupt,
+    progress_bar: bool,
+    held: ExitStack,
+) -> Run:
+    """Open what a run writes to; nothing is written yet."""
+    training, train, root, often = setup.training, config.train, files.path, config.checkpoint
+    checkpoints = held.enter_context(
+        checkpoint.Checkpoints(root / "checkpoints", often.every_seconds, often.every_steps, often.keep)
+    )
+    held.enter_context(blas_threads(training.model, train.batch_size))
+    shown = main_metric(data.preprocessing.task) if training.monitor == "loss" else training.monitor
+    progress = Progress(train.epochs, setup.steps_per_epoch, shown, progress_bar, done=training.step)
+    curves = TensorBoardLog(root if config.log.tensorboard else None)
+    tell = held.enter_context(Narrator(files, progress, curves))
+    here = environment(setup.parts["train"].device)
+    return Run(config, data, setup, fingerprint, files, checkpoints, tell, interrupt, here)
+
+
+def _begin(run: Run, source: str | None, overwrite: bool, needed: Sequence[str | Path]) -> None:
+    """Claim the directory, and write what is known before the first step."""
+    text = resolved(run.config)
+    run.files.claim(overwrite, needed)
+    run.files.begin(source, text, run.here, ())
+    _tell_the_beginning(run, text, [f"training begins: {run.config.name}"])
+
+
+def _go_on(run: Run, source: str | None, resume: Resumed) -> None:
+    """Put the directory of a run to where its checkpoint stands."""
+    config, training, text = run.config, run.setup.training, resolved(run.config)
+    headline = f"training goes on after step {training.step}: {config.name}"
+    changes = [f"changed: {change}" for change in differences(config, resume.directory, free=True)]
+    warnings = _environment_warnings(run.here, resume)
+    if resume.checkpoint is not None and not run.checkpoints.rewind(resume.checkpoint, same_future=not resume.changed):
+        warnings.append(
+            f"the checkpoint of the best epoch, {training.best_epoch}, is gone: the best of those after epoch"
+            f" {training.epoch} is taken"
+        )
+        training.best_epoch, training.best_score = 0, (-math.inf, -math.inf)
+    run.tell.show(headline)
+    for warning in warnings:
+        run.tell.warn(f"warning: {warning}")
+    keep_source = not resume.changed and (run.files.path / "config.yaml").is_file()
+    run.files.begin(None if keep_source else source, text, run.here, training.history)
+    _tell_the_beginning(run, text, [headline, *changes, *resume.notices, *warnings])
+
+
+def _environment_warnings(here: dict[str, Any], resume: Resumed) -> list[str]:
+    """What has changed of that on which the bits depend; `here` takes in what was before."""
+    before, lost = environment_of(resume.directory)
+    warnings = []
+    if lost is not None and resume.checkpoint is not None:
+        warnings.append(f"{lost}: whether the bits of the results may differ is not known")
+    bits = same_bits(before, here) if before else []
+    if bits:
+        here["before"] = before
+        warnings.append(
+            f"the bits of the results may differ from those of one run, since this changed: {'; '.join(bits)}"
+        )
+    return warnings
+
+
+def _tell_the_beginning(run: Run, config: str, notes: Sequence[str]) -> None:
+    run.tell.begins(config, run.setup.training.history, notes)
+    for notice in run.data.notices:
+        run.tell.say(f"note: {notice}")
+
+
+# ------------------------------------------------------------ train
+
+
+def _train(run: Run) -> None:
+    """Train to the end, with checkpoints on the way; a DivergedError with its cause, a TrainingInterrupted."""
+    training = run.setup.training
+    try:
+        _fit_and_save(run)
+    except DivergedError as error:
+        raise _explained(run, error) from None
+    if run.interrupt:
+        raise run.stopped(
+            f"stopped after step {training.step}, in epoch {training.epoch} of {run.setup.options.epochs}"
+        )
+    run.tell.training_is_over()
+
+
+def _fit_and_save(run: Run) -> None:
+    training, loader, parts, options = run.setup
+    try:
+        for event in fit(training, loader, parts["validation"], options, run.interrupt):
+            if isinstance(event, dict):
+                run.save(best=training.best_epoch == training.epoch)
+                run.tell.epoch(event)
             else:
-                notes = _resume(resume, config, training, checkpoints, here)
-                keep_source = not resume.changed and (root / "config.yaml").is_file()
-                files.begin(None if keep_source else source, resolved(config), here, training.history)
-            for note in [files.notice, *notes] if files.notice else notes:
-                files.log(note)
-            if files.notice:
-                print(f"note: {files.notice}", file=sys.stderr)
-            for notice in data.notices:
-                print(f"note: {notice}")
-                files.log(f"note: {notice}")
+                run.tell.step(training.latest_loss)
+            stopping = bool(run.interrupt)
+            if not isinstance(event, dict) and (run.checkpoints.due(training.step) or stopping):
+                check_losses(training)
+                check_weights(training)
+                run.save()
+            if stopping:
+                return
+    except Stopping:  # during validation
+        check_weights(training)
+        run.save()
 
-            curves.begin(resolved(config), training.history)
 
-            def save(best: bool = False) -> None:
-                state = {**training.state(), "preprocessing": data.preprocessing.state(), "data": fingerprint}
-                raw = None if training.average is None else training.model.state_dict()
-                optimizer, history = training.optimizer.state_dict(), training.history
-                checkpoints.save(training.step, training.weights(), optimizer, state, best, raw, history)
+def _explained(run: Run, error: DivergedError) -> DivergedError:
+    """The error with the last good checkpoint and with what made the first value that is not finite."""
+    run.tell.training_is_over()
+    run.checkpoints.flush()
+    last = run.last()
+    fact, cause = f"{error.fact}; last good checkpoint: {last or 'none'}", ""
+    run.tell.log(fact)
+    if error.step:
+        run.tell.show("looking for the operation that made the first value that is not finite ...")
+        cause = _cause(run, last, error)
+    return DivergedError(fact, error.advice + cause, error.step, error.part)
 
-            def stopped(after: str) -> TrainingInterrupted:
-                checkpoints.flush()
-                error = _interrupted(interrupt, f"{after}; the checkpoint of this step is {checkpoints.root / 'last'}")
-                files.log(str(error))
-                return error
 
-            try:
-                try:
-                    for record in fit(training, loader, parts["validation"], fitting, interrupt):
-                        if isinstance(record, dict):
-                            save(best=training.best_epoch == training.epoch)
-                            files.metrics(record)
-                            files.log(progress.epoch(record))
-                            curves.epoch(record)
-                            stopping = bool(interrupt)
-                        else:
-                            progress.step(training.latest_loss)
-                            stopping = bool(interrupt)
-                            if checkpoints.due(training.step) or stopping:
-                                check_losses(training)
-                                check_weights(training)
-                                save()
-                        if stopping:
-                            break
-                except Stopping:  # during validation
-                    check_weights(training)
-                    save()
-            except DivergedError as error:
-                progress.close()
-                checkpoints.flush()
-                last = checkpoint.find(checkpoints.root, "last") and checkpoints.root / "last"
-                fact, cause = f"{error.fact}; last good checkpoint: {last or 'none'}", ""
-                files.log(fact)
-                if error.step:
-                    print("looking for the operation that made the first value that is not finite ...", flush=True)
-                    cause = _cause(config, data, last, error, files, interrupt)
-                raise DivergedError(fact, error.advice + cause, error.step, error.part) from None
-            if interrupt:
-                raise stopped(f"stopped after step {training.step}, in epoch {training.epoch} of {options.epochs}")
+def _cause(run: Run, last: Path | None, error: DivergedError) -> str:
+    """What made the first value that is not finite, and in which rows, as lines of text."""
+    setup = build(run.config, run.data)
+    if last is not None:
+        setup.training.load(whole(last)[0])
+    cause = find_cause(setup, error, run.interrupt)
+    if cause is None:
+        return ""
+    lines = []
+    if cause.operation is not None:
+        lines.append(f"first: {cause.operation}")
+    if cause.rows:
+        numbers = run.data.parts["train"].numbers
+        rows = cause.rows if numbers is None else numbers[cause.rows].tolist()
+        some = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+        lines.append(
+            f"rows of that step, counted from 0 in the whole table ({len(rows)}, all of them in train.log): {some}"
+        )
+        run.tell.log(f"rows of step {error.step}: {', '.join(map(str, rows))}")
+    for line in lines:
+        run.tell.log(line)
+    return "".join(f"\n{line}" for line in lines)
 
-            progress.close()
-            # The test part is looked at once, by the best model, as it was saved.
-            if checkpoint.find(checkpoints.root, "best") is None and not checkpoints.waits("best"):
-                training.best_epoch = training.epoch
-                save(best=True)
-            checkpoints.flush()
-            best = checkpoint.find(checkpoints.root, "best")
-            assert best is not None
-            training.use(checkpoint.load(best).model)
-            try:
-                scores = {
-                    name: evaluate(training.model, training.criterion, part, interrupt) for name, part in parts.items()
-                }
-                for name, values in scores.items():
-                    check_scores(training, name, values)
-            except Stopping:
-                raise stopped("stopped after the last step, before the scores were complete") from None
-            except DivergedError as error:
-                files.log(str(error))
-                raise
-            if training.stopped:
-                print(f"\n{training.stopped}")
-                files.log(training.stopped)
-            table = report.table(scores, {name: len(part) for name, part in parts.items()})
-            heading = f"{config.name}: scores of epoch {training.best_epoch}, the best of {training.epoch}"
-            print(f"\n{heading}\n{table}")
-            files.log(f"{heading}\n{table}")
-            found = gather(config, data, training.model, parts)
-            if found.classes:
-                text = f"{found.judged} part by class\n{report.class_table(found.classes)}"
-                print(f"\n{text}")
-                files.log(text)
-            facts = {
-                "name": config.name,
-                "task": data.preprocessing.task,
-                "best_epoch": training.best_epoch,
-                "epochs": training.epoch,
-                "steps": training.step,
-                "skipped_steps": training.skipped,
-                "stopped": training.stopped,
-                "parameters": sum(p.numel() for p in training.model.parameters()),
-                "rows": {name: len(part) for name, part in parts.items()},
-                "scores": scores,
-                **found.facts(),
-                "seconds": time.perf_counter() - started,
-            }
-            curves.finish(scores[found.judged], training.step)
-            shown = "; report.html shows them" if run_page.write(root, found, training.history, facts, here) else ""
-            files.finish(training.history, facts)
-            print(f"results in {root}{shown}", flush=True)
-        return RunResult(root, training.model, scores, training.history, training.best_epoch)
+
+# ------------------------------------------------------------ judge
+
+
+def _judge(run: Run) -> dict[str, dict[str, float]]:
+    """The scores of each part. The test part is looked at once, by the best model, as it was saved."""
+    training, checkpoints = run.setup.training, run.checkpoints
+    if checkpoint.find(checkpoints.root, "best") is None and not checkpoints.waits("best"):
+        training.best_epoch = training.epoch
+        run.save(best=True)
+    checkpoints.flush()
+    best = checkpoint.find(checkpoints.root, "best")
+    assert best is not None
+    training.use(checkpoint.load(best).model)
+    try:
+        scores = {
+            name: evaluate(training.model, training.criterion, part, run.interrupt)
+            for name, part in run.setup.parts.items()
+        }
+        for name, values in scores.items():
+            check_scores(training, name, values)
+    except Stopping:
+        raise run.stopped("stopped after the last step, before the scores were complete") from None
+    except DivergedError as error:
+        run.tell.log(str(error))
+        raise
+    return scores
+
+
+# ------------------------------------------------------------ close
+
+
+def _close(run: Run, scores: dict[str, dict[str, float]], started: float) -> RunResult:
+    """Tell and write all that is known at the end; `summary.json` goes last."""
+    config, training, parts, root = run.config, run.setup.training, run.setup.parts, run.files.path
+    if training.stopped:
+        run.tell.say(training.stopped, apart=True)
+    rows = {name: len(part) for name, part in parts.items()}
+    heading = f"{config.name}: scores of epoch {training.best_epoch}, the best of {training.epoch}"
+    run.tell.say(f"{heading}\n{report.table(scores, rows)}", apart=True)
+    found = gather(config, run.data, training.model, parts)
+    if found.classes:
+        run.tell.say(f"{found.judged} part by class\n{report.class_table(found.classes)}", apart=True)
+    facts = {
+        "name": config.name,
+        "task": run.data.preprocessing.task,
+        "best_epoch": training.best_epoch,
+        "epochs": training.epoch,
+        "steps": training.step,
+        "skipped_steps": training.skipped,
+        "stopped": training.stopped,
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "rows": rows,
+        "scores": scores,
+        **found.facts(),
+        "seconds": time.perf_counter() - started,
+    }
+    run.tell.scores(scores[found.judged], training.step)
+    shown = "; report.html shows them" if run_page.write(root, found, training.history, facts, run.here) else ""
+    run.files.finish(training.history, facts)
+    run.tell.show(f"results in {root}{shown}")
+    return RunResult(root, training.model, scores, training.history, training.best_epoch)
 
 
 def files_of(config: Config) -> list[str]:
@@ -254,66 +394,3 @@ def files_of(config: Config) -> list[str]:
 def _interrupted(interrupt: Interrupt, what: str) -> TrainingInterrupted:
     assert interrupt.signal is not None
     return TrainingInterrupted(f"{interrupt.signal.name}: {what}", 128 + interrupt.signal)
-
-
-def _resume(
-    resume: Resumed, config: Config, training: Training, checkpoints: checkpoint.Checkpoints, here: dict[str, Any]
-) -> list[str]:
-    """Put the directory of a run to where its checkpoint stands; return what the log and the user should know."""
-    notes = [f"training goes on after step {training.step}: {config.name}"]
-    notes += [f"changed: {change}" for change in differences(config, resume.directory, free=True)]
-    before, lost = environment_of(resume.directory)
-    warnings = (
-        []
-        if lost is None or resume.checkpoint is None
-        else [f"{lost}: whether the bits of the results may differ is not known"]
-    )
-    bits = same_bits(before, here) if before else []
-    if bits:
-        here["before"] = before
-        warnings.append(
-            f"the bits of the results may differ from those of one run, since this changed: {'; '.join(bits)}"
-        )
-    if resume.checkpoint is not None:
-        has_best = checkpoints.rewind(resume.checkpoint, same_future=not resume.changed)
-        if not has_best:
-            warnings.append(
-                f"the checkpoint of the best epoch, {training.best_epoch}, is gone: the best of those after epoch"
-                f" {training.epoch} is taken"
-            )
-            training.best_epoch, training.best_score = 0, (-math.inf, -math.inf)
-    print(notes[0], flush=True)
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    return [*notes, *resume.notices, *warnings]
-
-
-def _cause(
-    config: Config,
-    data: Data,
-    last: Path | None,
-    error: DivergedError,
-    files: directory.RunDirectory,
-    interrupt: Interrupt,
-) -> str:
-    """What made the first value that is not finite, and in which rows, as lines of text."""
-    setup = build(config, data)
-    if last is not None:
-        setup.training.load(whole(last)[0])
-    cause = find_cause(setup, error, interrupt)
-    if cause is None:
-        return ""
-    lines = []
-    if cause.operation is not None:
-        lines.append(f"first: {cause.operation}")
-    if cause.rows:
-        numbers = data.parts["train"].numbers
-        rows = cause.rows if numbers is None else numbers[cause.rows].tolist()
-        some = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
-        lines.append(
-            f"rows of that step, counted from 0 in the whole table ({len(rows)}, all of them in train.log): {some}"
-        )
-        files.log(f"rows of step {error.step}: {', '.join(map(str, rows))}")
-    for line in lines:
-        files.log(line)
-    return "".join(f"\n{line}" for line in lines)
