@@ -18,7 +18,8 @@ from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.standardizer import Standardizer
 from nanotorch.train.data.table import DataError
 from nanotorch.train.data.table_file import table_file
-from nanotorch.train.fit.build import build, prepare
+from nanotorch.train.fit.build import build
+from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.run.run import run
 
 CONFIG = """\
@@ -248,7 +249,8 @@ def test_damaged_bytes_never_raise_anything_else(arrays: tuple[Any, Any], name: 
 
 MEASURE = """
 import re, sys
-from nanotorch.train.fit.build import build, prepare
+from nanotorch.train.fit.build import build
+from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.config.sections import loads
 from nanotorch.train.fit.loop import fit
 

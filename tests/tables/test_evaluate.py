@@ -112,7 +112,7 @@ def test_another_environment_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_data_that_changed_are_said_to_have(
     iris: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nanotorch.train.fit.build import prepare
+    from nanotorch.train.fit.prepare import prepare
 
     monkeypatch.setattr(evaluation, "prepare", lambda config: prepare(config.model_copy(update={"seed": 1})))
     assert main([str(iris), "--part", "test"]) == 0

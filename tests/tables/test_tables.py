@@ -29,7 +29,8 @@ from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.split import split
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.data.table_file import read_columns, table_file
-from nanotorch.train.fit.build import build, prepare
+from nanotorch.train.fit.build import build
+from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.run.run import run
 from nanotorch.train.use.loaded_run import load_run

@@ -176,7 +176,7 @@ def test_scales_and_outliers(tmp_path: Path) -> None:
 
 
 def _in_training(path: Path, table: dict[str, Any], seed: int) -> bool:
-    from nanotorch.train.fit.build import prepare
+    from nanotorch.train.fit.prepare import prepare
 
     text = TEXT.replace("FILE", str(written(path / "table.csv", table)))
     return bool(prepare(config.loads(text, overrides=[f"seed={seed}"])).parts["train"].features.max() > 1e8)

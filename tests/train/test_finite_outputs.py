@@ -16,8 +16,9 @@ import nanotorch as torch
 from nanotorch.registry import LOSSES
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.sections import loads
-from nanotorch.train.fit.build import build, prepare
+from nanotorch.train.fit.build import build
 from nanotorch.train.fit.loop import evaluate
+from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.report.run_summary import gather
 from nanotorch.train.score import classification
 from nanotorch.train.score.sklearn_scores import too_large

@@ -24,6 +24,8 @@ from nanotorch.train.cli.train import main
 from nanotorch.train.config import sections as config
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
+from nanotorch.train.fit.parts import class_weights, mean_weights, summing_loss
+from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.record import checkpoint, resume
 from nanotorch.train.run import folds
@@ -50,7 +52,7 @@ def iris(*overrides: str) -> config.Config:
 
 def made(*overrides: str) -> build.Setup:
     given = iris(*overrides)
-    return build.build(given, build.prepare(given))
+    return build.build(given, prepare(given))
 
 
 def trained(*overrides: str) -> Any:
@@ -128,7 +130,7 @@ def test_named_scores_are_in_every_record_and_table_in_original_units(
     assert result.scores["validation"][name] == record[f"validation_{name}"]
     assert re.search("neg.mean.absolute.error", capsys.readouterr().out)
 
-    data = build.prepare(given)
+    data = prepare(given)
     with torch.no_grad():
         outputs = result.model.eval()(
             torch.tensor(data.preprocessing.features(data.parts["test"]), dtype=torch.float32)
@@ -379,17 +381,17 @@ def unbalanced() -> Table:
 def test_balanced_is_scikit_learns() -> None:
     table = unbalanced()
     expected = compute_class_weight("balanced", classes=np.arange(2), y=table.targets)
-    np.testing.assert_allclose(build.class_weights("balanced", table), expected)
-    assert build.class_weights({"yes": 4}, table).tolist() == [1.0, 4.0]  # type: ignore[union-attr]
+    np.testing.assert_allclose(class_weights("balanced", table), expected)
+    assert class_weights({"yes": 4}, table).tolist() == [1.0, 4.0]  # type: ignore[union-attr]
 
 
 def test_two_classes_weigh_the_same_with_one_logit_as_with_two() -> None:
     table, given = unbalanced(), iris(*MOONS, "loss.class_weight=balanced")
-    by_class = build.class_weights("balanced", table)
-    total = build.summing_loss(given, table, by_class).double()
+    by_class = class_weights("balanced", table)
+    total = summing_loss(given, table, by_class).double()
     logits = torch.randn(36, 1, dtype=torch.float64)
     targets = torch.tensor(table.targets).reshape(-1, 1).double()
-    weights = build.mean_weights(total, targets, torch.float64, by_class)
+    weights = mean_weights(total, targets, torch.float64, by_class)
     two = nn.CrossEntropyLoss(torch.tensor(by_class))(
         torch.cat([torch.zeros_like(logits), logits], 1), torch.tensor(table.targets)
     )
@@ -551,7 +553,7 @@ def test_a_seed_of_null_is_drawn_said_and_recorded(tmp_path: Path, capsys: pytes
     again = run(recorded)
     assert again.scores == first.scores
     with pytest.raises(ValueError, match="no seed yet"):
-        build.prepare(iris("seed=null"))
+        prepare(iris("seed=null"))
 
 
 def test_an_interrupted_run_keeps_the_seed_that_it_drew(tmp_path: Path) -> None:
@@ -575,7 +577,7 @@ def test_folds_share_no_row_and_together_are_all_rows() -> None:
         tests: list[list[bytes]] = []
         everything: list[bytes] = []
         for _, single in folds.single_runs(given):
-            parts = build.prepare(single).parts
+            parts = prepare(single).parts
             tests.append([row.tobytes() for row in parts["test"].features])
             rows = [row.tobytes() for part in parts.values() for row in part.features]
             everything = everything or sorted(rows)

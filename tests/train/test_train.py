@@ -27,7 +27,7 @@ from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.split import split
 from nanotorch.train.data.standardizer import Standardizer
 from nanotorch.train.data.table import DataError, Table
-from nanotorch.train.fit import build, loop
+from nanotorch.train.fit import loop, parts
 from nanotorch.train.record import checkpoint, directory, progress
 from nanotorch.train.run.run import RunResult, run
 from nanotorch.train.score.meter import Meter, scored_as
@@ -280,14 +280,14 @@ def test_divergence_stops_names_the_step_and_keeps_the_last_good_checkpoint(
 
         return planted
 
-    make = build.summing_loss
+    make = parts.summing_loss
 
     def broken(*arguments: object) -> nn.Module:
         loss = make(*arguments)
         loss.forward = planted_loss(loss)
         return loss
 
-    monkeypatch.setattr(build, "summing_loss", broken)
+    monkeypatch.setattr(parts, "summing_loss", broken)
     with pytest.raises(loop.DivergedError, match=r"the training loss is nan at step 7, in epoch 3") as caught:
         run(iris(tmp_path))
     assert caught.value.exit_code == 3
@@ -317,7 +317,7 @@ def test_a_learning_rate_far_too_high_is_a_divergence(tmp_path: Path) -> None:
 
 def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> RunResult:
     """Run iris; while the loss is computed for the `at_call`-th time, the signal arrives."""
-    make, calls = build.summing_loss, []
+    make, calls = parts.summing_loss, []
 
     def signalling(*arguments: object) -> nn.Module:
         loss = make(*arguments)
@@ -333,7 +333,7 @@ def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> 
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "summing_loss", signalling)
+        patch.setattr(parts, "summing_loss", signalling)
         return run(iris(output))
 
 

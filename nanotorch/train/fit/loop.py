@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
-from nanotorch.train.fit.training import Part, Training
+from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepOptions, StepResult, summed, window_step
 from nanotorch.train.terminal.interrupt import Interrupt
 from nanotorch.train.terminal.standard_streams import printable

@@ -19,48 +19,11 @@ from nanotorch.nn.utils import FlatParameters, flatten_parameters
 from nanotorch.ops.create.random import Generator, default_generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
-from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.record.checkpoint import VERSION, Checkpoint, CheckpointError
 from nanotorch.train.record.records import completed, unlike
 from nanotorch.train.score.meter import Meter, is_loss
 from nanotorch.train.terminal.standard_streams import printable
-from nanotorch.utils.data import DataLoader, TensorDataset
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of the data on its device, and how to score it.
-
-    The dataset gives features, targets, and for each row its weight in the mean of the loss; where rows have factors of
-    their own (sample weights), these come fourth.
-    """
-
-    dataset: TensorDataset | RowsOnDisk
-    scored_as: Mapping[str, Any]
-
-    def loader(self, batch_size: int, shuffle: bool, drop_last: bool, generator: Generator) -> DataLoader[Any]:
-        """The rows in batches, for training; the generator draws their order."""
-        return DataLoader(self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
-
-    def meter(self, every_metric: bool = False) -> Meter:
-        """A new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
-        once.
-        """
-        return Meter(**(self.scored_as if every_metric else {**self.scored_as, "metrics": ()}))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the rows are."""
-        return self.dataset.tensors[-1].device
-
-    def features(self, rows: int) -> Tensor:
-        """What the model sees of the first rows."""
-        first: Tensor = self.dataset.__getitems__(range(min(rows, len(self)))).fields[0]
-        return first
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
 
 @dataclass

@@ -21,9 +21,11 @@ from nanotorch import nn
 from nanotorch.registry import DATASETS
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import Table
-from nanotorch.train.fit.build import Data, Setup, prepare, steps_per_epoch
+from nanotorch.train.fit.build import Setup, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.fit.training import Part, Training, borrowed_generator
+from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.prepare import Data, prepare
+from nanotorch.train.fit.training import Training, borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.utils.data import DataLoader

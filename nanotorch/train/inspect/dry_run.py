@@ -8,8 +8,10 @@ import tracemalloc
 
 import nanotorch as torch
 from nanotorch.train.config.sections import Config
-from nanotorch.train.fit.build import Data, Setup, monitored, prepare
-from nanotorch.train.fit.training import Part, borrowed_generator
+from nanotorch.train.fit.build import Setup, monitored
+from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.prepare import Data, prepare
+from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.standard_streams import printable

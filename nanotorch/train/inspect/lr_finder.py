@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from nanotorch.train.config.sections import Config
-from nanotorch.train.fit.build import prepare
 from nanotorch.train.fit.loop import DivergedError
+from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.blas_threads import blas_threads

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nanotorch.train.config.sections import Config
-from nanotorch.train.fit.build import Data, Setup, build
+from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.loop import fit
+from nanotorch.train.fit.prepare import Data
 
 
 def trial(config: Config, data: Data, constant_rate: bool = False) -> Setup:

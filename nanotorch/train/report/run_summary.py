@@ -16,9 +16,9 @@ from nanotorch.summary import Summary, summary
 from nanotorch.train.config.sections import Config, resolved
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Table
-from nanotorch.train.fit.build import Data
 from nanotorch.train.fit.loop import rows_at_once
-from nanotorch.train.fit.training import Part
+from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.prepare import Data
 from nanotorch.train.score import classification
 from nanotorch.train.score.classification import Calibration, ClassScore
 from nanotorch.utils.data import DataLoader

@@ -23,7 +23,8 @@ from pathlib import Path
 from nanotorch.train.config.sections import Config, resolved, with_seed
 from nanotorch.train.data.split import training_rows
 from nanotorch.train.data.table import DataError
-from nanotorch.train.fit.build import build, prepare, steps_per_epoch
+from nanotorch.train.fit.build import build, steps_per_epoch
+from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment
 from nanotorch.train.record.records import Summary, read_json

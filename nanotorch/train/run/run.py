@@ -13,8 +13,9 @@ from typing import Any
 
 from nanotorch import nn
 from nanotorch.train.config.sections import Config, resolved, with_seed
-from nanotorch.train.fit.build import Data, Setup, build, prepare
+from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
+from nanotorch.train.fit.prepare import Data, prepare
 from nanotorch.train.fit.training import Training, borrowed_generator
 from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.record import checkpoint, directory
@@ -27,8 +28,8 @@ from nanotorch.train.report import run_page
 from nanotorch.train.report.run_summary import gather
 from nanotorch.train.score.meter import main_metric
 from nanotorch.train.terminal import text_report as report
-from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
 from nanotorch.train.terminal.blas_threads import blas_threads
+from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
 
 
 @dataclass(frozen=True, slots=True)

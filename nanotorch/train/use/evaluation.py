@@ -14,8 +14,10 @@ from nanotorch.train.data.csv_file import Columns, TableError, shown
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import open_rows
 from nanotorch.train.data.table import Table
-from nanotorch.train.fit.build import Data, device_of, loss_and_parts, prepare
+from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
+from nanotorch.train.fit.parts import loss_and_parts
+from nanotorch.train.fit.prepare import Data, prepare
 from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.resume import environment_of

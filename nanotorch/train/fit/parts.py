@@ -1,0 +1,197 @@
+"""The loss of a config, and the parts of its data as the loss and the scores want them, on their device."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nanotorch as torch
+from nanotorch import Tensor, nn
+from nanotorch.ops.create.random import Generator
+from nanotorch.registry import LOSSES, METRICS, closest
+from nanotorch.train.config.sections import Config, as_tensors
+from nanotorch.train.data.disk_dataset import RowsOnDisk
+from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.table import DataError, Table
+from nanotorch.train.fit.prepare import Data
+from nanotorch.train.score import sklearn_scores
+from nanotorch.train.score.meter import Meter, mean_weights, scored_as
+from nanotorch.utils.data import DataLoader, TensorDataset
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the data on its device, and how to score it.
+
+    The dataset gives features, targets, and for each row its weight in the mean of the loss; where rows have factors of
+    their own (sample weights), these come fourth.
+    """
+
+    dataset: TensorDataset | RowsOnDisk
+    scored_as: Mapping[str, Any]
+
+    def loader(self, batch_size: int, shuffle: bool, drop_last: bool, generator: Generator) -> DataLoader[Any]:
+        """The rows in batches, for training; the generator draws their order."""
+        return DataLoader(self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
+
+    def meter(self, every_metric: bool = False) -> Meter:
+        """A new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
+        once.
+        """
+        return Meter(**(self.scored_as if every_metric else {**self.scored_as, "metrics": ()}))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.dataset.tensors[-1].device
+
+    def features(self, rows: int) -> Tensor:
+        """What the model sees of the first rows."""
+        first: Tensor = self.dataset.__getitems__(range(min(rows, len(self)))).fields[0]
+        return first
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, dict[str, Part]]:
+    """The loss, which sums over rows, and the parts of the data on their device, as it wants them."""
+    dtype = getattr(torch, config.dtype)
+    by_class = class_weights(config.loss.class_weight, data.parts["train"])
+    criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
+    parts = {
+        name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class)
+        for name, table in data.parts.items()
+    }
+    return criterion, parts
+
+
+def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDArray[np.float64] | None:
+    """The weight of each class in the loss, (classes,): "balanced" by the rows of the table, or stated; None without.
+
+    Balanced weights are ``rows / (classes * rows of the class)``, as in scikit-learn.
+    """
+    if given is None:
+        return None
+    names = table.target_names
+    if table.task == "regression":
+        raise DataError("loss.class_weight is for classes, and the data are a regression", "loss", "class_weight")
+    if given == "balanced":
+        counts = np.bincount(table.targets, minlength=len(names))
+        return len(table) / (len(names) * np.maximum(counts, 1))
+    assert isinstance(given, Mapping)
+    for name in given:
+        if name not in names:
+            near = closest(name, names)
+            raise DataError(
+                f"loss.class_weight: there is no class {name!r}"
+                f" ({f'did you mean {near!r}?' if near else 'the classes are: ' + ', '.join(names[:20])})",
+                "loss",
+                "class_weight",
+                name,
+            )
+    return np.array([given.get(name, 1.0) for name in names], np.float64)
+
+
+def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
+    """The loss of the config, summing over rows times the weights of their classes, once it is known to fit this
+    table.
+    """
+    name, arguments = config.loss.name, as_tensors(config.loss.arguments)
+    tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
+    if table.task not in tasks:
+        better = [other for other in LOSSES if table.task in LOSSES.entry(other).facts.get("tasks", ())]
+        raise DataError(
+            f"{name} is a loss for {' or '.join(tasks)}, and the data are {table.task}; take {' or '.join(better)}",
+            "loss",
+            "name",
+        )
+    if by_class is not None and table.task == "binary":  # w1 y log p + w0 (1 - y) log(1 - p)
+        arguments["weight"], arguments["pos_weight"] = (
+            torch.tensor(by_class[:1]),
+            torch.tensor(by_class[1:] / by_class[:1]),
+        )
+    elif by_class is not None:
+        arguments["weight"] = torch.tensor(by_class)
+    expected, of = {"multiclass": (len(table.target_names), "classes"), "binary": (1, "output")}.get(
+        table.task, (None, "")
+    )
+    for key in ("weight", "pos_weight"):
+        values = arguments.get(key)
+        if expected is not None and values is not None and len(values) != expected:
+            raise DataError(f"loss.{key} has {len(values)} values for {expected} {of}", "loss", key)
+    loss: nn.Module = LOSSES.get(name)(**arguments, reduction="sum")
+    return loss
+
+
+def scores_by_name(config: Config) -> tuple[str, ...]:
+    """scikit-learn's scores that the run computes: those it lists, and the monitored one."""
+    options = config.train
+    return tuple(dict.fromkeys([*options.metrics, *([options.monitor] if options.monitor in METRICS else [])]))
+
+
+def _on_device(
+    part: Table,
+    preprocessing: Preprocessing,
+    criterion: nn.Module,
+    config: Config,
+    device: torch.device,
+    dtype: torch.dtype,
+    by_class: NDArray[np.float64] | None,
+) -> Part:
+    """Features, targets as the loss wants them, and the weight of each row in the mean of the loss."""
+    targets: Any = torch.tensor(preprocessing.targets(part), device=device)
+    if part.task != "multiclass":  # a column for each output: a class as 0.0 or 1.0, or the values
+        targets = targets.reshape(len(part), -1).to(dtype)
+    weights = mean_weights(criterion, targets, dtype, by_class)
+    dataset: TensorDataset | RowsOnDisk
+    if isinstance(part.features, DiskRows):
+        dataset = RowsOnDisk(part, preprocessing, (targets, weights), dtype, config.train.batch_size)
+    else:
+        features = torch.tensor(preprocessing.features(part), dtype=dtype, device=device)
+        dataset = TensorDataset(features, targets, weights)
+    scaler, metrics = preprocessing.target_scaler, scores_by_name(config)
+    _try_scores(config, part)
+    return Part(dataset, scored_as(part, preprocessing.target_scale, None if scaler is None else scaler.mean, metrics))
+
+
+def _try_scores(config: Config, part: Table) -> None:
+    """Refuse scores that these rows cannot have, before any training: by outputs that are all zero."""
+    listed = config.train.metrics
+    for name in scores_by_name(config):
+        message = _why_not(name, part)
+        if message is not None:
+            path = ("metrics", listed.index(name)) if name in listed else ("monitor",)
+            raise DataError(f"train.{path[0]}: {name} {message}", "train", *path)
+
+
+def _why_not(name: str, part: Table) -> str | None:
+    """Why a part of the data cannot have a score; None if it can."""
+    classes = len(part.target_names) if part.task == "multiclass" else 1
+    tasks = METRICS.entry(name).facts["tasks"]
+    if part.task not in tasks:
+        return f"is for {' or '.join(tasks)}, and the data are {part.task}"
+    message = sklearn_scores.too_large(name, len(part), classes)
+    if message is not None:
+        return f"cannot be computed: {message}; leave it out"
+    as_labels = classes > 1 and sklearn_scores.takes_labels(name)
+    outputs = (
+        np.zeros(len(part), np.int64)
+        if as_labels
+        else np.zeros((len(part), len(part.target_names) if classes == 1 else classes))
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = sklearn_scores.score(name, part.task, outputs, part.targets)
+    except ValueError as error:
+        return f"cannot be computed: {error}"
+    if not np.isfinite(value):
+        return f"is {value} on a part of {len(part)} rows: too few, or of one class only"
+    return None

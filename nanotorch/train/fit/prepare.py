@@ -1,0 +1,71 @@
+"""From a config to tables: loaded, split, and with what was learnt from the training part on how to prepare rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanotorch.train.config.sections import Config
+from nanotorch.train.data import datasets
+from nanotorch.train.data.data_notices import Noticed
+from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.split import split
+from nanotorch.train.data.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The parts of a table by name ("train", "validation", "test"), what was learnt from the first, and what to
+    tell.
+    """
+
+    parts: dict[str, Table]
+    preprocessing: Preprocessing
+    notices: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """A hash of every number that is trained on or scored by, of rows that stay on the disk with one of their own
+        behind it.
+        """
+        found = hashlib.sha256(json.dumps(self.preprocessing.state()).encode())
+        for name, table in self.parts.items():
+            found.update(f"{name} {table.features.shape} {table.categories}".encode())
+            found.update(table.targets.tobytes())
+            if isinstance(table.features, np.ndarray):
+                found.update(table.features.tobytes())
+        features = self.parts["train"].features
+        return found.hexdigest() if isinstance(features, np.ndarray) else f"{found.hexdigest()}-{features.digest}"
+
+
+def prepare(config: Config) -> Data:
+    """Load the table of a config and split it; then learn, from the training part alone, how to prepare rows."""
+    section = config.data
+    seed = seed_of(config)
+    table = datasets.load(section.name, section.arguments, seed)
+    splits = split(table, section.test_size, section.validation_size, seed, section.fold)
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    given = section.arguments
+    kept = {"encoding": given["categories"], "max_categories": given["max_categories"]} if "file" in given else {}
+    preprocessing = Preprocessing.fit(
+        splits.train,
+        section.standardize,
+        section.standardize_target is not False,
+        missing_values=given.get("missing_values", ()),
+        **kept,
+    )
+    notices = list(table.notices)
+    for name in ("validation", "test"):
+        noticed = Noticed()
+        preprocessing.notice(parts[name], noticed)
+        notices += [f"{name} part: {sentence}" for sentence in noticed.sentences()]
+    return Data(parts, preprocessing, tuple(notices))
+
+
+def seed_of(config: Config) -> int:
+    """The seed of a config, from which all its random numbers come."""
+    if config.seed is None:
+        raise ValueError("the config has no seed yet; nanotorch.train.config.sections.with_seed draws one")
+    return config.seed
