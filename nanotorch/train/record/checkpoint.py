@@ -42,7 +42,7 @@ from typing import Any, Self
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.train.record import layout
-from nanotorch.train.record.records import LARGEST_HISTORY, lines_of, parsed
+from nanotorch.train.record.records import LARGEST_HISTORY, as_lines, lines_of, parsed
 from nanotorch.utils import files
 from nanotorch.utils.serialization import from_bytes, to_bytes
 
@@ -262,11 +262,6 @@ class History:
         self._sum.update(new.encode())
         self._count, self._bytes = max(count, self._count), self._bytes + len(new.encode())
         return {"epochs": self._count, "bytes": self._bytes, "sha256": self._sum.hexdigest()}
-
-
-def as_lines(records: Sequence[Mapping[str, Any]]) -> str:
-    """Records as lines of JSON."""
-    return "".join(json.dumps(dict(record)) + "\n" for record in records)
 
 
 def history(saved: Checkpoint) -> tuple[list[Any], list[str]]:

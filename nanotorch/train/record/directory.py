@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nanotorch.train.record import layout
+from nanotorch.train.record.records import as_lines
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils import files
 
@@ -206,7 +207,7 @@ class RunDirectory:
         if source is not None:
             self.write("config.yaml", source)
         self.write_json("env.json", environment)
-        self.write("metrics.jsonl", _lines(history))
+        self.write("metrics.jsonl", as_lines(history))
         (self.path / "summary.json").unlink(missing_ok=True)  # of a run that now goes on for more epochs
 
     def write(self, name: str, text: str | bytes) -> None:
@@ -225,12 +226,12 @@ class RunDirectory:
 
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Add the record of an epoch to `metrics.jsonl`."""
-        self._append("metrics.jsonl", json.dumps(dict(record)))
+        self._append("metrics.jsonl", as_lines([record]))
 
     def log(self, message: str) -> None:
         """Add a line to `train.log`, with the time."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        self._append("train.log", "\n".join(f"{now}  {line}" for line in printable(message).split("\n")))
+        self._append("train.log", "".join(f"{now}  {line}\n" for line in printable(message).split("\n")))
 
     def finish(self, history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
         """Write the metrics once more, with a table of them, and at last the summary, which makes the run complete."""
@@ -239,16 +240,16 @@ class RunDirectory:
         writer = csv.DictWriter(table, columns)
         writer.writeheader()
         writer.writerows(history)
-        for name, text in (("metrics.jsonl", _lines(history)), ("metrics.csv", table.getvalue())):
+        for name, text in (("metrics.jsonl", as_lines(history)), ("metrics.csv", table.getvalue())):
             try:
                 self.write(name, text)
             except DirectoryError as error:
                 self._complain(str(error))
         self.write_json("summary.json", summary)
 
-    def _append(self, name: str, line: str) -> None:
+    def _append(self, name: str, lines: str) -> None:
         try:
-            files.append(self.path / name, line + "\n")
+            files.append(self.path / name, lines)
         except OSError as error:
             self._complain(f"{self.path / name} cannot be written: {error.strerror}")
 
@@ -256,10 +257,6 @@ class RunDirectory:
         if not self._complained:
             self._complained = True
             print(f"warning: {what}; training goes on", file=sys.stderr)
-
-
-def _lines(history: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(dict(record)) + "\n" for record in history)
 
 
 def _holder(lock: Any) -> str:

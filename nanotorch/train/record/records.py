@@ -8,7 +8,7 @@ read is what was written once, in keys and kinds, or it is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -323,6 +323,11 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], str | None]:
         return [], None
     except OSError as error:
         return [], f"{path} cannot be read: {error.strerror}"
+
+
+def as_lines(records: Iterable[Mapping[str, Any]]) -> str:
+    """Records as lines of JSON, each with its end."""
+    return "".join(json.dumps(dict(record)) + "\n" for record in records)
 
 
 def lines_of(data: bytes, path: Path) -> tuple[list[dict[str, Any]], str | None]:
