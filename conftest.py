@@ -11,7 +11,7 @@ import pytest
 
 import fake_gpu
 import nanotorch
-import parity
+import oracle
 from nanotorch.autograd.graph import formatting
 from nanotorch.autograd.graph.grad_mode import recording, set_recording
 from nanotorch.backend.device import Device, why_unavailable
@@ -33,19 +33,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Tell `parity.require_torch` which test asks."""
-    parity.running.append(item)
+    """Tell `oracle.require` which test asks."""
+    oracle.running.append(item)
     try:
         return (yield)
     finally:
-        parity.running.pop()
+        oracle.running.pop()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Count a comparison with PyTorch that skips as failed where all of them have to run."""
     report = yield
-    if parity.CI and report.skipped and item.get_closest_marker("parity"):
+    if oracle.CI and report.skipped and item.get_closest_marker("parity"):
         report.outcome = "failed"
         report.longrepr = f"CI_PARITY=1, but {item.nodeid} was skipped: {report.longrepr}"
     return report

@@ -5,15 +5,27 @@ it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import nanotorch
-from op_cases import CASES, Call, Case, drawn, floating_outputs, host, named, ours, outputs, weights
-from parity import require_torch
+from op_cases import (
+    CASES,
+    Call,
+    Case,
+    differentiable,
+    drawn,
+    each,
+    floating_outputs,
+    host,
+    named,
+    ours,
+    outputs,
+    weights,
+)
+from oracle import pytorch
 
 Arrays = list[Any]
 
@@ -74,25 +86,15 @@ def inner(left: Arrays, right: Arrays) -> float:
     return float(sum(np.sum(a * b) for a, b in zip(left, right, strict=True)))
 
 
-RECORDED = [case for case in CASES if case.name not in NO_DERIVATIVE and all(call(case))]
+RECORDED = [case for case in CASES if case.name not in NO_DERIVATIVE]
 SMOOTH = [case for case in RECORDED if not at_edge(case)]
 THERE = [c for c in SMOOTH if c.entry.where != "internal" and c.name not in ASIDE_THERE | SINGLE_PRECISION_THERE]
 
 
-def each_op(cases: list[Case]) -> Any:
-    """Make one test of all samples of an op."""
-    return pytest.mark.parametrize("name", dict.fromkeys(case.name for case in cases))
-
-
-def of(name: str, cases: list[Case]) -> Iterator[Case]:
-    return (case for case in cases if case.name == name)
-
-
-@each_op(RECORDED)
-def test_backward_is_linear(name: str) -> None:
-    for case in of(name, RECORDED):
-        for create_graph in (False, True):
-            check_linear(case, create_graph)
+@each(RECORDED, when=differentiable)
+def test_backward_is_linear(case: Case) -> None:
+    for create_graph in (False, True):
+        check_linear(case, create_graph)
 
 
 def check_linear(case: Case, create_graph: bool) -> None:
@@ -109,18 +111,17 @@ def check_linear(case: Case, create_graph: bool) -> None:
             assert not zero.any()
 
 
-@each_op(SMOOTH)
-def test_forward_mode_is_the_transposed_of_backward(name: str) -> None:
-    for case in of(name, SMOOTH):
-        results, leaves = call(case)
-        u, directions = weights(results, np.float64), weights(leaves, np.float64)
-        back = pullback(results, leaves, u, False)
-        if not all(np.isfinite(x).all() for x in (*back, *[host(r) for r in results])):  # means of nothing
-            continue
-        expected = inner(back, directions)
-        for start in (0.0, 1.0):
-            forward = pushforward(results, leaves, directions, start)
-            np.testing.assert_allclose(inner(forward, u), expected, rtol=1e-8, atol=1e-10)
+@each(SMOOTH, when=differentiable)
+def test_forward_mode_is_the_transposed_of_backward(case: Case) -> None:
+    results, leaves = call(case)
+    u, directions = weights(results, np.float64), weights(leaves, np.float64)
+    back = pullback(results, leaves, u, False)
+    if not all(np.isfinite(x).all() for x in (*back, *[host(r) for r in results])):  # means of nothing
+        return
+    expected = inner(back, directions)
+    for start in (0.0, 1.0):
+        forward = pushforward(results, leaves, directions, start)
+        np.testing.assert_allclose(inner(forward, u), expected, rtol=1e-8, atol=1e-10)
 
 
 def infinite(array: Any) -> Any:
@@ -144,14 +145,11 @@ INFINITE_INSIDE = {"nanmean", "lp_pool1d", "lp_pool2d"}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@each_op([case for case in CASES if case.name not in NO_DERIVATIVE])
-def test_linear_at_edges(name: str) -> None:
+@each(RECORDED)
+def test_linear_at_edges(case: Case) -> None:
     """Where the slopes are finite, a gradient of 0 gives 0, and forward mode the Jacobian times the direction."""
-    for case in of(name, CASES):
-        for kind, change in EDGES.items() if case.number < 2 else [("as drawn", np.copy)]:
-            check_edge(
-                case, f"{case} {kind}", lambda a, change=change: np.asarray(change(a)) if a.dtype.kind == "f" else a
-            )
+    for kind, change in EDGES.items() if case.number < 2 else [("as drawn", np.copy)]:
+        check_edge(case, f"{case} {kind}", lambda a, change=change: np.asarray(change(a)) if a.dtype.kind == "f" else a)
 
 
 def check_edge(case: Case, label: str, change: Any) -> None:
@@ -190,29 +188,25 @@ def check_edge(case: Case, label: str, change: Any) -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @pytest.mark.filterwarnings("ignore:reduction:UserWarning")
 @pytest.mark.parity
-@each_op(THERE)
-def test_jvp_of_both_libraries(name: str) -> None:
-    pytorch = require_torch()
-    for case in of(name, THERE):
-        made = Call(case, ours())
-        tangents = weights(made.leaves, np.float64)
-        try:
-            expected = dual_numbers(pytorch, case, tangents)
-        except NotImplementedError:  # PyTorch has no forward derivative of some
-            continue
+@each(THERE, when=differentiable)
+def test_jvp_of_both_libraries(case: Case) -> None:
+    made = Call(case, ours())
+    tangents = weights(made.leaves, np.float64)
+    try:
+        expected = dual_numbers(pytorch, case, tangents)
+    except NotImplementedError:  # PyTorch has no forward derivative of some
+        return
 
-        def floating(*values: Any, case: Case = case, made: Call = made) -> Any:
-            args, kwargs = made.replaced(list(values))
-            return tuple(
-                o
-                for o in outputs(case.entry.function(*args, **kwargs))
-                if hasattr(o, "dtype") and o.is_floating_point()
-            )
+    def floating(*values: Any) -> Any:
+        args, kwargs = made.replaced(list(values))
+        return tuple(
+            o for o in outputs(case.entry.function(*args, **kwargs)) if hasattr(o, "dtype") and o.is_floating_point()
+        )
 
-        primals = tuple(leaf.detach() for leaf in made.leaves)
-        found = nanotorch.func.jvp(floating, primals, tuple(map(nanotorch.tensor, tangents)))[1]
-        for a, e in zip(found, expected, strict=True):
-            np.testing.assert_allclose(host(a), e, rtol=1e-8, atol=1e-10)
+    primals = tuple(leaf.detach() for leaf in made.leaves)
+    found = nanotorch.func.jvp(floating, primals, tuple(map(nanotorch.tensor, tangents)))[1]
+    for a, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(host(a), e, rtol=1e-8, atol=1e-10)
 
 
 def dual_numbers(pytorch: Any, case: Case, tangents: Arrays) -> Arrays:

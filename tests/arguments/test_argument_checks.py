@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 pytestmark = pytest.mark.parity
 
@@ -174,7 +174,7 @@ for _value in ([0.1], (0.1,), None, "0.1", 0.1):
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_arguments_are_taken_as_in_pytorch(name: str) -> None:
-    ours, theirs = (attempt(lambda lib=lib: PROGRAMS[name](lib)) for lib in (nanotorch, require_torch()))
+    ours, theirs = (attempt(lambda lib=lib: PROGRAMS[name](lib)) for lib in (nanotorch, pytorch))
     if "refuses" in (ours, theirs):
         assert ours == theirs
     else:

@@ -11,7 +11,7 @@ import pytest
 
 import nanotorch
 from op_cases import CASES, Call, Case, drawn, named, outputs
-from parity import require_torch
+from oracle import pytorch
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
@@ -72,7 +72,7 @@ def differ(ours: Any, expected: Any) -> bool:
 
 
 def test_every_float_argument_of_every_op() -> None:
-    pytorch, different = require_torch(), []
+    different = []
     for case in CASES:
         if case.entry.where == "internal" or case.name in ASIDE or not first_or_constant(case):
             continue
@@ -173,7 +173,6 @@ def run(lib: Any, program: str) -> Any:
 
 
 def test_arrays_that_are_rarely_differentiated() -> None:
-    pytorch = require_torch()
     found = {program: (run(nanotorch, program), run(pytorch, program)) for program in PROGRAMS}
     assert {p: f for p, f in found.items() if f[0] != f[1]} == {}
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 import nanotorch as torch
-from agreement import outcome
-from parity import require_torch
+from oracle import outcome, pytorch
 
 pytestmark = pytest.mark.parity
 DTYPES = ("float32", "float64", "float16", "int64")
@@ -110,6 +109,5 @@ PROGRAMS = {
 
 
 def test_programs_are_pytorchs() -> None:
-    oracle = require_torch()
     for name, program in PROGRAMS.items():
-        assert outcome(program, torch) == outcome(program, oracle), name
+        assert outcome(program, torch) == outcome(program, pytorch), name

@@ -15,7 +15,7 @@ import pytest
 
 import nanotorch
 from op_cases import CASES, Call, Case, named, ours, outputs
-from parity import require_torch
+from oracle import pytorch
 
 DIM = re.compile("(dim|dims|dim0|dim1|dim2|axis0|axis1|start_dim|end_dim|source|destination|dimension)_?")
 
@@ -166,7 +166,6 @@ def compare(case: Case, dim: str, value: Any, number: bool, pytorch: Any) -> Ite
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(CASES_OF))
 def test_dims_as_in_pytorch(name: str) -> None:
-    pytorch = require_torch()
     found = [
         text
         for case in CASES_OF[name]
@@ -223,7 +222,7 @@ def run(library: Any, program: str) -> Outcome:
 @pytest.mark.parity
 def test_programs_with_a_dim() -> None:
     """Forms without a sample of their own, and dims that count before or after broadcasting."""
-    pytorch, found = require_torch(), []
+    found = []
     for program in [p.format(d=d) for p in PROGRAMS for d in range(-5, 5)]:
         mine, other = run(nanotorch, program), run(pytorch, program)
         if not agree(mine, other, faults=1):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 PROGRAMS = """
 torch.ones(2, 3).take_along_dim([[0]], 1)
@@ -348,7 +348,6 @@ def agree(mine: Any, other: Any) -> bool:
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")
 def test_as_in_pytorch() -> None:
-    pytorch = require_torch()
     found = [
         f"{p}: {mine!r}, PyTorch {other!r}"
         for p in PROGRAMS

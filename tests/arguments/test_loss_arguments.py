@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")]
 
@@ -145,7 +145,7 @@ def test_losses_and_norms_agree_with_pytorch(name: str) -> None:
         except (RuntimeError, ValueError, IndexError):
             return "refuses"
 
-    ours, theirs = outcome(nanotorch), outcome(require_torch())
+    ours, theirs = outcome(nanotorch), outcome(pytorch)
     if "refuses" in (ours, theirs):
         assert ours == theirs
         return

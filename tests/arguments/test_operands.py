@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from agreement import outcome
-from parity import require_torch
+from oracle import outcome, pytorch
 
 FOREIGN = [None, "text", [1, 2], (1.0, 2.0), {}, {1}, b"x", object, ...]
 COMPARED = [operator.eq, operator.ne]
@@ -66,7 +65,7 @@ def test_objects_that_tensors_do_not_know(symbol: Any) -> None:
                 found += [outcome(lambda _, x=x, v=v: symbol(x, v), library) for v in (3, np.int64(2))]
         return found
 
-    assert results(nanotorch) == results(require_torch())
+    assert results(nanotorch) == results(pytorch)
 
 
 @pytest.mark.parity
@@ -83,7 +82,7 @@ def test_tensors_in_lists_and_as_members() -> None:
         ]
         return [*found, *[outcome(lambda lib, v=v: v in lib.tensor([1.0]), library) for v in (None, "a", [1.0])]]
 
-    assert results(nanotorch) == results(require_torch())
+    assert results(nanotorch) == results(pytorch)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 import nanotorch
-from agreement import outcome
 from nanotorch.ops.rows.row import ROWS
 from op_cases import CASES, Call, Case, each, ours, outputs
-from parity import require_torch
+from oracle import agree
 
 OUT = [case for case in CASES if case.name in ROWS and ROWS[case.name].compiler.plan.takes_out and case.number < 1]
 
@@ -66,7 +65,7 @@ def test_the_rules_are_those_of_pytorch(number: int) -> None:
         values = result if isinstance(result, tuple) else (result,)
         return [[v.detach() for v in values], [str(v.dtype) for v in values], x.detach(), y]
 
-    assert outcome(program, nanotorch) == outcome(program, require_torch())
+    agree(program)
 
 
 def test_without_recording_everything_may_be_written() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:reduction:UserWarning")]
 
@@ -77,7 +77,7 @@ def equal(ours: Any, theirs: Any, rough: bool) -> bool:
 
 
 def test_losses_between_two_dtypes() -> None:
-    pytorch, different = require_torch(), []
+    different = []
     for program in PROGRAMS:
         pairs = [(a, b) for a in FLOATS for b in FLOATS] + [("int64", "int64")] * ("l1_loss" in program)
         for first, second in [

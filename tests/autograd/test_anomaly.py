@@ -12,7 +12,7 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.autograd.graph.anomaly import AnomalyError
 from nanotorch.autograd.graph.grad_mode import recording
-from parity import require_torch
+from oracle import pytorch
 
 
 class Block(nn.Module):
@@ -170,7 +170,6 @@ def test_the_device_is_watched(device: Any) -> None:
 
 @pytest.mark.parity
 def test_the_words_are_those_that_users_of_pytorch_search_for() -> None:
-    pytorch = require_torch()
     x = pytorch.tensor([0.0], requires_grad=True)
     with pytest.warns(UserWarning), pytest.raises(RuntimeError) as caught, pytorch.autograd.detect_anomaly():
         (x.sqrt() * 0).backward()
@@ -246,7 +245,7 @@ def test_scopes_nest_as_in_pytorch(calls: Any, outer: str, inner: str, call: str
         assert library is not torch or watched() == (False, True)
         return found
 
-    assert states(torch) == states(require_torch())
+    assert states(torch) == states(pytorch)
 
 
 def test_threads_that_share_an_object_or_switch_by_calls() -> None:

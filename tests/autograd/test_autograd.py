@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from parity import require_torch
+from oracle import pytorch
 
 
 def ones(*shape: int, **options: Any) -> Any:
@@ -66,7 +66,7 @@ class TestGraph:
     @pytest.mark.parametrize("operation", OPERATIONS, ids=range(len(OPERATIONS)))
     def test_nodes_are_named_and_linked_as_in_pytorch(self, operation: Any) -> None:
         shown = []
-        for library in (require_torch(), torch):
+        for library in (pytorch, torch):
             node = operation(library.ones(2, 2, requires_grad=True)).grad_fn
             following = [(n and n.name().split("::")[-1], k) for n, k in node.next_functions if n is not None]
             shown.append((node.name(), following))
@@ -486,7 +486,7 @@ class TestNodeHooks:
     @pytest.mark.parity
     def test_order_equals_pytorch(self) -> None:
         logs = []
-        for library in (require_torch(), torch):
+        for library in (pytorch, torch):
             log: list[Any] = []
             x = library.ones(2, requires_grad=True)
             y = x * 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 pytestmark = pytest.mark.parity
 
@@ -71,7 +71,7 @@ def outcome(lib: Any, name: str) -> Any:
 
 @pytest.mark.parametrize("name", parts(nanotorch))
 def test_what_is_shared_stays_shared(name: str) -> None:
-    assert outcome(nanotorch, name) == outcome(require_torch(), name)
+    assert outcome(nanotorch, name) == outcome(pytorch, name)
 
 
 def test_a_write_to_the_copy_of_a_view_is_noticed() -> None:

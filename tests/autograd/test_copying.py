@@ -18,7 +18,7 @@ import nanotorch.nn.functional as F
 from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.ops.docs import stubs
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
@@ -416,8 +416,7 @@ def test_files_are_never_unpickled(tmp_path: Path, protocol: int) -> None:
 
 @pytest.mark.parity
 def test_files_of_pytorch_are_recognised(tmp_path: Path) -> None:
-    oracle = require_torch()
     for zipped, words in ((True, "a zip archive, as torch.save"), (False, "a pickle")):
-        oracle.save({"weight": oracle.ones(2)}, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
+        pytorch.save({"weight": pytorch.ones(2)}, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
         with pytest.raises(ValueError, match=f"not a safetensors file but {words}.*safetensors.torch.save_file"):
             torch.load(tmp_path / "model.pt")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
 func = torch.func
 
@@ -123,8 +123,7 @@ def plain(tree: Any) -> Any:
 )  # from PyTorch's own forward mode
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_parity(name: str) -> None:
-    oracle = require_torch()
-    mine, theirs = plain(PROGRAMS[name](torch, torch.func)), plain(PROGRAMS[name](oracle, oracle.func))
+    mine, theirs = plain(PROGRAMS[name](torch, torch.func)), plain(PROGRAMS[name](pytorch, pytorch.func))
     assert repr(type(mine)) == repr(type(theirs))
     np.testing.assert_equal(_rounded(mine), _rounded(theirs))
 
@@ -151,9 +150,8 @@ def _rounded(tree: Any) -> Any:
     ],
 )
 def test_results_can_be_differentiated_by_autograd(program: Callable[..., Any]) -> None:
-    oracle = require_torch()
     found = []
-    for lib in (torch, oracle):
+    for lib in (torch, pytorch):
         x, w = vector(lib, 1, 2, requires_grad=True), vector(lib, 3, 4, requires_grad=True)
         result = program(lib, x, w)
         assert result.requires_grad

@@ -12,7 +12,7 @@ import pytest
 import nanotorch as torch
 from nanotorch.autograd import Function
 from nanotorch.autograd.function import once_differentiable
-from parity import require_torch
+from oracle import pytorch
 
 
 def function(forward: Callable[..., Any], backward: Callable[..., Any], name: str = "Custom") -> Any:
@@ -74,9 +74,8 @@ class TestContext:
 
     @pytest.mark.parity
     def test_nodes_are_named_and_linked_as_in_pytorch(self) -> None:
-        oracle = require_torch()
         shown = []
-        for library in (oracle, torch):
+        for library in (pytorch, torch):
             base = library.autograd.Function
             scope: dict[str, Any] = {
                 "forward": staticmethod(lambda ctx, k, x, y: (x * k + y, x + y)),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from agreement import ones, programs
 from fake_gpu import fake_gpu
+from oracle import ones, programs
 
 
 def make(lib: Any, forward: Callable[..., Any], backward: Callable[..., Any], **more: Any) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import nanotorch as torch
-from agreement import ones, programs
 from fake_gpu import fake_gpu
+from oracle import ones, programs
 
 
 @programs

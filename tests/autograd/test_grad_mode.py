@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from agreement import ones, programs
 from nanotorch.autograd.graph.grad_mode import recording
+from oracle import ones, programs
 
 
 @programs

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanotorch
-from agreement import plain
-from parity import require_torch
+from oracle import plain, pytorch
 
 pytestmark = pytest.mark.parity
 
@@ -99,5 +98,5 @@ def run(lib: Any, steps: Any, watched: Any, calls: Any) -> Any:
 @settings(max_examples=150, deadline=None)
 @given(STEPS, WATCHED, CALLS)
 def test_random_programs(steps: Any, watched: Any, calls: Any) -> None:
-    expected = run(require_torch(), steps, watched, calls)
+    expected = run(pytorch, steps, watched, calls)
     assert run(nanotorch, steps, watched, calls) == expected

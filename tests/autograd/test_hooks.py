@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from agreement import ones, programs
+from oracle import ones, programs
 
 
 @pytest.fixture

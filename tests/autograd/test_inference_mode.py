@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import nanotorch as torch
-from agreement import ones, programs
 from nanotorch.autograd.graph.interpreter import at_rest
 from nanotorch.autograd.graph.tensor import Tensor
+from oracle import ones, programs
 
 
 def made(lib: Any, *shape: int) -> Any:

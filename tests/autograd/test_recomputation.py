@@ -15,7 +15,7 @@ from hypothesis import given, settings
 import nanotorch as torch
 from inplace_programs import OPERATIONS, VIEWS, WRITES, Step, programs
 from nanotorch.utils.checkpoint import CheckpointError, checkpoint, checkpoint_sequential
-from parity import require_torch, to_numpy
+from oracle import pytorch, require, to_numpy
 
 nn, F = torch.nn, torch.nn.functional
 
@@ -196,11 +196,10 @@ PROGRAMS = [partial_gradients, only_parameters, structures, unused_output, twice
 @pytest.mark.parity
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_parity_with_pytorch(program: Callable[..., Any]) -> None:
-    oracle = require_torch()
-    import torch.utils.checkpoint as theirs
+    theirs = require("torch.utils.checkpoint")
 
     found = []
-    for lib, recomputing in ((torch, checkpoint), (oracle, theirs.checkpoint)):
+    for lib, recomputing in ((torch, checkpoint), (pytorch, theirs.checkpoint)):
 
         def call(function: Any, *args: Any, recomputing: Any = recomputing, **kwargs: Any) -> Any:
             return recomputing(function, *args, use_reentrant=False, **kwargs)
@@ -429,12 +428,11 @@ class TestSequential:
 
     @pytest.mark.parity
     def test_calls_as_in_pytorch(self) -> None:
-        oracle = require_torch()
-        import torch.utils.checkpoint as theirs
+        theirs = require("torch.utils.checkpoint")
 
         for segments in (1, 2, 3, 7):
             counts = []
-            for lib, run in ((torch, checkpoint_sequential), (oracle, theirs.checkpoint_sequential)):
+            for lib, run in ((torch, checkpoint_sequential), (pytorch, theirs.checkpoint_sequential)):
                 chain = [Counted(lambda t: t.exp().sin()) for _ in range(7)]
                 x = lib.ones(3, requires_grad=True)
                 run(chain, segments, x, use_reentrant=False).sum().backward()

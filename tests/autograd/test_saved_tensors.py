@@ -12,8 +12,8 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.autograd.graph import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
-from op_cases import CASES, Call, Case, each, floating_outputs, host, ours, run, second
-from parity import require_torch
+from op_cases import CASES, Call, Case, differentiable, each, floating_outputs, host, ours, run, second
+from oracle import pytorch
 
 
 def copying() -> saved_tensors_hooks:
@@ -21,12 +21,7 @@ def copying() -> saved_tensors_hooks:
     return saved_tensors_hooks(lambda tensor: tensor.numpy().copy(), lambda array: torch.from_numpy(array.copy()))
 
 
-def differentiable(case: Case) -> bool:
-    call = Call(case, ours())
-    return bool(call.leaves) and bool(floating_outputs(case.entry.function(*call.args, **call.kwargs)))
-
-
-@each([case for case in CASES if differentiable(case)])
+@each(CASES, when=differentiable)
 def test_every_op_gives_the_same_through_hooks(case: Case) -> None:
     """First and second derivatives, with every saved value packed."""
     expected = run(case, Call(case, ours()))
@@ -104,7 +99,6 @@ PROGRAMS = {
 @pytest.mark.parity
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_hooks_see_what_those_of_pytorch_see(name: str) -> None:
-    pytorch = require_torch()
     mine, theirs = counted(torch, PROGRAMS[name]), counted(pytorch, PROGRAMS[name])
     assert sorted(mine[0]) == sorted(theirs[0])
     assert mine[1] == theirs[1]

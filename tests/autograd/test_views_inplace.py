@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 import nanotorch as torch
 from inplace_programs import Step, execute, programs
-from parity import require_torch
+from oracle import pytorch
 from view_scenarios import SCENARIOS, outcome
 
 
@@ -317,9 +317,8 @@ class TestSetitem:
     @pytest.mark.parity
     @pytest.mark.parametrize("index, value", CASES, ids=str)
     def test_equals_pytorch(self, index: Any, value: Any) -> None:
-        oracle = require_torch()
         results = []
-        for library in (oracle, torch):
+        for library in (pytorch, torch):
             x = library.arange(9, dtype=library.float64).reshape(3, 3).requires_grad_()
             v = library.tensor(value, dtype=library.float64, requires_grad=True)
             y = x * x
@@ -392,13 +391,12 @@ def test_a_view_that_was_written_is_written_back() -> None:
     y[1:] += y[0]
     y.mul_(y[2].clone())
     (y * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
-    oracle = require_torch()
-    x2 = oracle.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    x2 = pytorch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     y2 = x2.clone()
     y2[0] *= 2
     y2[1:] += y2[0]
     y2.mul_(y2[2].clone())
-    (y2 * oracle.tensor([1.0, 10.0, 100.0])).sum().backward()
+    (y2 * pytorch.tensor([1.0, 10.0, 100.0])).sum().backward()
     assert y.tolist() == y2.tolist() and x.grad.tolist() == x2.grad.tolist()
 
 
@@ -406,8 +404,7 @@ def test_a_view_that_was_written_is_written_back() -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenarios_end_as_in_pytorch(name: str) -> None:
     """The same values, flags, versions, names of nodes, gradients and errors."""
-    oracle = require_torch()
-    assert outcome(torch, SCENARIOS[name]) == outcome(oracle, SCENARIOS[name])
+    assert outcome(torch, SCENARIOS[name]) == outcome(pytorch, SCENARIOS[name])
 
 
 def same(actual: Any, expected: Any) -> bool:
@@ -427,8 +424,7 @@ def same(actual: Any, expected: Any) -> bool:
 @given(programs)
 def test_random_programs_equal_pytorch(program: list[Step]) -> None:
     """The same values, versions, leaves, refusals, first and second derivatives."""
-    oracle = require_torch()
-    expected, derivatives = execute(oracle, program)
+    expected, derivatives = execute(pytorch, program)
     steps, ours = execute(torch, program)
     # A view whose sibling got a history is a leaf for PyTorch until somebody looks at its grad_fn; here it never is
     # one.
@@ -450,7 +446,7 @@ def test_random_programs_equal_pytorch(program: list[Step]) -> None:
 @pytest.mark.parametrize("library", ["nanotorch", "torch"])
 def test_a_saved_tensor_that_was_detached_in_place_is_refused_when_recording(library: str) -> None:
     """Its history is gone, and with it a part of the second derivative."""
-    torch = importlib.import_module("nanotorch") if library == "nanotorch" else require_torch()
+    torch = importlib.import_module("nanotorch") if library == "nanotorch" else pytorch
     x = torch.tensor([2.0], requires_grad=True)
     y = x * 3
     z = y * y

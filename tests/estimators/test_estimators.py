@@ -29,7 +29,7 @@ from fake_gpu import fake_gpu
 from nanotorch.estimators import MLPClassifier, MLPRegressor
 from nanotorch.ops.create.random import default_generator
 from nanotorch.train.fit.loop import DivergedError
-from parity import require_torch
+from oracle import pytorch
 
 FIXED: dict[str, Any] = {"n_iter_no_change": math.inf, "random_state": 0}  # no early end, no ConvergenceWarning
 
@@ -406,7 +406,6 @@ def test_a_pickle_holds_arrays_and_plain_numbers(cancer: Any, tmp_path: Path) ->
 
 @pytest.mark.parity
 def test_weights_carry_the_names_of_pytorch(iris: Any) -> None:
-    pytorch = require_torch()
     model = MLPClassifier((16,), max_iter=2, **FIXED).fit(*iris)
     network = pytorch.nn.Sequential(pytorch.nn.Linear(4, 16), pytorch.nn.ReLU(), pytorch.nn.Linear(16, 3))
     network.load_state_dict({name: pytorch.from_numpy(array) for name, array in model.weights_.items()})

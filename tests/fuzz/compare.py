@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 from .calls import Call, DtypeArgument, Run, TensorArgument
 from .stated import MATRICES, ROUGH, fatal, stated
@@ -256,7 +256,7 @@ def compare(call: Call) -> str:
 
 def finding_of(call: Call) -> str:
     """Say what a call does otherwise than in PyTorch, whether that is stated or not."""
-    torch = require_torch()
+    torch = pytorch
     if fatal(call):
         return ""
     ours, theirs = outcome(nanotorch, call), outcome(torch, call)

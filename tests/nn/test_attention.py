@@ -13,8 +13,7 @@ import nanotorch as torch
 import nanotorch.nn.functional as F
 from fake_gpu import fake_gpu
 from nanotorch import nn
-from nn_parity import both, close, compare, real
-from parity import require_torch, to_numpy
+from oracle import close, compare_modules, in_both, pytorch, real, to_numpy
 
 N, L, S, E, H = 3, 5, 4, 8, 2
 SELF, CROSS = real(N, L, E), (real(N, L, E), real(N, S, E), real(N, S, E))
@@ -36,8 +35,8 @@ def test_attention(batch_first: bool, need_weights: bool, training: bool) -> Non
     def make(nn: Any) -> Any:
         return nn.MultiheadAttention(E, H, batch_first=batch_first)
 
-    compare(make, *first(CROSS, batch_first), need_weights=need_weights, training=training)
-    compare(make, *(x[0] for x in CROSS), need_weights=need_weights, training=training)
+    compare_modules(make, *first(CROSS, batch_first), need_weights=need_weights, training=training)
+    compare_modules(make, *(x[0] for x in CROSS), need_weights=need_weights, training=training)
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
@@ -62,9 +61,9 @@ def test_options(name: str, need_weights: bool) -> None:
 
     inputs = (real(N, L, E), real(N, S, kdim), real(N, S, vdim))
     mask = np.random.default_rng(1).random((L, S)) < 0.3
-    compare(make, *inputs, need_weights=need_weights, attn_mask=mask, average_attn_weights=False)
+    compare_modules(make, *inputs, need_weights=need_weights, attn_mask=mask, average_attn_weights=False)
     assert repr(make(torch.nn)).replace("(out_proj): Linear", "(out_proj): NonDynamicallyQuantizableLinear") == repr(
-        make(require_torch().nn)
+        make(pytorch.nn)
     )
 
 
@@ -88,12 +87,14 @@ def test_masks(name: str, need_weights: bool) -> None:
     def make(nn: Any) -> Any:
         return nn.MultiheadAttention(E, H, batch_first=True)
 
-    compare(make, SELF, SELF + 1, SELF - 1, need_weights=need_weights, average_attn_weights=False, **MASKS[name])
+    compare_modules(
+        make, SELF, SELF + 1, SELF - 1, need_weights=need_weights, average_attn_weights=False, **MASKS[name]
+    )
     if name in ("causal", "numbers"):
-        compare(make, SELF[0], SELF[1], SELF[2], need_weights=need_weights, **MASKS[name])
+        compare_modules(make, SELF[0], SELF[1], SELF[2], need_weights=need_weights, **MASKS[name])
     if name == "padding":
         one = PADDING[1]
-        compare(make, SELF[0], SELF[1], SELF[2], need_weights=need_weights, key_padding_mask=one)
+        compare_modules(make, SELF[0], SELF[1], SELF[2], need_weights=need_weights, key_padding_mask=one)
 
 
 @pytest.mark.parity
@@ -101,7 +102,7 @@ def test_masks(name: str, need_weights: bool) -> None:
 def test_self_attention_is_one_product(batch_first: bool) -> None:
     """The same tensor three times goes through one projection, and gets one gradient."""
     gradients = []
-    for library, module in both(lambda nn: nn.MultiheadAttention(E, H, batch_first=batch_first)):
+    for library, module in in_both(lambda nn: nn.MultiheadAttention(E, H, batch_first=batch_first)):
         x = library.tensor(SELF, requires_grad=True)
         output, weights = module(x, x, x)
         (output.square().sum() + weights.square().sum()).backward()
@@ -140,7 +141,7 @@ def test_dropout_of_weights() -> None:
 
 @pytest.mark.parity
 def test_initial_values() -> None:
-    theirs = dict(require_torch().nn.MultiheadAttention(64, 4, add_bias_kv=True, kdim=32).named_parameters())
+    theirs = dict(pytorch.nn.MultiheadAttention(64, 4, add_bias_kv=True, kdim=32).named_parameters())
     for name, parameter in nn.MultiheadAttention(64, 4, add_bias_kv=True, kdim=32).named_parameters():
         mine, other = to_numpy(parameter), to_numpy(theirs[name])
         assert mine.shape == other.shape and abs(mine.mean()) < 5 * other.std() / np.sqrt(mine.size) + 1e-7, name
@@ -190,10 +191,10 @@ def test_encoder_layer(name: str, batch_first: bool) -> None:
         return LAYERS[name](nn, batch_first=batch_first)
 
     (x,) = first([SELF], batch_first)
-    compare(make, x)
-    compare(make, x, src_mask=CAUSAL, src_key_padding_mask=TAILS)
-    compare(make, x, src_mask=np.where(CAUSAL, -np.inf, 0.0), is_causal=True)
-    compare(make, SELF[0])
+    compare_modules(make, x)
+    compare_modules(make, x, src_mask=CAUSAL, src_key_padding_mask=TAILS)
+    compare_modules(make, x, src_mask=np.where(CAUSAL, -np.inf, 0.0), is_causal=True)
+    compare_modules(make, SELF[0])
 
 
 @pytest.mark.parity
@@ -204,9 +205,9 @@ def test_encoder(norm: bool) -> None:
         layer = nn.TransformerEncoderLayer(E, H, 16, 0.0, batch_first=True, norm_first=True)
         return nn.TransformerEncoder(layer, 3, nn.LayerNorm(E) if norm else None)
 
-    compare(make, SELF)
-    compare(make, SELF, mask=CAUSAL, src_key_padding_mask=TAILS)
-    text = repr(make(require_torch().nn)).replace("NonDynamicallyQuantizableLinear", "Linear")
+    compare_modules(make, SELF)
+    compare_modules(make, SELF, mask=CAUSAL, src_key_padding_mask=TAILS)
+    text = repr(make(pytorch.nn)).replace("NonDynamicallyQuantizableLinear", "Linear")
     assert repr(make(torch.nn)) == text
 
 

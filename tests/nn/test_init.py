@@ -11,7 +11,7 @@ from scipy import stats
 
 import nanotorch as torch
 from nanotorch import nn
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
 # Functions of a tensor of shape (400, 300), with the distribution that its elements should have.
 FAN_IN, FAN_OUT = 300, 400
@@ -103,13 +103,13 @@ def test_orthogonal_is_uniform() -> None:
 
 @pytest.mark.parity
 def test_gains_and_fans_are_pytorchs() -> None:
-    oracle = require_torch().nn.init
+    theirs = pytorch.nn.init
     for name in ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu", "conv2d"):
-        assert nn.init.calculate_gain(name) == pytest.approx(oracle.calculate_gain(name), rel=1e-15)
-    assert nn.init.calculate_gain("leaky_relu", 0.3) == pytest.approx(oracle.calculate_gain("leaky_relu", 0.3))
+        assert nn.init.calculate_gain(name) == pytest.approx(theirs.calculate_gain(name), rel=1e-15)
+    assert nn.init.calculate_gain("leaky_relu", 0.3) == pytest.approx(theirs.calculate_gain("leaky_relu", 0.3))
     for shape in ((2, 3), (4, 5, 6), (2, 3, 4, 5)):
         ours = nn.init._calculate_fan_in_and_fan_out(torch.empty(*shape))
-        assert ours == oracle._calculate_fan_in_and_fan_out(require_torch().empty(*shape))
+        assert ours == theirs._calculate_fan_in_and_fan_out(pytorch.empty(*shape))
 
 
 def test_errors() -> None:
@@ -138,7 +138,7 @@ def test_errors() -> None:
 )
 def test_layers_start_as_pytorchs_do(make: Any) -> None:
     """Same names, shapes, dtypes and distributions of parameters and buffers."""
-    ours, theirs = make(nn).state_dict(), make(require_torch().nn).state_dict()
+    ours, theirs = make(nn).state_dict(), make(pytorch.nn).state_dict()
     assert list(ours) == list(theirs)
     for key, value in theirs.items():
         mine, other = to_numpy(ours[key]), to_numpy(value)

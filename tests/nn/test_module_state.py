@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 import nanotorch as torch
-from agreement import outcome
-from parity import require_torch
+from oracle import agree
 
 pytestmark = pytest.mark.parity
 
@@ -111,7 +110,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_are_pytorchs(name: str) -> None:
-    assert outcome(PROGRAMS[name], torch) == outcome(PROGRAMS[name], require_torch())
+    agree(PROGRAMS[name])
 
 
 def test_nothing_is_written_where_something_does_not_fit() -> None:

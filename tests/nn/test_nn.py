@@ -15,7 +15,7 @@ import nanotorch as torch
 import nanotorch.nn.functional as F
 from fake_gpu import fake_gpu
 from nanotorch import nn
-from parity import to_numpy
+from oracle import to_numpy
 
 
 class Net(nn.Module):

@@ -10,8 +10,7 @@ import pytest
 
 import nanotorch as torch
 from fake_gpu import fake_gpu
-from nn_parity import both, compare, outputs_of, real
-from parity import require_torch, to_numpy
+from oracle import compare_modules, in_both, outputs_of, pytorch, real, to_numpy
 
 Layer = tuple[Any, tuple[np.ndarray[Any, Any], ...]]
 
@@ -138,14 +137,14 @@ LAYERS: dict[str, Layer] = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name: str, training: bool) -> None:
     make, inputs = LAYERS[name]
-    compare(make, *inputs, calls=2, training=training)
+    compare_modules(make, *inputs, calls=2, training=training)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", LAYERS)
 def test_reprs(name: str) -> None:
     make, _ = LAYERS[name]
-    assert repr(make(torch.nn)) == repr(make(require_torch().nn))
+    assert repr(make(torch.nn)) == repr(make(pytorch.nn))
 
 
 SMOOTH = [
@@ -166,7 +165,7 @@ def test_gradient_penalties(name: str) -> None:
     """The gradient, by weights and inputs, of the norm of the gradient by the inputs: backward through backward."""
     make, (values,) = LAYERS[name]
     results = []
-    for library, module in both(make):
+    for library, module in in_both(make):
         x = library.tensor(values, requires_grad=True)
         (grad,) = library.autograd.grad(module(x).square().sum(), x, create_graph=True)
         grad.square().sum().backward()
@@ -209,7 +208,7 @@ def test_pickles_are_the_same_layer(name: str) -> None:
 
 @pytest.mark.parity
 def test_conv_transpose_with_an_output_size() -> None:
-    compare(lambda nn: nn.ConvTranspose2d(4, 2, 3, stride=3, padding=1), IMAGES, output_size=(20, 17))
+    compare_modules(lambda nn: nn.ConvTranspose2d(4, 2, 3, stride=3, padding=1), IMAGES, output_size=(20, 17))
     with pytest.raises(ValueError, match=r"^ConvTranspose2d: .*valid sizes range from \[19, 16\] to \[21, 18\]"):
         torch.nn.ConvTranspose2d(4, 2, 3, stride=3, padding=1)(torch.tensor(IMAGES), output_size=(22, 17))
 
@@ -225,7 +224,7 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_parameters_start_as_pytorchs(name: str) -> None:
     """Every parameter: mean, deviation and largest value, which tell uniform, normal and constant apart."""
-    theirs = dict(LARGE[name](require_torch().nn).named_parameters())
+    theirs = dict(LARGE[name](pytorch.nn).named_parameters())
     for key, parameter in LARGE[name](torch.nn).named_parameters():
         mine, other = to_numpy(parameter), to_numpy(theirs[key])
         scale = other.std() or 1.0

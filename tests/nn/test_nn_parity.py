@@ -10,8 +10,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.registry import ACTIVATIONS
-from nn_parity import NUMBERS, both, close, compare, real
-from parity import require_torch, to_numpy
+from oracle import NUMBERS, close, compare_modules, in_both, pytorch, real, to_numpy
 
 pytestmark = pytest.mark.parity
 
@@ -68,13 +67,13 @@ LAYERS: dict[str, tuple[Any, tuple[np.ndarray[Any, Any], ...]]] = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name: str, training: bool) -> None:
     make, inputs = LAYERS[name]
-    compare(make, *inputs, calls=3, training=training)
+    compare_modules(make, *inputs, calls=3, training=training)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_reprs(name: str) -> None:
     make, _ = LAYERS[name]
-    assert repr(make(torch.nn)) == repr(make(require_torch().nn))
+    assert repr(make(torch.nn)) == repr(make(pytorch.nn))
 
 
 REPRS = [
@@ -105,7 +104,7 @@ REPRS = [
 
 @pytest.mark.parametrize("make", REPRS)
 def test_reprs_of_containers(make: Any) -> None:
-    assert repr(make(torch.nn)) == repr(make(require_torch().nn))
+    assert repr(make(torch.nn)) == repr(make(pytorch.nn))
 
 
 CLASSES = np.array([2, 0, 1, 2, 1])
@@ -115,7 +114,7 @@ LOG_PROBABILITIES = np.log(NUMBERS.dirichlet(np.ones(3), 5))
 
 
 def class_weights(nn: Any) -> Any:
-    library = torch if nn is torch.nn else require_torch()
+    library = torch if nn is torch.nn else pytorch
     return library.tensor(np.array([0.5, 2.0, 1.5]))
 
 
@@ -203,7 +202,7 @@ PAIRS: dict[str, Any] = {
 def test_losses_of_pairs_and_triplets(name: str, reduction: str) -> None:
     make, *arrays = PAIRS[name]
     results = []
-    for library, module in both(lambda nn: make(nn, reduction=reduction)):
+    for library, module in in_both(lambda nn: make(nn, reduction=reduction)):
         first, second, third = (library.tensor(array) for array in arrays)
         first.requires_grad_()
         loss = module(first, second, third)
@@ -221,7 +220,7 @@ REDUCTIONS += [(name, "batchmean") for name in LOSSES if "KLDiv" in name]
 @pytest.mark.parametrize(("name", "reduction"), REDUCTIONS)
 def test_losses(name: str, reduction: str) -> None:
     make, values, target = LOSSES[name]
-    compare(lambda nn: make(nn, reduction=reduction), values, target)
+    compare_modules(lambda nn: make(nn, reduction=reduction), values, target)
 
 
 def test_backward_hooks_see_what_pytorchs_see() -> None:
@@ -240,7 +239,7 @@ def test_backward_hooks_see_what_pytorchs_see() -> None:
             return Module()
 
     seen: list[list[Any]] = []
-    for library, module in both(Two):
+    for library, module in in_both(Two):
         record: list[Any] = []
         module.register_full_backward_pre_hook(lambda m, go, r=record: r.append(go))
         module.register_full_backward_hook(lambda m, gi, go, r=record: r.extend([gi, go]))
@@ -259,7 +258,7 @@ def test_backward_hooks_see_what_pytorchs_see() -> None:
 def test_clip_grad_norm(norm_type: float, max_norm: float) -> None:
     arrays = [real(3, 2), real(4), real()]
     results = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         params = [library.zeros(x.shape, dtype=library.float64, requires_grad=True) for x in arrays]
         for param, x in zip(params, arrays, strict=True):
             param.grad = library.tensor(x)
@@ -273,7 +272,7 @@ def test_training_follows_pytorch() -> None:
     """A network with most layers, trained 20 steps with AdamW, clipping and a schedule."""
     x, target = real(32, 6), NUMBERS.integers(0, 3, 32)
     losses = []
-    modules = both(
+    modules = in_both(
         lambda nn: nn.Sequential(
             nn.Linear(6, 16),
             nn.BatchNorm1d(16),
@@ -310,6 +309,6 @@ def test_soft_margin_loss() -> None:
     """PyTorch's is not differentiable with respect to its target."""
     x = real(5, 3)
     ours, theirs = (
-        library.nn.SoftMarginLoss()(library.tensor(x), library.tensor(SIGNS)) for library in (torch, require_torch())
+        library.nn.SoftMarginLoss()(library.tensor(x), library.tensor(SIGNS)) for library in (torch, pytorch)
     )
     close(ours, theirs)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from nn_parity import compare
-from parity import require_torch
+from oracle import compare_modules, pytorch
 
 pytestmark = pytest.mark.parity
 
@@ -163,7 +162,7 @@ def test_random_layers(kind: Callable[[Draw], Case], seed: int) -> None:
     name, options, named, inputs, call = case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ours, theirs = (refusal(library, name, case) for library in (torch, require_torch()))
+        ours, theirs = (refusal(library, name, case) for library in (torch, pytorch))
     assert (ours is None) == (theirs is None), f"{case}: {ours!r} against {theirs!r}"
     if ours is None:
-        compare(lambda nn: getattr(nn, name)(*options, **named), *inputs, **call)
+        compare_modules(lambda nn: getattr(nn, name)(*options, **named), *inputs, **call)

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from agreement import outcome
-from nn_parity import both, close
-from parity import require_torch
+from oracle import agree, close, in_both
 
 pytestmark = pytest.mark.parity
 
@@ -49,7 +47,6 @@ def test_weights_are_pytorchs(way: str, monkeypatch: pytest.MonkeyPatch) -> None
 
     PyTorch's own second derivative of a weight norm is wrong (docs/differences.md), so there it is written out.
     """
-    require_torch()
 
     def written_out(direction: Any, length: Any, dim: int) -> Any:
         over = [d for d in range(direction.ndim) if dim == -1 or d != dim]
@@ -60,7 +57,7 @@ def test_weights_are_pytorchs(way: str, monkeypatch: pytest.MonkeyPatch) -> None
     for name, (make, shape) in LAYERS.items():
         results: list[list[Any]] = [[], []]
         given: dict[str, Any] = {}
-        for found, (library, module) in zip(results, reversed(both(make)), strict=True):
+        for found, (library, module) in zip(results, reversed(in_both(make)), strict=True):
             module = WAYS[way](library.nn.utils, module)
             given = given or {key: np.array(value.detach().numpy()) for key, value in module.state_dict().items()}
             assert list(given) == list(module.state_dict()), name
@@ -219,7 +216,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_are_pytorchs(name: str) -> None:
-    assert outcome(PROGRAMS[name], torch) == outcome(PROGRAMS[name], require_torch())
+    agree(PROGRAMS[name])
 
 
 def test_errors() -> None:

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from agreement import outcome
-from nn_parity import both, close
-from parity import require_torch
+from oracle import agree, close, in_both
 
 pytestmark = pytest.mark.parity
 
@@ -77,7 +75,7 @@ def run(library: Any, module: Any, shape: str, given: bool, options: dict[str, A
 def test_layers_are_pytorchs(name: str, options: dict[str, Any], shape: str) -> None:
     """Dropout draws other numbers, so layers with it are compared in evaluation."""
     results = []
-    for library, module in both(lambda nn: getattr(nn, name)(4, 4, **options)):
+    for library, module in in_both(lambda nn: getattr(nn, name)(4, 4, **options)):
         module.train("dropout" not in options)
         results.append([run(library, module, shape, given, options) for given in (False, True)])
         results[-1].append([repr(module), [key for key, _ in module.named_parameters()]])
@@ -95,7 +93,7 @@ def test_layers_are_pytorchs(name: str, options: dict[str, Any], shape: str) -> 
 @pytest.mark.parametrize("lead", [(3,), ()])
 def test_cells_are_pytorchs(name: str, options: dict[str, Any], lead: tuple[int, ...]) -> None:
     results = []
-    for library, module in both(lambda nn: getattr(nn, name)(4, 5, **options)):
+    for library, module in in_both(lambda nn: getattr(nn, name)(4, 5, **options)):
         x = library.tensor(real(*lead, 4), requires_grad=True)
         states = [
             library.tensor(real(*lead, 5 + 0 * k), requires_grad=True) for k in range(2 if name == "LSTMCell" else 1)
@@ -191,4 +189,4 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_are_pytorchs(name: str) -> None:
-    assert outcome(PROGRAMS[name], torch) == outcome(PROGRAMS[name], require_torch())
+    agree(PROGRAMS[name])

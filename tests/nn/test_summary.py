@@ -14,9 +14,8 @@ from nanotorch import nn
 from nanotorch.autograd.graph.interpreter import at_rest
 from nanotorch.ops.rows.flops import count_flops
 from nanotorch.ops.rows.observe import observing
-from parity import require_torch
+from oracle import pytorch, require
 
-pytorch = require_torch()
 pytestmark = pytest.mark.parity
 
 
@@ -214,11 +213,9 @@ UNKNOWN_TO_PYTORCH = {  # products with vectors, and attention where the CPU has
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_flops_are_those_that_pytorch_counts(name: str) -> None:
-    from torch.utils.flop_counter import FlopCounterMode
-
     function, shapes = FUNCTIONS[name]
     arrays = [np.ones(shape, np.float32) for shape in shapes]
-    counter = FlopCounterMode(display=False)
+    counter = require("torch.utils.flop_counter").FlopCounterMode(display=False)
     with counter:
         function(pytorch, *[pytorch.from_numpy(array) for array in arrays])
     ours = product_flops(lambda: function(torch, *[torch.from_numpy(array) for array in arrays]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 pytestmark = pytest.mark.parity
 
@@ -38,7 +38,6 @@ CALLS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_info_and_results_beside_failures(name: str) -> None:
-    pytorch = require_torch()
     for matrix in MATRICES:
         array = np.array(matrix, dtype=np.float64)
         mine, other = CALLS[name](nanotorch, nanotorch.tensor(array)), CALLS[name](pytorch, pytorch.tensor(array))
@@ -70,7 +69,7 @@ def test_gradients_of_the_matrices_that_have_a_result() -> None:
 @pytest.mark.parametrize("upper", [False, True])
 def test_gradient_of_a_cholesky_factor(upper: bool) -> None:
     """In its own triangle PyTorch's; in the other, which is not read, 0."""
-    pytorch, rng = require_torch(), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     factor = np.tril(rng.standard_normal((3, 3))) + 2 * np.eye(3)
     factor, right = (factor.T.copy() if upper else factor), rng.standard_normal((3, 2))
     seeds = rng.standard_normal((3, 2)), rng.standard_normal((3, 3))

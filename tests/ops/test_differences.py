@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch
+from oracle import pytorch
 
 INF = float("inf")
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "differences.md").read_text()
@@ -507,7 +507,7 @@ def test_pytorch_does_something_else(line: str) -> None:
         except Exception as error:
             return f"raises {type(error).__name__}"
 
-    mine, theirs = outcome(nanotorch), outcome(require_torch())
+    mine, theirs = outcome(nanotorch), outcome(pytorch)
     assert mine != theirs, f"both give {mine}: take the line out of docs/differences.md"
 
 

@@ -1,5 +1,5 @@
 """Indices of all kinds mixed, reading and writing, their errors, and the rules of repeated indices, with PyTorch as
-oracle.
+pytorch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 import nanotorch as torch
 from fake_gpu import fake_gpu
-from parity import require_torch
+from oracle import pytorch
 
 pytestmark = pytest.mark.parity
 
@@ -32,9 +32,8 @@ def both(function: Any, *arrays: Any) -> None:
     """Compare value, gradients and second derivatives of a function of float64 leaves in both libraries, or that both
     refuse.
     """
-    oracle = require_torch()
     found: list[Any] = []
-    for library in (torch, oracle):
+    for library in (torch, pytorch):
         leaves = [library.tensor(a, dtype=library.float64).requires_grad_() for a in arrays]
         try:
             y = function(library, *leaves)
@@ -259,13 +258,11 @@ def test_errors_name_index_and_dimension(name: str, place: str) -> None:
         with pytest.raises((IndexError, RuntimeError, ValueError), match=text):
             function(Place, x)
     if place == "cpu":
-        oracle = require_torch()
         with pytest.raises((IndexError, RuntimeError, ValueError)):
-            function(oracle, oracle.from_numpy(X))
+            function(pytorch, pytorch.from_numpy(X))
 
 
 def test_distinct_elements_and_ranks_of_nan() -> None:
-    oracle = require_torch()
 
     def results(library: Any) -> Any:
         x = library.tensor([float("nan"), 1.0, float("nan"), float("inf"), 1.0])
@@ -279,4 +276,4 @@ def test_distinct_elements_and_ranks_of_nan() -> None:
         found += [library.bucketize(x, library.tensor([0.0, 1.0, float("inf")]))]
         return [str(f) for f in found]
 
-    assert results(torch) == results(oracle)
+    assert results(torch) == results(pytorch)

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
-pytorch = require_torch()
 pytestmark = pytest.mark.parity
 NAN = float("nan")
 

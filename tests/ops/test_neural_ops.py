@@ -10,7 +10,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.nn import functional as F
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
 
 def ones(*shape: int, **options: Any) -> torch.Tensor:
@@ -116,7 +116,6 @@ def test_errors_say_what_is_wrong(call: Callable[[], Any], message: str) -> None
 @pytest.mark.parity
 @pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5), (2, 3, 4, 4)], ids=str)
 def test_running_statistics_move_as_in_pytorch(shape: tuple[int, ...]) -> None:
-    pytorch = require_torch()
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(np.float32)
     for name in ("batch_norm", "instance_norm")[: len(shape) - 1]:
@@ -133,7 +132,6 @@ def test_running_statistics_move_as_in_pytorch(shape: tuple[int, ...]) -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["layer_norm", "group_norm", "batch_norm"])
 def test_norms_shift_without_a_scale(name: str) -> None:
-    pytorch = require_torch()
     x, bias = np.random.default_rng(0).standard_normal((4, 6)), np.arange(6.0)
     arguments = {"layer_norm": ((6,),), "group_norm": (2,), "batch_norm": (None, None)}[name]
     options = {"training": True} if name == "batch_norm" else {}
@@ -217,7 +215,6 @@ def test_attention_drops_weights() -> None:
 
 @pytest.mark.parity
 def test_cosine_embedding_loss_of_zero_vectors_is_finite() -> None:
-    pytorch = require_torch()
     results = []
     for library in (torch, pytorch):
         x = library.zeros(2, 3, dtype=library.float64).requires_grad_()
@@ -248,7 +245,7 @@ def test_triplet_margin_loss_takes_any_distance() -> None:
 def both(name: str, arrays: list[Any], **options: Any) -> list[list[np.ndarray[Any, Any]]]:
     """Return the value of a loss, reduced as asked, and the gradient of its first argument, in both libraries."""
     results = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         first, *rest = (library.tensor(array) for array in arrays)
         first.requires_grad_()
         loss = getattr(library.nn.functional, name)(first, *rest, **options)
@@ -292,7 +289,6 @@ def test_the_mean_of_no_losses_is_nan(name: str) -> None:
 
 @pytest.mark.parity
 def test_a_query_that_sees_nothing_gets_zeros() -> None:
-    pytorch = require_torch()
     rng = np.random.default_rng(0)
     q, k, v = (rng.standard_normal((2, 3, 4)) for _ in range(3))
     mask = np.array([[True, False, True], [False, False, False], [True, True, True]])
@@ -310,7 +306,6 @@ def test_a_query_that_sees_nothing_gets_zeros() -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize("norm_type", [2.0, 1.0])
 def test_embedding_shortens_the_rows_that_it_looks_up(norm_type: float) -> None:
-    pytorch = require_torch()
     table, index = np.random.default_rng(0).standard_normal((5, 4)), np.array([[0, 1], [1, 3]])
     results = []
     for library in (torch, pytorch):
@@ -326,7 +321,7 @@ def test_embedding_shortens_the_rows_that_it_looks_up(norm_type: float) -> None:
 @pytest.mark.parity
 def test_embedding_divides_gradients_by_frequencies() -> None:
     results = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         weight = library.ones(4, 2, dtype=library.float64).requires_grad_()
         index = library.tensor([0, 2, 2, 2, 0, 1])
         library.nn.functional.embedding(index, weight, padding_idx=1, scale_grad_by_freq=True).sum().backward()
@@ -357,7 +352,7 @@ HALVES: dict[str, tuple[Any, ...]] = {
 def test_float16_does_not_overflow_inside(name: str) -> None:
     x = (np.random.default_rng(0).standard_normal((4, 300)) * 300).astype(np.float16)
     results = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         leaf = library.tensor(x).requires_grad_()
         out = getattr(library.nn.functional, name)(leaf, *HALVES[name])
         (out * library.tensor(x[:, ::-1] / np.float16(300))).sum().backward()

@@ -12,7 +12,7 @@ import pytest
 import nanotorch as torch
 from nanotorch import nn, viz
 from nanotorch.ops.rows.row import ROWS
-from parity import require_torch
+from oracle import pytorch
 
 
 def temporary(kind: str) -> torch.Tensor:
@@ -90,7 +90,7 @@ OWN = [
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("program", OWN)
 def test_values_from_the_memory_that_is_written(program: str, recorded: bool) -> None:
-    assert outcome(torch, program, recorded) == outcome(require_torch(), program, recorded)
+    assert outcome(torch, program, recorded) == outcome(pytorch, program, recorded)
 
 
 MANY = [
@@ -119,7 +119,7 @@ MANY = [
 @pytest.mark.parametrize("program", MANY)
 def test_a_value_that_fills_is_one_number(program: str) -> None:
     ours = outcome(torch, program, True)
-    assert ours == outcome(require_torch(), program, True)
+    assert ours == outcome(pytorch, program, True)
     assert ours is not False
 
 
@@ -164,7 +164,7 @@ CONSTANT = [
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("program", CONSTANT)
 def test_what_has_no_derivative_says_so(program: str, recorded: bool) -> None:
-    assert refusal(torch, program, recorded) == refusal(require_torch(), program, recorded)
+    assert refusal(torch, program, recorded) == refusal(pytorch, program, recorded)
 
 
 def test_every_array_of_a_recorded_row_has_a_formula_or_is_refused() -> None:
@@ -200,4 +200,4 @@ def backward_of(lib: Any, program: str) -> Any:
     ],
 )
 def test_distinct_values_refuse_the_backward(program: str) -> None:
-    assert backward_of(torch, program) == backward_of(require_torch(), program)
+    assert backward_of(torch, program) == backward_of(pytorch, program)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import nanotorch as torch
-from parity import require_torch
+from oracle import pytorch
 
 Array = np.ndarray[Any, Any]
 
@@ -29,9 +29,8 @@ def draw(shape: tuple[int, ...], seed: int, low: float = 0.5, high: float = 2.0)
 
 def both(function: Any, arrays: list[Array], expected: Array | None = None) -> None:
     """Compare a function of tensors with NumPy's value (where given) and with PyTorch's value and gradients."""
-    oracle = require_torch()
     found = []
-    for library in (torch, oracle):
+    for library in (torch, pytorch):
         leaves = [library.tensor(array, dtype=library.float64).requires_grad_() for array in arrays]
         result = function(library, *leaves)
         weights = library.from_numpy(np.asarray(np.random.default_rng(1).uniform(-1, 1, tuple(result.shape))))

@@ -13,14 +13,9 @@ import numpy as np
 import pytest
 
 import nanotorch
-from agreement import outcome
-from parity import require_torch, to_numpy
+from oracle import agree, outcome, pytorch, to_numpy
 
 DTYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
-
-
-def agree(program: Any) -> None:
-    assert outcome(program, nanotorch) == outcome(program, require_torch())
 
 
 @pytest.mark.parity
@@ -41,8 +36,7 @@ def test_windows() -> None:
     for name in ("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window"):
         for length, periodic in itertools.product((0, 1, 2, 5, 8), (True, False)):
             mine, theirs = (
-                to_numpy(getattr(lib, name)(length, periodic, dtype=lib.float64))
-                for lib in (nanotorch, require_torch())
+                to_numpy(getattr(lib, name)(length, periodic, dtype=lib.float64)) for lib in (nanotorch, pytorch)
             )
             np.testing.assert_allclose(mine, theirs, atol=1e-12, strict=True)
         for bad in ((-1,), (3, True)):
@@ -256,7 +250,7 @@ def test_arguments_that_do_not_fit(number: int) -> None:
             )
         return "nothing"
 
-    assert raised(nanotorch) == raised(require_torch()) != "nothing"
+    assert raised(nanotorch) == raised(pytorch) != "nothing"
 
 
 @pytest.mark.parity
@@ -325,7 +319,7 @@ def test_any_resizing(dtype: str) -> None:
             continue
         compared += 1
         array, results = np.random.default_rng(compared).standard_normal(shape).astype(dtype), []
-        for lib in (nanotorch, require_torch()):
+        for lib in (nanotorch, pytorch):
             x = lib.tensor(array, requires_grad=True)
             y = lib.nn.functional.interpolate(x, **options)
             y.backward(lib.tensor(np.random.default_rng(1).standard_normal(tuple(y.shape)).astype(dtype)))
@@ -438,7 +432,7 @@ def test_questions() -> None:
 @pytest.mark.parametrize("name", ["entr", "ndtr"])
 def test_special_functions(name: str) -> None:
     array, results = np.array([-1.0, 0.0, 0.3, 1.0, 4.0, -9.0, np.inf, np.nan]), []
-    for lib in (nanotorch, require_torch()):
+    for lib in (nanotorch, pytorch):
         x = lib.tensor(array, requires_grad=True)
         y = getattr(lib.special, name)(x)
         y.backward(lib.ones_like(y))
@@ -479,7 +473,7 @@ BAD_FILLS: list[Any] = [
 @pytest.mark.parity
 @pytest.mark.parametrize("number", range(len(BAD_FILLS)))
 def test_fills_that_are_refused(number: int) -> None:
-    assert outcome(BAD_FILLS[number], nanotorch) == outcome(BAD_FILLS[number], require_torch()) == "raises RuntimeError"
+    assert outcome(BAD_FILLS[number], nanotorch) == outcome(BAD_FILLS[number], pytorch) == "raises RuntimeError"
 
 
 @pytest.mark.parity
@@ -488,7 +482,7 @@ def test_fills_that_are_refused(number: int) -> None:
 def test_least_squares(shapes: Any, driver: Any) -> None:
     rng = np.random.default_rng(0)
     arrays, results = [rng.standard_normal(s) for s in shapes], []
-    for lib in (nanotorch, require_torch()):
+    for lib in (nanotorch, pytorch):
         a, b = (lib.tensor(array, requires_grad=True) for array in arrays)
         found = lib.linalg.lstsq(a, b, driver=driver)
         found.solution.backward(lib.tensor(rng.standard_normal(tuple(found.solution.shape)) * 0 + 1.5))

@@ -10,9 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nanotorch as torch
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
-pytorch = require_torch()
 pytestmark = pytest.mark.parity
 examples = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 

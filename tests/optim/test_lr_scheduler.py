@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nanotorch as torch
-from parity import require_torch
+from oracle import pytorch
 
 LENGTH = 80
 
@@ -56,7 +56,7 @@ SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
 def optimizers(make: str = "SGD", **options: Any) -> list[tuple[Any, Any]]:
     """The same optimizer with two groups, ours and PyTorch's, each with its module."""
     pairs = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         groups = [
             {"params": [library.zeros(2, requires_grad=True)], "lr": 0.05},
             {"params": [library.zeros(3, requires_grad=True)]},

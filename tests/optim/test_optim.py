@@ -13,16 +13,15 @@ from fake_gpu import fake_gpu
 from nanotorch.optim import plan, segment
 from nanotorch.registry import OPTIMIZERS
 from optim_cases import CASES, always, ids, leaves, run, set_gradients, sometimes, values
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("absent", [always, sometimes], ids=["all", "some gradients None"])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=ids)
 def test_parameters_are_pytorchs(name: str, options: dict[str, Any], absent: Any) -> None:
-    oracle = require_torch()
     ours, optimizer = run(torch, name, options, absent)
-    theirs, reference = run(oracle, name, {**options, "foreach": False}, absent)
+    theirs, reference = run(pytorch, name, {**options, "foreach": False}, absent)
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(to_numpy(mine), to_numpy(other), rtol=1e-12, atol=1e-12)
     for mine, other in zip(ours, theirs, strict=True):
@@ -61,7 +60,7 @@ def test_float32_parameters_stay_float32(name: str) -> None:
 def test_mixed_dtypes_and_strides() -> None:
     """Parameters of two dtypes, transposed ones and views with gaps, small and large."""
     results = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         base = library.tensor(values([(6, 300)])[0], dtype=library.float64)
         params = [
             library.tensor(values([(7, 2)])[0], dtype=library.float32),
@@ -87,7 +86,7 @@ def test_mixed_dtypes_and_strides() -> None:
 def test_parameters_that_share_memory() -> None:
     """Two leaves over one memory are updated one after the other, as in PyTorch."""
     results = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         first = library.tensor(values([(4,)])[0], requires_grad=True)
         second = first.detach().requires_grad_()
         optimizer = library.optim.SGD([first, second], lr=0.1)
@@ -186,7 +185,7 @@ def test_options_may_change_between_steps() -> None:
     """The learning rate, and options that add state, such as momentum and amsgrad."""
     for name, changes in (("SGD", {"momentum": 0.9}), ("Adam", {"amsgrad": True, "lr": 0.3}), ("RMSprop", {"lr": 0.2})):
         results = []
-        for library in (torch, require_torch()):
+        for library in (torch, pytorch):
             params = leaves(library, values())
             optimizer = getattr(library.optim, name)(params, lr=0.1)
             for step in range(8):
@@ -262,9 +261,8 @@ def test_state_dict_round_trip(name: str, options: dict[str, Any]) -> None:
 @pytest.mark.parity
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
 def test_state_dict_has_pytorchs_format(name: str) -> None:
-    oracle = require_torch()
     dicts = []
-    for library in (torch, oracle):
+    for library in (torch, pytorch):
         saved = run(library, name, {}, always, steps=2)[1].state_dict()
         dicts.append((set(saved), {k: list(v) for k, v in saved["state"].items()}, saved["param_groups"]))
     assert dicts[0][:2] == dicts[1][:2]

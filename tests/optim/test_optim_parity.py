@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
 pytestmark = pytest.mark.parity
 EVERY = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD")
@@ -26,7 +26,7 @@ def close(ours: Any, theirs: Any, tolerance: float = 1e-12) -> None:
 
 
 def both() -> tuple[Any, Any]:
-    return nanotorch, require_torch()
+    return nanotorch, pytorch
 
 
 def params(lib: Any, *shapes: tuple[int, ...]) -> list[Any]:

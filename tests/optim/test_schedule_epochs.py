@@ -13,7 +13,7 @@ import pytest
 
 import nanotorch as torch
 from fake_gpu import fake_gpu
-from parity import require_torch
+from oracle import pytorch
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "LambdaLR": {"lr_lambda": lambda epoch: 0.9**epoch},
@@ -43,7 +43,7 @@ def optimizer_of(library: Any) -> Any:
 def test_rates_of_given_epochs_are_pytorchs() -> None:
     for name, options in OPTIONS.items():
         traces: list[Any] = []
-        for library in (torch, require_torch()):
+        for library in (torch, pytorch):
             optimizer = optimizer_of(library)
             with warnings.catch_warnings(record=True) as seen:
                 warnings.simplefilter("always")
@@ -66,7 +66,7 @@ def test_rates_of_given_epochs_are_pytorchs() -> None:
 @pytest.mark.parametrize("lowest", [0.001, [0.05, 0.001]], ids=["one", "per group"])
 def test_a_plateau_knows_its_floors(lowest: Any) -> None:
     results: list[Any] = []
-    for library in (torch, require_torch()):
+    for library in (torch, pytorch):
         optimizer = optimizer_of(library)
         schedule = library.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, cooldown=1, min_lr=lowest)
         seen: list[Any] = [schedule.min_lrs]

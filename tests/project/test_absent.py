@@ -8,7 +8,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch.absent import ABSENT
-from parity import require_torch
+from oracle import require
 
 
 def test_what_is_absent_is_absent_and_says_so() -> None:
@@ -41,7 +41,6 @@ def test_an_import_of_the_name_says_so_too() -> None:
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_pytorchs_name() -> None:
-    require_torch()
     renamed = {
         "symeig",
         "eig",
@@ -51,6 +50,6 @@ def test_it_is_pytorchs_name() -> None:
         "prune",
     }  # of older versions, or a module by itself
     for module, reasons in ABSENT.items():
-        place = importlib.import_module(module.replace("nanotorch", "torch", 1))
+        place = require(module.replace("nanotorch", "torch", 1))
         unknown = {name for name in reasons if not hasattr(place, name)} - renamed
         assert not unknown, f"{module}: {unknown}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from parity import require_torch
+from oracle import pytorch
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(ROOT.glob("docs/**/*.md"))
@@ -78,7 +78,7 @@ OURS = (
 @pytest.mark.parametrize("path", [page for page in PAGES if page.parent.name == "tutorial"], ids=name)
 def test_the_tutorial_is_true_of_pytorch_too(path: Path) -> None:
     """The same prompts print the same there, up to the words of errors and the addresses of objects."""
-    require_torch().manual_seed(0)
+    pytorch.manual_seed(0)
     names: dict[str, Any] = {"__name__": "__main__"}
     checker, flags = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     for example in doctest.DocTestParser().get_examples(sessions(path.read_text())):

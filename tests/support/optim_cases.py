@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity import to_numpy
+from oracle import to_numpy
 
 SHAPES = [(5, 3), (3,), (), (2, 1, 4), (4, 6)]
 STEPS = 50

@@ -23,8 +23,8 @@ from nanotorch.train.use import onnx_export
 from nanotorch.train.use.loaded_run import load_run
 from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
 from nanotorch.utils.serialization import load
+from oracle import pytorch
 from own_runs import CLASSES, NUMBERS, TWO_CLASSES, numbers, read_rows, trained, write_rows, write_table
-from parity import require_torch
 
 LAYERS: dict[str, Any] = {name: ACTIVATIONS.get(name) for name in ACTIVATIONS} | {
     "GELU tanh": lambda: nn.GELU("tanh"),
@@ -295,7 +295,6 @@ def test_columns_may_have_the_names_of_outputs(tmp_path: Path) -> None:
 
 @pytest.mark.parity
 def test_weights_go_to_pytorch_and_back(tmp_path: Path) -> None:
-    pytorch = require_torch()
     import safetensors.torch
 
     run = trained(

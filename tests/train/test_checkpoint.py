@@ -17,7 +17,7 @@ from nanotorch import nn
 from nanotorch.train.record import checkpoint
 from nanotorch.train.record.checkpoint import CheckpointError
 from nanotorch.utils import serialization
-from parity import require_torch
+from oracle import require
 
 DTYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 
@@ -65,8 +65,7 @@ def test_safetensors_keep_values_and_shapes_whatever_the_strides(tmp_path: Path,
 
 @pytest.mark.parity
 def test_pytorch_reads_the_same_tensors(tmp_path: Path) -> None:
-    require_torch()
-    safetensors_torch = importlib.import_module("safetensors.torch")
+    safetensors_torch = require("safetensors.torch")
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     tensors = {**model.state_dict(), **strided_views()}
     serialization.save(tensors, tmp_path / "file.safetensors")

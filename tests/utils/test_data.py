@@ -23,7 +23,7 @@ from nanotorch.utils.data import (
     default_collate,
     random_split,
 )
-from parity import require_torch, to_numpy
+from oracle import pytorch, to_numpy
 
 
 class Squares(Dataset):
@@ -255,7 +255,6 @@ Point = namedtuple("Point", "x y")
     ],
 )
 def test_default_collate_is_pytorchs(make: Any) -> None:
-    oracle = require_torch()
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -267,15 +266,14 @@ def test_default_collate_is_pytorchs(make: Any) -> None:
             return str(array.dtype), array.tolist()
         return value
 
-    assert plain(default_collate(make(torch))) == plain(oracle.utils.data.default_collate(make(oracle)))
+    assert plain(default_collate(make(torch))) == plain(pytorch.utils.data.default_collate(make(pytorch)))
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"batch_size": None}])
 def test_loader_is_pytorchs(options: dict[str, Any]) -> None:
-    oracle = require_torch()
     batches = []
-    for library in (torch, oracle):
+    for library in (torch, pytorch):
         data = library.utils.data
         dataset = data.TensorDataset(library.arange(22).reshape(11, 2), library.arange(11))
         loader = data.DataLoader(data.Subset(dataset, [9, 0, 3, 3, 5, 1]), **options)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from agreement import outcome
 from nanotorch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -20,7 +19,7 @@ from nanotorch.utils.data import (
     WeightedRandomSampler,
     random_split,
 )
-from parity import require_torch
+from oracle import outcome, pytorch
 
 Point = namedtuple("Point", "x y")
 
@@ -190,7 +189,7 @@ def test_programs_are_pytorchs(name: str) -> None:
         except (KeyError, IndexError) as error:
             return type(error)
 
-    assert run(torch) == run(require_torch())
+    assert run(torch) == run(pytorch)
 
 
 def test_errors_say_what_to_do() -> None:
