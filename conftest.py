@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,15 +21,59 @@ from trainer_process import TrainerProcess
 collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend/cupy_backend.py"]  # it imports cupy
 
 
+KINDS = ("slow", "parity", "gpu")
+left_out: Counter[str] = Counter()
+"""How many tests of each kind this session leaves out."""
+
+
+def named(config: pytest.Config) -> bool:
+    """Whether the command line names files or tests, which run whatever their marker (but for those of a GPU)."""
+    return any(".py" in argument for argument in config.args)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run what is named in this process: starting others takes longer than most files do."""
+    if named(config):
+        config.option.dist = "no"
+        return 0
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a real GPU unless ``-m`` names it; a module that imports PyTorch is one of parity tests."""
+    """Without ``-m``, leave out what is slow and what compares with PyTorch; and what needs a GPU unless it is asked
+    for.
+    """
+    chosen = config.option.markexpr
+    out = KINDS if not chosen and not named(config) else () if "gpu" in chosen else ("gpu",)
+    kept = []
     for item in items:
-        held = vars(item.module).values() if isinstance(item, pytest.Function) else ()
-        if any(getattr(value, "__name__", None) == "torch" for value in held) and not item.get_closest_marker("parity"):
-            raise pytest.UsageError(f"{item.nodeid} compares with PyTorch: mark it with @pytest.mark.parity")
-    if "gpu" not in (config.option.markexpr or ""):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("gpu")])
-        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+        kind = next((kind for kind in out if item.get_closest_marker(kind)), None)
+        if kind is None:
+            kept.append(item)
+        else:
+            left_out[kind] += 1
+    items[:] = kept
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Learn from a worker of pytest-xdist what it left out: the same as all others."""
+    left_out.clear()
+    left_out.update(node.workeroutput["left_out"])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell pytest-xdist, where it runs, what this worker left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what was left out and how to run it."""
+    if left_out:
+        found = ", ".join(f"{left_out[kind]} {kind}" for kind in KINDS if left_out[kind])
+        terminalreporter.write_line(f"left out: {found}; run them with -m slow, -m parity or -m gpu (tests/README.md)")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from typing import Any
@@ -116,6 +117,7 @@ def why_unavailable(index: int = 0) -> str | None:
     return None
 
 
+@functools.cache
 def _cupy_packages() -> list[str]:
     """Return the names of all installed distributions that provide ``cupy``; there must be at most one."""
     from importlib import metadata  # slow to import, and seldom needed

@@ -146,6 +146,7 @@ INFINITE_INSIDE = {"nanmean", "lp_pool1d", "lp_pool2d"}
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @each(RECORDED)
+@pytest.mark.slow
 def test_linear_at_edges(case: Case) -> None:
     """Where the slopes are finite, a gradient of 0 gives 0, and forward mode the Jacobian times the direction."""
     for kind, change in EDGES.items() if case.number < 2 else [("as drawn", np.copy)]:

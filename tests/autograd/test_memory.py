@@ -54,6 +54,7 @@ class Saver(torch.autograd.Function):
         return grad * ctx.saved_tensors[0].cos()
 
 
+@pytest.mark.slow
 class TestDeepGraphs:
     def test_a_chain_of_a_million_operations(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every node runs once and is freed with the last reference to the result, the oldest too."""
@@ -159,6 +160,7 @@ def leaves_of(count: int) -> list[Any]:
     return [torch.ones(1, requires_grad=True) for _ in range(count)]
 
 
+@pytest.mark.slow
 class TestWideGraphs:
     @pytest.mark.parametrize("join", [torch.cat, torch.stack, sum], ids=["cat", "stack", "sum"])
     def test_of_a_hundred_thousand_leaves(self, join: Any) -> None:
@@ -239,6 +241,7 @@ LINEAR = {
 
 
 @pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.slow
 def test_twice_the_graph_is_twice_the_work(name: str) -> None:
     """Counted in calls of functions, Python's and C's."""
     run, counts = LINEAR[name], []

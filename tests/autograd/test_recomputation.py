@@ -474,6 +474,7 @@ def computed(program: list[Step], run: Callable[..., Any]) -> Any:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(programs)
+@pytest.mark.slow
 def test_random_programs_give_the_same_bit_for_bit(program: list[Step]) -> None:
     expected = computed(program, plain)
     if expected is not None:

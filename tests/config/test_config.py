@@ -642,6 +642,7 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=60) | st.text("{}[]:,-&*!|>'\"%@`#? \n\ta1.", max_size=40))
+@pytest.mark.slow
 def test_no_text_breaks_the_parser(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         loads(text)

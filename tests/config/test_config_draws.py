@@ -73,6 +73,7 @@ def run_mutated(capsys: pytest.CaptureFixture[str], count: int, seed: int) -> No
             assert code in (0, 1, 3) or re.match(r"run\.yaml:[0-9]+:[0-9]+: ", message), (message, text)
 
 
+@pytest.mark.slow
 def test_valid_configs_train(capsys: pytest.CaptureFixture[str]) -> None:
     run_valid(capsys, 40, seed=0)
 

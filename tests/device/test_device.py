@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fake_gpu import fake_gpu, forgotten_backend
+from nanotorch.backend import device as devices
 from nanotorch.backend.device import CPU, Device, best_device, device_count, why_unavailable
 from nanotorch.backend.primitives import PRIMITIVES
 
@@ -105,6 +106,7 @@ def test_reason_installed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 14.2.0\n")
     with fake_gpu():
         monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(devices, "_cupy_packages", devices._cupy_packages.__wrapped__)  # which remembers
         message = reason(lambda: Device("cuda").xp)
         assert "2 CuPy packages are installed (cupy-cuda12x, cupy-cuda13x)" in message
         assert "pip uninstall cupy-cuda12x cupy-cuda13x" in message

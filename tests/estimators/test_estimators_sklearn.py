@@ -21,6 +21,7 @@ def excused(estimator: Any) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(MINI_BATCHES, expected_failed_checks=excused, xfail_strict=True)
+@pytest.mark.slow
 def test_estimator(estimator: Any, check: Any) -> None:
     check(estimator)
 

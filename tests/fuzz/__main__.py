@@ -1,4 +1,4 @@
-"""Run the fuzzer from the root of the repository: `PYTHONPATH=.:tests python -m fuzz --draws 100000 --seed 1`."""
+"""Run the fuzzer from the root of the repository: `PYTHONPATH=.:tests/support python -m tests.fuzz --draws 100000`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .shrink import kind_of, shrink
 
 def main() -> int:
     """Draw calls, print one shrunken program of every kind of finding, and count the rest."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description="Random calls, compared with PyTorch.")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random calls, compared with PyTorch.")
     parser.add_argument("--draws", type=int, default=2000, metavar="N", help="how many calls (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws other calls (default: 0)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first call")

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 import nanotorch
-from fuzz.calls import Call, TensorArgument
-from fuzz.compare import compare
-from fuzz.draw import ENTRIES, draw
-from fuzz.shrink import shrink
-from fuzz.stated import ROUGH, STATED
+from tests.fuzz.calls import Call, TensorArgument
+from tests.fuzz.compare import compare
+from tests.fuzz.draw import ENTRIES, draw
+from tests.fuzz.shrink import shrink
+from tests.fuzz.stated import ROUGH, STATED
 
 pytestmark = pytest.mark.parity
 
 
 DRAWS, SEED = 2000, 8
-"""What runs with the tests; `PYTHONPATH=.:tests python -m fuzz --draws 1000000 --seed 1` draws more, and others."""
+"""What runs with the tests; `python -m tests.fuzz --draws 1000000 --seed 1` draws more, and others."""
 
 
 def test_random_calls_agree_with_pytorch() -> None:
@@ -91,7 +91,7 @@ def test_faults_of_every_kind_are_found(name: str, monkeypatch: pytest.MonkeyPat
     fault, says = PLANTED[name]
     monkeypatch.setattr(nanotorch, name, fault)
     entry = next(e for e in ENTRIES if e.name == name)
-    monkeypatch.setattr("fuzz.draw.ENTRIES", [entry])
+    monkeypatch.setattr("tests.fuzz.draw.ENTRIES", [entry])
     found = [compare(call) for call in (draw(0, number) for number in range(300)) if call.form == "function"]
     assert any(finding.startswith(says) for finding in found), set(found)
 

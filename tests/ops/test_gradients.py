@@ -45,6 +45,7 @@ def test_first_derivative(case: Case) -> None:
 
 
 @each(SMOOTH, when=differentiable)
+@pytest.mark.slow
 def test_second_derivative(case: Case) -> None:
     call = Call(case, ours())
     assert torch.autograd.gradgradcheck(function_of(case, call), call.leaves, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def room_of(module: str) -> str:
     return found
 
 
+@functools.cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Every imported module of a file, and whether the import is for type checkers only."""
     tree = ast.parse(path.read_text())

@@ -54,6 +54,7 @@ def agrees(shown: str, printed: str) -> bool:
     return re.search(pattern, NUMBER.sub("#", printed), flags=re.DOTALL) is not None
 
 
+@pytest.mark.slow
 def test_the_commands_run_and_print_what_the_page_shows(tmp_path: Path) -> None:
     assert len(COMMANDS) >= 8
     for commands, shown, printed in session(tmp_path):

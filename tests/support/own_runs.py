@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,21 @@ def trained(folder: Path, data: str, loss: str, model: str = "{hidden: [8]}", mo
     )
     assert train([str(folder / "config.yaml"), "--output", str(folder / "run"), "--quiet"]) == 0
     return folder / "run"
+
+
+def damage(run: Path, file: Path, content: bytes) -> None:
+    """Put the content into the file, and where that is a checkpoint's, a checksum that fits."""
+    (run / file).write_bytes(content)
+    manifest = (run / file).parent / "MANIFEST.json"
+    if file.name != "MANIFEST.json" and manifest.exists():
+        facts = json.loads(manifest.read_text())
+        facts["files"][file.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest.write_text(json.dumps(facts))
+    if file.name == "history.jsonl":
+        for manifest in (run / file).parent.glob("step-*/MANIFEST.json"):
+            facts = json.loads(manifest.read_text())
+            facts["history"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            manifest.write_text(json.dumps(facts))
 
 
 CLASSES = "{file: TABLE, target: kind, drop: [id, price, sold]}"

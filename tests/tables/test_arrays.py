@@ -94,6 +94,7 @@ def test_train_on_arrays(arrays: tuple[Any, Any], file: str, target: str) -> Non
     assert run(config, progress_bar=False).scores["test"]["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_the_disk_gives_the_same_run_as_memory(arrays: tuple[Any, Any]) -> None:
     """A CSV file with the same numbers is read into memory; the statistics are summed in another order."""
     x, y = arrays
@@ -272,6 +273,7 @@ print(resident("VmHWM") - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.slow
 def test_the_resident_set_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """The peak of a run over 48 MB stays below twice that of a run over one batch for each part."""
     batch, width = 1024, 512

@@ -98,6 +98,7 @@ def test_a_run_is_scored_from_any_directory(
     assert "error: table.csv: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_another_environment_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained(tmp_path, LINNERUD)
     facts = json.loads((run / "env.json").read_text())

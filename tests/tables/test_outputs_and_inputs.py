@@ -60,6 +60,7 @@ def _deflated(name: str) -> zipfile.ZipInfo:
     return info
 
 
+@pytest.mark.slow
 def test_an_archive_that_inflates_is_refused_by_its_sizes(tmp_path: Path) -> None:
     bomb(tmp_path / "a.npz", as_npy(np.ones((4, 2))), "y.npy", 2**28 + 2**23)
     assert (tmp_path / "a.npz").stat().st_size < 2**20

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from html_page import Page
 from nanotorch.train.cli.compare import main
 from nanotorch.train.cli.train import main as train
 from nanotorch.train.report.comparison import as_text, compare, read_run
-from test_report import Page
 
 IRIS = """\
 name: iris

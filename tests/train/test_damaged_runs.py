@@ -4,7 +4,6 @@ names the file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -22,7 +21,7 @@ from nanotorch.train.cli.predict import main as predict
 from nanotorch.train.cli.train import main as train
 from nanotorch.train.record.layout import strangers
 from nanotorch.utils.serialization import from_bytes, to_bytes
-from own_runs import write_table
+from own_runs import damage, write_table
 from trainer_process import TrainerProcess
 
 CONFIG = """\
@@ -170,21 +169,6 @@ def all_damages(run: Path) -> Iterator[tuple[Path, str, bytes]]:
         seen.add(kind)
         for what, content in damages(name, path.read_bytes()):
             yield path.relative_to(run), what, content
-
-
-def damage(run: Path, file: Path, content: bytes) -> None:
-    """Put the content into the file, and where that is a checkpoint's, a checksum that fits."""
-    (run / file).write_bytes(content)
-    manifest = (run / file).parent / "MANIFEST.json"
-    if file.name != "MANIFEST.json" and manifest.exists():
-        facts = json.loads(manifest.read_text())
-        facts["files"][file.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        manifest.write_text(json.dumps(facts))
-    if file.name == "history.jsonl":
-        for manifest in (run / file).parent.glob("step-*/MANIFEST.json"):
-            facts = json.loads(manifest.read_text())
-            facts["history"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            manifest.write_text(json.dumps(facts))
 
 
 COMMANDS: dict[str, Callable[[Path], int]] = {

@@ -9,7 +9,6 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from html_page import Page
 from nanotorch.train.config import sections as config
 from nanotorch.train.data.table import Table
 from nanotorch.train.report import data_card, figures, run_page
@@ -26,7 +26,6 @@ from nanotorch.train.terminal import text_report as report
 
 EVIL = ("<script>alert(1)</script>", 'a "quoted" & $odd$ class', "naïve\tname")
 COLUMNS = ("<b>age</b>", "$income$", "colour")
-VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 OWN = """
 name: own
@@ -49,40 +48,6 @@ optimizer: {{name: SGD, lr: 0.02}}
 train: {{epochs: 1, batch_size: 5}}
 output: {output}
 """
-
-
-class Page(HTMLParser):
-    """The elements of a page, checked to be closed in order; `texts` joins the text of each element of a kind."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.ids: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def values(source: str) -> set[float]:

@@ -26,7 +26,7 @@ from nanotorch.train.cli.train import main as train
 from nanotorch.train.terminal import standard_streams as streams
 from nanotorch.train.use.prediction_file import PredictionFile
 from nanotorch.utils.serialization import from_bytes, to_bytes
-from test_damaged_runs import damage
+from own_runs import damage
 from trainer_process import TrainerProcess
 
 RED, TITLE, LINE, BACK, C1, MIRROR = "\x1b[31m", "\x1b]0;owned\x07", "\nerror: forged", "\rok", "\x9b2J", "\u202e"
