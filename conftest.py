@@ -46,14 +46,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     chosen = config.option.markexpr
     out = KINDS if not chosen and not named(config) else () if "gpu" in chosen else ("gpu",)
-    kept = []
-    for item in items:
-        kind = next((kind for kind in out if item.get_closest_marker(kind)), None)
-        if kind is None:
-            kept.append(item)
-        else:
-            left_out[kind] += 1
-    items[:] = kept
+    kinds = [next((kind for kind in out if item.get_closest_marker(kind)), None) for item in items]
+    left_out.update(kind for kind in kinds if kind)
+    config.hook.pytest_deselected(items=[item for item, kind in zip(items, kinds, strict=True) if kind])
+    items[:] = [item for item, kind in zip(items, kinds, strict=True) if not kind]
 
 
 @pytest.hookimpl(optionalhook=True)
