@@ -332,3 +332,48 @@ def test_dtypes_lie_apart_and_only_leaves_move() -> None:
     assert flatten_parameters([]) == []
     with pytest.raises(ValueError, match="leaf tensors"):
         flatten_parameters([torch.ones(2, requires_grad=True) * 2])
+
+
+ACTIONS: dict[str, Any] = {
+    "backward": lambda model, optimizer, i: model(rows(i)).square().sum().backward() if trains(model) else None,
+    "partial backward": lambda model, optimizer, i: model[0](rows(i)).sum().backward() if trains(model[0]) else None,
+    "step": lambda model, optimizer, i: optimizer.step(),
+    "forget": lambda model, optimizer, i: optimizer.zero_grad(),
+    "zero": lambda model, optimizer, i: optimizer.zero_grad(set_to_none=False),
+    "forget one": lambda model, optimizer, i: setattr(pick(model, i), "grad", None),
+    "assign one": lambda model, optimizer, i: setattr(pick(model, i), "grad", torch.full_like(pick(model, i), 0.5)),
+    "freeze": lambda model, optimizer, i: pick(model, i).requires_grad_(not pick(model, i).requires_grad),
+    "replace": lambda model, optimizer, i: setattr(pick(model, i), "data", pick(model, i).data.clone()),
+    "clip": lambda model, optimizer, i: clip_grad_norm_(model.parameters(), 1.0),
+    "load": lambda model, optimizer, i: model.load_state_dict(network(i).state_dict()),
+    "reload": lambda model, optimizer, i: optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict())),
+}
+
+
+def trains(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def pick(model: nn.Module, number: int) -> Any:
+    return list(model.parameters())[number % 4]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_program_leaves_the_same_numbers(seed: int) -> None:
+    """Actions in any order, flattened anew at any time, or not at all."""
+    numbers = np.random.default_rng(seed)
+    models = [network(), network()]
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1) for model in models]
+    flatten_parameters(models[1].parameters())
+    for _ in range(40):
+        name = numbers.choice(["backward", "step", *ACTIONS])
+        number = int(numbers.integers(100))
+        for model, optimizer in zip(models, optimizers, strict=True):
+            ACTIONS[name](model, optimizer, number)
+        if numbers.random() < 0.1:
+            flatten_parameters(models[1].parameters())
+        same(*map(values, models))
+        for mine, other in zip(*[model.parameters() for model in models], strict=True):
+            assert (mine.grad is None) == (other.grad is None)
+            if mine.grad is not None:
+                np.testing.assert_array_equal(mine.grad.numpy(), other.grad.numpy())
