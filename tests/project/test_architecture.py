@@ -29,8 +29,10 @@ ROOMS = """
     utils.data utils optim
     nn nn.modules nn.utils optim.swa_utils
     explain summary viz
-    train.terminal train.data train.score train.model train.config train.record train.fit train.use train.report
-    train.inspect train.run train.cli train
+    train.terminal train.data train.score train.model train.config train.record
+    train.fit train.fit.prepare train.fit.parts train.fit.moving_average train.fit.window_step train.fit.training
+    train.fit.loop train.fit.build
+    train.use train.report train.inspect train.run train.cli train
     estimators
     predict evaluate export compare __main__
 """
@@ -93,6 +95,22 @@ def test_imports_point_backwards_in_the_line(path: Path) -> None:
             assert inside or not later, f"{path} imports {module}: {room_of(target)} comes after {room} in the line"
         else:
             assert LINE.index(room) >= LINE.index("train.terminal"), f"{path}: {module} is a name of the public surface"
+
+
+def test_the_training_step_knows_no_config() -> None:
+    """What trains takes plain values: `build` alone turns a config into them, and the estimators have none."""
+    plain = [PACKAGE / "train" / "fit" / f"{name}.py" for name in ("moving_average", "window_step", "training", "loop")]
+    for path in [*plain, *(PACKAGE / "estimators").glob("*.py")]:
+        assert not [m for m, _ in imports(path) if m.startswith("nanotorch.train.config")], path
+
+
+def test_a_run_is_told_by_one_narrator_in_phases_that_can_be_read() -> None:
+    tree = ast.parse((PACKAGE / "train" / "run" / "run.py").read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert max(node.end_lineno - node.lineno for node in functions if node.end_lineno) < 60
+    called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert called.count("print") <= 1  # the seed, before there is a run to tell of
+    assert not [name for name in called if name.endswith(("files.log", "files.metrics")) or "stderr" in name]
 
 
 def test_no_folder_needs_rooms() -> None:

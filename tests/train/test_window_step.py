@@ -14,11 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanotorch as torch
+from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.optim import SGD, Adam
+from nanotorch.train.fit.loop import FitOptions, fit
 from nanotorch.train.fit.moving_average import MovingAverage, ema
+from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import Reduce, StepOptions, StepResult, window_step
 from nanotorch.train.score.meter import Meter
+from nanotorch.utils.data import DataLoader, Subset, TensorDataset
 
 
 def problem(rows: int = 24) -> list[torch.Tensor]:
@@ -67,8 +72,9 @@ def ranks(count: int) -> Callable[[int], Reduce]:
         met.wait()
         start = 0
         for p in parameters:
-            p.grad.copy_(torch.tensor((gradient / total)[start : start + p.numel()].reshape(tuple(p.shape))))
-            start += p.numel()
+            count = p.grad.numel()
+            p.grad.copy_(torch.tensor((gradient / total)[start : start + count].reshape(tuple(p.grad.shape))))
+            start += count
         return torch.tensor(losses, dtype=torch.float64), torch.tensor(total, dtype=torch.float64)
 
     return lambda rank: partial(reduce, rank)
@@ -102,6 +108,65 @@ def test_ranks_that_average_their_gradients_equal_the_big_batch(options: dict[st
             assert getattr(result, name).item() == pytest.approx(getattr(expected, name).item(), rel=1e-13)
     assert np.array_equal(*(weights_of(model) for model, _ in shards))
     assert np.abs(weights_of(big) - weights_of(made())).max() > 1e-3
+
+
+def training_of(rows: np.ndarray, batch_size: int) -> tuple[Training, DataLoader[Any]]:
+    """A model in training on some rows, in their order."""
+    part = Part(TensorDataset(*batch(slice(0, 24))), {"task": "multiclass", "target_names": ("a", "b", "c")})
+    model = made()
+    training = Training(
+        model,
+        nn.CrossEntropyLoss(reduction="none"),
+        Adam(model.parameters(), lr=0.1),
+        torch.Generator(),
+        part.meter(),
+        average=MovingAverage(model, 0.9),
+    )
+    return training, DataLoader(Subset(part.dataset, rows), batch_size)
+
+
+def test_fit_on_ranks_equals_fit_on_all_rows() -> None:
+    """Each rank has a loader of its own shard and a step that joins; their meters merge to the sums of all rows."""
+    options = FitOptions(epochs=3, accumulate=2, clip_norm=0.5)
+    rows = np.arange(24)
+    whole, loader = training_of(rows, 6)
+    list(fit(whole, loader, None, options))
+    apart = [training_of(rows[rows % 6 < 2], 2), training_of(rows[rows % 6 >= 2], 4)]
+    reduces = ranks(2)
+
+    def work(rank: int) -> None:
+        list(fit(*apart[rank], None, options, step=partial(window_step, reduce=reduces(rank))))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for training, _ in apart:
+        assert (training.epoch, training.step) == (3, 6)
+        np.testing.assert_allclose(weights_of(training.model), weights_of(whole.model), rtol=0, atol=1e-13)
+        np.testing.assert_allclose(
+            weights_of(training.model_for_use), weights_of(whole.model_for_use), rtol=0, atol=1e-13
+        )
+        norms = [record["gradient_norm"] for record in training.history]
+        assert norms == pytest.approx([record["gradient_norm"] for record in whole.history], rel=1e-9)
+    merged = apart[0][0].meter
+    merged.merge(apart[1][0].meter)
+    assert merged.compute() == pytest.approx(whole.meter.compute(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "readings"), [({"clip_norm": 1.0, "clip_value": 0.1}, 0), ({"skip_nonfinite": True}, 1)]
+)
+def test_a_step_waits_for_the_device_only_to_know_whether_to_skip(options: dict[str, Any], readings: int) -> None:
+    with fake_gpu() as counts:
+        device = torch.device("cuda")
+        model = made().to(device)
+        window = [[column.to(device) for column in batch(rows)] for rows in (slice(0, 10), slice(10, 24))]
+        step(model, window, **options)
+        before = counts.device_to_host
+        step(model, window, **options)
+        assert counts.device_to_host - before == readings
 
 
 def test_what_is_not_finite_on_one_rank_is_skipped_by_all() -> None:

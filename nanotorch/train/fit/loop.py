@@ -81,7 +81,6 @@ def fit(
         started = time.perf_counter()
         if training.step_in_epoch == 0:
             training.begin_epoch()
-        meter = training.meter
         model.train()
         for window in islice(windows(loader, options.accumulate), training.step_in_epoch, None):
             training.step += 1
@@ -100,7 +99,7 @@ def fit(
             )
             if result.applied:
                 for piece in result.pieces:
-                    meter.update(*piece, training.step)
+                    training.meter.update(*piece, training.step)
             else:
                 training.skipped += 1
             if training.interval == "step":
@@ -111,38 +110,41 @@ def fit(
             yield result
 
         check_losses(training)
-        if meter.rows == 0:
-            raise DivergedError(
-                f"on_nonfinite: skip left out every step of epoch {training.epoch}: no gradient was finite"
-            )
-        trained = meter.compute()
-        validated = None
-        if validation is not None:
-            validated = evaluate(training.model_for_use, training.criterion, validation, interrupt)
-            check_scores(training, "validation", validated)
-        check_weights(training)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step((validated or trained)["loss"])
-        elif training.interval == "epoch":
-            scheduler.step()
-        training.step_in_epoch = 0
-        if validated is not None:
-            training.judge(validated)
-        else:
-            training.judge(trained, "training")
-            training.best_epoch = training.epoch
-        record: dict[str, Any] = {
-            "epoch": training.epoch,
-            "step": training.step,
-            "learning_rate": training.learning_rate,
-        }
-        norms = [norm for norm in training.gradient_norms if math.isfinite(norm)]
-        record["gradient_norm"] = sum(norms) / len(norms) if norms else None
-        record |= {f"train_{name}": value for name, value in trained.items()}
-        record |= {f"validation_{name}": value for name, value in (validated or {}).items()}
-        record["seconds"] = time.perf_counter() - started
+        record = {**_finish_epoch(training, validation, interrupt), "seconds": time.perf_counter() - started}
         training.history.append(record)
         yield record
+
+
+def _finish_epoch(training: Training, validation: Part | None, interrupt: Interrupt | None) -> dict[str, Any]:
+    """Score and judge an epoch whose steps are done, and move the schedule on; returns its record."""
+    meter, scheduler = training.meter, training.scheduler
+    if meter.rows == 0:
+        raise DivergedError(f"on_nonfinite: skip left out every step of epoch {training.epoch}: no gradient was finite")
+    trained = meter.compute()
+    validated = None
+    if validation is not None:
+        validated = evaluate(training.model_for_use, training.criterion, validation, interrupt)
+        check_scores(training, "validation", validated)
+    check_weights(training)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step((validated or trained)["loss"])
+    elif training.interval == "epoch":
+        scheduler.step()
+    training.step_in_epoch = 0
+    if validated is not None:
+        training.judge(validated)
+    else:
+        training.judge(trained, "training")
+        training.best_epoch = training.epoch
+    norms = [norm for norm in training.gradient_norms if math.isfinite(norm)]
+    return {
+        "epoch": training.epoch,
+        "step": training.step,
+        "learning_rate": training.learning_rate,
+        "gradient_norm": sum(norms) / len(norms) if norms else None,
+        **{f"train_{name}": value for name, value in trained.items()},
+        **{f"validation_{name}": value for name, value in (validated or {}).items()},
+    }
 
 
 def evaluate(
