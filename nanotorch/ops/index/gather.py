@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.graph.errors import DtypeError, OutOfRangeError, ShapeError
-from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, Index, composite, op
 from nanotorch.ops.rows.sample import booleans, integers, real, sample
-from nanotorch.ops.rows.tensors import TENSOR
+from nanotorch.ops.rows.tensors import TENSOR, namespace
 from nanotorch.ops.shape.views import common_shape
 
 # ------------------------------------------------------------------------------------------------- common
@@ -139,9 +140,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         raise DtypeError(
             f"take_along_dim(): argument 'indices' must be a tensor of integers (int64), not {indices.dtype}"
         )
-    xp, length = input.device.xp, input.numel()
+    tensors = namespace(input.device)
     if dim is None:
-        check_index("take_along_dim", xp, indices._array, length, 0)
+        check_index("take_along_dim", tensors, indices, input.numel(), 0)
         return _take_along_dim(input.reshape(-1), indices.reshape(-1), 0)
     if input.ndim != indices.ndim:
         raise ShapeError(
@@ -160,9 +161,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         )
     common = np.broadcast_shapes(*shapes)
     input, indices = (x.expand((*common[:dim], x.shape[dim], *common[dim + 1 :])) for x in (input, indices))
-    check_index("take_along_dim", xp, indices._array, length, dim, True)
-    places = from_array(xp.where(indices._array < 0, indices._array + length, indices._array), indices.device)
-    return _take_along_dim(input, places, dim)
+    check_index("take_along_dim", tensors, indices, length, dim, True)
+    return _take_along_dim(input, where(indices < 0, indices + length, indices), dim)
 
 
 @op(

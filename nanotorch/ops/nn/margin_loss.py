@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanotorch.autograd.graph.errors import DtypeError, OutOfRangeError, ShapeError
-from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.elementwise.activation import logsigmoid
 from nanotorch.ops.elementwise.extrema import minimum, where
 from nanotorch.ops.linalg.norm import pairwise_distance
@@ -23,6 +23,7 @@ from nanotorch.ops.nn.loss import (
 from nanotorch.ops.rows.row import Array, Cast, composite, op
 from nanotorch.ops.rows.runtime import need_number, refuse_gradients
 from nanotorch.ops.rows.sample import constant, edge, integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR, namespace
 
 signs = edge([1.0, -1.0, 1.0, -1.0])
 
@@ -131,12 +132,11 @@ def multi_margin_loss(
         raise ShapeError(
             f"{name}: weight needs one number for each of the {classes} classes, got {tuple(weight.shape)}"
         )
-    if rows.device.xp.all_in_range(numbers._array, classes) is False:
+    if TENSOR["all_in_range"](numbers, classes) is False:
         raise OutOfRangeError(f"{name}: target out of range: classes are numbered 0 to {classes - 1}")
     index = numbers.long().unsqueeze(1)
     short = margin - rows.gather(1, index) + rows
-    xp = rows.device.xp
-    others = from_array(xp.arange(classes), rows.device) != index
+    others = namespace(rows.device).arange(classes) != index
     loss = where(others & (short > 0), short, 0.0)
     if p == 2:
         loss = loss * loss
@@ -170,10 +170,9 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean
     classes = rows.shape[1]
     counted = (numbers >= 0).long().cumprod(1).bool()
     index = where(counted, numbers.long(), 0)
-    xp = rows.device.xp
-    if xp.all_in_range(numbers._array + 1, classes + 1) is False:
+    if TENSOR["all_in_range"](numbers + 1, classes + 1) is False:
         raise OutOfRangeError(f"{name}: target out of range: classes are numbered 0 to {classes - 1}, -1 ends a list")
-    hit = (index.unsqueeze(2) == from_array(xp.arange(classes), rows.device)) & counted.unsqueeze(2)
+    hit = (index.unsqueeze(2) == namespace(rows.device).arange(classes)) & counted.unsqueeze(2)
     short = 1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)
     wanted = counted.unsqueeze(2) & ~hit.any(1).unsqueeze(1) & (short > 0)
     loss = where(wanted, short, 0.0).sum((1, 2)) / classes

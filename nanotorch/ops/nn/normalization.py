@@ -255,7 +255,8 @@ def _move(name: str, running: Tensor | None, momentum: float, value: Any) -> Non
     """Move a running statistic towards a value."""
     if running is not None:
         momentum = need_number(name, "momentum", momentum)
-        running._array[...] = (1 - momentum) * widened(running._array) + momentum * value
+        moved = (1 - momentum) * widened(running._array) + momentum * value
+        running.device.xp.copyto(running._array, moved)
         running._bump_version(name)
 
 

@@ -48,7 +48,7 @@ TENSOR.define("iadd")(operator.add)  # whoever records keeps both operands
 _namespaces: dict[Device, Namespace] = {}
 
 
-def namespace(device: Device) -> Namespace:
+def namespace(device: Device) -> Any:
     """Return the column as an object whose makers put their tensors on a device."""
     if device not in _namespaces:
         _namespaces[device] = made = Namespace(TENSOR)
