@@ -10,7 +10,7 @@ from nanotorch.autograd.graph.general_pass import GeneralPass
 from nanotorch.autograd.graph.grad_mode import restore_recording, set_recording
 from nanotorch.autograd.graph.gradient_edge import GradientEdge
 from nanotorch.autograd.graph.methods import TensorMethods
-from nanotorch.autograd.graph.node import AccumulateGrad, Edge, Node
+from nanotorch.autograd.graph.node import HOOKED, AccumulateGrad, Edge, Node
 from nanotorch.autograd.graph.plain_pass import Gradients, plain_pass
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.dtypes import DTYPES
@@ -230,8 +230,8 @@ def _run(start: Gradients, keep: bool, create_graph: bool, capture: dict[Edge, A
     token = set_recording(create_graph)
     try:
         detector = active_detector()
-        if not create_graph and targets is None and detector is None:
-            start = plain_pass(start, keep)  # returns what is left: all of it while there are hooks
+        if not (create_graph or targets is not None or detector is not None or HOOKED):
+            start = plain_pass(start, keep)
         if start:
             GeneralPass(keep, create_graph, capture, targets, detector).run(start)
     finally:

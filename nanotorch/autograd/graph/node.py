@@ -37,7 +37,7 @@ next_sequence = itertools.count(-1, -1).__next__  # newer nodes have smaller num
 
 
 HOOKED: dict[int, Any] = {}
-"""Weak references to the nodes with hooks, by sequence number: while there are none, a backward pass looks for none."""
+"""Weak references to nodes with hooks, by sequence number: while there are none, a backward pass looks for none."""
 
 
 class RemovableHandle:
@@ -74,6 +74,10 @@ class Hooks:
         self.tensor: dict[int, tuple[int, Callable[[Tensor], Tensor | None]]] = {}
         self.pre: dict[int, Callable[[tuple[Tensor, ...]], Any]] = {}
         self.post: dict[int, Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is a hook; what was noted in `metadata` is none."""
+        return bool(self.accumulated or self.retain or self.tensor or self.pre or self.post)
 
 
 class Node:
@@ -149,45 +153,59 @@ class Node:
     @property
     def metadata(self) -> dict[Any, Any]:
         """A dictionary for whatever somebody wants to note about this node."""
-        return self._ensure_hooks().metadata
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks.metadata
 
     def _sequence_nr(self) -> int:
         """Return how many nodes were made before this one."""
         return -1 - self._sequence
 
     def _ensure_hooks(self) -> Hooks:
-        if self._hooks is None:
-            self._replace_hooks(Hooks())
-        return self._hooks  # type: ignore[return-value]
+        """Return the hooks of this node, for somebody who adds one."""
+        hooks = Hooks() if self._hooks is None else self._hooks
+        self._replace_hooks(hooks)
+        return hooks
 
-    def _replace_hooks(self, hooks: Hooks | None) -> Hooks | None:
-        """Have other hooks, or none; return those of before."""
-        before, self._hooks, number = self._hooks, hooks, self._sequence
-        if hooks is None:
-            HOOKED.pop(number, None)
-        elif number not in HOOKED:
+    def _replace_hooks(self, hooks: Hooks | None) -> None:
+        self._hooks, number = hooks, self._sequence
+        if hooks is not None and number not in HOOKED:
             HOOKED[number] = weakref.ref(self, lambda _: HOOKED.pop(number, None))
-        return before
+
+    def _add_hook(self, kind: str, hook: Any) -> RemovableHandle:
+        """Put a hook among those of its kind, and return the handle that takes it away."""
+        hooks = getattr(self._ensure_hooks(), kind)
+        handle = NodeHandle(hooks, self)
+        hooks[handle.id] = hook
+        return handle
 
     def register_prehook(self, hook: Callable[[tuple[Tensor, ...]], Any]) -> RemovableHandle:
         """Call ``hook(grad_outputs)`` before the node runs; what it returns replaces them (Note [Hooks])."""
-        return add_hook(self._ensure_hooks().pre, hook)
+        return self._add_hook("pre", hook)
 
     def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]) -> RemovableHandle:
         """Call ``hook(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces grad_inputs (Note
         [Hooks]).
         """
-        return add_hook(self._ensure_hooks().post, hook)
+        return self._add_hook("post", hook)
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {hex(id(self))}>"
 
 
-def add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
-    """Put a hook among others, and return the handle that takes it away."""
-    handle = RemovableHandle(hooks)
-    hooks[handle.id] = hook
-    return handle
+class NodeHandle(RemovableHandle):
+    """The handle of a hook of a node, which is no longer among `HOOKED` when its last hook is removed."""
+
+    def __init__(self, hooks: dict[int, Any], node: Node) -> None:
+        super().__init__(hooks)
+        self._node = weakref.ref(node)
+
+    def remove(self) -> None:
+        """Remove the hook; removing twice is harmless."""
+        super().remove()
+        node = self._node()
+        if node is not None and not node._hooks:
+            HOOKED.pop(node._sequence, None)
 
 
 class AccumulateGrad(Node):

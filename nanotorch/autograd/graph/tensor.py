@@ -24,7 +24,7 @@ from nanotorch.autograd.graph.grad_mode import (
 from nanotorch.autograd.graph.interpreter import add_site
 from nanotorch.autograd.graph.locks import ACCUMULATING
 from nanotorch.autograd.graph.methods import TensorMethods
-from nanotorch.autograd.graph.node import AccumulateGrad, Edge, Node, RemovableHandle, add_hook
+from nanotorch.autograd.graph.node import AccumulateGrad, Edge, Node, RemovableHandle
 from nanotorch.autograd.graph.version import INFERENCE, InferenceError, Version
 from nanotorch.autograd.graph.view import View, geometry, refused
 from nanotorch.backend.device import CPU, Device
@@ -419,7 +419,7 @@ class Tensor(TensorMethods):
         edge = gradient_edge(self)
         if edge is None:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        return add_hook(edge[0]._ensure_hooks().tensor, (edge[1], hook))
+        return edge[0]._add_hook("tensor", (edge[1], hook))
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
         """Call ``hook(tensor)`` after every backward pass that added to the ``.grad`` of this leaf (Note [Hooks]).
@@ -443,7 +443,7 @@ class Tensor(TensorMethods):
         edge = leaf_edge(self)
         if edge is None:
             raise RuntimeError("cannot register a hook on a view that requires grad only because its base does")
-        return add_hook(edge[0]._ensure_hooks().accumulated, hook)
+        return edge[0]._add_hook("accumulated", hook)
 
     # ------------------------------------------------------------------------------------------- versions
 
