@@ -118,7 +118,7 @@ def main() -> None:
     own.add_argument("--figure", type=Path, metavar="FILE")
     mine, sys.argv[1:] = own.parse_known_args()
     options = common.arguments("Measure memory and time of gradient accumulation.")
-    rounds, seconds = (1, 0.0) if options.quick else (options.rounds or 15, 0.1)
+    rounds, seconds = options.rounds or (1 if options.quick else 15), 0.0 if options.quick else 0.1
     counts = PIECES[:3] if options.quick else PIECES
     step = step_of(64 if options.quick else ROWS)
     calls = {str(count): partial(step, count) for count in counts}

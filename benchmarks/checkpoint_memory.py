@@ -58,7 +58,7 @@ def peak(step: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure all depths and print the table."""
     options = common.arguments("Measure memory and time of recomputation.")
-    rounds, seconds = (1, 0.0) if options.quick else (options.rounds or 15, 0.1)
+    rounds, seconds = options.rounds or (1 if options.quick else 15), 0.0 if options.quick else 0.1
     rows, results = [], []
     for depth in DEPTHS[:1] if options.quick else DEPTHS:
         calls = steps(depth, 16 if options.quick else BATCH)

@@ -73,7 +73,7 @@ def fit(
 def main() -> None:
     """Fit everything and print the table."""
     options = common.arguments("Fit time and score of the estimators, against scikit-learn's own.")
-    rounds, epochs = (1, 2) if options.quick else (max(options.rounds or 15, SEEDS), 50)
+    rounds, epochs = (options.rounds or 1, 2) if options.quick else (max(options.rounds or 15, SEEDS), 50)
     warnings.simplefilter("ignore", ConvergenceWarning)
     lines, results = [], []
     for case, (data, arguments) in CASES.items():

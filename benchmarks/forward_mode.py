@@ -52,7 +52,7 @@ def calls(width: int, device: str) -> dict[str, Callable[[], Any]]:
 def main() -> None:
     """Time all widths and print the table."""
     options = common.arguments("Time Jacobian-vector products.")
-    rounds, seconds = (1, 0.0) if options.quick else (options.rounds or 30, 0.05)
+    rounds, seconds = options.rounds or (1 if options.quick else 30), 0.0 if options.quick else 0.05
     rows, results = [], []
     for width in WIDTHS[:1] if options.quick else WIDTHS:
         found = common.summary(common.interleave(calls(width, options.device), rounds, seconds))

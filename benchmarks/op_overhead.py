@@ -140,7 +140,7 @@ def main() -> None:
     import nanotorch
 
     options = common.arguments("Time single recorded operations.")
-    rounds, seconds = (1, 0.0) if options.quick else (options.rounds or 25, 0.05)
+    rounds, seconds = options.rounds or (1 if options.quick else 25), 0.0 if options.quick else 0.05
     length, memory_length = (50, 500) if options.quick else (LENGTH, 50_000)
     frameworks: dict[str, ModuleType] = {"nanotorch": nanotorch}
     pytorch = import_pytorch(options.device)

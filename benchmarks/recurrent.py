@@ -97,7 +97,7 @@ def contestants(kind: str, hidden: int, steps: int, device: str) -> tuple[Calls,
 def main() -> None:
     """Time every layer and size, and print the table."""
     options = common.arguments("Time recurrent layers.")
-    rounds, seconds = (1, 0.0) if options.quick else (options.rounds or 15, 0.05)
+    rounds, seconds = options.rounds or (1 if options.quick else 15), 0.0 if options.quick else 0.05
     rows, results = [], []
     for hidden, steps in SIZES[:1] if options.quick else SIZES:
         for kind in LAYERS:

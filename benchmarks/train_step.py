@@ -117,7 +117,7 @@ def import_pytorch(device: str) -> ModuleType | None:
 def main() -> None:
     """Time every model and print the table."""
     options = common.arguments("Time one training step of four MLPs.")
-    rounds, seconds = (1, 0.0) if options.quick else (options.rounds or 25, 0.05)
+    rounds, seconds = options.rounds or (1 if options.quick else 25), 0.0 if options.quick else 0.05
     rows, results = [], []
     for name, (sizes, batch) in MODELS.items():
         timings = common.summary(common.interleave(contestants(sizes, batch, options.device), rounds, seconds))

@@ -92,6 +92,7 @@ THERE = [c for c in SMOOTH if c.entry.where != "internal" and c.name not in ASID
 
 
 @each(RECORDED, when=differentiable)
+@pytest.mark.slow
 def test_backward_is_linear(case: Case) -> None:
     for create_graph in (False, True):
         check_linear(case, create_graph)

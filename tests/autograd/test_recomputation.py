@@ -505,6 +505,7 @@ def peak(depth: int, segments: int | None) -> float:
 
 @pytest.mark.usefixtures("traced")
 class TestMemory:
+    @pytest.mark.slow
     def test_peak_grows_with_the_root_of_the_depth(self) -> None:
         for depth, segments in ((16, 4), (64, 8)):
             assert depth <= peak(depth, None) <= depth + 5

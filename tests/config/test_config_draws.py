@@ -78,6 +78,7 @@ def test_valid_configs_train(capsys: pytest.CaptureFixture[str]) -> None:
     run_valid(capsys, 40, seed=0)
 
 
+@pytest.mark.slow
 def test_mutated_configs_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     run_mutated(capsys, 150, seed=0)
 

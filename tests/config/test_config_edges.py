@@ -170,6 +170,7 @@ def _taken(value: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("value", ACCEPTED, ids=lambda value: value[:20])
+@pytest.mark.slow
 def test_a_value_at_every_key(value: str) -> None:
     taken, expected = sorted(_taken(value)), ACCEPTED[value]
     if expected is not None:

@@ -161,6 +161,7 @@ def test_labels_out_of_range_do_not_wrap(counts: Counts) -> None:
 
 
 @pytest.mark.parametrize("name", ["iris_mlp", "linnerud_mlp", "breast_cancer_mlp", "digits_accumulate"])
+@pytest.mark.slow
 def test_a_configured_run_gives_the_same_as_on_the_cpu(name: str, tmp_path: Path, gpu: torch.device) -> None:
     from nanotorch.train.config import sections as config
     from nanotorch.train.run.run import run
@@ -175,6 +176,7 @@ def test_a_configured_run_gives_the_same_as_on_the_cpu(name: str, tmp_path: Path
                 assert there[key] == pytest.approx(value, rel=1e-6), key
 
 
+@pytest.mark.slow
 def test_a_configured_run_reads_the_device_rarely(tmp_path: Path, counts: Counts) -> None:
     from nanotorch.train.config import sections as config
     from nanotorch.train.run.run import run

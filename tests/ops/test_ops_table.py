@@ -109,6 +109,7 @@ def test_command_line_errors(capsys: pytest.CaptureFixture[str]) -> None:
         assert stopped.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f"{sys.executable} -m nanotorch.ops | head -1"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True)

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def run(name: str, json_file: Path) -> tuple[str, list[dict[str, object]]]:
@@ -23,6 +25,7 @@ def run(name: str, json_file: Path) -> tuple[str, list[dict[str, object]]]:
     return done.stdout, written["results"]
 
 
+@pytest.mark.slow
 def test_train_step(tmp_path: Path) -> None:
     printed, results = run("train_step", tmp_path / "results" / "train_step.json")
     assert "processor:" in printed and "PyTorch/nanotorch" in printed
@@ -33,6 +36,7 @@ def test_train_step(tmp_path: Path) -> None:
     assert all(set(result) == expected for result in results)
 
 
+@pytest.mark.slow
 def test_op_overhead(tmp_path: Path) -> None:
     printed, results = run("op_overhead", tmp_path / "op_overhead.json")
     for row in ("forward", "backward", "forward under no_grad", "forward, collector on", "memory, bytes"):
@@ -40,10 +44,46 @@ def test_op_overhead(tmp_path: Path) -> None:
     assert {result["library"] for result in results} >= {"nanotorch", "NumPy"}
 
 
+@pytest.mark.slow
 def test_recurrent(tmp_path: Path) -> None:
     printed, results = run("recurrent", tmp_path / "recurrent.json")
     assert "\nLSTM 16, 20 steps, training step " in printed and "loop of ops/rows" in printed
     assert [result["layer"] for result in results] == ["RNN", "RNN", "LSTM", "LSTM", "GRU", "GRU"]
+
+
+def measured(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((RESULTS / f"{name}-cpu.json").read_text())["results"]
+    return found
+
+
+def test_every_benchmark_has_one_current_file() -> None:
+    names = {path.stem for path in RESULTS.parent.glob("*.py")} - {"__init__", "common", "handwritten"}
+    assert {path.name for path in RESULTS.iterdir()} == {f"{name}-cpu.json" for name in names}
+
+
+def rows_of_table(page: str, header: str) -> list[list[str]]:
+    text = (ROOT / page).read_text()
+    table = text[text.index(header) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_readme_quotes_what_was_measured() -> None:
+    table = rows_of_table("README.md", "| MLP | PyTorch / nanotorch |")
+    results = measured("train_step")
+    assert [row[0].replace(",", "") for row in table] == [result["model"] for result in results]
+    for (_, *ratios), result in zip(table, results, strict=True):
+        ours, theirs, by_hand = (result[name]["median_us"] for name in ("nanotorch", "PyTorch", "handwritten"))
+        assert ratios == [f"{theirs / ours:.1f}", f"{ours / by_hand:.1f}"]
+
+
+def test_the_page_of_the_estimators_quotes_what_was_measured() -> None:
+    table = rows_of_table("docs/estimators.md", "| data, hidden layers, batch |")
+    for (_, longer, *scores), result in zip(table, measured("estimators"), strict=True):
+        ours, theirs = (result["figures"][name] for name in ("nanotorch", "scikit-learn"))
+        pairs = zip(theirs["clock"], ours["clock"], strict=True)
+        ratios = min(theirs["clock"]) / min(ours["clock"]), np.median([a / b for a, b in pairs])
+        assert longer == ", ".join(f"{ratio:.1f}" for ratio in ratios)
+        assert scores == [f"{np.mean(figures['score']):.3f}" for figures in (ours, theirs)]
 
 
 def test_handwritten_step_equals_its_own_numerical_gradient() -> None:
@@ -74,23 +114,27 @@ def test_handwritten_step_learns() -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_forward_mode(tmp_path: Path) -> None:
     printed, results = run("forward_mode", tmp_path / "forward_mode.json")
     assert "jvp/dual" in printed
     assert [set(result) for result in results] == [{"width", "forward", "vjp", "jvp", "dual numbers"}]
 
 
+@pytest.mark.slow
 def test_checkpoint_memory(tmp_path: Path) -> None:
     printed, results = run("checkpoint_memory", tmp_path / "checkpoint_memory.json")
     assert "MB recomputed" in printed
     assert [set(result) for result in results] == [{"layers", "peak_mb", "ms"}]
 
 
+@pytest.mark.slow
 def test_accumulation_memory(tmp_path: Path) -> None:
     printed, results = run("accumulation_memory", tmp_path / "accumulation_memory.json")
     assert [result["pieces"] for result in results] == [1, 2, 4] and "\npieces " in printed
 
 
+@pytest.mark.slow
 def test_estimators(tmp_path: Path) -> None:
     printed, results = run("estimators", tmp_path / "estimators.json")
     assert "scikit-learn/nanotorch" in printed and "\ndigits (100,) batch 200 " in printed

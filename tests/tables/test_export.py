@@ -168,6 +168,7 @@ def fed(model: Any, table: list[dict[str, str]]) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_raw_rows_give_in_onnx_what_predict_gives(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_pieces_equal_the_whole_batch(tmp_path: Path, case: str) -> None:
     values = dict(CASES[case])
     (piece, accumulate), whole = values.pop("pieces"), values.pop("whole")

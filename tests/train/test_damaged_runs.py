@@ -224,10 +224,12 @@ def faults_of(
     return found
 
 
+@pytest.mark.slow
 def test_damaged_files_of_a_run(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not faults_of(here / "run", 40, tmp_path, capsys, RUN)
 
 
+@pytest.mark.slow
 def test_damaged_files_of_folds(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not faults_of(here / "folds", 12, tmp_path, capsys, FOLDS)
 

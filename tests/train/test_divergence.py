@@ -77,6 +77,7 @@ def test_in_training(capsys: pytest.CaptureFixture[str], loss: str) -> None:
 
 @pytest.mark.parametrize("part", ["validation", "test"])
 @pytest.mark.parametrize("loss", ["L1Loss", "CrossEntropyLoss", "MultiMarginLoss"])
+@pytest.mark.slow
 def test_in_one_part_alone(capsys: pytest.CaptureFixture[str], loss: str, part: str) -> None:
     rows = table(loss)
     write(rows)

@@ -2,44 +2,62 @@
 
 What can go wrong, what the trainer does then, and the test that makes it happen:
 
-=== ====================================== ==========================================
-====================================================
- #  fault                                  outcome                                    test
-=== ====================================== ==========================================
-====================================================
- 1  SIGKILL while a checkpoint is written  the one before loads, leftovers go
- test_killed_at_every_call_that_changes_the_disk 2  power loss                             flushed before and after the
- renaming      test_files_reach_the_disk_before_their_name_does 3  disk full in a checkpoint              named, with
- bytes; old files intact        test_a_full_disk_ends_the_run_and_keeps_what_was_saved 4  disk full in metrics and log
- said once, training goes on                test_metrics_that_cannot_be_written_do_not_stop_training 5  truncated
- checkpoint                   the last good one is taken, and said
- test_a_damaged_checkpoint_is_passed_over_and_said 6  flipped bit                            the file is named
- test_damage_is_found_and_named 7  file of another kind                   refused, never unpickled
- test_a_pickle_is_refused_and_never_loaded 8  hostile file                           an error, whatever its checksum
- says       test_hostile_files_are_refused 9  checkpoint of another architecture     every name with both shapes
- test_a_checkpoint_of_another_architecture_is_listed
-10  checkpoint of a newer format           says which version                         test_a_newer_format_says_so
-11  resume with another config             the keys that differ
-test_a_changed_config_is_shown_and_needs_consent 12  resume of a finished run               "already complete", nothing
-is written     test_a_finished_run_is_left_alone 13  resume in the middle of an epoch       bit for bit
-test_killed_at_every_step 14  checkpoint while accumulating          only between optimizer steps
-test_killed_within_a_step_a_validation_a_write_and_the_final_scores 15  SIGINT once, twice                     saves,
-130; leaves at once, files valid    test_a_signal_in_any_phase 16  SIGTERM in any phase                   saves, 143
-test_a_signal_in_any_phase 17  loss not finite                        step, rows, layer, operation, line; 3
-test_the_first_operation_that_is_not_finite_is_named 22  dotted import path in the config       unknown name, nothing is
-imported          test_an_import_path_is_no_name 23  name with a path in it, linked output  refused; links are followed
-test_names_that_lead_elsewhere_are_refused 24  two runs in one directory              the second names the first
-test_two_runs_in_one_directory 25  directory that is not empty            refused without --overwrite
-test_a_directory_in_use_is_not_overwritten_by_accident 26  no permission                          said before anything
-is computed           test_a_directory_without_permission_is_refused_before_training 27  closed pipe, plain terminal, C
-locale  no traceback, no bar, training goes on     test_output_that_nobody_reads 28  too few rows, one class, constant
-an error or defined behaviour              test_odd_shapes_of_data 29  missing GPU                            says
-which; auto alone falls back          test_a_missing_gpu_is_an_error 32  same second, clock
-directories differ, times are monotonic    test_directories_of_the_same_second_differ 35  no network
-says what to do, nothing partial is used   test_no_network_is_one_sentence_that_says_what_to_do 36  optional library
-absent                feature off, with a hint                   test_without_matplotlib_there_are_no_figures ===
-====================================== ==========================================
-====================================================
+ 1. SIGKILL while a checkpoint is written: the one before loads, leftovers go
+    test_killed_at_every_call_that_changes_the_disk
+ 2. power loss: flushed before and after the renaming
+    test_files_reach_the_disk_before_their_name_does
+ 3. disk full in a checkpoint: named, with bytes; old files intact
+    test_a_full_disk_ends_the_run_and_keeps_what_was_saved
+ 4. disk full in metrics and log: said once, training goes on
+    test_metrics_that_cannot_be_written_do_not_stop_training
+ 5. truncated checkpoint: the last good one is taken, and said
+    test_a_damaged_checkpoint_is_passed_over_and_said
+ 6. flipped bit: the file is named
+    test_damage_is_found_and_named
+ 7. file of another kind: refused, never unpickled
+    test_a_pickle_is_refused_and_never_loaded
+ 8. hostile file: an error, whatever its checksum says
+    test_hostile_files_are_refused
+ 9. checkpoint of another architecture: every name with both shapes
+    test_a_checkpoint_of_another_architecture_is_listed
+10. checkpoint of a newer format: says which version
+    test_a_newer_format_says_so
+11. resume with another config: the keys that differ
+    test_a_changed_config_is_shown_and_needs_consent
+12. resume of a finished run: "already complete", nothing is written
+    test_a_finished_run_is_left_alone
+13. resume in the middle of an epoch: bit for bit
+    test_killed_at_every_step
+14. checkpoint while accumulating: only between optimizer steps
+    test_killed_within_a_step_a_validation_a_write_and_the_final_scores
+15. SIGINT once, twice: saves, 130; leaves at once, files valid
+    test_a_signal_in_any_phase
+16. SIGTERM in any phase: saves, 143
+    test_a_signal_in_any_phase
+17. loss not finite: step, rows, layer, operation, line; 3
+    test_the_first_operation_that_is_not_finite_is_named
+22. dotted import path in the config: unknown name, nothing is imported
+    test_an_import_path_is_no_name
+23. name with a path in it, linked output: refused; links are followed
+    test_names_that_lead_elsewhere_are_refused
+24. two runs in one directory: the second names the first
+    test_two_runs_in_one_directory
+25. directory that is not empty: refused without --overwrite
+    test_a_directory_in_use_is_not_overwritten_by_accident
+26. no permission: said before anything is computed
+    test_a_directory_without_permission_is_refused_before_training
+27. closed pipe, plain terminal, C locale: no traceback, no bar, training goes on
+    test_output_that_nobody_reads
+28. too few rows, one class, constant: an error or defined behaviour
+    test_odd_shapes_of_data
+29. missing GPU: says which; auto alone falls back
+    test_a_missing_gpu_is_an_error
+32. same second, clock: directories differ, times are monotonic
+    test_directories_of_the_same_second_differ
+35. no network: says what to do, nothing partial is used
+    test_no_network_is_one_sentence_that_says_what_to_do
+36. optional library absent: feature off, with a hint
+    test_without_matplotlib_there_are_no_figures
 """
 
 from __future__ import annotations
@@ -513,6 +531,7 @@ def test_auto_takes_the_newest_run_of_that_very_name(tmp_path: Path) -> None:
     ],
     ids=["load", "window", "step", "evaluation", "write", "file", "scores"],
 )
+@pytest.mark.slow
 def test_a_signal_in_any_phase(
     trainer: TrainerProcess, given: Path, finished: Path, tmp_path: Path, number: int, at: tuple[str, int], message: str
 ) -> None:

@@ -273,6 +273,7 @@ def test_what_only_the_data_can_tell_is_refused_before_training(overrides: list[
 
 
 @pytest.mark.parametrize("monitor", ["loss", "accuracy", "f1_macro", "neg_log_loss"])
+@pytest.mark.slow
 def test_early_stopping_goes_by_the_monitored_score_and_restores_its_best_state(tmp_path: Path, monitor: str) -> None:
     overrides = [
         f"train.monitor={monitor}",
@@ -457,6 +458,7 @@ def test_one_cycle_lasts_as_long_as_the_run() -> None:
     assert found[-1] == pytest.approx(0.1 / 25 / 1e4)
 
 
+@pytest.mark.slow
 def test_a_warmup_and_all_else_goes_on_bit_for_bit(tmp_path: Path) -> None:
     given = [
         "scheduler={name: CosineAnnealingLR, T_max: 20, interval: step, warmup: 9}",
@@ -617,6 +619,7 @@ def test_a_fold_too_many_is_refused_before_anything_is_written(tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -645,6 +648,7 @@ def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(
     assert len(calls) == 5
 
 
+@pytest.mark.slow
 def test_folds_of_another_config_are_never_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, cv = tmp_path / "iris.yaml", tmp_path / "cv"
     path.write_text(IRIS)
@@ -672,6 +676,7 @@ def test_folds_of_another_config_are_never_mixed_in(tmp_path: Path, capsys: pyte
     assert json.loads((cv / "summary.json").read_text())["runs"].keys() == {"fold-1", "fold-2"}
 
 
+@pytest.mark.slow
 def test_folds_of_other_data_or_of_more_epochs_are_never_mixed_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,6 +123,7 @@ def test_killed_within_a_step_a_validation_a_write_and_the_final_scores(
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_killed_at_every_call_that_changes_the_disk(
     trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ def test_killed_at_every_call_that_changes_the_disk(
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_killed_at_random_times_until_it_is_done(trainer: TrainerProcess, config: Path, tmp_path: Path) -> None:
     changes = ("train.epochs=25", "scheduler.T_max=100", "checkpoint.every_steps=5", "early_stopping.patience=20")
     ended = trainer(config, "--output", tmp_path / "whole", *changes)
@@ -182,6 +184,7 @@ WARM = ("scheduler={name: StepLR, step_size: 2, warmup: 3}", "train.monitor=rmse
 
 
 @pytest.mark.parametrize("changes", [(), WARM], ids=["plateau", "warmup"])
+@pytest.mark.slow
 def test_killed_in_a_regression(trainer: TrainerProcess, tmp_path: Path, changes: tuple[str, ...]) -> None:
     (tmp_path / "other.yaml").write_text(REGRESSION)
     ended = trainer(tmp_path / "other.yaml", "--output", tmp_path / "whole", *changes)
@@ -196,6 +199,7 @@ def test_killed_in_a_regression(trainer: TrainerProcess, tmp_path: Path, changes
     assert_same(tmp_path / "run", expected)
 
 
+@pytest.mark.slow
 def test_killed_twice_as_a_command(config: Path, whole: dict[str, Any], tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -223,6 +227,7 @@ def test_killed_twice_as_a_command(config: Path, whole: dict[str, Any], tmp_path
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_on_a_gpu_too(tmp_path: Path) -> None:
     """On the stand-in for one (tests/support/fake_cupy.py): stopped after every epoch but the last, and gone on
     with.

@@ -167,6 +167,7 @@ output: %s
 
 
 @pytest.mark.parametrize("standardize", ["auto", "true", "false"])
+@pytest.mark.slow
 def test_regression_scores_are_in_the_original_units(tmp_path: Path, standardize: str) -> None:
     from sklearn.metrics import r2_score, root_mean_squared_error
 
@@ -230,6 +231,7 @@ train: {epochs: 15, batch_size: 16}
         ("null", [0.01, 0.01, 0.01, 0.01]),
     ],
 )
+@pytest.mark.slow
 def test_the_schedule_advances_by_epochs_or_by_steps(tmp_path: Path, scheduler: str, rates: list[float]) -> None:
     result = run(iris(tmp_path, f"scheduler={scheduler}"))
     assert [record["learning_rate"] for record in result.history] == pytest.approx(rates)
@@ -468,6 +470,7 @@ def continue_from(directory: Path, run_config: config.Config) -> tuple[nn.Module
 
 
 @pytest.mark.parametrize("at_call", [1, 5, 6, 8, 17])
+@pytest.mark.slow
 def test_a_checkpoint_holds_all_that_a_bit_exact_continuation_needs(tmp_path: Path, at_call: int) -> None:
     whole = run(iris(tmp_path / "whole"))
     expected = checkpoint.load(whole.directory / "checkpoints" / "last")
@@ -531,6 +534,7 @@ def test_the_bar_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_gpu_equals_the_run_on_the_cpu(tmp_path: Path, device: torch.device) -> None:
     overrides = ["dtype=float64", "train.epochs=2"]
     on_cpu = run(iris(tmp_path / "cpu", *overrides))

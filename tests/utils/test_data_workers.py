@@ -120,6 +120,7 @@ def no_process_is_left() -> Any:
 @pytest.mark.parametrize(
     "options", [{}, {"drop_last": True}, {"prefetch_factor": 1}, {"prefetch_factor": 7}, {"pin_memory": True}]
 )
+@pytest.mark.slow
 def test_the_same_batches_in_the_same_order(workers: int, options: dict[str, Any]) -> None:
     epochs = []
     for count in (0, workers):

@@ -116,6 +116,7 @@ def test_all_locks_are_made_where_forks_see_them() -> None:
 
 
 @pytest.mark.parametrize("level", ["1", "2"])
+@pytest.mark.slow
 def test_a_run_without_assertions_and_docstrings(level: str, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(
