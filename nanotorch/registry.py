@@ -22,13 +22,12 @@ nanotorch.registry.UnknownNameError: unknown shape 'Circle' (did you mean 'circl
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, overload
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, overload
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
@@ -126,6 +125,8 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
     folded = _fold(name)
     if folded in by_folded:
         return by_folded[folded]
+    import difflib  # needed for a wrong name alone, and read from the disk in a hundredth of NumPy's time
+
     near = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.7)
     if near:
         return by_folded[near[0]]
@@ -137,8 +138,7 @@ def _fold(name: str) -> str:
     return name.casefold().replace("-", "_").replace("_", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """An argument that a config may give to a registered callable."""
 
     name: str
@@ -156,8 +156,7 @@ class Argument:
         return f"{self.name}{default} ({describe_type(self.annotation)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A registered callable, and the facts that its registration stated (such as a loss's `tasks`)."""
 
     name: str
@@ -276,8 +275,7 @@ class Registry:
         return len(self.entries)
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """Marks an argument that a function looks at: it returns what was given, or raises a ValueError that says what is
     wrong.
     """
@@ -293,8 +291,7 @@ class Checked:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class NameIn:
+class NameIn(NamedTuple):
     """Marks a string argument as a name of a registry: `activation: Annotated[str, NameIn(ACTIVATIONS)]`."""
 
     registry: Registry

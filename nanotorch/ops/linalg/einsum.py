@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import edge, real, sample
 from nanotorch.ops.rows.tensors import TENSOR
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], str]:
@@ -102,9 +103,7 @@ def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
     """
 
     def term(subscripts: Sequence[Any]) -> str:
-        return "".join(
-            "..." if number is Ellipsis else (ascii_lowercase + ascii_uppercase)[number] for number in subscripts
-        )
+        return "".join("..." if number is Ellipsis else LETTERS[number] for number in subscripts)
 
     pairs = len(arguments) // 2
     equation = ",".join(term(subscripts) for subscripts in arguments[1 : 2 * pairs : 2])
