@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nanotorch.registry import closest
 from nanotorch.train.data.csv_file import TableError, known_column, shown
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.table import Table
+from nanotorch.train.data.table import Table, text_of
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 
@@ -101,8 +101,7 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
                     f"{path} has no array {shown(target)}, which data.target names ({hint})", "data", "target"
                 )
             others = [name for name in members if name != target]
-            named = [name for name in others if name.lower() in ("x", "features", "data")]
-            chosen = others if len(others) == 1 else named
+            chosen = _of_features(others)
             if len(chosen) != 1:
                 raise TableError(
                     f"{path}: which array holds the features? Beside {shown(target)} it has"
@@ -128,6 +127,11 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
         raise _unreadable(path, error) from None
 
 
+def _of_features(names: list[str]) -> list[str]:
+    """The arrays of an archive that may be its features: the only one, or those called so."""
+    return names if len(names) == 1 else [name for name in names if name.lower() in ("x", "features", "data")]
+
+
 def array_of_rows(path: Path) -> NDArray[Any]:
     """The array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or
     data.
@@ -143,11 +147,7 @@ def array_of_rows(path: Path) -> NDArray[Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
-            chosen = (
-                list(members)
-                if len(members) == 1
-                else [name for name in members if name.lower() in ("x", "features", "data")]
-            )
+            chosen = _of_features(list(members))
             if len(chosen) != 1:
                 raise TableError(
                     f"{path} has the arrays {', '.join(map(shown, members))}; the one of the rows has to be called X"
@@ -269,8 +269,8 @@ def _targets(targets: NDArray[Any], where: str, task: str) -> Targets:
         whole = not texts and (targets.dtype.kind != "f" or bool((values == np.round(values)).all()))
         classes, notices = are_classes(task, where, len(values), len(column), texts, whole)
         if classes:
-            names = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
-            return class_targets(where, tuple(names), numbers.reshape(-1).astype(np.int64), notices)
+            names = tuple(map(text_of, values.tolist()))
+            return class_targets(where, names, numbers.reshape(-1).astype(np.int64), notices)
     floats = column.astype(np.float64)
     alike = np.flatnonzero((floats == floats[0]).all(axis=0))
     if alike.size:

@@ -26,7 +26,7 @@ from nanotorch.registry import (
     PositiveInt,
     Probability,
 )
-from nanotorch.train.data.table import DataError, FloatArray, Table, Task
+from nanotorch.train.data.table import DataError, FloatArray, Table, Task, text_of
 
 Seed = Annotated[int, Between(0, 2**32 - 1)]
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer, per connection
@@ -92,7 +92,7 @@ def _sklearn(function: str, arguments: Mapping[str, Any] | None = None) -> Table
     if target_names is None or len(target_names) != len(classes):
         target_names = classes.tolist()
     task: Task = "binary" if len(classes) == 2 else "multiclass"
-    return Table(features, labels.reshape(-1).astype(np.int64), task, names, tuple(map(_text, target_names)))
+    return Table(features, labels.reshape(-1).astype(np.int64), task, names, tuple(map(text_of, target_names)))
 
 
 def _as_numbers(features: Any, names: Sequence[str] | None) -> tuple[FloatArray, tuple[str, ...]]:
@@ -111,15 +111,11 @@ def _as_numbers(features: Any, names: Sequence[str] | None) -> tuple[FloatArray,
             columns.append(column.astype(np.float64))
             expanded.append(str(name))
         except ValueError:
-            texts = np.array([_text(value) for value in column])
+            texts = np.array([text_of(value) for value in column])
             for text in np.unique(texts):
                 columns.append((texts == text).astype(np.float64))
                 expanded.append(f"{name}={text}")
     return np.stack(columns, axis=1), tuple(expanded)
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 @contextmanager

@@ -105,3 +105,8 @@ def _check_labels(labels: NDArray[Any], names: Sequence[str]) -> None:
     if outside.size:
         row = outside[0]
         raise DataError(f"label {labels[row]} in row {row} is outside 0 to {len(names) - 1}, of {len(names)} classes")
+
+
+def text_of(value: object) -> str:
+    """The name of a class, from what stands for it in an array."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
