@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanotorch import nn
+from nanotorch.nn.utils import flatten_parameters
 from nanotorch.optim import Optimizer
 
 
@@ -32,6 +33,7 @@ class MovingAverage(Optimizer):
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(model)
         self.updates = 0
+        flatten_parameters(self.module.parameters())  # as those of a model in training are: one call updates all
         super().__init__(self.module.parameters(), {"decay": decay})
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +43,7 @@ class MovingAverage(Optimizer):
     def update(self, model: nn.Module) -> None:
         """Take in the weights that the model has after a step."""
         self.updates += 1
-        for average, present in zip(self.module.parameters(), model.parameters(), strict=True):
+        for average, present in zip(self.param_groups[0]["params"], model.parameters(), strict=True):
             average.grad = present.detach()
         self.step()
         self.zero_grad()
