@@ -141,7 +141,7 @@ class Optimizer:
                 raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
         if isinstance(params, Tensor):
             raise TypeError(f"{type(self).__name__} needs a list of tensors or of dicts, got a single tensor: [param]")
-        self.defaults = {**defaults, **execution}
+        self.defaults: dict[str, Any] = {**defaults, **execution}
         self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._plans: dict[int, Plan] = {}

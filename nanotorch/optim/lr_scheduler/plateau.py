@@ -51,7 +51,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
-        self.last_epoch = 0
+        self.last_epoch: int = 0
         self._last_lr = copied_rates(optimizer)
 
     @property

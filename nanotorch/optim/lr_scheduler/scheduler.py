@@ -33,7 +33,7 @@ class LRScheduler:
                     "'initial_lr': load the optimizer's state_dict first, or leave last_epoch at -1 for a new run"
                 )
         self.base_lrs: list[float] = [number_of(group["initial_lr"]) for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
+        self.last_epoch: int = last_epoch
         self._last_lr: list[Any] = []
         self._step_count = 0
         self.step()

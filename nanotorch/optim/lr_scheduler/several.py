@@ -110,7 +110,7 @@ class SequentialLR(_Several):
         return self._schedulers[bisect_right(self._milestones, self.last_epoch)]
 
     def _begin(self) -> None:
-        self.last_epoch = 0
+        self.last_epoch: int = 0
         self._active()._begin()
         self._last_lr = self._active().get_last_lr()
 
