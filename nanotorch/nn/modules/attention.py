@@ -63,12 +63,12 @@ class MultiheadAttention(Module):
                 f"MultiheadAttention: embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}"
             )
         self.embed_dim = embed_dim
-        self.kdim = embed_dim if kdim is None else kdim
-        self.vdim = embed_dim if vdim is None else vdim
+        self.kdim: int = embed_dim if kdim is None else kdim
+        self.vdim: int = embed_dim if vdim is None else vdim
         self.num_heads = num_heads
         self.dropout = dropout
         self.batch_first = batch_first
-        self.head_dim = embed_dim // num_heads
+        self.head_dim: int = embed_dim // num_heads
         self.add_zero_attn = add_zero_attn
 
         def parameter(*shape: int) -> Parameter:
@@ -80,7 +80,7 @@ class MultiheadAttention(Module):
         for name, size in separate.items():
             self.register_parameter(name, None if together else parameter(embed_dim, size))
         self.register_parameter("in_proj_bias", parameter(3 * embed_dim) if bias else None)
-        self.out_proj = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
+        self.out_proj: Linear = Linear(embed_dim, embed_dim, bias, device=device, dtype=dtype)
         for name in ("bias_k", "bias_v"):
             self.register_parameter(name, parameter(1, 1, embed_dim) if add_bias_kv else None)
         self.reset_parameters()

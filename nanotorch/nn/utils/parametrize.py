@@ -41,8 +41,8 @@ class ParametrizationList(ModuleList):
     def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
         super().__init__(modules)
         self.unsafe = unsafe
-        self.is_tensor = True
-        self.ntensors = 1
+        self.is_tensor: bool = True
+        self.ntensors: int = 1
         with no_grad():
             start: Any = original
             for module in reversed(modules):

@@ -26,23 +26,17 @@ class _OfOneDtype(type):
         return empty(*arguments, dtype=cls.dtype) if arguments else empty(0, dtype=cls.dtype)
 
 
-def _named(name: str, dtype: dtypes.DType) -> Any:
+def _named(name: str, dtype: dtypes.DType) -> _OfOneDtype:
     documentation = f"Tensors of {dtype} on the CPU: ``{name}([1, 2])`` holds the data, ``{name}(2, 3)`` has the size."
     return _OfOneDtype(name, (), {"dtype": dtype, "__doc__": documentation, "__module__": __name__})
 
 
-FloatTensor, DoubleTensor, HalfTensor = (
-    _named("FloatTensor", dtypes.float32),
-    _named("DoubleTensor", dtypes.float64),
-    _named("HalfTensor", dtypes.float16),
-)
-LongTensor, IntTensor, ShortTensor = (
-    _named("LongTensor", dtypes.int64),
-    _named("IntTensor", dtypes.int32),
-    _named("ShortTensor", dtypes.int16),
-)
-CharTensor, ByteTensor, BoolTensor = (
-    _named("CharTensor", dtypes.int8),
-    _named("ByteTensor", dtypes.uint8),
-    _named("BoolTensor", dtypes.bool_),
-)
+FloatTensor: _OfOneDtype = _named("FloatTensor", dtypes.float32)
+DoubleTensor: _OfOneDtype = _named("DoubleTensor", dtypes.float64)
+HalfTensor: _OfOneDtype = _named("HalfTensor", dtypes.float16)
+LongTensor: _OfOneDtype = _named("LongTensor", dtypes.int64)
+IntTensor: _OfOneDtype = _named("IntTensor", dtypes.int32)
+ShortTensor: _OfOneDtype = _named("ShortTensor", dtypes.int16)
+CharTensor: _OfOneDtype = _named("CharTensor", dtypes.int8)
+ByteTensor: _OfOneDtype = _named("ByteTensor", dtypes.uint8)
+BoolTensor: _OfOneDtype = _named("BoolTensor", dtypes.bool_)

@@ -107,8 +107,8 @@ class CyclicLR(LRScheduler):
             for group, rate in zip(optimizer.param_groups, base_lrs, strict=True):
                 write_option(group, "lr", rate)
         down = step_size_up if step_size_down is None else step_size_down
-        self.total_size = float(step_size_up + down)
-        self.step_ratio = step_size_up / self.total_size
+        self.total_size: float = float(step_size_up + down)
+        self.step_ratio: float = step_size_up / self.total_size
         self.mode = mode
         self.gamma = gamma
         self._scale_fn_custom = scale_fn
