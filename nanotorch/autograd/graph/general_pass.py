@@ -60,7 +60,7 @@ class GeneralPass:
         """Let gradients flow from where they start."""
         self._below = partial(nodes_below, [edge for edge, _ in start])
         self._edges = None if self.targets is None else self._edges_on_the_way(self.targets)
-        self._uses = self._uses_of_hooked_leaves() if HOOKED else {}
+        self._uses = self._uses_of_hooked_leaves()
         self._visits = Visits(self._below, self._edges, self.capture)
         for edge, value in start:
             if arrive(self._pending, edge, value, False, self.create_graph) and edge[0].edges:
@@ -85,6 +85,8 @@ class GeneralPass:
     def _uses_of_hooked_leaves(self) -> dict[Node, int]:
         """Count the edges that will bring something to each of the leaves with hooks."""
         uses: dict[Node, int] = {}
+        if not any([isinstance(reference(), AccumulateGrad) for reference in tuple(HOOKED.values())]):
+            return uses
         for edges in [node.edges for node in self._below()] if self._edges is None else self._edges.values():
             for edge in edges:
                 if edge is not None and isinstance(edge[0], AccumulateGrad) and edge[0]._hooks is not None:
@@ -135,7 +137,7 @@ class GeneralPass:
 
     def _accumulate(self, node: AccumulateGrad, hooks: Hooks | None, gradient: Any, owned: bool) -> None:
         """Let a leaf that is still there accumulate its gradient."""
-        leaf = node.variable
+        leaf = node.reference()
         if leaf is None:
             return
         if self.create_graph:
