@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import nanotorch.train.run.folds  # noqa: F401  (it must not remember what a test puts in the place of run)
 from nanotorch.registry import DATASETS, OPTIMIZERS
 from nanotorch.train.cli.train import KINDS, main
 from nanotorch.train.config.sections import REGISTRIES, Config, load

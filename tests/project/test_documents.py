@@ -102,7 +102,7 @@ class TestPaper:
         with pytest.raises(RuntimeError, match="modified by an inplace operation") as caught:
             y.backward()
         text = str(caught.value)
-        assert "TanhBackward0" in text and "add_" in text and text.count("test_seeds.py") == 2
+        assert "TanhBackward0" in text and "add_" in text and text.count("test_documents.py") == 2
 
     def test_a_version_counter_per_variable(self) -> None:
         y = torch.zeros(3)
