@@ -113,6 +113,7 @@ def check_linear(case: Case, create_graph: bool) -> None:
 
 
 @each(SMOOTH, when=differentiable)
+@pytest.mark.slow
 def test_forward_mode_is_the_transposed_of_backward(case: Case) -> None:
     results, leaves = call(case)
     u, directions = weights(results, np.float64), weights(leaves, np.float64)

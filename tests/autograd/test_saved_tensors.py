@@ -22,6 +22,7 @@ def copying() -> saved_tensors_hooks:
 
 
 @each(CASES, when=differentiable)
+@pytest.mark.slow
 def test_every_op_gives_the_same_through_hooks(case: Case) -> None:
     """First and second derivatives, with every saved value packed."""
     expected = run(case, Call(case, ours()))

@@ -67,6 +67,7 @@ def test_it_reaches_the_score_that_it_states(path: Path, tmp_path: Path) -> None
     assert COMPARE[sign](score, float(bound)), f"{part} {name} is {score}"
 
 
+@pytest.mark.slow
 def test_accumulating_gives_the_result_of_the_large_batch(tmp_path: Path) -> None:
     """The two commands in the header of digits_accumulate, for two epochs."""
     path = FOLDER / "digits_accumulate.yaml"

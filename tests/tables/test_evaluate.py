@@ -180,6 +180,7 @@ def test_a_run_of_a_gpu_is_scored_there_and_used_without_one(
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_standard_output_is_one_sentence(iris: Path) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "nanotorch.evaluate", str(iris), "--part", "test"]

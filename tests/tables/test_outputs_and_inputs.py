@@ -317,6 +317,7 @@ def test_outputs_do_not_replace_files_of_other_runs_nor_standard_input(
         ("train - --print-config <&-", 2, "-: cannot be read: standard input is closed"),
     ],
 )
+@pytest.mark.slow
 def test_streams_that_are_closed_or_full_are_one_sentence(run: Path, command: str, code: int, said: str) -> None:
     line = f"{sys.executable} -m nanotorch.{command}".replace("RUN", str(run)).replace(
         "TABLE", str(run.parent / "table.csv")

@@ -263,6 +263,7 @@ def test_train_and_leave_a_directory(good: str, tmp_path: Path) -> None:
     assert [record["epoch"] for record in records] == [1, 2]
 
 
+@pytest.mark.slow
 def test_one_clear_line_for_what_goes_wrong_later(good: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for arguments, code, expected in (

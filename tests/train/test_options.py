@@ -558,6 +558,7 @@ def test_a_seed_of_null_is_drawn_said_and_recorded(tmp_path: Path, capsys: pytes
         prepare(iris("seed=null"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_the_seed_that_it_drew(tmp_path: Path) -> None:
     run(iris("seed=null", "train.epochs=2", f"output={tmp_path}"))
     found = resume.find(iris("seed=null", f"output={tmp_path}"), "auto", None)
@@ -592,6 +593,7 @@ def test_folds_share_no_row_and_together_are_all_rows() -> None:
         assert sorted(row for test in tests for row in test) == everything
 
 
+@pytest.mark.slow
 def test_folds_and_repeats_are_runs_of_their_own_with_mean_and_spread(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -298,6 +298,7 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_or_read_through_a_link(
     here: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,6 +143,7 @@ def test_training_borrows_the_default_generator(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_more_dropout_does_not_change_the_order_of_rows_or_the_first_weights(tmp_path: Path) -> None:
     """Each purpose has its own stream: the same init and shuffles whatever the other layers draw."""
     base = ["model.batch_norm=false", "train.epochs=1", "optimizer={name: SGD, lr: 1e-30}", "scheduler=null"]

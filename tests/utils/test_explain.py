@@ -173,6 +173,7 @@ def test_names_that_are_none() -> None:
 
 
 @each(CASES)
+@pytest.mark.slow
 def test_every_node_of_every_op_can_be_explained(case: Case) -> None:
     """Each edge has a formula, and the walk has a step for each node; what is left for backward stays."""
     call = Call(case, ours())
