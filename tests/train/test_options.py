@@ -26,11 +26,13 @@ from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
 from nanotorch.train.fit.parts import class_weights, mean_weights, summing_loss
 from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.record import checkpoint, resume
 from nanotorch.train.run import folds
 from nanotorch.train.run.run import run
 from nanotorch.train.score import sklearn_scores
+from nanotorch.train.terminal.interrupt import Interrupt
 
 IRIS = """
 name: options
@@ -345,6 +347,21 @@ def test_gradients_are_clipped_and_their_norm_before_is_logged(option: str, boun
     assert training.history[0]["gradient_norm"] == pytest.approx(norm, rel=1e-9)
     wanted = gradient * min(1, bound / (norm + 1e-6)) if option == "clip_norm" else np.clip(gradient, -bound, bound)
     np.testing.assert_allclose(moved, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("more", [[], ["train.shuffle=false"], ["train.accumulate=2", "train.drop_last=true"]])
+def test_the_rows_of_a_step_that_is_not_finite_are_those_that_the_loader_gave(more: list[str]) -> None:
+    def spoilt() -> build.Setup:
+        setup = made(*more)
+        setup.parts["train"].dataset.tensors[0][7] = float("nan")
+        return setup
+
+    training, loader, parts, options = spoilt()
+    with pytest.raises(loop.DivergedError) as caught:
+        list(loop.fit(training, loader, parts["validation"], options))
+    cause = find_cause(spoilt(), caught.value, Interrupt())
+    assert cause is not None and 7 in cause.rows
+    assert len(cause.rows) == options.accumulate * loader.batch_size == len(set(cause.rows))
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip"])
