@@ -340,9 +340,10 @@ def moveaxis(array: Any, source: int, destination: int) -> Any:
 
 def expand_dims(array: Any, axis: Any) -> Any:
     """Return a view with axes of length 1 inserted."""
-    if axis == -1:
-        return array[..., None]
-    return array[(slice(None),) * axis + (None,)] if type(axis) is int and axis >= 0 else np.expand_dims(array, axis)
+    if type(axis) is not int:
+        return np.expand_dims(array, axis)
+    place = axis if axis >= 0 else axis + array.ndim + 1
+    return array.reshape((*array.shape[:place], 1, *array.shape[place:]))
 
 
 def expand(array: Any, shape: tuple[int, ...]) -> Any:

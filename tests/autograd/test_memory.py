@@ -68,10 +68,10 @@ class TestDeepGraphs:
         calls = 0
         apply = node.apply
 
-        def counted(self: Node, grad: Any) -> Any:
+        def counted(self: Node, grad: Any, wanted: Any = None) -> Any:
             nonlocal calls
             calls += 1
-            return apply(self, grad)
+            return apply(self, grad, wanted)
 
         monkeypatch.setattr(node, "apply", counted)
         y.backward()
@@ -126,10 +126,10 @@ class TestDeepGraphs:
         node = type((x + 1).grad_fn)
         apply = node.apply
 
-        def counted(self: Node, grad: Any) -> Any:
+        def counted(self: Node, grad: Any, wanted: Any = None) -> Any:
             nonlocal calls
             calls += 1
-            return apply(self, grad)
+            return apply(self, grad, wanted)
 
         monkeypatch.setattr(node, "apply", counted)
         y.backward()

@@ -177,7 +177,7 @@ KNOWN: dict[str, Any] = {
     "wrap_outputs": wrap_outputs,
     "wrapped_around": wrapped_around,
     "write_out": write_out,
-    "tensors": namespace,
+    "tensor_xp": namespace,
 }
 """What the code of every row finds by name; the row's own functions come to it."""
 

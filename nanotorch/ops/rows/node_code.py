@@ -152,7 +152,7 @@ def backward_code(plan: Plan, name: str, recorded: bool, half: bool) -> str:
     if not recorded:
         namespace = "xp = node.device.xp"  # which also makes a GPU the current one, for formulas of bare operators
     elif "xp" in names or plan.unbroadcast:
-        namespace = "xp = tensors(node.device)"
+        namespace = "xp = tensor_xp(node.device)"
     widened = []
     if half:
         widened = [f"{n} = widened({n})" for n in (grads, *plan.saved_inputs)]
@@ -162,7 +162,7 @@ def backward_code(plan: Plan, name: str, recorded: bool, half: bool) -> str:
     recomputed = ""
     if recorded and any(n in plan.hidden for n in plan.saved_results):
         call = ", ".join(f"{p.name}={p.name}" for p in row.parameters)
-        recomputed = f"{', '.join(row.outputs)} = on_tensors(tensors(node.device), {call})"
+        recomputed = f"{', '.join(row.outputs)} = on_tensors(tensor_xp(node.device), {call})"
     calls = {n: f"formula_{n}({', '.join(wanted)})" for n, (_, wanted) in row.formulas.items()}
     if any(plan.inputs[n].many for n in row.formulas):
         gradients, results = [], next(iter(calls.values()))
