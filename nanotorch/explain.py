@@ -128,9 +128,10 @@ def explain(
 
     >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> walk = torch.explain((w * 3).sum(), params={"w": w})
-    >>> [(step.name, step.handed[0].formula, step.handed[0].to) for step in walk.steps]
-    [('SumBackward0', 'expand_reduced(xp, grad, self_shape, dim, keepdim)', 'step 2'), ('MulBackward0', 'grad * other',
-    'w')]
+    >>> for step in walk.steps:
+    ...     print(step.name, "hands", step.handed[0].formula, "to", step.handed[0].to)
+    SumBackward0 hands expand_reduced(xp, grad, self_shape, dim, keepdim) to step 2
+    MulBackward0 hands grad * other to w
     >>> walk.leaves
     (LeafGradient(name='w', shape=(2,), norm=4.242640687119285),)
     """

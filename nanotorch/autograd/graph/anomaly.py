@@ -50,7 +50,7 @@ class detect_anomaly(Mode):
         check_nan: False notes the layers only and raises nothing.
 
     >>> x = torch.tensor([4.0, 0.0], requires_grad=True)
-    >>> with torch.autograd.detect_anomaly():
+    >>> with torch.autograd.detect_anomaly():  # doctest: +NORMALIZE_WHITESPACE
     ...     x.sqrt().sum().backward()
     Traceback (most recent call last):
         ...
