@@ -487,6 +487,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
 }
 # What a program cannot show: how something is computed, how fast it is, what a file holds, or what rounding does.
 NOT_SHOWN = {
+    "`torch.random.dropout_counters`",
+    "`p` of dropout",
     "`autograd.functional.jvp`",
     "`jacobian(vectorize=True)`",
     "`inference_mode`",
