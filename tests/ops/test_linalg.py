@@ -138,6 +138,22 @@ ERRORS: list[tuple[Callable[[Any], Any], str]] = [
         "linalg.solve: Incompatible shapes of A and B for the equation AX = B",
     ),
     (lambda torch: torch.linalg.solve(torch.eye(2), torch.ones(3, 2)), "linalg.solve: Incompatible shapes of A and B"),
+    *(
+        (
+            lambda torch, batch=batch, shape=shape, left=left: torch.linalg.solve_triangular(
+                torch.eye(2).expand(*batch, 2, 2), torch.ones(shape), upper=False, left=left
+            ),
+            rf"linalg.solve_triangular: .*{'AX' if left else 'XA'} = B|at least 2 dimensions",
+        )
+        for batch, shape, left in [
+            ((), (2,), True),
+            ((3,), (3, 2), True),
+            ((1,), (2,), True),
+            ((), (2,), False),
+            ((1,), (2, 1), False),
+            ((3,), (2, 3), False),
+        ]
+    ),
     (
         lambda torch: torch.linalg.norm(torch.ones(2, 2, 2), 1),
         "If dim is not specified but ord is, the input must be 1D or 2D. Got 3D",

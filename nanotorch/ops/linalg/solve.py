@@ -72,6 +72,11 @@ def _solve(xp: Any, self: Array, other: Array) -> Array:
     return xp.squeeze(result, -1) if vector else result
 
 
+def _solve_for_matrices(A: Tensor, B: Tensor) -> Tensor:
+    """The solution X of ``A @ X = B`` for a B that is a matrix even where its shape is that of a batch of vectors."""
+    return _solve(A, B.unsqueeze(0) if is_vector(tuple(A.shape), tuple(B.shape)) else B)
+
+
 @composite(
     samples=[
         sample(invertible(3, 3), real(3)),
@@ -107,6 +112,8 @@ def linalg_solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
         sample(invertible(2, 3, 3), real(2, 3, 2), upper=False),
         sample(invertible(3, 3), real(2, 3), upper=True, left=False),
         sample(real(3, 3), real(3, 2), upper=False, unitriangular=True),
+        sample(invertible(2, 2, 2), real(2, 2), upper=True),
+        sample(invertible(2, 2, 2), real(2, 2), upper=False, left=False),
     ],
     where="linalg",
 )
@@ -116,10 +123,19 @@ def linalg_solve_triangular(
     """The solution of a triangular system: only one triangle of ``A`` is read, with ones on the diagonal if it is
     unitriangular.
     """
+    if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
+        need_matrices("linalg.solve_triangular", A._array)
+    if B.ndim < 2 or B.shape[-2 if left else -1] != A.shape[-1]:
+        raise ShapeError(
+            f"linalg.solve_triangular: Incompatible shapes of A {tuple(A.shape)} and B {tuple(B.shape)} for the"
+            f" equation {'AX' if left else 'XA'} = B"
+        )
     A = A.triu(int(unitriangular)) if upper else A.tril(-int(unitriangular))
     if unitriangular:
         A = A + eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    return _solve(A, B) if left else _solve(A.transpose(-1, -2), B.transpose(-1, -2)).transpose(-1, -2)
+    if left:
+        return _solve_for_matrices(A, B)
+    return _solve_for_matrices(A.transpose(-1, -2), B.transpose(-1, -2)).transpose(-1, -2)
 
 
 @composite(samples=SQUARE)
@@ -171,6 +187,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
         sample(real(3, 2), constant(3, 3)),
         sample(real(3, 1), constant(3, 3), True),
         sample(real(2, 3, 2), constant(2, 3, 3)),
+        sample(real(2, 2), constant(2, 2, 2)),
     ],
 )
 def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
@@ -184,7 +201,7 @@ def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
         )
     factor = L.triu() if upper else L.tril()
     lower = factor.transpose(-1, -2) if upper else factor
-    return _solve(lower.transpose(-1, -2), _solve(lower, input))
+    return _solve_for_matrices(lower.transpose(-1, -2), _solve_for_matrices(lower, input))
 
 
 @composite(widens=True, samples=[sample(constant(3, 3)), sample(constant(3, 3), True), sample(constant(2, 3, 3))])
