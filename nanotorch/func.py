@@ -45,7 +45,7 @@ def grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Functio
         func: the function to differentiate.
         argnums: which argument to differentiate with respect to; a tuple gives a tuple of gradients.
         has_aux: ``func`` returns a pair (result, other things); then the gradient function returns (gradient, other
-        things).
+            things).
 
     >>> torch.func.grad(torch.func.grad(lambda x: x**3))(torch.tensor(2.0))
     tensor(12.)

@@ -59,7 +59,7 @@ def pack_padded_sequence(
         lengths: how long each is, at least 1.
         batch_first: whether the batch is the first dimension.
         enforce_sorted: refuse lengths that are not decreasing; without it sequences are sorted, and results sorted
-        back.
+            back.
     """
     padded = input.transpose(0, 1) if batch_first else input
     steps, batch = padded.shape[:2]

@@ -10,8 +10,8 @@ Operations outside the mode pay nothing for this: an interpreter makes the tenso
 inference tensor is a `Tensor` whose version cell is always the one cell `INFERENCE`, and this cell refuses to tell a
 version, which is what saving and writing ask for first.
 
-In PyTorch the mode also saves time, because versions and views are not tracked. Here it is as fast as `no_grad`, or a
-little slower: what it gives is the guarantee.
+In PyTorch the mode also saves time, because versions and views are not tracked. Here they cost next to nothing, and the
+interpreter makes a small operator about a quarter slower than under `no_grad`: what the mode gives is the guarantee.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def linalg_pinv(
         hermitian: accepted: a symmetric matrix is taken as any other.
         atol: singular values up to this count as 0.
         rtol: singular values up to this part of the largest count as 0; by default the machine's precision times the
-        larger side.
+            larger side.
     """
     need_matrices("linalg.pinv", A._array, False)
     return _pinv(A, *_tolerances(A, atol, rcond if rtol is None else rtol))

@@ -158,7 +158,7 @@ def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str | None = None) -
     Args:
         tensors: vectors or numbers.
         indexing: "ij", the default, puts vector 0 along dimension 0; "xy" swaps the first two dimensions, as plots
-        want.
+            want.
     """
     vectors: Any = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
     if indexing is None:

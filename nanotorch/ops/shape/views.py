@@ -150,12 +150,6 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     )
 
 
-def _swapped(ndim: int, dim0: int, dim1: int) -> list[int]:
-    order = list(range(ndim))
-    order[dim0], order[dim1] = order[dim1], order[dim0]
-    return order
-
-
 @TENSOR.define("swapaxes")
 @op(
     self=lambda xp, grad, dim0, dim1: xp.swapaxes(grad, dim0, dim1) if grad.ndim else grad,

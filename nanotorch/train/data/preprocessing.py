@@ -6,8 +6,8 @@ The rows that a model sees are laid out as follows, and `input_names` names them
 
     the numeric columns      missing values filled with the training part's median, then standardised
     their indicators         1.0 where a value was missing, for each numeric column that lacked one in the training part
-    the categorical columns  one-hot: 1.0 in the column of the row's category, else 0.0; embedding: the category's
-    number
+    the categorical columns  one-hot: 1.0 in the column of the row's category, else 0.0
+                             embedding: the category's number
 
 The categories of a column are those of the training part, in the order of their texts. If it lacked values there,
 "missing" is a further category, the last one. A category that is not known, and a missing value where there is no such

@@ -34,7 +34,7 @@ class DivergedError(RuntimeError):
         advice: what may help.
         step: the step with the loss that is not finite.
         part: the part of the data whose loss that is, "training", "validation" or "test"; "" where no single loss is
-        meant.
+            meant.
     """
 
     exit_code = 3

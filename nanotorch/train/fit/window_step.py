@@ -95,7 +95,7 @@ def window_step(
         optimizer: what changes the parameters.
         parameters: the model's, whose gradients are measured and clipped: one by one, or flat, as one vector.
         window: batches, each with features, targets, for each row its weight in the mean, and where there are some the
-        factors of the rows.
+            factors of the rows.
         options: what is done with the gradients.
         average: the moving average of the weights, or None.
         measure: whether the norm of the gradients is wanted.

@@ -7,11 +7,10 @@
             optimizer.safetensors    the tensors of the optimizer's state ...
             optimizer.json           ... and its numbers, with the learning rates
             state.json               where the run stands: epoch, generators, schedule, scaling ...
-            MANIFEST.json            size and sha256 of every file above, and of the part of the history that belongs to
-            it
-        history.jsonl                the record of every epoch: appended to, so that a checkpoint costs the same after
-        any number of them last -> step-000120          the newest checkpoint best -> step-000096          the one with
-        the best validation score
+            MANIFEST.json            size and sha256 of every file above, and of what the history then held
+        history.jsonl                the record of every epoch: appended to, so that all checkpoints cost the same
+        last -> step-000120          the newest checkpoint
+        best -> step-000096          the one with the best validation score
 
 A checkpoint is written under a temporary name, flushed to the disk and then renamed; `last` and `best` are
 symbolic links, replaced in one operation; one that is saved again at the same step gets a name of its own
