@@ -159,9 +159,8 @@ class FunctionNode(Node):
             raise released_error(self)
         if self.outputs is not None and self.materialize:
             for number, (shape, dtype) in enumerate(self.outputs):
-                if (
-                    grads[number] is None and dtype.kind in "biu"
-                ):  # where nobody can have a gradient there are zeros too
+                # where nobody can have a gradient there are zeros too
+                if grads[number] is None and dtype.kind in "biu":
                     grads[number] = from_array(self.device.xp.zeros(shape, dtype), self.device)
         function = self.function
         rule = function.vjp if function.backward is Function.backward else function.backward

@@ -50,10 +50,8 @@ def outcome(lib: Any, function: Any, case: Case, which: int) -> Any:
         results = [r for r in outputs(function(*call.args, **call.kwargs)) if isinstance(r, lib.Tensor)]
     except REFUSED:
         return "refuses"
-    flags, tracked = (
-        [r.requires_grad for r in results],
-        [r for r in results if r.requires_grad and r.numel()],
-    )  # PyTorch's pdist of one point crashes
+    # PyTorch's pdist of one point crashes
+    flags, tracked = [r.requires_grad for r in results], [r for r in results if r.requires_grad and r.numel()]
     seeds = [lib.tensor(np.cos(np.arange(r.numel())).reshape(tuple(r.shape)), dtype=r.dtype) for r in tracked]
     try:
         lib.autograd.backward(tracked, seeds)

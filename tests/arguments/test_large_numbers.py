@@ -78,9 +78,8 @@ def write(x: Any, index: Any, n: Any) -> Any:
 def outcome(lib: Any, program: str, dtype: str, n: Any) -> Any:
     x = lib.tensor([0, 1, 1] if dtype == "bool" else [0, 1, 2], dtype=getattr(lib, dtype))
     try:
-        result = eval(
-            program, {"lib": lib, "x": x, "n": n, "m": lib.tensor([True, False, True]), "write": write}
-        )  # one of the texts above
+        # one of the texts above
+        result = eval(program, {"lib": lib, "x": x, "n": n, "m": lib.tensor([True, False, True]), "write": write})
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         if lib is nanotorch and (isinstance(error, OverflowError) or "Python int" in str(error)):
             return str(error)

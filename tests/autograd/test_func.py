@@ -118,9 +118,8 @@ def plain(tree: Any) -> Any:
 
 
 @pytest.mark.parity
-@pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
-)  # from PyTorch's own forward mode
+# from PyTorch's own forward mode
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_parity(name: str) -> None:
     mine, theirs = plain(PROGRAMS[name](torch, torch.func)), plain(PROGRAMS[name](pytorch, pytorch.func))

@@ -316,9 +316,8 @@ def excused(torch: Any, call: Call, ours: Outcome, theirs: Outcome) -> bool:
         if isinstance(changed, Refused):
             return False
         moved.append(changed)
-    floor = EPSILON[lowest_of(call).itemsize] ** (
-        0.2 if re.fullmatch(MATRICES, call.name) else 0.4
-    )  # larger changes are steps, which are no matter of rounding
+    # larger changes are steps, which are no matter of rounding
+    floor = EPSILON[lowest_of(call).itemsize] ** (0.2 if re.fullmatch(MATRICES, call.name) else 0.4)
     for values in zip(*(o.outputs + o.gradients for o in moved), strict=True):
         if any(not isinstance(v, np.ndarray) or v.dtype.kind != "f" or v.shape != values[0].shape for v in values):
             continue

@@ -209,9 +209,8 @@ def test_singular_values_of_what_is_not_finite_are_refused_at_once(bad: float) -
 
 def test_what_pytorch_refuses_or_truncates() -> None:
     whole = nanotorch.tensor([1, 0], dtype=nanotorch.uint8)
-    assert nanotorch.equal(
-        nanotorch.nn.functional.softmin(whole, 0), nanotorch.softmax(-whole.float(), 0)
-    )  # -1, not 255
+    # -1, not 255
+    assert nanotorch.equal(nanotorch.nn.functional.softmin(whole, 0), nanotorch.softmax(-whole.float(), 0))
     ones = nanotorch.ones(1, 1, dtype=nanotorch.int64)
     with pytest.raises(RuntimeError, match=r"addmm.*integral.*beta"):
         nanotorch.addmm(ones, ones, ones, beta=0.5)

@@ -82,9 +82,8 @@ def test_times_of_parts_lie_within_the_whole() -> None:
     table = torch.summary(Residual(), torch.zeros(50, 6))
     parts = [table[path] for path in ("inner.0", "inner.1", "inner.2")]
     assert 0 < table["inner"].forward_seconds <= table.forward_seconds
-    assert (
-        sum(p.backward_seconds for p in parts) <= table.backward_seconds * 3
-    )  # each is the shortest of its own repeats
+    # each is the shortest of its own repeats
+    assert sum(p.backward_seconds for p in parts) <= table.backward_seconds * 3
     assert all(p.forward_seconds > 0 and p.backward_seconds > 0 for p in parts)
 
 

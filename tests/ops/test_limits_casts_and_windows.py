@@ -260,12 +260,8 @@ def test_sources_of_another_dtype_and_memory_of_another_stride() -> None:
     agree(lambda lib: lib.diagonal_scatter(lib.arange(12.0).reshape(3, 4).T[::2], lib.zeros(2), -1 + 1))
     agree(lambda lib: lib.pixel_shuffle(lib.arange(16.0).reshape(2, 2, 4).permute(2, 0, 1), 2))
     agree(lambda lib: list(lib.pixel_shuffle(lib.ones(0, 4, 1, 2), 2).shape))
-    assert nanotorch.pixel_unshuffle(nanotorch.ones(2, 1, 0, 4), 2).shape == (
-        2,
-        4,
-        0,
-        2,
-    )  # PyTorch gives the input back
+    # PyTorch gives the input back
+    assert nanotorch.pixel_unshuffle(nanotorch.ones(2, 1, 0, 4), 2).shape == (2, 4, 0, 2)
     agree(lambda lib: lib.cumulative_trapezoid(lib.arange(6.0).reshape(3, 2).T, lib.tensor([1, 2, 5])))
 
 

@@ -51,9 +51,8 @@ def test_second_derivative_of_det_at_every_rank(rank: int) -> None:
     (grad,) = nanotorch.autograd.grad(nanotorch.linalg.det(x), x, create_graph=True)
     (second,) = nanotorch.autograd.grad((grad * nanotorch.tensor(direction)).sum(), x)
     step = 1e-5
-    expected = (cofactors(matrix + step * direction) - cofactors(matrix - step * direction)) / (
-        2 * step
-    )  # the Hessian is symmetric
+    # the Hessian is symmetric
+    expected = (cofactors(matrix + step * direction) - cofactors(matrix - step * direction)) / (2 * step)
     np.testing.assert_allclose(second.numpy(), expected, rtol=1e-6, atol=1e-6)
 
 

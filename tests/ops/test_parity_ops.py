@@ -95,10 +95,8 @@ def test_second_derivative(case: Case) -> None:
     expected = [
         None if g is None else g.numpy(force=True) for g in second(pytorch, their_tracked, their_call, make_theirs)
     ]
-    if case.name in {
-        "logcumsumexp",
-        "logit",
-    }:  # PyTorch drops a NaN that comes in as a gradient, or that is the slope: it finds fewer
+    # PyTorch drops a NaN that comes in as a gradient, or that is the slope: it finds fewer
+    if case.name in {"logcumsumexp", "logit"}:
         expected = [None if e is None else np.where(np.isnan(a), a, e) for a, e in zip(actual, expected, strict=True)]
     if case.name in {*NAN_THERE, "logcumsumexp"} and any(d.kind == "edge" for d in drawn(case)):
         actual = [
@@ -112,9 +110,8 @@ def expandable(case: Case) -> bool:
     return any(d.kind == "real" and d.shape and d.shape[-1] > 1 for d in drawn(case))
 
 
-@each(
-    [c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided", "linalg_solve_ex")]
-)  # where elements lie, or what LAPACK left, is all they say
+# of those that are left out, where elements lie, or what LAPACK left, is all they say
+@each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided", "linalg_solve_ex")])
 def test_expanded_inputs(case: Case) -> None:
     """Inputs whose last dimension was expanded, with stride 0, give PyTorch's values and gradients where it takes
     them.

@@ -41,14 +41,8 @@ def test_an_import_of_the_name_says_so_too() -> None:
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_pytorchs_name() -> None:
-    renamed = {
-        "symeig",
-        "eig",
-        "solve",
-        "sparse_tensor",
-        "stateless",
-        "prune",
-    }  # of older versions, or a module by itself
+    # of older versions, or a module by itself
+    renamed = {"symeig", "eig", "solve", "sparse_tensor", "stateless", "prune"}
     for module, reasons in ABSENT.items():
         place = require(module.replace("nanotorch", "torch", 1))
         unknown = {name for name in reasons if not hasattr(place, name)} - renamed

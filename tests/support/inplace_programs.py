@@ -115,10 +115,8 @@ WRITES: list[Callable[[Any, Any, int], Any]] = [
     lambda x, y, k: x.requires_grad_(),
 ]
 OF_SHAPES = range(36, 41)  # t_ and the like: unrecorded, they leave a history that does not fit
-OF_VIEWS_OF_ONE_PLACE = (
-    8,
-    9,
-)  # zero_ and fill_: other writes to elements that share a place have no defined result, nor gradient
+# zero_ and fill_: other writes to elements that share a place have no defined result, nor gradient
+OF_VIEWS_OF_ONE_PLACE = (8, 9)
 
 
 def INDEX(like: Any, values: Any) -> Any:

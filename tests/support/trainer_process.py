@@ -170,9 +170,8 @@ def _plant(moments: list[Any]) -> None:
 
     parts.summing_loss = summing_loss
     Path.write_bytes = counted("write", Path.write_bytes)
-    os.fsync = lambda descriptor: (
-        None
-    )  # the disk itself does not die here: what was written is seen by the next process
+    # the disk itself does not die here: what was written is seen by the next process
+    os.fsync = lambda descriptor: None
     for name in FILE_CALLS:
         setattr(os, name, counted("file", getattr(os, name)))
 

@@ -279,9 +279,8 @@ def test_outputs_do_not_replace_files_of_other_runs_nor_standard_input(
     rows, last = ["--input", str(tmp_path / "new.csv")], other / "checkpoints" / "last"
     assert predict([str(run), *rows, "--output", str(other / "metrics.csv")]) == 2
     assert export([str(run), "--safetensors", str(last / "model.safetensors")]) == 2
-    assert (
-        export([str(run), "--safetensors", str(last / "training.safetensors")]) == 2
-    )  # a name of a checkpoint that is not there yet
+    # a name of a checkpoint that is not there yet
+    assert export([str(run), "--safetensors", str(last / "training.safetensors")]) == 2
     assert export([str(run), "--onnx", str(other / "report.html")]) == 2
     assert compare([str(run), str(third), "--output", str(other / "report.html")]) == 2
     assert (

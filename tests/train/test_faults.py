@@ -181,9 +181,8 @@ def test_metrics_that_cannot_be_written_do_not_stop_training(
     assert len(result.history) == 4
     errors = capsys.readouterr().err
     assert errors.count("cannot be written: No space left on device; training goes on") == 1
-    assert (
-        len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
-    )  # once more at the end, where there is room
+    # once more at the end, where there is room
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
 # ------------------------------------------------------------ damaged checkpoints

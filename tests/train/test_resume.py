@@ -148,10 +148,8 @@ def test_killed_at_random_times_until_it_is_done(trainer: TrainerProcess, config
     summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
     assert summary["steps"] == 100
     random.seed(5)
-    kills, part = (
-        0,
-        1.2,
-    )  # of the time that the whole run took, which a busy machine makes too long: then a shorter part
+    # a part of the time that the whole run took, which a busy machine makes too long: then a shorter one
+    kills, part = 0, 1.2
     while kills < 2:
         kills, part = 0, part / 2
         directory = tmp_path / f"run-{part}"

@@ -54,9 +54,8 @@ def _read(data: Any, dtype: DType | None) -> np.ndarray[Any, Any]:
             "expected sequences of equal length at each level of nesting (the data is ragged): pad the rows, or make a"
             " tensor of each"
         ) from None
-    if array.dtype.kind == "O" and all(
-        isinstance(number, int | float) for number in array.flat
-    ):  # integers beyond 64 bits
+    # integers beyond 64 bits
+    if array.dtype.kind == "O" and all(isinstance(number, int | float) for number in array.flat):
         if (dtype is None and all(isinstance(number, int) for number in array.flat)) or (
             dtype is not None and dtype.numpy.kind in "iu"
         ):

@@ -74,9 +74,8 @@ def _cofactor_derivative(xp: Any, self: Array, direction: Array) -> Array:
 def _cofactor(xp: Any, self: Array) -> Array:
     """The cofactors of square matrices: the derivatives of their determinants (Note [Singular matrices])."""
     finite = xp.all(xp.isfinite(self), axis=(-2, -1), keepdims=True)
-    u, s, vh = xp.svd(
-        xp.where(finite, self, self.dtype.type(0)), full_matrices=False
-    )  # which need not come back from an infinity
+    # LAPACK need not come back from an infinity
+    u, s, vh = xp.svd(xp.where(finite, self, self.dtype.type(0)), full_matrices=False)
     cofactors = scaled(xp, xp.det(u) * xp.det(vh), xp.matmul(u * xp.expand_dims(products_of_others(xp, s), -2), vh))
     return xp.where(finite, cofactors, self.dtype.type(np.nan))
 

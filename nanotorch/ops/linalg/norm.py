@@ -38,9 +38,8 @@ def _norm_self(xp: Any, grad: Any, self: Any, p: Any, dim: Any, keepdim: bool, r
         hits = xp.where((xp.absolute(self) == result) | (self != self), xp.ones_like(self), 0.0)
         return xp.sign(self) * (hits / xp.sum(hits, axis=axes(dim, self.ndim), keepdims=True)) * grad
     magnitude = xp.absolute(self)
-    nothing = (
-        0.0 * result if p < 1 else xp.where(result == result, 0.0, result)
-    )  # a norm that is NaN has no gradient anywhere
+    # a norm that is NaN has no gradient anywhere
+    nothing = 0.0 * result if p < 1 else xp.where(result == result, 0.0, result)
     return grad * xp.where(
         (magnitude == 0) | (result == 0),
         nothing,

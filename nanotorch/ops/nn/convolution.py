@@ -40,9 +40,8 @@ def _columns(xp: Any, x: Any, kernel: Any, sizes: Any, stride: Any, padding: Any
         moved = xp.scatter_to_zeros(moved, shape, _inside(padding, moved.shape))
     seen = xp.windows(moved, 1, kernel, stride, dilation)
     area = math.prod(sizes) * x.shape[0]
-    if (
-        math.prod(seen.shape[1 + len(kernel) :]) != area
-    ):  # a transposed convolution with output_padding did not fill all
+    # a transposed convolution with output_padding did not fill all
+    if math.prod(seen.shape[1 + len(kernel) :]) != area:
         seen = seen[(slice(None),) * (1 + len(kernel)) + tuple(slice(n) for n in sizes)]
     return xp.reshape(seen, (groups, x.shape[1] // groups * math.prod(kernel), area))
 

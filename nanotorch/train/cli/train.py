@@ -263,11 +263,8 @@ def _list(kind: str) -> int:
     for word, registry in REGISTRIES.items():
         if kind in (word, "all"):
             print(f"{word}:")
-            kind_has_arguments = word not in (
-                "activations",
-                "initializations",
-                "metrics",
-            )  # a config gives the name, no more
+            # a config gives the name, no more
+            kind_has_arguments = word not in ("activations", "initializations", "metrics")
             for name in registry:
                 print(f"  {name}: {registry.summary(name)}")
                 given = registry.arguments(name).values() if kind_has_arguments else ()

@@ -501,9 +501,8 @@ class _Check:
         if location[0] in SECTIONS and location[0] not in self.sections and self._is_given(location[:1]):
             return None  # without its name there is no schema to hold it against, and that is reported
         node, path = self.root.nearest(location)
-        if (
-            isinstance(node.value, dict) and len(path) > 1 and len(path) < len(location)
-        ):  # one of several types it may have
+        # one of several types it may have
+        if isinstance(node.value, dict) and len(path) > 1 and len(path) < len(location):
             if not str(location[len(path)]).startswith("dict"):
                 return path
             location = (*path, *location[len(path) + 1 :])

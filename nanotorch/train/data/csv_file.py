@@ -47,10 +47,7 @@ def text_encoding(name: str) -> str:
     """The name, if Python can read texts in that encoding; else a ValueError."""
     try:
         "a".encode(name).decode(name)
-    except (
-        LookupError,
-        ValueError,
-    ):  # no encoding, one of bytes such as hex, one that refuses everything, a NUL in its name
+    except (LookupError, ValueError):  # no encoding, one of bytes such as hex, one that refuses all, a NUL in its name
         raise ValueError(f"Python knows no encoding {shown(name)} of texts") from None
     return name
 

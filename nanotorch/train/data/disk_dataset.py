@@ -41,9 +41,8 @@ class RowsOnDisk(Dataset[tuple[Tensor, ...]]):
     def __getitems__(self, indices: Indices) -> Stacked:
         index = np.asarray(indices, np.int64)
         features = np.empty((len(index), self.preprocessing.in_features), self.dtype.numpy)
-        step = max(
-            1, PIECE // features.shape[1]
-        )  # what preprocessing computes with is float64, and several times as large
+        # what preprocessing computes with is float64, and several times as large
+        step = max(1, PIECE // features.shape[1])
         for start in range(0, len(index), step):
             rows = self.table.rows(index[start : start + step])
             features[start : start + step] = self.preprocessing.features(rows)

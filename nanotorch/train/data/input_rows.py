@@ -51,9 +51,8 @@ def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) ->
     if path == "-":
         if sys.stdin is None:
             raise TableError("standard input is closed")
-        with (
-            tempfile.TemporaryDirectory() as folder
-        ):  # the header is looked at before the rows are read: twice through it
+        # the header is looked at before the rows are read: twice through it
+        with tempfile.TemporaryDirectory() as folder:
             place = Path(folder, "rows.csv")
             with place.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)

@@ -258,9 +258,8 @@ class Training:
             group.update({name: new[name] for name in ("lr", "initial_lr") if name in new})
         if scheduler is not None and not isinstance(scheduler, ReduceLROnPlateau):
             epochs = state["epoch"] - (state["step_in_epoch"] > 0)
-            with warnings.catch_warnings(
-                action="ignore"
-            ):  # it does not see the steps of the optimizer that were before
+            # it does not see the steps of the optimizer that were before
+            with warnings.catch_warnings(action="ignore"):
                 for _ in range(state["step"] if self.interval == "step" else epochs):
                     scheduler.step()
 

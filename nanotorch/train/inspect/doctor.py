@@ -228,9 +228,8 @@ def _duplicated(config: Config, data: Data, inputs: dict[str, NDArray[np.float64
     varying = np.flatnonzero(train.max(0) != train.min(0))
     columns = train[:, varying]
     scaled = (columns - columns.mean(0)) / columns.std(0)
-    scaled *= np.where(
-        scaled[np.abs(scaled).argmax(0), np.arange(scaled.shape[1])] < 0, -1, 1
-    )  # the opposite says the same
+    # the opposite says the same
+    scaled *= np.where(scaled[np.abs(scaled).argmax(0), np.arange(scaled.shape[1])] < 0, -1, 1)
     names = [_source(name, data) for name in data.preprocessing.input_names]
     indicators = {f"{name} is missing" for name in data.preprocessing.indicators}
     first: dict[bytes, str] = {}
@@ -238,9 +237,8 @@ def _duplicated(config: Config, data: Data, inputs: dict[str, NDArray[np.float64
     for position, index in enumerate(varying.tolist()):
         key = (np.round(scaled[:, position], 6) + 0.0).tobytes()
         pair = (first.setdefault(key, names[index]), names[index])
-        if (
-            pair[0] != pair[1] and pair not in pairs and not indicators & {*pair}
-        ):  # two categories are each other's opposite
+        # two categories are each other's opposite
+        if pair[0] != pair[1] and pair not in pairs and not indicators & {*pair}:
             pairs.append(pair)
     if pairs:
         shown = ", ".join(f"{b!r} says what {a!r} says" for a, b in pairs[:NAMED])

@@ -220,9 +220,8 @@ class RunDirectory:
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a file of JSON, all of it or nothing."""
         text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-        self.write(
-            name, text.encode("utf-8", "backslashreplace")
-        )  # names of files need not be UTF-8; \\udc80 is JSON's own escape
+        # names of files need not be UTF-8; \\udc80 is JSON's own escape
+        self.write(name, text.encode("utf-8", "backslashreplace"))
 
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Add the record of an epoch to `metrics.jsonl`."""

@@ -77,9 +77,8 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
         runs = [path for path in candidates if (path / "resolved.yaml").is_file()]
         return _of_run(runs[-1]) if runs else None
     path, notices = Path(where), tuple[str, ...]()
-    if (
-        path.name in ("last", "best") and path.parent.name == "checkpoints"
-    ):  # links, which a copy of the run may have lost
+    # links, which a copy of the run may have lost
+    if path.name in ("last", "best") and path.parent.name == "checkpoints":
         path = checkpoint.find(path.parent, path.name) or path
     if not path.exists():
         raise ResumeError(
@@ -194,9 +193,8 @@ def _of_run(root: Path) -> Resumed:
             "\n".join([*notices, f"no checkpoint of {root} is whole: start the run again without --resume"])
         )
     finished, told = _finished(root)
-    if (
-        saved is None and finished and (root / "metrics.jsonl").exists()
-    ):  # several runs have theirs in directories of their own
+    # several runs have theirs in directories of their own
+    if saved is None and finished and (root / "metrics.jsonl").exists():
         raise ResumeError(
             f"{root / 'summary.json'} says that the run is complete, but its checkpoints are gone, so that it cannot go"
             " on: begin a new run, or replace this one with --overwrite"

@@ -82,9 +82,8 @@ def _register(
 
 for _name in ("f1", "precision", "recall", "jaccard"):
     _function = f"{_name}_score"
-    _quiet: dict[str, Any] = {
-        "zero_division": 0.0
-    }  # a class that is never predicted is no reason for a warning after every epoch
+    # a class that is never predicted is no reason for a warning after every epoch
+    _quiet: dict[str, Any] = {"zero_division": 0.0}
     _register(_name, _function, ("binary",), **_quiet)
     for _average in ("macro", "micro", "weighted"):
         _register(f"{_name}_{_average}", _function, CLASSES, average=_average, **_quiet)
