@@ -41,7 +41,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without ``-m``, leave out what is slow and what compares with PyTorch; and what needs a GPU unless it is asked
+    """Without `-m`, leave out what is slow and what compares with PyTorch; and what needs a GPU unless it is asked
     for.
     """
     chosen = config.option.markexpr
@@ -144,13 +144,13 @@ GPUS = ["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)]
 
 @pytest.fixture(params=GPUS)
 def gpu(request: pytest.FixtureRequest) -> Iterator[Device]:
-    """The stand-in for a GPU, and with ``-m gpu`` a real one."""
+    """The stand-in for a GPU, and with `-m gpu` a real one."""
     with opened(request.param) as found:
         yield found
 
 
 @pytest.fixture(params=["cpu", *GPUS])
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    """The CPU, the stand-in for a GPU, and with ``-m gpu`` a real one."""
+    """The CPU, the stand-in for a GPU, and with `-m gpu` a real one."""
     with opened(request.param) as found:
         yield found

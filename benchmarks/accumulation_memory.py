@@ -4,8 +4,8 @@
 
 The MLP has 8 layers of width 256 with ReLU and 10 outputs, and a step takes 4096 rows: cross-entropy, backward once for
 each piece, Adam. The peak is what Python and NumPy allocate above what is there before the step (parameters, gradients,
-the optimizer's state, the batch itself), in MB (``tracemalloc``, which gives the same figure every time). Milliseconds
-are medians over the rounds. ``--figure`` draws both as an SVG file.
+the optimizer's state, the batch itself), in MB (`tracemalloc`, which gives the same figure every time). Milliseconds
+are medians over the rounds. `--figure` draws both as an SVG file.
 """
 
 from __future__ import annotations

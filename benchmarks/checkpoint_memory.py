@@ -4,8 +4,8 @@
 
 The MLP has n layers of width 256 with tanh, and gets a batch of 1024: every layer saves 1.05 MB, and its gradients take
 0.26 MB. A step is forward and backward. Its peak is what Python and NumPy allocate above what is there before it,
-gradients included, in MB (``tracemalloc``, which gives the same figure every time). Contestants: everything saved, and
-``checkpoint_sequential`` with sqrt(n) segments. Milliseconds are medians over the rounds.
+gradients included, in MB (`tracemalloc`, which gives the same figure every time). Contestants: everything saved, and
+`checkpoint_sequential` with sqrt(n) segments. Milliseconds are medians over the rounds.
 """
 
 from __future__ import annotations

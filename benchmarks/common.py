@@ -21,15 +21,15 @@ Timings = dict[str, list[float]]
 def interleave(
     calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float, collector: bool = True
 ) -> Timings:
-    """Time every call in turn, ``rounds`` times over: a change in the machine's load meets all.
+    """Time every call in turn, `rounds` times over: a change in the machine's load meets all.
 
-    One measurement repeats its call for about ``seconds``; each round starts with another call.
+    One measurement repeats its call for about `seconds`; each round starts with another call.
 
     Args:
         calls: what to time, by name.
         rounds: how many figures to take of each.
         seconds: how long to measure for one figure.
-        collector: leave Python's garbage collector on, as in a real program; else it is off, as in ``timeit``.
+        collector: leave Python's garbage collector on, as in a real program; else it is off, as in `timeit`.
 
     Returns:
         for each call the microseconds it took, one figure per round.
@@ -52,7 +52,7 @@ def interleave(
 
 
 def _repeats(call: Callable[[], object], seconds: float) -> int:
-    """Warm the call up and return how often it fits into ``seconds``."""
+    """Warm the call up and return how often it fits into `seconds`."""
     for _ in range(3):
         call()
     start = time.perf_counter()
@@ -133,7 +133,7 @@ def arguments(description: str) -> argparse.Namespace:
 
 
 def report(title: str, found: Mapping[str, str], text: str, results: Any, path: Path | None) -> None:
-    """Print the machine and the table; write both to ``path`` as JSON where one is given."""
+    """Print the machine and the table; write both to `path` as JSON where one is given."""
     print(title)
     for name, value in found.items():
         print(f"  {name}: {value}")

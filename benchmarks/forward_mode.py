@@ -3,7 +3,7 @@
     python -m benchmarks.forward_mode [--quick] [--rounds N] [--device cpu|cuda] [--json FILE]
 
 The function is an MLP of four layers with tanh; batch and width are equal. Contestants: the forward pass alone, the
-vector-Jacobian product (``autograd.functional.vjp``), the Jacobian-vector product (``autograd.functional.jvp``: Note
+vector-Jacobian product (`autograd.functional.vjp`), the Jacobian-vector product (`autograd.functional.jvp`: Note
 [Forward mode]), and forward mode as dual numbers would do it, with every tangent computed beside its value by hand.
 Microseconds, medians over the rounds.
 """

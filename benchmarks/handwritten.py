@@ -1,6 +1,6 @@
 """A training step of an MLP written by hand over NumPy, without any framework: the limit of eager array code.
 
-Every buffer is allocated once, every result goes into one by ``out=``, gradients are written straight into
+Every buffer is allocated once, every result goes into one by `out=`, gradients are written straight into
 one flat vector, and Adam runs over that vector in pieces that fit into the cache. Only passes over memory
 that NumPy cannot fuse are left.
 """

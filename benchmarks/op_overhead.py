@@ -4,8 +4,8 @@
 
 The matrices are so small that the time is all overhead. Forward, backward and forward under no_grad are given
 in nanoseconds per multiplication: medians over the rounds, minima in brackets, measured with Python's garbage
-collector off, as ``timeit`` does. One row tells what it costs that every node remembers the line that called the
-operation (the chain with and without). A further row has it on, after ``gc.freeze()``: without that, every full
+collector off, as `timeit` does. One row tells what it costs that every node remembers the line that called the
+operation (the chain with and without). A further row has it on, after `gc.freeze()`: without that, every full
 collection also searches all modules of both libraries, which costs 25 ms. Resident memory is what the process grows by
 per recorded multiplication.
 """

@@ -136,10 +136,10 @@ ABSENT: dict[str, dict[str, str]] = {
 
 
 def teach() -> None:
-    """Give every module of the table a ``__getattr__`` that raises AttributeError, with the sentence if there is one
+    """Give every module of the table a `__getattr__` that raises AttributeError, with the sentence if there is one
     for the name.
 
-    ``from module import name`` would hide it behind an ImportError of its own: so one is raised there.
+    `from module import name` would hide it behind an ImportError of its own: so one is raised there.
     """
     for module, reasons in ABSENT.items():
 

@@ -1,4 +1,4 @@
-"""What PyTorch offers as ``torch.cuda``: questions about the GPUs, and waiting for them."""
+"""What PyTorch offers as `torch.cuda`: questions about the GPUs, and waiting for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["device_count", "is_available", "manual_seed", "manual_seed_all", "sy
 def is_available() -> bool:
     """Return whether tensors can be put on a GPU: CuPy is installed and finds one.
 
-    ``nanotorch.backend.device.why_unavailable()`` says why not.
+    `nanotorch.backend.device.why_unavailable()` says why not.
     """
     return device_count() > 0
 

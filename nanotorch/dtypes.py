@@ -4,9 +4,9 @@ Note [Type promotion]
 ~~~~~~~~~~~~~~~~~~~~~
 PyTorch sorts dtypes into three categories, bool < integer < floating point, and operands into three ranks:
 tensors with dimensions, 0-d tensors, Python scalars. The result takes its *category* from the highest one
-present, but its *dtype* from the highest-ranking operands that have this category. So ``float32[3] * 2.0`` and
-``float32[3] * tensor(2., float64)`` stay float32, ``int64[3] * 2.0`` becomes the default dtype, and
-``int64[3] * float32[3]`` becomes float32, where NumPy would say float64.
+present, but its *dtype* from the highest-ranking operands that have this category. So `float32[3] * 2.0` and
+`float32[3] * tensor(2., float64)` stay float32, `int64[3] * 2.0` becomes the default dtype, and
+`int64[3] * float32[3]` becomes float32, where NumPy would say float64.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BOOL, INTEGER, FLOATING = 0, 1, 2
 
 
 class DType:
-    """The type of a tensor's elements, such as ``float32``; one object exists per type."""
+    """The type of a tensor's elements, such as `float32`; one object exists per type."""
 
     __slots__ = ("category", "itemsize", "kind", "name", "numpy")
 
@@ -109,7 +109,7 @@ _default = [float32]
 
 
 def need_dtype(name: str, dtype: Any) -> DType:
-    """Return what was given as a dtype, Python's ``float``, ``int`` and ``bool`` included; raise TypeError with the
+    """Return what was given as a dtype, Python's `float`, `int` and `bool` included; raise TypeError with the
     reason if it is none.
     """
     if isinstance(dtype, DType):
@@ -122,7 +122,7 @@ def need_dtype(name: str, dtype: Any) -> DType:
 
 
 def get_default_dtype() -> DType:
-    """Return the dtype that new floating point tensors get, ``float32`` unless it was set."""
+    """Return the dtype that new floating point tensors get, `float32` unless it was set."""
     return _default[0]
 
 
@@ -223,8 +223,8 @@ class finfo:
         bits: how many bits a number takes.
         eps: the difference between 1 and the next larger number.
         max: the largest number.
-        min: the smallest one, ``-max``.
-        tiny: the smallest positive normal number; ``smallest_normal`` is the same.
+        min: the smallest one, `-max`.
+        tiny: the smallest positive normal number; `smallest_normal` is the same.
         resolution: the precision in decimal digits, as a power of ten.
         dtype: the name of the dtype.
 

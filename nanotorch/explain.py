@@ -1,8 +1,8 @@
-"""``explain(loss)``: the backward pass as a text, step by step in the order in which the engine takes them.
+"""`explain(loss)`: the backward pass as a text, step by step in the order in which the engine takes them.
 
 The pass is really run, by the engine, with a hook on every node that is shown: shapes and norms are those of the
-gradients that flow. It runs as `autograd.grad` with ``retain_graph=True``, so no ``.grad`` changes and the graph stays
-usable; hooks of the user take part, since they change gradients, except those that would store one (``retain_grad``).
+gradients that flow. It runs as `autograd.grad` with `retain_graph=True`, so no `.grad` changes and the graph stays
+usable; hooks of the user take part, since they change gradients, except those that would store one (`retain_grad`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Handed(NamedTuple):
 
     Attributes:
         input: the name of the op's input that it belongs to.
-        formula: how it was made, as the row writes it; where that is the call of a helper, ``body`` is the helper's
+        formula: how it was made, as the row writes it; where that is the call of a helper, `body` is the helper's
           body.
         shape: its shape; None: no gradient (an input that needs none is left out altogether).
         norm: its Euclidean norm, over all elements.
-        to: where it goes: ``step 3``, or the name of a leaf.
+        to: where it goes: `step 3`, or the name of a leaf.
     """
 
     input: str
@@ -45,8 +45,8 @@ class Step(NamedTuple):
 
     Attributes:
         number: counted from 1 in the order of the pass.
-        name: the name of the node, such as ``MulBackward0``.
-        line: where user code called the op: ``"file", line N, in function``; '' where that is not known.
+        name: the name of the node, such as `MulBackward0`.
+        line: where user code called the op: `"file", line N, in function`; '' where that is not known.
         shapes: the shapes of the op's outputs, and so of the gradients that come in (None: no gradient).
         norms: the Euclidean norms of the gradients that come in.
         handed: the gradients that it hands on.
@@ -84,7 +84,7 @@ class Explanation:
         self.shape, self.total, self.steps, self.leaves = shape, total, steps, leaves
 
     def text(self, width: int = 100) -> str:
-        """Return the walk in at most ``width`` columns, where words allow it."""
+        """Return the walk in at most `width` columns, where words allow it."""
         heading = (
             f"backward from a tensor of shape {self.shape}: {_count(self.total, 'step')},"
             f" {_count(len(self.leaves), 'leaf')}"
@@ -116,7 +116,7 @@ def explain(
     """Walk through the backward pass of a tensor, node by node; print the result to read it.
 
     For every step: the node, the line of user code that made it, the gradient that comes in, and for every input the
-    formula as the row writes it with shape, norm and destination of its gradient. Nothing is changed: no ``.grad``, and
+    formula as the row writes it with shape, norm and destination of its gradient. Nothing is changed: no `.grad`, and
     the graph can still be used.
 
     Args:

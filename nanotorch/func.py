@@ -2,18 +2,18 @@
 
 Note [Function transforms]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~
-``grad(f)`` calls f on fresh tensors that share the values of the arguments, records, and differentiates with respect to
-those. Transforms nest because every level makes its own: in ``grad(grad(f))`` the outer level's fresh tensor requires
+`grad(f)` calls f on fresh tensors that share the values of the arguments, records, and differentiates with respect to
+those. Transforms nest because every level makes its own: in `grad(grad(f))` the outer level's fresh tensor requires
 grad, so the inner level's one is a view of it, recorded, and the inner derivative is recorded too. Whether a
 derivative has to be recorded is read off the graph: it does if it leads to anything that requires grad other than the
 level's own fresh tensors, be it an outer level's tensor, an argument that requires grad, or a parameter that f uses.
 Results that lead to nothing else come back without history.
 
-Arguments and results may be tensors, and tuples, lists and dicts of them, nested: ``grad`` with respect to a dict of
+Arguments and results may be tensors, and tuples, lists and dicts of them, nested: `grad` with respect to a dict of
 parameters gives a dict of gradients, as `functional_call` takes them.
 
-There is no ``vmap``: it would need a batching rule for every operator, that is a second text beside each row's formula,
-where most rows batch already by broadcasting. Per-sample gradients come from a loop over ``grad``, and Jacobians run
+There is no `vmap`: it would need a batching rule for every operator, that is a second text beside each row's formula,
+where most rows batch already by broadcasting. Per-sample gradients come from a loop over `grad`, and Jacobians run
 one backward pass for every row or column.
 """
 
@@ -39,12 +39,12 @@ Function = Callable[..., Any]
 
 
 def grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
-    """Return the function that computes the gradient of ``func``, a function with a 0-d result.
+    """Return the function that computes the gradient of `func`, a function with a 0-d result.
 
     Args:
         func: the function to differentiate.
         argnums: which argument to differentiate with respect to; a tuple gives a tuple of gradients.
-        has_aux: ``func`` returns a pair (result, other things); then the gradient function returns (gradient, other
+        has_aux: `func` returns a pair (result, other things); then the gradient function returns (gradient, other
             things).
 
     >>> torch.func.grad(torch.func.grad(lambda x: x**3))(torch.tensor(2.0))
@@ -60,7 +60,7 @@ def grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Functio
 
 
 def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
-    """Return the function that computes the pair (gradient, value) of ``func``; arguments as in `grad`.
+    """Return the function that computes the pair (gradient, value) of `func`; arguments as in `grad`.
 
     >>> torch.func.grad_and_value(lambda x: (x * x).sum())(torch.tensor([1.0, 2.0]))
     (tensor([2., 4.]), tensor(5.))
@@ -84,10 +84,10 @@ def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) 
 
 
 def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
-    """Return ``func(*primals)`` and the function that maps a vector to the vector-Jacobian products, a tuple of one per
+    """Return `func(*primals)` and the function that maps a vector to the vector-Jacobian products, a tuple of one per
     primal.
 
-    With ``has_aux``, ``func`` returns (result, other things) and the other things come third.
+    With `has_aux`, `func` returns (result, other things) and the other things come third.
 
     >>> y, pullback = torch.func.vjp(lambda x: x**2, torch.tensor([1.0, 3.0]))
     >>> pullback(torch.tensor([1.0, 10.0]))
@@ -108,10 +108,10 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
 def jvp(
     func: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...], *, strict: bool = False, has_aux: bool = False
 ) -> Any:
-    """Return ``func(*primals)`` and the Jacobian-vector product with the tangents, by two backward passes.
+    """Return `func(*primals)` and the Jacobian-vector product with the tangents, by two backward passes.
 
-    See Note [Forward mode] in ``autograd/functional.py``. With ``strict`` an output that does not depend on the primals
-    raises; with ``has_aux``, ``func`` returns (result, other things) and the other things come third.
+    See Note [Forward mode] in `autograd/functional.py`. With `strict` an output that does not depend on the primals
+    raises; with `has_aux`, `func` returns (result, other things) and the other things come third.
 
     >>> torch.func.jvp(torch.sin, (torch.tensor(0.0),), (torch.tensor(2.0),))
     (tensor(0.), tensor(2.))
@@ -134,13 +134,13 @@ def jvp(
 
 
 def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False, chunk_size: int | None = None) -> Function:
-    """Return the function that computes the Jacobian of ``func`` with one backward pass for every output element.
+    """Return the function that computes the Jacobian of `func` with one backward pass for every output element.
 
     Args:
         func: the function to differentiate; its result gives the outer structure of the Jacobian, the argument the
           inner.
         argnums: which argument to differentiate with respect to; a tuple gives a tuple of Jacobians.
-        has_aux: ``func`` returns (result, other things); then the Jacobian function returns (Jacobian, other things).
+        has_aux: `func` returns (result, other things); then the Jacobian function returns (Jacobian, other things).
         chunk_size: changes nothing here, since rows are computed one after the other.
 
     >>> torch.func.jacrev(lambda x: x.cumsum(0) ** 2)(torch.tensor([1.0, 2.0]))
@@ -155,7 +155,7 @@ def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False, chunk
 
 
 def jacfwd(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
-    """Return the function that computes the Jacobian of ``func`` with one backward pass for every input element.
+    """Return the function that computes the Jacobian of `func` with one backward pass for every input element.
 
     Arguments as in `jacrev`. Better than that where there are fewer inputs than outputs (Note [Forward mode]).
 
@@ -170,7 +170,7 @@ def jacfwd(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Funct
 
 
 def hessian(func: Function, argnums: Argnums = 0) -> Function:
-    """Return the function that computes the Hessian of ``func``: `jacrev` of `jacrev`.
+    """Return the function that computes the Hessian of `func`: `jacrev` of `jacrev`.
 
     >>> torch.func.hessian(lambda x: x[0] ** 2 * x[1])(torch.tensor([1.0, 3.0]))
     tensor([[6., 2.],
@@ -250,8 +250,8 @@ class Call:
 
     Attributes:
         variables: the fresh tensors that stand in for those in the arguments to differentiate with respect to.
-        output: what the function returned, without ``aux``.
-        aux: the second part of what it returned, with ``has_aux``.
+        output: what the function returned, without `aux`.
+        aux: the second part of what it returned, with `has_aux`.
         recorded: whether derivatives have to be recorded.
     """
 

@@ -1,4 +1,4 @@
-"""The default generator of random numbers by the names of ``torch.random``: its seed, its state, and a scope that gives
+"""The default generator of random numbers by the names of `torch.random`: its seed, its state, and a scope that gives
 it back.
 
 >>> state = torch.random.get_rng_state()

@@ -52,7 +52,7 @@ class Between:
     high_open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Whether `value` is inside the range.
+        """Return whether `value` is inside the range.
 
         >>> 0.0 in Between(0, 1, low_open=True), 1 in Between(0, 1), float("inf") in Between(0)
         (False, True, False)
@@ -64,7 +64,7 @@ class Between:
         return above and below
 
     def describe(self) -> str:
-        """The range in words for an error message or a listing.
+        """Return the range in words for an error message or a listing.
 
         >>> Between(0).describe(), Between(0, 1, high_open=True).describe(), Between(0, 1).describe()
         ('>= 0', '>= 0 and < 1', '>= 0 and <= 1')
@@ -109,12 +109,12 @@ class UnknownNameError(KeyError):
     """A name that no registry entry has; the message says which name was probably meant."""
 
     def __str__(self) -> str:
-        """The message without the quotes that KeyError would add."""
+        """Return the message without the quotes that KeyError would add."""
         return str(self.args[0])
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that `name` was probably meant to be, ignoring case, or None if none is near.
+    """Return the candidate that `name` was probably meant to be, ignoring case, or None if none is near.
 
     >>> closest("adamw", ["SGD", "Adam", "AdamW"]), closest("lrr", ["lr", "betas"]), closest("x", ["lr"])
     ('AdamW', 'lr', None)
@@ -215,7 +215,7 @@ class Registry:
         return target
 
     def entry(self, name: str) -> Entry:
-        """The entry of that name; an UnknownNameError suggests the nearest one."""
+        """Return the entry of that name; an UnknownNameError suggests the nearest one."""
         if name in self.withheld:
             raise UnknownNameError(f"{self.kind} {name!r} {self.withheld[name]}")
         if name not in self.entries:
@@ -226,15 +226,15 @@ class Registry:
         return self.entries[name]
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The class or function of that name; an UnknownNameError suggests the nearest one."""
+        """Return the class or function of that name; an UnknownNameError suggests the nearest one."""
         return self.entry(name).target
 
     def names(self) -> list[str]:
-        """All registered names, sorted without regard to case."""
+        """Return all registered names, sorted without regard to case."""
         return sorted(self.entries, key=lambda name: (name.casefold(), name))
 
     def arguments(self, name: str) -> dict[str, Argument]:
-        """The arguments a config may give for that name, with annotations resolved and markers kept.
+        """Return the arguments a config may give for that name, with annotations resolved and markers kept.
 
         An argument without an annotation is a TypeError: the signature is the schema and has to say it all.
         """
@@ -254,24 +254,24 @@ class Registry:
         return {key: Argument(key, hints[key], kept[key].default) for key in kept}
 
     def describe(self, name: str) -> str:
-        """One line for a listing: the name, its arguments, and the first line of its docstring."""
+        """Return one line for a listing: the name, its arguments, and the first line of its docstring."""
         listed = ", ".join(map(str, self.arguments(name).values()))
         return f"{name}({listed})  {self.summary(name)}".rstrip()
 
     def summary(self, name: str) -> str:
-        """The first line of its docstring."""
+        """Return the first line of its docstring."""
         return (inspect.getdoc(self.get(name)) or "").partition("\n")[0]
 
     def __contains__(self, name: object) -> bool:
-        """Whether the name is registered."""
+        """Return whether the name is registered."""
         return name in self.entries
 
     def __iter__(self) -> Iterator[str]:
-        """The registered names, sorted."""
+        """Return the registered names, sorted."""
         return iter(self.names())
 
     def __len__(self) -> int:
-        """How many names are registered."""
+        """Return how many names are registered."""
         return len(self.entries)
 
 
@@ -297,7 +297,7 @@ class NameIn(NamedTuple):
     registry: Registry
 
     def check(self, name: str) -> str:
-        """The name itself if it is registered, else a ValueError with a suggestion."""
+        """Return the name itself if it is registered, else a ValueError with a suggestion."""
         try:
             return self.registry.entry(name).name
         except UnknownNameError as error:
@@ -314,7 +314,7 @@ class NameIn(NamedTuple):
 
 
 def describe_type(annotation: Any) -> str:
-    """An annotation as a reader of a config would say it.
+    """Return an annotation as a reader of a config would say it.
 
     >>> describe_type(PositiveInt), describe_type(list[float] | None), describe_type(Literal["mean", "sum"])
     ('int >= 1', 'list of float or null', "'mean' or 'sum'")
@@ -348,7 +348,7 @@ def describe_type(annotation: Any) -> str:
 
 
 def describe_value(value: Any) -> str:
-    """A value as it would stand in a config.
+    """Return a value as it would stand in a config.
 
     >>> describe_value((0.9, None, True, "cosine"))
     '[0.9, null, true, cosine]'

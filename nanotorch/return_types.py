@@ -1,4 +1,4 @@
-"""The named tuples that operators with several outputs return, by the names of ``torch.return_types``.
+"""The named tuples that operators with several outputs return, by the names of `torch.return_types`.
 
 >>> isinstance(torch.tensor([1.0, 2.0]).max(dim=0), torch.return_types.max)
 True

@@ -1,4 +1,4 @@
-"""Special functions by the names of ``torch.special``; most are functions of ``nanotorch`` too.
+"""Special functions by the names of `torch.special`; most are functions of `nanotorch` too.
 
 >>> torch.special.expit(torch.tensor([0.0]))
 tensor([0.5000])

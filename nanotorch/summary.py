@@ -1,4 +1,4 @@
-"""``summary(model, x)``: what every layer gives, holds, keeps for backward, computes, and how long it takes.
+"""`summary(model, x)`: what every layer gives, holds, keeps for backward, computes, and how long it takes.
 
 Note [Measuring layers]
 ~~~~~~~~~~~~~~~~~~~~~~~
@@ -12,7 +12,7 @@ were at work when it was recorded. The watching itself is in the times: some mic
 Memory that several nodes keep, such as a result that the next layer saves as its input, is charged to the first of
 them: the layers of a model add up to its total. Of a view at most the memory that it views is counted.
 
-Buffers (the statistics of a batch norm) and the random generator are put back afterwards, and no ``.grad`` changes.
+Buffers (the statistics of a batch norm) and the random generator are put back afterwards, and no `.grad` changes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Layer(NamedTuple):
     """One layer of a summary, or the model itself; its parts are included in all numbers.
 
     Attributes:
-        path: its name in the model, such as ``encoder.0``; '' for the model.
+        path: its name in the model, such as `encoder.0`; '' for the model.
         kind: its class.
         output_shape: of the last call: a shape, or shapes in tuples, lists and dicts; None if it was not called.
         calls: how often one forward pass of the model calls it.
@@ -69,7 +69,7 @@ class Summary:
     """The layers of a model with what they cost; prints as a table.
 
     Attributes:
-        rows: one `Layer` for the model and each of its submodules, in the order of ``named_modules()``.
+        rows: one `Layer` for the model and each of its submodules, in the order of `named_modules()`.
         total_parameters: the number of elements of all parameters.
         trainable_parameters: of those that require grad.
         parameter_bytes: the memory of all parameters.
@@ -110,7 +110,7 @@ class Summary:
         return self.rows[0].backward_seconds
 
     def text(self, width: int = 100) -> str:
-        """Return the table in at most ``width`` columns, as far as numbers leave room for names."""
+        """Return the table in at most `width` columns, as far as numbers leave room for names."""
         return _table(self, width)
 
     def __str__(self) -> str:
@@ -124,7 +124,7 @@ class Summary:
 def summary(model: Module, *inputs: Any, kwargs: dict[str, Any] | None = None, repeats: int = 3) -> Summary:
     """Run a model on inputs, forward and backward, and return a table of its layers (Note [Measuring layers]).
 
-    The model runs in the mode in which it is; in ``train()`` a dropout drops. Print the result, or read its ``rows``.
+    The model runs in the mode in which it is; in `train()` a dropout drops. Print the result, or read its `rows`.
 
     Args:
         model: any module.
@@ -196,7 +196,7 @@ class _Measured:
 
     @contextmanager
     def hooked(self, start: Callable[[Module], None], end: Callable[[Module, Any], None]) -> Iterator[None]:
-        """Keep ``working`` up to date, and call functions where a module starts and ends."""
+        """Keep `working` up to date, and call functions where a module starts and ends."""
         self.working = []
 
         def enter(module: Module, args: Any) -> None:

@@ -8,14 +8,14 @@ step and at a tenth of it tell why:
 - Both sides agree at the step: the function is smooth there, and the entry is wrong.
 - They disagree at the step, but not at a tenth of it: a kink lies beside the point, within the step. The smaller step
   decides.
-- They keep disagreeing: a kink, as of ``relu`` and ``abs`` at 0, ``clamp`` at a bound, ``max`` where two elements are
+- They keep disagreeing: a kink, as of `relu` and `abs` at 0, `clamp` at a bound, `max` where two elements are
   equal. Every convention for the derivative there, PyTorch's included, is a slope between the two sides, so an entry is
   accepted that lies between them, and refused outside.
-- The slopes grow tenfold, as the step shrinks to a tenth: a jump, as of ``floor`` at an integer. No number is right
+- The slopes grow tenfold, as the step shrinks to a tenth: a jump, as of `floor` at an integer. No number is right
   there, and none is refused.
 
 A disagreement counts only beyond the tolerances, and beyond what rounding can explain. A kink whose derivative is the
-mean of both sides, as that of ``abs`` at 0, agrees with the central difference and is not looked at.
+mean of both sides, as that of `abs` at 0, agrees with the central difference and is not looked at.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def on_host(tensor: Tensor) -> Array:
 
 
 class Slopes(NamedTuple):
-    """What is known of one derivative (Note [Kinks]): both sides at the smallest step, and ``smooth``, ``kink`` or
-    ``jump``.
+    """What is known of one derivative (Note [Kinks]): both sides at the smallest step, and `smooth`, `kink` or
+    `jump`.
     """
 
     left: float
@@ -68,7 +68,7 @@ class Differences:
         return floating_outputs(self.func(*self.arguments))
 
     def moved(self, k: int, direction: Array, step: float) -> list[Array]:
-        """Return the flattened outputs with argument ``k`` moved; its memory order is kept."""
+        """Return the flattened outputs with argument `k` moved; its memory order is kept."""
         argument = self.arguments[k]
         array = on_host(argument.detach()).copy(order="K")
         array += step * direction.reshape(array.shape)
@@ -77,13 +77,13 @@ class Differences:
         return [on_host(output.detach()).reshape(-1).copy() for output in floating_outputs(self.func(*moved))]
 
     def central(self, k: int, direction: Array) -> list[Array]:
-        """Return the central differences of all outputs along a direction of argument ``k``."""
+        """Return the central differences of all outputs along a direction of argument `k`."""
         plus, minus = self.moved(k, direction, self.eps), self.moved(k, direction, -self.eps)
         return [(p - m) / (2 * self.eps) for p, m in zip(plus, minus, strict=True)]
 
     def slopes(self, k: int, column: int, number: int, element: int, tolerance: Callable[[float], float]) -> Slopes:
-        """Look closer at one entry: element ``element`` of output ``number`` by element ``column`` of argument
-        ``k``.
+        """Look closer at one entry: element `element` of output `number` by element `column` of argument
+        `k`.
         """
         direction = np.zeros(self.arguments[k].numel())
         direction[column] = 1.0

@@ -79,7 +79,7 @@ class FunctionCtx:
         return tuple(values)
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
-        """Do nothing: PyTorch keeps these tensors for ``jvp``, which forward mode does not use here."""
+        """Do nothing: PyTorch keeps these tensors for `jvp`, which forward mode does not use here."""
 
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Say which inputs forward wrote in place; they must be returned."""
@@ -118,9 +118,9 @@ class FunctionCtx:
 
 
 class FunctionNode(Node):
-    """The node of a custom Function; every Function has a subclass, named like it with ``Backward``.
+    """The node of a custom Function; every Function has a subclass, named like it with `Backward`.
 
-    What is stored on ``ctx`` can be read from the node too.
+    What is stored on `ctx` can be read from the node too.
     """
 
     __slots__ = ("ctx", "inputs", "materialize", "outputs")
@@ -230,13 +230,13 @@ class FunctionNode(Node):
 class Function:
     """Base of custom operations.
 
-    A subclass defines two static methods: ``forward(ctx, *args)`` computes with tensors (nothing is recorded inside)
-    and may store what backward needs with ``ctx.save_for_backward``; ``backward(ctx, *grad_outputs)`` returns one
-    gradient for every argument of forward, None for those that need none. Call the operation with ``apply``. Instead of
-    giving ctx to forward, a subclass may define ``forward(*args)`` and ``setup_context(ctx, inputs, output)``. The name
-    ``vjp`` stands for ``backward`` too; ``jvp`` and ``vmap`` may be defined, but nothing here calls them.
+    A subclass defines two static methods: `forward(ctx, *args)` computes with tensors (nothing is recorded inside)
+    and may store what backward needs with `ctx.save_for_backward`; `backward(ctx, *grad_outputs)` returns one
+    gradient for every argument of forward, None for those that need none. Call the operation with `apply`. Instead of
+    giving ctx to forward, a subclass may define `forward(*args)` and `setup_context(ctx, inputs, output)`. The name
+    `vjp` stands for `backward` too; `jvp` and `vmap` may be defined, but nothing here calls them.
 
-    Where a gradient does not reach an output, backward gets zeros (see ``ctx.set_materialize_grads``); where it reaches
+    Where a gradient does not reach an output, backward gets zeros (see `ctx.set_materialize_grads`); where it reaches
     none of them, backward is not called.
 
     >>> class Cube(torch.autograd.Function):
@@ -281,7 +281,7 @@ class Function:
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        """Compute the gradients of the inputs; to be defined by the subclass, under this name or as ``vjp``."""
+        """Compute the gradients of the inputs; to be defined by the subclass, under this name or as `vjp`."""
         raise NotImplementedError(
             "You must implement either the backward or vjp method for your custom autograd.Function to use it with"
             " backward mode AD."

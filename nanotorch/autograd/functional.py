@@ -2,11 +2,11 @@
 
 Note [Forward mode]
 ~~~~~~~~~~~~~~~~~~~
-Reverse mode gives vector-Jacobian products, ``u -> J^T u``, for the price of one backward pass. Forward mode gives the
-other product, ``v -> J v``. Dual numbers compute it beside the values, which needs a second formula for every operator:
-how a tangent goes through it. We have only formulas that say how a gradient comes back, and get ``J v`` from those: the
-product ``J^T u`` is linear in ``u`` whatever ``u`` is, its own Jacobian with respect to ``u`` is ``J^T``, and so a
-vector-Jacobian product *of the vector-Jacobian product* is ``(J^T)^T v = J v``::
+Reverse mode gives vector-Jacobian products, `u -> J^T u`, for the price of one backward pass. Forward mode gives the
+other product, `v -> J v`. Dual numbers compute it beside the values, which needs a second formula for every operator:
+how a tangent goes through it. We have only formulas that say how a gradient comes back, and get `J v` from those: the
+product `J^T u` is linear in `u` whatever `u` is, its own Jacobian with respect to `u` is `J^T`, and so a
+vector-Jacobian product *of the vector-Jacobian product* is `(J^T)^T v = J v`::
 
     x ---- f ----> y                   forward, recorded
     J^T u <------- u (ones)            backward, recorded: a function of u
@@ -15,13 +15,13 @@ vector-Jacobian product *of the vector-Jacobian product* is ``(J^T)^T v = J v``:
 No operator needs anything new, every custom Function whose backward can be differentiated takes part, and the product
 can itself be differentiated. The price: for MLPs of four layers of width (and batch) 32, 128 and 512 on two cores of an
 AMD EPYC, `jvp` took 5.0, 3.4 and 1.6 times as long as dual numbers written out by hand, which take twice the forward
-pass (``python -m benchmarks.forward_mode``). The factor is overhead of small models and tends to the ratio of matrix
+pass (`python -m benchmarks.forward_mode`). The factor is overhead of small models and tends to the ratio of matrix
 products, 3 to
 2. Memory grows with depth as for any recorded pass, where dual numbers need none.
 
 Reverse mode trains networks; `jvp` serves checks, sensitivities and Hessian-vector products. One text per operator is
 worth more there than the factor. And a function with fewer inputs than outputs does gain from it: the two recorded
-passes are run once, then every column of the Jacobian costs one backward (``strategy="forward-mode"``,
+passes are run once, then every column of the Jacobian costs one backward (`strategy="forward-mode"`,
 `nanotorch.func.jacfwd`).
 """
 
@@ -66,7 +66,7 @@ def vjp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[TensorOrTensors, TensorOrTensors]:
-    """Return ``func(*inputs)`` and the vector-Jacobian product ``v^T J``, one tensor for every input.
+    """Return `func(*inputs)` and the vector-Jacobian product `v^T J`, one tensor for every input.
 
     Args:
         func: a function of tensors that returns a tensor or a tuple of tensors.
@@ -97,7 +97,7 @@ def jvp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[TensorOrTensors, TensorOrTensors]:
-    """Return ``func(*inputs)`` and the Jacobian-vector product ``J v``, one tensor for every output.
+    """Return `func(*inputs)` and the Jacobian-vector product `J v`, one tensor for every output.
 
     It is computed by two backward passes (Note [Forward mode]).
 
@@ -140,8 +140,8 @@ def jacobian(
 ) -> Any:
     """Return the Jacobian of a function.
 
-    With one input and one output it is a tensor of shape ``(*output.shape, *input.shape)``; a tuple on one side gives a
-    tuple of such tensors, tuples on both sides give ``jacobian[output][input]``.
+    With one input and one output it is a tensor of shape `(*output.shape, *input.shape)`; a tuple on one side gives a
+    tuple of such tensors, tuples on both sides give `jacobian[output][input]`.
 
     Args:
         func: a function of tensors that returns a tensor or a tuple of tensors.
@@ -149,7 +149,7 @@ def jacobian(
         create_graph: make the Jacobian differentiable.
         strict: raise where an output does not depend on an input instead of returning zeros.
         vectorize: changes nothing here; PyTorch runs all rows as one batch, we run them one after the other.
-        strategy: ``"reverse-mode"`` runs one backward for every output element, ``"forward-mode"`` one for every input
+        strategy: `"reverse-mode"` runs one backward for every output element, `"forward-mode"` one for every input
             element (Note [Forward mode]): better where there are fewer inputs than outputs.
 
     >>> torch.autograd.functional.jacobian(lambda x: x.cumsum(0) ** 2, torch.tensor([1.0, 2.0]))
@@ -185,7 +185,7 @@ def hessian(
 ) -> Any:
     """Return the Hessian of a function with a single one-element output: the Jacobian of its gradient.
 
-    With one input it is a tensor of shape ``(*input.shape, *input.shape)``; with a tuple of inputs ``hessian[i][j]``
+    With one input it is a tensor of shape `(*input.shape, *input.shape)`; with a tuple of inputs `hessian[i][j]`
     has the shape of input i followed by that of input j.
 
     Args:
@@ -222,7 +222,7 @@ def vhp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensor, TensorOrTensors]:
-    """Return ``func(*inputs)``, a one-element tensor, and the product ``v^T H`` with its Hessian, one tensor for every
+    """Return `func(*inputs)`, a one-element tensor, and the product `v^T H` with its Hessian, one tensor for every
     input.
 
     Args:
@@ -250,7 +250,7 @@ def hvp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensor, TensorOrTensors]:
-    """Return ``func(*inputs)``, a one-element tensor, and the product ``H v`` with its Hessian, one tensor for every
+    """Return `func(*inputs)`, a one-element tensor, and the product `H v` with its Hessian, one tensor for every
     input.
 
     Where second derivatives are continuous H is symmetric: then `vhp` gives the same with one backward pass less.
@@ -282,7 +282,7 @@ def hvp(
 
 @contextmanager
 def recording_on() -> Iterator[None]:
-    """Record inside the ``with`` block, also where the caller does not: a derivative is a value like any other."""
+    """Record inside the `with` block, also where the caller does not: a derivative is a value like any other."""
     if is_inference_mode_enabled():
         with inference_mode(False):
             yield
@@ -308,7 +308,7 @@ def as_tensors(value: Any, what: str, name: str) -> tuple[bool, Tensors]:
 def fresh(tensors: Tensors, create_graph: bool) -> Tensors:
     """Return new tensors that share the values: uses of the given ones inside the function then count as constants.
 
-    Under ``create_graph`` derivatives also have to reach the tensors that were given: then the new ones are views.
+    Under `create_graph` derivatives also have to reach the tensors that were given: then the new ones are views.
     """
     values = [t.clone() if t.is_inference() else t for t in tensors]  # recording has to know whether a value is written
     return tuple([t.view_as(t) if create_graph and t.requires_grad else t.detach().requires_grad_() for t in values])
@@ -440,7 +440,7 @@ def _need_scalar(tensors: Tensors, what: str) -> None:
 
 
 def _vectors(v: Any, like: Tensors, many: bool, name: str, create_graph: bool) -> Tensors:
-    """Return the vectors to multiply with, checked against the shapes of ``like``; ones for None."""
+    """Return the vectors to multiply with, checked against the shapes of `like`; ones for None."""
     if v is None:
         return tuple([from_array(t.device.xp.ones_like(t._array), t.device) for t in like])
     _, vectors = as_tensors(v, "v", name)

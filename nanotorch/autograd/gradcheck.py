@@ -21,7 +21,7 @@ class GradcheckError(RuntimeError):
 
 
 class KinkWarning(UserWarning):
-    """Entries of a Jacobian that lie where the function has no derivative (Note [Kinks] in ``differences.py``)."""
+    """Entries of a Jacobian that lie where the function has no derivative (Note [Kinks] in `differences.py`)."""
 
 
 def gradcheck(
@@ -36,12 +36,12 @@ def gradcheck(
     check_undefined_grad: bool = True,
     fast_mode: bool = False,
 ) -> bool:
-    """Compare the gradients of ``func`` with central differences; return True if they agree.
+    """Compare the gradients of `func` with central differences; return True if they agree.
 
     Inputs of a lower precision are raised to float64, for in float32 rounding hides what a check looks for; tensors
-    that ``func`` brings along, such as a module's parameters, are its own business (``module.double()``). Where the
+    that `func` brings along, such as a module's parameters, are its own business (`module.double()`). Where the
     function has a kink the analytic derivative has to lie between the one-sided ones, and a `KinkWarning` says how many
-    entries that were (Note [Kinks] in ``differences.py``). It is also an error if ``func`` or its backward writes to
+    entries that were (Note [Kinks] in `differences.py`). It is also an error if `func` or its backward writes to
     what it is given, or if calling either twice gives different results. The error names the worst entry of all
     Jacobians.
 
@@ -82,7 +82,7 @@ def gradgradcheck(
     check_undefined_grad: bool = True,
     fast_mode: bool = False,
 ) -> bool:
-    """Compare second derivatives of ``func`` with central differences of its gradients; return True if they agree.
+    """Compare second derivatives of `func` with central differences of its gradients; return True if they agree.
 
     Args:
         func: a function of tensors that returns a tensor or a tuple of tensors.

@@ -23,7 +23,7 @@ def replaced(tree: Any, values: Iterator[Any]) -> Any:
 
 
 def mapped(function: Callable[[Any], Any], tree: Any, kind: type) -> Any:
-    """Return the same structure with ``function(leaf)`` in place of every leaf of a type."""
+    """Return the same structure with `function(leaf)` in place of every leaf of a type."""
     if isinstance(tree, kind):
         return function(tree)
     if isinstance(tree, dict):

@@ -46,7 +46,7 @@ def released(node: Node) -> bool:
 
 
 def short_line(line: str) -> tuple[str, str]:
-    """Return a node's forward line in a few words, as ``train.py:12 in step``, and the code there if it can be read."""
+    """Return a node's forward line in a few words, as `train.py:12 in step`, and the code there if it can be read."""
     match = FORWARD_LINE.fullmatch(line)
     if match is None:
         return line, ""
@@ -67,12 +67,12 @@ def leaf_edges(nodes: Iterable[Node]) -> list[GradientEdge]:
 
 
 def leaf_names(leaves: Iterable[Tensor], model: Any = None, params: Any = None) -> dict[int, str]:
-    """Return names by the ``id`` of the tensor: for leaves that nobody names ``leaf 1`` and so on.
+    """Return names by the `id` of the tensor: for leaves that nobody names `leaf 1` and so on.
 
     Args:
         leaves: the tensors that need names.
         model: a `nn.Module`, which names its parameters and buffers.
-        params: more names: a mapping from names to tensors, or pairs of both, such as ``model.named_parameters()``.
+        params: more names: a mapping from names to tensors, or pairs of both, such as `model.named_parameters()`.
     """
     pairs: list[tuple[str, Tensor]] = []
     if model is not None:
@@ -97,10 +97,10 @@ def watching(
     others: bool = True,
     before: Callable[[Node, Any], None] | None = None,
 ) -> Iterator[None]:
-    """Have a backward pass call ``record(node, grad_inputs, grad_outputs)`` after each of the nodes, and store nothing.
+    """Have a backward pass call `record(node, grad_inputs, grad_outputs)` after each of the nodes, and store nothing.
 
     Args:
-        nodes: the nodes of the graph, which get other hooks inside the ``with``.
+        nodes: the nodes of the graph, which get other hooks inside the `with`.
         record: gets the gradients (tensors or None) that a node handed on and those that came in.
         shown: the nodes to record; all without it.
         others: keep the hooks that users registered, which may change gradients; those that retain one are left out.

@@ -1,4 +1,4 @@
-"""The CuPy column of the table of primitives, the ``xp`` of a tensor on a GPU (Note [Array primitives]).
+"""The CuPy column of the table of primitives, the `xp` of a tensor on a GPU (Note [Array primitives]).
 
 A primitive is the function of its name in this file, or else CuPy's. This is the only file that imports CuPy, and it is
 imported only when a GPU is asked for.
@@ -36,7 +36,7 @@ def make_current(index: int) -> None:
 
 
 def astype(array: Any, dtype: Any) -> Any:
-    """Return a copy of ``array`` with another dtype."""
+    """Return a copy of `array` with another dtype."""
     return array.astype(dtype)
 
 
@@ -66,7 +66,7 @@ def _special(name: str, array: Any, *arguments: Any) -> Any:
 
 
 def erfc(array: Any) -> Any:
-    """Return ``1 - erf`` of every element."""
+    """Return `1 - erf` of every element."""
     return _special("erfc", array)
 
 
@@ -94,12 +94,12 @@ def trunc_divide(array: Any, other: Any) -> Any:
 
 
 def sigmoid(array: Any) -> Any:
-    """Return ``1 / (1 + exp(-array))`` without overflow for either sign."""
+    """Return `1 / (1 + exp(-array))` without overflow for either sign."""
     return formulas.sigmoid(cupy, array)
 
 
 def softplus(array: Any) -> Any:
-    """Return ``log(1 + exp(array))`` without overflow."""
+    """Return `log(1 + exp(array))` without overflow."""
     return formulas.softplus(cupy, array)
 
 
@@ -153,7 +153,7 @@ def logcumsumexp(array: Any, axis: int) -> Any:
 
 
 def scaled_cumsum(weights: Any, inner: Any, outer: Any, axis: int) -> Any:
-    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` along an axis, without overflow of the factors."""
+    """Return `cumsum(weights * exp(inner)) * exp(outer)` along an axis, without overflow of the factors."""
     return formulas.scaled_cumsum(cupy, logcumsumexp, weights, inner, outer, axis)
 
 
@@ -181,7 +181,7 @@ def sliding(array: Any, axis: int, size: int, step: int) -> Any:
 
 
 def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
-    """Return zeros of ``shape`` with the array in the corner of the first elements."""
+    """Return zeros of `shape` with the array in the corner of the first elements."""
     if array.shape == shape:
         return array
     out = cupy.zeros(shape, array.dtype)
@@ -195,7 +195,7 @@ def windows(array: Any, first: int, kernel: Any, stride: Any, dilation: Any) -> 
 
 
 def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
+    """Return zeros of `shape` with the elements of all windows added at their places: the adjoint of `windows`."""
     out = cupy.zeros(shape, values.dtype)
     add_windows(out, values, first, kernel, stride, dilation)
     return out
@@ -223,7 +223,7 @@ iadd, pieces, put = numpy_backend.iadd, numpy_backend.pieces, numpy_backend.put 
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:
-    """Add ``values`` at ``index`` in place; repeated indices add up, in an order that varies between runs."""
+    """Add `values` at `index` in place; repeated indices add up, in an order that varies between runs."""
     kind, width = array.dtype.kind, array.dtype.itemsize
     if kind == "f" or (width >= 4 and (kind, width) != ("i", 8)):
         cupyx.scatter_add(array, index, values)
@@ -240,7 +240,7 @@ def _as_uint64(values: Any) -> Any:
 
 
 def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
-    """Return zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``array[index]``."""
+    """Return zeros of `shape` with `values` added at `index`: the adjoint of `array[index]`."""
     out = cupy.zeros(shape, values.dtype)
     if has_array(index):
         scatter_add(out, index, values)
@@ -250,7 +250,7 @@ def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
 
 
 def _combine(array: Any, where: tuple[Any, ...], values: Any, operation: Any) -> None:
-    """Let ``array[where] = operation(array[where], values)`` count repeated indices: CuPy has atomic maxima for some
+    """Let `array[where] = operation(array[where], values)` count repeated indices: CuPy has atomic maxima for some
     types only.
 
     The values for one place are taken in turns, as many as the most frequent index occurs.
@@ -271,7 +271,7 @@ def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, i
     """Return a copy of an array in which the values that go to one place along a dimension are combined with what is
     there.
 
-    ``reduce`` is "sum", "prod", "mean", "amax" or "amin". Without ``include_self`` only the values count.
+    `reduce` is "sum", "prod", "mean", "amax" or "amin". Without `include_self` only the values count.
     """
     out = cupy.array(array, order="C").reshape(array.shape or (1,))
     index = index.reshape(index.shape or (1,))
@@ -292,7 +292,7 @@ def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, i
 
 
 def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:
-    """Return zeros of ``shape`` with ``values`` at ``indices`` along an axis: the adjoint of ``take_along_axis``."""
+    """Return zeros of `shape` with `values` at `indices` along an axis: the adjoint of `take_along_axis`."""
     out = cupy.zeros(shape, values.dtype)
     index = index_along_axis(indices, axis % len(shape))
     if accumulate:
@@ -303,14 +303,14 @@ def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: 
 
 
 def add_at(array: Any, index: Any, values: Any) -> Any:
-    """Return a copy of an array with ``values`` added at ``index``, repeated ones too."""
+    """Return a copy of an array with `values` added at `index`, repeated ones too."""
     out = cupy.array(array)
     scatter_add(out, index, values)
     return out
 
 
 def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
-    """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
+    """Return the advanced index that means `take_along_axis(array, indices, axis)`."""
     ndim = indices.ndim
     grid = [cupy.arange(n).reshape((-1,) + (1,) * (ndim - 1 - d)) for d, n in enumerate(indices.shape)]
     grid[axis] = indices
@@ -318,7 +318,7 @@ def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
 
 
 def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
-    """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
+    """Return zeros of `shape` with `values` on a diagonal: the adjoint of `diagonal`."""
     out = cupy.zeros(shape, values.dtype)
     cupy.diagonal(out, offset, axis1, axis2)[...] = values
     return out
@@ -331,7 +331,7 @@ def has_array(index: Any) -> bool:
 
 
 def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
-    """Return a copy of an array with ``values`` at ``indices`` along an axis."""
+    """Return a copy of an array with `values` at `indices` along an axis."""
     return put(array, index_along_axis(indices, axis % array.ndim), values)
 
 
@@ -362,7 +362,7 @@ def inv(array: Any) -> Any:
 
 
 def solve(matrix: Any, right: Any) -> Any:
-    """Return X with ``matrix @ X = right`` for matrices on the right too; batches broadcast, which CuPy's solve does
+    """Return X with `matrix @ X = right` for matrices on the right too; batches broadcast, which CuPy's solve does
     not do.
     """
     batch = numpy.broadcast_shapes(matrix.shape[:-2], right.shape[:-2])
@@ -462,7 +462,7 @@ def scatter_strided(values: Any, size: int, stride: Sequence[int], offset: int) 
 
 
 def receive(array: Any, device: Any) -> Any:
-    """Copy an array of any backend to the current GPU, which asking for ``device.xp`` made ``device``."""
+    """Copy an array of any backend to the current GPU, which asking for `device.xp` made `device`."""
     return cupy.array(array)
 
 

@@ -13,15 +13,15 @@ _devices: dict[tuple[str, int | None], Device] = {}
 
 
 class Device:
-    """A place for tensors: ``Device("cpu")``, ``Device("cuda")`` or ``Device("cuda", 1)``.
+    """A place for tensors: `Device("cpu")`, `Device("cuda")` or `Device("cuda", 1)`.
 
     Devices are interned: equal devices are the same object, so comparing them is a pointer comparison. Naming
     a GPU is always possible; computing on it raises RuntimeError with the reason where it cannot be used.
 
     Attributes:
-        type: ``"cpu"`` or ``"cuda"``.
+        type: `"cpu"` or `"cuda"`.
         index: None on the CPU, the number of the GPU otherwise.
-        xp: the array primitives on this device (Note [Array primitives] in ``backend/primitives.py``).
+        xp: the array primitives on this device (Note [Array primitives] in `backend/primitives.py`).
 
     >>> torch.device("cuda:1")
     device(type='cuda', index=1)
@@ -55,9 +55,9 @@ class Device:
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """Give a GPU's ``xp``: asking for it makes the GPU the current one, for CuPy computes on that one.
+        """Give a GPU's `xp`: asking for it makes the GPU the current one, for CuPy computes on that one.
 
-        The CPU's ``xp`` is a plain attribute and never comes here.
+        The CPU's `xp` is a plain attribute and never comes here.
         """
         if name != "xp":
             raise AttributeError(f"'Device' object has no attribute {name!r}")
@@ -94,7 +94,7 @@ def _cupy_backend(index: int | None) -> Any:
 
 
 def why_unavailable(index: int = 0) -> str | None:
-    """Say in one line why GPU number ``index`` cannot be used, and what to do; None if it can be used."""
+    """Say in one line why GPU number `index` cannot be used, and what to do; None if it can be used."""
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed; run pip install -e '.[cuda13]' (or '.[cuda12]' for older drivers)"
     installed = _cupy_packages()
@@ -119,7 +119,7 @@ def why_unavailable(index: int = 0) -> str | None:
 
 @functools.cache
 def _cupy_packages() -> list[str]:
-    """Return the names of all installed distributions that provide ``cupy``; there must be at most one."""
+    """Return the names of all installed distributions that provide `cupy`; there must be at most one."""
     from importlib import metadata  # slow to import, and seldom needed
 
     names = {str(distribution.name).lower() for distribution in metadata.distributions()}
@@ -134,7 +134,7 @@ def device_count() -> int:
 
 
 def best_device() -> Device:
-    """Return the first GPU if it can be used, the CPU otherwise: what ``device: auto`` means."""
+    """Return the first GPU if it can be used, the CPU otherwise: what `device: auto` means."""
     return CPU if why_unavailable() is not None else Device("cuda")
 
 

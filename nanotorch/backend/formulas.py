@@ -1,4 +1,4 @@
-"""Functions that both backends compute by one formula: ``xp`` is NumPy or CuPy, ``special`` finds its special
+"""Functions that both backends compute by one formula: `xp` is NumPy or CuPy, `special` finds its special
 functions.
 """
 
@@ -31,9 +31,9 @@ def polygamma(xp: Any, special: Special, n: int, array: Any) -> Any:
 
 
 def scaled_cumsum(xp: Any, logcumsumexp: Callable[..., Any], weights: Any, inner: Any, outer: Any, axis: int) -> Any:
-    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` by the logarithms of its positive and negative parts.
+    """Return `cumsum(weights * exp(inner)) * exp(outer)` by the logarithms of its positive and negative parts.
 
-    The logarithm of nothing is a number whose exponential is 0: -inf would be added to an ``inner`` of infinity.
+    The logarithm of nothing is a number whose exponential is 0: -inf would be added to an `inner` of infinity.
     """
     logs = xp.log(xp.absolute(xp.where(weights == 0, 1.0, weights)))
 
@@ -44,7 +44,7 @@ def scaled_cumsum(xp: Any, logcumsumexp: Callable[..., Any], weights: Any, inner
 
 
 def sigmoid(xp: Any, array: Any) -> Any:
-    """Return ``1 / (1 + exp(-array))``, which is 0 where the exponential overflows."""
+    """Return `1 / (1 + exp(-array))`, which is 0 where the exponential overflows."""
     inverse = xp.exp(-array)
     inverse += 1
     return 1 / inverse
@@ -68,5 +68,5 @@ def sliding(view: Callable[..., Any], array: Any, offset: int, axis: int, size: 
 
 
 def softplus(xp: Any, array: Any) -> Any:
-    """Return ``log(1 + exp(array))`` without overflow."""
+    """Return `log(1 + exp(array))` without overflow."""
     return xp.maximum(array, 0) + xp.log1p(xp.exp(-xp.absolute(array)))

@@ -1,4 +1,4 @@
-"""The NumPy column of the table of primitives, the ``xp`` of a CPU tensor (Note [Array primitives]).
+"""The NumPy column of the table of primitives, the `xp` of a CPU tensor (Note [Array primitives]).
 
 A primitive is the function of its name in this file, or else NumPy's.
 """
@@ -35,7 +35,7 @@ np.empty(2**25 - 2**16, np.uint8)
 
 
 def astype(array: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a copy of ``array`` with another dtype."""
+    """Return a copy of `array` with another dtype."""
     return array.astype(dtype)
 
 
@@ -54,7 +54,7 @@ def _special(name: str, array: Any, *arguments: Any) -> Any:
 
 
 def erfc(array: Any) -> Any:
-    """Return ``1 - erf`` of every element."""
+    """Return `1 - erf` of every element."""
     return _special("erfc", array)
 
 
@@ -112,12 +112,12 @@ def trunc_divide(array: Any, other: Any) -> Any:
 
 
 def sigmoid(array: Any) -> Any:
-    """Return ``1 / (1 + exp(-array))`` without overflow for either sign."""
+    """Return `1 / (1 + exp(-array))` without overflow for either sign."""
     return formulas.sigmoid(np, array)
 
 
 def softplus(array: Any) -> Any:
-    """Return ``log(1 + exp(array))`` without overflow."""
+    """Return `log(1 + exp(array))` without overflow."""
     return formulas.softplus(np, array)
 
 
@@ -130,8 +130,8 @@ def sign(array: Any) -> Any:
 def zero_where(array: Any, mask: Any) -> Any:
     """Return a copy of an array with zeros where the mask holds.
 
-    The bits, seen as integers, are multiplied by 0 or 1: a third of the time of ``where``, which mispredicts a branch
-    for every second element of a random mask, and unlike ``array * mask`` exact for infinities and NaN.
+    The bits, seen as integers, are multiplied by 0 or 1: a third of the time of `where`, which mispredicts a branch
+    for every second element of a random mask, and unlike `array * mask` exact for infinities and NaN.
     """
     if array.size < 1024:
         return np.where(mask, array.dtype.type(0), array)
@@ -176,7 +176,7 @@ def row_sums(matrix: Any) -> Any:
 def sum(array: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """Sum over axes, to a few units in the last place however many elements there are (Note [Long sums]).
 
-    Calling the reduction itself saves a third of ``np.sum``'s time on small arrays.
+    Calling the reduction itself saves a third of `np.sum`'s time on small arrays.
     """
     if array.size < 1024 or dtype is not None or array.dtype.kind != "f":
         return add_over(array, axis, dtype, None, keepdims)
@@ -301,7 +301,7 @@ def _accumulated(ufunc: Any, array: Any, axis: int) -> Any:
 
 
 def scaled_cumsum(weights: Any, inner: Any, outer: Any, axis: int) -> Any:
-    """Return ``cumsum(weights * exp(inner)) * exp(outer)`` along an axis, without overflow of the factors."""
+    """Return `cumsum(weights * exp(inner)) * exp(outer)` along an axis, without overflow of the factors."""
     return formulas.scaled_cumsum(np, logcumsumexp, weights, inner, outer, axis)
 
 
@@ -380,7 +380,7 @@ def sliding(array: Any, axis: int, size: int, step: int) -> Any:
 
 
 def pad_to(array: Any, shape: tuple[int, ...]) -> Any:
-    """Return zeros of ``shape`` with the array in the corner of the first elements."""
+    """Return zeros of `shape` with the array in the corner of the first elements."""
     if array.shape == shape:
         return array
     out = np.zeros(shape, array.dtype)
@@ -410,7 +410,7 @@ def window_layout(shape: Any, strides: Any, first: int, kernel: Any, stride: Any
 
 
 def from_windows(values: Any, shape: tuple[int, ...], first: int, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """Return zeros of ``shape`` with the elements of all windows added at their places: the adjoint of `windows`."""
+    """Return zeros of `shape` with the elements of all windows added at their places: the adjoint of `windows`."""
     out = np.zeros(shape, values.dtype)
     add_windows(out, values, first, kernel, stride, dilation)
     return out
@@ -468,7 +468,7 @@ def take(array: Any, indices: Any, axis: int) -> Any:
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:
-    """Add ``values`` at ``index`` in place; repeated indices add up.
+    """Add `values` at `index` in place; repeated indices add up.
 
     Where more is added than there are places, totals of float32 are kept in float64 (Note [Long sums]).
     """
@@ -481,7 +481,7 @@ def scatter_add(array: Any, index: Any, values: Any) -> None:
 
 
 def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
-    """Return zeros of ``shape`` with ``values`` added at ``index``: the adjoint of ``array[index]``."""
+    """Return zeros of `shape` with `values` added at `index`: the adjoint of `array[index]`."""
     out = np.zeros(shape, values.dtype)
     if not has_array(index):
         out[index] = values
@@ -509,7 +509,7 @@ def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, i
     """Return a copy of an array in which the values that go to one place along a dimension are combined with what is
     there.
 
-    ``reduce`` is "sum", "prod", "mean", "amax" or "amin". Without ``include_self`` only the values count.
+    `reduce` is "sum", "prod", "mean", "amax" or "amin". Without `include_self` only the values count.
     """
     out = np.array(array, order="C").reshape(array.shape or (1,))
     index = index.reshape(index.shape or (1,))
@@ -530,9 +530,9 @@ def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, i
 
 
 def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: int, accumulate: bool = False) -> Any:
-    """Return zeros of ``shape`` with ``values`` at ``indices`` along an axis: the adjoint of ``take_along_axis``.
+    """Return zeros of `shape` with `values` at `indices` along an axis: the adjoint of `take_along_axis`.
 
-    ``accumulate`` adds the values of repeated indices; without it every index must occur once per line.
+    `accumulate` adds the values of repeated indices; without it every index must occur once per line.
     """
     out = np.zeros(shape, values.dtype)
     if accumulate:
@@ -543,21 +543,21 @@ def scatter_along_axis(values: Any, shape: tuple[int, ...], indices: Any, axis: 
 
 
 def add_at(array: Any, index: Any, values: Any) -> Any:
-    """Return a copy of an array with ``values`` added at ``index``, repeated ones too."""
+    """Return a copy of an array with `values` added at `index`, repeated ones too."""
     out = np.array(array)
     scatter_add(out, index, values)
     return out
 
 
 def index_along_axis(indices: Any, axis: int) -> tuple[Any, ...]:
-    """Return the advanced index that means ``take_along_axis(array, indices, axis)``."""
+    """Return the advanced index that means `take_along_axis(array, indices, axis)`."""
     grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
     grid[axis] = indices
     return tuple(grid)
 
 
 def diagonal_to_zeros(values: Any, shape: tuple[int, ...], offset: int, axis1: int, axis2: int) -> Any:
-    """Return zeros of ``shape`` with ``values`` on a diagonal: the adjoint of ``diagonal``."""
+    """Return zeros of `shape` with `values` on a diagonal: the adjoint of `diagonal`."""
     out = np.zeros(shape, values.dtype)
     diagonal(out, offset, axis1, axis2)[...] = values
     return out
@@ -570,14 +570,14 @@ def has_array(index: Any) -> bool:
 
 
 def put(array: Any, index: Any, values: Any) -> Any:
-    """Return a copy of an array with ``copy[index] = values``."""
+    """Return a copy of an array with `copy[index] = values`."""
     out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
     out[index] = values
     return out
 
 
 def put_along(array: Any, indices: Any, values: Any, axis: int) -> Any:
-    """Return a copy of an array with ``values`` at ``indices`` along an axis."""
+    """Return a copy of an array with `values` at `indices` along an axis."""
     out = array[...].copy()  # a gradient of no dimension may be a NumPy scalar
     out[index_along_axis(indices, axis % array.ndim)] = values
     return out
@@ -630,7 +630,7 @@ def einsum(equation: str, *operands: Any) -> Any:
 def matmul(a: Any, b: Any) -> Any:
     """Return the matrix product.
 
-    ``dot`` takes half the time of ``np.matmul`` on small matrices. A column times a row is an elementwise product, for
+    `dot` takes half the time of `np.matmul` on small matrices. A column times a row is an elementwise product, for
     which BLAS takes ten times as long.
     """
     if len(b) >= 8192 and a.dtype.char == "f" and a.ndim <= 2 and b.ndim <= 2:
@@ -658,7 +658,7 @@ def inv(array: Any) -> Any:
 
 
 def solve(matrix: Any, right: Any) -> Any:
-    """Return X with ``matrix @ X = right`` for matrices on the right too; batches broadcast."""
+    """Return X with `matrix @ X = right` for matrices on the right too; batches broadcast."""
     return np.linalg.solve(matrix, right)
 
 

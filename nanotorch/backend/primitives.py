@@ -2,19 +2,19 @@
 
 Note [Array primitives]
 ~~~~~~~~~~~~~~~~~~~~~~~
-A formula is text over ``xp``. What that text may say is listed here, once, and nowhere else:
+A formula is text over `xp`. What that text may say is listed here, once, and nowhere else:
 
-- the **operators** of `OPERATORS`: arithmetic, comparisons, ``-x``, ``~x``, ``x.T``, and ``x[...]`` for reading;
-- ``xp.<name>(...)`` for the other names of the table, called as the table spells them;
-- ``x.shape``, ``x.ndim``, ``x.dtype``, ``x.size``: what is known without looking at an element.
+- the **operators** of `OPERATORS`: arithmetic, comparisons, `-x`, `~x`, `x.T`, and `x[...]` for reading;
+- `xp.<name>(...)` for the other names of the table, called as the table spells them;
+- `x.shape`, `x.ndim`, `x.dtype`, `x.size`: what is known without looking at an element.
 
-No array method, no store (``x[...] = y``; `put`, `add_at` and `framed` give new arrays) and, in rows, no augmented
+No array method, no store (`x[...] = y`; `put`, `add_at` and `framed` give new arrays) and, in rows, no augmented
 assignment to an array: `iadd` says that the left array is given up, so that whoever runs the text may reuse its memory
-or not. No ``bool(x)``, ``int(x)`` or loop over an array either: what depends on values asks one of the `QUESTIONS`, and
+or not. No `bool(x)`, `int(x)` or loop over an array either: what depends on values asks one of the `QUESTIONS`, and
 goes on where the answer is None, "not known". A rule of an optimizer updates its parameter and its state by augmented
 assignments and `copyto`: these are the only writes. Python numbers, tuples and lists are the text's own business.
-``tests/project/test_primitives.py`` reads every row and rule and names the line that does anything else;
-``tests/ops/test_primitives_suffice.py`` runs all rows on arrays that can do nothing else.
+`tests/project/test_primitives.py` reads every row and rule and names the line that does anything else;
+`tests/ops/test_primitives_suffice.py` runs all rows on arrays that can do nothing else.
 
 So the same text means something wherever somebody says what each primitive means. A `Column` is such an answer, a dict
 from name to function, and an interpreter is a column:
@@ -22,9 +22,9 @@ from name to function, and an interpreter is a column:
 ======  ==========================================  ===============================================================
 column  where it is filled                          a value is
 ======  ==========================================  ===============================================================
-NUMPY   ``backend/numpy_backend.py``                an array: eager forwards, first-order backwards, optimizers
-CUPY    ``backend/cupy_backend.py``                 an array on a GPU, the same
-TENSOR  beside the op rows, by ``TENSOR.define``    a Tensor: formulas that are themselves recorded (create_graph)
+NUMPY   `backend/numpy_backend.py`                an array: eager forwards, first-order backwards, optimizers
+CUPY    `backend/cupy_backend.py`                 an array on a GPU, the same
+TENSOR  beside the op rows, by `TENSOR.define`    a Tensor: formulas that are themselves recorded (create_graph)
 ======  ==========================================  ===============================================================
 
 A new primitive is a line below; a function in a backend's file where the library has none of its name and form; and an
@@ -304,7 +304,7 @@ class Column(dict[str, Callable[..., Any]]):
 
 
 class Namespace:
-    """A column as an object: the ``xp`` of formulas. Its attributes are the column's functions themselves."""
+    """A column as an object: the `xp` of formulas. Its attributes are the column's functions themselves."""
 
     __slots__ = tuple(PRIMITIVES)
 

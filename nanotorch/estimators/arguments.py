@@ -30,7 +30,7 @@ def check(arguments: Mapping[str, Any], constructor: Callable[..., None]) -> Non
     """Raise a ValueError that names the first argument which cannot be used, what it may be, and what it is.
 
     What each may be is its annotation in the constructor: `bool`, `Literal`, a number `Between` bounds, `Checked` by a
-    function that raises itself, or several of these joined by ``|``; whatever else is not looked at here.
+    function that raises itself, or several of these joined by `|`; whatever else is not looked at here.
     """
     hints = typing.get_type_hints(constructor, include_extras=True)
     for name, value in arguments.items():
@@ -45,7 +45,7 @@ def check(arguments: Mapping[str, Any], constructor: Callable[..., None]) -> Non
 
 
 def _admits(kind: Any, value: Any) -> bool:
-    """Whether a value is of one kind of an annotation."""
+    """Return whether a value is of one kind of an annotation."""
     inner, *markers = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     for marker in markers:
         if isinstance(marker, Checked):
@@ -70,7 +70,7 @@ def _in_words(kind: Any) -> str:
 
 
 def hidden_widths(sizes: Any) -> list[int]:
-    """The widths of the hidden layers; a single number is a single layer."""
+    """Return the widths of the hidden layers; a single number is a single layer."""
     widths = list(sizes) if np.iterable(sizes) and not isinstance(sizes, str) else [sizes]
     if not all(map(_is_count, widths)):
         raise _unfit("hidden_layer_sizes", "integers >= 1", sizes)
@@ -112,7 +112,7 @@ def regression_loss(loss: Any) -> None:
 
 
 def activation_name(name: Any) -> str:
-    """The registered name of an activation, from that name or scikit-learn's."""
+    """Return the registered name of an activation, from that name or scikit-learn's."""
     if not isinstance(name, str):
         raise _unfit("activation", "a name such as 'relu' or 'GELU'", name)
     return ACTIVATION_NAMES.get(name) or _resolved("activation", name, ACTIVATIONS)
@@ -144,7 +144,7 @@ def _resolved(argument: str, name: str, registry: Registry) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy number, as grids of arguments hold them, as Python's."""
+    """Return a NumPy number, as grids of arguments hold them, as Python's."""
     return value.item() if isinstance(value, np.generic) else value
 
 

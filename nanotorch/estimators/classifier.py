@@ -150,7 +150,7 @@ class MLPClassifier(ClassifierMixin, Network):
         return self._fit(X, y, sample_weight, classes, incremental=True)
 
     def predict(self, X: Any) -> Array:
-        """The most probable class of each row, or 0 and 1 for each label."""
+        """Return the most probable class of each row, or 0 and 1 for each label."""
         outputs = self._outputs(X)
         if self._multilabel:
             return (outputs > 0).astype(int)
@@ -159,11 +159,11 @@ class MLPClassifier(ClassifierMixin, Network):
         return labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """The probability of each class, (n, classes), ordered as `classes_`; or of each label, (n, k)."""
+        """Return the probability of each class, (n, classes), ordered as `classes_`; or of each label, (n, k)."""
         return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """The logarithms of the probabilities, exact also where these are almost 0."""
+        """Return the logarithms of the probabilities, exact also where these are almost 0."""
         outputs = self._outputs(X)
         if self._multilabel:
             return -np.logaddexp(0.0, -outputs)

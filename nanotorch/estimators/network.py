@@ -55,19 +55,19 @@ class Network(BaseEstimator):
     # ------------------------------------------------------------ what subclasses say
 
     def _criterion(self, reduction: str) -> nn.Module:
-        """The loss."""
+        """Return the loss."""
         raise NotImplementedError
 
     def _row_weight(self, targets: Array) -> float:
-        """What a row counts for in the number that a sum of losses is divided by."""
+        """Return what a row counts for in the number that a sum of losses is divided by."""
         raise NotImplementedError
 
     def _wanted(self, targets: Array) -> Array:
-        """The targets that the loss compares with."""
+        """Return the targets that the loss compares with."""
         return targets
 
     def _scored_as(self, targets: Array) -> dict[str, Any]:
-        """What a Meter has to know of a part with these targets."""
+        """Return what a Meter has to know of a part with these targets."""
         raise NotImplementedError
 
     # ------------------------------------------------------------ fitting
@@ -81,7 +81,7 @@ class Network(BaseEstimator):
         check(self.get_params(deep=False), type(self).__init__)
 
     def _begins_anew(self, incremental: bool) -> bool:
-        """Whether this call forgets what earlier calls learnt."""
+        """Return whether this call forgets what earlier calls learnt."""
         return not hasattr(self, "weights_") or not (self.warm_start or incremental)
 
     def _weights_of_rows(self, X: Array, sample_weight: Any) -> Array | None:
@@ -216,7 +216,7 @@ class Network(BaseEstimator):
     # ------------------------------------------------------------ building
 
     def _draw_seed(self) -> int:
-        """The seed of this fit: `random_state` itself where it is a number, else a drawn one."""
+        """Return the seed of this fit: `random_state` itself where it is a number, else a drawn one."""
         if self.random_state is None:
             return secrets.randbits(32)
         if isinstance(self.random_state, numbers.Integral):
@@ -275,7 +275,9 @@ class Network(BaseEstimator):
         )
 
     def _optimizer(self, model: nn.Module, weight_of_step: float) -> Optimizer:
-        """The optimizer; `alpha` penalises weights, not biases, as scikit-learn does: in the mean of a batch's loss."""
+        """Return the optimizer; `alpha` penalises weights, not biases, as scikit-learn does: in the mean of a
+        batch's loss.
+        """
         rate, decay = float(self.learning_rate_init), float(self.alpha) / weight_of_step
         arguments: dict[str, Any]
         if self.optimizer is not None:
@@ -300,7 +302,7 @@ class Network(BaseEstimator):
         return OPTIMIZERS.get(name)(groups, **arguments)
 
     def _scheduler(self, optimizer: Optimizer, rows: int, steps_per_epoch: int) -> tuple[Any, str]:
-        """What changes the learning rate, and whether it does after every "epoch" or "step"."""
+        """Return what changes the learning rate, and whether it does after every "epoch" or "step"."""
         if self.learning_rate == "invscaling":
             power = float(self.power_t)
             return LambdaLR(optimizer, lambda epoch: 1.0 / (epoch * rows + 1) ** power), "epoch"
@@ -344,7 +346,7 @@ class Network(BaseEstimator):
         return hasattr(self, "weights_")
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
-        """What the network gives for rows, (n, outputs), computed in float64.
+        """Return what the network gives for rows, (n, outputs), computed in float64.
 
         In float64, since the float32 products of BLAS depend, in their last bits, on which other rows are there.
         """
@@ -401,7 +403,7 @@ def _arrays(values: Any) -> Any:
 
 
 def _tensors(values: Any) -> Any:
-    """The way back from `_arrays`."""
+    """Return the way back from `_arrays`."""
     if isinstance(values, np.ndarray):
         return torch.tensor(values)
     if isinstance(values, Mapping):

@@ -102,7 +102,7 @@ class MLPRegressor(RegressorMixin, Network):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """The targets of each row, (n,) for a single target, else (n, k)."""
+        """Return the targets of each row, (n,) for a single target, else (n, k)."""
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 

@@ -22,7 +22,7 @@ class Crossing(Function):
 
     @staticmethod
     def forward(ctx: Any, seen: Callable[[Gradients], Gradients], zeros: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors themselves; `zeros` says whether a missing gradient is shown as zeros or as None."""
+        """Return the tensors themselves; `zeros` says whether a missing gradient is shown as zeros or as None."""
         ctx.seen = seen
         ctx.set_materialize_grads(zeros)
         ctx.mark_non_differentiable(*(tensor for tensor in tensors if not tensor.requires_grad))
@@ -30,7 +30,7 @@ class Crossing(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Gradients:
-        """The gradients, or those that the function returned."""
+        """Return the gradients, or those that the function returned."""
         return (None, None, *ctx.seen(grads))
 
 
@@ -49,14 +49,14 @@ class Boundary:
         self.awaits_input = False
 
     def enter(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments for `forward`."""
+        """Return the arguments for `forward`."""
         self.arguments = arguments
         crossed = self._cross(arguments, self._at_input, zeros=True)
         self.awaits_input = crossed is not arguments
         return tuple(crossed)
 
     def leave(self, output: Any) -> Any:
-        """The output for the caller; of tuples and lists the tensors directly in them count."""
+        """Return the output for the caller; of tuples and lists the tensors directly in them count."""
         if isinstance(output, Tensor):
             self.outputs = (output,)
             return self._cross(self.outputs, self._at_output, zeros=False)[0]
@@ -93,7 +93,7 @@ class Boundary:
 
 
 def _spread(grads: Gradients, values: Sequence[Any]) -> Gradients:
-    """The gradients of the tensors among some values, in their places; None for the others."""
+    """Return the gradients of the tensors among some values, in their places; None for the others."""
     remaining = iter(grads)
     return tuple(next(remaining) if isinstance(value, Tensor) else None for value in values)
 

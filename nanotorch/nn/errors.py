@@ -29,5 +29,5 @@ def locate(error: Exception, module: Any) -> None:
 
 
 def cannot_assign(value: Any, word: str, name: str, wanted: str) -> str:
-    """The message of assigning something to a name that stands for something else."""
+    """Return the message of assigning something to a name that stands for something else."""
     return f"cannot assign a {type(value).__name__} as {word} {name!r} ({wanted} or None expected)"

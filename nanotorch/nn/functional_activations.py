@@ -49,17 +49,17 @@ _hardsigmoid_, _hardswish_, _mish_, _silu_ = map(_variant, ("hardsigmoid", "hard
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """``max(input, 0)``."""
+    """`max(input, 0)`."""
     return relu_(input) if inplace else activation.relu(input)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """``input`` where positive, ``negative_slope * input`` elsewhere."""
+    """`input` where positive, `negative_slope * input` elsewhere."""
     return (leaky_relu_ if inplace else activation.leaky_relu)(input, negative_slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """``input`` where positive, ``alpha * (exp(input) - 1)`` elsewhere."""
+    """`input` where positive, `alpha * (exp(input) - 1)` elsewhere."""
     return (elu_ if inplace else activation.elu)(input, alpha)
 
 
@@ -69,42 +69,42 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """``input`` where positive, ``alpha * (exp(input / alpha) - 1)`` elsewhere."""
+    """`input` where positive, `alpha * (exp(input / alpha) - 1)` elsewhere."""
     return (celu_ if inplace else activation.celu)(input, alpha)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """``input * sigmoid(input)``."""
+    """`input * sigmoid(input)`."""
     return (_silu_ if inplace else activation.silu)(input)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """``input * tanh(softplus(input))``."""
+    """`input * tanh(softplus(input))`."""
     return (_mish_ if inplace else activation.mish)(input)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """``input`` limited to [min_val, max_val]."""
+    """`input` limited to [min_val, max_val]."""
     return (hardtanh_ if inplace else activation.hardtanh)(input, min_val, max_val)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """``input`` limited to [0, 6]."""
+    """`input` limited to [0, 6]."""
     return hardtanh_(input, 0.0, 6.0) if inplace else activation.relu6(input)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """``input / 6 + 1 / 2`` limited to [0, 1]."""
+    """`input / 6 + 1 / 2` limited to [0, 1]."""
     return (_hardsigmoid_ if inplace else activation.hardsigmoid)(input)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """``input * hardsigmoid(input)``."""
+    """`input * hardsigmoid(input)`."""
     return (_hardswish_ if inplace else activation.hardswish)(input)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """``input`` where it is above the threshold, ``value`` elsewhere."""
+    """`input` where it is above the threshold, `value` elsewhere."""
     return (threshold_ if inplace else activation.threshold)(input, threshold, value)
 
 

@@ -30,7 +30,7 @@ class ModuleHooks:
         self.load: dict[int, Callable[..., Any]] = {}
 
     def __copy__(self) -> ModuleHooks:
-        """The same hooks, to which others can be added without changing the original."""
+        """Return the same hooks, to which others can be added without changing the original."""
         twin = ModuleHooks()
         for kind in ModuleHooks.__slots__:
             setattr(twin, kind, dict(getattr(self, kind)))

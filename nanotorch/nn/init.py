@@ -33,7 +33,7 @@ __all__ = [
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor that keeps the variance of activations about the same through a nonlinearity.
+    """Return the factor that keeps the variance of activations about the same through a nonlinearity.
 
     `param` is the negative slope of leaky_relu, 0.01 unless given.
 
@@ -155,7 +155,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
-    """How many inputs an output of a weight (out, in, ...) has, and how many outputs an input."""
+    """Return how many inputs an output of a weight (out, in, ...) has, and how many outputs an input."""
     if tensor.ndim < 2:
         raise ValueError(f"fan-in and fan-out need at least 2 dimensions, got a tensor of shape {tuple(tensor.shape)}")
     field = math.prod(tensor.shape[2:])

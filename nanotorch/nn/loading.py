@@ -70,8 +70,8 @@ def load_state_dict(
 
 
 def _members(modules: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The parameters and persistent buffers by dotted name, and the modules that have a state beside them, by its
-    name.
+    """Return the parameters and persistent buffers by dotted name, and the modules that have a state beside them, by
+    its name.
     """
     own: dict[str, Any] = {}
     for path, part in modules:
@@ -85,7 +85,7 @@ def _members(modules: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _fitting(own: Mapping[str, Any], state_dict: Mapping[str, Any], errors: list[str]) -> dict[str, Any]:
-    """The values of a state dict as tensors of the right shapes; what does not fit goes to `errors`."""
+    """Return the values of a state dict as tensors of the right shapes; what does not fit goes to `errors`."""
     values: dict[str, Any] = {}
     for key, former in own.items():
         if key not in state_dict:
@@ -128,7 +128,7 @@ def _write(modules: Mapping[str, Any], own: Mapping[str, Any], values: Mapping[s
 
 
 def _as_tensor(value: Any) -> Tensor:
-    """A value of a state dict: a tensor, or what converts itself to a NumPy array, such as PyTorch's tensors."""
+    """Return a value of a state dict: a tensor, or what converts itself to a NumPy array, such as PyTorch's tensors."""
     if isinstance(value, Tensor):
         return value
     if not hasattr(value, "__array__"):
@@ -139,7 +139,7 @@ def _as_tensor(value: Any) -> Tensor:
 
 
 def _in_place_of(former: Tensor, given: Tensor) -> Tensor:
-    """The tensor itself, made a parameter that requires grad as the former one does, if that was one."""
+    """Return the tensor itself, made a parameter that requires grad as the former one does, if that was one."""
     if not isinstance(former, Parameter):
         return given
     parameter = given if isinstance(given, Parameter) else Parameter(given.detach(), requires_grad=False)

@@ -70,7 +70,7 @@ class Module:
             raise
 
     def extra_repr(self) -> str:
-        """What stands between the parentheses in the module's repr."""
+        """Return what stands between the parentheses in the module's repr."""
         return ""
 
     def __repr__(self) -> str:
@@ -169,7 +169,7 @@ class Module:
             self.__dict__.get(kind, {}).pop(name, None)
 
     def __copy__(self) -> Self:
-        """A module with the same parts, to which others can be assigned without changing this one."""
+        """Return a module with the same parts, to which others can be assigned without changing this one."""
         twin = object.__new__(type(self))
         attributes = twin.__dict__
         attributes.update(self.__dict__)
@@ -250,7 +250,7 @@ class Module:
                     yield _join(path, name), value
 
     def get_submodule(self, target: str) -> Module:
-        """The submodule with a dotted name; "" is this module."""
+        """Return the submodule with a dotted name; "" is this module."""
         module = self
         for name in target.split(".") if target else ():
             child = module._modules.get(name)
@@ -268,11 +268,11 @@ class Module:
         parent.add_module(name, module)
 
     def get_parameter(self, target: str) -> Parameter:
-        """The parameter with a dotted name."""
+        """Return the parameter with a dotted name."""
         return self._member("_parameter_names", "parameter", target)
 
     def get_buffer(self, target: str) -> Tensor:
-        """The buffer with a dotted name."""
+        """Return the buffer with a dotted name."""
         return self._member("_buffer_names", "buffer", target)
 
     def _member(self, kind: str, word: str, target: str) -> Any:
@@ -373,7 +373,7 @@ class Module:
     # --------------------------------------------------------------------------------------------- saving
 
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Any]:
-        """The parameters and persistent buffers by dotted name, sharing memory with the module.
+        """Return the parameters and persistent buffers by dotted name, sharing memory with the module.
 
         They are detached unless `keep_vars` is true.
         """
@@ -405,7 +405,7 @@ class Module:
         return type(self).get_extra_state is not Module.get_extra_state
 
     def get_extra_state(self) -> Any:
-        """What a subclass wants in `state_dict()` beside tensors: it defines this and `set_extra_state`."""
+        """Return what a subclass wants in `state_dict()` beside tensors: it defines this and `set_extra_state`."""
         raise NotImplementedError(f"{type(self).__name__} does not define get_extra_state()")
 
     def set_extra_state(self, state: Any) -> None:
@@ -498,7 +498,7 @@ def _indent(text: str) -> str:
 
 
 def _destination(*args: Any, **kwargs: Any) -> tuple[Device | None, DType | None]:
-    """The device and dtype that the arguments of `Module.to` mean."""
+    """Return the device and dtype that the arguments of `Module.to` mean."""
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
     kwargs.pop("non_blocking", None)
     if kwargs:

@@ -38,14 +38,14 @@ class PackedSequence(NamedTuple):
     unsorted_indices: Tensor | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
-        """The batch on another device or with another dtype; the sizes stay on the CPU."""
+        """Return the batch on another device or with another dtype; the sizes stay on the CPU."""
         data = self.data.to(*args, **kwargs)
         places = [None if p is None else p.to(data.device) for p in self[2:]]
         return PackedSequence(data, self.batch_sizes, *places)
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
-    """Where each number of a permutation stands."""
+    """Return where each number of a permutation stands."""
     return None if permutation is None else permutation.argsort()
 
 
@@ -92,8 +92,8 @@ def pack_padded_sequence(
 def pad_packed_sequence(
     sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The padded sequences of a packed batch, in their first order, and their lengths; padded to `total_length` if
-    given.
+    """Return the padded sequences of a packed batch, in their first order, and their lengths; padded to `total_length`
+    if given.
     """
     sizes = sequence.batch_sizes.numpy()
     steps, batch = len(sizes), int(sizes[0])
@@ -148,7 +148,7 @@ def pad_sequence(
 def unpad_sequence(
     padded_sequences: Tensor, lengths: Tensor | Sequence[int], batch_first: bool = False
 ) -> list[Tensor]:
-    """The single sequences of a padded batch."""
+    """Return the single sequences of a padded batch."""
     batch = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
     return [batch[number][:length] for number, length in enumerate(as_tensor(lengths).tolist())]
 
@@ -161,6 +161,6 @@ def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> P
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
-    """The single sequences of a packed batch."""
+    """Return the single sequences of a packed batch."""
     padded, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
     return unpad_sequence(padded, lengths, batch_first=True)

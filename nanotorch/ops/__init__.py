@@ -1,4 +1,4 @@
-"""Every operator of nanotorch, one row each (Note [Op rows] in ``row.py``). Importing a family declares its rows."""
+"""Every operator of nanotorch, one row each (Note [Op rows] in `row.py`). Importing a family declares its rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["COMPOSITES", "ROWS", "Row"]
 
 
 def __getattr__(name: str) -> object:
-    """Find an operator by its PyTorch name, as in ``from nanotorch.ops import relu``."""
+    """Find an operator by its PyTorch name, as in `from nanotorch.ops import relu`."""
     entry = ROWS.get(name) or COMPOSITES.get(name)
     if entry is None:
         raise AttributeError(f"module 'nanotorch.ops' has no operator {name!r}")

@@ -1,4 +1,4 @@
-"""The command line of the op table: ``python -m nanotorch.ops [NAME ...]``."""
+"""The command line of the op table: `python -m nanotorch.ops [NAME ...]`."""
 
 from __future__ import annotations
 

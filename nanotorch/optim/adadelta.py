@@ -60,5 +60,5 @@ class Adadelta(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count, and the running mean squares of the gradient and of the step."""
+        """Return the count, and the running mean squares of the gradient and of the step."""
         return ("step", "square_avg", "acc_delta")

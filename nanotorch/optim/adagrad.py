@@ -55,9 +55,9 @@ class Adagrad(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count and the sum of squares."""
+        """Return the count and the sum of squares."""
         return ("step", "sum")
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
-        """The sum starts at `initial_accumulator_value`."""
+        """Return the sum starts at `initial_accumulator_value`."""
         return float(group["initial_accumulator_value"])

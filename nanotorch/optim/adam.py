@@ -81,7 +81,7 @@ class Adam(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count, both running means, and the largest mean square with `amsgrad`."""
+        """Return the count, both running means, and the largest mean square with `amsgrad`."""
         names = ("step", "exp_avg", "exp_avg_sq")
         return (*names, "max_exp_avg_sq") if group["amsgrad"] else names
 

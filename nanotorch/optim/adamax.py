@@ -59,5 +59,5 @@ class Adamax(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count, the running mean and the fading maximum."""
+        """Return the count, the running mean and the fading maximum."""
         return ("step", "exp_avg", "exp_inf")

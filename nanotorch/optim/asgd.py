@@ -53,11 +53,11 @@ class ASGD(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count, the present rate, the share of the next parameter in the average, and the average."""
+        """Return the count, the present rate, the share of the next parameter in the average, and the average."""
         return ("step", "eta", "mu", "ax")
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-        """The rate and the share of this update, which the update before it left; those of the next are left."""
+        """Return the rate and the share of this update, which the update before it left; those of the next are left."""
         present = {name: numbers[name].item(0) for name in ("eta", "mu")}
         step = super().scalars(numbers, group)["step"]
         lr, lambd, alpha, t0 = (number_of(group[name]) for name in ("lr", "lambd", "alpha", "t0"))
@@ -66,5 +66,5 @@ class ASGD(Optimizer):
         return present
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
-        """The rate starts as `lr`, and the average as the parameter."""
+        """Return the rate starts as `lr`, and the average as the parameter."""
         return {"eta": float(number_of(group["lr"])), "mu": 1.0}.get(name, 0.0)

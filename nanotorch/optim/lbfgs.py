@@ -161,7 +161,7 @@ class LBFGS(Optimizer):
         return result
 
     def _gradient(self) -> Any:
-        """The gradients of all parameters in one flat array of its own; zeros where there is none."""
+        """Return the gradients of all parameters in one flat array of its own; zeros where there is none."""
         params = self.param_groups[0]["params"]
         xp = params[0].device.xp
         kind = state_dtype(params[0])
@@ -203,7 +203,8 @@ def _newton_direction(
 def _search(
     along: Callable[[float], Point], start: Point, distance: float, longest: float, tolerance: float, limit: int
 ) -> tuple[Point, int]:
-    """A point that fulfils the strong Wolfe conditions, or the best of at most `limit` steps; and the evaluations used.
+    """Return a point that fulfils the strong Wolfe conditions, or the best of at most `limit` steps; and the
+    evaluations used.
 
     `longest` is the largest entry of the direction: where the bracket times it is below `tolerance`, the search ends.
     """
@@ -264,7 +265,9 @@ def _search(
 
 
 def _minimum(first: Point, second: Point, low: float, high: float) -> float:
-    """Where the cubic through two points with their slopes is smallest, within the bounds; their middle if nowhere."""
+    """Return where the cubic through two points with their slopes is smallest, within the bounds; their middle if
+    nowhere.
+    """
     a, b = (first, second) if first.distance <= second.distance else (second, first)
     width = np.float64(b.distance - a.distance)
     bend = a.slope + b.slope - 3 * (a.loss - b.loss) / -width

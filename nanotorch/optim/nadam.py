@@ -77,11 +77,12 @@ class NAdam(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count, the product of the shares of momentum, and both running means."""
+        """Return the count, the product of the shares of momentum, and both running means."""
         return ("step", "mu_product", "exp_avg", "exp_avg_sq")
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-        """The count, the shares of momentum of this step and the next, and the product of the shares up to this one.
+        """Return the count, the shares of momentum of this step and the next, and the product of the shares up to this
+        one.
 
         The product is rounded as it is kept: once for every step.
         """
@@ -92,5 +93,5 @@ class NAdam(Optimizer):
         return {"step": step, "mu": mu, "mu_next": mu_next, "mu_product": product.item(0)}
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
-        """An empty product is 1."""
+        """Return an empty product is 1."""
         return 1.0 if name == "mu_product" else 0.0

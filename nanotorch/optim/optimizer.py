@@ -50,7 +50,7 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
 
 
 def number_of(value: Any) -> Any:
-    """An option as the number it stands for: a tensor of one element as its item."""
+    """Return an option as the number it stands for: a tensor of one element as its item."""
     if isinstance(value, tuple):
         return tuple(map(number_of, value))
     return value.item() if isinstance(value, Tensor) else value
@@ -72,7 +72,7 @@ def _add_hook(hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool = F
 
 
 def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A `step` that runs the hooks around it; where it calls that of a class above, they run once."""
+    """Return a `step` that runs the hooks around it; where it calls that of a class above, they run once."""
 
     @functools.wraps(step)
     def hooked(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
@@ -160,7 +160,7 @@ class Optimizer:
             self.add_param_group(group)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The names of the state that each parameter of this group has."""
+        """Return the names of the state that each parameter of this group has."""
         return ()
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Optimizer:
         return {name: entries.item(0) for name, entries in numbers.items()}
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
-        """The number that a state array is filled with before the first update."""
+        """Return the number that a state array is filled with before the first update."""
         return 0.0
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -298,7 +298,7 @@ class Optimizer:
         return _add_hook(self._load_state_dict_post_hooks, hook, prepend)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state and the groups, with parameters by number: `{"state": {0: {...}}, "param_groups": [...]}`.
+        """Return the state and the groups, with parameters by number: `{"state": {0: {...}}, "param_groups": [...]}`.
 
         The tensors in it are the optimizer's own, as in PyTorch: copy them to keep them as they are now.
         """
@@ -386,7 +386,9 @@ class Optimizer:
 
 
 def _restored(value: Any, param: Tensor, cast: bool) -> Any:
-    """A saved value of a parameter's state, copied; with `cast`, tensors get the dtype of its state, and its device."""
+    """Return a saved value of a parameter's state, copied; with `cast`, tensors get the dtype of its state, and its
+    device.
+    """
     if isinstance(value, Tensor):
         value = value.detach()
         return (value.to(param.device, from_numpy_dtype(state_dtype(param))) if cast else value).clone()
@@ -397,7 +399,7 @@ def _restored(value: Any, param: Tensor, cast: bool) -> Any:
 
 @functools.cache
 def _ranges(constructor: Callable[..., None]) -> dict[str, tuple[Between, bool]]:
-    """The ranges of options in a constructor's annotations, and whether an option is several numbers."""
+    """Return the ranges of options in a constructor's annotations, and whether an option is several numbers."""
     try:
         hints = typing.get_type_hints(constructor, include_extras=True)
     except NameError:  # annotations of somebody's own optimizer that only a type checker can read

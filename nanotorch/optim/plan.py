@@ -50,13 +50,13 @@ class Plan:
             update_together(list(chain(*runs)), key.first, len(runs) == 1 and _updatable(runs[0][0]))
 
     def fits(self, params: Sequence[Tensor], names: tuple[str, ...], state: State) -> bool:
-        """Whether the plan still serves these parameters, in this order, with these names of state."""
+        """Return whether the plan still serves these parameters, in this order, with these names of state."""
         if len(params) != len(self.params) or names != self.names or not all(map(is_, params, self.params)):
             return False
         return all(segment.holds(state) for segment in self.segments)
 
     def in_place(self, state: State) -> dict[tuple[int, ...], Segment]:
-        """The segments in place that still hold, by the ids of their parameters."""
+        """Return the segments in place that still hold, by the ids of their parameters."""
         return {tuple(map(id, s.params)): s for s in self.segments if s.in_place and s.holds(state)}
 
 
@@ -106,14 +106,14 @@ def _runs(
 
 
 def _updatable(param: Tensor) -> bool:
-    """Whether a rule can update a parameter where it is."""
+    """Return whether a rule can update a parameter where it is."""
     return bool(param._array.flags.c_contiguous) and param._array.dtype == state_dtype(param)
 
 
 def _position(
     record: Mapping[str, Any], names: tuple[str, ...], initial: Mapping[str, float], numbers: tuple[str, ...]
 ) -> tuple[bool, tuple[Any, ...]]:
-    """Whether a parameter's first update is to come, and its numbers with their dtypes."""
+    """Return whether a parameter's first update is to come, and its numbers with their dtypes."""
     known: list[Any] = []
     for name in names:
         if name in numbers:

@@ -74,5 +74,5 @@ class RAdam(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count and both running means."""
+        """Return the count and both running means."""
         return ("step", "exp_avg", "exp_avg_sq")

@@ -70,7 +70,7 @@ class RMSprop(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count, the mean square, the momentum where there is one, and the mean with `centered`."""
+        """Return the count, the mean square, the momentum where there is one, and the mean with `centered`."""
         momentum = ("momentum_buffer",) if group["momentum"] else ()
         mean = ("grad_avg",) if group["centered"] else ()
         return ("step", "square_avg", *momentum, *mean)

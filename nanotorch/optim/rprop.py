@@ -60,7 +60,7 @@ class Rprop(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The count, the gradient before, and the step sizes."""
+        """Return the count, the gradient before, and the step sizes."""
         return ("step", "prev", "step_size")
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:

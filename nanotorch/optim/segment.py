@@ -115,7 +115,7 @@ class Segment:
         self.known = [entries.tobytes() for entries in self.numbers.values()]
 
     def holds(self, state: State) -> bool:
-        """Whether the parameters' memory and state are still those that this segment was built for."""
+        """Return whether the parameters' memory and state are still those that this segment was built for."""
         return (
             all(map(is_, map(_array_of, self.params), self.arrays))
             and all(map(is_, map(state.get, self.params), self.records))
@@ -148,7 +148,7 @@ class Segment:
             cell.writer = site
 
     def _flat_grad(self) -> Any:
-        """The gradients in one flat array: where they lie, if they lie side by side, else gathered."""
+        """Return the gradients in one flat array: where they lie, if they lie side by side, else gathered."""
         grads = [param._grad._array for param in self.params]  # type: ignore[union-attr]
         if self.in_place:
             if len(grads) == 1:
@@ -166,7 +166,7 @@ class Segment:
         return self.grad
 
     def _side_by_side(self, arrays: list[Any]) -> Any:
-        """The memory of arrays that follow each other, as one flat array."""
+        """Return the memory of arrays that follow each other, as one flat array."""
         if len(arrays) == 1:
             return arrays[0].reshape(-1)
         size = sum(array.size for array in arrays)

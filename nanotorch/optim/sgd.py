@@ -68,5 +68,5 @@ class SGD(Optimizer):
         super().__init__(params, arguments(locals()), **execution)
 
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """A buffer for the running sum, where there is momentum."""
+        """Return a buffer for the running sum, where there is momentum."""
         return ("momentum_buffer",) if group["momentum"] else ()

@@ -32,7 +32,7 @@ __all__ = [
 
 
 def get_ema_avg_fn(decay: float = 0.999) -> Callable[[Tensor, Tensor, Any], Tensor]:
-    """An `avg_fn` for an exponential moving average: `decay * average + (1 - decay) * current`."""
+    """Return an `avg_fn` for an exponential moving average: `decay * average + (1 - decay) * current`."""
     _check_decay(decay)
 
     @no_grad()
@@ -43,13 +43,13 @@ def get_ema_avg_fn(decay: float = 0.999) -> Callable[[Tensor, Tensor, Any], Tens
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[list[Tensor], list[Tensor], Any], None]:
-    """A `multi_avg_fn` for an exponential moving average, which updates the averages in place."""
+    """Return a `multi_avg_fn` for an exponential moving average, which updates the averages in place."""
     one = get_ema_avg_fn(decay)
     return lambda averages, currents, count: _update_each(one, averages, currents, count)
 
 
 def get_swa_avg_fn() -> Callable[[Tensor, Tensor, Any], Tensor]:
-    """An `avg_fn` for the mean of all weights so far."""
+    """Return an `avg_fn` for the mean of all weights so far."""
 
     @no_grad()
     def swa(average: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
@@ -59,7 +59,7 @@ def get_swa_avg_fn() -> Callable[[Tensor, Tensor, Any], Tensor]:
 
 
 def get_swa_multi_avg_fn() -> Callable[[list[Tensor], list[Tensor], Any], None]:
-    """A `multi_avg_fn` for the mean of all weights so far, which updates the averages in place."""
+    """Return a `multi_avg_fn` for the mean of all weights so far, which updates the averages in place."""
     one = get_swa_avg_fn()
     return lambda averages, currents, count: _update_each(one, averages, currents, count)
 
@@ -94,7 +94,7 @@ class AveragedModel(Module):
         self.use_buffers = use_buffers
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the averaged model computes."""
+        """Return what the averaged model computes."""
         return self.module(*args, **kwargs)
 
     @no_grad()
@@ -165,7 +165,7 @@ class SWALR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates, moved by what the last step left of the way to `swa_lr`."""
+        """Return the present rates, moved by what the last step left of the way to `swa_lr`."""
         step = self._step_count - 1 if self.anneal_epochs else max(1, self._step_count - 1)
         before, now = (self._share(max(0.0, min(1.0, at / max(1, self.anneal_epochs)))) for at in (step - 1, step))
         rates = []

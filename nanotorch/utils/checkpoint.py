@@ -52,7 +52,7 @@ def checkpoint(
     determinism_check: str = "default",
     **kwargs: Any,
 ) -> Any:
-    """Return ``function(*args, **kwargs)``, keeping its arguments for backward in place of all that it saves.
+    """Return `function(*args, **kwargs)`, keeping its arguments for backward in place of all that it saves.
 
     See Note [Recomputation]. Backward runs the function again, which costs about one more forward pass of it.
 
@@ -61,10 +61,10 @@ def checkpoint(
           are.
         args: its arguments; tensors may also be in tuples, lists and dicts.
         use_reentrant: only False. PyTorch's older variant calls backward inside backward and works neither with
-            ``autograd.grad`` nor with keyword arguments.
+            `autograd.grad` nor with keyword arguments.
         preserve_rng_state: set the default random generator back for the recomputation, so that dropout is the same.
-        determinism_check: ``"default"`` compares shape, dtype, device and version of every saved value with those
-            of the forward pass, ``"none"`` does not.
+        determinism_check: `"default"` compares shape, dtype, device and version of every saved value with those
+            of the forward pass, `"none"` does not.
         kwargs: its keyword arguments.
 
     >>> from nanotorch.utils.checkpoint import checkpoint
@@ -96,10 +96,10 @@ def checkpoint_sequential(
     *,
     preserve_rng_state: bool = True,
 ) -> Any:
-    """Run functions one after the other, each of ``segments`` groups but the last as one `checkpoint`.
+    """Run functions one after the other, each of `segments` groups but the last as one `checkpoint`.
 
     The last group is needed first in backward, so forgetting it would gain nothing. Groups have equal numbers of
-    functions, and the last one the rest. Peak memory is least with about ``sqrt(len(functions))`` groups.
+    functions, and the last one the rest. Peak memory is least with about `sqrt(len(functions))` groups.
 
     >>> from nanotorch.utils.checkpoint import checkpoint_sequential
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
@@ -225,7 +225,7 @@ class Region:
 
 
 class _Complete(BaseException):
-    """Ends a recomputation once it has all values; no ``except Exception`` of the function may swallow it."""
+    """Ends a recomputation once it has all values; no `except Exception` of the function may swallow it."""
 
 
 def _likeness(tensor: Tensor) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ PathLike = str | os.PathLike[str]
 
 @contextmanager
 def writing(path: PathLike, mode: str = "wb", own: bool = False, **options: Any) -> Iterator[IO[Any]]:
-    """Within ``with``, a file to write to, which takes its place only when all of it is on the disk.
+    """Within `with`, a file to write to, which takes its place only when all of it is on the disk.
 
     What was there stays as it is until then, and after an error; a link is replaced, not followed. A pipe, a terminal
     or a device that the user names is written to directly; with `own` (Note [Whose file it is]) it is replaced too.
@@ -73,7 +73,7 @@ def append(path: PathLike, content: str) -> None:
 
 
 def open_own(path: PathLike, flags: int) -> int:
-    """A descriptor of a file of the program's own; an OSError says why it is none (Note [Whose file it is])."""
+    """Return a descriptor of a file of the program's own; an OSError says why it is none (Note [Whose file it is])."""
     written = bool(flags & (os.O_WRONLY | os.O_RDWR))
     with suppress(FileNotFoundError):
         _refuse_unless_plain(path, os.lstat(path), written)
@@ -99,12 +99,14 @@ def _refuse_unless_plain(path: PathLike, found: os.stat_result, written: bool) -
 
 
 def read_own(path: PathLike, most: int) -> bytes:
-    """The content of a file of the program's own, of at most `most` bytes (Note [Whose file it is])."""
+    """Return the content of a file of the program's own, of at most `most` bytes (Note [Whose file it is])."""
     return _up_to(open_own(path, os.O_RDONLY), path, most)
 
 
 def read(path: PathLike, most: int) -> bytes:
-    """The content of a file that the user names, of at most `most` bytes; of a device or a pipe, until it ends."""
+    """Return the content of a file that the user names, of at most `most` bytes; of a device or a pipe, until it
+    ends.
+    """
     return _up_to(os.open(path, os.O_RDONLY), path, most)
 
 
@@ -117,14 +119,16 @@ def _up_to(descriptor: int, path: PathLike, most: int) -> bytes:
 
 
 def same(one: PathLike, other: PathLike) -> bool:
-    """Whether two paths lead to one file, whatever links and names they take to it."""
+    """Return whether two paths lead to one file, whatever links and names they take to it."""
     with suppress(OSError):
         return os.path.samefile(one, other)
     return False
 
 
 def expanded(path: str) -> str:
-    """The path with a leading ``~`` or ``~user`` as the directory that it stands for; a ValueError if there is none."""
+    """Return the path with a leading `~` or `~user` as the directory that it stands for; a ValueError if there is
+    none.
+    """
     if not path.startswith("~"):
         return path
     found = os.path.expanduser(path)

@@ -5,9 +5,9 @@ Note [Files]
 ~~~~~~~~~~~~
 A mapping from names to tensors, such as a `state_dict()`, is a safetensors file as other frameworks write and read it.
 Anything else that is made of numbers, texts, lists, tuples, dicts and tensors is one too: its tensors go by their place
-in the value (``model.weight``), and the header's metadata say in JSON how the value is made of them. There a list is
-``{"list": [...]}``, a tuple ``{"tuple": [...]}``, a dict ``{"dict": [[key, value], ...]}``, a tensor ``{"tensor":
-name}``, a number that JSON lacks ``{"float": "nan"}``, and None, truth values, finite numbers and texts are JSON's own.
+in the value (`model.weight`), and the header's metadata say in JSON how the value is made of them. There a list is
+`{"list": [...]}`, a tuple `{"tuple": [...]}`, a dict `{"dict": [[key, value], ...]}`, a tensor ``{"tensor":
+name}`, a number that JSON lacks `{"float": "nan"}``, and None, truth values, finite numbers and texts are JSON's own.
 What is read is checked against exactly this; a tensor that is in the value twice is one tensor in the file and again
 afterwards.
 """
@@ -43,7 +43,7 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
 
     Args:
         obj: a tensor, number, text, truth value or None, or lists, tuples and dicts of these in any nesting.
-        f: a path, or an object with ``write``.
+        f: a path, or an object with `write`.
 
     Raises:
         TypeError: something else is inside; the message says where.
@@ -69,12 +69,12 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
 
 
 def load(f: str | os.PathLike[str] | IO[bytes], map_location: Any = None, *, weights_only: bool = True) -> Any:
-    """The value that `save` wrote, or the named tensors of any safetensors file.
+    """Return the value that `save` wrote, or the named tensors of any safetensors file.
 
     Nothing is ever unpickled: a file cannot run code.
 
     Args:
-        f: a path, or an object with ``read``, from which exactly one saved value is read.
+        f: a path, or an object with `read`, from which exactly one saved value is read.
         map_location: the device of the tensors, the CPU by default.
         weights_only: accepted, since there is nothing but values in a file.
 
@@ -103,7 +103,7 @@ def load(f: str | os.PathLike[str] | IO[bytes], map_location: Any = None, *, wei
 
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a safetensors file that holds the named tensors."""
+    """Return the bytes of a safetensors file that holds the named tensors."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(
@@ -115,7 +115,7 @@ def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def from_bytes(data: bytes, source: str = "the data") -> dict[str, Tensor]:
-    """The named tensors in the bytes of a safetensors file; `source` names the file in errors."""
+    """Return the named tensors in the bytes of a safetensors file; `source` names the file in errors."""
     metadata, tensors = _tensors(data, source)
     if STRUCTURE in metadata:
         raise ValueError(f"{source} holds other values than named tensors, which are expected here")
@@ -153,7 +153,7 @@ class _Writer:
         self.count = 0
 
     def describe(self, value: Any, path: tuple[str, ...]) -> Any:
-        """The JSON of a value (Note [Files])."""
+        """Return the JSON of a value (Note [Files])."""
         self.count += 1
         if len(path) > DEEPEST or self.count > MOST_VALUES:
             raise ValueError(
@@ -195,7 +195,7 @@ class _Writer:
         return value
 
     def _key(self, key: Any, path: tuple[str, ...]) -> Any:
-        """The JSON of a dict's key: what can be one and is not a tensor."""
+        """Return the JSON of a dict's key: what can be one and is not a tensor."""
         plain = key is None or isinstance(key, str | int | float)
         if not plain and not (
             isinstance(key, tuple) and all(k is None or isinstance(k, str | int | float) for k in key)
@@ -207,7 +207,7 @@ class _Writer:
         return self.describe(key, path)
 
     def _name(self, tensor: Tensor, path: tuple[str, ...]) -> str:
-        """The name of a tensor in the file: its place in the value, with a number where that is taken."""
+        """Return the name of a tensor in the file: its place in the value, with a number where that is taken."""
         name = self.names.get(id(tensor))
         if name is None:
             place = ".".join(path) or "value"
@@ -219,7 +219,7 @@ class _Writer:
 
 
 def _structured(value: Any) -> bytes:
-    """The bytes of a safetensors file that holds any value `save` takes."""
+    """Return the bytes of a safetensors file that holds any value `save` takes."""
     writer = _Writer()
     structure = json.dumps(writer.describe(value, ()), allow_nan=False)
     return _serialize(writer.tensors, {STRUCTURE: structure})
@@ -244,7 +244,9 @@ def _is_path(f: Any) -> bool:
 
 
 def _read(file: Any, source: str, size: int | None = None) -> bytes:
-    """The bytes of one safetensors file: no more than its header announces, and for a file no more than there are."""
+    """Return the bytes of one safetensors file: no more than its header announces, and for a file no more than there
+    are.
+    """
     start = file.read(8)
     if not isinstance(start, bytes):
         raise TypeError(
@@ -274,7 +276,7 @@ def _read(file: Any, source: str, size: int | None = None) -> bytes:
 
 
 def _bytes_of(file: Any, count: int) -> bytes:
-    """The next bytes of a file, taken in parts so that a wrong count does not ask for memory."""
+    """Return the next bytes of a file, taken in parts so that a wrong count does not ask for memory."""
     parts, left = [], count
     while left > 0:
         part = file.read(min(left, CHUNK))
@@ -286,7 +288,7 @@ def _bytes_of(file: Any, count: int) -> bytes:
 
 
 def _tensors(data: bytes, source: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors in the bytes of a safetensors file, checked by the format's own reader."""
+    """Return the metadata and the tensors in the bytes of a safetensors file, checked by the format's own reader."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as deserialize
 
@@ -307,7 +309,7 @@ def _tensors(data: bytes, source: str) -> tuple[dict[str, str], dict[str, Tensor
 
 
 def _order(metadata: dict[str, str], tensors: Mapping[str, Tensor], source: str) -> list[str]:
-    """The names as they were given to `to_bytes`: the format sorts them, and its reader shuffles them."""
+    """Return the names as they were given to `to_bytes`: the format sorts them, and its reader shuffles them."""
     if "order" not in metadata:
         return sorted(tensors)
     try:
@@ -324,7 +326,7 @@ def _order(metadata: dict[str, str], tensors: Mapping[str, Tensor], source: str)
 
 
 def _value(data: bytes, source: str) -> Any:
-    """The value in the bytes of a file that `save` wrote, or the named tensors in any other safetensors file."""
+    """Return the value in the bytes of a file that `save` wrote, or the named tensors in any other safetensors file."""
     metadata, tensors = _tensors(data, source)
     if STRUCTURE not in metadata:
         return {name: tensors[name] for name in _order(metadata, tensors, source)}
@@ -353,7 +355,7 @@ class _Damaged(ValueError):
 
 
 def _rebuilt(node: Any, tensors: Mapping[str, Tensor], unused: set[str], depth: int) -> Any:
-    """The value that the JSON describes (Note [Files])."""
+    """Return the value that the JSON describes (Note [Files])."""
     if node is None or isinstance(node, str | bool | int | float):
         if isinstance(node, float) and not math.isfinite(node):
             raise _Damaged("a number is too large")
@@ -391,7 +393,7 @@ def _rebuilt(node: Any, tensors: Mapping[str, Tensor], unused: set[str], depth: 
 
 
 def _moved(value: Any, device: Any, made: dict[int, Tensor] | None = None) -> Any:
-    """A value with its tensors on a device; one that is there twice stays one."""
+    """Return a value with its tensors on a device; one that is there twice stays one."""
     made = {} if made is None else made
     if isinstance(value, Tensor):
         return made.setdefault(id(value), value.to(device))
@@ -403,7 +405,7 @@ def _moved(value: Any, device: Any, made: dict[int, Tensor] | None = None) -> An
 
 
 def _not_safetensors(data: bytes, source: str, error: Any) -> str:
-    """Why `data` cannot be read; a pickle, which PyTorch and joblib write, is recognised but never loaded."""
+    """Return why `data` cannot be read; a pickle, which PyTorch and joblib write, is recognised but never loaded."""
     pickled = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
     kind = "a zip archive, as torch.save writes it" if data[:4] == b"PK\x03\x04" else "a pickle" if pickled else ""
     if not kind:

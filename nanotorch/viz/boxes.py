@@ -9,9 +9,9 @@ class Box(NamedTuple):
     """A vertex: an op, a leaf, or the tensor at the end.
 
     Attributes:
-        kind: ``op``, ``function`` (a custom one), ``parameter`` (a leaf with a name), ``leaf`` or ``output``.
+        kind: `op`, `function` (a custom one), `parameter` (a leaf with a name), `leaf` or `output`.
         title: the name of the node or of the tensor.
-        saved: what the op keeps for its backward, such as ``self (16, 4)``.
+        saved: what the op keeps for its backward, such as `self (16, 4)`.
         details: the line of user code and the formulas, which the SVG shows when pointed at.
     """
 

@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 class Graph:
-    """A drawing of a graph; notebooks show it, ``save`` writes it.
+    """A drawing of a graph; notebooks show it, `save` writes it.
 
     Attributes:
         boxes: the vertices, the outputs first.
@@ -46,7 +46,7 @@ class Graph:
         return write(self.boxes, self.arrows)
 
     def save(self, path: str | Path) -> Path:
-        """Write the drawing: SVG to ``*.svg``, Mermaid to ``*.mmd`` and, as a fenced block, to ``*.md``."""
+        """Write the drawing: SVG to `*.svg`, Mermaid to `*.mmd` and, as a fenced block, to `*.md`."""
         from pathlib import Path  # see `writing` in utils/files.py
 
         path = Path(path)
@@ -77,14 +77,14 @@ def graph(
     """Draw the graph that leads to some tensors: ops, leaves, and on every arrow the shape of the tensor that flows
     there.
 
-    The shapes are found by running the backward pass once, without hooks and without touching any ``.grad``; in a graph
+    The shapes are found by running the backward pass once, without hooks and without touching any `.grad`; in a graph
     that a backward has released only those are known that the nodes still remember.
 
     Args:
         outputs: a tensor, or several.
         model: a module whose parameters give the leaves their names.
         params: names for leaves: a mapping from names to tensors, or pairs of both, such as
-          ``model.named_parameters()``.
+          `model.named_parameters()`.
         saved: also show what every op keeps for its backward.
         limit: refuse larger graphs, which nobody could read.
 

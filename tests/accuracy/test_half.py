@@ -1,4 +1,4 @@
-"""float16 is computed in float32 and rounded once (Note [Half precision] in ``nanotorch/ops/rows/compiler.py``).
+"""float16 is computed in float32 and rounded once (Note [Half precision] in `nanotorch/ops/rows/compiler.py`).
 
 So the oracle is float32 on the same numbers, which other tests compare with PyTorch.
 """

@@ -26,12 +26,12 @@ def first_or_constant(case: Case) -> bool:
 
 
 def array_of(grad: Any) -> Any:
-    """A gradient as an array; PyTorch's zeros without memory need ``force``."""
+    """A gradient as an array; PyTorch's zeros without memory need `force`."""
     return grad.numpy() if isinstance(grad, nanotorch.Tensor) else grad.numpy(force=True)
 
 
 def outcome(lib: Any, function: Any, case: Case, which: int) -> Any:
-    """Which outputs require grad, and the gradients of all floating tensors, if only the one numbered ``which``
+    """Which outputs require grad, and the gradients of all floating tensors, if only the one numbered `which`
     requires grad.
     """
     made: list[Any] = []

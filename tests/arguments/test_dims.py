@@ -20,7 +20,7 @@ from oracle import pytorch
 DIM = re.compile("(dim|dims|dim0|dim1|dim2|axis0|axis1|start_dim|end_dim|source|destination|dimension)_?")
 
 TENSORS = {"index_add", "index_copy", "index_reduce", "put", "masked_scatter"}
-"""Ops whose ``source`` is a tensor."""
+"""Ops whose `source` is a tensor."""
 
 
 def dims_of(case: Case) -> list[str]:

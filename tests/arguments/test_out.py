@@ -1,4 +1,4 @@
-"""``out=``: where a result is written to instead of a new tensor."""
+"""`out=`: where a result is written to instead of a new tensor."""
 
 from __future__ import annotations
 

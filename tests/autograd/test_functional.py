@@ -217,7 +217,7 @@ class TestForwardMode:
 
 
 def _values(result: Any) -> Any:
-    """The arrays of ``plain``, with the same flag everywhere: a constant zero block may be recorded in one of two
+    """The arrays of `plain`, with the same flag everywhere: a constant zero block may be recorded in one of two
     ways.
     """
     if isinstance(result[0], np.ndarray):

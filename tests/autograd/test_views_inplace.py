@@ -384,7 +384,7 @@ class TestInPlaceAndHooks:
 
 @pytest.mark.parity
 def test_a_view_that_was_written_is_written_back() -> None:
-    """``y[0] *= 2`` multiplies a view in place, and then assigns the view to the place that it views."""
+    """`y[0] *= 2` multiplies a view in place, and then assigns the view to the place that it views."""
     x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     y = x.clone()
     y[0] *= 2

@@ -1,6 +1,6 @@
 """Training on a GPU: the same numbers as on the CPU, and nothing crosses between host and device unasked.
 
-The GPU is the stand-in for CuPy everywhere, and a real one with ``-m gpu``.
+The GPU is the stand-in for CuPy everywhere, and a real one with `-m gpu`.
 """
 
 from __future__ import annotations

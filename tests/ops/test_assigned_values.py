@@ -124,7 +124,7 @@ def test_a_value_that_fills_is_one_number(program: str) -> None:
 
 
 def refusal(lib: Any, program: str, recorded: bool) -> str:
-    """What a program without a derivative for ``w`` raises, or the shape of what it returns."""
+    """What a program without a derivative for `w` raises, or the shape of what it returns."""
     x = lib.tensor([[0.2, 0.5, 0.3], [0.1, 0.6, 0.4]], dtype=lib.float64)
     scope = {
         "lib": lib,

@@ -310,7 +310,7 @@ def test_refusals_in_pytorchs_words(call: Callable[[Any], Any], message: str) ->
 
 
 def test_sinc_has_all_derivatives_at_zero() -> None:
-    """The even ones are those of the series ``1 - (pi x)^2 / 6 + (pi x)^4 / 120``; PyTorch's second is NaN."""
+    """The even ones are those of the series `1 - (pi x)^2 / 6 + (pi x)^4 / 120`; PyTorch's second is NaN."""
     x = nanotorch.tensor([0.0, 1e-4, 1e-2], dtype=nanotorch.float64, requires_grad=True)
     y = nanotorch.sinc(x)
     for order in range(1, 5):
@@ -364,7 +364,7 @@ FLAGGED: dict[str, tuple[float, ...]] = {
 
 @pytest.mark.parametrize("name", FLAGGED)
 def test_activations_in_place(name: str) -> None:
-    """``inplace=True`` and, where PyTorch has them, the functions with an underscore write into their argument."""
+    """`inplace=True` and, where PyTorch has them, the functions with an underscore write into their argument."""
     results = []
     for library in (nanotorch, pytorch):
         space = library.nn.functional

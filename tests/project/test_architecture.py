@@ -172,7 +172,7 @@ def test_every_operator_of_linalg_and_special_is_in_its_namespace() -> None:
 
 
 def test_generated_files_are_fresh() -> None:
-    """Run ``python -m nanotorch.ops.docs.stubs`` after adding a row."""
+    """Run `python -m nanotorch.ops.docs.stubs` after adding a row."""
     stale = [str(p) for p, content in stubs.written().items() if p.read_text(encoding="utf-8") != content]
     assert stale == []
 

@@ -2,8 +2,8 @@
 
 Five texts about PyTorch's autograd: the outline of the paper "Automatic differentiation in PyTorch", a book chapter on
 automatic differentiation, notes on the autograd tutorial, a lecture on grad_fn, and a tutorial of ten sections. Every
-snippet runs with ``import nanotorch as torch``. Where a document shows the name of a node with the number of an older
-PyTorch (``MeanBackward1``), today's name is expected; it is said at the place.
+snippet runs with `import nanotorch as torch`. Where a document shows the name of a node with the number of an older
+PyTorch (`MeanBackward1`), today's name is expected; it is said at the place.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class TestPaper:
         assert y[:2]._version == 1
 
     def test_aliasing(self) -> None:
-        """``y = x[:2]; x.add_(3); y.backward()``: the write to x reaches y, and its history is followed.
+        """`y = x[:2]; x.add_(3); y.backward()`: the write to x reaches y, and its history is followed.
 
         The paper's PyTorch rejected this program and said the restriction might be relaxed; today's accepts it where
         x is no leaf, and rejects it where it is one.

@@ -25,8 +25,8 @@ MOST: dict[str, int] = {"dtypes": 2, "nn": 12, "ops": 172, "optim": 17, "summary
 
 
 def reach_ins(path: Path) -> int:
-    """Count the private attributes of tensors and nodes that a file takes; its own, of ``self``, are another thing."""
-    owners = {"self", "cls", "module", "part"}  # a Module, too, has ``_hooks``
+    """Count the private attributes of tensors and nodes that a file takes; its own, of `self`, are another thing."""
+    owners = {"self", "cls", "module", "part"}  # a Module, too, has `_hooks`
     return sum(
         isinstance(node, ast.Attribute)
         and node.attr in PRIVATE

@@ -1,6 +1,6 @@
 """docs/reading.md leads through the core: its files are there, their sizes are true, and none of the graph is missing.
 
-``python tests/project/test_reading.py`` writes the sizes of today into the page.
+`python tests/project/test_reading.py` writes the sizes of today into the page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lines_of_code import lines_of_code, sizes  # noqa: E402
 PAGE = ROOT / "docs" / "reading.md"
 ENTRY = re.compile(r"^\| `(?P<file>nanotorch/[^`]+)` \| (?P<lines>[\d,]+) \|", flags=re.MULTILINE)
 MOST = 2500
-"""Lines of code of the graph: node, tensor, view, saved values, engine, hooks and modes, all of ``autograd/graph/``."""
+"""Lines of code of the graph: node, tensor, view, saved values, engine, hooks and modes, all of `autograd/graph/`."""
 
 
 def rounded(size: int) -> int:

@@ -81,7 +81,7 @@ def test_the_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_the_typed_share_of_the_surface_only_rises() -> None:
-    """``basedpyright --verifytypes nanotorch --ignoreexternal`` lists what lacks a type."""
+    """`basedpyright --verifytypes nanotorch --ignoreexternal` lists what lacks a type."""
     command = ["basedpyright", "--pythonpath", sys.executable, "--verifytypes", "nanotorch", "--ignoreexternal"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     out = subprocess.run([*command, "--outputjson"], cwd=ROOT, env=environment, capture_output=True, text=True).stdout

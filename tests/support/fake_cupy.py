@@ -7,10 +7,10 @@ the last value, and an array can be used only while its device is the current on
 and device is counted in `counts`.
 
 It is stricter than CuPy in one way: CuPy's functions that only call a method of their argument, such as
-``cupy.sum``, silently compute on the host when they get a NumPy array; here that is a TypeError too. It
+`cupy.sum`, silently compute on the host when they get a NumPy array; here that is a TypeError too. It
 runs no CUDA: what passes on the stand-in is shown to respect CuPy's rules, not to run on a GPU.
 
-Use it with ``with fake_cupy.installed(): import cupy``.
+Use it with `with fake_cupy.installed(): import cupy`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: NumPy's names that CuPy 14.2.0 lacks, and ``random``, which it has but which the package must not use.
+#: NumPy's names that CuPy 14.2.0 lacks, and `random`, which it has but which the package must not use.
 LACKING = _words(
     """
     False_ True_ ScalarType asmatrix block bmat busday_count busday_offset busdaycalendar bytes_ char
@@ -160,7 +160,7 @@ def _synchronize() -> None:
 
 
 class Device:
-    """``cupy.cuda.Device``: a number, and a context in which it is the current device."""
+    """`cupy.cuda.Device`: a number, and a context in which it is the current device."""
 
     def __init__(self, device: int | Device | None = None) -> None:
         self.id = get_device() if device is None else int(device)
@@ -194,7 +194,7 @@ class Device:
 
 
 class Stream:
-    """``cupy.cuda.Stream``; all work is done at once, so waiting only counts."""
+    """`cupy.cuda.Stream`; all work is done at once, so waiting only counts."""
 
     null: Stream
 
@@ -215,7 +215,7 @@ Stream.null = Stream(null=True)
 
 
 class Memory:
-    """``MemoryPointer.mem``: one allocation."""
+    """`MemoryPointer.mem`: one allocation."""
 
     def __init__(self, owner: np.ndarray, device: Device) -> None:
         self.owner, self.device, self.device_id = owner, device, device.id
@@ -223,14 +223,14 @@ class Memory:
 
 
 class MemoryPointer:
-    """``ndarray.data``: where the elements lie."""
+    """`ndarray.data`: where the elements lie."""
 
     def __init__(self, mem: Memory, offset: int) -> None:
         self.mem, self.ptr, self.device, self.device_id = mem, mem.ptr + offset, mem.device, mem.device_id
 
 
 class MemoryPool:
-    """``cupy.get_default_memory_pool()``: nothing is pooled here."""
+    """`cupy.get_default_memory_pool()`: nothing is pooled here."""
 
     def used_bytes(self) -> int:
         return 0
@@ -243,7 +243,7 @@ class MemoryPool:
 
 
 class Flags:
-    """``ndarray.flags``: CuPy knows these three and no writeable flag."""
+    """`ndarray.flags`: CuPy knows these three and no writeable flag."""
 
     def __init__(self, c_contiguous: bool, f_contiguous: bool, owndata: bool) -> None:
         self.c_contiguous, self.f_contiguous, self.owndata = c_contiguous, f_contiguous, owndata
@@ -328,7 +328,7 @@ def _unwrap(value: Any, sources: list[ndarray]) -> Any:
 
 
 class ufunc:
-    """``cupy.ufunc``: takes device arrays and scalars, and nothing else."""
+    """`cupy.ufunc`: takes device arrays and scalars, and nothing else."""
 
     def __init__(self, function: np.ufunc) -> None:
         self._function = function
@@ -619,7 +619,7 @@ METHODS = _words(
 
 
 class ndarray:
-    """``cupy.ndarray``: holds a NumPy array and hands it out only through counted transfers."""
+    """`cupy.ndarray`: holds a NumPy array and hands it out only through counted transfers."""
 
     __slots__ = ("__weakref__", "_device", "_host", "base")
     __array_priority__ = 100
@@ -999,7 +999,7 @@ _raising = [False]
 
 @contextlib.contextmanager
 def errstate(*, linalg: str | None = None) -> Iterator[None]:
-    """``cupyx.errstate``: without ``linalg="raise"`` nobody asks the routines of ``cupy.linalg`` whether they
+    """`cupyx.errstate`: without `linalg="raise"` nobody asks the routines of `cupy.linalg` whether they
     succeeded.
     """
     before, _raising[0] = _raising[0], linalg == "raise"
@@ -1010,7 +1010,7 @@ def errstate(*, linalg: str | None = None) -> Iterator[None]:
 
 
 def _linalg(name: str) -> Callable[..., Any]:
-    """Make a function of ``cupy.linalg`` that may fail: it leaves garbage behind unless errors are asked for."""
+    """Make a function of `cupy.linalg` that may fail: it leaves garbage behind unless errors are asked for."""
 
     def call(a: ndarray, *args: Any) -> Any:
         if name == "solve" and not (a.ndim - args[0].ndim in (0, 1) and a.shape[:-1] == args[0].shape[: a.ndim - 1]):
@@ -1101,7 +1101,7 @@ MODULES = {
 
 @contextlib.contextmanager
 def installed(device_count: int = 1, driver_works: bool = True) -> Iterator[Counts]:
-    """Let ``import cupy`` find the stand-in, on a machine with so many GPUs; give the counts, at zero."""
+    """Let `import cupy` find the stand-in, on a machine with so many GPUs; give the counts, at zero."""
     before = {name: sys.modules.get(name) for name in MODULES}
     sys.modules.update(MODULES)
     state = machine.device_count, machine.driver_works, machine.current

@@ -43,9 +43,9 @@ def drawn(case: Case) -> list[Drawn]:
 
 
 def each(cases: list[Case], when: Callable[[Case], bool] = lambda case: True) -> Any:
-    """Run a test of a ``case`` with all of these, as one test for each op; the sample at which it fails is noted.
+    """Run a test of a `case` with all of these, as one test for each op; the sample at which it fails is noted.
 
-    ``when`` leaves cases out as the test runs: a filter that has to run the op, as at import it would run every op.
+    `when` leaves cases out as the test runs: a filter that has to run the op, as at import it would run every op.
     """
     by_name: dict[str, list[Case]] = {}
     for case in cases:
@@ -104,7 +104,7 @@ class Call:
         return tensor
 
     def replaced(self, values: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return args and kwargs with the differentiable leaves replaced by ``values``, in order."""
+        """Return args and kwargs with the differentiable leaves replaced by `values`, in order."""
         stock = {id(leaf): value for leaf, value in zip(self.leaves, values, strict=True)}
 
         def swap(argument: Any) -> Any:

@@ -1,6 +1,6 @@
 """PyTorch as the oracle: every comparison with it goes through here.
 
-`pytorch` is the real library, imported when a test first uses it; a test that uses it is marked ``parity``. What is
+`pytorch` is the real library, imported when a test first uses it; a test that uses it is marked `parity`. What is
 compared are programs (`agree`, `programs`: a function of the library, run with both) or modules (`in_both`,
 `compare_modules`).
 """

@@ -35,7 +35,7 @@ def scenario(function: Scenario) -> Scenario:
 
 
 def outcome(torch: Any, function: Scenario) -> Any:
-    """Run a scenario on ``x = [0., 1., 2., 3.]``; return its results as plain values, or which error it raised."""
+    """Run a scenario on `x = [0., 1., 2., 3.]`; return its results as plain values, or which error it raised."""
     x = torch.arange(4, dtype=torch.float64).requires_grad_()
     try:
         return plain(torch, function(torch, x))

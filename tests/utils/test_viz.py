@@ -155,7 +155,7 @@ def test_mermaid_is_a_flowchart_without_bare_brackets() -> None:
 
 
 def test_the_picture_in_the_readme_is_the_recipe_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``python recipes/explain_a_step.py docs/graph.svg`` draws it again."""
+    """`python recipes/explain_a_step.py docs/graph.svg` draws it again."""
     root = Path(__file__).resolve().parents[2]
     monkeypatch.chdir(root)
     monkeypatch.setattr("sys.argv", ["explain_a_step.py", str(tmp_path / "graph.svg")])

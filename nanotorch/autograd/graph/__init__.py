@@ -1,4 +1,4 @@
-"""What PyTorch offers as ``torch.autograd.graph``: the nodes and what can be asked of them."""
+"""What PyTorch offers as `torch.autograd.graph`: the nodes and what can be asked of them."""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@
 Note [Anomaly]
 ~~~~~~~~~~~~~~
 An operation *makes* a NaN if none of its inputs holds one, and an infinity if all of its inputs are finite: masks of
-``-inf`` and data that come with NaN are not reported where they only pass through. Forwards are checked by an
+`-inf` and data that come with NaN are not reported where they only pass through. Forwards are checked by an
 interpreter (Note [Interpreters]), backwards by the engine, which asks once per pass whether a detector is active. Every
-node knows the line that recorded it anyway; inside the detector it also notes, in its ``metadata``, in which layer that
+node knows the line that recorded it anyway; inside the detector it also notes, in its `metadata`, in which layer that
 was.
 
-At any point of a thread one detector is active or none, as in PyTorch: a ``with`` block and a call set the state, and
+At any point of a thread one detector is active or none, as in PyTorch: a `with` block and a call set the state, and
 the end of a block sets back what its beginning found. What is watched follows the state.
 """
 
@@ -151,7 +151,7 @@ _CHECKS_FORWARDS = ChecksForwards()
 
 
 class set_detect_anomaly:
-    """Switch `detect_anomaly` on or off, at once when called and until the end of a ``with`` block if there is one.
+    """Switch `detect_anomaly` on or off, at once when called and until the end of a `with` block if there is one.
 
     Like every mode, it holds for the thread (in asyncio, the task) that calls it.
 
@@ -197,7 +197,7 @@ def is_anomaly_check_nan_enabled() -> bool:
 
 
 def layer_of(frame: FrameType | None) -> str:
-    """Return the innermost module whose call a frame lies in, such as ``layer 'encoder.0' (Linear)``; '' outside of
+    """Return the innermost module whose call a frame lies in, such as `layer 'encoder.0' (Linear)`; '' outside of
     any.
     """
     modules: list[Any] = []

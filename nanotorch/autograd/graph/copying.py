@@ -12,7 +12,7 @@ such as a tied weight, stays one. Modules and optimizers need no more than that:
 Python objects.
 
 A pickle can run any code when it is loaded. This package takes objects apart and puts them together where Python's
-``copy``, ``multiprocessing`` or joblib asks for it, but never loads a pickle: `load` reads safetensors only.
+`copy`, `multiprocessing` or joblib asks for it, but never loads a pickle: `load` reads safetensors only.
 """
 
 from __future__ import annotations
@@ -109,6 +109,6 @@ def _check_leaf(tensor: Tensor, protocol: str) -> None:
 
 
 def _adopt_attributes(tensor: Tensor, attributes: dict[str, Any] | None) -> None:
-    """Give a copy the attributes that a subclass without ``__slots__`` allows."""
+    """Give a copy the attributes that a subclass without `__slots__` allows."""
     if attributes:
         tensor.__dict__.update(attributes)

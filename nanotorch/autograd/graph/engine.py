@@ -1,4 +1,4 @@
-"""What starts a backward pass: `backward` fills the ``.grad`` of leaves, `grad` returns gradients."""
+"""What starts a backward pass: `backward` fills the `.grad` of leaves, `grad` returns gradients."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def backward(
     create_graph: bool = False,
     inputs: Roots | dict[str, Tensor] | None = None,
 ) -> None:
-    """Add the gradients of ``tensors`` to the ``.grad`` of the leaves (only of ``inputs``, if given).
+    """Add the gradients of `tensors` to the `.grad` of the leaves (only of `inputs`, if given).
 
     Args:
         tensors: the tensors (or gradient edges) to differentiate.
         grad_tensors: for each the gradient to start from, of its shape; may be left out for one-element tensors.
-        retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
-        create_graph: record the backward pass itself, so that gradients can be differentiated. A ``.grad`` then refers
+        retain_graph: keep the saved values for another backward; defaults to `create_graph`.
+        create_graph: record the backward pass itself, so that gradients can be differentiated. A `.grad` then refers
             to the graph, and the graph to the leaf: a cycle, which `grad` does not make, and Python's collector frees.
         inputs: accumulate into these tensors only; those that are no leaves retain their gradient from now on.
     """
@@ -56,11 +56,11 @@ def tensor_backward(
     create_graph: bool = False,
     inputs: Roots | dict[str, Tensor] | None = None,
 ) -> None:
-    """Compute the gradients of this tensor and add them to the ``.grad`` of the leaves.
+    """Compute the gradients of this tensor and add them to the `.grad` of the leaves.
 
     Args:
         gradient: the vector of the vector-Jacobian product; may be left out for a one-element tensor.
-        retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
+        retain_graph: keep the saved values for another backward; defaults to `create_graph`.
         create_graph: record the backward pass, so that gradients can be differentiated.
         inputs: accumulate into these tensors only.
 
@@ -86,14 +86,14 @@ def grad(
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> Any:
-    """Return the gradients of ``outputs`` with respect to ``inputs``, leaving every ``.grad`` alone.
+    """Return the gradients of `outputs` with respect to `inputs`, leaving every `.grad` alone.
 
     Args:
         outputs: the tensors (or gradient edges) to differentiate.
         inputs: the tensors (or gradient edges) with respect to which to differentiate; leaves or not. For a dictionary
             the result is one too, otherwise a tuple.
         grad_outputs: for each output the gradient to start from; may be left out for one-element outputs.
-        retain_graph: keep the saved values for another backward; defaults to ``create_graph``.
+        retain_graph: keep the saved values for another backward; defaults to `create_graph`.
         create_graph: record the backward pass itself, so that gradients can be differentiated.
         only_inputs: accepted for PyTorch's sake; only True.
         allow_unused: give None for an input that does not influence the outputs instead of raising.

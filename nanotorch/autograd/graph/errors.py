@@ -3,10 +3,10 @@
 Note [Forward lines]
 ~~~~~~~~~~~~~~~~~~~~
 Every node remembers the line that recorded it: as the code object of the caller and the number of its last instruction,
-which ``describe_line`` turns into a line when an error needs it. A call from inside the library is none of the user's
+which `describe_line` turns into a line when an error needs it. A call from inside the library is none of the user's
 lines: then the nearest caller outside of it counts. To ask for that, a file name has to be looked up, which costs as
 much as all the rest; so each row keeps the last code object that it found to be outside, and asks again only when
-another one calls. ``benchmarks/op_overhead.py`` measures what remains: less than a tenth of the recorded op.
+another one calls. `benchmarks/op_overhead.py` measures what remains: less than a tenth of the recorded op.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LinAlgError(RuntimeError):
 
 
 def describe_line(code: CodeType | None, last_instruction: int) -> str:
-    """Return ``file:line, in function`` for an instruction of a code object, or '' for None."""
+    """Return `file:line, in function` for an instruction of a code object, or '' for None."""
     if code is None:
         return ""
     line: int | None = code.co_firstlineno

@@ -135,7 +135,7 @@ def _edges(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def tensor_repr(tensor: Tensor) -> str:
-    """Return the text of a tensor, such as ``tensor([1., 2.], requires_grad=True)``."""
+    """Return the text of a tensor, such as `tensor([1., 2.], requires_grad=True)`."""
     values = tensor.device.xp.to_numpy(tensor._array)
     kind = type(tensor).__name__
     prefix = "Parameter containing:\ntensor(" if kind == "Parameter" else "tensor("

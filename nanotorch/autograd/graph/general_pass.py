@@ -2,8 +2,8 @@
 
 Note [General pass]
 ~~~~~~~~~~~~~~~~~~~
-Here hooks run (Note [Hooks]), gradients may be tensors with a history, under ``create_graph``, and a part of the graph
-may be enough, for `grad` and ``inputs=``: then only the nodes run from which a wanted one can be reached. Without
+Here hooks run (Note [Hooks]), gradients may be tensors with a history, under `create_graph`, and a part of the graph
+may be enough, for `grad` and `inputs=`: then only the nodes run from which a wanted one can be reached. Without
 hooks both passes visit the same nodes in the same order (Note [Order]) and add the same numbers in the same order.
 
 Leaves come last, but those with hooks do not wait so long: their hooks may be there to get rid of gradients early, or

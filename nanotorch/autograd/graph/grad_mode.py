@@ -2,15 +2,15 @@
 
 Note [Grad mode]
 ~~~~~~~~~~~~~~~~
-One context variable answers the one question that an operation on tensors that require grad asks: ``recording()`` is
+One context variable answers the one question that an operation on tensors that require grad asks: `recording()` is
 False (under `no_grad`), True, or, while somebody wants to hear of new nodes, a tuple of functions, which are called
 with every node when it is complete. An operation thus pays for observers (saved tensor hooks, anomaly detection) only
 while there are any. The observers are kept in a second variable, so that `enable_grad` inside `no_grad` brings them
 back.
 
 Context variables are per thread, and in asyncio per task: a new thread starts with recording on, a task with the mode
-in which it was made. Each ``with`` restores what it found. A ``with`` inside a generator is a trap, here as in PyTorch:
-it is in force from ``next()`` to the ``with``'s end, the consumer's code between two values included, and if the
+in which it was made. Each `with` restores what it found. A `with` inside a generator is a trap, here as in PyTorch:
+it is in force from `next()` to the `with`'s end, the consumer's code between two values included, and if the
 generator is never finished, for good. Decorated with the same context, a generator, coroutine or asynchronous generator
 runs step by step in the mode, and whoever waits for the steps stays in its own.
 """
@@ -40,7 +40,7 @@ def is_grad_enabled() -> bool:
 
 
 def set_recording(enabled: bool) -> Token[Any]:
-    """Switch recording on (for the observers there are) or off; return what ``restore_recording`` takes."""
+    """Switch recording on (for the observers there are) or off; return what `restore_recording` takes."""
     return _mode.set(enabled and (_observers.get() or True))
 
 
@@ -53,7 +53,7 @@ def announce(node: Any) -> None:
 
 
 def restore_recording(token: Token[Any]) -> None:
-    """Undo a ``set_recording``; the observers are those there are now, which others may have joined or left since."""
+    """Undo a `set_recording`; the observers are those there are now, which others may have joined or left since."""
     _mode.reset(token)
     mode = recording()
     if mode is not False and (_observers.get() or mode is not True):
@@ -61,7 +61,7 @@ def restore_recording(token: Token[Any]) -> None:
 
 
 class observe_nodes:
-    """Call a function with every node that is recorded inside the ``with`` block, when it is complete (Note [Grad
+    """Call a function with every node that is recorded inside the `with` block, when it is complete (Note [Grad
     mode]).
     """
 
@@ -206,12 +206,12 @@ class no_grad(_GradMode):
         super().__init__(False)
 
     def __new__(cls, function: Any = None) -> Any:
-        """Allow the bare ``@torch.no_grad`` beside ``@torch.no_grad()``."""
+        """Allow the bare `@torch.no_grad` beside `@torch.no_grad()`."""
         return super().__new__(cls) if function is None else cls()(function)
 
 
 class enable_grad(_GradMode):
-    """Record operations again inside a ``no_grad`` block: a context manager and a decorator.
+    """Record operations again inside a `no_grad` block: a context manager and a decorator.
 
     Inside `inference_mode` it changes nothing.
     """
@@ -220,12 +220,12 @@ class enable_grad(_GradMode):
         super().__init__(True)
 
     def __new__(cls, function: Any = None) -> Any:
-        """Allow the bare ``@torch.enable_grad`` beside ``@torch.enable_grad()``."""
+        """Allow the bare `@torch.enable_grad` beside `@torch.enable_grad()`."""
         return super().__new__(cls) if function is None else cls()(function)
 
 
 class set_grad_enabled(_GradMode):
-    """Set the grad mode to ``mode``, at once when called and until the end of a ``with`` block or function.
+    """Set the grad mode to `mode`, at once when called and until the end of a `with` block or function.
 
     >>> _ = torch.set_grad_enabled(False)
     >>> torch.is_grad_enabled()

@@ -9,7 +9,7 @@ from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
 
 
 class GradientEdge(NamedTuple):
-    """Where in the graph the gradient of a tensor is computed: output ``output_nr`` of ``node``.
+    """Where in the graph the gradient of a tensor is computed: output `output_nr` of `node`.
 
     Where `backward` and `grad` take tensors they take edges too.
     """
@@ -17,7 +17,7 @@ class GradientEdge(NamedTuple):
     node: Node
     output_nr: int
     ownership_token: Any = None
-    """Nothing: in PyTorch it keeps the graph alive, which ``node`` does here."""
+    """Nothing: in PyTorch it keeps the graph alive, which `node` does here."""
     metadata: tuple[tuple[int, ...], Any] | None = None
     """The shape and NumPy dtype of the tensor, where the edge comes from `get_gradient_edge`."""
 
@@ -28,7 +28,7 @@ class GradientEdge(NamedTuple):
 
 
 def get_gradient_edge(tensor: Tensor) -> GradientEdge:
-    """Return the place in the graph where the gradient of ``tensor`` is computed.
+    """Return the place in the graph where the gradient of `tensor` is computed.
 
     >>> x = torch.ones(2, requires_grad=True)
     >>> edge = torch.autograd.graph.get_gradient_edge(x * 3)

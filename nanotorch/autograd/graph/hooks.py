@@ -15,8 +15,8 @@ returned::
 
 Which hooks run is settled when the gradient arrives: one that is removed or added meanwhile is so from the next pass
 on. The hooks of a tensor belong to the node that made it. After an in-place write a tensor has a new node: the old
-hooks stay with the old one and see the gradient of the old value, while ``retain_grad()``, which speaks of the tensor,
-moves. A hook runs in the grad mode of the pass, which is off unless ``create_graph``.
+hooks stay with the old one and see the gradient of the old value, while `retain_grad()`, which speaks of the tensor,
+moves. A hook runs in the grad mode of the pass, which is off unless `create_graph`.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _Handles(RemovableHandle):
 def register_multi_grad_hook(
     tensors: Sequence[Tensor], fn: Callable[[Any], Any], *, mode: str = "all"
 ) -> RemovableHandle:
-    """Call ``fn`` in every backward pass when the gradients of several tensors are known.
+    """Call `fn` in every backward pass when the gradients of several tensors are known.
 
     Args:
         tensors: the tensors; those that have no part in a pass are not waited for.

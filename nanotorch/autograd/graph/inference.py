@@ -4,7 +4,7 @@ Note [Inference tensors]
 ~~~~~~~~~~~~~~~~~~~~~~~~
 A tensor that is made inside `inference_mode` is an *inference tensor*: nobody counts its writes, so it must never be
 saved for backward, and outside the mode nobody may write to it. What shares memory with an ordinary tensor (a view, the
-result of ``detach()``) is ordinary too, since the writes to that memory are counted.
+result of `detach()`) is ordinary too, since the writes to that memory are counted.
 
 Operations outside the mode pay nothing for this: an interpreter makes the tensors inside it (Note [Interpreters]). An
 inference tensor is a `Tensor` whose version cell is always the one cell `INFERENCE`, and this cell refuses to tell a
@@ -49,7 +49,7 @@ class InferenceTensor(Tensor):
 
 
 class MakesInferenceTensors(Interpreter):
-    """Makes the tensors inside `inference_mode`, and inside ``inference_mode(False)`` in it ordinary ones."""
+    """Makes the tensors inside `inference_mode`, and inside `inference_mode(False)` in it ordinary ones."""
 
     def make(self, new: Callable[[type], Any]) -> Callable[[type], Any]:
         """Return what makes an inference tensor in place of an ordinary one."""
@@ -64,7 +64,7 @@ class inference_mode(Mode):
     decorator.
 
     Stricter than `no_grad`: what is computed inside cannot be saved for a backward pass later, nor be written to
-    outside, so a result of inference cannot slip into training unnoticed; take a ``clone()``. See Note [Inference
+    outside, so a result of inference cannot slip into training unnoticed; take a `clone()`. See Note [Inference
     tensors].
 
     Args:
@@ -81,7 +81,7 @@ class inference_mode(Mode):
         self.mode = mode
 
     def __new__(cls, mode: Any = True) -> Any:
-        """Allow the bare ``@torch.inference_mode`` beside ``@torch.inference_mode()``."""
+        """Allow the bare `@torch.inference_mode` beside `@torch.inference_mode()`."""
         return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
 
     def _switch(self) -> Restore:

@@ -3,23 +3,23 @@
 Note [Interpreters]
 ~~~~~~~~~~~~~~~~~~~
 What a program does with tensors comes down to three things: a row's forward runs on arrays, a tensor is made around the
-result, and forwards, formulas, the engine and optimizers take array primitives from ``device.xp``. An `Interpreter`
-that is `installed` for a ``with`` block may do each of them in its own way, by overriding a method:
+result, and forwards, formulas, the engine and optimizers take array primitives from `device.xp`. An `Interpreter`
+that is `installed` for a `with` block may do each of them in its own way, by overriding a method:
 
 ===========  =====================================  ==============================================================
 method       stands for                             who does it
 ===========  =====================================  ==============================================================
-`run`        ``forward(xp, ...)`` of a row          observers of ops, anomaly detection, what records programs
-`make`       ``object.__new__(Tensor)``             `inference_mode`
-`primitives` ``device.xp``                          what records programs, in backward passes and optimizers too
+`run`        `forward(xp, ...)` of a row          observers of ops, anomaly detection, what records programs
+`make`       `object.__new__(Tensor)`             `inference_mode`
+`primitives` `device.xp`                          what records programs, in backward passes and optimizers too
 ===========  =====================================  ==============================================================
 
 Each gets what it stands for, goes on with it or does without. They nest: the innermost interpreter is asked first, and
 what it goes on with is the next one outside, at last the plain thing. The ops that a `run` itself calls are its own
-affair: no interpreter sees them. Under ``create_graph`` formulas run on tensors, that is, as rows in their turn.
+affair: no interpreter sees them. Under `create_graph` formulas run on tensors, that is, as rows in their turn.
 
-**Programs without interpreters pay nothing.** A compiled row finds ``forward`` and ``new`` as global names of its own
-namespace (a *site*), and ``Device.xp`` is a slot. While somebody in some thread overrides a method, the name stands for
+**Programs without interpreters pay nothing.** A compiled row finds `forward` and `new` as global names of its own
+namespace (a *site*), and `Device.xp` is a slot. While somebody in some thread overrides a method, the name stands for
 a function that asks a context variable which interpreters there are here; the last one to leave puts the plain thing
 back. Other threads find none, and run as always. An asyncio task has the interpreters of the place where it was made,
 and when it leaves their blocks they are still installed there.
@@ -60,7 +60,7 @@ class Interpreter:
 class _Here:
     """What is installed at a point of a program: the interpreters, outermost first, and what follows from them.
 
-    The first ``resting`` ones are running a row: the ops that they call are not for them.
+    The first `resting` ones are running a row: the ops that they call are not for them.
     """
 
     __slots__ = ("entries", "namespaces", "new", "resting", "running")
@@ -87,7 +87,7 @@ def _overrides(interpreter: Interpreter, method: str) -> bool:
 
 
 class installed:
-    """Run what this thread (in asyncio, this task) does inside the ``with`` block under an interpreter.
+    """Run what this thread (in asyncio, this task) does inside the `with` block under an interpreter.
 
     Blocks need not end in the order of a stack. See Note [Interpreters].
     """
@@ -113,9 +113,9 @@ class installed:
 
 
 def add_site(namespace: dict[str, Any]) -> None:
-    """Have tensors made, and the forward of the ``row`` called, if there is one, by what interpreters say.
+    """Have tensors made, and the forward of the `row` called, if there is one, by what interpreters say.
 
-    The code of the namespace finds both under the names ``new`` and ``forward``.
+    The code of the namespace finds both under the names `new` and `forward`.
     """
     with INTERPRETERS:
         _sites.append(namespace)
@@ -174,13 +174,13 @@ def _forward_of(row: Any) -> Callable[..., Any]:
 
 
 def _make(cls: type) -> Any:
-    """Stand for ``object.__new__`` where tensors are made, while somebody overrides `make`."""
+    """Stand for `object.__new__` where tensors are made, while somebody overrides `make`."""
     new = _here.get().new
     return new(cls)
 
 
 def _primitives(device: Device) -> Any:
-    """Stand for the slot ``Device.xp`` while somebody overrides `primitives`."""
+    """Stand for the slot `Device.xp` while somebody overrides `primitives`."""
     try:
         xp = _plain_xp.__get__(device)
     except AttributeError:

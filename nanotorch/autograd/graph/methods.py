@@ -1,4 +1,4 @@
-"""The class that op rows attach tensor methods to; ``methods.pyi`` beside it lists them for editors and mypy."""
+"""The class that op rows attach tensor methods to; `methods.pyi` beside it lists them for editors and mypy."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ its inputs, so the graph is walked from the loss towards the leaves::
                                         MulBackward0 <--- y.grad_fn
     x (leaf) <--- AccumulateGrad(x) <--'
 
-An edge is the pair ``(node, output_nr)``; a tensor with history carries its own edge, and every consumer shares that
+An edge is the pair `(node, output_nr)`; a tensor with history carries its own edge, and every consumer shares that
 tuple. Ownership runs one way: tensor -> node -> edges -> older nodes. A node never holds its own output (a saved result
 is held as a bare array), and an AccumulateGrad, which its leaf keeps for all graphs that will use it, refers back to
 the leaf only weakly. There is no reference cycle, so a graph dies with the last tensor that needs it, without waiting
@@ -41,7 +41,7 @@ HOOKED: dict[int, Any] = {}
 
 
 class RemovableHandle:
-    """The result of registering a hook; ``remove()`` takes the hook away again, also at the end of a ``with``."""
+    """The result of registering a hook; `remove()` takes the hook away again, also at the end of a `with`."""
 
     _ids = itertools.count()
 
@@ -76,7 +76,7 @@ class Hooks:
         self.post: dict[int, Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]] = {}
 
     def __bool__(self) -> bool:
-        """Whether there is a hook; what was noted in `metadata` is none."""
+        """Return whether there is a hook; what was noted in `metadata` is none."""
         return bool(self.accumulated or self.retain or self.tensor or self.pre or self.post)
 
 
@@ -85,7 +85,7 @@ class Node:
 
     Attributes:
         edges: for every differentiable input the edge to its history, or None where none is needed.
-        next_functions: the same as PyTorch shows it: pairs (node, output_nr), ``(None, 0)`` for None.
+        next_functions: the same as PyTorch shows it: pairs (node, output_nr), `(None, 0)` for None.
     """
 
     __slots__ = ("__weakref__", "_code", "_hooks", "_last_instruction", "_released", "_sequence", "device", "edges")
@@ -115,12 +115,12 @@ class Node:
     def apply(self, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
         """Map raw arrays to raw arrays: the first-order backward.
 
-        ``wanted``, if given, are the edges with None in place of those whose gradients may be left out.
+        `wanted`, if given, are the edges with None in place of those whose gradients may be left out.
         """
         raise NotImplementedError
 
     def apply_recorded(self, grad: Any, wanted: tuple[Edge | None, ...] | None = None) -> tuple[Any, ...]:
-        """Map tensors to tensors, recording: the backward under ``create_graph``."""
+        """Map tensors to tensors, recording: the backward under `create_graph`."""
         raise NotImplementedError
 
     def release(self) -> None:
@@ -128,12 +128,12 @@ class Node:
         self._released = True
 
     def pack(self, pack: Callable[[Tensor, Edge | None, bool], Any]) -> None:
-        """Replace saved tensors by what ``pack(tensor, edge, is_leaf)`` returns (Note [Packed nodes]); most save
+        """Replace saved tensors by what `pack(tensor, edge, is_leaf)` returns (Note [Packed nodes]); most save
         none.
         """
 
     def name(self) -> str:
-        """Return the name of the node, such as ``MulBackward0``."""
+        """Return the name of the node, such as `MulBackward0`."""
         return type(self).__name__
 
     @property
@@ -143,7 +143,7 @@ class Node:
 
     @property
     def forward_line(self) -> str:
-        """Where the operation was called: ``"file", line N, in function``."""
+        """Where the operation was called: `"file", line N, in function`."""
         return describe_line(self._code, self._last_instruction)
 
     def __call__(self, *grads: Any) -> tuple[Any, ...]:
@@ -180,11 +180,11 @@ class Node:
         return handle
 
     def register_prehook(self, hook: Callable[[tuple[Tensor, ...]], Any]) -> RemovableHandle:
-        """Call ``hook(grad_outputs)`` before the node runs; what it returns replaces them (Note [Hooks])."""
+        """Call `hook(grad_outputs)` before the node runs; what it returns replaces them (Note [Hooks])."""
         return self._add_hook("pre", hook)
 
     def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]) -> RemovableHandle:
-        """Call ``hook(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces grad_inputs (Note
+        """Call `hook(grad_inputs, grad_outputs)` after the node ran; what it returns replaces grad_inputs (Note
         [Hooks]).
         """
         return self._add_hook("post", hook)
@@ -209,7 +209,7 @@ class NodeHandle(RemovableHandle):
 
 
 class AccumulateGrad(Node):
-    """The end of every path: adds the gradient that arrives to ``variable.grad``.
+    """The end of every path: adds the gradient that arrives to `variable.grad`.
 
     It is made when a leaf is first used and takes its sequence number then, so it is older than every node that
     uses the leaf, and runs once, when all of them have run. A leaf that is gone gets no gradient.
@@ -233,7 +233,7 @@ class AccumulateGrad(Node):
         """Keep everything: a leaf saves no values."""
 
     def accumulate(self, grad: Any, owned: bool) -> None:
-        """Add an array to the ``.grad`` of the leaf, if it is still there."""
+        """Add an array to the `.grad` of the leaf, if it is still there."""
         leaf = self.reference()
         if leaf is not None:
             leaf._accumulate(grad, owned)

@@ -5,22 +5,22 @@ Note [Order]
 Define-by-run numbers nodes in the order in which they are made, so an edge always points to an older node, and
 running the newest pending node first is a reverse topological order: when a node runs, everything
 that uses its output has run. A heap holds the numbers of the pending nodes. There is no recursion, so a chain of a
-million nodes is only a long loop. Leaves come last, when no node is left that might have saved a ``.grad`` of before.
+million nodes is only a long loop. Leaves come last, when no node is left that might have saved a `.grad` of before.
 
 Note [Borrowed gradients]
 ~~~~~~~~~~~~~~~~~~~~~~~~~
 The first gradient to reach a node is *borrowed*: it is kept as it is, without a copy, though somebody else may hold
 the same array (an addition hands one array to both of its inputs). The second one makes it *owned*: their sum is a new
 array that the pass may add to in place. An array that a formula has just made and that is no view is owned from the
-start. Under ``create_graph`` gradients are tensors with a history, and sums are always out of place.
+start. Under `create_graph` gradients are tensors with a history, and sums are always out of place.
 
 Note [Threads]
 ~~~~~~~~~~~~~~
 A pass runs in the thread that calls it, and keeps all that it knows in local variables, so any number of threads can
 run passes at a time. What they may share is safe where PyTorch's is: leaves, whose gradients are added to under a lock
-(`ACCUMULATING` in ``locks.py``), so that none is lost, and nodes, which a pass only reads, except that it frees their
-saved values: of two passes through one graph all but the last must ``retain_graph``. The order in which gradients are
-added depends on the threads, and with it the last bits of their sum; and whoever reads or resets a ``.grad``, or writes
+(`ACCUMULATING` in `locks.py`), so that none is lost, and nodes, which a pass only reads, except that it frees their
+saved values: of two passes through one graph all but the last must `retain_graph`. The order in which gradients are
+added depends on the threads, and with it the last bits of their sum; and whoever reads or resets a `.grad`, or writes
 to a tensor in place, must know that no other thread is using it. `grad` shares nothing.
 """
 
@@ -33,13 +33,13 @@ from nanotorch.autograd.graph.node import HOOKED, Edge, Node
 from nanotorch.autograd.graph.tensor import from_array
 
 Gradients = list[tuple[Edge, Any]]
-"""Edges, each with a gradient that arrives there: an array, or a tensor under ``create_graph``."""
+"""Edges, each with a gradient that arrives there: an array, or a tensor under `create_graph`."""
 Pending = dict[int, list[Any]]
 """By sequence number what has arrived at nodes that did not run yet: [node, its gradient or gradients, owned]."""
 
 
 def plain_pass(start: Gradients, keep: bool) -> Gradients:
-    """Add the gradients of the leaves below ``start`` to their ``.grad``: what training does.
+    """Add the gradients of the leaves below `start` to their `.grad`: what training does.
 
     Returns:
         What is left to do, usually nothing: the pass stops where a custom backward has made the first hook (`HOOKED`).

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 class SavedSlot(NamedTuple):
     """Where a node keeps one value, under the name that the formulas give it.
 
-    A class of compiled nodes lists those that a backward frees in ``saved_slots``. How the attributes are called is the
+    A class of compiled nodes lists those that a backward frees in `saved_slots`. How the attributes are called is the
     row compiler's own affair.
 
     Attributes:
-        name: the name of the input, output or argument in the row, such as ``self``, ``result``, ``dim``.
+        name: the name of the input, output or argument in the row, such as `self`, `result`, `dim`.
         kind: "input" (a tensor or a tuple of them; what else may stand for one, a number or None), "result" (an array;
             None where no formula will need it) or "argument" (anything; not freed).
         value: the attribute with the value.

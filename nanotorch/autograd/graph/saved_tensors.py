@@ -2,9 +2,9 @@
 
 Note [Packed nodes]
 ~~~~~~~~~~~~~~~~~~~
-A compiled node keeps inputs and results in slots, which its ``apply`` reads without further question. While
+A compiled node keeps inputs and results in slots, which its `apply` reads without further question. While
 `saved_tensors_hooks` is active, every new node is handed over when it is complete (Note [Grad mode]): each saved value
-is replaced by a `Packed` one, and the node's class by a subclass whose ``apply`` puts the values back first. A node
+is replaced by a `Packed` one, and the node's class by a subclass whose `apply` puts the values back first. A node
 that was recorded without hooks knows nothing of all this. What is unpacked is not checked for versions: hooks may have
 copied it.
 """
@@ -67,14 +67,14 @@ class Packed:
 
 
 class saved_tensors_hooks:
-    """Give every tensor that is saved for backward to ``pack_hook``, and back through ``unpack_hook`` when it is
+    """Give every tensor that is saved for backward to `pack_hook`, and back through `unpack_hook` when it is
     needed.
 
     The innermost hooks apply. See Note [Packed nodes].
 
     Args:
         pack_hook: gets a detached tensor when it is saved, and may return anything.
-        unpack_hook: gets what ``pack_hook`` returned, for every backward that needs the value, and must return a tensor
+        unpack_hook: gets what `pack_hook` returned, for every backward that needs the value, and must return a tensor
             of the same values.
 
     Keep half of the memory, and half of the digits:
@@ -122,7 +122,7 @@ class save_on_cpu(saved_tensors_hooks):
 
 @contextmanager
 def disable_saved_tensors_hooks(error_message: str) -> Iterator[None]:
-    """Refuse `saved_tensors_hooks` inside the ``with`` block, with the given message."""
+    """Refuse `saved_tensors_hooks` inside the `with` block, with the given message."""
     token = _refusal.set(error_message)
     try:
         yield
@@ -195,7 +195,7 @@ def _packed_class(cls: type[Node]) -> type[Node]:
 
 
 def saved_property(slot: SavedSlot) -> property:
-    """Return the attribute that shows what a compiled node holds in a slot: PyTorch's ``grad_fn._saved_self`` and the
+    """Return the attribute that shows what a compiled node holds in a slot: PyTorch's `grad_fn._saved_self` and the
     like.
     """
 

@@ -31,7 +31,7 @@ from nanotorch.backend.device import CPU, Device
 from nanotorch.dtypes import DTYPES, DType
 
 new: Callable[[type[Tensor]], Tensor] = object.__new__
-add_site(globals())  # `inference_mode` replaces ``new``, here and in compiled rows (Note [Interpreters])
+add_site(globals())  # `inference_mode` replaces `new`, here and in compiled rows (Note [Interpreters])
 UNPOPULATED = (
     "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be"
     " populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor,"
@@ -41,7 +41,7 @@ UNPOPULATED = (
 
 
 class Size(tuple[int, ...]):
-    """The shape of a tensor: a tuple of ints with ``numel()``."""
+    """The shape of a tensor: a tuple of ints with `numel()`."""
 
     __slots__ = ()
 
@@ -59,8 +59,8 @@ class Size(tuple[int, ...]):
 class Tensor(TensorMethods):
     """A multi-dimensional array that can record what is done with it.
 
-    Make tensors with ``tensor()``, ``zeros()`` and the other creation functions. Methods and operators come from
-    the op rows under ``nanotorch/ops``.
+    Make tensors with `tensor()`, `zeros()` and the other creation functions. Methods and operators come from
+    the op rows under `nanotorch/ops`.
 
     Attributes:
         device: where the elements live.
@@ -77,7 +77,7 @@ class Tensor(TensorMethods):
     device: Device
 
     def __init__(self, data: Any = ()) -> None:
-        """Make a float tensor from nested sequences; ``nanotorch.tensor`` infers the dtype instead."""
+        """Make a float tensor from nested sequences; `nanotorch.tensor` infers the dtype instead."""
         source = data._array if isinstance(data, Tensor) else np.array(data, dtypes.get_default_dtype().numpy)
         self._set(source, data.device if isinstance(data, Tensor) else CPU, False)
 
@@ -239,7 +239,7 @@ class Tensor(TensorMethods):
         view.version = version
 
     def _set_history(self, edge: Edge | None) -> None:
-        """Move to another place in the graph; ``retain_grad()`` stays in force."""
+        """Move to another place in the graph; `retain_grad()` stays in force."""
         before = self._edge
         self._edge, self._requires_grad = edge, edge is not None
         if before is not None and edge is not None and before[0]._hooks is not None:
@@ -316,7 +316,7 @@ class Tensor(TensorMethods):
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that ``backward()`` accumulated in this leaf, or None; can be set.
+        """The gradient that `backward()` accumulated in this leaf, or None; can be set.
 
         Raises:
             TypeError: what is assigned is no tensor.
@@ -359,7 +359,7 @@ class Tensor(TensorMethods):
             )
 
     def _accumulate(self, grad: Any, owned: bool) -> None:
-        """Add an array to ``grad``; an array that nobody else holds is taken without a copy."""
+        """Add an array to `grad`; an array that nobody else holds is taken without a copy."""
         device = self.device
         with ACCUMULATING:
             before = self._grad
@@ -378,12 +378,12 @@ class Tensor(TensorMethods):
             self._grad = place
 
     def _accumulate_recorded(self, grad: Tensor) -> None:
-        """Add a tensor with history to ``grad``, out of place."""
+        """Add a tensor with history to `grad`, out of place."""
         with ACCUMULATING:
             self._grad = grad.clone() if self._grad is None else self._grad + grad
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this non-leaf tensor in ``.grad`` at the next backward."""
+        """Keep the gradient of this non-leaf tensor in `.grad` at the next backward."""
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if self._edge is None or self.retains_grad:
@@ -400,7 +400,7 @@ class Tensor(TensorMethods):
 
     @property
     def retains_grad(self) -> bool:
-        """Whether ``retain_grad()`` is in force."""
+        """Whether `retain_grad()` is in force."""
         if self.grad_fn is None:
             return False
         assert self._edge is not None
@@ -408,7 +408,7 @@ class Tensor(TensorMethods):
         return node._hooks is not None and output_nr in node._hooks.retain
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call ``hook(grad)`` whenever the gradient of this tensor is computed; what it returns replaces it.
+        """Call `hook(grad)` whenever the gradient of this tensor is computed; what it returns replaces it.
 
         >>> x = torch.tensor(3.0, requires_grad=True)
         >>> handle = x.register_hook(lambda grad: grad * 10)
@@ -422,7 +422,7 @@ class Tensor(TensorMethods):
         return edge[0]._add_hook("tensor", (edge[1], hook))
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> RemovableHandle:
-        """Call ``hook(tensor)`` after every backward pass that added to the ``.grad`` of this leaf (Note [Hooks]).
+        """Call `hook(tensor)` after every backward pass that added to the `.grad` of this leaf (Note [Hooks]).
 
         The hook runs as soon as the gradient is complete, while the backward pass goes on: it can take an optimizer
         step and drop the gradient, so that all gradients are never in memory together. What it returns is ignored.
@@ -513,7 +513,7 @@ class Tensor(TensorMethods):
         """Return a NumPy array that shares the tensor's memory.
 
         Args:
-            force: do ``detach().cpu()`` first where it is needed.
+            force: do `detach().cpu()` first where it is needed.
         """
         if not force:
             if self.device is not CPU:
@@ -534,7 +534,7 @@ class Tensor(TensorMethods):
         """Answer NumPy's functions of elements: operators as tensors do, recorded, anything else on the arrays, without
         history.
 
-        ``array * tensor`` arrives here as ``np.multiply(array, tensor)``; if NumPy answered, the graph would be lost
+        `array * tensor` arrives here as `np.multiply(array, tensor)`; if NumPy answered, the graph would be lost
         silently.
         """
         if ufunc in OPERATORS and method == "__call__" and not options:

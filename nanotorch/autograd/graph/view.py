@@ -2,8 +2,8 @@
 
 Note [Views and in-place]
 ~~~~~~~~~~~~~~~~~~~~~~~~~
-A view shares its base's memory and its base's version cell. Let ``v = base[0]`` and then ``v.mul_(b)``: the write
-changes ``base`` too, so ``base`` must get a history that contains it. It becomes a `CopySlices` node::
+A view shares its base's memory and its base's version cell. Let `v = base[0]` and then `v.mul_(b)`: the write
+changes `base` too, so `base` must get a history that contains it. It becomes a `CopySlices` node::
 
     before:   base --> N                        after:   base --> CopySlices --> N
               v    --> Select --> N                               |  (holds MulBackward0, and knows where the
@@ -13,15 +13,15 @@ changes ``base`` too, so ``base`` must get a history that contains it. It become
 CopySlices' backward takes the slice out of the gradient of the base, runs the inner node on it, and puts the inner
 node's gradient for the old slice back in its place; the rest passes through.
 
-The view itself, and every other view of the base, then has a stale ``grad_fn``. Nobody visits them: every write bumps
+The view itself, and every other view of the base, then has a stale `grad_fn`. Nobody visits them: every write bumps
 the one version cell, each view remembers the version at which its own history was derived, and when that is no longer
 the present one, the history is derived anew at the next use. However long the chain of operations from base to view
-was, one ``as_strided`` does it: a view is a `Geometry`, that is sizes and strides and a first element, over the memory
-of its base. That is why PyTorch, and so we, show ``AsStridedBackward0`` as the ``grad_fn`` of a view after a write.
+was, one `as_strided` does it: a view is a `Geometry`, that is sizes and strides and a first element, over the memory
+of its base. That is why PyTorch, and so we, show `AsStridedBackward0` as the `grad_fn` of a view after a write.
 
 Some views cannot be written to while recording, and are useless after a write to their base, because a derived history
-would not be what was asked for: one of several outputs of one function, a view made in ``no_grad``, a view made inside
-a custom Function. They carry the reason as their ``refusal``.
+would not be what was asked for: one of several outputs of one function, a view made in `no_grad`, a view made inside
+a custom Function. They carry the reason as their `refusal`.
 
 A saved value remembers the version it was saved at, and backward refuses to use a value that was overwritten since.
 
@@ -63,7 +63,7 @@ class View:
         base: the tensor that is no view itself.
         refusal: None, or the reason why the view may not be written to while recording.
         version: the version at which the view's history was derived.
-        requires_grad: what ``requires_grad_()`` set; without history a view otherwise requires grad if its base does.
+        requires_grad: what `requires_grad_()` set; without history a view otherwise requires grad if its base does.
     """
 
     __slots__ = ("base", "refusal", "requires_grad", "version")
@@ -73,7 +73,7 @@ class View:
 
 
 def refused(view: Tensor, indirect: bool) -> RuntimeError:
-    """Return the error of writing to a view that refuses it, or (``indirect``) of using it after its base was
+    """Return the error of writing to a view that refuses it, or (`indirect`) of using it after its base was
     written.
     """
     assert view._view is not None
@@ -117,7 +117,7 @@ class CopySlices(Node):
         self.inner: Node | None = inner
 
     def name(self) -> str:
-        """Return ``CopySlices``."""
+        """Return `CopySlices`."""
         return "CopySlices"
 
     def release(self) -> None:

@@ -1,6 +1,6 @@
 """Recurrent layers: RNN, LSTM and GRU over sequences, and their cells, which make one step.
 
-Note [Steps of recurrent layers] in ``ops/nn/recurrent.py`` says how they go through time.
+Note [Steps of recurrent layers] in `ops/nn/recurrent.py` says how they go through time.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ __all__ = ["default_dim", "lengths", "spectral_norm", "unfolded", "weight_norm"]
 
 
 def lengths(value: Tensor, dim: int | None) -> Tensor:
-    """The Euclidean norm of every slice along `dim`, or of the whole tensor for None, shaped so that it broadcasts."""
+    """Return the Euclidean norm of every slice along `dim`, or of the whole tensor for None, shaped so that it
+    broadcasts.
+    """
     if dim is None:
         return linalg_vector_norm(value)
     kept = wrap_dim("weight_norm", dim, value.ndim)
@@ -64,12 +66,12 @@ def _older_keys(name: str, module: Module, state_dict: dict[str, Any], prefix: s
 
 
 def default_dim(module: Module) -> int:
-    """The dimension of the outputs in a module's weight."""
+    """Return the dimension of the outputs in a module's weight."""
     return 1 if isinstance(module, ConvTranspose1d | ConvTranspose2d | ConvTranspose3d) else 0
 
 
 def unfolded(weight: Tensor, dim: int) -> Tensor:
-    """A weight as a matrix whose rows are its slices along `dim`."""
+    """Return a weight as a matrix whose rows are its slices along `dim`."""
     return weight.movedim(dim, 0).flatten(1)
 
 

@@ -105,7 +105,7 @@ class ParametrizationList(ModuleList):
                 original.data = part.detach()
 
     def forward(self) -> Any:
-        """The value, computed from the originals."""
+        """Return the value, computed from the originals."""
         modules = list(self)
         value = modules[0](*self._originals())
         for module in modules[1:]:
@@ -166,7 +166,7 @@ def _assign(module: Any, name: str, value: Any) -> None:
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
-    """Whether a module has parametrizations, or one of this tensor."""
+    """Return whether a module has parametrizations, or one of this tensor."""
     found = module.__dict__.get("parametrizations")
     if not isinstance(found, ModuleDict):
         return False
@@ -210,13 +210,13 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
 
 
 def type_before_parametrizations(module: Module) -> type:
-    """The class that a module had before it was parametrized."""
+    """Return the class that a module had before it was parametrized."""
     return type(module)._unparametrized if is_parametrized(module) else type(module)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def cached() -> Iterator[None]:
-    """Compute every parametrized tensor once inside the ``with`` block: where one is read several times in a forward
+    """Compute every parametrized tensor once inside the `with` block: where one is read several times in a forward
     pass.
     """
     if _cache.get() is not None:

@@ -1,4 +1,4 @@
-"""What PyTorch offers as ``torch.nn.utils.rnn``: sequences of several lengths in one tensor."""
+"""What PyTorch offers as `torch.nn.utils.rnn`: sequences of several lengths in one tensor."""
 
 from nanotorch.nn.packed_sequence import (
     PackedSequence,

@@ -129,7 +129,7 @@ def cpu(input: Tensor) -> Tensor:
 
 @composite(where="method")
 def cuda(input: Tensor, device: Device | str | None = None) -> Tensor:
-    """The tensor on a GPU, the first unless ``device`` says which."""
+    """The tensor on a GPU, the first unless `device` says which."""
     return to_device(input, Device("cuda", device) if isinstance(device, builtins.int) else Device(device or "cuda"))
 
 
@@ -152,7 +152,7 @@ def type(input: Tensor) -> str: ...
 def type(input: Tensor, dtype: dtypes.DType | builtins.type | str) -> Tensor: ...
 @composite(where="method")
 def type(input: Tensor, dtype: Any = None) -> Any:
-    """The tensor with another dtype, which may be named ``torch.FloatTensor``; without an argument the name of its
+    """The tensor with another dtype, which may be named `torch.FloatTensor`; without an argument the name of its
     type.
     """
     if isinstance(dtype, str) and dtype.startswith("torch."):

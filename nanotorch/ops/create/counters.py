@@ -9,7 +9,7 @@ larger one, or in another process; and whoever computes a step again gets them a
 
 The function is Philox4x64-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011), which turns a counter
 of four words of 64 bits, under a key of two, into four random words; a number takes 16 bits. In an input of shape
-(rows, ...) with `size` elements to a row, the element at `place` of `row` is number ``e = row * size + place``::
+(rows, ...) with `size` elements to a row, the element at `place` of `row` is number `e = row * size + place`::
 
     words = philox4x64_10(counter=(e // 16 + 1, 0, 0, layer), key=(seed, step))     counter[0] and key[0] are the lowest
     u     = words[e % 16 // 4] >> 16 * (e % 4) & 0xFFFF                              the lowest quarter comes first
@@ -72,7 +72,7 @@ class _Streams(threading.local):
 
     @cached_property
     def philox(self) -> np.random.Philox:
-        """The stream, made at the first draw: importing ``numpy.random`` takes a tenth of NumPy's time."""
+        """The stream, made at the first draw: importing `numpy.random` takes a tenth of NumPy's time."""
         return np.random.Philox(key=0)
 
 
@@ -120,7 +120,7 @@ def position() -> Position | None:
 
 @contextmanager
 def set_back(before: Position | None) -> Iterator[None]:
-    """Draw once more from a position that `position` gave, for the ``with`` block."""
+    """Draw once more from a position that `position` gave, for the `with` block."""
     token = _position.set(None if before is None else before.copy())
     try:
         yield
@@ -158,7 +158,7 @@ def _threshold_and_factor(p: float, dtype: np.dtype[Any]) -> tuple[np.uint16, An
 
 
 def keep_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
-    """Return 0 with probability `p`, else ``1 / (1 - p)``: of a shape (rows, ...), in the dtype and on the device of a
+    """Return 0 with probability `p`, else `1 / (1 - p)`: of a shape (rows, ...), in the dtype and on the device of a
     tensor.
     """
     dtype = like._array.dtype

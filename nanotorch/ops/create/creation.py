@@ -128,7 +128,7 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
-    """Return a tensor that shares the memory of an object with ``__dlpack__``."""
+    """Return a tensor that shares the memory of an object with `__dlpack__`."""
     return from_numpy(np.from_dlpack(ext_tensor))
 
 
@@ -143,7 +143,7 @@ def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> 
 
 
 def create_into(name: str, out: Any, dtype: DType | None, create: Callable[..., Tensor]) -> Tensor:
-    """Write what ``create(dtype=, device=)`` makes to the tensor given as ``out=``, in whose dtype and on whose device
+    """Write what `create(dtype=, device=)` makes to the tensor given as `out=`, in whose dtype and on whose device
     it is made.
     """
     if isinstance(out, Tensor):
@@ -260,7 +260,7 @@ def arange(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Return numbers from ``start`` (0 by default) up to but without ``end``, ``step`` apart.
+    """Return numbers from `start` (0 by default) up to but without `end`, `step` apart.
 
     >>> torch.arange(1, 7, 2)
     tensor([1, 3, 5])
@@ -302,7 +302,7 @@ def linspace(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Return ``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
+    """Return `steps` evenly spaced numbers from `start` to `end`, both included."""
     if out is not None:
         return create_into("linspace", out, dtype, lambda **place: linspace(start, end, steps, **place))
     start, end = need_number("linspace", "start", start), need_number("linspace", "end", end)
@@ -323,7 +323,7 @@ def logspace(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Return ``base ** x`` for ``steps`` evenly spaced ``x`` from ``start`` to ``end``."""
+    """Return `base ** x` for `steps` evenly spaced `x` from `start` to `end`."""
     if out is not None:
         return create_into("logspace", out, dtype, lambda **place: logspace(start, end, steps, base, **place))
     start, end, base = (need_number("logspace", n, v) for n, v in (("start", start), ("end", end), ("base", base)))

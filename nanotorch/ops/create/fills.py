@@ -56,7 +56,7 @@ def _need_floating(name: str, input: Tensor) -> None:
 
 @composite(where="method")
 def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill the tensor with numbers of the density ``lambd * exp(-lambd * x)``."""
+    """Fill the tensor with numbers of the density `lambd * exp(-lambd * x)`."""
     _need_floating("exponential_", input)
     _check("exponential_", "lambda > 0.0", lambd, lambd > 0)
     return _drawn("exponential_", input, numbers_of(generator).exponential(1 / lambd, input.shape))
@@ -64,7 +64,7 @@ def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Generator | No
 
 @composite(where="method")
 def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
-    """Fill the tensor with the number of trials until the first success, of probability ``p`` each."""
+    """Fill the tensor with the number of trials until the first success, of probability `p` each."""
     _check("geometric_", "p to be in (0, 1)", p, 0 < p < 1)
     return _drawn("geometric_", input, numbers_of(generator).geometric(p, input.shape))
 

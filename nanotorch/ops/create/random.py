@@ -26,7 +26,7 @@ class Generator:
     """A source of random numbers with its own seed (NumPy's PCG64).
 
     Attributes:
-        numpy: the ``numpy.random.Generator`` that draws.
+        numpy: the `numpy.random.Generator` that draws.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> torch.randperm(4, generator=generator).sort().values
@@ -50,7 +50,7 @@ class Generator:
         return self
 
     def __getattr__(self, name: str) -> np.random.Generator:
-        """Make what draws when it is first asked for: importing ``numpy.random`` takes a tenth of NumPy's time."""
+        """Make what draws when it is first asked for: importing `numpy.random` takes a tenth of NumPy's time."""
         if name != "numpy":
             raise AttributeError(f"'Generator' object has no attribute {name!r}")
         made = np.random.Generator(np.random.PCG64(self._seed))
@@ -70,7 +70,7 @@ class Generator:
         return {"seed": self._seed, **self.numpy.bit_generator.state}
 
     def set_state(self, new_state: dict[str, Any]) -> None:
-        """Continue from a state that ``get_state`` gave; a ValueError says what else was given."""
+        """Continue from a state that `get_state` gave; a ValueError says what else was given."""
         try:
             if not isinstance(new_state, dict):
                 raise TypeError(f"not a {type(new_state).__name__}")
@@ -129,12 +129,12 @@ def set_rng_state(new_state: dict[str, Any]) -> None:
 
 @contextmanager
 def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda") -> Iterator[None]:
-    """Give the default generator back the state that it had before the ``with`` block, however that ends.
+    """Give the default generator back the state that it had before the `with` block, however that ends.
 
     Args:
         devices: accepted, since GPU tensors get their numbers from the same generator.
         enabled: False changes nothing.
-        device_type: as ``devices``.
+        device_type: as `devices`.
 
     >>> with torch.random.fork_rng():
     ...     first = torch.rand(2)
@@ -231,7 +231,7 @@ def randint(
     dtype: Any = None,
     device: Any = None,
 ) -> Tensor:
-    """Return integers from [low, high), or [0, low) with one bound: ``randint(high, size)``."""
+    """Return integers from [low, high), or [0, low) with one bound: `randint(high, size)`."""
     if out is not None:
         return create_into(
             "randint", out, dtype, lambda **place: randint(low, high, size, generator=generator, **place)
@@ -335,7 +335,7 @@ def normal(
     dtype: Any = None,
     device: Any = None,
 ) -> Tensor:
-    """Return normal numbers; mean and std are numbers (then ``size`` says the shape) or tensors."""
+    """Return normal numbers; mean and std are numbers (then `size` says the shape) or tensors."""
     if out is not None:
         return write_out("normal", normal, out, {"mean": mean, "std": std, "size": size, "generator": generator})
     tensors = [v for v in (mean, std) if isinstance(v, Tensor)]
@@ -370,7 +370,7 @@ def _drawn_bernoulli(xp: Any, self: Array, drawn: Any) -> Array:
 
 @composite()
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Return 1 with the probability that each element states, or with ``p`` for all, else 0."""
+    """Return 1 with the probability that each element states, or with `p` for all, else 0."""
     if p is not None:
         return input.clone().bernoulli_(p, generator=generator)
     array = input.device.xp.to_numpy(input._array)
@@ -454,7 +454,7 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
 
 @composite(where="method")
 def bernoulli_(input: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """Fill the tensor with ones of probability ``p``, else zeros."""
+    """Fill the tensor with ones of probability `p`, else zeros."""
     chance = p.device.xp.to_numpy(p._array) if isinstance(p, Tensor) else np.float64(p)
     if not ((chance >= 0) & (chance <= 1)).all():
         raise RuntimeError(f"bernoulli_: expects p to be in [0, 1], but got p={p}")

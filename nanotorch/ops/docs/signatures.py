@@ -1,8 +1,8 @@
 """The signatures of operators as type checkers read them: from the annotations of rows, and from those of composites.
 
 A row annotates what its forward takes, arrays among others; to its caller an array is a tensor, and a number that an
-operand may be is a ``float``. A composite annotates what it takes itself; one whose result depends on its arguments
-says so by ``typing.overload``.
+operand may be is a `float`. A composite annotates what it takes itself; one whose result depends on its arguments
+says so by `typing.overload`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Declaration:
     imports: frozenset[str]
 
     def text(self, name: str, method: bool = False) -> str:
-        """Return the declaration as a stub writes it; operators, such as ``__add__``, take no keywords."""
+        """Return the declaration as a stub writes it; operators, such as `__add__`, take no keywords."""
         parameters = list(self.signature.parameters.values())
         if method:
             parameters[0] = parameters[0].replace(name="self", annotation=Parameter.empty)
@@ -131,7 +131,7 @@ def _parameter(name: str, annotation: str, default: Any, keyword_only: bool = Tr
 
 
 def _declared(signature: Signature, imports: dict[str, str]) -> Declaration:
-    """Make a declaration of a signature whose annotations name what ``imports`` knows, or built-in types."""
+    """Make a declaration of a signature whose annotations name what `imports` knows, or built-in types."""
     needed: set[str] = set()
 
     def written(annotation: Any) -> Text:
@@ -165,7 +165,7 @@ class _Module:
 
     Attributes:
         imports: by name the statement that imports it from where this module has it, or, for its classes, from it.
-        aliases: by name the annotation that it stands for, such as ``int | None`` for ``Dim``.
+        aliases: by name the annotation that it stands for, such as `int | None` for `Dim`.
     """
 
     imports: dict[str, str]

@@ -1,6 +1,6 @@
 """The formulas of rows as they are written: read from the source, so that what is shown is what runs.
 
-A formula is the value of a keyword of ``@op``: a lambda, whose body is the formula, or the name of a helper function.
+A formula is the value of a keyword of `@op`: a lambda, whose body is the formula, or the name of a helper function.
 A helper that does no more than return an expression is shown as that expression; of a longer one, and of the private
 helpers that a formula calls, the bodies are given beside the formula.
 """
@@ -28,8 +28,8 @@ class Written:
     """A formula as its row writes it.
 
     Attributes:
-        expression: one line, such as ``grad * other``, or the call of a helper whose body takes more than a line.
-        helpers: the bodies of the helpers that the expression calls, by their heads, such as ``_rows(xp, x)``.
+        expression: one line, such as `grad * other`, or the call of a helper whose body takes more than a line.
+        helpers: the bodies of the helpers that the expression calls, by their heads, such as `_rows(xp, x)`.
     """
 
     expression: str
@@ -168,7 +168,7 @@ def _file(module: str) -> _File | None:
 
 
 def _last_name(node: Any) -> str:
-    """Return ``op`` for ``op`` and for ``row.op``; '' for what is no name."""
+    """Return `op` for `op` and for `row.op`; '' for what is no name."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 

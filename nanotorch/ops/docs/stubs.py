@@ -1,12 +1,12 @@
-"""Writes what follows from the rows: ``nanotorch``'s re-exports, what type checkers and editors read, the op table.
+"""Writes what follows from the rows: `nanotorch`'s re-exports, what type checkers and editors read, the op table.
 
-``python -m nanotorch.ops.docs.stubs`` brings all of it up to date after a row was added; a test fails while it is
+`python -m nanotorch.ops.docs.stubs` brings all of it up to date after a row was added; a test fails while it is
 stale.
 
 Note [Stubs]
 ~~~~~~~~~~~~
 The function of a row is compiled from it, and a method is attached to Tensor, so neither is in a source file that a
-type checker could read. Stubs (``.pyi``) beside the source say what there is: of Tensor's methods, and of the modules
+type checker could read. Stubs (`.pyi`) beside the source say what there is: of Tensor's methods, and of the modules
 that export operators. A checker reads a stub in the place of its module; so no module with code of its own has one.
 """
 
@@ -35,14 +35,14 @@ WIDTH = 120
 
 
 def functions() -> dict[str, Callable[..., Any]]:
-    """Return the operators that ``nanotorch`` exports, by name."""
+    """Return the operators that `nanotorch` exports, by name."""
     entries: list[Row | Composite] = [*ROWS.values(), *COMPOSITES.values()]
     found = {e.name: e.function for e in entries if e.where in ("both", "function") and not e.name.endswith("_")}
     return dict(sorted((name, f) for name, f in found.items() if not name.startswith("_")))
 
 
 def init_block(text: str) -> str:
-    """Return what follows from the rows in ``nanotorch/__init__.py``, whose text is given: the imports of all
+    """Return what follows from the rows in `nanotorch/__init__.py`, whose text is given: the imports of all
     operators, by the module that declares them, and the public names.
     """
     imports = operator_imports()
@@ -61,7 +61,7 @@ def operator_imports() -> str:
 
 
 def all_statement(names: list[str]) -> str:
-    """Return the assignment to ``__all__``."""
+    """Return the assignment to `__all__`."""
     lines = textwrap.wrap(", ".join(f'"{name}"' for name in names), WIDTH - 5, break_on_hyphens=False)
     return "\n".join(["__all__ = [", *(f"    {line}" for line in lines[:-1]), f"    {lines[-1]},", "]\n"])
 
@@ -134,7 +134,7 @@ def _public(text: str) -> list[str]:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return what stands before and after the generated block of ``nanotorch/__init__.py``."""
+    """Return what stands before and after the generated block of `nanotorch/__init__.py`."""
     before, _, rest = text.partition(START)
     return before, rest.partition(END)[2]
 

@@ -1,4 +1,4 @@
-"""The op table: what every row and composite declares, as text for a terminal and as Markdown for ``docs/ops.md``."""
+"""The op table: what every row and composite declares, as text for a terminal and as Markdown for `docs/ops.md`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Entry:
     Attributes:
         name: as in PyTorch; rows behind a composite have a leading underscore.
         family: the module that declares it.
-        signature: such as ``sum(input, dim=None, keepdim=False, *, dtype=None)``.
+        signature: such as `sum(input, dim=None, keepdim=False, *, dtype=None)`.
         summary: the first sentence of its documentation.
         node: the name of its grad node; '' where there is no derivative of its own.
         view: whether the result shares the memory of the first input.
@@ -211,7 +211,7 @@ def _names(entry: Entry) -> tuple[str, ...]:
 
 
 def as_text(chosen: Iterable[Entry], width: int, helpers: bool = False) -> str:
-    """Return ops as text of at most ``width`` columns where words allow it; with the helpers of formulas if wished."""
+    """Return ops as text of at most `width` columns where words allow it; with the helpers of formulas if wished."""
     blocks = []
     for family, members in groupby(chosen, key=lambda entry: entry.family):
         title = f"{family} "
@@ -227,7 +227,7 @@ def _lines(entry: Entry, width: int, helpers: bool) -> list[str]:
         lines = [entry.signature + right.rjust(width - len(entry.signature)) if right else entry.signature]
     else:
         lines = [*_wrapped(entry.signature, "", " " * (len(entry.name) + 1), width), right.rjust(width)]
-    lines += _wrapped(entry.summary.replace("``", "").replace("`", ""), "    ", "    ", width)
+    lines += _wrapped(entry.summary.replace("`", ""), "    ", "    ", width)
     margin = max([len(name) for name in entry.formulas], default=0) + 2
     for name, formula in entry.formulas.items():
         lines += _wrapped(formula.expression, f"    {name}:".ljust(4 + margin), " " * (6 + margin), width)
@@ -287,7 +287,7 @@ def _markdown_row(entry: Entry) -> str:
     flags = ", ".join(
         _code(flag) if flag == entry.inplace or flag in entry.operators else flag for flag in entry.flags()
     )
-    summary = entry.summary.replace("``", "`").replace("|", "\\|")
+    summary = entry.summary.replace("|", "\\|")
     return (
         f"| {_code(entry.signature)}<br>{summary} | {formulas} | {_code(entry.node) if entry.node else ''} | {flags} |"
     )

@@ -26,14 +26,14 @@ limits_nan = sample(edge([-3.0, -1.0, -0.5, 0.0, -0.0, 0.5, 1.0, 3.0, 6.0, inf, 
     samples=[*unary, sample(integers(3, low=-2)), limits_nan],
 )
 def relu(xp: Any, self: Array) -> Array:
-    """``max(input, 0)``; the derivative at 0 is 0."""
+    """`max(input, 0)`; the derivative at 0 is 0."""
     return xp.maximum(self, 0)
 
 
 @TENSOR.define("sigmoid")
 @op(self=lambda grad, result: grad * (result * (1 - result)), cast="float", inplace=True, samples=unary)
 def sigmoid(xp: Any, self: Array) -> Array:
-    """``1 / (1 + exp(-input))``."""
+    """`1 / (1 + exp(-input))`."""
     return xp.sigmoid(self)
 
 
@@ -45,7 +45,7 @@ def sigmoid(xp: Any, self: Array) -> Array:
     samples=[*unary, limits_nan],
 )
 def logsigmoid(xp: Any, self: Array) -> Array:
-    """``log(sigmoid(input))`` without overflow."""
+    """`log(sigmoid(input))` without overflow."""
     return xp.minimum(self, 0) - xp.log1p(xp.exp(-xp.absolute(self)))
 
 
@@ -57,7 +57,7 @@ def logsigmoid(xp: Any, self: Array) -> Array:
     samples=[*unary, sample(real(3), 0.2), limits_nan],
 )
 def leaky_relu(xp: Any, self: Array, negative_slope: float = 0.01) -> Array:
-    """``input`` where positive, ``negative_slope * input`` elsewhere."""
+    """`input` where positive, `negative_slope * input` elsewhere."""
     return xp.where(self > 0, self, self * negative_slope)
 
 
@@ -71,7 +71,7 @@ def leaky_relu(xp: Any, self: Array, negative_slope: float = 0.01) -> Array:
     samples=[*unary, sample(real(3), 0.7), limits],
 )
 def elu(xp: Any, self: Array, alpha: float = 1.0) -> Array:
-    """``input`` where positive, ``alpha * (exp(input) - 1)`` elsewhere (Clevert et al. 2015)."""
+    """`input` where positive, `alpha * (exp(input) - 1)` elsewhere (Clevert et al. 2015)."""
     return xp.where(self > 0, self, alpha * xp.expm1(xp.minimum(self, 0)))
 
 
@@ -113,7 +113,7 @@ def _gelu_derivative(xp: Any, grad: Any, self: Any, approximate: str) -> Any:
     samples=[*unary, sample(real(3, 2), approximate="tanh")],
 )
 def gelu(xp: Any, self: Array, *, approximate: str = "none") -> Array:
-    """``input * Phi(input)`` with the normal distribution function, or its tanh approximation (Hendrycks, Gimpel
+    """`input * Phi(input)` with the normal distribution function, or its tanh approximation (Hendrycks, Gimpel
     2016).
     """
     if approximate == "none":
@@ -136,7 +136,7 @@ def _silu_derivative(xp: Any, grad: Any, self: Any) -> Any:
     samples=[*unary, sample(edge([0.0, 20.0, -20.0]))],
 )
 def silu(xp: Any, self: Array) -> Array:
-    """``input * sigmoid(input)``, also called swish."""
+    """`input * sigmoid(input)`, also called swish."""
     return self * xp.sigmoid(self)
 
 
@@ -153,7 +153,7 @@ def _mish_derivative(xp: Any, grad: Any, self: Any) -> Any:
     samples=[*unary, sample(edge([0.0, 20.0, -20.0]))],
 )
 def mish(xp: Any, self: Array) -> Array:
-    """``input * tanh(softplus(input))`` (Misra 2019)."""
+    """`input * tanh(softplus(input))` (Misra 2019)."""
     return self * xp.tanh(xp.softplus(self))
 
 
@@ -173,7 +173,7 @@ def _softplus_derivative(xp: Any, grad: Any, self: Any, beta: float, threshold: 
     ],
 )
 def softplus(xp: Any, self: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
-    """``log(1 + exp(beta * input)) / beta``; the identity above ``threshold / beta``."""
+    """`log(1 + exp(beta * input)) / beta`; the identity above `threshold / beta`."""
     return xp.where(self * beta > threshold, self, xp.softplus(self * beta) / beta)
 
 
@@ -189,7 +189,7 @@ def _softplus(x: Tensor) -> Tensor:
     samples=[*unary, sample(real(3), -0.5, 0.7), sample(integers(5, low=-3, high=4)), limits],
 )
 def hardtanh(xp: Any, self: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
-    """``input`` limited to [min_val, max_val]."""
+    """`input` limited to [min_val, max_val]."""
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val cannot be greater than max_val, got {min_val} and {max_val}")
     if self.dtype.kind != "f":
@@ -201,7 +201,7 @@ def hardtanh(xp: Any, self: Array, min_val: float = -1.0, max_val: float = 1.0) 
 
 @composite(where="functional", samples=[*unary, sample(integers(5, low=-3, high=9)), limits])
 def relu6(input: Tensor) -> Tensor:
-    """``input`` limited to [0, 6]."""
+    """`input` limited to [0, 6]."""
     return hardtanh(input, 0.0, 6.0)
 
 
@@ -217,7 +217,7 @@ def relu6(input: Tensor) -> Tensor:
     ],
 )
 def threshold(xp: Any, self: Array, threshold: float, value: float) -> Array:
-    """``input`` where it is above the threshold, ``value`` elsewhere."""
+    """`input` where it is above the threshold, `value` elsewhere."""
     if self.dtype.kind != "f":
         value = dtypes.wrapped("threshold", int(value), dtypes.from_numpy_dtype(self.dtype))
     return xp.where(self <= threshold, self.dtype.type(value), self)
@@ -231,7 +231,7 @@ def threshold(xp: Any, self: Array, threshold: float, value: float) -> Array:
     samples=[*unary, sample(real(3, 2), 0.7), sample(real(3), alpha=2.0), limits],
 )
 def celu(xp: Any, self: Array, alpha: float = 1.0) -> Array:
-    """``input`` where positive, ``alpha * (exp(input / alpha) - 1)`` elsewhere (Barron 2017)."""
+    """`input` where positive, `alpha * (exp(input / alpha) - 1)` elsewhere (Barron 2017)."""
     if alpha == 0:
         raise RuntimeError("celu: alpha cannot be 0, by which the input is divided")
     return xp.where(self > 0, self, alpha * xp.expm1(xp.minimum(self, 0) / alpha))
@@ -245,7 +245,7 @@ def celu(xp: Any, self: Array, alpha: float = 1.0) -> Array:
     samples=[*unary, sample(real(6, low=-5, high=5)), limits_nan],
 )
 def hardsigmoid(xp: Any, self: Array) -> Array:
-    """``input / 6 + 1 / 2`` limited to [0, 1]."""
+    """`input / 6 + 1 / 2` limited to [0, 1]."""
     return xp.minimum(xp.maximum(self + 3, 0), 6) / 6
 
 
@@ -257,7 +257,7 @@ def hardsigmoid(xp: Any, self: Array) -> Array:
     samples=[*unary, sample(real(6, low=-5, high=5)), sample(edge([-3.0, 3.0, 0.0, -inf, inf]))],
 )
 def hardswish(xp: Any, self: Array) -> Array:
-    """``input * hardsigmoid(input)`` (Howard et al. 2019)."""
+    """`input * hardsigmoid(input)` (Howard et al. 2019)."""
     return self * xp.minimum(xp.maximum(self + 3, 0), 6) / 6
 
 
@@ -267,7 +267,7 @@ def hardswish(xp: Any, self: Array) -> Array:
     samples=[*unary, sample(real(3, 2), 1.1), limits],
 )
 def hardshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
-    """``input`` where its magnitude is above ``lambd``, 0 elsewhere."""
+    """`input` where its magnitude is above `lambd`, 0 elsewhere."""
     return xp.where((self >= -lambd) & (self <= lambd), self.dtype.type(0), self)
 
 
@@ -278,7 +278,7 @@ def hardshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
     samples=[*unary, sample(real(3, 2), 1.1), limits],
 )
 def softshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
-    """``input`` moved towards 0 by ``lambd``, and 0 within that distance."""
+    """`input` moved towards 0 by `lambd`, and 0 within that distance."""
     if not lambd >= 0:
         raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}")
     return self - xp.minimum(xp.maximum(self, -lambd), lambd)
@@ -286,13 +286,13 @@ def softshrink(xp: Any, self: Array, lambd: float = 0.5) -> Array:
 
 @composite(widens=True, where="functional", samples=[*unary, limits_nan])
 def tanhshrink(input: Tensor) -> Tensor:
-    """``input - tanh(input)``."""
+    """`input - tanh(input)`."""
     return input - input.tanh()
 
 
 @composite(widens=True, where="functional", samples=[*unary, limits_nan])
 def softsign(input: Tensor) -> Tensor:
-    """``input / (1 + abs(input))``."""
+    """`input / (1 + abs(input))`."""
     return input / (input.abs() + 1)
 
 
@@ -332,7 +332,7 @@ def glu(xp: Any, self: Array, dim: int = -1) -> Array:
     samples=[sample(real(3, 2), real(2)), sample(real(3, 2), real(1))],
 )
 def _prelu_kernel(xp: Any, self: Array, weight: Array) -> Array:
-    """``input`` where positive, ``weight * input`` elsewhere, broadcasting."""
+    """`input` where positive, `weight * input` elsewhere, broadcasting."""
     return xp.where(self > 0, self, weight * self)
 
 
@@ -349,7 +349,7 @@ def _prelu_kernel(xp: Any, self: Array, weight: Array) -> Array:
     ]
 )
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """``input`` where positive, ``weight * input`` elsewhere; one weight, or one per channel, dimension 1 (He et al.
+    """`input` where positive, `weight * input` elsewhere; one weight, or one per channel, dimension 1 (He et al.
     2015).
     """
     if weight.ndim > 1:

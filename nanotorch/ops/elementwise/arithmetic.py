@@ -42,7 +42,7 @@ def factor(name: str, argument: str, value: Any, array: Any) -> Any:
     samples=[*binary, *integral, sample(real(3), real(3), alpha=2)],
 )
 def add(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
-    """``input + alpha * other``, broadcasting."""
+    """`input + alpha * other`, broadcasting."""
     return self + other if alpha == 1 else self + other * factor("add", "alpha", alpha, self)
 
 
@@ -55,7 +55,7 @@ def add(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Arr
     samples=[*binary, *integral, sample(real(3), real(3), alpha=2)],
 )
 def sub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
-    """``input - alpha * other``, broadcasting."""
+    """`input - alpha * other`, broadcasting."""
     return self - other if alpha == 1 else self - other * factor("sub", "alpha", alpha, self)
 
 
@@ -69,7 +69,7 @@ def sub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Arr
     samples=[*binary, sample(real(3), real(3), alpha=2)],
 )
 def rsub(xp: Any, self: Array, other: Array | Number, *, alpha: float = 1) -> Array:
-    """``other - alpha * input``, broadcasting."""
+    """`other - alpha * input`, broadcasting."""
     return other - self if alpha == 1 else other - self * factor("rsub", "alpha", alpha, self)
 
 
@@ -145,7 +145,7 @@ def _trunc_divide(x: Tensor, y: Any) -> Tensor:
     ]
 )
 def div(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
-    """Elementwise quotient; ``rounding_mode`` is None, "floor" or "trunc".
+    """Elementwise quotient; `rounding_mode` is None, "floor" or "trunc".
 
     >>> torch.div(torch.tensor([7, -7]), 2, rounding_mode="trunc")
     tensor([ 3, -3])
@@ -163,7 +163,7 @@ def div_(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = No
 
 @op(self=lambda grad, result: -grad * (result * result), cast="float", inplace=True, samples=above_zero)
 def reciprocal(xp: Any, self: Array) -> Array:
-    """``1 / input``."""
+    """`1 / input`."""
     return 1 / self
 
 
@@ -211,7 +211,7 @@ def floor_divide(xp: Any, self: Array | Number, other: Array | Number) -> Array:
     ],
 )
 def remainder(xp: Any, self: Array | Number, other: Array | Number) -> Array:
-    """Python's modulus: ``input - floor(input / other) * other``, with the sign of ``other``.
+    """Python's modulus: `input - floor(input / other) * other`, with the sign of `other`.
 
     >>> torch.tensor([5, -5]) % 3
     tensor([2, 1])
@@ -235,7 +235,7 @@ def remainder(xp: Any, self: Array | Number, other: Array | Number) -> Array:
     ],
 )
 def fmod(xp: Any, self: Array, other: Array | Number) -> Array:
-    """C's modulus: ``input - trunc(input / other) * other``, with the sign of ``input``.
+    """C's modulus: `input - trunc(input / other) * other`, with the sign of `input`.
 
     >>> torch.fmod(torch.tensor([5, -5]), 3)
     tensor([ 2, -2])
@@ -245,13 +245,13 @@ def fmod(xp: Any, self: Array, other: Array | Number) -> Array:
 
 @op(self=lambda grad: -grad, inplace=True, operators="__neg__", samples=[*unary, sample(integers(3))])
 def neg(xp: Any, self: Array) -> Array:
-    """``-input``."""
+    """`-input`."""
     return -self
 
 
 @composite(operators="__pos__", samples=unary)
 def positive(input: Tensor) -> Tensor:
-    """``+input``: the tensor itself."""
+    """`+input`: the tensor itself."""
     return input
 
 
@@ -269,7 +269,7 @@ def abs(xp: Any, self: Array) -> Array:
 
 @op(self=lambda grad, self: grad * (2 * self), inplace=True, samples=unary, node="PowBackward0")
 def square(xp: Any, self: Array) -> Array:
-    """``input * input``."""
+    """`input * input`."""
     return self * self if self.dtype.kind != "b" else xp.astype(self, dtypes.int64.numpy)
 
 
@@ -309,7 +309,7 @@ def _pow_exponent(xp: Any, grad: Any, self: Any, exponent: Any, result: Any) -> 
     ],
 )
 def pow(xp: Any, self: Array | Number, exponent: Array | Number) -> Array:
-    """``input ** exponent``; the derivative with exponent 0 is 0 everywhere, and so is that by the exponent at base 0.
+    """`input ** exponent`; the derivative with exponent 0 is 0 everywhere, and so is that by the exponent at base 0.
 
     >>> torch.tensor([2, 3]) ** 2
     tensor([4, 9])
@@ -345,7 +345,7 @@ def _integer_power(xp: Any, base: Any, exponent: Any) -> Any:
 
 @composite(samples=[sample(real(3, low=0.3), real(3)), sample(2, real(3)), sample(integers(3, low=1), 2)])
 def float_power(input: Tensor, exponent: Tensor | float) -> Tensor:
-    """``input ** exponent`` in double precision."""
+    """`input ** exponent` in double precision."""
     from nanotorch.dtypes import float64
 
     base, power = (x.to(float64) if isinstance(x, Tensor) else float(x) for x in (input, exponent))
@@ -365,7 +365,7 @@ def float_power_(input: Tensor, exponent: Tensor | float) -> Tensor:
 
 @composite(widens=True, where="internal", operators="__rpow__", samples=[sample(real(3), 1.7), sample(integers(3), 2)])
 def _rpow(input: Any, other: Any) -> Any:
-    """``other ** input`` for a number ``other``."""
+    """`other ** input` for a number `other`."""
     return pow(other, input)
 
 
@@ -376,7 +376,7 @@ def _rpow(input: Any, other: Any) -> Any:
     samples=[sample(real(3, low=0.3), 1.7), sample(integers(3, low=1), 2)],
 )
 def _rdiv(input: Any, other: Any) -> Any:
-    """``other / input`` for a number ``other``."""
+    """`other / input` for a number `other`."""
     return mul(reciprocal(input), other)
 
 
@@ -387,7 +387,7 @@ def _rdiv(input: Any, other: Any) -> Any:
     samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)],
 )
 def _rfloordiv(input: Any, other: Any) -> Any:
-    """``other // input`` for a number ``other``."""
+    """`other // input` for a number `other`."""
     return floor_divide(other, input)
 
 
@@ -395,7 +395,7 @@ def _rfloordiv(input: Any, other: Any) -> Any:
     widens=True, where="internal", operators="__rmod__", samples=[sample(real(3), 1.7), sample(integers(3, low=1), 7)]
 )
 def _rmod(input: Any, other: Any) -> Any:
-    """``other % input`` for a number ``other``."""
+    """`other % input` for a number `other`."""
     return remainder(other, input)
 
 
@@ -403,12 +403,12 @@ def _rmod(input: Any, other: Any) -> Any:
     widens=True, samples=[sample(real(3, 2), real(2)), sample(real(3), integers(3)), sample(integers(3), integers(3))]
 )
 def ldexp(input: Tensor, other: Tensor | float) -> Tensor:
-    """``input * 2 ** other``."""
+    """`input * 2 ** other`."""
     return mul(input, pow(2.0, _exponent(input, other)))
 
 
 def _exponent(input: Any, other: Any) -> Any:
-    """The exponent of `ldexp`, in the dtype of the input where only that is a floating one."""
+    """Return the exponent of `ldexp`, in the dtype of the input where only that is a floating one."""
     return other.to(input.dtype) if input.is_floating_point() and not other.is_floating_point() else other
 
 
@@ -427,7 +427,7 @@ def sqrt(xp: Any, self: Array) -> Array:
 
 @op(self=lambda grad, result: grad * (-0.5 * result * result * result), cast="float", inplace=True, samples=above_zero)
 def rsqrt(xp: Any, self: Array) -> Array:
-    """``1 / sqrt(input)``."""
+    """`1 / sqrt(input)`."""
     return 1 / xp.sqrt(self)
 
 
@@ -443,7 +443,7 @@ def rsqrt(xp: Any, self: Array) -> Array:
     ],
 )
 def hypot(xp: Any, self: Array, other: Array) -> Array:
-    """``sqrt(input ** 2 + other ** 2)`` without overflow; NaN in both gradients at (0, 0)."""
+    """`sqrt(input ** 2 + other ** 2)` without overflow; NaN in both gradients at (0, 0)."""
     return xp.hypot(self, other)
 
 
@@ -461,7 +461,7 @@ def hypot(xp: Any, self: Array, other: Array) -> Array:
     ],
 )
 def addcmul(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> Array:
-    """``input + value * tensor1 * tensor2``, broadcasting."""
+    """`input + value * tensor1 * tensor2`, broadcasting."""
     if self.dtype.kind != "f":
         value = int(dtypes.wrapped("addcmul", value, dtypes.from_numpy_dtype(self.dtype)))
     return self + tensor1 * tensor2 if value == 1 else self + value * tensor1 * tensor2
@@ -480,7 +480,7 @@ def addcmul(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: floa
     ],
 )
 def addcdiv(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: float = 1) -> Array:
-    """``input + value * tensor1 / tensor2``, broadcasting."""
+    """`input + value * tensor1 / tensor2`, broadcasting."""
     if self.dtype.kind != "f":
         raise RuntimeError(
             "addcdiv: Integer division with addcdiv is no longer supported; convert the tensors with .float()"
@@ -502,7 +502,7 @@ def addcdiv(xp: Any, self: Array, tensor1: Array, tensor2: Array, *, value: floa
     ],
 )
 def lerp(xp: Any, self: Array, end: Array, weight: Array | Number) -> Array:
-    """``input + weight * (end - input)``, exact at weights 0 and 1.
+    """`input + weight * (end - input)`, exact at weights 0 and 1.
 
     >>> torch.lerp(torch.tensor([0.0, 10.0]), torch.tensor([10.0, 20.0]), 0.5)
     tensor([ 5., 15.])

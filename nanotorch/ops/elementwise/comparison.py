@@ -122,7 +122,7 @@ def _need_integers(name: str, self: Any, other: Any) -> None:
 
 @op(cast="promote", inplace=True, operators="__lshift__", samples=shifts)
 def bitwise_left_shift(xp: Any, self: Array | Number, other: Array | Number) -> Array:
-    """Integers times ``2 ** other``, without the bits that fall out.
+    """Integers times `2 ** other`, without the bits that fall out.
 
     >>> torch.tensor([1, 5]) << 2
     tensor([ 4, 20])
@@ -133,20 +133,20 @@ def bitwise_left_shift(xp: Any, self: Array | Number, other: Array | Number) -> 
 
 @op(cast="promote", inplace=True, operators="__rshift__", samples=shifts)
 def bitwise_right_shift(xp: Any, self: Array | Number, other: Array | Number) -> Array:
-    """Integers divided by ``2 ** other``, rounded down."""
+    """Integers divided by `2 ** other`, rounded down."""
     _need_integers("bitwise_right_shift", self, other)
     return xp.right_shift(self, other)
 
 
 @composite(where="internal", operators="__rlshift__", samples=[sample(integers(3), 3)])
 def _rlshift(input: Any, other: Any) -> Any:
-    """``other << input`` for a number ``other``."""
+    """`other << input` for a number `other`."""
     return bitwise_left_shift(other, input)
 
 
 @composite(where="internal", operators="__rrshift__", samples=[sample(integers(3), 12)])
 def _rrshift(input: Any, other: Any) -> Any:
-    """``other >> input`` for a number ``other``."""
+    """`other >> input` for a number `other`."""
     return bitwise_right_shift(other, input)
 
 
@@ -204,7 +204,7 @@ def isreal(xp: Any, self: Array) -> Array:
 def isclose(
     xp: Any, self: Array, other: Array, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Array:
-    """Whether ``|input - other| <= atol + rtol * |other|``, element by element."""
+    """Whether `|input - other| <= atol + rtol * |other|`, element by element."""
     if not (rtol >= 0 and atol >= 0):
         raise RuntimeError(f"isclose: rtol and atol must be greater than or equal to zero, got {rtol} and {atol}")
     if self.dtype.kind == "b":

@@ -88,7 +88,7 @@ limits = [
     samples=limits,
 )
 def clamp_min(xp: Any, self: Array, min: Array | Fitting) -> Array:
-    """``input`` where it is at least ``min``, ``min`` elsewhere; a tie is the input's."""
+    """`input` where it is at least `min`, `min` elsewhere; a tie is the input's."""
     return xp.maximum(self, min)
 
 
@@ -100,7 +100,7 @@ def clamp_min(xp: Any, self: Array, min: Array | Fitting) -> Array:
     samples=limits,
 )
 def clamp_max(xp: Any, self: Array, max: Array | Fitting) -> Array:
-    """``input`` where it is at most ``max``, ``max`` elsewhere; a tie is the input's."""
+    """`input` where it is at most `max`, `max` elsewhere; a tie is the input's."""
     return xp.minimum(self, max)
 
 
@@ -181,7 +181,7 @@ def fmin(xp: Any, self: Array, other: Array) -> Array:
 def nan_to_num(
     xp: Any, self: Array, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
 ) -> Array:
-    """Replace NaN by ``nan`` (0) and infinities by ``posinf`` and ``neginf`` (the largest and smallest finite numbers).
+    """Replace NaN by `nan` (0) and infinities by `posinf` and `neginf` (the largest and smallest finite numbers).
 
     >>> torch.nan_to_num(torch.tensor([float("nan"), 1.0]))
     tensor([0., 1.])
@@ -210,7 +210,7 @@ choices = [
     samples=choices,
 )
 def _where(xp: Any, condition: Mask, self: Array | Number, other: Array | Number) -> Array:
-    """Elements of ``input`` where the condition holds, of ``other`` elsewhere."""
+    """Elements of `input` where the condition holds, of `other` elsewhere."""
     return xp.where(condition, self, other)
 
 
@@ -236,7 +236,7 @@ def where(condition: Tensor, input: Tensor | float, other: Tensor | float, *, ou
     samples=[*choices, sample(booleans(3), 1.0, 0.0), sample(booleans(3), 1, 0), sample(booleans(3, 2))],
 )
 def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
-    """Elements of ``input`` where the condition holds, of ``other`` elsewhere; the indices where it holds, without
+    """Elements of `input` where the condition holds, of `other` elsewhere; the indices where it holds, without
     these.
 
     NaN and infinities of the branch that is not taken reach neither the result nor the gradients.
@@ -262,7 +262,7 @@ def _held(value: Any, other: Any) -> Any:
 
 
 def where_method(input: Tensor, condition: Tensor, other: Tensor | float) -> Tensor:
-    """Elements of the tensor where the condition holds, of ``other`` elsewhere."""
+    """Elements of the tensor where the condition holds, of `other` elsewhere."""
     return _where(condition, _held(input, other), _held(other, input))
 
 

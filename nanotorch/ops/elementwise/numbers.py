@@ -53,7 +53,7 @@ def _frexp(xp: Any, self: Array) -> Array:
 
 @composite(samples=[sample(real(3, 2)), sample(edge([1.0, 0.0, -3.5, 8.0])), sample(real())])
 def frexp(input: Tensor) -> return_types.frexp:
-    """The mantissa, of magnitude 1/2 to 1, and the exponent of ``mantissa * 2 ** exponent``, a pair."""
+    """The mantissa, of magnitude 1/2 to 1, and the exponent of `mantissa * 2 ** exponent`, a pair."""
     return _frexp(input)
 
 
@@ -69,7 +69,7 @@ def frexp(input: Tensor) -> return_types.frexp:
     ],
 )
 def nextafter(xp: Any, self: Array, other: Array) -> Array:
-    """The next number after each element in the direction of ``other``."""
+    """The next number after each element in the direction of `other`."""
     if self.dtype.kind != "f":
         raise NotImplementedError(f"nextafter: not implemented for {self.dtype}; convert with .float()")
     return xp.nextafter(self, other)
@@ -84,7 +84,7 @@ def nextafter(xp: Any, self: Array, other: Array) -> Array:
     ],
 )
 def mvlgamma(input: Tensor, p: int) -> Tensor:
-    """The logarithm of the multivariate gamma function of dimension ``p``."""
+    """The logarithm of the multivariate gamma function of dimension `p`."""
     if p < 1:
         raise RuntimeError(f"mvlgamma: p has to be greater than or equal to 1, got {p}")
     x = input if input.is_floating_point() else input.to(dtypes.get_default_dtype())

@@ -39,7 +39,7 @@ def trunc(xp: Any, self: Array) -> Array:
 
 @op(self=lambda grad: grad, inplace=True, samples=[*unary, sample(edge([-1.5, 2.0, -0.0, nan, 1e30]))])
 def frac(xp: Any, self: Array) -> Array:
-    """What `trunc` cuts off, with the sign of ``input``; its derivative is 1."""
+    """What `trunc` cuts off, with the sign of `input`; its derivative is 1."""
     if self.dtype.kind != "f":
         raise RuntimeError("frac: expects a floating point tensor; convert it with .float()")
     return self - xp.trunc(self)
@@ -51,7 +51,7 @@ def frac(xp: Any, self: Array) -> Array:
     samples=[*halves, sample(real(3), decimals=2), sample(real(3, low=-500, high=500), decimals=-2)],
 )
 def round(xp: Any, self: Array, *, decimals: int = 0) -> Array:
-    """The nearest integer (halves to even), or multiple of ``10 ** -decimals``; its derivative is zero.
+    """The nearest integer (halves to even), or multiple of `10 ** -decimals`; its derivative is zero.
 
     >>> torch.round(torch.tensor([0.5, 1.5, 2.5]))
     tensor([0., 2., 2.])
@@ -94,7 +94,7 @@ def signbit(xp: Any, self: Array) -> Array:
     ],
 )
 def copysign(xp: Any, self: Array, other: Array | Number) -> Array:
-    """The magnitude of ``input`` with the sign of ``other``; the derivative at 0 is 0."""
+    """The magnitude of `input` with the sign of `other`; the derivative at 0 is 0."""
     return xp.copysign(self, other)
 
 
@@ -113,7 +113,7 @@ _no_derivative = not_implemented("heaviside", "torch.where(input > 0, 1.0, 0.0)"
     ],
 )
 def heaviside(xp: Any, self: Array, values: Array) -> Array:
-    """0 where ``input`` is negative or NaN, ``values`` where it is 0, 1 where it is positive."""
+    """0 where `input` is negative or NaN, `values` where it is 0, 1 where it is positive."""
     return xp.where(self == 0, values, xp.astype(self > 0, self.dtype))
 
 

@@ -23,7 +23,7 @@ TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
     samples=unary,
 )
 def erf(xp: Any, self: Array) -> Array:
-    """The error function, ``2 / sqrt(pi)`` times the integral of ``exp(-t*t)`` from 0 to ``input``."""
+    """The error function, `2 / sqrt(pi)` times the integral of `exp(-t*t)` from 0 to `input`."""
     return xp.erf(self)
 
 
@@ -34,7 +34,7 @@ def erf(xp: Any, self: Array) -> Array:
     samples=unary,
 )
 def erfc(xp: Any, self: Array) -> Array:
-    """``1 - erf(input)``, accurate where that is small."""
+    """`1 - erf(input)`, accurate where that is small."""
     return xp.erfc(self)
 
 
@@ -63,7 +63,7 @@ positive = [
     samples=[*positive, sample(edge([1.0, 2.0, inf, 171.0]))],
 )
 def lgamma(xp: Any, self: Array) -> Array:
-    """The logarithm of the absolute value of the gamma function: of ``(n - 1)!`` at an integer n.
+    """The logarithm of the absolute value of the gamma function: of `(n - 1)!` at an integer n.
 
     >>> torch.lgamma(torch.tensor([1.0, 5.0])).exp()
     tensor([ 1., 24.])
@@ -115,7 +115,7 @@ def _sinc_derivative(xp: Any, grad: Any, self: Any) -> Any:
 
 @op(self=_sinc_derivative, cast="float", inplace=True, samples=[*unary, sample(edge([0.0, 1.0, -2.0, 0.5]))])
 def sinc(xp: Any, self: Array) -> Array:
-    """``sin(pi * input) / (pi * input)``, which is 1 at 0; smooth there in all derivatives that are taken."""
+    """`sin(pi * input) / (pi * input)`, which is 1 at 0; smooth there in all derivatives that are taken."""
     y = self * math.pi
     return xp.where(self == 0, 1.0, xp.sin(y) / xp.where(self == 0, 1.0, y))
 
@@ -128,7 +128,7 @@ def _xlogy(xp: Any, x: Any, y: Any) -> Any:
 
 
 def _xlogy_self(xp: Any, grad: Any, self: Any, other: Any) -> Any:
-    """``grad * log(other)``, and 0 where only its factor is infinite; linear in ``grad`` everywhere else."""
+    """`grad * log(other)`, and 0 where only its factor is infinite; linear in `grad` everywhere else."""
     zero, infinite = (self == 0) & (other <= 0), (other <= 0) | (other == inf)
     if isinstance(other, int | float):
         log = xp.zeros_like(grad) + (math.log(other) if other > 0 else -inf if other == 0 else nan)
@@ -152,7 +152,7 @@ def _xlogy_self(xp: Any, grad: Any, self: Any, other: Any) -> Any:
     ],
 )
 def xlogy(xp: Any, self: Array | Number, other: Array | Number) -> Array:
-    """``input * log(other)``, which is 0 where ``input`` is 0, whatever ``other`` is, except NaN.
+    """`input * log(other)`, which is 0 where `input` is 0, whatever `other` is, except NaN.
 
     >>> torch.xlogy(torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0]))
     tensor([0., 0.])
@@ -161,7 +161,7 @@ def xlogy(xp: Any, self: Array | Number, other: Array | Number) -> Array:
 
 
 def _xlog1py_self(xp: Any, grad: Any, self: Any, other: Any) -> Any:
-    """``grad * log1p(other)``, with the exceptions of `xlogy`."""
+    """`grad * log1p(other)`, with the exceptions of `xlogy`."""
     edge = (other <= -1) | (other == inf)
     log = xp.log1p(xp.where((self == 0) & (other <= -1), 0.0, other))
     return xp.where((grad == 0) & edge, 0.0, grad * log)
@@ -175,7 +175,7 @@ def _xlog1py_self(xp: Any, grad: Any, self: Any, other: Any) -> Any:
     node="SpecialXlog1PyBackward0",
 )
 def _xlog1py(xp: Any, self: Array, other: Array) -> Array:
-    """``input * log1p(other)``, which is 0 where ``input`` is 0, whatever ``other`` is, except NaN."""
+    """`input * log1p(other)`, which is 0 where `input` is 0, whatever `other` is, except NaN."""
     zero = (self == 0) & (other == other)
     return xp.where(zero, 0.0, self * xp.log1p(xp.where(zero, 0.0, other)))
 
@@ -194,7 +194,7 @@ def _xlog1py(xp: Any, self: Array, other: Array) -> Array:
     ],
 )
 def special_xlog1py(input: Tensor | float, other: Tensor | float) -> Tensor:
-    """``input * log1p(other)``, which is 0 where ``input`` is 0, whatever ``other`` is, except NaN.
+    """`input * log1p(other)`, which is 0 where `input` is 0, whatever `other` is, except NaN.
 
     >>> torch.special.xlog1py(torch.tensor([0.0, 1.0]), torch.tensor([-1.0, 1.0]))
     tensor([0.0000, 0.6931])
@@ -227,17 +227,17 @@ def _logit_derivative(xp: Any, grad: Any, self: Any, eps: float | None) -> Any:
     ],
 )
 def logit(xp: Any, self: Array, eps: float | None = None) -> Array:
-    """``log(input / (1 - input))``, the inverse of `sigmoid`; ``eps`` limits ``input`` to [eps, 1 - eps] first."""
+    """`log(input / (1 - input))`, the inverse of `sigmoid`; `eps` limits `input` to [eps, 1 - eps] first."""
     if eps is not None:
         self = xp.minimum(xp.maximum(self, eps), 1 - eps)
     return xp.log(self / (1 - self))
 
 
 def entr(input: Any) -> Any:
-    """``-x * log(x)``, 0 at 0 and minus infinity below."""
+    """`-x * log(x)`, 0 at 0 and minus infinity below."""
     return (-xlogy(input, input)).masked_fill(input < 0, float("-inf"))
 
 
 def ndtr(input: Any) -> Any:
-    """The area under the standard normal density to the left of each element."""
+    """Return the area under the standard normal density to the left of each element."""
     return erfc(input * -(0.5**0.5)) * 0.5

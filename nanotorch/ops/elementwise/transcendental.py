@@ -16,21 +16,21 @@ from nanotorch.ops.rows.tensors import TENSOR
 @TENSOR.define("exp")
 @op(self=lambda grad, result: grad * result, cast="float", inplace=True, samples=unary)
 def exp(xp: Any, self: Array) -> Array:
-    """``e ** input``."""
+    """`e ** input`."""
     return xp.exp(self)
 
 
 @TENSOR.define("exp2")
 @op(self=lambda grad, result: grad * (result * math.log(2.0)), cast="float", inplace=True, samples=unary)
 def exp2(xp: Any, self: Array) -> Array:
-    """``2 ** input``."""
+    """`2 ** input`."""
     return xp.exp2(self)
 
 
 @TENSOR.define("expm1")
 @op(self=lambda grad, result: grad * (result + 1), cast="float", inplace=True, samples=unary)
 def expm1(xp: Any, self: Array) -> Array:
-    """``exp(input) - 1``, accurate near 0."""
+    """`exp(input) - 1`, accurate near 0."""
     return xp.expm1(self)
 
 
@@ -58,7 +58,7 @@ def log10(xp: Any, self: Array) -> Array:
 @TENSOR.define("log1p")
 @op(self=lambda grad, self: grad / (self + 1), cast="float", inplace=True, samples=above_zero)
 def log1p(xp: Any, self: Array) -> Array:
-    """``log(1 + input)``, accurate near 0."""
+    """`log(1 + input)`, accurate near 0."""
     return xp.log1p(self)
 
 
@@ -72,7 +72,7 @@ _infinities = sample(edge([inf, inf, -inf, -inf, 1.0, 0.0, nan]), edge([inf, -in
     samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
 )
 def logaddexp(xp: Any, self: Array, other: Array) -> Array:
-    """``log(exp(input) + exp(other))`` without overflow."""
+    """`log(exp(input) + exp(other))` without overflow."""
     return xp.logaddexp(self, other)
 
 
@@ -83,7 +83,7 @@ def logaddexp(xp: Any, self: Array, other: Array) -> Array:
     samples=[sample(real(3, 2), real(2)), sample(real(), real(2)), _infinities],
 )
 def logaddexp2(xp: Any, self: Array, other: Array) -> Array:
-    """``log2(2 ** input + 2 ** other)`` without overflow."""
+    """`log2(2 ** input + 2 ** other)` without overflow."""
     return xp.logaddexp2(self, other)
 
 

@@ -19,7 +19,7 @@ from nanotorch.ops.shape.views import common_shape
 
 
 def check_index(name: str, xp: Any, index: Any, length: int, dim: int, negative: bool = False) -> None:
-    """Raise if an index leaves [0, length), or with ``negative`` [-length, length): CuPy would wrap it around
+    """Raise if an index leaves [0, length), or with `negative` [-length, length): CuPy would wrap it around
     silently.
     """
     low = -length if negative else 0
@@ -35,24 +35,24 @@ def lifted(xp: Any, x: Any) -> Any:
 
 
 def at(dim: int, index: Any, ndim: int) -> tuple[Any, ...]:
-    """Return the index that means ``index`` along one dimension."""
+    """Return the index that means `index` along one dimension."""
     return (*(slice(None),) * (dim % ndim), index)
 
 
 def leading(index: Any, dim: int) -> tuple[slice, ...]:
-    """Return the slices of a tensor's corner that an index reaches, all along ``dim``."""
+    """Return the slices of a tensor's corner that an index reaches, all along `dim`."""
     dim = dim % index.ndim
     return tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))
 
 
 def gathered(xp: Any, x: Any, dim: int, index: Any) -> Any:
-    """Return the elements of ``x`` that `gather` takes, in the shape of the index."""
+    """Return the elements of `x` that `gather` takes, in the shape of the index."""
     wide, places = lifted(xp, x), lifted(xp, index)
     return xp.reshape(xp.take_along_axis(wide[leading(places, dim)], places, dim % wide.ndim), tuple(index.shape))
 
 
 def check_sizes(name: str, self: Any, dim: int, index: Any, src: Any = None) -> int:
-    """Return ``dim`` from the front; raise where the index does not fit the input or the source."""
+    """Return `dim` from the front; raise where the index does not fit the input or the source."""
     dim = wrap_dim(name, dim, self.ndim)
     ndim = max(self.ndim, 1)
     for what, other in (("self", self), ("src", src)):
@@ -99,7 +99,7 @@ def check_sizes(name: str, self: Any, dim: int, index: Any, src: Any = None) -> 
     ],
 )
 def gather(xp: Any, self: Array, dim: int, index: Index) -> Array:
-    """``out[i][j] = input[index[i][j]][j]`` for ``dim=0``, and so on: one chosen element along ``dim`` per place."""
+    """`out[i][j] = input[index[i][j]][j]` for `dim=0`, and so on: one chosen element along `dim` per place."""
     dim = check_sizes("gather", self, dim, index)
     check_index("gather", xp, index, (self.shape or (1,))[dim], dim)
     return xp.array(gathered(xp, self, dim, index))
@@ -117,7 +117,7 @@ def _pick(x: Tensor, columns: Tensor) -> Tensor:
     node="GatherBackward0",
 )
 def _take_along_dim(xp: Any, self: Array, indices: Index, dim: int) -> Array:
-    """Elements chosen along ``dim``."""
+    """Elements chosen along `dim`."""
     return xp.take_along_axis(self, indices, dim)
 
 
@@ -131,8 +131,8 @@ def _take_along_dim(xp: Any, self: Array, indices: Index, dim: int) -> Array:
     ]
 )
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Elements chosen along ``dim`` by indices of matching shape, which may count from the end; of the flattened tensor
-    without ``dim``.
+    """Elements chosen along `dim` by indices of matching shape, which may count from the end; of the flattened tensor
+    without `dim`.
     """
     if not isinstance(indices, Tensor):
         raise TypeError(f"take_along_dim(): argument 'indices' must be Tensor, not {type(indices).__name__}")
@@ -184,7 +184,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     ],
 )
 def index_select(xp: Any, self: Array, dim: int, index: Index) -> Array:
-    """The slices of ``input`` along ``dim`` that a vector of indices names."""
+    """The slices of `input` along `dim` that a vector of indices names."""
     if index.ndim > 1:
         raise IndexError(f"index_select: index is supposed to be a vector, got shape {tuple(index.shape)}")
     dim = wrap_dim("index_select", dim, self.ndim)

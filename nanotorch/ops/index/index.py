@@ -1,4 +1,4 @@
-"""``x[index]`` and ``x[index] = value``; overwriting a whole tensor."""
+"""`x[index]` and `x[index] = value`; overwriting a whole tensor."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _index(xp: Any, self: Array, index: Any) -> Array:
     node="IndexPutBackward0",
 )
 def _index_put(xp: Any, self: Array, values: Array, index: Any, accumulate: bool = False) -> Array:
-    """A copy with ``self[index] = values``, or with ``accumulate`` the sum."""
+    """A copy with `self[index] = values`, or with `accumulate` the sum."""
     return xp.add_at(self, index, values) if accumulate else xp.put(self, index, values)
 
 
@@ -284,7 +284,7 @@ def _check_bounds(index: Any, length: int, dim: int) -> None:
 
 @composite(where="method", operators="__getitem__")
 def getitem(input: Tensor, index: Any) -> Tensor:
-    """``input[index]``: a view for integers and slices, a copy for tensors of indices or masks."""
+    """`input[index]`: a view for integers and slices, a copy for tensors of indices or masks."""
     if type(index) is int:
         return select(input, 0, check_position(input, index, 0))
     basic, advanced = split_index(input, index)
@@ -311,7 +311,7 @@ def one_value(name: str, value: Any) -> Any:
 
 @composite(where="method", operators="__setitem__")
 def setitem(input: Tensor, index: Any, value: Any) -> None:
-    """``input[index] = value``: a differentiable write."""
+    """`input[index] = value`: a differentiable write."""
     basic, advanced = ((index, ...), None) if type(index) is int else split_index(input, index)
     if not isinstance(value, Tensor):
         if isinstance(value, int | float):
@@ -354,7 +354,7 @@ def _indices(name: str, input: Tensor, indices: Any, values: Tensor) -> tuple[An
 
 @composite(samples=[])
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
-    """A copy of ``input`` with ``copy[indices] = values``, or with ``accumulate`` with all values added, those of
+    """A copy of `input` with `copy[indices] = values`, or with `accumulate` with all values added, those of
     repeated indices too.
 
     >>> torch.zeros(3).index_put((torch.tensor([0, 0]),), torch.tensor([1.0, 2.0]), accumulate=True)
@@ -378,13 +378,13 @@ def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: bool = F
     node="CopyBackwards",
 )
 def _copy(xp: Any, self: Array, other: Array) -> Array:
-    """The values of ``other`` in the shape of ``self``."""
+    """The values of `other` in the shape of `self`."""
     return xp.array(xp.broadcast_to(other, self.shape))
 
 
 @composite(where="method")
 def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    """Write the values of ``src``, broadcast, converted and moved as needed, into the tensor."""
+    """Write the values of `src`, broadcast, converted and moved as needed, into the tensor."""
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_(): argument 'src' must be Tensor, not {type(src).__name__}")
     return apply_inplace(ROWS["_copy"], input, (src.to(input.device, input.dtype),), {})
@@ -401,12 +401,12 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     samples=[sample(real(3, 2), 1.5)],
 )
 def fill(xp: Any, self: Array, value: Array | Fitting) -> Array:
-    """The shape of ``input`` filled with one value."""
+    """The shape of `input` filled with one value."""
     value = one_value("fill", value)
     return xp.full_like(self, value)
 
 
 @op(self=lambda xp, grad: xp.zeros_like(grad), inplace=True, where="method", node="ZeroBackward0")
 def zero(xp: Any, self: Array) -> Array:
-    """Zeros in the shape of ``input``."""
+    """Zeros in the shape of `input`."""
     return xp.zeros_like(self)

@@ -19,7 +19,7 @@ from nanotorch.ops.shape.join import cat
 
 
 def _on(array: Any, device: Any) -> Tensor:
-    """A tensor of a NumPy array, on a device."""
+    """Return a tensor of a NumPy array, on a device."""
     target = CPU if device is None else Device(device)
     return from_array(array if target is CPU else target.xp.receive(array, target), target)
 
@@ -37,7 +37,7 @@ def _triangle(name: str, row: int, col: int, dtype: DType, device: Any, keep: Ca
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
-    """Return the row and column indices, a (2, n) tensor, of the lower triangle of a ``row`` x ``col`` matrix, row by
+    """Return the row and column indices, a (2, n) tensor, of the lower triangle of a `row` x `col` matrix, row by
     row.
 
     Args:
@@ -55,10 +55,10 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.i
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
-    """Return the row and column indices, a (2, n) tensor, of the upper triangle of a ``row`` x ``col`` matrix, row by
+    """Return the row and column indices, a (2, n) tensor, of the upper triangle of a `row` x `col` matrix, row by
     row.
 
-    The arguments are those of `tril_indices`; ``offset`` is the diagonal from which on elements count.
+    The arguments are those of `tril_indices`; `offset` is the diagonal from which on elements count.
     """
     return _triangle("triu_indices", row, col, dtype, device, lambda i, j: j - i >= offset)
 
@@ -89,7 +89,7 @@ def broadcast_shapes(*shapes: Any) -> Size:
     where="function",
 )
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
-    """All choices of ``r`` elements of a vector, one row each, in the order of their places."""
+    """All choices of `r` elements of a vector, one row each, in the order of their places."""
     if input.ndim != 1:
         raise RuntimeError(f"combinations: Expect a 1D vector, but got shape {list(input.shape)}")
     if r < 0:
@@ -113,8 +113,8 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     where="function",
 )
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Powers of the elements of a vector, one row each, of descending exponents ``N - 1`` to 0 unless
-    ``increasing``.
+    """Powers of the elements of a vector, one row each, of descending exponents `N - 1` to 0 unless
+    `increasing`.
     """
     if x.ndim != 1:
         raise RuntimeError(f"vander: x must be a one-dimensional tensor, got shape {list(x.shape)}")
@@ -128,7 +128,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     where="linalg",
 )
 def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
-    """Powers of elements along a new last dimension, of exponents 0 to ``N - 1``."""
+    """Powers of elements along a new last dimension, of exponents 0 to `N - 1`."""
     x = x if x.ndim else x.reshape(1)
     N = x.shape[-1] if N is None else N
     if N < 2:
@@ -180,7 +180,7 @@ def _window(
 def hann_window(
     window_length: int, periodic: bool = True, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return a raised cosine, ``sin(pi * n / N) ** 2``; N is the length, or one less for a symmetric window."""
+    """Return a raised cosine, `sin(pi * n / N) ** 2`; N is the length, or one less for a symmetric window."""
     return _window(
         "hann_window", window_length, periodic, lambda t: np.sin(math.pi * t) ** 2, dtype, device, requires_grad
     )
@@ -196,7 +196,7 @@ def hamming_window(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Return ``alpha - beta * cos(2 * pi * n / N)``; N is the length, or one less for a symmetric window."""
+    """Return `alpha - beta * cos(2 * pi * n / N)`; N is the length, or one less for a symmetric window."""
     return _window(
         "hamming_window",
         window_length,

@@ -22,13 +22,13 @@ def _placed(xp: Any, self: Any, src: Any, position: Any) -> Any:
 
 @op(self=_without, src=lambda grad, position: grad[position], where="internal", node="SelectScatterBackward0")
 def _select_scatter(xp: Any, self: Array, src: Array, position: Any) -> Array:
-    """A copy with ``copy[position] = src``."""
+    """A copy with `copy[position] = src`."""
     return _placed(xp, self, src, position)
 
 
 @op(self=_without, src=lambda grad, position: grad[position], where="internal", node="SliceScatterBackward0")
 def _slice_scatter(xp: Any, self: Array, src: Array, position: Any) -> Array:
-    """A copy with ``copy[position] = src``."""
+    """A copy with `copy[position] = src`."""
     return _placed(xp, self, src, position)
 
 
@@ -44,7 +44,7 @@ def _off_diagonal(xp: Any, grad: Any, src_shape: Any, offset: int, dim1: int, di
     node="DiagonalScatterBackward0",
 )
 def _diagonal_scatter(xp: Any, self: Array, src: Array, offset: int, dim1: int, dim2: int) -> Array:
-    """A copy with ``src`` on a diagonal."""
+    """A copy with `src` on a diagonal."""
     return xp.put_diagonal(self, src, offset, dim1, dim2)
 
 
@@ -70,7 +70,7 @@ def _scatter(row: str, input: Tensor, src: Tensor, shape: Sequence[int], *where:
     ]
 )
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
-    """A copy of ``input`` with ``src`` in the slice that ``input.select(dim, index)`` is.
+    """A copy of `input` with `src` in the slice that `input.select(dim, index)` is.
 
     >>> torch.select_scatter(torch.zeros(2, 2), torch.ones(2), 0, 1)
     tensor([[0., 0.],
@@ -101,7 +101,7 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
 def slice_scatter(
     input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Tensor:
-    """A copy of ``input`` with ``src`` in the range ``start:end:step`` of a dimension.
+    """A copy of `input` with `src` in the range `start:end:step` of a dimension.
 
     >>> torch.slice_scatter(torch.zeros(4), torch.ones(2), start=1, end=3)
     tensor([0., 1., 1., 0.])
@@ -130,7 +130,7 @@ def slice_scatter(
     ]
 )
 def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """A copy of ``input`` with ``src`` on the diagonal that ``input.diagonal(offset, dim1, dim2)`` is.
+    """A copy of `input` with `src` on the diagonal that `input.diagonal(offset, dim1, dim2)` is.
 
     >>> torch.diagonal_scatter(torch.zeros(2, 2), torch.ones(2))
     tensor([[1., 0.],
@@ -150,7 +150,7 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
 def as_strided_scatter(
     input: Tensor, src: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
-    """A copy of ``input`` with ``src`` where ``input.as_strided(size, stride, storage_offset)`` sees its memory."""
+    """A copy of `input` with `src` where `input.as_strided(size, stride, storage_offset)` sees its memory."""
     out = input.clone()
     part = out.as_strided(size, stride, storage_offset)
     if src.shape != part.shape:

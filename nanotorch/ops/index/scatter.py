@@ -108,14 +108,14 @@ def scatter(
     value: float | None = None,
     reduce: str | None = None,
 ) -> Tensor:
-    """A copy of ``input`` with ``src`` written at ``index`` along ``dim``; repeated indices keep one of the values.
+    """A copy of `input` with `src` written at `index` along `dim`; repeated indices keep one of the values.
 
     Args:
         input: the tensor to copy.
         dim: the dimension along which the indices count.
-        index: positions, at most as many as ``src`` has elements in every dimension.
+        index: positions, at most as many as `src` has elements in every dimension.
         src: the values, or a number.
-        value: a number, in place of ``src``.
+        value: a number, in place of `src`.
         reduce: "add" or "multiply" combines the values with those there instead of replacing them.
     """
     row, args, kwargs = _scatter_call(input, dim, index, src, value, reduce)
@@ -174,7 +174,7 @@ def scatter_(
     ],
 )
 def scatter_add(xp: Any, self: Array, dim: int, index: Index, src: Array) -> Array:
-    """A copy of ``input`` with ``src`` added at ``index`` along ``dim``; repeated indices add up."""
+    """A copy of `input` with `src` added at `index` along `dim`; repeated indices add up."""
     dim = check_sizes("scatter_add", self, dim, index, src)
     if not index.size:
         return xp.array(self)
@@ -282,13 +282,13 @@ REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 def scatter_reduce(
     xp: Any, self: Array, dim: int, index: Index, src: Array, reduce: str, *, include_self: bool = True
 ) -> Array:
-    """A copy of ``input`` in which the values of ``src`` that go to one place along ``dim`` are combined.
+    """A copy of `input` in which the values of `src` that go to one place along `dim` are combined.
 
     Args:
         xp: the array functions.
         self: the tensor to copy.
         dim: the dimension along which the indices count.
-        index: where the values go; may be smaller than ``src``.
+        index: where the values go; may be smaller than `src`.
         src: the values.
         reduce: "sum", "prod", "mean", "amax" or "amin".
         include_self: whether the element that is there takes part; without it, places that no index names keep theirs.
@@ -319,7 +319,7 @@ def _slices(xp: Any, grad: Any, dim: int, index: Any, source_shape: tuple[int, .
 
 
 def _check_source(name: str, xp: Any, self: Any, dim: int, index: Any, source: Any) -> int:
-    """Return ``dim`` from the front; raise where index and source do not fit."""
+    """Return `dim` from the front; raise where index and source do not fit."""
     if index.ndim > 1:
         raise IndexError(f"{name}: index is supposed to be a vector, got shape {tuple(index.shape)}")
     dim = wrap_dim(name, dim, self.ndim)
@@ -349,7 +349,7 @@ def _check_source(name: str, xp: Any, self: Any, dim: int, index: Any, source: A
     ],
 )
 def index_add(xp: Any, self: Array, dim: int, index: Index, source: Array, *, alpha: float = 1) -> Array:
-    """A copy of ``input`` with ``alpha`` times the slices of ``source`` added to those along ``dim`` that a vector
+    """A copy of `input` with `alpha` times the slices of `source` added to those along `dim` that a vector
     names.
     """
     dim = _check_source("index_add", xp, self, dim, index, source)
@@ -370,7 +370,7 @@ def index_add(xp: Any, self: Array, dim: int, index: Index, source: Array, *, al
     ],
 )
 def index_copy(xp: Any, self: Array, dim: int, index: Index, source: Array) -> Array:
-    """A copy of ``input`` with the slices along ``dim`` that a vector names replaced; repeated indices keep one of the
+    """A copy of `input` with the slices along `dim` that a vector names replaced; repeated indices keep one of the
     slices.
     """
     dim = _check_source("index_copy", xp, self, dim, index, source)
@@ -400,7 +400,7 @@ def _filled(xp: Any, x: Any, dim: int, index: Any, value: float) -> Any:
     ],
 )
 def index_fill(xp: Any, self: Array, dim: int, index: Index, value: Array | Fitting) -> Array:
-    """A copy of ``input`` with one value in the slices along ``dim`` that a vector names."""
+    """A copy of `input` with one value in the slices along `dim` that a vector names."""
     if index.ndim > 1:
         raise IndexError(f"index_fill: index is supposed to be a vector, got shape {tuple(index.shape)}")
     value = one_value("index_fill", value)
@@ -443,7 +443,7 @@ def _reduce_slices(name: str, input: Tensor, dim: int, index: Tensor, source: Te
 def index_reduce(
     input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    """A copy of ``input`` in which the slices of ``source`` that go to one place along ``dim`` are combined.
+    """A copy of `input` in which the slices of `source` that go to one place along `dim` are combined.
 
     Args:
         input: the tensor to copy.
@@ -488,8 +488,8 @@ def index_reduce_(
     ],
 )
 def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = False) -> Array:
-    """A copy of ``input`` with the elements of ``source`` at indices into the flattened tensor, added up with
-    ``accumulate``.
+    """A copy of `input` with the elements of `source` at indices into the flattened tensor, added up with
+    `accumulate`.
     """
     if index.size != source.size:
         raise ShapeError(
@@ -514,7 +514,7 @@ def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = Fa
     ],
 )
 def masked_fill(xp: Any, self: Array, mask: Mask, value: Array | Fitting) -> Array:
-    """A copy with ``value`` where the mask holds."""
+    """A copy with `value` where the mask holds."""
     value = one_value("masked_fill", value)
     return xp.where(mask, xp.asarray(value, dtype=self.dtype), self)
 
@@ -556,7 +556,7 @@ def _masked_scatter(xp: Any, self: Array, mask: Mask, source: Array) -> Array:
     ]
 )
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """A copy of ``input`` (broadcast with the mask) with the elements of ``source``, in their order, where the mask
+    """A copy of `input` (broadcast with the mask) with the elements of `source`, in their order, where the mask
     holds.
     """
     shape = common_shape("masked_scatter", input, mask)

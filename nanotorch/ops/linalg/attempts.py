@@ -1,4 +1,4 @@
-"""Operations on matrices that say which of them they failed for, instead of raising: ``info`` is 0 where there is a
+"""Operations on matrices that say which of them they failed for, instead of raising: `info` is 0 where there is a
 result.
 """
 
@@ -21,21 +21,21 @@ from nanotorch.ops.rows.sample import invertible, positive_definite, real, sampl
 
 
 class Inverse(NamedTuple):
-    """An inverse; ``info`` is 0 where there is one."""
+    """An inverse; `info` is 0 where there is one."""
 
     inverse: Tensor
     info: Tensor
 
 
 class Factor(NamedTuple):
-    """A factor; ``info`` is 0 where there is one."""
+    """A factor; `info` is 0 where there is one."""
 
     L: Tensor
     info: Tensor
 
 
 class Solution(NamedTuple):
-    """A solution; ``info`` is 0 where there is one."""
+    """A solution; `info` is 0 where there is one."""
 
     result: Tensor
     info: Tensor

@@ -43,7 +43,7 @@ factors = [
 
 @composite(samples=[*factors, sample(positive_definite(3, 3), upper=True)], where="linalg")
 def linalg_cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
-    """The lower triangular L with ``L @ L.T = input`` for positive definite matrices; ``upper`` returns its transpose.
+    """The lower triangular L with `L @ L.T = input` for positive definite matrices; `upper` returns its transpose.
 
     Only that triangle of the input is read, and the gradient is symmetric, as in PyTorch.
     """
@@ -129,9 +129,9 @@ def _linalg_svd_full(xp: Any, self: Array) -> Array:
 
 @composite(where="linalg")
 def linalg_svd(A: Tensor, full_matrices: bool = True) -> return_types.linalg_svd:
-    """U, the singular values, descending, and Vh with ``A = U @ diag(S) @ Vh``.
+    """U, the singular values, descending, and Vh with `A = U @ diag(S) @ Vh`.
 
-    The vectors are defined up to their sign: only what does not depend on it has a gradient. ``full_matrices`` makes U
+    The vectors are defined up to their sign: only what does not depend on it has a gradient. `full_matrices` makes U
     and Vh square; the additional vectors are arbitrary, so of matrices that are not square only the singular values are
     then recorded.
     """
@@ -194,9 +194,9 @@ def _linalg_qr_complete(xp: Any, self: Array) -> Array:
     where="linalg",
 )
 def linalg_qr(A: Tensor, mode: str = "reduced") -> return_types.linalg_qr:
-    """Q with orthonormal columns and R, upper triangular, with ``A = Q @ R``.
+    """Q with orthonormal columns and R, upper triangular, with `A = Q @ R`.
 
-    ``mode="complete"`` makes Q square, whose additional columns are arbitrary and have no gradient; "r" leaves Q empty.
+    `mode="complete"` makes Q square, whose additional columns are arbitrary and have no gradient; "r" leaves Q empty.
     """
     if mode not in ("reduced", "complete", "r"):
         raise RuntimeError(f"linalg.qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")

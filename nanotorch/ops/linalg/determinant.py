@@ -2,9 +2,9 @@
 
 Note [Singular matrices]
 ~~~~~~~~~~~~~~~~~~~~~~~~
-The gradient of the determinant is the matrix of cofactors, which is usually written ``det(A) * inv(A).T``. That form
-fails where ``A`` is singular, although the determinant is a polynomial, smooth everywhere. With the singular value
-decomposition ``A = U diag(s) Vh`` the cofactors are ``det(U) det(Vh) * U diag(d) Vh``, where ``d[i]`` is the product of
+The gradient of the determinant is the matrix of cofactors, which is usually written `det(A) * inv(A).T`. That form
+fails where `A` is singular, although the determinant is a polynomial, smooth everywhere. With the singular value
+decomposition `A = U diag(s) Vh` the cofactors are `det(U) det(Vh) * U diag(d) Vh`, where `d[i]` is the product of
 all other singular values: exact for every matrix. Their own derivative follows in the same way, from the products
 without two of the singular values.
 """
@@ -34,7 +34,7 @@ def _call(name: str, xp: Any, *arguments: Any) -> Any:
 
 
 def _cofactor_derivative_self(xp: Any, grad: Any, self: Any, direction: Any) -> Any:
-    """The third derivative of the determinant, of invertible matrices: that of the formula with the inverse."""
+    """Return the third derivative of the determinant, of invertible matrices: that of the formula with the inverse."""
     m, g = swapped(xp, xp.inv(self)), grad
     c = xp.matmul(m, xp.matmul(swapped(xp, direction), m))
     d = xp.matmul(m, xp.matmul(swapped(xp, g), m))
@@ -52,7 +52,7 @@ def _cofactor_derivative_self(xp: Any, grad: Any, self: Any, direction: Any) -> 
     node="CofactorBackwardBackward0",
 )
 def _cofactor_derivative(xp: Any, self: Array, direction: Array) -> Array:
-    """The gradient of ``sum(cofactor(self) * direction)`` (Note [Singular matrices])."""
+    """The gradient of `sum(cofactor(self) * direction)` (Note [Singular matrices])."""
     finite = xp.all(xp.isfinite(self), axis=(-2, -1), keepdims=True)
     u, s, vh = xp.svd(xp.where(finite, self, self.dtype.type(0)), full_matrices=False)
     s = xp.where(s == 0, s.dtype.type(np.finfo(s.dtype).tiny ** 0.5), s)

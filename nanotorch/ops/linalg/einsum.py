@@ -18,7 +18,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _einsum_terms(equation: str, operands: Sequence[Any]) -> tuple[list[str], str]:
-    """Split an equation into input and output subscripts, with ``...`` spelt out as capital letters."""
+    """Split an equation into input and output subscripts, with `...` spelt out as capital letters."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     inputs = left.split(",")
     if len(inputs) != len(operands):
@@ -137,10 +137,10 @@ def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
     ],
 )
 def einsum(equation: Any, *operands: Any) -> Tensor:
-    """Sums of products named by subscripts, as in Einstein's notation; ``...`` stands for any dimensions, which
+    """Sums of products named by subscripts, as in Einstein's notation; `...` stands for any dimensions, which
     broadcast.
 
-    Instead of letters, numbers may name the dimensions: ``einsum(a, [0, 1], b, [1, 2], [0, 2])``.
+    Instead of letters, numbers may name the dimensions: `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
 
     >>> torch.einsum("ij,j->i", torch.ones(2, 3), torch.tensor([1.0, 2.0, 3.0]))
     tensor([6., 6.])

@@ -118,7 +118,7 @@ def linalg_norm(
     *,
     dtype: dtypes.DType | None = None,
 ) -> Tensor:
-    """A vector norm over one ``dim`` or of a vector, a matrix norm over two or of a matrix; without ``ord`` the 2-norm
+    """A vector norm over one `dim` or of a vector, a matrix norm over two or of a matrix; without `ord` the 2-norm
     of all elements.
     """
     if ord is not None and not isinstance(ord, str):

@@ -25,7 +25,7 @@ COMPUTE_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist"
 
 
 def _norm_self(xp: Any, grad: Any, self: Any, p: Any, dim: Any, keepdim: bool, result: Any) -> Any:
-    """The subgradient 0 where there is no derivative: at 0, and where ``p`` is 0."""
+    """Return the subgradient 0 where there is no derivative: at 0, and where `p` is 0."""
     grad = keep_reduced(xp, grad, dim, keepdim, self.ndim)
     result = keep_reduced(xp, result, dim, keepdim, self.ndim)
     if p in EUCLIDEAN:
@@ -139,9 +139,9 @@ def norm(
     out: Tensor | None = None,
     dtype: dtypes.DType | None = None,
 ) -> Tensor:
-    """The p-norm ``sum(|x|**p) ** (1/p)`` of all elements or over ``dim``; its gradient at 0 is 0.
+    """The p-norm `sum(|x|**p) ** (1/p)` of all elements or over `dim`; its gradient at 0 is 0.
 
-    ``p=0`` counts the elements that are not zero, infinities give the largest and smallest magnitude, "fro" means 2,
+    `p=0` counts the elements that are not zero, infinities give the largest and smallest magnitude, "fro" means 2,
     "nuc" the sum of the singular values of matrices.
 
     >>> torch.tensor([3.0, 4.0]).norm()
@@ -171,7 +171,7 @@ def norm(
 def linalg_vector_norm(
     x: Tensor, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: dtypes.DType | None = None
 ) -> Tensor:
-    """The norm ``sum(|x|**ord) ** (1/ord)`` of all elements or over ``dim``, whatever the shape."""
+    """The norm `sum(|x|**ord) ** (1/ord)` of all elements or over `dim`, whatever the shape."""
     need_order("linalg.vector_norm", "ord", ord)
     return _norm(x, ord, dim, keepdim, dtype=dtype)
 
@@ -180,7 +180,7 @@ def linalg_vector_norm(
     widens=True, samples=[sample(real(3, 2), real(3, 2)), sample(real(3), real(2, 1), 1), sample(real(3), real(3), INF)]
 )
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
-    """The p-norm of ``input - other``, which broadcast."""
+    """The p-norm of `input - other`, which broadcast."""
     need_order("dist", "p", p)
     return _norm(input - other, p)
 
@@ -211,9 +211,9 @@ def distances(name: str, differences: Any, p: float) -> Any:
     where="function",
 )
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
-    """The p-norm distances of every row of ``x1`` (..., m, d) to every row of ``x2`` (..., n, d): (..., m, n).
+    """The p-norm distances of every row of `x1` (..., m, d) to every row of `x2` (..., n, d): (..., m, n).
 
-    Differences are always taken, so equal rows have the distance 0 exactly, and there the gradient 0; ``compute_mode``
+    Differences are always taken, so equal rows have the distance 0 exactly, and there the gradient 0; `compute_mode`
     is accepted for PyTorch's sake, whose other way (a matrix product) loses digits.
 
     >>> torch.cdist(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
@@ -247,7 +247,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_fo
     where="functional",
 )
 def normalize(input: Tensor, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> Tensor:
-    """The tensor divided by its p-norm over ``dim``, or by ``eps`` where the norm is smaller.
+    """The tensor divided by its p-norm over `dim`, or by `eps` where the norm is smaller.
 
     >>> torch.nn.functional.normalize(torch.tensor([[3.0, 4.0]]))
     tensor([[0.6000, 0.8000]])
@@ -268,7 +268,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -
     where="functional",
 )
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """The cosine of the angle between two tensors along ``dim``; norms below ``eps`` count as ``eps``.
+    """The cosine of the angle between two tensors along `dim`; norms below `eps` count as `eps`.
 
     >>> torch.nn.functional.cosine_similarity(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
     tensor([0.7071])
@@ -302,6 +302,6 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     where="functional",
 )
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
-    """The p-norm of ``x1 - x2 + eps`` over the last dimension."""
+    """The p-norm of `x1 - x2 + eps` over the last dimension."""
     need_order("pairwise_distance", "p", p)
     return _norm(x1 - x2 + eps, p, -1, keepdim)

@@ -106,7 +106,7 @@ def matmul(xp: Any, self: Array, other: Array) -> Array:
 
 @composite(where="method", operators="__rmatmul__")
 def rmatmul(input: Tensor, other: Tensor) -> Tensor:
-    """``other @ input`` for a NumPy array ``other``."""
+    """`other @ input` for a NumPy array `other`."""
     return matmul(other, input)
 
 
@@ -180,7 +180,7 @@ def _times(value: Any, factor: float) -> Any:
 
 
 def _added(name: str, self: Any, product: Any, beta: float, alpha: float) -> Any:
-    """Return ``beta * self + alpha * product``; with ``beta=0`` not even a NaN of ``self`` counts."""
+    """Return `beta * self + alpha * product`; with `beta=0` not even a NaN of `self` counts."""
     if self.shape != product.shape and not _expands(self.shape, product.shape):
         raise ShapeError(
             f"{name}: The expanded size of the tensor must match the existing size: input of shape {tuple(self.shape)}"
@@ -220,7 +220,7 @@ NAN = float("nan")
     ],
 )
 def addmm(xp: Any, self: Array, mat1: Array, mat2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    """``beta * input + alpha * (mat1 @ mat2)``; ``beta=0`` leaves the input out, NaN and all."""
+    """`beta * input + alpha * (mat1 @ mat2)`; `beta=0` leaves the input out, NaN and all."""
     _need("addmm", mat1, mat2, 2, 2)
     _inner("addmm", mat1, mat2)
     return _added("addmm", self, xp.matmul(mat1, mat2), beta, alpha)
@@ -241,7 +241,7 @@ def addmm(xp: Any, self: Array, mat1: Array, mat2: Array, *, beta: float = 1, al
     ],
 )
 def addmv(xp: Any, self: Array, mat: Array, vec: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    """``beta * input + alpha * (mat @ vec)``."""
+    """`beta * input + alpha * (mat @ vec)`."""
     _need("addmv", mat, vec, 2, 1)
     _inner("addmv", mat, vec)
     return _added("addmv", self, xp.matmul(mat, vec), beta, alpha)
@@ -262,7 +262,7 @@ def addmv(xp: Any, self: Array, mat: Array, vec: Array, *, beta: float = 1, alph
     ],
 )
 def addr(xp: Any, self: Array, vec1: Array, vec2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    """``beta * input + alpha * outer(vec1, vec2)``."""
+    """`beta * input + alpha * outer(vec1, vec2)`."""
     _need("addr", vec1, vec2, 1, 1)
     return _added("addr", self, xp.expand_dims(vec1, -1) * vec2, beta, alpha)
 
@@ -291,7 +291,7 @@ batches = [
     samples=[*batches, sample(real(2, 3, 4), real(2, 3, 2), real(2, 2, 4))],
 )
 def baddbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    """``beta * input + alpha * bmm(batch1, batch2)``."""
+    """`beta * input + alpha * bmm(batch1, batch2)`."""
     _need_batches("baddbmm", batch1, batch2)
     return _added("baddbmm", self, xp.matmul(batch1, batch2), beta, alpha)
 
@@ -305,7 +305,7 @@ def baddbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float =
     samples=[*batches, sample(real(3, 4), real(0, 3, 2), real(0, 2, 4))],
 )
 def addbmm(xp: Any, self: Array, batch1: Array, batch2: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    """``beta * input + alpha * bmm(batch1, batch2).sum(0)``."""
+    """`beta * input + alpha * bmm(batch1, batch2).sum(0)`."""
     _need_batches("addbmm", batch1, batch2)
     return _added("addbmm", self, xp.sum(xp.matmul(batch1, batch2), axis=0), beta, alpha)
 
@@ -354,7 +354,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     where="function",
 )
 def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] = 2) -> Tensor:
-    """Sums of products over pairs of dimensions: the last ``dims`` of ``a`` with the first of ``b``, or those that two
+    """Sums of products over pairs of dimensions: the last `dims` of `a` with the first of `b`, or those that two
     lists name.
 
     >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1).shape
@@ -419,7 +419,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 @composite(widens=True, samples=[sample(real(2, 3), real(2, 3), dim=1), sample(real(3, 2), real(3, 1), 0)])
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
-    """The vector product along ``dim``, of length 3; by default the first dimension of that length."""
+    """The vector product along `dim`, of length 3; by default the first dimension of that length."""
     if dim is None:
         dim = next((d for d, n in enumerate(input.shape) if n == 3), None)
         if dim is None:
@@ -433,7 +433,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     where="linalg",
 )
 def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
-    """The vector product along ``dim``, of length 3; other dimensions broadcast."""
+    """The vector product along `dim`, of length 3; other dimensions broadcast."""
     if input.ndim != other.ndim:
         raise ShapeError(
             f"linalg.cross: inputs must have the same number of dimensions, got shapes {tuple(input.shape)} and"
@@ -452,7 +452,7 @@ def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 
 @composite(widens=True, samples=[sample(real(2, 3), real(2, 3)), sample(real(3, 2), real(2), dim=0)], where="linalg")
 def linalg_vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """Sums of products along ``dim``."""
+    """Sums of products along `dim`."""
     product = x * y
     return product.sum(wrap_dim("linalg.vecdot", dim, product.ndim))
 

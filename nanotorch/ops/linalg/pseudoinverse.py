@@ -44,7 +44,7 @@ def _pinv_self(xp: Any, grad: Any, self: Any, result: Any) -> Any:
 
 @op(self=_pinv_self, where="internal", node="LinalgPinvBackward0")
 def _pinv(xp: Any, self: Array, atol: float, rtol: float) -> Array:
-    """The pseudoinverse, of which singular values count that are larger than ``atol`` and ``rtol`` times the
+    """The pseudoinverse, of which singular values count that are larger than `atol` and `rtol` times the
     largest.
     """
     if not self.size:
@@ -56,7 +56,7 @@ def _pinv(xp: Any, self: Array, atol: float, rtol: float) -> Array:
 
 
 def _tolerances(A: Tensor, atol: float | None, rtol: float | None) -> tuple[float, float]:
-    """The absolute and the relative bound below which singular values count as 0."""
+    """Return the absolute and the relative bound below which singular values count as 0."""
     if rtol is None:
         rtol = float(np.finfo(A.dtype.numpy).eps) * max(A.shape[-2:]) if not atol else 0.0
     return atol or 0.0, rtol
@@ -88,7 +88,7 @@ def linalg_pinv(
 
     Args:
         A: the matrices.
-        rcond: an older name of ``rtol``.
+        rcond: an older name of `rtol`.
         hermitian: accepted: a symmetric matrix is taken as any other.
         atol: singular values up to this count as 0.
         rtol: singular values up to this part of the largest count as 0; by default the machine's precision times the
@@ -122,8 +122,8 @@ def linalg_matrix_rank(
     atol: float | None = None,
     rtol: float | None = None,
 ) -> Tensor:
-    """The number of singular values of matrices that do not count as 0; the arguments are those of `pinv`, ``tol`` an
-    older name of ``atol``.
+    """The number of singular values of matrices that do not count as 0; the arguments are those of `pinv`, `tol` an
+    older name of `atol`.
     """
     need_matrices("linalg.matrix_rank", A._array, False)
     s = linalg_svdvals(A.detach())
@@ -168,7 +168,7 @@ def linalg_cond(A: Tensor, p: float | str | None = None) -> Tensor:
     ],
 )
 def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
-    """The X of least norm that makes the norm of ``A @ X - B`` least, with residuals, rank and singular values as the
+    """The X of least norm that makes the norm of `A @ X - B` least, with residuals, rank and singular values as the
     driver gives them.
 
     Args:
@@ -208,7 +208,7 @@ def linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -
 
 @composite(where="linalg", samples=[sample(real(2, 3, 6), real(2, 3)), sample(invertible(3, 3), real(3))])
 def linalg_tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tensor:
-    """The X with ``tensordot(A, X, X.ndim) = B``; ``dims`` are moved to the end of ``A`` first."""
+    """The X with `tensordot(A, X, X.ndim) = B`; `dims` are moved to the end of `A` first."""
     if dims is not None:
         need_tuple("linalg.tensorsolve", "dims", dims)
         A = A.movedim(tuple(dims), tuple(range(A.ndim - len(tuple(dims)), A.ndim)))
@@ -220,7 +220,7 @@ def linalg_tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) 
 
 @composite(where="linalg", samples=[sample(real(2, 3, 6)), sample(invertible(3, 3), ind=1)])
 def linalg_tensorinv(A: Tensor, ind: int = 2) -> Tensor:
-    """The inverse of ``tensordot`` with ``A``, whose first ``ind`` dimensions count as its rows."""
+    """The inverse of `tensordot` with `A`, whose first `ind` dimensions count as its rows."""
     if not 0 < ind <= A.ndim:
         raise RuntimeError(
             f"linalg.tensorinv: Expected 'ind' to be positive and at most {A.ndim}, the dimensions of A, got {ind}"
@@ -250,7 +250,7 @@ def _exponential(A: Tensor) -> Tensor:
 
 @composite(widens=True, where="linalg", samples=[*SQUARE, sample(real(3, 3, low=-6, high=6))])
 def linalg_matrix_exp(A: Tensor) -> Tensor:
-    """The exponential ``I + A + A @ A / 2 + ...`` of square matrices."""
+    """The exponential `I + A + A @ A / 2 + ...` of square matrices."""
     return _exponential(A)
 
 

@@ -35,7 +35,9 @@ def linalg_inv(xp: Any, self: Array) -> Array:
 
 
 def is_vector(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
-    """Whether the right side of an equation is a vector, or as many vectors as there are matrices on the left."""
+    """Return whether the right side of an equation is a vector, or as many vectors as there are matrices on the
+    left.
+    """
     return len(right) == 1 or (len(right) == len(left) - 1 and right == left[:-1])
 
 
@@ -55,7 +57,7 @@ def _solve_self(xp: Any, grad: Any, self: Any, other_shape: Any, result: Any) ->
 @TENSOR.define("solve")
 @op(self=_solve_self, other=_solve_other, where="internal", node="LinalgSolveExBackward0")
 def _solve(xp: Any, self: Array, other: Array) -> Array:
-    """The solution X of ``self @ X = other``."""
+    """The solution X of `self @ X = other`."""
     need_matrices("linalg.solve", self)
     vector = is_vector(tuple(self.shape), tuple(other.shape))
     right = xp.expand_dims(other, -1) if vector else other
@@ -92,7 +94,7 @@ def _solve_for_matrices(A: Tensor, B: Tensor) -> Tensor:
     where="linalg",
 )
 def linalg_solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
-    """The solution X of ``A @ X = B`` (of ``X @ A = B`` with ``left=False``); B may be a vector or a batch of vectors.
+    """The solution X of `A @ X = B` (of `X @ A = B` with `left=False`); B may be a vector or a batch of vectors.
 
     >>> torch.linalg.solve(torch.tensor([[2.0, 0.0], [0.0, 4.0]]), torch.tensor([2.0, 2.0]))
     tensor([1.0000, 0.5000])
@@ -120,7 +122,7 @@ def linalg_solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 def linalg_solve_triangular(
     A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
-    """The solution of a triangular system: only one triangle of ``A`` is read, with ones on the diagonal if it is
+    """The solution of a triangular system: only one triangle of `A` is read, with ones on the diagonal if it is
     unitriangular.
     """
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
@@ -156,7 +158,7 @@ powers = [
 
 @composite(widens=True, samples=powers, where="linalg")
 def linalg_matrix_power(A: Tensor, n: int) -> Tensor:
-    """The ``n``-th power of square matrices, by repeated squaring; negative powers are those of the inverse.
+    """The `n`-th power of square matrices, by repeated squaring; negative powers are those of the inverse.
 
     >>> torch.linalg.matrix_power(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), 10)
     tensor([[ 1., 10.],
@@ -177,7 +179,7 @@ def linalg_matrix_power(A: Tensor, n: int) -> Tensor:
 
 @composite(widens=True, samples=powers)
 def matrix_power(input: Tensor, n: int) -> Tensor:
-    """The ``n``-th power of square matrices: `linalg.matrix_power`."""
+    """The `n`-th power of square matrices: `linalg.matrix_power`."""
     return linalg_matrix_power(input, n)
 
 
@@ -191,7 +193,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     ],
 )
 def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
-    """The solution X of ``L @ L.T @ X = input`` (of ``L.T @ L @ X`` with ``upper``) for a triangular factor as
+    """The solution X of `L @ L.T @ X = input` (of `L.T @ L @ X` with `upper`) for a triangular factor as
     `cholesky` gives it.
     """
     if input.ndim < 2 or L.ndim < 2 or L.shape[-1] != L.shape[-2] or input.shape[-2] != L.shape[-1]:

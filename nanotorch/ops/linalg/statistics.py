@@ -33,7 +33,7 @@ from nanotorch.ops.rows.sample import booleans, constant, distinct, edge, intege
     ],
 )
 def mode(xp: Any, self: Array, dim: int = -1, keepdim: bool = False) -> Array:
-    """The most frequent value along ``dim``, the smallest of several, and the last place where it is.
+    """The most frequent value along `dim`, the smallest of several, and the last place where it is.
 
     >>> torch.tensor([3, 1, 3, 2]).mode().values
     tensor(3)
@@ -172,7 +172,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     ],
 )
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
-    """A copy whose slices along ``dim`` are scaled down to a p-norm of ``maxnorm`` where theirs is larger."""
+    """A copy whose slices along `dim` are scaled down to a p-norm of `maxnorm` where theirs is larger."""
     return input * _shrinking(input, p, dim, maxnorm)
 
 
@@ -183,7 +183,7 @@ def renorm_(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 
 
 def _shrinking(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
-    """The factors of `renorm`."""
+    """Return the factors of `renorm`."""
     if input.ndim < 2:
         raise ShapeError(f"renorm: input needs at least 2 dimensions, got shape {tuple(input.shape)}")
     if not p > 0:

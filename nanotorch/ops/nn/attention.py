@@ -43,7 +43,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """``softmax(query @ key.T * scale + mask) @ value`` (Vaswani et al., Attention Is All You Need, 2017).
+    """`softmax(query @ key.T * scale + mask) @ value` (Vaswani et al., Attention Is All You Need, 2017).
 
     Args:
         query: (..., L, E).
@@ -53,7 +53,7 @@ def scaled_dot_product_attention(
             that sees nothing gets zeros.
         dropout_p: the probability with which weights are dropped, whatever the mode of a module is.
         is_causal: query i sees the keys 0 to i only; not together with a mask.
-        scale: what the scores are multiplied by, ``1 / sqrt(E)`` by default.
+        scale: what the scores are multiplied by, `1 / sqrt(E)` by default.
         enable_gqa: query may have a multiple of the heads, the third dimension from the end, of key and value;
             consecutive heads then share theirs (Ainslie et al. 2023).
 

@@ -83,7 +83,7 @@ def pixel_unshuffle(xp: Any, self: Array, downscale_factor: int) -> Array:
     where="function", samples=[sample(real(1, 6, 2, 2), 2), sample(real(2, 6, 3), 3), sample(integers(1, 4, 2), 1)]
 )
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """Channels (N, C, ...) in the order that takes one from each of ``groups`` groups in turn."""
+    """Channels (N, C, ...) in the order that takes one from each of `groups` groups in turn."""
     if input.ndim < 3:
         raise ShapeError(f"channel_shuffle: expects input with > 2 dims, but got input with sizes {list(input.shape)}")
     n, channels, *rest = input.shape

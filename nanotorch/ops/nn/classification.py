@@ -192,11 +192,11 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """``-log softmax(input)[target]``, reduced.
+    """`-log softmax(input)[target]`, reduced.
 
     Args:
         input: logits (N, C), (C) or (N, C, d...).
-        target: class numbers (N), () or (N, d...), int64; or class probabilities in the shape of ``input``.
+        target: class numbers (N), () or (N, d...), int64; or class probabilities in the shape of `input`.
         weight: one weight per class (C); "mean" then divides by the sum of the weights of the targets.
         ignore_index: targets of this number contribute nothing.
         reduction: "none", "mean" or "sum".
@@ -252,7 +252,7 @@ def _cross_entropy_probabilities(
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """``-input[target]`` for log-probabilities ``input``, reduced; shapes as in `cross_entropy`."""
+    """`-input[target]` for log-probabilities `input`, reduced; shapes as in `cross_entropy`."""
     check_reduction("nll_loss", reduction)
     if weight is not None:
         check_class_weight("nll_loss", input, weight)

@@ -27,7 +27,7 @@ from nanotorch.ops.rows.sample import real, sample
 
 
 def _columns(xp: Any, x: Any, kernel: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
-    """Return the windows of an input (N, C, ...) at the first ``sizes`` places as matrices (groups, C / groups * K,
+    """Return the windows of an input (N, C, ...) at the first `sizes` places as matrices (groups, C / groups * K,
     places * N).
     """
     moved = xp.batch_last(x)
@@ -141,7 +141,7 @@ def _transposed_convolution(
     dilation: Any,
     groups: int,
 ) -> Array:
-    """The transposed convolution of (N, C, ...) with (C, O / groups, ...), of shape ``size`` (Note [Convolution])."""
+    """The transposed convolution of (N, C, ...) with (C, O / groups, ...), of shape `size` (Note [Convolution])."""
     out = _spread(xp, self, weight, size, stride, padding, dilation, groups)
     return out if bias is None else out + xp.reshape(bias, (-1,) + (1,) * (out.ndim - 2))
 
@@ -289,8 +289,8 @@ def conv1d(
 ) -> Tensor:
     """Convolve (N, C, L) or (C, L) with weight (O, C / groups, K); as in every framework, without flipping the weight.
 
-    ``padding`` is a number of zeros, "valid" (none) or "same" (as many as keep the length). The length becomes
-    ``(L + 2 * padding - dilation * (K - 1) - 1) // stride + 1``.
+    `padding` is a number of zeros, "valid" (none) or "same" (as many as keep the length). The length becomes
+    `(L + 2 * padding - dilation * (K - 1) - 1) // stride + 1`.
     """
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
@@ -407,7 +407,7 @@ def conv_transpose1d(
 ) -> Tensor:
     """The transpose of `conv1d`: (N, C, L) with weight (C, O / groups, K) gives (N, O, ...).
 
-    The length becomes ``(L - 1) * stride - 2 * padding + dilation * (K - 1) + output_padding + 1``.
+    The length becomes `(L - 1) * stride - 2 * padding + dilation * (K - 1) + output_padding + 1`.
     """
     return _conv_transpose(
         "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation

@@ -35,7 +35,7 @@ def _rows(xp: Any, x: Any) -> Any:
     ],
 )
 def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Array:
-    """``input @ weight.T + bias`` for weight (out_features, in_features) and input (..., in_features)."""
+    """`input @ weight.T + bias` for weight (out_features, in_features) and input (..., in_features)."""
     try:
         out = xp.matmul(self, weight.T)
     except ValueError:
@@ -56,7 +56,7 @@ def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Ar
     ],
 )
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``input1 @ weight[o] @ input2 + bias[o]`` for every output o: (..., I), (..., J) and (O, I, J) give (..., O)."""
+    """`input1 @ weight[o] @ input2 + bias[o]` for every output o: (..., I), (..., J) and (O, I, J) give (..., O)."""
     outputs, first, second = weight.shape
     if input1.shape[:-1] != input2.shape[:-1] or (input1.shape[-1], input2.shape[-1]) != (first, second):
         raise ShapeError(
@@ -86,7 +86,7 @@ def _embedding_weight(
 
 @op(weight=_embedding_weight, where="internal", node="EmbeddingBackward0")
 def _embedding(xp: Any, self: Index, weight: Array, padding_idx: int | None, scale_grad_by_freq: bool) -> Array:
-    """The rows of ``weight`` that the indices name."""
+    """The rows of `weight` that the indices name."""
     if xp.all_in_range(xp.astype(self, "int64"), weight.shape[0]) is False:
         check_index("embedding", xp, self, weight.shape[0], 0)
     return xp.take(weight, self, axis=0)
@@ -110,7 +110,7 @@ def embedding(
     norm_type: float = 2.0,
     scale_grad_by_freq: bool = False,
 ) -> Tensor:
-    """The rows of ``weight`` that the indices name: (*) gives (*, D).
+    """The rows of `weight` that the indices name: (*) gives (*, D).
 
     Args:
         input: indices, integers in [0, N).

@@ -22,7 +22,7 @@ def _active(p: float, training: bool) -> bool:
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Zero elements with probability ``p`` and scale the rest by ``1 / (1 - p)``; the identity when not training."""
+    """Zero elements with probability `p` and scale the rest by `1 / (1 - p)`; the identity when not training."""
     if not _active(p, training):
         return input
     mask = keep_mask(input, input._array.shape, p, generator)
@@ -47,7 +47,7 @@ def _channels(
 def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Zero whole channels of (N, C, L) or (C, L) with probability ``p``, scaling the rest by ``1 / (1 - p)``."""
+    """Zero whole channels of (N, C, L) or (C, L) with probability `p`, scaling the rest by `1 / (1 - p)`."""
     return _channels("dropout1d", 1, input, p, training, inplace, generator)
 
 
@@ -55,7 +55,7 @@ def dropout1d(
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Zero whole channels of (N, C, H, W) or (C, H, W) with probability ``p`` (Tompson et al. 2015)."""
+    """Zero whole channels of (N, C, H, W) or (C, H, W) with probability `p` (Tompson et al. 2015)."""
     return _channels("dropout2d", 2, input, p, training, inplace, generator)
 
 
@@ -63,7 +63,7 @@ def dropout2d(
 def dropout3d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W) with probability ``p``."""
+    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W) with probability `p`."""
     return _channels("dropout3d", 3, input, p, training, inplace, generator)
 
 
@@ -85,7 +85,7 @@ def _alpha(input: Tensor, shape: Any, p: float, training: bool, inplace: bool, g
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Set elements to SELU's lower limit with probability ``p``, then restore mean and variance (Klambauer et al.
+    """Set elements to SELU's lower limit with probability `p`, then restore mean and variance (Klambauer et al.
     2017).
     """
     return _alpha(input, input.shape, p, training, inplace, generator)

@@ -32,13 +32,13 @@ positive = real(4, 3, low=0.2)
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Tensor | float, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
-    """``(log(var) + (input - target) ** 2 / var) / 2``: the target is normal around ``input`` (Nix, Weigend 1994).
+    """`(log(var) + (input - target) ** 2 / var) / 2`: the target is normal around `input` (Nix, Weigend 1994).
 
     Args:
         input: means.
         target: samples, of the same shape.
         var: variances in that shape, or the same one for the whole last dimension (length 1, or none), or one number.
-        full: add the constant ``log(2 * pi) / 2``.
+        full: add the constant `log(2 * pi) / 2`.
         eps: smaller variances count as this; their gradient is not cut.
         reduction: "none", "mean" or "sum".
     """
@@ -86,14 +86,14 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: str = "mean",
 ) -> Tensor:
-    """``exp(input) - target * input``: the target is a count with the logarithm of its mean in ``input``.
+    """`exp(input) - target * input`: the target is a count with the logarithm of its mean in `input`.
 
     Args:
-        input: logarithms of means; with ``log_input=False`` means, and the loss is ``input - target * log(input +
+        input: logarithms of means; with `log_input=False` means, and the loss is ``input - target * log(input +
           eps)``.
         target: counts, of the same shape.
-        log_input: what ``input`` is.
-        full: add Stirling's approximation of ``log(target!)`` for targets above 1.
+        log_input: what `input` is.
+        full: add Stirling's approximation of `log(target!)` for targets above 1.
         eps: keeps the logarithm of a mean finite.
         reduction: "none", "mean" or "sum".
     """

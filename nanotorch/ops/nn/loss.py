@@ -129,7 +129,7 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Array | Cast | None = None,
 ) -> Array:
-    """``-(target * log s + (1 - target) * log(1 - s))`` with ``s = sigmoid(input)``, without overflow."""
+    """`-(target * log s + (1 - target) * log(1 - s))` with `s = sigmoid(input)`, without overflow."""
     check_reduction("binary_cross_entropy_with_logits", reduction)
     check_float_pair("binary_cross_entropy_with_logits", self, target)
     check_weight("binary_cross_entropy_with_logits", "weight", weight, self.shape)
@@ -168,7 +168,7 @@ def _bce_self(xp: Any, grad: Any, self: Any, target: Any, weight: Any, reduction
 def binary_cross_entropy(
     xp: Any, self: Array, target: Array, weight: Array | Cast | None = None, reduction: str = "mean"
 ) -> Array:
-    """``-(target * log p + (1 - target) * log(1 - p))`` for probabilities ``input``; logarithms are cut at -100."""
+    """`-(target * log p + (1 - target) * log(1 - p))` for probabilities `input`; logarithms are cut at -100."""
     check_reduction("binary_cross_entropy", reduction)
     check_float_pair("binary_cross_entropy", self, target)
     check_weight("binary_cross_entropy", "weight", weight, self.shape)
@@ -197,7 +197,7 @@ pairs = [
     cast="promote",
 )
 def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
-    """``(input - target) ** 2``, reduced; the shapes must be equal."""
+    """`(input - target) ** 2`, reduced; the shapes must be equal."""
     check_reduction("mse_loss", reduction)
     check_float_pair("mse_loss", self, target)
     difference = self - target
@@ -213,7 +213,7 @@ def mse_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Ar
     cast="promote",
 )
 def l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean") -> Array:
-    """``|input - target|``, reduced; the shapes must be equal."""
+    """`|input - target|`, reduced; the shapes must be equal."""
     check_reduction("l1_loss", reduction)
     check_pair("l1_loss", self, target)
     if reduction == "mean" and self.dtype.kind != "f":
@@ -239,7 +239,7 @@ def _smooth_slope(xp: Any, difference: Any, beta: float) -> Any:
     samples=[*pairs, sample(real(5), real(5), beta=0.5), sample(real(5), real(5), beta=0.0)],
 )
 def smooth_l1_loss(xp: Any, self: Array, target: Array, reduction: str = "mean", beta: float = 1.0) -> Array:
-    """Quadratic (over ``2 * beta``) where ``|input - target| < beta``, linear elsewhere."""
+    """Quadratic (over `2 * beta`) where `|input - target| < beta`, linear elsewhere."""
     check_reduction("smooth_l1_loss", reduction)
     check_float_pair("smooth_l1_loss", self, target)
     if not beta >= 0:
@@ -265,7 +265,7 @@ def _huber_slope(xp: Any, difference: Any, delta: float) -> Any:
     samples=[*pairs, sample(real(5), real(5), delta=0.5)],
 )
 def huber_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mean", delta: float = 1.0) -> Array:
-    """``(input - target) ** 2 / 2`` where ``|input - target| <= delta``, linear elsewhere (Huber 1964)."""
+    """`(input - target) ** 2 / 2` where `|input - target| <= delta`, linear elsewhere (Huber 1964)."""
     check_reduction("huber_loss", reduction)
     check_float_pair("huber_loss", self, target)
     if not delta > 0:
@@ -300,7 +300,7 @@ def _kl_mean(grad: Any, shape: tuple[int, ...], reduction: str) -> Any:
     ],
 )
 def kl_div(xp: Any, self: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:
-    """``target * (log target - input)`` for log-probabilities ``input``; "batchmean" divides by the batch size only."""
+    """`target * (log target - input)` for log-probabilities `input`; "batchmean" divides by the batch size only."""
     check_reduction("kl_div", reduction, (*REDUCTIONS, "batchmean"))
     check_float_pair("kl_div", self, target)
     if log_target:

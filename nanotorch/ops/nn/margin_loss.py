@@ -47,7 +47,7 @@ def _soft_margin_slope(xp: Any, grad: Any, self: Any, target: Any, reduction: st
     ],
 )
 def soft_margin_loss(xp: Any, self: Array, target: Array | Cast, reduction: str = "mean") -> Array:
-    """``log(1 + exp(-target * input))`` for targets 1 and -1, without overflow."""
+    """`log(1 + exp(-target * input))` for targets 1 and -1, without overflow."""
     check_reduction("soft_margin_loss", reduction)
     check_float_pair("soft_margin_loss", self, target)
     return reduced(xp, xp.softplus(-target * self), reduction)
@@ -68,7 +68,7 @@ def multilabel_soft_margin_loss(
 ) -> Tensor:
     """Binary cross entropy of logits (..., C) and targets in [0, 1], its mean over the classes; then reduced.
 
-    ``weight`` broadcasts over the elements.
+    `weight` broadcasts over the elements.
     """
     check_reduction("multilabel_soft_margin_loss", reduction)
     check_pair("multilabel_soft_margin_loss", input, target)
@@ -109,7 +109,7 @@ def multi_margin_loss(
     weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """The sum of ``max(0, margin - input[target] + input[j]) ** p / C`` over all other classes j (Crammer, Singer
+    """The sum of `max(0, margin - input[target] + input[j]) ** p / C` over all other classes j (Crammer, Singer
     2001).
 
     Args:
@@ -156,7 +156,7 @@ def multi_margin_loss(
     ],
 )
 def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """The sum of ``max(0, 1 - input[y] + input[j]) / C`` over all target classes y and all other classes j.
+    """The sum of `max(0, 1 - input[y] + input[j]) / C` over all target classes y and all other classes j.
 
     Args:
         input: scores (N, C) or (C).
@@ -193,7 +193,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, reduction: str = "mean
     ],
 )
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
-    """The distance ``input`` where the target is 1 (alike), ``max(0, margin - input)`` where it is -1 (different)."""
+    """The distance `input` where the target is 1 (alike), `max(0, margin - input)` where it is -1 (different)."""
     check_reduction("hinge_embedding_loss", reduction)
     margin = need_number("hinge_embedding_loss", "margin", margin)
     check_pair("hinge_embedding_loss", input, target)
@@ -214,7 +214,7 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, red
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """``1 - cos(input1, input2)`` where the target is 1 (alike), ``max(0, cos - margin)`` where it is -1 (different).
+    """`1 - cos(input1, input2)` where the target is 1 (alike), `max(0, cos - margin)` where it is -1 (different).
 
     Args:
         input1: vectors (N, D) or (D).
@@ -255,7 +255,7 @@ def cosine_embedding_loss(
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """``max(0, -target * (input1 - input2) + margin)``: target 1 says that input1 ranks higher, -1 that input2 does."""
+    """`max(0, -target * (input1 - input2) + margin)`: target 1 says that input1 ranks higher, -1 that input2 does."""
     check_reduction("margin_ranking_loss", reduction)
     margin = need_number("margin_ranking_loss", "margin", margin)
     check_pair("margin_ranking_loss", input1, target)
@@ -337,7 +337,7 @@ def triplet_margin_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` (Balntas et al. 2016).
+    """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016).
 
     Args:
         anchor: vectors (N, D) or (D).

@@ -119,7 +119,7 @@ def rms_norm(
 ) -> Array:
     """Divide the last dimensions by the root of their mean square, then scale (Zhang, Sennrich 2019).
 
-    ``eps`` is added to the mean square; by default it is the machine epsilon of the dtype (of float32 for float16).
+    `eps` is added to the mean square; by default it is the machine epsilon of the dtype (of float32 for float16).
 
     >>> torch.rms_norm(torch.tensor([3.0, 4.0]), (2,))
     tensor([0.8485, 1.1314])
@@ -207,7 +207,7 @@ def batch_norm(
 ) -> Tensor:
     """Normalise every channel (dimension 1) by batch or running statistics, then scale and shift (Ioffe, Szegedy 2015).
 
-    In training the running statistics move by ``momentum`` towards the batch's, in place; the variance that is
+    In training the running statistics move by `momentum` towards the batch's, in place; the variance that is
     remembered is the unbiased one.
     """
     if input.ndim < 2:
@@ -339,7 +339,7 @@ def instance_norm(
 ) -> Tensor:
     """Normalise every channel of every sample (N, C, ...) by itself, then scale and shift (Ulyanov et al. 2016).
 
-    With ``use_input_stats`` the running statistics, if given, move by ``momentum`` towards the means over the samples
+    With `use_input_stats` the running statistics, if given, move by `momentum` towards the means over the samples
     of the mean and of the unbiased variance; without it they are what normalises.
     """
     refuse_gradients("instance_norm", running_mean=running_mean, running_var=running_var)
@@ -366,7 +366,7 @@ def instance_norm(
     samples=[sample(real(2, 5, 3), 3), sample(real(1, 4, 2, 2), 2, 0.1, 0.5, 2.0), sample(real(1, 3, 2), size=5)],
 )
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """Channels (N, C, ...) divided by a power of ``k`` plus ``alpha`` times the mean square of ``size`` channels around
+    """Channels (N, C, ...) divided by a power of `k` plus `alpha` times the mean square of `size` channels around
     each.
     """
     if input.ndim < 3:

@@ -1,4 +1,4 @@
-"""Pools: the maximum, the mean or the norm of windows (Note [Windows] in ``windows.py``)."""
+"""Pools: the maximum, the mean or the norm of windows (Note [Windows] in `windows.py`)."""
 
 from __future__ import annotations
 
@@ -377,7 +377,7 @@ def max_pool2d(
     Args:
         input: images.
         kernel_size: the height and the width of windows, or one int for both, as in all arguments.
-        stride: by how much windows move, by default ``kernel_size``.
+        stride: by how much windows move, by default `kernel_size`.
         padding: how many elements, which never are maxima, stand around the images.
         dilation: the distance between the elements of a window.
         ceil_mode: windows may reach beyond the end, if they begin before it.
@@ -436,7 +436,7 @@ def avg_pool2d(
 ) -> Tensor:
     """The means of windows of images (N, C, H, W) or (C, H, W).
 
-    ``padding`` adds zeros, which ``count_include_pad`` counts; ``divisor_override`` divides every sum by the same
+    `padding` adds zeros, which `count_include_pad` counts; `divisor_override` divides every sum by the same
     number. The other arguments are those of `max_pool2d`.
     """
     return _avg("avg_pool2d", input, 2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
@@ -497,7 +497,7 @@ def _adaptive_avg(name: str, input: Tensor, output_size: Any, dimensions: int) -
     samples=[sample(real(2, 3, 7), 3), sample(real(3, 6), 2), sample(real(2, 3, 5), 1), sample(real(2, 2, 3), 5)],
 )
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:
-    """The means of ``output_size`` windows that share (N, C, L) or (C, L) as evenly as possible."""
+    """The means of `output_size` windows that share (N, C, L) or (C, L) as evenly as possible."""
     return _adaptive_avg("adaptive_avg_pool1d", input, output_size, 1)
 
 
@@ -515,7 +515,7 @@ def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tens
 def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:
     """The means of windows that share images as evenly as possible: (N, C, H, W) gives (N, C, *output_size).
 
-    None in ``output_size`` keeps a length. Windows overlap by one element where a length is not divisible.
+    None in `output_size` keeps a length. Windows overlap by one element where a length is not divisible.
     """
     return _adaptive_avg("adaptive_avg_pool2d", input, output_size, 2)
 
@@ -557,7 +557,7 @@ def adaptive_max_pool1d(
     ],
 )
 def adaptive_max_pool1d(input: Tensor, output_size: int | Sequence[int], return_indices: bool = False) -> Any:
-    """The maxima of ``output_size`` windows that share (N, C, L) or (C, L) as evenly as possible."""
+    """The maxima of `output_size` windows that share (N, C, L) or (C, L) as evenly as possible."""
     return _adaptive_max("adaptive_max_pool1d", input, output_size, 1, return_indices)
 
 
@@ -583,7 +583,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: int | Sequence[int], return_
 
 
 def _extreme(pool: Any, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
-    """The largest or the smallest absolute value of windows: the norms of order infinity and minus infinity."""
+    """Return the largest or the smallest absolute value of windows: the norms of order infinity and minus infinity."""
     sign = 1.0 if norm_type > 0 else -1.0
     pooled: Tensor = pool(input.abs() * sign, kernel_size, stride, ceil_mode=ceil_mode)
     return pooled * sign
@@ -607,7 +607,7 @@ def lp_pool1d(
     stride: int | Sequence[int] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """``sum(x ** p) ** (1 / p)`` of windows of (N, C, L) or (C, L)."""
+    """`sum(x ** p) ** (1 / p)` of windows of (N, C, L) or (C, L)."""
     if norm_type in (math.inf, -math.inf):
         return _extreme(max_pool1d, input, norm_type, kernel_size, stride, ceil_mode)
     means = _avg("lp_pool1d", floating(input).pow(norm_type), 1, kernel_size, stride, 0, ceil_mode, True, None)
@@ -626,7 +626,7 @@ def lp_pool2d(
     stride: int | Sequence[int] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """``sum(x ** p) ** (1 / p)`` of windows of images (N, C, H, W) or (C, H, W)."""
+    """`sum(x ** p) ** (1 / p)` of windows of images (N, C, H, W) or (C, H, W)."""
     if norm_type in (math.inf, -math.inf):
         return _extreme(max_pool2d, input, norm_type, kernel_size, stride, ceil_mode)
     means = _avg("lp_pool2d", floating(input).pow(norm_type), 2, kernel_size, stride, 0, ceil_mode, True, None)

@@ -54,7 +54,7 @@ def _head(value: Any, rows: int) -> Any:
 
 
 def _before(xp: Any, states: Any, start: Any, sizes: Sequence[int], reverse: bool) -> Any:
-    """The states before every step, from those after it."""
+    """Return the states before every step, from those after it."""
     parts = xp.pieces(states, sizes, 0)
     if not reverse:
         return xp.concatenate(

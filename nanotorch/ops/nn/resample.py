@@ -4,7 +4,7 @@ Note [Resampling]
 ~~~~~~~~~~~~~~~~~
 Every mode treats one dimension after the other, and in each dimension an output element is a weighted sum of a few
 input elements, its *taps*: one for the nearest element, two for linear, four for cubic interpolation, more where a
-smaller image is smoothed (``antialias``). `_taps` says which and with what weights; the row `_resample` adds them up,
+smaller image is smoothed (`antialias`). `_taps` says which and with what weights; the row `_resample` adds them up,
 and its gradient puts them back. Positions and weights follow PyTorch's arithmetic to the rounding: it decides which of
 two elements is the nearest.
 """
@@ -44,7 +44,7 @@ def _spread(xp: Any, grad: Any, self_shape: Any, index: Any, weight: Any, dim: i
 
 @op(self=_spread, where="internal", node="UpsampleBackward0")
 def _resample(xp: Any, self: Array, index: Index, weight: Array, dim: int) -> Array:
-    """The sums over k of the elements ``index[k]`` along a dimension times ``weight[k]``."""
+    """The sums over k of the elements `index[k]` along a dimension times `weight[k]`."""
     total = None
     for k in range(index.shape[0]):
         part = xp.take(self, index[k], axis=dim) * _weights(xp, weight, k, dim, self.ndim)
@@ -53,7 +53,7 @@ def _resample(xp: Any, self: Array, index: Index, weight: Array, dim: int) -> Ar
 
 
 def _scale(length: int, out: int, factor: float | None, align: bool, kind: Any) -> Any:
-    """How many input elements the step from one output element to the next is."""
+    """Return how many input elements the step from one output element to the next is."""
     if align:
         return kind.type(length - 1) / kind.type(out - 1) if out > 1 else kind.type(0)
     return kind.type(1.0 / factor) if factor is not None and factor > 0 else kind.type(length) / kind.type(out)
@@ -62,7 +62,7 @@ def _scale(length: int, out: int, factor: float | None, align: bool, kind: Any) 
 def _taps(
     mode: str, length: int, out: int, factor: float | None, align: bool, antialias: bool, kind: Any
 ) -> tuple[Any, Any]:
-    """The indices (K, out) and weights (K, out) of the taps of every output element along a dimension (Note
+    """Return the indices (K, out) and weights (K, out) of the taps of every output element along a dimension (Note
     [Resampling]).
     """
     scale, places = _scale(length, out, factor, align, kind), np.arange(out).astype(kind)
@@ -86,12 +86,12 @@ def _taps(
 
 
 def _inner(x: Any, a: float = -0.75) -> Any:
-    """The cubic kernel within a distance of 1 (Keys 1981)."""
+    """Return the cubic kernel within a distance of 1 (Keys 1981)."""
     return ((a + 2) * x - (a + 3)) * x * x + 1
 
 
 def _outer(x: Any, a: float = -0.75) -> Any:
-    """The cubic kernel at distances from 1 to 2."""
+    """Return the cubic kernel at distances from 1 to 2."""
     return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
 
 
@@ -115,7 +115,7 @@ def _smoothed(mode: str, length: int, scale: Any, places: Any) -> tuple[Any, Any
 
 
 def _each(what: str, value: Any, count: int, number: Callable[[Any], Any]) -> list[Any]:
-    """One number for every dimension that is resized; anything else is refused with its name."""
+    """Return one number for every dimension that is resized; anything else is refused with its name."""
     if not isinstance(value, list | tuple):
         return [number(value)] * count
     if len(value) != count:
@@ -218,7 +218,7 @@ def interpolate(
     Args:
         input: the tensor; float16 is interpolated in float32, and "nearest" takes integers too.
         size: the lengths of the last dimensions, one for each or one for all.
-        scale_factor: instead of ``size`` the factors by which they grow; the result is rounded down.
+        scale_factor: instead of `size` the factors by which they grow; the result is rounded down.
         mode: "nearest", "nearest-exact" (rounds as image libraries do), "linear", "bilinear", "trilinear", "bicubic"
           or "area".
         align_corners: put the centres of the first and of the last elements upon each other, rather than their outer
@@ -272,7 +272,9 @@ def interpolate(
 
 
 def _areas(input: Tensor, out: Sequence[int]) -> Tensor:
-    """The means of areas that cover the input; those of a volume are means of planes, then of lines across them."""
+    """Return the means of areas that cover the input; those of a volume are means of planes, then of lines across
+    them.
+    """
     if len(out) == 1:
         return adaptive_avg_pool1d(input, out[0])
     if len(out) == 2:

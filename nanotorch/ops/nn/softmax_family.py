@@ -33,7 +33,7 @@ def softmax_of(xp: Any, x: Any, axis: int) -> Any:
     ],
 )
 def softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
-    """``exp(input) / sum(exp(input))`` along ``dim``, without overflow."""
+    """`exp(input) / sum(exp(input))` along `dim`, without overflow."""
     need_floating("softmax", dtype)
     if not self.size:
         return xp.array(self)
@@ -66,7 +66,7 @@ def log_softmax_of(xp: Any, x: Any, axis: int) -> Any:
     ],
 )
 def log_softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
-    """The logarithm of `softmax` along ``dim``."""
+    """The logarithm of `softmax` along `dim`."""
     need_floating("log_softmax", dtype)
     return log_softmax_of(xp, self, dim)
 
@@ -78,7 +78,7 @@ def log_softmax(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
     samples=[sample(real(3, 4), 1), sample(edge([[1.0, -inf, 2.0], [-inf, -inf, -inf]]), -1)],
 )
 def _safe_softmax(xp: Any, self: Array, dim: int) -> Array:
-    """`softmax`, with zeros where all elements along ``dim`` are -inf."""
+    """`softmax`, with zeros where all elements along `dim` are -inf."""
     if not self.size:
         return xp.array(self)
     highest = xp.amax(self, axis=dim, keepdims=True)
@@ -99,7 +99,7 @@ def _safe_softmax(xp: Any, self: Array, dim: int) -> Array:
     ],
 )
 def softmin(input: Tensor, dim: int, *, dtype: dtypes.DType | None = None) -> Tensor:
-    """`softmax` of ``-input``."""
+    """`softmax` of `-input`."""
     return softmax(-(input if input.is_floating_point() else input.to(dtypes.get_default_dtype())), dim, dtype=dtype)
 
 

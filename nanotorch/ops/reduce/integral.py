@@ -31,7 +31,7 @@ from nanotorch.ops.shape.join import cat
     ],
 )
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
-    """The running integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``.
+    """The running integral along `dim` of the polygon through the points `y`, which are `dx` apart or at `x`.
 
     >>> torch.cumulative_trapezoid(torch.tensor([1.0, 3.0, 5.0]))
     tensor([2., 6.])
@@ -58,7 +58,7 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, d
 
 
 def _ends(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """All slices along a dimension but the first, and all but the last."""
+    """Return all slices along a dimension but the first, and all but the last."""
     before = (slice(None),) * dim
     return x[(*before, slice(1, None))], x[(*before, slice(None, -1))]
 
@@ -83,12 +83,12 @@ def gradient(
     dim: int | Sequence[int] | None = None,
     edge_order: int = 1,
 ) -> tuple[Tensor, ...]:
-    """Estimates of the partial derivatives of a function whose values on a grid are ``input``, one tensor for each of
-    ``dim``.
+    """Estimates of the partial derivatives of a function whose values on a grid are `input`, one tensor for each of
+    `dim`.
 
     Args:
         input: the values.
-        spacing: the distance of neighbours, one for each of ``dim``, or vectors of coordinates.
+        spacing: the distance of neighbours, one for each of `dim`, or vectors of coordinates.
         dim: one dimension or several; all by default.
         edge_order: 1 or 2: whether differences at the edges are of two or of three neighbours.
     """
@@ -103,8 +103,8 @@ def gradient(
 
 
 def _slope(x: Tensor, dim: int, step: Any, edge_order: int) -> Tensor:
-    """The derivative along one dimension: of the parabola through three neighbours, or at an edge of the line through
-    two.
+    """Return the derivative along one dimension: of the parabola through three neighbours, or at an edge of the line
+    through two.
     """
     length = x.shape[dim] if x.ndim else 0
     if length <= edge_order:

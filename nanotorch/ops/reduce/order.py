@@ -106,7 +106,7 @@ def median(input: Tensor) -> Tensor: ...
 def median(input: Tensor, dim: int, keepdim: bool = False) -> return_types.median: ...
 @composite(samples=medians)
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Median: of all elements, with ``dim`` the pair (values, indices); of an even number, the lower one.
+    """Median: of all elements, with `dim` the pair (values, indices); of an even number, the lower one.
 
     >>> torch.tensor([3.0, 1.0, 2.0, 7.0]).median()
     tensor(2.)
@@ -139,7 +139,7 @@ def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     ],
 )
 def kthvalue(xp: Any, self: Array, k: int, dim: int = -1, keepdim: bool = False) -> Array:
-    """The ``k``-th smallest value along ``dim``, counted from 1, and where it is; NaN is larger than every number."""
+    """The `k`-th smallest value along `dim`, counted from 1, and where it is; NaN is larger than every number."""
     if not self.size:
         need_elements("kthvalue", self.shape, dim)
     if not 1 <= k <= (self.shape[dim] if self.ndim else 1):
@@ -223,7 +223,7 @@ quantiles = [
 def quantile(
     input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
-    """The value below which the fraction ``q`` of the elements lies; for a vector ``q``, a quantile each, in dimension
+    """The value below which the fraction `q` of the elements lies; for a vector `q`, a quantile each, in dimension
     0.
 
     >>> torch.tensor([0.0, 1.0, 2.0, 3.0]).quantile(0.5)

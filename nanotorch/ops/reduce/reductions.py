@@ -56,7 +56,7 @@ one_dim = [
 
 
 def axes(dim: Any, ndim: int) -> Any:
-    """Return what NumPy calls ``axis``: None for all dimensions, which ``()`` means too; a 0-d tensor has dimension
+    """Return what NumPy calls `axis`: None for all dimensions, which `()` means too; a 0-d tensor has dimension
     0.
     """
     if dim is None:
@@ -83,7 +83,7 @@ def keep_reduced(xp: Any, value: Any, dim: Any, keepdim: bool, ndim: int) -> Any
 
 
 def count(shape: tuple[int, ...], dim: Any) -> int:
-    """Return how many elements a reduction over ``dim`` combines."""
+    """Return how many elements a reduction over `dim` combines."""
     total = 1
     for d in range(len(shape)) if dim is None or dim == () or dim == [] else (dim,) if isinstance(dim, int) else dim:
         total *= shape[d] if shape else 1
@@ -103,7 +103,7 @@ def need_elements(name: str, shape: tuple[int, ...], dim: Any) -> None:
 
 
 def widened(xp: Any, self: Any, dtype: Any) -> Any:
-    """Return integers and booleans as int64, in which they are summed and multiplied unless ``dtype`` was given."""
+    """Return integers and booleans as int64, in which they are summed and multiplied unless `dtype` was given."""
     return self if dtype is not None or self.dtype.kind == "f" else xp.astype(self, dtypes.int64.numpy)
 
 
@@ -113,7 +113,7 @@ def widened(xp: Any, self: Any, dtype: Any) -> Any:
     overload="dim",
 )
 def sum(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
-    """Sum of all elements or over ``dim``; integers and booleans are summed as int64 unless ``dtype`` says otherwise.
+    """Sum of all elements or over `dim`; integers and booleans are summed as int64 unless `dtype` says otherwise.
 
     >>> torch.sum(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
     tensor([4., 6.])
@@ -161,7 +161,7 @@ def _mean_self(xp: Any, grad: Any, self_shape: Any, dim: Any, keepdim: bool) -> 
 
 @op(self=_mean_self, samples=[*reduced, *edges, *nothing, sample(edge([NAN, INF, -INF]))], overload="dim")
 def mean(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
-    """Mean of all elements or over ``dim``; of no elements it is NaN.
+    """Mean of all elements or over `dim`; of no elements it is NaN.
 
     >>> torch.tensor([1.0, 2.0, 6.0]).mean()
     tensor(3.)
@@ -193,7 +193,7 @@ def products_of_others(xp: Any, x: Any) -> Any:
 
 
 def _prod_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool) -> Any:
-    """The derivative of a product is the product of the other factors."""
+    """Return the derivative of a product is the product of the other factors."""
     whole = dim is None or self.ndim == 0
     others = products_of_others(xp, xp.reshape(self, (-1,)) if whole else xp.moveaxis(self, dim, -1))
     others = xp.reshape(others, self.shape) if whole else xp.moveaxis(others, -1, dim)
@@ -221,7 +221,7 @@ def _prod_self(xp: Any, grad: Any, self: Any, dim: Any, keepdim: bool) -> Any:
     ],
 )
 def prod(xp: Any, self: Array, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Array:
-    """Product of all elements or over ``dim``; the derivative is exact where elements are zero.
+    """Product of all elements or over `dim`; the derivative is exact where elements are zero.
 
     >>> x = torch.tensor([0.0, 2.0, 3.0], requires_grad=True)
     >>> x.prod().backward()
@@ -254,7 +254,7 @@ def share(xp: Any, grad: Any, self: Any, result: Any) -> Any:
 
 @op(self=extremum_self, samples=[*reduced, *edges, *special, sample(real(0, 3), 1), sample(integers(3, 2), 1)])
 def amax(xp: Any, self: Array, dim: Dim = (), keepdim: bool = False) -> Array:
-    """Maximum over ``dim``; equal maxima share the gradient."""
+    """Maximum over `dim`; equal maxima share the gradient."""
     if not self.size:
         need_elements("amax", self.shape, dim)
     return xp.amax(self, axis=axes(dim, self.ndim), keepdims=keepdim)
@@ -267,7 +267,7 @@ def _amax(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 @op(self=extremum_self, samples=[*reduced, *edges, *special, sample(real(0, 3), 1), sample(integers(3, 2), 1)])
 def amin(xp: Any, self: Array, dim: Dim = (), keepdim: bool = False) -> Array:
-    """Minimum over ``dim``; equal minima share the gradient."""
+    """Minimum over `dim`; equal minima share the gradient."""
     if not self.size:
         need_elements("amin", self.shape, dim)
     return xp.amin(self, axis=axes(dim, self.ndim), keepdims=keepdim)
@@ -288,7 +288,7 @@ def _pick_self(xp: Any, grad: Any, self_shape: Any, dim: int, keepdim: bool, ind
 
 @op(self=_pick_self, outputs="values indices", where="internal", node="MaxBackward0")
 def _max_dim(xp: Any, self: Array, dim: int, keepdim: bool = False) -> Array:
-    """Maximum along ``dim`` and where it is."""
+    """Maximum along `dim` and where it is."""
     if not self.size:
         need_elements("max", self.shape, dim)
     axis = axes(dim, self.ndim)
@@ -297,7 +297,7 @@ def _max_dim(xp: Any, self: Array, dim: int, keepdim: bool = False) -> Array:
 
 @op(self=_pick_self, outputs="values indices", where="internal", node="MinBackward0")
 def _min_dim(xp: Any, self: Array, dim: int, keepdim: bool = False) -> Array:
-    """Minimum along ``dim`` and where it is."""
+    """Minimum along `dim` and where it is."""
     if not self.size:
         need_elements("min", self.shape, dim)
     axis = axes(dim, self.ndim)
@@ -330,7 +330,7 @@ def max(
 ) -> return_types.max: ...
 @composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
-    """Maximum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise.
+    """Maximum: of all elements, with `dim` the pair (values, indices), with another tensor elementwise.
 
     >>> torch.tensor([[1.0, 5.0], [7.0, 2.0]]).max(dim=1).indices
     tensor([1, 0])
@@ -353,7 +353,7 @@ def min(
 ) -> return_types.min: ...
 @composite(samples=[sample(distinct(3, 4)), sample(distinct(3, 2), distinct(2, low=-1.9, high=1.7)), *one_dim])
 def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:
-    """Minimum: of all elements, with ``dim`` the pair (values, indices), with another tensor elementwise."""
+    """Minimum: of all elements, with `dim` the pair (values, indices), with another tensor elementwise."""
     if out is not None:
         return write_out("min", min, out, {"input": input, "dim": dim, "keepdim": keepdim, "other": other})
     other = dim if hasattr(dim, "_array") else other
@@ -364,7 +364,7 @@ def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
 
 @op(samples=[sample(distinct(3, 4)), sample(real()), sample(edge([2.0, 2.0, 1.0])), *one_dim])
 def argmax(xp: Any, self: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the maximum, of the flattened tensor or along ``dim``."""
+    """The index of the maximum, of the flattened tensor or along `dim`."""
     if not self.size:
         need_elements("argmax", self.shape, dim)
     return xp.argmax(self, axis=axes(dim, self.ndim), keepdims=keepdim)
@@ -372,14 +372,14 @@ def argmax(xp: Any, self: Array, dim: int | None = None, keepdim: bool = False) 
 
 @op(samples=[sample(distinct(3, 4)), sample(real()), sample(edge([2.0, 2.0, 1.0])), *one_dim])
 def argmin(xp: Any, self: Array, dim: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the minimum, of the flattened tensor or along ``dim``."""
+    """The index of the minimum, of the flattened tensor or along `dim`."""
     if not self.size:
         need_elements("argmin", self.shape, dim)
     return xp.argmin(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
 
 def truth(xp: Any, self: Any, dim: Any, keepdim: bool, reduction: Any) -> Any:
-    """Reduce truth values; bytes stay bytes, and an empty ``dim`` reduces nothing, as in PyTorch."""
+    """Reduce truth values; bytes stay bytes, and an empty `dim` reduces nothing, as in PyTorch."""
     kind = self.dtype if self.dtype == dtypes.uint8.numpy else dtypes.bool_.numpy
     if dim == () or dim == []:
         return xp.astype(self != 0, kind)
@@ -423,7 +423,7 @@ def all(xp: Any, self: Array, dim: Dim = None, keepdim: bool = False) -> Array:
     ]
 )
 def count_nonzero(xp: Any, self: Array, dim: Dim = None) -> Array:
-    """The number of non-zero elements of all or over ``dim``; NaN is not zero."""
+    """The number of non-zero elements of all or over `dim`; NaN is not zero."""
     return xp.sum(xp.astype(self != 0, dtypes.int64.numpy), axis=axes(dim, self.ndim))
 
 
@@ -454,7 +454,7 @@ def aminmax(xp: Any, self: Array, *, dim: int | None = None, keepdim: bool = Fal
 
 
 def logsumexp_of(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    """Return ``log(sum(exp(x)))`` without overflow; of no elements it is -inf."""
+    """Return `log(sum(exp(x)))` without overflow; of no elements it is -inf."""
     if 0 in x.shape:
         return xp.log(xp.sum(x, axis=axis, keepdims=keepdims))
     top = xp.amax(x, axis=axis, keepdims=True)
@@ -482,5 +482,5 @@ def logsumexp_of(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     ],
 )
 def logsumexp(xp: Any, self: Array, dim: int | tuple[int, ...], keepdim: bool = False) -> Array:
-    """``log(sum(exp(input)))`` over ``dim``, without overflow."""
+    """`log(sum(exp(input)))` over `dim`, without overflow."""
     return logsumexp_of(xp, self, axes(dim, self.ndim), keepdim)

@@ -39,7 +39,7 @@ def _backwards(xp: Any, scan: Any, dim: int, *parts: Any) -> Any:
     samples=[*lines, sample(integers(4), 0), sample(booleans(4), 0), sample(edge([1.0, INF, -INF, NAN, 2.0]), 0)],
 )
 def cumsum(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
-    """Running sum along ``dim``; integers and booleans are summed as int64 unless ``dtype`` says otherwise.
+    """Running sum along `dim`; integers and booleans are summed as int64 unless `dtype` says otherwise.
 
     >>> torch.tensor([1.0, 2.0, 3.0]).cumsum(0)
     tensor([1., 3., 6.])
@@ -82,7 +82,7 @@ def _cumprod_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
     ],
 )
 def cumprod(xp: Any, self: Array, dim: int, *, dtype: Any = None) -> Array:
-    """Running product along ``dim``; the derivative is exact where elements are zero."""
+    """Running product along `dim`; the derivative is exact where elements are zero."""
     self = widened(xp, self, dtype)
     return xp.astype(xp.cumprod(self, axis=dim), self.dtype) if axes(dim, self.ndim) is not None else xp.array(self)
 
@@ -120,7 +120,7 @@ runs = [
 
 @op(self=_running_self, outputs="values indices", samples=runs)
 def cummax(xp: Any, self: Array, dim: int) -> Array:
-    """Running maximum along ``dim``, and where it was met last.
+    """Running maximum along `dim`, and where it was met last.
 
     >>> torch.tensor([1.0, 3.0, 2.0]).cummax(0).values
     tensor([1., 3., 3.])
@@ -130,7 +130,7 @@ def cummax(xp: Any, self: Array, dim: int) -> Array:
 
 @op(self=_running_self, outputs="values indices", samples=runs)
 def cummin(xp: Any, self: Array, dim: int) -> Array:
-    """Running minimum along ``dim``, and where it was met last."""
+    """Running minimum along `dim`, and where it was met last."""
     return _running(xp, self, dim, xp.running_min)
 
 
@@ -144,12 +144,12 @@ def cummin(xp: Any, self: Array, dim: int) -> Array:
     where="internal",
 )
 def _scaled_cumsum(xp: Any, weights: Array, inner: Array, outer: Array, dim: int) -> Array:
-    """``cumsum(weights * exp(inner)) * exp(outer)``: linear in ``weights``, and its gradients are of the same form."""
+    """`cumsum(weights * exp(inner)) * exp(outer)`: linear in `weights`, and its gradients are of the same form."""
     return xp.scaled_cumsum(weights, inner, outer, dim)
 
 
 def _logcumsumexp_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> Any:
-    """The sum of ``grad[j] * exp(x[i] - result[j])`` over j >= i."""
+    """Return the sum of `grad[j] * exp(x[i] - result[j])` over j >= i."""
     if not self.ndim or 0 in self.shape:
         return grad
     return _backwards(xp, xp.scaled_cumsum, dim, grad, -result, self)
@@ -165,7 +165,7 @@ def _logcumsumexp_self(xp: Any, grad: Any, self: Any, dim: int, result: Any) -> 
     ],
 )
 def logcumsumexp(xp: Any, self: Array, dim: int) -> Array:
-    """The logarithm of the running sum of exponentials along ``dim``, without overflow."""
+    """The logarithm of the running sum of exponentials along `dim`, without overflow."""
     if self.dtype.kind != "f":
         raise RuntimeError(f"logcumsumexp: not implemented for {self.dtype}; convert with .float()")
     return xp.logcumsumexp(self, dim) if axes(dim, self.ndim) is not None else xp.array(self)
@@ -188,7 +188,7 @@ def logcumsumexp(xp: Any, self: Array, dim: int) -> Array:
 def diff(
     input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:
-    """The ``n``-th difference of neighbours along ``dim``, of the tensor between ``prepend`` and ``append``.
+    """The `n`-th difference of neighbours along `dim`, of the tensor between `prepend` and `append`.
 
     >>> torch.tensor([1, 4, 9]).diff()
     tensor([3, 5])
@@ -221,7 +221,7 @@ def diff(
     where="function",
 )
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
-    """The integral along ``dim`` of the polygon through the points ``y``, which are ``dx`` apart or at ``x``."""
+    """The integral along `dim` of the polygon through the points `y`, which are `dx` apart or at `x`."""
     dim = wrap_dim("trapezoid", dim, y.ndim)
     if not y.ndim:
         raise IndexError(f"trapezoid: Dimension specified as {dim} but tensor has no dimensions")

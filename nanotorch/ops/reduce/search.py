@@ -25,7 +25,7 @@ def _unsort(xp: Any, grad: Any, self_shape: Any, dim: int, indices: Any) -> Any:
 
 
 def _ordered(xp: Any, x: Any, dim: int, descending: bool) -> Any:
-    """Return the stable order of elements along ``dim``; NaN counts as the largest."""
+    """Return the stable order of elements along `dim`; NaN counts as the largest."""
     if not descending:
         return xp.argsort(x, axis=dim, kind="stable")
     # Sorting the reversed sequence and reversing the result keeps equal elements in their order.
@@ -43,7 +43,7 @@ def _ordered(xp: Any, x: Any, dim: int, descending: bool) -> Any:
     ],
 )
 def sort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Array:
-    """The values along ``dim`` in order, and where they were; equal elements keep their order."""
+    """The values along `dim` in order, and where they were; equal elements keep their order."""
     if not self.ndim:
         return xp.array(self), xp.zeros((), dtype=dtypes.int64.numpy)
     order = _ordered(xp, self, dim, descending)
@@ -52,7 +52,7 @@ def sort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, stabl
 
 @op(samples=[sample(distinct(3, 4)), sample(distinct(3, 4), 0, descending=True)])
 def argsort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Array:
-    """The indices that sort along ``dim``; equal elements keep their order."""
+    """The indices that sort along `dim`; equal elements keep their order."""
     return _ordered(xp, self, dim, descending) if self.ndim else xp.zeros((), dtype=dtypes.int64.numpy)
 
 
@@ -62,7 +62,7 @@ def argsort(xp: Any, self: Array, dim: int = -1, descending: bool = False, *, st
     samples=[sample(distinct(3, 4), 2), sample(distinct(3, 4), 1, 0, largest=False), sample(distinct(5), 5)],
 )
 def topk(xp: Any, self: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Array:
-    """The ``k`` largest (or smallest) values along ``dim``, in order, and where they were."""
+    """The `k` largest (or smallest) values along `dim`, in order, and where they were."""
     length = self.shape[dim] if self.ndim else 1
     if not 0 <= whole("topk", "k", k) <= length:
         raise RuntimeError(f"topk: selected index k out of range: k={k}, dimension {dim} has length {length}")
@@ -74,7 +74,7 @@ def topk(xp: Any, self: Array, k: int, dim: int = -1, largest: bool = True, sort
 
 @composite(samples=[sample(integers(4, high=5)), sample(integers(2, 3, high=3), 6)], where="functional")
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """A row of ``num_classes`` zeros with a one at the class, for every element of an integer tensor.
+    """A row of `num_classes` zeros with a one at the class, for every element of an integer tensor.
 
     >>> torch.nn.functional.one_hot(torch.tensor([0, 2]), 3)
     tensor([[1, 0, 0],
@@ -161,16 +161,16 @@ def searchsorted(
     side: str | None = None,
     sorter: Tensor | None = None,
 ) -> Tensor:
-    """The indices in an ascending sequence before which the values of ``input`` belong: before equal elements, or
-    behind with ``right``.
+    """The indices in an ascending sequence before which the values of `input` belong: before equal elements, or
+    behind with `right`.
 
     Args:
-        sorted_sequence: a vector, or one sequence along the last dimension for every leading index of ``input``.
+        sorted_sequence: a vector, or one sequence along the last dimension for every leading index of `input`.
         input: a tensor or a number.
         out_int32: return int32 instead of int64.
-        right: the same as ``side="right"``.
+        right: the same as `side="right"`.
         side: "left" or "right".
-        sorter: indices that sort ``sorted_sequence``, where it is not sorted.
+        sorter: indices that sort `sorted_sequence`, where it is not sorted.
     """
     if side not in (None, "left", "right"):
         raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
@@ -206,7 +206,7 @@ def searchsorted(
 )
 def bucketize(input: Tensor | float, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
     """The number of the bucket between ascending boundaries for every element: a boundary belongs to the bucket before
-    it, or after with ``right``.
+    it, or after with `right`.
     """
     if boundaries.ndim != 1:
         raise RuntimeError(f"bucketize: boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
@@ -244,10 +244,10 @@ def unique(
     return_counts: bool = False,
     dim: int | None = None,
 ) -> Any:
-    """The distinct elements (slices along ``dim``) in ascending order, with the place of every element among them, and
+    """The distinct elements (slices along `dim`) in ascending order, with the place of every element among them, and
     how often each occurs.
 
-    NaN differs from itself. The order is ascending without ``sorted`` too.
+    NaN differs from itself. The order is ascending without `sorted` too.
     """
     array, xp = input._array, input.device.xp
     axis = None if dim is None else wrap_dim("unique", dim, array.ndim)
@@ -267,7 +267,7 @@ def _no_formula(grad: Any) -> Any:
 
 @op(self=_no_formula, where="internal", node="NotImplemented")
 def _distinct(xp: Any, self: Array, values: Any) -> Array:
-    """The values found in ``self``: what needs their derivative raises, as in PyTorch, in place of getting none in
+    """The values found in `self`: what needs their derivative raises, as in PyTorch, in place of getting none in
     silence.
     """
     return values
@@ -300,7 +300,7 @@ def unique_consecutive(
 def unique_consecutive(
     input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    """The elements (slices along ``dim``) that differ from the one before, with the run of every element, and how long
+    """The elements (slices along `dim`) that differ from the one before, with the run of every element, and how long
     each run is.
     """
     array, xp = input._array, input.device.xp
@@ -364,7 +364,7 @@ def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ..
     ]
 )
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """The indices of the non-zero elements, one row each, or with ``as_tuple`` one tensor per dimension."""
+    """The indices of the non-zero elements, one row each, or with `as_tuple` one tensor per dimension."""
     xp, array = input.device.xp, input._array
     found = [from_array(index, input.device) for index in xp.nonzero(array if array.ndim else array.reshape(1))]
     if as_tuple:
@@ -385,7 +385,7 @@ _no_derivative = not_implemented("bincount", "torch.zeros(n).index_add(0, input,
 
 @op(self=_no_derivative, where="internal", node="NotImplemented")
 def _weighted_count(xp: Any, self: Array, sums: Any) -> Array:
-    """The sums of the weights ``self``, which have no derivative."""
+    """The sums of the weights `self`, which have no derivative."""
     return sums
 
 
@@ -435,7 +435,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     ]
 )
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many elements lie in each of ``bins`` intervals of equal width from ``min`` to ``max`` (the last includes
+    """How many elements lie in each of `bins` intervals of equal width from `min` to `max` (the last includes
     it), or of the data's range if both are 0.
     """
     array, xp = widened(input._array).reshape(-1), input.device.xp

@@ -28,7 +28,7 @@ spread = [
 
 
 def options(dim: Any, unbiased: Any, correction: float | None) -> tuple[Any, float]:
-    """Return the dimensions and the correction: ``unbiased`` may stand in the place of ``dim``, as in PyTorch."""
+    """Return the dimensions and the correction: `unbiased` may stand in the place of `dim`, as in PyTorch."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if correction is not None and unbiased is not None:
@@ -67,7 +67,7 @@ def var(
     *,
     correction: float | None = None,
 ) -> Array:
-    """Variance of all elements or over ``dim``, dividing by ``n - correction`` (1 by default: Bessel's correction).
+    """Variance of all elements or over `dim`, dividing by `n - correction` (1 by default: Bessel's correction).
 
     >>> torch.tensor([1.0, 2.0, 3.0, 4.0]).var(correction=0)
     tensor(1.2500)
@@ -78,7 +78,7 @@ def var(
 def _std_self(
     xp: Any, grad: Any, self: Any, dim: Any, unbiased: Any, correction: float | None, keepdim: bool, result: Any
 ) -> Any:
-    """The root has no derivative at 0; PyTorch takes 0 there."""
+    """Return the root has no derivative at 0; PyTorch takes 0 there."""
     slope = xp.where(result == 0, 0.0, 0.5 / xp.where(result == 0, 1.0, result))
     return _var_self(xp, grad * slope, self, dim, unbiased, correction, keepdim)
 
@@ -93,7 +93,7 @@ def std(
     *,
     correction: float | None = None,
 ) -> Array:
-    """Standard deviation of all elements or over ``dim``: the square root of `var`; its derivative at 0 is 0."""
+    """Standard deviation of all elements or over `dim`: the square root of `var`; its derivative at 0 is 0."""
     return xp.astype(xp.sqrt(_var(xp, self, dim, unbiased, correction, keepdim)), self.dtype)
 
 

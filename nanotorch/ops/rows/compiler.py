@@ -1,7 +1,7 @@
 """The compiler of op rows: executes the source of a row's function and of its node class, each part at its first call.
 
-``ROWS["mul"].source`` shows what was executed. What it looks like stands in ``function_code.py`` and ``node_code.py``.
-See Note [Op rows] in ``row.py``.
+`ROWS["mul"].source` shows what was executed. What it looks like stands in `function_code.py` and `node_code.py`.
+See Note [Op rows] in `row.py`.
 
 Note [Compiled at the first call]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
@@ -12,8 +12,8 @@ are compiled at their own first calls.
 
 Note [Operators]
 ~~~~~~~~~~~~~~~~
-``torch.add(x, None)`` raises; ``x + other`` has to give an object that tensors do not know the chance to answer by its
-own ``__radd__``, and ``x == "text"`` to be False, so there NotImplemented is returned. That is said where an operand
+`torch.add(x, None)` raises; `x + other` has to give an object that tensors do not know the chance to answer by its
+own `__radd__`, and `x == "text"` to be False, so there NotImplemented is returned. That is said where an operand
 turns out to be unusual, in a second function that is compiled from the same text: calls with usual operands run what
 they ran before.
 
@@ -22,8 +22,8 @@ Note [Half precision]
 A row on float16 computes in float32, forward and formulas, and rounds once, at its end: sums do not stop growing at
 2048, squares and counts beyond 65504 do not overflow, and a number outside float16's range, from Python or in a tensor
 without dimensions, scales like any other. PyTorch calls this the accumulation type. It is said here, so no row says it
-again. Hidden outputs and saved results stay in float32; views and rows that say ``widens=False``, because they look at
-the type itself, are left as they are. A composite of several steps says ``widens=True`` to be rounded at its end only;
+again. Hidden outputs and saved results stay in float32; views and rows that say `widens=False`, because they look at
+the type itself, are left as they are. A composite of several steps says `widens=True` to be rounded at its end only;
 a test finds those that forgot.
 """
 

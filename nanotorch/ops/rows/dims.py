@@ -23,7 +23,7 @@ def whole(name: str, argument: str, value: Any) -> int:
 
 
 def sizes_of(name: str, given: tuple[Any, ...], argument: str = "size") -> tuple[int, ...]:
-    """Return the ints of a size or of a list of dims that was given as ``f(x, 2, 3)`` or as ``f(x, (2, 3))``."""
+    """Return the ints of a size or of a list of dims that was given as `f(x, 2, 3)` or as `f(x, (2, 3))`."""
     if len(given) == 1 and hasattr(given[0], "__iter__") and getattr(given[0], "ndim", True):
         given = tuple(given[0])
     return tuple([length if type(length) is int else whole(name, argument, length) for length in given])

@@ -2,10 +2,10 @@
 
 Note [FLOPs]
 ~~~~~~~~~~~~
-A row may say with ``flops=`` how many operations a call takes. Like a formula, that function names what it needs: an
-input stands for its shape (a list of inputs for their shapes, None for one that is absent), ``result`` for the shape of
+A row may say with `flops=` how many operations a call takes. Like a formula, that function names what it needs: an
+input stands for its shape (a list of inputs for their shapes, None for one that is absent), `result` for the shape of
 the result, and any other argument for itself. Products count a multiplication and an addition for each pair of factors,
-and leave out bias, scaling and padding, as PyTorch's ``torch.utils.flop_counter`` does. Rows that say nothing count one
+and leave out bias, scaling and padding, as PyTorch's `torch.utils.flop_counter` does. Rows that say nothing count one
 operation for every element of their result, whatever it costs, and views none; PyTorch counts nothing for all of these.
 """
 

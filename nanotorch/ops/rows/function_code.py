@@ -277,7 +277,7 @@ def function_code(plan: Plan, operator: str = "") -> str:
 
 
 class FunctionCode:
-    """Writes the public function of a row, or (``operator`` is its name) what its operators call."""
+    """Writes the public function of a row, or (`operator` is its name) what its operators call."""
 
     def __init__(self, plan: Plan, operator: str) -> None:
         self.plan, self.row, self.operator = plan, plan.row, operator

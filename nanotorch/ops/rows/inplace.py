@@ -144,7 +144,7 @@ def refuse_recorded(name: str, target: Tensor) -> None:
 
 
 def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> None:
-    """Copy a result into a tensor's memory and bump the version; ``repeated``: elements may share a place."""
+    """Copy a result into a tensor's memory and bump the version; `repeated`: elements may share a place."""
     array, source = target._array, result._array
     if array.shape != source.shape:
         raise ShapeError(
@@ -162,7 +162,7 @@ def write(name: str, target: Tensor, result: Tensor, repeated: bool = False) -> 
 
 
 def write_out(name: str, function: Callable[..., Any], out: Any, arguments: dict[str, Any]) -> Any:
-    """Write what a function returns to the tensor, or the tensors, that were given as ``out=``, and return them.
+    """Write what a function returns to the tensor, or the tensors, that were given as `out=`, and return them.
 
     An empty tensor is given the shape of the result. Nothing is recorded: with gradients in play it raises, as PyTorch
     does.
@@ -203,7 +203,7 @@ def refuse_repeated(name: str, array: Any) -> None:
 
 
 def rebase_history(target: Tensor, node: Node) -> None:
-    """Make ``node``, whose first input is the tensor's old value, the tensor's history."""
+    """Make `node`, whose first input is the tensor's old value, the tensor's history."""
     if target._view is None:
         target._set_history((node, 0))
         return

@@ -3,11 +3,11 @@
 Note [Names in compiled code]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
 A letter before the name of an argument or an output says which of its properties a variable of the function, or a slot
-of the node, holds. In the function: ``a_x`` the array of ``x``, or the number that it is, ``r_x`` whether it requires
-grad, ``d_x`` its dtype. In the node: ``s_x`` the input ``x`` and ``v_x`` the version it had, ``r_y`` the array of the
-output ``y``, ``c_y`` its version cell and ``w_y`` the version, ``h_x_shape`` a shape that a formula asks for, ``b_x``
-the shape to which the gradient of ``x`` is summed, ``p_k`` the plain argument ``k``. In the backward: ``g_x`` the
-gradient of ``x``. Nothing but the writers of this code knows these letters.
+of the node, holds. In the function: `a_x` the array of `x`, or the number that it is, `r_x` whether it requires
+grad, `d_x` its dtype. In the node: `s_x` the input `x` and `v_x` the version it had, `r_y` the array of the
+output `y`, `c_y` its version cell and `w_y` the version, `h_x_shape` a shape that a formula asks for, `b_x`
+the shape to which the gradient of `x` is summed, `p_k` the plain argument `k`. In the backward: `g_x` the
+gradient of `x`. Nothing but the writers of this code knows these letters.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def node_code(plan: Plan) -> str:
 
 
 def backward_code(plan: Plan, name: str, recorded: bool, half: bool) -> str:
-    """Write the method that maps the gradient of the output to those of the inputs, for ``half`` in float32."""
+    """Write the method that maps the gradient of the output to those of the inputs, for `half` in float32."""
     row = plan.row
     names = {name for _, wanted in row.formulas.values() for name in wanted}
     grads = "grads" if row.many_outputs else "grad"

@@ -3,7 +3,7 @@
 Note [Observing]
 ~~~~~~~~~~~~~~~~
 What is observed are forwards on arrays (Note [Interpreters]): those of composites, of modules, of in-place variants
-(whose value the out-of-place row computes) and of backward passes under ``create_graph``. A first-order backward
+(whose value the out-of-place row computes) and of backward passes under `create_graph`. A first-order backward
 evaluates formulas on arrays without calling ops, so it shows nothing here.
 """
 
@@ -32,10 +32,10 @@ class Observer(Interpreter):
 
 
 class observing(installed):
-    """Call ``callback(row, arguments, out)`` after every op that this thread runs inside the ``with``.
+    """Call `callback(row, arguments, out)` after every op that this thread runs inside the `with`.
 
-    ``arguments`` are those of the row's forward by parameter name: arrays, lists of arrays, numbers and options.
-    ``out`` is what forward returned: an array, or a tuple of them with the hidden outputs. The callback must not write
+    `arguments` are those of the row's forward by parameter name: arrays, lists of arrays, numbers and options.
+    `out` is what forward returned: an array, or a tuple of them with the hidden outputs. The callback must not write
     to them; the ops that it calls itself are not observed. Observers nest: the outer one sees what the inner one sees,
     first. See Note [Observing].
 

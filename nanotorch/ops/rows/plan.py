@@ -18,7 +18,7 @@ class Plan:
         names_dtype: whether that is a variable of its own.
         inputs: all tensor arguments by name.
         constant: values that have no formula in a row that has some.
-        takes_out: whether the public function has an argument ``out``.
+        takes_out: whether the public function has an argument `out`.
         results: the position of every output by name.
         hidden: the names of outputs that formulas alone see.
         saved_inputs, saved_results, shapes, saved_plain: what the node keeps, by kind.

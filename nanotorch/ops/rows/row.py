@@ -14,36 +14,36 @@ A row is written like this::
         '''Elementwise product.'''
         return self * other
 
-**forward** gets the array module ``xp`` of the device and raw arrays. Annotations say what a parameter is: ``Array`` (a
-tensor that may carry gradients), ``Index`` (a tensor of integers), ``Mask`` (a tensor of booleans),
-``Sequence[Array]``; ``| Number`` admits Python scalars, which wrap around as the operands of an integer dtype do, ``|
-Fitting`` those that the dtype holds, ``| Cast`` a tensor of any dtype, which is cast to the first one's, ``| None``
-makes it optional; ``Dims`` is a tuple of ints that callers may also spread, as in ``x.permute(1, 0)``; everything else
-is a plain argument. A parameter named ``dim``, ``dim0`` ... is a dimension of the first tensor, or several where its
-annotation says so, and is checked (``dims.py``) before forward sees it; ``NewDim`` is a dimension of a result that has
+**forward** gets the array module `xp` of the device and raw arrays. Annotations say what a parameter is: `Array` (a
+tensor that may carry gradients), `Index` (a tensor of integers), `Mask` (a tensor of booleans),
+`Sequence[Array]`; `| Number` admits Python scalars, which wrap around as the operands of an integer dtype do, ``|
+Fitting` those that the dtype holds, `| Cast` a tensor of any dtype, which is cast to the first one's, `| None``
+makes it optional; `Dims` is a tuple of ints that callers may also spread, as in `x.permute(1, 0)`; everything else
+is a plain argument. A parameter named `dim`, `dim0` ... is a dimension of the first tensor, or several where its
+annotation says so, and is checked (`dims.py`) before forward sees it; `NewDim` is a dimension of a result that has
 one more.
 
-A keyword-only ``dtype`` says to which type the first input is cast, recorded, before ``forward`` sees it.
+A keyword-only `dtype` says to which type the first input is cast, recorded, before `forward` sees it.
 
 **Formulas** give the gradient of one input each. The names of a formula's parameters say what it needs, and exactly
-that is saved: an input, ``<input>_shape`` (metadata, no memory held), ``result`` (or an output's name), a plain
-argument, ``grad``, ``xp``. An output whose name starts with an underscore is seen by formulas only.
+that is saved: an input, `<input>_shape` (metadata, no memory held), `result` (or an output's name), a plain
+argument, `grad`, `xp`. An output whose name starts with an underscore is seen by formulas only.
 
-Forward and formulas use nothing but operators and ``xp`` (Note [Array primitives] in ``backend/primitives.py``). So the
-same text runs on raw arrays (eager forward and first-order backward) and on Tensors, with ``xp`` the column that
-``tensors.py`` begins: that is how ``create_graph`` differentiates derivatives without any further code.
+Forward and formulas use nothing but operators and `xp` (Note [Array primitives] in `backend/primitives.py`). So the
+same text runs on raw arrays (eager forward and first-order backward) and on Tensors, with `xp` the column that
+`tensors.py` begins: that is how `create_graph` differentiates derivatives without any further code.
 
-A public function, though not a view, an operator or an in-place variant, takes ``out=`` too: the tensor, or the
-tensors, that its result is written to (`write_out` in ``inplace.py``).
+A public function, though not a view, an operator or an in-place variant, takes `out=` too: the tensor, or the
+tensors, that its result is written to (`write_out` in `inplace.py`).
 
 **What follows from a row**: the function, the Tensor method, the operators, the in-place variant, the grad node with
 PyTorch's name, type promotion (Note [Type promotion]), the device check, view tracking, documentation, and the tests,
 which walk `ROWS`. Un-broadcasting of gradients happens in the generated backward, not in formulas.
 
 **How**: interpreting rows on every call costs ten times what NumPy needs for a small product, so a row is compiled
-once, at its first call, into straight-line Python: ``function_code.py`` and ``node_code.py`` write the source of the
-function and of its node class from templates, ``compiler.py`` executes it, and ``row.source`` keeps it for reading;
-``runtime.py`` holds what that source calls, ``inplace.py`` the in-place variants.
+once, at its first call, into straight-line Python: `function_code.py` and `node_code.py` write the source of the
+function and of its node class from templates, `compiler.py` executes it, and `row.source` keeps it for reading;
+`runtime.py` holds what that source calls, `inplace.py` the in-place variants.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ DIMENSIONS = {"dim", "dim0", "dim1", "dim2", "dimension"}
 
 
 class Parameter:
-    """One parameter of a row's forward, read from its annotation: kinds with ``|`` between them (Note [Op rows])."""
+    """One parameter of a row's forward, read from its annotation: kinds with `|` between them (Note [Op rows])."""
 
     def __init__(self, name: str, annotation: str, default: Any, keyword_only: bool) -> None:
         kinds = annotation.split(" | ")
@@ -105,7 +105,7 @@ class Parameter:
 
 
 def parameters_of(forward: Callable[..., Any]) -> list[Parameter]:
-    """Return the parameters of a row's forward but the first, which is ``xp``.
+    """Return the parameters of a row's forward but the first, which is `xp`.
 
     Like `names_of`, it reads the code object: `inspect.signature` takes fifty times as long, for all rows at import.
     """
@@ -137,7 +137,7 @@ class Row:
         forward: the function on raw arrays.
         formulas: for every differentiable input its formula and the formula's parameter names.
         function: the compiled function on tensors.
-        operation: what its operators call (Note [Operators] in ``compiler.py``).
+        operation: what its operators call (Note [Operators] in `compiler.py`).
         variant: the in-place function, or None.
         flops: the function that counts its floating-point operations, or None.
         samples: the arguments that tests call it with.
@@ -186,7 +186,7 @@ class Row:
 
     @cached_property
     def parameters(self) -> list[Parameter]:
-        """The parameters of forward, without ``xp``."""
+        """The parameters of forward, without `xp`."""
         return parameters_of(self.forward)
 
     @cached_property
@@ -219,7 +219,7 @@ class Row:
 
     @property
     def public_name(self) -> str:
-        """The name that users know: rows behind a composite, such as ``_max_dim``, speak for it."""
+        """The name that users know: rows behind a composite, such as `_max_dim`, speak for it."""
         if self.where in ("linalg", "special"):
             return self.name.replace("_", ".", 1)
         return (
@@ -241,7 +241,7 @@ class Row:
         return self.compiler.source
 
     def arguments(self, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments that follow ``xp`` in a call of forward, by name."""
+        """Return the arguments that follow `xp` in a call of forward, by name."""
         return dict(zip([p.name for p in self.parameters], args, strict=False)) | kwargs
 
     def compile(self) -> None:
@@ -250,12 +250,12 @@ class Row:
             self.compiler.compile()
 
     def signature(self) -> str:
-        """Return the public signature, such as ``sum(input, dim=None, keepdim=False)``."""
+        """Return the public signature, such as `sum(input, dim=None, keepdim=False)`."""
         return f"{self.name}({', '.join(public_parameters(self.parameters))})"
 
 
 def uncompiled(row: Row, code: Callable[..., Any], name: str, qualname: str) -> FunctionType:
-    """Return a function of a row that compiles it at its first call: its code is that of ``code`` until then."""
+    """Return a function of a row that compiles it at its first call: its code is that of `code` until then."""
     function = FunctionType(code.__code__, row.namespace, name)
     function.__qualname__ = qualname  # pickle finds functions by it
     function.__doc__ = row.forward.__doc__
@@ -315,14 +315,14 @@ def op(
           one).
         view: the result shares the memory of the first input.
         inplace: also make the variant with a trailing underscore.
-        operators: names of the special methods to make, such as ``"__mul__ __rmul__"``.
+        operators: names of the special methods to make, such as `"__mul__ __rmul__"`.
         outputs: names of several outputs; "list" for a varying number; a leading underscore hides one from the caller.
-        node: the name of the grad node, where it is not the op's name in camel case with ``Backward0``.
+        node: the name of the grad node, where it is not the op's name in camel case with `Backward0`.
         overload: the argument with which PyTorch takes another overload: its node's name then ends in 1 instead of 0.
         where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg", "special" (of
             nanotorch.linalg, nanotorch.special, without the name's prefix) or "internal".
         flops: how many floating-point operations a call takes, where it is not one for every element
-          (``ops/rows/flops.py``).
+          (`ops/rows/flops.py`).
         widens: compute float16 in float32 (Note [Half precision]); False where the type itself matters.
         formulas: for every differentiable input the formula of its gradient.
     """
@@ -385,7 +385,7 @@ def composite(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function over tensors that is made of other ops: its derivative follows from theirs.
 
-    One that computes in several steps says ``widens``, so that float16 is rounded at its end only (Note [Half
+    One that computes in several steps says `widens`, so that float16 is rounded at its end only (Note [Half
     precision]).
     """
 

@@ -73,7 +73,7 @@ def roomy(input: Tensor) -> Tensor:
 
 
 def need_tensor(name: str, argument: str, value: Any, scalar: Callable[..., Any] | None = None, *others: Any) -> Tensor:
-    """Turn an array or (where ``scalar`` says how it becomes one of a dtype) a number into a tensor, or say that a
+    """Turn an array or (where `scalar` says how it becomes one of a dtype) a number into a tensor, or say that a
     tensor is needed.
     """
     if isinstance(value, np.ndarray):
@@ -99,7 +99,7 @@ def is_operand(value: Any) -> bool:
 
 
 def cast_first(name: str, value: Any, dtype: Any) -> Tensor:
-    """Bring the first input of a row with a keyword ``dtype`` to that type; the cast is recorded."""
+    """Bring the first input of a row with a keyword `dtype` to that type; the cast is recorded."""
     dtype = dtypes.need_dtype(name, dtype)
     tensor = value if isinstance(value, Tensor) else need_tensor(name, "input", value)
     return tensor if tensor.dtype is dtype else tensor.to(dtype)
@@ -182,7 +182,7 @@ def with_elements(arrays: Sequence[Any]) -> Any:
 
 
 def star_argument(name: str, argument: str, positional: tuple[Any, ...], keyword: Any) -> tuple[int, ...]:
-    """Return a size or a list of dims given as ``f(x, 2, 3)``, ``f(x, (2, 3))`` or ``f(x, size=(2, 3))``."""
+    """Return a size or a list of dims given as `f(x, 2, 3)`, `f(x, (2, 3))` or `f(x, size=(2, 3))`."""
     return sizes_of(name, positional if keyword is None else (keyword,), argument)
 
 
@@ -305,7 +305,7 @@ def in_float32(forward: Callable[..., Any], xp: Any, *args: Any, **kwargs: Any) 
 
 
 def rounded_outputs(out: Any, hidden: tuple[int, ...]) -> Any:
-    """Round what a row on float16 computed; the ``hidden`` outputs stay in float32."""
+    """Round what a row on float16 computed; the `hidden` outputs stay in float32."""
     if isinstance(out, tuple | list):
         return tuple([o if number in hidden else rounded(o) for number, o in enumerate(out)])
     return rounded(out)
@@ -386,7 +386,7 @@ def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
 
 
 def make_view(parent: Tensor, result: Any) -> None:
-    """Note that ``result`` views ``parent`` (Note [Views and in-place])."""
+    """Note that `result` views `parent` (Note [Views and in-place])."""
     cell = parent._cell
     if cell is None:
         cell = parent._version_cell()

@@ -10,8 +10,8 @@ _PLACE = re.compile(r"^( *)\$(\w+)\n|\$(?:(\w+)|\{(\w+)\})", re.MULTILINE)
 def fill(template: str, **parts: str) -> str:
     """Fill the places of a template, and leave out lines that nothing is put in.
 
-    A place alone on its line, ``$name``, takes lines, which get its indentation; one inside of a line takes a text, and
-    is written ``${name}`` where a letter follows.
+    A place alone on its line, `$name`, takes lines, which get its indentation; one inside of a line takes a text, and
+    is written `${name}` where a letter follows.
 
     >>> print(fill("if $test:\\n    $body\\n    $more\\n", test="x", body="y = 1\\nz = 2", more=""))
     if x:

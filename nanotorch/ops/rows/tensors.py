@@ -1,4 +1,4 @@
-"""The TENSOR column of the table of primitives: the ``xp`` of formulas that are recorded (Note [Array primitives]).
+"""The TENSOR column of the table of primitives: the `xp` of formulas that are recorded (Note [Array primitives]).
 
 The files of the op rows fill it, each beside the row that does the work: a row or composite that is the primitive as it
 stands is decorated, for the others a function says in which words the row is called. Here stand those that need no row,

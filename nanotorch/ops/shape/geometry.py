@@ -70,7 +70,7 @@ def _as_strided(
     ]
 )
 def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
-    """A view of the tensor's memory with any size and stride, from element ``storage_offset`` of the memory on.
+    """A view of the tensor's memory with any size and stride, from element `storage_offset` of the memory on.
 
     Elements may overlap: what flows back to one place of the memory adds up. NumPy arrays that nanotorch did not make
     count as one memory with the array that they are views of.
@@ -152,7 +152,7 @@ def _fold(xp: Any, grad: Any, shape: tuple[int, ...], dimension: int, size: int,
     ],
 )
 def _unfold(xp: Any, self: Array, dimension: int, size: int, step: int) -> Array:
-    """A view of all windows of ``size`` slices along ``dimension``, ``step`` apart; the window is the last dimension.
+    """A view of all windows of `size` slices along `dimension`, `step` apart; the window is the last dimension.
 
     >>> torch.arange(5).unfold(0, 3, 1)
     tensor([[0, 1, 2],

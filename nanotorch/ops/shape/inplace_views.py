@@ -16,7 +16,7 @@ _classes: dict[tuple[str, type], Any] = {}
 
 
 def _look_anew(name: str, node: str, target: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
-    """Let a tensor see its memory as ``view`` of it does, and record that.
+    """Let a tensor see its memory as `view` of it does, and record that.
 
     This counts as a write: other views of the memory derive their histories anew, though their values stay.
     """
@@ -85,7 +85,7 @@ def as_strided_(input: Tensor, size: Sequence[int], stride: Sequence[int], stora
 
 @composite(where="method")
 def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
-    """Write one value to the main diagonal, in place; ``wrap`` starts it again below the square of a tall matrix."""
+    """Write one value to the main diagonal, in place; `wrap` starts it again below the square of a tall matrix."""
     array = input._array
     if array.ndim < 2 or (array.ndim > 2 and len(set(array.shape)) > 1):
         raise RuntimeError(

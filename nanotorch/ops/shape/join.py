@@ -153,7 +153,7 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     ],
 )
 def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str | None = None) -> tuple[Tensor, ...]:
-    """Coordinate grids from vectors: output ``k`` repeats vector ``k`` along all other dimensions, as a view.
+    """Coordinate grids from vectors: output `k` repeats vector `k` along all other dimensions, as a view.
 
     Args:
         tensors: vectors or numbers.

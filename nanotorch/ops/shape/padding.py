@@ -34,7 +34,7 @@ def _constant_pad_self(xp: Any, grad: Any, self_shape: Any, pairs: Any) -> Any:
 
 @op(self=_constant_pad_self, where="internal", node="ConstantPadNdBackward0")
 def _constant_pad(xp: Any, self: Array, pairs: Any, value: Any) -> Array:
-    """The input with ``pairs[d] = (before, after)`` elements of one value added along dimension d."""
+    """The input with `pairs[d] = (before, after)` elements of one value added along dimension d."""
     kept, placed = _meeting(self.shape, pairs)
     shape = tuple(n + before + after for n, (before, after) in zip(self.shape, pairs, strict=True))
     if value and self.dtype.kind in "iu":

@@ -22,7 +22,7 @@ from nanotorch.ops.shape.views import clone, reshape, transpose, unsqueeze
     samples=[sample(real(3), (2,)), sample(real(3, 2), (2, 1, 3)), sample(real(), (2,))],
 )
 def repeat(xp: Any, self: Array, repeats: Dims) -> Array:
-    """Copies of the tensor side by side, ``repeats[d]`` times along each dimension."""
+    """Copies of the tensor side by side, `repeats[d]` times along each dimension."""
     if len(repeats) < self.ndim:
         raise ShapeError(
             f"repeat: number of repeats {len(repeats)} can not be smaller than number of dimensions of tensor"
@@ -70,7 +70,7 @@ def tile(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
 def repeat_interleave(
     input: Tensor, repeats: Tensor | int | None = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
-    """Every slice along ``dim`` (of the flattened tensor without it) repeated ``repeats`` times, a number or one for
+    """Every slice along `dim` (of the flattened tensor without it) repeated `repeats` times, a number or one for
     each.
 
     With a single argument, the tensor tells how often each index is to be repeated.
@@ -122,7 +122,7 @@ def repeat_interleave(
     ]
 )
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
-    """A copy rotated ``k`` times by 90 degrees, from the first of ``dims`` towards the second."""
+    """A copy rotated `k` times by 90 degrees, from the first of `dims` towards the second."""
     ndim = input.ndim
     need_tuple("rot90", "dims", dims)
     if len(dims) != 2 or ndim < 2:
@@ -165,14 +165,14 @@ def flipud(input: Tensor) -> Tensor:
     samples=[sample(real(3, 2), (0,)), sample(real(3, 2), (0, -1))],
 )
 def flip(xp: Any, self: Array, dims: Dims) -> Array:
-    """A copy with the order reversed along ``dims``."""
+    """A copy with the order reversed along `dims`."""
     dims = wrap_dims("flip", dims, self.ndim, "dims")
     return xp.array(xp.flip(self, dims) if self.ndim else self)
 
 
 @composite(where="internal", operators="__reversed__", samples=[sample(real(3, 2)), sample(real())])
 def _reversed(input: Tensor) -> Tensor:
-    """What Python's ``reversed`` gives: a copy with the first dimension in reverse order; itself without dimensions."""
+    """What Python's `reversed` gives: a copy with the first dimension in reverse order; itself without dimensions."""
     return flip(input, (0,)) if input.ndim else input
 
 
@@ -181,7 +181,7 @@ def _negated(shifts: Any) -> Any:
 
 
 def _rolled(xp: Any, x: Any, shifts: Any, dims: Any) -> Any:
-    """Roll along every one of ``dims``, the same one twice if it is there twice; the flattened array without any."""
+    """Roll along every one of `dims`, the same one twice if it is there twice; the flattened array without any."""
     steps = [whole("roll", "shifts", s) for s in (shifts if isinstance(shifts, tuple | list) else [shifts])]
     if not steps:
         raise RuntimeError("roll: `shifts` required: how far shall the elements go?")
@@ -202,7 +202,7 @@ def _rolled(xp: Any, x: Any, shifts: Any, dims: Any) -> Any:
     samples=[sample(real(3, 2), 1), sample(real(3, 2), 1, 0), sample(real(3, 2), (1, -1), (0, 1))],
 )
 def roll(xp: Any, self: Array, shifts: int | tuple[int, ...], dims: int | tuple[int, ...] | None = None) -> Array:
-    """A copy with elements shifted along ``dims``; those pushed out re-enter on the other side."""
+    """A copy with elements shifted along `dims`; those pushed out re-enter on the other side."""
     return _rolled(xp, self, shifts, dims)
 
 
@@ -248,7 +248,7 @@ def triu(xp: Any, self: Array, diagonal: int = 0) -> Array:
     ],
 )
 def diag_embed(xp: Any, self: Array, offset: int = 0, dim1: NewDim = -2, dim2: NewDim = -1) -> Array:
-    """Zeros with the last dimension of the input on a diagonal of the dimensions ``dim1`` and ``dim2``."""
+    """Zeros with the last dimension of the input on a diagonal of the dimensions `dim1` and `dim2`."""
     if not self.ndim:
         raise IndexError(
             "diag_embed: Dimension out of range: the input needs at least one dimension, which goes to the diagonal"
@@ -281,7 +281,7 @@ def trace(input: Tensor) -> Tensor:
 
 @composite(samples=[sample(real(2, 3), 1, 0, 2), sample(real(4), 0, -3, 2)])
 def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """A copy of ``length`` slices along a dimension, from ``start`` on."""
+    """A copy of `length` slices along a dimension, from `start` on."""
     return input.narrow(dim, start, length).clone()
 
 

@@ -21,7 +21,7 @@ from nanotorch.ops.shape.views import narrow
     samples=[sample(real(3, 2)), sample(real(3, 2), 1)],
 )
 def unbind(xp: Any, self: Array, dim: int = 0) -> Array:
-    """The slices along ``dim``, as views without that dimension."""
+    """The slices along `dim`, as views without that dimension."""
     if not self.ndim:
         raise IndexError("unbind: Dimension specified as 0 but tensor has no dimensions")
     moved = xp.moveaxis(self, dim, 0)
@@ -41,7 +41,7 @@ def _length(name: str, shape: Sequence[int], dim: int) -> int:
     samples=[sample(real(5, 2), [1, 4]), sample(real(5, 2), [0, 2], 1), sample(real(0, 2), [0, 0])],
 )
 def split_with_sizes(xp: Any, self: Array, split_sizes: Sequence[int], dim: int = 0) -> Array:
-    """Pieces of the given sizes along ``dim``, as views."""
+    """Pieces of the given sizes along `dim`, as views."""
     length = _length("split_with_sizes", self.shape, dim)
     if sum(split_sizes) != length or any(size < 0 for size in split_sizes):
         raise RuntimeError(
@@ -64,14 +64,14 @@ def _pieces(x: Tensor, sizes: Sequence[int], axis: int) -> Any:
     node="SplitBackward0",
 )
 def _split(xp: Any, self: Array, split_size: int, dim: int) -> Array:
-    """Pieces of one size along ``dim``, the last may be smaller, as views."""
+    """Pieces of one size along `dim`, the last may be smaller, as views."""
     length = self.shape[dim]
     return xp.pieces(self, [min(split_size, length - start) for start in range(0, length, split_size)] or [0], dim)
 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(5, 2), [1, 4]), sample(real(2, 4), 2, dim=1)])
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of pieces of one size (the last may be smaller), or of the given sizes, along ``dim``."""
+    """Views of pieces of one size (the last may be smaller), or of the given sizes, along `dim`."""
     length = _length("split", tensor.shape, dim)
     if not isinstance(split_size_or_sections, int):
         return split_with_sizes(tensor, tuple(split_size_or_sections), dim)
@@ -82,7 +82,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(2, 7), 3, 1)])
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most ``chunks`` views of equal size along ``dim`` (the last may be smaller)."""
+    """At most `chunks` views of equal size along `dim` (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError(f"chunk: expects `chunks` to be greater than 0, got: {chunks}")
     length = _length("chunk", input.shape, dim)
@@ -99,8 +99,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     ]
 )
 def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of ``n`` pieces of nearly equal size (the first are larger), or of those between the given indices, along
-    ``dim``.
+    """Views of `n` pieces of nearly equal size (the first are larger), or of those between the given indices, along
+    `dim`.
 
     Unlike those of `split`, the pieces are separate views, which can be written to.
     """

@@ -105,7 +105,7 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 
 @composite(samples=[sample(real(2, 3, 2)), sample(real(2, 3, 2), 1), sample(real(2, 3, 2), 0, 1), sample(real())])
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Join the dimensions from ``start_dim`` to ``end_dim`` into one."""
+    """Join the dimensions from `start_dim` to `end_dim` into one."""
     shape = input.shape
     start, end = (
         wrap_dim("flatten", start_dim, len(shape), "start_dim"),
@@ -245,7 +245,7 @@ def _squeeze_dims(xp: Any, self: Array, dim: tuple[int, ...]) -> Array:
     ]
 )
 def squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    """A view without the dimensions of length 1, all or those of ``dim``."""
+    """A view without the dimensions of length 1, all or those of `dim`."""
     if dim is None:
         return _squeeze(input)
     return _squeeze_dims(input, tuple(dim)) if isinstance(dim, tuple | list) else _squeeze_dim(input, dim)
@@ -257,7 +257,7 @@ def squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
     samples=[sample(real(3, 2), 0), sample(real(3), -1), sample(real(), 0)],
 )
 def unsqueeze(xp: Any, self: Array, dim: NewDim) -> Array:
-    """A view with a dimension of length 1 inserted at ``dim``."""
+    """A view with a dimension of length 1 inserted at `dim`."""
     return xp.expand_dims(self, wrap_dim("unsqueeze", dim, self.ndim + 1))
 
 
@@ -300,7 +300,7 @@ def expand(xp: Any, self: Array, size: Dims) -> Array:
 @TENSOR.define("broadcast_to")
 @composite(samples=[sample(real(3, 1), (3, 4)), sample(real(2), (3, 2))])
 def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
-    """A view of the input with the broadcast shape ``size``."""
+    """A view of the input with the broadcast shape `size`."""
     return input.expand(tuple(size))
 
 
@@ -335,7 +335,7 @@ def broadcast_tensors(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]
 
 @composite(where="method", samples=[sample(real(3, 4), (3, 1))])
 def sum_to_size(input: Tensor, *size: int | Sequence[int]) -> Tensor:
-    """Sum over dimensions until the shape is ``size``: the reverse of broadcasting."""
+    """Sum over dimensions until the shape is `size`: the reverse of broadcasting."""
     shape = sizes_of("sum_to_size", size)
     lead = input.ndim - len(shape)
     if lead < 0 or [n for d, n in enumerate(shape) if n not in (1, input.shape[lead + d])]:
@@ -407,7 +407,7 @@ def _contiguous(xp: Any, self: Array) -> Array:
     ]
 )
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
-    """A view with the dimensions ``source`` at the places ``destination``; the others keep their order."""
+    """A view with the dimensions `source` at the places `destination`; the others keep their order."""
     ndim = input.ndim
     if isinstance(source, tuple | list) != isinstance(destination, tuple | list):
         raise TypeError(
@@ -481,7 +481,7 @@ def _at(dim: int, part: Any) -> tuple[Any, ...]:
     samples=[sample(real(3, 2), 0, 1), sample(real(3, 2), -1, -2), sample(real(2, 3, 0), 1, 2), sample(real(3), 0, -1)],
 )
 def select(xp: Any, self: Array, dim: int, index: int) -> Array:
-    """A view of one slice along ``dim``, without that dimension."""
+    """A view of one slice along `dim`, without that dimension."""
     if not self.ndim:
         raise IndexError("select: cannot be applied to a 0-dim tensor.")
     dim %= self.ndim
@@ -493,7 +493,7 @@ def select(xp: Any, self: Array, dim: int, index: int) -> Array:
 
 @composite(samples=[sample(real(5, 2), 0, 1, 3), sample(real(2, 5), -1, -2, 2), sample(real(3), 0, 3, 0)])
 def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
-    """A view of ``length`` slices along ``dim`` from ``start`` on."""
+    """A view of `length` slices along `dim` from `start` on."""
     shape = input.shape
     if not shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")

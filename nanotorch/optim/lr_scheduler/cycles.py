@@ -40,7 +40,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The rate of each group at the present place in its cycle."""
+        """Return the rate of each group at the present place in its cycle."""
         height = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
         return [self.eta_min + (base_lr - self.eta_min) * height for base_lr in self.base_lrs]
 
@@ -128,7 +128,7 @@ class CyclicLR(LRScheduler):
             self._set(self.get_lr())
 
     def scale_fn(self, x: float) -> float:
-        """The height of a cycle, as a share of the first one's; `x` counts cycles from 1, or steps from 0."""
+        """Return the height of a cycle, as a share of the first one's; `x` counts cycles from 1, or steps from 0."""
         if self._scale_fn_custom is not None:
             return self._scale_fn_custom(x)
         if self.mode == "exp_range":
@@ -136,7 +136,7 @@ class CyclicLR(LRScheduler):
         return 1.0 if self.mode == "triangular" else 1 / 2.0 ** (x - 1)
 
     def get_lr(self) -> list[float]:
-        """The rate of each group at this step; sets the momentum of each group as well."""
+        """Return the rate of each group at this step; sets the momentum of each group as well."""
         turns = self.last_epoch / self.total_size
         cycle = math.floor(1 + turns)
         place = 1.0 + turns - cycle
@@ -218,7 +218,7 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The rate of each group at this step; sets the momentum of each group as well."""
+        """Return the rate of each group at this step; sets the momentum of each group as well."""
         if self.last_epoch > self.total_steps:
             raise ValueError(
                 f"OneCycleLR was stepped {self.last_epoch} times but was built for {self.total_steps} steps"
@@ -233,7 +233,7 @@ class OneCycleLR(LRScheduler):
         return rates
 
     def _phase(self) -> tuple[str, str, str, str, float]:
-        """The ends of the phase that this step is in, as keys of a group, and the position between them."""
+        """Return the ends of the phase that this step is in, as keys of a group, and the position between them."""
         up_end = self.pct_start * self.total_steps - 1
         phases: list[tuple[float, str, str, str, str]] = [
             (up_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")
@@ -258,7 +258,7 @@ class OneCycleLR(LRScheduler):
 
 
 def _moves_beta(scheduler: LRScheduler, optimizer: Optimizer) -> bool:
-    """Whether momentum is the first of two betas here; a ValueError where there is neither."""
+    """Return whether momentum is the first of two betas here; a ValueError where there is neither."""
     if "betas" not in optimizer.defaults and "momentum" not in optimizer.defaults:
         raise ValueError(
             f"{type(scheduler).__name__}: {type(optimizer).__name__} has neither momentum nor betas to cycle; "

@@ -27,7 +27,7 @@ class StepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates, times `gamma` at a multiple of `step_size`."""
+        """Return the present rates, times `gamma` at a multiple of `step_size`."""
         if self.last_epoch == 0 or self.last_epoch % self.step_size:
             return self._current()
         return self._scaled(self.gamma)
@@ -52,7 +52,7 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates, times `gamma` at a milestone."""
+        """Return the present rates, times `gamma` at a milestone."""
         return self._scaled(self.gamma ** self.milestones.count(self.last_epoch))
 
     def _get_closed_form_lr(self) -> list[float]:
@@ -83,7 +83,7 @@ class ConstantLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates, times `factor` at epoch 0 and divided by it at `total_iters`."""
+        """Return the present rates, times `factor` at epoch 0 and divided by it at `total_iters`."""
         if self.last_epoch == 0:
             return self._scaled(self.factor)
         if self.last_epoch == self.total_iters:
@@ -116,7 +116,7 @@ class LinearLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates, times the ratio of this epoch's factor to the last epoch's."""
+        """Return the present rates, times the ratio of this epoch's factor to the last epoch's."""
         if self.last_epoch == 0:
             return self._scaled(self.start_factor)
         if self._starting() or self.last_epoch > self.total_iters:
@@ -140,7 +140,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates times `gamma`."""
+        """Return the present rates times `gamma`."""
         return self._current() if self._starting() else self._scaled(self.gamma)
 
     def _get_closed_form_lr(self) -> list[float]:
@@ -162,7 +162,7 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates, moved by the ratio of this epoch's cosine to the last epoch's."""
+        """Return the present rates, moved by the ratio of this epoch's cosine to the last epoch's."""
         if self._starting():
             return self._current()
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:
@@ -192,7 +192,7 @@ class PolynomialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        """The present rates, times the ratio of this epoch's share to the last epoch's."""
+        """Return the present rates, times the ratio of this epoch's share to the last epoch's."""
         if self._starting() or self.last_epoch > self.total_iters:
             return self._current()
         left, before = (1.0 - epoch / self.total_iters for epoch in (self.last_epoch, self.last_epoch - 1))

@@ -52,7 +52,7 @@ class MultiplicativeLR(_Functions):
     """Multiplies the rate by `lr_lambda(epoch)` at every epoch but the first; a list gives one function per group."""
 
     def get_lr(self) -> list[float]:
-        """The present rates times `lr_lambda(epoch)`."""
+        """Return the present rates times `lr_lambda(epoch)`."""
         return self._current() if self._starting() else self._multiplied()
 
     def _multiplied(self) -> list[float]:

@@ -39,11 +39,11 @@ class LRScheduler:
         self.step()
 
     def get_lr(self) -> list[float]:
-        """The rate of each group at `last_epoch`, computed from the present rates; called by `step`."""
+        """Return the rate of each group at `last_epoch`, computed from the present rates; called by `step`."""
         raise NotImplementedError(f"{type(self).__name__} does not define get_lr()")
 
     def get_last_lr(self) -> list[Any]:
-        """The rates that this schedule set last, one per parameter group; copies where the rates are tensors."""
+        """Return the rates that this schedule set last, one per parameter group; copies where the rates are tensors."""
         return self._last_lr
 
     def step(self, epoch: float | None = None) -> None:
@@ -88,7 +88,7 @@ class LRScheduler:
         self._begin()
 
     def _starting(self) -> bool:
-        """Whether the present rates already belong to `last_epoch`: when just built, or begun again."""
+        """Return whether the present rates already belong to `last_epoch`: when just built, or begun again."""
         return self._step_count == 1 or self.last_epoch == 0
 
     def _current(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""``--schema``: the config as JSON Schema, by which editors complete keys and names and mark mistakes.
+"""`--schema`: the config as JSON Schema, by which editors complete keys and names and mark mistakes.
 
 It says what one value may be; what values may not go together, only the trainer itself knows.
 """
@@ -45,7 +45,7 @@ def schema() -> dict[str, Any]:
 
 
 def _named(section: type[NamedSection], name: str) -> dict[str, Any]:
-    """The section with one registered name in it."""
+    """Return the section with one registered name in it."""
     shape = _object(section_class(section, name))
     shape["properties"]["name"] = {"const": name, "description": section.registry.summary(name)}
     shape["description"] = section.registry.summary(name)

@@ -80,7 +80,7 @@ REGISTRIES = {
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a file (`-` is standard input), with overrides such as "optimizer.lr=3e-3".
+    """Return the config of a file (`-` is standard input), with overrides such as "optimizer.lr=3e-3".
 
     Whatever is wrong raises one ConfigError that lists it all.
     """
@@ -88,7 +88,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) -> Config:
-    """The config of a text; `source` stands for the file's name in messages."""
+    """Return the config of a text; `source` stands for the file's name in messages."""
     root, problems = parse(text, source)
     if root is None or not isinstance(root.value, dict):
         keys = f"expected the keys of a config ({', '.join(Config.model_fields)})"
@@ -108,7 +108,9 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
 
 
 def located(path: KeyPath, message: str, text: str, source: str, overrides: Sequence[str] = ()) -> ConfigError:
-    """What the data say against one key of a config, which by itself is valid, as an error with the key's line."""
+    """Return what the data say against one key of a config, which by itself is valid, as an error with the key's
+    line.
+    """
     root, _ = parse(text, source)
     assert root is not None
     for assignment in overrides:
@@ -118,7 +120,7 @@ def located(path: KeyPath, message: str, text: str, source: str, overrides: Sequ
 
 
 def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config that a run left, as `resolved` wrote it, in a plain file."""
+    """Return the config that a run left, as `resolved` wrote it, in a plain file."""
     try:
         os.close(open_own(path, os.O_RDONLY))
     except OSError as error:
@@ -127,7 +129,9 @@ def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_seed(config: Config, seed: int | None = None) -> Config:
-    """The config with a seed: where it has none, with the one given or else one drawn from the system's entropy."""
+    """Return the config with a seed: where it has none, with the one given or else one drawn from the system's
+    entropy.
+    """
     if config.seed is not None:
         return config
     return config.model_copy(update={"seed": secrets.randbits(32) if seed is None else seed})
@@ -342,7 +346,7 @@ PLAIN_SECTIONS = {key: section for key, section in SECTIONS.items() if not issub
 
 @cache
 def section_class(base: type[NamedSection], name: str) -> type[NamedSection]:
-    """The section for one registered name: its base, and a field for each argument of the signature."""
+    """Return the section for one registered name: its base, and a field for each argument of the signature."""
     arguments = base.registry.arguments(name)
     clash = sorted(set(arguments) & set(base.model_fields))
     if clash:
@@ -358,12 +362,12 @@ def section_class(base: type[NamedSection], name: str) -> type[NamedSection]:
 
 @cache
 def _nameless_class(base: type[NamedSection]) -> type[NamedSection]:
-    """The section where no known name says which arguments there are: what all names share is still checked."""
+    """Return the section where no known name says which arguments there are: what all names share is still checked."""
     return create_model("Nameless", __base__=base, __cls_kwargs__={"extra": "ignore"}, name=(Any, None))
 
 
 def _yaml_type(annotation: Any) -> Any:
-    """The annotation in the types that YAML has: a tensor or a sequence is written as a list."""
+    """Return the annotation in the types that YAML has: a tensor or a sequence is written as a list."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return Annotated[(_yaml_type(inner[0]), *inner[1:])]
@@ -377,7 +381,7 @@ def _yaml_type(annotation: Any) -> Any:
 
 
 def _item_type(annotation: Any, index: Any) -> Any:
-    """The annotation of an item of a list; None where it cannot be told."""
+    """Return the annotation of an item of a list; None where it cannot be told."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         item = _item_type(inner[0], index)
@@ -398,7 +402,7 @@ OPTIONAL_SECTIONS = {key for key in SECTIONS if not Config.model_fields[key].is_
 
 @cache
 def _config_class(sections: tuple[tuple[str, type[Section]], ...]) -> type[Config]:
-    """The schema of a config with these sections."""
+    """Return the schema of a config with these sections."""
     fields: dict[str, Any] = {}
     for key, section in sections:
         default = Config.model_fields[key].default
@@ -425,7 +429,7 @@ class _Check:
                 self._find_section(key, base)
 
     def run(self) -> Config | None:
-        """The config, or None if there are problems."""
+        """Return the config, or None if there are problems."""
         config = None
         try:
             schema = _config_class(tuple(self.sections.items()))
@@ -530,13 +534,13 @@ class _Check:
         return None
 
     def _unlike(self, path: KeyPath) -> str:
-        """What may stand at a path, and what does."""
+        """Return what may stand at a path, and what does."""
         node, _ = self.root.nearest(path)
         annotation = self._annotation(path)
         return f"expected {'a mapping' if annotation is None else describe_type(annotation)}, got {show(node.value)}"
 
     def _keys(self, section: str | None) -> dict[str, Any]:
-        """The keys of a section, or of the whole config, and what each may hold; None for a section."""
+        """Return the keys of a section, or of the whole config, and what each may hold; None for a section."""
         if section not in self.known:
             self.known[section] = self._find_keys(section)
         return self.known[section]
@@ -553,7 +557,7 @@ class _Check:
         return keys
 
     def _annotation(self, path: KeyPath) -> Any:
-        """What may stand at a path; None for a section or the whole."""
+        """Return what may stand at a path; None for a section or the whole."""
         section = str(path[0]) if path and path[0] in SECTIONS else None
         key, *items = (path[1:] if section else path) or (None,)
         annotation = self._keys(section).get(str(key))
@@ -584,7 +588,7 @@ class _Check:
     # -- values that do not go together
 
     def _value(self, section: str, key: str) -> Any:
-        """A value or its default; None where it is broken, or where the section does not have that key."""
+        """Return a value or its default; None where it is broken, or where the section does not have that key."""
         schema = self.sections.get(section)
         if (
             schema is None
@@ -662,7 +666,7 @@ class _Check:
                     self._report(("scheduler", "total_steps"), message)
 
     def _tasks(self) -> set[str] | None:
-        """The tasks that the dataset may be, as far as the config tells; None where it does not."""
+        """Return the tasks that the dataset may be, as far as the config tells; None where it does not."""
         dataset = self._value("data", "name")
         if dataset is None:
             return None
@@ -804,7 +808,7 @@ class _Check:
 
 
 def as_tensors(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a loss as it takes them: a list becomes a tensor."""
+    """Return the arguments of a loss as it takes them: a list becomes a tensor."""
     return {key: nanotorch.tensor(value) if isinstance(value, list) else value for key, value in arguments.items()}
 
 

@@ -48,7 +48,7 @@ class Mark:
         return source if self.is_override else f"{_printable(self.source)}:{self.line}:{self.column}"
 
     def excerpt(self) -> str:
-        """The line, with carets under the place."""
+        """Return the line, with carets under the place."""
         start = max(0, min(self.column - 1 - LONGEST_EXCERPT // 2, len(self.text) - LONGEST_EXCERPT))
         shown = self.text[start : start + LONGEST_EXCERPT]
         before = self.column - 1 - start
@@ -66,7 +66,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        """The three lines that a person reads."""
+        """Return the three lines that a person reads."""
         key = f"{_printable(self.key)}: " if self.key else ""
         return f"{self.mark}: {key}{self.message}\n{self.mark.excerpt()}"
 
@@ -80,7 +80,7 @@ class ConfigError(ValueError):
 
     @classmethod
     def of(cls, problems: Sequence[Problem]) -> ConfigError:
-        """One error for all problems, in the order of the file; then the overrides in theirs."""
+        """Return one error for all problems, in the order of the file; then the overrides in theirs."""
         in_file = [problem for problem in problems if not problem.mark.is_override]
         ordered = sorted(in_file, key=lambda problem: (problem.mark.line, problem.mark.column))
         ordered += [problem for problem in problems if problem.mark.is_override]
@@ -91,7 +91,7 @@ class ConfigError(ValueError):
 
 
 def show(value: Any) -> str:
-    """What was given instead of what was expected, for a message.
+    """Return what was given instead of what was expected, for a message.
 
     >>> show("1e3x"), show([1, 2]), show(None), show(-0.5)
     ("the text '1e3x'", 'a list of 2', 'nothing (null)', '-0.5')
@@ -124,7 +124,7 @@ class Node:
     key: Mark
 
     def plain(self) -> Any:
-        """The value without marks."""
+        """Return the value without marks."""
         match self.value:
             case dict():
                 return {key: node.plain() for key, node in self.value.items()}
@@ -133,7 +133,7 @@ class Node:
         return self.value
 
     def nearest(self, path: KeyPath) -> tuple[Node, KeyPath]:
-        """The node at `path` below this one, or the last one on the way there, and how far that is."""
+        """Return the node at `path` below this one, or the last one on the way there, and how far that is."""
         node = self
         for depth, part in enumerate(path):
             below = node.value
@@ -145,7 +145,7 @@ class Node:
 
 
 def read(path: str | Path, largest: int = LARGEST_FILE) -> str:
-    """The text of a file (`-` is standard input); a ConfigError in one line if it cannot be had."""
+    """Return the text of a file (`-` is standard input); a ConfigError in one line if it cannot be had."""
     name = _printable(str(path))
     try:
         if str(path) == "-":
@@ -169,7 +169,7 @@ def read(path: str | Path, largest: int = LARGEST_FILE) -> str:
 
 
 def parse(text: str, source: str) -> tuple[Node | None, list[Problem]]:
-    """The root of a text, and what is wrong with it; no root if the text is empty or is not YAML."""
+    """Return the root of a text, and what is wrong with it; no root if the text is empty or is not YAML."""
     if len(text) > LARGEST_TEXT:
         raise ConfigError(f"{_printable(source)}: longer than {LARGEST_TEXT // 1024} KiB, which no config is")
     reader = _Reader(text.removeprefix("\ufeff"), source)
@@ -210,7 +210,7 @@ def override(root: Node, text: str) -> list[Problem]:
 
 
 def _lacks(holder: Node, part: str, walked: str) -> str | None:
-    """Why there is nothing at `part` of a node that an override goes through; None if there is."""
+    """Return why there is nothing at `part` of a node that an override goes through; None if there is."""
     if isinstance(holder.value, dict):
         return None
     if not isinstance(holder.value, list):
@@ -252,7 +252,7 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def read(self) -> Node | None:
-        """The root node; None if there is none, or if the text cannot be parsed at all."""
+        """Return the root node; None if there is none, or if the text cannot be parsed at all."""
         try:
             root = _Loader(self.text).get_single_node()
             return None if root is None else self._node(root, ())
@@ -269,7 +269,7 @@ class _Reader:
         return None
 
     def _mark(self, line: int, column: int, width: int = 1) -> Mark:
-        """The mark of a line and a column that count from 0."""
+        """Return the mark of a line and a column that count from 0."""
         if self.offset is not None:
             return Mark(self.source, self.source, 1, column + 1 + self.offset, width, is_override=True)
         return Mark(self.source, self.lines[min(line, len(self.lines) - 1)], line + 1, column + 1, width)
@@ -329,7 +329,7 @@ class _Reader:
 
 
 def _is_text(text: str) -> bool:
-    """Whether every character exists; escapes such as "\\ud800" can write halves of one."""
+    """Return whether every character exists; escapes such as "\\ud800" can write halves of one."""
     return not re.search("[\ud800-\udfff]", text)
 
 

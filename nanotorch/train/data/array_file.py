@@ -32,7 +32,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, Runtime
 
 
 def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[str] = ()) -> Table:
-    """The table of a .npz file with an array of features and one named `target`, or of a .npy file.
+    """Return the table of a .npz file with an array of features and one named `target`, or of a .npy file.
 
     For a .npy file, `target` is the path of another .npy file, or one of the columns, which are called x0, x1 and so
     on. `drop` names columns not to use.
@@ -128,12 +128,12 @@ def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]
 
 
 def _of_features(names: list[str]) -> list[str]:
-    """The arrays of an archive that may be its features: the only one, or those called so."""
+    """Return the arrays of an archive that may be its features: the only one, or those called so."""
     return names if len(names) == 1 else [name for name in names if name.lower() in ("x", "features", "data")]
 
 
 def array_of_rows(path: Path) -> NDArray[Any]:
-    """The array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or
+    """Return the array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or
     data.
     """
     if path.suffix.lower() != ".npz":
@@ -193,7 +193,7 @@ def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype
 
 
 def _on_disk(path: Path, label: str, start: int = 0) -> DiskRows:
-    """The matrix in a file from a byte on; its numbers are not read."""
+    """Return the matrix in a file from a byte on; its numbers are not read."""
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise TableError(f"{path} is empty")
@@ -220,7 +220,7 @@ def _loaded(path: Path, label: str) -> NDArray[Any]:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> NDArray[Any]:
-    """An array of a .npz file in memory, unless it would inflate to more than MOST_INFLATED."""
+    """Return an array of a .npz file in memory, unless it would inflate to more than MOST_INFLATED."""
     if info.compress_type != zipfile.ZIP_STORED and info.file_size > MOST_INFLATED:
         raise TableError(
             f"{label} is compressed and would take {info.file_size:,} bytes, more than {MOST_INFLATED:,}; save it with"
@@ -231,7 +231,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> NDAr
 
 
 def _array(file: Any, label: str, length: int) -> NDArray[Any]:
-    """An array in memory, from a file of `length` bytes with its header."""
+    """Return an array in memory, from a file of `length` bytes with its header."""
     shape, fortran, dtype = _header(file, label)
     if not shape:
         raise TableError(f"{label} holds a single value; one for each row is needed")
@@ -242,7 +242,7 @@ def _array(file: Any, label: str, length: int) -> NDArray[Any]:
 
 
 def _complete(label: str, shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> int:
-    """How many bytes the numbers take; a TableError where fewer are there."""
+    """Return how many bytes the numbers take; a TableError where fewer are there."""
     needed = math.prod(shape) * dtype.itemsize
     if found < needed:
         raise TableError(f"{label} is cut off: {needed:,} bytes of numbers expected, {max(found, 0):,} found")

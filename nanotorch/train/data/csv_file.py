@@ -38,13 +38,13 @@ class TableError(DataError):
 
 
 def shown(text: object) -> str:
-    """A cell or a name for a message, in quotes, and cut where it is long."""
+    """Return a cell or a name for a message, in quotes, and cut where it is long."""
     written = str(text)
     return repr(written if len(written) <= 40 else written[:37] + "...")
 
 
 def text_encoding(name: str) -> str:
-    """The name, if Python can read texts in that encoding; else a ValueError."""
+    """Return the name, if Python can read texts in that encoding; else a ValueError."""
     try:
         "a".encode(name).decode(name)
     except (LookupError, ValueError):  # no encoding, one of bytes such as hex, one that refuses all, a NUL in its name
@@ -53,7 +53,7 @@ def text_encoding(name: str) -> str:
 
 
 def cell_separator(text: str) -> str:
-    """The text, if it may stand between two cells; else a ValueError."""
+    """Return the text, if it may stand between two cells; else a ValueError."""
     if text != "auto" and (len(text) != 1 or text == '"' or not (text.isprintable() or text == "\t")):
         raise ValueError(f"expected auto or one character, got {shown(text)}")
     return text
@@ -96,7 +96,9 @@ class Columns(Mapping[str, Column]):
         return len(next(iter(self.columns.values()), ()))
 
     def where(self, row: int) -> str:
-        """The place of a row (they count from 0) in words: "table.csv, line 3", or "row 2" where there are no lines."""
+        """Return the place of a row (they count from 0) in words: "table.csv, line 3", or "row 2" where there are no
+        lines.
+        """
         row += self.first
         return f"{self.source}, row {row + 1}" if self.lines is None else f"{self.source}, line {self.lines.line(row)}"
 
@@ -206,7 +208,7 @@ class CSVFile:
 
     @contextmanager
     def records(self) -> Iterator[Any]:
-        """A csv.reader of the file, from its first line; what the reader raises becomes a TableError."""
+        """Return a csv.reader of the file, from its first line; what the reader raises becomes a TableError."""
         reader: Any = None
         try:
             with open(self.path, encoding=self.encoding, newline="") as text:
@@ -262,7 +264,7 @@ class CSVFile:
             raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
 
     def _separator(self, first: str, further: Sequence[str]) -> str:
-        """The separator by which the header has most columns, of those by which the first rows have as many."""
+        """Return the separator by which the header has most columns, of those by which the first rows have as many."""
         best, most = ",", 1
         for candidate in SEPARATORS:
             try:
@@ -333,7 +335,7 @@ class CSVFile:
             yield Columns(self.source, columns, lines=self, first=first)
 
     def _blocks(self, rows: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-        """The cells of each column, for so many rows at once, and how many rows came before."""
+        """Return the cells of each column, for so many rows at once, and how many rows came before."""
         width, done = len(self.header), 0
         with self.records() as reader:
             next(record for record in reader if record)
@@ -353,7 +355,7 @@ class CSVFile:
         return as_numbers(cells, self.missing, self.decimal)
 
     def line(self, row: int) -> int:
-        """The line in which a row ends; it reads the file again, since that is asked for once, by an error."""
+        """Return the line in which a row ends; it reads the file again, since that is asked for once, by an error."""
         with self.records() as reader:
             count = -2
             for record in reader:
@@ -363,7 +365,7 @@ class CSVFile:
             return int(reader.line_num)
 
     def _not_text(self) -> TableError:
-        """Where the bytes are that are no text in the encoding."""
+        """Return where the bytes are that are no text in the encoding."""
         with open(self.path, "rb") as file:
             start = file.read(4)
             if start.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -35,7 +35,7 @@ class Noticed:
             self.taken[column] = instead
 
     def sentences(self) -> list[str]:
-        """All of it, a sentence for each column and kind."""
+        """Return all of it, a sentence for each column and kind."""
         told = []
         for column, taken in self.taken.items():
             texts, lacking = self.unknown.get(column, Counter()), self.missing[column]

@@ -12,7 +12,7 @@ from nanotorch.train.data.table import DataError, Table
 
 
 def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
-    """The table of a registered dataset.
+    """Return the table of a registered dataset.
 
     A generator of random data whose `random_state` is not given takes the `seed` of the run. Arguments that
     the dataset refuses, and data that cannot be fetched or used, are a DataError.
@@ -33,8 +33,8 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
 
 
 def _argument(name: str, given: Mapping[str, Any], message: str) -> str:
-    """The argument of a dataset that a message of scikit-learn is about: of several that it names the first that was
-    changed.
+    """Return the argument of a dataset that a message of scikit-learn is about: of several that it names the first that
+    was changed.
     """
     arguments = DATASETS.arguments(name)
     changed = [

@@ -68,7 +68,7 @@ class DiskRows:
         return replace(self, index=index if self.index is None else self.index[index])
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Some rows, or with a pair of keys some columns of some rows, as NumPy has it for `matrix[key]`."""
+        """Return some rows, or with a pair of keys some columns of some rows, as NumPy has it for `matrix[key]`."""
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
         if isinstance(rows, slice):
             wanted = np.arange(*rows.indices(len(self)))
@@ -81,7 +81,7 @@ class DiskRows:
         return read if wanted.ndim else read[0]
 
     def _read(self, wanted: Index, columns: Any) -> NDArray[Any]:
-        """Rows of the matrix; where only some columns are wanted, a few rows at once."""
+        """Return rows of the matrix; where only some columns are wanted, a few rows at once."""
         places = wanted if self.index is None else self.index[wanted]
         if isinstance(columns, slice):
             return self._read_whole(places)
@@ -113,11 +113,11 @@ class DiskRows:
         return taken
 
     def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """All rows, some at once, each time with the number of the first."""
+        """Return all rows, some at once, each time with the number of the first."""
         step = max(1, BLOCK // (self.matrix_shape[1] * self.dtype.itemsize))
         for start in range(0, len(self), step):
             yield start, self[start : start + step]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of it in memory."""
+        """Return all of it in memory."""
         return np.asarray(self[:], dtype)

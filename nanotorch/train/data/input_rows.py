@@ -37,7 +37,7 @@ class RowFile:
     read: Callable[[Sequence[str], Collection[str], int], Iterator[Columns]]
 
     def pieces(self, numeric: Sequence[str], texts: Collection[str] = ()) -> Iterator[Columns]:
-        """The rows, some thousand at once: these columns as numbers, and those as texts."""
+        """Return the rows, some thousand at once: these columns as numbers, and those as texts."""
         yield from self.read(list(numeric), list(texts), ROWS_AT_ONCE)
 
 

@@ -64,13 +64,13 @@ class Category:
         return (*self.values, "(missing)") if self.missing else self.values
 
     def numbers(self, codes: FloatArray, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Numbers among `texts`, NaN for missing, as numbers of these categories."""
+        """Return numbers among `texts`, NaN for missing, as numbers of these categories."""
         known = {value: number for number, value in enumerate(self.values)}
         table = np.array([*(known.get(text, self.fallback) for text in texts), self.fallback], np.int64)
         return table[np.where(np.isnan(codes), len(texts), codes).astype(np.int64)]
 
     def state(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return all of it as plain values."""
         return {"values": self.values, "missing": self.missing, "fallback": self.fallback}
 
     @classmethod
@@ -212,7 +212,7 @@ class Preprocessing:
         return 1 if self.task == "binary" else len(self.target_names)
 
     def features(self, table: Table) -> FloatArray:
-        """The rows of a table as the model sees them, (n, in_features) float64."""
+        """Return the rows of a table as the model sees them, (n, in_features) float64."""
         if isinstance(table.features, DiskRows):
             return self._lay_out(table.features[:].astype(np.float64), ())
         texts = table.categories or {}
@@ -225,7 +225,7 @@ class Preprocessing:
         return self._lay_out(values, numbers)
 
     def _lay_out(self, values: FloatArray, numbers: Sequence[NDArray[np.int64]]) -> FloatArray:
-        """The columns of the model from those of the numbers, and the categories' numbers."""
+        """Return the columns of the model from those of the numbers, and the categories' numbers."""
         lacking = np.isnan(values)
         whole = np.where(lacking, self.fills, values) if lacking.any() else values
         scaled = whole if self.scaler is None else self.scaler.transform(whole)
@@ -309,7 +309,7 @@ class Preprocessing:
         return self._lay_out(values, numbers)
 
     def targets(self, table: Table) -> Any:
-        """The targets as the loss sees them: class numbers (n,), or values (n, k) float64."""
+        """Return the targets as the loss sees them: class numbers (n,), or values (n, k) float64."""
         return table.targets if self.target_scaler is None else self.target_scaler.transform(table.targets)
 
     @property
@@ -318,7 +318,7 @@ class Preprocessing:
         return None if self.target_scaler is None else self.target_scaler.scale
 
     def state(self) -> dict[str, Any]:
-        """All of it as plain values, exact in JSON: `from_state` gives an equal object back."""
+        """Return all of it as plain values, exact in JSON: `from_state` gives an equal object back."""
         return {
             "task": self.task,
             "feature_names": self.feature_names,
@@ -353,7 +353,7 @@ class Preprocessing:
 
 
 def _numeric(names: Sequence[str], categories: Mapping[str, Any]) -> dict[str, int]:
-    """The columns of numbers, and where they are."""
+    """Return the columns of numbers, and where they are."""
     return {name: index for index, name in enumerate(names) if name not in categories}
 
 
@@ -362,7 +362,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _is_missing(value: Any, missing: Sequence[str]) -> bool:
-    """Whether a value stands for none: None, NaN (or pandas' NA and NaT), or one of the texts for it."""
+    """Return whether a value stands for none: None, NaN (or pandas' NA and NaT), or one of the texts for it."""
     if value is None or (isinstance(value, str) and value.strip() in missing):
         return True
     return type(value).__name__ in ("NAType", "NaTType") or (
@@ -371,7 +371,7 @@ def _is_missing(value: Any, missing: Sequence[str]) -> bool:
 
 
 def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, missing: Sequence[str]) -> FloatArray:
-    """A column of anything as numbers, NaN where a value is missing."""
+    """Return a column of anything as numbers, NaN where a value is missing."""
     column = np.asarray(values)
     if column.ndim != 1:
         raise DataError(f"column {name!r} has shape {column.shape}; one value a row is needed")
@@ -392,7 +392,9 @@ def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, miss
 
 
 def _as_texts(values: Sequence[Any] | NDArray[Any], known: Sequence[str], missing: Sequence[str]) -> list[str | None]:
-    """A column of anything as texts, None where a value is missing; 1.0 is the category "1" where there is one."""
+    """Return a column of anything as texts, None where a value is missing; 1.0 is the category "1" where there is
+    one.
+    """
     seen: dict[str, str | None] = {}
     texts: list[str | None] = []
     for value in np.asarray(values, object).tolist():

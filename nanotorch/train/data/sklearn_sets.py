@@ -33,7 +33,7 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer, per connection
 
 
 def possible_tasks(name: str, arguments: Mapping[str, Any]) -> set[Task]:
-    """The tasks that the dataset may turn out to be, as far as can be told without loading it.
+    """Return the tasks that the dataset may turn out to be, as far as can be told without loading it.
 
     >>> sorted(possible_tasks("iris", {})), sorted(possible_tasks("digits", {"n_class": 2}))
     (['multiclass'], ['binary'])
@@ -55,12 +55,12 @@ def possible_tasks(name: str, arguments: Mapping[str, Any]) -> set[Task]:
 
 
 def offline_names() -> list[str]:
-    """The registered datasets that come with scikit-learn or are generated."""
+    """Return the registered datasets that come with scikit-learn or are generated."""
     return [name for name in DATASETS if not {"download", "own"} & set(DATASETS.entry(name).facts)]
 
 
 def one_line(error: object) -> str:
-    """The message of an error in one line."""
+    """Return the message of an error in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

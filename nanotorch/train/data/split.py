@@ -45,15 +45,15 @@ def split(
 
 
 def training_rows(parts: Sequence[Table], test_size: float, validation_size: float, fold: tuple[int, int]) -> int:
-    """How many rows another fold of the table that was divided into these parts trains on; a DataError where `split`
-    raises one.
+    """Return how many rows another fold of the table that was divided into these parts trains on; a DataError where
+    `split` raises one.
     """
     groups = enumerate(_groups(parts))
     return sum(_division(what, count, test_size, validation_size, fold, turn)[0] for turn, (what, count) in groups)
 
 
 def _groups(parts: Sequence[Table]) -> list[tuple[str, int]]:
-    """What is divided into parts of the same shares, in words, and how many rows it has."""
+    """Return what is divided into parts of the same shares, in words, and how many rows it has."""
     names = parts[0].target_names
     if parts[0].task == "regression":
         rows = sum(map(len, parts))
@@ -65,7 +65,7 @@ def _groups(parts: Sequence[Table]) -> list[tuple[str, int]]:
 def _division(
     what: str, count: int, test_size: float, validation_size: float, fold: tuple[int, int] | None, turn: int
 ) -> tuple[int, int, int]:
-    """How many of so many rows are for training and validation, and where those for the test end.
+    """Return how many of so many rows are for training and validation, and where those for the test end.
 
     Where a class's share of a fold is no whole number of rows, its extra rows go to other folds than the last class's:
     it is their `turn`.

@@ -61,11 +61,11 @@ class Standardizer:
         return (values - self.mean) / self.scale
 
     def inverse_transform(self, values: FloatArray) -> FloatArray:
-        """Values in the original units."""
+        """Return values in the original units."""
         return values * self.scale + self.mean
 
     def state(self) -> dict[str, list[float]]:
-        """The statistics as lists, exact in JSON: `Standardizer.from_state` gives the same object back."""
+        """Return the statistics as lists, exact in JSON: `Standardizer.from_state` gives the same object back."""
         return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
     @classmethod

@@ -75,11 +75,11 @@ class Table:
             _check_labels(targets, self.target_names)
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return len(self.features)
 
     def rows(self, index: NDArray[np.int64]) -> Table:
-        """The table of these rows only."""
+        """Return the table of these rows only."""
         features = self.features.rows(index) if isinstance(self.features, DiskRows) else self.features[index]
         numbers = index if self.numbers is None else self.numbers[index]
         return replace(self, features=features, targets=self.targets[index], numbers=numbers)
@@ -108,5 +108,5 @@ def _check_labels(labels: NDArray[Any], names: Sequence[str]) -> None:
 
 
 def text_of(value: object) -> str:
-    """The name of a class, from what stands for it in an array."""
+    """Return the name of a class, from what stands for it in an array."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -120,7 +120,7 @@ def read_columns(
     decimal: str = ".",
     missing: Sequence[str] = MISSING,
 ) -> Columns:
-    """The columns of a CSV or Parquet file, by the ending of its name."""
+    """Return the columns of a CSV or Parquet file, by the ending of its name."""
     place = existing(path)
     if place.suffix.lower() in (".parquet", ".pq"):
         return _read_parquet(place, as_text, leave_out, missing)
@@ -130,7 +130,7 @@ def read_columns(
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """The path of a file; a TableError says which file was probably meant, if there is none."""
+    """Return the path of a file; a TableError says which file was probably meant, if there is none."""
     place = Path(files.expanded(os.fspath(path)))
     if not os.path.exists(place):
         folder = place.parent if place.parent.is_dir() else None
@@ -142,7 +142,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def parquet_file(path: Path) -> Iterator[Any]:
-    """A pyarrow.ParquetFile; what is wrong with it is a TableError, also while it is read."""
+    """Return a pyarrow.ParquetFile; what is wrong with it is a TableError, also while it is read."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -179,7 +179,7 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
 def parquet_columns(
     path: Path, table: Any, as_text: Collection[str], missing: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """The columns of a pyarrow Table or RecordBatch, numbers or texts by their types, or by `as_text`."""
+    """Return the columns of a pyarrow Table or RecordBatch, numbers or texts by their types, or by `as_text`."""
     from pyarrow import types as is_type
 
     columns: dict[str, NDArray[Any]] = {}
@@ -248,7 +248,7 @@ def table_of(
 
 
 def _codes(column: Text) -> tuple[tuple[str, ...], FloatArray]:
-    """The categories of a column, sorted, and the number of each row's; NaN for a missing one."""
+    """Return the categories of a column, sorted, and the number of each row's; NaN for a missing one."""
     values = sorted(set(column.tolist()) - {None})
     number: dict[str | None, float] = {value: float(index) for index, value in enumerate(values)}
     number[None] = np.nan
@@ -256,7 +256,7 @@ def _codes(column: Text) -> tuple[tuple[str, ...], FloatArray]:
 
 
 def _numbers_of_texts(whole: Columns, name: str, column: Text, stated: bool, decimal: str) -> NDArray[Any]:
-    """A column of texts as it is, if that is what it holds; one of numbers with texts among them is an error."""
+    """Return a column of texts as it is, if that is what it holds; one of numbers with texts among them is an error."""
     texts = column.tolist()
     all_of_them = as_numbers(["nan" if text is None else text for text in texts], (), decimal)
     if all_of_them is not None:

@@ -25,7 +25,7 @@ class Targets(NamedTuple):
 def are_classes(
     task: str, column: str, different: int, rows: int, texts: bool, whole: bool
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether a column of targets is classes, and the notice of that where the task of the config is auto.
+    """Return whether a column of targets is classes, and the notice of that where the task of the config is auto.
 
     So many rows have so many `different` values: `texts`, or numbers that are all `whole` or not.
     """
@@ -44,5 +44,5 @@ def class_targets(column: str, names: tuple[str, ...], numbers: NDArray[np.int64
 
 
 def constant(column: str, value: str, place: str = "") -> TableError:
-    """The error of a column of targets that has one value only."""
+    """Return the error of a column of targets that has one value only."""
     return TableError(f"{column} is {value} in every row{place}; there is nothing to learn", "data", "target")

@@ -79,12 +79,12 @@ def build(config: Config, data: Data) -> Setup:
 
 
 def device_of(config: Config) -> torch.device:
-    """The device of a config; "auto" is the best there is."""
+    """Return the device of a config; "auto" is the best there is."""
     return best_device() if config.device == "auto" else torch.device(config.device)
 
 
 def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
-    """The model of a config, for what the preprocessing gives."""
+    """Return the model of a config, for what the preprocessing gives."""
     name, arguments, counts = config.model.name, config.model.arguments, preprocessing.embeddings
     front = EmbeddedColumns(preprocessing.in_features - len(counts), counts) if counts else None
     widths = preprocessing.in_features if front is None else front.out_features, preprocessing.out_features
@@ -96,7 +96,7 @@ def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
 
 
 def monitored(config: Config, preprocessing: Preprocessing) -> str:
-    """The name of the score by which the best epoch is chosen; a DataError if the data have no such score."""
+    """Return the name of the score by which the best epoch is chosen; a DataError if the data have no such score."""
     name, task = config.train.monitor, preprocessing.task
     if name == "auto":
         return main_metric(task)
@@ -119,8 +119,8 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
 
 
 def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | None:
-    """The schedule of the config for epochs of so many steps, after its warmup; a DataError if it ends before the
-    run.
+    """Return the schedule of the config for epochs of so many steps, after its warmup; a DataError if it ends before
+    the run.
     """
     section = config.scheduler
     if section is None:
@@ -149,7 +149,7 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
 
 
 def steps_per_epoch(rows: int, config: Config) -> int:
-    """How many optimizer steps an epoch has; a DataError if none."""
+    """Return how many optimizer steps an epoch has; a DataError if none."""
     options = config.train
     batches = rows // options.batch_size if options.drop_last else -(-rows // options.batch_size)
     if batches == 0:

@@ -167,7 +167,7 @@ def evaluate(
 
 
 def rows_at_once(part: Part) -> int:
-    """How many rows of a part a model that does not train takes at a time."""
+    """Return how many rows of a part a model that does not train takes at a time."""
     most: int = getattr(part.dataset, "rows_at_once", EVALUATION_BATCH)
     return max(1, min(most, EVALUATION_OUTPUTS // len(part.scored_as["target_names"])))
 
@@ -209,7 +209,7 @@ def _diverged(training: Training, part: str, what: str, step: int) -> DivergedEr
 
 
 def windows(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """The batches of a loader in lists of `size`; the last list may be shorter.
+    """Return the batches of a loader in lists of `size`; the last list may be shorter.
 
     >>> list(windows(DataLoader(torch.arange(5), batch_size=2), 2))
     [[tensor([0, 1]), tensor([2, 3])], [tensor([4])]]

@@ -20,8 +20,8 @@ def ema(xp: Any, param: Any, grad: Any, *, decay: float) -> None:
 class MovingAverage(Optimizer):
     """An exponential moving average of a model's parameters, which starts at the present ones; buffers are copied.
 
-    After every step ``average = decay * average + (1 - decay) * parameter``. The average of the first steps leans less
-    on the initial weights: there the decay is at most ``(1 + updates) / (10 + updates)``.
+    After every step `average = decay * average + (1 - decay) * parameter`. The average of the first steps leans less
+    on the initial weights: there the decay is at most `(1 + updates) / (10 + updates)`.
 
     Attributes:
         module: the model with the averages.
@@ -37,7 +37,7 @@ class MovingAverage(Optimizer):
         super().__init__(self.module.parameters(), {"decay": decay})
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-        """The decay of this update (Note [Host scalars])."""
+        """Return the decay of this update (Note [Host scalars])."""
         return {"decay": min(group["decay"], (1 + self.updates) / (10 + self.updates))}
 
     def update(self, model: nn.Module) -> None:

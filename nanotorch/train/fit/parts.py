@@ -37,11 +37,11 @@ class Part:
     scored_as: Mapping[str, Any]
 
     def loader(self, batch_size: int, shuffle: bool, drop_last: bool, generator: Generator) -> DataLoader[Any]:
-        """The rows in batches, for training; the generator draws their order."""
+        """Return the rows in batches, for training; the generator draws their order."""
         return DataLoader(self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
 
     def meter(self, every_metric: bool = False) -> Meter:
-        """A new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
+        """Return a new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
         once.
         """
         return Meter(**(self.scored_as if every_metric else {**self.scored_as, "metrics": ()}))
@@ -52,7 +52,7 @@ class Part:
         return self.dataset.tensors[-1].device
 
     def features(self, rows: int) -> Tensor:
-        """What the model sees of the first rows."""
+        """Return what the model sees of the first rows."""
         first: Tensor = self.dataset.__getitems__(range(min(rows, len(self)))).fields[0]
         return first
 
@@ -61,7 +61,7 @@ class Part:
 
 
 def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, dict[str, Part]]:
-    """The loss, which sums over rows, and the parts of the data on their device, as it wants them."""
+    """Return the loss, which sums over rows, and the parts of the data on their device, as it wants them."""
     dtype = getattr(torch, config.dtype)
     by_class = class_weights(config.loss.class_weight, data.parts["train"])
     criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
@@ -73,9 +73,10 @@ def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn
 
 
 def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDArray[np.float64] | None:
-    """The weight of each class in the loss, (classes,): "balanced" by the rows of the table, or stated; None without.
+    """Return the weight of each class in the loss, (classes,): "balanced" by the rows of the table, or stated; None
+    without.
 
-    Balanced weights are ``rows / (classes * rows of the class)``, as in scikit-learn.
+    Balanced weights are `rows / (classes * rows of the class)`, as in scikit-learn.
     """
     if given is None:
         return None
@@ -100,7 +101,7 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
 
 
 def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
-    """The loss of the config, summing over rows times the weights of their classes, once it is known to fit this
+    """Return the loss of the config, summing over rows times the weights of their classes, once it is known to fit this
     table.
     """
     name, arguments = config.loss.name, as_tensors(config.loss.arguments)
@@ -172,7 +173,7 @@ def _try_scores(config: Config, part: Table) -> None:
 
 
 def _why_not(name: str, part: Table) -> str | None:
-    """Why a part of the data cannot have a score; None if it can."""
+    """Return why a part of the data cannot have a score; None if it can."""
     classes = len(part.target_names) if part.task == "multiclass" else 1
     tasks = METRICS.entry(name).facts["tasks"]
     if part.task not in tasks:

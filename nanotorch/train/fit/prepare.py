@@ -27,8 +27,8 @@ class Data:
     notices: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """A hash of every number that is trained on or scored by, of rows that stay on the disk with one of their own
-        behind it.
+        """Return a hash of every number that is trained on or scored by, of rows that stay on the disk with one of
+        their own behind it.
         """
         found = hashlib.sha256(json.dumps(self.preprocessing.state()).encode())
         for name, table in self.parts.items():
@@ -65,7 +65,7 @@ def prepare(config: Config) -> Data:
 
 
 def seed_of(config: Config) -> int:
-    """The seed of a config, from which all its random numbers come."""
+    """Return the seed of a config, from which all its random numbers come."""
     if config.seed is None:
         raise ValueError("the config has no seed yet; nanotorch.train.config.sections.with_seed draws one")
     return config.seed

@@ -111,7 +111,7 @@ class Training:
         return better
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights for use: the averages where there are some."""
+        """Return the weights for use: the averages where there are some."""
         return self.model_for_use.state_dict()
 
     @property
@@ -120,7 +120,7 @@ class Training:
         return self.model if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
-        """Where training stands, as plain values: with the state_dicts all that continuing bit for bit needs."""
+        """Return where training stands, as plain values: with the state_dicts all that continuing bit for bit needs."""
         between = self.step_in_epoch == 0
         return {
             "epoch": self.epoch,
@@ -178,7 +178,7 @@ class Training:
             raise CheckpointError(f"{saved.path} does not fit this config: {error}") from None
 
     def _with_what_was_added(self, saved: Checkpoint) -> Checkpoint:
-        """A checkpoint of an older version, with the options that its optimizer and schedule have now."""
+        """Return a checkpoint of an older version, with the options that its optimizer and schedule have now."""
         schedule = (
             saved.state["scheduler"]
             if self.scheduler is None
@@ -190,7 +190,9 @@ class Training:
         )
 
     def _damage(self, saved: Checkpoint, changed: Collection[str]) -> str | None:
-        """What of a checkpoint is not as it would be saved now, with the file and its key; None where all is well."""
+        """Return what of a checkpoint is not as it would be saved now, with the file and its key; None where all is
+        well.
+        """
         state, optimizer = saved.state, self.optimizer
         sections = {key.split(".")[0] for key in changed}
         generator, sums = self.shuffle.get_state(), self.meter.state()
@@ -285,8 +287,8 @@ class Training:
 
 
 def _length(schedule: Mapping[str, Any]) -> list[Any]:
-    """The lengths of a schedule that is made for a certain number of epochs or steps: another number makes it another
-    one.
+    """Return the lengths of a schedule that is made for a certain number of epochs or steps: another number makes it
+    another one.
     """
     inner = [length for one in schedule.get("_schedulers", ()) for length in _length(one)]
     return [schedule.get("total_steps"), *inner]
@@ -319,7 +321,8 @@ def fitting(path: Path, saved: Mapping[str, Tensor], model: nn.Module, another_d
 def _damaged_moments(
     found: Any, key: str, kinds: Mapping[str, bool], parameter: Tensor, another_dtype: bool
 ) -> str | None:
-    """What of a parameter's saved state of the optimizer cannot be; a parameter that never had a gradient has none.
+    """Return what of a parameter's saved state of the optimizer cannot be; a parameter that never had a gradient has
+    none.
 
     `kinds` says of each name whether it is one number, such as a count, or has one for each of the parameter.
     """
@@ -342,7 +345,7 @@ def _damaged_moments(
 
 
 def _infinite(value: Any, key: str) -> str | None:
-    """The first number within a value that is not finite."""
+    """Return the first number within a value that is not finite."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
     for name, inner in items:
         if told := _infinite(inner, f"{key}.{name}"):

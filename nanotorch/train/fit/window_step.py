@@ -18,7 +18,7 @@ from nanotorch.train.fit.moving_average import MovingAverage
 
 Parameters = Sequence[Tensor | FlatParameters]
 Reduce = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""``reduce(parameters, loss, weight) -> (loss, weight)``: makes one window of the windows of several ranks.
+"""`reduce(parameters, loss, weight) -> (loss, weight)`: makes one window of the windows of several ranks.
 
 Each rank comes with the gradients of the mean loss of its own window, their sum of losses, and the weight of its rows;
 each leaves with those of all rows: as gradient the mean of the ranks' gradients by their weights, as loss and weight
@@ -70,7 +70,7 @@ class StepResult(NamedTuple):
 
 
 def alone(parameters: Parameters, loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The `Reduce` of a single rank: there is nothing to join."""
+    """Return the `Reduce` of a single rank: there is nothing to join."""
     return loss, weight
 
 
@@ -148,5 +148,7 @@ def window_step(
 
 
 def summed(loss: Tensor, row_factors: Sequence[Tensor]) -> Tensor:
-    """The sum of the losses of rows, each times its factor where rows have factors; else the loss is a sum already."""
+    """Return the sum of the losses of rows, each times its factor where rows have factors; else the loss is a sum
+    already.
+    """
     return (loss.reshape(len(loss), -1) * row_factors[0].unsqueeze(1)).sum() if row_factors else loss

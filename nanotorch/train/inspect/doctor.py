@@ -1,4 +1,4 @@
-"""``--doctor``: a look at the data and at some steps of training, and for each finding the line of the config to
+"""`--doctor`: a look at the data and at some steps of training, and for each finding the line of the config to
 change.
 
 The bounds beside each check are rules of thumb: a finding says where to look, not that something must be wrong.
@@ -104,7 +104,7 @@ class Diagnosis:
             self.passed.append(check)
 
     def text(self) -> str:
-        """The report, at most 80 columns wide."""
+        """Return the report, at most 80 columns wide."""
         lines = []
         if self.losses:
             lines.append(
@@ -136,7 +136,7 @@ class Diagnosis:
 
 
 def _wrapped(text: str, first: str = "", further: str = "") -> list[str]:
-    """Lines of a text, in which a path or a value stays in one piece, to be copied."""
+    """Return lines of a text, in which a path or a value stays in one piece, to be copied."""
     return textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False, break_long_words=False
     )
@@ -174,7 +174,7 @@ def examine(config: Config) -> Diagnosis:
 
 
 def _some(table: Table) -> Table:
-    """The table, or of a large one rows from all over it; in memory."""
+    """Return the table, or of a large one rows from all over it; in memory."""
     if len(table) <= MOST_ROWS and isinstance(table.features, np.ndarray):
         return table
     return table.rows(np.unique(np.linspace(0, len(table) - 1, MOST_ROWS).astype(np.int64)))
@@ -319,7 +319,7 @@ def _contradictions(data: Data, inputs: dict[str, NDArray[np.float64]]) -> Itera
 
 
 def _leaking(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
-    """A column alone that says the target of validation rows: found by a small tree on it."""
+    """Return a column alone that says the target of validation rows: found by a small tree on it."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     train, held = data.parts["train"], data.parts["validation"]
@@ -580,7 +580,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
 
 
 def _short(rate: float) -> str:
-    """A rate with one digit, as one would write it.
+    """Return a rate with one digit, as one would write it.
 
     >>> _short(0.0123), _short(3e-7), _short(14.0)
     ('0.01', '3e-07', '10')
@@ -602,12 +602,12 @@ def _listed(names: list[str], what: str) -> str:
 
 
 def _source(name: str, data: Data) -> str:
-    """The column of the table that an input comes from; an indicator keeps its own name."""
+    """Return the column of the table that an input comes from; an indicator keeps its own name."""
     return next((column for column in data.preprocessing.categories if name.startswith(f"{column}=")), name)
 
 
 def _drop(config: Config, names: list[str]) -> str:
-    """How to leave columns out, where the dataset's config can."""
+    """Return how to leave columns out, where the dataset's config can."""
     if "drop" in DATASETS.arguments(config.data.name):
         columns = Counter(name.partition("=")[0].removesuffix(" is missing") for name in names)
         kept = [str(name) for name in config.data.arguments["drop"] or ()]

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a run would be, its data, its model, the time and the memory of a step; nothing is written."""
+"""`--dry-run`: what a run would be, its data, its model, the time and the memory of a step; nothing is written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH = 80
 
 
 def dry_run(config: Config) -> str:
-    """The report, at most 80 columns wide as far as names allow."""
+    """Return the report, at most 80 columns wide as far as names allow."""
     with borrowed_generator():
         data = prepare(config)
         setup = trial(config, data)
@@ -122,7 +122,7 @@ def _bytes(count: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """A time with a unit that suits it.
+    """Return a time with a unit that suits it.
 
     >>> _duration(0.00042), _duration(3.21), _duration(4000)
     ('0.42 ms', '3.2 s', '67 min')

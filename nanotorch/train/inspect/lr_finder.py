@@ -1,4 +1,4 @@
-"""``--find-lr``: the loss while the learning rate rises step by step, and the rate to take.
+"""`--find-lr`: the loss while the learning rate rises step by step, and the rate to take.
 
 The range test of Smith, Cyclical Learning Rates for Training Neural Networks (2017): train with a rate that grows by
 the same factor after every step, from one far too small to one at which the loss explodes. Where the loss falls
@@ -46,7 +46,7 @@ class RangeTest:
     end: str
 
     def text(self) -> str:
-        """The curve as a chart of lines, at most 80 columns wide."""
+        """Return the curve as a chart of lines, at most 80 columns wide."""
         chosen = np.unique(np.linspace(0, len(self.rates) - 1, 15).round().astype(int)).tolist()
         largest = max(self.smoothed[index] for index in chosen)
         start = self.smoothed[0]
@@ -126,7 +126,8 @@ def range_test(config: Config) -> RangeTest:
 
 
 def suggestion(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """The rate where the smoothed loss falls fastest per decade, and at most a third of the rate where it is smallest.
+    """Return the rate where the smoothed loss falls fastest per decade, and at most a third of the rate where it is
+    smallest.
 
     >>> rates = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
     >>> suggestion(rates, [1.0, 0.99, 0.8, 0.2, 0.9])

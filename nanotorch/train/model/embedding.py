@@ -9,7 +9,7 @@ from nanotorch import Tensor, nn
 
 
 def embedding_width(categories: int) -> int:
-    """How many numbers stand for a category, by default: half as many as there are categories, and at most 50.
+    """Return how many numbers stand for a category, by default: half as many as there are categories, and at most 50.
 
     >>> embedding_width(2), embedding_width(7), embedding_width(1000)
     (1, 4, 50)
@@ -40,11 +40,11 @@ class EmbeddedColumns(nn.Module):
         self.out_features = numeric + sum(widths)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The columns of numbers, then the vectors of the categories."""
+        """Return the columns of numbers, then the vectors of the categories."""
         codes = rows[:, self.numeric :].long()
         vectors = [table(codes[:, column]) for column, table in enumerate(self.tables)]
         return torch.cat([rows[:, : self.numeric], *vectors], 1)
 
     def extra_repr(self) -> str:
-        """What stays as it is."""
+        """Return what stays as it is."""
         return f"numeric={self.numeric}"

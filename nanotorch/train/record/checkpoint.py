@@ -140,12 +140,12 @@ def save(
 
 
 def step_of(directory: Path) -> int:
-    """The step at which a checkpoint was written, from its directory's name."""
+    """Return the step at which a checkpoint was written, from its directory's name."""
     return int(directory.name.split("-")[1])
 
 
 def in_order(root: Path) -> list[Path]:
-    """The checkpoints in a directory, the oldest first."""
+    """Return the checkpoints in a directory, the oldest first."""
     found = [
         path
         for path in root.glob("step-*")
@@ -168,8 +168,8 @@ def remove(directory: Path) -> None:
 
 
 def _linked(root: Path, name: str) -> Path | None:
-    """The checkpoint beside them that `last` or `best` leads to; a copy of a checkpoint stands for the one that it
-    equals.
+    """Return the checkpoint beside them that `last` or `best` leads to; a copy of a checkpoint stands for the one that
+    it equals.
     """
     link = root / name
     try:
@@ -190,7 +190,9 @@ def _linked(root: Path, name: str) -> Path | None:
 
 
 def find(root: Path, name: str) -> Path | None:
-    """The checkpoint `last` or `best` of a run, also where the links were lost on the way; None where there is none."""
+    """Return the checkpoint `last` or `best` of a run, also where the links were lost on the way; None where there
+    is none.
+    """
     linked = _linked(root, name)
     if linked is not None:
         return linked
@@ -207,7 +209,7 @@ def find(root: Path, name: str) -> Path | None:
 
 
 def _free_name(directory: Path) -> Path:
-    """The name, or where it is taken (an epoch ends with a step that was saved already) the next one like it."""
+    """Return the name, or where it is taken (an epoch ends with a step that was saved already) the next one like it."""
     number, free = 1, directory
     while free.exists():
         number += 1
@@ -264,8 +266,8 @@ class History:
 
 
 def history(saved: Checkpoint) -> tuple[list[Any], list[str]]:
-    """The records of the epochs until a checkpoint, and what to tell of their file; a CheckpointError where they are
-    lost.
+    """Return the records of the epochs until a checkpoint, and what to tell of their file; a CheckpointError where they
+    are lost.
 
     `metrics.jsonl` holds the same lines, so that it can take the place of a damaged file.
     """
@@ -331,11 +333,11 @@ class Checkpoints:
                 print(f"warning: {failed}", file=sys.stderr)
 
     def waits(self, link: str) -> bool:
-        """Whether the checkpoint `last` or `best` is in memory and not yet on the disk."""
+        """Return whether the checkpoint `last` or `best` is in memory and not yet on the disk."""
         return link in self._waiting
 
     def due(self, step: int) -> bool:
-        """Whether to save in the middle of an epoch, after this step."""
+        """Return whether to save in the middle of an epoch, after this step."""
         if self.every_steps is not None and step % self.every_steps == 0:
             return True
         return time.monotonic() - max(self._written, self._started) > max(LONG_EPOCH, self.every_seconds)
@@ -541,7 +543,7 @@ def _link(link: Path, directory: Path) -> None:
 
 
 def _split_tensors(optimizer: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of an optimizer's state_dict under the names `<parameter>.<entry>`, and everything else."""
+    """Return the tensors of an optimizer's state_dict under the names `<parameter>.<entry>`, and everything else."""
     tensors, numbers = {}, {}
     for parameter, entries in optimizer["state"].items():
         numbers[parameter] = {name: value for name, value in entries.items() if not isinstance(value, Tensor)}
@@ -567,7 +569,7 @@ def _from_json(data: bytes) -> Any:
 
 
 def _encode(value: Any) -> Any:
-    """A value as JSON can hold it, so that `_decode` gives back exactly the same.
+    """Return a value as JSON can hold it, so that `_decode` gives back exactly the same.
 
     JSON has no tuples, no integer keys, no infinities; such values become an object with one key that starts
     with "!". Floats need no care: Python prints and reads them without loss.

@@ -128,12 +128,12 @@ def _refuse_links(directory: Path) -> None:
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether this is the lock, or what a process left that was killed while it wrote."""
+    """Return whether this is the lock, or what a process left that was killed while it wrote."""
     return path.name == LOCK or re.fullmatch(layout.HALF_WRITTEN, path.name) is not None
 
 
 class RunDirectory:
-    """The files of a run, locked against other processes within a ``with`` block.
+    """The files of a run, locked against other processes within a `with` block.
 
     A log or a line of metrics that cannot be written (a full disk) is said once on stderr and does not stop training;
     what a run cannot do without raises.

@@ -16,7 +16,7 @@ DECIDE_BITS = ("python", "nanotorch", "libraries", "blas", "threads", "machine",
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """The facts that bit-exactness depends on, and where the run took place, as plain values."""
+    """Return the facts that bit-exactness depends on, and where the run took place, as plain values."""
     from threadpoolctl import threadpool_info
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
@@ -40,7 +40,9 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def same_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed of that on which the bits of a result depend, as ``threads: ['openblas 2'] -> ['openblas 1']``."""
+    """Return what changed of that on which the bits of a result depend, as `threads: ['openblas 2'] -> ['openblas
+    1']`.
+    """
     changes = []
     for key in DECIDE_BITS:
         old, new = before.get(key), now.get(key)

@@ -61,7 +61,7 @@ class EventFile:
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC-32C (Castagnoli) of some bytes, as in RFC 3720, B.4.
+    """Return the CRC-32C (Castagnoli) of some bytes, as in RFC 3720, B.4.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
@@ -97,7 +97,7 @@ def _bytes(field: int, value: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """A whole number in pieces of 7 bits, the lowest first; the eighth bit says that more follow."""
+    """Return a whole number in pieces of 7 bits, the lowest first; the eighth bit says that more follow."""
     pieces = bytearray()
     while value > 0x7F:
         pieces.append(value & 0x7F | 0x80)

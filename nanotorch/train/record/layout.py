@@ -39,7 +39,9 @@ RUN[r"repeat-\d+|(repeat-\d+-)?fold-\d+"] = RUN
 
 
 def strangers(place: Path, layout: Layout = RUN, names: bool = True) -> Iterator[Path]:
-    """What no run wrote: links, pipes and the like under a run's names, and with `names` all that has other names."""
+    """Return what no run wrote: links, pipes and the like under a run's names, and with `names` all that has other
+    names.
+    """
     for path, inner, mode in _entries(place, layout):
         if inner is Any:
             if names:
@@ -99,7 +101,7 @@ def refuse_to_replace(output: str | Path, inputs: Iterable[str | Path], runs: It
 
 
 def _run_around(path: Path) -> Path | None:
-    """The run in whose directory a path has a name that a run gives; None where there is none."""
+    """Return the run in whose directory a path has a name that a run gives; None where there is none."""
     place = Path(os.path.realpath(path.parent)) / path.name
     for root in place.parents:
         inner: Any = RUN
@@ -123,7 +125,7 @@ def _files_of_run(place: Path, layout: Layout = RUN) -> Iterator[Path]:
 
 
 def _entries(place: Path, layout: Layout) -> Iterator[tuple[Path, Any, int]]:
-    """What is there, with what the layout says of it (Any: nothing), and its kind."""
+    """Return what is there, with what the layout says of it (Any: nothing), and its kind."""
     for name in sorted(os.listdir(place)):
         inner = next((inner for pattern, inner in layout.items() if re.fullmatch(pattern, name)), Any)
         yield place / name, inner, os.lstat(place / name).st_mode

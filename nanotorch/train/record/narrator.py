@@ -14,7 +14,7 @@ from nanotorch.train.record.tensorboard_log import TensorBoardLog
 
 
 class Narrator:
-    """Tells of a run what happens, to whoever wants to know it; to be used in a ``with`` block.
+    """Tells of a run what happens, to whoever wants to know it; to be used in a `with` block.
 
     Args:
         files: the run's directory, with its log and its metrics.

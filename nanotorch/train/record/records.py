@@ -46,7 +46,7 @@ def _differing(given: Any) -> Any:
 
 
 def _alike(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """The scores of parts, each of which has the same."""
+    """Return the scores of parts, each of which has the same."""
     names = [list(values) for values in scores.values()]
     if not names or "loss" not in names[0] or any(one != names[0] for one in names):
         raise ValueError("should have the same scores for each part, the loss among them")
@@ -252,8 +252,8 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
 
 
 def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "") -> Any:
-    """The value itself, if it fits the schema; else a RecordError that names the source and the first key that does
-    not.
+    """Return the value itself, if it fits the schema; else a RecordError that names the source and the first key that
+    does not.
     """
     try:
         _adapter(schema).validate_python(value)
@@ -277,8 +277,8 @@ def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "")
 
 
 def parsed(data: bytes) -> Any:
-    """The value of a JSON text; a ValueError says in a few words what is wrong with it, such as a key that is there
-    twice.
+    """Return the value of a JSON text; a ValueError says in a few words what is wrong with it, such as a key that is
+    there twice.
     """
 
     def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -297,7 +297,7 @@ def parsed(data: bytes) -> Any:
 
 
 def read_json(path: Path, *schemas: type[Schema]) -> Any:
-    """What a file of JSON holds, which has to fit the first schema, or one of the others with the same keys.
+    """Return what a file of JSON holds, which has to fit the first schema, or one of the others with the same keys.
 
     A FileNotFoundError where there is no such file; any other trouble is a RecordError.
     """
@@ -316,7 +316,7 @@ def read_json(path: Path, *schemas: type[Schema]) -> Any:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """The records of metrics.jsonl until the first that is damaged, and what is wrong with that one."""
+    """Return the records of metrics.jsonl until the first that is damaged, and what is wrong with that one."""
     try:
         return lines_of(files.read_own(path, LARGEST_HISTORY), path)
     except FileNotFoundError:
@@ -331,7 +331,7 @@ def as_lines(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def lines_of(data: bytes, path: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """The records in the lines of a file until the first that is damaged, and what is wrong with that one.
+    """Return the records in the lines of a file until the first that is damaged, and what is wrong with that one.
 
     A last line without its end is of a process that was killed while it wrote, and nothing to tell.
     """
@@ -350,7 +350,7 @@ def lines_of(data: bytes, path: Path) -> tuple[list[dict[str, Any]], str | None]
 
 
 def by_key(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings, each with the path of keys that leads to it.
+    """Return the values of nested mappings, each with the path of keys that leads to it.
 
     >>> dict(by_key({"train": {"epochs": 3}, "seed": 0}))
     {'train.epochs': 3, 'seed': 0}
@@ -363,7 +363,8 @@ def by_key(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def unlike(found: Any, expected: Any, key: str) -> str | None:
-    """What of a saved value is of another kind than in what would be saved now, as a sentence; None where it is alike.
+    """Return what of a saved value is of another kind than in what would be saved now, as a sentence; None where it is
+    alike.
 
     Where nothing is expected (None, or an empty list), anything may be.
     """
@@ -396,7 +397,9 @@ def unlike(found: Any, expected: Any, key: str) -> str | None:
 
 
 def completed(found: Any, expected: Any) -> Any:
-    """A saved value of an older version with the keys that it would have now, the new ones with the values of now."""
+    """Return a saved value of an older version with the keys that it would have now, the new ones with the values of
+    now.
+    """
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         return {key: completed(found[key], value) if key in found else value for key, value in expected.items()}
     if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):

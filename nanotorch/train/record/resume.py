@@ -56,7 +56,9 @@ class Resumed:
     where: Path = Path()
 
     def covers(self, config: Config) -> bool:
-        """Whether a finished run is finished for this config too: it may ask for more epochs, or for more patience."""
+        """Return whether a finished run is finished for this config too: it may ask for more epochs, or for more
+        patience.
+        """
         if self.checkpoint is None or not self.finished:
             return False
         state, stopping = self.checkpoint.state, config.early_stopping
@@ -66,7 +68,7 @@ class Resumed:
 
 
 def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
-    """The run that ``--resume auto`` or ``--resume PATH`` means; None where auto finds none, and a new one begins.
+    """Return the run that `--resume auto` or `--resume PATH` means; None where auto finds none, and a new one begins.
 
     auto takes the run in `directory` if one is given, else the newest of the config's name under its output.
     """
@@ -104,8 +106,8 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
 
 
 def again(before: Resumed, config: Config) -> Resumed:
-    """The same decision once more, now that the directory is locked: what was found before may be another process's
-    past.
+    """Return the same decision once more, now that the directory is locked: what was found before may be another
+    process's past.
 
     A CompleteError where that one has finished the run, a ResumeError where it has changed the config in between.
     """
@@ -122,8 +124,8 @@ def again(before: Resumed, config: Config) -> Resumed:
 
 
 def whole(path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
-    """A checkpoint of a run with the records of its epochs, and what to tell of them; a CheckpointError where one is
-    damaged.
+    """Return a checkpoint of a run with the records of its epochs, and what to tell of them; a CheckpointError where
+    one is damaged.
     """
     saved = checkpoint.load(path)
     try:
@@ -140,7 +142,7 @@ def whole(path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
 
 
 def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint of a run that is whole, and a sentence for each newer one that is not."""
+    """Return the newest checkpoint of a run that is whole, and a sentence for each newer one that is not."""
     notices: list[str] = []
     for path in reversed(checkpoint.in_order(root / "checkpoints")):
         try:
@@ -155,13 +157,13 @@ def newest(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def config_of(directory: Path) -> Config:
-    """The config that a run was trained with."""
+    """Return the config that a run was trained with."""
     config: Config = read_resolved(directory / "resolved.yaml")
     return config
 
 
 def environment_of(directory: Path) -> tuple[dict[str, Any], str | None]:
-    """What `env.json` of a run says, and why it says nothing where it cannot be read."""
+    """Return what `env.json` of a run says, and why it says nothing where it cannot be read."""
     path = directory / "env.json"
     try:
         return read_json(path, Environment), None
@@ -172,8 +174,8 @@ def environment_of(directory: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def differences(config: Config, directory: Path, free: bool = False) -> list[str]:
-    """What the config says otherwise than the run did: ``key: before -> now``; with `free`, also of what may change
-    freely.
+    """Return what the config says otherwise than the run did: `key: before -> now`; with `free`, also of what may
+    change freely.
     """
     before = config_of(directory)
     config = with_seed(config, before.seed)
@@ -203,7 +205,7 @@ def _of_run(root: Path) -> Resumed:
 
 
 def _finished(root: Path) -> tuple[bool, tuple[str, ...]]:
-    """Whether a run has ended by itself, and what is wrong with the file that says so."""
+    """Return whether a run has ended by itself, and what is wrong with the file that says so."""
     try:
         read_json(root / "summary.json", Summary, SeveralSummary)
     except FileNotFoundError:

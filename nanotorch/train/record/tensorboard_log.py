@@ -17,7 +17,7 @@ OF_TRAINING = ("learning_rate", "gradient_norm", "seconds")  # values of an epoc
 
 
 class TensorBoardLog:
-    """The curves of a run under `tensorboard/` in its directory, to be used in a ``with`` block.
+    """The curves of a run under `tensorboard/` in its directory, to be used in a `with` block.
 
     Each part of the data is a run of its own there, so that TensorBoard draws their losses into one chart. Steps are
     optimizer steps. The log of a run that goes on is written anew, from its history. A log that cannot be written is

@@ -44,12 +44,12 @@ class ComparedRun:
         return f"{len(self.history)} of {self.config.get('train.epochs', '?')} epochs"
 
     def score(self, part: str, name: str) -> float | None:
-        """A final score, or None where there is none (yet)."""
+        """Return a final score, or None where there is none (yet)."""
         value: float | None = None if self.summary is None else self.summary["scores"].get(part, {}).get(name)
         return value
 
     def spread(self, part: str, name: str) -> float | None:
-        """The spread of a score, where the directory holds several runs."""
+        """Return the spread of a score, where the directory holds several runs."""
         value: float | None = (self.summary or {}).get("spread", {}).get(part, {}).get(name)
         return value
 
@@ -156,7 +156,7 @@ def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "tes
 
 
 def as_text(found: Comparison, width: int = 100) -> str:
-    """The comparison as two tables of at most `width` columns, as far as names and numbers leave room."""
+    """Return the comparison as two tables of at most `width` columns, as far as names and numbers leave room."""
     numbers = [f"#{place}" for place in range(1, len(found.runs) + 1)]
     lines = [["", "run", "best epoch", *(f"{found.part} {label(name)}" for name in found.scores), "seconds"]]
     for place, run, name in zip(numbers, found.runs, found.names, strict=True):
@@ -209,7 +209,7 @@ def _names(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
 
 
 def _columns_that_fit(lines: Sequence[Sequence[str]], width: int) -> Iterable[tuple[int, int]]:
-    """The columns beside the first in pieces, each of which fits beside the first."""
+    """Return the columns beside the first in pieces, each of which fits beside the first."""
     widths = [max(len(line[k]) for line in lines) + 2 for k in range(len(lines[0]))]
     first, used = 1, widths[0]
     for k in range(1, len(widths)):

@@ -36,7 +36,7 @@ def write(path: Path, found: Comparison) -> None:
 
 
 def page(found: Comparison, title: str, lead: str | None = None) -> Html:
-    """The comparison as HTML that needs nothing beside itself."""
+    """Return the comparison as HTML that needs nothing beside itself."""
     lead = lead or f"{len(found.runs)} runs, the best {found.part} {label(found.by)} first"
     sections = [section("scores", "Scores", *_scores(found)), section("curves", "Learning curves", *_drawings(found))]
     sections.append(section("config", "Where the configs differ", _differences(found)))
@@ -101,7 +101,7 @@ def _histories(found: Comparison) -> Sequence[tuple[str, Sequence[Any]]]:
 
 
 def _curves(found: Comparison) -> list[str]:
-    """The keys of the records that are drawn: of the validation part where there is one."""
+    """Return the keys of the records that are drawn: of the validation part where there is one."""
     histories = [history for _, history in _histories(found)]
     keys = []
     other = next((name for name in found.scores if name != "loss"), "loss")

@@ -48,7 +48,7 @@ class Column(NamedTuple):
 
 
 def columns(table: Table, most: int) -> list[Column]:
-    """The first `most` feature columns of a table, each with its statistics."""
+    """Return the first `most` feature columns of a table, each with its statistics."""
     some = table.features[_some_rows(table)]
     texts: Mapping[str, Sequence[str]] = getattr(table, "categories", None) or {}
     found = []
@@ -59,12 +59,12 @@ def columns(table: Table, most: int) -> list[Column]:
 
 
 def described_rows(table: Table) -> int:
-    """How many rows `columns` looks at."""
+    """Return how many rows `columns` looks at."""
     return len(range(len(table))[_some_rows(table)])
 
 
 def describe(name: str, values: NDArray[Any]) -> Column:
-    """The statistics of a column of numbers.
+    """Return the statistics of a column of numbers.
 
     >>> column = describe("age", np.array([1.0, 2.0, 9.0, np.nan]))
     >>> column.kind, column.missing, column.mean, column.median
@@ -99,7 +99,7 @@ def describe(name: str, values: NDArray[Any]) -> Column:
 
 
 def describe_categories(name: str, codes: NDArray[Any], texts: Sequence[str]) -> Column:
-    """The statistics of a column of categories: numbers of texts, NaN where a value is missing.
+    """Return the statistics of a column of categories: numbers of texts, NaN where a value is missing.
 
     >>> column = describe_categories("colour", np.array([0.0, 1.0, 1.0, np.nan]), ["blue", "red"])
     >>> column.missing, column.distinct, column.common[0][0]
@@ -115,7 +115,7 @@ def describe_categories(name: str, codes: NDArray[Any], texts: Sequence[str]) ->
 
 
 def class_counts(parts: Mapping[str, Table]) -> list[tuple[str, list[int]]]:
-    """Every class with the number of its rows in each part."""
+    """Return every class with the number of its rows in each part."""
     names = next(iter(parts.values())).target_names
     counts = [np.bincount(part.targets, minlength=len(names)).tolist() for part in parts.values()]
     return [(name, [count[k] for count in counts]) for k, name in enumerate(names)]

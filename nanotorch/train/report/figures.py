@@ -46,7 +46,7 @@ MOST_POINTS = 1500  # of a scatter plot: each is a piece of the file
 
 
 def matplotlib_is_there() -> bool:
-    """Whether figures can be drawn."""
+    """Return whether figures can be drawn."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -58,7 +58,7 @@ def matplotlib_is_there() -> bool:
 
 
 def parts_by_epoch(history: Sequence[Record], name: str, best_epoch: int) -> Html:
-    """A score of the training and the validation part over the epochs."""
+    """Return a score of the training and the validation part over the epochs."""
     figure, axes = _panel()
     parts = _parts(history, name)
     _draw_parts(axes, history, name, best_epoch)
@@ -70,7 +70,7 @@ def parts_by_epoch(history: Sequence[Record], name: str, best_epoch: int) -> Htm
 
 
 def value_by_epoch(history: Sequence[Record], key: str, title: str, logarithmic: bool = False) -> Html:
-    """One value of the records over the epochs."""
+    """Return one value of the records over the epochs."""
     figure, axes = _panel()
     records = [record for record in history if record.get(key) is not None]
     epochs, values = [record["epoch"] for record in records], [record[key] for record in records]
@@ -88,7 +88,7 @@ def value_by_epoch(history: Sequence[Record], key: str, title: str, logarithmic:
 
 
 def confusion_map(matrix: NDArray[np.int64], part: str) -> Html:
-    """A confusion matrix of many classes as shades, each row in shares of its class."""
+    """Return a confusion matrix of many classes as shades, each row in shares of its class."""
     figure, axes = _panel((6.4, 6.0))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     rows, columns = np.nonzero(matrix)
@@ -111,7 +111,7 @@ def confusion_map(matrix: NDArray[np.int64], part: str) -> Html:
 
 
 def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str) -> Html:
-    """What the model says of each row against what is so; a good model stays on the diagonal."""
+    """Return what the model says of each row against what is so; a good model stays on the diagonal."""
     figure, axes = _panel((4.2, 4.1))
     chosen = np.unique(np.linspace(0, len(true) - 1, min(len(true), MOST_POINTS)).astype(np.int64))
     low, high = (float(bound(np.concatenate([true, guessed]))) for bound in (np.min, np.max))
@@ -133,7 +133,7 @@ def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str
 
 
 def reliability(found: Calibration, of: str) -> Html:
-    """How often came true what the model stated with a certain probability."""
+    """Return how often came true what the model stated with a certain probability."""
     figure, axes = _panel((4.2, 4.1))
     axes.plot([0, 1], [0, 1], color=COLOURS["quiet"], linewidth=1.0, zorder=2)
     axes.plot(found.stated, found.observed, color=COLOURS["train"], linewidth=1.9, zorder=3)
@@ -154,7 +154,7 @@ def reliability(found: Calibration, of: str) -> Html:
 
 
 def overlay(runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> Html:
-    """One value of the records of several runs over their epochs, as an element of a page."""
+    """Return one value of the records of several runs over their epochs, as an element of a page."""
     figure, axes = _panel((4.7, 3.3 + 0.2 * len(runs)))
     title = _draw_runs(axes, runs, key)
     figure.legend(loc="outside lower left", frameon=False, labelcolor="linecolor", fontsize=9, handlelength=1.4)
@@ -253,7 +253,7 @@ def _titled(axes: Axes, title: str, across: str = "epoch") -> None:
 
 
 def _plain(text: str) -> str:
-    """The text so that matplotlib takes no part of it for mathematics."""
+    """Return the text so that matplotlib takes no part of it for mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -317,7 +317,9 @@ def _shown(value: float) -> str:
 
 
 def _svg(figure: Figure, description: str) -> Html:
-    """The figure as an element of a page: its colours are the page's, its text is text, and it says what it shows."""
+    """Return the figure as an element of a page: its colours are the page's, its text is text, and it says what it
+    shows.
+    """
     import hashlib
     from io import StringIO
 

@@ -38,7 +38,7 @@ def join(parts: Iterable[str]) -> Html:
 
 
 def section(name: str, title: str, *parts: str) -> Html:
-    """A part of the page, under a heading."""
+    """Return a part of the page, under a heading."""
     return fill(
         '<section id="{name}" aria-labelledby="{name}-title">\n<h2 id="{name}-title">{title}</h2>\n{body}\n</section>',
         name=name,
@@ -48,14 +48,14 @@ def section(name: str, title: str, *parts: str) -> Html:
 
 
 def titled(title: str, *parts: str) -> Html:
-    """A part of a section, under a heading of its own."""
+    """Return a part of a section, under a heading of its own."""
     return fill("<div>\n<h3>{title}</h3>\n{body}\n</div>", title=title, body=join(parts))
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> Html:
-    """A table with its headings; the first cell of a row is the row's name.
+    """Return a table with its headings; the first cell of a row is the row's name.
 
-    A float is shown with four decimals and kept exactly in the `value` of a ``<data>``.
+    A float is shown with four decimals and kept exactly in the `value` of a `<data>`.
     """
     rows = list(rows)
     words = [isinstance(value, str) and 'class="number"' not in value for value in rows[0]] if rows else []
@@ -96,18 +96,18 @@ def scrolling(name: str, content: Html) -> Html:
 
 
 def _title(value: Any) -> Html:
-    """The whole text, where a narrow column may not show it."""
+    """Return the whole text, where a narrow column may not show it."""
     return fill(' title="{value}"', value=value) if len(str(value)) > 16 else Html("")
 
 
 def measured(value: float) -> Html:
-    """A cell with a quantity of any size, four digits of it or more."""
+    """Return a cell with a quantity of any size, four digits of it or more."""
     shown = f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
     return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=shown)
 
 
 def percent(value: float) -> Html:
-    """A cell with a share in percent."""
+    """Return a cell with a share in percent."""
     return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=f"{value:.1%}")
 
 
@@ -128,13 +128,13 @@ def beside(*parts: Html) -> Html:
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Html:
-    """Names with their values, side by side."""
+    """Return names with their values, side by side."""
     rows = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in pairs)
     return fill('<dl class="facts">\n{rows}\n</dl>', rows=rows)
 
 
 def figure(drawing: Html, caption: str = "") -> Html:
-    """A drawing and what it shows."""
+    """Return a drawing and what it shows."""
     words = fill("\n<figcaption>{caption}</figcaption>", caption=caption) if caption else Html("")
     return fill("<figure>\n{drawing}{words}\n</figure>", drawing=drawing, words=words)
 
@@ -158,7 +158,7 @@ PAGE = """\
 
 
 def document(title: str, body: Html) -> Html:
-    """A page that needs nothing beside itself."""
+    """Return a page that needs nothing beside itself."""
     from importlib.resources import files
 
     style = (files("nanotorch.train") / "report" / "page.css").read_text(encoding="utf-8")

@@ -114,7 +114,7 @@ def write(
 
 
 def page(found: Findings, record: Record) -> Html:
-    """The page as HTML."""
+    """Return the page as HTML."""
     mistakes = _regression(found) if found.is_regression else _classification(found)
     sections = {
         "scores": ("Scores", _scores(found, record)),
@@ -406,7 +406,7 @@ def _config(found: Findings, record: Record) -> Iterator[Html]:
 
 
 def _command(words: Sequence[str]) -> str:
-    """The command line as it can be typed."""
+    """Return the command line as it can be typed."""
     import shlex
 
     first = Path(words[0])

@@ -102,7 +102,7 @@ class Findings:
         return classification.calibration(self.stated, self.true == 1 if len(self.names) == 2 else self.right)
 
     def facts(self) -> dict[str, Any]:
-        """What `summary.json` says beside the scores; nothing for a regression."""
+        """Return what `summary.json` says beside the scores; nothing for a regression."""
         if self.is_regression:
             return {}
         return {"classes": [score._asdict() for score in self.classes], "calibration_error": self.calibration.error}
@@ -123,7 +123,7 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
 
 
 def _outputs(model: nn.Module, part: Part) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """What the model says of the rows, and how sure it is of their classes."""
+    """Return what the model says of the rows, and how sure it is of their classes."""
     guessed, stated = [], []
     model.eval()
     with torch.no_grad():
@@ -139,7 +139,9 @@ def _outputs(model: nn.Module, part: Part) -> tuple[NDArray[Any], NDArray[np.flo
 
 
 def _layers(model: nn.Module, part: Part, batch_size: int) -> Summary:
-    """The table of the model for a training batch; what layers are and hold, for their times change from run to run."""
+    """Return the table of the model for a training batch; what layers are and hold, for their times change from run
+    to run.
+    """
     rows = part.features(batch_size)
     model.train(len(rows) > 1)  # a batch norm cannot train on a single row
     try:

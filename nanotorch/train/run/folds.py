@@ -53,7 +53,7 @@ class FoldsResult:
 
 
 def is_several(config: Config) -> bool:
-    """Whether the config asks for more than one run."""
+    """Return whether the config asks for more than one run."""
     return config.train.folds is not None or config.train.repeats > 1
 
 
@@ -173,12 +173,12 @@ def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path)
 
 
 def _begun(config: Config, place: Path) -> Resumed | None:
-    """The run in a directory, if one was begun there."""
+    """Return the run in a directory, if one was begun there."""
     return find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
 
 
 def _scores(config: Config, source: str | None, place: Path) -> Scores:
-    """The scores of one run: those it left, or after it has run to its end."""
+    """Return the scores of one run: those it left, or after it has run to its end."""
     begun = _begun(config, place)
     for notice in () if begun is None else begun.notices:
         print(f"warning: {notice}", file=sys.stderr)
@@ -223,7 +223,7 @@ def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float])
 
 
 def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
-    """The test scores of every run, their mean and their spread as aligned text."""
+    """Return the test scores of every run, their mean and their spread as aligned text."""
     names = list(mean["test"])
     lines = [["", *map(label, names)]]
     for row, scores in {**runs, "mean": mean, "spread": spread}.items():

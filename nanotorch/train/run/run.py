@@ -124,11 +124,11 @@ class Run:
         self.checkpoints.save(training.step, training.weights(), optimizer, state, best, raw, history)
 
     def last(self) -> Path | None:
-        """The newest checkpoint on the disk."""
+        """Return the newest checkpoint on the disk."""
         return checkpoint.find(self.checkpoints.root, "last") and self.checkpoints.root / "last"
 
     def stopped(self, after: str) -> TrainingInterrupted:
-        """What to raise after an interrupt, once all is on the disk."""
+        """Return what to raise after an interrupt, once all is on the disk."""
         self.checkpoints.flush()
         error = _interrupted(
             self.interrupt, f"{after}; the checkpoint of this step is {self.checkpoints.root / 'last'}"
@@ -153,7 +153,7 @@ def _built(config: Config, interrupt: Interrupt) -> tuple[Data, Setup]:
 
 
 def _place(config: Config, chosen: Path | None) -> Path:
-    """The directory of a new run, made."""
+    """Return the directory of a new run, made."""
     if chosen is None:
         return directory.create(config.output, config.name)
     chosen.mkdir(parents=True, exist_ok=True)
@@ -228,7 +228,7 @@ def _go_on(run: Run, source: str | None, resume: Resumed) -> None:
 
 
 def _environment_warnings(here: dict[str, Any], resume: Resumed) -> list[str]:
-    """What has changed of that on which the bits depend; `here` takes in what was before."""
+    """Return what has changed of that on which the bits depend; `here` takes in what was before."""
     before, lost = environment_of(resume.directory)
     warnings = []
     if lost is not None and resume.checkpoint is not None:
@@ -287,7 +287,7 @@ def _fit_and_save(run: Run) -> None:
 
 
 def _explained(run: Run, error: DivergedError) -> DivergedError:
-    """The error with the last good checkpoint and with what made the first value that is not finite."""
+    """Return the error with the last good checkpoint and with what made the first value that is not finite."""
     run.tell.training_is_over()
     run.checkpoints.flush()
     last = run.last()
@@ -300,7 +300,7 @@ def _explained(run: Run, error: DivergedError) -> DivergedError:
 
 
 def _cause(run: Run, last: Path | None, error: DivergedError) -> str:
-    """What made the first value that is not finite, and in which rows, as lines of text."""
+    """Return what made the first value that is not finite, and in which rows, as lines of text."""
     setup = build(run.config, run.data)
     if last is not None:
         setup.training.load(whole(last)[0])
@@ -327,7 +327,7 @@ def _cause(run: Run, last: Path | None, error: DivergedError) -> str:
 
 
 def _judge(run: Run) -> dict[str, dict[str, float]]:
-    """The scores of each part. The test part is looked at once, by the best model, as it was saved."""
+    """Return the scores of each part. The test part is looked at once, by the best model, as it was saved."""
     training, checkpoints = run.setup.training, run.checkpoints
     if checkpoint.find(checkpoints.root, "best") is None and not checkpoints.waits("best"):
         training.best_epoch = training.epoch
@@ -387,7 +387,7 @@ def _close(run: Run, scores: dict[str, dict[str, float]], started: float) -> Run
 
 
 def files_of(config: Config) -> list[str]:
-    """The files that the data of a config are read from."""
+    """Return the files that the data of a config are read from."""
     words = [os.path.expanduser(value) for value in config.data.arguments.values() if isinstance(value, str)]
     return [word for word in words if os.path.isfile(word)]
 

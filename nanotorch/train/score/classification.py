@@ -54,7 +54,8 @@ def predicted(outputs: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def probabilities(outputs: NDArray[Any]) -> NDArray[np.float64]:
-    """The probability of every class, (n, classes) float64, from logits: (n, classes), or (n, 1) for two classes.
+    """Return the probability of every class, (n, classes) float64, from logits: (n, classes), or (n, 1) for two
+    classes.
 
     >>> probabilities(np.array([[0.0], [1000.0]])).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
@@ -78,7 +79,7 @@ def confusion(true: NDArray[Any], guessed: NDArray[Any], classes: int) -> NDArra
 def confusions(
     true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str], count: int
 ) -> list[tuple[str, str, int]]:
-    """The mistakes that are made most often: the true class, the class it was called, how often."""
+    """Return the mistakes that are made most often: the true class, the class it was called, how often."""
     wrong = true != guessed
     pairs, times = np.unique(true[wrong] * len(names) + guessed[wrong], return_counts=True)
     most = np.argsort(-times, kind="stable")[:count]
@@ -89,7 +90,7 @@ def confusions(
 
 
 def class_scores(true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str]) -> list[ClassScore]:
-    """The scores of every class, from the class numbers of rows and those that the model gave them.
+    """Return the scores of every class, from the class numbers of rows and those that the model gave them.
 
     >>> class_scores(np.array([0, 0, 1]), np.array([0, 1, 1]), ["no", "yes"])[1]
     ClassScore(name='yes', precision=0.5, recall=1.0, f1=0.6666666666666666, support=1)

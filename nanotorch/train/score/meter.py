@@ -18,13 +18,13 @@ MOST_UNREAD = 2**25  # outputs that wait to be scored
 
 
 def main_metric(task: str) -> str:
-    """The name of the score that says which epoch was best; larger is better."""
+    """Return the name of the score that says which epoch was best; larger is better."""
     return "r2" if task == "regression" else "accuracy"
 
 
 def is_loss(name: str) -> bool:
-    """Whether the smaller score is the better one: of losses and RMSE; scikit-learn's names are of scores, larger is
-    better.
+    """Return whether the smaller score is the better one: of losses and RMSE; scikit-learn's names are of scores,
+    larger is better.
     """
     return name == "loss" or name.startswith("rmse")
 
@@ -32,7 +32,7 @@ def is_loss(name: str) -> bool:
 def mean_weights(
     criterion: nn.Module, targets: Tensor, dtype: torch.dtype, by_class: NDArray[np.float64] | None = None
 ) -> Tensor:
-    """What each row adds to the number that `reduction="mean"` divides by, as a tensor of shape (rows,).
+    """Return what each row adds to the number that `reduction="mean"` divides by, as a tensor of shape (rows,).
 
     For losses of class numbers that is the weight of the row's class (1 without weights) and 0 for
     `ignore_index`; for elementwise losses it is the number of elements in a row, whatever their weights.
@@ -60,8 +60,8 @@ def scored_as(
     target_mean: NDArray[np.float64] | None = None,
     metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What a `Meter` has to know of a part of the data, whose targets the model sees less their mean, divided by their
-    scale.
+    """Return what a `Meter` has to know of a part of the data, whose targets the model sees less their mean, divided by
+    their scale.
     """
     variance = part.targets.var(axis=0) if part.task == "regression" else None
     return {
@@ -178,7 +178,7 @@ class Meter:
         self._kept += other._kept
 
     def compute(self) -> dict[str, float]:
-        """The scores of all batches so far, by name, the loss first."""
+        """Return the scores of all batches so far, by name, the loss first."""
         self.read_losses()
         scores = {"loss": self.loss_sum / self.weight_sum if self.weight_sum else math.nan}
         sums = self._score_sums
@@ -209,7 +209,7 @@ class Meter:
         return {name: score(name, self.task, outputs, targets) for name in self.metrics if name not in known}
 
     def state(self) -> dict[str, Any]:
-        """The sums so far as plain numbers, for a checkpoint in the middle of a pass."""
+        """Return the sums so far as plain numbers, for a checkpoint in the middle of a pass."""
         self.read_losses()
         return {
             "rows": self.rows,

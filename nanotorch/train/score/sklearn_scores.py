@@ -21,12 +21,12 @@ MOST_NUMBERS = 2**27  # at once, in float64: 1 GiB
 
 
 def takes_labels(name: str) -> bool:
-    """Whether the score looks at the classes that were chosen, and not at their probabilities."""
+    """Return whether the score looks at the classes that were chosen, and not at their probabilities."""
     return bool(METRICS.entry(name).facts["takes"] == "labels")
 
 
 def too_large(name: str, rows: int, classes: int) -> str | None:
-    """Why this score is not computed for so many rows and classes; None if it is."""
+    """Return why this score is not computed for so many rows and classes; None if it is."""
     if not takes_labels(name) and rows * classes > MOST_NUMBERS:
         return f"it needs a probability for each of {rows:,} rows and {classes:,} classes at once"
     if METRICS.entry(name).facts["square"] and classes**2 > MOST_NUMBERS:
@@ -35,7 +35,8 @@ def too_large(name: str, rows: int, classes: int) -> str | None:
 
 
 def score(name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any]) -> float:
-    """The score of a model's outputs, (n, k): logits for classes, values in the units of the targets for a regression.
+    """Return the score of a model's outputs, (n, k): logits for classes, values in the units of the targets for a
+    regression.
 
     A score that `takes_labels` may also be given the numbers of the classes, (n,). Raises ValueError where scikit-learn
     does, such as for classes that are not in `targets` at all.

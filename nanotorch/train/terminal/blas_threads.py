@@ -14,7 +14,7 @@ def blas_threads(model: nn.Module, rows: int) -> AbstractContextManager[Any]:
     """Limit BLAS to one thread while a model is trained whose largest product is small.
 
     Threads wait for each other by spinning, so on a busy machine a second one can make a small model many times
-    slower. Large models keep the library's choice, which ``OMP_NUM_THREADS`` and its kin decide.
+    slower. Large models keep the library's choice, which `OMP_NUM_THREADS` and its kin decide.
     """
     largest = max((2.0 * rows * p.numel() for p in model.parameters() if p.ndim == 2), default=0.0)
     if largest >= WORTH_THREADS:

@@ -21,7 +21,7 @@ class UsageError(ValueError):
 
 
 def path_option(text: str) -> str:
-    """What argparse makes of an option that is a path: a leading ``~`` is the user's directory, as in a shell."""
+    """Return what argparse makes of an option that is a path: a leading `~` is the user's directory, as in a shell."""
     from nanotorch.utils import files
 
     try:

@@ -4,7 +4,7 @@ Note [What cannot be printed]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
 Names of columns, classes and files come from others. A control character in one of them could clear a terminal, colour
 it, or let one line look like another; marks of direction and halves of surrogate pairs do no better. So all that a
-command prints goes through `Printable`, which shows them as ``\\x1b``; a cell of a table shows the end of a line so,
+command prints goes through `Printable`, which shows them as `\\x1b`; a cell of a table shows the end of a line so,
 too. What is no message but data (predictions, a config, JSON) goes to `data_of` as it is, unless that is a terminal.
 The progress bar moves the cursor, and writes past it.
 """
@@ -24,7 +24,7 @@ HARMLESS = (
 
 
 def printable(text: str, kept: str = "\n\t") -> str:
-    r"""The text with what cannot be printed as escapes (Note [What cannot be printed]).
+    r"""Return the text with what cannot be printed as escapes (Note [What cannot be printed]).
 
     >>> print(printable("\x1b[31mred"), printable("two\nlines", kept=""))
     \x1b[31mred two\nlines
@@ -51,7 +51,7 @@ class Printable:
 
 @contextmanager
 def only_printable() -> Iterator[None]:
-    """Within ``with``, standard output and error escape what cannot be printed, and what their encoding does not
+    """Within `with`, standard output and error escape what cannot be printed, and what their encoding does not
     have.
     """
     with ExitStack() as held:
@@ -64,12 +64,14 @@ def only_printable() -> Iterator[None]:
 
 
 def data_of(stream: Any) -> Any:
-    """Where data go that are written to a stream: past what escapes, unless somebody reads them on a terminal."""
+    """Return where data go that are written to a stream: past what escapes, unless somebody reads them on a
+    terminal.
+    """
     return stream if stream is None or stream.isatty() else past(stream)
 
 
 def past(stream: Any) -> Any:
-    """The stream itself, beneath what escapes."""
+    """Return the stream itself, beneath what escapes."""
     while isinstance(stream, Printable | Lasting):
         stream = stream.stream
     return stream
@@ -78,7 +80,7 @@ def past(stream: Any) -> Any:
 class Lasting:
     """A text stream that falls silent once it cannot be written to, instead of raising.
 
-    The reader of a pipe may go (``... | head -1``), a terminal may be closed, a disk may be full: none is a reason to
+    The reader of a pipe may go (`... | head -1`), a terminal may be closed, a disk may be full: none is a reason to
     lose hours of training, which leaves all that it has to say in files as well.
     """
 
@@ -103,7 +105,7 @@ class Lasting:
                 self._fall_silent()
 
     def isatty(self) -> bool:
-        """Whether somebody watches."""
+        """Return whether somebody watches."""
         return self.stream is not None and not self.stream.closed and self.stream.isatty()
 
     def _fall_silent(self) -> None:

@@ -25,7 +25,7 @@ MOST_CLASSES = 20
 
 
 def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> str:
-    """The scores of every part of the data as aligned text.
+    """Return the scores of every part of the data as aligned text.
 
     >>> print(table({"train": {"loss": 0.02, "accuracy": 1.0}, "test": {"loss": 0.1, "accuracy": 0.975}},
     ...             rows={"train": 120, "test": 40}))
@@ -70,7 +70,7 @@ def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> str:
 
 
 def short(text: str, width: int) -> str:
-    """The text in one line of at most `width` characters, shortened in its middle.
+    """Return the text in one line of at most `width` characters, shortened in its middle.
 
     >>> short("a very long name of a class", 15)
     'a very...class'
@@ -83,7 +83,7 @@ def short(text: str, width: int) -> str:
 
 
 def number(value: float) -> str:
-    """A score with four decimals; one of 100,000 or more, as a loss that explodes is, in powers of ten.
+    """Return a score with four decimals; one of 100,000 or more, as a loss that explodes is, in powers of ten.
 
     >>> number(0.25), number(123456789.0)
     ('0.2500', '1.2346e+08')
@@ -92,7 +92,7 @@ def number(value: float) -> str:
 
 
 def label(name: str) -> str:
-    """A score's name as people write it.
+    """Return a score's name as people write it.
 
     >>> label("rmse_Weight"), label("f1_macro"), label("roc_auc_ovr")
     ('RMSE Weight', 'F1 macro', 'ROC AUC OvR')

@@ -38,7 +38,7 @@ class Scores:
 
 
 def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
-    """The scores of these parts of the run's own data, or of all of them.
+    """Return the scores of these parts of the run's own data, or of all of them.
 
     The data are loaded and split as for training. Where they are not what the run was trained on, a note says so.
     """
@@ -61,7 +61,7 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
 
 
 def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
-    """The scores of the rows of a file (`-` is CSV on standard input), which has to hold the truth too.
+    """Return the scores of the rows of a file (`-` is CSV on standard input), which has to hold the truth too.
 
     `target` names the column of the true class where the run has no name for it, as for scikit-learn's datasets.
     """
@@ -100,7 +100,7 @@ def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
 
 
 def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[str]) -> Scores:
-    """The scores of some parts, computed as training does."""
+    """Return the scores of some parts, computed as training does."""
     with borrowed_generator():
         criterion, parts = loss_and_parts(run.config, data, device_of(run.config))
         model = run.model.to(device_of(run.config))
@@ -111,7 +111,7 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
 
 
 def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[Any]:
-    """The targets of some rows, as a Table wants them."""
+    """Return the targets of some rows, as a Table wants them."""
     names = run.preprocessing.target_names
     if run.preprocessing.task == "regression":
         values = np.stack([piece[name] for name in targets], axis=1)
@@ -133,7 +133,7 @@ def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[An
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether plain values agree, numbers up to what another machine's sums may change."""
+    """Return whether plain values agree, numbers up to what another machine's sums may change."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_alike(value, other[key]) for key, value in one.items())
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

@@ -57,8 +57,8 @@ class LoadedRun:
         return f"{moment} ({self.checkpoint.name})"
 
     def outputs(self, features: FloatArray) -> FloatArray:
-        """What the model gives for prepared rows, (n, out_features) float64: logits, or targets in the units of the
-        loss.
+        """Return what the model gives for prepared rows, (n, out_features) float64: logits, or targets in the units of
+        the loss.
         """
         dtype = getattr(torch, self.config.dtype)
         pieces = []
@@ -108,7 +108,9 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
 
 
 def with_its_files(run: LoadedRun) -> Config:
-    """The config of the run, with paths from the directory it was started in where they lead nowhere from this one."""
+    """Return the config of the run, with paths from the directory it was started in where they lead nowhere from
+    this one.
+    """
     there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
     moved = {
         key: str(there / value)
@@ -133,7 +135,7 @@ def refuse_to_replace(run: LoadedRun, output: str | Path, *inputs: str) -> None:
 
 
 def _runs_within(root: Path) -> list[Path]:
-    """The directories of runs in a directory, the newest last."""
+    """Return the directories of runs in a directory, the newest last."""
     if not root.is_dir():
         return []
     return sorted(

@@ -23,7 +23,7 @@ TOLERANCE = 1e-5
 
 
 def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> Any:
-    """The run's model with its preprocessing as an `onnx.ModelProto`, checked by `onnx.checker`.
+    """Return the run's model with its preprocessing as an `onnx.ModelProto`, checked by `onnx.checker`.
 
     Every column is an input of its own name and shape (rows, 1): float64 for a numeric column, with NaN for a missing
     value, and a string for a categorical one. With `matrix`, where all columns are numeric, there is one input
@@ -84,7 +84,7 @@ def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> An
 
 
 def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], str]:
-    """The inputs, and what the model sees of them (Note [Columns of the model] in preprocessing.py)."""
+    """Return the inputs, and what the model sees of them (Note [Columns of the model] in preprocessing.py)."""
     from onnx import TensorProto, helper
 
     preprocessing = run.preprocessing
@@ -128,8 +128,8 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
 
 
 def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256) -> float:
-    """The largest difference between the exported model, run by `onnx.reference`, and `predict`, over rows made up for
-    it.
+    """Return the largest difference between the exported model, run by `onnx.reference`, and `predict`, over rows made
+    up for it.
 
     They reach beyond what the training part had: far values, missing ones, and categories that are not known.
     Differences of values larger than 1 are relative to them. An ExportError if a class differs though its probability
@@ -200,7 +200,7 @@ def _run(model: Any, columns: Mapping[str, NDArray[Any]], matrix: bool) -> list[
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name of an output, where no column of the input has it already."""
+    """Return the name of an output, where no column of the input has it already."""
     while name in taken:
         name = f"predicted_{name}"
     return name

@@ -51,7 +51,7 @@ class Graph:
         self._count = 0
 
     def add(self, operator: str, *inputs: str, domain: str = "", output: str | None = None, **attributes: Any) -> str:
-        """One node with one output."""
+        """Return one node with one output."""
         from onnx import helper
 
         name = output or self._name(operator)
@@ -61,7 +61,7 @@ class Graph:
         return name
 
     def constant(self, value: Tensor | NDArray[Any] | float, dtype: Any = None) -> str:
-        """An array as it is; a parameter or a number in the type of the model unless another is given."""
+        """Return an array as it is; a parameter or a number in the type of the model unless another is given."""
         from onnx import numpy_helper
 
         if isinstance(value, Tensor):
@@ -73,7 +73,7 @@ class Graph:
         return name
 
     def texts(self, values: list[str]) -> str:
-        """A constant of texts."""
+        """Return a constant of texts."""
         from onnx import TensorProto, helper
 
         name = self._name("texts")
@@ -82,7 +82,7 @@ class Graph:
         return name
 
     def cast(self, value: str, dtype: Any) -> str:
-        """The same numbers in another type."""
+        """Return the same numbers in another type."""
         from onnx import helper
 
         return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
@@ -223,7 +223,7 @@ def _rrelu(graph: Graph, module: nn.RReLU, x: str) -> str:
 
 @converts(nn.ELU, nn.CELU)
 def _elu(graph: Graph, module: nn.ELU | nn.CELU, x: str) -> str:
-    """The same function for alpha = 1; CELU scales its input, too. By exp: ONNX's Celu is of float32 alone."""
+    """Return the same function for alpha = 1; CELU scales its input, too. By exp: ONNX's Celu is of float32 alone."""
     zero, one, alpha = graph.constant(0), graph.constant(1), graph.constant(module.alpha)
     below = graph.add("Min", x, zero)
     if isinstance(module, nn.CELU):
@@ -269,7 +269,7 @@ def _log_sigmoid(graph: Graph, module: nn.LogSigmoid, x: str) -> str:
 
 
 def _log_one_plus_exp(graph: Graph, x: str) -> str:
-    """``max(x, 0) + log(1 + exp(-|x|))``: nothing overflows, which not every runtime's Softplus promises."""
+    """`max(x, 0) + log(1 + exp(-|x|))`: nothing overflows, which not every runtime's Softplus promises."""
     small = graph.add("Exp", graph.add("Neg", graph.add("Abs", x)))
     rest = graph.add("Log", graph.add("Add", graph.constant(1), small))
     return graph.add("Add", graph.add("Relu", x), rest)

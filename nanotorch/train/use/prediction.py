@@ -25,7 +25,7 @@ LISTED = 5  # columns in one message
 
 
 def predicted_columns(run: LoadedRun) -> list[str]:
-    """The names of the columns that `predict` gives."""
+    """Return the names of the columns that `predict` gives."""
     names = run.preprocessing.target_names
     if run.preprocessing.task != "regression":
         return ["prediction", *(f"probability_{name}" for name in names)]
@@ -97,7 +97,7 @@ def predict_file(
 
 
 def target_columns(run: LoadedRun) -> list[str]:
-    """The columns that hold the truth, as far as they have names."""
+    """Return the columns that hold the truth, as far as they have names."""
     given = run.config.data.arguments.get("target")
     if given is not None:
         return [given] if isinstance(given, str) else list(given)
@@ -105,7 +105,9 @@ def target_columns(run: LoadedRun) -> list[str]:
 
 
 def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
-    """The columns of the file that the model does not take; one that it takes and that is not there is a TableError."""
+    """Return the columns of the file that the model does not take; one that it takes and that is not there is a
+    TableError.
+    """
     wanted = run.preprocessing.feature_names
     present = set(file.names)
     further = [name for name in file.names if name not in wanted]

@@ -17,8 +17,8 @@ FORMAT = "nanotorch model"
 
 
 def beside_weights(path: Path) -> Path:
-    """The `.json` that stands beside the weights; a UsageError where either would replace what this command has not
-    written.
+    """Return the `.json` that stands beside the weights; a UsageError where either would replace what this command has
+    not written.
     """
     if not path.name:
         raise UsageError(f"{path} is a directory: the weights need the name of a file")
@@ -66,6 +66,6 @@ def _is_ours(path: Path) -> bool:
 
 
 def _holds_weights(path: Path) -> bool:
-    """Whether a file begins as a safetensors file does, with the length of a JSON object and the object."""
+    """Return whether a file begins as a safetensors file does, with the length of a JSON object and the object."""
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"

@@ -58,7 +58,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
 
 def default_convert(data: Any) -> Any:
-    """A single sample as it leaves a loader without batches: its arrays as tensors, everything else as it is.
+    """Return a single sample as it leaves a loader without batches: its arrays as tensors, everything else as it is.
 
     >>> import numpy as np
     >>> default_convert({"x": np.arange(3), "name": "first"})
@@ -76,14 +76,16 @@ def default_convert(data: Any) -> Any:
 
 
 def _like_mapping(first: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
-    """The values in a mapping of the type that the samples have."""
+    """Return the values in a mapping of the type that the samples have."""
     if isinstance(first, MutableMapping):
         return _or_plain(lambda: _updated(copy(first), values), values)
     return _or_plain(lambda: type(first)(values), values)  # type: ignore[call-arg]
 
 
 def _like_sequence(first: Sequence[Any], values: list[Any]) -> Any:
-    """The values in a sequence of the type that the samples have; tuples become lists, unless they have names."""
+    """Return the values in a sequence of the type that the samples have; tuples become lists, unless they have
+    names.
+    """
     if isinstance(first, tuple):
         return type(first)(*values) if hasattr(first, "_fields") else values
     if isinstance(first, MutableSequence):
@@ -92,7 +94,7 @@ def _like_sequence(first: Sequence[Any], values: list[Any]) -> Any:
 
 
 def _or_plain(make: Callable[[], Any], plain: Any) -> Any:
-    """What `make` makes, or a plain dict or list where a type can neither be copied nor made of one."""
+    """Return what `make` makes, or a plain dict or list where a type can neither be copied nor made of one."""
     try:
         return make()
     except TypeError:

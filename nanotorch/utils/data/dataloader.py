@@ -163,15 +163,15 @@ class DataLoader(Generic[Sample]):
         return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
 
     def _context(self) -> Any:
-        """What starts the workers."""
+        """Return what starts the workers."""
         import multiprocessing
 
         chosen = self.multiprocessing_context
         return multiprocessing.get_context(chosen) if chosen is None or isinstance(chosen, str) else chosen
 
     def _seed(self) -> int:
-        """A seed for new workers: another one each time, and nothing drawn from the generator, whose numbers are the
-        order's.
+        """Return a seed for new workers: another one each time, and nothing drawn from the generator, whose numbers are
+        the order's.
         """
         self._pools += 1
         copied = deepcopy(numbers_of(self.generator).bit_generator)

@@ -158,7 +158,7 @@ class ConcatDataset(Dataset[Sample]):
 
     @staticmethod
     def cumsum(sequence: Iterable[Any]) -> list[int]:
-        """Where each dataset ends, counted over all."""
+        """Return where each dataset ends, counted over all."""
         return list(accumulate(len(dataset) for dataset in sequence))
 
     def __getitem__(self, index: int) -> Sample:
@@ -212,7 +212,7 @@ class Subset(Dataset[Sample]):
         return samples_of(self.dataset, self._positions(_as_index(indices)))
 
     def _positions(self, index: Any) -> Indices:
-        """The indices at several places, or in a slice."""
+        """Return the indices at several places, or in a slice."""
         if isinstance(index, slice) or isinstance(self.indices, np.ndarray):
             return self.indices[index]
         return np.asarray([self.indices[i] for i in index], dtype=np.int64)
@@ -258,7 +258,7 @@ def random_split(
 
 
 def samples_of(dataset: Any, indices: Indices) -> Sequence[Any]:
-    """The samples of a batch, in one call where the dataset offers one (Note [Batches in one gather])."""
+    """Return the samples of a batch, in one call where the dataset offers one (Note [Batches in one gather])."""
     for kind in type(dataset).__mro__:
         if "__getitems__" in vars(kind):
             return dataset.__getitems__(indices)
@@ -268,19 +268,19 @@ def samples_of(dataset: Any, indices: Indices) -> Sequence[Any]:
 
 
 def _plain(index: Any) -> Any:
-    """A number of NumPy's as Python's; what else a sampler may give, such as the keys of a dict, as it is."""
+    """Return a number of NumPy's as Python's; what else a sampler may give, such as the keys of a dict, as it is."""
     return int(index) if isinstance(index, np.integer) else index
 
 
 def _as_index(indices: Indices) -> Any:
-    """Indices in the form that cuts out rows: a slice where they are a range, else an array."""
+    """Return indices in the form that cuts out rows: a slice where they are a range, else an array."""
     if isinstance(indices, range) and indices.step > 0:
         return slice(indices.start, indices.stop, indices.step)
     return np.asarray(indices, dtype=np.int64)
 
 
 def _rows(tensor: Tensor, positions: np.ndarray[Any, Any]) -> Tensor:
-    """Some rows of a tensor; `take` copies them in a third of the time of an index, which is left the errors to
+    """Return some rows of a tensor; `take` copies them in a third of the time of an index, which is left the errors to
     tell.
     """
     if tensor.device is CPU and not tensor.requires_grad:

@@ -29,7 +29,7 @@ class _Order(Sampler[int]):
     """A sampler that knows the indices of a whole epoch at once, as an array or a range."""
 
     def order(self) -> Indices:
-        """The indices of one epoch; drawn anew by every call."""
+        """Return the indices of one epoch; drawn anew by every call."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
@@ -43,7 +43,7 @@ class SequentialSampler(_Order):
         self.data_source = data_source
 
     def order(self) -> Indices:
-        """All indices, in order."""
+        """Return all indices, in order."""
         return range(len(self.data_source))
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class RandomSampler(_Order):
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
     def order(self) -> Indices:
-        """The indices, drawn from the generator."""
+        """Return the indices, drawn from the generator."""
         size, numbers = len(self.data_source), numbers_of(self.generator)
         if self.replacement:
             return numbers.integers(size, size=self.num_samples)
@@ -93,7 +93,7 @@ class SubsetRandomSampler(_Order):
         self.generator = generator
 
     def order(self) -> Indices:
-        """The indices, shuffled by the generator."""
+        """Return the indices, shuffled by the generator."""
         return numbers_of(self.generator).permutation(np.asarray(self.indices, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class WeightedRandomSampler(_Order):
         self.generator = generator
 
     def order(self) -> Indices:
-        """The indices, drawn from the generator."""
+        """Return the indices, drawn from the generator."""
         return multinomial(self.weights, self.num_samples, self.replacement, generator=self.generator).cpu().numpy()
 
     def __len__(self) -> int:
@@ -161,7 +161,7 @@ class BatchSampler(Sampler[list[int]]):
             yield list(map(int, indices)) if isinstance(indices, np.ndarray) else list(indices)
 
     def chunks(self) -> Iterator[Indices]:
-        """The same batches, each as an array or a range if the sampler knows its whole order."""
+        """Return the same batches, each as an array or a range if the sampler knows its whole order."""
         if isinstance(self.sampler, _Order) and type(self.sampler).__iter__ is _Order.__iter__:
             order = self.sampler.order()
             batches: Iterator[Indices] = (
@@ -180,7 +180,9 @@ class BatchSampler(Sampler[list[int]]):
 
 
 def chunks_of(batch_sampler: Iterable[Any]) -> Iterable[Any]:
-    """The batches of a batch sampler, as arrays where it is a BatchSampler that nobody gave another `__iter__`."""
+    """Return the batches of a batch sampler, as arrays where it is a BatchSampler that nobody gave another
+    `__iter__`.
+    """
     if isinstance(batch_sampler, BatchSampler) and type(batch_sampler).__iter__ is BatchSampler.__iter__:
         return batch_sampler.chunks()
     return batch_sampler

@@ -261,7 +261,7 @@ def listen(connection: Connection, tasks: SimpleQueue[Any]) -> None:
 
 
 def report(error: Exception, info: WorkerInfo) -> tuple[str, tuple[type[Exception], str]]:
-    """What is sent in place of a batch that could not be made."""
+    """Return what is sent in place of a batch that could not be made."""
     lines = "".join(traceback.format_exception(error))
     return "error", (
         type(error),
@@ -270,7 +270,7 @@ def report(error: Exception, info: WorkerInfo) -> tuple[str, tuple[type[Exceptio
 
 
 def rebuilt(kind: type[Exception], text: str) -> Exception:
-    """An error as the worker had it, with the worker's traceback as its text."""
+    """Return an error as the worker had it, with the worker's traceback as its text."""
     try:
         return kind(Lines(text))
     except Exception:  # a type whose errors are made of something else
