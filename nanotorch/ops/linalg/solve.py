@@ -75,7 +75,7 @@ def _solve(xp: Any, self: Array, other: Array) -> Array:
 
 
 def _solve_for_matrices(A: Tensor, B: Tensor) -> Tensor:
-    """The solution X of ``A @ X = B`` for a B that is a matrix even where its shape is that of a batch of vectors."""
+    """The solution X of `A @ X = B` for a B that is a matrix even where its shape is that of a batch of vectors."""
     return _solve(A, B.unsqueeze(0) if is_vector(tuple(A.shape), tuple(B.shape)) else B)
 
 
