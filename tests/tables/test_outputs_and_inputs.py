@@ -314,6 +314,7 @@ def test_outputs_do_not_replace_files_of_other_runs_nor_standard_input(
         ("train --list > /dev/full", 1, "error: standard output: No space left on device"),
         ("train --schema > /dev/full", 1, "error: standard output: No space left on device"),
         ("train - --print-config <&-", 2, "-: cannot be read: standard input is closed"),
+        ("predict nowhere --input TABLE --output - 2> /dev/full", 2, ""),
     ],
 )
 @pytest.mark.slow

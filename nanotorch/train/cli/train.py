@@ -10,17 +10,16 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 from nanotorch import ctrl_c
-from nanotorch.train.terminal.command import drop_output, path_option
+from nanotorch.train.terminal.command import BAD_USAGE, FAILED, INTERRUPTED, OK, drop_output, fail, path_option
 from nanotorch.train.terminal.standard_streams import data_of, only_printable
 
 if TYPE_CHECKING:
     from nanotorch.train.config.sections import Config
 
-OK, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
 UNBROKEN = "\N{NO-BREAK SPACE}"
 KINDS = ("datasets", "models", "activations", "initializations", "losses", "optimizers", "schedulers", "metrics")
 EPILOG = """\
@@ -104,13 +103,13 @@ def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # `... | head -1`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return OK if options.list or options.print_config or options.validate or options.schema else FAILED
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        return fail("interrupted", INTERRUPTED)
     except OSError as error:  # standard output, on a full disk
         drop_output()
-        return _fail(f"error: standard output: {error.strerror or error}", FAILED)
+        return fail(f"error: standard output: {error.strerror or error}", FAILED)
     return code
 
 
@@ -128,7 +127,7 @@ def _train(options: argparse.Namespace) -> int:
         config = loads(text, source, overrides)
     except ConfigError as error:
         count = len(error.problems)
-        return _fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_CONFIG)
+        return fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_USAGE)
     if options.print_config:
         print(resolved(config), end="", file=data_of(sys.stdout))
         return OK
@@ -150,19 +149,19 @@ def _train(options: argparse.Namespace) -> int:
             look = options.dry_run or options.find_lr or options.doctor
             return _look(options, config) if look else _run(options, config, text)
     except (DivergedError, TrainingInterrupted) as stopped:
-        return _fail(str(stopped), stopped.exit_code)
+        return fail(str(stopped), stopped.exit_code)
     except OSError as error:
-        return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
+        return fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
     except ImportError as error:
-        return _fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
+        return fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
     except DataError as error:
         return (
-            _fail(str(located(error.path, str(error), text, source, overrides)), BAD_CONFIG)
+            fail(str(located(error.path, str(error), text, source, overrides)), BAD_USAGE)
             if error.path
-            else _fail(f"error: {error}", FAILED)
+            else fail(f"error: {error}", FAILED)
         )
     except (MemoryError, RuntimeError, ValueError) as error:
-        return _fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
+        return fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
 
 
 def _run(options: argparse.Namespace, config: Config, text: str) -> int:
@@ -272,9 +271,3 @@ def _list(kind: str) -> int:
                 for line in textwrap.wrap(", ".join(words), 94):
                     print(f"      {line.replace(UNBROKEN, ' ')}")
     return OK
-
-
-def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # nobody may be there to read it; the code says it too
-        print(message, file=sys.stderr, flush=True)
-    return code

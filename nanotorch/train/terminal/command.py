@@ -32,7 +32,18 @@ def path_option(text: str) -> str:
 
 def note(message: str) -> None:
     """Tell the user something that is no result: on standard error, so that piped results stay clean."""
-    print(f"note: {message}", file=sys.stderr)
+    _say(f"note: {message}")
+
+
+def fail(message: str, code: int) -> int:
+    """Say what went wrong, and return the exit code."""
+    _say(message)
+    return code
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # nobody may be there to read it; the exit code says it too
+        print(message, file=sys.stderr, flush=True)
 
 
 def run_command(
@@ -59,13 +70,13 @@ def _run_command(
         drop_output()
         return OK
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        return fail("interrupted", INTERRUPTED)
     except OSError as error:
         drop_output()
-        return _fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
+        return fail(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         bad_usage = isinstance(error, UsageError) or type(error).__name__ == "ConfigError"
-        return _fail(
+        return fail(
             f"error: {error}" if str(error) else f"error: {type(error).__name__}", BAD_USAGE if bad_usage else FAILED
         )
     return OK
@@ -97,8 +108,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
-    return code

@@ -22,7 +22,7 @@ from nanotorch.train.record.records import RunState, checked
 from nanotorch.train.record.resume import environment_of
 from nanotorch.train.terminal.command import UsageError
 
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 4096  # prepared rows that the model takes together
 
 
 class RunError(UsageError):

@@ -18,7 +18,7 @@ from nanotorch.train.data.table import FloatArray
 from nanotorch.train.score.classification import predicted, probabilities
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
-from nanotorch.train.use.loaded_run import LoadedRun, refuse_to_replace
+from nanotorch.train.use.loaded_run import ROWS_AT_ONCE, LoadedRun, refuse_to_replace
 from nanotorch.train.use.prediction_file import PredictionFile
 
 LISTED = 5  # columns in one message
@@ -84,7 +84,7 @@ def predict_file(
         if not LOSSES.entry(loss).facts.get("probabilities", True):
             done.notes.append(f"{loss} trains scores, not probabilities: take the probabilities as a ranking")
         texts = {*run.preprocessing.categories, *keep} - set(run.preprocessing.numeric_names)
-        with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, 4096):
+        with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, ROWS_AT_ONCE):
             for piece in file.pieces(run.preprocessing.numeric_names, sorted(texts)):
                 needed = piece.only(features)
                 answer = predict(run, run.preprocessing.encode_piece(needed, noticed))
