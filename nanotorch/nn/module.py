@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.node import RemovableHandle
@@ -24,6 +24,17 @@ from nanotorch.nn.errors import cannot_assign, locate
 from nanotorch.nn.hooks import ModuleHooks, add_hook, call_with_hooks
 from nanotorch.nn.loading import EXTRA_STATE, IncompatibleKeys, load_state_dict
 from nanotorch.nn.parameter import Parameter
+
+Arguments = ParamSpec("Arguments")
+Output = TypeVar("Output", covariant=True)
+
+
+class HasForward(Protocol[Arguments, Output]):
+    """What a call of a module takes and gives, for type checkers: that of its `forward`."""
+
+    def forward(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Output:
+        """Compute the output."""
+        ...
 
 
 class Module:
@@ -59,12 +70,12 @@ class Module:
         """Compute the output; every subclass defines it, and `module(...)` calls it."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: HasForward[Arguments, Output], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Output:
         """Call `forward`, and the hooks if there are any."""
         try:
-            if self._hooks is None:
+            if self._hooks is None:  # type: ignore[attr-defined]
                 return self.forward(*args, **kwargs)
-            return call_with_hooks(self, self._hooks, args, kwargs)
+            return call_with_hooks(self, self._hooks, args, kwargs)  # type: ignore
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             locate(error, self)
             raise

@@ -22,8 +22,7 @@ class Net(nn.Module):
         self.scale = nn.Parameter(torch.ones(1, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.body(x))
-        return out * self.scale
+        return self.head(self.body(x)) * self.scale
 
 
 def batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -67,7 +66,9 @@ def typed(x: Tensor) -> None:
     assert_type(x.grad, Tensor | None)
     assert_type(x.add_(1.0).clamp(min=0, max=1), Tensor)
     assert_type(nn.Linear(4, 3).weight, nn.Parameter)
-    assert_type(nn.ReLU()(x), Any)
+    assert_type(nn.ReLU()(x), Tensor)
+    assert_type(Net(4, 8, 3)(x), Tensor)
+    assert_type(nn.Sequential(nn.ReLU())(x), Any)
     assert_type(torch.float32, torch.dtype)
     assert_type(torch.func.grad(lambda t: t.sum())(x), Any)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
@@ -20,7 +21,7 @@ class ReLU(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.relu(input, self.inplace)
 
@@ -38,7 +39,7 @@ class LeakyReLU(Module):
         self.negative_slope = negative_slope
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.leaky_relu(input, self.negative_slope, self.inplace)
 
@@ -56,7 +57,7 @@ class ELU(Module):
         self.alpha = alpha
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.elu(input, self.alpha, self.inplace)
 
@@ -73,7 +74,7 @@ class SELU(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.selu(input, self.inplace)
 
@@ -90,7 +91,7 @@ class GELU(Module):
         super().__init__()
         self.approximate = approximate
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.gelu(input, approximate=self.approximate)
 
@@ -107,7 +108,7 @@ class SiLU(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.silu(input, self.inplace)
 
@@ -124,7 +125,7 @@ class Mish(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.mish(input, self.inplace)
 
@@ -142,7 +143,7 @@ class Softplus(Module):
         self.beta = beta
         self.threshold = threshold
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.softplus(input, self.beta, self.threshold)
 
@@ -163,7 +164,7 @@ class Hardtanh(Module):
         self.max_val = max_val
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
@@ -176,7 +177,7 @@ class Hardtanh(Module):
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.sigmoid(input)
 
@@ -185,7 +186,7 @@ class Sigmoid(Module):
 class Tanh(Module):
     """The hyperbolic tangent."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.tanh(input)
 
@@ -194,7 +195,7 @@ class Tanh(Module):
 class LogSigmoid(Module):
     """log(sigmoid(x)), without underflow."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.logsigmoid(input)
 
@@ -207,7 +208,7 @@ class ReLU6(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.relu6(input, self.inplace)
 
@@ -225,7 +226,7 @@ class CELU(Module):
         self.alpha = alpha
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.celu(input, self.alpha, self.inplace)
 
@@ -251,7 +252,7 @@ class PReLU(Module):
         with no_grad():
             self.weight.fill_(self.init)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.prelu(input, self.weight)
 
@@ -272,7 +273,7 @@ class RReLU(Module):
         self.upper = upper
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
 
@@ -289,7 +290,7 @@ class Hardsigmoid(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.hardsigmoid(input, self.inplace)
 
@@ -302,7 +303,7 @@ class Hardswish(Module):
         super().__init__()
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.hardswish(input, self.inplace)
 
@@ -315,7 +316,7 @@ class Hardshrink(Module):
         super().__init__()
         self.lambd = lambd
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.hardshrink(input, self.lambd)
 
@@ -332,7 +333,7 @@ class Softshrink(Module):
         super().__init__()
         self.lambd = lambd
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.softshrink(input, self.lambd)
 
@@ -345,7 +346,7 @@ class Softshrink(Module):
 class Tanhshrink(Module):
     """x - tanh(x)."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.tanhshrink(input)
 
@@ -354,7 +355,7 @@ class Tanhshrink(Module):
 class Softsign(Module):
     """x / (1 + |x|)."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.softsign(input)
 
@@ -368,7 +369,7 @@ class Threshold(Module):
         self.value = value
         self.inplace = inplace
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Elementwise."""
         return F.threshold(input, self.threshold, self.value, self.inplace)
 

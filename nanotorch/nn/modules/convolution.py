@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import functional as F
 from nanotorch.nn import init
 from nanotorch.nn.module import Module
@@ -96,7 +97,7 @@ class _Convolution(Module):
                 amounts += [self.padding[number]] * 2
         return amounts
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """`input` of shape (N, in_channels, ...) or (in_channels, ...)."""
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -222,7 +223,7 @@ class _Transpose(_Convolution):
         )
         self.output_padding = self._each("output_padding", output_padding)
 
-    def forward(self, input: Any, output_size: Sequence[int] | None = None) -> Any:
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """`input` of shape (N, in_channels, ...); of the lengths that fit, `output_size` chooses one."""
         extra = self.output_padding if output_size is None else self._missing(input, output_size)
         return type(self).function(

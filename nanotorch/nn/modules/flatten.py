@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn.module import Module
 from nanotorch.ops.shape.views import flatten
 
@@ -21,7 +21,7 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The input with those dimensions joined."""
         return flatten(input, self.start_dim, self.end_dim)
 
@@ -42,7 +42,7 @@ class Unflatten(Module):
         self.dim = dim
         self.unflattened_size = unflattened_size
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The input with that dimension split."""
         return input.unflatten(self.dim, tuple(self.unflattened_size))
 

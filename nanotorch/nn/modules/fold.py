@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
@@ -25,7 +25,7 @@ class Unfold(Module):
         self.padding = padding
         self.stride = stride
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The columns of `input`, (N, C, H, W) or (C, H, W)."""
         return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
@@ -52,7 +52,7 @@ class Fold(Module):
         self.padding = padding
         self.stride = stride
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The images of the columns, with or without a batch."""
         return F.fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
 

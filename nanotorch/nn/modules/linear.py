@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import init
 from nanotorch.nn.module import Module
 from nanotorch.nn.parameter import Parameter
@@ -21,7 +22,7 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The input itself."""
         return input
 
@@ -56,7 +57,7 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """`input` of shape (*, in_features)."""
         try:
             return linear(input, self.weight, self.bias)
@@ -103,7 +104,7 @@ class Bilinear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input1: Any, input2: Any) -> Any:
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         """`input1` of shape (*, in1_features), `input2` of shape (*, in2_features)."""
         return bilinear(input1, input2, self.weight, self.bias)
 

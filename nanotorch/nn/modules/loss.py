@@ -5,7 +5,7 @@ Registered for configs are those that take a model's raw outputs, each with the 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import functional as F
@@ -53,7 +53,7 @@ class CrossEntropyLoss(_Loss):
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: logits; `target`: class numbers or probabilities."""
         return F.cross_entropy(
             input,
@@ -77,7 +77,7 @@ class NLLLoss(_Loss):
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: log-probabilities; `target`: class numbers."""
         return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
@@ -93,7 +93,7 @@ class BCELoss(_Loss):
         self.weight: Tensor | None
         self.register_buffer("weight", weight)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: probabilities; `target`: probabilities of the same shape."""
         return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
@@ -114,7 +114,7 @@ class BCEWithLogitsLoss(_Loss):
         self.register_buffer("weight", weight)
         self.register_buffer("pos_weight", pos_weight)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: logits; `target`: probabilities of the same shape."""
         return F.binary_cross_entropy_with_logits(
             input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
@@ -132,7 +132,7 @@ class MSELoss(_Loss):
     def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Both of one shape: a difference in shape is an error, never a broadcast."""
         return F.mse_loss(input, target, reduction=self.reduction)
 
@@ -144,7 +144,7 @@ class L1Loss(_Loss):
     def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Both of one shape."""
         return F.l1_loss(input, target, reduction=self.reduction)
 
@@ -157,7 +157,7 @@ class SmoothL1Loss(_Loss):
         super().__init__(reduction)
         self.beta = beta
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Both of one shape."""
         return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
@@ -170,7 +170,7 @@ class HuberLoss(_Loss):
         super().__init__(reduction)
         self.delta = delta
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Both of one shape."""
         return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
@@ -189,7 +189,7 @@ class KLDivLoss(_Loss):
         self.reduction = reduction
         self.log_target = log_target
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: log-probabilities; `target`: probabilities of the same shape."""
         return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
@@ -205,7 +205,7 @@ class GaussianNLLLoss(_Loss):
         self.full = full
         self.eps = eps
 
-    def forward(self, input: Any, target: Any, var: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
         """`input`: means; `target`: of the same shape; `var`: variances, of that shape or one per row."""
         return F.gaussian_nll_loss(input, target, var, full=self.full, eps=self.eps, reduction=self.reduction)
 
@@ -225,7 +225,7 @@ class PoissonNLLLoss(_Loss):
         self.full = full
         self.eps = eps
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: logarithms of means, or means; `target`: counts of the same shape."""
         return F.poisson_nll_loss(
             input, target, log_input=self.log_input, full=self.full, eps=self.eps, reduction=self.reduction

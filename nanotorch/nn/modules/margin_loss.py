@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import functional as F
@@ -33,7 +33,7 @@ class MultiMarginLoss(_Loss):
         self.weight: Tensor | None
         self.register_buffer("weight", weight)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: scores; `target`: class numbers."""
         return F.multi_margin_loss(input, target, self.p, self.margin, self.weight, reduction=self.reduction)
 
@@ -47,7 +47,7 @@ class MultiLabelMarginLoss(_Loss):
     def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: scores; `target`: lists of class numbers."""
         return F.multilabel_margin_loss(input, target, reduction=self.reduction)
 
@@ -58,7 +58,7 @@ class SoftMarginLoss(_Loss):
     def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Both of one shape."""
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
@@ -74,7 +74,7 @@ class MultiLabelSoftMarginLoss(_Loss):
         self.weight: Tensor | None
         self.register_buffer("weight", weight)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: logits; `target`: probabilities of the same shape."""
         return F.multilabel_soft_margin_loss(input, target, self.weight, reduction=self.reduction)
 
@@ -86,7 +86,7 @@ class HingeEmbeddingLoss(_Loss):
         super().__init__(reduction)
         self.margin = margin
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """`input`: distances; `target`: 1 for what is alike, -1 for what is not."""
         return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
@@ -98,7 +98,7 @@ class CosineEmbeddingLoss(_Loss):
         super().__init__(reduction)
         self.margin = margin
 
-    def forward(self, input1: Any, input2: Any, target: Any) -> Any:
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
         """`input1`, `input2`: vectors (N, D) or (D); `target`: 1 or -1, (N) or ()."""
         return F.cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
@@ -110,7 +110,7 @@ class MarginRankingLoss(_Loss):
         super().__init__(reduction)
         self.margin = margin
 
-    def forward(self, input1: Any, input2: Any, target: Any) -> Any:
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
         """All of one shape."""
         return F.margin_ranking_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
@@ -132,7 +132,7 @@ class TripletMarginLoss(_Loss):
         self.eps = eps
         self.swap = swap
 
-    def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """All of one shape."""
         return F.triplet_margin_loss(
             anchor, positive, negative, self.margin, self.p, self.eps, self.swap, reduction=self.reduction
@@ -157,7 +157,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         self.margin = margin
         self.swap = swap
 
-    def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """All of one shape."""
         return F.triplet_margin_with_distance_loss(
             anchor,

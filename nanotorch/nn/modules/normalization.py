@@ -79,7 +79,7 @@ class _ChannelNorm(Module):
 
 
 class _BatchNorm(_ChannelNorm):
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The normalised input, of the same shape."""
         if input.ndim not in self.shapes or input.shape[1] != self.num_features:
             expected = " or ".join(f"(N, {self.num_features}{rest})" for rest in self.shapes.values())
@@ -143,7 +143,7 @@ class _InstanceNorm(_ChannelNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The normalised input, of the same shape; the batch may be missing."""
         batched = input.ndim in self.shapes
         if (not batched and input.ndim + 1 not in self.shapes) or input.shape[int(batched)] != self.num_features:
@@ -196,7 +196,7 @@ class LocalResponseNorm(Module):
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The normalised input, of the same shape."""
         return local_response_norm(input, self.size, self.alpha, self.beta, self.k)
 
@@ -242,7 +242,7 @@ class GroupNorm(Module):
         """Set the scale to 1 and the shift to 0."""
         _reset(self)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The normalised input, of the same shape."""
         if input.ndim < 2 or input.shape[1] != self.num_channels:
             raise ShapeError(f"expected (N, {self.num_channels}, ...), got input {tuple(input.shape)}")
@@ -284,7 +284,7 @@ class RMSNorm(Module):
         """Set the scale to 1."""
         _reset(self)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The normalised input, of the same shape."""
         return rms_norm(input, self.normalized_shape, self.weight, self.eps)
 
@@ -324,7 +324,7 @@ class LayerNorm(Module):
         """Set the scale to 1 and the shift to 0."""
         _reset(self)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """The normalised input, of the same shape."""
         return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn.functional import pad
 from nanotorch.nn.module import Module
 
@@ -25,7 +26,7 @@ class _Pad(Module):
             )
         self.padding = amounts
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """`input` with the last dimensions padded."""
         return pad(input, self.padding, self.mode)
 
@@ -41,7 +42,7 @@ class _ConstantPad(_Pad):
         super().__init__(padding)
         self.value = value
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """`input` with the last dimensions padded."""
         return pad(input, self.padding, self.mode, self.value)
 

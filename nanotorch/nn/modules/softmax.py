@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 
@@ -15,7 +14,7 @@ class Softmax(Module):
         super().__init__()
         self.dim = dim
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Of the same shape; sums to 1 along `dim`."""
         return F.softmax(input, self.dim)
 
@@ -27,7 +26,7 @@ class Softmax(Module):
 class Softmax2d(Module):
     """Softmax over the channels of every pixel of images (N, C, H, W) or (C, H, W)."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Of the same shape; sums to 1 over the channels."""
         if input.ndim not in (3, 4):
             raise ValueError(f"Softmax2d: expected input to be 3D or 4D, got shape {tuple(input.shape)}")
@@ -41,7 +40,7 @@ class Softmin(Module):
         super().__init__()
         self.dim = dim
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Of the same shape; sums to 1 along `dim`."""
         return F.softmin(input, self.dim)
 
@@ -57,7 +56,7 @@ class LogSoftmax(Module):
         super().__init__()
         self.dim = dim
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Of the same shape."""
         return F.log_softmax(input, self.dim)
 
@@ -73,7 +72,7 @@ class GLU(Module):
         super().__init__()
         self.dim = dim
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         """Half as long along `dim`."""
         return F.glu(input, self.dim)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.nn import functional as F
 from nanotorch.nn.module import Module
 from nanotorch.nn.modules.attention import MultiheadAttention
@@ -63,7 +64,9 @@ class TransformerEncoderLayer(Module):
             activation = F.relu if activation == "relu" else F.gelu
         self.activation = activation
 
-    def forward(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Any:
+    def forward(
+        self, src: Tensor, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
+    ) -> Tensor:
         """`src` encoded; the masks and `is_causal` are those of `MultiheadAttention.forward`."""
         x = src
         if self.norm_first:
@@ -102,8 +105,8 @@ class TransformerEncoder(Module):
         self.norm = norm
 
     def forward(
-        self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
-    ) -> Any:
+        self, src: Tensor, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
+    ) -> Tensor:
         """`src` encoded; every layer gets the same masks."""
         for layer in self.layers:
             src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, is_causal=bool(is_causal))
