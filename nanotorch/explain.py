@@ -26,7 +26,7 @@ class Handed(NamedTuple):
     Attributes:
         input: the name of the op's input that it belongs to.
         formula: how it was made, as the row writes it; where that is the call of a helper, `body` is the helper's
-          body.
+            body.
         shape: its shape; None: no gradient (an input that needs none is left out altogether).
         norm: its Euclidean norm, over all elements.
         to: where it goes: `step 3`, or the name of a leaf.

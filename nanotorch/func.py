@@ -138,7 +138,7 @@ def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False, chunk
 
     Args:
         func: the function to differentiate; its result gives the outer structure of the Jacobian, the argument the
-          inner.
+            inner.
         argnums: which argument to differentiate with respect to; a tuple gives a tuple of Jacobians.
         has_aux: `func` returns (result, other things); then the Jacobian function returns (Jacobian, other things).
         chunk_size: changes nothing here, since rows are computed one after the other.
@@ -195,7 +195,7 @@ def functional_call(
     Args:
         module: the module to call.
         parameter_and_buffer_dicts: the tensors by their dotted names, or several such dicts; what they do not name
-          stays.
+            stays.
         args: the arguments, a tuple; anything else is the only argument.
         kwargs: the keyword arguments.
         tie_weights: a tensor given for one name of a shared parameter also stands in for its other names.

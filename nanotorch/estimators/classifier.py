@@ -57,9 +57,9 @@ class MLPClassifier(ClassifierMixin, Network):
         validation_fraction: which part of the rows to set apart.
         beta_1, beta_2, epsilon: of "adam".
         n_iter_no_change: stop when there was nothing better for more than so many epochs; infinity always trains
-          `max_iter`.
+            `max_iter`.
         class_weight: what rows of a class count for: "balanced", or a dict from classes to numbers; multiplies
-          `sample_weight`.
+            `sample_weight`.
         label_smoothing: this share of each target is spread over all classes.
         dropout: the probability with which a hidden value is dropped in training.
         batch_norm: normalise each hidden layer over the batch, before its activation.

@@ -67,9 +67,9 @@ def get_swa_multi_avg_fn() -> Callable[[list[Tensor], list[Tensor], Any], None]:
 class AveragedModel(Module):
     """A copy of a model, `module`, whose parameters are an average of those that the model had.
 
-    `update_parameters(model)` takes in the present ones: the first time they are copied, then `avg_fn(average,
-    current, n_averaged)` gives each new average, or `multi_avg_fn` updates lists of them in place; without either it is
-    the mean. Buffers are copied every time, or averaged too with `use_buffers`.
+    `update_parameters(model)` takes in the present ones: the first time they are copied, then
+    `avg_fn(average, current, n_averaged)` gives each new average, or `multi_avg_fn` updates lists of them in place;
+    without either it is the mean. Buffers are copied every time, or averaged too with `use_buffers`.
     """
 
     n_averaged: Tensor

@@ -58,7 +58,7 @@ def checkpoint(
 
     Args:
         function: any function or module; it must do the same when it is called again, and leave its arguments as they
-          are.
+            are.
         args: its arguments; tensors may also be in tuples, lists and dicts.
         use_reentrant: only False. PyTorch's older variant calls backward inside backward and works neither with
             `autograd.grad` nor with keyword arguments.

@@ -6,8 +6,9 @@ Note [Files]
 A mapping from names to tensors, such as a `state_dict()`, is a safetensors file as other frameworks write and read it.
 Anything else that is made of numbers, texts, lists, tuples, dicts and tensors is one too: its tensors go by their place
 in the value (`model.weight`), and the header's metadata say in JSON how the value is made of them. There a list is
-`{"list": [...]}`, a tuple `{"tuple": [...]}`, a dict `{"dict": [[key, value], ...]}`, a tensor ``{"tensor":
-name}`, a number that JSON lacks `{"float": "nan"}``, and None, truth values, finite numbers and texts are JSON's own.
+`{"list": [...]}`, a tuple `{"tuple": [...]}`, a dict `{"dict": [[key, value], ...]}`, a tensor
+`{"tensor": name}`, a number that JSON lacks `{"float": "nan"}`, and None, truth values, finite numbers and texts are
+JSON's own.
 What is read is checked against exactly this; a tensor that is in the value twice is one tensor in the file and again
 afterwards.
 """

@@ -84,7 +84,7 @@ def graph(
         outputs: a tensor, or several.
         model: a module whose parameters give the leaves their names.
         params: names for leaves: a mapping from names to tensors, or pairs of both, such as
-          `model.named_parameters()`.
+            `model.named_parameters()`.
         saved: also show what every op keeps for its backward.
         limit: refuse larger graphs, which nobody could read.
 

@@ -89,8 +89,8 @@ def poisson_nll_loss(
     """`exp(input) - target * input`: the target is a count with the logarithm of its mean in `input`.
 
     Args:
-        input: logarithms of means; with `log_input=False` means, and the loss is ``input - target * log(input +
-          eps)``.
+        input: logarithms of means; with `log_input=False` means, and the loss is
+            `input - target * log(input + eps)`.
         target: counts, of the same shape.
         log_input: what `input` is.
         full: add Stirling's approximation of `log(target!)` for targets above 1.

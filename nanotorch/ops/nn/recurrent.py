@@ -177,8 +177,8 @@ def _gru_tensors(
 
 @op(tensors=_gru_tensors, outputs="output h _gates _new _inner _hidden", where="internal", node="GruBackward0")
 def _gru(xp: Any, tensors: Sequence[Array], sizes: tuple[int, ...], reverse: bool) -> Array:
-    """A GRU for inputs (N, 3 H) to its gates r, z, n, weight (3 H, H), h (B, H) and perhaps the bias (3 H) of `h @
-    weight.T`.
+    """A GRU for inputs (N, 3 H) to its gates r, z, n, weight (3 H, H), h (B, H) and perhaps the bias (3 H) of
+    `h @ weight.T`.
     """
     inputs, weight, start, *bias = tensors
     size, turned = start.shape[1], weight.T

@@ -220,9 +220,9 @@ def interpolate(
         size: the lengths of the last dimensions, one for each or one for all.
         scale_factor: instead of `size` the factors by which they grow; the result is rounded down.
         mode: "nearest", "nearest-exact" (rounds as image libraries do), "linear", "bilinear", "trilinear", "bicubic"
-          or "area".
+            or "area".
         align_corners: put the centres of the first and of the last elements upon each other, rather than their outer
-          edges.
+            edges.
         recompute_scale_factor: compute positions from the rounded size rather than from the factor.
         antialias: smooth before an image is made smaller, in the modes "bilinear" and "bicubic".
 

@@ -4,9 +4,10 @@ Note [Windows]
 ~~~~~~~~~~~~~~
 `xp.windows(x, first, kernel, stride, dilation)` looks at the dimensions of `x` from `first` on through a window
 of `kernel` elements, `dilation` apart, that moves by `stride`. Each of these dimensions becomes two: where in the
-window, and where the window is. `x` of shape (a, L, b) gives (a, K, P, b) with ``P = (L - dilation * (K - 1) - 1) //
-stride + 1` and `windows[:, k, p] = x[:, p * stride + k * dilation]``; two dimensions give (a, K1, K2, P1, P2, b).
-Nothing is computed and nothing copied: only the strides differ, so elements of several windows lie in memory once.
+window, and where the window is. `x` of shape (a, L, b) gives (a, K, P, b) with
+`P = (L - dilation * (K - 1) - 1) // stride + 1` and `windows[:, k, p] = x[:, p * stride + k * dilation]`; two
+dimensions give (a, K1, K2, P1, P2, b). Nothing is computed and nothing copied: only the strides differ, so elements of
+several windows lie in memory once.
 
 Its adjoint, `xp.from_windows`, adds the elements of all windows to zeros at the places they came from. Each is the
 derivative of the other, so whatever is written with the two can be differentiated any number of times.

@@ -15,13 +15,12 @@ A row is written like this::
         return self * other
 
 **forward** gets the array module `xp` of the device and raw arrays. Annotations say what a parameter is: `Array` (a
-tensor that may carry gradients), `Index` (a tensor of integers), `Mask` (a tensor of booleans),
-`Sequence[Array]`; `| Number` admits Python scalars, which wrap around as the operands of an integer dtype do, ``|
-Fitting` those that the dtype holds, `| Cast` a tensor of any dtype, which is cast to the first one's, `| None``
-makes it optional; `Dims` is a tuple of ints that callers may also spread, as in `x.permute(1, 0)`; everything else
-is a plain argument. A parameter named `dim`, `dim0` ... is a dimension of the first tensor, or several where its
-annotation says so, and is checked (`dims.py`) before forward sees it; `NewDim` is a dimension of a result that has
-one more.
+tensor that may carry gradients), `Index` (a tensor of integers), `Mask` (a tensor of booleans), `Sequence[Array]`;
+`| Number` admits Python scalars, which wrap around as the operands of an integer dtype do, `| Fitting` those that the
+dtype holds, `| Cast` a tensor of any dtype, which is cast to the first one's, `| None` makes it optional; `Dims` is a
+tuple of ints that callers may also spread, as in `x.permute(1, 0)`; everything else is a plain argument. A parameter
+named `dim`, `dim0` ... is a dimension of the first tensor, or several where its annotation says so, and is checked
+(`dims.py`) before forward sees it; `NewDim` is a dimension of a result that has one more.
 
 A keyword-only `dtype` says to which type the first input is cast, recorded, before `forward` sees it.
 
@@ -312,7 +311,7 @@ def op(
     Args:
         samples: arguments that the tests call the op with.
         cast: None (operands must share the dtype), "promote" (bring them to a common one) or "float" (and a floating
-          one).
+            one).
         view: the result shares the memory of the first input.
         inplace: also make the variant with a trailing underscore.
         operators: names of the special methods to make, such as `"__mul__ __rmul__"`.
@@ -322,7 +321,7 @@ def op(
         where: "both", "method", "function" (of nanotorch), "functional" (of nn.functional), "linalg", "special" (of
             nanotorch.linalg, nanotorch.special, without the name's prefix) or "internal".
         flops: how many floating-point operations a call takes, where it is not one for every element
-          (`ops/rows/flops.py`).
+            (`ops/rows/flops.py`).
         widens: compute float16 in float32 (Note [Half precision]); False where the type itself matters.
         formulas: for every differentiable input the formula of its gradient.
     """

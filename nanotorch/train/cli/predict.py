@@ -1,6 +1,4 @@
-"""What a trained run predicts for new rows: `python -m nanotorch.predict RUN --input rows.csv --output
-predictions.csv`.
-"""
+"""What a trained run predicts for new rows: `python -m nanotorch.predict RUN --input IN.csv --output OUT.csv`."""
 
 from __future__ import annotations
 

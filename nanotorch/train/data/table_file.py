@@ -65,7 +65,7 @@ def table_file(
         file: its path, from the current directory.
         target: the column to predict, or for a regression several.
         task: what to predict: classes or numbers; auto takes texts and whole numbers of at most 20 different values
-          for classes.
+            for classes.
         numeric: columns that hold numbers; a text in one is an error.
         categorical: columns that hold categories even where they look like numbers, such as postal codes.
         drop: columns not to use.

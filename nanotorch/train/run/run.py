@@ -68,7 +68,7 @@ def run(
         DirectoryError: the directory cannot be written to, or belongs to another run; nothing was written.
         ResumeError: the run cannot go on so; a CompleteError where another process has finished it in the meantime.
         CheckpointError: a checkpoint cannot be written, or the one to go on from does not fit; those before it are
-          intact.
+            intact.
         DivergedError: the loss is not finite any more.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """

@@ -36,7 +36,7 @@ class DataLoader(Generic[Sample]):
         timeout: seconds after which a batch of a worker is given up; 0 waits as long as the worker lives.
         worker_init_fn: called with its number in every worker, once it is seeded.
         multiprocessing_context: how workers start, "fork", "spawn", "forkserver" or a context; the platform's way by
-          default.
+            default.
         generator: where the random order comes from, and the seeds of the workers; the default generator unless given.
         prefetch_factor: batches that each worker makes ahead, 2 by default.
         persistent_workers: keep the workers from one epoch to the next.
