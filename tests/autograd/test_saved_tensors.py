@@ -240,3 +240,5 @@ def test_what_nodes_saved_can_be_seen() -> None:
     with pytest.raises(RuntimeError, match="second time"):
         _ = z.grad_fn._saved_result
     assert not hasattr(z.grad_fn, "_saved_nothing")
+    loss = torch.nn.functional.cross_entropy(torch.ones(2, 3, requires_grad=True), torch.tensor([0, 1]))
+    assert loss.grad_fn._saved__total_weight == 2 and str(loss.grad_fn._saved__total_weight).startswith("tensor(2")

@@ -87,6 +87,8 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
         "Expected attn_mask dtype to be bool or float",
     ),
     (lambda: F.bilinear(ones(2, 3), ones(2, 4), ones(1, 3, 3)), "bilinear: expected inputs"),
+    (lambda: F.bilinear(ones(()), ones(()), ones(1, 3, 3)), "bilinear: expected inputs"),
+    (lambda: F.bilinear(ones(3), ones(4), ones(3, 4)), "weight must have three dimensions"),
     (lambda: F.gaussian_nll_loss(ones(3), ones(3), -ones(3)), "var has negative entry/entries"),
     (lambda: F.gaussian_nll_loss(ones(3, 2), ones(3, 2), ones(2)), "var is of incorrect size"),
     (lambda: F.poisson_nll_loss(ones(3), ones(3, 1)), "must have the same shape"),

@@ -53,6 +53,7 @@ class GeneralPass:
     ) -> None:
         self.keep, self.create_graph, self.capture = keep, create_graph, capture
         self.targets, self.detector = targets, detector
+        self._captured = {edge[0] for edge in capture}
         self._pending: Pending = {}
         self._heap: list[int] = []
 
@@ -98,7 +99,7 @@ class GeneralPass:
         hooks, create_graph = node._hooks, self.create_graph
         if hooks is not None and (hooks.tensor or hooks.retain):
             gradient, owned = run_tensor_hooks(node, hooks, gradient, create_graph, self._visits), False
-        if self.capture:
+        if node in self._captured:
             self._take(node, gradient, owned)
         edges = node.edges if self._edges is None else self._edges.get(node)
         if edges is None:

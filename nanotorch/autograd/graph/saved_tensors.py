@@ -218,6 +218,6 @@ def saved_property(slot: SavedSlot) -> property:
             return tuple([tensor_of(node, v, w) for v, w in zip(value, getattr(node, slot.version), strict=True)])
         if slot.kind == "input" or isinstance(value, Packed):
             return tensor_of(node, value, getattr(node, slot.version, 0))
-        return None if value is None else from_array(value, node.device)
+        return None if value is None else from_array(node.device.xp.asarray(value), node.device)
 
     return property(saved, doc=f"What the node saved of {slot.name!r}.")

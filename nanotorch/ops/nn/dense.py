@@ -57,8 +57,10 @@ def linear(xp: Any, self: Array, weight: Array, bias: Array | None = None) -> Ar
 )
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`input1 @ weight[o] @ input2 + bias[o]` for every output o: (..., I), (..., J) and (O, I, J) give (..., O)."""
+    if weight.ndim != 3:
+        raise ShapeError(f"bilinear: weight must have three dimensions (O, I, J), got shape {tuple(weight.shape)}")
     outputs, first, second = weight.shape
-    if input1.shape[:-1] != input2.shape[:-1] or (input1.shape[-1], input2.shape[-1]) != (first, second):
+    if input1.shape[:-1] != input2.shape[:-1] or (*input1.shape[-1:], *input2.shape[-1:]) != (first, second):
         raise ShapeError(
             f"bilinear: expected inputs (..., {first}) and (..., {second}) that agree in all but the last dimension,"
             f" got {tuple(input1.shape)} and {tuple(input2.shape)} (weight {tuple(weight.shape)})"
