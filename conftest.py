@@ -6,6 +6,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from trainer_process import TrainerProcess
 collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend/cupy_backend.py"]  # it imports cupy
 
 
+TESTS = Path(__file__).parent / "tests"
 KINDS = ("slow", "parity", "gpu")
 left_out: Counter[str] = Counter()
 """How many tests of each kind this session leaves out."""
@@ -50,6 +52,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out.update(kind for kind in kinds if kind)
     config.hook.pytest_deselected(items=[item for item, kind in zip(items, kinds, strict=True) if kind])
     items[:] = [item for item, kind in zip(items, kinds, strict=True) if not kind]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, Any, list[pytest.Collector]]:
+    """Look for doctests where there are some: in the package, not in its tests."""
+    found = yield
+    return found if TESTS not in file_path.parents else [file for file in found if type(file) is pytest.Module]
 
 
 @pytest.hookimpl(optionalhook=True)
