@@ -355,12 +355,12 @@ def _table(table: Summary, width: int) -> str:
         )
     rule = "-" * min(width, sum(widths) + 2 * len(widths[1:]))
     frozen = table.total_parameters - table.trainable_parameters
-    total = f"{table.total_parameters:,} parameters ({_bytes(table.parameter_bytes)})" + (
+    total = f"{table.total_parameters:,} parameters ({bytes_text(table.parameter_bytes)})" + (
         f", {frozen:,} of them frozen" if frozen else ""
     )
     backward = "" if table.backward_seconds is None else f", backward {_seconds(table.backward_seconds)}"
     cost = (
-        f"{_bytes(table.total_saved_bytes)} kept for backward, {_number(table.total_flops)}FLOPs forward; "
+        f"{bytes_text(table.total_saved_bytes)} kept for backward, {_number(table.total_flops)}FLOPs forward; "
         f"forward {_seconds(table.forward_seconds)}{backward}"
     )
     return "\n".join([lines[0], rule, *lines[1:], rule, *textwrap.wrap(total, width), *textwrap.wrap(cost, width)])
@@ -374,7 +374,7 @@ def _cells(row: Layer) -> tuple[str, ...]:
         name + calls,
         "" if row.output_shape is None else _shortened(str(row.output_shape), WIDEST_SHAPE),
         f"{row.parameters:,}" if row.parameters else "",
-        "" if row.saved_bytes is None else _bytes(row.saved_bytes),
+        "" if row.saved_bytes is None else bytes_text(row.saved_bytes),
         "" if row.flops is None else _number(row.flops).rstrip(),
         "" if row.forward_seconds is None else _seconds(row.forward_seconds),
         "" if row.backward_seconds is None else _seconds(row.backward_seconds),
@@ -385,7 +385,8 @@ def _shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: float) -> str:
+    """Return an amount of memory with the unit that suits it."""
     amount, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB"):
         if amount < 1024:

@@ -152,7 +152,7 @@ class Network(BaseEstimator):
                 epochs = 1
             with blas_threads(model, self._rows_of_a_batch(train)):
                 self._run(training, loader, apart_part, epochs)
-            self._keep(training, incremental)
+            self._keep(training)
         if not incremental and training.patience is not None and training.epoch >= epochs and not training.stopped:
             warnings.warn(
                 f"training ended at max_iter={self.max_iter} epochs while the {training.monitor} was still becoming"
@@ -199,7 +199,7 @@ class Network(BaseEstimator):
             self.validation_scores_ = [record[f"validation_{self._monitor}"] for record in training.history]
             self.best_validation_score_ = max(self.validation_scores_)
 
-    def _keep(self, training: Training, incremental: bool) -> None:
+    def _keep(self, training: Training) -> None:
         """Keep what `partial_fit` continues from."""
         state = training.state()
         state["history"], state["stopped"] = [], None

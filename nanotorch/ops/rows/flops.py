@@ -29,9 +29,9 @@ def count_flops(row: Row, arguments: dict[str, Any], out: Any) -> int:
     tanh 8
     """
     if row.flops is None:
-        return 0 if row.view else math.prod(_result(row, out).shape)
+        return 0 if row.view else math.prod(_result(out).shape)
     named = {name: _shape(value) if _is_input(row, name) else value for name, value in arguments.items()}
-    named["result"] = tuple(_result(row, out).shape)
+    named["result"] = tuple(_result(out).shape)
     return int(row.flops(**{name: named[name] for name in _wanted(row)}))
 
 
@@ -51,6 +51,6 @@ def _shape(value: Any) -> Any:
     return tuple(value.shape) if hasattr(value, "shape") else None if value is None else ()
 
 
-def _result(row: Row, out: Any) -> Any:
+def _result(out: Any) -> Any:
     """Return the first output of a row: those that follow, such as indices, come with it."""
     return out[0] if isinstance(out, tuple | list) else out

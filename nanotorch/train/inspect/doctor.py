@@ -165,7 +165,7 @@ def examine(config: Config) -> Diagnosis:
             if not diagnosis.findings or diagnosis.findings[-1].check != "finite losses":
                 diagnosis.add("progress of the loss", _progress(config, diagnosis.losses))
                 diagnosis.add("gradient norms", _gradients(config, diagnosis.layers))
-                diagnosis.add("update-to-weight ratios", _updates(config, training, diagnosis.layers))
+                diagnosis.add("update-to-weight ratios", _updates(config, diagnosis.layers))
                 diagnosis.add("dead and saturated units", _activations(config, training, setup.parts["train"]))
     return diagnosis
 
@@ -511,7 +511,7 @@ def _gradients(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
         )
 
 
-def _updates(config: Config, training: Training, layers: list[LayerTrial]) -> Iterator[Finding]:
+def _updates(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
     ratios = [layer.update_ratio for layer in layers]
     rate = _rate(config)
     if max(ratios, default=0.0) > 0.2:

@@ -7,6 +7,7 @@ import time
 import tracemalloc
 
 import nanotorch as torch
+from nanotorch.summary import bytes_text
 from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Setup, monitored
 from nanotorch.train.fit.parts import Part
@@ -45,7 +46,7 @@ def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
     size = sum(tensor.nbytes for part in parts.values() for tensor in part.dataset.tensors)
     lines = [
         f"{config.name}: seed {config.seed}, {config.dtype} on {parts['train'].device}",
-        f"rows     {rows} ({_bytes(size)} on the device)",
+        f"rows     {rows} ({bytes_text(size)} on the device)",
         f"columns  {len(preprocessing.feature_names)}, which give {preprocessing.in_features} inputs",
         f"targets  {what} ({preprocessing.task})",
         f"best by  {monitored(config, preprocessing)} of the validation part",
@@ -94,11 +95,11 @@ def _step(config: Config, setup: Setup, saved: int) -> str:
     total = steps * options.epochs
     lines = [
         f"a step   {pieces} rows: {_duration(step)}",
-        f"memory   weights {_bytes(weights)}, gradients {_bytes(weights)}, optimizer {_bytes(state)}",
-        f"         kept for backward {_bytes(saved)}",
+        f"memory   weights {bytes_text(weights)}, gradients {bytes_text(weights)}, optimizer {bytes_text(state)}",
+        f"         kept for backward {bytes_text(saved)}",
     ]
     if device.type == "cpu":
-        lines.append(f"         at most {_bytes(peak)} more than before, while a step runs")
+        lines.append(f"         at most {bytes_text(peak)} more than before, while a step runs")
     lines += [
         (
             f"run      {steps:,} steps an epoch, {options.epochs:,} epochs: {total:,} steps, about"
@@ -111,14 +112,6 @@ def _step(config: Config, setup: Setup, saved: int) -> str:
     if several > 1:
         lines.insert(-2, f"         {several} such runs")
     return "\n".join(lines)
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def _duration(seconds: float) -> str:
