@@ -25,6 +25,9 @@ from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
 from nanotorch.train.config import sections as configs
 from nanotorch.train.data import datasets
+from nanotorch.train.data.split import split
+from nanotorch.train.data.standardizer import Standardizer
+from nanotorch.train.data.table import Table
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 
@@ -32,7 +35,7 @@ def main(path: str, overrides: list[str]) -> None:
     """Train, choose the epoch with the best validation score, test it."""
     config = configs.load(path, overrides)
     table = datasets.load(config.data.name, config.data.arguments, config.seed)
-    splits = datasets.split(table, config.data.test_size, config.data.validation_size, config.seed)
+    splits = split(table, config.data.test_size, config.data.validation_size, config.seed)
     regression, binary = table.task == "regression", table.task == "binary"
     dtype = getattr(torch, config.dtype)
     device = torch.device("cpu" if config.device == "auto" else config.device)
@@ -40,11 +43,11 @@ def main(path: str, overrides: list[str]) -> None:
     # Statistics of the training part alone: the other parts stand for data that does not exist yet.
     scale_features = scale_targets = lambda values: values
     if config.data.standardize:
-        scale_features = datasets.Standardizer.fit(splits.train.features).transform
+        scale_features = Standardizer.fit(splits.train.features).transform
     if regression and config.data.standardize_target is not False:
-        scale_targets = datasets.Standardizer.fit(splits.train.targets).transform
+        scale_targets = Standardizer.fit(splits.train.targets).transform
 
-    def dataset(part: datasets.Table) -> TensorDataset:
+    def dataset(part: Table) -> TensorDataset:
         features = torch.tensor(scale_features(part.features), dtype=dtype, device=device)
         targets = torch.tensor(scale_targets(part.targets), device=device)
         if table.task != "multiclass":  # a column for each output, as the losses want it
