@@ -170,6 +170,23 @@ def test_gradients_from_elsewhere_are_brought_to_their_place() -> None:
     assert not model[0].weight.grad.requires_grad
 
 
+def test_the_memory_of_a_gradient_may_be_replaced() -> None:
+    model = network()
+    (flat,) = flatten_parameters(model.parameters())
+    model(rows()).sum().backward()
+    expected = model[0].bias.grad.clone()
+    mine = torch.full((6,), 2.0)
+    model[0].bias.grad.data = mine
+    assert flat.grad.tolist() == torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters()]).tolist()
+    clip_grad_value_(flat, 0.5)
+    assert model[0].bias.grad.tolist() == [0.5] * 6
+    model[0].bias.grad.data = mine
+    model.zero_grad()
+    model(rows()).sum().backward()
+    assert mine.tolist() == [2.0] * 6, "the next backward wrote to memory that somebody else holds"
+    assert model[0].bias.grad.tolist() == expected.tolist() == flat.grad[24:30].tolist()
+
+
 def test_gradients_that_were_there_are_kept() -> None:
     model = network()
     model(rows()).sum().backward()
@@ -332,6 +349,10 @@ def test_dtypes_lie_apart_and_only_leaves_move() -> None:
     assert flatten_parameters([]) == []
     with pytest.raises(ValueError, match="leaf tensors"):
         flatten_parameters([torch.ones(2, requires_grad=True) * 2])
+    with torch.no_grad():
+        view = torch.ones(2, 2, requires_grad=True)[0]
+    with pytest.raises(ValueError, match="leaf tensors"):
+        flatten_parameters([view])
 
 
 ACTIONS: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -309,3 +310,18 @@ def test_pieces_of_a_window_and_ranks_drop_what_the_whole_batch_drops() -> None:
     assert np.array_equal((by_rank[0] + by_rank[1]) / 2, whole)
     assert not np.array_equal(gradients(windows(), number=4), whole)
     assert not np.array_equal(gradients([second]), by_rank[1])
+
+
+def test_parameters_that_share_memory_are_trained_where_they_are() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    model[2].weight = nn.Parameter(model[0].weight.detach().t())
+    average = MovingAverage(model, 0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    meter = Meter("regression", ("a", "b", "c", "d"))
+    training = Training(model, nn.MSELoss(reduction="sum"), optimizer, torch.Generator(), meter, average=average)
+    assert all(map(operator.is_, training.flat, model.parameters()))
+    before = model[0].weight.detach().clone()
+    x = torch.ones(2, 4)
+    window_step(model, training.criterion, optimizer, training.flat, [(x, x, x[:, 0])], StepOptions(), average)
+    assert torch.equal(model[2].weight, model[0].weight.t()) and not torch.equal(model[0].weight, before)

@@ -215,14 +215,16 @@ class AccumulateGrad(Node):
     uses the leaf, and runs once, when all of them have run. A leaf that is gone gets no gradient.
     """
 
-    __slots__ = ("place", "reference")
+    __slots__ = ("memory", "place", "reference")
     place: Tensor | None
     """Where the first gradient is written, if not into an array of its own (Note [Flat parameters])."""
+    memory: Any
+    """The array of `place`, as long as nobody has replaced it by an assignment to ``.grad.data``."""
 
     def __init__(self, leaf: Tensor) -> None:
         super().__init__(leaf.device, ())
         self.reference: Callable[[], Tensor | None] = weakref.ref(leaf)
-        self.place = None
+        self.place = self.memory = None
 
     @property
     def variable(self) -> Tensor | None:

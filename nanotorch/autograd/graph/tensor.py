@@ -367,8 +367,9 @@ class Tensor(TensorMethods):
                 before._array += grad
                 before._bump_version("accumulation")
                 return
-            place = None if self._leaf is None else self._leaf[0].place  # type: ignore[attr-defined]
-            if place is None or place._array.shape != self._array.shape:
+            leaf: Any = None if self._leaf is None else self._leaf[0]
+            place = None if leaf is None else leaf.place
+            if place is None or place._array is not leaf.memory or place._array.shape != self._array.shape:
                 self._grad = from_array(device.xp.asarray(grad) if owned else device.xp.array(grad), device)
                 return
             place._array[...] = grad

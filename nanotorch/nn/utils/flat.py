@@ -16,7 +16,8 @@ with the next one: clone it to keep it.
 
 Nothing has to be undone. An optimizer looks at where the arrays lie, not for flat parameters (Note [Segments]): a
 parameter that moves away, as `module.to()` moves all by assigning `.data`, is an ordinary one again, with a gradient of
-its own. A copy of a module has memory of its own and is not flat.
+its own. An assignment to `.grad.data` moves the gradient alone, until somebody asks for the flat one. A copy of a module
+has memory of its own and is not flat.
 """
 
 from __future__ import annotations
@@ -44,19 +45,26 @@ class FlatParameters:
         self._grad = zeros_like(self._data)
         self._places: list[Tensor] = []
         self._leaves: list[Any] = []
+        self._parts: list[slice] = []
         start = 0
         for parameter in parameters:
             part = slice(start, start + parameter.numel())
             parameter.data = self._data[part].view(parameter.shape)
-            place = self._grad[part].view(parameter.shape).detach()
             edge = leaf_edge(parameter)
             assert edge is not None
-            edge[0].place = place  # type: ignore[attr-defined]
-            if parameter.grad is not None:
-                _bring(parameter, place)
             self._leaves.append(edge[0])
-            self._places.append(place)
+            self._parts.append(part)
+            self._places.append(self._place(len(self._places)))
+            if parameter.grad is not None:
+                _bring(parameter, self._places[-1])
             start = part.stop
+
+    def _place(self, index: int) -> Tensor:
+        """Make the place of a parameter's gradient, and tell its leaf."""
+        place = self._grad[self._parts[index]].view(self.parameters[index].shape).detach()
+        leaf = self._leaves[index]
+        leaf.place, leaf.memory = place, place._array
+        return place
 
     @property
     def data(self) -> Tensor:
@@ -72,14 +80,17 @@ class FlatParameters:
         """
         if all([parameter.grad is None for parameter in self.parameters]):
             return None
-        for parameter, place in zip(self.parameters, self._places, strict=True):
+        for index, (parameter, place, leaf) in enumerate(zip(self.parameters, self._places, self._leaves, strict=True)):
             grad = parameter.grad
-            if grad is not place:
-                self._check()
-                if grad is None:
-                    place.zero_()
-                else:
-                    _bring(parameter, place)
+            if grad is place and place._array is leaf.memory:
+                continue
+            self._check()
+            if place._array is not leaf.memory:
+                place = self._places[index] = self._place(index)
+            if grad is None:
+                place.zero_()
+            else:
+                _bring(parameter, place)
         return self._grad
 
     def _check(self) -> None:
@@ -118,16 +129,28 @@ def flatten_parameters(parameters: Tensor | Iterable[Tensor]) -> list[FlatParame
     distinct = list({id(parameter): parameter for parameter in listed}.values())
     kinds: dict[Any, list[Tensor]] = {}
     for parameter in distinct:
-        if not parameter.is_leaf:
+        if not parameter.is_leaf or (parameter.requires_grad and leaf_edge(parameter) is None):
             raise ValueError("flatten_parameters moves leaf tensors, got the result of an operation")
         if parameter.is_floating_point():
             kinds.setdefault((parameter.dtype, parameter.device), []).append(parameter)
-    _check_memory(distinct)
+    shapes = _sharing(distinct)
+    if shapes is not None:
+        raise ValueError(
+            f"parameters of shapes {shapes[0]} and {shapes[1]} share memory, which they would not after they have "
+            "moved: use one Parameter in both places"
+        )
     return [FlatParameters(members) for members in kinds.values()]
 
 
-def _check_memory(parameters: list[Tensor]) -> None:
-    """Raise ValueError where two parameters see the same memory: they could not both move."""
+def flat_if_apart(parameters: Iterable[Tensor]) -> list[Tensor | FlatParameters]:
+    """Flatten parameters, or return them as they are where some share memory, as tied weights of a model may."""
+    listed = list(parameters)
+    distinct = list({id(parameter): parameter for parameter in listed}.values())
+    return [*distinct] if _sharing(distinct) else [*flatten_parameters(distinct)]
+
+
+def _sharing(parameters: list[Tensor]) -> tuple[Any, Any] | None:
+    """The shapes of two parameters that see the same memory, which could not both move; None if there are none."""
     bounds = []
     for parameter in parameters:
         steps = [step * (length - 1) for step, length in zip(parameter.stride(), parameter.shape, strict=True)]
@@ -137,10 +160,8 @@ def _check_memory(parameters: list[Tensor]) -> None:
     bounds.sort()
     for (_, stop, shape), (start, _, other) in pairwise(bounds):
         if start < stop:
-            raise ValueError(
-                f"parameters of shapes {shape} and {other} share memory, which they would not after they have moved: "
-                "use one Parameter in both places"
-            )
+            return shape, other
+    return None
 
 
 def _bring(parameter: Tensor, place: Tensor) -> None:

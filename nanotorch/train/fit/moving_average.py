@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanotorch import nn
-from nanotorch.nn.utils import flatten_parameters
+from nanotorch.nn.utils.flat import flat_if_apart
 from nanotorch.optim import Optimizer
 
 
@@ -33,7 +33,7 @@ class MovingAverage(Optimizer):
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(model)
         self.updates = 0
-        flatten_parameters(self.module.parameters())  # as those of a model in training are: one call updates all
+        flat_if_apart(self.module.parameters())  # as those of a model in training are: one call updates all
         super().__init__(self.module.parameters(), {"decay": decay})
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:

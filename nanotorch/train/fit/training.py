@@ -15,7 +15,7 @@ import numpy as np
 
 import nanotorch as torch
 from nanotorch import Tensor, nn
-from nanotorch.nn.utils import FlatParameters, flatten_parameters
+from nanotorch.nn.utils.flat import FlatParameters, flat_if_apart
 from nanotorch.ops.create.random import Generator, default_generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
@@ -76,13 +76,14 @@ class Training:
     latest_loss: float | None = None
     order: Any = None
     """The state of `shuffle` before the order of the epoch in progress was drawn."""
-    flat: list[FlatParameters] = field(init=False, repr=False)
-    """The parameters side by side, those of each group of the optimizer together (Note [Flat parameters])."""
+    flat: list[Tensor | FlatParameters] = field(init=False, repr=False)
+    """The parameters side by side, those of each group of the optimizer together (Note [Flat parameters]); one by one
+    where some share memory."""
 
     def __post_init__(self) -> None:
         groups = self.optimizer.param_groups
         ordered = [parameter for group in groups for parameter in group["params"]]
-        self.flat = flatten_parameters([*ordered, *self.model.parameters()])
+        self.flat = flat_if_apart([*ordered, *self.model.parameters()])
 
     def begin_epoch(self) -> None:
         """Count a new epoch, with empty sums; its order is yet to be drawn."""
