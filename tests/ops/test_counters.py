@@ -100,12 +100,27 @@ def test_rows_get_the_same_masks_however_a_batch_is_cut(name: str) -> None:
     for cuts in ([0, 4, 11], [0, 1, 2, 9, 11], list(range(12))):
         parts = []
         for start, stop in pairwise(cuts):
-            with dropout_counters(step=3, row=start):
+            with dropout_counters(step=3, row=start, rows=stop - start):
                 parts.append(layer(x[start:stop]))
         difference = (torch.cat(parts) - whole).abs().max().item()
         assert difference <= (0 if x.dtype is torch.float64 and "rmer" not in name else 1e-6)
     with dropout_counters(step=4):
         assert not torch.equal(layer(x), whole)
+
+
+def test_inputs_laid_out_otherwise_repeat_no_mask() -> None:
+    def drawn(shape: tuple[int, ...], row: int, rows: int | None) -> Any:
+        with dropout_counters(step=2, row=row, rows=rows):
+            return F.dropout(torch.ones(shape))
+
+    whole = drawn((6 * 3, 16), 0, 6)  # three to a row
+    assert torch.equal(whole, drawn((6 * 3, 16), 0, None))
+    assert torch.equal(whole[6:], drawn((4 * 3, 16), 2, 4))
+    first, second = drawn((7, 4, 16), 0, 4), drawn((7, 4, 16), 4, 4)  # seven steps of four rows
+    for shift in range(7):
+        assert not torch.equal(first[shift:], second[: 7 - shift])
+    assert not torch.equal(drawn((1, 16), 0, 4), drawn((1, 16), 4, 4))
+    assert drawn((), 3, 4).shape == ()
 
 
 def test_without_a_scope_calls_differ_and_the_generators_repeat_them() -> None:

@@ -16,8 +16,8 @@ with the next one: clone it to keep it.
 
 Nothing has to be undone. An optimizer looks at where the arrays lie, not for flat parameters (Note [Segments]): a
 parameter that moves away, as `module.to()` moves all by assigning `.data`, is an ordinary one again, with a gradient of
-its own. An assignment to `.grad.data` moves the gradient alone, until somebody asks for the flat one. A copy of a module
-has memory of its own and is not flat.
+its own. An assignment to `.grad.data` moves the gradient alone, until the flat one is asked for. A copy of a module has
+memory of its own and is not flat.
 """
 
 from __future__ import annotations

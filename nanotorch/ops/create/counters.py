@@ -20,6 +20,11 @@ of four words of 64 bits, under a key of two, into four random words; a number t
 NumPy's Philox counts up before it computes, hence the 1: a stream whose counter is set to (e // 16, 0, 0, layer) gives
 the words from there on. A kernel may compute them in any order, sixteen elements at a time.
 
+Whoever says how many rows a pass has, as the trainer does, may also draw for inputs that are laid out otherwise.
+Several to a row, as in (rows * time, ...), are counted on, so these too are the same for every cut. Where the first
+dimension is no multiple of the rows, as in (time, rows, ...), there is no row to count from: the first row of the pass
+is the third word of the counter, (e // 16, 0, row, layer) from e = 0. Such masks depend on the cut, and repeat none.
+
 Where the address comes from: inside `dropout_counters` from that, as in the trainer, with the default generator's seed
 as the seed. Elsewhere each call takes the next 64 bits of its generator as the seed, with step, layer and row 0: calls
 differ, `manual_seed` and `set_rng_state` repeat them, and the state of a generator needs nothing beside.
@@ -54,14 +59,14 @@ _NOTHING_LEFT = (0, 0, 0, 0)
 class Position:
     """Where a forward pass stands in the counters of dropout: `layer` counts its calls."""
 
-    __slots__ = ("layer", "row", "seed", "step")
+    __slots__ = ("layer", "row", "rows", "seed", "step")
 
-    def __init__(self, seed: int, step: int, row: int, layer: int = 0) -> None:
-        self.seed, self.step, self.row, self.layer = seed, step, row, layer
+    def __init__(self, seed: int, step: int, row: int, rows: int | None, layer: int = 0) -> None:
+        self.seed, self.step, self.row, self.rows, self.layer = seed, step, row, rows, layer
 
     def copy(self) -> Position:
         """Return a position of its own, from which the same numbers are drawn as from here."""
-        return Position(self.seed, self.step, self.row, self.layer)
+        return Position(self.seed, self.step, self.row, self.rows, self.layer)
 
 
 _position: ContextVar[Position | None] = ContextVar("dropout_counters", default=None)
@@ -89,6 +94,8 @@ class dropout_counters:
         step: the step of training: another one has other masks.
         row: the number of the first row within the batch, where the input is a part of it.
         seed: that of the default generator by default.
+        rows: how many rows the part has, so that inputs of a multiple of them, as (rows * time, ...), may be told from
+        others.
 
     >>> x = torch.ones(6, 4)
     >>> with torch.random.dropout_counters(step=1):
@@ -99,14 +106,14 @@ class dropout_counters:
     True
     """
 
-    def __init__(self, step: int, row: int = 0, *, seed: int | None = None) -> None:
+    def __init__(self, step: int, row: int = 0, *, seed: int | None = None, rows: int | None = None) -> None:
         if min(step, row) < 0:
             raise ValueError(f"dropout_counters: step and row count from 0, got step={step} and row={row}")
-        self.step, self.row, self.seed = step, row, seed
+        self.step, self.row, self.seed, self.rows = step, row, seed, rows
 
     def __enter__(self) -> None:
         seed = default_generator.initial_seed() if self.seed is None else self.seed % 2**64
-        self._token: Token[Position | None] = _position.set(Position(seed, self.step, self.row))
+        self._token: Token[Position | None] = _position.set(Position(seed, self.step, self.row, self.rows))
 
     def __exit__(self, *error: object) -> None:
         _position.reset(self._token)
@@ -133,15 +140,18 @@ def random_bits(shape: tuple[int, ...], generator: Generator | None) -> NDArray[
     here = _position.get() if generator is None else None
     count = math.prod(shape)
     if here is None:
-        key, layer, block, before = (numbers_of(generator).bit_generator.random_raw(), 0), 0, 0, 0
+        key, layer = (numbers_of(generator).bit_generator.random_raw(), 0), 0
+        block = before = apart = 0
     else:
         key, layer = (here.seed, here.step), here.layer
-        block, before = divmod(here.row * math.prod(shape[1:]), PER_BLOCK)
+        to_a_row, rest = divmod(shape[0] if shape else 1, here.rows) if here.rows else (1, 0)
+        apart = here.row if rest else 0
+        block, before = (0, 0) if rest else divmod(here.row * to_a_row * math.prod(shape[1:]), PER_BLOCK)
         here.layer += 1
     philox = _streams.philox
     state: Any = {
         "bit_generator": "Philox",
-        "state": {"counter": (block, 0, 0, layer), "key": key},
+        "state": {"counter": (block, 0, apart, layer), "key": key},
         "buffer": _NOTHING_LEFT,
         "buffer_pos": 4,
         "has_uint32": 0,

@@ -118,7 +118,7 @@ def window_step(
     optimizer.zero_grad()
     pieces, row = [], first_row
     for (features, targets, _, *row_factors), piece_weight in zip(window, weights, strict=True):
-        with dropout_counters(number, row):
+        with dropout_counters(number, row, rows=len(features)):
             outputs = model(features)
         row += len(features)
         loss = summed(criterion(outputs, targets), row_factors)
