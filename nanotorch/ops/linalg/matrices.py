@@ -13,6 +13,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.errors import LinAlgError, ShapeError
 from nanotorch.ops.rows.sample import invertible, real, sample
+from nanotorch.ops.rows.tensors import raw
 
 SQUARE = [
     sample(invertible(3, 3)),
@@ -24,7 +25,8 @@ SQUARE = [
 
 
 def need_matrices(name: str, matrix: Any, square: bool = True) -> None:
-    """Refuse what is no batch of (square) matrices of floating point numbers, in PyTorch's words."""
+    """Refuse what is no batch of (square) matrices of floating point numbers, array or tensor, in PyTorch's words."""
+    dtype = raw(matrix.dtype)
     if matrix.ndim < 2:
         raise ShapeError(f"{name}: The input tensor A must have at least 2 dimensions, got shape {tuple(matrix.shape)}")
     rows, columns = matrix.shape[-2:]
@@ -33,10 +35,8 @@ def need_matrices(name: str, matrix: Any, square: bool = True) -> None:
             f"{name}: A must be batches of square matrices, but they are {rows} by {columns} matrices (shape"
             f" {tuple(matrix.shape)})"
         )
-    if matrix.dtype.kind != "f":
-        raise RuntimeError(
-            f"{name}: Expected a floating point tensor as input. Got {matrix.dtype}: convert with .float()"
-        )
+    if dtype.kind != "f":
+        raise RuntimeError(f"{name}: Expected a floating point tensor as input. Got {dtype}: convert with .float()")
 
 
 def or_explain(name: str, function: Callable[[Any], Any], matrix: Any, reason: str) -> Any:

@@ -94,7 +94,7 @@ def linalg_pinv(
         rtol: singular values up to this part of the largest count as 0; by default the machine's precision times the
             larger side.
     """
-    need_matrices("linalg.pinv", A._array, False)
+    need_matrices("linalg.pinv", A, False)
     return _pinv(A, *_tolerances(A, atol, rcond if rtol is None else rtol))
 
 
@@ -125,7 +125,7 @@ def linalg_matrix_rank(
     """The number of singular values of matrices that do not count as 0; the arguments are those of `pinv`, `tol` an
     older name of `atol`.
     """
-    need_matrices("linalg.matrix_rank", A._array, False)
+    need_matrices("linalg.matrix_rank", A, False)
     s = linalg_svdvals(A.detach())
     if not s.shape[-1]:
         return s.sum(-1).long()
@@ -152,7 +152,7 @@ def linalg_cond(A: Tensor, p: float | str | None = None) -> Tensor:
     if p is None or p in (2, -2):
         s = linalg_svdvals(A)
         return s[..., 0] / s[..., -1] if p != -2 else s[..., -1] / s[..., 0]
-    need_matrices("linalg.cond", A._array)
+    need_matrices("linalg.cond", A)
     singular = linalg_slogdet(A.detach())[0] == 0
     inverse = linalg_inv(where(singular[..., None, None], eye(A.shape[-1], dtype=A.dtype, device=A.device), A))
     return where(singular, math.inf, linalg_matrix_norm(A, p) * linalg_matrix_norm(inverse, p))
@@ -181,8 +181,8 @@ def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: st
         raise RuntimeError(
             f"linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss), got {driver!r}"
         )
-    need_matrices("linalg.lstsq", A._array, False)
-    need_matrices("linalg.lstsq", B._array, False)
+    need_matrices("linalg.lstsq", A, False)
+    need_matrices("linalg.lstsq", B, False)
     if A.shape[-2] != B.shape[-2] or B.ndim > A.ndim:
         raise ShapeError(f"linalg.lstsq: A {tuple(A.shape)} and B {tuple(B.shape)} need the same number of rows")
     solution = linalg_pinv(A, rtol=rcond) @ B
@@ -233,7 +233,7 @@ def linalg_tensorinv(A: Tensor, ind: int = 2) -> Tensor:
 
 def _exponential(A: Tensor) -> Tensor:
     """Taylor's series of a matrix that was halved until its norm is at most 1/2, squared as often."""
-    need_matrices("linalg.matrix_exp", A._array)
+    need_matrices("linalg.matrix_exp", A)
     if not A.numel():
         return A.clone()
     size = float(linalg_matrix_norm(A.detach(), 1).amax()) if A.shape[-1] else 0.0

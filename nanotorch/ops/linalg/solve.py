@@ -126,7 +126,7 @@ def linalg_solve_triangular(
     unitriangular.
     """
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
-        need_matrices("linalg.solve_triangular", A._array)
+        need_matrices("linalg.solve_triangular", A)
     if B.ndim < 2 or B.shape[-2 if left else -1] != A.shape[-1]:
         raise ShapeError(
             f"linalg.solve_triangular: Incompatible shapes of A {tuple(A.shape)} and B {tuple(B.shape)} for the"
@@ -165,7 +165,7 @@ def linalg_matrix_power(A: Tensor, n: int) -> Tensor:
             [ 0.,  1.]])
     """
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
-        need_matrices("linalg.matrix_power", A._array)
+        need_matrices("linalg.matrix_power", A)
     if n == 0:
         return A.masked_fill((A == A) | (A != A), 0.0) + eye(A.shape[-1], dtype=A.dtype, device=A.device)
     power, factors, n = (linalg_inv(A) if n < 0 else A), [], abs(n)
