@@ -231,6 +231,14 @@ class AccumulateGrad(Node):
         """The leaf; None if it is gone."""
         return self.reference()
 
+    def settle(self, place: Tensor) -> None:
+        """Have the first gradient written to a place, as long as the place is not given another array."""
+        self.place, self.memory = place, place._array
+
+    def is_settled(self, place: Tensor) -> bool:
+        """Whether a place still has the array with which the leaf was settled."""
+        return place._array is self.memory
+
     def release(self) -> None:
         """Keep everything: a leaf saves no values."""
 

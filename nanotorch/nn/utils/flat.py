@@ -62,8 +62,7 @@ class FlatParameters:
     def _place(self, index: int) -> Tensor:
         """Make the place of a parameter's gradient, and tell its leaf."""
         place = self._grad[self._parts[index]].view(self.parameters[index].shape).detach()
-        leaf = self._leaves[index]
-        leaf.place, leaf.memory = place, place._array
+        self._leaves[index].settle(place)
         return place
 
     @property
@@ -82,10 +81,10 @@ class FlatParameters:
             return None
         for index, (parameter, place, leaf) in enumerate(zip(self.parameters, self._places, self._leaves, strict=True)):
             grad = parameter.grad
-            if grad is place and place._array is leaf.memory:
+            if grad is place and leaf.is_settled(place):
                 continue
             self._check()
-            if place._array is not leaf.memory:
+            if not leaf.is_settled(place):
                 place = self._places[index] = self._place(index)
             if grad is None:
                 place.zero_()
