@@ -15,7 +15,7 @@ import cupyx
 import numpy
 from cupy.lib.stride_tricks import as_strided
 
-from nanotorch.backend import formulas, numpy_backend
+from nanotorch.backend import formulas, numpy_backend, philox
 from nanotorch.backend.numpy_backend import add_windows, neutral, window_layout
 from nanotorch.backend.primitives import Column, Namespace
 from nanotorch.backend.strided import extent, may_overlap, positions
@@ -219,7 +219,13 @@ def view_as(array: Any, shape: tuple[int, ...]) -> Any:
 # ------------------------------------------------------------------------------------------------------------- index
 
 
+def random_bits(seed: Any, step: int, layer: int, apart: int, first: int, count: int) -> Any:
+    """Return 16 random bits for each of `count` numbers, drawn on the host."""
+    return cupy.asarray(philox.random_bits(seed, step, layer, apart, first, count))
+
+
 iadd, pieces, put = numpy_backend.iadd, numpy_backend.pieces, numpy_backend.put  # written with operators alone
+write, add_into, multiply_into = numpy_backend.write, numpy_backend.add_into, numpy_backend.multiply_into
 
 
 def scatter_add(array: Any, index: Any, values: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.stride_tricks import as_strided
 
-from nanotorch.backend import formulas
+from nanotorch.backend import formulas, philox
 from nanotorch.backend.primitives import Column, Namespace
 from nanotorch.backend.strided import contiguous_stride, extent, may_overlap, positions
 
@@ -777,6 +777,14 @@ def synchronize() -> None:
 def to_numpy(array: Any) -> np.ndarray[Any, Any]:
     """Return the array itself: it is on the host already."""
     return array
+
+
+def write(array: Any, values: Any) -> None:
+    """Write values into an array: half the time of `copyto` where it is small."""
+    array[...] = values
+
+
+add_into, multiply_into, random_bits = operator.iadd, operator.imul, philox.random_bits
 
 
 # -------------------------------------------------------------------------------------------------------- the column

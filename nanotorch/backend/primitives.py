@@ -12,7 +12,9 @@ No array method, no store (`x[...] = y`; `put`, `add_at` and `framed` give new a
 assignment to an array: `iadd` says that the left array is given up, so that whoever runs the text may reuse its memory
 or not. No `bool(x)`, `int(x)` or loop over an array either: what depends on values asks one of the `QUESTIONS`, and
 goes on where the answer is None, "not known". A rule of an optimizer updates its parameter and its state by augmented
-assignments and `copyto`: these are the only writes. Python numbers, tuples and lists are the text's own business.
+assignments and `copyto`: these are the only writes. Whoever is neither a row nor a rule, such as the engine where it
+adds to a `.grad` and the functions that clip it, writes by what the section `MEMORY` lists. Python numbers, tuples
+and lists are the text's own business.
 `tests/project/test_primitives.py` reads every row and rule and names the line that does anything else;
 `tests/ops/test_primitives_suffice.py` runs all rows on arrays that can do nothing else.
 
@@ -62,7 +64,7 @@ OPERATORS: dict[str, tuple[str, Callable[..., Any]]] = {
     "bit_or(x, y)": ("x | y", operator.or_),
     "bit_xor(x, y)": ("x ^ y", operator.xor),
     "bit_not(x)": ("~x", operator.invert),
-    "getitem(x, index)": ("x[index]: numbers, slices, None, ``...``, and arrays of positions", operator.getitem),
+    "getitem(x, index)": ("x[index]: numbers, slices, None, `...`, and arrays of positions", operator.getitem),
     "reversed_axes(x)": ("x.T: the axes in reverse order", operator.attrgetter("T")),
 }
 """By call form: the spelling, and its function, which is the same in all columns: the operands decide."""
@@ -216,6 +218,7 @@ CREATE = {
     "full_like(x, value)": "the same in the shape and dtype of another",
     "ones(shape, dtype)": "ones",
     "ones_like(x)": "ones in the shape and dtype of another",
+    "random_bits(seed, step, layer, apart, first, count)": "16 bits for each address (Note [Counters of dropout])",
     "zeros(shape, dtype)": "zeros",
     "zeros_like(x)": "zeros in the shape and dtype of another",
 }
@@ -239,16 +242,19 @@ QUESTIONS = {
 }
 
 MEMORY = {
+    "add_into(x, values)": "x + values in the memory of x",
     "copyto(x, values, casting='same_kind')": "write values into x",
     "empty_strided(shape, stride, dtype)": "an array of a stride, in elements, that is to be written",
     "gather_strided(x, shape, stride, offset)": "the elements of a vector where a geometry sees them",
+    "multiply_into(x, values)": "x * values in the memory of x",
     "receive(x, device)": "a copy of an array of any backend, here",
     "scatter_strided(x, size, stride, offset)": "a vector of zeros with x added where a geometry sees it",
     "storage_offset(x)": "how many elements of its memory lie before x",
     "storage_size(x)": "how many elements its memory has room for",
     "synchronize()": "wait until all work is done",
-    "to_numpy(x)": "the array on the host",
+    "to_numpy(x)": "the array on the host: whatever reads elements of a tensor asks for this first",
     "view_strided(x, shape, stride, offset)": "another view of the memory of x",
+    "write(x, values)": "values in the memory of x, rounded to its dtype",
 }
 
 

@@ -7,7 +7,7 @@ import functools
 import inspect
 import typing
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any, ClassVar, TypedDict
 
@@ -18,7 +18,7 @@ from nanotorch.autograd.graph.grad_mode import enable_grad
 from nanotorch.autograd.graph.tensor import Tensor, clear_grad
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.optim.plan import Plan
-from nanotorch.optim.segment import state_dtype
+from nanotorch.optim.segment import Segment, state_dtype
 from nanotorch.registry import Between
 
 _PLAIN = (float, int, bool, type(None))
@@ -248,6 +248,16 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        for segment, scalars in self.host_scalars():
+            segment.update(self.rule, scalars, f"{type(self).__name__}.step")
+        return loss
+
+    def host_scalars(self) -> Iterator[tuple[Segment, dict[str, Any]]]:
+        """Move the numbers of all parameters that have a gradient on by one update, and give what is to be done: for
+        each segment the rule's scalars (Note [Host scalars]).
+
+        This is all of a step that the host does: who replays a step's program takes its scalars from here.
+        """
         for index, group in enumerate(self.param_groups):
             params = [param for param in group["params"] if param._grad is not None]
             if not params:
@@ -257,18 +267,15 @@ class Optimizer:
             if plan is None or not plan.fits(params, names, self.state):
                 initial = {name: 0.0 if name == "step" else self.initial_value(name, group) for name in names}
                 plan = self._plans[index] = Plan(params, self.state, names, initial, self.number_names, plan)
-            scalars = {
+            options = {
                 name: value if type(value := group.get(name)) in _PLAIN else number_of(value)
                 for name in self._scalar_names
             }
             for segment in plan.segments:
                 present = self.scalars(segment.numbers, group)
                 present["first"] = segment.first
-                for name in present:
-                    if name in scalars:
-                        scalars[name] = present[name]
-                segment.update(self.rule, scalars, f"{type(self).__name__}.step")
-        return loss
+                segment.moved_on()
+                yield segment, {**options, **{name: value for name, value in present.items() if name in options}}
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before every step; it may return others as a tuple (args, kwargs).

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from nanotorch.autograd.graph.interpreter import updater
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.dtypes import get_default_dtype
 
@@ -67,7 +68,6 @@ class Segment:
         "records",
         "state",
         "values",
-        "xp",
     )
 
     def __init__(
@@ -87,11 +87,11 @@ class Segment:
         self.first = first
         device = params[0].device
         size = sum(array.size for array in self.arrays)
-        self.xp = device.xp
+        xp = device.xp
         self.block = BLOCK if device.type == "cpu" else size
         dtype = state_dtype(params[0])
         self.in_place = in_place
-        self.flat = self._side_by_side(self.arrays) if in_place else self.xp.empty(size, dtype)
+        self.flat = self._side_by_side(xp, self.arrays) if in_place else xp.empty(size, dtype)
         self.pieces = () if in_place else self._split(self.flat)
         self.grads: list[Any] = []
         self.grad: Any = None
@@ -106,7 +106,7 @@ class Segment:
                 for index, record in enumerate(self.records):
                     record[name] = from_array(entries[index : index + 1].reshape(()))
                 continue
-            self.state[name] = flat = self.xp.full(size, initial[name], dtype)
+            self.state[name] = flat = xp.full(size, initial[name], dtype)
             for record, piece in zip(self.records, self._split(flat), strict=True):
                 if record.get(name) is not None:
                     piece[...] = record[name].to(device)._array
@@ -124,53 +124,58 @@ class Segment:
             and [entries.tobytes() for entries in self.numbers.values()] == self.known
         )
 
+    def moved_on(self) -> None:
+        """Take the numbers that the parameters have now for those that they should have."""
+        self.first = False
+        self.known = [entries.tobytes() for entries in self.numbers.values()]
+
     def update(self, rule: Callable[..., None], scalars: Mapping[str, Any], writer: str) -> None:
         """Apply the rule once to all parameters; `scalars` are its keyword arguments, `writer` names it in errors."""
-        self.first = False
+        xp = self.params[0].device.xp
         for piece, array in zip(self.pieces, self.arrays, strict=False):
-            piece[...] = array
-        grad = self._flat_grad()
-        size = self.flat.size
-        if size <= self.block:
-            rule(self.xp, self.flat, grad, **self.state, **scalars)
-        else:
-            for start in range(0, size, self.block):
+            xp.write(piece, array)
+
+        def in_blocks(xp: Any, param: Any, grad: Any, state: dict[str, Any], scalars: Mapping[str, Any]) -> None:
+            if param.size <= self.block:
+                rule(xp, param, grad, **state, **scalars)
+                return
+            for start in range(0, param.size, self.block):
                 part = slice(start, start + self.block)
-                state = {name: array[part] for name, array in self.state.items()}
-                rule(self.xp, self.flat[part], grad[part], **state, **scalars)
-        self.known = [entries.tobytes() for entries in self.numbers.values()]
+                rule(xp, param[part], grad[part], **{name: array[part] for name, array in state.items()}, **scalars)
+
+        updater(rule, in_blocks)(xp, self.flat, self._flat_grad(xp), self.state, scalars)
         for array, piece in zip(self.arrays, self.pieces, strict=False):
-            array[...] = piece
+            xp.write(array, piece)
         self.params[0]._bump_version(writer, 3)
         site = self.cells[0].writer
         for cell in self.cells[1:]:
             cell.number += 1
             cell.writer = site
 
-    def _flat_grad(self) -> Any:
+    def _flat_grad(self, xp: Any) -> Any:
         """Return the gradients in one flat array: where they lie, if they lie side by side, else gathered."""
         grads = [param._grad._array for param in self.params]  # type: ignore[union-attr]
         if self.in_place:
             if len(grads) == 1:
-                return grads[0].reshape(-1)
+                return xp.reshape(grads[0], (-1,))
             if all(map(is_, grads, self.grads)) and self.grads:
                 return self.grad
-            if all([follows(self.xp, *pair) for pair in pairwise(grads)]):
-                self.grads, self.grad, self.grad_pieces = grads, self._side_by_side(grads), ()
+            if all([follows(xp, *pair) for pair in pairwise(grads)]):
+                self.grads, self.grad, self.grad_pieces = grads, self._side_by_side(xp, grads), ()
                 return self.grad
         if not len(self.grad_pieces):
-            self.grads, self.grad = [], self.xp.empty_like(self.flat)
+            self.grads, self.grad = [], xp.empty_like(self.flat)
             self.grad_pieces = self._split(self.grad)
         for piece, array in zip(self.grad_pieces, grads, strict=True):
-            piece[...] = array
+            xp.write(piece, array)
         return self.grad
 
-    def _side_by_side(self, arrays: list[Any]) -> Any:
+    def _side_by_side(self, xp: Any, arrays: list[Any]) -> Any:
         """Return the memory of arrays that follow each other, as one flat array."""
         if len(arrays) == 1:
             return arrays[0].reshape(-1)
         size = sum(array.size for array in arrays)
-        return self.xp.view_strided(arrays[0], (size,), (1,), self.xp.storage_offset(arrays[0]))
+        return xp.view_strided(arrays[0], (size,), (1,), xp.storage_offset(arrays[0]))
 
     def _split(self, flat: Any) -> list[Any]:
         """Views of a flat array in the parameters' shapes."""

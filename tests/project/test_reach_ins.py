@@ -21,7 +21,7 @@ PRIVATE = {
 }
 
 # By package. Whoever lowers a count lowers the number here.
-MOST: dict[str, int] = {"dtypes": 2, "nn": 12, "ops": 165, "optim": 17, "summary": 2, "utils": 5}
+MOST: dict[str, int] = {"dtypes": 2, "nn": 12, "ops": 164, "optim": 17, "summary": 2, "utils": 5}
 
 
 def reach_ins(path: Path) -> int:

@@ -204,7 +204,7 @@ def _start(
                 )
             # A copy that is filled is cheaper than ones_like, and on a GPU nothing is sent.
             value = device.xp.array(root._array) if isinstance(root, Tensor) else device.xp.zeros(shape, dtype)
-            value.fill(1)
+            device.xp.write(value, 1)
             start.append((edge, from_array(value, device) if create_graph else value))
             continue
         if not isinstance(gradient, Tensor):

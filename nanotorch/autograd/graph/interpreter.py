@@ -2,32 +2,40 @@
 
 Note [Interpreters]
 ~~~~~~~~~~~~~~~~~~~
-What a program does with tensors comes down to three things: a row's forward runs on arrays, a tensor is made around the
-result, and forwards, formulas, the engine and optimizers take array primitives from `device.xp`. An `Interpreter`
-that is `installed` for a `with` block may do each of them in its own way, by overriding a method:
+What a program does with tensors comes down to five things: a row's forward runs on arrays, a tensor is made around the
+result, a backward pass runs the row's formulas on saved arrays, an optimizer's rule runs on parameters, and all of them
+take array primitives from `device.xp`, as do the engine and who clips gradients. An `Interpreter` that is `installed`
+for a `with` block may do each of them in its own way, by overriding a method:
 
-===========  =====================================  ==============================================================
+===========  =====================================  ================================================================
 method       stands for                             who does it
+`run`        `forward(xp, ...)` of a row            observers of ops, anomaly detection, what records programs
+`make`       `object.__new__(Tensor)`               `inference_mode`
+`primitives` `device.xp`                            what records programs, in backward passes and optimizers too
 ===========  =====================================  ==============================================================
-`run`        `forward(xp, ...)` of a row          observers of ops, anomaly detection, what records programs
-`make`       `object.__new__(Tensor)`             `inference_mode`
-`primitives` `device.xp`                          what records programs, in backward passes and optimizers too
-===========  =====================================  ==============================================================
+=======
+===========  =====================================  ================================================================
+`run`        `forward(xp, ...)` of a row            observers of ops, anomaly detection, what records programs
+`make`       `object.__new__(Tensor)`               `inference_mode`
+`formula`    `formula(...)` of a row's backward     what records programs: saved arrays enter here
+`update`     an optimizer's rule on flat arrays     what records programs: parameters and host scalars enter here
+`primitives` `device.xp`                            what records programs, in backward passes and optimizers too
+===========  =====================================  ================================================================
 
 Each gets what it stands for, goes on with it or does without. They nest: the innermost interpreter is asked first, and
 what it goes on with is the next one outside, at last the plain thing. The ops that a `run` itself calls are its own
 affair: no interpreter sees them. Under `create_graph` formulas run on tensors, that is, as rows in their turn.
 
-**Programs without interpreters pay nothing.** A compiled row finds `forward` and `new` as global names of its own
-namespace (a *site*), and `Device.xp` is a slot. While somebody in some thread overrides a method, the name stands for
-a function that asks a context variable which interpreters there are here; the last one to leave puts the plain thing
-back. Other threads find none, and run as always. An asyncio task has the interpreters of the place where it was made,
-and when it leaves their blocks they are still installed there.
+**Programs without interpreters pay nothing.** A compiled row finds `forward`, `new` and its formulas as global
+names of its own namespace (a *site*), and `Device.xp` is a slot. While somebody in some thread overrides a method,
+the name stands for a function that asks a context variable which interpreters there are here; the last one to leave
+puts the plain thing back. Other threads find none, and run as always. An asyncio task has the interpreters of the place
+where it was made, and when it leaves their blocks they are still installed there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
@@ -48,6 +56,25 @@ class Interpreter:
         """Run a row's forward on arrays; return its array, or a tuple of them."""
         return forward(xp, *args, **kwargs)
 
+    def formula(self, row: Any, formula: Callable[..., Any], *args: Any) -> Any:
+        """Run a row's formula on arrays, or on tensors under `create_graph`; return the gradient."""
+        return formula(*args)
+
+    def update(
+        self,
+        rule: Callable[..., None],
+        further: Callable[..., None],
+        xp: Any,
+        param: Any,
+        grad: Any,
+        state: dict[str, Any],
+        scalars: Mapping[str, Any],
+    ) -> None:
+        """Have parameters updated in place: `rule(xp, param, grad, **state, **scalars)`, which `further` does in
+        blocks that stay in the cache (Note [Host scalars]).
+        """
+        further(xp, param, grad, state, scalars)
+
     def make(self, new: Callable[[type], Any]) -> Callable[[type], Any]:
         """Return the function that makes an empty tensor of a class."""
         return new
@@ -63,11 +90,13 @@ class _Here:
     The first `resting` ones are running a row: the ops that they call are not for them.
     """
 
-    __slots__ = ("entries", "namespaces", "new", "resting", "running")
+    __slots__ = ("differentiating", "entries", "namespaces", "new", "resting", "running", "updating")
 
     def __init__(self, entries: tuple[tuple[Interpreter, Token[None]], ...], resting: int) -> None:
         self.entries, self.resting = entries, resting
         self.running = tuple([i for i, _ in entries[resting:] if _overrides(i, "run")])
+        self.differentiating = tuple([i for i, _ in entries[resting:] if _overrides(i, "formula")])
+        self.updating = tuple([i for i, _ in entries[resting:] if _overrides(i, "update")])
         self.namespaces = tuple([i for i, _ in entries if _overrides(i, "primitives")])
         self.new: Callable[[type], Any] = object.__new__
         for interpreter, _ in entries:
@@ -77,7 +106,7 @@ class _Here:
 _NONE = _Here((), 0)
 _here: ContextVar[_Here] = ContextVar("interpreters", default=_NONE)
 _entered: ContextVar[None] = ContextVar("interpreter_entered", default=None)
-_users = {"run": 0, "make": 0, "primitives": 0}
+_users = {"run": 0, "formula": 0, "update": 0, "make": 0, "primitives": 0}
 _sites: list[dict[str, Any]] = []
 _plain_xp: Any = vars(Device)["xp"]
 
@@ -113,13 +142,14 @@ class installed:
 
 
 def add_site(namespace: dict[str, Any]) -> None:
-    """Have tensors made, and the forward of the `row` called, if there is one, by what interpreters say.
+    """Have tensors made, and forward and formulas of the `row` called, if there is one, by what interpreters say.
 
-    The code of the namespace finds both under the names `new` and `forward`.
+    The code of the namespace finds them under the names `new`, `forward` and `formula_<argument>`.
     """
     with INTERPRETERS:
         _sites.append(namespace)
         _furnish(namespace)
+        _furnish_formulas(namespace)
 
 
 def at_rest() -> bool:
@@ -130,6 +160,7 @@ def at_rest() -> bool:
         and vars(Device)["xp"] is _plain_xp
         and all([site["new"] is object.__new__ for site in _sites])
         and all([site["forward"] is site["row"].forward for site in rows])
+        and all([site[f"formula_{n}"] is f for site in rows for n, (f, _) in site["row"].formulas.items()])
     )
 
 
@@ -137,6 +168,12 @@ def _furnish(site: dict[str, Any]) -> None:
     site["new"] = _make if _users["make"] else object.__new__
     if "row" in site:
         site["forward"] = _forward_of(site["row"]) if _users["run"] else site["row"].forward
+
+
+def _furnish_formulas(site: dict[str, Any]) -> None:
+    row = site.get("row")
+    for name, (formula, _) in row.formulas.items() if row is not None else ():
+        site[f"formula_{name}"] = _formula_of(row, formula) if _users["formula"] else formula
 
 
 def _count(interpreter: Interpreter, step: int) -> None:
@@ -151,6 +188,9 @@ def _count(interpreter: Interpreter, step: int) -> None:
         if "run" in changed or "make" in changed:
             for site in _sites:
                 _furnish(site)
+        if "formula" in changed:
+            for site in _sites:
+                _furnish_formulas(site)
 
 
 def _forward_of(row: Any) -> Callable[..., Any]:
@@ -171,6 +211,26 @@ def _forward_of(row: Any) -> Callable[..., Any]:
             _here.reset(token)
 
     return interpreted
+
+
+def _formula_of(row: Any, formula: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands for a formula of a row while somebody overrides `formula`."""
+
+    def interpreted(*args: Any) -> Any:
+        further = formula
+        for interpreter in _here.get().differentiating:
+            further = partial(interpreter.formula, row, further)
+        return further(*args)
+
+    return interpreted
+
+
+def updater(rule: Callable[..., None], plain: Callable[..., None]) -> Callable[..., None]:
+    """Return what updates parameters by a rule: `plain`, unless somebody overrides `update`."""
+    if _users["update"]:
+        for interpreter in _here.get().updating:
+            plain = partial(interpreter.update, rule, plain)
+    return plain
 
 
 def _make(cls: type) -> Any:

@@ -364,7 +364,7 @@ class Tensor(TensorMethods):
         with ACCUMULATING:
             before = self._grad
             if before is not None:
-                before._array += grad
+                device.xp.add_into(before._array, grad)
                 before._bump_version("accumulation")
                 return
             leaf: Any = None if self._leaf is None else self._leaf[0]
@@ -372,7 +372,7 @@ class Tensor(TensorMethods):
             if place is None or place._array is not leaf.memory or place._array.shape != self._array.shape:
                 self._grad = from_array(device.xp.asarray(grad) if owned else device.xp.array(grad), device)
                 return
-            place._array[...] = grad
+            device.xp.write(place._array, grad)
             place._cell.number += 1
             if place._requires_grad:  # somebody wrote a recorded value to the gradient before this one
                 place._set_history(None)
@@ -504,7 +504,7 @@ class Tensor(TensorMethods):
                 f"a Tensor with {self._array.size} elements cannot be converted to Scalar; it has shape"
                 f" {tuple(self.shape)}"
             )
-        return self._array.item()
+        return self.device.xp.to_numpy(self._array).item()
 
     def tolist(self) -> Any:
         """Return the values as nested lists of Python numbers."""
@@ -566,7 +566,7 @@ class Tensor(TensorMethods):
                 f"Boolean value of Tensor with {self._array.size} elements is ambiguous; use .any() or .all(), shape"
                 f" {tuple(self.shape)}"
             )
-        return bool(self._array.item())
+        return bool(self.item())
 
     def __float__(self) -> float:
         return float(self.item())
@@ -577,7 +577,7 @@ class Tensor(TensorMethods):
     def __index__(self) -> int:
         if self._array.dtype.kind == "f" or self._array.size != 1:
             raise TypeError("only integer tensors of a single element can be converted to an index")
-        return int(self._array.item())
+        return int(self.item())
 
     def __len__(self) -> int:
         if self._array.ndim == 0:

@@ -32,7 +32,7 @@ def get_total_norm(
     if not tensors:
         return make_tensor(0.0)
     xp, device = tensors[0].device.xp, tensors[0].device
-    flat = [widened(tensor._array).reshape(-1) for tensor in tensors]
+    flat = [xp.reshape(widened(tensor._array), (-1,)) for tensor in tensors]
     if (norm_type < 0 or norm_type == inf) and not all(array.size for array in flat):
         raise RuntimeError(
             f"get_total_norm: the norm of order {norm_type} of an empty tensor does not exist: it has no identity"
@@ -42,7 +42,7 @@ def get_total_norm(
     elif norm_type == -inf:  # the least of the tensors' own, as for the other orders
         total = reduce(xp.minimum, [xp.amin(xp.absolute(array)) for array in flat])
     elif norm_type == 0:  # how many tensors have an element that is not 0
-        total = xp.asarray(sum([xp.any(array != 0).astype(array.dtype) for array in flat]))
+        total = xp.asarray(sum([xp.astype(xp.any(array != 0), array.dtype) for array in flat]))
     elif norm_type == 2:
         total = xp.sqrt(sum(xp.matmul(array, array) for array in flat))
     else:
@@ -85,7 +85,7 @@ def _clip(parameters: list[Tensor | FlatParameters], max_norm: float, total_norm
     for grad in {id(grad._array): grad for grad in _gradients(parameters)}.values():  # two may share one gradient
         if scale is None:
             scale = total_norm.device.xp.minimum(max_norm / (widened(total_norm._array) + 1e-6), 1.0)
-        grad._array *= scale
+        grad.device.xp.multiply_into(grad._array, scale)
         grad._bump_version(writer, 3)
 
 

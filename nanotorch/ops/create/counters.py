@@ -27,7 +27,8 @@ is the third word of the counter, (e // 16, 0, row, layer) from e = 0. Such mask
 
 Where the address comes from: inside `dropout_counters` from that, as in the trainer, with the default generator's seed
 as the seed. Elsewhere each call takes the next 64 bits of its generator as the seed, with step, layer and row 0: calls
-differ, `manual_seed` and `set_rng_state` repeat them, and the state of a generator needs nothing beside.
+differ, `manual_seed` and `set_rng_state` repeat them, and the state of a generator needs nothing beside. The draw is
+the array primitive `random_bits`, whose arguments are the address: who records a program finds it there.
 
 16 bits: p is exact to 8 in a million, and a draw costs half of one of 32 bits. Of a sequence of numbers with p = 0.1,
 it would take 10^10 to tell the difference from p.
@@ -36,24 +37,16 @@ it would take 10^10 to tell the difference from p.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
-from nanotorch.backend.device import CPU
-from nanotorch.ops.create.random import Generator, default_generator, numbers_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-PER_BLOCK = 16  # numbers of 16 bits that one counter gives
-_NOTHING_LEFT = (0, 0, 0, 0)
+from nanotorch.ops.create.random import Generator, default_generator
 
 
 class Position:
@@ -70,18 +63,6 @@ class Position:
 
 
 _position: ContextVar[Position | None] = ContextVar("dropout_counters", default=None)
-
-
-class _Streams(threading.local):
-    """Each thread's Philox, set anew for every draw: making one costs ten times as much."""
-
-    @cached_property
-    def philox(self) -> np.random.Philox:
-        """The stream, made at the first draw: importing `numpy.random` takes a tenth of NumPy's time."""
-        return np.random.Philox(key=0)
-
-
-_streams = _Streams()
 
 
 class dropout_counters:
@@ -107,7 +88,7 @@ class dropout_counters:
     """
 
     def __init__(self, step: int, row: int = 0, *, seed: int | None = None, rows: int | None = None) -> None:
-        if min(step, row) < 0:
+        if step < 0 or row < 0:
             raise ValueError(f"dropout_counters: step and row count from 0, got step={step} and row={row}")
         self.step, self.row, self.seed, self.rows = step, row, seed, rows
 
@@ -135,31 +116,16 @@ def set_back(before: Position | None) -> Iterator[None]:
         _position.reset(token)
 
 
-def random_bits(shape: tuple[int, ...], generator: Generator | None) -> NDArray[np.uint16]:
+def random_bits(xp: Any, shape: tuple[int, ...], generator: Generator | None) -> Any:
     """Return 16 random bits for each element of a shape (rows, ...), in one dimension."""
     here = _position.get() if generator is None else None
     count = math.prod(shape)
     if here is None:
-        key, layer = (numbers_of(generator).bit_generator.random_raw(), 0), 0
-        block = before = apart = 0
-    else:
-        key, layer = (here.seed, here.step), here.layer
-        to_a_row, rest = divmod(shape[0] if shape else 1, here.rows) if here.rows else (1, 0)
-        apart = here.row if rest else 0
-        block, before = (0, 0) if rest else divmod(here.row * to_a_row * math.prod(shape[1:]), PER_BLOCK)
-        here.layer += 1
-    philox = _streams.philox
-    state: Any = {
-        "bit_generator": "Philox",
-        "state": {"counter": (block, 0, apart, layer), "key": key},
-        "buffer": _NOTHING_LEFT,
-        "buffer_pos": 4,
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
-    philox.state = state
-    words: NDArray[Any] = philox.random_raw((before + count + 3) // 4)
-    return words.view(np.uint16)[before : before + count]
+        return xp.random_bits((default_generator if generator is None else generator)._next_seed, 0, 0, 0, 0, count)
+    here.layer += 1
+    to_a_row, rest = divmod(shape[0] if shape else 1, here.rows) if here.rows else (1, 0)
+    apart, first = (here.row, 0) if rest else (0, here.row * to_a_row * math.prod(shape[1:]))
+    return xp.random_bits(here.seed, here.step, here.layer - 1, apart, first, count)
 
 
 @lru_cache(maxsize=128)
@@ -171,22 +137,19 @@ def keep_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: Generat
     """Return 0 with probability `p`, else `1 / (1 - p)`: of a shape (rows, ...), in the dtype and on the device of a
     tensor.
     """
-    dtype = like._array.dtype
+    device, dtype = like.device, like._array.dtype
+    xp = device.xp
     least, factor = _threshold_and_factor(p, dtype)
-    mask = (random_bits(shape, generator) >= least).astype(dtype)
-    mask *= factor
-    return _beside(like, mask.reshape(shape))
+    mask = xp.astype(random_bits(xp, shape, generator) >= least, dtype)
+    xp.multiply_into(mask, factor)
+    return from_array(xp.reshape(mask, shape), device)
 
 
 def unit_like(like: Tensor, generator: Generator | None) -> Tensor:
     """Return numbers of [0, 1) in the shape (rows, ...) and the floating-point dtype of a tensor, on its device."""
-    dtype, shape = like._array.dtype, like._array.shape
+    device, dtype, shape = like.device, like._array.dtype, like.shape
+    xp = device.xp
     bits = min(16, np.finfo(dtype).nmant + 1)
-    drawn = (random_bits(shape, generator) >> 16 - bits).astype(dtype)
-    drawn *= dtype.type(2.0**-bits)
-    return _beside(like, drawn.reshape(shape))
-
-
-def _beside(like: Tensor, array: NDArray[Any]) -> Tensor:
-    device = like.device
-    return from_array(array if device is CPU else device.xp.receive(array, device), device)
+    drawn = xp.astype(xp.right_shift(random_bits(xp, shape, generator), 16 - bits), dtype)
+    xp.multiply_into(drawn, dtype.type(2.0**-bits))
+    return from_array(xp.reshape(drawn, shape), device)

@@ -84,6 +84,10 @@ class Generator:
             ) from None
         self._seed, self.numpy = seed, np.random.Generator(source)
 
+    def _next_seed(self) -> int:
+        """Draw 64 bits: the seed of a call of dropout (Note [Counters of dropout])."""
+        return int(self.numpy.bit_generator.random_raw())
+
     def clone_state(self) -> Generator:
         """Return another generator that continues from the same state."""
         made = Generator()

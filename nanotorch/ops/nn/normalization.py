@@ -255,8 +255,9 @@ def _move(name: str, running: Tensor | None, momentum: float, value: Any) -> Non
     """Move a running statistic towards a value."""
     if running is not None:
         momentum = need_number(name, "momentum", momentum)
-        moved = (1 - momentum) * widened(running._array) + momentum * value
-        running.device.xp.copyto(running._array, moved)
+        xp = running.device.xp
+        before = widened(xp.array(running._array))  # a copy is a primitive: the formula begins where recorders see it
+        xp.copyto(running._array, (1 - momentum) * before + momentum * value)
         running._bump_version(name)
 
 
