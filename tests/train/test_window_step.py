@@ -18,6 +18,7 @@ import nanotorch as torch
 from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.optim import SGD, Adam
+from nanotorch.optim.optimizer import register_optimizer_step_post_hook
 from nanotorch.train.fit.loop import FitOptions, fit
 from nanotorch.train.fit.moving_average import MovingAverage, ema
 from nanotorch.train.fit.parts import Part
@@ -325,3 +326,15 @@ def test_parameters_that_share_memory_are_trained_where_they_are() -> None:
     x = torch.ones(2, 4)
     window_step(model, training.criterion, optimizer, training.flat, [(x, x, x[:, 0])], StepOptions(), average)
     assert torch.equal(model[2].weight, model[0].weight.t()) and not torch.equal(model[0].weight, before)
+
+
+def test_a_moving_average_is_no_step_for_the_hooks_of_all_optimizers() -> None:
+    model, steps = made(), []
+    average = MovingAverage(model, 0.9)
+    handle = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(type(optimizer)))
+    try:
+        average.update(model)
+        SGD(model.parameters()).step()
+    finally:
+        handle.remove()
+    assert steps == [SGD]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ class MovingAverage(Optimizer):
         self.updates += 1
         for average, present in zip(self.param_groups[0]["params"], model.parameters(), strict=True):
             average.grad = present.detach()
-        self.step()
+        inspect.unwrap(Optimizer.step)(self)  # without the hooks of all optimizers: this is no step of training
         self.zero_grad()
         for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)
