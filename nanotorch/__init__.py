@@ -246,7 +246,6 @@ from nanotorch.ops.elementwise.transcendental import (
 from nanotorch.ops.index.gather import gather, index_select, masked_select, take, take_along_dim
 from nanotorch.ops.index.index import index_put
 from nanotorch.ops.index.indices import combinations, unravel_index, vander
-from nanotorch.ops.index.parts import as_strided_scatter, diagonal_scatter, select_scatter, slice_scatter
 from nanotorch.ops.index.scatter import (
     index_add,
     index_copy,
@@ -259,6 +258,7 @@ from nanotorch.ops.index.scatter import (
     scatter_add,
     scatter_reduce,
 )
+from nanotorch.ops.index.scattered_parts import as_strided_scatter, diagonal_scatter, select_scatter, slice_scatter
 from nanotorch.ops.linalg.decomposition import cholesky
 from nanotorch.ops.linalg.determinant import det, logdet, slogdet
 from nanotorch.ops.linalg.einsum import einsum
@@ -285,9 +285,9 @@ from nanotorch.ops.linalg.products import (
 from nanotorch.ops.linalg.pseudoinverse import matrix_exp, pinverse
 from nanotorch.ops.linalg.solve import cholesky_inverse, cholesky_solve, inverse, matrix_power
 from nanotorch.ops.linalg.statistics import corrcoef, cov, mode, renorm
-from nanotorch.ops.nn.blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from nanotorch.ops.nn.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from nanotorch.ops.nn.normalization import group_norm, rms_norm
+from nanotorch.ops.nn.pixel_blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from nanotorch.ops.nn.softmax_family import log_softmax, softmax
 from nanotorch.ops.reduce.integral import cumulative_trapezoid, gradient
 from nanotorch.ops.reduce.order import kthvalue, median, nanmedian, nanquantile, quantile

@@ -41,7 +41,6 @@ from nanotorch.ops.elementwise.transcendental import tanh
 from nanotorch.ops.linalg.norm import cosine_similarity, normalize, pairwise_distance
 from nanotorch.ops.linalg.statistics import pdist
 from nanotorch.ops.nn.attention import scaled_dot_product_attention
-from nanotorch.ops.nn.blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from nanotorch.ops.nn.classification import cross_entropy, nll_loss
 from nanotorch.ops.nn.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from nanotorch.ops.nn.dense import bilinear, embedding, linear
@@ -75,6 +74,7 @@ from nanotorch.ops.nn.normalization import (
     local_response_norm,
     rms_norm,
 )
+from nanotorch.ops.nn.pixel_blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from nanotorch.ops.nn.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nanotorch.ops.create import convert, fills, legacy, random
+from nanotorch.ops.create import convert, distributions, legacy, random
 from nanotorch.ops.create import creation as create
 from nanotorch.ops.elementwise import activation, comparison, extrema, numbers, rounding, special, transcendental
 from nanotorch.ops.elementwise import arithmetic as elementwise
-from nanotorch.ops.index import gather, index, indices, parts, scatter
+from nanotorch.ops.index import gather, index, indices, scatter, scattered_parts
 from nanotorch.ops.linalg import (
     attempts,
     decomposition,
@@ -21,7 +21,6 @@ from nanotorch.ops.linalg import (
 from nanotorch.ops.linalg import products as linalg
 from nanotorch.ops.nn import (
     attention,
-    blocks,
     classification,
     convolution,
     dense,
@@ -30,6 +29,7 @@ from nanotorch.ops.nn import (
     loss,
     margin_loss,
     normalization,
+    pixel_blocks,
     pooling,
     resample,
     softmax_family,

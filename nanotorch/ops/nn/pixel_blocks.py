@@ -1,4 +1,4 @@
-"""Channels and space exchanged: blocks of channels laid out as pixels, and back."""
+"""`pixel_shuffle` and its like: blocks of channels laid out as pixels, and back."""
 
 from __future__ import annotations
 
