@@ -104,6 +104,9 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "gradient of flip of a number": lambda lib: gradient(lib, lambda x: lib.flip(x, (-1,)), lib.tensor(1.0)),
     "chunks of nothing": lambda lib: list(lib.chunk(lib.zeros(1, 0), 3, 1)),
     "scatter of nothing": scatter_of_nothing,
+    "gradient of masked_scatter of nothing": lambda lib: gradient(
+        lib, lambda source: lib.masked_scatter(lib.tensor(1.0).double(), lib.tensor(False), source), wave(lib, 0)
+    ),
     "cosine of two dtypes": lambda lib: lib.nn.functional.cosine_similarity(
         wave(lib, 2, 3), lib.arange(6).reshape(2, 3)
     ),

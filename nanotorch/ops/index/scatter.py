@@ -525,10 +525,15 @@ def _order(xp: Any, mask: Any) -> Any:
     return xp.where(flat, xp.cumsum(xp.astype(flat, np.int64), 0) - 1, 0)
 
 
+def _to_source(xp: Any, values: Any, count: int, order: Any) -> Any:
+    """Return the sums of the values that go to each element of a source, of which there may be none."""
+    return xp.scatter_to_zeros(values, (max(count, 1),), order)[:count]
+
+
 @op(
     self=lambda xp, grad, mask: xp.where(mask, 0.0, grad),
     source=lambda xp, grad, mask, source_shape: xp.reshape(
-        xp.scatter_to_zeros(xp.reshape(xp.where(mask, grad, 0.0), (-1,)), (count_of(source_shape),), _order(xp, mask)),
+        _to_source(xp, xp.reshape(xp.where(mask, grad, 0.0), (-1,)), count_of(source_shape), _order(xp, mask)),
         tuple(source_shape),
     ),
     where="internal",
