@@ -175,3 +175,15 @@ def test_a_saved_gradient_of_before_is_added_to_last(taken: list[str]) -> None:
     (x.sum() * (x * before).sum()).backward()  # backward needs `before`, to which it adds
     assert x.grad is before
     assert taken == ["plain", "plain"]
+
+
+@pytest.mark.parametrize("general", [False, True])
+def test_a_pass_that_raises_leaves_every_grad_as_it_was(general: bool) -> None:
+    early, late = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    early.grad = torch.ones(2)
+    written = late.exp()
+    loss = (written.sin() + early).sum()
+    written.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward(create_graph=general)
+    assert early.grad.tolist() == [1, 1] and late.grad is None and torch.is_grad_enabled()

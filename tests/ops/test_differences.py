@@ -216,6 +216,16 @@ def view_of_inner(lib: Any) -> Any:
     return y.mul_(2).tolist()
 
 
+def raised(lib: Any) -> Any:
+    x = leaf(lib, 1.0, 2.0)
+    written = leaf(lib, 1.0, 2.0).exp()
+    loss = (written.sin() + x).sum()
+    written.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    return x.grad is None
+
+
 def multi_grad(lib: Any) -> Any:
     x, seen = leaf(lib, 1.0), []
     lib.autograd.graph.register_multi_grad_hook((x,), lambda grads: seen.append(grads[0].tolist()))
@@ -283,6 +293,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "returns and did not make": returned_leaf,
     "writing to a custom Function's output": view_of_inner,
     "multi-grad hooks under": multi_grad,
+    "a backward pass that raises in its middle": raised,
     "`backward(create_graph=True)`": warned,
     "gradient of `as_strided_scatter`": lambda lib: gradient(
         lib, lambda x: lib.as_strided_scatter(x, lib.zeros(1).double(), (1,), (1,)), leaf(lib, 1.0, 2.0)
