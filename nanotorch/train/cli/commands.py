@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 
 import nanotorch
 from nanotorch.registry import closest
@@ -74,6 +73,6 @@ def _unknown(word: str) -> str:
         return f"there is no option {word}; options of a command come after it"
     if near := closest(word, COMMANDS):
         return f"there is no command {word!r} (did you mean {near!r}?)"
-    if Path(word).suffix in (".yaml", ".yml"):
+    if word.endswith((".yaml", ".yml")):
         return f"there is no command {word!r}; a config is trained by: nanotorch train {word}"
     return f"there is no command {word!r}; there are {', '.join(COMMANDS)}"
