@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from trainer_process import TrainerProcess
 
 collect_ignore = [] if importlib.util.find_spec("cupy") else ["nanotorch/backend/cupy_backend.py"]  # it imports cupy
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's background job has it, and its children after it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent / "tests"
 KINDS = ("slow", "parity", "gpu")
