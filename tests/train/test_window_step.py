@@ -338,3 +338,17 @@ def test_a_moving_average_is_no_step_for_the_hooks_of_all_optimizers() -> None:
     finally:
         handle.remove()
     assert steps == [SGD]
+
+
+def test_a_moving_average_copies_parameters_of_whole_numbers() -> None:
+    model = nn.Linear(2, 1)
+    model.steps = nn.Parameter(torch.tensor([3]), requires_grad=False)
+    average = MovingAverage(model, 0.9)
+    before = model.weight.tolist()
+    with torch.no_grad():
+        model.steps += 4
+        model.weight += 1.1
+    average.update(model)
+    assert average.module.steps.tolist() == [7]
+    expected = [value + 1.1 * 9 / 11 for value in before[0]]  # the first decay is (1 + 1) / (10 + 1)
+    assert average.module.weight.tolist()[0] == pytest.approx(expected, abs=1e-6)

@@ -19,7 +19,9 @@ def ema(xp: Any, param: Any, grad: Any, *, decay: float) -> None:
 
 
 class MovingAverage(Optimizer):
-    """An exponential moving average of a model's parameters, which starts at the present ones; buffers are copied.
+    """An exponential moving average of a model's parameters, which starts at the present ones.
+
+    What is no floating point number, and buffers, are copied.
 
     After every step `average = decay * average + (1 - decay) * parameter`. The average of the first steps leans less
     on the initial weights: there the decay is at most `(1 + updates) / (10 + updates)`.
@@ -35,7 +37,8 @@ class MovingAverage(Optimizer):
         self.module = copy.deepcopy(model)
         self.updates = 0
         flat_if_apart(self.module.parameters())  # as those of a model in training are: one call updates all
-        super().__init__(self.module.parameters(), {"decay": decay})
+        self.averages = list(self.module.parameters())
+        super().__init__([average for average in self.averages if average.is_floating_point()], {"decay": decay})
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
         """Return the decay of this update (Note [Host scalars])."""
@@ -44,8 +47,11 @@ class MovingAverage(Optimizer):
     def update(self, model: nn.Module) -> None:
         """Take in the weights that the model has after a step."""
         self.updates += 1
-        for average, present in zip(self.param_groups[0]["params"], model.parameters(), strict=True):
-            average.grad = present.detach()
+        for average, present in zip(self.averages, model.parameters(), strict=True):
+            if average.is_floating_point():
+                average.grad = present.detach()
+            else:
+                average.data.copy_(present)
         inspect.unwrap(Optimizer.step)(self)  # without the hooks of all optimizers: this is no step of training
         self.zero_grad()
         for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
