@@ -216,4 +216,5 @@ def register_multi_grad_hook(
         )
     known = [(tensor, edge[0]) for tensor, edge in zip(tensors, edges, strict=True) if edge is not None]
     whole = MultiGradHook(fn, [node for _, node in known], mode == "all")
-    return _Handles([tensor.register_hook(MultiGradHook.Member(whole, k)) for k, (tensor, _) in enumerate(known)])  # type: ignore[arg-type]
+    members: list[Any] = [MultiGradHook.Member(whole, number) for number in range(len(known))]
+    return _Handles([tensor.register_hook(member) for member, (tensor, _) in zip(members, known, strict=True)])

@@ -75,7 +75,8 @@ class Generator:
             if not isinstance(new_state, dict):
                 raise TypeError(f"not a {type(new_state).__name__}")
             seed, source = new_state["seed"], np.random.PCG64(0)
-            source.state = {k: v for k, v in new_state.items() if k != "seed"}  # type: ignore[assignment]  # checked by NumPy
+            known: Any = {key: value for key, value in new_state.items() if key != "seed"}  # NumPy checks it
+            source.state = known
             if type(seed) is not int or seed < 0:
                 raise ValueError(f"seed={seed!r}")
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
