@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
-from nanotorch.ops.create import convert, distributions, legacy, random
-from nanotorch.ops.create import creation as create
-from nanotorch.ops.elementwise import activation, comparison, extrema, numbers, rounding, special, transcendental
-from nanotorch.ops.elementwise import arithmetic as elementwise
-from nanotorch.ops.index import gather, index, indices, scatter, scattered_parts
-from nanotorch.ops.linalg import (
-    attempts,
-    decomposition,
-    determinant,
-    einsum,
-    matrix_norm,
-    norm,
-    pseudoinverse,
-    solve,
-    statistics,
-)
-from nanotorch.ops.linalg import products as linalg
-from nanotorch.ops.nn import (
-    attention,
-    classification,
-    convolution,
-    dense,
-    dropout,
-    likelihood_loss,
-    loss,
-    margin_loss,
-    normalization,
-    pixel_blocks,
-    pooling,
-    resample,
-    softmax_family,
-    windows,
-)
-from nanotorch.ops.reduce import integral, order, scan, search, variance
-from nanotorch.ops.reduce import reductions as reduce
-from nanotorch.ops.rows import observe
+import nanotorch.ops.create.convert
+import nanotorch.ops.create.creation
+import nanotorch.ops.create.distributions
+import nanotorch.ops.create.legacy
+import nanotorch.ops.create.random
+import nanotorch.ops.elementwise.activation
+import nanotorch.ops.elementwise.arithmetic
+import nanotorch.ops.elementwise.comparison
+import nanotorch.ops.elementwise.extrema
+import nanotorch.ops.elementwise.numbers
+import nanotorch.ops.elementwise.rounding
+import nanotorch.ops.elementwise.special
+import nanotorch.ops.elementwise.transcendental
+import nanotorch.ops.index.gather
+import nanotorch.ops.index.index
+import nanotorch.ops.index.indices
+import nanotorch.ops.index.scatter
+import nanotorch.ops.index.scattered_parts
+import nanotorch.ops.linalg.attempts
+import nanotorch.ops.linalg.decomposition
+import nanotorch.ops.linalg.determinant
+import nanotorch.ops.linalg.einsum
+import nanotorch.ops.linalg.matrix_norm
+import nanotorch.ops.linalg.norm
+import nanotorch.ops.linalg.products
+import nanotorch.ops.linalg.pseudoinverse
+import nanotorch.ops.linalg.solve
+import nanotorch.ops.linalg.statistics
+import nanotorch.ops.nn.attention
+import nanotorch.ops.nn.classification
+import nanotorch.ops.nn.convolution
+import nanotorch.ops.nn.dense
+import nanotorch.ops.nn.dropout
+import nanotorch.ops.nn.likelihood_loss
+import nanotorch.ops.nn.loss
+import nanotorch.ops.nn.margin_loss
+import nanotorch.ops.nn.normalization
+import nanotorch.ops.nn.pixel_blocks
+import nanotorch.ops.nn.pooling
+import nanotorch.ops.nn.resample
+import nanotorch.ops.nn.softmax_family
+import nanotorch.ops.nn.windows
+import nanotorch.ops.reduce.integral
+import nanotorch.ops.reduce.order
+import nanotorch.ops.reduce.reductions
+import nanotorch.ops.reduce.scan
+import nanotorch.ops.reduce.search
+import nanotorch.ops.reduce.variance
+import nanotorch.ops.rows.observe
+import nanotorch.ops.shape.geometry
+import nanotorch.ops.shape.inplace_views
+import nanotorch.ops.shape.join
+import nanotorch.ops.shape.padding
+import nanotorch.ops.shape.query
+import nanotorch.ops.shape.rearrange
+import nanotorch.ops.shape.split
+import nanotorch.ops.shape.views
 from nanotorch.ops.rows.row import COMPOSITES, ROWS, Row
-from nanotorch.ops.shape import geometry, inplace_views, join, padding, query, rearrange, split
-from nanotorch.ops.shape import views as shape
 
 __all__ = ["COMPOSITES", "ROWS", "Row"]
 

@@ -166,6 +166,12 @@ def test_every_public_operator_is_exported() -> None:
         assert getattr(nanotorch, name) is function
 
 
+def test_no_module_hides_an_operator_of_its_name() -> None:
+    """`from nanotorch.ops import norm` is the operator, though a file is called so."""
+    found = {name: getattr(nanotorch.ops, name) for name in (*ROWS, *COMPOSITES)}
+    assert found == {name: entry.function for name, entry in (*ROWS.items(), *COMPOSITES.items())}
+
+
 def test_every_operator_of_linalg_and_special_is_in_its_namespace() -> None:
     for entry in [e for e in (*ROWS.values(), *COMPOSITES.values()) if e.where in ("linalg", "special")]:
         assert getattr(getattr(nanotorch, entry.where), entry.name.removeprefix(f"{entry.where}_")) is entry.function
