@@ -12,9 +12,6 @@ from __future__ import annotations
 
 from nanotorch.autograd.graph.errors import LinAlgError
 from nanotorch.ops.index.indices import linalg_vander as vander
-from nanotorch.ops.linalg.attempts import linalg_cholesky_ex as cholesky_ex
-from nanotorch.ops.linalg.attempts import linalg_inv_ex as inv_ex
-from nanotorch.ops.linalg.attempts import linalg_solve_ex as solve_ex
 from nanotorch.ops.linalg.decomposition import linalg_cholesky as cholesky
 from nanotorch.ops.linalg.decomposition import linalg_eigh as eigh
 from nanotorch.ops.linalg.decomposition import linalg_eigvalsh as eigvalsh
@@ -23,6 +20,9 @@ from nanotorch.ops.linalg.decomposition import linalg_svd as svd
 from nanotorch.ops.linalg.decomposition import linalg_svdvals as svdvals
 from nanotorch.ops.linalg.determinant import linalg_det as det
 from nanotorch.ops.linalg.determinant import linalg_slogdet as slogdet
+from nanotorch.ops.linalg.failure_info import linalg_cholesky_ex as cholesky_ex
+from nanotorch.ops.linalg.failure_info import linalg_inv_ex as inv_ex
+from nanotorch.ops.linalg.failure_info import linalg_solve_ex as solve_ex
 from nanotorch.ops.linalg.matrix_norm import linalg_matrix_norm as matrix_norm
 from nanotorch.ops.linalg.matrix_norm import linalg_norm as norm
 from nanotorch.ops.linalg.norm import linalg_vector_norm as vector_norm

@@ -6,9 +6,9 @@ from nanotorch import dtypes
 from nanotorch import return_types
 from nanotorch.autograd.graph.errors import LinAlgError as LinAlgError
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.linalg.attempts import Factor
-from nanotorch.ops.linalg.attempts import Inverse
-from nanotorch.ops.linalg.attempts import Solution
+from nanotorch.ops.linalg.failure_info import Factor
+from nanotorch.ops.linalg.failure_info import Inverse
+from nanotorch.ops.linalg.failure_info import Solution
 from nanotorch.ops.linalg.pseudoinverse import LeastSquares
 from nanotorch.ops.reduce.reductions import Dim
 

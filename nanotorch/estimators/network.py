@@ -35,7 +35,7 @@ from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
 from nanotorch.train.fit.loop import DivergedError, FitOptions, fit
 from nanotorch.train.fit.moving_average import MovingAverage
-from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training, borrowed_generator, seeds
 from nanotorch.train.model.models import mlp
 from nanotorch.train.record.checkpoint import Checkpoint

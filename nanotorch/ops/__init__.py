@@ -20,10 +20,10 @@ import nanotorch.ops.index.index
 import nanotorch.ops.index.indices
 import nanotorch.ops.index.scatter
 import nanotorch.ops.index.scattered_parts
-import nanotorch.ops.linalg.attempts
 import nanotorch.ops.linalg.decomposition
 import nanotorch.ops.linalg.determinant
 import nanotorch.ops.linalg.einsum
+import nanotorch.ops.linalg.failure_info
 import nanotorch.ops.linalg.matrix_norm
 import nanotorch.ops.linalg.norm
 import nanotorch.ops.linalg.products

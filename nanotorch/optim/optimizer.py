@@ -17,8 +17,8 @@ from nanotorch.autograd.graph import RemovableHandle
 from nanotorch.autograd.graph.grad_mode import enable_grad
 from nanotorch.autograd.graph.tensor import Tensor, clear_grad
 from nanotorch.dtypes import from_numpy_dtype
-from nanotorch.optim.plan import Plan
 from nanotorch.optim.segment import Segment, state_dtype
+from nanotorch.optim.segment_plan import Plan
 from nanotorch.registry import Between
 
 _PLAIN = (float, int, bool, type(None))

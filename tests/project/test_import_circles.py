@@ -31,7 +31,7 @@ ONE_IDEA = [
         "nanotorch.ops.rows.function_code",
         "nanotorch.ops.rows.inplace",
         "nanotorch.ops.rows.node_code",
-        "nanotorch.ops.rows.plan",
+        "nanotorch.ops.rows.code_plan",
         "nanotorch.ops.rows.row",
         "nanotorch.ops.rows.runtime",
     },

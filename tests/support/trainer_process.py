@@ -137,7 +137,7 @@ def _train(job: dict[str, Any]) -> None:
 def _plant(moments: list[Any]) -> None:
     """Have functions send signals to this process."""
     from nanotorch import optim
-    from nanotorch.train.fit import loop, parts
+    from nanotorch.train.fit import loop, loss_and_parts
     from nanotorch.train.run import run
 
     moments = [moments] if moments and isinstance(moments[0], str) else moments
@@ -161,14 +161,14 @@ def _plant(moments: list[Any]) -> None:
     run.prepare = counted("load", run.prepare)
     run.evaluate = counted("scores", run.evaluate)
     loop.evaluate = counted("evaluate", loop.evaluate)
-    make = parts.summing_loss
+    make = loss_and_parts.summing_loss
 
     def summing_loss(*args: Any) -> Any:
         loss = make(*args)
         loss.forward = counted("loss", loss.forward)
         return loss
 
-    parts.summing_loss = summing_loss
+    loss_and_parts.summing_loss = summing_loss
     Path.write_bytes = counted("write", Path.write_bytes)
     # the disk itself does not die here: what was written is seen by the next process
     os.fsync = lambda descriptor: None

@@ -24,7 +24,7 @@ from nanotorch.train.cli.train import main
 from nanotorch.train.config import sections as config
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
-from nanotorch.train.fit.parts import class_weights, mean_weights, summing_loss
+from nanotorch.train.fit.loss_and_parts import class_weights, mean_weights, summing_loss
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.model.models import mlp, residual_mlp

@@ -27,7 +27,7 @@ from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.split import split
 from nanotorch.train.data.standardizer import Standardizer
 from nanotorch.train.data.table import DataError, Table
-from nanotorch.train.fit import loop, parts
+from nanotorch.train.fit import loop, loss_and_parts
 from nanotorch.train.record import checkpoint, directory, progress
 from nanotorch.train.run.run import RunResult, run
 from nanotorch.train.score.meter import Meter, scored_as
@@ -283,14 +283,14 @@ def test_divergence_stops_names_the_step_and_keeps_the_last_good_checkpoint(
 
         return planted
 
-    make = parts.summing_loss
+    make = loss_and_parts.summing_loss
 
     def broken(*arguments: object) -> nn.Module:
         loss = make(*arguments)
         loss.forward = planted_loss(loss)
         return loss
 
-    monkeypatch.setattr(parts, "summing_loss", broken)
+    monkeypatch.setattr(loss_and_parts, "summing_loss", broken)
     with pytest.raises(loop.DivergedError, match=r"the training loss is nan at step 7, in epoch 3") as caught:
         run(iris(tmp_path))
     assert caught.value.exit_code == 3
@@ -320,7 +320,7 @@ def test_a_learning_rate_far_too_high_is_a_divergence(tmp_path: Path) -> None:
 
 def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> RunResult:
     """Run iris; while the loss is computed for the `at_call`-th time, the signal arrives."""
-    make, calls = parts.summing_loss, []
+    make, calls = loss_and_parts.summing_loss, []
 
     def signalling(*arguments: object) -> nn.Module:
         loss = make(*arguments)
@@ -336,7 +336,7 @@ def interrupted_run(output: Path, at_call: int, number: int = signal.SIGINT) -> 
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "summing_loss", signalling)
+        patch.setattr(loss_and_parts, "summing_loss", signalling)
         return run(iris(output))
 
 

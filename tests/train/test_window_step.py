@@ -21,7 +21,7 @@ from nanotorch.optim import SGD, Adam
 from nanotorch.optim.optimizer import register_optimizer_step_post_hook
 from nanotorch.train.fit.loop import FitOptions, fit
 from nanotorch.train.fit.moving_average import MovingAverage, ema
-from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import Reduce, StepOptions, StepResult, window_step
 from nanotorch.train.score.meter import Meter

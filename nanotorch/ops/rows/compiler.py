@@ -45,11 +45,11 @@ from nanotorch.autograd.graph.saved_tensors import pack_slots, saved_property
 from nanotorch.autograd.graph.tensor import Tensor, from_array, leaf_edge
 from nanotorch.autograd.graph.version import Version
 from nanotorch.backend.device import CPU
+from nanotorch.ops.rows.code_plan import Plan
 from nanotorch.ops.rows.dims import check_dim, check_dims, whole
 from nanotorch.ops.rows.function_code import function_code
 from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.node_code import argument_slots, backward_code, node_code, saved_slots
-from nanotorch.ops.rows.plan import Plan
 from nanotorch.ops.rows.runtime import (
     HALF,
     around,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from inspect import Parameter as Inspected
 from typing import TYPE_CHECKING
 
-from nanotorch.ops.rows.plan import Plan
+from nanotorch.ops.rows.code_plan import Plan
 from nanotorch.ops.rows.template import fill, lines
 
 if TYPE_CHECKING:

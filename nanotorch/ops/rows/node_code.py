@@ -13,7 +13,7 @@ gradient of `x`. Nothing but the writers of this code knows these letters.
 from __future__ import annotations
 
 from nanotorch.autograd.graph.saved_slot import SavedSlot
-from nanotorch.ops.rows.plan import Plan
+from nanotorch.ops.rows.code_plan import Plan
 from nanotorch.ops.rows.template import fill, lines
 
 NODE = """

@@ -15,8 +15,9 @@ from nanotorch.train.config.sections import Config, as_long_as_the_run
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.loop import FitOptions
+from nanotorch.train.fit.loss_and_parts import loss_and_parts
 from nanotorch.train.fit.moving_average import MovingAverage
-from nanotorch.train.fit.parts import Part, loss_and_parts
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, seed_of
 from nanotorch.train.fit.training import Training, seeds
 from nanotorch.train.model.embedding import EmbeddedColumns

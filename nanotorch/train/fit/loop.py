@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
-from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepOptions, StepResult, summed, window_step
 from nanotorch.train.terminal.interrupt import Interrupt

@@ -23,7 +23,7 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Setup, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, prepare
 from nanotorch.train.fit.training import Training, borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial

@@ -10,7 +10,7 @@ import nanotorch as torch
 from nanotorch.summary import bytes_text
 from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Setup, monitored
-from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, prepare
 from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial

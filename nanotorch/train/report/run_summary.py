@@ -17,7 +17,7 @@ from nanotorch.train.config.sections import Config, resolved
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.loop import rows_at_once
-from nanotorch.train.fit.parts import Part
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data
 from nanotorch.train.score import classification
 from nanotorch.train.score.classification import Calibration, ClassScore

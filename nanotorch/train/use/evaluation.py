@@ -16,7 +16,7 @@ from nanotorch.train.data.input_rows import open_rows
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
-from nanotorch.train.fit.parts import loss_and_parts
+from nanotorch.train.fit.loss_and_parts import loss_and_parts
 from nanotorch.train.fit.prepare import Data, prepare
 from nanotorch.train.fit.training import borrowed_generator
 from nanotorch.train.record.environment import environment, same_bits

@@ -4,60 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import nanotorch as torch
-from nanotorch import Tensor, nn
-from nanotorch.ops.create.random import Generator
+from nanotorch import nn
 from nanotorch.registry import LOSSES, METRICS, closest
 from nanotorch.train.config.sections import Config, as_tensors
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError, Table
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data
 from nanotorch.train.score import sklearn_scores
-from nanotorch.train.score.meter import Meter, mean_weights, scored_as
-from nanotorch.utils.data import DataLoader, TensorDataset
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of the data on its device, and how to score it.
-
-    The dataset gives features, targets, and for each row its weight in the mean of the loss; where rows have factors of
-    their own (sample weights), these come fourth.
-    """
-
-    dataset: TensorDataset | RowsOnDisk
-    scored_as: Mapping[str, Any]
-
-    def loader(self, batch_size: int, shuffle: bool, drop_last: bool, generator: Generator) -> DataLoader[Any]:
-        """Return the rows in batches, for training; the generator draws their order."""
-        return DataLoader(self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
-
-    def meter(self, every_metric: bool = False) -> Meter:
-        """Return a new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
-        once.
-        """
-        return Meter(**(self.scored_as if every_metric else {**self.scored_as, "metrics": ()}))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the rows are."""
-        return self.dataset.tensors[-1].device
-
-    def features(self, rows: int) -> Tensor:
-        """Return what the model sees of the first rows."""
-        first: Tensor = self.dataset.__getitems__(range(min(rows, len(self)))).fields[0]
-        return first
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+from nanotorch.train.score.meter import mean_weights, scored_as
+from nanotorch.utils.data import TensorDataset
 
 
 def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, dict[str, Part]]:
@@ -132,7 +96,7 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
 
 
 def scores_by_name(config: Config) -> tuple[str, ...]:
-    """scikit-learn's scores that the run computes: those it lists, and the monitored one."""
+    """Return the scores of scikit-learn that the run computes: those it lists, and the monitored one."""
     options = config.train
     return tuple(dict.fromkeys([*options.metrics, *([options.monitor] if options.monitor in METRICS else [])]))
 
@@ -146,7 +110,7 @@ def _on_device(
     dtype: torch.dtype,
     by_class: NDArray[np.float64] | None,
 ) -> Part:
-    """Features, targets as the loss wants them, and the weight of each row in the mean of the loss."""
+    """Put features, targets as the loss wants them, and the weight of each row in the mean of the loss side by side."""
     targets: Any = torch.tensor(preprocessing.targets(part), device=device)
     if part.task != "multiclass":  # a column for each output: a class as 0.0 or 1.0, or the values
         targets = targets.reshape(len(part), -1).to(dtype)
