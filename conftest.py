@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import signal
-from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +27,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's backgroun
 
 TESTS = Path(__file__).parent / "tests"
 KINDS = ("slow", "parity", "gpu")
-left_out: Counter[str] = Counter()
-"""How many tests of each kind this session leaves out."""
 
 
 def named(config: pytest.Config) -> bool:
@@ -45,43 +43,54 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without `-m`, leave out what is slow and what compares with PyTorch; and what needs a GPU unless it is asked
-    for.
+def left_out(config: pytest.Config) -> tuple[str, ...]:
+    """Return the markers whose tests this session leaves out: without `-m` what is slow and what compares with
+    PyTorch; and what needs a GPU unless it is asked for.
     """
     chosen = config.option.markexpr
-    out = KINDS if not chosen and not named(config) else () if "gpu" in chosen else ("gpu",)
-    kinds = [next((kind for kind in out if item.get_closest_marker(kind)), None) for item in items]
-    left_out.update(kind for kind in kinds if kind)
-    config.hook.pytest_deselected(items=[item for item, kind in zip(items, kinds, strict=True) if kind])
-    items[:] = [item for item, kind in zip(items, kinds, strict=True) if not kind]
+    return KINDS if not chosen and not named(config) else () if "gpu" in chosen else ("gpu",)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Collect without the garbage collector, and keep what was collected out of its later rounds: it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> list[pytest.Item] | None:
+    """Make no test of a function or class that is left out, where each of its parameters would make one."""
+    if not name.lower().startswith("test"):
+        return None
+    marks = {mark.name for mark in (*collector.iter_markers(), *getattr(obj, "pytestmark", ()))}
+    return [] if marks.intersection(left_out(collector.config)) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the parameters that are marked."""
+    out = {item for item in items if any(item.get_closest_marker(kind) for kind in left_out(config))}
+    config.hook.pytest_deselected(items=list(out))
+    items[:] = [item for item in items if item not in out]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, Any, list[pytest.Collector]]:
-    """Look for doctests where there are some: in the package, not in its tests."""
+    """Look for doctests where there are some: in files of the package that show a prompt."""
     found = yield
-    return found if TESTS not in file_path.parents else [file for file in found if type(file) is pytest.Module]
+    if TESTS not in file_path.parents and b">>> " in file_path.read_bytes():
+        return found
+    return [file for file in found if type(file) is pytest.Module]
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Learn from a worker of pytest-xdist what it left out: the same as all others."""
-    left_out.clear()
-    left_out.update(node.workeroutput["left_out"])
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell pytest-xdist, where it runs, what this worker left out."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left_out"] = dict(left_out)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say what was left out and how to run it."""
-    if left_out:
-        found = ", ".join(f"{left_out[kind]} {kind}" for kind in KINDS if left_out[kind])
-        terminalreporter.write_line(f"left out: {found}; run them with -m slow, -m parity or -m gpu (tests/README.md)")
+    if "slow" in left_out(config):
+        terminalreporter.write_line("left out: -m slow, -m parity and -m gpu run the tests so marked (tests/README.md)")
 
 
 @pytest.hookimpl(wrapper=True)
