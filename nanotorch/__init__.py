@@ -86,15 +86,14 @@ from nanotorch.ops.create.legacy import (
 )
 from nanotorch.ops.linalg.norm import cosine_similarity, pairwise_distance
 from nanotorch.ops.linalg.statistics import pdist
-from nanotorch.ops.index.indices import (
+from nanotorch.ops.index.indices import tril_indices, triu_indices
+from nanotorch.ops.shape.views import broadcast_shapes
+from nanotorch.ops.create.signal_windows import (
     bartlett_window,
     blackman_window,
-    broadcast_shapes,
     hamming_window,
     hann_window,
     kaiser_window,
-    tril_indices,
-    triu_indices,
 )
 from nanotorch.ops.create.random import (
     Generator,
@@ -245,7 +244,7 @@ from nanotorch.ops.elementwise.transcendental import (
 )
 from nanotorch.ops.index.gather import gather, index_select, masked_select, take, take_along_dim
 from nanotorch.ops.index.index import index_put
-from nanotorch.ops.index.indices import combinations, unravel_index, vander
+from nanotorch.ops.index.indices import combinations, unravel_index
 from nanotorch.ops.index.scatter import (
     index_add,
     index_copy,
@@ -285,6 +284,7 @@ from nanotorch.ops.linalg.products import (
 from nanotorch.ops.linalg.pseudoinverse import matrix_exp, pinverse
 from nanotorch.ops.linalg.solve import cholesky_inverse, cholesky_solve, inverse, matrix_power
 from nanotorch.ops.linalg.statistics import corrcoef, cov, mode, renorm
+from nanotorch.ops.linalg.vandermonde import vander
 from nanotorch.ops.nn.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from nanotorch.ops.nn.normalization import group_norm, rms_norm
 from nanotorch.ops.nn.pixel_blocks import channel_shuffle, pixel_shuffle, pixel_unshuffle

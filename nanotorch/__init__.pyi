@@ -101,16 +101,16 @@ from nanotorch.ops.create.random import randn_like as randn_like
 from nanotorch.ops.create.random import randperm as randperm
 from nanotorch.ops.create.random import seed as seed
 from nanotorch.ops.create.random import set_rng_state as set_rng_state
-from nanotorch.ops.index.indices import bartlett_window as bartlett_window
-from nanotorch.ops.index.indices import blackman_window as blackman_window
-from nanotorch.ops.index.indices import broadcast_shapes as broadcast_shapes
-from nanotorch.ops.index.indices import hamming_window as hamming_window
-from nanotorch.ops.index.indices import hann_window as hann_window
-from nanotorch.ops.index.indices import kaiser_window as kaiser_window
+from nanotorch.ops.create.signal_windows import bartlett_window as bartlett_window
+from nanotorch.ops.create.signal_windows import blackman_window as blackman_window
+from nanotorch.ops.create.signal_windows import hamming_window as hamming_window
+from nanotorch.ops.create.signal_windows import hann_window as hann_window
+from nanotorch.ops.create.signal_windows import kaiser_window as kaiser_window
 from nanotorch.ops.index.indices import tril_indices as tril_indices
 from nanotorch.ops.index.indices import triu_indices as triu_indices
 from nanotorch.ops.reduce.reductions import Dim
 from nanotorch.ops.reduce.search import Histogram
+from nanotorch.ops.shape.views import broadcast_shapes as broadcast_shapes
 from nanotorch.summary import summary as summary
 from nanotorch.utils.serialization import load as load
 from nanotorch.utils.serialization import save as save

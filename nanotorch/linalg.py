@@ -11,7 +11,6 @@ True
 from __future__ import annotations
 
 from nanotorch.autograd.graph.errors import LinAlgError
-from nanotorch.ops.index.indices import linalg_vander as vander
 from nanotorch.ops.linalg.decomposition import linalg_cholesky as cholesky
 from nanotorch.ops.linalg.decomposition import linalg_eigh as eigh
 from nanotorch.ops.linalg.decomposition import linalg_eigvalsh as eigvalsh
@@ -42,6 +41,7 @@ from nanotorch.ops.linalg.solve import linalg_inv as inv
 from nanotorch.ops.linalg.solve import linalg_matrix_power as matrix_power
 from nanotorch.ops.linalg.solve import linalg_solve as solve
 from nanotorch.ops.linalg.solve import linalg_solve_triangular as solve_triangular
+from nanotorch.ops.linalg.vandermonde import linalg_vander as vander
 
 __all__ = [
     "LinAlgError",

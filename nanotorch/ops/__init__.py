@@ -7,6 +7,7 @@ import nanotorch.ops.create.creation
 import nanotorch.ops.create.distributions
 import nanotorch.ops.create.legacy
 import nanotorch.ops.create.random
+import nanotorch.ops.create.signal_windows
 import nanotorch.ops.elementwise.activation
 import nanotorch.ops.elementwise.arithmetic
 import nanotorch.ops.elementwise.comparison
@@ -30,6 +31,7 @@ import nanotorch.ops.linalg.products
 import nanotorch.ops.linalg.pseudoinverse
 import nanotorch.ops.linalg.solve
 import nanotorch.ops.linalg.statistics
+import nanotorch.ops.linalg.vandermonde
 import nanotorch.ops.nn.attention
 import nanotorch.ops.nn.classification
 import nanotorch.ops.nn.convolution

@@ -13,7 +13,7 @@ from nanotorch.ops.rows.node_code import argument_slots
 from nanotorch.ops.rows.row import ROWS
 
 PACKAGE = Path(nanotorch.__file__).parent
-WRITERS = {"node_code.py", "function_code.py", "plan.py"}
+WRITERS = {"node_code.py", "function_code.py", "code_plan.py"}
 LETTERS = re.compile(r"""\bnode\.[svhprcwb]_\w|["'][svhprcwb]_["'{]|startswith\(["'][svhprcwb]_""")
 
 

@@ -18,8 +18,8 @@ from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import need_number
 
 
-def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
-    """Wrap a NumPy array as a tensor on a device."""
+def placed(array: Any, device: Any, requires_grad: bool = False) -> Tensor:
+    """Return a tensor of a NumPy array, on a device (None is the CPU)."""
     target = CPU if device is None else Device(device)
     result = from_array(array if target is CPU else target.xp.receive(array, target), target)
     return result.requires_grad_() if requires_grad else result
@@ -105,14 +105,14 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     if isinstance(data, Tensor):
         device = data.device if device is None else device
         return data.detach().clone().to(device, dtype or data.dtype).requires_grad_(requires_grad)
-    return _finish(np.array(_read(data, dtype)), device, requires_grad)
+    return placed(np.array(_read(data, dtype)), device, requires_grad)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """Return a tensor that shares memory with the data where that is possible."""
     if isinstance(data, Tensor):
         return data.to(data.device if device is None else device, dtype or data.dtype)
-    return _finish(_read(data, dtype), device, False)
+    return placed(_read(data, dtype), device, False)
 
 
 def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
@@ -171,7 +171,7 @@ def zeros(
     """Return zeros; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("zeros", out, dtype, lambda **place: zeros(*size, **place))
-    return _finish(np.zeros(_sizes("zeros", size), _dtype(dtype)), device, requires_grad)
+    return placed(np.zeros(_sizes("zeros", size), _dtype(dtype)), device, requires_grad)
 
 
 def ones(
@@ -180,7 +180,7 @@ def ones(
     """Return ones; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("ones", out, dtype, lambda **place: ones(*size, **place))
-    return _finish(np.ones(_sizes("ones", size), _dtype(dtype)), device, requires_grad)
+    return placed(np.ones(_sizes("ones", size), _dtype(dtype)), device, requires_grad)
 
 
 def empty(
@@ -189,7 +189,7 @@ def empty(
     """Return uninitialised memory; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("empty", out, dtype, lambda **place: empty(*size, **place))
-    return _finish(np.empty(_sizes("empty", size), _dtype(dtype)), device, requires_grad)
+    return placed(np.empty(_sizes("empty", size), _dtype(dtype)), device, requires_grad)
 
 
 def full(
@@ -206,7 +206,7 @@ def full(
         return create_into("full", out, dtype, lambda **place: full(size, fill_value, **place))
     value = need_number("full", "fill_value", fill_value)
     dtype = dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value))
-    return _finish(
+    return placed(
         np.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad
     )
 
@@ -247,7 +247,7 @@ def eye(
     """Return an n x m matrix (n x n by default) with ones on the diagonal."""
     if out is not None:
         return create_into("eye", out, dtype, lambda **place: eye(n, m, **place))
-    return _finish(np.eye(n, m, dtype=_dtype(dtype)), device, requires_grad)
+    return placed(np.eye(n, m, dtype=_dtype(dtype)), device, requires_grad)
 
 
 def arange(
@@ -289,7 +289,7 @@ def arange(
         values = (start + step * np.arange(count, dtype=np.float64)).astype(dtype.numpy)
     else:
         values = (int(start) + int(step) * np.arange(count)).astype(dtype.numpy)
-    return _finish(values, device, requires_grad)
+    return placed(values, device, requires_grad)
 
 
 def linspace(
@@ -309,7 +309,7 @@ def linspace(
     if _dtype(dtype).kind in "iu":
         for end_point in (start, end):
             dtypes.check_fits("linspace", end_point, dtypes.from_numpy_dtype(_dtype(dtype)))
-    return _finish(np.linspace(start, end, steps).astype(_dtype(dtype)), device, requires_grad)
+    return placed(np.linspace(start, end, steps).astype(_dtype(dtype)), device, requires_grad)
 
 
 def logspace(
@@ -327,7 +327,7 @@ def logspace(
     if out is not None:
         return create_into("logspace", out, dtype, lambda **place: logspace(start, end, steps, base, **place))
     start, end, base = (need_number("logspace", n, v) for n, v in (("start", start), ("end", end), ("base", base)))
-    return _finish(np.logspace(start, end, steps, base=base).astype(_dtype(dtype)), device, requires_grad)
+    return placed(np.logspace(start, end, steps, base=base).astype(_dtype(dtype)), device, requires_grad)
 
 
 @composite(where="method")

@@ -15,7 +15,7 @@ from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.locks import FURTHER
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
-from nanotorch.ops.create.creation import create_into
+from nanotorch.ops.create.creation import create_into, placed
 from nanotorch.ops.rows.inplace import check_writable, write_out
 from nanotorch.ops.rows.row import Array, Number, composite, op
 from nanotorch.ops.rows.runtime import need_number
@@ -167,10 +167,7 @@ def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _place(array: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
     dtype = dtypes.need_dtype("new", dtype)
-    target = CPU if device is None else Device(device)
-    array = np.asarray(array).astype(dtype.numpy, copy=False)
-    result = from_array(array if target is CPU else target.xp.receive(array, target), target)
-    return result.requires_grad_() if requires_grad else result
+    return placed(np.asarray(array).astype(dtype.numpy, copy=False), device, requires_grad)
 
 
 def uniform_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

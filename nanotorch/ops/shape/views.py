@@ -11,7 +11,7 @@ import numpy as np
 
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
-from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.autograd.graph.tensor import Size, Tensor
 from nanotorch.ops.rows.dims import need_tuple, sizes_of, wrap_dim, wrap_dims
 from nanotorch.ops.rows.row import ROWS, Array, Dims, NewDim, composite, op
 from nanotorch.ops.rows.runtime import sum_to
@@ -318,6 +318,21 @@ def common_shape(name: str, *tensors: Any) -> tuple[int, ...]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ShapeError(
             f"{name}: shapes {shapes} cannot be broadcast together: aligned at the right, lengths must be equal or 1"
+        ) from None
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """Return the shape to which tensors of these shapes broadcast.
+
+    >>> torch.broadcast_shapes((2, 1), (3,))
+    torch.Size([2, 3])
+    """
+    sizes = [(shape,) if isinstance(shape, int) else tuple(shape) for shape in shapes]
+    try:
+        return Size(np.broadcast_shapes(*sizes))
+    except ValueError:
+        raise RuntimeError(
+            f"broadcast_shapes: shapes {', '.join(map(str, sizes))} cannot be broadcast together"
         ) from None
 
 
