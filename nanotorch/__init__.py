@@ -28,6 +28,7 @@ from nanotorch.autograd.graph.grad_mode import (
 from nanotorch.autograd.graph.inference import inference_mode
 from nanotorch.autograd.graph.tensor import Size, Tensor
 from nanotorch.backend.device import Device as device
+from nanotorch.capture.entry import compile
 from nanotorch.dtypes import DType as dtype
 from nanotorch.dtypes import bool_ as bool
 from nanotorch.dtypes import (
@@ -409,7 +410,7 @@ __all__ = [
     "blackman_window", "block_diag", "bmm", "bool", "broadcast_shapes", "broadcast_tensors", "broadcast_to",
     "bucketize", "can_cast", "cartesian_prod", "cat", "cdist", "ceil", "celu", "channel_shuffle", "cholesky",
     "cholesky_inverse", "cholesky_solve", "chunk", "clamp", "clamp_max", "clamp_min", "clip", "clone", "column_stack",
-    "combinations", "concat", "concatenate", "conj", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+    "combinations", "compile", "concat", "concatenate", "conj", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "copysign", "corrcoef", "cos", "cosh", "cosine_similarity",
     "count_nonzero", "cov", "cross", "cuda", "cummax", "cummin", "cumprod", "cumsum", "cumulative_trapezoid",
     "default_generator", "deg2rad", "det", "detach", "device", "diag", "diag_embed", "diagflat", "diagonal",

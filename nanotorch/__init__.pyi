@@ -33,6 +33,7 @@ from nanotorch.autograd.graph.tensor import Size as Size
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.autograd.graph.tensor import Tensor as Tensor
 from nanotorch.backend.device import Device as device
+from nanotorch.capture.entry import compile as compile
 from nanotorch.dtypes import DType
 from nanotorch.dtypes import DType as dtype
 from nanotorch.dtypes import bool_ as bool
@@ -130,7 +131,7 @@ __all__ = [
     "blackman_window", "block_diag", "bmm", "bool", "broadcast_shapes", "broadcast_tensors", "broadcast_to",
     "bucketize", "can_cast", "cartesian_prod", "cat", "cdist", "ceil", "celu", "channel_shuffle", "cholesky",
     "cholesky_inverse", "cholesky_solve", "chunk", "clamp", "clamp_max", "clamp_min", "clip", "clone", "column_stack",
-    "combinations", "concat", "concatenate", "conj", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+    "combinations", "compile", "concat", "concatenate", "conj", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "copysign", "corrcoef", "cos", "cosh", "cosine_similarity",
     "count_nonzero", "cov", "cross", "cuda", "cummax", "cummin", "cumprod", "cumsum", "cumulative_trapezoid",
     "default_generator", "deg2rad", "det", "detach", "device", "diag", "diag_embed", "diagflat", "diagonal",

@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 PACKAGE = os.path.abspath(os.path.join(__file__, *[os.pardir] * 3))
-INNER = ("<nanotorch op ", *(os.path.join(PACKAGE, folder) for folder in ("autograd", "ops", "nn", "optim")))
+INNER = ("<nanotorch op ", *(os.path.join(PACKAGE, folder) for folder in ("autograd", "ops", "nn", "optim", "capture")))
 
 
 class Inside(dict[str, bool]):

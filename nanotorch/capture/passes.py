@@ -1,0 +1,224 @@
+"""What makes a recorded program smaller without changing a bit of what it computes.
+
+Each pass takes a program apart and asks of its statements only what they read and write (Note [Captured programs]).
+None knows an op: constants are the results of the recording, and a sum stays the sum that it was.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, shown
+from nanotorch.capture.recorder import CaptureError
+
+IMPURE = {"random_bits"}
+"""Primitives that give something else every time."""
+
+
+def simplify(program: Program, kept: Collection[Buffer]) -> dict[Buffer, View]:
+    """Run all passes; return for the buffers that lie within another one now where that is.
+
+    Args:
+        program: what is changed.
+        kept: buffers that somebody reads when the step is over, as gradients.
+    """
+    fold(program, kept)
+    share(program, kept)
+    drop_dead(program, kept)
+    moved = forward_writes(program)
+    drop_dead(program, {*kept, *[view.buffer for view in moved.values()]})
+    questions_first(program)
+    return moved
+
+
+class Uses:
+    """Where buffers are read and written: by buffer the numbers of statements, each with its view."""
+
+    def __init__(self, program: Program) -> None:
+        self.reads: dict[Buffer, list[tuple[int, View]]] = defaultdict(list)
+        self.writes: dict[Buffer, list[tuple[int, View]]] = defaultdict(list)
+        for number, statement in enumerate(program.statements):
+            for view in statement.reads:
+                self.reads[view.buffer].append((number, view))
+            for view in statement.out:
+                self.writes[view.buffer].append((number, view))
+        for view in program.outputs:
+            self.reads[view.buffer].append((len(program.statements), view))
+
+    def written_once(self, buffer: Buffer) -> bool:
+        """Whether a temporary buffer is made by one statement, and never changed."""
+        writes = self.writes[buffer]
+        return buffer.kind == "temporary" and len(writes) == 1 and writes[0][1].whole
+
+
+def fold(program: Program, kept: Collection[Buffer]) -> None:
+    """Take what is the same in every call for a constant: the result of the recording."""
+    uses = Uses(program)
+    left = []
+    for number, statement in enumerate(program.statements):
+        out = statement.out
+        if (
+            len(out) == 1
+            and statement.primitive not in IMPURE
+            and out[0].buffer not in kept
+            and _settles(uses, number, out[0].buffer)
+            and all(view.buffer.kind == "constant" for view in statement.reads)
+            and not any(isinstance(leaf, HostNumber) for leaf in _plain(statement))
+        ):
+            buffer = out[0].buffer
+            buffer.kind = "constant"
+            buffer.array[...] = statement.result[0]
+            continue
+        left.append(statement)
+    program.statements = [s for s in left if not any(view.buffer.kind == "constant" for view in s.out)]
+
+
+def _settles(uses: Uses, number: int, buffer: Buffer) -> bool:
+    """Whether a statement is the last write to a temporary buffer, of all of it, and nobody has read it before."""
+    if buffer.kind != "temporary":
+        return False
+    last, view = uses.writes[buffer][-1]
+    return last == number and view.whole and all(at > number for at, _ in uses.reads[buffer])
+
+
+def share(program: Program, kept: Collection[Buffer]) -> None:
+    """Compute once what is computed twice of the same values."""
+    uses = Uses(program)
+    versions: dict[Buffer, int] = defaultdict(int)
+    known: dict[str, View] = {}
+    same: dict[Buffer, View] = {}
+    left = []
+    for statement in program.statements:
+        _substitute(statement, same)
+        if (
+            len(statement.out) == 1
+            and statement.primitive not in IMPURE
+            and uses.written_once(statement.out[0].buffer)
+            and statement.out[0].buffer not in kept
+        ):
+            buffer = statement.out[0].buffer
+            read = [versions[view.buffer] for view in statement.reads]
+            call = f"{statement.primitive} {shown(statement.args)} {statement.options}"
+            key = f"{call} {read} {statement.out[0][1:]} {buffer.array.dtype}"
+            if key in known:
+                same[buffer] = known[key]
+                continue
+            known[key] = statement.out[0]
+        for view in statement.out:
+            versions[view.buffer] += 1
+        left.append(statement)
+    program.statements = left
+    program.outputs = [_moved(view, same) for view in program.outputs]
+
+
+def drop_dead(program: Program, kept: Collection[Buffer]) -> None:
+    """Leave out what nobody reads, neither a later statement nor whoever looks at memory when the step is over."""
+    needed = {*kept, *[view.buffer for view in program.outputs]}
+    left = []
+    for statement in reversed(program.statements):
+        if statement.out and not any(view.buffer.kind == "memory" or view.buffer in needed for view in statement.out):
+            continue
+        needed.update([view.buffer for view in statement.reads])
+        left.append(statement)
+    program.statements = left[::-1]
+    used = {view.buffer for s in program.statements for view in (*s.reads, *s.out)} | needed
+    program.buffers = [buffer for buffer in program.buffers if buffer in used or buffer.kind == "input"]
+
+
+def forward_writes(program: Program) -> dict[Buffer, View]:
+    """Compute what is written somewhere right there: the buffer becomes a part of that memory.
+
+    That needs a buffer that is made by one statement and never changed, of the same layout, whose place nobody reads or
+    writes from then until the write; and nobody may write there afterwards while the buffer is still read.
+    """
+    moved: dict[Buffer, View] = {}
+    uses = Uses(program)
+    dropped: set[int] = set()
+    for number, statement in enumerate(program.statements):
+        if statement.primitive != "write" or not isinstance(statement.args[0], View):
+            continue
+        source, (place,) = statement.args[0], statement.out
+        buffer = source.buffer
+        if buffer in moved or not source.whole or not uses.written_once(buffer) or place.buffer in moved:
+            continue
+        if source.dtype != place.dtype or source.shape != place.shape or not _same_layout(source, place):
+            continue
+        (made, _), last = uses.writes[buffer][0], max([at for at, _ in uses.reads[buffer]])
+        if program.statements[made].primitive in ("write",) or len(program.statements[made].out) > 1:
+            continue
+        between = [
+            *[view for at, view in uses.reads[place.buffer] if made <= at < number],
+            *[view for at, view in uses.writes[place.buffer] if made <= at <= last and at != number],
+        ]
+        if any(_overlap(view, place) for view in between) or place.buffer.kind == "constant":
+            continue
+        moved[buffer] = place
+        dropped.add(number)
+    for statement in program.statements:
+        _substitute(statement, moved)
+        statement.out = tuple([_moved(view, moved) for view in statement.out])
+    program.outputs = [_moved(view, moved) for view in program.outputs]
+    program.statements = [s for number, s in enumerate(program.statements) if number not in dropped]
+    return moved
+
+
+def questions_first(program: Program) -> None:
+    """Move questions, and what they need, to the front: nothing is written where the answer is another one."""
+    needed: set[Buffer] = set()
+    first: list[Statement] = []
+    for statement in reversed(program.statements):
+        if not statement.out or any(view.buffer in needed for view in statement.out):
+            needed.update([view.buffer for view in statement.reads])
+            first.append(statement)
+    early = {id(statement) for statement in first}
+    late: list[Statement] = []
+    for statement in program.statements:
+        if id(statement) not in early:
+            late.append(statement)
+            continue
+        written = [view for before in late for view in before.out]
+        touched = [*statement.reads, *statement.out]
+        lasting = any(view.buffer.kind == "memory" for view in statement.out)
+        if lasting or any(
+            view.buffer is other.buffer and _overlap(view, other) for view in touched for other in written
+        ):
+            raise CaptureError(
+                f"{statement.line}: whether the indices of {statement.row} are in range depends on what the step "
+                "writes before; compute them outside of the step"
+            )
+    program.statements = [*first[::-1], *late]
+
+
+def _substitute(statement: Statement, moved: dict[Buffer, View]) -> None:
+    statement.args = replaced(statement.args, lambda value: _moved(value, moved))
+    statement.options = {name: replaced(value, lambda v: _moved(v, moved)) for name, value in statement.options.items()}
+
+
+def _moved(value: Any, moved: dict[Buffer, View]) -> Any:
+    if not isinstance(value, View) or value.buffer not in moved:
+        return value
+    place = moved[value.buffer]
+    return View(place.buffer, place.offset + value.offset, value.shape, value.strides)
+
+
+def _same_layout(one: View, other: View) -> bool:
+    return all(n <= 1 or a == b for n, a, b in zip(one.shape, one.strides, other.strides, strict=True))
+
+
+def extent(view: View) -> tuple[int, int]:
+    """Return the first element of a buffer that a view sees, and that behind the last."""
+    if 0 in view.shape:
+        return view.offset, view.offset
+    reach = [step * (length - 1) for step, length in zip(view.strides, view.shape, strict=True)]
+    return view.offset + sum(min(r, 0) for r in reach), view.offset + sum(max(r, 0) for r in reach) + 1
+
+
+def _overlap(one: View, other: View) -> bool:
+    (start, stop), (begin, end) = extent(one), extent(other)
+    return start < end and begin < stop
+
+
+def _plain(statement: Statement) -> Iterable[Any]:
+    return leaves((statement.args, tuple(statement.options.values())))

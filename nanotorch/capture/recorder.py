@@ -1,0 +1,352 @@
+"""Recording arrays: the ordinary step runs once, on real values, and what it does to arrays is written down.
+
+Note [Recording]
+~~~~~~~~~~~~~~~~
+`Recorder` is an interpreter (Note [Interpreters]). Arrays enter it where a row's forward, a formula or an optimizer's
+rule begins, and become `TracedArray`s, which carry the real array: the recorded call *is* an ordinary eager step, every
+value is known, and no op is described a second time. What is done with traced arrays by the primitives of the table is
+computed as ever and becomes a statement.
+
+Views and writes need no rules. A result that lies in memory which the program knows is a view of it; any other result
+is a new buffer. The address and the strides of the real array say which elements are meant.
+
+A traced array can do nothing else: who asks for a value gets a `CaptureError`, which says where, because a program that
+has looked at a value holds for that value alone. A question of the table (`all_in_range`, `holds`) is a statement that
+expects the answer it got.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from nanotorch.autograd.graph.errors import inside
+from nanotorch.autograd.graph.interpreter import Interpreter, InterpreterError
+from nanotorch.backend.numpy_backend import NUMPY, owner
+from nanotorch.backend.primitives import OPERATORS, PRIMITIVES, Column, Namespace
+from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, steps
+
+WRITES = {"add_into": "add", "multiply_into": "multiply", "write": "write", "copyto": "write"}
+"""Primitives that write into their first argument, and what is written there."""
+DATA_DEPENDENT = {"nonzero", "unique"}
+METADATA = {"storage_offset", "storage_size"}
+
+
+class CaptureError(InterpreterError):
+    """What a step does that no program can repeat, with the line that does it."""
+
+
+class TracedArray:
+    """An array that is being recorded."""
+
+    __slots__ = ("__weakref__", "array", "recorder")
+    __array_ufunc__ = None
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, array: Any, recorder: Recorder) -> None:
+        self.array, self.recorder = array, recorder
+
+    shape = property(lambda self: self.array.shape)
+    ndim = property(lambda self: self.array.ndim)
+    dtype = property(lambda self: self.array.dtype)
+    size = property(lambda self: self.array.size)
+    itemsize = property(lambda self: self.array.itemsize)
+    strides = property(lambda self: self.array.strides)
+    flags = property(lambda self: self.array.flags)
+    base = property(lambda self: self.array.base)
+    T = property(lambda self: self.recorder.do("reversed_axes", self))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def _refuse(self, *args: Any, **options: Any) -> NoReturn:
+        raise CaptureError(
+            f"{user_place()} asks for the value of a tensor of shape {self.array.shape}: a captured step would go on "
+            "with the value of this one call for ever. Return the tensor from the step and look at it outside, or use "
+            "torch.where in the place of a branch"
+        )
+
+    __bool__ = __float__ = __int__ = __index__ = __iter__ = __array__ = __contains__ = _refuse
+    item = tolist = _refuse
+
+
+for _form, (_, _function) in OPERATORS.items():
+    _name, _special = _form.partition("(")[0], getattr(_function, "__name__", "").strip("_")
+    if _name != "reversed_axes":
+        setattr(TracedArray, f"__{_special}__", lambda self, *other, n=_name: self.recorder.do(n, self, *other))
+        setattr(TracedArray, f"__r{_special}__", lambda self, other, n=_name: self.recorder.do(n, other, self))
+for _special, _name in (
+    ("add", "add"),
+    ("sub", "subtract"),
+    ("mul", "multiply"),
+    ("truediv", "divide"),
+    ("pow", "power"),
+):
+    setattr(TracedArray, f"__i{_special}__", lambda self, other, n=_name: self.recorder.into(n, self, other))
+
+
+def _of_numbers(function: Callable[..., Any], symbol: str, swapped: bool) -> Callable[..., Any]:
+    def combined(self: HostNumber, other: Any) -> Any:
+        if not isinstance(other, HostNumber | int | float):
+            return NotImplemented
+        left, right = (other, self) if swapped else (self, other)
+        code = f"({_code(left)} {symbol} {_code(right)})"
+        return HostNumber(code, function(_value(left), _value(right)), self.decided)
+
+    return combined
+
+
+for _special, _symbol in (
+    ("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/"), ("floordiv", "//"), ("mod", "%"), ("pow", "**"),
+    ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!="),
+):  # fmt: skip
+    _function = getattr(operator, _special)
+    setattr(HostNumber, f"__{_special}__", _of_numbers(_function, _symbol, False))
+    if _special not in ("lt", "le", "gt", "ge", "eq", "ne"):
+        setattr(HostNumber, f"__r{_special}__", _of_numbers(_function, _symbol, True))
+
+
+def _value(value: Any) -> Any:
+    return value.array if isinstance(value, TracedArray) else value.value if isinstance(value, HostNumber) else value
+
+
+def _code(value: Any) -> str:
+    return value.code if isinstance(value, HostNumber) else f"({value!r})"
+
+
+class Recorder(Interpreter):
+    """Write down a `program` while the step runs.
+
+    Args:
+        names: of memory that lives on, by the id of the array that owns it: parameters, buffers, optimizer state.
+
+    Attributes:
+        scalars: those of each call of an optimizer's rule, in order.
+    """
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.program = Program()
+        self.names = names
+        self.scalars: list[Mapping[str, Any]] = []
+        self.made: list[tuple[weakref.ref[TracedArray], str]] = []
+        self._buffers: dict[int, Buffer] = {}
+        self._kept: list[Any] = []  # ids of arrays mean something while these live
+        self._row = ""
+        column = Column()
+        for name in PRIMITIVES:
+            column[name] = lambda *args, n=name, **options: self.do(n, *args, **options)
+        self.xp = Namespace(column)
+
+    # ------------------------------------------------------------------------------------------ where arrays enter
+
+    def run(self, row: Any, forward: Callable[..., Any], xp: Any, *args: Any, **options: Any) -> Any:
+        """Run a row's forward on traced arrays."""
+        before, self._row = self._row, row.name
+        try:
+            return forward(self.xp, *replaced(args, self.traced), **{n: self.traced(v) for n, v in options.items()})
+        finally:
+            self._row = before
+
+    def formula(self, row: Any, formula: Callable[..., Any], *args: Any) -> Any:
+        """Run a row's formula on traced arrays."""
+        before, self._row = self._row, f"{row.name} backward"
+        try:
+            return formula(*replaced(args, self.traced))
+        finally:
+            self._row = before
+
+    def update(self, rule: Any, further: Any, xp: Any, param: Any, grad: Any, state: Any, scalars: Any) -> None:
+        """Run an optimizer's rule on traced arrays; its scalars become numbers of the host."""
+        source = f"scalars[{len(self.scalars)}]"
+        self.scalars.append(scalars)
+        before, self._row = self._row, rule.__name__
+        try:
+            rule(
+                self.xp,
+                self.traced(param),
+                self.traced(grad),
+                **{name: self.traced(array) for name, array in state.items()},
+                **{name: self._number(f"{source}[{name!r}]", value) for name, value in scalars.items()},
+            )
+        finally:
+            self._row = before
+
+    def primitives(self, device: Any, xp: Any) -> Any:
+        """Return the primitives that write down what they do."""
+        return self.xp
+
+    def _number(self, code: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple([self._number(f"{code}[{k}]", part) for k, part in enumerate(value)])
+        if isinstance(value, float) or type(value) is int:
+            return HostNumber(code, value, self._decided)
+        self.program.decisions[code] = value  # a flag, None or a name: a part of the program
+        return value
+
+    def _decided(self, number: HostNumber) -> None:
+        self.program.decisions[f"bool({number.code})"] = bool(number.value)
+
+    def input(self, name: str, array: np.ndarray[Any, Any]) -> TracedArray:
+        """Begin with an argument of the step."""
+        self.program.inputs.append(self._buffer("input", name, array, owner(array)))
+        return self._trace(array)
+
+    def traced(self, value: Any) -> Any:
+        """Return an array as a traced one, other values as they are."""
+        return self._trace(value) if isinstance(value, np.ndarray) else value
+
+    def _trace(self, array: Any) -> TracedArray:
+        if id(owner(array)) not in self._buffers:
+            self._external(array)
+        traced = TracedArray(array, self)
+        self.made.append((weakref.ref(traced), user_place()))
+        return traced
+
+    def _external(self, array: Any) -> None:
+        memory = owner(array)
+        name = self.names.get(id(memory))
+        kind = "constant" if name is None else "memory"
+        base = memory
+        if memory.dtype != array.dtype:  # memory of bytes, as of a file
+            base = array
+        self._buffer(kind, name or f"constant{len(self.program.buffers)}", base, memory)
+
+    # ----------------------------------------------------------------------------------------------- what they do
+
+    def do(self, name: str, /, *args: Any, **options: Any) -> Any:
+        """Run a primitive, and write down what it did."""
+        if name == "to_numpy" or name in DATA_DEPENDENT:
+            what = "asks for the values of a tensor" if name == "to_numpy" else f"makes a shape of values, by {name!r}"
+            raise CaptureError(
+                f"{user_place()} {what}: a captured step cannot, since it would repeat those of this call"
+            )
+        if name in WRITES:
+            return self.into(WRITES[name], *args[:2])
+        args = replaced(args, self._lifted)
+        options = {n: replaced(value, self._lifted) for n, value in options.items()}
+        if name == "getitem" and any(isinstance(part, TracedArray) and part.dtype == bool for part in leaves(args[1])):
+            raise CaptureError(
+                f"{user_place()} picks elements by a mask, so how many there are depends on values; torch.where keeps "
+                "the shape"
+            )
+        given = replaced(args, _value)
+        function = operator.add if name == "iadd" else NUMPY[name]
+        result = function(*given, **{n: replaced(value, _value) for n, value in options.items()})
+        if name in METADATA:
+            return result
+        return self._wrapped("add" if name == "iadd" else name, args, options, result)
+
+    def _wrapped(self, name: str, args: Any, options: Any, result: Any) -> Any:
+        several = isinstance(result, tuple | list)
+        results = list(result) if several else [result]
+        if all(isinstance(part, np.ndarray | np.generic) for part in results):
+            arrays = [np.asarray(part) for part in results]
+            if all(id(owner(array)) in self._buffers for array in arrays):
+                traced = [self._trace(array) for array in arrays]  # views
+            else:
+                arrays = [self._own(array) for array in arrays]
+                traced = [self._trace(array) for array in arrays]
+                self._state(name, args, options, tuple(map(self.view, arrays)), arrays)
+            return (
+                type(result)(traced)
+                if several and type(result) in (tuple, list)
+                else tuple(traced)
+                if several
+                else traced[0]
+            )
+        if isinstance(result, bool | None):
+            self._state(name, args, options, (), [])
+            self.program.statements[-1].expected = result
+            return result
+        if result is None or isinstance(result, int):
+            return result
+        raise CaptureError(f"{user_place()}: the primitive {name!r} gave a {type(result).__name__}")
+
+    def into(self, name: str, target: Any, value: Any) -> Any:
+        """Write `name(target, value)`, or with "write" the value itself, into the memory of a traced array."""
+        target, value = self._lifted(target), self._lifted(value)
+        if not isinstance(target, TracedArray):  # a number of no dimension is no memory
+            return NUMPY[name](_value(target), _value(value))
+        place = target.array
+        if name == "write":
+            place[...] = _value(value)
+            args: tuple[Any, ...] = (value,)
+        else:
+            if name == "power":
+                place **= _value(value)
+            else:
+                getattr(np, name)(place, _value(value), place)
+            args = (target, value)
+        self._state(name, args, {}, (self.view(place),), [place])
+        return target
+
+    def _state(self, name: str, args: Any, options: Any, out: tuple[View, ...], results: list[Any]) -> None:
+        """Add a statement."""
+        views = replaced(args, self._operand)
+        named = {n: replaced(value, self._operand) for n, value in options.items()}
+        statement = Statement(name, tuple(views), named, out, user_place(), self._row)
+        statement.result = tuple([array.copy() for array in results])
+        self.program.statements.append(statement)
+
+    def _lifted(self, value: Any) -> Any:
+        return self.traced(value)
+
+    def _operand(self, value: Any) -> Any:
+        return self.view(value.array) if isinstance(value, TracedArray) else value
+
+    # --------------------------------------------------------------------------------------------------- memory
+
+    def knows(self, array: Any) -> bool:
+        """Whether an array lies in memory of the program."""
+        return id(owner(array)) in self._buffers
+
+    def alive(self) -> list[str]:
+        """Return where those traced arrays were made that still exist."""
+        return [place for reference, place in self.made if reference() is not None]
+
+    def view(self, array: Any) -> View:
+        """Return where an array lies."""
+        buffer = self._buffers[id(owner(array))]
+        start = buffer.array.__array_interface__["data"][0]
+        offset = (array.__array_interface__["data"][0] - start) // array.itemsize if array.size else 0
+        return View(buffer, offset, array.shape, steps(array))
+
+    def _own(self, array: Any) -> Any:
+        """Make a buffer of a result that lies in no known memory."""
+        if id(owner(array)) in self._buffers:
+            array = array.copy()
+        elif not _dense(array):
+            array = array.copy(order="K")
+        self._buffer("temporary", f"t{len(self.program.buffers)}", array, owner(array))
+        return array
+
+    def _buffer(self, kind: str, name: str, array: Any, memory: Any) -> Buffer:
+        buffer = Buffer(kind, name, array)
+        self.program.buffers.append(buffer)
+        self._buffers[id(memory)] = buffer
+        self._kept.append((memory, array))
+        return buffer
+
+
+def _dense(array: Any) -> bool:
+    """Whether the elements lie without gaps, in some order of the axes."""
+    expected = 1
+    for stride, length in sorted(zip(steps(array), array.shape, strict=True)):
+        if length != 1:
+            if stride != expected:
+                return False
+            expected *= length
+    return True
+
+
+def user_place() -> str:
+    """Return the file and line of the nearest caller outside the library."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and inside[frame.f_code.co_filename]:
+        frame = frame.f_back
+    return "?" if frame is None else f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
