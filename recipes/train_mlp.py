@@ -23,7 +23,7 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
 from nanotorch.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
-from nanotorch.train.config import sections as configs
+from nanotorch.train.config import loading as configs
 from nanotorch.train.data import datasets
 from nanotorch.train.data.split import split
 from nanotorch.train.data.standardizer import Standardizer

@@ -123,10 +123,10 @@ class TestRun:
     """A config says what to train on what; a run leaves a directory with everything about it."""
 
     def test_trains_from_a_config(self, tmp_path: Path) -> None:
-        from nanotorch.train.config import sections
+        from nanotorch.train.config import loading
         from nanotorch.train.run.run import run
 
-        config = sections.loads(
+        config = loading.loads(
             f"""
             name: tiny
             output: {tmp_path}

@@ -13,7 +13,8 @@ import pytest
 
 from config_draws import mutated_configs, valid_configs
 from nanotorch.train.cli.train import main
-from nanotorch.train.config.sections import ConfigError, loads
+from nanotorch.train.config.loading import loads
+from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.report import run_page
 
 MOST_ROWS = 2000  # of a mutated config that is still valid and is tried

@@ -17,9 +17,10 @@ import pytest
 
 from nanotorch.registry import LOSSES
 from nanotorch.train.cli.train import main
+from nanotorch.train.config.loading import load, loads, read_resolved
 from nanotorch.train.config.schema import schema
-from nanotorch.train.config.sections import Config, ConfigError, load, loads, read_resolved
-from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, MOST_PROBLEMS
+from nanotorch.train.config.sections import Config
+from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, MOST_PROBLEMS, ConfigError
 from nanotorch.train.data.sklearn_sets import possible_tasks
 
 TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.openml.target_column"]

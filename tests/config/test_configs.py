@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanotorch.train.config.sections import load, loads, resolved
+from nanotorch.train.config.loading import load, loads, resolved
 from nanotorch.train.data.table import DataError
 from nanotorch.train.run.run import run
 

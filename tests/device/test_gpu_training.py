@@ -163,7 +163,7 @@ def test_labels_out_of_range_do_not_wrap(counts: Counts) -> None:
 @pytest.mark.parametrize("name", ["iris_mlp", "linnerud_mlp", "breast_cancer_mlp", "digits_accumulate"])
 @pytest.mark.slow
 def test_a_configured_run_gives_the_same_as_on_the_cpu(name: str, tmp_path: Path, gpu: torch.device) -> None:
-    from nanotorch.train.config import sections as config
+    from nanotorch.train.config import loading as config
     from nanotorch.train.run.run import run
 
     def history(device: str) -> list[dict[str, Any]]:
@@ -178,7 +178,7 @@ def test_a_configured_run_gives_the_same_as_on_the_cpu(name: str, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_configured_run_reads_the_device_rarely(tmp_path: Path, counts: Counts) -> None:
-    from nanotorch.train.config import sections as config
+    from nanotorch.train.config import loading as config
     from nanotorch.train.run.run import run
 
     def transfers(epochs: int) -> int:

@@ -33,7 +33,7 @@ def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_yaml_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from nanotorch.train.config import sections as config
+    from nanotorch.train.config import loading as config
     from nanotorch.train.run.run import run
 
     (text,) = blocks("yaml")

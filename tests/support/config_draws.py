@@ -10,8 +10,9 @@ from functools import cache
 from typing import Any
 
 from nanotorch.registry import DATASETS, METRICS
+from nanotorch.train.config.loading import loads
 from nanotorch.train.config.schema import schema
-from nanotorch.train.config.sections import ConfigError, loads
+from nanotorch.train.config.strict_yaml import ConfigError
 
 SMALL = {
     "epochs": 1,

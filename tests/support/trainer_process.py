@@ -73,7 +73,7 @@ def serve() -> None:
     import sklearn.metrics
     import sklearn.preprocessing  # noqa: F401
 
-    import nanotorch.train.config.sections
+    import nanotorch.train.config.loading
     import nanotorch.train.run.folds
     import nanotorch.train.run.run  # noqa: F401
 

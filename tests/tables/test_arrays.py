@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanotorch.train.config.sections import loads
+from nanotorch.train.config.loading import loads
 from nanotorch.train.data.csv_file import TableError
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
@@ -252,7 +252,7 @@ MEASURE = """
 import re, sys
 from nanotorch.train.fit.build import build
 from nanotorch.train.fit.prepare import prepare
-from nanotorch.train.config.sections import loads
+from nanotorch.train.config.loading import loads
 from nanotorch.train.fit.loop import fit
 
 def resident(key):

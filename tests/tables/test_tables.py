@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 import nanotorch as torch
 from nanotorch.train.cli.train import main
-from nanotorch.train.config.sections import ConfigError, loads, resolved
+from nanotorch.train.config.loading import loads, resolved
+from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.data import datasets
 from nanotorch.train.data.csv_file import TableError, read_csv
 from nanotorch.train.data.preprocessing import Preprocessing

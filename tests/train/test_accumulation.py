@@ -10,7 +10,7 @@ import pytest
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import LOSSES
-from nanotorch.train.config import sections as config
+from nanotorch.train.config import loading as config
 from nanotorch.train.record import checkpoint
 from nanotorch.train.run.run import run
 from nanotorch.train.score.meter import mean_weights

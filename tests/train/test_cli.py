@@ -18,7 +18,8 @@ import pytest
 import nanotorch.train.run.folds  # noqa: F401  (it must not remember what a test puts in the place of run)
 from nanotorch.registry import DATASETS, OPTIMIZERS
 from nanotorch.train.cli.train import KINDS, main
-from nanotorch.train.config.sections import REGISTRIES, Config, load
+from nanotorch.train.config.loading import load
+from nanotorch.train.config.sections import REGISTRIES, Config
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit import loop
 from nanotorch.train.run import run as run_module

@@ -14,7 +14,7 @@ import pytest
 import nanotorch as torch
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
 from nanotorch.train.cli.train import main
-from nanotorch.train.config import sections as config
+from nanotorch.train.config import loading as config
 from nanotorch.train.config import strict_yaml
 from nanotorch.train.config.schema import schema
 from nanotorch.train.fit.loop import DivergedError

@@ -81,7 +81,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanotorch.train.config import sections as config
+from nanotorch.train.config import loading as config
 from nanotorch.train.data import datasets
 from nanotorch.train.data.split import split
 from nanotorch.train.record import checkpoint, directory, resume

@@ -15,7 +15,7 @@ import pytest
 import nanotorch as torch
 from nanotorch.registry import LOSSES
 from nanotorch.train.cli.train import main
-from nanotorch.train.config.sections import loads
+from nanotorch.train.config.loading import loads
 from nanotorch.train.fit.build import build
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.prepare import prepare

@@ -21,7 +21,7 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, METRICS, SCHEDULERS
 from nanotorch.train.cli.train import main
-from nanotorch.train.config import sections as config
+from nanotorch.train.config import loading as config
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
 from nanotorch.train.fit.loss_and_parts import class_weights, mean_weights, summing_loss

@@ -17,7 +17,7 @@ import pytest
 import sklearn.metrics
 
 from html_page import Page
-from nanotorch.train.config import sections as config
+from nanotorch.train.config import loading as config
 from nanotorch.train.data.table import Table
 from nanotorch.train.report import data_card, figures, run_page
 from nanotorch.train.run.run import RunResult, run

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fake_gpu import fake_gpu
-from nanotorch.train.config.sections import loads
+from nanotorch.train.config.loading import loads
 from nanotorch.train.record.resume import find
 from nanotorch.train.run.run import run
 from trainer_process import TrainerProcess

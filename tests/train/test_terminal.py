@@ -236,7 +236,7 @@ def test_formulas_are_quoted_where_that_is_wanted(
     assert (tmp_path / "out.csv").read_bytes() == b'"a","b"\n"\'\tx",-1.5\n"\'\rx",2.0\n'.replace(b'"a","b"', b"a,b")
 
 
-@pytest.mark.parametrize("module", ["numpy", "nanotorch.train.config.sections"])
+@pytest.mark.parametrize("module", ["numpy", "nanotorch.train.config.loading"])
 def test_ctrl_c_while_a_command_is_imported(module: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal, sys\n"

@@ -21,7 +21,7 @@ from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.ops.create.random import default_generator
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
-from nanotorch.train.config import sections as config
+from nanotorch.train.config import loading as config
 from nanotorch.train.data import datasets
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.split import split

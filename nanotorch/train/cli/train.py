@@ -115,8 +115,8 @@ def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Check the config, and train unless only the config was asked for."""
-    from nanotorch.train.config.sections import ConfigError, loads, located, resolved
-    from nanotorch.train.config.strict_yaml import read
+    from nanotorch.train.config.loading import loads, located, resolved
+    from nanotorch.train.config.strict_yaml import ConfigError, read
 
     overrides = list(options.overrides)
     if options.device is not None:
@@ -210,7 +210,7 @@ def _look(options: argparse.Namespace, config: Config) -> int:
     """Show what was asked about a run, without running it."""
     from pathlib import Path
 
-    from nanotorch.train.config.sections import with_seed
+    from nanotorch.train.config.loading import with_seed
 
     config = with_seed(config)
     if options.dry_run:

@@ -67,5 +67,5 @@ def prepare(config: Config) -> Data:
 def seed_of(config: Config) -> int:
     """Return the seed of a config, from which all its random numbers come."""
     if config.seed is None:
-        raise ValueError("the config has no seed yet; nanotorch.train.config.sections.with_seed draws one")
+        raise ValueError("the config has no seed yet; nanotorch.train.config.loading.with_seed draws one")
     return config.seed

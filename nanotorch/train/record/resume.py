@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.registry import describe_value
-from nanotorch.train.config.sections import Config, read_resolved, with_seed
+from nanotorch.train.config.loading import read_resolved, with_seed
+from nanotorch.train.config.sections import Config
 from nanotorch.train.record import checkpoint
 from nanotorch.train.record.checkpoint import Checkpoint, CheckpointError
 from nanotorch.train.record.records import (

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.registry import describe_value
-from nanotorch.train.config.sections import ConfigError, read_resolved
-from nanotorch.train.config.strict_yaml import LARGEST_TEXT, parse, read
+from nanotorch.train.config.loading import read_resolved
+from nanotorch.train.config.strict_yaml import LARGEST_TEXT, ConfigError, parse, read
 from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, by_key, read_json, read_lines
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.terminal.command import UsageError

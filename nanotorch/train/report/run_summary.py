@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.summary import Summary, summary
-from nanotorch.train.config.sections import Config, resolved
+from nanotorch.train.config.loading import resolved
+from nanotorch.train.config.sections import Config
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.loop import rows_at_once

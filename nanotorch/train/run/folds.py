@@ -20,7 +20,8 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanotorch.train.config.sections import Config, resolved, with_seed
+from nanotorch.train.config.loading import resolved, with_seed
+from nanotorch.train.config.sections import Config
 from nanotorch.train.data.split import training_rows
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import build, steps_per_epoch

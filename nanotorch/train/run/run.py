@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch import nn
-from nanotorch.train.config.sections import Config, resolved, with_seed
+from nanotorch.train.config.loading import resolved, with_seed
+from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.fit.prepare import Data, prepare

@@ -12,7 +12,8 @@ import numpy as np
 
 import nanotorch as torch
 from nanotorch import nn
-from nanotorch.train.config.sections import Config, read_resolved
+from nanotorch.train.config.loading import read_resolved
+from nanotorch.train.config.sections import Config
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import FloatArray
 from nanotorch.train.fit.build import build_model

@@ -1,0 +1,101 @@
+"""From a file to a config: `load` gives a checked and frozen `Config`, or every mistake at once.
+
+No data is loaded and no model is built; what costs nothing to make (a loss, an optimizer of one number, its schedule)
+is made, so that what it refuses is known with the line.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from nanotorch.train.config.joint_checks import check_made, check_together
+from nanotorch.train.config.sections import Config, NamedSection
+from nanotorch.train.config.strict_yaml import (
+    LARGEST_TEXT,
+    ConfigError,
+    KeyPath,
+    Problem,
+    dump,
+    override,
+    parse,
+    read,
+    show,
+)
+from nanotorch.train.config.value_checks import Check
+from nanotorch.utils.files import open_own
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the config of a file (`-` is standard input), with overrides such as "optimizer.lr=3e-3".
+
+    Whatever is wrong raises one ConfigError that lists it all.
+    """
+    return loads(read(path), "<stdin>" if str(path) == "-" else str(path), overrides)
+
+
+def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) -> Config:
+    """Return the config of a text; `source` stands for the file's name in messages."""
+    root, problems = parse(text, source)
+    if root is None or not isinstance(root.value, dict):
+        keys = f"expected the keys of a config ({', '.join(Config.model_fields)})"
+        if root is not None:
+            problems = [Problem(root.mark, "", f"{keys}, got {show(root.value)}")]
+        elif not problems:
+            raise ConfigError(f"{source}: this is empty; {keys}")
+        raise ConfigError.of(problems)
+    for assignment in overrides:
+        problems += override(root, assignment)
+    check = Check(root)
+    config = check.run()
+    check_together(check)
+    if config is not None and not check.problems:
+        check_made(check, config)
+    problems += check.problems
+    if problems or config is None:
+        raise ConfigError.of(problems)
+    return config
+
+
+def located(path: KeyPath, message: str, text: str, source: str, overrides: Sequence[str] = ()) -> ConfigError:
+    """Return what the data say against one key of a config, which by itself is valid, as an error with the key's
+    line.
+    """
+    root, _ = parse(text, source)
+    assert root is not None
+    for assignment in overrides:
+        override(root, assignment)
+    said = message.removeprefix(".".join(map(str, path[:2]))).removeprefix(":").lstrip()
+    return ConfigError.of([Problem(root.nearest(path)[0].mark, ".".join(map(str, path)), said)])
+
+
+def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the config that a run left, as `resolved` wrote it, in a plain file."""
+    try:
+        os.close(open_own(path, os.O_RDONLY))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return loads(read(path, LARGEST_TEXT), str(path), overrides)
+
+
+def with_seed(config: Config, seed: int | None = None) -> Config:
+    """Return the config with a seed: where it has none, with the one given or else one drawn from the system's
+    entropy.
+    """
+    if config.seed is not None:
+        return config
+    return config.model_copy(update={"seed": secrets.randbits(32) if seed is None else seed})
+
+
+def resolved(config: Config) -> str:
+    """YAML that states every value of the config, defaults included: loading it gives an equal config."""
+    values = config.model_dump(mode="json")
+    for key, section in config:
+        if isinstance(section, NamedSection):
+            first = {name: values[key][name] for name in ("name", *section.argument_names)}
+            values[key] = first | values[key]
+            if section.name in section.name_of_key.values():
+                del values[key]["name"]
+    return dump(values)
