@@ -107,6 +107,30 @@ def test_what_does_not_exist_raises_linalgerror(number: int) -> None:
             function(torch, torch.tensor(SINGULAR))
 
 
+BAD = "It contains NaN or infinities"
+NOT_FINITE: list[tuple[Callable[..., Any], str]] = [
+    (lambda torch, x: torch.linalg.svd(x), f"linalg.svd: .*{BAD}"),
+    (
+        lambda torch, x: torch.linalg.eigh(torch.stack([torch.eye(2, device=x.device), x])),
+        rf"linalg.eigh: \(Batch element 1\): .*{BAD}",
+    ),
+    (lambda torch, x: torch.linalg.cholesky(x), f"linalg.cholesky: .*{BAD}"),
+    (
+        lambda torch, x: torch.linalg.solve(x.triu(), x.new_ones(2)).sum().backward(),
+        f"gradient of linalg.solve: .*{BAD}",
+    ),
+    (lambda torch, x: torch.linalg.qr(0 * x.nan_to_num(0, 0))[1].sum().backward(), "gradient of linalg.qr: .*singular"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(NOT_FINITE)))
+def test_errors_name_the_op_and_say_that_a_matrix_is_not_finite(number: int, device: Any) -> None:
+    function, message = NOT_FINITE[number]
+    matrix = nanotorch.tensor([[1.0, np.inf], [np.inf, 1.0]], device=device, requires_grad=True)
+    with pytest.raises(nanotorch.linalg.LinAlgError, match=message):
+        function(nanotorch, matrix)
+
+
 @pytest.mark.parametrize("name", ["inv", "cholesky"])
 def test_what_does_not_exist_raises_linalgerror_on_the_device_too(name: str, device: Any) -> None:
     matrices = nanotorch.stack([nanotorch.eye(2), -nanotorch.tensor(SINGULAR)]).to(device)

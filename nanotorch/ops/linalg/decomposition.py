@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.linalg.matrices import converging, need_matrices, or_explain, swapped
+from nanotorch.ops.linalg.matrices import converging, need_matrices, or_explain, solved, swapped
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import distinct, positive_definite, real, sample
 
@@ -17,8 +17,8 @@ def _cholesky_self(xp: Any, grad: Any, result: Any) -> Any:
     """Murray (2016), "Differentiation of the Cholesky decomposition", made symmetric."""
     inner = xp.tril(xp.matmul(swapped(xp, result), grad))
     inner = (inner + swapped(xp, xp.tril(inner, -1))) * 0.5
-    left = xp.solve(swapped(xp, result), inner)
-    return swapped(xp, xp.solve(swapped(xp, result), swapped(xp, left)))
+    name, factor = "gradient of linalg.cholesky", swapped(xp, result)
+    return swapped(xp, solved(xp, name, factor, swapped(xp, solved(xp, name, factor, inner))))
 
 
 @op(self=_cholesky_self, where="internal", node="LinalgCholeskyExBackward0")
@@ -26,6 +26,7 @@ def _cholesky(xp: Any, self: Array) -> Array:
     """The lower triangular factor."""
     need_matrices("linalg.cholesky", self)
     return or_explain(
+        xp,
         "linalg.cholesky",
         xp.cholesky,
         self,
@@ -164,7 +165,7 @@ def _qr_self(xp: Any, grads: Any, self: Any, Q: Any, R: Any) -> Any:
         gq, gr = gq + xp.matmul(self[..., rows:], swapped(xp, rest)), gr[..., :rows]
     inner = xp.matmul(first, swapped(xp, gr)) - xp.matmul(swapped(xp, gq), Q)
     inner = xp.tril(inner) + swapped(xp, xp.tril(inner, -1))
-    total = swapped(xp, xp.solve(first, swapped(xp, gq + xp.matmul(Q, inner))))
+    total = swapped(xp, solved(xp, "gradient of linalg.qr", first, swapped(xp, gq + xp.matmul(Q, inner))))
     return total if rest is None else xp.concatenate([total, xp.matmul(Q, rest)], axis=-1)
 
 

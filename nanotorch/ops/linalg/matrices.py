@@ -39,19 +39,32 @@ def need_matrices(name: str, matrix: Any, square: bool = True) -> None:
         raise RuntimeError(f"{name}: Expected a floating point tensor as input. Got {dtype}: convert with .float()")
 
 
-def or_explain(name: str, function: Callable[[Any], Any], matrix: Any, reason: str) -> Any:
-    """Call a function of matrices; name the first matrix of the batch that it cannot be computed for."""
+def or_explain(xp: Any, name: str, function: Callable[[Any], Any], matrix: Any, reason: str) -> Any:
+    """Call a function of matrices; name the first matrix of the batch that it cannot be computed for, and say so if it
+    holds NaN or infinities.
+    """
     try:
         return function(matrix)
     except np.linalg.LinAlgError:
-        where = ""
+        where, failed = "", matrix
         for index in np.ndindex(*matrix.shape[:-2]) if matrix.ndim > 2 else []:
             try:
                 function(matrix[index])
             except np.linalg.LinAlgError:
-                where = f"(Batch element {index[0] if len(index) == 1 else index}): "
+                where, failed = f"(Batch element {index[0] if len(index) == 1 else index}): ", matrix[index]
                 break
+        if xp.holds(xp.isfinite(failed)) is False:
+            reason += " It contains NaN or infinities."
         raise LinAlgError(f"{name}: {where}{reason} (shape {tuple(matrix.shape)})") from None
+
+
+def solved(xp: Any, name: str, matrix: Any, right: Any) -> Any:
+    """Return X with `matrix @ X = right`, in the name of an operation or its derivative."""
+
+    def solve(part: Any) -> Any:
+        return xp.solve(part, right if part is matrix else xp.zeros((*part.shape[:1], 1), dtype=part.dtype))
+
+    return or_explain(xp, name, solve, matrix, "The solver failed because the input matrix is singular.")
 
 
 def converging(xp: Any, name: str, function: Callable[[Any], Any], matrix: Any) -> Any:
@@ -62,9 +75,7 @@ def converging(xp: Any, name: str, function: Callable[[Any], Any], matrix: Any) 
             raise np.linalg.LinAlgError
         return function(matrix)
 
-    return or_explain(
-        name, checked, matrix, "The algorithm failed to converge: does the matrix contain NaN or infinities?"
-    )
+    return or_explain(xp, name, checked, matrix, "The algorithm failed to converge for the input matrix.")
 
 
 def swapped(xp: Any, matrix: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.create.creation import eye
-from nanotorch.ops.linalg.matrices import SQUARE, need_matrices, or_explain, swapped
+from nanotorch.ops.linalg.matrices import SQUARE, need_matrices, or_explain, solved, swapped
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, invertible, real, sample
 from nanotorch.ops.rows.tensors import TENSOR
@@ -30,7 +30,7 @@ def linalg_inv(xp: Any, self: Array) -> Array:
     """
     need_matrices("linalg.inv", self)
     return or_explain(
-        "linalg.inv", xp.inv, self, "The inversion could not be completed because the input matrix is singular."
+        xp, "linalg.inv", xp.inv, self, "The inversion could not be completed because the input matrix is singular."
     )
 
 
@@ -43,8 +43,8 @@ def is_vector(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
 
 def _solve_other(xp: Any, grad: Any, self: Any, other_shape: Any) -> Any:
     if is_vector(tuple(self.shape), tuple(other_shape)):
-        return xp.squeeze(xp.solve(swapped(xp, self), xp.expand_dims(grad, -1)), -1)
-    return xp.solve(swapped(xp, self), grad)
+        return xp.squeeze(solved(xp, "gradient of linalg.solve", swapped(xp, self), xp.expand_dims(grad, -1)), -1)
+    return solved(xp, "gradient of linalg.solve", swapped(xp, self), grad)
 
 
 def _solve_self(xp: Any, grad: Any, self: Any, other_shape: Any, result: Any) -> Any:
@@ -66,11 +66,7 @@ def _solve(xp: Any, self: Array, other: Array) -> Array:
             f"linalg.solve: Incompatible shapes of A and B for the equation AX = B: {tuple(self.shape)} and"
             f" {tuple(other.shape)}"
         )
-
-    def solve(matrix: Any) -> Any:
-        return xp.solve(matrix, right if matrix is self else xp.zeros((*matrix.shape[:1], 1), dtype=matrix.dtype))
-
-    result = or_explain("linalg.solve", solve, self, "The solver failed because the input matrix is singular.")
+    result = solved(xp, "linalg.solve", self, right)
     return xp.squeeze(result, -1) if vector else result
 
 
