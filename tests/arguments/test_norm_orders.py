@@ -159,7 +159,7 @@ def test_what_is_no_order_is_refused_in_one_sentence() -> None:
         "pairwise_distance": lambda p: functional.pairwise_distance(x, x, p),
         "embedding": lambda p: functional.embedding(nanotorch.tensor([0]), x, max_norm=1.0, norm_type=p),
     }.items():
-        with pytest.raises(TypeError, match=rf"^{name}\(\): argument '\w+' must be a number, not NoneType$"):
+        with pytest.raises(TypeError, match=rf"^{name}\(\): argument '\w+' must be Number, not NoneType$"):
             call(None)
     with pytest.raises(RuntimeError, match=r"^cdist: only supports non-negative p values, got -1$"):
         nanotorch.cdist(x, x, -1)

@@ -47,6 +47,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.ops.create.random import Generator, default_generator
+from nanotorch.ops.rows.runtime import need_number
 
 
 class Position:
@@ -139,7 +140,7 @@ def keep_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: Generat
     """
     device, dtype = like.device, like._array.dtype
     xp = device.xp
-    least, factor = _threshold_and_factor(p, dtype)
+    least, factor = _threshold_and_factor(p if type(p) is float else float(need_number("dropout", "p", p)), dtype)
     mask = xp.astype(random_bits(xp, shape, generator) >= least, dtype)
     xp.multiply_into(mask, factor)
     return from_array(xp.reshape(mask, shape), device)

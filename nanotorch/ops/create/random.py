@@ -16,6 +16,7 @@ from nanotorch.autograd.graph.locks import FURTHER
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
 from nanotorch.ops.create.creation import create_into, placed
+from nanotorch.ops.rows.dims import whole
 from nanotorch.ops.rows.inplace import check_writable, write_out
 from nanotorch.ops.rows.row import Array, Number, composite, op
 from nanotorch.ops.rows.runtime import need_number
@@ -160,7 +161,7 @@ def numbers_of(generator: Generator | None) -> np.random.Generator:
 
 
 def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(size) == 1 and not isinstance(size[0], int | np.integer):
+    if len(size) == 1 and not isinstance(size[0], int) and getattr(size[0], "ndim", True):
         size = tuple(size[0])
     return tuple(operator.index(n) for n in size)
 
@@ -257,6 +258,7 @@ def randperm(
     """Return the numbers 0 to n - 1 in random order."""
     if out is not None:
         return create_into("randperm", out, dtype, lambda **place: randperm(n, generator=generator, **place))
+    n = whole("randperm", "n", n)
     if n < 0:
         raise RuntimeError(f"randperm: n must be non-negative, got {n}")
     dtype = dtypes.need_dtype("randperm", dtype or dtypes.int64)
@@ -401,6 +403,7 @@ def multinomial(
             raise RuntimeError(f"multinomial: expects out of torch.int64, for indices, got {out.dtype}")
         arguments = {"input": input, "num_samples": num_samples, "replacement": replacement, "generator": generator}
         return write_out("multinomial", multinomial, out, arguments)
+    num_samples = whole("multinomial", "num_samples", num_samples)
     if num_samples <= 0:
         raise RuntimeError(f"multinomial: cannot sample num_samples <= 0 samples, got {num_samples}")
     weights = input.device.xp.to_numpy(input._array).astype(np.float64)

@@ -72,7 +72,8 @@ def _scatter_call(
     input: Tensor, dim: int, index: Tensor, src: Any, value: Any, reduce: str | None
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """Return the row that a call of scatter means, and its arguments."""
-    src = value if src is None else src
+    if src is None and value is not None:
+        src = need_number("scatter", "value", value)
     if src is None:
         raise TypeError("scatter(): missing the values to write: src, or a number as value")
     if not isinstance(src, Tensor):

@@ -8,10 +8,11 @@ from typing import Any
 from nanotorch import dtypes
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.linalg.decomposition import linalg_svdvals
-from nanotorch.ops.linalg.norm import linalg_vector_norm, need_order, nuclear_norm
+from nanotorch.ops.linalg.norm import linalg_vector_norm, nuclear_norm
 from nanotorch.ops.reduce.reductions import INF
 from nanotorch.ops.rows.dims import need_tuple, wrap_dims
 from nanotorch.ops.rows.row import composite
+from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import distinct, edge, real, sample
 
 ORDERS = [
@@ -65,7 +66,7 @@ def linalg_matrix_norm(
         raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}")
     rows, columns = dims
     if not isinstance(ord, str):
-        need_order("linalg.matrix_norm", "ord", ord)
+        ord = need_number("linalg.matrix_norm", "ord", ord)
     if ord == "nuc":
         return nuclear_norm("linalg.matrix_norm", A, dims, keepdim)
     largest: dict[float | str, tuple[int, ...]] = {1: (columns,), INF: (rows,), 2: dims}
@@ -122,7 +123,7 @@ def linalg_norm(
     of all elements.
     """
     if ord is not None and not isinstance(ord, str):
-        need_order("linalg.norm", "ord", ord)
+        ord = need_number("linalg.norm", "ord", ord)
     if ord is None:
         if isinstance(dim, tuple | list) and len(dim) != 1:
             need_pair(dim)

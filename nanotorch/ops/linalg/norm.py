@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from nanotorch import dtypes
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.grad_mode import no_grad
@@ -16,6 +14,7 @@ from nanotorch.ops.reduce.reductions import INF, NAN, Dim, axes, keep_reduced
 from nanotorch.ops.rows.dims import wrap_dim, wrap_dims
 from nanotorch.ops.rows.inplace import write_out
 from nanotorch.ops.rows.row import Array, composite, op
+from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import distinct, edge, real, sample
 from nanotorch.ops.shape.views import broadcast_tensors
 
@@ -76,12 +75,6 @@ def _norm(
     if p == 0:
         return xp.sum(xp.astype(self != 0, self.dtype), axis=axis, keepdims=keepdim)
     return xp.sum(magnitude**p, axis=axis, keepdims=keepdim) ** (1.0 / p)
-
-
-def need_order(name: str, argument: str, p: Any) -> None:
-    """Refuse what is no number where the order of a norm is one."""
-    if not isinstance(p, int | float | np.number):
-        raise TypeError(f"{name}(): argument '{argument}' must be a number, not {type(p).__name__}")
 
 
 def nuclear_norm(name: str, x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
@@ -149,6 +142,8 @@ def norm(
     """
     if out is not None:
         return write_out("norm", norm, out, {"input": input, "p": p, "dim": dim, "keepdim": keepdim, "dtype": dtype})
+    if p is not None and not isinstance(p, str):
+        p = need_number("norm", "p", p)
     if p != "nuc":
         return _norm(input, p, dim, keepdim, dtype=dtype)
     dims = wrap_dims("norm", tuple(range(input.ndim)) if dim is None else dim, input.ndim)
@@ -172,7 +167,7 @@ def linalg_vector_norm(
     x: Tensor, ord: float = 2, dim: Dim = None, keepdim: bool = False, *, dtype: dtypes.DType | None = None
 ) -> Tensor:
     """The norm `sum(|x|**ord) ** (1/ord)` of all elements or over `dim`, whatever the shape."""
-    need_order("linalg.vector_norm", "ord", ord)
+    ord = need_number("linalg.vector_norm", "ord", ord)
     return _norm(x, ord, dim, keepdim, dtype=dtype)
 
 
@@ -181,13 +176,13 @@ def linalg_vector_norm(
 )
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """The p-norm of `input - other`, which broadcast."""
-    need_order("dist", "p", p)
+    p = need_number("dist", "p", p)
     return _norm(input - other, p)
 
 
 def distances(name: str, differences: Any, p: float) -> Any:
     """Return the norms of differences along the last dimension."""
-    need_order(name, "p", p)
+    p = need_number(name, "p", p)
     if not p >= 0:
         raise RuntimeError(f"{name}: only supports non-negative p values, got {p}")
     return _norm(differences, p if differences.shape[-1] else 1.0, -1)
@@ -303,5 +298,5 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 )
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """The p-norm of `x1 - x2 + eps` over the last dimension."""
-    need_order("pairwise_distance", "p", p)
+    p = need_number("pairwise_distance", "p", p)
     return _norm(x1 - x2 + eps, p, -1, keepdim)

@@ -10,8 +10,9 @@ from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.ops.elementwise.extrema import where
 from nanotorch.ops.index.gather import check_index
-from nanotorch.ops.linalg.norm import linalg_vector_norm, need_order
+from nanotorch.ops.linalg.norm import linalg_vector_norm
 from nanotorch.ops.rows.row import Array, Index, composite, op
+from nanotorch.ops.rows.runtime import need_number
 from nanotorch.ops.rows.sample import integers, real, sample
 
 
@@ -129,7 +130,7 @@ def embedding(
             f"embedding: Padding_idx must be within num_embeddings, got {padding_idx} for weight {tuple(weight.shape)}"
         )
     if max_norm is not None:
-        need_order("embedding", "norm_type", norm_type)
+        norm_type = need_number("embedding", "norm_type", norm_type)
         with no_grad():
             used = input.reshape(-1)
             rows = weight[used]

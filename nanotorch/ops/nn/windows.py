@@ -20,6 +20,7 @@ from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError
 from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.ops.rows.dims import sizes_of
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import real, sample
 from nanotorch.ops.rows.tensors import TENSOR
@@ -62,7 +63,7 @@ def places(length: int, kernel: int, stride: int, dilation: int) -> int:
 
 def per_dimension(name: str, argument: str, value: Any, count: int) -> tuple[int, ...]:
     """Return an argument that is one int for all dimensions, or one int per dimension, as the latter."""
-    values = (value,) if isinstance(value, int) else tuple(value)
+    values = sizes_of(name, (value,), argument)
     if len(values) == 1:
         values *= count
     if len(values) != count:

@@ -443,6 +443,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise NotImplementedError(
             f"histc: not implemented for {input.dtype}, which could not hold the counts; convert with .float()"
         )
+    bins = whole("histc", "bins", bins)
     if bins <= 0:
         raise RuntimeError("histc: bins must be > 0")
     low, high = float(min), float(max)
@@ -511,13 +512,14 @@ def histogram(
         raise ShapeError(
             f"histogram: weight needs the shape of the input, {tuple(input.shape)}, got {tuple(weight.shape)}"
         )
-    if isinstance(bins, Tensor):
+    if isinstance(bins, Tensor) and bins.ndim:
         if bins.ndim != 1 or len(bins) < 2:
             raise ShapeError(
                 f"histogram: bins is a number or a vector of at least two ends, got shape {tuple(bins.shape)}"
             )
         ends = bins._array
     else:
+        bins = whole("histogram", "bins", bins)
         if bins <= 0:
             raise RuntimeError(f"histogram: bins must be > 0, got {bins}")
         low, high = (

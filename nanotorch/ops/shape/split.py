@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.rows.dims import wrap_dim
+from nanotorch.ops.rows.dims import whole, wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import real, sample
 from nanotorch.ops.rows.tensors import TENSOR
@@ -73,16 +73,20 @@ def _split(xp: Any, self: Array, split_size: int, dim: int) -> Array:
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of pieces of one size (the last may be smaller), or of the given sizes, along `dim`."""
     length = _length("split", tensor.shape, dim)
-    if not isinstance(split_size_or_sections, int):
-        return split_with_sizes(tensor, tuple(split_size_or_sections), dim)
-    if split_size_or_sections < 0 or (split_size_or_sections == 0 and length):
-        raise RuntimeError(f"split: expects split_size be positive, but got split_size={split_size_or_sections}")
-    return _split(tensor, split_size_or_sections or 1, dim)
+    size = split_size_or_sections
+    if not isinstance(size, int):
+        if getattr(size, "ndim", True):
+            return split_with_sizes(tensor, tuple(size), dim)
+        size = whole("split", "split_size", size)
+    if size < 0 or (size == 0 and length):
+        raise RuntimeError(f"split: expects split_size be positive, but got split_size={size}")
+    return _split(tensor, size or 1, dim)
 
 
 @composite(samples=[sample(real(5, 2), 2), sample(real(2, 7), 3, 1)])
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size along `dim` (the last may be smaller)."""
+    chunks = whole("chunk", "chunks", chunks)
     if chunks <= 0:
         raise RuntimeError(f"chunk: expects `chunks` to be greater than 0, got: {chunks}")
     length = _length("chunk", input.shape, dim)
