@@ -201,6 +201,22 @@ def test_r2_of_a_constant_target_is_defined() -> None:
         assert meter.compute()["r2"] == r2
 
 
+@pytest.mark.parametrize("output", [1.0, float("nan")])
+def test_a_meter_goes_on_from_its_state(output: float) -> None:
+    part = Table(np.ones((2, 1)), np.array([0, 1]), "multiclass", ("x",), ("a", "b"))
+    whole, begun, resumed = (Meter(**scored_as(part)) for _ in range(3))
+    outputs, rest = (
+        torch.tensor([[1.0, 0.0], [0.0, output]]),
+        (torch.tensor([0, 1]), torch.tensor(0.5), torch.tensor(2)),
+    )
+    for meter in (whole, begun):
+        meter.update(outputs, *rest)
+    resumed.load_state(json.loads(json.dumps(begun.state())))
+    for meter in (whole, resumed):
+        meter.update(torch.ones(2, 2), *rest)
+    assert repr(resumed.compute()) == repr(whole.compute())
+
+
 def test_two_classes_are_one_logit(tmp_path: Path) -> None:
     text = """
 name: moons_test

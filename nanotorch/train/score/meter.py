@@ -216,12 +216,14 @@ class Meter:
             "loss_sum": self.loss_sum,
             "weight_sum": self.weight_sum,
             "score_sums": self._score_sums.tolist(),
+            "finite": self._finite,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from the sums that `state` returned."""
         self.rows, self.loss_sum, self.weight_sum = state["rows"], state["loss_sum"], state["weight_sum"]
         self._score_sums = np.array(state["score_sums"])
+        self._finite = state.get("finite", True)  # checkpoints of before do not say
 
 
 def _r2(squared_error: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
