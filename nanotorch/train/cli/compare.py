@@ -42,7 +42,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.compare") -> int:
     """Do what the arguments say and return the exit code."""
-    return run_command(parser(prog), _compare, argv)
+    return run_command(parser(prog).parse_intermixed_args, _compare, argv)
 
 
 def _compare(options: argparse.Namespace) -> None:

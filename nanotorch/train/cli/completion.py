@@ -35,7 +35,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "nanotorch completion") -> int:
     """Do what the arguments say and return the exit code."""
-    return run_command(parser(prog), _print, argv)
+    return run_command(parser(prog).parse_args, _print, argv)
 
 
 def _print(options: argparse.Namespace) -> None:

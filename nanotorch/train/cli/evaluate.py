@@ -56,7 +56,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.evaluate") -> int:
     """Do what the arguments say and return the exit code."""
-    return run_command(parser(prog), _evaluate, argv)
+    return run_command(parser(prog).parse_args, _evaluate, argv)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

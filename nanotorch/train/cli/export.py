@@ -45,7 +45,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.export") -> int:
     """Do what the arguments say and return the exit code."""
-    return run_command(parser(prog), _export, argv)
+    return run_command(parser(prog).parse_args, _export, argv)
 
 
 def _export(options: argparse.Namespace) -> None:

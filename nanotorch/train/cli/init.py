@@ -45,7 +45,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "nanotorch init") -> int:
     """Do what the arguments say and return the exit code."""
-    return run_command(parser(prog), _init, argv)
+    return run_command(parser(prog).parse_intermixed_args, _init, argv)
 
 
 def _init(options: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.predict") -> int:
     """Do what the arguments say and return the exit code."""
-    return run_command(parser(prog), _predict, argv)
+    return run_command(parser(prog).parse_args, _predict, argv)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -47,19 +47,23 @@ def _say(message: str) -> None:
 
 
 def run_command(
-    parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+    parse: Callable[[Sequence[str] | None], argparse.Namespace],
+    work: Callable[[argparse.Namespace], None],
+    argv: Sequence[str] | None,
 ) -> int:
     """Parse the arguments, do the work and return the exit code; a mistake of the user becomes a sentence, not a
     traceback.
     """
     with only_printable():
-        return _run_command(parser, work, argv)
+        return _run_command(parse, work, argv)
 
 
 def _run_command(
-    parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+    parse: Callable[[Sequence[str] | None], argparse.Namespace],
+    work: Callable[[argparse.Namespace], None],
+    argv: Sequence[str] | None,
 ) -> int:
-    options = parser.parse_intermixed_args(argv)
+    options = parse(argv)
     try:
         ctrl_c.raises()
         with _terminable():
