@@ -431,7 +431,8 @@ class Module:
         Values are tensors, NumPy arrays or PyTorch's tensors (what `state_dict()` of the same model gives there); they
         are converted to the dtype and device that is there, or with `assign` put in its place as they are. Everything
         that does not fit is reported in one RuntimeError, and then nothing is changed. With `strict=False` missing and
-        unexpected keys are returned instead.
+        unexpected keys are returned instead. With `assign` the parameters are other objects afterwards: make the
+        optimizer, and call `flatten_parameters`, after it.
         """
         modules = list(self.named_modules(remove_duplicate=False))
         return load_state_dict(modules, state_dict, strict, assign)

@@ -340,6 +340,28 @@ def test_a_second_device() -> None:
             np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
 
 
+def test_flattened_in_inference_mode_they_can_be_trained() -> None:
+    model = torch.nn.Linear(2, 1)
+    with torch.inference_mode():
+        (flat,) = flatten_parameters(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    assert flat.grad.tolist() == [1.0, 1.0, 1.0]
+    assert not (flat.data.is_inference() or flat.grad.is_inference())
+
+
+def test_parameters_that_are_assigned_by_load_state_dict_are_others() -> None:
+    model = torch.nn.Linear(2, 1)
+    (flat,) = flatten_parameters(model.parameters())
+    former = flat.data.tolist()
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()}, assign=True)
+    model(torch.ones(1, 2)).sum().backward()
+    assert (flat.data.tolist(), flat.grad) == (former, None)
+    (flat,) = flatten_parameters(model.parameters())
+    assert (flat.data - 1).tolist() == pytest.approx(former, rel=1e-6)
+    assert flat.grad.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_dtypes_lie_apart_and_only_leaves_move() -> None:
     model = network()
     model[2].double()

@@ -27,6 +27,7 @@ from itertools import pairwise
 from typing import Any
 
 from nanotorch.autograd.graph.grad_mode import no_grad
+from nanotorch.autograd.graph.inference import inference_mode
 from nanotorch.autograd.graph.tensor import Tensor, leaf_edge
 from nanotorch.ops.create.creation import zeros_like
 from nanotorch.ops.shape.join import cat
@@ -107,13 +108,15 @@ class FlatParameters:
         return f"FlatParameters({len(self.parameters)} parameters, {self._data.numel()} elements)"
 
 
+@inference_mode(False)
 @no_grad()
 def flatten_parameters(parameters: Tensor | Iterable[Tensor]) -> list[FlatParameters]:
     """Move parameters side by side into one memory for each dtype and device, and their gradients into another.
 
     They keep their order; give those of an optimizer's first group first, so that each group lies together. Parameters
     that are no floating point numbers stay where they are. What else shared memory with a parameter does no longer;
-    two parameters that share memory are refused.
+    two parameters that share memory are refused. Parameters that take the places of these in a module later, as by
+    `load_state_dict(assign=True)`, are others: flatten those anew, and give them to an optimizer of their own.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
     >>> (flat,) = torch.nn.utils.flatten_parameters(model.parameters())

@@ -65,7 +65,7 @@ def clip_grad_norm_(
     """Scale all gradients in place so that their norm, taken together, is at most `max_norm`.
 
     Returns the norm that they had, as a 0-d tensor on their device: nothing waits for the GPU. Of flat parameters
-    (`flatten_parameters`) all gradients are one.
+    (`flatten_parameters`) all gradients are one, whose squares are added in another order: the last digits may differ.
     """
     parameters = _listed(parameters)
     total = get_total_norm(_gradients(parameters), norm_type, error_if_nonfinite)
