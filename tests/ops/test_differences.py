@@ -226,6 +226,23 @@ def raised(lib: Any) -> Any:
     return x.grad is None
 
 
+def hooked_late(lib: Any) -> Any:
+    x, seen = leaf(lib, 1.0), []
+
+    class Late(lib.autograd.Function):  # type: ignore[misc, name-defined]
+        @staticmethod
+        def forward(ctx: Any, y: Any) -> Any:
+            return y.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            x.register_hook(lambda _: seen.append("hook"))
+            return grad
+
+    (Late.apply(leaf(lib, 1.0)) * x).sum().backward()
+    return seen
+
+
 def multi_grad(lib: Any) -> Any:
     x, seen = leaf(lib, 1.0), []
     lib.autograd.graph.register_multi_grad_hook((x,), lambda grads: seen.append(grads[0].tolist()))
@@ -293,6 +310,7 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "returns and did not make": returned_leaf,
     "writing to a custom Function's output": view_of_inner,
     "multi-grad hooks under": multi_grad,
+    "a hook that a custom Function's backward puts on a leaf": hooked_late,
     "a backward pass that raises in its middle": raised,
     "`backward(create_graph=True)`": warned,
     "gradient of `as_strided_scatter`": lambda lib: gradient(
