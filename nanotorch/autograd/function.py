@@ -270,8 +270,10 @@ class Function:
             )
         cls._node = type(f"{cls.__name__}Backward", (FunctionNode,), {"__slots__": (), "function": cls})
 
+    # The signature (*args: Any, **kwargs: Any) is to type checkers what any other one may override.
+
     @staticmethod
-    def forward(*args: Any) -> Any:
+    def forward(*args: Any, **kwargs: Any) -> Any:
         """Compute the outputs; to be defined by the subclass."""
         raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
 
@@ -280,7 +282,7 @@ class Function:
         """Save what backward needs, where forward does not get ctx; may be defined by the subclass."""
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any, **kwargs: Any) -> Any:
         """Compute the gradients of the inputs; to be defined by the subclass, under this name or as `vjp`."""
         raise NotImplementedError(
             "You must implement either the backward or vjp method for your custom autograd.Function to use it with"

@@ -81,6 +81,16 @@ def test_the_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+def test_editors_accept_the_program(tmp_path: Path) -> None:
+    """As VS Code checks it, with what it calls the standard rules, which want overrides to fit."""
+    options = {"extraPaths": [str(ROOT)], "typeCheckingMode": "standard", "include": [str(PROGRAM)]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(options))
+    command = ["basedpyright", "--pythonpath", sys.executable, "--project", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
 def test_the_typed_share_of_the_surface_only_rises() -> None:
     """`basedpyright --verifytypes nanotorch --ignoreexternal` lists what lacks a type."""
     command = ["basedpyright", "--pythonpath", sys.executable, "--verifytypes", "nanotorch", "--ignoreexternal"]

@@ -1,4 +1,4 @@
-"""A program as a user of strict mypy writes it: it has to check without an error, and to run.
+"""A program as a user of strict mypy or an editor writes it: it has to check without an error, and to run.
 
 `assert_type` is what the checker knows of an expression, to the letter.
 """
@@ -23,6 +23,18 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x)) * self.scale
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float = 1.0) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3 * scale
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * 3 * x**2, None
 
 
 def batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
