@@ -27,7 +27,11 @@ INTEGERS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 NUMBERS = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0, float("inf"), float("-inf"), float("nan"))
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, float("nan"), float("inf"), float("-inf"), 1e-30, 1e30, 300.0, -7.0)
 
-ENTRIES = [e for e in (*ROWS.values(), *COMPOSITES.values(), *FURTHER.values()) if e.where != "internal" and e.samples]
+ENTRIES = sorted(
+    (e for e in (*ROWS.values(), *COMPOSITES.values(), *FURTHER.values()) if e.where != "internal" and e.samples),
+    key=lambda entry: entry.name,
+)
+"""By name, so that a seed draws the same calls wherever the ops stand."""
 TEXTS: dict[str, set[str]] = defaultdict(set)
 """Every text that some sample gives to a parameter of this name."""
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in (ROOT / "nanotorch").rglob("*.py")
-}
+from package_files import FILES, imports, module_of
 
 # Files that name each other's classes in annotations, though none imports another one that imports it: what the parts
 # of a tensor hand to each other, and what a row hands to those who write its code. May only become fewer.
@@ -38,24 +31,18 @@ ONE_IDEA = [
 ]
 
 
-def imports(node: ast.AST, for_types: bool) -> Iterator[str]:
-    """Every file of the package that a piece of code imports, at the top or inside functions."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test) and not for_types:
-            continue
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names if alias.name in FILES)
-        elif isinstance(child, ast.ImportFrom):
-            for alias in child.names:
-                inner = f"{child.module}.{alias.name}"
-                if inner in FILES or child.module in FILES:
-                    yield inner if inner in FILES else str(child.module)
-        else:
-            yield from imports(child, for_types)
-
-
 def imported(for_types: bool) -> dict[str, set[str]]:
-    return {name: set(imports(ast.parse(path.read_text()), for_types)) for name, path in FILES.items()}
+    """Return for every file of the package the others that it imports."""
+    names = {module_of(path) for path in FILES}
+    return {
+        module_of(path): {
+            inner if (inner := f"{found.module}.{found.name}") in names else found.module
+            for found in imports(path)
+            if for_types or not found.typing_only
+        }
+        & names
+        for path in FILES
+    }
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
