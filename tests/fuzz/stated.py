@@ -150,7 +150,7 @@ STATED = (
     Stated("digits of `polygamma`", r"polygamma|digamma|special\.psi", VALUES, infinite),
     Stated("subtraction of booleans", LOSSES, r"output 0 is", whole),
     Stated("integrals of nothing", r"linalg_cond|normal", r"requires_grad"),
-    Stated("what `linalg.cholesky_ex`", r"linalg_\w+_ex", VALUES),
+    Stated("what `linalg.cholesky_ex`", r"linalg_\w+_ex", rf"{VALUES}|backward: LinAlgError.*PyTorch computes"),
     Stated("gradient of determinants", r"linalg_cond", VALUES, singular),
     Stated("dimensions, indices and dtypes of empty", EMPTY, r".*PyTorch computes|computes ", empty),
     Stated("`linalg.lstsq`", r"linalg_lstsq", r"computes .*RuntimeError"),

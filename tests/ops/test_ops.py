@@ -12,7 +12,7 @@ import pytest
 import nanotorch as torch
 from nanotorch.ops.rows.row import COMPOSITES, ROWS
 from nanotorch.ops.rows.sample import Drawn
-from op_cases import CASES, ROW_CASES, Call, Case, each, floating_outputs, host, ours, outputs, run
+from op_cases import CASES, ROW_CASES, Call, Case, each, floating_outputs, host, ordinary, ours, outputs, run
 
 
 def close(actual: Any, expected: Any, dtype: Any = np.float64) -> None:
@@ -34,26 +34,17 @@ def test_every_public_row_has_samples_and_a_docstring(row: Any) -> None:
     assert row.samples or row.name in ("zero",)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @each(CASES)
-def test_devices_agree(case: Case, gpu: Any) -> None:
-    """Values and gradients on a GPU equal those on the CPU, in both precisions."""
-    for dtype in (np.float64, np.float32):
-        expected = run(case, Call(case, ours(), dtype))
-        actual = run(case, Call(case, ours(gpu), dtype), gpu)
-        for got, want in zip(actual, expected, strict=True):
-            for a, e in zip(got, want, strict=True):
-                if e is None:
-                    assert a is None
-                else:
-                    close(a, e, dtype)
-
-
-@each(CASES)
-def test_results_stay_on_the_device(case: Case, gpu: Any) -> None:
-    call = Call(case, ours(gpu))
-    for output in outputs(case.entry.function(*call.args, **call.kwargs)):
-        if isinstance(output, torch.Tensor):
-            assert output.device is gpu
+def test_devices_agree(case: Case, gpu: Any, dtype: Any) -> None:
+    """Values and gradients on a GPU equal those on the CPU; results stay there (`run` asks)."""
+    actual = run(case, Call(case, ours(gpu), dtype), gpu)
+    for got, want in zip(actual, ordinary(case, dtype), strict=True):
+        for a, e in zip(got, want, strict=True):
+            if e is None:
+                assert a is None
+            else:
+                close(a, e, dtype)
 
 
 @each(CASES)
@@ -97,7 +88,7 @@ def test_most_samples_are_writable() -> None:
 @each(WITH_VARIANT, when=writable)
 def test_inplace_variant_equals_the_op(case: Case) -> None:
     """The variant writes into the same memory, bumps the version, and has the op's value and gradient."""
-    expected = run(case, Call(case, ours()))
+    expected = ordinary(case)
     call = Call(case, ours())
     target = call.args[0] * 1 if call.args[0].dtype is not torch.bool else call.args[0].clone()
     memory, version = target._array, target._version
@@ -179,7 +170,7 @@ READS_MEMORY = ("view", "_view", "view_as", "as_strided")  # what they give depe
 
 @each([case for case in CASES if case.name not in READS_MEMORY])
 def test_non_contiguous_inputs_give_the_same(case: Case) -> None:
-    expected = run(case, Call(case, ours()))
+    expected = ordinary(case)
 
     def strided(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array

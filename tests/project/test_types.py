@@ -56,6 +56,7 @@ torch.nn.Linear(2, 2)(x, 1)
 """
 
 
+@pytest.mark.slow
 def test_strict_mypy_sees_every_public_name_and_the_mistakes_of_users(tmp_path: Path) -> None:
     """What a checker sees is what completion offers; a program without mistakes passes, and one with them does not."""
     names, wrong = tmp_path / "names.py", tmp_path / "wrong.py"

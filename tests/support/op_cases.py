@@ -185,12 +185,19 @@ def second(
 def run(case: Case, call: Call, device: Any = "cpu") -> tuple[list[Any], list[Any]]:
     """Return the outputs of an op and the gradients of its inputs for fixed random output gradients, as arrays."""
     results = case.entry.function(*call.args, **call.kwargs)
+    assert {o.device for o in outputs(results) if isinstance(o, nanotorch.Tensor)} <= {nanotorch.device(device)}
     tracked = floating_outputs(results)
     grads: list[Any] = []
     if tracked and call.leaves:
         seeds = [nanotorch.from_numpy(w).to(device) for w in weights(tracked, call.dtype)]
         grads = list(nanotorch.autograd.grad(tracked, call.leaves, seeds, allow_unused=True))
     return [host(o) for o in outputs(results)], [host(g) for g in grads]
+
+
+@functools.cache
+def ordinary(case: Case, dtype: Any = np.float64) -> tuple[list[Any], list[Any]]:
+    """Return what `run` gives on contiguous arrays of the CPU, which other ways of running it are compared with."""
+    return run(case, Call(case, ours(), dtype))
 
 
 def host(value: Any) -> Any:

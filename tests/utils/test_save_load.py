@@ -68,10 +68,14 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(values)
-def test_any_value_comes_back(value: Any) -> None:
-    assert same(through_a_file(value), value)
+@pytest.mark.parametrize("examples", [25, pytest.param(150, marks=pytest.mark.slow)])
+def test_any_value_comes_back(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(values)
+    def comes_back(value: Any) -> None:
+        assert same(through_a_file(value), value)
+
+    comes_back()
 
 
 @pytest.mark.parametrize(
