@@ -224,6 +224,12 @@ def random_bits(seed: Any, step: int, layer: int, apart: int, first: int, count:
     return cupy.asarray(philox.random_bits(seed, step, layer, apart, first, count))
 
 
+def draw(generator: Any, method: str, arguments: tuple[Any, ...], dtype: Any) -> Any:
+    """Return the next numbers of a generator, which every device takes from the host."""
+    return cupy.asarray(philox.draw(generator, method, arguments, dtype))
+
+
+keep_mask, seed_of = philox.keep_mask, philox.seed_of
 iadd, pieces, put = numpy_backend.iadd, numpy_backend.pieces, numpy_backend.put  # written with operators alone
 write, add_into, multiply_into = numpy_backend.write, numpy_backend.add_into, numpy_backend.multiply_into
 

@@ -784,7 +784,8 @@ def write(array: Any, values: Any) -> None:
     array[...] = values
 
 
-add_into, multiply_into, random_bits = operator.iadd, operator.imul, philox.random_bits
+add_into, multiply_into = operator.iadd, operator.imul
+draw, keep_mask, random_bits, seed_of = philox.draw, philox.keep_mask, philox.random_bits, philox.seed_of
 
 
 # -------------------------------------------------------------------------------------------------------- the column

@@ -1,10 +1,12 @@
-"""Random bits that are a function of their address, by NumPy's Philox (Note [Counters of dropout])."""
+"""Random numbers for primitives: of generators, and those that are a function of their address, by NumPy's Philox
+(Note [Counters of dropout]).
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,3 +45,26 @@ def random_bits(seed: int | Callable[[], int], step: int, layer: int, apart: int
     philox.state = state
     words = philox.random_raw((before + count + 3) // 4)
     return words.view(np.uint16)[before : before + count]
+
+
+@lru_cache(maxsize=128)
+def _threshold_and_factor(p: float, dtype: np.dtype[Any]) -> tuple[np.uint16, Any]:
+    return np.uint16(min(round(p * 65536), 65535)), dtype.type(1.0 / (1.0 - p) if p < 1.0 else 0.0)
+
+
+def keep_mask(bits: Any, p: float, dtype: np.dtype[Any]) -> Any:
+    """Return 0 with probability `p`, else `1 / (1 - p)`, for arrays of 16 random bits of any backend."""
+    least, factor = _threshold_and_factor(p, dtype)
+    mask = (bits >= least).astype(dtype)
+    mask *= factor
+    return mask
+
+
+def draw(generator: Any, method: str, arguments: tuple[Any, ...], dtype: np.dtype[Any]) -> Any:
+    """Return the next numbers of a generator, on the host."""
+    return np.asarray(getattr(generator.numpy, method)(*arguments)).astype(dtype, copy=False)
+
+
+def seed_of(generator: Any) -> int:
+    """Return the number from which a generator started."""
+    return int(generator.initial_seed())

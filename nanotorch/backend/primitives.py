@@ -6,15 +6,15 @@ A formula is text over `xp`. What that text may say is listed here, once, and no
 
 - the **operators** of `OPERATORS`: arithmetic, comparisons, `-x`, `~x`, `x.T`, and `x[...]` for reading;
 - `xp.<name>(...)` for the other names of the table, called as the table spells them;
-- `x.shape`, `x.ndim`, `x.dtype`, `x.size`: what is known without looking at an element.
+- the `FACTS` of an array, `x.shape` and so on: what is known without looking at an element.
 
 No array method, no store (`x[...] = y`; `put`, `add_at` and `framed` give new arrays) and, in rows, no augmented
 assignment to an array: `iadd` says that the left array is given up, so that whoever runs the text may reuse its memory
 or not. No `bool(x)`, `int(x)` or loop over an array either: what depends on values asks one of the `QUESTIONS`, and
 goes on where the answer is None, "not known". A rule of an optimizer updates its parameter and its state by augmented
 assignments and `copyto`: these are the only writes. Whoever is neither a row nor a rule, such as the engine where it
-adds to a `.grad` and the functions that clip it, writes by what the section `MEMORY` lists. Python numbers, tuples
-and lists are the text's own business.
+adds to a `.grad` and the functions that clip it, writes by `WRITES` and may ask for the `PLACEMENT` of an array.
+Python numbers, tuples and lists are the text's own business.
 `tests/project/test_primitives.py` reads every row and rule and names the line that does anything else;
 `tests/ops/test_primitives_suffice.py` runs all rows on arrays that can do nothing else.
 
@@ -36,8 +36,7 @@ where and how: axes, shapes, dtypes, lengths, slices.
 Two more columns are foreseen: one that writes code for a primitive, over values of a recorded program, and one that
 says what a primitive becomes when some of its arguments have one more axis in front, of models that train together.
 Both are one more `Column`, and the sections help them: what is in `OPERATORS` and `ELEMENTWISE` broadcasts, has no axis
-to renumber and can be fused; who records a program leaves questions unanswered, or takes the answer for an assumption
-that the program checks.
+to renumber and can be fused; the others say what a recorder makes of them (Note [Recorders]).
 """
 
 from __future__ import annotations
@@ -45,6 +44,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+FACTS = ("shape", "ndim", "dtype", "size")
+"""What anybody may ask of an array: it is known without looking at an element."""
+
+PLACEMENT = ("base", "flags", "itemsize", "nbytes", "strides")
+"""What only those may ask who are neither rows nor rules: how an array lies in memory, known as well."""
 
 OPERATORS: dict[str, tuple[str, Callable[..., Any]]] = {
     "add(x, y)": ("x + y", operator.add),
@@ -101,6 +106,7 @@ ELEMENTWISE = {
     "isfinite(x)": "whether neither NaN nor infinite",
     "isinf(x)": "whether infinite",
     "isnan(x)": "whether NaN",
+    "keep_mask(bits, p, dtype)": "of random bits 0 with probability p, else 1 / (1 - p) (Note [Counters of dropout])",
     "lcm(x, y)": "least common multiple",
     "left_shift(x, y)": "bits of x moved y places up",
     "lgamma(x)": "logarithm of the magnitude of the gamma function",
@@ -160,7 +166,6 @@ SCAN = {
     "scaled_cumsum(weights, inner, outer, axis)": "cumsum(weights * exp(inner)) * exp(outer)",
     "searchsorted(x, values, side)": "where the values would go into a sorted vector",
     "sort(x)": "in ascending order",
-    "unique(x, index, inverse, counts, axis, equal_nan)": "distinct elements, and what is asked for about them",
 }
 
 SHAPE = {
@@ -194,7 +199,6 @@ SHAPE = {
 INDEX = {
     "add_at(x, index, values)": "x with values added at an index, repeated ones too",
     "diagonal_to_zeros(x, shape, offset, axis1, axis2)": "zeros of a shape with x on a diagonal",
-    "nonzero(x)": "positions of what is not 0, an array for every axis",
     "one_hot(x, classes, dtype)": "a row of zeros with a one for each index",
     "pick(x, columns)": "one element of every row of a matrix",
     "put(x, index, values)": "x with values at an index",
@@ -207,10 +211,16 @@ INDEX = {
     "take_along_axis(x, indices, axis)": "one chosen element along an axis for every place",
 }
 
+UNSIZED = {
+    "nonzero(x)": "positions of what is not 0, an array for every axis",
+    "unique(x, index, inverse, counts, axis, equal_nan)": "distinct elements, and what is asked for about them",
+}
+"""How large their results are depends on values, as of `x[mask]`."""
+
 CREATE = {
     "arange(n)": "0, 1 ... n - 1",
     "array(x, order='K')": "a copy",
-    "asarray(x, dtype=None)": "a number, a list or an array as an array",
+    "asarray(x, dtype=None)": "a number, a list or an array, also one of the host, as an array of this backend",
     "empty(shape, dtype)": "an array that is to be written",
     "empty_like(x)": "the same of the shape and dtype of another",
     "eye(n, dtype)": "identity matrix",
@@ -218,9 +228,14 @@ CREATE = {
     "full_like(x, value)": "the same in the shape and dtype of another",
     "ones(shape, dtype)": "ones",
     "ones_like(x)": "ones in the shape and dtype of another",
-    "random_bits(seed, step, layer, apart, first, count)": "16 bits for each address (Note [Counters of dropout])",
     "zeros(shape, dtype)": "zeros",
     "zeros_like(x)": "zeros in the shape and dtype of another",
+}
+
+DRAWS = {
+    "draw(generator, method, arguments, dtype)": "the next numbers of a generator, by a method of NumPy's",
+    "random_bits(seed, step, layer, apart, first, count)": "16 bits for each address (Note [Counters of dropout])",
+    "seed_of(generator)": "the number from which a generator started",
 }
 
 LINALG = {
@@ -241,20 +256,26 @@ QUESTIONS = {
     "holds(mask)": "whether a condition holds throughout; None where that is not known yet",
 }
 
-MEMORY = {
+WRITES = {
     "add_into(x, values)": "x + values in the memory of x",
     "copyto(x, values, casting='same_kind')": "write values into x",
-    "empty_strided(shape, stride, dtype)": "an array of a stride, in elements, that is to be written",
-    "gather_strided(x, shape, stride, offset)": "the elements of a vector where a geometry sees them",
     "multiply_into(x, values)": "x * values in the memory of x",
-    "receive(x, device)": "a copy of an array of any backend, here",
-    "scatter_strided(x, size, stride, offset)": "a vector of zeros with x added where a geometry sees it",
+    "write(x, values)": "values in the memory of x, rounded to its dtype",
+}
+
+LAYOUT = {
     "storage_offset(x)": "how many elements of its memory lie before x",
     "storage_size(x)": "how many elements its memory has room for",
+}
+
+MEMORY = {
+    "empty_strided(shape, stride, dtype)": "an array of a stride, in elements, that is to be written",
+    "gather_strided(x, shape, stride, offset)": "the elements of a vector where a geometry sees them",
+    "receive(x, device)": "a copy of an array of any backend, here",
+    "scatter_strided(x, size, stride, offset)": "a vector of zeros with x added where a geometry sees it",
     "synchronize()": "wait until all work is done",
     "to_numpy(x)": "the array on the host: whatever reads elements of a tensor asks for this first",
     "view_strided(x, shape, stride, offset)": "another view of the memory of x",
-    "write(x, values)": "values in the memory of x, rounded to its dtype",
 }
 
 
@@ -279,9 +300,13 @@ PRIMITIVES: dict[str, Primitive] = {
     **_rows("scan", SCAN),
     **_rows("shape", SHAPE),
     **_rows("index", INDEX),
+    **_rows("unsized", UNSIZED),
     **_rows("create", CREATE),
+    **_rows("draws", DRAWS),
     **_rows("linalg", LINALG),
     **_rows("questions", QUESTIONS),
+    **_rows("writes", WRITES),
+    **_rows("layout", LAYOUT),
     **_rows("memory", MEMORY),
 }
 

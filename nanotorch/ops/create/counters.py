@@ -40,12 +40,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU
 from nanotorch.ops.create.random import Generator, default_generator
 from nanotorch.ops.rows.runtime import need_number
 
@@ -94,7 +94,7 @@ class dropout_counters:
         self.step, self.row, self.seed, self.rows = step, row, seed, rows
 
     def __enter__(self) -> None:
-        seed = default_generator.initial_seed() if self.seed is None else self.seed % 2**64
+        seed = CPU.xp.seed_of(default_generator) if self.seed is None else self.seed % 2**64
         self._token: Token[Position | None] = _position.set(Position(seed, self.step, self.row, self.rows))
 
     def __exit__(self, *error: object) -> None:
@@ -129,20 +129,14 @@ def random_bits(xp: Any, shape: tuple[int, ...], generator: Generator | None) ->
     return xp.random_bits(here.seed, here.step, here.layer - 1, apart, first, count)
 
 
-@lru_cache(maxsize=128)
-def _threshold_and_factor(p: float, dtype: np.dtype[Any]) -> tuple[np.uint16, Any]:
-    return np.uint16(min(round(p * 65536), 65535)), dtype.type(1.0 / (1.0 - p) if p < 1.0 else 0.0)
-
-
 def keep_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
     """Return 0 with probability `p`, else `1 / (1 - p)`: of a shape (rows, ...), in the dtype and on the device of a
     tensor.
     """
-    device, dtype = like.device, like._array.dtype
+    device = like.device
     xp = device.xp
-    least, factor = _threshold_and_factor(p if type(p) is float else float(need_number("dropout", "p", p)), dtype)
-    mask = xp.astype(random_bits(xp, shape, generator) >= least, dtype)
-    xp.multiply_into(mask, factor)
+    p = need_number("dropout", "p", p) if isinstance(p, Tensor) else p
+    mask = xp.keep_mask(random_bits(xp, shape, generator), p, like._array.dtype)
     return from_array(xp.reshape(mask, shape), device)
 
 

@@ -18,11 +18,21 @@ from nanotorch.ops.rows.row import composite
 from nanotorch.ops.rows.runtime import need_number
 
 
-def placed(array: Any, device: Any, requires_grad: bool = False) -> Tensor:
-    """Return a tensor of a NumPy array, on a device (None is the CPU)."""
-    target = CPU if device is None else Device(device)
-    result = from_array(array if target is CPU else target.xp.receive(array, target), target)
+def place_of(device: Any) -> Device:
+    """Return the device that an argument `device=` names, the CPU for None."""
+    return CPU if device is None else Device(device)
+
+
+def finished(array: Any, place: Device, requires_grad: bool = False) -> Tensor:
+    """Return a leaf around an array that is on its device."""
+    result = from_array(array, place)
     return result.requires_grad_() if requires_grad else result
+
+
+def placed(array: Any, device: Any, requires_grad: bool = False) -> Tensor:
+    """Return a leaf around a NumPy array, on a device (None is the CPU)."""
+    place = place_of(device)
+    return finished(place.xp.asarray(array), place, requires_grad)
 
 
 def _plain(data: Any) -> Any:
@@ -112,7 +122,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     """Return a tensor that shares memory with the data where that is possible."""
     if isinstance(data, Tensor):
         return data.to(data.device if device is None else device, dtype or data.dtype)
-    return placed(_read(data, dtype), device, False)
+    return placed(_read(data, dtype), device)
 
 
 def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
@@ -124,7 +134,7 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
         raise ValueError(
             "the array's byte order is not this machine's: convert with .astype(array.dtype.newbyteorder('='))"
         )
-    return from_array(np.asarray(ndarray))
+    return placed(ndarray, None)
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
@@ -171,7 +181,8 @@ def zeros(
     """Return zeros; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("zeros", out, dtype, lambda **place: zeros(*size, **place))
-    return placed(np.zeros(_sizes("zeros", size), _dtype(dtype)), device, requires_grad)
+    place = place_of(device)
+    return finished(place.xp.zeros(_sizes("zeros", size), _dtype(dtype)), place, requires_grad)
 
 
 def ones(
@@ -180,7 +191,8 @@ def ones(
     """Return ones; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("ones", out, dtype, lambda **place: ones(*size, **place))
-    return placed(np.ones(_sizes("ones", size), _dtype(dtype)), device, requires_grad)
+    place = place_of(device)
+    return finished(place.xp.ones(_sizes("ones", size), _dtype(dtype)), place, requires_grad)
 
 
 def empty(
@@ -189,7 +201,8 @@ def empty(
     """Return uninitialised memory; the size is given as ints or as one sequence."""
     if out is not None:
         return create_into("empty", out, dtype, lambda **place: empty(*size, **place))
-    return placed(np.empty(_sizes("empty", size), _dtype(dtype)), device, requires_grad)
+    place = place_of(device)
+    return finished(place.xp.empty(_sizes("empty", size), _dtype(dtype)), place, requires_grad)
 
 
 def full(
@@ -206,9 +219,9 @@ def full(
         return create_into("full", out, dtype, lambda **place: full(size, fill_value, **place))
     value = need_number("full", "fill_value", fill_value)
     dtype = dtypes.need_dtype("full", dtype or dtypes.scalar_dtype(value))
-    return placed(
-        np.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy), device, requires_grad
-    )
+    place = place_of(device)
+    array = place.xp.full(_sizes("full", (size,)), dtypes.wrapped("full", value, dtype), dtype.numpy)
+    return finished(array, place, requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.create.random import Generator, _overwrite, numbers_of
+from nanotorch.ops.create.random import Generator, overwrite, source
 from nanotorch.ops.rows.row import composite
 
 LARGEST_WHOLE = {2: 2**11, 4: 2**24, 8: 2**53}
 """Up to where the floating point numbers of so many bytes count without gaps."""
 
 
-def _drawn(name: str, input: Tensor, values: Any) -> Tensor:
-    return _overwrite(name, input, np.asarray(values).astype(input.dtype.numpy))
+def _fill(name: str, input: Tensor, generator: Generator | None, method: str, *arguments: Any) -> Tensor:
+    drawn = input.device.xp.draw(source(generator), method, arguments, input.dtype.numpy)
+    return overwrite(name, input, drawn)
 
 
 def _check(name: str, what: str, value: float, holds: bool) -> None:
@@ -46,7 +47,7 @@ def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: 
         or low < (0 if dtype.kind == "b" else int(np.iinfo(dtype).min))
     ):
         raise RuntimeError(f"random_: [{low}, {high}) is out of bounds for {input.dtype}")
-    return _drawn("random_", input, numbers_of(generator).integers(low, high - 1, input.shape, endpoint=True))
+    return _fill("random_", input, generator, "integers", low, high - 1, input.shape, np.int64, True)
 
 
 def _need_floating(name: str, input: Tensor) -> None:
@@ -59,14 +60,14 @@ def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Generator | No
     """Fill the tensor with numbers of the density `lambd * exp(-lambd * x)`."""
     _need_floating("exponential_", input)
     _check("exponential_", "lambda > 0.0", lambd, lambd > 0)
-    return _drawn("exponential_", input, numbers_of(generator).exponential(1 / lambd, input.shape))
+    return _fill("exponential_", input, generator, "exponential", 1 / lambd, input.shape)
 
 
 @composite(where="method")
 def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with the number of trials until the first success, of probability `p` each."""
     _check("geometric_", "p to be in (0, 1)", p, 0 < p < 1)
-    return _drawn("geometric_", input, numbers_of(generator).geometric(p, input.shape))
+    return _fill("geometric_", input, generator, "geometric", p, input.shape)
 
 
 @composite(where="method")
@@ -74,7 +75,7 @@ def log_normal_(input: Tensor, mean: float = 1.0, std: float = 2.0, *, generator
     """Fill the tensor with exponentials of normal numbers of this mean and standard deviation."""
     _need_floating("log_normal_", input)
     _check("log_normal_", "std > 0.0", std, std > 0)
-    return _drawn("log_normal_", input, numbers_of(generator).lognormal(mean, std, input.shape))
+    return _fill("log_normal_", input, generator, "lognormal", mean, std, input.shape)
 
 
 @composite(where="method")
@@ -82,4 +83,6 @@ def cauchy_(input: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator
     """Fill the tensor with numbers of Cauchy's distribution."""
     _need_floating("cauchy_", input)
     _check("cauchy_", "sigma > 0.0", sigma, sigma > 0)
-    return _drawn("cauchy_", input, numbers_of(generator).standard_cauchy(input.shape) * sigma + median)
+    xp = input.device.xp
+    drawn = xp.draw(source(generator), "standard_cauchy", (input.shape,), np.dtype(np.float64))
+    return overwrite("cauchy_", input, drawn * sigma + median)

@@ -15,8 +15,7 @@ from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.locks import FURTHER
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
-from nanotorch.ops.create.creation import create_into, placed
-from nanotorch.ops.rows.dims import whole
+from nanotorch.ops.create.creation import create_into, finished, placed, place_of
 from nanotorch.ops.rows.inplace import check_writable, write_out
 from nanotorch.ops.rows.row import Array, Number, composite, op
 from nanotorch.ops.rows.runtime import need_number
@@ -155,9 +154,14 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda
             set_rng_state(before)
 
 
+def source(generator: Generator | None) -> Generator:
+    """Return a generator, the default one for None."""
+    return default_generator if generator is None else generator
+
+
 def numbers_of(generator: Generator | None) -> np.random.Generator:
     """Return what draws the numbers of a generator, the default one for None."""
-    return (default_generator if generator is None else generator).numpy
+    return source(generator).numpy
 
 
 def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -166,22 +170,17 @@ def _size(size: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(operator.index(n) for n in size)
 
 
-def _place(array: np.ndarray[Any, Any], dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
-    dtype = dtypes.need_dtype("new", dtype)
-    return placed(np.asarray(array).astype(dtype.numpy, copy=False), device, requires_grad)
-
-
-def uniform_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _uniform(xp: Any, generator: Generator | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """Draw from [0, 1) in the given precision."""
     precise = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
-    drawn = np.asarray(source.random(shape, dtype=precise))
-    return drawn if dtype == precise else (np.floor(drawn * 2.0**11) / 2.0**11).astype(dtype)  # rounding would give 1
+    drawn = xp.draw(source(generator), "random", (shape, precise), precise)
+    return drawn if dtype == precise else xp.astype(xp.floor(drawn * 2.0**11) / 2.0**11, dtype)  # rounding would give 1
 
 
-def normal_array(source: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _normal(xp: Any, generator: Generator | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """Draw from the standard normal distribution in the given precision."""
     precise = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
-    return np.asarray(source.standard_normal(shape, dtype=precise)).astype(dtype, copy=False)
+    return xp.draw(source(generator), "standard_normal", (shape, precise), dtype)
 
 
 def _floating(name: str, dtype: Any) -> dtypes.DType:
@@ -206,7 +205,8 @@ def rand(
     if out is not None:
         return create_into("rand", out, dtype, lambda **place: rand(*size, generator=generator, **place))
     dtype = _floating("rand", dtype)
-    return _place(uniform_array(numbers_of(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+    place = place_of(device)
+    return finished(_uniform(place.xp, generator, _size(size), dtype.numpy), place, requires_grad)
 
 
 def randn(
@@ -221,7 +221,8 @@ def randn(
     if out is not None:
         return create_into("randn", out, dtype, lambda **place: randn(*size, generator=generator, **place))
     dtype = _floating("randn", dtype)
-    return _place(normal_array(numbers_of(generator), _size(size), dtype.numpy), dtype, device, requires_grad)
+    place = place_of(device)
+    return finished(_normal(place.xp, generator, _size(size), dtype.numpy), place, requires_grad)
 
 
 def randint(
@@ -249,7 +250,8 @@ def randint(
         least, most = (0, 1) if limits is None else (int(limits.min), int(limits.max))
         if not (least <= low and high - 1 <= most):
             raise RuntimeError(f"randint: [{low}, {high}) is out of bounds for {dtype}")
-    return _place(np.asarray(numbers_of(generator).integers(low, high, _size((size,)))), dtype, device)
+    place = place_of(device)
+    return finished(place.xp.draw(source(generator), "integers", (low, high, _size((size,))), dtype.numpy), place)
 
 
 def randperm(
@@ -265,7 +267,8 @@ def randperm(
     dtypes.check_fits("randperm", max(n - 1, 0), dtype)
     if n > 1 and dtype.is_floating_point and n - 1 > 2 ** (np.finfo(dtype.numpy).nmant + 1):
         raise RuntimeError(f"randperm: {dtype} does not hold every whole number below {n}")
-    return _place(numbers_of(generator).permutation(n), dtype, device)
+    place = place_of(device)
+    return finished(place.xp.draw(source(generator), "permutation", (n,), dtype.numpy), place)
 
 
 def rand_like(
@@ -322,7 +325,7 @@ def randint_like(
 
 def _check_std(name: str, std: Any) -> None:
     """Raise for a negative standard deviation, or one among those of a tensor."""
-    negative = bool((std < 0).any()) if isinstance(std, Tensor) else not std >= 0
+    negative = std.device.xp.holds(~(std._array < 0)) is False if isinstance(std, Tensor) else not std >= 0
     if negative:
         raise RuntimeError(
             f"{name}: expects std >= 0.0, but found {'a negative one' if isinstance(std, Tensor) else std}"
@@ -377,15 +380,11 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     """Return 1 with the probability that each element states, or with `p` for all, else 0."""
     if p is not None:
         return input.clone().bernoulli_(p, generator=generator)
-    array = input.device.xp.to_numpy(input._array)
-    if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
+    array, xp = input._array, input.device.xp
+    if array.dtype.kind != "f" or xp.holds((array >= 0) & (array <= 1)) is False:
         raise RuntimeError("bernoulli: expects floating point probabilities in [0, 1]")
-    return _drawn_bernoulli(
-        input,
-        _place(
-            uniform_array(numbers_of(generator), array.shape, np.dtype(np.float64)) < array, input.dtype, input.device
-        )._array,
-    )
+    drawn = _uniform(xp, generator, array.shape, np.dtype(np.float64)) < array
+    return _drawn_bernoulli(input, xp.astype(drawn, array.dtype))
 
 
 @composite()
@@ -417,21 +416,18 @@ def multinomial(
         raise RuntimeError("multinomial: weights must be finite and non-negative, with a positive sum in every row")
     if not replacement and ((rows > 0).sum(axis=1) < num_samples).any():
         raise RuntimeError(f"multinomial: cannot draw {num_samples} without replacement from fewer non-zero weights")
-    source = numbers_of(generator)
-    drawn = np.array([source.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows], np.int64)
-    return _place(drawn.reshape(*weights.shape[:-1], num_samples), dtypes.int64, input.device)
+    numbers = numbers_of(generator)
+    drawn = np.array([numbers.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows], np.int64)
+    return placed(drawn.reshape(*weights.shape[:-1], num_samples), input.device)
 
 
-def _overwrite(name: str, target: Tensor, array: np.ndarray[Any, Any]) -> Tensor:
+def overwrite(name: str, target: Tensor, drawn: Any) -> Tensor:
+    """Write an array of drawn numbers to a tensor."""
     check_writable(name, target)
-    device = target.device
-    drawn = array if device is CPU else device.xp.receive(array, device)
-    return target.copy_(from_array(drawn, device)) if target.requires_grad else _fill_raw(target, drawn)
-
-
-def _fill_raw(target: Tensor, array: Any) -> Tensor:
+    if target.requires_grad:
+        return target.copy_(from_array(drawn, target.device))
     target._bump_version("a random fill", 3)
-    target._array[...] = array
+    target.device.xp.write(target._array, drawn)
     return target
 
 
@@ -443,8 +439,8 @@ def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Genera
         raise RuntimeError(f"uniform_: expects to return a [from, to) range, but found from={a} > to={b}")
     if not np.isfinite(b - a):
         raise RuntimeError(f"uniform_: expects a range of finite numbers, got from={a} to={b}")
-    drawn = uniform_array(numbers_of(generator), input._array.shape, input._array.dtype)
-    return _overwrite("uniform_", input, drawn * (b - a) + a)
+    drawn = _uniform(input.device.xp, generator, input._array.shape, input._array.dtype)
+    return overwrite("uniform_", input, drawn * (b - a) + a)
 
 
 @composite(where="method")
@@ -452,17 +448,17 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
     """Fill the tensor with normal numbers."""
     mean, std = need_number("normal_", "mean", mean), need_number("normal_", "std", std)
     _check_std("normal_", std)
-    return _overwrite(
-        "normal_", input, normal_array(numbers_of(generator), input._array.shape, input._array.dtype) * std + mean
-    )
+    drawn = _normal(input.device.xp, generator, input._array.shape, input._array.dtype)
+    return overwrite("normal_", input, drawn * std + mean)
 
 
 @composite(where="method")
 def bernoulli_(input: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with ones of probability `p`, else zeros."""
-    chance = p.device.xp.to_numpy(p._array) if isinstance(p, Tensor) else np.float64(p)
-    if not ((chance >= 0) & (chance <= 1)).all():
+    xp, dtype = input.device.xp, input._array.dtype
+    chance = p.to(input.device)._array if isinstance(p, Tensor) else float(p)
+    inside = xp.holds((chance >= 0) & (chance <= 1)) is not False if isinstance(p, Tensor) else 0 <= chance <= 1
+    if not inside:
         raise RuntimeError(f"bernoulli_: expects p to be in [0, 1], but got p={p}")
-    return _overwrite(
-        "bernoulli_", input, (numbers_of(generator).random(input._array.shape) < chance).astype(input._array.dtype)
-    )
+    drawn = _uniform(xp, generator, input._array.shape, np.dtype(np.float64)) < chance
+    return overwrite("bernoulli_", input, xp.astype(drawn, dtype))
