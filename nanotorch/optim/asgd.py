@@ -10,10 +10,20 @@ from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 
 def asgd(
-    xp: Any, param: Any, grad: Any, ax: Any, *, lambd: float, weight_decay: float, maximize: bool, eta: float, mu: float
+    xp: Any,
+    param: Any,
+    grad: Any,
+    ax: Any,
+    *,
+    lambd: float,
+    weight_decay: float,
+    maximize: bool,
+    eta: float,
+    mu: float,
+    averaging: bool,
 ) -> None:
     """Step against the gradient at the rate `eta`, and move the average `ax` towards the parameter by the share
-    `mu`.
+    `mu`, or all the way unless it is averaging yet.
     """
     if maximize:
         grad = -grad
@@ -21,10 +31,10 @@ def asgd(
         grad = grad + weight_decay * param
     param *= 1 - lambd * eta
     param -= eta * grad
-    if mu == 1:
-        xp.copyto(ax, param)
-    else:
+    if averaging:
         ax += mu * (param - ax)
+    else:
+        xp.copyto(ax, param)
 
 
 @OPTIMIZERS.register
@@ -59,6 +69,7 @@ class ASGD(Optimizer):
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
         """Return the rate and the share of this update, which the update before it left; those of the next are left."""
         present = {name: numbers[name].item(0) for name in ("eta", "mu")}
+        present["averaging"] = present["mu"] != 1
         step = super().scalars(numbers, group)["step"]
         lr, lambd, alpha, t0 = (number_of(group[name]) for name in ("lr", "lambd", "alpha", "t0"))
         numbers["eta"][...] = lr / (1 + lambd * lr * step) ** alpha

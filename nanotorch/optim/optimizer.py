@@ -15,7 +15,8 @@ import numpy as np
 
 from nanotorch.autograd.graph import RemovableHandle
 from nanotorch.autograd.graph.grad_mode import enable_grad
-from nanotorch.autograd.graph.tensor import Tensor, clear_grad
+from nanotorch.autograd.graph.interpreter import set_aside
+from nanotorch.autograd.graph.tensor import Tensor, clear_grad, from_array
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.optim.segment import Segment, state_dtype
 from nanotorch.optim.segment_plan import Plan
@@ -115,9 +116,11 @@ class Optimizer:
     Note [Host scalars]
     ~~~~~~~~~~~~~~~~~~~
     Every number that a rule depends on is an argument of this call of it: nothing is folded in when it is built, and
-    it does nothing with numbers but arithmetic, comparison and branches. So the text of a rule is a program over arrays
-    with scalars as inputs: run once with arrays and scalars that write down what is done with them, it can be replayed
-    with another learning rate or count, as long as its branches (`if weight_decay`) go the same way.
+    it does nothing with numbers but arithmetic. It branches on booleans (`maximize`, `first`, `rectified`), on state
+    that may be None, and on whether a number is 0 (`if weight_decay`); what else decides, `scalars` compares, and gives
+    a boolean. So the text of a rule is a program over arrays with scalars as inputs: run once with arrays and scalars
+    that write down what is done with them, it can be replayed with another learning rate or count, as long as its
+    branches go the same way, which the scalars tell before anything runs.
 
     `params` is an iterable of tensors, of pairs (name, tensor) as `named_parameters()` gives them, or of dicts, one
     per group: `{"params": [...], "lr": 0.1}`. An option may be a tensor of one element: each step reads it.
@@ -248,9 +251,13 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for segment, scalars in self.host_scalars():
-            segment.update(self.rule, scalars, f"{type(self).__name__}.step")
+        self.apply(self.host_scalars())
         return loss
+
+    def apply(self, updates: Iterable[tuple[Segment, dict[str, Any]]]) -> None:
+        """Do what `host_scalars` gave: the array part of a step."""
+        for segment, scalars in updates:
+            segment.update(self.rule, scalars, f"{type(self).__name__}.step")
 
     def host_scalars(self) -> Iterator[tuple[Segment, dict[str, Any]]]:
         """Move the numbers of all parameters that have a gradient on by one update, and give what is to be done: for
@@ -266,7 +273,8 @@ class Optimizer:
             plan = self._plans.get(index)
             if plan is None or not plan.fits(params, names, self.state):
                 initial = {name: 0.0 if name == "step" else self.initial_value(name, group) for name in names}
-                plan = self._plans[index] = Plan(params, self.state, names, initial, self.number_names, plan)
+                with set_aside():
+                    plan = self._plans[index] = Plan(params, self.state, names, initial, self.number_names, plan)
             options = {
                 name: value if type(value := group.get(name)) in _PLAIN else number_of(value)
                 for name in self._scalar_names
@@ -276,6 +284,21 @@ class Optimizer:
                 present["first"] = segment.first
                 segment.moved_on()
                 yield segment, {**options, **{name: value for name, value in present.items() if name in options}}
+
+    def memory(self) -> Iterator[tuple[str, Tensor]]:
+        """Give what steps read and write, by name: parameters and gradients as they lie now, state, and where small
+        parameters are gathered. Numbers of parameters are the host's, see `host_scalars`.
+        """
+        for index, param in enumerate(self._parameters()):
+            state = {name: value for name, value in self.state.get(param, {}).items() if name not in self.number_names}
+            for name, tensor in {"param": param, "grad": param.grad, **state}.items():
+                if isinstance(tensor, Tensor):
+                    yield f"{index}.{name}", tensor
+        for group, plan in self._plans.items():
+            for index, segment in enumerate(plan.segments):
+                for name, array in (("param", segment.flat), ("grad", segment.grad)):
+                    if array is not None:
+                        yield f"group {group}.segment {index}.{name}", from_array(array, segment.params[0].device)
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before every step; it may return others as a tuple (args, kwargs).

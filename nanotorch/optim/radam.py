@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from nanotorch.optim.adam import Betas
-from nanotorch.optim.optimizer import Execution, Optimizer, arguments
+from nanotorch.optim.optimizer import Execution, Optimizer, arguments, number_of
 from nanotorch.registry import OPTIMIZERS, NonNegativeFloat
 
 
@@ -24,6 +24,7 @@ def radam(
     decoupled_weight_decay: bool,
     maximize: bool,
     step: float,
+    rectified: bool,
 ) -> None:
     """Step as Adam, rectified by how well the mean square is known; along the plain mean while it is not known at
     all.
@@ -38,15 +39,19 @@ def radam(
     exp_avg += (1 - beta1) * (grad - exp_avg)
     exp_avg_sq *= beta2
     exp_avg_sq += (1 - beta2) * (grad * grad)
-    correction = 1 - beta2**step
-    longest = 2 / (1 - beta2) - 1  # the length of the moving average, in the end and now
-    length = longest - 2 * step * beta2**step / correction
+    longest, length = _lengths(beta2, step)
     change = (lr / (1 - beta1**step)) * exp_avg
-    if length > 5:
+    if rectified:
         known = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-        change *= (known * correction) ** 0.5
+        change *= (known * (1 - beta2**step)) ** 0.5
         change /= xp.sqrt(exp_avg_sq) + eps
     param -= change
+
+
+def _lengths(beta2: float, step: float) -> tuple[float, float]:
+    """Return the length of the moving average of squares, in the end and now."""
+    longest = 2 / (1 - beta2) - 1
+    return longest, longest - 2 * step * beta2**step / (1 - beta2**step)
 
 
 @OPTIMIZERS.register
@@ -76,3 +81,9 @@ class RAdam(Optimizer):
     def state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the count and both running means."""
         return ("step", "exp_avg", "exp_avg_sq")
+
+    def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the count, and whether the mean square is known well enough to divide by."""
+        present = super().scalars(numbers, group)
+        _, length = _lengths(number_of(group["betas"])[1], present["step"])
+        return {**present, "rectified": length > 5}

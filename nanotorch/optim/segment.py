@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.graph.interpreter import updater
+from nanotorch.autograd.graph.interpreter import set_aside, updater
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.dtypes import get_default_dtype
 
@@ -91,7 +91,7 @@ class Segment:
         self.block = BLOCK if device.type == "cpu" else size
         dtype = state_dtype(params[0])
         self.in_place = in_place
-        self.flat = self._side_by_side(xp, self.arrays) if in_place else xp.empty(size, dtype)
+        self.flat = self._side_by_side(self.arrays) if in_place else xp.empty(size, dtype)
         self.pieces = () if in_place else self._split(self.flat)
         self.grads: list[Any] = []
         self.grad: Any = None
@@ -161,20 +161,22 @@ class Segment:
             if all(map(is_, grads, self.grads)) and self.grads:
                 return self.grad
             if all([follows(xp, *pair) for pair in pairwise(grads)]):
-                self.grads, self.grad, self.grad_pieces = grads, self._side_by_side(xp, grads), ()
+                with set_aside():
+                    self.grads, self.grad, self.grad_pieces = grads, self._side_by_side(grads), ()
                 return self.grad
         if not len(self.grad_pieces):
-            self.grads, self.grad = [], xp.empty_like(self.flat)
+            with set_aside():
+                self.grads, self.grad = [], self.params[0].device.xp.empty_like(self.flat)
             self.grad_pieces = self._split(self.grad)
         for piece, array in zip(self.grad_pieces, grads, strict=True):
             xp.write(piece, array)
         return self.grad
 
-    def _side_by_side(self, xp: Any, arrays: list[Any]) -> Any:
+    def _side_by_side(self, arrays: list[Any]) -> Any:
         """Return the memory of arrays that follow each other, as one flat array."""
         if len(arrays) == 1:
             return arrays[0].reshape(-1)
-        size = sum(array.size for array in arrays)
+        xp, size = self.params[0].device.xp, sum(array.size for array in arrays)
         return xp.view_strided(arrays[0], (size,), (1,), xp.storage_offset(arrays[0]))
 
     def _split(self, flat: Any) -> list[Any]:

@@ -9,11 +9,6 @@ for a `with` block may do each of them in its own way, by overriding a method:
 
 ===========  =====================================  ================================================================
 method       stands for                             who does it
-`run`        `forward(xp, ...)` of a row            observers of ops, anomaly detection, what records programs
-`make`       `object.__new__(Tensor)`               `inference_mode`
-`primitives` `device.xp`                            what records programs, in backward passes and optimizers too
-===========  =====================================  ==============================================================
-=======
 ===========  =====================================  ================================================================
 `run`        `forward(xp, ...)` of a row            observers of ops, anomaly detection, what records programs
 `make`       `object.__new__(Tensor)`               `inference_mode`
@@ -31,12 +26,51 @@ names of its own namespace (a *site*), and `Device.xp` is a slot. While somebody
 the name stands for a function that asks a context variable which interpreters there are here; the last one to leave
 puts the plain thing back. Other threads find none, and run as always. An asyncio task has the interpreters of the place
 where it was made, and when it leaves their blocks they are still installed there.
+
+Note [Recorders]
+~~~~~~~~~~~~~~~~
+A recorder has a step run once on values of its own, each around a real array, and writes down what is done with them,
+to do it again with other inputs. The step itself does not know. This is all that there is to write down:
+
+**Arrays** enter a step as arguments of `run`, `formula` and `update`, and of primitives. Tensors keep what rows return,
+so these are values of the recorder already, or else raw arrays, of two kinds. What outlives the step is known by the
+owner of its memory: `step_memory` lists it, for an optimizer alone its `memory()`. Constants of the host come by
+`asarray` or `receive`, and a program that writes to one has to begin with a copy. Any other was made outside the table.
+
+**Primitives** are what happens to values (Note [Array primitives]), with views and writes as NumPy has them. `FACTS`
+and `PLACEMENT`, and the numbers that the section "layout" answers, follow from the shapes and strides of what came in:
+answer them, and write nothing down. Of values nothing else may be asked: `to_numpy` comes before whatever reads them
+for Python, "unsized" primitives and masks in `x[...]` give shapes that another run would not have, and every other name
+is a method of NumPy's. Refuse them by an `InterpreterError`.
+
+**Writes** are the section "writes", and in a rule `+=`, `-=`, `*=` and `/=`; `iadd` gives its left operand up.
+
+**Draws**, the section "draws", are drawn anew by every run, in their order. A seed that is a function is to be called.
+
+**Numbers of the host** that differ from run to run are the scalars of `update` (Note [Host scalars]), the `number` of
+`window_step` or `step` of `dropout_counters`, what `seed_of` answers, and the probability `p` of dropout, which goes
+from the layer to `keep_mask` and is only compared on its way. A recorder may put objects in their places that compute
+lazily; what a comparison or a read of one says is an assumption. Everything else that Python computed is constant, and
+holds as long as the shapes, the attributes of modules and the mode of training are what they were.
+
+**Checks** are the "questions": what they answered is an assumption, None makes none. Integers in the index of `x[...]`,
+`take`, `put` and their like are checked by NumPy where they are used, and have to be asked about by a program that
+uses something else. In a step of training no question depends on what it has written before, so all can be asked first:
+a run that would raise then leaves everything as it was, and the plain step says what is wrong.
+
+**What outlives the step** is made under `set_aside`, by the plain `xp`: the state and the plan of an optimizer. After
+recording the `.grad` of parameters that are not flat are values of the recorder, as are the results; whoever repeats a
+program replaces both.
+
+**The host's part** of a step is not in the program. `Optimizer.host_scalars` does it, also that of a `MovingAverage`,
+and says with its booleans which program fits; `apply` does the rest of a step where none does. Who runs a program
+notes with `_bump_version` what it has written to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from typing import Any
@@ -139,6 +173,20 @@ class installed:
         with suppress(ValueError):  # a task leaves what it inherited: it is still installed where the task was made
             _entered.reset(token)
             _count(self.interpreter, -1)
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Compute plainly in the `with` block: it makes what outlives a step, such as an optimizer's state (Note
+    [Recorders]).
+    """
+    aside = _Here((), 0)
+    aside.new = _here.get().new
+    token = _here.set(aside)
+    try:
+        yield
+    finally:
+        _here.reset(token)
 
 
 def add_site(namespace: dict[str, Any]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nanotorch import nn
 from nanotorch.nn.utils.flat import flat_if_apart
 from nanotorch.optim import Optimizer
+from nanotorch.optim.segment import Segment
 
 
 def ema(xp: Any, param: Any, grad: Any, *, decay: float) -> None:
@@ -37,23 +38,31 @@ class MovingAverage(Optimizer):
         self.module = copy.deepcopy(model)
         self.updates = 0
         flat_if_apart(self.module.parameters())  # as those of a model in training are: one call updates all
-        self.averages = list(self.module.parameters())
+        self.averages, self._present = list(self.module.parameters()), list(model.parameters())
         super().__init__([average for average in self.averages if average.is_floating_point()], {"decay": decay})
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
         """Return the decay of this update (Note [Host scalars])."""
         return {"decay": min(group["decay"], (1 + self.updates) / (10 + self.updates))}
 
-    def update(self, model: nn.Module) -> None:
-        """Take in the weights that the model has after a step."""
+    def host_scalars(self) -> Iterator[tuple[Segment, dict[str, Any]]]:
+        """Count an update and give what is to be done, as every optimizer does: the present parameters stand in the
+        place of gradients meanwhile.
+        """
         self.updates += 1
-        for average, present in zip(self.averages, model.parameters(), strict=True):
+        for average, present in zip(self.averages, self._present, strict=True):
             if average.is_floating_point():
                 average.grad = present.detach()
-            else:
+        yield from super().host_scalars()
+        self.zero_grad()
+
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights that the model has after a step."""
+        self._present = list(model.parameters())
+        for average, present in zip(self.averages, self._present, strict=True):
+            if not average.is_floating_point():
                 average.data.copy_(present)
         inspect.unwrap(Optimizer.step)(self)  # without the hooks of all optimizers: this is no step of training
-        self.zero_grad()
         for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)
 
