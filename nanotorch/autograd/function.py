@@ -147,7 +147,7 @@ class FunctionNode(Node):
         device = self.device
         wrapped = [None if g is None else from_array(device.xp.asarray(g), device) for g in grads]
         # A view tells the engine that somebody else may hold the array.
-        return tuple([None if g is None else g._array.view() for g in self._call(wrapped)])
+        return tuple([None if g is None else g._array[...] for g in self._call(wrapped)])
 
     def apply_recorded(self, grad: Any, wanted: Any = None) -> tuple[Any, ...]:
         """Run the user's backward on tensors, recording."""

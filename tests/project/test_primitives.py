@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from nanotorch.backend.device import CPU
-from nanotorch.backend.primitives import PRIMITIVES
+from nanotorch.backend.primitives import FACTS, PLACEMENT, PRIMITIVES
 from nanotorch.ops.rows.row import COMPOSITES, ROWS
 from nanotorch.ops.rows.tensors import TENSOR
 from nanotorch.registry import OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[2]
-METADATA = {"shape", "ndim", "dtype", "size", "T"}
-OF_ARRAYS = {name for name in dir(np.ndarray) if not name.startswith("_")} - METADATA
+OF_ARRAYS = {name for name in dir(np.ndarray) if not name.startswith("_")} - {*FACTS, "T"}
 DESCRIPTIONS = {"finfo", "iinfo", "dtype"}
 """What text may ask NumPy for, beside its types and numbers: nothing of it is done to an array."""
 
@@ -190,3 +189,43 @@ def test_what_is_recorded_has_a_tensor_column() -> None:
 
 def test_columns_are_complete() -> None:
     assert [name for name in PRIMITIVES if not callable(getattr(CPU.xp, name))] == []
+
+
+ELSEWHERE = {
+    "autograd/graph/copying.py: copy",
+    "autograd/graph/tensor.py: __array_interface__",
+    "autograd/graph/tensor.py: __dlpack__",
+    "autograd/graph/tensor.py: __dlpack_device__",
+    "autograd/graph/tensor.py: data",
+    "ops/reduce/search.py: reshape",
+    "ops/shape/query.py: flat",
+    "ops/shape/query.py: reshape",
+    "optim/lbfgs.py: reshape",
+}
+"""Where arrays are asked for more than a recorder answers: what reads them on the host, copies modules, counts."""
+
+
+def test_who_is_no_row_uses_primitives_too() -> None:
+    """Beside rows `tensor._array.name` is a fact, or a place in `ELSEWHERE`; nobody stores to `tensor._array[...]`."""
+    found, stores = set(), []
+    for top in ("autograd", "ops", "nn", "optim"):
+        for path in sorted((ROOT / "nanotorch" / top).rglob("*.py")):
+            file = str(path.relative_to(ROOT / "nanotorch"))
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and getattr(node.value, "attr", None) == "_array":
+                    found |= {f"{file}: {node.attr}"} if node.attr not in (*FACTS, *PLACEMENT) else set()
+                if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+                    stores += [file] if getattr(node.value, "attr", None) == "_array" else []
+    assert found == ELSEWHERE
+    assert stores == ["nn/init.py"]
+
+
+def test_rules_branch_on_booleans_and_on_zero() -> None:
+    """A comparison of numbers is made by `scalars` (Note [Host scalars])."""
+    rules = [OPTIMIZERS.get(name).rule for name in OPTIMIZERS if hasattr(OPTIMIZERS.get(name), "rule")]
+    tests = [
+        n.test for _, text in texts(rules) for n in ast.walk(text) if isinstance(n, ast.If | ast.IfExp | ast.While)
+    ]
+    compared = [n for test in tests for n in ast.walk(test) if isinstance(n, ast.Compare)]
+    assert len(tests) > 20
+    assert [ast.unparse(n) for n in compared if not isinstance(n.ops[0], ast.Is | ast.IsNot)] == []

@@ -134,7 +134,7 @@ class CopySlices(Node):
             whole = xp.empty_strided(size, stride, grad.dtype)
         else:  # places of the memory that only the view sees, if any, have the gradient zero
             whole = xp.view_strided(xp.zeros(end - start, dtype=grad.dtype), size, stride, offset - start)
-        whole[...] = grad
+        xp.write(whole, grad)
         return whole, self.part._replace(offset=self.part.offset - start)
 
     def apply(self, grad: Any, wanted: Any = None) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ class CopySlices(Node):
         part = xp.view_strided(whole, *place)
         results = list(self.inner.apply(xp.array(part)))
         old = results[self.slot]
-        part[...] = 0 if old is None else old
+        xp.write(part, 0 if old is None else old)
         results[self.slot] = whole
         return tuple(results)
 

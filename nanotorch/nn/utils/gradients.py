@@ -32,7 +32,7 @@ def get_total_norm(
     if not tensors:
         return make_tensor(0.0)
     xp, device = tensors[0].device.xp, tensors[0].device
-    flat = [xp.reshape(widened(tensor._array), (-1,)) for tensor in tensors]
+    flat = [xp.reshape(widened(tensor._array, xp), (-1,)) for tensor in tensors]
     if (norm_type < 0 or norm_type == inf) and not all(array.size for array in flat):
         raise RuntimeError(
             f"get_total_norm: the norm of order {norm_type} of an empty tensor does not exist: it has no identity"
@@ -47,10 +47,10 @@ def get_total_norm(
         total = xp.sqrt(sum(xp.matmul(array, array) for array in flat))
     else:
         total = sum(xp.sum(xp.power(xp.absolute(array), norm_type)) for array in flat) ** (1.0 / norm_type)
-    if error_if_nonfinite and not bool(xp.isfinite(total)):
+    if error_if_nonfinite and xp.holds(xp.isfinite(total)) is False:
         raise RuntimeError(
-            f"the norm of the gradients, of order {norm_type}, is {float(total)}, so they cannot be clipped; with "
-            "error_if_nonfinite=False they would be scaled by it all the same"
+            f"the norm of the gradients, of order {norm_type}, is {float(xp.to_numpy(total))}, so they cannot be "
+            "clipped; with error_if_nonfinite=False they would be scaled by it all the same"
         )
     return from_array(xp.asarray(total), device)
 
@@ -84,7 +84,8 @@ def _clip(parameters: list[Tensor | FlatParameters], max_norm: float, total_norm
     scale = None
     for grad in {id(grad._array): grad for grad in _gradients(parameters)}.values():  # two may share one gradient
         if scale is None:
-            scale = total_norm.device.xp.minimum(max_norm / (widened(total_norm._array) + 1e-6), 1.0)
+            xp = total_norm.device.xp
+            scale = xp.minimum(max_norm / (widened(total_norm._array, xp) + 1e-6), 1.0)
         grad.device.xp.multiply_into(grad._array, scale)
         grad._bump_version(writer, 3)
 

@@ -262,7 +262,7 @@ def _array_of(input: Tensor, part: Any) -> tuple[Any, Any]:
             )
         array = input.device.xp.receive(on_host, input.device)
     if array.dtype == np.uint8:  # PyTorch's older masks
-        array, on_host = array.astype(bool), None
+        array, on_host = input.device.xp.astype(array, np.bool_), None
     return array, on_host
 
 

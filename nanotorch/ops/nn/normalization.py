@@ -256,7 +256,8 @@ def _move(name: str, running: Tensor | None, momentum: float, value: Any) -> Non
     if running is not None:
         momentum = need_number(name, "momentum", momentum)
         xp = running.device.xp
-        before = widened(xp.array(running._array))  # a copy is a primitive: the formula begins where recorders see it
+        copy = xp.array(running._array)  # a primitive: the formula begins where recorders see it
+        before = widened(copy, xp)
         xp.copyto(running._array, (1 - momentum) * before + momentum * value)
         running._bump_version(name)
 
@@ -353,7 +354,7 @@ def instance_norm(
         )
     if input.numel() and (running_mean is not None or running_var is not None):  # no elements say nothing
         xp, samples = input.device.xp, input.shape[0]
-        values = widened(input._array).reshape(*input.shape[:2], count)
+        values = xp.reshape(widened(input._array, xp), (*input.shape[:2], count))
         means = xp.sum(values, axis=2, keepdims=True) / count
         variances = xp.sum((values - means) ** 2, axis=2) / (count - 1)
         _move("instance_norm", running_mean, momentum, xp.sum(means, axis=(0, 2)) / samples)

@@ -13,6 +13,7 @@ from nanotorch.ops.reduce.search import sort
 from nanotorch.ops.rows.dims import wrap_dim
 from nanotorch.ops.rows.row import Array, composite, op
 from nanotorch.ops.rows.sample import constant, distinct, edge, integers, real, sample
+from nanotorch.ops.rows.tensors import TENSOR
 
 if TYPE_CHECKING:
     from nanotorch import return_types
@@ -173,7 +174,7 @@ def _quantile(
         raise RuntimeError(f"{name}() q must be a scalar or 1D tensor, got shape {tuple(q.shape)}")
     if q.dtype is not input.dtype:
         raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor, got {q.dtype} and {input.dtype}")
-    if not bool(((q >= 0) & (q <= 1)).all()):
+    if TENSOR["holds"]((q >= 0) & (q <= 1)) is False:
         raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q.tolist()}")
     place = None if dim is None else wrap_dim(name, dim, input.ndim)
     kept = [1] * input.ndim if place is None else [1 if d == place else n for d, n in enumerate(input.shape)]

@@ -72,6 +72,20 @@ def topk(xp: Any, self: Array, k: int, dim: int = -1, largest: bool = True, sort
     return xp.take_along_axis(self, order, dim), order
 
 
+def _counted_classes(numbers: Any, num_classes: int) -> int:
+    """Return how many classes an array of the host counts for -1; raise where there are not so many."""
+    if not numbers.size:
+        raise RuntimeError(
+            f"one_hot: cannot infer the number of classes from an empty tensor, and num_classes is {num_classes}"
+        )
+    smallest, largest = int(numbers.min()), int(numbers.max())
+    if smallest < 0:
+        raise RuntimeError(f"one_hot: class values must be non-negative, got {smallest}")
+    if num_classes != -1 and largest >= num_classes:
+        raise RuntimeError(f"one_hot: class values must be smaller than num_classes={num_classes}, got {largest}")
+    return largest + 1
+
+
 @composite(samples=[sample(integers(4, high=5)), sample(integers(2, 3, high=3), 6)], where="functional")
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """A row of `num_classes` zeros with a one at the class, for every element of an integer tensor.
@@ -86,17 +100,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise RuntimeError(
             f"one_hot is only applicable to index tensor of type int64, not {tensor.dtype}; convert with .long()"
         )
-    largest = int(array.max()) if array.size else -1
-    if array.size and int(array.min()) < 0:
-        raise RuntimeError(f"one_hot: class values must be non-negative, got {int(array.min())}")
-    if not array.size and num_classes <= 0:
-        raise RuntimeError(
-            f"one_hot: cannot infer the number of classes from an empty tensor, and num_classes is {num_classes}"
-        )
-    if num_classes == -1:
-        num_classes = largest + 1
-    if largest >= num_classes:
-        raise RuntimeError(f"one_hot: class values must be smaller than num_classes={num_classes}, got {largest}")
+    if num_classes <= 0 or xp.holds((array >= 0) & (array < num_classes)) is False:
+        num_classes = _counted_classes(xp.to_numpy(array), num_classes)
     classes = xp.arange(num_classes)
     return from_array(xp.astype(xp.expand_dims(array, -1) == classes, dtypes.int64.numpy), tensor.device)
 
@@ -438,7 +443,8 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     """How many elements lie in each of `bins` intervals of equal width from `min` to `max` (the last includes
     it), or of the data's range if both are 0.
     """
-    array, xp = widened(input._array).reshape(-1), input.device.xp
+    xp = input.device.xp
+    array = xp.reshape(widened(input._array, xp), (-1,))
     if array.dtype.kind != "f":
         raise NotImplementedError(
             f"histc: not implemented for {input.dtype}, which could not hold the counts; convert with .float()"
@@ -503,7 +509,8 @@ def histogram(
         weight: what each element counts.
         density: divide by the width and by all that was counted.
     """
-    array, xp, device = input._array.reshape(-1), input.device.xp, input.device
+    xp, device = input.device.xp, input.device
+    array = xp.reshape(input._array, (-1,))
     if array.dtype.kind != "f":
         raise NotImplementedError(
             f"histogram: expected a floating point tensor, got {input.dtype}; bincount counts integers"

@@ -59,7 +59,7 @@ COMPUTED_HALF = """
 half = $half
 if half:
     exact = in_float32(forward, xp, $arguments)
-    out = rounded_outputs(exact, $hidden)
+    out = rounded_outputs(exact, $hidden, xp)
 else:
     $no_exact
     out = forward(xp, $arguments)

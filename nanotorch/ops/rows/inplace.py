@@ -50,7 +50,7 @@ def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[
     old = alias(target)
     first = row.tensors[0].name
     if any(first in names for _, names in row.formulas.values()):
-        old._array, old._cell = target._array.copy(), None
+        old._array, old._cell = target.device.xp.array(target._array, order="C"), None
     args = tuple([alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for o in args])
     kwargs = {key: alias(o) if isinstance(o, Tensor) and overlaps(target, o) else o for key, o in kwargs.items()}
     result = row.function(old, *args, **kwargs)

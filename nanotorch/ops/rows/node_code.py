@@ -155,7 +155,8 @@ def backward_code(plan: Plan, name: str, recorded: bool, half: bool) -> str:
         namespace = "xp = tensor_xp(node.device)"
     widened = []
     if half:
-        widened = [f"{n} = widened({n})" for n in (grads, *plan.saved_inputs)]
+        arrays = "" if recorded else ", xp"
+        widened = [f"{n} = widened({n}{arrays})" for n in (grads, *plan.saved_inputs)]
         if recorded:
             widened += [f"{n} = exact_output(node, {n}, {plan.results.get(n, 0)})" for n in plan.checked]
         widened.append(first_grad)
@@ -186,7 +187,7 @@ def backward_code(plan: Plan, name: str, recorded: bool, half: bool) -> str:
         recomputed=recomputed,
         gradients=lines(*gradients),
         results=results,
-        returned="[rounded(g) for g in results]" if half else "results",
+        returned=f"[rounded(g{'' if recorded else ', xp'}) for g in results]" if half else "results",
     )
 
 

@@ -136,7 +136,8 @@ def harmonize(name: str, floating: bool, *operands: Any) -> tuple[Any, ...]:
                 value = value.to(device)
             values[position] = cast = value if value.dtype is dtype else value.to(dtype)
             if half and cast is not value and not value._array.ndim:
-                cast._array = value._array.astype(FLOAT)  # like a number, it may be beyond the range of float16
+                # Like a number, it may be beyond the range of float16.
+                cast._array = device.xp.astype(value._array, FLOAT)
     return tuple(values)
 
 
@@ -301,14 +302,14 @@ def sum_to(xp: Any, grad: Any, shape: tuple[int, ...]) -> Any:
 
 def in_float32(forward: Callable[..., Any], xp: Any, *args: Any, **kwargs: Any) -> Any:
     """Run a row on float16 arrays in float32 (Note [Half precision])."""
-    return forward(xp, *widened(args), **{name: widened(a) for name, a in kwargs.items()})
+    return forward(xp, *widened(args, xp), **{name: widened(a, xp) for name, a in kwargs.items()})
 
 
-def rounded_outputs(out: Any, hidden: tuple[int, ...]) -> Any:
+def rounded_outputs(out: Any, hidden: tuple[int, ...], xp: Any) -> Any:
     """Round what a row on float16 computed; the `hidden` outputs stay in float32."""
     if isinstance(out, tuple | list):
-        return tuple([o if number in hidden else rounded(o) for number, o in enumerate(out)])
-    return rounded(out)
+        return tuple([o if number in hidden else rounded(o, xp) for number, o in enumerate(out)])
+    return rounded(out, xp)
 
 
 def widening(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -344,20 +345,20 @@ def only_half(values: Sequence[Any]) -> bool:
     return found
 
 
-def widened(value: Any) -> Any:
-    """Return a float16 array or tensor, or those of a sequence, as float32, and everything else as it is."""
+def widened(value: Any, xp: Any = None) -> Any:
+    """Return a float16 array of `xp` or tensor, or those of a sequence, as float32, and everything else as it is."""
     if isinstance(value, Tensor):
         return value.to(dtypes.float32) if value._array.dtype is HALF else value
     if type(value) in (tuple, list):
-        return type(value)(map(widened, value))
-    return value.astype(FLOAT) if getattr(value, "dtype", None) is HALF else value
+        return type(value)([widened(part, xp) for part in value])
+    return xp.astype(value, FLOAT) if getattr(value, "dtype", None) is HALF else value
 
 
-def rounded(value: Any) -> Any:
-    """Return a float32 array or tensor as float16, and everything else as it is."""
+def rounded(value: Any, xp: Any = None) -> Any:
+    """Return a float32 array of `xp` or tensor as float16, and everything else as it is."""
     if isinstance(value, Tensor):
         return value.to(dtypes.float16) if value._array.dtype is FLOAT else value
-    return value.astype(HALF) if getattr(value, "dtype", None) is FLOAT else value
+    return xp.astype(value, HALF) if getattr(value, "dtype", None) is FLOAT else value
 
 
 def recorded_output(node: Node, array: Any, output_nr: int, cell: Version) -> Tensor:
@@ -374,8 +375,9 @@ def exact_output(node: Node, result: Tensor | None, output_nr: int) -> Tensor | 
     """
     if result is None:
         return None
-    exact = recorded_output(node, rounded(result._array), output_nr, result._version_cell()).to(dtypes.float32)
-    exact._array = widened(result._array)
+    xp = node.device.xp
+    exact = recorded_output(node, rounded(result._array, xp), output_nr, result._version_cell()).to(dtypes.float32)
+    exact._array = widened(result._array, xp)
     return exact
 
 
