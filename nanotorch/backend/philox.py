@@ -54,7 +54,7 @@ def _threshold_and_factor(p: float, dtype: np.dtype[Any]) -> tuple[np.uint16, An
 
 def keep_mask(bits: Any, p: float, dtype: np.dtype[Any]) -> Any:
     """Return 0 with probability `p`, else `1 / (1 - p)`, for arrays of 16 random bits of any backend."""
-    least, factor = _threshold_and_factor(p, dtype)
+    least, factor = _threshold_and_factor(float(p), dtype)
     mask = (bits >= least).astype(dtype)
     mask *= factor
     return mask

@@ -15,7 +15,8 @@ from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.locks import FURTHER
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU, Device
-from nanotorch.ops.create.creation import create_into, finished, placed, place_of
+from nanotorch.ops.create.creation import create_into, finished, place_of, placed
+from nanotorch.ops.rows.dims import whole
 from nanotorch.ops.rows.inplace import check_writable, write_out
 from nanotorch.ops.rows.row import Array, Number, composite, op
 from nanotorch.ops.rows.runtime import need_number
