@@ -15,6 +15,7 @@ import pytest
 import fake_gpu
 import nanotorch
 import oracle
+import sketches
 from nanotorch.autograd.graph import formatting
 from nanotorch.autograd.graph.grad_mode import recording, set_recording
 from nanotorch.backend.device import Device, why_unavailable
@@ -95,7 +96,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Tell `oracle.require` which test asks."""
+    """Tell `oracle.require` and `sketches` which test asks."""
     oracle.running.append(item)
     try:
         return (yield)
@@ -136,6 +137,14 @@ def no_leaks(doctest_namespace: dict[str, Any]) -> Iterator[None]:
         leaks.append("print options")
         vars(formatting.options).update(options)
     assert not leaks, f"the test left changed: {', '.join(leaks)}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Leave the drawing of figures out of runs, but where a test is marked as `drawn`."""
+    with pytest.MonkeyPatch.context() as patch:
+        sketches.put_in_place(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

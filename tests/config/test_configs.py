@@ -46,6 +46,7 @@ def test_it_is_valid_and_so_is_its_resolved_form(path: Path) -> None:
 
 
 @each_config
+@pytest.mark.drawn
 @pytest.mark.slow
 def test_it_trains(path: Path, tmp_path: Path) -> None:
     result = run(load(path, [f"output={tmp_path}", "device=cpu", "train.epochs=1"]))

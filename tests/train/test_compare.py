@@ -122,6 +122,7 @@ def test_an_unfinished_run_comes_last_and_is_said(runs: Path, capsys: pytest.Cap
     assert "unfinished is not complete (3 of 3 epochs), so it has no test scores yet" in printed.err
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("kind", ["html", "png", "svg", "pdf"])
 def test_curves_over_one_another(runs: Path, tmp_path: Path, kind: str) -> None:
     output = tmp_path / f"compared.{kind}"

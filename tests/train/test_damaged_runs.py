@@ -192,8 +192,7 @@ RUN, FOLDS = (
 
 @pytest.fixture
 def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In the place of the runs, without figures."""
-    monkeypatch.setattr("nanotorch.train.report.figures.matplotlib_is_there", lambda: False)
+    """In the place of the runs."""
     monkeypatch.chdir(place)
     return place
 

@@ -18,7 +18,6 @@ from nanotorch.registry import METRICS
 from nanotorch.train.cli.train import main
 from nanotorch.train.data.datasets import load
 from nanotorch.train.data.split import split
-from nanotorch.train.report import run_page
 
 
 def write(rows: list[tuple[Any, ...]]) -> None:
@@ -51,8 +50,7 @@ def ended(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Runs in a folder of their own, without figures."""
-    monkeypatch.setattr(run_page.figures, "matplotlib_is_there", lambda: False)
+    """Runs in a folder of their own."""
     monkeypatch.chdir(tmp_path)
 
 

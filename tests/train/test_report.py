@@ -24,6 +24,8 @@ from nanotorch.train.run.run import RunResult, run
 from nanotorch.train.score import classification
 from nanotorch.train.terminal import text_report as report
 
+pytestmark = pytest.mark.drawn
+
 EVIL = ("<script>alert(1)</script>", 'a "quoted" & $odd$ class', "naïve\tname")
 COLUMNS = ("<b>age</b>", "$income$", "colour")
 

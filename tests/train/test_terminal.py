@@ -120,7 +120,6 @@ def test_names_within_damaged_files_are_shown_as_letters(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr("nanotorch.train.report.figures.matplotlib_is_there", lambda: False)
     bad = f"x{RED}{LINE}"
     for file in (
         "MANIFEST.json",

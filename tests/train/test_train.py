@@ -58,6 +58,7 @@ def records(directory: Path) -> list[dict[str, float]]:
 # ------------------------------------------------------------ what a run leaves
 
 
+@pytest.mark.drawn
 def test_a_run_leaves_everything_that_one_wants_to_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(iris(tmp_path), source=IRIS)
     directory = result.directory
