@@ -28,10 +28,10 @@ def test_there_are_at_least_a_hundred_ops() -> None:
     assert len({name for name in (*ROWS, *COMPOSITES) if not name.startswith("_")}) >= 100
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS.values() if r.where != "internal"], ids=lambda r: r.name)
-def test_every_public_row_has_samples_and_a_docstring(row: Any) -> None:
-    assert row.function.__doc__ and row.function.__doc__.strip().endswith((".", ")", "]"))
-    assert row.samples or row.name in ("zero",)
+def test_every_public_row_has_samples_and_a_docstring() -> None:
+    for row in (row for row in ROWS.values() if row.where != "internal"):
+        assert row.function.__doc__ and row.function.__doc__.strip().endswith((".", ")", "]")), row.name
+        assert row.samples or row.name in ("zero",), row.name
 
 
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
