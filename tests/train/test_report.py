@@ -163,6 +163,18 @@ def test_colours_follow_the_theme_and_there_is_a_style_for_paper(result: RunResu
 # ------------------------------------------------------------ classification
 
 
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (["/home/me/nanotorch/nanotorch/__main__.py", "train", "a.yaml"], "python -m nanotorch train a.yaml"),
+        (["/home/me/nanotorch/nanotorch/train/__main__.py", "a.yaml"], "python -m nanotorch.train a.yaml"),
+        (["/usr/bin/nanotorch", "train", "a b.yaml"], "/usr/bin/nanotorch train 'a b.yaml'"),
+    ],
+)
+def test_the_command_is_shown_as_it_can_be_typed_again(words: list[str], typed: str) -> None:
+    assert run_page._command(words) == typed
+
+
 def test_names_are_escaped_wherever_they_stand(own: RunResult) -> None:
     source = html(own)
     assert "<script" not in source

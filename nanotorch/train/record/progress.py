@@ -59,9 +59,7 @@ class Progress:
                 self._bar.set_postfix(self._postfix, refresh=False)
 
     def epoch(self, record: dict[str, Any]) -> str:
-        """Return an epoch is done: `record` is its line of `metrics.jsonl`. Show it, and return it as a line of
-        text.
-        """
+        """Show that an epoch is done, whose line of `metrics.jsonl` is `record`, and return it as a line of text."""
         train, validation = record["train_loss"], record["validation_loss"]
         score = record[self._score]
         if self._bar is not None:

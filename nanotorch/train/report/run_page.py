@@ -410,7 +410,10 @@ def _command(words: Sequence[str]) -> str:
     import shlex
 
     first = Path(words[0])
-    start = f"python -m {'.'.join([*first.parts[-3:-1]])}" if first.name == "__main__.py" else shlex.quote(words[0])
+    start = shlex.quote(words[0])
+    if first.name == "__main__.py":
+        package, inner = first.parts[-3:-1]
+        start = f"python -m {inner if inner == 'nanotorch' else f'{package}.{inner}'}"
     return " ".join([start, *map(shlex.quote, words[1:])])
 
 
