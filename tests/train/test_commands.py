@@ -189,6 +189,13 @@ def test_bash_completes_commands_options_choices_and_files(here: Path, capsys: p
     assert completed(script, "nanotorch train --list opt", here) == {"optimizers"}
     assert completed(script, "nanotorch train mi", here) == {"mine.yaml"}
     assert completed(script, "nanotorch predict --out", here) == {"--output"}
+    assert completed(script, "nanotorch init di", here) == {"diabetes_mlp", *[n for n in examples() if "digits" in n]}
+
+
+def test_zsh_shows_what_a_command_does_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "zsh"]) == 0
+    script = capsys.readouterr().out
+    assert all(f'"{name}:{summary}"' in script for name, summary in COMMANDS.items())
 
 
 def test_completion_without_shtab_says_what_to_install(

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 
-from nanotorch.train.cli import commands
+from nanotorch.train.cli import commands, init
 from nanotorch.train.terminal.command import path_option, run_command
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -47,15 +47,18 @@ def _print(options: argparse.Namespace) -> None:
 
 
 def _whole() -> argparse.ArgumentParser:
-    """Return one parser of all commands; what takes a path is completed by the names of files."""
+    """Return one parser of all commands; what takes a path is completed by the names of files, an example by theirs."""
     import shtab
 
     whole = commands.parser()
     inner = whole.add_subparsers(dest="command")
     for name, summary in commands.COMMANDS.items():
         own = import_module(f"nanotorch.train.cli.{name}").parser(f"nanotorch {name}")
-        made = inner.add_parser(name, help=summary, description=own.description, parents=[own], add_help=False)
+        # zsh shows the description beside the name, in one line
+        made = inner.add_parser(name, help=summary, description=summary, parents=[own], add_help=False)
         for action in made._actions:
             if action.type is path_option:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
+            if (name, action.dest) == ("init", "name"):
+                action.choices = list(init.examples())
     return whole
