@@ -167,10 +167,10 @@ def taken_apart(value: Any, tensors: list[Tensor]) -> Callable[[Sequence[Tensor]
         tensors.append(value)
         return lambda given: given[place]
     if isinstance(value, tuple | list):
-        parts = [taken_apart(part, tensors) for part in value]
-        if hasattr(value, "_fields"):
-            return lambda given: type(value)(*[part(given) for part in parts])
-        return lambda given: type(value)([part(given) for part in parts])
+        kind, parts = type(value), [taken_apart(part, tensors) for part in value]
+        if hasattr(kind, "_fields"):
+            return lambda given: kind(*[part(given) for part in parts])
+        return lambda given: kind([part(given) for part in parts])
     if isinstance(value, dict):
         named = {name: taken_apart(part, tensors) for name, part in value.items()}
         return lambda given: {name: part(given) for name, part in named.items()}
