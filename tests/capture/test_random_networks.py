@@ -7,9 +7,9 @@ import warnings
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
-from random_networks import Plan, plans, trained
 
 import nanotorch as torch
+from random_networks import Plan, plans, trained
 
 DRAWS = int(os.environ.get("RANDOM_NETWORKS", "12"))
 

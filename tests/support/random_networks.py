@@ -1,7 +1,7 @@
 """Random training runs: a network, its data, a loss, an optimizer, and what happens to them from step to step.
 
-A run is drawn as plain values, so that a failure shows all of it. `trained` runs it, with the step as it is or compiled,
-and returns everything that a step leaves.
+A run is drawn as plain values, so that a failure shows all of it. `trained` runs it, with the step as it is or
+compiled, and returns everything that a step leaves.
 """
 
 from __future__ import annotations
