@@ -195,7 +195,7 @@ def test_bash_completes_commands_options_choices_and_files(here: Path, capsys: p
 def test_zsh_shows_what_a_command_does_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "zsh"]) == 0
     script = capsys.readouterr().out
-    assert all(f'"{name}:{summary}"' in script for name, summary in COMMANDS.items())
+    assert all(f"{name}:'{summary}'" in script for name, summary in COMMANDS.items())
 
 
 def test_completion_without_shtab_says_what_to_install(
