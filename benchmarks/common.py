@@ -81,9 +81,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def machine(device: str = "cpu") -> dict[str, str]:
     """Describe the hardware and the versions that figures depend on."""
+    from nanotorch.train.record.environment import processor  # not before the threads of BLAS are chosen
+
     found = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "processor": f"{processor() or platform.machine()}, {os.cpu_count()} cores",
         "threads": os.environ.get("OPENBLAS_NUM_THREADS", "?") + " (BLAS)",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
@@ -96,16 +98,6 @@ def machine(device: str = "cpu") -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _blas() -> str:

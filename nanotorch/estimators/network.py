@@ -36,7 +36,8 @@ from nanotorch.registry import OPTIMIZERS, SCHEDULERS
 from nanotorch.train.fit.loop import DivergedError, FitOptions, fit
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
-from nanotorch.train.fit.training import Training, borrowed_generator, seeds
+from nanotorch.train.fit.random_numbers import borrowed_generator, seeds
+from nanotorch.train.fit.training import Training
 from nanotorch.train.model.models import mlp
 from nanotorch.train.record.checkpoint import Checkpoint
 from nanotorch.train.terminal.blas_threads import blas_threads

@@ -598,7 +598,7 @@ def rows_of_step(step: int) -> str:
     from sklearn.datasets import load_iris
 
     from nanotorch.ops.create.random import Generator
-    from nanotorch.train.fit.training import seeds
+    from nanotorch.train.fit.random_numbers import seeds
 
     order = Generator().manual_seed(seeds(1, 3)[2]).numpy
     for _ in range((step - 1) // 3 + 1):

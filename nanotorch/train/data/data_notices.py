@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from nanotorch.train.terminal.text_report import listed
+
 LISTED = 5  # values in one sentence
 
 
@@ -42,11 +44,10 @@ class Noticed:
             if texts:
                 rows = texts.total()
                 most = sorted(texts.items(), key=lambda item: (-item[1], item[0]))
-                shown = ", ".join(f"{text!r} ({count})" for text, count in most[:LISTED])
-                more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+                shown = listed([f"{text!r} ({count})" for text, count in most], LISTED)
                 told.append(
                     f"column {column!r}: {rows} {'row' if rows == 1 else 'rows'} with {len(texts)} "
-                    f"{'category' if len(texts) == 1 else 'categories'} unknown to the model, {taken}: {shown}{more}"
+                    f"{'category' if len(texts) == 1 else 'categories'} unknown to the model, {taken}: {shown}"
                 )
             if lacking:
                 told.append(

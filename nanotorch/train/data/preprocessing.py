@@ -28,6 +28,7 @@ from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.standardizer import Standardizer
 from nanotorch.train.data.table import DataError, FloatArray, Table, Task
+from nanotorch.train.terminal.text_report import listed
 
 LISTED = 5  # columns or values in one notice
 Encoding = Literal["one_hot", "embedding"]
@@ -269,19 +270,17 @@ class Preprocessing:
         absent = [name for name in self.feature_names if name not in columns]
         source = getattr(columns, "source", "the table")
         if absent:
-            more = f" and {len(absent) - LISTED} more" if len(absent) > LISTED else ""
             has = [str(name) for name in columns]
-            listed = ", ".join(map(repr, has[:20])) + (", ..." if len(has) > 20 else "")
+            known = ", ".join(map(repr, has[:20])) + (", ..." if len(has) > 20 else "")
             raise DataError(
-                f"{source} lacks {'column' if len(absent) == 1 else 'columns'} {_listed(absent)}{more} that the model"
-                f" was trained on; it has {listed}"
+                f"{source} lacks {'column' if len(absent) == 1 else 'columns'} {_listed(absent)} that the model"
+                f" was trained on; it has {known}"
             )
         notices = []
         further = [str(name) for name in columns if name not in self.feature_names]
         if further:
-            more = f" and {len(further) - LISTED} more" if len(further) > LISTED else ""
             are = "column is" if len(further) == 1 else "columns are"
-            notices.append(f"{len(further)} further {are} not used: {_listed(further)}{more}")
+            notices.append(f"{len(further)} further {are} not used: {_listed(further)}")
         noticed = Noticed()
         features = self.encode_piece(columns, noticed)
         return features, [*notices, *noticed.sentences()]
@@ -358,7 +357,7 @@ def _numeric(names: Sequence[str], categories: Mapping[str, Any]) -> dict[str, i
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:LISTED]))
+    return listed(list(map(repr, names)), LISTED)
 
 
 def _is_missing(value: Any, missing: Sequence[str]) -> bool:

@@ -19,7 +19,8 @@ from nanotorch.train.fit.loss_and_parts import loss_and_parts
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, seed_of
-from nanotorch.train.fit.training import Training, seeds
+from nanotorch.train.fit.random_numbers import seeds
+from nanotorch.train.fit.training import Training
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import too_large
 from nanotorch.train.score.meter import main_metric

@@ -25,9 +25,11 @@ from nanotorch.train.fit.build import Setup, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, prepare
-from nanotorch.train.fit.training import Training, borrowed_generator
+from nanotorch.train.fit.random_numbers import borrowed_generator
+from nanotorch.train.fit.training import Training
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.blas_threads import blas_threads
+from nanotorch.train.terminal.text_report import listed
 from nanotorch.utils.data import DataLoader
 
 STEPS = 40  # of the trial
@@ -596,9 +598,7 @@ def _rate(config: Config) -> float:
 
 
 def _listed(names: list[str], what: str) -> str:
-    shown = ", ".join(repr(name) for name in names[:NAMED])
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{what if len(names) == 1 else what + 's'} {shown}{more}"
+    return f"{what if len(names) == 1 else what + 's'} {listed(list(map(repr, names)), NAMED)}"
 
 
 def _source(name: str, data: Data) -> str:

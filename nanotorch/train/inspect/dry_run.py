@@ -12,10 +12,11 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Setup, monitored
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, prepare
-from nanotorch.train.fit.training import borrowed_generator
+from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.standard_streams import printable
+from nanotorch.train.terminal.text_report import duration, listed
 
 TIMED_STEPS = 10
 WIDTH = 80
@@ -38,7 +39,7 @@ def dry_run(config: Config) -> str:
 def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
     preprocessing = data.preprocessing
     names = [printable(name, kept="") for name in preprocessing.target_names]
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    shown = listed(names, 5)
     what = (
         f"{len(names)} classes: {shown}" if preprocessing.task != "regression" else f"{len(names)} to predict: {shown}"
     )
@@ -94,7 +95,7 @@ def _step(config: Config, setup: Setup, saved: int) -> str:
     )
     total = steps * options.epochs
     lines = [
-        f"a step   {pieces} rows: {_duration(step)}",
+        f"a step   {pieces} rows: {duration(step)}",
         f"memory   weights {bytes_text(weights)}, gradients {bytes_text(weights)}, optimizer {bytes_text(state)}",
         f"         kept for backward {bytes_text(saved)}",
     ]
@@ -103,7 +104,7 @@ def _step(config: Config, setup: Setup, saved: int) -> str:
     lines += [
         (
             f"run      {steps:,} steps an epoch, {options.epochs:,} epochs: {total:,} steps, about"
-            f" {_duration(step * total)}"
+            f" {duration(step * total)}"
         ),
         "         (validation, checkpoints and report not counted)",
         "nothing was written",
@@ -112,14 +113,3 @@ def _step(config: Config, setup: Setup, saved: int) -> str:
     if several > 1:
         lines.insert(-2, f"         {several} such runs")
     return "\n".join(lines)
-
-
-def _duration(seconds: float) -> str:
-    """Return a time with a unit that suits it.
-
-    >>> _duration(0.00042), _duration(3.21), _duration(4000)
-    ('0.42 ms', '3.2 s', '67 min')
-    """
-    if seconds < 1:
-        return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

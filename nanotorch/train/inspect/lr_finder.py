@@ -17,7 +17,7 @@ import numpy as np
 from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.prepare import prepare
-from nanotorch.train.fit.training import borrowed_generator
+from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.utils import files

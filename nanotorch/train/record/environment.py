@@ -31,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "thread_variables": {key: os.environ[key] for key in sorted(os.environ) if key.endswith("_NUM_THREADS")},
         "device": str(device),
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "system": platform.platform(),
         "host": platform.node(),
         "command": sys.argv,
@@ -64,7 +64,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor; an empty text where the system does not tell."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

@@ -33,7 +33,7 @@ from nanotorch.train.report.markup import (
 )
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.score import classification
-from nanotorch.train.terminal.text_report import label, number, short
+from nanotorch.train.terminal.text_report import duration, label, number, short
 from nanotorch.utils import files
 
 MOST_COLUMNS = 60  # of the data card
@@ -156,7 +156,7 @@ def _header(found: Findings, record: Record) -> Html:
         ("best epoch", f"{summary['best_epoch']} of {summary['epochs']}"),
         ("parameters", f"{summary['parameters']:,}"),
         ("rows", f"{sum(len(part) for part in found.parts.values()):,}"),
-        ("time", _duration(summary["seconds"])),
+        ("time", duration(summary["seconds"])),
     ]
     boxes = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in tiles)
     stopped = [fill('<p class="note">Training {why}.</p>', why=summary["stopped"])] if summary.get("stopped") else []
@@ -366,9 +366,9 @@ def _training(found: Findings, record: Record) -> Iterator[Html]:
                 if summary.get("skipped_steps")
                 else []
             ),
-            ("whole run", _duration(summary["seconds"])),
-            ("epochs, validation included", _duration(spent)),
-            ("an epoch, median", _duration(float(np.median(seconds)))),
+            ("whole run", duration(summary["seconds"])),
+            ("epochs, validation included", duration(spent)),
+            ("an epoch, median", duration(float(np.median(seconds)))),
             ("training rows per second", f"{rows / spent:,.0f}" if spent else ""),
         ]
     )
@@ -499,13 +499,3 @@ def _batch(layers: Summary) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

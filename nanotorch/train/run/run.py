@@ -17,7 +17,8 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.fit.prepare import Data, prepare
-from nanotorch.train.fit.training import Training, borrowed_generator
+from nanotorch.train.fit.random_numbers import borrowed_generator
+from nanotorch.train.fit.training import Training
 from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.record import checkpoint, directory
 from nanotorch.train.record.environment import environment, same_bits

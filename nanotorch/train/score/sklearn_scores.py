@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import nanotorch as torch
 from nanotorch.registry import METRICS
 
 CLASSES = ("binary", "multiclass")
@@ -47,15 +48,10 @@ def score(name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any]) ->
     if task == "binary":
         if takes_labels(name):
             return float(entry.target(targets, (outputs[:, 0] > 0).astype(np.int64)))
-        return float(entry.target(targets, _sigmoid(outputs[:, 0])))
+        return float(entry.target(targets, torch.sigmoid(torch.tensor(outputs[:, 0])).numpy()))
     if takes_labels(name):
         return float(entry.target(targets, outputs if outputs.ndim == 1 else outputs.argmax(1)))
-    shifted = np.exp(outputs - outputs.max(1, keepdims=True))
-    return float(entry.target(targets, shifted / shifted.sum(1, keepdims=True)))
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return float(entry.target(targets, torch.softmax(torch.tensor(outputs), 1).numpy()))
 
 
 def _register(

@@ -1,4 +1,4 @@
-"""Numbers and tables as text: what a run prints when it is done."""
+"""Numbers, names and tables as text, as messages and reports show them."""
 
 from __future__ import annotations
 
@@ -80,6 +80,30 @@ def short(text: str, width: int) -> str:
         return text
     end = (width - 3) // 2 - 1
     return f"{text[: width - 3 - end].rstrip()}...{text[len(text) - end :].lstrip()}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def duration(seconds: float) -> str:
+    """Return a time with a unit that suits it.
+
+    >>> duration(0.00042), duration(3.21), duration(4000)
+    ('0.42 ms', '3.2 s', '1 h 7 min')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def number(value: float) -> str:

@@ -18,7 +18,7 @@ from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.loss_and_parts import loss_and_parts
 from nanotorch.train.fit.prepare import Data, prepare
-from nanotorch.train.fit.training import borrowed_generator
+from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.resume import environment_of
 from nanotorch.train.terminal.blas_threads import blas_threads

@@ -17,7 +17,8 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import FloatArray
 from nanotorch.train.fit.build import build_model
-from nanotorch.train.fit.training import borrowed_generator, fitting
+from nanotorch.train.fit.fitting import fitting
+from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import checkpoint, layout
 from nanotorch.train.record.records import RunState, checked
 from nanotorch.train.record.resume import environment_of

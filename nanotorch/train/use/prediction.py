@@ -18,6 +18,7 @@ from nanotorch.train.data.table import FloatArray
 from nanotorch.train.score.classification import predicted, probabilities
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.terminal.text_report import listed
 from nanotorch.train.use.loaded_run import ROWS_AT_ONCE, LoadedRun, refuse_to_replace
 from nanotorch.train.use.prediction_file import PredictionFile
 
@@ -117,11 +118,10 @@ def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
         for name in absent[:LISTED]:
             near = closest(name, further)
             hints.append(f"{shown(name)} (did you mean {shown(near)}?)" if near else shown(name))
-        more = f" and {len(absent) - LISTED} more" if len(absent) > LISTED else ""
         one = "column" if len(absent) == 1 else "columns"
         raise TableError(
-            f"{file.source} lacks {len(absent)} {one} that the model was trained on: {', '.join(hints)}{more}; "
-            f"it has {_listed(file.names)}"
+            f"{file.source} lacks {len(absent)} {one} that the model was trained on:"
+            f" {listed([*hints, *absent[LISTED:]], LISTED)}; it has {_listed(file.names)}"
         )
     return further
 
@@ -138,5 +138,4 @@ def _notes(run: LoadedRun, further: Sequence[str]) -> Iterator[str]:
 
 
 def _listed(names: Collection[str]) -> str:
-    listed = list(names)[:LISTED]
-    return ", ".join(map(shown, listed)) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    return listed(list(map(shown, names)), LISTED)
