@@ -116,8 +116,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.fixture(autouse=True)
 def no_leaks(doctest_namespace: dict[str, Any]) -> Iterator[None]:
-    """Fail a test that leaves the grad mode, an observer, the default dtype or the print options changed; seed the
-    generator.
+    """Fail a test that leaves the grad mode, an observer,
+    the default dtype or the print options changed; seed the generator.
     """
     doctest_namespace["torch"] = nanotorch
     nanotorch.manual_seed(0)
@@ -157,8 +157,8 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerProcess
 
 @contextmanager
 def opened(kind: str) -> Iterator[Device]:
-    """Give the device of one parameter: the stand-in for a GPU (tests/support/fake_cupy.py) for the time of the
-    test.
+    """Give the device of one parameter: the stand-in for a GPU
+    (tests/support/fake_cupy.py) for the time of the test.
     """
     if kind == "stand-in":
         with fake_gpu.fake_gpu():

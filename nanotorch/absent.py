@@ -136,8 +136,8 @@ ABSENT: dict[str, dict[str, str]] = {
 
 
 def teach() -> None:
-    """Give every module of the table a `__getattr__` that raises AttributeError, with the sentence if there is one
-    for the name.
+    """Give every module of the table a `__getattr__` that raises AttributeError,
+    with the sentence if there is one for the name.
 
     `from module import name` would hide it behind an ImportError of its own: so one is raised there.
     """

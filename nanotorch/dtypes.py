@@ -109,8 +109,8 @@ _default = [float32]
 
 
 def need_dtype(name: str, dtype: Any) -> DType:
-    """Return what was given as a dtype, Python's `float`, `int` and `bool` included; raise TypeError with the
-    reason if it is none.
+    """Return what was given as a dtype, Python's `float`, `int` and `bool` included;
+    raise TypeError with the reason if it is none.
     """
     if isinstance(dtype, DType):
         return dtype
@@ -155,8 +155,8 @@ _RANGES = {dtype: _range(dtype.numpy) for dtype in DTYPES.values()}
 
 
 def check_fits(name: str, value: Any, dtype: DType) -> None:
-    """Raise where a number, or one of an array, would wrap or be cut in an integer dtype, or overflow in float16 or
-    float32.
+    """Raise where a number, or one of an array, would wrap or be cut in an integer dtype,
+    or overflow in float16 or float32.
 
     Unsigned dtypes take negative numbers of their size, which wrap, as in PyTorch.
     """
@@ -207,8 +207,8 @@ def _wider(type1: DType, type2: DType) -> DType:
 
 
 def can_cast(from_: DType, to: DType) -> bool:
-    """Return whether an in-place operation may convert so: not from floating point to integers, nor from numbers to
-    truth values.
+    """Return whether an in-place operation may convert so:
+    not from floating point to integers, nor from numbers to truth values.
 
     >>> torch.can_cast(torch.float64, torch.float16), torch.can_cast(torch.float32, torch.int64)
     (True, False)

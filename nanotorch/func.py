@@ -84,8 +84,8 @@ def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) 
 
 
 def vjp(func: Function, *primals: Any, has_aux: bool = False) -> Any:
-    """Return `func(*primals)` and the function that maps a vector to the vector-Jacobian products, a tuple of one per
-    primal.
+    """Return `func(*primals)` and the function that maps a vector to the vector-Jacobian products,
+    a tuple of one per primal.
 
     With `has_aux`, `func` returns (result, other things) and the other things come third.
 

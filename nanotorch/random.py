@@ -1,5 +1,5 @@
-"""The default generator of random numbers by the names of `torch.random`: its seed, its state, and a scope that gives
-it back.
+"""The default generator of random numbers by the names of `torch.random`:
+its seed, its state, and a scope that gives it back.
 
 >>> state = torch.random.get_rng_state()
 >>> first = torch.rand(3)

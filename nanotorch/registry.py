@@ -276,8 +276,8 @@ class Registry:
 
 
 class Checked(NamedTuple):
-    """Marks an argument that a function looks at: it returns what was given, or raises a ValueError that says what is
-    wrong.
+    """Marks an argument that a function looks at: it returns what was given,
+    or raises a ValueError that says what is wrong.
     """
 
     check: Callable[[Any], Any]

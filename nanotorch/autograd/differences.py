@@ -42,8 +42,8 @@ def on_host(tensor: Tensor) -> Array:
 
 
 class Slopes(NamedTuple):
-    """What is known of one derivative (Note [Kinks]): both sides at the smallest step, and `smooth`, `kink` or
-    `jump`.
+    """What is known of one derivative (Note [Kinks]):
+    both sides at the smallest step, and `smooth`, `kink` or `jump`.
     """
 
     left: float
@@ -82,8 +82,8 @@ class Differences:
         return [(p - m) / (2 * self.eps) for p, m in zip(plus, minus, strict=True)]
 
     def slopes(self, k: int, column: int, number: int, element: int, tolerance: Callable[[float], float]) -> Slopes:
-        """Look closer at one entry: element `element` of output `number` by element `column` of argument
-        `k`.
+        """Look closer at one entry: element `element` of output `number`
+        by element `column` of argument `k`.
         """
         direction = np.zeros(self.arguments[k].numel())
         direction[column] = 1.0

@@ -222,8 +222,8 @@ def vhp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensor, TensorOrTensors]:
-    """Return `func(*inputs)`, a one-element tensor, and the product `v^T H` with its Hessian, one tensor for every
-    input.
+    """Return `func(*inputs)`, a one-element tensor, and the product `v^T H` with its Hessian,
+    one tensor for every input.
 
     Args:
         func: a function of tensors that returns a one-element tensor.
@@ -250,8 +250,8 @@ def hvp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensor, TensorOrTensors]:
-    """Return `func(*inputs)`, a one-element tensor, and the product `H v` with its Hessian, one tensor for every
-    input.
+    """Return `func(*inputs)`, a one-element tensor, and the product `H v` with its Hessian,
+    one tensor for every input.
 
     Where second derivatives are continuous H is symmetric: then `vhp` gives the same with one backward pass less.
 
@@ -359,8 +359,8 @@ def rows(output: Tensor, number: int, inputs: Tensors, create_graph: bool, stric
 
 
 def columns(outputs: Tensors, inputs: Tensors, create_graph: bool) -> list[Tensors]:
-    """Return for every output its Jacobian with respect to every input, from one backward pass for every input
-    element.
+    """Return for every output its Jacobian with respect to every input,
+    from one backward pass for every input element.
     """
     cotangents = ones_requiring_grad(outputs)
     products = gradients(outputs, inputs, cotangents, create_graph=True)

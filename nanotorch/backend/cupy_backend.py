@@ -125,8 +125,8 @@ def row_sums(matrix: Any) -> Any:
 
 
 def _scan(combine: Any, array: Any, axis: int) -> Any:
-    """Combine every element with all before it in log2(n) steps (Hillis and Steele 1986): CuPy's ufuncs cannot
-    accumulate.
+    """Combine every element with all before it in log2(n) steps (Hillis and Steele 1986):
+    CuPy's ufuncs cannot accumulate.
     """
     out, before = array, (slice(None),) * (axis % array.ndim)
     step = 1
@@ -262,8 +262,8 @@ def scatter_to_zeros(values: Any, shape: tuple[int, ...], index: Any) -> Any:
 
 
 def _combine(array: Any, where: tuple[Any, ...], values: Any, operation: Any) -> None:
-    """Let `array[where] = operation(array[where], values)` count repeated indices: CuPy has atomic maxima for some
-    types only.
+    """Let `array[where] = operation(array[where], values)` count repeated indices:
+    CuPy has atomic maxima for some types only.
 
     The values for one place are taken in turns, as many as the most frequent index occurs.
     """
@@ -280,8 +280,8 @@ def _combine(array: Any, where: tuple[Any, ...], values: Any, operation: Any) ->
 
 
 def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, include_self: bool) -> Any:
-    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is
-    there.
+    """Return a copy of an array in which the values
+    that go to one place along a dimension are combined with what is there.
 
     `reduce` is "sum", "prod", "mean", "amax" or "amin". Without `include_self` only the values count.
     """
@@ -374,8 +374,8 @@ def inv(array: Any) -> Any:
 
 
 def solve(matrix: Any, right: Any) -> Any:
-    """Return X with `matrix @ X = right` for matrices on the right too; batches broadcast, which CuPy's solve does
-    not do.
+    """Return X with `matrix @ X = right` for matrices on the right too;
+    batches broadcast, which CuPy's solve does not do.
     """
     batch = numpy.broadcast_shapes(matrix.shape[:-2], right.shape[:-2])
     matrix = cupy.ascontiguousarray(cupy.broadcast_to(matrix, (*batch, *matrix.shape[-2:])))

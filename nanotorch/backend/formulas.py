@@ -1,5 +1,5 @@
-"""Functions that both backends compute by one formula: `xp` is NumPy or CuPy, `special` finds its special
-functions.
+"""Functions that both backends compute by one formula:
+`xp` is NumPy or CuPy, `special` finds its special functions.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ _ones: dict[tuple[int, np.dtype[Any]], Any] = {}
 
 
 def column_sums(matrix: Any) -> Any:
-    """Return the sums over the rows of a matrix, of a few by a product with ones: BLAS beats the reduction three
-    times.
+    """Return the sums over the rows of a matrix, of a few by a product with ones:
+    BLAS beats the reduction three times.
     """
     if matrix.shape[0] > 512:
         return sum(matrix, 0)
@@ -506,8 +506,8 @@ def neutral(reduce: str, dtype: Any) -> Any:
 
 
 def scatter_reduce(array: Any, dim: int, index: Any, values: Any, reduce: str, include_self: bool) -> Any:
-    """Return a copy of an array in which the values that go to one place along a dimension are combined with what is
-    there.
+    """Return a copy of an array in which the values
+    that go to one place along a dimension are combined with what is there.
 
     `reduce` is "sum", "prod", "mean", "amax" or "amin". Without `include_self` only the values count.
     """

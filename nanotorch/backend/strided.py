@@ -1,5 +1,5 @@
-"""Arithmetic of strides: which elements of a memory a tensor of some size and stride reaches. All numbers count
-elements.
+"""Arithmetic of strides: which elements of a memory a tensor of some size and stride reaches.
+All numbers count elements.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def extent(shape: Sequence[int], stride: Sequence[int]) -> tuple[int, int]:
 
 
 def may_overlap(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    """Return False if surely no two elements share a position: each stride leaps over all that the smaller ones
-    reach.
+    """Return False if surely no two elements share a position:
+    each stride leaps over all that the smaller ones reach.
     """
     if 0 in shape:
         return False

@@ -276,8 +276,8 @@ class Network(BaseEstimator):
         )
 
     def _optimizer(self, model: nn.Module, weight_of_step: float) -> Optimizer:
-        """Return the optimizer; `alpha` penalises weights, not biases, as scikit-learn does: in the mean of a
-        batch's loss.
+        """Return the optimizer; `alpha` penalises weights, not biases, as scikit-learn does:
+        in the mean of a batch's loss.
         """
         rate, decay = float(self.learning_rate_init), float(self.alpha) / weight_of_step
         arguments: dict[str, Any]

@@ -70,8 +70,8 @@ def load_state_dict(
 
 
 def _members(modules: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the parameters and persistent buffers by dotted name, and the modules that have a state beside them, by
-    its name.
+    """Return the parameters and persistent buffers by dotted name,
+    and the modules that have a state beside them, by its name.
     """
     own: dict[str, Any] = {}
     for path, part in modules:

@@ -450,16 +450,16 @@ class Module:
         return add_hook(self._ensure_hooks().state, hook, False)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call `hook(module, state_dict, prefix, {}, True, missing_keys, unexpected_keys, errors)` before a state dict
-        is compared.
+        """Call `hook(module, state_dict, prefix, {}, True, missing_keys, unexpected_keys, errors)`
+        before a state dict is compared.
 
         It gets a shallow copy of the dict, and may change it and the three lists in place.
         """
         return add_hook(self._ensure_hooks().load_pre, hook, False)
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call `hook(module, incompatible_keys)` after `load_state_dict()`; it may change the two lists of keys in
-        place.
+        """Call `hook(module, incompatible_keys)` after `load_state_dict()`;
+        it may change the two lists of keys in place.
         """
         return add_hook(self._ensure_hooks().load, hook, False)
 

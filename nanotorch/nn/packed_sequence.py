@@ -92,8 +92,8 @@ def pack_padded_sequence(
 def pad_packed_sequence(
     sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the padded sequences of a packed batch, in their first order, and their lengths; padded to `total_length`
-    if given.
+    """Return the padded sequences of a packed batch, in their first order, and their lengths;
+    padded to `total_length` if given.
     """
     sizes = sequence.batch_sizes.numpy()
     steps, batch = len(sizes), int(sizes[0])

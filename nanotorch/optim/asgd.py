@@ -77,5 +77,5 @@ class ASGD(Optimizer):
         return present
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
-        """Return the rate starts as `lr`, and the average as the parameter."""
+        """Return `lr` for the rate, and 1 for the share: the average starts as the parameter."""
         return {"eta": float(number_of(group["lr"])), "mu": 1.0}.get(name, 0.0)

@@ -203,8 +203,8 @@ def _newton_direction(
 def _search(
     along: Callable[[float], Point], start: Point, distance: float, longest: float, tolerance: float, limit: int
 ) -> tuple[Point, int]:
-    """Return a point that fulfils the strong Wolfe conditions, or the best of at most `limit` steps; and the
-    evaluations used.
+    """Return a point that fulfils the strong Wolfe conditions, or the best of at most `limit` steps;
+    and the evaluations used.
 
     `longest` is the largest entry of the direction: where the bracket times it is below `tolerance`, the search ends.
     """
@@ -265,8 +265,8 @@ def _search(
 
 
 def _minimum(first: Point, second: Point, low: float, high: float) -> float:
-    """Return where the cubic through two points with their slopes is smallest, within the bounds; their middle if
-    nowhere.
+    """Return where the cubic through two points with their slopes is smallest, within the bounds;
+    their middle if nowhere.
     """
     a, b = (first, second) if first.distance <= second.distance else (second, first)
     width = np.float64(b.distance - a.distance)

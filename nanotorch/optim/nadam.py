@@ -81,8 +81,8 @@ class NAdam(Optimizer):
         return ("step", "mu_product", "exp_avg", "exp_avg_sq")
 
     def scalars(self, numbers: dict[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the count, the shares of momentum of this step and the next, and the product of the shares up to this
-        one.
+        """Return the count, the shares of momentum of this step and the next,
+        and the product of the shares up to this one.
 
         The product is rounded as it is kept: once for every step.
         """

@@ -416,8 +416,8 @@ class Optimizer:
 
 
 def _restored(value: Any, param: Tensor, cast: bool) -> Any:
-    """Return a saved value of a parameter's state, copied; with `cast`, tensors get the dtype of its state, and its
-    device.
+    """Return a saved value of a parameter's state, copied;
+    with `cast`, tensors get the dtype of its state, and its device.
     """
     if isinstance(value, Tensor):
         value = value.detach()

@@ -26,8 +26,8 @@ def radam(
     step: float,
     rectified: bool,
 ) -> None:
-    """Step as Adam, rectified by how well the mean square is known; along the plain mean while it is not known at
-    all.
+    """Step as Adam, rectified by how well the mean square is known;
+    along the plain mean while it is not known at all.
     """
     beta1, beta2 = betas
     if maximize:

@@ -205,8 +205,8 @@ def state_dtype(param: Tensor) -> Any:
 
 
 def number_dtype(name: str, value: Any) -> Any:
-    """Return the dtype of a number of a parameter: a count is exact, others are float32, or float64 if that is the
-    default.
+    """Return the dtype of a number of a parameter:
+    a count is exact, others are float32, or float64 if that is the default.
     """
     if name == "step":
         return np.dtype(np.float64)

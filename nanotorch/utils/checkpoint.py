@@ -145,8 +145,8 @@ class Kept:
 
 
 class Region:
-    """One call of `checkpoint`: what it takes to run the function again, and the values of the last time (Note
-    [Recomputation]).
+    """One call of `checkpoint`: what it takes to run the function again,
+    and the values of the last time (Note [Recomputation]).
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""Files: written beside their place and then renamed, all or nothing; read up to a limit, and only where they are plain
-files.
+"""Files: written beside their place and then renamed, all or nothing;
+read up to a limit, and only where they are plain files.
 
 Note [Whose file it is]
 ~~~~~~~~~~~~~~~~~~~~~~~
@@ -104,8 +104,8 @@ def read_own(path: PathLike, most: int) -> bytes:
 
 
 def read(path: PathLike, most: int) -> bytes:
-    """Return the content of a file that the user names, of at most `most` bytes; of a device or a pipe, until it
-    ends.
+    """Return the content of a file that the user names, of at most `most` bytes;
+    of a device or a pipe, until it ends.
     """
     return _up_to(os.open(path, os.O_RDONLY), path, most)
 
@@ -126,8 +126,8 @@ def same(one: PathLike, other: PathLike) -> bool:
 
 
 def expanded(path: str) -> str:
-    """Return the path with a leading `~` or `~user` as the directory that it stands for; a ValueError if there is
-    none.
+    """Return the path with a leading `~` or `~user` as the directory that it stands for;
+    a ValueError if there is none.
     """
     if not path.startswith("~"):
         return path

@@ -1,5 +1,5 @@
-"""Tensors and plain values in files, in the safetensors format: names, shapes, dtypes and bytes, nothing that could
-run.
+"""Tensors and plain values in files, in the safetensors format:
+names, shapes, dtypes and bytes, nothing that could run.
 
 Note [Files]
 ~~~~~~~~~~~~
@@ -245,8 +245,8 @@ def _is_path(f: Any) -> bool:
 
 
 def _read(file: Any, source: str, size: int | None = None) -> bytes:
-    """Return the bytes of one safetensors file: no more than its header announces, and for a file no more than there
-    are.
+    """Return the bytes of one safetensors file: no more than its header announces,
+    and for a file no more than there are.
     """
     start = file.read(8)
     if not isinstance(start, bytes):

@@ -74,8 +74,8 @@ class Graph:
 def graph(
     outputs: Tensor | Sequence[Tensor], model: Any = None, *, params: Any = None, saved: bool = True, limit: int = 500
 ) -> Graph:
-    """Draw the graph that leads to some tensors: ops, leaves, and on every arrow the shape of the tensor that flows
-    there.
+    """Draw the graph that leads to some tensors: ops, leaves,
+    and on every arrow the shape of the tensor that flows there.
 
     The shapes are found by running the backward pass once, without hooks and without touching any `.grad`; in a graph
     that a backward has released only those are known that the nodes still remember.

@@ -112,8 +112,8 @@ def _layers(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _by_depth_first_search(above: list[list[int]], below: list[list[int]]) -> list[int]:
-    """Return the vertices in an order that keeps what belongs together near each other: from the lowest ones
-    upwards.
+    """Return the vertices in an order that keeps what belongs together near each other:
+    from the lowest ones upwards.
     """
     order: list[int] = []
     seen: set[int] = set()

@@ -31,8 +31,8 @@ def rounded(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def differences(
     name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], leaves: list[Any]
 ) -> list[str]:
-    """What differs between a call in float16 and the same call in float32, rounded: values, gradients, recorded
-    gradients.
+    """What differs between a call in float16 and the same call in float32, rounded:
+    values, gradients, recorded gradients.
     """
     stock = {id(leaf): widened(leaf) for leaf in leaves}
 

@@ -1,5 +1,5 @@
-"""Backward passes are linear in the gradient that comes in, at 0 too: forward mode and second derivatives rest on
-it.
+"""Backward passes are linear in the gradient that comes in, at 0 too:
+forward mode and second derivatives rest on it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def pullback(results: Arrays, leaves: Arrays, vectors: Arrays, create_graph: boo
 
 
 def pushforward(results: Arrays, leaves: Arrays, directions: Arrays, start: float) -> Arrays:
-    """Return the Jacobian times the directions, by a backward pass through the backward pass that starts from one
-    number.
+    """Return the Jacobian times the directions, by a backward pass through the backward pass
+    that starts from one number.
     """
     seeds = [nanotorch.full(tuple(r.shape), start, dtype=r.dtype).requires_grad_() for r in results]
     first = nanotorch.autograd.grad(results, leaves, seeds, create_graph=True, allow_unused=True)

@@ -19,8 +19,8 @@ def uniform(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def check(name: str, function: Callable[..., Any], *arrays: Any, units: float = 4) -> None:
-    """Compare with float64, which other tests compare with PyTorch, in units in the last place of the largest
-    element.
+    """Compare with float64, which other tests compare with PyTorch,
+    in units in the last place of the largest element.
     """
     results = []
     for dtype in (nanotorch.float32, nanotorch.float64):

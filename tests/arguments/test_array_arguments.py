@@ -1,5 +1,5 @@
-"""Every array that an op takes and that requires grad gets PyTorch's gradient, or the op refuses it as PyTorch does:
-never silence.
+"""Every array that an op takes and that requires grad gets PyTorch's gradient,
+or the op refuses it as PyTorch does: never silence.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def array_of(grad: Any) -> Any:
 
 
 def outcome(lib: Any, function: Any, case: Case, which: int) -> Any:
-    """Which outputs require grad, and the gradients of all floating tensors, if only the one numbered `which`
-    requires grad.
+    """Which outputs require grad, and the gradients of all floating tensors,
+    if only the one numbered `which` requires grad.
     """
     made: list[Any] = []
 

@@ -1,5 +1,5 @@
-"""Indices, class numbers and positions: in range and out of it, of every dtype and shape, beside PyTorch's values and
-errors.
+"""Indices, class numbers and positions: in range and out of it, of every dtype and shape,
+beside PyTorch's values and errors.
 """
 
 from __future__ import annotations

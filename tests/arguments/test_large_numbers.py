@@ -1,5 +1,5 @@
-"""Python numbers that a tensor's dtype does not hold: operands wrap around, values to be written are refused, as in
-PyTorch.
+"""Python numbers that a tensor's dtype does not hold:
+operands wrap around, values to be written are refused, as in PyTorch.
 """
 
 from __future__ import annotations

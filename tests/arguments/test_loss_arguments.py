@@ -1,5 +1,5 @@
-"""Losses and normalisation at the edge of their arguments: what PyTorch refuses is refused, what it computes is
-equal.
+"""Losses and normalisation at the edge of their arguments:
+what PyTorch refuses is refused, what it computes is equal.
 """
 
 from __future__ import annotations

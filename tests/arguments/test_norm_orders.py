@@ -1,5 +1,5 @@
-"""Every function that takes the order of a norm, with every order, beside PyTorch: values, gradients, and what is
-refused.
+"""Every function that takes the order of a norm, with every order, beside PyTorch:
+values, gradients, and what is refused.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ POINTS = {
 
 
 def compared(program: str, p: Any, point: str) -> str:
-    """Say what is compared: "all", "values" where docs/differences.md states another gradient, "" where it states
-    another value.
+    """Say what is compared: "all", "values" where docs/differences.md states another gradient,
+    "" where it states another value.
     """
     pairs, finite = "cdist" in program or "pdist" in program, point not in ("infinity", "NaN")
     if p != p and ("total" in program or "clip" in program or point == "no columns"):

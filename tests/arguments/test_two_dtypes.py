@@ -1,5 +1,5 @@
-"""Losses between tensors of two dtypes: promoted, cast to the input's, or refused, as in PyTorch; gradients come back
-in each one's own.
+"""Losses between tensors of two dtypes: promoted, cast to the input's, or refused, as in PyTorch;
+gradients come back in each one's own.
 """
 
 from __future__ import annotations

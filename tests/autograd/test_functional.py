@@ -217,8 +217,8 @@ class TestForwardMode:
 
 
 def _values(result: Any) -> Any:
-    """The arrays of `plain`, with the same flag everywhere: a constant zero block may be recorded in one of two
-    ways.
+    """The arrays of `plain`, with the same flag everywhere:
+    a constant zero block may be recorded in one of two ways.
     """
     if isinstance(result[0], np.ndarray):
         return result[0], True

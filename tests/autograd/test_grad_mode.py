@@ -251,8 +251,8 @@ class TestThreads:
             assert not torch.is_grad_enabled()
 
     def test_no_gradient_of_a_shared_leaf_is_lost(self) -> None:
-        """Several threads run backward passes into one parameter: graphs of their own, and one graph that they
-        share.
+        """Several threads run backward passes into one parameter:
+        graphs of their own, and one graph that they share.
         """
         x = torch.zeros(1000, dtype=torch.float64, requires_grad=True)
         shared = (x * 3.0).sum()

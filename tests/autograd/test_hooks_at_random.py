@@ -1,5 +1,5 @@
-"""Random graphs with random hooks: the order in which hooks run, what they see and what comes out agree with
-PyTorch.
+"""Random graphs with random hooks: the order in which hooks run,
+what they see and what comes out agree with PyTorch.
 """
 
 from __future__ import annotations

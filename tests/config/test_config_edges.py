@@ -1,5 +1,5 @@
-"""Every key of a config given what nobody means: refused with a sentence and its line, never a traceback or an empty
-message.
+"""Every key of a config given what nobody means:
+refused with a sentence and its line, never a traceback or an empty message.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def _given(shape: dict[str, Any]) -> Any:
 
 @cache
 def _sections() -> list[list[dict[str, Any]]]:
-    """For each key at the top the objects that may stand there, each as its properties and what of them has to be
-    given.
+    """For each key at the top the objects that may stand there,
+    each as its properties and what of them has to be given.
     """
     whole = schema()
     found = []
@@ -153,8 +153,8 @@ def _written(section: dict[str, Any], value: str, *keys: str) -> dict[str, str]:
 
 
 def _taken(value: str) -> Iterator[str]:
-    """The keys that take a value. All keys of several sections are given it together, and then each that was not
-    refused alone.
+    """The keys that take a value. All keys of several sections are given it together,
+    and then each that was not refused alone.
     """
     sections = _sections()
     for key in Config.model_fields:

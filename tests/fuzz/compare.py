@@ -247,8 +247,8 @@ def rebuilt(run: Run, call: Call, leaves: Any) -> tuple[list[Any], dict[str, Any
 
 
 def compare(call: Call) -> str:
-    """Say what a call does otherwise than in PyTorch, in one sentence: "" where nothing, or where `stated.py` says
-    why.
+    """Say what a call does otherwise than in PyTorch, in one sentence:
+    "" where nothing, or where `stated.py` says why.
     """
     found = finding_of(call)
     return "" if found and stated(call, found) else found
@@ -297,8 +297,8 @@ def answer(torch: Any, call: Call) -> Outcome | Refused:
 
 
 def excused(torch: Any, call: Call, ours: Outcome, theirs: Outcome) -> bool:
-    """Whether a difference is no larger than what PyTorch's own answer changes by when inputs change in their last
-    place.
+    """Whether a difference is no larger than what PyTorch's own answer changes by
+    when inputs change in their last place.
     """
     rng = np.random.default_rng(0)
     moved = [ours, theirs]

@@ -1,5 +1,5 @@
-"""Public functions that are no rows or have no samples there: creation, conversion, comparison of whole tensors,
-`special`.
+"""Public functions that are no rows or have no samples there:
+creation, conversion, comparison of whole tensors, `special`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What differs from PyTorch on purpose: each entry names calls, what is found there, and its line in
-docs/differences.md.
+"""What differs from PyTorch on purpose: each entry names calls, what is found there,
+and its line in docs/differences.md.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def several_dtypes(call: Call) -> bool:
 
 @dataclass(frozen=True)
 class Stated:
-    """Calls whose name and finding match, and that `when` holds of, differ for the reason in the line that `line`
-    begins.
+    """Calls whose name and finding match, and that `when` holds of,
+    differ for the reason in the line that `line` begins.
     """
 
     line: str

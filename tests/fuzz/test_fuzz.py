@@ -1,5 +1,5 @@
-"""Random calls agree with PyTorch, or differ as stated; and the fuzzer itself: repeatable draws, programs that run,
-planted faults found.
+"""Random calls agree with PyTorch, or differ as stated; and the fuzzer itself:
+repeatable draws, programs that run, planted faults found.
 """
 
 from __future__ import annotations

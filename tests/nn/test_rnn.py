@@ -1,5 +1,5 @@
-"""Recurrent layers and sequences of several lengths, against PyTorch in float64: values, gradients, second
-derivatives.
+"""Recurrent layers and sequences of several lengths, against PyTorch in float64:
+values, gradients, second derivatives.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""summary(): shapes, parameters, FLOPs and saved bytes of known layers, times that add up, and a model left as it
-was.
+"""summary(): shapes, parameters, FLOPs and saved bytes of known layers,
+times that add up, and a model left as it was.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def test_rows_of_known_layers() -> None:
 
 
 def test_saved_bytes() -> None:
-    """Memory counts once: the result that ReLU saves is the input that the next layer saves; parameters do not
-    count.
+    """Memory counts once: the result that ReLU saves is the input that the next layer saves;
+    parameters do not count.
     """
     table = torch.summary(Residual(), torch.zeros(5, 6))
     assert table["inner.0"].saved_bytes == 5 * 6 * 4  # its input; the data needs no gradient, so no weight is saved

@@ -1,5 +1,5 @@
-"""Values from the tensor's own memory, values that must be one number, and what can be shown of tensors that are
-gone.
+"""Values from the tensor's own memory, values that must be one number,
+and what can be shown of tensors that are gone.
 """
 
 from __future__ import annotations

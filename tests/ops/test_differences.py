@@ -1,5 +1,5 @@
-"""docs/differences.md is honest: each program here gives something else in PyTorch. One that no longer does can go,
-with its line.
+"""docs/differences.md is honest: each program here gives something else in PyTorch.
+One that no longer does can go, with its line.
 """
 
 from __future__ import annotations

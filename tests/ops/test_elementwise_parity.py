@@ -1,5 +1,5 @@
-"""Elementwise ops against PyTorch at special values, over dtypes, in place, as operators and under their second
-names.
+"""Elementwise ops against PyTorch at special values, over dtypes, in place,
+as operators and under their second names.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ PIECEWISE_CONSTANT = {"floor", "ceil", "trunc", "fix", "round", "sign", "sgn"}
 
 
 def is_derivative(case: Case) -> bool:
-    """Not at edges, for single elements of symmetric matrices, or the row padding_idx of an embedding; see the parity
-    tests.
+    """Not at edges, for single elements of symmetric matrices,
+    or the row padding_idx of an embedding; see the parity tests.
     """
     return "padding_idx" not in case.sample.kwargs and all(
         d.kind not in ("edge", "positive definite") for d in drawn(case)

@@ -1,5 +1,5 @@
-"""Indices of all kinds mixed, reading and writing, their errors, and the rules of repeated indices, with PyTorch as
-pytorch.
+"""Indices of all kinds mixed, reading and writing, their errors,
+and the rules of repeated indices, with PyTorch as pytorch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def converted(library: Any, index: Any) -> Any:
 
 
 def both(function: Any, *arrays: Any) -> None:
-    """Compare value, gradients and second derivatives of a function of float64 leaves in both libraries, or that both
-    refuse.
+    """Compare value, gradients and second derivatives of a function of float64 leaves
+    in both libraries, or that both refuse.
     """
     found: list[Any] = []
     for library in (torch, pytorch):

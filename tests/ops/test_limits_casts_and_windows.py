@@ -1,5 +1,5 @@
-"""Names that users of PyTorch look for: tables of indices, limits of dtypes, casts, generator states, scattered parts,
-sizes of images.
+"""Names that users of PyTorch look for: tables of indices, limits of dtypes, casts,
+generator states, scattered parts, sizes of images.
 """
 
 from __future__ import annotations

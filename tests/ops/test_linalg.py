@@ -1,5 +1,5 @@
-"""Linear algebra at its edges: singular matrices, errors, batches, functions of factorisations, and forms of
-arguments.
+"""Linear algebra at its edges: singular matrices, errors, batches,
+functions of factorisations, and forms of arguments.
 """
 
 from __future__ import annotations

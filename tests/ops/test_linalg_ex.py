@@ -1,5 +1,5 @@
-"""linalg.inv_ex, cholesky_ex and solve_ex: which matrices fail, and where, as in PyTorch; the others of the batch are
-unharmed.
+"""linalg.inv_ex, cholesky_ex and solve_ex: which matrices fail, and where, as in PyTorch;
+the others of the batch are unharmed.
 """
 
 from __future__ import annotations

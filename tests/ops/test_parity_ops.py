@@ -113,8 +113,8 @@ def expandable(case: Case) -> bool:
 # of those that are left out, where elements lie, or what LAPACK left, is all they say
 @each([c for c in PUBLIC if expandable(c) and c.name not in ("view", "view_as", "as_strided", "linalg_solve_ex")])
 def test_expanded_inputs(case: Case) -> None:
-    """Inputs whose last dimension was expanded, with stride 0, give PyTorch's values and gradients where it takes
-    them.
+    """Inputs whose last dimension was expanded, with stride 0,
+    give PyTorch's values and gradients where it takes them.
     """
 
     def expanded(make: Any, array: np.ndarray[Any, Any], differentiable: bool) -> Any:

@@ -1,5 +1,5 @@
-"""Reductions, scans and norms where PyTorch does something of its own: dtypes, empty tensors, and points without
-derivative.
+"""Reductions, scans and norms where PyTorch does something of its own:
+dtypes, empty tensors, and points without derivative.
 """
 
 from __future__ import annotations

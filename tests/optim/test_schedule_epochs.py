@@ -1,5 +1,5 @@
-"""Schedules that are told the epoch, floors of a plateau, LBFGS on a second device, and a decay that stays
-decoupled.
+"""Schedules that are told the epoch, floors of a plateau, LBFGS on a second device,
+and a decay that stays decoupled.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The documents keep their word: every block of every page runs and prints what it says, links and commands lead
-somewhere.
+"""The documents keep their word: every block of every page runs and prints what it says,
+links and commands lead somewhere.
 """
 
 from __future__ import annotations

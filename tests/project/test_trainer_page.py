@@ -1,5 +1,5 @@
-"""docs/trainer.md keeps its word: its commands run one after the other and print what it shows, its tables are
-complete.
+"""docs/trainer.md keeps its word: its commands run one after the other and print what it shows,
+its tables are complete.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 
 
 def session(directory: Path) -> Iterator[tuple[str, str, str]]:
-    """Run the page's commands one after the other in this directory; yield each with what is shown and what was
-    printed.
+    """Run the page's commands one after the other in this directory;
+    yield each with what is shown and what was printed.
     """
     programs, work = directory / "bin", directory / "work"
     programs.mkdir()

@@ -999,8 +999,8 @@ _raising = [False]
 
 @contextlib.contextmanager
 def errstate(*, linalg: str | None = None) -> Iterator[None]:
-    """`cupyx.errstate`: without `linalg="raise"` nobody asks the routines of `cupy.linalg` whether they
-    succeeded.
+    """`cupyx.errstate`: without `linalg="raise"` nobody asks the routines
+    of `cupy.linalg` whether they succeeded.
     """
     before, _raising[0] = _raising[0], linalg == "raise"
     try:

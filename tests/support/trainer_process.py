@@ -1,5 +1,5 @@
-"""A process that has the trainer imported and forks a child for every command line: real processes to kill, in
-milliseconds.
+"""A process that has the trainer imported and forks a child for every command line:
+real processes to kill, in milliseconds.
 
 Tests talk to it through `TrainerProcess`. A child runs `python -m nanotorch.train`'s `main` with its own output files,
 and may be told to send itself a signal at a chosen moment: when a function of its is called for the n-th time.

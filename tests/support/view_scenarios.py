@@ -1,5 +1,5 @@
-"""Small programs around views and in-place writes, each run with PyTorch and with nanotorch; what they return has to
-agree.
+"""Small programs around views and in-place writes, each run with PyTorch and with nanotorch;
+what they return has to agree.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""`python -m nanotorch.compare`: scores in order, configs that differ, curves over one another, and what cannot be
-compared.
+"""`python -m nanotorch.compare`: scores in order, configs that differ,
+curves over one another, and what cannot be compared.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A run's files, damaged or made to do harm one at a time: every command shows the rest, or ends with one sentence that
-names the file.
+"""A run's files, damaged or made to do harm one at a time:
+every command shows the rest, or ends with one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -200,8 +200,8 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def faults_of(
     run: Path, draws: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], commands: tuple[str, ...]
 ) -> list[str]:
-    """What goes wrong when a run's files are damaged, each by one of the commands: so many of the damages, or all of
-    them by all commands.
+    """What goes wrong when a run's files are damaged, each by one of the commands:
+    so many of the damages, or all of them by all commands.
     """
     every = [*all_damages(run)]
     if draws is not None:

@@ -1,5 +1,5 @@
-"""Whatever is not finite ends a run with exit code 3 and a sentence: in a loss, a part, a score, or in weights
-alone.
+"""Whatever is not finite ends a run with exit code 3 and a sentence:
+in a loss, a part, a score, or in weights alone.
 """
 
 from __future__ import annotations

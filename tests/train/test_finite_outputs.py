@@ -1,5 +1,5 @@
-"""Outputs that are not finite end a run with exit code 3, whatever looks at them first; many classes take memory by the
-row.
+"""Outputs that are not finite end a run with exit code 3, whatever looks at them first;
+many classes take memory by the row.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a config can ask for besides data, model and optimizer: each option does what it says, by a computation beside
-it.
+"""What a config can ask for besides data, model and optimizer:
+each option does what it says, by a computation beside it.
 """
 
 from __future__ import annotations

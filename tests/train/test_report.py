@@ -1,5 +1,5 @@
-"""The page that every run leaves: complete, true to summary.json, escaped, self-contained; and the tables in the
-terminal.
+"""The page that every run leaves: complete, true to summary.json, escaped, self-contained;
+and the tables in the terminal.
 """
 
 from __future__ import annotations

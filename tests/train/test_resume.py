@@ -127,8 +127,8 @@ def test_killed_within_a_step_a_validation_a_write_and_the_final_scores(
 def test_killed_at_every_call_that_changes_the_disk(
     trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    """One run, killed at its 1st such call, then at the 2nd of the next process, and so on until a process reaches the
-    end.
+    """One run, killed at its 1st such call, then at the 2nd of the next process,
+    and so on until a process reaches the end.
     """
     command = (config, "--output", tmp_path / "run", "--resume", "auto", "checkpoint.every_steps=4")
     for call in range(1, 200):
@@ -227,8 +227,8 @@ def test_killed_twice_as_a_command(config: Path, whole: dict[str, Any], tmp_path
 
 @pytest.mark.slow
 def test_on_a_gpu_too(tmp_path: Path) -> None:
-    """On the stand-in for one (tests/support/fake_cupy.py): stopped after every epoch but the last, and gone on
-    with.
+    """On the stand-in for one (tests/support/fake_cupy.py):
+    stopped after every epoch but the last, and gone on with.
     """
     with fake_gpu():
         changes = ["device=cuda", "early_stopping=null"]

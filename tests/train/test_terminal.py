@@ -1,5 +1,5 @@
-"""What others chose the letters of (names of columns, classes, files) reaches terminal and log only as letters; Ctrl-C
-at any time.
+"""What others chose the letters of (names of columns, classes, files) reaches terminal
+and log only as letters; Ctrl-C at any time.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ def labels(loader: Any) -> list[Any]:
 
 
 def children() -> set[int | None]:
-    """The processes of loaders: those of joblib's pools, which other tests may have begun, stay as long as this
-    process.
+    """The processes of loaders: those of joblib's pools, which other tests may have begun,
+    stay as long as this process.
     """
     return {process.pid for process in multiprocessing.active_children() if "Loky" not in type(process).__name__}
 

@@ -197,8 +197,8 @@ def is_anomaly_check_nan_enabled() -> bool:
 
 
 def layer_of(frame: FrameType | None) -> str:
-    """Return the innermost module whose call a frame lies in, such as `layer 'encoder.0' (Linear)`; '' outside of
-    any.
+    """Return the innermost module whose call a frame lies in,
+    such as `layer 'encoder.0' (Linear)`; '' outside of any.
     """
     modules: list[Any] = []
     while frame is not None:

@@ -42,8 +42,8 @@ def shallow_copy(tensor: Tensor) -> Tensor:
 
 
 def deep_copy(tensor: Tensor, memo: dict[Any, Any], alone: bool = False) -> Tensor:
-    """Copy a leaf with its memory, unless it is to be alone the whole that others may see, and its gradient; history
-    cannot be copied.
+    """Copy a leaf with its memory, unless it is to be alone the whole that others may see, and its gradient;
+    history cannot be copied.
     """
     _check_leaf(tensor, "deepcopy")
     if id(tensor) in memo:

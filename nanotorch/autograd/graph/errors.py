@@ -35,8 +35,8 @@ class ShapeError(RuntimeError, ValueError):
 
 
 class OutOfRangeError(IndexError, RuntimeError):
-    """An index or a class number outside its range: the message names op, number and range. PyTorch raises the one or
-    the other, by op.
+    """An index or a class number outside its range: the message names op, number and range.
+    PyTorch raises the one or the other, by op.
     """
 
 

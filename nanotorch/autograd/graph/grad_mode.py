@@ -61,8 +61,8 @@ def restore_recording(token: Token[Any]) -> None:
 
 
 class observe_nodes:
-    """Call a function with every node that is recorded inside the `with` block, when it is complete (Note [Grad
-    mode]).
+    """Call a function with every node that is recorded inside the `with` block,
+    when it is complete (Note [Grad mode]).
     """
 
     def __init__(self, observer: NodeObserver) -> None:

@@ -161,8 +161,8 @@ class MultiGradHook:
         self._nodes = [weakref.ref(node) for node in nodes]
 
     def collect(self, position: int, gradient: Tensor | None, visits: Visits) -> None:
-        """Note one gradient, and call the function when it is the last (or, without waiting, the first) of this
-        pass.
+        """Note one gradient, and call the function when it is the last
+        (or, without waiting, the first) of this pass.
         """
         state = visits.collected.get(self)
         if state is None:

@@ -60,8 +60,8 @@ _INSIDE = installed(MakesInferenceTensors())
 
 
 class inference_mode(Mode):
-    """Record nothing, and make tensors that cannot be used where recording needs them: a context manager and a
-    decorator.
+    """Record nothing, and make tensors that cannot be used where recording needs them:
+    a context manager and a decorator.
 
     Stricter than `no_grad`: what is computed inside cannot be saved for a backward pass later, nor be written to
     outside, so a result of inference cannot slip into training unnoticed; take a `clone()`. See Note [Inference

@@ -177,8 +177,8 @@ class installed:
 
 @contextmanager
 def set_aside() -> Iterator[None]:
-    """Compute plainly in the `with` block: it makes what outlives a step, such as an optimizer's state (Note
-    [Recorders]).
+    """Compute plainly in the `with` block: it makes what outlives a step,
+    such as an optimizer's state (Note [Recorders]).
     """
     aside = _Here((), 0)
     aside.new = _here.get().new

@@ -61,8 +61,8 @@ class RemovableHandle:
 
 
 class Hooks:
-    """What runs when a gradient reaches a node (Note [Hooks]): per-output tensor hooks, node prehooks and node
-    hooks.
+    """What runs when a gradient reaches a node (Note [Hooks]):
+    per-output tensor hooks, node prehooks and node hooks.
     """
 
     __slots__ = ("accumulated", "metadata", "post", "pre", "retain", "tensor")
@@ -128,8 +128,8 @@ class Node:
         self._released = True
 
     def pack(self, pack: Callable[[Tensor, Edge | None, bool], Any]) -> None:
-        """Replace saved tensors by what `pack(tensor, edge, is_leaf)` returns (Note [Packed nodes]); most save
-        none.
+        """Replace saved tensors by what `pack(tensor, edge, is_leaf)` returns
+        (Note [Packed nodes]); most save none.
         """
 
     def name(self) -> str:
@@ -184,8 +184,8 @@ class Node:
         return self._add_hook("pre", hook)
 
     def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Tensor, ...]], Any]) -> RemovableHandle:
-        """Call `hook(grad_inputs, grad_outputs)` after the node ran; what it returns replaces grad_inputs (Note
-        [Hooks]).
+        """Call `hook(grad_inputs, grad_outputs)` after the node ran;
+        what it returns replaces grad_inputs (Note [Hooks]).
         """
         return self._add_hook("post", hook)
 

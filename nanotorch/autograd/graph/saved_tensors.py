@@ -67,8 +67,8 @@ class Packed:
 
 
 class saved_tensors_hooks:
-    """Give every tensor that is saved for backward to `pack_hook`, and back through `unpack_hook` when it is
-    needed.
+    """Give every tensor that is saved for backward to `pack_hook`,
+    and back through `unpack_hook` when it is needed.
 
     The innermost hooks apply. See Note [Packed nodes].
 
@@ -195,8 +195,8 @@ def _packed_class(cls: type[Node]) -> type[Node]:
 
 
 def saved_property(slot: SavedSlot) -> property:
-    """Return the attribute that shows what a compiled node holds in a slot: PyTorch's `grad_fn._saved_self` and the
-    like.
+    """Return the attribute that shows what a compiled node holds in a slot:
+    PyTorch's `grad_fn._saved_self` and the like.
     """
 
     def tensor_of(node: Node, value: Any, version: int) -> Any:

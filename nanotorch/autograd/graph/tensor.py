@@ -532,8 +532,8 @@ class Tensor(TensorMethods):
         return np.array(self.numpy(), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        """Answer NumPy's functions of elements: operators as tensors do, recorded, anything else on the arrays, without
-        history.
+        """Answer NumPy's functions of elements: operators as tensors do, recorded,
+        anything else on the arrays, without history.
 
         `array * tensor` arrives here as `np.multiply(array, tensor)`; if NumPy answered, the graph would be lost
         silently.

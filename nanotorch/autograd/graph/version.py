@@ -27,8 +27,8 @@ class InferenceError(RuntimeError):
 
 
 class InferenceVersion(Version):
-    """The version of all inference tensors (Note [Inference tensors]): outside the inference mode it cannot be asked
-    for.
+    """The version of all inference tensors (Note [Inference tensors]):
+    outside the inference mode it cannot be asked for.
     """
 
     __slots__ = ()

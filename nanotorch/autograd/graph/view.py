@@ -73,8 +73,8 @@ class View:
 
 
 def refused(view: Tensor, indirect: bool) -> RuntimeError:
-    """Return the error of writing to a view that refuses it, or (`indirect`) of using it after its base was
-    written.
+    """Return the error of writing to a view that refuses it,
+    or (`indirect`) of using it after its base was written.
     """
     assert view._view is not None
     reason = view._view.refusal or ""

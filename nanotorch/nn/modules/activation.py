@@ -263,8 +263,8 @@ class PReLU(Module):
 
 @ACTIVATIONS.register
 class RReLU(Module):
-    """x above 0, x times a slope below: drawn from [lower, upper) in training, their mean otherwise. Xu et al.
-    (2015).
+    """x above 0, x times a slope below: drawn from [lower, upper) in training,
+    their mean otherwise. Xu et al. (2015).
     """
 
     def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False) -> None:

@@ -250,8 +250,8 @@ class _Transpose(_Convolution):
 
 
 class ConvTranspose1d(_Transpose):
-    """The transpose of `Conv1d`, which spreads every element over a kernel: (N, in_channels, L) to (N, out_channels,
-    L').
+    """The transpose of `Conv1d`, which spreads every element over a kernel:
+    (N, in_channels, L) to (N, out_channels, L').
 
     A convolution of the same options maps L' back to L. With a stride several lengths map to the same one:
     `output_padding` is added to the shortest. Zeiler et al., Deconvolutional Networks (2010).

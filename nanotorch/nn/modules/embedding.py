@@ -57,8 +57,8 @@ class Embedding(Module):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
     ) -> Self:
-        """An embedding with these vectors, (num_embeddings, embedding_dim), which are not trained unless `freeze` is
-        off.
+        """An embedding with these vectors, (num_embeddings, embedding_dim),
+        which are not trained unless `freeze` is off.
         """
         count, size = embeddings.shape
         layer = cls(count, size, padding_idx, max_norm, norm_type, scale_grad_by_freq)

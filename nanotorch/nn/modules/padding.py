@@ -64,8 +64,8 @@ class ConstantPad2d(_ConstantPad):
 
 
 class ConstantPad3d(_ConstantPad):
-    """Adds `value` around the last three dimensions; `padding` is a number or before and after each, from the last
-    on.
+    """Adds `value` around the last three dimensions;
+    `padding` is a number or before and after each, from the last on.
     """
 
     dimensions = 3

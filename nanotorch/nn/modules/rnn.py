@@ -148,8 +148,8 @@ class _Recurrent(Module):
         raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """Run over sequences (T, B, input_size), (B, T, input_size) with `batch_first`, (T, input_size), or a
-        PackedSequence.
+        """Run over sequences (T, B, input_size), (B, T, input_size) with `batch_first`,
+        (T, input_size), or a PackedSequence.
 
         `hx` is the initial state, (layers * directions, B, hidden_size), for an LSTM a pair of those; zeros unless
         given. Returns the outputs of the last layer in the form of the input, and the final state in the form of `hx`.
@@ -330,8 +330,8 @@ class _Cell(Module):
         raise NotImplementedError
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """One step for input (B, input_size) or (input_size) from the state `hx`, zeros unless given; returns the new
-        state.
+        """One step for input (B, input_size) or (input_size) from the state `hx`, zeros unless given;
+        returns the new state.
         """
         name = type(self).__name__
         if input.ndim not in (1, 2):

@@ -22,8 +22,8 @@ def get_total_norm(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """Return the norm of all elements of the tensors together, as a 0-d tensor on their device; of float16 in float32,
-    as it may be large.
+    """Return the norm of all elements of the tensors together, as a 0-d tensor on their device;
+    of float16 in float32, as it may be large.
 
     `foreach` chooses between implementations in PyTorch; here, as in the other functions, it makes no difference.
     """

@@ -1,5 +1,5 @@
-"""Ready parametrizations of weights: their direction and length apart (`weight_norm`), or their largest singular value
-1 (`spectral_norm`).
+"""Ready parametrizations of weights: their direction and length apart (`weight_norm`),
+or their largest singular value 1 (`spectral_norm`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["default_dim", "lengths", "spectral_norm", "unfolded", "weight_norm"]
 
 
 def lengths(value: Tensor, dim: int | None) -> Tensor:
-    """Return the Euclidean norm of every slice along `dim`, or of the whole tensor for None, shaped so that it
-    broadcasts.
+    """Return the Euclidean norm of every slice along `dim`, or of the whole tensor for None,
+    shaped so that it broadcasts.
     """
     if dim is None:
         return linalg_vector_norm(value)
@@ -122,8 +122,8 @@ class _SpectralNorm(Module):
 def spectral_norm(
     module: Module, name: str = "weight", n_power_iterations: int = 1, eps: float = 1e-12, dim: int | None = None
 ) -> Module:
-    """Divide a weight by its largest singular value (Miyato et al. 2018), seen as a matrix with `dim` first; returns
-    the module.
+    """Divide a weight by its largest singular value (Miyato et al. 2018),
+    seen as a matrix with `dim` first; returns the module.
 
     The value is estimated: each use in training moves two vectors by `n_power_iterations` steps of the power method.
     `dim` is 0 by default, 1 for transposed convolutions.

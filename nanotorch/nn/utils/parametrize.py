@@ -34,8 +34,8 @@ _cache: ContextVar[dict[tuple[int, str], Tensor] | None] = ContextVar("parametri
 
 
 class ParametrizationList(ModuleList):
-    """The parametrizations of one tensor, applied in order, and what they start from: `original`, or `original0`,
-    `original1` ...
+    """The parametrizations of one tensor, applied in order, and what they start from:
+    `original`, or `original0`, `original1` ...
     """
 
     def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
@@ -116,8 +116,8 @@ class ParametrizationList(ModuleList):
 def register_parametrization(
     module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
 ) -> Module:
-    """Let a parameter or buffer be `parametrization(original)` from now on (Note [Parametrized modules]); returns the
-    module.
+    """Let a parameter or buffer be `parametrization(original)` from now on
+    (Note [Parametrized modules]); returns the module.
 
     A tensor may have several, the last one registered is applied last. A parametrization with `right_inverse` starts
     from the original with which it gives the present value; one that returns several tensors gets them as arguments.
@@ -216,8 +216,8 @@ def type_before_parametrizations(module: Module) -> type:
 
 @contextmanager
 def cached() -> Iterator[None]:
-    """Compute every parametrized tensor once inside the `with` block: where one is read several times in a forward
-    pass.
+    """Compute every parametrized tensor once inside the `with` block:
+    where one is read several times in a forward pass.
     """
     if _cache.get() is not None:
         yield

@@ -1,5 +1,5 @@
-"""`weight_norm` and `spectral_norm` as they were before parametrizations: a hook computes the weight before every
-forward.
+"""`weight_norm` and `spectral_norm` as they were before parametrizations:
+a hook computes the weight before every forward.
 """
 
 from __future__ import annotations

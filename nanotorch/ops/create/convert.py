@@ -152,8 +152,8 @@ def type(input: Tensor) -> str: ...
 def type(input: Tensor, dtype: dtypes.DType | builtins.type | str) -> Tensor: ...
 @composite(where="method")
 def type(input: Tensor, dtype: Any = None) -> Any:
-    """The tensor with another dtype, which may be named `torch.FloatTensor`; without an argument the name of its
-    type.
+    """The tensor with another dtype, which may be named `torch.FloatTensor`;
+    without an argument the name of its type.
     """
     if isinstance(dtype, str) and dtype.startswith("torch."):
         name = dtype.removeprefix("torch.").removesuffix("Tensor")

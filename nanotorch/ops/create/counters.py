@@ -130,8 +130,8 @@ def random_bits(xp: Any, shape: tuple[int, ...], generator: Generator | None) ->
 
 
 def keep_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
-    """Return 0 with probability `p`, else `1 / (1 - p)`: of a shape (rows, ...), in the dtype and on the device of a
-    tensor.
+    """Return 0 with probability `p`, else `1 / (1 - p)`:
+    of a shape (rows, ...), in the dtype and on the device of a tensor.
     """
     device = like.device
     xp = device.xp

@@ -153,8 +153,8 @@ def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> 
 
 
 def create_into(name: str, out: Any, dtype: DType | None, create: Callable[..., Tensor]) -> Tensor:
-    """Write what `create(dtype=, device=)` makes to the tensor given as `out=`, in whose dtype and on whose device
-    it is made.
+    """Write what `create(dtype=, device=)` makes to the tensor given as `out=`,
+    in whose dtype and on whose device it is made.
     """
     if isinstance(out, Tensor):
         if dtype is not None and dtypes.need_dtype(name, dtype) is not out.dtype:

@@ -26,8 +26,8 @@ def _check(name: str, what: str, value: float, holds: bool) -> None:
 
 @composite(where="method")
 def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Fill the tensor with whole numbers from [from, to), or [0, from) with one bound; without bounds with all that its
-    dtype counts.
+    """Fill the tensor with whole numbers from [from, to), or [0, from) with one bound;
+    without bounds with all that its dtype counts.
 
     >>> torch.empty(100).random_(3, 5).unique()
     tensor([3., 4.])

@@ -1,5 +1,5 @@
-"""FloatTensor, LongTensor and the like: names of tensors of one dtype from before PyTorch 0.4, which older programs
-use.
+"""FloatTensor, LongTensor and the like: names of tensors of one dtype from before PyTorch 0.4,
+which older programs use.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def _gelu_derivative(xp: Any, grad: Any, self: Any, approximate: str) -> Any:
     samples=[*unary, sample(real(3, 2), approximate="tanh")],
 )
 def gelu(xp: Any, self: Array, *, approximate: str = "none") -> Array:
-    """`input * Phi(input)` with the normal distribution function, or its tanh approximation (Hendrycks, Gimpel
-    2016).
+    """`input * Phi(input)` with the normal distribution function,
+    or its tanh approximation (Hendrycks, Gimpel 2016).
     """
     if approximate == "none":
         return self * (0.5 * (1 + xp.erf(self * math.sqrt(0.5))))
@@ -349,8 +349,8 @@ def _prelu_kernel(xp: Any, self: Array, weight: Array) -> Array:
     ]
 )
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """`input` where positive, `weight * input` elsewhere; one weight, or one per channel, dimension 1 (He et al.
-    2015).
+    """`input` where positive, `weight * input` elsewhere;
+    one weight, or one per channel, dimension 1 (He et al. 2015).
     """
     if weight.ndim > 1:
         raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")

@@ -236,8 +236,8 @@ def where(condition: Tensor, input: Tensor | float, other: Tensor | float, *, ou
     samples=[*choices, sample(booleans(3), 1.0, 0.0), sample(booleans(3), 1, 0), sample(booleans(3, 2))],
 )
 def where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
-    """Elements of `input` where the condition holds, of `other` elsewhere; the indices where it holds, without
-    these.
+    """Elements of `input` where the condition holds, of `other` elsewhere;
+    the indices where it holds, without these.
 
     NaN and infinities of the branch that is not taken reach neither the result nor the gradients.
 

@@ -19,8 +19,8 @@ from nanotorch.ops.shape.views import common_shape
 
 
 def check_index(name: str, xp: Any, index: Any, length: int, dim: int, negative: bool = False) -> None:
-    """Raise if an index leaves [0, length), or with `negative` [-length, length): CuPy would wrap it around
-    silently.
+    """Raise if an index leaves [0, length), or with `negative` [-length, length):
+    CuPy would wrap it around silently.
     """
     low = -length if negative else 0
     inside = (index >= low) & (index < length)
@@ -131,8 +131,8 @@ def _take_along_dim(xp: Any, self: Array, indices: Index, dim: int) -> Array:
     ]
 )
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """Elements chosen along `dim` by indices of matching shape, which may count from the end; of the flattened tensor
-    without `dim`.
+    """Elements chosen along `dim` by indices of matching shape, which may count from the end;
+    of the flattened tensor without `dim`.
     """
     if not isinstance(indices, Tensor):
         raise TypeError(f"take_along_dim(): argument 'indices' must be Tensor, not {type(indices).__name__}")

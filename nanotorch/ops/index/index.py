@@ -147,8 +147,8 @@ def split_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tupl
 
 
 def parse_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
-    """Split an index into a basic one, to take first, and one of raw arrays for the result; None where there is nothing
-    to do.
+    """Split an index into a basic one, to take first, and one of raw arrays for the result;
+    None where there is nothing to do.
 
     As in PyTorch, and unlike in NumPy, an integer beside tensors is a slice taken first, not a tensor of its own.
     """
@@ -354,8 +354,8 @@ def _indices(name: str, input: Tensor, indices: Any, values: Tensor) -> tuple[An
 
 @composite(samples=[])
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
-    """A copy of `input` with `copy[indices] = values`, or with `accumulate` with all values added, those of
-    repeated indices too.
+    """A copy of `input` with `copy[indices] = values`, or with `accumulate` with all values added,
+    those of repeated indices too.
 
     >>> torch.zeros(3).index_put((torch.tensor([0, 0]),), torch.tensor([1.0, 2.0]), accumulate=True)
     tensor([3., 0., 0.])

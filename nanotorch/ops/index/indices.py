@@ -30,8 +30,8 @@ def _triangle(name: str, row: int, col: int, dtype: DType, device: Any, keep: Ca
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
-    """Return the row and column indices, a (2, n) tensor, of the lower triangle of a `row` x `col` matrix, row by
-    row.
+    """Return the row and column indices, a (2, n) tensor,
+    of the lower triangle of a `row` x `col` matrix, row by row.
 
     Args:
         row: number of rows.
@@ -48,8 +48,8 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.i
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
-    """Return the row and column indices, a (2, n) tensor, of the upper triangle of a `row` x `col` matrix, row by
-    row.
+    """Return the row and column indices, a (2, n) tensor,
+    of the upper triangle of a `row` x `col` matrix, row by row.
 
     The arguments are those of `tril_indices`; `offset` is the diagonal from which on elements count.
     """

@@ -350,8 +350,8 @@ def _check_source(name: str, xp: Any, self: Any, dim: int, index: Any, source: A
     ],
 )
 def index_add(xp: Any, self: Array, dim: int, index: Index, source: Array, *, alpha: float = 1) -> Array:
-    """A copy of `input` with `alpha` times the slices of `source` added to those along `dim` that a vector
-    names.
+    """A copy of `input` with `alpha` times the slices of `source` added
+    to those along `dim` that a vector names.
     """
     dim = _check_source("index_add", xp, self, dim, index, source)
     wide, places = lifted(xp, self), xp.reshape(index, (-1,))
@@ -371,8 +371,8 @@ def index_add(xp: Any, self: Array, dim: int, index: Index, source: Array, *, al
     ],
 )
 def index_copy(xp: Any, self: Array, dim: int, index: Index, source: Array) -> Array:
-    """A copy of `input` with the slices along `dim` that a vector names replaced; repeated indices keep one of the
-    slices.
+    """A copy of `input` with the slices along `dim` that a vector names replaced;
+    repeated indices keep one of the slices.
     """
     dim = _check_source("index_copy", xp, self, dim, index, source)
     wide = lifted(xp, self)
@@ -489,8 +489,8 @@ def index_reduce_(
     ],
 )
 def put(xp: Any, self: Array, index: Index, source: Array, accumulate: bool = False) -> Array:
-    """A copy of `input` with the elements of `source` at indices into the flattened tensor, added up with
-    `accumulate`.
+    """A copy of `input` with the elements of `source` at indices into the flattened tensor,
+    added up with `accumulate`.
     """
     if index.size != source.size:
         raise ShapeError(
@@ -562,8 +562,8 @@ def _masked_scatter(xp: Any, self: Array, mask: Mask, source: Array) -> Array:
     ]
 )
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """A copy of `input` (broadcast with the mask) with the elements of `source`, in their order, where the mask
-    holds.
+    """A copy of `input` (broadcast with the mask) with the elements of `source`,
+    in their order, where the mask holds.
     """
     shape = common_shape("masked_scatter", input, mask)
     return _masked_scatter(input.expand(shape), mask.expand(shape), source)

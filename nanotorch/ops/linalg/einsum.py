@@ -98,8 +98,8 @@ def _einsum(xp: Any, operands: Sequence[Array], equation: str) -> Array:
 
 
 def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
-    """Turn operands that alternate with lists of numbers, and perhaps a list for the output, into an equation and
-    operands.
+    """Turn operands that alternate with lists of numbers, and perhaps a list for the output,
+    into an equation and operands.
     """
 
     def term(subscripts: Sequence[Any]) -> str:
@@ -137,8 +137,8 @@ def _spelt_out(*arguments: Any) -> tuple[str, tuple[Any, ...]]:
     ],
 )
 def einsum(equation: Any, *operands: Any) -> Tensor:
-    """Sums of products named by subscripts, as in Einstein's notation; `...` stands for any dimensions, which
-    broadcast.
+    """Sums of products named by subscripts, as in Einstein's notation;
+    `...` stands for any dimensions, which broadcast.
 
     Instead of letters, numbers may name the dimensions: `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
 

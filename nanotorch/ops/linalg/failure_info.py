@@ -1,5 +1,5 @@
-"""Operations on matrices that say which of them they failed for, instead of raising: `info` is 0 where there is a
-result.
+"""Operations on matrices that say which of them they failed for, instead of raising:
+`info` is 0 where there is a result.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Solution(NamedTuple):
 
 
 def _zero_pivot(matrix: np.ndarray[Any, Any]) -> int:
-    """Return the number of the first pivot that is 0 when a matrix is eliminated, the last one where rounding hides
-    it.
+    """Return the number of the first pivot that is 0 when a matrix is eliminated,
+    the last one where rounding hides it.
     """
     rest, size = matrix.astype(np.float64), len(matrix)
     for k in range(size):
@@ -92,8 +92,8 @@ def _attempt(
 
 @composite(where="linalg", samples=SQUARE)
 def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
-    """The inverses of square matrices, and for each 0 or the number of the pivot that is 0, where the inverse here is
-    NaN.
+    """The inverses of square matrices, and for each 0 or the number of the pivot that is 0,
+    where the inverse here is NaN.
 
     >>> torch.linalg.inv_ex(torch.zeros(2, 2)).info
     tensor(1, dtype=torch.int32)
@@ -106,8 +106,8 @@ def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
     samples=[sample(positive_definite(3, 3)), sample(positive_definite(2, 3, 3), upper=True), sample(real(0, 0))],
 )
 def linalg_cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Factor:
-    """`cholesky`, and for each matrix 0 or the order of the leading minor that is not positive definite, where the
-    factor here is NaN.
+    """`cholesky`, and for each matrix 0 or the order of the leading minor that is not positive definite,
+    where the factor here is NaN.
     """
     return Factor(*_attempt(input, lambda A: linalg_cholesky(A, upper=upper), _bad_minor, check_errors))
 

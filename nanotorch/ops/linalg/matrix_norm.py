@@ -119,8 +119,8 @@ def linalg_norm(
     *,
     dtype: dtypes.DType | None = None,
 ) -> Tensor:
-    """A vector norm over one `dim` or of a vector, a matrix norm over two or of a matrix; without `ord` the 2-norm
-    of all elements.
+    """A vector norm over one `dim` or of a vector, a matrix norm over two or of a matrix;
+    without `ord` the 2-norm of all elements.
     """
     if ord is not None and not isinstance(ord, str):
         ord = need_number("linalg.norm", "ord", ord)

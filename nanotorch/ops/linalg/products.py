@@ -75,8 +75,8 @@ products = [
 
 
 def _multiplications(self: Any, result: Any) -> int:
-    """Return the floating-point operations of a product: a multiplication and an addition for each element and inner
-    length.
+    """Return the floating-point operations of a product:
+    a multiplication and an addition for each element and inner length.
     """
     return 2 * math.prod(result) * self[-1]
 
@@ -354,8 +354,8 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     where="function",
 )
 def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[Sequence[int]] = 2) -> Tensor:
-    """Sums of products over pairs of dimensions: the last `dims` of `a` with the first of `b`, or those that two
-    lists name.
+    """Sums of products over pairs of dimensions: the last `dims` of `a` with the first of `b`,
+    or those that two lists name.
 
     >>> torch.tensordot(torch.ones(2, 3), torch.ones(3, 4), dims=1).shape
     torch.Size([2, 4])
@@ -467,8 +467,8 @@ def linalg_vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     where="linalg",
 )
 def linalg_multi_dot(tensors: Sequence[Tensor]) -> Tensor:
-    """The product of a chain of matrices, in the order that takes the fewest multiplications; vectors may stand at the
-    ends.
+    """The product of a chain of matrices, in the order that takes the fewest multiplications;
+    vectors may stand at the ends.
     """
     chain = list(tensors)
     if len(chain) < 2:

@@ -1,5 +1,5 @@
-"""What any matrix has, square or not: its pseudoinverse, least squares, rank, condition; and the exponential of square
-ones.
+"""What any matrix has, square or not: its pseudoinverse, least squares, rank, condition;
+and the exponential of square ones.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def _pinv_self(xp: Any, grad: Any, self: Any, result: Any) -> Any:
 
 @op(self=_pinv_self, where="internal", node="LinalgPinvBackward0")
 def _pinv(xp: Any, self: Array, atol: float, rtol: float) -> Array:
-    """The pseudoinverse, of which singular values count that are larger than `atol` and `rtol` times the
-    largest.
+    """The pseudoinverse, of which singular values count
+    that are larger than `atol` and `rtol` times the largest.
     """
     if not self.size:
         return xp.zeros((*self.shape[:-2], self.shape[-1], self.shape[-2]), dtype=self.dtype)
@@ -122,8 +122,8 @@ def linalg_matrix_rank(
     atol: float | None = None,
     rtol: float | None = None,
 ) -> Tensor:
-    """The number of singular values of matrices that do not count as 0; the arguments are those of `pinv`, `tol` an
-    older name of `atol`.
+    """The number of singular values of matrices that do not count as 0;
+    the arguments are those of `pinv`, `tol` an older name of `atol`.
     """
     need_matrices("linalg.matrix_rank", A, False)
     s = linalg_svdvals(A.detach())
@@ -144,8 +144,8 @@ def linalg_matrix_rank(
     ],
 )
 def linalg_cond(A: Tensor, p: float | str | None = None) -> Tensor:
-    """The condition number of matrices: how many times larger the norm of the inverse makes that of the matrix (2-norm
-    by default).
+    """The condition number of matrices: how many times larger the norm of the inverse makes
+    that of the matrix (2-norm by default).
     """
     if not A.numel():
         return A.sum((-2, -1))
@@ -168,8 +168,8 @@ def linalg_cond(A: Tensor, p: float | str | None = None) -> Tensor:
     ],
 )
 def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
-    """The X of least norm that makes the norm of `A @ X - B` least, with residuals, rank and singular values as the
-    driver gives them.
+    """The X of least norm that makes the norm of `A @ X - B` least, with residuals,
+    rank and singular values as the driver gives them.
 
     Args:
         A: matrices (..., m, n).

@@ -35,8 +35,8 @@ def linalg_inv(xp: Any, self: Array) -> Array:
 
 
 def is_vector(left: tuple[int, ...], right: tuple[int, ...]) -> bool:
-    """Return whether the right side of an equation is a vector, or as many vectors as there are matrices on the
-    left.
+    """Return whether the right side of an equation is a vector,
+    or as many vectors as there are matrices on the left.
     """
     return len(right) == 1 or (len(right) == len(left) - 1 and right == left[:-1])
 
@@ -118,8 +118,8 @@ def linalg_solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 def linalg_solve_triangular(
     A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
-    """The solution of a triangular system: only one triangle of `A` is read, with ones on the diagonal if it is
-    unitriangular.
+    """The solution of a triangular system: only one triangle of `A` is read,
+    with ones on the diagonal if it is unitriangular.
     """
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
         need_matrices("linalg.solve_triangular", A)
@@ -189,8 +189,8 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     ],
 )
 def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
-    """The solution X of `L @ L.T @ X = input` (of `L.T @ L @ X` with `upper`) for a triangular factor as
-    `cholesky` gives it.
+    """The solution X of `L @ L.T @ X = input` (of `L.T @ L @ X` with `upper`) for a triangular factor
+    as `cholesky` gives it.
     """
     if input.ndim < 2 or L.ndim < 2 or L.shape[-1] != L.shape[-2] or input.shape[-2] != L.shape[-1]:
         raise ShapeError(

@@ -1,5 +1,5 @@
-"""Statistics of samples: the most frequent value, covariances, correlations, distances of all pairs, rows of bounded
-norm.
+"""Statistics of samples: the most frequent value, covariances, correlations,
+distances of all pairs, rows of bounded norm.
 """
 
 from __future__ import annotations

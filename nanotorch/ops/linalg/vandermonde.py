@@ -21,8 +21,8 @@ from nanotorch.ops.shape.join import cat
     where="function",
 )
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Powers of the elements of a vector, one row each, of descending exponents `N - 1` to 0 unless
-    `increasing`.
+    """Powers of the elements of a vector, one row each,
+    of descending exponents `N - 1` to 0 unless `increasing`.
     """
     if x.ndim != 1:
         raise RuntimeError(f"vander: x must be a one-dimensional tensor, got shape {list(x.shape)}")

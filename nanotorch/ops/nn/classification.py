@@ -51,8 +51,8 @@ def _target_rows(
 
 
 def _divisor(xp: Any, total_weight: Any) -> Any:
-    """Return what gradients of a mean are divided by: where no target counts, they are zeros, though the mean is
-    NaN.
+    """Return what gradients of a mean are divided by:
+    where no target counts, they are zeros, though the mean is NaN.
     """
     return xp.where(total_weight == 0, 1.0, total_weight)
 

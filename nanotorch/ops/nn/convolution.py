@@ -27,8 +27,8 @@ from nanotorch.ops.rows.sample import real, sample
 
 
 def _columns(xp: Any, x: Any, kernel: Any, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
-    """Return the windows of an input (N, C, ...) at the first `sizes` places as matrices (groups, C / groups * K,
-    places * N).
+    """Return the windows of an input (N, C, ...) at the first `sizes` places as matrices
+    (groups, C / groups * K, places * N).
     """
     moved = xp.batch_last(x)
     shape = (
@@ -70,8 +70,8 @@ def _convolve(
 
 
 def _spread(xp: Any, y: Any, weight: Any, x_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
-    """Return the adjoint of `_convolve` as a function of x: every element of y spreads the weight over the x it came
-    from.
+    """Return the adjoint of `_convolve` as a function of x:
+    every element of y spreads the weight over the x it came from.
     """
     kernel = tuple(weight.shape[2:])
     flat = xp.reshape(weight, (groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
@@ -317,8 +317,8 @@ def conv2d(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolve images (N, C, H, W) or (C, H, W) with weight (O, C / groups, K1, K2); the arguments are those of
-    `conv1d`.
+    """Convolve images (N, C, H, W) or (C, H, W) with weight (O, C / groups, K1, K2);
+    the arguments are those of `conv1d`.
 
     >>> image = torch.arange(9.0).reshape(1, 1, 3, 3)
     >>> torch.conv2d(image, torch.ones(1, 1, 2, 2))

@@ -85,8 +85,8 @@ def _alpha(input: Tensor, shape: Any, p: float, training: bool, inplace: bool, g
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Set elements to SELU's lower limit with probability `p`, then restore mean and variance (Klambauer et al.
-    2017).
+    """Set elements to SELU's lower limit with probability `p`,
+    then restore mean and variance (Klambauer et al. 2017).
     """
     return _alpha(input, input.shape, p, training, inplace, generator)
 

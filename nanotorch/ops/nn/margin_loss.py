@@ -109,8 +109,8 @@ def multi_margin_loss(
     weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """The sum of `max(0, margin - input[target] + input[j]) ** p / C` over all other classes j (Crammer, Singer
-    2001).
+    """The sum of `max(0, margin - input[target] + input[j]) ** p / C` over all other classes j
+    (Crammer, Singer 2001).
 
     Args:
         input: scores (N, C) or (C).

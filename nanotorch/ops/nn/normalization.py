@@ -286,8 +286,8 @@ def _affine(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """Normalise groups of channels of every sample to mean 0 and variance 1, then scale and shift channels (Wu, He
-    2018).
+    """Normalise groups of channels of every sample to mean 0 and variance 1,
+    then scale and shift channels (Wu, He 2018).
 
     Args:
         input: (N, C) or (N, C, ...).
@@ -368,8 +368,8 @@ def instance_norm(
     samples=[sample(real(2, 5, 3), 3), sample(real(1, 4, 2, 2), 2, 0.1, 0.5, 2.0), sample(real(1, 3, 2), size=5)],
 )
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """Channels (N, C, ...) divided by a power of `k` plus `alpha` times the mean square of `size` channels around
-    each.
+    """Channels (N, C, ...) divided by a power of `k` plus `alpha` times the mean square
+    of `size` channels around each.
     """
     if input.ndim < 3:
         raise ShapeError(

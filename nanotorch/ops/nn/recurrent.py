@@ -1,5 +1,5 @@
-"""Recurrent layers as rows: one layer in one direction over a whole sequence, with backpropagation through time written
-by hand.
+"""Recurrent layers as rows: one layer in one direction over a whole sequence,
+with backpropagation through time written by hand.
 
 Note [Steps of recurrent layers]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
@@ -24,8 +24,8 @@ from nanotorch.ops.rows.row import Array, op
 def _walk(
     xp: Any, step: Callable[..., Any], sizes: Sequence[int], reverse: bool, starts: Sequence[Any], inputs: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Go through the steps: return what `step(states, *inputs of the step)` gave, for all steps in order of time, and
-    the final states.
+    """Go through the steps: return what `step(states, *inputs of the step)` gave,
+    for all steps in order of time, and the final states.
 
     `step` returns the new states and a tuple of arrays to collect.
     """
@@ -80,8 +80,8 @@ def _rnn_tensors(xp: Any, grads: Any, tensors: Any, sizes: Any, reverse: bool, r
 
 @op(tensors=_rnn_tensors, outputs="output h _hidden", where="internal", node="RnnBackward0")
 def _rnn(xp: Any, tensors: Sequence[Array], sizes: tuple[int, ...], reverse: bool, relu: bool) -> Array:
-    """`h = tanh(inputs + h @ weight.T)` for inputs (N, H), weight (H, H) and h (B, H): all states (N, H), and the final
-    ones.
+    """`h = tanh(inputs + h @ weight.T)` for inputs (N, H), weight (H, H) and h (B, H):
+    all states (N, H), and the final ones.
     """
     inputs, weight, start = tensors
     turned = weight.T
@@ -132,8 +132,8 @@ def _lstm_tensors(
 
 @op(tensors=_lstm_tensors, outputs="output h c _gates _candidates _cells", where="internal", node="LstmBackward0")
 def _lstm(xp: Any, tensors: Sequence[Array], sizes: tuple[int, ...], reverse: bool) -> Array:
-    """An LSTM for inputs (N, 4 H) to its gates i, f, g, o, weight (4 H, P), h (B, P), c (B, H) and, with P < H, a
-    projection (P, H).
+    """An LSTM for inputs (N, 4 H) to its gates i, f, g, o, weight (4 H, P), h (B, P),
+    c (B, H) and, with P < H, a projection (P, H).
     """
     inputs, weight, h, c, *projection = tensors
     size, turned = c.shape[1], weight.T
@@ -177,8 +177,8 @@ def _gru_tensors(
 
 @op(tensors=_gru_tensors, outputs="output h _gates _new _inner _hidden", where="internal", node="GruBackward0")
 def _gru(xp: Any, tensors: Sequence[Array], sizes: tuple[int, ...], reverse: bool) -> Array:
-    """A GRU for inputs (N, 3 H) to its gates r, z, n, weight (3 H, H), h (B, H) and perhaps the bias (3 H) of
-    `h @ weight.T`.
+    """A GRU for inputs (N, 3 H) to its gates r, z, n, weight (3 H, H),
+    h (B, H) and perhaps the bias (3 H) of `h @ weight.T`.
     """
     inputs, weight, start, *bias = tensors
     size, turned = start.shape[1], weight.T

@@ -62,8 +62,8 @@ def _scale(length: int, out: int, factor: float | None, align: bool, kind: Any) 
 def _taps(
     mode: str, length: int, out: int, factor: float | None, align: bool, antialias: bool, kind: Any
 ) -> tuple[Any, Any]:
-    """Return the indices (K, out) and weights (K, out) of the taps of every output element along a dimension (Note
-    [Resampling]).
+    """Return the indices (K, out) and weights (K, out) of the taps
+    of every output element along a dimension (Note [Resampling]).
     """
     scale, places = _scale(length, out, factor, align, kind), np.arange(out).astype(kind)
     half = kind.type(0.5)
@@ -272,8 +272,8 @@ def interpolate(
 
 
 def _areas(input: Tensor, out: Sequence[int]) -> Tensor:
-    """Return the means of areas that cover the input; those of a volume are means of planes, then of lines across
-    them.
+    """Return the means of areas that cover the input;
+    those of a volume are means of planes, then of lines across them.
     """
     if len(out) == 1:
         return adaptive_avg_pool1d(input, out[0])

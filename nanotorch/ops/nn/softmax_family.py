@@ -113,8 +113,8 @@ def gumbel_softmax(
     *,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Draw a differentiable, nearly one-hot sample of the categorical distribution (Jang et al. 2017; Maddison et al.
-    2017).
+    """Draw a differentiable, nearly one-hot sample of the categorical distribution
+    (Jang et al. 2017; Maddison et al. 2017).
 
     Args:
         logits: unnormalised log-probabilities.

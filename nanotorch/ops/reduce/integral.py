@@ -83,8 +83,8 @@ def gradient(
     dim: int | Sequence[int] | None = None,
     edge_order: int = 1,
 ) -> tuple[Tensor, ...]:
-    """Estimates of the partial derivatives of a function whose values on a grid are `input`, one tensor for each of
-    `dim`.
+    """Estimates of the partial derivatives of a function whose values on a grid are `input`,
+    one tensor for each of `dim`.
 
     Args:
         input: the values.
@@ -103,8 +103,8 @@ def gradient(
 
 
 def _slope(x: Tensor, dim: int, step: Any, edge_order: int) -> Tensor:
-    """Return the derivative along one dimension: of the parabola through three neighbours, or at an edge of the line
-    through two.
+    """Return the derivative along one dimension: of the parabola through three neighbours,
+    or at an edge of the line through two.
     """
     length = x.shape[dim] if x.ndim else 0
     if length <= edge_order:

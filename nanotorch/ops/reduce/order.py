@@ -224,8 +224,8 @@ quantiles = [
 def quantile(
     input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
-    """The value below which the fraction `q` of the elements lies; for a vector `q`, a quantile each, in dimension
-    0.
+    """The value below which the fraction `q` of the elements lies;
+    for a vector `q`, a quantile each, in dimension 0.
 
     >>> torch.tensor([0.0, 1.0, 2.0, 3.0]).quantile(0.5)
     tensor(1.5000)

@@ -56,8 +56,8 @@ one_dim = [
 
 
 def axes(dim: Any, ndim: int) -> Any:
-    """Return what NumPy calls `axis`: None for all dimensions, which `()` means too; a 0-d tensor has dimension
-    0.
+    """Return what NumPy calls `axis`: None for all dimensions, which `()` means too;
+    a 0-d tensor has dimension 0.
     """
     if dim is None:
         return None
@@ -183,8 +183,8 @@ def nanmean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: dty
 
 
 def products_of_others(xp: Any, x: Any) -> Any:
-    """For every element the product of all others along the last dimension: of those before and those after, so zeros
-    are exact.
+    """For every element the product of all others along the last dimension:
+    of those before and those after, so zeros are exact.
     """
     ones = xp.ones_like(x[..., :1])
     before = xp.concatenate([ones, xp.cumprod(x[..., :-1], axis=-1)], axis=-1)

@@ -166,8 +166,8 @@ def searchsorted(
     side: str | None = None,
     sorter: Tensor | None = None,
 ) -> Tensor:
-    """The indices in an ascending sequence before which the values of `input` belong: before equal elements, or
-    behind with `right`.
+    """The indices in an ascending sequence before which the values of `input` belong:
+    before equal elements, or behind with `right`.
 
     Args:
         sorted_sequence: a vector, or one sequence along the last dimension for every leading index of `input`.
@@ -272,8 +272,8 @@ def _no_formula(grad: Any) -> Any:
 
 @op(self=_no_formula, where="internal", node="NotImplemented")
 def _distinct(xp: Any, self: Array, values: Any) -> Array:
-    """The values found in `self`: what needs their derivative raises, as in PyTorch, in place of getting none in
-    silence.
+    """The values found in `self`: what needs their derivative raises, as in PyTorch,
+    in place of getting none in silence.
     """
     return values
 
@@ -305,8 +305,8 @@ def unique_consecutive(
 def unique_consecutive(
     input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    """The elements (slices along `dim`) that differ from the one before, with the run of every element, and how long
-    each run is.
+    """The elements (slices along `dim`) that differ from the one before,
+    with the run of every element, and how long each run is.
     """
     array, xp = input._array, input.device.xp
     axis = 0 if dim is None else wrap_dim("unique_consecutive", dim, array.ndim)
@@ -405,8 +405,8 @@ def _weighted_count(xp: Any, self: Array, sums: Any) -> Array:
     ]
 )
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each of the numbers 0, 1, 2, ... occurs in a vector of non-negative integers, or the sum of the weights
-    where it does.
+    """How often each of the numbers 0, 1, 2, ... occurs in a vector of non-negative integers,
+    or the sum of the weights where it does.
     """
     array, xp = input._array, input.device.xp
     if array.dtype.kind not in "iu":
@@ -499,8 +499,8 @@ def histogram(
     weight: Tensor | None = None,
     density: bool = False,
 ) -> Histogram:
-    """How many elements, or what weight, lies in each interval, the last of which includes its end; and the ends of the
-    intervals.
+    """How many elements, or what weight, lies in each interval, the last of which includes its end;
+    and the ends of the intervals.
 
     Args:
         input: the values.

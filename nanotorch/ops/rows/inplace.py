@@ -21,8 +21,8 @@ READ_FIRST = frozenset({"fill", "masked_fill", "index_fill", "_masked_scatter"})
 
 
 def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Tensor:
-    """Run a row's in-place variant: the out-of-place op on the old value, then the write (Note [Views and
-    in-place]).
+    """Run a row's in-place variant: the out-of-place op on the old value,
+    then the write (Note [Views and in-place]).
     """
     if not isinstance(target, Tensor):
         raise TypeError(f"{row.name}_(): argument 'input' must be Tensor, not {type(target).__name__}")
@@ -126,8 +126,8 @@ def check_writable(name: str, target: Tensor) -> None:
 
 
 def refuse_recorded(name: str, target: Tensor) -> None:
-    """Raise if a write that is recorded goes to a view that refuses it or to the memory of a leaf that requires
-    grad.
+    """Raise if a write that is recorded goes to a view
+    that refuses it or to the memory of a leaf that requires grad.
     """
     view, base = target._view, target
     if view is not None:

@@ -27,8 +27,8 @@ HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
 
 
 def not_differentiable(name: str, argument: str) -> RuntimeError:
-    """Return the error of a tensor that requires grad where the row has no formula for it: it would get none in
-    silence.
+    """Return the error of a tensor that requires grad where the row has no formula for it:
+    it would get none in silence.
     """
     return RuntimeError(
         f"The function '{name}' is not differentiable with respect to argument '{argument}' (the derivative for"
@@ -73,8 +73,8 @@ def roomy(input: Tensor) -> Tensor:
 
 
 def need_tensor(name: str, argument: str, value: Any, scalar: Callable[..., Any] | None = None, *others: Any) -> Tensor:
-    """Turn an array or (where `scalar` says how it becomes one of a dtype) a number into a tensor, or say that a
-    tensor is needed.
+    """Turn an array or (where `scalar` says how it becomes one of a dtype) a number into a tensor,
+    or say that a tensor is needed.
     """
     if isinstance(value, np.ndarray):
         return from_ndarray(value)
@@ -268,8 +268,8 @@ def around(name: str, value: float, dtype: DType) -> Any:
 
 
 def wrapped_around(row: Row, forward: Callable[..., Any], error: Exception, xp: Any, operands: list[Any]) -> Any:
-    """Compute again with numbers that fit the operands' integer dtype: operands wrap around, as PyTorch's scalars do,
-    others raise.
+    """Compute again with numbers that fit the operands' integer dtype:
+    operands wrap around, as PyTorch's scalars do, others raise.
     """
     name = row.public_name
     found = next((o.dtype for o in operands if hasattr(o, "dtype")), None)
@@ -370,8 +370,8 @@ def recorded_output(node: Node, array: Any, output_nr: int, cell: Version) -> Te
 
 
 def exact_output(node: Node, result: Tensor | None, output_nr: int) -> Tensor | None:
-    """Give the saved result of a row on float16, which is not rounded, the history of the one that was (Note [Half
-    precision]).
+    """Give the saved result of a row on float16, which is not rounded,
+    the history of the one that was (Note [Half precision]).
     """
     if result is None:
         return None

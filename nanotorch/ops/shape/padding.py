@@ -151,8 +151,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
 
 def _continued(input: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
-    """Pad one dimension by what a mode takes from the input itself; "circular" wraps around what negative numbers
-    leave.
+    """Pad one dimension by what a mode takes from the input itself;
+    "circular" wraps around what negative numbers leave.
     """
     if mode == "circular" and min(before, after) < 0:
         input = _part(input, dim, max(-before, 0), input.shape[dim] - max(-before, 0) - max(-after, 0))

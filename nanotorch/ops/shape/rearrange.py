@@ -70,8 +70,8 @@ def tile(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
 def repeat_interleave(
     input: Tensor, repeats: Tensor | int | None = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
-    """Every slice along `dim` (of the flattened tensor without it) repeated `repeats` times, a number or one for
-    each.
+    """Every slice along `dim` (of the flattened tensor without it) repeated `repeats` times,
+    a number or one for each.
 
     With a single argument, the tensor tells how often each index is to be repeated.
 

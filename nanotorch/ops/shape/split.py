@@ -103,8 +103,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     ]
 )
 def tensor_split(input: Tensor, indices_or_sections: int | Sequence[int] | Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of `n` pieces of nearly equal size (the first are larger), or of those between the given indices, along
-    `dim`.
+    """Views of `n` pieces of nearly equal size (the first are larger),
+    or of those between the given indices, along `dim`.
 
     Unlike those of `split`, the pieces are separate views, which can be written to.
     """

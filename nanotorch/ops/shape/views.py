@@ -1,5 +1,5 @@
-"""Views of one tensor under another shape: reshapes, permutations, inserted and removed dimensions, slices,
-diagonals.
+"""Views of one tensor under another shape: reshapes, permutations,
+inserted and removed dimensions, slices, diagonals.
 """
 
 from __future__ import annotations

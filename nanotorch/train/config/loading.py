@@ -60,8 +60,8 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
 
 
 def located(path: KeyPath, message: str, text: str, source: str, overrides: Sequence[str] = ()) -> ConfigError:
-    """Return what the data say against one key of a config, which by itself is valid, as an error with the key's
-    line.
+    """Return what the data say against one key of a config, which by itself is valid,
+    as an error with the key's line.
     """
     root, _ = parse(text, source)
     assert root is not None
@@ -81,8 +81,8 @@ def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_seed(config: Config, seed: int | None = None) -> Config:
-    """Return the config with a seed: where it has none, with the one given or else one drawn from the system's
-    entropy.
+    """Return the config with a seed: where it has none,
+    with the one given or else one drawn from the system's entropy.
     """
     if config.seed is not None:
         return config

@@ -108,8 +108,8 @@ class NamedSection(Section):
 
 
 class DataSection(NamedSection):
-    """Which dataset (or whose `file`), how it is divided (in fractions of all rows), and whether columns are
-    standardised.
+    """Which dataset (or whose `file`), how it is divided (in fractions of all rows),
+    and whether columns are standardised.
 
     `fold: [2, 5]` makes the second of five equal parts the test part, in place of `test_size`.
     """

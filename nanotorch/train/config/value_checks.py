@@ -124,8 +124,8 @@ class Check:
     # -- single values
 
     def _explain(self, kind: str, location: KeyPath, context: Mapping[str, Any]) -> KeyPath | None:
-        """Report one of pydantic's errors in the words of the config; return a path whose mapping this error does not
-        mean.
+        """Report one of pydantic's errors in the words of the config;
+        return a path whose mapping this error does not mean.
         """
         if location[0] in SECTIONS and location[0] not in self.sections and self.is_given(location[:1]):
             return None  # without its name there is no schema to hold it against, and that is reported

@@ -133,8 +133,8 @@ def _of_features(names: list[str]) -> list[str]:
 
 
 def array_of_rows(path: Path) -> NDArray[Any]:
-    """Return the array of a .npy file, left on the disk; of a .npz file the only one, or the one called X, features or
-    data.
+    """Return the array of a .npy file, left on the disk;
+    of a .npz file the only one, or the one called X, features or data.
     """
     if path.suffix.lower() != ".npz":
         with open(path, "rb") as file:

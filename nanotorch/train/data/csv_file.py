@@ -96,8 +96,8 @@ class Columns(Mapping[str, Column]):
         return len(next(iter(self.columns.values()), ()))
 
     def where(self, row: int) -> str:
-        """Return the place of a row (they count from 0) in words: "table.csv, line 3", or "row 2" where there are no
-        lines.
+        """Return the place of a row (they count from 0) in words:
+        "table.csv, line 3", or "row 2" where there are no lines.
         """
         row += self.first
         return f"{self.source}, row {row + 1}" if self.lines is None else f"{self.source}, line {self.lines.line(row)}"
@@ -318,8 +318,8 @@ class CSVFile:
         return columns
 
     def pieces(self, numeric: Collection[str], as_text: Collection[str], rows: int) -> Iterator[Columns]:
-        """These columns as numbers and those as texts, for so many rows at once; a cell that is no number is a
-        TableError.
+        """These columns as numbers and those as texts, for so many rows at once;
+        a cell that is no number is a TableError.
         """
         for first, cells in self._blocks(rows):
             columns: dict[str, Column] = {}

@@ -33,8 +33,8 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
 
 
 def _argument(name: str, given: Mapping[str, Any], message: str) -> str:
-    """Return the argument of a dataset that a message of scikit-learn is about: of several that it names the first that
-    was changed.
+    """Return the argument of a dataset that a message of scikit-learn is about:
+    of several that it names the first that was changed.
     """
     arguments = DATASETS.arguments(name)
     changed = [

@@ -200,8 +200,8 @@ class Preprocessing:
 
     @property
     def embeddings(self) -> tuple[int, ...]:
-        """For each of the last columns, how many categories its numbers stand for; empty unless they are to be
-        embedded.
+        """For each of the last columns, how many categories its numbers stand for;
+        empty unless they are to be embedded.
         """
         if self.encoding != "embedding":
             return ()
@@ -286,8 +286,8 @@ class Preprocessing:
         return features, [*notices, *noticed.sentences()]
 
     def encode_piece(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]], noticed: Noticed) -> FloatArray:
-        """As `encode`, for some of many rows, all columns known to be there; what is noticed is counted in
-        `noticed`.
+        """As `encode`, for some of many rows, all columns known to be there;
+        what is noticed is counted in `noticed`.
         """
         where = getattr(columns, "where", lambda row: f"row {row + 1}")
         numeric = [_as_column(columns[name], name, where, self.missing_values) for name in self.numeric_names]
@@ -391,8 +391,8 @@ def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, miss
 
 
 def _as_texts(values: Sequence[Any] | NDArray[Any], known: Sequence[str], missing: Sequence[str]) -> list[str | None]:
-    """Return a column of anything as texts, None where a value is missing; 1.0 is the category "1" where there is
-    one.
+    """Return a column of anything as texts, None where a value is missing;
+    1.0 is the category "1" where there is one.
     """
     seen: dict[str, str | None] = {}
     texts: list[str | None] = []

@@ -45,8 +45,8 @@ def split(
 
 
 def training_rows(parts: Sequence[Table], test_size: float, validation_size: float, fold: tuple[int, int]) -> int:
-    """Return how many rows another fold of the table that was divided into these parts trains on; a DataError where
-    `split` raises one.
+    """Return how many rows another fold of the table that was divided into these parts trains on;
+    a DataError where `split` raises one.
     """
     groups = enumerate(_groups(parts))
     return sum(_division(what, count, test_size, validation_size, fold, turn)[0] for turn, (what, count) in groups)

@@ -54,8 +54,8 @@ def table_file(
     encoding: Annotated[str, Checked(text_encoding)] = "utf-8",
     decimal: Literal[".", ","] = ".",
 ) -> Table:
-    """A table of your own: CSV, Parquet (extra `parquet`), .npy or .npz; `name` may be left out: {file: t.csv, target:
-    price}.
+    """A table of your own: CSV, Parquet (extra `parquet`), .npy or .npz;
+    `name` may be left out: {file: t.csv, target: price}.
 
     The rows of a .npy or .npz file stay on the disk. Of a .npz file, `target` names an array, and the features are the
     other one, or the one called X, features or data. For a .npy file of features, `target` is another .npy file, or one

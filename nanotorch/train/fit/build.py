@@ -121,8 +121,8 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
 
 
 def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | None:
-    """Return the schedule of the config for epochs of so many steps, after its warmup; a DataError if it ends before
-    the run.
+    """Return the schedule of the config for epochs of so many steps, after its warmup;
+    a DataError if it ends before the run.
     """
     section = config.scheduler
     if section is None:

@@ -101,8 +101,8 @@ def lengths(schedule: Mapping[str, Any]) -> list[Any]:
 def _damaged_moments(
     found: Any, key: str, kinds: Mapping[str, bool], parameter: Tensor, another_dtype: bool
 ) -> str | None:
-    """Return what of a parameter's saved state of the optimizer cannot be; a parameter that never had a gradient has
-    none.
+    """Return what of a parameter's saved state of the optimizer cannot be;
+    a parameter that never had a gradient has none.
 
     `kinds` says of each name whether it is one number, such as a count, or has one for each of the parameter.
     """

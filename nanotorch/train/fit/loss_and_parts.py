@@ -37,8 +37,8 @@ def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn
 
 
 def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDArray[np.float64] | None:
-    """Return the weight of each class in the loss, (classes,): "balanced" by the rows of the table, or stated; None
-    without.
+    """Return the weight of each class in the loss, (classes,):
+    "balanced" by the rows of the table, or stated; None without.
 
     Balanced weights are `rows / (classes * rows of the class)`, as in scikit-learn.
     """
@@ -65,8 +65,8 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
 
 
 def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
-    """Return the loss of the config, summing over rows times the weights of their classes, once it is known to fit this
-    table.
+    """Return the loss of the config, summing over rows times the weights of their classes,
+    once it is known to fit this table.
     """
     name, arguments = config.loss.name, as_tensors(config.loss.arguments)
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))

@@ -30,8 +30,8 @@ class Part:
         return DataLoader(self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
 
     def meter(self, every_metric: bool = False) -> Meter:
-        """Return a new meter for one pass over this part: of sums only, or of the scores as well that need all rows at
-        once.
+        """Return a new meter for one pass over this part:
+        of sums only, or of the scores as well that need all rows at once.
         """
         return Meter(**(self.scored_as if every_metric else {**self.scored_as, "metrics": ()}))
 

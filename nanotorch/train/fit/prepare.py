@@ -18,8 +18,8 @@ from nanotorch.train.data.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The parts of a table by name ("train", "validation", "test"), what was learnt from the first, and what to
-    tell.
+    """The parts of a table by name ("train", "validation", "test"),
+    what was learnt from the first, and what to tell.
     """
 
     parts: dict[str, Table]
@@ -27,8 +27,8 @@ class Data:
     notices: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
-        """Return a hash of every number that is trained on or scored by, of rows that stay on the disk with one of
-        their own behind it.
+        """Return a hash of every number that is trained on or scored by,
+        of rows that stay on the disk with one of their own behind it.
         """
         found = hashlib.sha256(json.dumps(self.preprocessing.state()).encode())
         for name, table in self.parts.items():

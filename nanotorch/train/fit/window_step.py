@@ -167,7 +167,7 @@ def step_memory(
 
 
 def summed(loss: Tensor, row_factors: Sequence[Tensor]) -> Tensor:
-    """Return the sum of the losses of rows, each times its factor where rows have factors; else the loss is a sum
-    already.
+    """Return the sum of the losses of rows, each times its factor where rows have factors;
+    else the loss is a sum already.
     """
     return (loss.reshape(len(loss), -1) * row_factors[0].unsqueeze(1)).sum() if row_factors else loss

@@ -1,5 +1,5 @@
-"""`--doctor`: a look at the data and at some steps of training, and for each finding the line of the config to
-change.
+"""`--doctor`: a look at the data and at some steps of training,
+and for each finding the line of the config to change.
 
 The bounds beside each check are rules of thumb: a finding says where to look, not that something must be wrong.
 """
@@ -64,8 +64,8 @@ class Finding:
 
 @dataclass(slots=True)
 class LayerTrial:
-    """What one weight did during the trial: the mean over its first ten steps or the median of its second half, if that
-    is larger.
+    """What one weight did during the trial: the mean over its first ten steps
+    or the median of its second half, if that is larger.
 
     Attributes:
         name: the layer and its shape.

@@ -126,8 +126,8 @@ def range_test(config: Config) -> RangeTest:
 
 
 def suggestion(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """Return the rate where the smoothed loss falls fastest per decade, and at most a third of the rate where it is
-    smallest.
+    """Return the rate where the smoothed loss falls fastest per decade,
+    and at most a third of the rate where it is smallest.
 
     >>> rates = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
     >>> suggestion(rates, [1.0, 0.99, 0.8, 0.2, 0.9])

@@ -12,8 +12,8 @@ from nanotorch.train.fit.prepare import Data
 
 
 def trial(config: Config, data: Data, constant_rate: bool = False) -> Setup:
-    """Return what a run would begin with, but that it never stops by itself; with `constant_rate`, without its
-    schedule.
+    """Return what a run would begin with, but that it never stops by itself;
+    with `constant_rate`, without its schedule.
     """
     update: dict[str, object] = {"early_stopping": None}
     if constant_rate:

@@ -1,5 +1,5 @@
-"""Initial weights by name: each entry fills the weight of one linear layer, whose gain follows from the activation
-after it.
+"""Initial weights by name: each entry fills the weight of one linear layer,
+whose gain follows from the activation after it.
 """
 
 from __future__ import annotations

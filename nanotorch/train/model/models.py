@@ -19,8 +19,8 @@ Dropout = Annotated[float, Between(0, 1, high_open=True)]
 
 
 def too_large(name: str, in_features: int, out_features: int, arguments: Mapping[str, Any]) -> str | None:
-    """Return why a model of these widths cannot be built; None if it can. Its `size` says how many layers and weights
-    it has.
+    """Return why a model of these widths cannot be built; None if it can.
+    Its `size` says how many layers and weights it has.
     """
     size = MODELS.entry(name).facts.get("size")
     layers, weights = (0, 0) if size is None else size(in_features, out_features, **arguments)

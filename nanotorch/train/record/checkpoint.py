@@ -168,8 +168,8 @@ def remove(directory: Path) -> None:
 
 
 def _linked(root: Path, name: str) -> Path | None:
-    """Return the checkpoint beside them that `last` or `best` leads to; a copy of a checkpoint stands for the one that
-    it equals.
+    """Return the checkpoint beside them that `last` or `best` leads to;
+    a copy of a checkpoint stands for the one that it equals.
     """
     link = root / name
     try:
@@ -190,8 +190,8 @@ def _linked(root: Path, name: str) -> Path | None:
 
 
 def find(root: Path, name: str) -> Path | None:
-    """Return the checkpoint `last` or `best` of a run, also where the links were lost on the way; None where there
-    is none.
+    """Return the checkpoint `last` or `best` of a run, also where the links were lost on the way;
+    None where there is none.
     """
     linked = _linked(root, name)
     if linked is not None:
@@ -266,8 +266,8 @@ class History:
 
 
 def history(saved: Checkpoint) -> tuple[list[Any], list[str]]:
-    """Return the records of the epochs until a checkpoint, and what to tell of their file; a CheckpointError where they
-    are lost.
+    """Return the records of the epochs until a checkpoint, and what to tell of their file;
+    a CheckpointError where they are lost.
 
     `metrics.jsonl` holds the same lines, so that it can take the place of a damaged file.
     """

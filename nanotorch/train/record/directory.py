@@ -76,8 +76,8 @@ def started(path: Path, name: str) -> datetime | None:
 def check(
     output: str | Path, directory: Path | None = None, overwrite: bool = False, needed: Iterable[str | Path] = ()
 ) -> None:
-    """Say, before anything is computed, why a run could not be written: to this very directory, or to a new one in
-    `output`.
+    """Say, before anything is computed, why a run could not be written:
+    to this very directory, or to a new one in `output`.
 
     With `overwrite`, a run in the directory may be replaced, unless it is not alone there, or files that are `needed`
     lie in it.
@@ -193,8 +193,8 @@ class RunDirectory:
         self._lock.close()
 
     def claim(self, overwrite: bool, needed: Iterable[str | Path] = ()) -> None:
-        """Make sure, under the lock, that nothing but this run is in the directory; `overwrite` removes another run
-        from it.
+        """Make sure, under the lock, that nothing but this run is in the directory;
+        `overwrite` removes another run from it.
         """
         check(self.path, self.path, overwrite, needed)
         layout.remove(self.path, keep=r"\.lock")

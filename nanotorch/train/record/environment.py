@@ -40,8 +40,8 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def same_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what changed of that on which the bits of a result depend, as `threads: ['openblas 2'] -> ['openblas
-    1']`.
+    """Return what changed of that on which the bits of a result depend,
+    as `threads: ['openblas 2'] -> ['openblas 1']`.
     """
     changes = []
     for key in DECIDE_BITS:

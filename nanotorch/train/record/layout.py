@@ -1,5 +1,5 @@
-"""Every name that a run writes in its directory: nothing else is ever deleted there, and nothing is written through a
-link.
+"""Every name that a run writes in its directory:
+nothing else is ever deleted there, and nothing is written through a link.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ RUN[r"repeat-\d+|(repeat-\d+-)?fold-\d+"] = RUN
 
 
 def strangers(place: Path, layout: Layout = RUN, names: bool = True) -> Iterator[Path]:
-    """Return what no run wrote: links, pipes and the like under a run's names, and with `names` all that has other
-    names.
+    """Return what no run wrote: links, pipes and the like under a run's names,
+    and with `names` all that has other names.
     """
     for path, inner, mode in _entries(place, layout):
         if inner is Any:
@@ -77,8 +77,8 @@ def remove(place: Path, layout: Layout = RUN, keep: str = "") -> None:
 
 
 def refuse_to_replace(output: str | Path, inputs: Iterable[str | Path], runs: Iterable[Path]) -> None:
-    """A UsageError if the output is one of the inputs (`-` is standard input), a config or a file of a run, by whatever
-    path or link.
+    """A UsageError if the output is one of the inputs (`-` is standard input),
+    a config or a file of a run, by whatever path or link.
 
     Of a run in whose directory the output lies, be it one of `runs` or not, it has to be another name than a run gives.
     """

@@ -1,5 +1,5 @@
-"""What the files of a run have to hold: one schema for each that is read, and one sentence, with file and key, where it
-does not fit.
+"""What the files of a run have to hold: one schema for each that is read, and one sentence,
+with file and key, where it does not fit.
 
 A file may have been damaged, edited, or made to do harm; whoever writes it can write a checksum that fits. So what is
 read is what was written once, in keys and kinds, or it is refused.
@@ -252,8 +252,8 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
 
 
 def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "") -> Any:
-    """Return the value itself, if it fits the schema; else a RecordError that names the source and the first key that
-    does not.
+    """Return the value itself, if it fits the schema;
+    else a RecordError that names the source and the first key that does not.
     """
     try:
         _adapter(schema).validate_python(value)
@@ -277,8 +277,8 @@ def checked(value: Any, schema: type[Schema], source: str | Path, key: str = "")
 
 
 def parsed(data: bytes) -> Any:
-    """Return the value of a JSON text; a ValueError says in a few words what is wrong with it, such as a key that is
-    there twice.
+    """Return the value of a JSON text; a ValueError says in a few words what is wrong with it,
+    such as a key that is there twice.
     """
 
     def keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -363,8 +363,8 @@ def by_key(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def unlike(found: Any, expected: Any, key: str) -> str | None:
-    """Return what of a saved value is of another kind than in what would be saved now, as a sentence; None where it is
-    alike.
+    """Return what of a saved value is of another kind than in what would be saved now, as a sentence;
+    None where it is alike.
 
     Where nothing is expected (None, or an empty list), anything may be.
     """
@@ -397,8 +397,8 @@ def unlike(found: Any, expected: Any, key: str) -> str | None:
 
 
 def completed(found: Any, expected: Any) -> Any:
-    """Return a saved value of an older version with the keys that it would have now, the new ones with the values of
-    now.
+    """Return a saved value of an older version with the keys that it would have now,
+    the new ones with the values of now.
     """
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         return {key: completed(found[key], value) if key in found else value for key, value in expected.items()}

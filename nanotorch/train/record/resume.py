@@ -57,8 +57,8 @@ class Resumed:
     where: Path = Path()
 
     def covers(self, config: Config) -> bool:
-        """Return whether a finished run is finished for this config too: it may ask for more epochs, or for more
-        patience.
+        """Return whether a finished run is finished for this config too:
+        it may ask for more epochs, or for more patience.
         """
         if self.checkpoint is None or not self.finished:
             return False
@@ -107,8 +107,8 @@ def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
 
 
 def again(before: Resumed, config: Config) -> Resumed:
-    """Return the same decision once more, now that the directory is locked: what was found before may be another
-    process's past.
+    """Return the same decision once more, now that the directory is locked:
+    what was found before may be another process's past.
 
     A CompleteError where that one has finished the run, a ResumeError where it has changed the config in between.
     """
@@ -125,8 +125,8 @@ def again(before: Resumed, config: Config) -> Resumed:
 
 
 def whole(path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
-    """Return a checkpoint of a run with the records of its epochs, and what to tell of them; a CheckpointError where
-    one is damaged.
+    """Return a checkpoint of a run with the records of its epochs, and what to tell of them;
+    a CheckpointError where one is damaged.
     """
     saved = checkpoint.load(path)
     try:
@@ -175,8 +175,8 @@ def environment_of(directory: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def differences(config: Config, directory: Path, free: bool = False) -> list[str]:
-    """Return what the config says otherwise than the run did: `key: before -> now`; with `free`, also of what may
-    change freely.
+    """Return what the config says otherwise than the run did: `key: before -> now`;
+    with `free`, also of what may change freely.
     """
     before = config_of(directory)
     config = with_seed(config, before.seed)

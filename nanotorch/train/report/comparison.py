@@ -76,8 +76,8 @@ class Comparison:
 
 
 def read_run(place: str | Path) -> ComparedRun:
-    """Read what a run's directory says; a UsageError if it holds no run. What is damaged is left out and told in
-    `notices`.
+    """Read what a run's directory says; a UsageError if it holds no run.
+    What is damaged is left out and told in `notices`.
     """
     root = Path(place)
     resolved = root / "resolved.yaml"

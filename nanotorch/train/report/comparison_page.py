@@ -18,8 +18,8 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 def write(path: Path, found: Comparison) -> None:
-    """Write the page (.html) or the picture (.png, .svg, .pdf) that the file's name asks for; a UsageError for any
-    other.
+    """Write the page (.html) or the picture (.png, .svg, .pdf) that the file's name asks for;
+    a UsageError for any other.
     """
     kind = path.suffix.lower()
     if kind not in (".html", *PICTURES):

@@ -1,5 +1,5 @@
-"""The drawings of a run, by matplotlib: SVG that takes its colours from the page it stands in, and the learning curve
-as PNG.
+"""The drawings of a run, by matplotlib: SVG that takes its colours from the page it stands in,
+and the learning curve as PNG.
 """
 
 from __future__ import annotations
@@ -163,8 +163,8 @@ def overlay(runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> Html:
 
 
 def save_overlay(path: Path, runs: Sequence[tuple[str, Sequence[Record]]], keys: Sequence[str]) -> None:
-    """Values of the records of several runs over their epochs, beside one another in a file of the kind that its name
-    says.
+    """Values of the records of several runs over their epochs,
+    beside one another in a file of the kind that its name says.
     """
     from matplotlib.figure import Figure
 
@@ -317,8 +317,8 @@ def _shown(value: float) -> str:
 
 
 def _svg(figure: Figure, description: str) -> Html:
-    """Return the figure as an element of a page: its colours are the page's, its text is text, and it says what it
-    shows.
+    """Return the figure as an element of a page: its colours are the page's,
+    its text is text, and it says what it shows.
     """
     import hashlib
     from io import StringIO

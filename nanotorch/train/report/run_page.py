@@ -75,8 +75,8 @@ def write(
     summary: Mapping[str, Any],
     environment: Mapping[str, Any],
 ) -> bool:
-    """Write `report.html` and, where matplotlib is there, `learning_curve.png`; what cannot be written is said on
-    stderr.
+    """Write `report.html` and, where matplotlib is there, `learning_curve.png`;
+    what cannot be written is said on stderr.
 
     Returns whether the page is there.
 

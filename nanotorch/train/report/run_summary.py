@@ -140,8 +140,8 @@ def _outputs(model: nn.Module, part: Part) -> tuple[NDArray[Any], NDArray[np.flo
 
 
 def _layers(model: nn.Module, part: Part, batch_size: int) -> Summary:
-    """Return the table of the model for a training batch; what layers are and hold, for their times change from run
-    to run.
+    """Return the table of the model for a training batch;
+    what layers are and hold, for their times change from run to run.
     """
     rows = part.features(batch_size)
     model.train(len(rows) > 1)  # a batch norm cannot train on a single row

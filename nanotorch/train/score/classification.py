@@ -54,8 +54,8 @@ def predicted(outputs: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def probabilities(outputs: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the probability of every class, (n, classes) float64, from logits: (n, classes), or (n, 1) for two
-    classes.
+    """Return the probability of every class, (n, classes) float64, from logits:
+    (n, classes), or (n, 1) for two classes.
 
     >>> probabilities(np.array([[0.0], [1000.0]])).tolist()
     [[0.5, 0.5], [0.0, 1.0]]

@@ -23,8 +23,8 @@ def main_metric(task: str) -> str:
 
 
 def is_loss(name: str) -> bool:
-    """Return whether the smaller score is the better one: of losses and RMSE; scikit-learn's names are of scores,
-    larger is better.
+    """Return whether the smaller score is the better one: of losses and RMSE;
+    scikit-learn's names are of scores, larger is better.
     """
     return name == "loss" or name.startswith("rmse")
 
@@ -60,8 +60,8 @@ def scored_as(
     target_mean: NDArray[np.float64] | None = None,
     metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what a `Meter` has to know of a part of the data, whose targets the model sees less their mean, divided by
-    their scale.
+    """Return what a `Meter` has to know of a part of the data, whose targets the model sees less their mean,
+    divided by their scale.
     """
     variance = part.targets.var(axis=0) if part.task == "regression" else None
     return {
@@ -137,8 +137,8 @@ class Meter:
         return list(zip(steps, (sums / totals).tolist(), strict=True))
 
     def _add_scores(self) -> None:
-        """Count the right rows of some batches, or sum their squared errors: batch by batch, so that it is no matter
-        when.
+        """Count the right rows of some batches, or sum their squared errors:
+        batch by batch, so that it is no matter when.
         """
         if not self._waiting:
             return

@@ -36,8 +36,8 @@ def too_large(name: str, rows: int, classes: int) -> str | None:
 
 
 def score(name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Return the score of a model's outputs, (n, k): logits for classes, values in the units of the targets for a
-    regression.
+    """Return the score of a model's outputs, (n, k):
+    logits for classes, values in the units of the targets for a regression.
 
     A score that `takes_labels` may also be given the numbers of the classes, (n,). Raises ValueError where scikit-learn
     does, such as for classes that are not in `targets` at all.

@@ -51,8 +51,8 @@ def run_command(
     work: Callable[[argparse.Namespace], None],
     argv: Sequence[str] | None,
 ) -> int:
-    """Parse the arguments, do the work and return the exit code; a mistake of the user becomes a sentence, not a
-    traceback.
+    """Parse the arguments, do the work and return the exit code;
+    a mistake of the user becomes a sentence, not a traceback.
     """
     with only_printable():
         return _run_command(parse, work, argv)
@@ -87,8 +87,8 @@ def _run_command(
 
 
 def drop_output() -> None:
-    """Let what standard output still holds go nowhere: it cannot be written, and would fail again when the process
-    ends.
+    """Let what standard output still holds go nowhere:
+    it cannot be written, and would fail again when the process ends.
     """
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()

@@ -51,8 +51,8 @@ class Printable:
 
 @contextmanager
 def only_printable() -> Iterator[None]:
-    """Within `with`, standard output and error escape what cannot be printed, and what their encoding does not
-    have.
+    """Within `with`, standard output and error escape what cannot be printed,
+    and what their encoding does not have.
     """
     with ExitStack() as held:
         for redirect, stream in ((redirect_stdout, sys.stdout), (redirect_stderr, sys.stderr)):
@@ -64,8 +64,8 @@ def only_printable() -> Iterator[None]:
 
 
 def data_of(stream: Any) -> Any:
-    """Return where data go that are written to a stream: past what escapes, unless somebody reads them on a
-    terminal.
+    """Return where data go that are written to a stream:
+    past what escapes, unless somebody reads them on a terminal.
     """
     return stream if stream is None or stream.isatty() else past(stream)
 

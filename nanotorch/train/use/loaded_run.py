@@ -59,8 +59,8 @@ class LoadedRun:
         return f"{moment} ({self.checkpoint.name})"
 
     def outputs(self, features: FloatArray) -> FloatArray:
-        """Return what the model gives for prepared rows, (n, out_features) float64: logits, or targets in the units of
-        the loss.
+        """Return what the model gives for prepared rows, (n, out_features) float64:
+        logits, or targets in the units of the loss.
         """
         dtype = getattr(torch, self.config.dtype)
         pieces = []
@@ -110,8 +110,8 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
 
 
 def with_its_files(run: LoadedRun) -> Config:
-    """Return the config of the run, with paths from the directory it was started in where they lead nowhere from
-    this one.
+    """Return the config of the run, with paths from the directory it was started
+    in where they lead nowhere from this one.
     """
     there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
     moved = {

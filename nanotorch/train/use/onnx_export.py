@@ -1,5 +1,5 @@
-"""A run as one ONNX file: raw columns go in, class names and probabilities, or values in the units of the targets, come
-out.
+"""A run as one ONNX file: raw columns go in, class names and probabilities,
+or values in the units of the targets, come out.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
 
 
 def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256) -> float:
-    """Return the largest difference between the exported model, run by `onnx.reference`, and `predict`, over rows made
-    up for it.
+    """Return the largest difference between the exported model, run by `onnx.reference`,
+    and `predict`, over rows made up for it.
 
     They reach beyond what the training part had: far values, missing ones, and categories that are not known.
     Differences of values larger than 1 are relative to them. An ExportError if a class differs though its probability
@@ -156,8 +156,8 @@ def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256
 
 
 def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
-    """Export, try, write; returns the type of the model's numbers, and the largest difference to `predict`, at most
-    1e-5.
+    """Export, try, write; returns the type of the model's numbers,
+    and the largest difference to `predict`, at most 1e-5.
 
     A float64 model becomes one of float32, unless it differs by more then.
     """

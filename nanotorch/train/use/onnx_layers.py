@@ -25,8 +25,8 @@ class ExportError(RuntimeError):
 
 
 def converts(*kinds: type[nn.Module]) -> Callable[[Converter], Converter]:
-    """Register a converter: it takes the graph, the module and the name of its input, and returns that of its
-    output.
+    """Register a converter: it takes the graph, the module and the name of its input,
+    and returns that of its output.
     """
 
     def register(converter: Converter) -> Converter:

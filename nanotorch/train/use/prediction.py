@@ -106,8 +106,8 @@ def target_columns(run: LoadedRun) -> list[str]:
 
 
 def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
-    """Return the columns of the file that the model does not take; one that it takes and that is not there is a
-    TableError.
+    """Return the columns of the file that the model does not take;
+    one that it takes and that is not there is a TableError.
     """
     wanted = run.preprocessing.feature_names
     present = set(file.names)

@@ -1,5 +1,5 @@
-"""Where predictions go: a CSV or Parquet file, written piece by piece and there only when it is complete, or standard
-output.
+"""Where predictions go: a CSV or Parquet file, written piece by piece and there only
+when it is complete, or standard output.
 """
 
 from __future__ import annotations

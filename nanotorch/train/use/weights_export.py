@@ -17,8 +17,8 @@ FORMAT = "nanotorch model"
 
 
 def beside_weights(path: Path) -> Path:
-    """Return the `.json` that stands beside the weights; a UsageError where either would replace what this command has
-    not written.
+    """Return the `.json` that stands beside the weights;
+    a UsageError where either would replace what this command has not written.
     """
     if not path.name:
         raise UsageError(f"{path} is a directory: the weights need the name of a file")

@@ -83,8 +83,8 @@ def _like_mapping(first: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
 
 
 def _like_sequence(first: Sequence[Any], values: list[Any]) -> Any:
-    """Return the values in a sequence of the type that the samples have; tuples become lists, unless they have
-    names.
+    """Return the values in a sequence of the type that the samples have;
+    tuples become lists, unless they have names.
     """
     if isinstance(first, tuple):
         return type(first)(*values) if hasattr(first, "_fields") else values

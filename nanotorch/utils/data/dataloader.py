@@ -170,8 +170,8 @@ class DataLoader(Generic[Sample]):
         return multiprocessing.get_context(chosen) if chosen is None or isinstance(chosen, str) else chosen
 
     def _seed(self) -> int:
-        """Return a seed for new workers: another one each time, and nothing drawn from the generator, whose numbers are
-        the order's.
+        """Return a seed for new workers: another one each time, and nothing drawn from the generator,
+        whose numbers are the order's.
         """
         self._pools += 1
         copied = deepcopy(numbers_of(self.generator).bit_generator)

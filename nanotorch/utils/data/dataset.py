@@ -280,8 +280,8 @@ def _as_index(indices: Indices) -> Any:
 
 
 def _rows(tensor: Tensor, positions: np.ndarray[Any, Any]) -> Tensor:
-    """Return some rows of a tensor; `take` copies them in a third of the time of an index, which is left the errors to
-    tell.
+    """Return some rows of a tensor; `take` copies them in a third of the time of an index,
+    which is left the errors to tell.
     """
     if tensor.device is CPU and not tensor.requires_grad:
         try:

@@ -180,8 +180,8 @@ class BatchSampler(Sampler[list[int]]):
 
 
 def chunks_of(batch_sampler: Iterable[Any]) -> Iterable[Any]:
-    """Return the batches of a batch sampler, as arrays where it is a BatchSampler that nobody gave another
-    `__iter__`.
+    """Return the batches of a batch sampler, as arrays where it is a BatchSampler
+    that nobody gave another `__iter__`.
     """
     if isinstance(batch_sampler, BatchSampler) and type(batch_sampler).__iter__ is BatchSampler.__iter__:
         return batch_sampler.chunks()
