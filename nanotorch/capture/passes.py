@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from nanotorch.backend.primitives import PRIMITIVES
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, shown
 from nanotorch.capture.recorder import CaptureError
 
-IMPURE = {"random_bits"}
-"""Primitives that give something else every time."""
+DRAWS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.section == "draws")
+"""Primitives that give something else every time, and leave a generator elsewhere: all of them stay, in their order."""
 
 
 def simplify(program: Program, kept: Collection[Buffer]) -> dict[Buffer, View]:
@@ -61,7 +62,7 @@ def fold(program: Program, kept: Collection[Buffer]) -> None:
         out = statement.out
         if (
             len(out) == 1
-            and statement.primitive not in IMPURE
+            and statement.primitive not in DRAWS
             and out[0].buffer not in kept
             and _settles(uses, number, out[0].buffer)
             and all(view.buffer.kind == "constant" for view in statement.reads)
@@ -94,7 +95,7 @@ def share(program: Program, kept: Collection[Buffer]) -> None:
         _substitute(statement, same)
         if (
             len(statement.out) == 1
-            and statement.primitive not in IMPURE
+            and statement.primitive not in DRAWS
             and uses.written_once(statement.out[0].buffer)
             and statement.out[0].buffer not in kept
         ):
@@ -118,7 +119,8 @@ def drop_dead(program: Program, kept: Collection[Buffer]) -> None:
     needed = {*kept, *[view.buffer for view in program.outputs]}
     left = []
     for statement in reversed(program.statements):
-        if statement.out and not any(view.buffer.kind == "memory" or view.buffer in needed for view in statement.out):
+        seen = any(view.buffer.kind == "memory" or view.buffer in needed for view in statement.out)
+        if statement.out and not seen and statement.primitive not in DRAWS:
             continue
         needed.update([view.buffer for view in statement.reads])
         left.append(statement)
@@ -168,10 +170,13 @@ def questions_first(program: Program) -> None:
     """Move questions, and what they need, to the front: nothing is written where the answer is another one."""
     needed: set[Buffer] = set()
     first: list[Statement] = []
+    drawn = False
     for statement in reversed(program.statements):
-        if not statement.out or any(view.buffer in needed for view in statement.out):
+        draws = statement.primitive in DRAWS
+        if not statement.out or any(view.buffer in needed for view in statement.out) or (drawn and draws):
             needed.update([view.buffer for view in statement.reads])
             first.append(statement)
+            drawn = drawn or draws
     early = {id(statement) for statement in first}
     late: list[Statement] = []
     for statement in program.statements:

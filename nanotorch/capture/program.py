@@ -149,6 +149,7 @@ class Program:
         inputs: the buffers of the arguments of the call, in their order.
         outputs: what the step returned.
         decisions: for each host number that the step asked whether it is true, its code and the answer.
+        sources: by name functions of the host that the code of numbers calls.
     """
 
     def __init__(self) -> None:
@@ -157,6 +158,7 @@ class Program:
         self.inputs: list[Buffer] = []
         self.outputs: list[View] = []
         self.decisions: dict[str, bool] = {}
+        self.sources: dict[str, Callable[[], Any]] = {}
 
     def text(self) -> str:
         """Return the program as text; two programs that do the same have the same."""

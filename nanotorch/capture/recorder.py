@@ -28,13 +28,11 @@ import numpy as np
 from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.interpreter import Interpreter, InterpreterError
 from nanotorch.backend.numpy_backend import NUMPY, owner
-from nanotorch.backend.primitives import OPERATORS, PRIMITIVES, Column, Namespace
+from nanotorch.backend.primitives import FACTS, OPERATORS, PLACEMENT, PRIMITIVES, Column, Namespace
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, steps
 
 WRITES = {"add_into": "add", "multiply_into": "multiply", "write": "write", "copyto": "write"}
 """Primitives that write into their first argument, and what is written there."""
-DATA_DEPENDENT = {"nonzero", "unique"}
-METADATA = {"storage_offset", "storage_size"}
 
 
 class CaptureError(InterpreterError):
@@ -45,20 +43,13 @@ class TracedArray:
     """An array that is being recorded."""
 
     __slots__ = ("__weakref__", "array", "recorder")
+    dtype: Any
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, array: Any, recorder: Recorder) -> None:
         self.array, self.recorder = array, recorder
 
-    shape = property(lambda self: self.array.shape)
-    ndim = property(lambda self: self.array.ndim)
-    dtype = property(lambda self: self.array.dtype)
-    size = property(lambda self: self.array.size)
-    itemsize = property(lambda self: self.array.itemsize)
-    strides = property(lambda self: self.array.strides)
-    flags = property(lambda self: self.array.flags)
-    base = property(lambda self: self.array.base)
     T = property(lambda self: self.recorder.do("reversed_axes", self))
 
     def __len__(self) -> int:
@@ -75,6 +66,8 @@ class TracedArray:
     item = tolist = _refuse
 
 
+for _name in (*FACTS, *PLACEMENT):
+    setattr(TracedArray, _name, property(operator.attrgetter(f"array.{_name}")))
 for _form, (_, _function) in OPERATORS.items():
     _name, _special = _form.partition("(")[0], getattr(_function, "__name__", "").strip("_")
     if _name != "reversed_axes":
@@ -220,13 +213,18 @@ class Recorder(Interpreter):
 
     def do(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Run a primitive, and write down what it did."""
-        if name == "to_numpy" or name in DATA_DEPENDENT:
+        section = PRIMITIVES[name].section
+        if name == "to_numpy" or section == "unsized":
             what = "asks for the values of a tensor" if name == "to_numpy" else f"makes a shape of values, by {name!r}"
             raise CaptureError(
                 f"{user_place()} {what}: a captured step cannot, since it would repeat those of this call"
             )
         if name in WRITES:
             return self.into(WRITES[name], *args[:2])
+        if name == "seed_of":
+            source = f"seed{len(self.program.sources)}"
+            self.program.sources[source] = args[0].initial_seed
+            return HostNumber(f"{source}()", args[0].initial_seed(), self._decided)
         args = replaced(args, self._lifted)
         options = {n: replaced(value, self._lifted) for n, value in options.items()}
         if name == "getitem" and any(isinstance(part, TracedArray) and part.dtype == bool for part in leaves(args[1])):
@@ -237,7 +235,7 @@ class Recorder(Interpreter):
         given = replaced(args, _value)
         function = operator.add if name == "iadd" else NUMPY[name]
         result = function(*given, **{n: replaced(value, _value) for n, value in options.items()})
-        if name in METADATA:
+        if section == "layout":
             return result
         return self._wrapped("add" if name == "iadd" else name, args, options, result)
 

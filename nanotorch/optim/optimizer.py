@@ -16,7 +16,7 @@ import numpy as np
 from nanotorch.autograd.graph import RemovableHandle
 from nanotorch.autograd.graph.grad_mode import enable_grad
 from nanotorch.autograd.graph.interpreter import set_aside
-from nanotorch.autograd.graph.tensor import Tensor, clear_grad, from_array
+from nanotorch.autograd.graph.tensor import Tensor, clear_grad
 from nanotorch.dtypes import from_numpy_dtype
 from nanotorch.optim.segment import Segment, state_dtype
 from nanotorch.optim.segment_plan import Plan
@@ -251,13 +251,9 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        self.apply(self.host_scalars())
-        return loss
-
-    def apply(self, updates: Iterable[tuple[Segment, dict[str, Any]]]) -> None:
-        """Do what `host_scalars` gave: the array part of a step."""
-        for segment, scalars in updates:
+        for segment, scalars in self.host_scalars():
             segment.update(self.rule, scalars, f"{type(self).__name__}.step")
+        return loss
 
     def host_scalars(self) -> Iterator[tuple[Segment, dict[str, Any]]]:
         """Move the numbers of all parameters that have a gradient on by one update, and give what is to be done: for
@@ -284,21 +280,6 @@ class Optimizer:
                 present["first"] = segment.first
                 segment.moved_on()
                 yield segment, {**options, **{name: value for name, value in present.items() if name in options}}
-
-    def memory(self) -> Iterator[tuple[str, Tensor]]:
-        """Give what steps read and write, by name: parameters and gradients as they lie now, state, and where small
-        parameters are gathered. Numbers of parameters are the host's, see `host_scalars`.
-        """
-        for index, param in enumerate(self._parameters()):
-            state = {name: value for name, value in self.state.get(param, {}).items() if name not in self.number_names}
-            for name, tensor in {"param": param, "grad": param.grad, **state}.items():
-                if isinstance(tensor, Tensor):
-                    yield f"{index}.{name}", tensor
-        for group, plan in self._plans.items():
-            for index, segment in enumerate(plan.segments):
-                for name, array in (("param", segment.flat), ("grad", segment.grad)):
-                    if array is not None:
-                        yield f"group {group}.segment {index}.{name}", from_array(array, segment.params[0].device)
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before every step; it may return others as a tuple (args, kwargs).

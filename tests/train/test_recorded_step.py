@@ -19,10 +19,12 @@ from nanotorch.autograd.graph.interpreter import Interpreter, InterpreterError, 
 from nanotorch.autograd.graph.tensor import from_array
 from nanotorch.backend.numpy_backend import NUMPY, owner
 from nanotorch.backend.primitives import FACTS, OPERATORS, PLACEMENT, PRIMITIVES, Column, Namespace
+from nanotorch.capture.effects import Numbers
+from nanotorch.capture.memory import Reachable
 from nanotorch.nn.utils import clip_grad_norm_, flatten_parameters
 from nanotorch.ops.create.counters import dropout_counters
 from nanotorch.train.fit.moving_average import MovingAverage
-from nanotorch.train.fit.window_step import StepOptions, step_memory, window_step
+from nanotorch.train.fit.window_step import StepOptions, window_step
 
 ROWS = 8
 
@@ -45,7 +47,7 @@ class Value:
 
 
 for _name in (*FACTS, *PLACEMENT):
-    setattr(Value, _name, property(lambda self, n=_name: getattr(self.array, n)))
+    setattr(Value, _name, property(operator.attrgetter(f"array.{_name}")))
 for _form, (_, _function) in OPERATORS.items():
     _name, _special = _form.partition("(")[0], getattr(_function, "__name__", "").strip("_")
     if _name != "reversed_axes":
@@ -256,8 +258,7 @@ class Run:
         )
 
     def memory(self) -> list[Any]:
-        tensors = step_memory(self.model, self.optimizer, self.parameters, self.average)
-        return [tensor._array for tensor in tensors.values()]
+        return memory_of(self.step)
 
     def lasting(self) -> list[Any]:
         """What two runs have in common: gradients of parameters that are not flat are new arrays in every step."""
@@ -272,6 +273,12 @@ class Run:
         if self.average is not None:
             scalars += [scalars for _, scalars in self.average.host_scalars()]
         return scalars
+
+
+def memory_of(step: Any) -> list[Any]:
+    """The arrays that a function can reach."""
+    things = [getattr(thing, "_array", thing) for thing in Reachable(step).objects]
+    return [thing for thing in things if isinstance(thing, np.ndarray)]
 
 
 def batch(seed: int) -> list[Any]:
@@ -345,29 +352,20 @@ def test_a_rule_that_branches_anew_is_another_program() -> None:
     steps = [0]
     for number in range(1, 9):
         steps.append(number)
-        updates = list(recorded.optimizer.host_scalars())
-        scalars = [scalars for _, scalars in updates]
+        before, scalars = Numbers(recorded.optimizer), recorded.host_part()
         known = [p for p in programs if p.branches == list(map(branches, scalars))]
         if known:
             known[0].scalars = scalars
             known[0].replay(batch(number))
         else:
+            before.restore()
             programs.append(Recorder(batch(number), recorded.memory))
-            plain, recorded.optimizer = recorded.optimizer, Prepared(recorded.optimizer, updates)
             with installed(programs[-1]):
                 recorded.step(programs[-1].inputs, Number(lambda: steps[-1]), "window")
-            recorded.optimizer = plain
         eager.step(batch(number), number, "window")
         for ours, theirs in zip(recorded.lasting(), eager.lasting(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert [program.branches[0]["rectified"] for program in programs] == [False, True]
-
-
-class Prepared:
-    """An optimizer whose host has done its part of the step."""
-
-    def __init__(self, optimizer: Any, updates: Any) -> None:
-        self.zero_grad, self.step = optimizer.zero_grad, lambda: optimizer.apply(updates)
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -389,7 +387,7 @@ def test_indices_are_checked_before_anything_is_written() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    parameters = flatten_parameters(model.parameters())
+    flatten_parameters(model.parameters())
 
     def step(arrays: list[Any]) -> Tensor:
         optimizer.zero_grad()
@@ -405,7 +403,7 @@ def test_indices_are_checked_before_anything_is_written() -> None:
         return [draw.integers(0, 5, ROWS), draw.integers(0, 3, ROWS)]
 
     step(indices(0))
-    memory = [tensor.detach().numpy() for tensor in step_memory(model, optimizer, parameters).values()]
+    memory = memory_of(step)
     recorder = Recorder(indices(1), lambda: memory)
     with installed(recorder):
         out = step(recorder.inputs)

@@ -34,8 +34,8 @@ to do it again with other inputs. The step itself does not know. This is all tha
 
 **Arrays** enter a step as arguments of `run`, `formula` and `update`, and of primitives. Tensors keep what rows return,
 so these are values of the recorder already, or else raw arrays, of two kinds. What outlives the step is known by the
-owner of its memory: `step_memory` lists it, for an optimizer alone its `memory()`. Constants of the host come by
-`asarray` or `receive`, and a program that writes to one has to begin with a copy. Any other was made outside the table.
+owner of its memory: it is all that the function of the step can reach. Constants of the host come by `asarray` or
+`receive`, and a program that writes to one has to begin with a copy. Any other was made outside the table.
 
 **Primitives** are what happens to values (Note [Array primitives]), with views and writes as NumPy has them. `FACTS`
 and `PLACEMENT`, and the numbers that the section "layout" answers, follow from the shapes and strides of what came in:
@@ -63,8 +63,8 @@ recording the `.grad` of parameters that are not flat are values of the recorder
 program replaces both.
 
 **The host's part** of a step is not in the program. `Optimizer.host_scalars` does it, also that of a `MovingAverage`,
-and says with its booleans which program fits; `apply` does the rest of a step where none does. Who runs a program
-notes with `_bump_version` what it has written to.
+and says with its booleans which program fits; where none does, the numbers have to be put back, and the plain step
+runs. Who runs a program moves the versions of what it has written to, as the plain step would have.
 """
 
 from __future__ import annotations

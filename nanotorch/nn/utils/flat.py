@@ -93,11 +93,6 @@ class FlatParameters:
                 _bring(parameter, place)
         return self._grad
 
-    @property
-    def memory(self) -> tuple[Tensor, Tensor]:
-        """The memory of the parameters and that of their gradients, whether there are any now or not."""
-        return self._data, self._grad
-
     def _check(self) -> None:
         for index, (leaf, place) in enumerate(zip(self._leaves, self._places, strict=True)):
             if leaf.place is not place:

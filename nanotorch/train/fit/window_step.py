@@ -147,25 +147,6 @@ def window_step(
     return StepResult(pieces, total, weight, norm, applied)
 
 
-def step_memory(
-    model: nn.Module, optimizer: Optimizer, parameters: Parameters, average: MovingAverage | None = None
-) -> dict[str, Tensor]:
-    """Return what outlives a step, by name: all memory that `window_step` reads and writes but for its window.
-
-    Tensors may share memory, as parameters do with flat ones. Gradients are there where there are some now, flat ones
-    always; state of an optimizer after its first step.
-    """
-    models = {"model": model} if average is None else {"model": model, "average": average.module}
-    found = {
-        f"{place}.{name}": t for place, m in models.items() for name, t in (*m.named_parameters(), *m.named_buffers())
-    }
-    for index, flat in enumerate(p for p in parameters if isinstance(p, FlatParameters)):
-        found |= zip((f"flat {index}.data", f"flat {index}.grad"), flat.memory, strict=True)
-    for place, owner in {"optimizer": optimizer, "averaging": average}.items():
-        found |= {} if owner is None else {f"{place}.{name}": tensor for name, tensor in owner.memory()}
-    return found
-
-
 def summed(loss: Tensor, row_factors: Sequence[Tensor]) -> Tensor:
     """Return the sum of the losses of rows, each times its factor where rows have factors;
     else the loss is a sum already.
