@@ -71,11 +71,14 @@ def differences(
     return found
 
 
+@pytest.mark.parametrize("samples", ["first", pytest.param("other", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["rows", "composites"])
-def test_every_op_rounds_once(kind: str) -> None:
+def test_every_op_rounds_once(kind: str, samples: str) -> None:
     found = []
     for case in CASES:
         if (case.name in ROWS) is not (kind == "rows") or case.name in LOOKS_AT_THE_TYPE:
+            continue
+        if (case.number == 0) is not (samples == "first"):
             continue
         with np.errstate(over="ignore"):
             call = Call(case, ours(), np.float16)

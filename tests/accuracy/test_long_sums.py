@@ -69,7 +69,7 @@ LAYOUTS: dict[str, Callable[[], tuple[np.ndarray[Any, Any], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("name", ["sum", *(pytest.param(n, marks=pytest.mark.slow) for n in REDUCTIONS if n != "sum")])
 def test_reductions_of_a_million_rows_in_every_layout(name: str) -> None:
     for layout, drawn in LAYOUTS.items():
         array, dim = drawn()
@@ -102,6 +102,7 @@ SCANS: dict[str, tuple[Callable[..., Any], Callable[[], np.ndarray[Any, Any]], f
 }
 
 
+@pytest.mark.slow
 def test_scans_and_compositions() -> None:
     for name, (function, array, units) in SCANS.items():
         check(name, function, array(), units=units)
@@ -185,6 +186,7 @@ def test_products_over_a_million_rows(rows: int) -> None:
         check("weight of linear", gradients(F.linear, 1), matrix, np.ones((1, 3), np.float32), units=16)
 
 
+@pytest.mark.slow
 def test_values_that_meet_at_one_index() -> None:
     x, index, table = uniform(ROWS // 2, 3), np.random.default_rng(0).integers(0, 4, ROWS // 2), uniform(4, 3, seed=1)
     wide = np.repeat(index[:, None], 3, 1)
