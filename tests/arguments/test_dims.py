@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import nanotorch
-from op_cases import CASES, Call, Case, named, ours, outputs
+from op_cases import CASES, Call, Case, drawn, named, ours, outputs
 from oracle import pytorch
 
 DIM = re.compile("(dim|dims|dim0|dim1|dim2|axis0|axis1|start_dim|end_dim|source|destination|dimension)_?")
@@ -38,8 +38,8 @@ def first_cases() -> dict[str, list[Case]]:
     found: dict[str, dict[int, Case]] = {}
     for case in CASES:
         if dims_of(case):
-            tensors = Call(case, ours(requires_grad=False)).tensors
-            found.setdefault(case.name, {}).setdefault(tensors[0].ndim if tensors else 0, case)
+            tensors = drawn(case)
+            found.setdefault(case.name, {}).setdefault(len(tensors[0].shape) if tensors else 0, case)
     return {name: list(cases.values()) for name, cases in found.items()}
 
 

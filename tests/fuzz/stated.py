@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,30 +48,14 @@ def extreme(call: Call) -> bool:
     return bool(np.any(np.isfinite(sizes) & (sizes > 0) & ((sizes < 1e-9) | (sizes > 1e9))))
 
 
-def unitriangular(call: Call) -> bool:
-    return bool(call.kwargs.get("unitriangular"))
-
-
-def several_dtypes_and_whole(call: Call) -> bool:
-    return several_dtypes(call) and whole(call)
-
-
 def partly(call: Call) -> bool:
     """Whether an index uses a part of its source only."""
     *_, index, source = call.tensors()
     return index.array.size < source.array.size
 
 
-def whole_or_empty(call: Call) -> bool:
-    return whole(call) or empty(call)
-
-
 def truths(call: Call) -> bool:
     return any(t.array.dtype == bool for t in call.tensors())
-
-
-def infinite_or_empty(call: Call) -> bool:
-    return infinite(call) or empty(call)
 
 
 def singular(call: Call) -> bool:
@@ -94,7 +79,7 @@ class Stated:
     line: str
     names: str
     finding: str
-    when: Callable[[Call], bool] = always
+    when: Callable[[Call], Any] = always
 
 
 LOSSES = r".*_loss|kl_div|binary_cross_entropy.*|cross_entropy"
@@ -109,14 +94,15 @@ WINDOWS = (
 MATRICES = r"linalg_.*|.*det|inverse|pinverse|cholesky.*|matrix_.*|.*matmul|chain_matmul|svd|qr"
 EMPTY = r"normal|as_strided|remainder|fmod|repeat_interleave|cholesky|linalg_(cholesky|cond).*|multinomial|cov"
 VALUES = r"(output|gradient|tangent) \d+: values"
+GRADIENTS = r"(gradient|tangent) \d+: values"
 
 STATED = (
     Stated("losses whose input and target", LOSSES, r"(backward: )?ShapeError.*PyTorch computes"),
     Stated("losses at infinite", LOSSES, VALUES, infinite),
-    Stated("gradient of `kl_div`", r"kl_div", r"(gradient|tangent) \d: values"),
+    Stated("gradient of `kl_div`", r"kl_div", GRADIENTS),
     Stated("`soft_margin_loss` far", r"soft_margin_loss", VALUES),
     Stated("`label_smoothing`", r"cross_entropy", r"RuntimeError: .*label_smoothing.*PyTorch computes"),
-    Stated("gradient of `special.entr`", r"special\.entr", r"(gradient|tangent) \d: values"),
+    Stated("gradient of `special.entr`", r"special\.entr", GRADIENTS),
     Stated("subtraction of booleans", rf"{LOSSES}|pairwise_distance|cdist|dist", VALUES, truths),
     Stated("`dim=None` for", r".*", r"computes .*PyTorch TypeError: .*NoneType|TypeError: .*None.*PyTorch computes"),
     Stated("`nn.Softmax()`", r"soft(min|max)|log_softmax", r"TypeError: .*dim.*PyTorch computes"),
@@ -138,33 +124,33 @@ STATED = (
         rf"(backward: )?LinAlgError.*PyTorch computes|{VALUES}|computes .*LinAlgError",
         infinite,
     ),
-    Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", r"LinAlgError.*PyTorch computes"),
-    Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", VALUES, unitriangular),
-    Stated("`linalg.solve_triangular` of", r"linalg_qr|qr", r"backward: LinAlgError.*PyTorch computes"),
+    Stated(
+        "`linalg.solve_triangular` of",
+        r"linalg_solve_triangular|(linalg_)?qr",
+        r"(backward: )?LinAlgError.*PyTorch computes",
+    ),
+    Stated("`linalg.solve_triangular` of", r"linalg_solve_triangular", VALUES, lambda c: c.kwargs.get("unitriangular")),
     Stated("`bilinear` with a bias", r"bilinear", r"ShapeError: .*bias.*PyTorch computes"),
     Stated("gradient of `as_strided_scatter`", r"as_strided_scatter", r"gradient \d: values"),
     Stated("gradient of `logit(x, eps)`", r"hardswish", r"gradient \d: values", infinite),
     Stated("which of equal elements", r"scatter_reduce|index_reduce", r"gradient \d: values", infinite),
     Stated("`var`, `std` without", r"(var|std)(_mean)?", r"gradient \d: values.*PyTorch .*(nan|inf)"),
-    Stated("operands of several dtypes", r".*_norm", VALUES, several_dtypes_and_whole),
+    Stated("operands of several dtypes", r".*_norm", VALUES, lambda c: several_dtypes(c) and whole(c)),
     Stated("digits of `polygamma`", r"polygamma|digamma|special\.psi", VALUES, infinite),
-    Stated("subtraction of booleans", LOSSES, r"output 0 is", whole),
     Stated("integrals of nothing", r"linalg_cond|normal", r"requires_grad"),
     Stated("what `linalg.cholesky_ex`", r"linalg_\w+_ex", rf"{VALUES}|backward: LinAlgError.*PyTorch computes"),
-    Stated("gradient of determinants", r"linalg_cond", VALUES, singular),
     Stated("dimensions, indices and dtypes of empty", EMPTY, r".*PyTorch computes|computes ", empty),
-    Stated("`linalg.lstsq`", r"linalg_lstsq", r"computes .*RuntimeError"),
     Stated("average pools of whole", r"local_response_norm", r"RuntimeError.*PyTorch computes", whole),
-    Stated("subtraction of booleans", LOSSES, r"RuntimeError: .*PyTorch computes", whole),
     Stated("what PyTorch reads", r"instance_norm", r"computes .*single memory", gaps),
-    Stated("what PyTorch reads", r"arctan2|atan2|block_diag", r"(gradient|tangent) \d: values", whole_or_empty),
-    Stated("what PyTorch reads", r"ldexp", r"(gradient|tangent) \d: values", empty),
+    Stated("what PyTorch reads", r"arctan2|atan2|block_diag", GRADIENTS, lambda c: whole(c) or empty(c)),
+    Stated("what PyTorch reads", r"ldexp", GRADIENTS, empty),
     Stated("operands of several dtypes", r"addr", r"output 0 is", several_dtypes),
     Stated("`einsum` of booleans", r"einsum", r"output 0 is", truths),
     Stated("gradients that PyTorch's", r"cov", r"computes .*in-place operation"),
     Stated("`linalg.solve(left=False)`", r"linalg_solve(_ex)?", r"computes .*Incompatible shapes"),
-    Stated("gradient of determinants", r".*det|linalg_cond", r"(gradient|tangent) \d: values", singular),
-    Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient"),
+    Stated("gradient of determinants", r".*det", GRADIENTS, singular),
+    Stated("gradient of determinants", r"linalg_cond", VALUES, singular),
+    Stated("`linalg.lstsq`", r"linalg_lstsq", r"output \d: values|gradient|computes .*RuntimeError"),
     Stated("`linalg.norm(dtype=...)`", r"linalg_.*norm|norm", r"computes .*narrowing"),
     Stated(
         "comparisons and logic in place",
@@ -212,17 +198,20 @@ STATED = (
     ),
     Stated("parts of floating numbers", r".*_scatter", r"requires_grad", whole),
     Stated("average pools of whole", r"(avg|lp)_pool\dd", VALUES + r"|output 0 is", whole),
-    Stated("gradient of `ldexp`", r"ldexp", r"(gradient|tangent) \d: values", whole),
+    Stated("gradient of `ldexp`", r"ldexp", GRADIENTS, whole),
     Stated("gradient of `logit(x, eps)`", r"logit", VALUES),
     Stated("norms whose powers overflow", r"norm|linalg_.*norm", VALUES, extreme),
     Stated("derivatives of `celu`", r"addc(mul|div)", r"gradient \d: values", whole),
-    Stated("subtraction of booleans", LOSSES, VALUES, whole),
+    Stated("subtraction of booleans", LOSSES, rf"{VALUES}|output 0 is|RuntimeError: .*PyTorch computes", whole),
     Stated("operands of two dtypes", LOSSES, r"output 0 is", several_dtypes),
     Stated("in-place operators never", r".*", r"ShapeError: .*cannot grow.*PyTorch computes"),
     Stated("attention where a key", r"scaled_dot_product_attention", VALUES, infinite),
     Stated("`interpolate` of whole", r"interpolate", r"NotImplementedError.*PyTorch computes", whole),
     Stated(
-        "integrals of nothing", r"trapz|trapezoid|cumulative_trapezoid", rf"requires_grad|{VALUES}", infinite_or_empty
+        "integrals of nothing",
+        r"trapz|trapezoid|cumulative_trapezoid",
+        rf"requires_grad|{VALUES}",
+        lambda c: infinite(c) or empty(c),
     ),
     Stated("what PyTorch reads", r"median|nanmedian|batch_norm|kthvalue", VALUES, gaps),
     Stated("fractional factors", r"add.*|baddbmm", r"RuntimeError: .*integral.*PyTorch computes", whole),
