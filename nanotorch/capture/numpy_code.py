@@ -2,44 +2,46 @@
 
 Note [NumPy programs]
 ~~~~~~~~~~~~~~~~~~~~~
-A statement becomes a line of Python. Where the primitive is one of NumPy's element-wise functions, or one that
-`TEMPLATES` knows, it writes into the memory of its result by `out=`; any other primitive is called as the eager step
-calls it, and its result is copied there. So every primitive has code, and all give the bits that eager gives.
+A call (Note [NumPy calls]) becomes a line of Python that writes into the memory of its result (Note [Plan of memory]);
+any other primitive is called as the eager step calls it, and its result is copied there. So every primitive has code,
+and all give the bits that eager gives. Calls that run in blocks stand in a loop over the blocks (Note [Blocks]).
 
-All views are made when the program is bound, none while it runs. Temporary buffers share memory where one is read for
-the last time before the other is written (`planned`).
+All views are made when the program is bound, none while it runs. A number beside an array, such as a learning rate,
+is held in an array of no dimension: NumPy takes half a microsecond to make one of a Python number, at every call.
+
+The text is there to be read: names come from the names of parameters and ops, shapes stand behind the lines and the
+user's lines above them.
 """
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import linecache
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
 from nanotorch.backend.numpy_backend import NUMPY
-from nanotorch.backend.primitives import OPERATORS
+from nanotorch.capture.memory_plan import MemoryPlan, Run
+from nanotorch.capture.numpy_calls import ELEMENTWISE, FORMS, OF_NUMPY, Calls
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, linear
 
-SPELLED_OTHERWISE = {"bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_xor": "bitwise_xor", "bit_not": "invert"}
-OPERATOR_NAMES = [form.partition("(")[0] for form in OPERATORS]
-UFUNCS: dict[str, str] = {
-    **{name: name for name, function in NUMPY.items() if isinstance(function, np.ufunc)},
-    **{name: SPELLED_OTHERWISE.get(name, name) for name in OPERATOR_NAMES},
+SPELLED = {bool, int, str, type(None), slice, type(...)}
+OUT_BY_NAME = {"maximum", "minimum"}
+RESERVED = {
+    *[*keyword.kwlist, *dir(builtins), *ELEMENTWISE.values(), *[f.__name__ for f in OF_NUMPY.values()]],
+    *["check", "decided", "failed", "ndarray", "part", "scalars", "step"],
 }
-for _name in ("power", "whole_divide", "getitem", "reversed_axes"):
-    del UFUNCS[_name]
-"""Primitives that are element-wise functions of NumPy, whose result can be written over an operand."""
-
-
 UNWRITTEN = {"empty", "empty_like", "empty_strided"}
 """Primitives whose results are to be written: what is there before means nothing."""
-
-SPELLED = {bool, int, str, type(None), slice, type(...)}
+LEAF = re.compile(r"scalars\[(\d+)\]\['(\w+)'\](?:\[(\d+)\])?")
+COPIED = 1 << 14
+"""Bytes of an argument up to which copying it takes less time than to make a view of it."""
 
 
 class NumpyCode:
@@ -50,52 +52,92 @@ class NumpyCode:
         kept: temporary buffers whose memory others know: it stays where it was when the step was recorded.
 
     Attributes:
-        text: the code: a function `bind(memory)` that returns `step(*inputs, scalars)` and `decided(scalars)`.
-        memory: by name what `bind` gets.
+        text: the code: a function `step(*inputs, scalars)`, and `decided(scalars)`.
+        plan: where temporary buffers lie.
     """
 
     def __init__(self, program: Program, kept: Collection[Buffer]) -> None:
         self.program, self.kept = program, kept
-        self.memory: dict[str, Any] = dict(program.sources)
-        self.numbers: dict[str, str] = {}
+        self.calls = Calls(program.statements)
+        self.plan = MemoryPlan(self.calls.done, program.outputs, kept)
+        self.arrays = self.plan.memory()
+        self.known: dict[str, Any] = {"failed": CheckFailedError(), **program.sources}  # what the text names
         self.names: dict[Buffer, str] = {}
-        self.arrays: dict[Buffer, Any] = {}
         self.views: dict[tuple[Any, ...], str] = {}
-        self._place()
-        self.lines = [self._statement(statement) for statement in program.statements]
+        self.numbers: dict[str, str] = {}
+        self.copied: dict[str, str] = {}
+        self.shown: dict[str, Buffer] = {}
+        self._name_all()
+        self.lines = self._all_lines()
+        self.loops = {run: self._bind_blocks(run) for run in self.plan.runs}
         self.text = self._whole(checked=False)
 
-    def _place(self) -> None:
+    # ------------------------------------------------------------------------------------------------------ memory
+
+    def _name_all(self) -> None:
         """Give every buffer a name and memory."""
-        for number, buffer in enumerate(self.program.buffers):
-            name = self._identifier(buffer, number)
-            self.names[buffer] = name
+        paths = [buffer.name for buffer in self.program.buffers if buffer.kind == "memory"]
+        taken = {*RESERVED, *self.program.sources}
+        for buffer in [*self.program.buffers, *self.calls.buffers]:
             if buffer.kind == "input":
                 array = np.empty_like(linear(buffer.array)).reshape(-1)  # a copy, where a part of it is asked for
                 self.arrays[buffer] = np.ndarray(buffer.array.shape, buffer.array.dtype, array, 0, buffer.array.strides)
-            elif buffer.kind == "temporary" and buffer not in self.kept:
-                self.arrays[buffer] = np.empty_like(buffer.array)
-            else:
+            elif buffer not in self.arrays:
                 self.arrays[buffer] = buffer.array
+            if buffer.kind != "temporary" or buffer in self.calls.buffers:
+                wish = _short(buffer.name, paths) if buffer.kind == "memory" else buffer.name
+                self.names[buffer] = _free(wish, taken)
+        for call in self.calls.done:
+            for view in call.out:
+                root = self.plan.root(view.buffer)
+                if root not in self.names:
+                    row = call.row.removeprefix("_")
+                    wish = f"grad_{row.removesuffix(' backward')}" if row.endswith(" backward") else row
+                    self.names[root] = _free(wish or call.primitive, taken)
+                self.names.setdefault(view.buffer, self.names[root])
+        self.taken = taken
 
-    def _identifier(self, buffer: Buffer, number: int) -> str:
-        name = re.sub(r"\W", "_", buffer.name)
-        name = f"_{name}" if name[:1].isdigit() or keyword.iskeyword(name) else name
-        return f"{name}_{number}" if name in self.names.values() else name
+    def name(self, view: View, kind: Any = None, run: Run | None = None) -> str:
+        """Return the name of a view, or of the memory as another dtype, within a run that of its rows in a block."""
+        name = self._bound_name(view, kind)
+        return f"{name}_rows" if run is not None and run.varies(view) else name
 
-    def name(self, view: View) -> str:
-        """Return the name of a view; it is bound at its first use."""
-        buffer = view.buffer
-        name = self.names[buffer]
-        if view.whole:
-            if buffer.kind != "input":
-                self.memory.setdefault(name, self.arrays[buffer])
+    def _bound_name(self, view: View, kind: Any) -> str:
+        root = self.plan.root(view.buffer)
+        name = self.names[view.buffer]
+        if kind is None and view.whole and View(root, *view[1:]).whole and root.array.dtype == view.dtype:
+            if view.buffer.kind != "input" and name not in self.known:
+                self.known[name], self.shown[name] = self.arrays[view.buffer], view.buffer
             return name
-        key = (buffer, view.offset, view.shape, view.strides)
+        key = (root, view.offset, view.shape, view.strides, view.dtype, kind)
         if key not in self.views:
-            self.views[key] = f"{name}_{len(self.views)}"
-            self.memory[self.views[key]] = view.of(self.arrays[buffer])
+            flipped = view.shape == root.array.shape[::-1] and len(view.shape) == 2 and not view.offset
+            end = f"as_{kind}" if kind else "T" if flipped else "flat" if len(view.shape) == 1 else "part"
+            self.views[key] = named = _free(f"{name}_{end}", self.taken)
+            if view.buffer.kind == "input" and view.buffer.array.nbytes <= COPIED:
+                self.copied[name] = _free(f"{name}_copy", self.taken) if name not in self.copied else self.copied[name]
+                self.known[self.copied[name]] = self.arrays[view.buffer]
+            array = view.of(self.arrays[view.buffer])
+            self.known[named] = array if kind is None else array.view(kind)
         return self.views[key]
+
+    # ----------------------------------------------------------------------------------------------------- numbers
+
+    def number(self, value: Any, beside: Collection[View]) -> str:
+        """Return a number as code: beside arrays of one kind of floats as an array of no dimension."""
+        kinds = {view.dtype for view in beside}
+        plain = value.value if isinstance(value, HostNumber) else value
+        if len(kinds) != 1 or next(iter(kinds)).kind != "f" or type(plain) not in (int, float):
+            return self.term(value)
+        kind = next(iter(kinds))
+        if isinstance(value, HostNumber):
+            name = f"{self.term(value)}_{kind}"
+            self.known.setdefault(name, np.empty((), kind))
+            return name
+        name = re.sub(r"\W", "_", f"number_{plain}".replace("-", "minus_"))
+        name = name if kind == np.float32 else f"{name}_{kind}"
+        self.known.setdefault(name, np.array(plain, kind))
+        return name
 
     def term(self, value: Any) -> str:
         """Return an argument as code."""
@@ -112,83 +154,235 @@ class NumpyCode:
 
     def constant(self, value: Any) -> str:
         """Bind a value that has no spelling of its own."""
-        for name, known in self.memory.items():
-            if known is value or (isinstance(value, float | np.generic) and repr(known) == repr(value)):
-                return name
-        name = f"constant_{len(self.memory)}"
-        self.memory[name] = value
+        name = re.sub(r"\W+", "_", f"the_{value}" if isinstance(value, float | np.generic | np.dtype) else "constant")
+        while name in self.known and self.known[name] is not value and repr(self.known[name]) != repr(value):
+            name += "_"
+        self.known[name] = value
         return name
 
-    def function(self, name: str) -> str:
-        """Bind a primitive."""
-        self.memory[f"do_{name}"] = NUMPY[name]
-        return f"do_{name}"
+    # ------------------------------------------------------------------------------------------------------- lines
 
-    def _statement(self, statement: Statement) -> list[str]:
-        """Return the lines of a statement."""
-        given = [self.term(value) for value in statement.args]
-        name = statement.primitive
-        if name == "write":
-            return [f"{self.name(statement.out[0])}[...] = {given[0]}"]
-        ufunc = UFUNCS.get(name)
-        if ufunc is not None and len(statement.out) == 1 and not statement.options:
-            self.memory.setdefault(ufunc, getattr(np, ufunc))
-            return [f"{ufunc}({', '.join(given)}, out={self.name(statement.out[0])})"]
-        call = ", ".join([*given, *[f"{n}={self.term(value)}" for n, value in statement.options.items()]])
-        call = f"{given[0]} ** {given[1]}" if name == "power" else f"{self.function(name)}({call})"
-        if not statement.out:
-            return [f"if {call} is not {statement.expected}: raise failed"]
-        if len(statement.out) == 1:
-            return [f"{self.name(statement.out[0])}[...] = {call}"]
-        parts = ", ".join([f"part{k}" for k in range(len(statement.out))])
-        return [f"{parts} = {call}", *[f"{self.name(out)}[...] = part{k}" for k, out in enumerate(statement.out)]]
+    def _call(self, call: Statement, run: Run | None) -> list[str]:
+        """Return the lines of a call."""
+        name = call.primitive
+        ufunc = ELEMENTWISE.get(name)
+        if ufunc is not None and len(call.out) == 1 and not call.options:
+            self.known.setdefault(ufunc, getattr(np, ufunc))
+            given = [
+                self.name(arg, None, run) if isinstance(arg, View) else self.number(arg, call.reads)
+                for arg in call.args
+            ]
+            out = self.name(call.out[0], None, run)
+            return [f"{ufunc}({', '.join(given)}, {'out=' if ufunc in OUT_BY_NAME else ''}{out})"]
+        if name in FORMS:
+            return [self._form(call, run)]
+        given = [*map(self.term, call.args), *[f"{n}={self.term(value)}" for n, value in call.options.items()]]
+        self.known[f"do_{name}"] = NUMPY[name]
+        line = f"{given[0]} ** {given[1]}" if name == "power" else f"do_{name}({', '.join(given)})"
+        if not call.out:
+            return [f"if {line} is not {call.expected}: raise failed"]
+        if len(call.out) == 1:
+            return [f"{self.name(call.out[0])}[...] = {line}"]
+        parts = ", ".join([f"part{k}" for k in range(len(call.out))])
+        return [f"{parts} = {line}", *[f"{self.name(out)}[...] = part{k}" for k, out in enumerate(call.out)]]
+
+    def _form(self, call: Statement, run: Run | None) -> str:
+        form = FORMS[call.primitive]
+        if call.primitive in OF_NUMPY:
+            function = OF_NUMPY[call.primitive]
+            self.known.setdefault(function.__name__, function)
+        named: dict[str, str] = {}
+        if "{out}" in form:
+            named["out"] = self.name(call.out[0], None, run)
+        if "{bits}" in form:
+            kind = f"i{call.out[0].dtype.itemsize}"
+            named["bits"], named["bits0"] = self.name(call.out[0], kind, run), self.name(call.args[0], kind, run)
+        if "{unsigned0}" in form:
+            named["unsigned0"] = self.name(call.args[0], "u8")
+        given = [
+            "" if f"{{{k}}}" not in form else self.name(arg, None, run) if isinstance(arg, View) else self.term(arg)
+            for k, arg in enumerate(call.args)
+        ]
+        line = form.format(*given, **named)
+        return line if call.out else f"if not {line}: raise failed"
+
+    def _all_lines(self) -> list[tuple[str, list[str], int | None, str, Run | None]]:
+        """Return for every call its source, its lines, the statement that is complete then, its result and its run."""
+        run_of = {k: run for run in self.plan.runs for k in range(run.start, run.stop)}
+        found = []
+        for number, (call, complete) in enumerate(zip(self.calls.done, self.calls.completed, strict=True)):
+            source = f"{call.line}  {call.row}".strip()
+            run = run_of.get(number)
+            found.append(
+                (source, self._call(call, run), complete, self.name(call.out[0], None, run) if call.out else "", run)
+            )
+        return found
 
     def _whole(self, checked: bool) -> str:
+        calls, before = self.calls.done, ""
+        body: list[str] = []
+        loop: Run | None = None
+        for (source, lines, complete, result, run), call in zip(self.lines, calls, strict=True):
+            if run is not loop:
+                loop = run
+                if run is not None:
+                    number, names = self.plan.runs.index(run), self.loops[run]
+                    of = (
+                        f"part, ({names},) in zip(parts{number}, blocks{number})"
+                        if checked
+                        else f"{names}, in blocks{number}"
+                    )
+                    body.append(f"for {of}:  # {len(run.parts())} blocks of {run.shape}")
+                    before = ""
+            indent = "    " if run else ""
+            if source != before:
+                body.append(f"{indent}# {source}")
+                before = source
+            shape = f"  # {call.out[0].shape}" if call.out else ""
+            body += [f"{indent}{line}{shape}" for line in lines]
+            if checked and complete is not None:
+                body.append(f"{indent}check({complete}, {f'{result}, part' if run else 'None, None'})")
+        head = [f"{copy}[...] = {name}" for name, copy in self.copied.items()]
+        head += self._views_of_inputs()
+        head += _host_lines(self.numbers)
+        for name in self.known:
+            of = name.rpartition("_")[0]
+            if of in self.numbers.values():
+                head.append(f"{name}[()] = {of}")
         inputs = [self.names[buffer] for buffer in self.program.inputs]
-        body = []
-        for buffer in {key[0]: None for key in self.views if key[0].kind == "input"}:
-            name = self.names[buffer]
-            self.memory[f"{name}_copy"] = self.arrays[buffer]
-            body.append(f"{name}_copy[...] = {name}")
-        self.memory["failed"] = CheckFailedError()
         results = "".join(f"{self.name(view)}.copy(), " for view in self.program.outputs)
-        body += [f"{name} = {code}" for code, name in self.numbers.items()]
-        for number, lines in enumerate(self.lines):
-            body += [*lines, f"check({number})"] if checked else lines
-        lines = ["def bind(memory, check=None):", *[f"    {name} = memory[{name!r}]" for name in self.memory]]
         decided = [f"{code} == {answer!r}" for code, answer in self.program.decisions.items()]
-        lines += ["    def decided(scalars):", f"        return {' and '.join(decided) or True}"]
-        lines += [f"    def step({', '.join([*inputs, 'scalars'])}):", *[f"        {line}" for line in body]]
-        lines += [f"        return ({results})", "    return step, decided"]
-        return "\n".join(lines) + "\n"
+        memory = [f"# {name}: {b.kind}, {b.array.dtype} {b.array.shape}" for name, b in self.shown.items()]
+        text = [*memory, f"def step({', '.join([*inputs, 'scalars'])}):", *[f"    {line}" for line in [*head, *body]]]
+        text += [f"    return ({results})", "def decided(scalars):", f"    return {' and '.join(decided) or True}"]
+        return "\n".join(text) + "\n"
+
+    def _views_of_inputs(self) -> list[str]:
+        """Return lines that make views of large arguments."""
+        lines = []
+        for (buffer, offset, shape, strides, dtype, kind), name in self.views.items():
+            if buffer.kind != "input" or self.names[buffer] in self.copied:
+                continue
+            given, width = self.names[buffer], buffer.array.itemsize
+            if not buffer.array.flags.c_contiguous:
+                self.known[f"{given}_copy"] = self.arrays[buffer]
+                lines.append(f"{given}_copy[...] = {given}")
+                continue
+            self.known["ndarray"], self.known[f"{name}_dtype"] = np.ndarray, np.dtype(kind or dtype)
+            apart = tuple([step * width for step in strides])
+            lines.append(f"{name} = ndarray({shape}, {name}_dtype, {given}, {offset * width}, {apart})")
+        return list(dict.fromkeys(lines))
+
+    def _bind_blocks(self, run: Run) -> str:
+        """Bind what a loop over the blocks of a run goes through; return its head."""
+        parts, columns = run.parts(), {}
+        for call in self.calls.done[run.start : run.stop]:
+            kinds = [None, f"i{call.out[0].dtype.itemsize}"] if call.primitive == "bits times" else [None]
+            for view in (*call.reads, *call.out):
+                for kind in kinds if run.varies(view) and view.dtype != bool else [None]:
+                    if run.varies(view):
+                        columns[self.name(view, kind, run)] = self._blocks(run, view, kind)
+        number = self.plan.runs.index(run)
+        self.known[f"blocks{number}"] = list(zip(*columns.values(), strict=True))
+        self.known[f"parts{number}"] = parts
+        return ", ".join(columns)
+
+    def _blocks(self, run: Run, view: View, kind: Any) -> list[Any]:
+        array = view.of(self.arrays[view.buffer])
+        array = array if kind is None else array.view(kind)
+        if self.plan.root(view.buffer) in self.plan.local:
+            return [array[: len(range(*part.indices(run.shape[0])))] for part in run.parts()]
+        return [array[part] for part in run.parts()]
 
     def build(self) -> tuple[Callable[..., Any], Callable[..., bool]]:
         """Return `step(*inputs, scalars)`, and `decided(scalars)`, whether it is the program for them."""
-        return self._bound(self.text, None)
+        bound = self._bound(self.text)
+        return bound["step"], bound["decided"]
 
     def check(self, inputs: list[Any], scalars: Any) -> Statement | None:
         """Run the program once, and return the first statement that does not give what it gave when it was recorded."""
 
-        def check(number: int) -> None:
+        def check(number: int, block: Any, part: slice | None) -> None:
             statement = self.program.statements[number]
             if statement.primitive in UNWRITTEN:
                 return
             for view, result in zip(statement.out, statement.result, strict=True):
-                if not same_bits(view.of(self.arrays[view.buffer]), result):
+                if part is None:
+                    same = same_bits(view.of(self.arrays[view.buffer]), result)
+                else:
+                    same = same_bits(block, result[part])
+                if not same:
                     raise _DifferenceError(statement)
 
         try:
-            self._bound(self._whole(checked=True), check)[0](*inputs, scalars)
+            self._bound(self._whole(checked=True), check=check)["step"](*inputs, scalars)
         except _DifferenceError as error:
-            return error.args[0]
+            different: Statement = error.args[0]
+            return different
         return None
 
-    def _bound(self, text: str, check: Callable[[int], None] | None) -> Any:
+    def _bound(self, text: str, **more: Any) -> dict[str, Any]:
         name = f"<captured step {id(self):x}>"
         linecache.cache[name] = (len(text), None, text.splitlines(True), name)
-        namespace: dict[str, Any] = {"__name__": "nanotorch.capture.step"}
+        namespace = {"__name__": "nanotorch.capture.step", **self.known, **more}
         exec(compile(text, name, "exec"), namespace)
-        return namespace["bind"](self.memory, check)
+        return namespace
+
+
+def _short(path: str, paths: Collection[str]) -> str:
+    """Return the end of a path by which it is known among others, beginning with a word."""
+    parts = path.split(".")
+    for count in range(1, len(parts) + 1):
+        end = parts[-count:]
+        if end[0].isidentifier() and sum([other.split(".")[-count:] == end for other in paths]) == 1:
+            return "_".join(end)
+    return "_".join(parts)
+
+
+def _free(wish: str, taken: set[str]) -> str:
+    """Return a name that is not taken yet, and take it."""
+    wish = re.sub(r"\W", "_", wish)
+    wish = f"_{wish}" if wish[:1].isdigit() else wish
+    name, number = wish, 1
+    while name in taken:
+        number += 1
+        name = f"{wish}_{number}"
+    taken.add(name)
+    return name
+
+
+def _host_lines(numbers: dict[str, str]) -> list[str]:
+    """Return lines that compute numbers of the host; what several have in common is computed once."""
+    codes = {name: code for code, name in numbers.items()}
+    short: dict[str, str] = {}
+
+    def leaf(match: re.Match[str]) -> str:
+        call, name, part = match.groups()
+        return short.setdefault(match[0], f"{name}{'' if part is None else part}_{call}")
+
+    codes = {name: LEAF.sub(leaf, code) for name, code in codes.items()}
+    lines = [f"{name} = {code}" for code, name in short.items()]
+    for count in range(1000):
+        uses = Counter([part for code in codes.values() for part in _terms(code)])
+        shared = min([part for part, times in uses.items() if times > 1], key=len, default=None)
+        if shared is None:
+            break
+        codes = {name: code.replace(shared, f"shared{count}") for name, code in codes.items()}
+        lines.append(f"shared{count} = {shared}")
+    return [*lines, *[f"{name} = {code}" for name, code in codes.items()]]
+
+
+def _terms(code: str) -> list[str]:
+    """Return what stands in parentheses and computes something."""
+    found, open_at = [], []
+    for place, letter in enumerate(code):
+        if letter == "(":
+            open_at.append(place)
+        elif letter == ")":
+            part = code[open_at.pop() : place + 1]
+            if " " in part:
+                found.append(part)
+    return found
 
 
 def same_bits(one: Any, other: Any) -> bool:

@@ -1,0 +1,423 @@
+"""What the primitives are in calls of NumPy that write into memory they are given: the column of code for NumPy.
+
+Note [NumPy calls]
+~~~~~~~~~~~~~~~~~~
+A primitive of the table returns a new array; a program has memory for every result. `CALLS` says for a primitive which
+calls of NumPy put its result into given memory: the very calls that `backend/numpy_backend.py` makes for operands of
+that shape and dtype, or others that give the same bits. A call is a `Statement` again, one that NumPy can do in one
+piece, named by an entry of `FORMS`; memory that is needed between two calls is a temporary buffer like any other. So
+the plan of memory, blocks and results over operands see every call.
+
+An element-wise function of NumPy is such a call by itself. A primitive without an entry, or whose entry returns False
+for an operand, is called as the eager step calls it, and its result is copied: everything has code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from nanotorch.backend.numpy_backend import NUMPY, add_windows
+from nanotorch.backend.primitives import OPERATORS
+from nanotorch.capture.program import Buffer, HostNumber, Statement, View, steps
+
+SPELLED_OTHERWISE = {"bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_xor": "bitwise_xor", "bit_not": "invert"}
+ELEMENTWISE: dict[str, str] = {
+    **{name: name for name, function in NUMPY.items() if isinstance(function, np.ufunc)},
+    **{name: SPELLED_OTHERWISE.get(name, name) for name in [form.partition("(")[0] for form in OPERATORS]},
+    **{name: name for name in ("square", "reciprocal")},
+}
+for _name in ("power", "whole_divide", "getitem", "reversed_axes"):
+    del ELEMENTWISE[_name]
+ELEMENTWISE |= {"to the power": "power", "plain sign": "sign"}
+"""Primitives that are element-wise functions of NumPy, and its name for them: their result may lie over an operand."""
+
+FORMS = {
+    "assign": "{out}[...] = {0}",
+    "bits times": "multiply({bits0}, {1}, {bits})",
+    "dot": "{0}.dot({1}, {out})",
+    "matmul into": "matmul({0}, {1}, {out})",
+    "add up": "add.reduce({0}, {1}, None, {out}, {2})",
+    "largest": "maximum.reduce({0}, {1}, None, {out}, {2})",
+    "smallest": "minimum.reduce({0}, {1}, None, {out}, {2})",
+    "multiply up": "multiply.reduce({0}, {1}, None, {out}, {2})",
+    "take from": "{0}.take({1}, {2}, {out}, 'clip')",
+    "first largest": "{0}.argmax({1}, {out}, keepdims={2})",
+    "first smallest": "{0}.argmin({1}, {out}, keepdims={2})",
+    "below": "maximum.reduce({unsigned0}, None) < {1}",
+    "add windows": "add_windows({out}, {0}, {1}, {2}, {3}, {4})",
+}
+"""Calls by name; `{bits}` stands for the integers of the same memory, `{unsigned0}` for those without a sign."""
+OF_NUMPY: dict[str, Any] = {
+    "bits times": np.multiply,
+    "matmul into": np.matmul,
+    "add up": np.add,
+    "largest": np.maximum,
+    "smallest": np.minimum,
+    "multiply up": np.multiply,
+    "below": np.maximum,
+    "add windows": add_windows,
+}
+"""What the forms name."""
+OVER_OPERANDS = {*ELEMENTWISE, "bits times"}
+"""Calls whose result may lie over an operand of the same layout."""
+BLOCKWISE = {*OVER_OPERANDS, "assign"}
+"""Calls that do with each element the same, whatever the others are: they may run in blocks (Note [Blocks])."""
+_INTEGERS = {1: np.dtype(np.int8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: np.dtype(np.int64)}
+
+
+class Calls:
+    """The calls of a program.
+
+    Attributes:
+        done: the calls, in order.
+        completed: for each the number of the statement whose result is there after it, if it is the last one of it.
+        buffers: memory that is needed in between.
+        copies: what was copied as it is, and of what.
+    """
+
+    def __init__(self, statements: Iterable[Statement]) -> None:
+        self.done: list[Statement] = []
+        self.completed: list[int | None] = []
+        self.buffers: list[Buffer] = []
+        self.copies: dict[View, View] = {}
+        self._in_range: dict[Any, int] = {}
+        for number, statement in enumerate(statements):
+            self._of, begun = statement, len(self.done)
+            make = CALLS.get(statement.primitive)
+            if make is None or not make(self, statement, *statement.args, **statement.options):
+                del self.done[begun:]
+                self.done.append(statement)
+            self.completed += [None] * (len(self.done) - begun - 1)
+            self.completed.append(number)
+
+    def call(self, name: str, out: View | None, *args: Any) -> bool:
+        """Add a call; return True."""
+        of = self._of
+        self.done.append(Statement(name, args, {}, () if out is None else (out,), of.line, of.row))
+        self.done[-1].expected = of.expected
+        return True
+
+    def between(self, shape: tuple[int, ...], dtype: Any, name: str) -> View:
+        """Return memory for a result between two calls."""
+        buffer = Buffer("temporary", name, np.empty(shape, dtype))
+        self.buffers.append(buffer)
+        return View(buffer, 0, shape, steps(buffer.array))
+
+    def constant(self, array: Any, name: str) -> View:
+        """Return memory that holds an array."""
+        buffer = Buffer("constant", name, array)
+        self.buffers.append(buffer)
+        return View(buffer, 0, array.shape, steps(array))
+
+    def asked(self, index: View, length: int) -> None:
+        """Note down that all of an argument, or of what was copied of it, is in [0, length)."""
+        index = self.copies.get(index, index)
+        if index.buffer.kind == "input":
+            self._in_range[index] = length
+
+    def in_range(self, index: Any, length: int) -> bool:
+        """Whether all of an index is known to be in [0, length)."""
+        return isinstance(index, View) and self._in_range.get(index, length + 1) <= length
+
+
+Maker = Callable[..., bool]
+CALLS: dict[str, Maker] = {}
+"""By primitive: `maker(calls, statement, ...)`, with the statement's arguments, adds its calls or returns False."""
+
+
+def calls_of(*names: str) -> Callable[[Maker], Maker]:
+    """Return a decorator that says: this function adds the calls of these primitives."""
+
+    def enter(maker: Maker) -> Maker:
+        CALLS.update(dict.fromkeys(names, maker))
+        return maker
+
+    return enter
+
+
+# --------------------------------------------------------------------------------------------------- element by element
+
+
+@calls_of("write", "asarray", "array", "astype", "empty_like")
+def _copy(calls: Calls, of: Statement, x: Any, *how: Any, **options: Any) -> bool:
+    if of.primitive != "write" and not isinstance(x, View):
+        return False
+    if isinstance(x, View) and x.dtype == of.out[0].dtype:
+        calls.copies[of.out[0]] = x
+    return calls.call("assign", of.out[0], x)
+
+
+@calls_of("power")
+def _power(calls: Calls, of: Statement, x: Any, y: Any) -> bool:
+    """`x ** y` is for these numbers another function, which gives other bits than the power."""
+    if not (isinstance(x, View) and x.shape and x.dtype.kind == "f" and x.dtype == of.out[0].dtype):
+        return False
+    if type(y) not in (int, float):
+        return False
+    quick = {2: "square", 0.5: "sqrt", -1: "reciprocal"}.get(y)
+    if quick:
+        return calls.call(quick, of.out[0], x)
+    return False if y in (0, 1) else calls.call("to the power", of.out[0], x, y)
+
+
+@calls_of("zero_where")
+def _zero_where(calls: Calls, of: Statement, x: Any, mask: Any) -> bool:
+    """Bits as an integer, times 0 or 1: quicker than a choice, which mispredicts every other element of random ones."""
+    (out,) = of.out
+    if not (isinstance(x, View) and isinstance(mask, View) and x.shape == mask.shape == out.shape and x.shape):
+        return False
+    if x.dtype != out.dtype or x.dtype.itemsize not in _INTEGERS or mask.dtype != bool:
+        return False
+    if not (contiguous(x) and contiguous(mask) and contiguous(out)):
+        return False
+    shown = calls.between(mask.shape, bool, "shown")
+    factor = calls.between(mask.shape, _INTEGERS[x.dtype.itemsize], "factor")
+    calls.call("bit_not", shown, mask)
+    calls.call("assign", factor, shown)
+    return calls.call("bits times", out, x, factor)
+
+
+@calls_of("sign")
+def _sign(calls: Calls, of: Statement, x: Any) -> bool:
+    (out,) = of.out
+    if not isinstance(x, View) or not x.shape or x.dtype != out.dtype or x.dtype.kind != "f":
+        return False
+    if not (contiguous(x) and contiguous(out)):
+        return False
+    signs, unknown = calls.between(x.shape, x.dtype, "signs"), calls.between(x.shape, bool, "unknown")
+    calls.call("plain sign", signs, x)
+    calls.call("isnan", unknown, signs)
+    return _zero_where(calls, of, signs, unknown)
+
+
+@calls_of("sigmoid")
+def _sigmoid(calls: Calls, of: Statement, x: Any) -> bool:
+    (out,) = of.out
+    if not isinstance(x, View) or not x.shape or x.dtype != out.dtype or x.dtype.kind != "f":
+        return False
+    inverse = calls.between(x.shape, x.dtype, "inverse")
+    for name, *args in (("negative", x), ("exp", inverse), ("add", inverse, 1)):
+        calls.call(name, inverse, *args)
+    return calls.call("divide", out, 1, inverse)
+
+
+@calls_of("softplus")
+def _softplus(calls: Calls, of: Statement, x: Any) -> bool:
+    (out,) = of.out
+    if not isinstance(x, View) or not x.shape or x.dtype != out.dtype or x.dtype.kind != "f":
+        return False
+    tail, positive = calls.between(x.shape, x.dtype, "tail"), calls.between(x.shape, x.dtype, "positive")
+    calls.call("maximum", positive, x, 0)
+    for name, arg in (("absolute", x), ("negative", tail), ("exp", tail), ("log1p", tail)):
+        calls.call(name, tail, arg)
+    return calls.call("add", out, positive, tail)
+
+
+# ------------------------------------------------------------------------------------------------------------- products
+
+
+@calls_of("matmul")
+def _matmul(calls: Calls, of: Statement, a: Any, b: Any) -> bool:
+    (out,) = of.out
+    if not (isinstance(a, View) and isinstance(b, View)) or not a.dtype == b.dtype == out.dtype:
+        return False
+    if b.shape[0] >= 8192 and a.dtype.char == "f" and len(a.shape) <= 2 and len(b.shape) <= 2:
+        return False
+    if not contiguous(out) or not a.shape or not b.shape:
+        return False
+    if len(a.shape) == len(b.shape) == 2:
+        return calls.call("dot", out, a, b)
+    if len(a.shape) > 2 and len(b.shape) > 2 and a.shape[-1] == b.shape[-2] == 1:
+        return calls.call("multiply", out, a, b)
+    return calls.call("matmul into", out, a, b)
+
+
+@calls_of("column_sums")
+def _column_sums(calls: Calls, of: Statement, x: Any) -> bool:
+    return _ones_times(calls, x, of.out[0])
+
+
+@calls_of("row_sums")
+def _row_sums(calls: Calls, of: Statement, x: Any) -> bool:
+    out = of.out[0]
+    return _ones_times(calls, View(x.buffer, x.offset, x.shape[::-1], x.strides[::-1]), _one_axis_less(out, 1))
+
+
+def _ones_times(calls: Calls, x: View, out: View) -> bool:
+    if x.shape[0] > 512 or x.dtype != out.dtype or not contiguous(out):
+        return False
+    return calls.call("dot", out, calls.constant(np.ones(x.shape[0], x.dtype), "ones"), x)
+
+
+# ----------------------------------------------------------------------------------------------------------- reductions
+
+
+@calls_of("sum")
+def _sum(calls: Calls, of: Statement, x: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> bool:
+    """The branches of the backend's sum in which it is one reduction (Note [Long sums])."""
+    if not isinstance(x, View) or dtype is not None:
+        return False
+    if x.size >= 1024 and x.dtype.kind == "f":
+        if type(axis) is int and -len(x.shape) <= axis < len(x.shape):
+            last = axis % len(x.shape) == len(x.shape) - 1
+            if x.shape[axis] > 64 and not (last and contiguous(x)):
+                return False
+        elif axis is not None or not contiguous(x):
+            return False
+    return _reduced(calls, "add up", of, x, axis, keepdims)
+
+
+@calls_of("amax")
+def _amax(calls: Calls, of: Statement, x: Any, axis: Any = None, keepdims: Any = False) -> bool:
+    if isinstance(x, View) and len(x.shape) == 2 and type(axis) is int and axis == 1 and x.shape[1] <= 32:
+        columns = calls.between(x.shape[::-1], x.dtype, "columns")
+        calls.call("assign", columns, View(x.buffer, x.offset, x.shape[::-1], x.strides[::-1]))
+        out = _one_axis_less(of.out[0], 1) if keepdims else of.out[0]
+        return calls.call("largest", out, columns, 0, False)
+    return _reduced(calls, "largest", of, x, axis, keepdims)
+
+
+@calls_of("amin")
+def _amin(calls: Calls, of: Statement, x: Any, axis: Any = None, keepdims: Any = False) -> bool:
+    return _reduced(calls, "smallest", of, x, axis, keepdims)
+
+
+@calls_of("prod")
+def _prod(calls: Calls, of: Statement, x: Any, axis: Any = None, keepdims: Any = False) -> bool:
+    if isinstance(x, View) and x.dtype.char == "f" and x.size >= 1024:
+        return False
+    return _reduced(calls, "multiply up", of, x, axis, keepdims)
+
+
+def _reduced(calls: Calls, name: str, of: Statement, x: Any, axis: Any, keepdims: Any) -> bool:
+    if not isinstance(x, View) or not isinstance(keepdims, bool) or not x.shape:
+        return False
+    if x.dtype != of.out[0].dtype:  # whole numbers are added up in wider ones
+        return False
+    return calls.call(name, of.out[0], x, axis, keepdims)
+
+
+@calls_of("argmax", "argmin")
+def _first(calls: Calls, of: Statement, x: Any, axis: Any, keepdims: Any = False) -> bool:
+    if not isinstance(x, View) or not isinstance(keepdims, bool):
+        return False
+    name = "first largest" if of.primitive == "argmax" else "first smallest"
+    return calls.call(name, of.out[0], x, axis, keepdims)
+
+
+# -------------------------------------------------------------------------------------------------------- places in it
+
+
+@calls_of("reshape")
+def _reshape(calls: Calls, of: Statement, x: Any, shape: Any) -> bool:
+    (out,) = of.out
+    if not isinstance(x, View) or not contiguous(out):
+        return False
+    return calls.call("assign", View(out.buffer, out.offset, x.shape, _row_major(x.shape)), x)
+
+
+@calls_of("concatenate", "stack")
+def _joined(calls: Calls, of: Statement, parts: Any, axis: int = 0) -> bool:
+    (out,) = of.out
+    if not all(isinstance(part, View) and part.dtype == out.dtype for part in parts):
+        return False
+    axis %= len(out.shape)
+    start, stacked = 0, of.primitive == "stack"
+    for part in parts:
+        place = out.offset + start * out.strides[axis]
+        if stacked:
+            shape, strides = part.shape, out.strides[:axis] + out.strides[axis + 1 :]
+        else:
+            shape, strides = part.shape, out.strides
+        calls.call("assign", View(out.buffer, place, shape, strides), part)
+        start += 1 if stacked else part.shape[axis]
+    return True
+
+
+@calls_of("framed")
+def _framed(calls: Calls, of: Statement, x: Any, shape: Any, index: Any, value: Any) -> bool:
+    if not isinstance(x, View) or any(isinstance(leaf, View | HostNumber) for leaf in (value, shape)):
+        return False
+    calls.call("assign", of.out[0], value or 0)
+    return calls.call("assign", _part(of.out[0], index), x)
+
+
+@calls_of("pad_to")
+def _pad_to(calls: Calls, of: Statement, x: Any, shape: Any) -> bool:
+    return _framed(calls, of, x, shape, tuple([slice(n) for n in x.shape]), 0)
+
+
+@calls_of("from_windows")
+def _from_windows(calls: Calls, of: Statement, x: Any, shape: Any, *how: Any) -> bool:
+    calls.call("assign", of.out[0], 0)
+    return calls.call("add windows", of.out[0], x, *how)
+
+
+@calls_of("take")
+def _take(calls: Calls, of: Statement, x: Any, indices: Any, axis: Any) -> bool:
+    if not isinstance(x, View) or not calls.in_range(indices, x.shape[axis]) or not contiguous(of.out[0]):
+        return False
+    return calls.call("take from", of.out[0], x, indices, axis)
+
+
+@calls_of("one_hot")
+def _one_hot(calls: Calls, of: Statement, index: Any, classes: int, dtype: Any) -> bool:
+    if classes > 256 or not calls.in_range(index, classes) or not contiguous(of.out[0]):
+        return False
+    return calls.call("take from", of.out[0], calls.constant(np.eye(classes, dtype=dtype), "one_hot_rows"), index, 0)
+
+
+@calls_of("pick")
+def _pick(calls: Calls, of: Statement, matrix: Any, columns: Any) -> bool:
+    rows, length = matrix.shape
+    if not calls.in_range(columns, length) or columns.dtype != np.int64 or not contiguous(of.out[0]):
+        return False
+    starts = calls.constant(np.arange(rows) * length, "row_starts")
+    places = calls.between((rows,), np.int64, "places")
+    calls.call("add", places, starts, columns)
+    return calls.call("take from", of.out[0], matrix, places, None)
+
+
+@calls_of("all_in_range")
+def _all_in_range(calls: Calls, of: Statement, index: Any, length: int) -> bool:
+    if not isinstance(index, View) or index.dtype.itemsize != 8 or not index.size or type(length) is not int:
+        return False
+    if of.expected is not True:
+        return False
+    calls.asked(index, length)
+    return calls.call("below", None, index, length)
+
+
+# ----------------------------------------------------------------------------------------------------------- geometries
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides = [1]
+    for length in shape[:0:-1]:
+        strides.append(strides[-1] * length)
+    return tuple(strides[::-1][: len(shape)]) if shape else ()
+
+
+def contiguous(view: View) -> bool:
+    """Whether the elements of a view lie in row-major order, without gaps."""
+    return not view.size or all(
+        length == 1 or one == other
+        for length, one, other in zip(view.shape, view.strides, _row_major(view.shape), strict=True)
+    )
+
+
+def _one_axis_less(view: View, axis: int) -> View:
+    """Return a view without an axis of length 1."""
+    shape, strides = view.shape, view.strides
+    return View(view.buffer, view.offset, shape[:axis] + shape[axis + 1 :], strides[:axis] + strides[axis + 1 :])
+
+
+def _part(view: View, index: Any) -> View:
+    """Return what an index of slices sees of a view."""
+    array = view.of(view.buffer.array)
+    part = array[index]
+    start, address = array.__array_interface__["data"][0], part.__array_interface__["data"][0]
+    return View(view.buffer, view.offset + (address - start) // array.itemsize, part.shape, steps(part))
