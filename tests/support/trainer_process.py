@@ -7,7 +7,10 @@ and may be told to send itself a signal at a chosen moment: when a function of i
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -15,12 +18,22 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+WARM = """\
+name: warm
+device: cpu
+data: {name: iris}
+model: {hidden: [8], dropout: 0.1, batch_norm: true}
+loss: {name: CrossEntropyLoss}
+optimizer: {name: Adam, lr: 0.01}
+train: {epochs: 1, batch_size: 15, accumulate: 2, metrics: [f1_macro]}
+"""
 FILE_CALLS = ("fsync", "rename", "replace", "mkdir", "rmdir", "unlink", "symlink")
 
 
@@ -77,6 +90,7 @@ def serve() -> None:
     import nanotorch.train.run.folds
     import nanotorch.train.run.run  # noqa: F401
 
+    _warm_up()
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()
@@ -84,6 +98,23 @@ def serve() -> None:
             _train(job)
         status = _wait(child, job.get("after"))
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _warm_up() -> None:
+    """Train once, so that rows are compiled and lazy imports are done before children need them, and leave what there
+    is out of their garbage collections, which would copy all of it.
+    """
+    from nanotorch.train.cli.train import main
+    from nanotorch.train.report import figures
+
+    draws, figures.matplotlib_is_there = figures.matplotlib_is_there, lambda: False
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
+        config = Path(name) / "warm.yaml"
+        config.write_text(WARM)
+        assert main([str(config), "--output", str(Path(name) / "run"), "--quiet"]) == 0
+    figures.matplotlib_is_there = draws
+    gc.collect()
+    gc.freeze()
 
 
 def _wait(child: int, seconds: float | None) -> int:

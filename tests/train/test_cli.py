@@ -24,6 +24,7 @@ from nanotorch.train.data.table import DataError
 from nanotorch.train.fit import loop
 from nanotorch.train.run import run as run_module
 from nanotorch.train.terminal.interrupt import TrainingInterrupted
+from own_runs import write_table
 
 GOOD = """\
 name: iris
@@ -253,13 +254,16 @@ def test_a_mistake_in_the_program_is_not_hidden(good: str, monkeypatch: pytest.M
 
 
 def test_train_and_leave_a_directory(good: str, tmp_path: Path) -> None:
-    process = python(good, f"output={tmp_path / 'runs'}", "--device", "cpu")
+    write_table(tmp_path / "table.csv")  # without scikit-learn, whose import takes longer than the rest
+    changes = [f"output={tmp_path / 'runs'}", f"data={{file: {tmp_path / 'table.csv'}, target: kind}}"]
+    changes.append("data.task=classification")
+    process = python(good, *changes, "--device", "cpu")
     assert (process.returncode, process.stderr) == (0, "")
     assert "epoch 2/2" in process.stdout
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith("iris-")
     assert (run / "config.yaml").read_text() == GOOD
-    assert load(run / "resolved.yaml") == load(good, [f"output={tmp_path / 'runs'}", "device=cpu"])
+    assert load(run / "resolved.yaml") == load(good, [*changes, "device=cpu"])
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2]
 

@@ -88,6 +88,7 @@ from nanotorch.train.record import checkpoint, directory, resume
 from nanotorch.train.record.checkpoint import CheckpointError
 from nanotorch.train.run import run
 from nanotorch.utils import files
+from own_runs import write_table
 from trainer_process import TrainerProcess
 
 CONFIG = """\
@@ -716,11 +717,20 @@ def test_a_directory_without_permission_is_refused_before_training(trainer: Trai
 # ------------------------------------------------------------ output
 
 
-@pytest.mark.parametrize("end", ["| head -1", ">&-", "> /dev/full", "2>&1 | head -0", "2>&-"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "| head -1",
+        ">&-",
+        *(pytest.param(end, marks=pytest.mark.slow) for end in ("> /dev/full", "2>&1 | head -0", "2>&-")),
+    ],
+)
 def test_output_that_nobody_reads(given: Path, tmp_path: Path, end: str) -> None:
     if "full" in end and not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    train = f"{sys.executable} -m nanotorch.train {given} --output {tmp_path / 'run'} train.epochs=2"
+    write_table(tmp_path / "table.csv")  # without scikit-learn, whose import takes longer than the rest
+    data = f"'data={{file: {tmp_path / 'table.csv'}, target: sold, task: classification}}' loss.name=BCEWithLogitsLoss"
+    train = f"{sys.executable} -m nanotorch.train {given} --output {tmp_path / 'run'} train.epochs=2 {data}"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb"}
     command = f"{train} {end}; exit ${{PIPESTATUS[0]}}"
     process = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, env=environment, text=True)

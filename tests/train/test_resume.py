@@ -87,11 +87,17 @@ def assert_same(directory: Path, whole: dict[str, Any]) -> None:
 # ------------------------------------------------------------ killed at a chosen moment
 
 
-@pytest.mark.parametrize("every_steps", [1, 3])
+@pytest.mark.parametrize(
+    ("every_steps", "steps"),
+    [
+        (1, range(2, STEPS, 5)),
+        (3, range(1, STEPS + 1, 5)),  # every place after a checkpoint, every place in an epoch
+        pytest.param(3, range(1, STEPS + 1), marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_every_step(
-    trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, every_steps: int
+    trainer: TrainerProcess, config: Path, whole: dict[str, Any], tmp_path: Path, every_steps: int, steps: range
 ) -> None:
-    steps = range(1, STEPS + 1) if every_steps == 3 else range(2, STEPS, 5)
     for step in steps:
         directory = tmp_path / str(step)
         command = (config, "--output", directory, "--resume", "auto", f"checkpoint.every_steps={every_steps}")

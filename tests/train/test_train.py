@@ -33,6 +33,7 @@ from nanotorch.train.run.run import RunResult, run
 from nanotorch.train.score.meter import Meter, scored_as
 from nanotorch.train.terminal import interrupt
 from nanotorch.utils.data import DataLoader, TensorDataset
+from own_runs import write_table
 
 IRIS = """
 name: iris_test
@@ -429,7 +430,9 @@ LONG = IRIS.replace("epochs: 4", "epochs: 100000")
 
 
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
-    (tmp_path / "long.yaml").write_text(LONG)
+    write_table(tmp_path / "table.csv")  # without scikit-learn, whose import takes longer than the rest
+    data = f"{{file: {tmp_path / 'table.csv'}, target: kind, task: classification}}"
+    (tmp_path / "long.yaml").write_text(LONG.replace("{name: iris}", data))
     command = [sys.executable, "-m", "nanotorch.train", str(tmp_path / "long.yaml"), f"output={tmp_path / 'runs'}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
