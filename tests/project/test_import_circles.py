@@ -18,16 +18,7 @@ ONE_IDEA = [
         "nanotorch.autograd.graph.saved_slot",
         "nanotorch.autograd.graph.tensor",
         "nanotorch.autograd.graph.view",
-    },
-    {
-        "nanotorch.ops.rows.compiler",
-        "nanotorch.ops.rows.function_code",
-        "nanotorch.ops.rows.inplace",
-        "nanotorch.ops.rows.node_code",
-        "nanotorch.ops.rows.code_plan",
-        "nanotorch.ops.rows.row",
-        "nanotorch.ops.rows.runtime",
-    },
+    }
 ]
 
 

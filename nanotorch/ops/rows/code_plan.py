@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from nanotorch.ops.rows.row import Row
+from nanotorch.ops.rows.declaration import Declaration
 
 
 class Plan:
@@ -26,7 +23,7 @@ class Plan:
         unbroadcast: the inputs whose gradients are summed over broadcast dimensions.
     """
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Declaration) -> None:
         self.row = row
         self.takes_out = row.where in ("both", "function", "linalg") and not row.view and row.outputs != ["list"]
         self.values = [p for p in row.tensors if p.value]

@@ -29,12 +29,11 @@ a test finds those that forgot.
 
 from __future__ import annotations
 
-import inspect
 import linecache
 import sys
-from collections.abc import Callable, Mapping
-from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
 from nanotorch.autograd.graph.errors import DtypeError, note_line
 from nanotorch.autograd.graph.grad_mode import recording
@@ -46,6 +45,7 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array, leaf_edge
 from nanotorch.autograd.graph.version import Version
 from nanotorch.backend.device import CPU
 from nanotorch.ops.rows.code_plan import Plan
+from nanotorch.ops.rows.declaration import Declaration
 from nanotorch.ops.rows.dims import check_dim, check_dims, whole
 from nanotorch.ops.rows.function_code import function_code
 from nanotorch.ops.rows.inplace import write_out
@@ -78,50 +78,6 @@ from nanotorch.ops.rows.runtime import (
     wrapped_around,
 )
 from nanotorch.ops.rows.tensors import namespace
-
-if TYPE_CHECKING:
-    from nanotorch.ops.rows.row import Row
-
-
-class PublicSignature(inspect.Signature):
-    """The signature of a public function, which is not written before its first call; read when somebody asks."""
-
-    __slots__ = ("row",)
-
-    def __init__(self, row: Row) -> None:
-        super().__init__()
-        self.row = row
-
-    @property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:  # type: ignore[override]
-        """The parameters by name."""
-        made, only = [], False
-        for p in self.row.parameters:
-            if p.star:
-                made.append(inspect.Parameter(f"{p.public}_", inspect.Parameter.VAR_POSITIONAL))
-                made.append(inspect.Parameter(p.public, inspect.Parameter.KEYWORD_ONLY, default=None))
-                only = True
-                continue
-            only = only or p.keyword_only
-            kind = inspect.Parameter.KEYWORD_ONLY if only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-            made.append(inspect.Parameter(p.public, kind, default=p.default))
-        return MappingProxyType({parameter.name: parameter for parameter in made})
-
-    def replace(self, **changes: Any) -> inspect.Signature:  # type: ignore[override]
-        """Return an ordinary signature that differs."""
-        return inspect.Signature(list(self.parameters.values())).replace(**changes)
-
-
-def first_call(*args: Any, **kwargs: Any) -> Any:
-    """Compile the row and call its function: the code of every row's function at first."""
-    row.compile()  # type: ignore[name-defined]  # noqa: F821  (a name of the namespace that the function gets)
-    return row.function(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
-
-
-def first_operation(*args: Any) -> Any:
-    """Compile what the row's operators call, and call it: the code of that function at first."""
-    row.compiler.compile_operation()  # type: ignore[name-defined]  # noqa: F821
-    return row.operation(*args)  # type: ignore[name-defined]  # noqa: F821
 
 
 def become(function: FunctionType, written: FunctionType) -> None:
@@ -190,7 +146,7 @@ class Compiler:
         node: the node class, None where there is no derivative.
     """
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Declaration) -> None:
         self.row, self.plan = row, Plan(row)
         self.source = ""
         self.node: type[Node] | None = None
@@ -225,8 +181,8 @@ class Compiler:
     def compile_operation(self) -> None:
         """Write the function that the operators call, unless that is done (Note [Operators])."""
         name = self.row.operators[0]
-        self.row.compile()
         with COMPILING:
+            self.compile()
             if name not in self.namespace:
                 self.execute(f"{self.row.name}, {name}", function_code(self.plan, name))
                 become(self.row.operation, self.namespace[name])

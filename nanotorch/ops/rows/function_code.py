@@ -12,12 +12,12 @@ from inspect import Parameter as Inspected
 from typing import TYPE_CHECKING
 
 from nanotorch.ops.rows.code_plan import Plan
+from nanotorch.ops.rows.declaration import Parameter
 from nanotorch.ops.rows.template import fill, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nanotorch.ops.rows.row import Parameter
 
 PLAIN = {  # by annotation: what no usual value is, and the function that looks closer
     "float": ("type({0}) is not float and type({0}) is not int", "need_number"),
@@ -70,7 +70,7 @@ except OverflowError as error:
 """
 WRAPPED_ALL = """
 $apart
-result = wrap_outputs(row, out, device)
+result = wrap_outputs(row.return_type, out, device)
 """
 WRAPPED = """
 $apart

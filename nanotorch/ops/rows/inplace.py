@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nanotorch.autograd.graph.errors import ShapeError, user_line
 from nanotorch.autograd.graph.grad_mode import is_grad_enabled, no_grad
@@ -12,15 +12,15 @@ from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.autograd.graph.view import CopySlices, geometry, refused
 from nanotorch.backend.strided import extent, may_overlap
-
-if TYPE_CHECKING:
-    from nanotorch.ops.rows.row import Row
+from nanotorch.ops.rows.declaration import Declaration
 
 READ_FIRST = frozenset({"fill", "masked_fill", "index_fill", "_masked_scatter"})
 """Rows whose operands may lie anywhere in the memory that is written: PyTorch too reads them before it writes."""
 
 
-def apply_inplace(row: Row, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> Tensor:
+def apply_inplace(
+    row: Declaration, target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = ""
+) -> Tensor:
     """Run a row's in-place variant: the out-of-place op on the old value,
     then the write (Note [Views and in-place]).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from nanotorch.autograd.graph.version import INFERENCE, Version
 from nanotorch.autograd.graph.view import MULTI_VIEW, NO_GRAD_VIEW, View
 from nanotorch.backend.device import CPU
 from nanotorch.dtypes import DType
+from nanotorch.ops.rows.declaration import Declaration
 from nanotorch.ops.rows.dims import sizes_of
-
-if TYPE_CHECKING:
-    from nanotorch.ops.rows.row import Row
 
 HALF, FLOAT = np.dtype(np.float16), np.dtype(np.float32)
 
@@ -187,7 +185,7 @@ def star_argument(name: str, argument: str, positional: tuple[Any, ...], keyword
     return sizes_of(name, positional if keyword is None else (keyword,), argument)
 
 
-def explain(row: Row, error: Exception, operands: tuple[Any, ...]) -> Exception:
+def explain(row: Declaration, error: Exception, operands: tuple[Any, ...]) -> Exception:
     """Turn an error of the array module into one that names the op and the shapes."""
     if isinstance(error, InterpreterError | MemoryError | KeyboardInterrupt | NotImplementedError):
         return error
@@ -267,7 +265,9 @@ def around(name: str, value: float, dtype: DType) -> Any:
     return (value - low) % 2 ** (8 * dtype.itemsize) + low
 
 
-def wrapped_around(row: Row, forward: Callable[..., Any], error: Exception, xp: Any, operands: list[Any]) -> Any:
+def wrapped_around(
+    row: Declaration, forward: Callable[..., Any], error: Exception, xp: Any, operands: list[Any]
+) -> Any:
     """Compute again with numbers that fit the operands' integer dtype:
     operands wrap around, as PyTorch's scalars do, others raise.
     """
@@ -381,10 +381,10 @@ def exact_output(node: Node, result: Tensor | None, output_nr: int) -> Tensor | 
     return exact
 
 
-def wrap_outputs(row: Row, out: Sequence[Any], device: Any) -> Any:
-    """Wrap the arrays of a row with several outputs."""
+def wrap_outputs(kind: Any, out: Sequence[Any], device: Any) -> Any:
+    """Wrap the arrays of a row with several outputs in a tuple, or in a named one."""
     tensors = [from_array(device.xp.asarray(array), device) for array in out]
-    return row.return_type(*tensors) if row.return_type is not tuple else tuple(tensors)
+    return tuple(tensors) if kind is tuple else kind(*tensors)
 
 
 def make_view(parent: Tensor, result: Any) -> None:
