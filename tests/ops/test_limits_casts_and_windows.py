@@ -473,7 +473,9 @@ def test_fills_that_are_refused(number: int) -> None:
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("shapes", [((4, 2), (4, 3)), ((2, 4), (2, 1)), ((3, 3, 2), (3, 3, 1))], ids=str)
+@pytest.mark.parametrize(
+    "shapes", [((4, 2), (4, 3)), ((2, 4), (2, 1)), ((3, 3, 2), (3, 3, 1)), ((4, 2), (4,)), ((2, 3, 2), (2, 3))], ids=str
+)
 @pytest.mark.parametrize("driver", [None, "gels", "gelsd"])
 def test_least_squares(shapes: Any, driver: Any) -> None:
     rng = np.random.default_rng(0)

@@ -165,6 +165,7 @@ def linalg_cond(A: Tensor, p: float | str | None = None) -> Tensor:
         sample(constant(4, 2), constant(4, 3)),
         sample(constant(2, 4), constant(2, 1)),
         sample(constant(2, 3, 2), constant(2, 3, 1)),
+        sample(constant(2, 3, 2), constant(2, 3)),
     ],
 )
 def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
@@ -173,7 +174,7 @@ def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: st
 
     Args:
         A: matrices (..., m, n).
-        B: matrices (..., m, k).
+        B: matrices (..., m, k), or for every matrix a vector (..., m).
         rcond: singular values up to this part of the largest count as 0.
         driver: "gelsy" (also None) gives the rank, "gels" nothing beside the solution, "gelsd" and "gelss" all three.
     """
@@ -182,6 +183,9 @@ def linalg_lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: st
             f"linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss), got {driver!r}"
         )
     need_matrices("linalg.lstsq", A, False)
+    if B.shape == A.shape[:-1]:
+        found = linalg_lstsq(A, B.unsqueeze(-1), rcond, driver=driver)
+        return found._replace(solution=found.solution.squeeze(-1))
     need_matrices("linalg.lstsq", B, False)
     if A.shape[-2] != B.shape[-2] or B.ndim > A.ndim:
         raise ShapeError(f"linalg.lstsq: A {tuple(A.shape)} and B {tuple(B.shape)} need the same number of rows")
