@@ -14,13 +14,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import nanotorch
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS, Registry
 from nanotorch.train.config import joint_checks, loading, sections, strict_yaml, value_checks
 from nanotorch.train.config.loading import load, loads, resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.data.sklearn_sets import possible_tasks
+from package_files import FILES, PACKAGE, imports
 
 GOOD = """\
 name: digits
@@ -780,13 +780,9 @@ def test_every_loss_says_what_it_is_for() -> None:
 
 def test_pydantic_and_yaml_are_imported_where_files_have_schemas_alone() -> None:
     users: dict[str, set[str]] = {"pydantic": set(), "yaml": set()}
-    package = Path(nanotorch.__file__).parent
-    for path in package.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for module in modules:
-                users.get(module.partition(".")[0], set()).add(path.relative_to(package).as_posix())
+    for path in FILES:
+        for imported in imports(path):
+            users.get(imported.module.partition(".")[0], set()).add(path.relative_to(PACKAGE).as_posix())
     assert users == {
         "pydantic": {"train/config/sections.py", "train/config/value_checks.py", "train/record/records.py"},
         "yaml": {"train/config/strict_yaml.py"},

@@ -417,11 +417,12 @@ def test_weights_carry_the_names_of_pytorch(iris: Any) -> None:
     ]
 
 
-def test_pipeline_grid_search_and_cross_validation(cancer: Any) -> None:
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])  # 2: in processes of their own
+def test_pipeline_grid_search_and_cross_validation(cancer: Any, n_jobs: int) -> None:
     X, y = cancer
     model = make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=5, learning_rate_init=0.01, **FIXED))
     grid = {"mlpclassifier__dropout": [0.0, 0.5], "mlpclassifier__optimizer": ["Adam", {"name": "AdamW", "lr": 0.02}]}
-    search = GridSearchCV(model, grid, cv=2, n_jobs=2).fit(X, y)
+    search = GridSearchCV(model, grid, cv=2, n_jobs=n_jobs).fit(X, y)
     assert search.best_score_ > 0.9 and len(search.cv_results_["params"]) == 4
     again = GridSearchCV(model, grid, cv=2).fit(X, y)
     np.testing.assert_array_equal(again.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"])

@@ -149,24 +149,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert "model.safetensors is truncated" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "export"])
-def test_help_is_fast_and_imports_nothing_heavy(command: str) -> None:
-    code = f"""
-import runpy, sys
-sys.argv = ["nanotorch.{command}", "--help"]
-try:
-    runpy.run_module("nanotorch.{command}", run_name="__main__")
-except SystemExit as stopped:
-    assert stopped.code == 0
-heavy = {{"sklearn", "scipy", "yaml", "pydantic", "tqdm", "matplotlib", "safetensors", "onnx", "pyarrow"}}
-heavy |= {{"pandas", "torch"}}
-print(sorted(heavy & set(sys.modules)))
-"""
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert process.stdout.startswith(f"usage: python -m nanotorch.{command}")
-    assert process.stdout.endswith("[]\n")
-
-
 def test_a_run_of_a_gpu_is_scored_there_and_used_without_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
