@@ -4,134 +4,248 @@ Note [Compiled steps]
 ~~~~~~~~~~~~~~~~~~~~~
 A call of a compiled function is one of three things:
 
-- the first call with arguments of a shape runs as ever: what exists from the first step on, such as an optimizer's
-  state, is then there;
-- the next two calls are recorded, which is running as ever, too, and have to give the same program with the same
-  constants: a number that changes from call to call, such as a counter in a closure, would else be frozen silently. The
-  first program is checked against its recording, statement by statement, from the same memory;
-- from then on the program runs, as long as what it was recorded with is there: the same memory of parameters, buffers
-  and optimizer state, gradients to begin with or none, the same decisions.
+- the first call runs as ever: what exists from the first step on, such as an optimizer's state, is then there;
+- the next two calls with arguments of a shape are recorded, which is running as ever, too, and have to give the same
+  program with the same constants: a number that changes from call to call would else be frozen silently. The first
+  program is checked against its recording, statement by statement, from the same memory;
+- from then on the program runs, as long as what it was recorded with is there: the same arguments but for their values,
+  the same memory of parameters, buffers and optimizer state, the same plain values (Note [What a function can reach]),
+  gradients to begin with or none, the same decisions.
 
-Whatever does not fit runs as ever, and is recorded anew.
+Whatever does not fit runs as ever, and is recorded anew. What no program can repeat is refused, with everything as it
+was before the call, or runs as ever for good. An error of the function itself is raised by running it as ever.
+
+Gradients lie in the program's own memory, where the next call writes the next ones. A gradient that somebody has kept
+must not change: the count of references tells (`Gradients`), and then the kept tensor gets memory of its own, or, where
+arrays are kept that nobody can move, the program is given up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from operator import is_
+from types import MethodType
+from typing import Any, Literal, NamedTuple
 
-from nanotorch.autograd.graph.tensor import Tensor, from_array
-from nanotorch.capture.effects import Numbers
-from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
-from nanotorch.capture.passes import simplify
-from nanotorch.capture.program import View
+from nanotorch.autograd.graph.grad_mode import is_inference_mode_enabled, recording
+from nanotorch.autograd.graph.interpreter import undisturbed
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.backend.device import CPU
+from nanotorch.capture.captured import Captured
+from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.recording import Recording
+from nanotorch.capture.recording import Build, Recording
+from nanotorch.dtypes import get_default_dtype
+from nanotorch.ops.create.counters import position
+from nanotorch.optim import Optimizer
 
+MOST_PROGRAMS = 16
+"""So many programs are recorded of a function; whoever needs more runs as ever."""
 Key = tuple[Any, ...]
 
 
-class Captured:
-    """A program of a step that can run in its place."""
+class Call(NamedTuple):
+    """A call of a function: its arguments, its tensors among them, and what builds arguments of others."""
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        moved = simplify(recording.program, recording.kept)
-        self.code = NumpyCode(recording.program, recording.kept - set(moved))
-        for _, grad in recording.grads:
-            if grad is None:
-                continue
-            view = recording.place(grad._array)
-            if view is not None and view.buffer in moved:
-                place = moved[view.buffer]
-                view = View(place.buffer, place.offset + view.offset, view.shape, view.strides)
-                grad._array = view.of(place.buffer.array)
-        self.confirmed = False
-        self._check()
-        self.run, self.decided = self.code.build()
-
-    def _check(self) -> None:
-        """Run the program from where the recorded call began; it has to do the same."""
-        recording = self.recording
-        recording.remember()
-        recording.restore(before=True)
-        recording.snapshot.restore_generators()
-        different = self.code.check([b.array for b in recording.program.inputs], recording.scalars)
-        recording.restore(before=False)
-        if different is not None:
-            raise CaptureError(f"{different.line}: the program of {different.row} differs from the op: {different!r}")
-
-    def fits(self) -> bool:
-        """Whether tensors have the memory and the gradients that the program was recorded with."""
-        recording = self.recording
-        for tensor, array in recording.memory:
-            if tensor._array is not array:
-                return False
-        for tensor, entered in zip(recording.snapshot.tensors, recording.entered, strict=True):
-            if (tensor._grad is not None) is not entered:
-                return False
-        return True
-
-    def replay(self, arrays: list[Any]) -> list[Any] | None:
-        """Run the program; None where it is not for this call, with everything as it was before."""
-        recording = self.recording
-        numbers = [Numbers(optimizer) for optimizer in recording.stepped]
-        scalars = [scalars for optimizer in recording.stepped for _, scalars in optimizer.host_scalars()]
-        try:
-            results = self.run(*arrays, scalars) if self.decided(scalars) else None
-        except CheckFailedError:
-            results = None
-        if results is None:
-            for each in numbers:
-                each.restore()
-            return None
-        for tensor, grad in recording.grads:
-            tensor._grad = grad
-        for tensor, step in recording.versions:
-            tensor._version_cell().number += step
-        for optimizer in recording.stepped:
-            optimizer._step_called = True
-        return recording.build([from_array(array) for array in results])
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    tensors: Sequence[Tensor]
+    build: Build
+    key: Key
 
 
 class Compiled:
     """A function of tensors that runs as a recorded program (Note [Compiled steps])."""
 
     def __init__(self, function: Callable[..., Any], backend: str, fallback: Literal["eager"] | None) -> None:
+        self._begin(function, backend, fallback)
+
+    def _begin(self, function: Callable[..., Any], backend: str, fallback: Literal["eager"] | None) -> None:
+        functools.update_wrapper(self, function, updated=())
         self.function, self.backend, self.fallback = function, backend, fallback
-        self._called: set[Key] = set()
+        self._lock = threading.RLock()
         self._programs: dict[Key, list[Captured]] = {}
+        self._roots: dict[str, Any] = {"": function}
+        self._words: set[str] = set()
+        self._plans: list[Any] | None = None
+        self._as_ever: set[Key] = set()
+        self._recorded = 0
+        self._said = False
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the function does."""
-        key = tuple(
-            [
-                (a._array.shape, a._array.strides, a._array.dtype) if isinstance(a, Tensor) else (type(a), a)
-                for a in args
-            ]
-        )
-        programs = self._programs.get(key)
-        if programs is not None:
-            arrays = [arg._array for arg in args if isinstance(arg, Tensor)]
-            for captured in programs:
-                if captured.confirmed and captured.fits():
-                    result = captured.replay(arrays)
-                    if result is not None:
+        if not undisturbed():  # it is recorded as a part of something else, or somebody observes its ops
+            return self.function(*args, **kwargs)
+        with self._lock:
+            call = self._call(args, kwargs)
+            for captured in self._programs.get(call.key, ()):
+                if captured.fits(call.tensors):
+                    done, result = captured.replay(call.tensors)
+                    if done:
                         return result
-        return self._record(key, args)
+            return self._other(call)
 
-    def _record(self, key: Key, args: tuple[Any, ...]) -> Any:
-        if key not in self._called:
-            self._called.add(key)
-            return self.function(*args)
-        recording = Recording(self.function, args)
-        programs = self._programs.setdefault(key, [])
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Tell the tensors of a call from the rest: what the program depends on is the key."""
+        mode = (recording(), is_inference_mode_enabled(), get_default_dtype())
+        if not kwargs and all([isinstance(arg, Tensor) for arg in args]):
+            return Call(args, kwargs, args, _positional, (mode, *[_form(arg) for arg in args]))
+        tensors: list[Tensor] = []
+        spelled: list[Any] = [mode]
+        build = self._taken_apart((args, kwargs), tensors, spelled)
+        return Call(args, kwargs, tensors, build, (*spelled, *map(_form, tensors)))
+
+    def _taken_apart(self, value: Any, tensors: list[Tensor], spelled: list[Any]) -> Build:
+        """Add the tensors of nested arguments to a list, and all else to another; return what builds them again."""
+        if isinstance(value, Tensor):
+            place = len(tensors)
+            tensors.append(value)
+            spelled.append(Tensor)
+            return lambda given: given[place]
+        kind = type(value)
+        if kind in (tuple, list, dict) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+            names = tuple(value) if kind is dict else None
+            spelled.append((kind, len(value), names))
+            parts = [self._taken_apart(part, tensors, spelled) for part in (value.values() if names else value)]
+            if names is not None:
+                return lambda given: {name: part(given) for name, part in zip(names, parts, strict=True)}
+            if hasattr(value, "_fields"):
+                return lambda given: kind(*[part(given) for part in parts])
+            return lambda given: kind([part(given) for part in parts])
+        if isinstance(value, bool | int | float | complex | str | bytes | None):
+            spelled.append((kind, value))
+        else:
+            self._roots.setdefault(f"argument {kind.__name__} {id(value)}", value)  # lives as long as its id counts
+            spelled.append((kind, id(value)))
+        return lambda given: value
+
+    # ------------------------------------------------------------------------------------------- calls of another kind
+
+    def _other(self, call: Call) -> Any:
+        """Run a call for which no program is known to be the right one."""
+        if call.key in self._as_ever:
+            return self.function(*call.args, **call.kwargs)
+        if isinstance(recording(), tuple) or position() is not None or any(t.device is not CPU for t in call.tensors):
+            return self.function(*call.args, **call.kwargs)
+        reachable = Reachable(self._roots, self._words)
+        self._words |= reachable.words
+        programs = self._programs.setdefault(call.key, [])
+        programs[:] = [captured for captured in programs if not captured.given_up]
+        for captured in programs:
+            if captured.renew(reachable) and captured.fits(call.tensors):
+                done, result = captured.replay(call.tensors)
+                if done:
+                    return result
+        plans = _plans(reachable)
+        if plans is None or self._plans is None or not _same(plans, self._plans):
+            result = self.function(*call.args, **call.kwargs)
+            self._plans = _plans(Reachable(self._roots, self._words)) or []
+            return result
+        if self._recorded >= MOST_PROGRAMS:
+            self._say(
+                f"{MOST_PROGRAMS} programs were recorded of it: arguments of ever new shapes, or values around it that "
+                "change from call to call"
+            )
+            return self.function(*call.args, **call.kwargs)
+        return self._record(call, programs)
+
+    def _record(self, call: Call, programs: list[Captured]) -> Any:
+        try:
+            recording = Recording(self.function, call.tensors, call.build, self._roots, self._words)
+        except CaptureError as error:
+            return self._refused(call, error)
+        except Exception as error:
+            # The function's own error comes again, as it is without a recorder; what it has changed was undone.
+            result = self.function(*call.args, **call.kwargs)
+            self._as_ever.add(call.key)
+            self._say(f"recording it failed: {type(error).__name__}: {error}")
+            return result
+        try:
+            return self._take_in(recording, programs)
+        except CaptureError as error:
+            recording.undo()
+            return self._refused(call, error)
+        except BaseException:
+            recording.undo()
+            raise
+
+    def _refused(self, call: Call, error: CaptureError) -> Any:
+        if self.fallback is None:
+            raise error
+        self._as_ever.add(call.key)
+        self._say(str(error))
+        return self.function(*call.args, **call.kwargs)
+
+    def _take_in(self, recording: Recording, programs: list[Captured]) -> Any:
+        """Make a program of a recording, or confirm the one that there is."""
         for captured in programs:
             if not captured.confirmed and captured.recording.is_like(recording):
                 difference = captured.recording.difference(recording)
                 if difference is not None:
-                    raise CaptureError(f"the step is another one at every call: {difference}")
-                captured.confirmed = True
-                return recording.result
+                    raise CaptureError(
+                        f"{difference}: the function did something else in the call before, though nothing around it "
+                        "has changed, so a program would go on with a value of one call: pass what changes as a tensor "
+                        "argument"
+                    )
+                result = recording.result
+                captured.confirm(Watch(recording.reachable))
+                return result
+        self._recorded += 1
         programs.append(Captured(recording))
         return recording.result
+
+    def _say(self, why: str) -> None:
+        if not self._said:
+            self._said = True
+            name = getattr(self.function, "__qualname__", type(self.function).__name__)
+            warnings.warn(f"the compiled function {name} runs as ever, not as a program: {why}", stacklevel=5)
+
+    # ------------------------------------------------------------------------------------------- as what it stands for
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        """Have a compiled module look like the module."""
+        if name.startswith("__") or "function" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.function, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no programs: its function may be another one."""
+        return {name: self.__dict__[name] for name in ("function", "backend", "fallback")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._begin(**state)
+
+    def __repr__(self) -> str:
+        return f"torch.compile({self.function!r})"
+
+
+def _positional(tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(tensors), {}
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    array = tensor._array
+    requires_grad = tensor._requires_grad if tensor._view is None else tensor.requires_grad
+    return array.shape, array.strides, array.dtype, requires_grad
+
+
+def _plans(reachable: Reachable) -> list[Any] | None:
+    """Return the plans of all optimizers; None where one of them has to be made anew."""
+    plans = []
+    for optimizer in reachable.objects:
+        if isinstance(optimizer, Optimizer):
+            for plan in optimizer._plans.values():
+                if not all([segment.holds(optimizer.state) for segment in plan.segments]):
+                    return None
+                plans.append(plan)
+    return plans
+
+
+def _same(some: list[Any], others: list[Any]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))

@@ -6,39 +6,72 @@ has to be undone: `Snapshot` keeps how they were.
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
+import numpy as np
+
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.ops.create.random import default_generator
+from nanotorch.capture.memory import Contents, Reachable
+from nanotorch.ops.create.random import Generator, default_generator
 from nanotorch.optim import Optimizer
+from nanotorch.optim.segment import Segment
 
 
 class Snapshot:
     """Everything but the elements of arrays that a step may change of the things that it can reach."""
 
-    def __init__(self, tensors: dict[str, Tensor], optimizers: list[Optimizer]) -> None:
-        self.tensors = list(tensors.values())
+    def __init__(self, reachable: Reachable) -> None:
+        self.tensors = list(reachable.tensors.values())
         self.arrays = [tensor._array for tensor in self.tensors]
         self.grads = [(tensor._grad, None if tensor._grad is None else tensor._grad._array) for tensor in self.tensors]
+        grads = [grad for grad, _ in self.grads if grad is not None]
+        cells = [(t, t._cell) for t in (*self.tensors, *grads)]
+        self._cells = [(t, cell, version(t), None if cell is None else cell.writer) for t, cell in cells]
+        self._histories = [(t, t._edge, t._requires_grad, t._view) for t in (*self.tensors, *grads)]
         self.versions = [version(tensor) for tensor in self.tensors]
-        self.generators = [(generator, generator.get_state()) for generator in [default_generator]]
-        self.optimizers = [(optimizer, Numbers(optimizer)) for optimizer in optimizers]
+        self.optimizers = [thing for thing in reachable.objects if isinstance(thing, Optimizer)]
+        self.numbers = [Numbers(optimizer) for optimizer in self.optimizers]
+        self._contents = Contents(reachable)
+        self.draws = Draws([thing for thing in reachable.objects if isinstance(thing, Generator)])
+        others = [thing for thing in reachable.objects if isinstance(thing, np.random.Generator)]
+        self._others = [(source, source.bit_generator.state) for source in others]
+        self._python, self._numpy = random.getstate(), np.random.get_state()
 
     def restore(self) -> None:
         """Put everything back."""
+        self._contents.restore()
         for tensor, array, (grad, grad_array) in zip(self.tensors, self.arrays, self.grads, strict=True):
             tensor._array, tensor._grad = array, grad
             if grad is not None:
                 grad._array = grad_array
-        for tensor, number in zip(self.tensors, self.versions, strict=True):
-            if tensor._cell is not None:
-                tensor._cell.number = number
-        self.restore_generators()
-        for _, numbers in self.optimizers:
+        for tensor, cell, number, writer in self._cells:
+            tensor._cell = cell
+            if cell is not None:
+                cell.number, cell.writer = number, writer
+        for tensor, edge, requires_grad, view in self._histories:
+            tensor._edge, tensor._requires_grad, tensor._view = edge, requires_grad, view
+        for numbers in self.numbers:
             numbers.restore()
+        self.draws.restore()
+        for source, state in self._others:
+            source.bit_generator.state = state
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
 
-    def restore_generators(self) -> None:
-        """Have all generators draw once more what they drew since."""
-        for generator, state in self.generators:
-            generator.set_state(state)
+
+class Draws:
+    """The states of generators of random numbers, the default one's among them."""
+
+    def __init__(self, generators: list[Generator]) -> None:
+        self.generators = [default_generator, *[g for g in generators if g is not default_generator]]
+        self._states = [generator.get_state() for generator in self.generators]
+
+    def restore(self) -> None:
+        """Have all of them draw once more what they drew since."""
+        for generator, state in zip(self.generators, self._states, strict=True):
+            if generator.get_state() != state:
+                generator.set_state(state)
 
 
 class Numbers:
@@ -48,23 +81,46 @@ class Numbers:
         self.optimizer = optimizer
         self.plain = {n: v for n, v in vars(optimizer).items() if isinstance(v, bool | int | float | str | None)}
         self.plans = dict(optimizer._plans)
-        self.segments = [segment for plan in self.plans.values() for segment in plan.segments]
-        self.before = [
-            ({name: array.copy() for name, array in segment.numbers.items()}, segment.first, segment.known)
-            for segment in self.segments
-        ]
+        self.groups = [dict(group) for group in optimizer.param_groups]
+        self.params = [list(group["params"]) for group in optimizer.param_groups]
+        self.state = {key: dict(value) for key, value in optimizer.state.items() if isinstance(value, dict)}
+        self.counts = Counts([segment for plan in self.plans.values() for segment in plan.segments])
 
     def restore(self) -> None:
         """Put them back."""
-        vars(self.optimizer).update(self.plain)
-        self.optimizer._plans.clear()
-        self.optimizer._plans.update(self.plans)
-        for segment, (numbers, first, known) in zip(self.segments, self.before, strict=True):
-            for name, array in numbers.items():
-                segment.numbers[name][...] = array
+        optimizer = self.optimizer
+        vars(optimizer).update(self.plain)
+        optimizer._plans.clear()
+        optimizer._plans.update(self.plans)
+        for group, before, params in zip(optimizer.param_groups, self.groups, self.params, strict=False):
+            group.clear()
+            group.update(before)
+            group["params"][:] = params
+        del optimizer.param_groups[len(self.groups) :]
+        for key in [key for key in optimizer.state if key not in self.state]:
+            del optimizer.state[key]
+        for key, record in self.state.items():
+            optimizer.state[key].clear()
+            optimizer.state[key].update(record)
+        self.counts.restore()
+
+
+class Counts:
+    """The numbers of segments, as how often their parameters were updated; to be put back."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self.before = [(s, s.first, s.known, [e.tobytes() for e in s.numbers.values()]) for s in segments]
+
+    def restore(self) -> None:
+        """Put them back."""
+        for segment, first, known, present in self.before:
             segment.first, segment.known = first, known
+            for entries, numbers in zip(segment.numbers.values(), present, strict=True):
+                entries[...] = np.frombuffer(numbers, entries.dtype)
 
 
-def version(tensor: Tensor) -> int:
+def version(tensor: Tensor) -> Any:
     """Return the version of a tensor's memory without making a cell."""
     return 0 if tensor._cell is None else tensor._cell.number

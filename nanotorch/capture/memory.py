@@ -1,24 +1,56 @@
-"""What a function can reach: tensors and arrays that live on when a call is over, and the plain values beside them."""
+"""What a function can reach: tensors and arrays that live on when a call is over, and the plain values beside them.
+
+Note [What a function can reach]
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+A program holds for what the function found when it was recorded: the same tensors, the same plain values in closures,
+globals, attributes and containers. `Reachable` walks all of that once, from the function's cells and global names on,
+and gives its *fingerprint*, by path; two walks with equal fingerprints find the same. Of an object of the user's own
+class, and of a module of Python, only those attributes count whose names the code that can be reached mentions: the
+epoch that a trainer object counts is no reason to record its step anew, as long as the step does not read it.
+
+A walk takes some hundred microseconds. What a call can afford is a `Watch`: it compares by identity what lies in cells,
+globals, attributes and containers, and asks the one count of changes to modules. Only when that says that something has
+moved the function is walked again.
+"""
 
 from __future__ import annotations
 
+import dis
 import functools
-from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType, MethodType, ModuleType
+import random
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from operator import attrgetter, is_
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from nanotorch.autograd.graph.changes import changes
+from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
+from nanotorch.ops.create.random import Generator
+from nanotorch.optim import Optimizer
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
-LIBRARIES = {"_thread", "builtins", "io", "itertools", "logging", "numpy", "pathlib", "re", "threading", "weakref"}
-PREFIXES = ("_parameters", "_buffers", "_modules")
+LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba"}
+PARTS_OF_THIS = ("nanotorch.ops", "nanotorch.backend", "nanotorch.dtypes", "nanotorch.registry", "nanotorch.capture")
+OPAQUE = (type, np.generic, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
+MANY = 10_000
+"""Containers with more entries are told apart by their length alone."""
+_contents = attrgetter("cell_contents")
+_array_of, _requires_grad_of = attrgetter("_array"), attrgetter("_requires_grad")
+_END = object()
 
 
 class Reachable:
     """What a function can reach through its closure, its globals, its object and their attributes.
+
+    Args:
+        roots: what is walked, by name.
+        words: names that the code is known to mention.
 
     Attributes:
         tensors: by path, such as `model.0.weight`.
@@ -26,103 +58,310 @@ class Reachable:
         fingerprint: by path what a plain value is, and for tensors and arrays their identity: where it is the same, the
             function finds what it found before.
         objects: all of them.
+        codes: the code that can be reached, which is not the library's.
+        cells, entries, lists: where values lie: cells of closures, (mapping, names) and containers.
+        modules: dictionaries of the attributes of modules of the model.
+        words: the names that the code mentions.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, roots: Mapping[str, Any], words: Iterable[str] = ()) -> None:
+        self.words = {*words}
+        while True:
+            known = len(self.words)
+            self._walk(roots)
+            if len(self.words) == known:
+                return
+
+    def _walk(self, given: Mapping[str, Any]) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[int, str] = {}
         self.fingerprint: dict[str, Any] = {}
-        self._seen: set[int] = set()
         self.objects: list[Any] = []
-        for name, value in roots(function):
-            self._visit(name, value)
-        for path, tensor in self.tensors.items():  # last: they may lie in memory that has a name of its own
-            grad = tensor._grad
-            if grad is not None and isinstance(grad._array, np.ndarray):
-                self.names.setdefault(id(owner(grad._array)), f"{path}.grad")
-                self.objects.append(grad)
-
-    def _visit(self, path: str, value: Any) -> None:
-        todo = [(path, value)]
+        self.codes: list[CodeType] = []
+        self.cells: list[CellType] = []
+        self.entries: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
+        self.lists: list[Any] = []
+        self.modules: list[dict[str, Any]] = []
+        self._seen: dict[int, str] = {}
+        self._classes: set[type] = set()
+        todo = [*given.items()][::-1]
         while todo:
             path, value = todo.pop()
             if isinstance(value, PLAIN):
-                self.fingerprint[path] = value
-                continue
-            if id(value) in self._seen:
-                continue
-            self._seen.add(id(value))
-            self.objects.append(value)
-            if isinstance(value, Tensor):
-                self._tensor(path, value)
-            elif isinstance(value, np.ndarray):
-                self.fingerprint[path] = id(value)
-                self.names.setdefault(id(owner(value)), path)
+                self.fingerprint[path] = type(value), value
+            elif id(value) in self._seen:
+                self.fingerprint[path] = "as", self._seen[id(value)]
             else:
-                todo += [(_joined(path, name), part) for name, part in reversed(list(parts(value)))]
+                self._seen[id(value)] = path
+                self.objects.append(value)
+                todo += [(_joined(path, name), part) for name, part in reversed(list(self._parts(path, value)))]
+        for path, tensor in self.tensors.items():  # last: they may lie in memory that has a name of its own
+            leaf: Any = None if tensor._leaf is None else tensor._leaf[0]
+            for grad in (tensor._grad, leaf and leaf.place):
+                if grad is not None and isinstance(grad._array, np.ndarray):
+                    self.names.setdefault(id(owner(grad._array)), f"{path}.grad")
+                    self.objects.append(owner(grad._array))
+
+    def _parts(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        """Note what an object is, and give what it holds, by name."""
+        if isinstance(value, Tensor):
+            self._tensor(path, value)
+        elif isinstance(value, np.ndarray):
+            self.fingerprint[path] = id(value)
+            self.names.setdefault(id(owner(value)), path)
+        elif isinstance(value, FunctionType):
+            yield from self._function(path, value)
+        elif isinstance(value, MethodType):
+            yield "", value.__func__
+            yield "self", value.__self__
+        elif isinstance(value, functools.partial):
+            yield from (("", value.func), ("args", value.args), ("keywords", value.keywords))
+        elif isinstance(value, Optimizer):
+            yield from self._optimizer(path, value)
+        elif isinstance(value, dict | list | tuple | set | frozenset):
+            yield from self._container(path, value)
+        elif isinstance(value, ModuleType):
+            yield from self._chosen(value.__dict__) if not _foreign(value.__name__) else ()
+        elif isinstance(value, OPAQUE) or _foreign(type(value).__module__):
+            self.fingerprint[path] = id(value)
+        else:
+            yield from self._object(path, value)
 
     def _tensor(self, path: str, tensor: Tensor) -> None:
-        self.fingerprint[path] = id(tensor), tensor._requires_grad
+        leaf = tensor._leaf
+        hooks = None if leaf is None else leaf[0]._hooks
+        self.fingerprint[path] = id(tensor), tensor._requires_grad, bool(hooks)
         self.tensors[path] = tensor
         if isinstance(tensor._array, np.ndarray):
             self.names.setdefault(id(owner(tensor._array)), path)
 
-
-def roots(function: Any) -> Iterator[tuple[str, Any]]:
-    """Give what a function can reach directly, by name."""
-    if isinstance(function, functools.partial):
-        yield from roots(function.func)
-        yield "args", function.args
-        yield "keywords", function.keywords
-    elif isinstance(function, MethodType):
-        yield from roots(function.__func__)
-        yield "self", function.__self__
-    elif isinstance(function, FunctionType):
+    def _function(self, path: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
         code = function.__code__
+        self.fingerprint[path] = id(code)
+        if inside[code.co_filename] or _foreign(function.__module__ or ""):
+            wrapped = getattr(function, "__wrapped__", None)  # somebody's function under a mode, as `no_grad`
+            if isinstance(wrapped, FunctionType):
+                yield "", wrapped
+            return
+        self.codes.append(code)
+        self.words.update(_words(code))
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            self.cells.append(cell)
             try:
                 yield name, cell.cell_contents
             except ValueError:  # not assigned yet
-                continue
-        for name in sorted(global_names(code)):
-            if name in function.__globals__:
-                yield name, function.__globals__[name]
-        yield "defaults", (function.__defaults__, function.__kwdefaults__)
-    else:
-        yield "self", function
+                self.cells.pop()
+        given = tuple([name for name in _global_names(code) if name in function.__globals__])
+        if given:
+            self.entries.append((function.__globals__, given))
+        for name in given:
+            yield name, function.__globals__[name]
+        yield "defaults", function.__defaults__
+        yield "keyword defaults", function.__kwdefaults__
 
+    def _container(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        self.fingerprint[path] = type(value), len(value)
+        if not isinstance(value, tuple | frozenset):
+            self.lists.append(value)
+        if len(value) > MANY:
+            return
+        if isinstance(value, dict):
+            for key, part in value.items():
+                yield str(key) if isinstance(key, PLAIN) else "entry", part
+                if isinstance(key, Tensor):
+                    yield "key", key
+        else:
+            for number, part in enumerate(value):
+                yield str(number), part
 
-def global_names(code: CodeType) -> set[str]:
-    """Return the global names that a code object and those within it may read."""
-    inner = [global_names(part) for part in code.co_consts if isinstance(part, CodeType)]
-    return set(code.co_names).union(*inner)
+    def _optimizer(self, path: str, optimizer: Optimizer) -> Iterator[tuple[str, Any]]:
+        """The tensors of an optimizer. What its options are is no part of the fingerprint, for a program gets them in
+        every call, unless the user's own code reads them.
+        """
+        hooks = len(optimizer._step_pre_hooks) + len(optimizer._step_post_hooks)
+        self.fingerprint[path] = type(optimizer), hooks
+        for plan in optimizer._plans.values():
+            for segment in plan.segments:
+                memory = {"flat": segment.flat, "grad": segment.grad, **segment.state}
+                for name, array in memory.items():
+                    if array is not None and id(owner(array)) not in self.names:
+                        self.names[id(owner(array))] = f"{path}.{name}"
+                        self.objects.append(owner(array))
+        read = "param_groups" in self.words or "defaults" in self.words
+        for number, group in enumerate(optimizer.param_groups):
+            self.fingerprint[f"{path}.param_groups.{number}"] = tuple(group), len(group["params"])
+            yield f"{number}", group["params"]
+            if read:
+                self.lists.append(group)
+                yield f"param_groups.{number}", {name: value for name, value in group.items() if name != "params"}
+        for number, record in enumerate(list(optimizer.state.values())):
+            if isinstance(record, dict):
+                for name, value in record.items():
+                    if isinstance(value, Tensor) and name not in optimizer.number_names:
+                        yield f"state.{number}.{name}", value
 
-
-def parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Give what an object holds, by name; nothing of modules, classes and what belongs to a library."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield str(key) if isinstance(key, PLAIN) else "state", part
-            if isinstance(key, Tensor):
-                yield "key", key
-    elif isinstance(value, list | tuple | set | frozenset):
-        for number, part in enumerate(value):
-            yield str(number), part
-    elif isinstance(value, FunctionType | MethodType | functools.partial):
-        yield from roots(value)
-    elif isinstance(value, ModuleType | type | np.generic | np.dtype) or _foreign(value):
-        return
-    else:
-        for name in [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]:
+    def _object(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        """The attributes of an object: all of a module's and of the library's classes, of others those that the code
+        mentions.
+        """
+        kind = type(value)
+        self.fingerprint[path] = kind
+        attributes = getattr(value, "__dict__", {})
+        slots = [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ())]
+        if kind not in self._classes:
+            self._classes.add(kind)
+            yield from self._methods(kind)
+        for name in slots:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
                 yield name, getattr(value, name)
-        yield from getattr(value, "__dict__", {}).items()
+        if "_parameter_names" in attributes:  # a module: the count of changes watches it
+            self.modules.append(attributes)
+            yield from attributes.items()
+        elif kind.__module__.startswith("nanotorch"):
+            self.lists.append(attributes)
+            yield from attributes.items()
+        else:
+            yield from self._chosen(attributes)
+
+    def _chosen(self, attributes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        names = tuple([name for name in attributes if name in self.words])
+        if names:
+            self.entries.append((attributes, names))
+        for name in names:
+            yield name, attributes[name]
+
+    def _methods(self, kind: type) -> Iterator[tuple[str, Any]]:
+        """The methods of a class that the code mentions, or that Python calls by itself."""
+        for cls in kind.__mro__:
+            if cls.__module__.startswith("nanotorch.") or _foreign(cls.__module__):
+                continue
+            plain = []
+            for name, method in list(vars(cls).items()):
+                method = getattr(method, "__func__", getattr(method, "fget", method))
+                if not (name in self.words or name == "forward" or name.startswith("__")):
+                    continue
+                if isinstance(method, FunctionType):
+                    yield f"{cls.__name__}.{name}", method
+                elif name in self.words and isinstance(method, PLAIN):
+                    plain.append(name)
+                    yield f"{cls.__name__}.{name}", method
+            if plain:
+                self.entries.append((vars(cls), tuple(plain)))
+
+    def difference(self, other: Reachable) -> str | None:
+        """Return the path of something that the function finds otherwise in another walk, if there is one."""
+        mine, theirs = self.fingerprint, other.fingerprint
+        if mine == theirs:
+            return None
+        return next((path for path in (*mine, *theirs) if mine.get(path, _END) != theirs.get(path, _END)), None)
+
+    def line_of(self, path: str) -> str:
+        """Return where the code writes to what stands at a path, as far as that can be seen."""
+        names = path.split(".")
+        for name in reversed([n for n in names if not n.isdigit()]):
+            for code in self.codes:
+                line = _line_of_write(code, name)
+                if line:
+                    return f"{code.co_filename.rpartition('/')[2]}:{line}"
+        if not self.codes:
+            return "the function"
+        return f"{self.codes[0].co_filename.rpartition('/')[2]}:{self.codes[0].co_firstlineno}"
 
 
-def _foreign(value: Any) -> bool:
-    """Whether an object is of a library that holds no tensors of ours."""
-    return type(value).__module__.partition(".")[0] in LIBRARIES
+class Watch:
+    """Whether a function finds what it found in a walk, for a microsecond (Note [What a function can reach])."""
+
+    def __init__(self, reachable: Reachable) -> None:
+        self._cells, self._lists = reachable.cells, reachable.lists
+        self._entries = [(entries.get, names) for entries, names in reachable.entries]
+        self._tensors = list(reachable.tensors.values())
+        self._known: list[Any] = []
+        self._changes = -1
+        self.renew()
+
+    def _values(self) -> Iterator[Any]:
+        """What lies now where values lie; it may raise ValueError, of a cell that is empty."""
+        parts: list[Any] = [map(_contents, self._cells)]
+        parts += [map(get, names) for get, names in self._entries]
+        for container in self._lists:
+            parts += [container.values() if isinstance(container, dict) else container, (_END,)]
+        return chain.from_iterable([*parts, map(_requires_grad_of, self._tensors), (_END,)])
+
+    def renew(self) -> None:
+        """Take what is there now for what is known."""
+        self._known = list(self._values())
+        self._changes = changes[0]
+
+    def is_same(self) -> bool:
+        """Whether all is as it was; that it is not does not mean that the function is another one."""
+        if changes[0] != self._changes:
+            return False
+        try:
+            return all(map(is_, self._values(), self._known))
+        except (ValueError, RuntimeError):
+            return False
+
+
+class Contents:
+    """What lay in cells, attributes and containers, to be put back there."""
+
+    def __init__(self, reachable: Reachable) -> None:
+        self._cells = [(cell, cell.cell_contents) for cell in reachable.cells]
+        self._entries = [
+            (into, {n: into[n] for n in names}) for into, names in reachable.entries if isinstance(into, dict)
+        ]
+        self._lists = [(holder, holder.copy()) for holder in reachable.lists if len(holder) <= MANY]
+        self._lists += [(attributes, attributes.copy()) for attributes in reachable.modules]
+
+    def restore(self) -> None:
+        """Put everything back."""
+        for cell, value in self._cells:
+            cell.cell_contents = value
+        for into, values in self._entries:
+            into.update(values)
+        for holder, before in self._lists:
+            if isinstance(holder, list):
+                holder[:] = before
+            else:
+                holder.clear()
+                holder.update(before)
+
+
+@functools.cache
+def _words(code: CodeType) -> frozenset[str]:
+    """Return the names that a code object and those within it may read: of globals, attributes, and in strings."""
+    inner = [_words(part) for part in code.co_consts if isinstance(part, CodeType)]
+    spelled = [part for part in code.co_consts if isinstance(part, str) and part.isidentifier()]
+    return frozenset(code.co_names).union(spelled, *inner)
+
+
+@functools.cache
+def _global_names(code: CodeType) -> tuple[str, ...]:
+    """Return the names that code reads as globals, in its own scope and within."""
+    found = {i.argval: None for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = [_global_names(part) for part in code.co_consts if isinstance(part, CodeType)]
+    return tuple(dict.fromkeys(chain(found, *inner)))
+
+
+def _line_of_write(code: CodeType, name: str) -> int | None:
+    """Return the line in which code writes to a variable or an attribute, or calls a method of it."""
+    line, read = code.co_firstlineno, None
+    for instruction in dis.get_instructions(code):
+        line = instruction.starts_line or line
+        if instruction.argval == name:
+            if instruction.opname.startswith("STORE_"):
+                return line
+            read = read or line
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            read = _line_of_write(part, name) or read
+    return read
+
+
+def _foreign(module: str) -> bool:
+    """Whether what is in a module of Python can hold no state of the user's steps."""
+    return module.partition(".")[0] in LIBRARIES or module.startswith(PARTS_OF_THIS)
 
 
 def _joined(path: str, name: str) -> str:
-    return path if name in PREFIXES else f"{path}.{name}"
+    return f"{path}.{name}" if path and name else path or name

@@ -28,7 +28,7 @@ def simplify(program: Program, kept: Collection[Buffer]) -> dict[Buffer, View]:
     fold(program, kept)
     share(program, kept)
     drop_dead(program, kept)
-    moved = forward_writes(program)
+    moved = forward_writes(program, kept)
     drop_dead(program, {*kept, *[view.buffer for view in moved.values()]})
     questions_first(program)
     return moved
@@ -129,11 +129,12 @@ def drop_dead(program: Program, kept: Collection[Buffer]) -> None:
     program.buffers = [buffer for buffer in program.buffers if buffer in used or buffer.kind == "input"]
 
 
-def forward_writes(program: Program) -> dict[Buffer, View]:
+def forward_writes(program: Program, kept: Collection[Buffer]) -> dict[Buffer, View]:
     """Compute what is written somewhere right there: the buffer becomes a part of that memory.
 
     That needs a buffer that is made by one statement and never changed, of the same layout, whose place nobody reads or
-    writes from then until the write; and nobody may write there afterwards while the buffer is still read.
+    writes from then until the write; and nobody may write there afterwards while the buffer is still read. A gradient
+    that stays when the step is over has memory of its own: an eager step writes where an optimizer gathers its own.
     """
     moved: dict[Buffer, View] = {}
     uses = Uses(program)
@@ -143,7 +144,13 @@ def forward_writes(program: Program) -> dict[Buffer, View]:
             continue
         source, (place,) = statement.args[0], statement.out
         buffer = source.buffer
-        if buffer in moved or not source.whole or not uses.written_once(buffer) or place.buffer in moved:
+        if (
+            buffer in moved
+            or buffer in kept
+            or not source.whole
+            or not uses.written_once(buffer)
+            or place.buffer in moved
+        ):
             continue
         if source.dtype != place.dtype or source.shape != place.shape or not _same_layout(source, place):
             continue

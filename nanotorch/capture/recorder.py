@@ -21,12 +21,14 @@ import operator
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any, NoReturn
 
 import numpy as np
 
 from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.interpreter import Interpreter, InterpreterError
+from nanotorch.autograd.graph.node import Node
 from nanotorch.backend.numpy_backend import NUMPY, owner
 from nanotorch.backend.primitives import FACTS, OPERATORS, PLACEMENT, PRIMITIVES, Column, Namespace
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, steps
@@ -119,13 +121,15 @@ class Recorder(Interpreter):
         names: of memory that lives on, by the id of the array that owns it: parameters, buffers, optimizer state.
 
     Attributes:
-        scalars: those of each call of an optimizer's rule, in order.
+        scalars: those of each call of an optimizer's rule, in order, and
+        updated: the segments that it updated.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.program = Program()
         self.names = names
         self.scalars: list[Mapping[str, Any]] = []
+        self.updated: list[Any] = []
         self.made: list[tuple[weakref.ref[TracedArray], str]] = []
         self._buffers: dict[int, Buffer] = {}
         self._kept: list[Any] = []  # ids of arrays mean something while these live
@@ -153,10 +157,13 @@ class Recorder(Interpreter):
         finally:
             self._row = before
 
-    def update(self, rule: Any, further: Any, xp: Any, param: Any, grad: Any, state: Any, scalars: Any) -> None:
+    def update(
+        self, segment: Any, rule: Any, further: Any, xp: Any, param: Any, grad: Any, state: Any, scalars: Any
+    ) -> None:
         """Run an optimizer's rule on traced arrays; its scalars become numbers of the host."""
         source = f"scalars[{len(self.scalars)}]"
         self.scalars.append(scalars)
+        self.updated.append(segment)
         before, self._row = self._row, rule.__name__
         try:
             rule(
@@ -271,6 +278,7 @@ class Recorder(Interpreter):
         if not isinstance(target, TracedArray):  # a number of no dimension is no memory
             return NUMPY[name](_value(target), _value(value))
         place = target.array
+        self._refuse_write(self._buffers[id(owner(place))])
         if name == "write":
             place[...] = _value(value)
             args: tuple[Any, ...] = (value,)
@@ -282,6 +290,19 @@ class Recorder(Interpreter):
             args = (target, value)
         self._state(name, args, {}, (self.view(place),), [place])
         return target
+
+    def _refuse_write(self, buffer: Buffer) -> None:
+        """Raise for memory that a program only reads."""
+        if buffer.kind == "input":
+            raise CaptureError(
+                f"{user_place()} writes into an argument of the compiled function, which a program only reads: write "
+                "into argument.clone()"
+            )
+        if buffer.kind == "constant":
+            raise CaptureError(
+                f"{user_place()} writes into memory that the function cannot be seen to reach: keep the tensor where "
+                "the function finds it by a name, such as an attribute of a module or a variable around it"
+            )
 
     def _state(self, name: str, args: Any, options: Any, out: tuple[View, ...], results: list[Any]) -> None:
         """Add a statement."""
@@ -343,8 +364,23 @@ def _dense(array: Any) -> bool:
 
 
 def user_place() -> str:
-    """Return the file and line of the nearest caller outside the library."""
+    """Return the file and line that stand for what is done now: the nearest caller outside the library; within the
+    backward of an op that is the line that called the op.
+    """
     frame: Any = sys._getframe(1)
     while frame is not None and inside[frame.f_code.co_filename]:
+        if frame.f_code.co_varnames[:1] in _NODES:
+            node = frame.f_locals.get(frame.f_code.co_varnames[0])
+            if isinstance(node, Node) and node._code is not None:
+                return place_of(node._code, node._last_instruction)
         frame = frame.f_back
-    return "?" if frame is None else f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+    return "?" if frame is None else place_of(frame.f_code, frame.f_lasti)
+
+
+_NODES = {("node",), ("self",)}
+
+
+def place_of(code: CodeType, instruction: int) -> str:
+    """Return the file and line of an instruction."""
+    lines = [line for start, end, line in code.co_lines() if start <= instruction < end]
+    return f"{code.co_filename.rpartition('/')[2]}:{lines[0] if lines else code.co_firstlineno}"

@@ -3,88 +3,123 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nanotorch.autograd.graph.interpreter import installed
-from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.autograd.graph.node import nodes_below
+from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
+from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.program import Buffer, View
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
+from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
+from nanotorch.optim.segment import Segment
+
+Build = Callable[[Sequence[Any]], Any]
 
 
 class Recording:
     """Run a function once, as ever, and record it.
+
+    Args:
+        function: what is run.
+        arguments: the tensors of the call, and
+        build: makes `(args, kwargs)` of others in their place.
+        roots: what the function can reach, by name (`Reachable`), and
+        words: the names that its code is known to mention.
 
     Attributes:
         program: what it did with arrays, and
         text: that as text, before any pass.
         result: what it returned.
         build: makes such a result of other tensors.
+        differentiable: of the tensors that it returned those which can be differentiated, as they were recorded.
         scalars: of the rules of optimizers, in order.
-        stepped: the optimizers that took a step, in order.
+        updates: for each of them the optimizer, the segment, the number of its group, and whether a step begins there.
         memory: tensors of which the program knows the memory, each with its array.
         entered: for each tensor whether it came with a gradient.
         grads: tensors whose gradient the step has changed, each with the tensor that it left there.
         versions: tensors whose version the step has changed, each with by how much.
+
+    Raises:
+        CaptureError: it does something that no program can repeat; everything is as it was before the call.
     """
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        reachable = Reachable(function)
-        optimizers = [thing for thing in reachable.objects if isinstance(thing, Optimizer)]
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Tensor],
+        build: Build,
+        roots: Mapping[str, Any],
+        words: set[str],
+    ) -> None:
+        self.reachable = reachable = Reachable(roots, words)
         self._recorder = recorder = Recorder(reachable.names)
         self.program, self.scalars = recorder.program, recorder.scalars
-        self.snapshot = Snapshot(reachable.tensors, optimizers)
-        self.stepped: list[Optimizer] = []
-        for optimizer in optimizers:
-            _listen(optimizer, self.stepped)
+        self.snapshot = Snapshot(reachable)
+        self.given: list[Tensor] = []
+        self.differentiable: list[tuple[int, Tensor]] = []
         try:
-            self._run(function, args)
+            self._refuse_hooks()
+            self._refuse_shared(arguments)
+            self._run(function, arguments, build)
             self._settle()
-            _refuse_kept(recorder)
+            self._refuse_side_effects(Reachable(roots, reachable.words))
+            if not self.differentiable:
+                self.given = []
+                self.refuse_kept()
             self.text = self.program.text()
         except BaseException:
             self.undo()
             raise
-        finally:
-            for optimizer in optimizers:
-                del optimizer.__dict__["host_scalars"]
 
-    def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        recorder, given = self._recorder, []
-        for position, arg in enumerate(args):
-            if isinstance(arg, Tensor):
-                traced = recorder.input(f"input{position}", alike(arg._array))
-                arg = from_array(traced, arg.device)
-            given.append(arg)
+    # ------------------------------------------------------------------------------------------------- what happens
+
+    def _run(self, function: Callable[..., Any], arguments: Sequence[Tensor], build: Build) -> None:
+        recorder = self._recorder
+        for position, tensor in enumerate(arguments):
+            traced = recorder.input(f"input{position}", alike(tensor._array))
+            self.given.append(from_array(traced, tensor.device, tensor.requires_grad))
+        args, kwargs = build(self.given)
         with installed(recorder):
-            result = function(*given)
+            result = function(*args, **kwargs)
+        for position, tensor in enumerate(self.given):
+            if tensor._grad is not None:
+                raise CaptureError(
+                    f"the function fills the .grad of its argument {position}: take it by torch.autograd.grad and "
+                    "return it, or keep the tensor where the function finds it by a name"
+                )
         outputs: list[Tensor] = []
         self.build = taken_apart(result, outputs)
         arrays = [getattr(tensor._array, "array", tensor._array) for tensor in outputs]
         for array in arrays:
             recorder.traced(array)
         self.program.outputs = [recorder.view(array) for array in arrays]
-        copies = [from_array(np.array(array), t.device) for array, t in zip(arrays, outputs, strict=True)]
-        self.result = self.build(copies)
+        self.copies = [from_array(np.array(array), t.device) for array, t in zip(arrays, outputs, strict=True)]
+        self.result = self.build(self.copies)
+        self.differentiable = [(k, t) for k, t in enumerate(outputs) if _can_be_differentiated(t)]
+        self._length = len(self.program.statements)
 
     def _settle(self) -> None:
         """See what the step has changed, and give tensors that live on real arrays."""
-        before = self.snapshot
+        before, paths = self.snapshot, list(self.reachable.tensors)
         self.memory: list[tuple[Tensor, Any]] = []
         self.versions: list[tuple[Tensor, int]] = []
         self.grads: list[tuple[Tensor, Tensor | None]] = []
         self.entered = [grad is not None for grad, _ in before.grads]
-        for tensor, array, number, (grad, _) in zip(
-            before.tensors, before.arrays, before.versions, before.grads, strict=True
+        for path, tensor, array, number, (grad, grad_array) in zip(
+            paths, before.tensors, before.arrays, before.versions, before.grads, strict=True
         ):
             if tensor._array is not array:
-                shape = tuple(tensor.shape)
-                raise CaptureError(f"the memory of a tensor of shape {shape} was replaced within the step")
+                raise CaptureError(
+                    f"{self.reachable.line_of('data')}: the memory of {path} is replaced within the function; write "
+                    f"into it, as by {path}.copy_(), or do it outside"
+                )
             if self._recorder.knows(array):
                 self.memory.append((tensor, array))
             if version(tensor) != number:
@@ -92,15 +127,100 @@ class Recording:
             after = tensor._grad
             if after is not None and isinstance(after._array, TracedArray):
                 after._array = after._array.array
-            if after is not grad or (grad is not None and self._recorder.knows(grad._array)):
-                self.grads.append((tensor, after))
-        self.constants = [buffer for buffer in self.program.buffers if buffer.kind == "constant"]
-        for statement in self.program.statements:
-            if any(view.buffer in self.constants for view in statement.out):
+            if after is not None and after._edge is not None:
                 raise CaptureError(
-                    f"{statement.line} writes into memory that the step cannot be seen to reach: keep the tensor where "
-                    "the function finds it by a name, such as an attribute of a module"
+                    f"the gradient of {path} has a history of its own (create_graph=True), which a program does not "
+                    "give: take gradients that are differentiated by torch.autograd.grad"
                 )
+            if grad is not None and (self._recorder.knows(grad_array) or after is grad):
+                self.memory.append((grad, grad_array))
+            if after is not grad or (grad is not None and self._recorder.knows(grad_array)):
+                self.grads.append((tensor, after))
+        self.updates: list[tuple[Optimizer, Segment, int, bool]] = []
+        stepping: list[Any] = []
+        for segment in self._recorder.updated:
+            optimizer, index = self._whose(segment)
+            begins = optimizer not in stepping[:1] or segment in stepping
+            stepping = [optimizer, segment] if begins else [*stepping, segment]
+            self.updates.append((optimizer, segment, index, begins))
+        self.constants = [buffer for buffer in self.program.buffers if buffer.kind == "constant"]
+        if self.differentiable and (self.updates or self.grads):
+            raise CaptureError(
+                "the function returns a tensor that can still be differentiated, though it has filled gradients or "
+                "taken a step: return tensor.detach()"
+            )
+
+    def _whose(self, segment: Segment) -> tuple[Optimizer, int]:
+        for optimizer, numbers in zip(self.snapshot.optimizers, self.snapshot.numbers, strict=True):
+            for index, plan in optimizer._plans.items():
+                if any(each is segment for each in plan.segments):
+                    if numbers.plans.get(index) is not plan:
+                        raise CaptureError(
+                            "the parameters that an optimizer updates are others than in the call before: so many "
+                            "programs would be needed"
+                        )
+                    return optimizer, index
+        raise CaptureError("a step of an optimizer that the function cannot be seen to reach: give it a name")
+
+    # ------------------------------------------------------------------------------------------------- what is refused
+
+    def _refuse_hooks(self) -> None:
+        """Raise where there are hooks that a program would not run."""
+        for optimizer in self.snapshot.optimizers:
+            if optimizer._step_pre_hooks or optimizer._step_post_hooks:
+                raise CaptureError(
+                    f"{type(optimizer).__name__} has hooks around its step, which a program would not run: call them "
+                    "around the compiled function"
+                )
+        for path, tensor in self.reachable.tensors.items():
+            if tensor._leaf is not None and tensor._leaf[0]._hooks:
+                raise CaptureError(
+                    f"{path} has a hook, which a program would not run: do what it does in the function itself"
+                )
+
+    def _refuse_shared(self, arguments: Sequence[Tensor]) -> None:
+        for position, tensor in enumerate(arguments):
+            path = self.reachable.names.get(id(owner(tensor._array)))
+            if path is not None:
+                raise CaptureError(
+                    f"argument {position} of the compiled function shares memory with {path}: pass tensor.clone(), or "
+                    "leave the argument away and use the tensor by its name"
+                )
+
+    def _refuse_side_effects(self, after: Reachable) -> None:
+        """Raise where the function has changed something that a program does not change."""
+        path = self.reachable.difference(after)
+        if path is not None:
+            raise CaptureError(
+                f"{self.reachable.line_of(path)} changes {path}, which a program would not do in later calls: do it "
+                "outside of the compiled function, or keep it in a tensor that is written in place"
+            )
+        for optimizer, numbers in zip(self.snapshot.optimizers, self.snapshot.numbers, strict=True):
+            counts = type(optimizer).count_step is not Optimizer.count_step
+            for name, value in () if counts else numbers.plain.items():
+                if getattr(optimizer, name, None) != value and name != "_step_called":
+                    raise CaptureError(
+                        f"{type(optimizer).__name__}.{name} changes in a step, which a program would not do in later "
+                        "calls"
+                    )
+        known = {id(generator) for generator in self.snapshot.draws.generators}
+        for statement in self.program.statements:
+            for value in statement.args:
+                source = getattr(value, "__self__", value)
+                if isinstance(source, Generator) and id(source) not in known:
+                    raise CaptureError(f"{statement.line} draws from a generator that is made in the function")
+
+    def refuse_kept(self) -> None:
+        """Raise where a tensor of the step is kept by somebody: it would stay as it was in this call."""
+        if self._recorder.alive():
+            gc.collect()
+        for place in self._recorder.alive():
+            raise CaptureError(
+                f"a tensor that {place} makes is kept when the function is over, and would stay as it is in this call: "
+                "return it from the function instead"
+            )
+
+    # ------------------------------------------------------------------------------------------------- before and after
 
     @property
     def kept(self) -> set[Buffer]:
@@ -114,7 +234,9 @@ class Recording:
 
     def undo(self) -> None:
         """Put everything back as it was before the call."""
-        self.restore(before=True)
+        for buffer in self.program.buffers:
+            if buffer.kind == "memory":
+                buffer.array[...] = buffer.before
         self.snapshot.restore()
 
     def remember(self) -> None:
@@ -129,11 +251,22 @@ class Recording:
             if buffer.kind == "memory":
                 buffer.array[...] = buffer.before if before else buffer.after
 
+    def forget(self) -> None:
+        """Let go of what was only needed to check a program."""
+        for statement in self.program.statements:
+            statement.result = ()
+        for buffer in self.program.buffers:
+            buffer.before = buffer.after = None
+        del self._recorder, self.snapshot, self.given, self.copies, self.differentiable, self.result
+
+    # ------------------------------------------------------------------------------------------------- two recordings
+
     def is_like(self, other: Recording) -> bool:
         """Whether two recordings began alike, and took the same decisions: then they are to give the same program."""
         return (
             self.entered == other.entered
             and self.program.decisions == other.program.decisions
+            and self.reachable.fingerprint == other.reachable.fingerprint
             and [(id(t), id(a)) for t, a in self.memory] == [(id(t), id(a)) for t, a in other.memory]
         )
 
@@ -160,7 +293,7 @@ def alike(array: Any) -> Any:
     return copy
 
 
-def taken_apart(value: Any, tensors: list[Tensor]) -> Callable[[Sequence[Tensor]], Any]:
+def taken_apart(value: Any, tensors: list[Tensor]) -> Build:
     """Add the tensors of a nested value to a list; return what builds it again, of others."""
     if isinstance(value, Tensor):
         place = len(tensors)
@@ -179,23 +312,6 @@ def taken_apart(value: Any, tensors: list[Tensor]) -> Callable[[Sequence[Tensor]
     raise CaptureError(f"a compiled function returns tensors, in tuples, lists and dicts, got {type(value).__name__}")
 
 
-def _listen(optimizer: Optimizer, stepped: list[Optimizer]) -> None:
-    """Note down when an optimizer takes a step."""
-    own = optimizer.host_scalars
-
-    def host_scalars() -> Any:
-        stepped.append(optimizer)
-        return own()
-
-    optimizer.__dict__["host_scalars"] = host_scalars
-
-
-def _refuse_kept(recorder: Recorder) -> None:
-    """Raise where a tensor of the step is kept by somebody: it would stay as it was in this call."""
-    if recorder.alive():
-        gc.collect()
-    for place in recorder.alive():
-        raise CaptureError(
-            f"a tensor that {place} makes is kept when the step is over, and would stay as it is in this call: return "
-            "it from the step instead"
-        )
+def _can_be_differentiated(tensor: Tensor) -> bool:
+    """Whether a backward pass can still begin at a tensor: nothing below it was released by one."""
+    return tensor.requires_grad and not any([node._released for node in nodes_below([gradient_edge(tensor)])])

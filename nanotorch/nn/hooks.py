@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanotorch.autograd.graph import RemovableHandle
+from nanotorch.autograd.graph.changes import changes
 from nanotorch.nn.backward_hooks import Boundary
 
 
@@ -39,6 +40,7 @@ class ModuleHooks:
 
 def add_hook(hooks: dict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
     """Add a hook at the end, or before all others, under a number of its own."""
+    changes[0] += 1
     handle = RemovableHandle(hooks)
     while handle.id in hooks:  # hooks that came out of a pickle brought their numbers along
         handle = RemovableHandle(hooks)

@@ -15,6 +15,7 @@ from copy import copy
 from types import MappingProxyType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
+from nanotorch.autograd.graph.changes import changes
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.node import RemovableHandle
 from nanotorch.autograd.graph.tensor import Tensor, clear_grad
@@ -113,6 +114,7 @@ class Module:
         return MappingProxyType({name: attributes[name] for name in attributes[kind]})
 
     def __setattr__(self, name: str, value: Any) -> None:
+        changes[0] += 1
         if isinstance(value, Parameter):
             self._register("_parameter_names", name, value, replace=True)
         elif isinstance(value, Module):
@@ -157,6 +159,7 @@ class Module:
     register_module = add_module
 
     def _register(self, kind: str, name: str, value: Any, replace: bool = False) -> None:
+        changes[0] += 1
         attributes = self.__dict__
         if kind not in attributes:
             raise AttributeError(
@@ -176,6 +179,7 @@ class Module:
         attributes[name] = value
 
     def _forget(self, name: str) -> None:
+        changes[0] += 1
         for kind in ("_parameter_names", "_buffer_names", "_module_names"):
             self.__dict__.get(kind, {}).pop(name, None)
 
@@ -366,6 +370,7 @@ class Module:
         return self.to(need_dtype("bfloat16", "bfloat16"))
 
     def _convert(self, convert: Callable[[Tensor], Tensor]) -> Self:
+        changes[0] += 1
         with no_grad():
             for module in self.modules():
                 for parameter in module._parameters.values():

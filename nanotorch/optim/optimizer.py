@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, TypedDict
 import numpy as np
 
 from nanotorch.autograd.graph import RemovableHandle
+from nanotorch.autograd.graph.changes import changes
 from nanotorch.autograd.graph.grad_mode import enable_grad
 from nanotorch.autograd.graph.interpreter import set_aside
 from nanotorch.autograd.graph.tensor import Tensor, clear_grad
@@ -54,7 +55,10 @@ def number_of(value: Any) -> Any:
     """Return an option as the number it stands for: a tensor of one element as its item."""
     if isinstance(value, tuple):
         return tuple(map(number_of, value))
-    return value.item() if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    with set_aside():
+        return value.item()
 
 
 def arguments(names: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +67,7 @@ def arguments(names: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_hook(hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    changes[0] += 1
     handle = RemovableHandle(hooks)
     others = dict(hooks) if prepend else {}
     if prepend:
@@ -259,8 +264,10 @@ class Optimizer:
         """Move the numbers of all parameters that have a gradient on by one update, and give what is to be done: for
         each segment the rule's scalars (Note [Host scalars]).
 
-        This is all of a step that the host does: who replays a step's program takes its scalars from here.
+        This is all of a step that the host does. Who replays a step's program knows the segments: it calls
+        `count_step`, and `next_scalars` for each of them.
         """
+        self.count_step()
         for index, group in enumerate(self.param_groups):
             params = [param for param in group["params"] if param._grad is not None]
             if not params:
@@ -271,15 +278,21 @@ class Optimizer:
                 initial = {name: 0.0 if name == "step" else self.initial_value(name, group) for name in names}
                 with set_aside():
                     plan = self._plans[index] = Plan(params, self.state, names, initial, self.number_names, plan)
-            options = {
-                name: value if type(value := group.get(name)) in _PLAIN else number_of(value)
-                for name in self._scalar_names
-            }
             for segment in plan.segments:
-                present = self.scalars(segment.numbers, group)
-                present["first"] = segment.first
-                segment.moved_on()
-                yield segment, {**options, **{name: value for name, value in present.items() if name in options}}
+                yield segment, self.next_scalars(segment, group)
+
+    def count_step(self) -> None:
+        """Move on what the optimizer itself counts, beside the numbers of parameters."""
+
+    def next_scalars(self, segment: Segment, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Move the numbers of a segment's parameters on by one update, and return the scalars of its rule."""
+        options = {
+            name: value if type(value := group.get(name)) in _PLAIN else number_of(value) for name in self._scalar_names
+        }
+        present = self.scalars(segment.numbers, group)
+        present["first"] = segment.first
+        segment.moved_on()
+        return {**options, **{name: value for name, value in present.items() if name in options}}
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before every step; it may return others as a tuple (args, kwargs).

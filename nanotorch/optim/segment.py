@@ -143,7 +143,7 @@ class Segment:
                 part = slice(start, start + self.block)
                 rule(xp, param[part], grad[part], **{name: array[part] for name, array in state.items()}, **scalars)
 
-        updater(rule, in_blocks)(xp, self.flat, self._flat_grad(xp), self.state, scalars)
+        updater(self, rule, in_blocks)(xp, self.flat, self._flat_grad(xp), self.state, scalars)
         for array, piece in zip(self.arrays, self.pieces, strict=False):
             xp.write(array, piece)
         self.params[0]._bump_version(writer, 3)

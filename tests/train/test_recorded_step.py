@@ -119,7 +119,9 @@ class Recorder(Interpreter):
     def formula(self, row: Any, formula: Callable[..., Any], *args: Any) -> Any:
         return formula(*map(self.value, args))
 
-    def update(self, rule: Any, further: Any, xp: Any, param: Any, grad: Any, state: Any, scalars: Any) -> None:
+    def update(
+        self, segment: Any, rule: Any, further: Any, xp: Any, param: Any, grad: Any, state: Any, scalars: Any
+    ) -> None:
         call = len(self.scalars)
         self.scalars.append(scalars)
         self.branches.append(branches(scalars))
@@ -277,7 +279,7 @@ class Run:
 
 def memory_of(step: Any) -> list[Any]:
     """The arrays that a function can reach."""
-    things = [getattr(thing, "_array", thing) for thing in Reachable(step).objects]
+    things = [getattr(thing, "_array", thing) for thing in Reachable({"": step}).objects]
     return [thing for thing in things if isinstance(thing, np.ndarray)]
 
 

@@ -96,6 +96,7 @@ class Interpreter:
 
     def update(
         self,
+        segment: Any,
         rule: Callable[..., None],
         further: Callable[..., None],
         xp: Any,
@@ -104,8 +105,8 @@ class Interpreter:
         state: dict[str, Any],
         scalars: Mapping[str, Any],
     ) -> None:
-        """Have parameters updated in place: `rule(xp, param, grad, **state, **scalars)`, which `further` does in
-        blocks that stay in the cache (Note [Host scalars]).
+        """Have the parameters of an optimizer's segment updated in place: `rule(xp, param, grad, **state, **scalars)`,
+        which `further` does in blocks that stay in the cache (Note [Host scalars]).
         """
         further(xp, param, grad, state, scalars)
 
@@ -273,11 +274,11 @@ def _formula_of(row: Any, formula: Callable[..., Any]) -> Callable[..., Any]:
     return interpreted
 
 
-def updater(rule: Callable[..., None], plain: Callable[..., None]) -> Callable[..., None]:
-    """Return what updates parameters by a rule: `plain`, unless somebody overrides `update`."""
+def updater(segment: Any, rule: Callable[..., None], plain: Callable[..., None]) -> Callable[..., None]:
+    """Return what updates the parameters of a segment by a rule: `plain`, unless somebody overrides `update`."""
     if _users["update"]:
         for interpreter in _here.get().updating:
-            plain = partial(interpreter.update, rule, plain)
+            plain = partial(interpreter.update, segment, rule, plain)
     return plain
 
 
@@ -296,3 +297,10 @@ def _primitives(device: Device) -> Any:
     for interpreter in _here.get().namespaces:
         xp = interpreter.primitives(device, xp)
     return xp
+
+
+def undisturbed() -> bool:
+    """Return whether no interpreter looks at rows, formulas, rules or primitives here."""
+    here = _here.get()
+    busy = here.resting or here.running or here.differentiating or here.updating or here.namespaces
+    return here is _NONE or not busy

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from nanotorch.autograd.graph.changes import changes
 from nanotorch.autograd.graph.errors import describe_line
 from nanotorch.autograd.graph.saved_slot import SavedSlot
 from nanotorch.autograd.graph.version import Version
@@ -51,6 +52,7 @@ class RemovableHandle:
 
     def remove(self) -> None:
         """Remove the hook; removing twice is harmless."""
+        changes[0] += 1
         self._hooks.pop(self.id, None)
 
     def __enter__(self) -> RemovableHandle:
@@ -174,6 +176,7 @@ class Node:
 
     def _add_hook(self, kind: str, hook: Any) -> RemovableHandle:
         """Put a hook among those of its kind, and return the handle that takes it away."""
+        changes[0] += 1
         hooks = getattr(self._ensure_hooks(), kind)
         handle = NodeHandle(hooks, self)
         hooks[handle.id] = hook

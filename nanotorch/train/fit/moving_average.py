@@ -45,11 +45,14 @@ class MovingAverage(Optimizer):
         """Return the decay of this update (Note [Host scalars])."""
         return {"decay": min(group["decay"], (1 + self.updates) / (10 + self.updates))}
 
-    def host_scalars(self) -> Iterator[tuple[Segment, dict[str, Any]]]:
-        """Count an update and give what is to be done, as every optimizer does: the present parameters stand in the
-        place of gradients meanwhile.
-        """
+    def count_step(self) -> None:
+        """Count an update."""
         self.updates += 1
+
+    def host_scalars(self) -> Iterator[tuple[Segment, dict[str, Any]]]:
+        """Give what is to be done, as every optimizer does: the present parameters stand in the place of gradients
+        meanwhile.
+        """
         for average, present in zip(self.averages, self._present, strict=True):
             if average.is_floating_point():
                 average.grad = present.detach()

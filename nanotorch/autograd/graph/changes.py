@@ -1,0 +1,8 @@
+"""A count of changes to modules and hooks: who relies on their being as they were asks whether it is still the same.
+
+A captured step holds for the attributes that its modules had. To look at all of them in every call would take longer
+than the step; the count says in one comparison that nobody has touched any module, nor added or removed a hook.
+"""
+
+changes = [0]
+"""The count, as the one entry of a list: it only grows."""

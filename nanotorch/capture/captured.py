@@ -1,0 +1,211 @@
+"""A program that runs in the place of a function, and what has to be as it was for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter, is_
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.backend.numpy_backend import owner
+from nanotorch.backend.primitives import PRIMITIVES
+from nanotorch.capture.effects import Draws
+from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
+from nanotorch.capture.passes import DRAWS, simplify
+from nanotorch.capture.program import Program, View
+from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.recording import Recording
+
+_array_of, _grad_of = attrgetter("_array"), attrgetter("_grad")
+WHOLE_DIVISIONS = {"whole_divide", "floor_divide", "fmod", "remainder", "trunc_divide"}
+NOT_DONE = False, None
+
+
+class Captured:
+    """A program of a function (Note [Compiled steps]).
+
+    Attributes:
+        confirmed: whether a second recording has given the same program.
+        given_up: whether it has become useless.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording, self.confirmed, self.given_up = recording, False, False
+        program = recording.program
+        kept = recording.kept
+        places = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
+        simplify(program, kept)
+        for buffer in kept:  # what the recorded call has made belongs to the user
+            buffer.array = buffer.array.copy(order="K")
+        self.code = NumpyCode(program, kept)
+        self._gradients = Gradients([(t, p.of(p.buffer.array) if isinstance(p, View) else p) for t, p in places])
+        self._check()
+        self.run, self.decided = self.code.build()
+
+    def _place_of(self, grad: Tensor | None) -> Any:
+        """Return where the program writes a gradient; the gradient itself where it was there before the call."""
+        view = None if grad is None else self.recording.place(grad._array)
+        return grad if view is None or view.buffer.kind != "temporary" else view
+
+    def _check(self) -> None:
+        """Run the program from where the recorded call began; it has to do the same."""
+        recording = self.recording
+        recording.remember()
+        recording.restore(before=True)
+        draws = Draws(recording.snapshot.draws.generators)
+        recording.snapshot.draws.restore()
+        different = self.code.check([b.array for b in recording.program.inputs], recording.scalars)
+        recording.restore(before=False)
+        draws.restore()
+        if different is not None:
+            raise CaptureError(f"{different.line}: the program of {different.row} differs from the op: {different!r}")
+
+    def confirm(self, watch: Watch) -> None:
+        """Have the program run from now on."""
+        recording = self.recording
+        self.watch, self.fingerprint = watch, recording.reachable.fingerprint
+        self._tensors = [tensor for tensor, _ in recording.memory]
+        self._arrays = [array for _, array in recording.memory]
+        leaves = zip(recording.snapshot.tensors, recording.entered, strict=True)
+        leaves_with_grads = [(t, entered) for t, entered in leaves if t._requires_grad or entered]
+        self._leaves = [tensor for tensor, _ in leaves_with_grads]
+        self._without = [not entered for _, entered in leaves_with_grads]
+        self._accumulated = [(t, grad) for t, grad in recording.grads if any(grad is other for other in self._tensors)]
+        self._updates, self._build = recording.updates, recording.build
+        self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in recording.versions]
+        memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in recording.kept]
+        self._owners = frozenset([id(owner(array)) for array in memory])
+        self._at_risk = at_risk(recording.program)
+        statements = recording.program.statements
+        drawn = min([k for k, s in enumerate(statements) if s.primitive in DRAWS], default=len(statements))
+        asked = any(not statement.out for statement in statements[drawn:])
+        draws_back = drawn < len(statements) and (asked or self._at_risk is not None)
+        self._generators = recording.snapshot.draws.generators if draws_back else []
+        recording.forget()
+        self.confirmed = True
+
+    # ------------------------------------------------------------------------------------------------------- a call
+
+    def fits(self, arguments: Sequence[Tensor]) -> bool:
+        """Whether it is the program for a call: all is there that it was recorded with."""
+        return (
+            self.confirmed
+            and self.watch.is_same()
+            and all(map(is_, map(_array_of, self._tensors), self._arrays))
+            and [grad is None for grad in map(_grad_of, self._leaves)] == self._without
+            and all([tensor._grad is grad for tensor, grad in self._accumulated])
+            and all([[e.tobytes() for e in s.numbers.values()] == s.known for _, s, *_ in self._updates])
+            and all([id(owner(tensor._array)) not in self._owners for tensor in arguments])
+        )
+
+    def renew(self, reachable: Reachable) -> bool:
+        """Look whether the function finds what it found, after something has changed; return whether it does."""
+        if not self.confirmed or self.given_up or self.fingerprint != reachable.fingerprint:
+            return False
+        self.watch = Watch(reachable)
+        return True
+
+    def replay(self, arguments: Sequence[Tensor]) -> tuple[bool, Any]:
+        """Run the program; (False, None) where it is not for this call, with everything as it was before."""
+        if not self._gradients.free():
+            self.given_up, self.confirmed = True, False
+            return NOT_DONE
+        counts = [(segment, segment.first, segment.known) for _, segment, *_ in self._updates]
+        scalars = []
+        for optimizer, segment, index, begins in self._updates:
+            if begins:
+                optimizer.count_step()
+            scalars.append(optimizer.next_scalars(segment, optimizer.param_groups[index]))
+        saved = [(array, array.copy()) for array in self._at_risk or ()]
+        draws = Draws(self._generators) if self._generators else None
+        try:
+            results = self.run(*map(_array_of, arguments), scalars) if self.decided(scalars) else None
+        except CheckFailedError:
+            results = None
+        except Exception:
+            if self._at_risk is None:
+                raise
+            results = None  # the function's own error, which it raises when it runs as ever
+            for array, before in saved:
+                array[...] = before
+        if results is None:
+            if draws is not None:
+                draws.restore()
+            for segment, first, known in counts:
+                segment.first, segment.known = first, known
+                for entries, numbers in zip(segment.numbers.values(), known, strict=True):
+                    entries[...] = np.frombuffer(numbers, entries.dtype)
+            return NOT_DONE
+        self._gradients.give()
+        for cell, step, writer in self._versions:
+            cell.number += step
+            cell.writer = writer
+        for optimizer, *_ in self._updates:
+            optimizer._step_called = True
+        return True, self._build([from_array(array) for array in results])
+
+
+class Gradients:
+    """The gradients that a program leaves, in its own memory.
+
+    Whatever a user makes of an array refers to the array that it is a view of; there NumPy looks for the one that owns
+    the memory. The gradients own none, by way of a `memoryview`: so each of them is referred to by what was made of it
+    alone, and the count of references says whether there is something.
+
+    Args:
+        places: for each tensor the array where its gradient lies, or the gradient itself, or None.
+    """
+
+    def __init__(self, places: Sequence[tuple[Tensor, Any]]) -> None:
+        self._fixed = [(tensor, grad) for tensor, grad in places if not isinstance(grad, np.ndarray)]
+        own = [(tensor, array) for tensor, array in places if isinstance(array, np.ndarray)]
+        self._tensors = [tensor for tensor, _ in own]
+        self._arrays = [np.asarray(array.data) for _, array in own]
+        self._grads = list(map(from_array, self._arrays))
+
+    def free(self) -> bool:
+        """Whether nobody keeps one of the gradients; a kept tensor moves away, of other things the answer is False."""
+        if any([count > 3 for count in map(getrefcount, self._arrays)]):  # here, in the gradient, and in the question
+            return False
+        for place, (grad, tensor, count) in enumerate(
+            zip(self._grads, self._tensors, map(getrefcount, self._grads), strict=True)
+        ):
+            if count > 3 + (tensor._grad is grad):  # here, in the question, and in what is zipped
+                grad._array = grad._array.copy()
+                self._grads[place] = from_array(self._arrays[place])
+        return True
+
+    def give(self) -> None:
+        """Let the tensors have their gradients."""
+        for tensor, grad in zip(self._tensors, self._grads, strict=True):
+            tensor._grad = grad
+        for tensor, grad in self._fixed:
+            tensor._grad = grad
+
+
+def at_risk(program: Program) -> list[Any] | None:
+    """Return the memory that has to be put back when a statement of a program raises: what is written before the last
+    one that can; None where none can.
+    """
+    asked = {view for s in program.statements if not s.out for view in s.reads}
+    last = max([k for k, s in enumerate(program.statements) if _may_raise(s, asked)], default=None)
+    if last is None:
+        return None
+    written = {view.buffer for s in program.statements[:last] for view in s.out if view.buffer.kind == "memory"}
+    return [buffer.array for buffer in written]
+
+
+def _may_raise(statement: Any, asked: set[View]) -> bool:
+    """Whether a statement can raise for values of its operands."""
+    name = statement.primitive
+    section = PRIMITIVES[name].section if name in PRIMITIVES else ""
+    whole = [view for view in statement.reads if view.dtype.kind in "iu"]
+    if name in WHOLE_DIVISIONS:
+        return bool(whole)
+    if section == "index" or name == "getitem":
+        return any(view not in asked for view in whole)
+    return section == "linalg" and name not in ("matmul", "einsum")
