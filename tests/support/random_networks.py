@@ -100,8 +100,8 @@ def plans(draw: Any) -> Plan:
         pieces=pieces,
         set_to_none=draw(st.booleans()),
         clip=draw(st.sampled_from(["", "", "norm", "value", "both"])),
-        average=False,
-        dtype=draw(st.sampled_from(["float32", "float32", "float64"])),
+        average=draw(st.booleans()),
+        dtype=draw(st.sampled_from(["float32", "float32", "float64", "float16"])),
         steps=tuple([(rows, draw(events)) for _ in range(draw(st.integers(5, 9)))]),
     )
 
