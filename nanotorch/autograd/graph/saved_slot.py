@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from nanotorch.autograd.graph.node import Node
     from nanotorch.autograd.graph.version import Version
 
 
@@ -31,15 +30,15 @@ class SavedSlot(NamedTuple):
     version: str = ""
     cell: str = ""
 
-    def of(self, node: Node) -> Any:
+    def of(self, node: object) -> Any:
         """Return what a node keeps."""
         return getattr(node, self.value)
 
-    def replace(self, node: Node, value: Any) -> None:
+    def replace(self, node: object, value: Any) -> None:
         """Have a node keep something else."""
         setattr(node, self.value, value)
 
-    def replace_result(self, node: Node, value: Any, cell: Version) -> None:
+    def replace_result(self, node: object, value: Any, cell: Version) -> None:
         """Have a node keep another array, or what stands for it, of the present version of a storage."""
         setattr(node, self.value, value)
         if self.cell:
