@@ -10,7 +10,7 @@ import pytest
 
 import nanotorch as torch
 from fake_gpu import fake_gpu
-from nanotorch.optim import plan, segment
+from nanotorch.optim import segment, segment_plan
 from nanotorch.registry import OPTIMIZERS
 from optim_cases import CASES, always, ids, leaves, run, set_gradients, sometimes, values
 from oracle import pytorch, to_numpy
@@ -37,7 +37,7 @@ def test_large_parameters_in_blocks(name: str, options: dict[str, Any], monkeypa
     """Alone and in blocks or gathered and at once: the same numbers."""
     results = []
     for small, block in ((16384, 32768), (0, 5), (10, 7)):
-        monkeypatch.setattr(plan, "SMALL", small)
+        monkeypatch.setattr(segment_plan, "SMALL", small)
         monkeypatch.setattr(segment, "BLOCK", block)
         results.append([to_numpy(param) for param in run(torch, name, options, sometimes, steps=10)[0]])
     for first, second, third in zip(*results, strict=True):
