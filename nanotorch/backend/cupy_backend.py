@@ -427,6 +427,11 @@ def all_in_range(index: Any, length: int) -> bool | None:
     return None
 
 
+def indexable(shape: tuple[int, ...], index: Any) -> bool | None:
+    """Return None: the answer would have to be waited for."""
+    return None
+
+
 def holds(mask: Any) -> bool | None:
     """Return whether a condition holds throughout, which waits for the GPU."""
     return bool(cupy.all(mask))

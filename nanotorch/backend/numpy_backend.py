@@ -709,6 +709,15 @@ def holds(mask: Any) -> bool | None:
     return bool(np.all(mask))
 
 
+def indexable(shape: tuple[int, ...], index: Any) -> bool | None:
+    """Return whether an array of a shape has all elements that an index names."""
+    try:
+        np.broadcast_to(np.False_, shape)[index]
+    except IndexError:
+        return False
+    return True
+
+
 # ------------------------------------------------------------------------------------------------------------ memory
 
 

@@ -254,6 +254,7 @@ LINALG = {
 QUESTIONS = {
     "all_in_range(x, length)": "whether all indices are in [0, length); None where that is not known yet",
     "holds(mask)": "whether a condition holds throughout; None where that is not known yet",
+    "indexable(shape, index)": "whether x[index] is there for an x of a shape; None where that is not known yet",
 }
 
 WRITES = {

@@ -37,6 +37,10 @@ WRITES = {"add_into": "add", "multiply_into": "multiply", "write": "write", "cop
 """Primitives that write into their first argument, and what is written there."""
 
 
+INDEXED = {"getitem", "put", "add_at"}
+"""Primitives that raise where an index names what is not there: a program asks before it begins."""
+
+
 class CaptureError(InterpreterError):
     """What a step does that no program can repeat, with the line that does it."""
 
@@ -239,6 +243,8 @@ class Recorder(Interpreter):
                 f"{user_place()} picks elements by a mask, so how many there are depends on values; torch.where keeps "
                 "the shape"
             )
+        if name in INDEXED and any(isinstance(part, TracedArray) for part in leaves(args[1])):
+            self.do("indexable", args[0].shape, args[1])
         given = replaced(args, _value)
         function = operator.add if name == "iadd" else NUMPY[name]
         result = function(*given, **{n: replaced(value, _value) for n, value in options.items()})

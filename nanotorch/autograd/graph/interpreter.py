@@ -53,10 +53,10 @@ from the layer to `keep_mask` and is only compared on its way. A recorder may pu
 lazily; what a comparison or a read of one says is an assumption. Everything else that Python computed is constant, and
 holds as long as the shapes, the attributes of modules and the mode of training are what they were.
 
-**Checks** are the "questions": what they answered is an assumption, None makes none. Integers in the index of `x[...]`,
-`take`, `put` and their like are checked by NumPy where they are used, and have to be asked about by a program that
-uses something else. In a step of training no question depends on what it has written before, so all can be asked first:
-a run that would raise then leaves everything as it was, and the plain step says what is wrong.
+**Checks** are the "questions": what they answered is an assumption, None makes none. Rows ask them, but for arrays in
+the index of `x[...]`, `put` and `add_at`, which NumPy checks where it uses them: there a recorder asks `indexable`. In
+a step of training no question depends on what it has written before, so all can be asked first: a run that would raise
+then leaves everything as it was, and the plain step says what is wrong.
 
 **What outlives the step** is made under `set_aside`, by the plain `xp`: the state and the plan of an optimizer. After
 recording the `.grad` of parameters that are not flat are values of the recorder, as are the results; whoever repeats a
