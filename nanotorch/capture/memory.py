@@ -201,8 +201,8 @@ class Reachable:
                         yield f"state.{number}.{name}", value
 
     def _object(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
-        """The attributes of an object: all of a module's and of the library's classes, of others those that the code
-        mentions.
+        """The attributes of an object: all of a module's and of the library's classes,
+        of others those that the code mentions.
         """
         kind = type(value)
         self.fingerprint[path] = kind

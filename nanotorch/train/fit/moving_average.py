@@ -50,8 +50,8 @@ class MovingAverage(Optimizer):
         self.updates += 1
 
     def host_scalars(self) -> Iterator[tuple[Segment, dict[str, Any]]]:
-        """Give what is to be done, as every optimizer does: the present parameters stand in the place of gradients
-        meanwhile.
+        """Give what is to be done, as every optimizer does:
+        the present parameters stand in the place of gradients meanwhile.
         """
         for average, present in zip(self.averages, self._present, strict=True):
             if average.is_floating_point():
