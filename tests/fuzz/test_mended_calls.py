@@ -57,6 +57,11 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "sums as other dtypes": lambda lib: [
         lib.nansum(lib.tensor([100, 100]), dtype=getattr(lib, d)) for d in ("bool", "int8", "float16")
     ],
+    "losses over no classes": lambda lib: [
+        lib.nn.functional.cross_entropy(lib.ones(n, 0), lib.ones(n, 0), reduction=r, label_smoothing=0.1)
+        for n in (0, 2)
+        for r in ("none", "sum", "mean")
+    ],
     "square of truth values": lambda lib: lib.square(lib.tensor([True, False])),
     "attention over no features": lambda lib: lib.nn.functional.scaled_dot_product_attention(
         wave(lib, 1, 1, 0), wave(lib, 1, 1, 0), wave(lib, 1, 1, 2)

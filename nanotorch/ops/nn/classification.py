@@ -238,13 +238,13 @@ def _cross_entropy_probabilities(
     dim = 0 if input.ndim == 1 else 1
     count = input.shape[dim]
     if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / count
+        target = target * (1 - label_smoothing) + label_smoothing / max(count, 1)
     scores = log_softmax(input, dim) * target
     if weight is not None:
         scores = scores * weight.reshape([count if d == dim else 1 for d in range(input.ndim)])
     loss = -scores.sum(dim)
     if reduction == "mean":
-        return loss.sum() / (input.numel() // count)
+        return loss.sum() / (loss.numel() if count else math.nan)  # of no classes there is no mean
     return loss.sum() if reduction == "sum" else loss
 
 
