@@ -36,6 +36,7 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
 from nanotorch.capture.captured import Captured
 from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.numpy_code import CheckFailedError
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Build, Recording
 from nanotorch.dtypes import get_default_dtype
@@ -155,6 +156,8 @@ class Compiled:
     def _record(self, call: Call, programs: list[Captured]) -> Any:
         try:
             recording = Recording(self.function, call.tensors, call.build, self._roots, self._words)
+        except CheckFailedError:
+            return self.function(*call.args, **call.kwargs)  # it says what is wrong, as with an index out of range
         except CaptureError as error:
             return self._refused(call, error)
         except Exception as error:

@@ -127,6 +127,7 @@ class Recorder(Interpreter):
     Attributes:
         scalars: those of each call of an optimizer's rule, in order, and
         updated: the segments that it updated.
+        denied: whether the answer to a question was no.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
@@ -138,6 +139,7 @@ class Recorder(Interpreter):
         self._buffers: dict[int, Buffer] = {}
         self._kept: list[Any] = []  # ids of arrays mean something while these live
         self._row = ""
+        self.denied = False
         column = Column()
         for name in PRIMITIVES:
             column[name] = lambda *args, n=name, **options: self.do(n, *args, **options)
@@ -273,6 +275,7 @@ class Recorder(Interpreter):
         if isinstance(result, bool | None):
             self._state(name, args, options, (), [])
             self.program.statements[-1].expected = result
+            self.denied = self.denied or result is False
             return result
         if result is None or isinstance(result, int):
             return result

@@ -14,6 +14,7 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
 from nanotorch.capture.memory import Reachable
+from nanotorch.capture.numpy_code import CheckFailedError
 from nanotorch.capture.program import Buffer, View
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
 from nanotorch.ops.create.random import Generator
@@ -74,8 +75,10 @@ class Recording:
                 self.given = []
                 self.refuse_kept()
             self.text = self.program.text()
-        except BaseException:
+        except BaseException as error:
             self.undo()
+            if recorder.denied and isinstance(error, CaptureError):
+                raise CheckFailedError from error  # while the step put together what is wrong
             raise
 
     # ------------------------------------------------------------------------------------------------- what happens

@@ -42,7 +42,7 @@ class Training:
         return [tensor.numpy() for tensor in [*self.model.state_dict().values(), *state]]
 
 
-@pytest.mark.parametrize("loss", [indexed, written, nn.functional.cross_entropy])
+@pytest.mark.parametrize("loss", [indexed, written])
 def test_a_wrong_index_is_what_it_is_in_the_plain_step(loss: Loss) -> None:
     plain, captured = Training(loss), Training(loss)
     compiled = compile(captured.step)
@@ -51,6 +51,8 @@ def test_a_wrong_index_is_what_it_is_in_the_plain_step(loss: Loss) -> None:
         indices, targets = draw.integers(0, 5, 8), draw.integers(0, 3, 8)
         indices[3], targets[5] = (5 if number == 6 else 0), (3 if number == 7 else -1 if loss is indexed else 1)
         told = []
+        if number == 6:
+            assert any(program.confirmed for programs in compiled._programs.values() for program in programs)
         for step in (plain.step, compiled):
             try:
                 told.append(step(torch.from_numpy(indices.copy()), torch.from_numpy(targets.copy())).item())
@@ -59,4 +61,3 @@ def test_a_wrong_index_is_what_it_is_in_the_plain_step(loss: Loss) -> None:
         assert told[0] == told[1] and isinstance(told[0], str) is (number in (6, 7))
         for ours, theirs in zip(plain.arrays(), captured.arrays(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert compiled._programs.popitem()[1][0].confirmed

@@ -199,7 +199,7 @@ def parse_index(input: Tensor, index: Any) -> tuple[tuple[Any, ...] | None, tupl
                     basic += [slice(None)] * array.ndim
                     dim += array.ndim
             else:
-                _check_bounds(array if on_host is None else on_host, shape[dim], dim)
+                _check_bounds(xp, array, on_host, shape[dim], dim)
                 basic.append(slice(None))
                 dim += 1
             advanced.append(array)
@@ -275,10 +275,15 @@ def _check_mask(mask: Any, shape: tuple[int, ...], dim: int) -> None:
             )
 
 
-def _check_bounds(index: Any, length: int, dim: int) -> None:
-    """Raise if an index array leaves a dimension: CuPy would wrap it around silently."""
-    if index.size and (int(index.max()) >= length or int(index.min()) < -length):
-        bad = int(index.max()) if int(index.max()) >= length else int(index.min())
+def _check_bounds(xp: Any, index: Any, on_host: Any, length: int, dim: int) -> None:
+    """Raise if an index array, which may have come from the host, leaves a dimension: CuPy would wrap it around
+    silently.
+    """
+    known = index if on_host is None else on_host
+    inside = (known >= -length) & (known < length)
+    if (xp.holds(inside) if on_host is None else bool(inside.all())) is False:
+        numbers = xp.to_numpy(index)
+        bad = int(numbers.max()) if int(numbers.max()) >= length else int(numbers.min())
         raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {length}")
 
 
