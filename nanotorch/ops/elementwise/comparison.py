@@ -115,7 +115,7 @@ shifts = [
 ]
 
 
-def _need_integers(name: str, self: Any, other: Any) -> None:
+def _need_shiftable(name: str, self: Any, other: Any) -> None:
     if self.dtype.kind == "f" or not (type(other) is int or getattr(other, "dtype", self.dtype).kind in "iu"):
         raise NotImplementedError(f"{name}: expects tensors of integers")
 
@@ -127,14 +127,14 @@ def bitwise_left_shift(xp: Any, self: Array | Number, other: Array | Number) -> 
     >>> torch.tensor([1, 5]) << 2
     tensor([ 4, 20])
     """
-    _need_integers("bitwise_left_shift", self, other)
+    _need_shiftable("bitwise_left_shift", self, other)
     return xp.left_shift(self, other)
 
 
 @op(cast="promote", inplace=True, operators="__rshift__", samples=shifts)
 def bitwise_right_shift(xp: Any, self: Array | Number, other: Array | Number) -> Array:
     """Integers divided by `2 ** other`, rounded down."""
-    _need_integers("bitwise_right_shift", self, other)
+    _need_shiftable("bitwise_right_shift", self, other)
     return xp.right_shift(self, other)
 
 
