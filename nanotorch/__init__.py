@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from math import e, inf, nan, pi
 
-import nanotorch.ctrl_c  # before all that takes time
+import nanotorch.command_start as _command_start  # before all that takes time
 from nanotorch import ops as _ops  # first: it makes Tensor's methods
 from nanotorch import autograd, cuda, func, linalg, nn, optim, random, return_types, special, utils, viz
 from nanotorch.absent import teach as _teach
@@ -453,6 +453,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _teach()
+_command_start.imported()
 
 
 def __dir__() -> list[str]:

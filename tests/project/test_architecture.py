@@ -20,7 +20,7 @@ from package_files import FILES, PACKAGE, ROOT, imports, module_of
 # later one. A room is a folder or a file; a file that is named itself does not count to its folder. The `__init__` of a
 # folder is its face: it may show what stands in the rooms inside the folder.
 ROOMS = """
-    registry ctrl_c dtypes absent backend
+    registry command_start dtypes absent backend
     autograd.graph autograd
     ops.rows ops.shape ops.create ops.elementwise ops.index ops.reduce ops.linalg ops.nn ops ops.docs ops.__main__
     cuda random special linalg return_types func

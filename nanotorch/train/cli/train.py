@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
-from nanotorch import ctrl_c
+from nanotorch import command_start
 from nanotorch.train.terminal.command import BAD_USAGE, FAILED, INTERRUPTED, OK, drop_output, fail, path_option
 from nanotorch.train.terminal.standard_streams import data_of, only_printable
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.tra
 def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
     options = parser.parse_intermixed_args(argv)
     try:
-        ctrl_c.raises()
+        command_start.ctrl_c_raises()
         if options.list:
             code = _list(options.list)
         elif options.schema:

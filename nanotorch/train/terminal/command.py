@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from nanotorch import ctrl_c
+from nanotorch import command_start
 from nanotorch.train.terminal.standard_streams import only_printable
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -65,7 +65,7 @@ def _run_command(
 ) -> int:
     options = parse(argv)
     try:
-        ctrl_c.raises()
+        command_start.ctrl_c_raises()
         with _terminable():
             work(options)
         if sys.stdout is not None:
