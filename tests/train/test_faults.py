@@ -721,8 +721,7 @@ def test_a_directory_without_permission_is_refused_before_training(trainer: Trai
     "end",
     [
         "| head -1",
-        ">&-",
-        *(pytest.param(end, marks=pytest.mark.slow) for end in ("> /dev/full", "2>&1 | head -0", "2>&-")),
+        *(pytest.param(end, marks=pytest.mark.slow) for end in (">&-", "> /dev/full", "2>&1 | head -0", "2>&-")),
     ],
 )
 def test_output_that_nobody_reads(given: Path, tmp_path: Path, end: str) -> None:
