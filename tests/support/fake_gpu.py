@@ -18,6 +18,7 @@ def forgotten_backend() -> Iterator[None]:
     """Let the package look for CuPy anew, and restore afterwards what it had found."""
     module, usable = sys.modules.pop(NAME, None), dict(device._usable)
     device._usable.clear()
+    nanotorch.backend.__dict__.pop("cupy_backend", None)  # where `from nanotorch.backend import` would find it
     try:
         yield
     finally:
