@@ -135,11 +135,14 @@ class Compiled:
         self._words |= reachable.words
         programs = self._programs.setdefault(call.key, [])
         programs[:] = [captured for captured in programs if not captured.given_up]
-        for captured in programs:
-            if captured.renew(reachable) and captured.fits(call.tensors):
+        renewed = [captured for captured in programs if captured.renew(reachable)]
+        del reachable  # it refers to gradients, which a program may write only where nobody else does
+        for captured in renewed:
+            if captured.fits(call.tensors):
                 done, result = captured.replay(call.tensors)
                 if done:
                     return result
+        reachable = Reachable(self._roots, self._words)
         plans = _plans(reachable)
         if plans is None or self._plans is None or not _same(plans, self._plans):
             result = self.function(*call.args, **call.kwargs)
@@ -185,7 +188,7 @@ class Compiled:
     def _take_in(self, recording: Recording, programs: list[Captured]) -> Any:
         """Make a program of a recording, or confirm the one that there is."""
         for captured in programs:
-            if not captured.confirmed and captured.recording.is_like(recording):
+            if not captured.confirmed and not captured.given_up and captured.recording.is_like(recording):
                 difference = captured.recording.difference(recording)
                 if difference is not None:
                     raise CaptureError(
