@@ -102,12 +102,10 @@ class Captured:
             and all([id(owner(tensor._array)) not in self._owners for tensor in arguments])
         )
 
-    def renew(self, reachable: Reachable) -> bool:
-        """Look whether the function finds what it found, after something has changed; return whether it does."""
-        if not self.confirmed or self.given_up or self.fingerprint != reachable.fingerprint:
-            return False
-        self.watch = Watch(reachable)
-        return True
+    def renew(self, reachable: Reachable) -> None:
+        """Go on from what is there now, if the function finds there what it found."""
+        if self.confirmed and self.fingerprint == reachable.fingerprint:
+            self.watch = Watch(reachable)
 
     def replay(self, arguments: Sequence[Tensor]) -> tuple[bool, Any]:
         """Run the program; (False, None) where it is not for this call, with everything as it was before."""

@@ -36,9 +36,8 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
 from nanotorch.capture.captured import Captured
 from nanotorch.capture.memory import Reachable, Watch
-from nanotorch.capture.numpy_code import CheckFailedError
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.recording import Build, Recording
+from nanotorch.capture.recording import Build, OtherPlanError, Recording, replaced_within
 from nanotorch.dtypes import get_default_dtype
 from nanotorch.ops.create.counters import position
 from nanotorch.optim import Optimizer
@@ -72,6 +71,7 @@ class Compiled:
         self._roots: dict[str, Any] = {"": function}
         self._words: set[str] = set()
         self._plans: list[Any] | None = None
+        self._replaced: str | None = None
         self._as_ever: set[Key] = set()
         self._recorded = 0
         self._said = False
@@ -131,24 +131,18 @@ class Compiled:
             return self.function(*call.args, **call.kwargs)
         if isinstance(recording(), tuple) or position() is not None or any(t.device is not CPU for t in call.tensors):
             return self.function(*call.args, **call.kwargs)
-        reachable = Reachable(self._roots, self._words)
-        self._words |= reachable.words
         programs = self._programs.setdefault(call.key, [])
-        programs[:] = [captured for captured in programs if not captured.given_up]
-        renewed = [captured for captured in programs if captured.renew(reachable)]
-        del reachable  # it refers to gradients, which a program may write only where nobody else does
-        for captured in renewed:
+        plans = self._renew(programs)
+        for captured in programs:
             if captured.fits(call.tensors):
                 done, result = captured.replay(call.tensors)
                 if done:
                     return result
-        reachable = Reachable(self._roots, self._words)
-        plans = _plans(reachable)
-        if plans is None or self._plans is None or not _same(plans, self._plans):
-            result = self.function(*call.args, **call.kwargs)
-            self._plans = _plans(Reachable(self._roots, self._words)) or []
-            return result
-        if self._recorded >= MOST_PROGRAMS:
+        programs[:] = [captured for captured in programs if not captured.given_up]
+        if self._plans is None or plans is None or not _same(plans, self._plans):
+            return self._warm_up(call)
+        self._replaced = None
+        if self._recorded >= MOST_PROGRAMS and all([captured.confirmed for captured in programs]):
             self._say(
                 f"{MOST_PROGRAMS} programs were recorded of it: arguments of ever new shapes, or values around it that "
                 "change from call to call"
@@ -156,36 +150,61 @@ class Compiled:
             return self.function(*call.args, **call.kwargs)
         return self._record(call, programs)
 
+    def _renew(self, programs: list[Captured]) -> list[Any] | None:
+        """Walk what the function can reach, and tell the programs of it; return the plans of its optimizers."""
+        reachable = Reachable(self._roots, self._words)  # it holds gradients: let it go before somebody counts them
+        self._words |= reachable.words
+        for captured in programs:
+            captured.renew(reachable)
+        return _plans(reachable)
+
+    def _warm_up(self, call: Call) -> Any:
+        """Run as ever, and see which parameters the optimizers update, and where: the next call will find the same."""
+        if self._replaced is not None and self.fallback is None:
+            raise CaptureError(self._replaced)
+        reachable = Reachable(self._roots, self._words)
+        before = [(path, tensor, tensor._array) for path, tensor in reachable.tensors.items()]
+        result = self.function(*call.args, **call.kwargs)
+        replaced = next((path for path, tensor, array in before if tensor._array is not array), None)
+        if self._replaced is not None:
+            self._give_up(call, self._replaced)
+        if replaced is not None:
+            self._replaced = replaced_within(reachable, replaced)
+        self._plans = _plans(Reachable(self._roots, self._words)) or []
+        return result
+
     def _record(self, call: Call, programs: list[Captured]) -> Any:
         try:
             recording = Recording(self.function, call.tensors, call.build, self._roots, self._words)
-        except CheckFailedError:
-            return self.function(*call.args, **call.kwargs)  # it says what is wrong, as with an index out of range
         except CaptureError as error:
-            return self._refused(call, error)
+            if self.fallback is None:
+                raise
+            self._give_up(call, str(error))
+            return self.function(*call.args, **call.kwargs)
+        except OtherPlanError:
+            return self._warm_up(call)
         except Exception as error:
             # The function's own error comes again, as it is without a recorder; what it has changed was undone.
             result = self.function(*call.args, **call.kwargs)
-            self._as_ever.add(call.key)
-            self._say(f"recording it failed: {type(error).__name__}: {error}")
+            self._give_up(call, f"recording it failed: {type(error).__name__}: {error}")
             return result
+        result = recording.result
         try:
-            return self._take_in(recording, programs)
-        except CaptureError as error:
-            recording.undo()
-            return self._refused(call, error)
-        except BaseException:
+            self._take_in(recording, programs)
+        except BaseException as error:
+            if self.fallback is not None and isinstance(error, CaptureError):
+                self._give_up(call, str(error))  # what was recorded has run as ever
+                return result
             recording.undo()
             raise
+        return result
 
-    def _refused(self, call: Call, error: CaptureError) -> Any:
-        if self.fallback is None:
-            raise error
+    def _give_up(self, call: Call, why: str) -> None:
+        """Run calls of this kind as ever from now on."""
         self._as_ever.add(call.key)
-        self._say(str(error))
-        return self.function(*call.args, **call.kwargs)
+        self._say(why)
 
-    def _take_in(self, recording: Recording, programs: list[Captured]) -> Any:
+    def _take_in(self, recording: Recording, programs: list[Captured]) -> None:
         """Make a program of a recording, or confirm the one that there is."""
         for captured in programs:
             if not captured.confirmed and not captured.given_up and captured.recording.is_like(recording):
@@ -196,12 +215,11 @@ class Compiled:
                         "has changed, so a program would go on with a value of one call: pass what changes as a tensor "
                         "argument"
                     )
-                result = recording.result
                 captured.confirm(Watch(recording.reachable))
-                return result
-        self._recorded += 1
+                recording.forget()
+                return
         programs.append(Captured(recording))
-        return recording.result
+        self._recorded += 1
 
     def _say(self, why: str) -> None:
         if not self._said:

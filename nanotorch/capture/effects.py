@@ -7,6 +7,7 @@ has to be undone: `Snapshot` keeps how they were.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ class Snapshot:
         others = [thing for thing in reachable.objects if isinstance(thing, np.random.Generator)]
         self._others = [(source, source.bit_generator.state) for source in others]
         self._python, self._numpy = random.getstate(), np.random.get_state()
+
+    def by_optimizer(self) -> Iterator[tuple[Optimizer, Numbers]]:
+        """Give the optimizers, each with its numbers."""
+        return zip(self.optimizers, self.numbers, strict=True)
 
     def restore(self) -> None:
         """Put everything back."""

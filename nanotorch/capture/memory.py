@@ -38,6 +38,9 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba"}
 PARTS_OF_THIS = ("nanotorch.ops", "nanotorch.backend", "nanotorch.dtypes", "nanotorch.registry", "nanotorch.capture")
 OPAQUE = (type, np.generic, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
+SPECIAL = {f"__{n}__" for n in ("call", "getattr", "getitem", "setitem", "iter", "next", "len", "enter", "exit")}
+"""Methods that Python calls, though no code mentions their names."""
+PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
 MANY = 10_000
 """Containers with more entries are told apart by their length alone."""
 _contents = attrgetter("cell_contents")
@@ -85,9 +88,12 @@ class Reachable:
         self._seen: dict[int, str] = {}
         self._classes: set[type] = set()
         todo = [*given.items()][::-1]
-        while todo:
-            path, value = todo.pop()
-            if isinstance(value, PLAIN):
+        later: list[tuple[str, Any]] = []
+        while todo or later:
+            path, value = todo.pop() if todo else later.pop(0)
+            if isinstance(value, Optimizer) and todo:  # a parameter is called as its model calls it
+                later.append((path, value))
+            elif isinstance(value, PLAIN):
                 self.fingerprint[path] = type(value), value
             elif id(value) in self._seen:
                 self.fingerprint[path] = "as", self._seen[id(value)]
@@ -95,6 +101,7 @@ class Reachable:
                 self._seen[id(value)] = path
                 self.objects.append(value)
                 todo += [(_joined(path, name), part) for name, part in reversed(list(self._parts(path, value)))]
+        self._lasting = len(self.objects)
         for path, tensor in self.tensors.items():  # last: they may lie in memory that has a name of its own
             leaf: Any = None if tensor._leaf is None else tensor._leaf[0]
             for grad in (tensor._grad, leaf and leaf.place):
@@ -179,14 +186,16 @@ class Reachable:
         every call, unless the user's own code reads them.
         """
         hooks = len(optimizer._step_pre_hooks) + len(optimizer._step_post_hooks)
-        self.fingerprint[path] = type(optimizer), hooks
-        for plan in optimizer._plans.values():
-            for segment in plan.segments:
-                memory = {"flat": segment.flat, "grad": segment.grad, **segment.state}
-                for name, array in memory.items():
-                    if array is not None and id(owner(array)) not in self.names:
-                        self.names[id(owner(array))] = f"{path}.{name}"
-                        self.objects.append(owner(array))
+        segments = [segment for plan in optimizer._plans.values() for segment in plan.segments]
+        self.objects += segments
+        self.fingerprint[path] = type(optimizer), hooks, [id(segment) for segment in segments]
+        records = [record for record in optimizer.state.values() if isinstance(record, dict)]
+        self.lists += [optimizer._plans, optimizer.param_groups, *records]
+        for segment in segments:
+            for name, array in {"flat": segment.flat, "grad": segment.grad, **segment.state}.items():
+                if array is not None:
+                    self.names.setdefault(id(owner(array)), f"{path}.{name}")
+                    self.objects.append(owner(array))
         read = "param_groups" in self.words or "defaults" in self.words
         for number, group in enumerate(optimizer.param_groups):
             self.fingerprint[f"{path}.param_groups.{number}"] = tuple(group), len(group["params"])
@@ -194,11 +203,13 @@ class Reachable:
             if read:
                 self.lists.append(group)
                 yield f"param_groups.{number}", {name: value for name, value in group.items() if name != "params"}
-        for number, record in enumerate(list(optimizer.state.values())):
-            if isinstance(record, dict):
-                for name, value in record.items():
-                    if isinstance(value, Tensor) and name not in optimizer.number_names:
-                        yield f"state.{number}.{name}", value
+        for name, value in vars(optimizer).items():  # of a class that holds more, as a moving average does its model
+            if name not in PARTS_OF_OPTIMIZERS and not name.endswith("_hooks") and not isinstance(value, PLAIN):
+                yield name, value
+        for number, record in enumerate(records):
+            for name, value in record.items():
+                if isinstance(value, Tensor) and name not in optimizer.number_names:
+                    yield f"state.{number}.{name}", value
 
     def _object(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
         """The attributes of an object: all of a module's and of the library's classes,
@@ -238,7 +249,7 @@ class Reachable:
             plain = []
             for name, method in list(vars(cls).items()):
                 method = getattr(method, "__func__", getattr(method, "fget", method))
-                if not (name in self.words or name == "forward" or name.startswith("__")):
+                if not (name in self.words or name == "forward" or name in SPECIAL):
                     continue
                 if isinstance(method, FunctionType):
                     yield f"{cls.__name__}.{name}", method
@@ -247,6 +258,10 @@ class Reachable:
                     yield f"{cls.__name__}.{name}", method
             if plain:
                 self.entries.append((vars(cls), tuple(plain)))
+
+    def forget_gradients(self) -> None:
+        """Let go of gradients; all else lives on, so that its identities mean something."""
+        del self.objects[self._lasting :]
 
     def difference(self, other: Reachable) -> str | None:
         """Return the path of something that the function finds otherwise in another walk, if there is one."""

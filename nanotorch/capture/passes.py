@@ -186,7 +186,7 @@ def questions_first(program: Program) -> None:
             drawn = drawn or draws
     early = {id(statement) for statement in first}
     late: list[Statement] = []
-    for statement in program.statements:
+    for number, statement in enumerate(program.statements):
         if id(statement) not in early:
             late.append(statement)
             continue
@@ -196,9 +196,10 @@ def questions_first(program: Program) -> None:
         if lasting or any(
             view.buffer is other.buffer and _overlap(view, other) for view in touched for other in written
         ):
+            question = next(each for each in program.statements[number:] if not each.out)
             raise CaptureError(
-                f"{statement.line}: whether the indices of {statement.row} are in range depends on what the step "
-                "writes before; compute them outside of the step"
+                f"{question.line} asks whether values are right ({question.primitive}) which the step has changed "
+                f"before, at {statement.line}, so it could not be asked first: do it outside of the step"
             )
     program.statements = [*first[::-1], *late]
 

@@ -62,7 +62,7 @@ class TracedArray:
         return len(self.array)
 
     def _refuse(self, *args: Any, **options: Any) -> NoReturn:
-        raise CaptureError(
+        raise self.recorder.refused(
             f"{user_place()} asks for the value of a tensor of shape {self.array.shape}: a captured step would go on "
             "with the value of this one call for ever. Return the tensor from the step and look at it outside, or use "
             "torch.where in the place of a branch"
@@ -135,6 +135,7 @@ class Recorder(Interpreter):
         self.names = names
         self.scalars: list[Mapping[str, Any]] = []
         self.updated: list[Any] = []
+        self.refusal: CaptureError | None = None
         self.made: list[tuple[weakref.ref[TracedArray], str]] = []
         self._buffers: dict[int, Buffer] = {}
         self._kept: list[Any] = []  # ids of arrays mean something while these live
@@ -144,6 +145,18 @@ class Recorder(Interpreter):
         for name in PRIMITIVES:
             column[name] = lambda *args, n=name, **options: self.do(n, *args, **options)
         self.xp = Namespace(column)
+
+    def refused(self, why: str) -> CaptureError:
+        """Return the error that says why the step cannot be repeated; it counts even where the step catches it."""
+        self.refusal = CaptureError(why)
+        return self.refusal
+
+    def close(self) -> None:
+        """Let go of all arrays: nothing is recorded any more."""
+        self._buffers.clear()
+        self._kept.clear()
+        self.made.clear()
+        self.program, self.xp = Program(), Namespace(Column())
 
     # ------------------------------------------------------------------------------------------ where arrays enter
 
@@ -229,7 +242,7 @@ class Recorder(Interpreter):
         section = PRIMITIVES[name].section
         if name == "to_numpy" or section == "unsized":
             what = "asks for the values of a tensor" if name == "to_numpy" else f"makes a shape of values, by {name!r}"
-            raise CaptureError(
+            raise self.refused(
                 f"{user_place()} {what}: a captured step cannot, since it would repeat those of this call"
             )
         if name in WRITES:
@@ -241,7 +254,7 @@ class Recorder(Interpreter):
         args = replaced(args, self._lifted)
         options = {n: replaced(value, self._lifted) for n, value in options.items()}
         if name == "getitem" and any(isinstance(part, TracedArray) and part.dtype == bool for part in leaves(args[1])):
-            raise CaptureError(
+            raise self.refused(
                 f"{user_place()} picks elements by a mask, so how many there are depends on values; torch.where keeps "
                 "the shape"
             )
@@ -279,7 +292,7 @@ class Recorder(Interpreter):
             return result
         if result is None or isinstance(result, int):
             return result
-        raise CaptureError(f"{user_place()}: the primitive {name!r} gave a {type(result).__name__}")
+        raise self.refused(f"{user_place()}: the primitive {name!r} gave a {type(result).__name__}")
 
     def into(self, name: str, target: Any, value: Any) -> Any:
         """Write `name(target, value)`, or with "write" the value itself, into the memory of a traced array."""
@@ -303,12 +316,12 @@ class Recorder(Interpreter):
     def _refuse_write(self, buffer: Buffer) -> None:
         """Raise for memory that a program only reads."""
         if buffer.kind == "input":
-            raise CaptureError(
+            raise self.refused(
                 f"{user_place()} writes into an argument of the compiled function, which a program only reads: write "
                 "into argument.clone()"
             )
         if buffer.kind == "constant":
-            raise CaptureError(
+            raise self.refused(
                 f"{user_place()} writes into memory that the function cannot be seen to reach: keep the tensor where "
                 "the function finds it by a name, such as an attribute of a module or a variable around it"
             )

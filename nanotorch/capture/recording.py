@@ -24,6 +24,10 @@ from nanotorch.optim.segment import Segment
 Build = Callable[[Sequence[Any]], Any]
 
 
+class OtherPlanError(Exception):
+    """The parameters that an optimizer updates are others than in the call before, or lie elsewhere."""
+
+
 class Recording:
     """Run a function once, as ever, and record it.
 
@@ -76,9 +80,13 @@ class Recording:
                 self.refuse_kept()
             self.text = self.program.text()
         except BaseException as error:
+            plans = [(optimizer._plans, numbers.plans) for optimizer, numbers in self.snapshot.by_optimizer()]
+            anew = any([one != other for one, other in plans])
             self.undo()
-            if recorder.denied and isinstance(error, CaptureError):
-                raise CheckFailedError from error  # while the step put together what is wrong
+            if isinstance(error, CaptureError) and anew:
+                raise OtherPlanError from None  # what an optimizer made just now cannot have been known
+            if isinstance(error, CaptureError) and recorder.denied:
+                raise CheckFailedError(str(error)) from None  # while the function put together what is wrong
             raise
 
     # ------------------------------------------------------------------------------------------------- what happens
@@ -91,6 +99,8 @@ class Recording:
         args, kwargs = build(self.given)
         with installed(recorder):
             result = function(*args, **kwargs)
+        if recorder.refusal is not None:
+            raise recorder.refusal
         for position, tensor in enumerate(self.given):
             if tensor._grad is not None:
                 raise CaptureError(
@@ -119,10 +129,7 @@ class Recording:
             paths, before.tensors, before.arrays, before.versions, before.grads, strict=True
         ):
             if tensor._array is not array:
-                raise CaptureError(
-                    f"{self.reachable.line_of('data')}: the memory of {path} is replaced within the function; write "
-                    f"into it, as by {path}.copy_(), or do it outside"
-                )
+                raise CaptureError(replaced_within(self.reachable, path))
             if self._recorder.knows(array):
                 self.memory.append((tensor, array))
             if version(tensor) != number:
@@ -135,7 +142,7 @@ class Recording:
                     f"the gradient of {path} has a history of its own (create_graph=True), which a program does not "
                     "give: take gradients that are differentiated by torch.autograd.grad"
                 )
-            if grad is not None and (self._recorder.knows(grad_array) or after is grad):
+            if grad is not None and self._recorder.knows(grad_array):
                 self.memory.append((grad, grad_array))
             if after is not grad or (grad is not None and self._recorder.knows(grad_array)):
                 self.grads.append((tensor, after))
@@ -154,14 +161,11 @@ class Recording:
             )
 
     def _whose(self, segment: Segment) -> tuple[Optimizer, int]:
-        for optimizer, numbers in zip(self.snapshot.optimizers, self.snapshot.numbers, strict=True):
+        for optimizer, numbers in self.snapshot.by_optimizer():
             for index, plan in optimizer._plans.items():
                 if any(each is segment for each in plan.segments):
                     if numbers.plans.get(index) is not plan:
-                        raise CaptureError(
-                            "the parameters that an optimizer updates are others than in the call before: so many "
-                            "programs would be needed"
-                        )
+                        raise OtherPlanError
                     return optimizer, index
         raise CaptureError("a step of an optimizer that the function cannot be seen to reach: give it a name")
 
@@ -198,7 +202,7 @@ class Recording:
                 f"{self.reachable.line_of(path)} changes {path}, which a program would not do in later calls: do it "
                 "outside of the compiled function, or keep it in a tensor that is written in place"
             )
-        for optimizer, numbers in zip(self.snapshot.optimizers, self.snapshot.numbers, strict=True):
+        for optimizer, numbers in self.snapshot.by_optimizer():
             counts = type(optimizer).count_step is not Optimizer.count_step
             for name, value in () if counts else numbers.plain.items():
                 if getattr(optimizer, name, None) != value and name != "_step_called":
@@ -260,6 +264,8 @@ class Recording:
             statement.result = ()
         for buffer in self.program.buffers:
             buffer.before = buffer.after = None
+        self._recorder.close()
+        self.reachable.forget_gradients()
         del self._recorder, self.snapshot, self.given, self.copies, self.differentiable, self.result
 
     # ------------------------------------------------------------------------------------------------- two recordings
@@ -285,6 +291,14 @@ class Recording:
             if constant.array.tobytes() != again.array.tobytes():
                 return f"{again.name} of shape {again.array.shape}"
         return None
+
+
+def replaced_within(reachable: Reachable, path: str) -> str:
+    """Say that a function gives a tensor other memory."""
+    return (
+        f"{reachable.line_of('data')}: the memory of {path} is replaced within the function: write into it, as by "
+        "copy_(), or do it outside"
+    )
 
 
 def alike(array: Any) -> Any:
