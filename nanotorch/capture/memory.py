@@ -288,6 +288,8 @@ class Watch:
 
     def __init__(self, reachable: Reachable) -> None:
         self._cells, self._lists = reachable.cells, reachable.lists
+        self._lengths: list[int] = []
+        self._filled: list[Any] = []
         self._entries = [(entries.get, names) for entries, names in reachable.entries]
         self._tensors = list(reachable.tensors.values())
         self._known: list[Any] = []
@@ -298,12 +300,13 @@ class Watch:
         """What lies now where values lie; it may raise ValueError, of a cell that is empty."""
         parts: list[Any] = [map(_contents, self._cells)]
         parts += [map(get, names) for get, names in self._entries]
-        for container in self._lists:
-            parts += [container.values() if isinstance(container, dict) else container, (_END,)]
-        return chain.from_iterable([*parts, map(_requires_grad_of, self._tensors), (_END,)])
+        return chain(*parts, *self._filled, map(_requires_grad_of, self._tensors))
 
     def renew(self) -> None:
         """Take what is there now for what is known."""
+        self._lengths = list(map(len, self._lists))
+        filled = [container for container in self._lists if container]  # most are empty: hooks of modules
+        self._filled = [container.values() if isinstance(container, dict) else container for container in filled]
         self._known = list(self._values())
         self._changes = changes[0]
 
@@ -312,7 +315,7 @@ class Watch:
         if changes[0] != self._changes:
             return False
         try:
-            return all(map(is_, self._values(), self._known))
+            return list(map(len, self._lists)) == self._lengths and all(map(is_, self._values(), self._known))
         except (ValueError, RuntimeError):
             return False
 
