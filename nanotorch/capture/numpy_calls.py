@@ -46,7 +46,7 @@ FORMS = {
     "take from": "{0}.take({1}, {2}, {out}, 'clip')",
     "first largest": "{0}.argmax({1}, {out}, keepdims={2})",
     "first smallest": "{0}.argmin({1}, {out}, keepdims={2})",
-    "below": "maximum.reduce({unsigned0}, None) < {1}",
+    "below": "{unsigned0}.item({unsigned0}.argmax()) < {1}",
     "add windows": "add_windows({out}, {0}, {1}, {2}, {3}, {4})",
 }
 """Calls by name; `{bits}` stands for the integers of the same memory, `{unsigned0}` for those without a sign."""
@@ -57,7 +57,6 @@ OF_NUMPY: dict[str, Any] = {
     "largest": np.maximum,
     "smallest": np.minimum,
     "multiply up": np.multiply,
-    "below": np.maximum,
     "add windows": add_windows,
 }
 """What the forms name."""
@@ -65,6 +64,8 @@ OVER_OPERANDS = {*ELEMENTWISE, "bits times"}
 """Calls whose result may lie over an operand of the same layout."""
 BLOCKWISE = {*OVER_OPERANDS, "assign"}
 """Calls that do with each element the same, whatever the others are: they may run in blocks (Note [Blocks])."""
+SMALL = 8192
+"""Elements up to which the time of a call is that of calling it."""
 _INTEGERS = {1: np.dtype(np.int8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: np.dtype(np.int64)}
 
 
@@ -148,6 +149,18 @@ def _copy(calls: Calls, of: Statement, x: Any, *how: Any, **options: Any) -> boo
     if isinstance(x, View) and x.dtype == of.out[0].dtype:
         calls.copies[of.out[0]] = x
     return calls.call("assign", of.out[0], x)
+
+
+@calls_of("add", "subtract", "multiply", "divide")
+def _arithmetic(calls: Calls, of: Statement, x: Any, y: Any) -> bool:
+    """Repeat an operand first where the result is small: half the time of arithmetic with two shapes."""
+    (out,) = of.out
+    repeated = [arg for arg in (x, y) if isinstance(arg, View) and arg.shape != out.shape and arg.size > 1]
+    if len(repeated) != 1 or out.size > SMALL or repeated[0].dtype != out.dtype:
+        return False
+    rows = calls.between(out.shape, out.dtype, "repeated")
+    calls.call("assign", rows, repeated[0])
+    return calls.call(of.primitive, out, *[rows if arg is repeated[0] else arg for arg in (x, y)])
 
 
 @calls_of("power")
