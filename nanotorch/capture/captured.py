@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter, is_
 from sys import getrefcount
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.backend.primitives import PRIMITIVES
-from nanotorch.capture.effects import Draws
+from nanotorch.capture.effects import Draws, plain_numbers
 from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
 from nanotorch.capture.passes import DRAWS, simplify
 from nanotorch.capture.program import Program, View
-from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.recorder import CaptureError, call_scalars
 from nanotorch.capture.recording import Recording
+from nanotorch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from nanotorch.capture.many_steps import Batches, Between
 
 _array_of, _grad_of = attrgetter("_array"), attrgetter("_grad")
 WHOLE_DIVISIONS = {"whole_divide", "floor_divide", "fmod", "remainder", "trunc_divide"}
@@ -31,6 +35,7 @@ class Captured:
     Attributes:
         confirmed: whether a second recording has given the same program.
         given_up: whether it has become useless.
+        build: makes a result of other tensors.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -75,7 +80,9 @@ class Captured:
         self._leaves = [tensor for tensor, _ in leaves_with_grads]
         self._without = [not entered for _, entered in leaves_with_grads]
         self._accumulated = [(t, grad) for t, grad in recording.grads if any(grad is other for other in self._tensors)]
-        self._updates, self._build = recording.updates, recording.build
+        self._updates, self.build = recording.updates, recording.build
+        stepping = {id(optimizer): optimizer for optimizer, *_ in self._updates}.values()
+        self._counting = [o for o in stepping if type(o).count_step is not Optimizer.count_step]
         self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in recording.versions]
         memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in recording.kept]
         self._owners = frozenset([id(owner(array)) for array in memory])
@@ -107,13 +114,44 @@ class Captured:
         if self.confirmed and self.fingerprint == reachable.fingerprint:
             self.watch = Watch(reachable)
 
-    def replay(self, arguments: Sequence[Tensor]) -> tuple[bool, Any]:
+    def replay(self, arguments: Sequence[Tensor], numbers: Sequence[int] = ()) -> tuple[bool, Any]:
         """Run the program; (False, None) where it is not for this call, with everything as it was before."""
-        if not self._gradients.free():
-            self.given_up, self.confirmed = True, False
+        results = self._once(map(_array_of, arguments), numbers) if self._free() else None
+        if results is None:
             return NOT_DONE
+        self._leave(1)
+        return True, self.build([from_array(array) for array in results])
+
+    def repeat(self, batches: Batches, between: Between | None) -> list[Any]:
+        """Run the program for one batch after the other, until it is not for one; return the arrays that each gave."""
+        done: list[Any] = []
+        if not self._free():
+            return done
+        try:
+            for arrays, numbers in batches:
+                results = self._once(arrays, numbers)
+                if results is None:
+                    break
+                done.append(results)
+                if between is not None:
+                    between()
+        finally:
+            if done:
+                self._leave(len(done))
+        return done
+
+    def _free(self) -> bool:
+        """Whether the program may write its gradients; if not, it is given up."""
+        free = self._gradients.free()
+        if not free:
+            self.given_up, self.confirmed = True, False
+        return free
+
+    def _once(self, arrays: Iterable[Any], numbers: Sequence[int]) -> Any:
+        """Run the program and the host's part of the step; None where it is not for this call."""
         counts = [(segment, segment.first, segment.known) for _, segment, *_ in self._updates]
-        scalars = []
+        counted = [(optimizer, plain_numbers(optimizer)) for optimizer in self._counting]
+        scalars: list[Any] = [call_scalars(numbers)] if numbers else []
         for optimizer, segment, index, begins in self._updates:
             if begins:
                 optimizer.count_step()
@@ -121,7 +159,7 @@ class Captured:
         saved = [(array, array.copy()) for array in self._at_risk or ()]
         draws = Draws(self._generators) if self._generators else None
         try:
-            results = self.run(*map(_array_of, arguments), scalars) if self.decided(scalars) else None
+            results = self.run(*arrays, scalars) if self.decided(scalars) else None
         except CheckFailedError:
             results = None
         except Exception:
@@ -133,18 +171,22 @@ class Captured:
         if results is None:
             if draws is not None:
                 draws.restore()
+            for optimizer, plain in counted:
+                vars(optimizer).update(plain)
             for segment, first, known in counts:
                 segment.first, segment.known = first, known
-                for entries, numbers in zip(segment.numbers.values(), known, strict=True):
-                    entries[...] = np.frombuffer(numbers, entries.dtype)
-            return NOT_DONE
+                for entries, before in zip(segment.numbers.values(), known, strict=True):
+                    entries[...] = np.frombuffer(before, entries.dtype)
+        return results
+
+    def _leave(self, times: int) -> None:
+        """Leave what so many steps leave beside arrays: gradients, versions."""
         self._gradients.give()
         for cell, step, writer in self._versions:
-            cell.number += step
+            cell.number += step * times
             cell.writer = writer
         for optimizer, *_ in self._updates:
             optimizer._step_called = True
-        return True, self._build([from_array(array) for array in results])
 
 
 class Gradients:

@@ -35,7 +35,9 @@ from nanotorch.autograd.graph.interpreter import undisturbed
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
 from nanotorch.capture.captured import Captured
+from nanotorch.capture.many_steps import run
 from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Build, OtherPlanError, Recording, replaced_within
 from nanotorch.dtypes import get_default_dtype
@@ -48,13 +50,16 @@ Key = tuple[Any, ...]
 
 
 class Call(NamedTuple):
-    """A call of a function: its arguments, its tensors among them, and what builds arguments of others."""
+    """A call of a function: its arguments, the tensors and the numbers (`CallNumber`) among them, and what builds
+    arguments of others.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     tensors: Sequence[Tensor]
     build: Build
     key: Key
+    numbers: Sequence[int] = ()
 
 
 class Compiled:
@@ -84,10 +89,51 @@ class Compiled:
             call = self._call(args, kwargs)
             for captured in self._programs.get(call.key, ()):
                 if captured.fits(call.tensors):
-                    done, result = captured.replay(call.tensors)
+                    done, result = captured.replay(call.tensors, call.numbers)
                     if done:
                         return result
             return self._other(call)
+
+    def run(
+        self,
+        tensors: Sequence[Tensor],
+        order: Any = None,
+        *,
+        batch_size: int,
+        steps: int | None = None,
+        numbers: Sequence[int] | None = None,
+        between: Callable[[], Any] | None = None,
+    ) -> Any:
+        """Call the function with one batch of rows after the other, and return what it gives for all of them.
+
+        Args:
+            tensors: tables of one length, of which each batch has the same rows.
+            order: the numbers of rows in the order in which they are taken, in one dimension; None as they lie.
+            batch_size: rows of a batch; the last one may have fewer.
+            steps: how many batches; by default as many as the rows give.
+            numbers: for each batch an integer that is passed after it, as the number of the step.
+            between: what is called after each batch, as the `step` of a scheduler.
+
+        Returns:
+            What the function returns, each tensor stacked over the steps in a new first dimension, without a graph. A
+            tensor whose shape is another one for the last batch, of fewer rows, comes as a list of those of each step.
+
+        >>> x, total = torch.arange(6.0), torch.zeros(())
+        >>> @torch.compile
+        ... def add(rows):
+        ...     return total.add_(rows.sum()).clone()
+        >>> add.run([x], batch_size=2)
+        tensor([ 1.,  6., 15.])
+        """
+        return run(self, tensors, order, batch_size, steps, numbers, between)
+
+    def known(self, *args: Any, **kwargs: Any) -> Captured | None:
+        """Return the program that would run for a call, if there is one."""
+        if not undisturbed():
+            return None
+        call = self._call(args, kwargs)
+        fitting = (captured for captured in self._programs.get(call.key, ()) if captured.fits(call.tensors))
+        return next(fitting, None)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Tell the tensors of a call from the rest: what the program depends on is the key."""
@@ -95,22 +141,31 @@ class Compiled:
         if not kwargs and all([isinstance(arg, Tensor) for arg in args]):
             return Call(args, kwargs, args, _positional, (mode, *[_form(arg) for arg in args]))
         tensors: list[Tensor] = []
+        numbers: list[int] = []
         spelled: list[Any] = [mode]
-        build = self._taken_apart((args, kwargs), tensors, spelled)
-        return Call(args, kwargs, tensors, build, (*spelled, *map(_form, tensors)))
+        build = self._taken_apart((args, kwargs), tensors, numbers, spelled)
+        return Call(args, kwargs, tensors, build, (*spelled, *map(_form, tensors)), numbers)
 
-    def _taken_apart(self, value: Any, tensors: list[Tensor], spelled: list[Any]) -> Build:
-        """Add the tensors of nested arguments to a list, and all else to another; return what builds them again."""
+    def _taken_apart(self, value: Any, tensors: list[Tensor], numbers: list[int], spelled: list[Any]) -> Build:
+        """Add the tensors of nested arguments to a list, numbers that are no part of the program to another, and all
+        else to a third; return what builds them again, of all tensors and after them the numbers.
+        """
         if isinstance(value, Tensor):
             place = len(tensors)
             tensors.append(value)
             spelled.append(Tensor)
             return lambda given: given[place]
         kind = type(value)
+        if kind is CallNumber:
+            place = len(numbers)
+            numbers.append(value)
+            spelled.append(kind)
+            return lambda given: given[len(tensors) + place]
         if kind in (tuple, list, dict) or (isinstance(value, tuple) and hasattr(value, "_fields")):
             names = tuple(value) if kind is dict else None
             spelled.append((kind, len(value), names))
-            parts = [self._taken_apart(part, tensors, spelled) for part in (value.values() if names else value)]
+            inside = value.values() if names else value
+            parts = [self._taken_apart(part, tensors, numbers, spelled) for part in inside]
             if names is not None:
                 return lambda given: {name: part(given) for name, part in zip(names, parts, strict=True)}
             if hasattr(value, "_fields"):
@@ -135,7 +190,7 @@ class Compiled:
         plans = self._renew(programs)
         for captured in programs:
             if captured.fits(call.tensors):
-                done, result = captured.replay(call.tensors)
+                done, result = captured.replay(call.tensors, call.numbers)
                 if done:
                     return result
         programs[:] = [captured for captured in programs if not captured.given_up]
@@ -175,7 +230,7 @@ class Compiled:
 
     def _record(self, call: Call, programs: list[Captured]) -> Any:
         try:
-            recording = Recording(self.function, call.tensors, call.build, self._roots, self._words)
+            recording = Recording(self.function, call.tensors, call.build, self._roots, self._words, call.numbers)
         except CaptureError as error:
             if self.fallback is None:
                 raise

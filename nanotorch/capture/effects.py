@@ -84,7 +84,7 @@ class Numbers:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.plain = {n: v for n, v in vars(optimizer).items() if isinstance(v, bool | int | float | str | None)}
+        self.plain = plain_numbers(optimizer)
         self.plans = dict(optimizer._plans)
         self.groups = [dict(group) for group in optimizer.param_groups]
         self.params = [list(group["params"]) for group in optimizer.param_groups]
@@ -108,6 +108,11 @@ class Numbers:
             optimizer.state[key].clear()
             optimizer.state[key].update(record)
         self.counts.restore()
+
+
+def plain_numbers(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the plain attributes of an optimizer, as those that it counts."""
+    return {n: v for n, v in vars(optimizer).items() if isinstance(v, bool | int | float | str | None)}
 
 
 class Counts:

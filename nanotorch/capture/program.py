@@ -111,6 +111,12 @@ class HostNumber:
         return self.code
 
 
+class CallNumber(int):
+    """An integer that may be another one in every call of a compiled function, as the number of a step, and is no part
+    of the program: it becomes a `HostNumber`.
+    """
+
+
 class Statement:
     """`out = primitive(*args, **options)`: a primitive on views, host numbers and constants.
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import operator
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any, NoReturn
 
@@ -215,6 +215,13 @@ class Recorder(Interpreter):
         self.program.inputs.append(self._buffer("input", name, array, owner(array)))
         return self._trace(array)
 
+    def call_numbers(self, values: Sequence[int]) -> list[HostNumber]:
+        """Begin with numbers of the call: they come before the scalars of all rules."""
+        if not values:
+            return []
+        self.scalars.append(given := call_scalars(values))
+        return [HostNumber(f"scalars[0][{name!r}]", value, self._decided) for name, value in given.items()]
+
     def traced(self, value: Any) -> Any:
         """Return an array as a traced one, other values as they are."""
         return self._trace(value) if isinstance(value, np.ndarray) else value
@@ -383,6 +390,11 @@ def _dense(array: Any) -> bool:
                 return False
             expected *= length
     return True
+
+
+def call_scalars(values: Sequence[int]) -> dict[str, int]:
+    """Return numbers of a call by the names that they have in a program."""
+    return {f"given{place}": int(value) for place, value in enumerate(values)}
 
 
 def user_place() -> str:

@@ -34,9 +34,10 @@ class Recording:
     Args:
         function: what is run.
         arguments: the tensors of the call, and
-        build: makes `(args, kwargs)` of others in their place.
+        build: makes `(args, kwargs)` of others in their place, and of the numbers after them.
         roots: what the function can reach, by name (`Reachable`), and
         words: the names that its code is known to mention.
+        numbers: those of the call (`CallNumber`).
 
     Attributes:
         program: what it did with arrays, and
@@ -62,6 +63,7 @@ class Recording:
         build: Build,
         roots: Mapping[str, Any],
         words: set[str],
+        numbers: Sequence[int] = (),
     ) -> None:
         self.reachable = reachable = Reachable(roots, words)
         self._recorder = recorder = Recorder(reachable.names)
@@ -72,7 +74,7 @@ class Recording:
         try:
             self._refuse_hooks()
             self._refuse_shared(arguments)
-            self._run(function, arguments, build)
+            self._run(function, arguments, build, numbers)
             self._settle()
             self._refuse_side_effects(Reachable(roots, reachable.words))
             if not self.differentiable:
@@ -91,12 +93,14 @@ class Recording:
 
     # ------------------------------------------------------------------------------------------------- what happens
 
-    def _run(self, function: Callable[..., Any], arguments: Sequence[Tensor], build: Build) -> None:
+    def _run(
+        self, function: Callable[..., Any], arguments: Sequence[Tensor], build: Build, numbers: Sequence[int]
+    ) -> None:
         recorder = self._recorder
         for position, tensor in enumerate(arguments):
             traced = recorder.input(f"input{position}", alike(tensor._array))
             self.given.append(from_array(traced, tensor.device, tensor.requires_grad))
-        args, kwargs = build(self.given)
+        args, kwargs = build([*self.given, *recorder.call_numbers(numbers)])
         with installed(recorder):
             result = function(*args, **kwargs)
         if recorder.refusal is not None:

@@ -1,0 +1,132 @@
+"""Many steps in one call: batches are gathered and the program runs, without what a call costs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nanotorch.autograd.graph.tensor import Tensor, from_array
+from nanotorch.backend.device import CPU
+from nanotorch.capture.program import CallNumber
+from nanotorch.capture.recording import taken_apart
+
+if TYPE_CHECKING:
+    from nanotorch.capture.compiled import Compiled
+
+Between = Callable[[], Any]
+
+
+class Batches:
+    """Rows of tables on the CPU, in batches of one size.
+
+    Args:
+        tables: arrays of one length.
+        order: the rows to take, `size` of them for each batch.
+        numbers: for each batch the numbers that go with it.
+
+    Iterating gives the arrays of each batch, in the same memory every time, and its numbers.
+    """
+
+    def __init__(
+        self, tables: Sequence[Any], order: np.ndarray[Any, Any], size: int, numbers: Sequence[Sequence[int]]
+    ) -> None:
+        self.tables, self.order, self.size, self.numbers = tables, order, size, numbers
+
+    def __iter__(self) -> Iterator[tuple[list[Any], Sequence[int]]]:
+        memory = [np.empty((self.size, *table.shape[1:]), table.dtype) for table in self.tables]
+        pairs = list(zip([table.take for table in self.tables], memory, strict=True))
+        for start, numbers in zip(range(0, len(self.order), self.size), self.numbers, strict=True):
+            rows = self.order[start : start + self.size]
+            for take, batch in pairs:
+                take(rows, 0, batch, "clip")  # the rows are there: with "raise" NumPy would gather into a copy first
+            yield memory, numbers
+
+
+def run(
+    compiled: Compiled,
+    tensors: Sequence[Tensor],
+    order: Any,
+    batch_size: int,
+    steps: int | None,
+    numbers: Sequence[int] | None,
+    between: Between | None,
+) -> Any:
+    """Call a compiled function with batch after batch, as `Compiled.run` says."""
+    rows, steps = _planned(tensors, order, batch_size, steps)
+    given = [(CallNumber(number),) for number in numbers] if numbers is not None else [()] * steps
+    if len(given) != steps:
+        raise ValueError(f"run takes {steps} steps, and got {len(given)} numbers for them")
+    on_cpu = all([tensor.device is CPU for tensor in tensors])
+    results: list[list[Any]] = []
+    build: Any = None
+    while len(results) < steps:
+        start = len(results) * batch_size
+        taken = rows[start : start + batch_size]
+        batch = [_rows(tensor, taken) for tensor in tensors]
+        whole = min(len(rows) - start, (steps - len(results)) * batch_size) // batch_size
+        captured = compiled.known(*batch, *given[len(results)]) if on_cpu and whole > 1 else None
+        if captured is not None:
+            batches = Batches(
+                [tensor._array for tensor in tensors],
+                rows[start : start + whole * batch_size],
+                batch_size,
+                given[len(results) : len(results) + whole],
+            )
+            done = captured.repeat(batches, between)
+            results += done
+            build = captured.build if done else build
+            if len(done) == whole:
+                continue
+            start = len(results) * batch_size
+            batch = [_rows(tensor, rows[start : start + batch_size]) for tensor in tensors]
+        leaves: list[Tensor] = []
+        build = taken_apart(compiled(*batch, *given[len(results)]), leaves)
+        results.append([leaf._array for leaf in leaves])
+        if between is not None:
+            between()
+    if not results:
+        return None
+    device = tensors[0].device
+    return build([_stacked(values, device) for values in zip(*results, strict=True)])
+
+
+def _planned(
+    tensors: Sequence[Tensor], order: Any, batch_size: int, steps: int | None
+) -> tuple[np.ndarray[Any, Any], int]:
+    """Return the rows that are taken, and the number of steps."""
+    lengths = {len(tensor) for tensor in tensors}
+    if len(lengths) != 1:
+        raise ValueError(f"run takes tensors of one length, got lengths {[len(tensor) for tensor in tensors]}")
+    (length,) = lengths
+    if isinstance(order, Tensor):
+        order = order.cpu().numpy()
+    rows = np.arange(length) if order is None else np.asarray(order)
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
+        raise ValueError(f"order has the numbers of rows in one dimension, got {rows.dtype} of shape {rows.shape}")
+    rows = rows.astype(np.intp, copy=False)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is a positive integer, got {batch_size!r}")
+    most = -(-len(rows) // batch_size)
+    if steps is None:
+        steps = most
+    elif isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= most:
+        raise ValueError(f"{len(rows)} rows in batches of {batch_size} are enough for {most} steps, got steps={steps}")
+    rows = rows[: steps * batch_size]
+    if len(rows) and (rows.min() < 0 or rows.max() >= length):
+        raise IndexError(f"order names rows from {rows.min()} to {rows.max()}, but the tensors have {length} rows")
+    return rows, steps
+
+
+def _rows(tensor: Tensor, rows: np.ndarray[Any, Any]) -> Tensor:
+    if tensor.device is CPU:
+        return from_array(tensor._array.take(rows, 0))
+    return tensor.detach()[from_array(rows)]
+
+
+def _stacked(values: Sequence[Any], device: Any) -> Any:
+    """Return the results of all steps in one tensor; in a list where a ragged last one differs in shape."""
+    if any([value.shape != values[0].shape for value in values]):
+        return [from_array(value, device) for value in values]
+    return from_array(device.xp.stack(values), device)
