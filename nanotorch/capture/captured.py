@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from operator import attrgetter, is_
 from sys import getrefcount
@@ -19,6 +20,8 @@ from nanotorch.capture.passes import DRAWS, simplify
 from nanotorch.capture.program import Program, View
 from nanotorch.capture.recorder import CaptureError, call_scalars
 from nanotorch.capture.recording import Recording
+from nanotorch.capture.table.machine import MACHINE, Interpreter
+from nanotorch.capture.table.table_code import TableCode
 from nanotorch.optim import Optimizer
 
 if TYPE_CHECKING:
@@ -38,15 +41,16 @@ class Captured:
         build: makes a result of other tensors.
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, backend: str) -> None:
         self.recording, self.confirmed, self.given_up = recording, False, False
+        self._waits_for_table = backend == "table"
         program = recording.program
         kept = recording.kept
         places = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
         simplify(program, kept)
         for buffer in kept:  # what the recorded call has made belongs to the user
             buffer.array = buffer.array.copy(order="K")
-        self.code = NumpyCode(program, kept)
+        self.code: NumpyCode | TableCode = NumpyCode(program, kept)
         self._gradients = Gradients([(t, p.of(p.buffer.array) if isinstance(p, View) else p) for t, p in places])
         self._check()
         self.run, self.decided = self.code.build()
@@ -158,6 +162,9 @@ class Captured:
             scalars.append(optimizer.next_scalars(segment, optimizer.param_groups[index]))
         saved = [(array, array.copy()) for array in self._at_risk or ()]
         draws = Draws(self._generators) if self._generators else None
+        if self._waits_for_table and MACHINE.interpreter is not None and self.decided(scalars):
+            arrays = list(arrays)
+            self._become_table(MACHINE.interpreter, arrays, scalars)
         try:
             results = self.run(*arrays, scalars) if self.decided(scalars) else None
         except CheckFailedError:
@@ -187,6 +194,25 @@ class Captured:
             cell.writer = writer
         for optimizer, *_ in self._updates:
             optimizer._step_called = True
+
+    def _become_table(self, interpreter: Interpreter, arrays: list[Any], scalars: Any) -> None:
+        """Run as a table from now on, if that gives what NumPy gives."""
+        self._waits_for_table = False
+        table = TableCode(self.recording.program, self.code.kept, interpreter)
+        try:
+            different = table.check(arrays, scalars)
+        except CheckFailedError:  # of a question: this call is none for the program
+            self._waits_for_table = True
+            return
+        if different is not None:
+            warnings.warn(
+                f"{different.line}: the table of {different.row} differs from NumPy more than it may, so the step runs "
+                f"as NumPy code: {different!r}",
+                stacklevel=5,
+            )
+            return
+        self.code = table
+        self.run, self.decided = table.build()
 
 
 class Gradients:

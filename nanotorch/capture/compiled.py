@@ -40,6 +40,7 @@ from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Build, OtherPlanError, Recording, replaced_within
+from nanotorch.capture.table.machine import MACHINE
 from nanotorch.dtypes import get_default_dtype
 from nanotorch.ops.create.counters import position
 from nanotorch.optim import Optimizer
@@ -80,6 +81,8 @@ class Compiled:
         self._as_ever: set[Key] = set()
         self._recorded = 0
         self._said = False
+        if backend == "table":
+            MACHINE.start()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the function does."""
@@ -273,7 +276,7 @@ class Compiled:
                 captured.confirm(Watch(recording.reachable))
                 recording.forget()
                 return
-        programs.append(Captured(recording))
+        programs.append(Captured(recording, self.backend))
         self._recorded += 1
 
     def _say(self, why: str) -> None:

@@ -244,7 +244,7 @@ class NumpyCode:
                 body.append(f"{indent}check({complete}, {f'{result}, part' if run else 'None, None'})")
         head = [f"{copy}[...] = {name}" for name, copy in self.copied.items()]
         head += self._views_of_inputs()
-        head += _host_lines(self.numbers)
+        head += host_lines(self.numbers)
         for name in self.known:
             of = name.rpartition("_")[0]
             if of in self.numbers.values():
@@ -351,7 +351,7 @@ def _free(wish: str, taken: set[str]) -> str:
     return name
 
 
-def _host_lines(numbers: dict[str, str]) -> list[str]:
+def host_lines(numbers: dict[str, str]) -> list[str]:
     """Return lines that compute numbers of the host; what several have in common is computed once."""
     codes = {name: code for code, name in numbers.items()}
     short: dict[str, str] = {}

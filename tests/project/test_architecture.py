@@ -140,7 +140,11 @@ def test_import_nanotorch_loads_numpy_and_nothing_else_from_outside() -> None:
     assert names == ["numpy"]
 
 
-WRITERS = {PACKAGE / "ops" / "rows" / "compiler.py", PACKAGE / "capture" / "numpy_code.py"}
+WRITERS = {
+    PACKAGE / "ops" / "rows" / "compiler.py",
+    PACKAGE / "capture" / "numpy_code.py",
+    PACKAGE / "capture" / "table" / "table_code.py",
+}
 
 
 def test_no_pickle_eval_or_dynamic_import_paths() -> None:

@@ -1,0 +1,215 @@
+"""The compiled interpreter of tables: from a cache on disk, or compiled meanwhile by a process of its own.
+
+Note [The interpreter of tables]
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+numba takes seconds for the interpreter, once per machine; the object file that it gives is kept in the user's cache and
+loaded by llvmlite alone, in some milliseconds. The name of the file is a hash of all that it depends on: the source of
+the interpreter, the versions of Python, numba and llvmlite, the processor. What is not there, or not as it was written
+(the file begins with the hash of the rest), is compiled anew, so no cache can do harm: it costs time at worst.
+
+Nobody waits. Loading happens in a thread, compiling in a process of low priority, and until the interpreter is there
+programs run as NumPy code. Where numba is not installed, that stays so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+SOURCES = ("instructions.py", "interpreter.py")
+SYMBOLS = (
+    "memset", "memcpy", "memmove", "exp", "log", "tanh", "log1p", "expm1", "sin", "cos", "sinf", "cosf", "expf", "logf",
+    "floor", "floorf", "ceil", "ceilf", "erf", "erff",
+)  # fmt: skip
+"""Functions of the C library that compiled loops call."""
+DIGEST = 32  # bytes of the hash in front of an object file
+
+
+def installed() -> bool:
+    """Whether numba is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("numba", "llvmlite"))
+
+
+def cache_directory() -> Path:
+    """Return the folder of the cache: that of the user, or what NANOTORCH_CACHE_DIR names."""
+    named = os.environ.get("NANOTORCH_CACHE_DIR")
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "nanotorch"
+
+
+def cache_file() -> Path:
+    """Return the file of the interpreter for this processor and these versions."""
+    import llvmlite.binding as llvm
+
+    here = Path(__file__).parent
+    parts = [(here / name).read_bytes() for name in SOURCES]
+    facts = (
+        platform.python_version(), version("numba"), version("llvmlite"), llvm.get_default_triple(),
+        llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
+    )  # fmt: skip
+    digest = hashlib.sha256(b"\0".join([*parts, *[fact.encode() for fact in facts]])).hexdigest()
+    return cache_directory() / f"table-{digest[:24]}.o"
+
+
+def packed(name: str, code: bytes) -> bytes:
+    """Return an object file with the name of its symbol as it is kept, the hash of it all in front."""
+    content = name.encode() + b"\0" + code
+    return hashlib.sha256(content).digest() + content
+
+
+def unpacked(content: bytes) -> tuple[str, bytes] | None:
+    """Return the name of the symbol and the object file; None where the content is not what was written."""
+    digest, rest = content[:DIGEST], content[DIGEST:]
+    if hashlib.sha256(rest).digest() != digest:
+        return None
+    name, _, code = rest.partition(b"\0")
+    return name.decode(), code
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache, all of it or nothing; where that is not possible there is none."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(name, path)
+        except OSError:
+            os.unlink(name)
+
+
+class Interpreter:
+    """The function that walks a table, and the matrix products that it calls."""
+
+    def __init__(self, name: str, code: bytes) -> None:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
+        for symbol in SYMBOLS:
+            llvm.add_symbol(symbol, ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value)
+        machine = llvm.Target.from_default_triple().create_target_machine()
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)  # owns the code
+        self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+        address = self._engine.get_function_address(name)
+        if not address:
+            raise ValueError(f"no {name} in the object file")
+        self._function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)
+        self.sgemm, self.dgemm = blas()
+
+    def bound(self, context: Any) -> Any:
+        """Return a function without arguments that runs what a context describes, and tells how many steps ran."""
+        result, error = ctypes.c_int64(), ctypes.c_void_p()
+        function, places = self._function, (ctypes.addressof(result), ctypes.addressof(error), context.ctypes.data)
+        keep_alive = (result, error, context)
+
+        def run() -> int:
+            function(*places)
+            return keep_alive[0].value
+
+        return run
+
+
+def blas() -> tuple[int, int]:
+    """Return the addresses of SciPy's matrix products for float32 and float64."""
+    from scipy.linalg import cython_blas
+
+    table = cython_blas.__pyx_capi__
+    name, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return pointer(table["sgemm"], name(table["sgemm"])), pointer(table["dgemm"], name(table["dgemm"]))
+
+
+class Machine:
+    """The interpreter, as soon as it is there.
+
+    Attributes:
+        interpreter: None until then.
+        reason: why there is none, or none yet.
+    """
+
+    def __init__(self) -> None:
+        self.interpreter: Interpreter | None = None
+        self.reason = "nobody has asked for it yet"
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to load or compile the interpreter, if that has not begun."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._prepare, name="nanotorch table", daemon=True)
+                self._thread.start()
+
+    def wait(self) -> Interpreter | None:
+        """Return the interpreter when loading and compiling is over; None where there is none."""
+        self.start()
+        assert self._thread is not None
+        self._thread.join()
+        return self.interpreter
+
+    def _prepare(self) -> None:
+        if not installed():
+            self.reason = "numba is not installed: pip install nanotorch[fast]"
+            return
+        try:
+            path = cache_file()
+            content = b""
+            with contextlib.suppress(OSError):
+                content = path.read_bytes()
+            if not self._load(content):
+                self.reason = "it is being compiled, once for this machine"
+                content = compile_apart()
+                if self._load(content):
+                    keep(path, content)
+        except Exception as error:
+            self.reason = f"{type(error).__name__}: {error}"
+
+    def _load(self, content: bytes) -> bool:
+        """Load an interpreter; whether that went well."""
+        parts = unpacked(content)
+        if parts is None:
+            self.reason = "what the compiler gave is not complete"
+            return False
+        self.interpreter, self.reason = Interpreter(*parts), ""
+        return True
+
+
+def compile_apart() -> bytes:
+    """Return the interpreter, compiled by another process, as it is kept in the cache."""
+    code = (
+        "import os, sys; out = os.fdopen(os.dup(1), 'wb'); os.dup2(2, 1); "
+        "hasattr(os, 'nice') and os.nice(10); "
+        "from nanotorch.capture.table import interpreter, machine; "
+        "out.write(machine.packed(*interpreter.compiled())); out.flush()"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([part or os.getcwd() for part in sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"compiling the interpreter failed: {done.stderr.decode(errors='replace')[-500:]}")
+    return done.stdout
+
+
+MACHINE = Machine()

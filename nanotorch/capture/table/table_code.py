@@ -1,0 +1,359 @@
+"""A program as a table for the interpreter, with calls of NumPy where no instruction does what a statement does.
+
+Note [Many steps]
+~~~~~~~~~~~~~~~~~
+A call from Python costs more than a step of a small network. So the interpreter can run many: for each step it copies
+the rows that the order names into the memory of the inputs, takes the step's row of host numbers, walks the table, and
+puts what the step returns behind what the last one returned. It stops before a step whose question gets another answer,
+with all steps before it done and nothing of this one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from nanotorch.capture.numpy_code import CheckFailedError, host_lines, same_bits
+from nanotorch.capture.passes import DRAWS
+from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves
+from nanotorch.capture.table.groups import Group
+from nanotorch.capture.table.instructions import SCRATCH
+from nanotorch.capture.table.items import aligned, cut, memory_of, numpy_call, outside
+from nanotorch.capture.table.lowering import Table, dense, in_range, instruction
+from nanotorch.capture.table.machine import Interpreter
+from nanotorch.capture.table.tolerance import agrees
+
+SMALL = 16384  # bytes up to which an input is copied, which takes less time than asking for its address
+CONTEXT = 13
+
+
+class TableCode:
+    """Write a program as tables.
+
+    Args:
+        program: what is written.
+        kept: temporary buffers whose memory others know: it stays where it was when the step was recorded.
+        interpreter: what runs tables.
+        fused: join element-wise statements to groups, and let temporary buffers share memory.
+    """
+
+    def __init__(
+        self, program: Program, kept: Collection[Buffer], interpreter: Interpreter, fused: bool = True
+    ) -> None:
+        self.program, self.kept, self.interpreter = program, kept, interpreter
+        self.items = cut(program, kept, fused)
+        self.arrays = memory_of(self.items, program, kept, shared=fused)
+        self.table = Table()
+        for item in self.items:
+            for leaf in _host_numbers(item.statements if item.group is not None else []):
+                self.table.number(leaf)
+        self._host = list(self.table.numbers)  # those of the table come first in it
+        self._spans: list[tuple[int, int] | Statement] = []
+        self._write(fused)
+        self._bind()
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, fused: bool) -> None:
+        """Write all items: spans of the table, of each item where it is not fused, and statements for NumPy."""
+        known = in_range(self.program)
+        needed = outside(self.items, self.program, self.kept)
+        spans = self._spans
+        for number, item in enumerate(self.items):
+            start = len(self.table.code)
+            if isinstance(item.what, Group):
+                item.what.write(self.table, needed(number))
+            elif item.what is not None:
+                item.what.write(self.table)
+            elif not instruction(item.statements[0], self.table, known):
+                spans.append(item.statements[0])
+                continue
+            end = len(self.table.code)
+            if fused and spans and isinstance(spans[-1], tuple):
+                spans[-1] = (spans[-1][0], end)
+            else:
+                spans.append((start, end))
+
+    def _bind(self) -> None:
+        """Put the table and all addresses where the interpreter finds them."""
+        table = self.table
+        for buffer in self.program.inputs:
+            table.base(buffer)
+        for view in self.program.outputs:
+            table.base(view.buffer)
+        self._code = np.array([*table.code, 0], np.int64)
+        self._bases = np.array([self.arrays[buffer].ctypes.data for buffer in table.bases], np.int64)
+        self._numbers = np.zeros(max(1, len(table.numbers)))
+        for key, place in table.numbers.items():
+            if key not in self._host:
+                self._numbers[place] = float.fromhex(key)
+        self._number_bytes = self._numbers.data.cast("B")
+        self._scratch = aligned(8 * SCRATCH)
+        self.calls = [span for span in self._spans if isinstance(span, Statement)]
+        self._for_calls = {leaf.code: leaf.value for leaf in _host_numbers(self.calls)}
+        self._pack = struct.Struct(f"{len(self._host)}d").pack_into
+        self._runs = [self._part(span) for span in self._spans]
+        self._values, self.decided = self._host_functions()
+        by_calls = {view.buffer for call in self.calls for view in call.reads}
+        self._copied = [
+            buffer in by_calls
+            or buffer.array.nbytes <= SMALL
+            or any(view.buffer is buffer for view in self.program.outputs)
+            for buffer in self.program.inputs
+        ]
+
+    def _context(self, start: int, end: int) -> Any:
+        code = self._code.ctypes.data
+        context = np.zeros(CONTEXT, np.int64)
+        context[:8] = (
+            code + 8 * start, code + 8 * end, self._bases.ctypes.data, self._numbers.ctypes.data,
+            self._scratch.ctypes.data, self.interpreter.sgemm, self.interpreter.dgemm, 1,
+        )  # fmt: skip
+        return context
+
+    def _part(self, span: tuple[int, int] | Statement) -> Callable[[], None]:
+        """Return what runs a span."""
+        if isinstance(span, tuple):
+            bound = self.interpreter.bound(self._context(*span))
+
+            def run() -> None:
+                if bound() != 1:
+                    raise CheckFailedError
+
+            return run
+        statement, call = span, numpy_call(span, self.arrays, self._for_calls)
+
+        def asked() -> None:
+            if call() is not statement.expected:
+                raise CheckFailedError
+
+        return call if statement.out else asked
+
+    def _host_functions(self) -> tuple[Callable[..., Any], Callable[..., bool]]:
+        """Return what computes the host numbers, and what tells whether the program is for such scalars."""
+        of_code = {c: f"number{k}" for k, c in enumerate(dict.fromkeys([*self._host, *self._for_calls]))}
+        decided = " and ".join([f"{code} == {answer!r}" for code, answer in self.program.decisions.items()]) or "True"
+        parts = [f"({''.join(f'{of_code[code]}, ' for code in part)})" for part in (self._host, self._for_calls)]
+        lines = ["def values(scalars):", *[f"    {line}" for line in host_lines(of_code)]]
+        lines += [f"    return {', '.join(parts)}", "def decided(scalars):", f"    return {decided}"]
+        namespace: dict[str, Any] = {"__name__": "nanotorch.capture.step", **self.program.sources}
+        exec(compile("\n".join(lines), "<host numbers>", "exec"), namespace)
+        return namespace["values"], namespace["decided"]
+
+    @property
+    def text(self) -> str:
+        """The program with what runs together side by side."""
+        lines = []
+        for item in self.items:
+            kind = "together" if item.what is not None else "NumPy" if item.statements[0] in self.calls else "table"
+            lines += [f"{kind}:", *[f"    {statement!r}  # {statement.line}" for statement in item.statements]]
+        return "\n".join(lines) + "\n"
+
+    # ------------------------------------------------------------------------------------------------------- running
+
+    def build(self) -> tuple[Callable[..., Any], Callable[..., bool]]:
+        """Return `step(*inputs, scalars)`, and `decided(scalars)`, whether it is the program for them."""
+        runs, values = self._runs, self._values
+        outputs = [view.of(self.arrays[view.buffer]) for view in self.program.outputs]
+        given = [
+            (self.arrays[buffer], copied, self.table.bases[buffer])
+            for buffer, copied in zip(self.program.inputs, self._copied, strict=True)
+        ]
+        bases, set_host = self._bases, self._set_host
+        any_host = bool(self._host or self._for_calls)
+
+        def step(*inputs: Any) -> Any:
+            *arrays, scalars = inputs
+            for array, (own, copied, base) in zip(arrays, given, strict=True):
+                if copied:
+                    own[...] = array
+                else:
+                    bases[base] = array.ctypes.data
+            if any_host:
+                set_host(values(scalars))
+            for run in runs:
+                run()
+            return tuple([output.copy() for output in outputs])
+
+        return step, self.decided
+
+    def _set_host(self, now: tuple[Any, ...]) -> None:
+        """Set the numbers of the host."""
+        of_table, of_calls = now
+        self._pack(self._number_bytes, 0, *of_table)
+        if of_calls:
+            self._for_calls.update(zip(self._for_calls, of_calls, strict=True))
+
+    def run_many(self, arrays: Sequence[Any], order: Any, batch_size: int, scalars: Sequence[Any]) -> tuple[int, Any]:
+        """Run a step for each of `scalars`, on rows of the arrays (Note [Many steps]).
+
+        Args:
+            arrays: what the rows of each input are taken from, in row-major order.
+            order: numbers of rows, `batch_size` for each step, one step behind the other.
+            batch_size: rows of each step.
+            scalars: what `step` gets, for each step.
+
+        Returns:
+            How many steps were done, and for each output an array of what they returned.
+
+        Raises:
+            ValueError: arrays or an order that do not fit the program.
+        """
+        steps = len(scalars)
+        order = np.ascontiguousarray(order, np.int64).reshape(steps, batch_size)
+        inputs = self.program.inputs
+        sources = [np.ascontiguousarray(array) for array in arrays]
+        for buffer, source in zip(inputs, sources, strict=True):
+            own = buffer.array
+            if source.dtype != own.dtype or (batch_size, *source.shape[1:]) != own.shape or not own.flags.c_contiguous:
+                raise ValueError(f"rows of {source.shape[1:]} {source.dtype} are no batch of {own.shape} {own.dtype}")
+            if order.size and not (order.min() >= 0 and order.max() < len(source)):
+                raise ValueError(f"the order names rows that are not in [0, {len(source)})")
+        results = [np.empty((steps, *view.shape), view.dtype) for view in self.program.outputs]
+        now = [self._values(each) for each in scalars]
+        numbers = np.tile(self._numbers, (steps, 1))
+        numbers[:, : len(self._host)] = np.array([of_table for of_table, _ in now], np.float64).reshape(steps, -1)
+        (whole,) = self._spans if len(self._spans) == 1 else (None,)
+        if not isinstance(whole, tuple) or not all(map(dense, self.program.outputs)):
+            return self._one_by_one(sources, order, now, results), results
+        bases = self._bases
+        for buffer in inputs:
+            bases[self.table.bases[buffer]] = self.arrays[buffer].ctypes.data
+        gathers = [
+            (self.table.bases[buffer], source.ctypes.data, source[:1].nbytes, batch_size, order.ctypes.data)
+            for buffer, source in zip(inputs, sources, strict=True)
+        ]
+        returned = [
+            (*self.table.place(view), view.size * view.dtype.itemsize, result.ctypes.data)
+            for view, result in zip(self.program.outputs, results, strict=True)
+        ]
+        gather_rows, result_rows = np.array(gathers, np.int64), np.array(returned, np.int64)
+        context = self._context(*whole)
+        context[3] = numbers.ctypes.data
+        context[7:] = (
+            steps, numbers.shape[1] * 8, len(gathers), gather_rows.ctypes.data, len(returned), result_rows.ctypes.data,
+        )  # fmt: skip
+        return self.interpreter.bound(context)(), results
+
+    def _one_by_one(self, sources: list[Any], order: Any, now: list[Any], results: list[Any]) -> int:
+        """Run the steps of a program that calls NumPy; return how many were done."""
+        for number, rows in enumerate(order):
+            for buffer, source in zip(self.program.inputs, sources, strict=True):
+                np.take(source, rows, 0, self.arrays[buffer])
+            self._set_host(now[number])
+            try:
+                for run in self._runs:
+                    run()
+            except CheckFailedError:
+                return number
+            for result, view in zip(results, self.program.outputs, strict=True):
+                result[number] = view.of(self.arrays[view.buffer])
+        return len(order)
+
+    # ------------------------------------------------------------------------------------------------------ checking
+
+    def check(self, inputs: list[Any], scalars: Any) -> Statement | None:
+        """Run the program on arguments of a call, from memory as it is and without changing it; return the first
+        statement that differs from NumPy (Note [Tolerance of tables]).
+        """
+        lasting = [b for b in self.program.buffers if b.kind == "memory" or b in self.kept]
+        before = [buffer.array.copy() for buffer in lasting]
+        alone = TableCode(self.program, self.kept, self.interpreter, fused=False)
+        drawn: dict[Statement, list[Any]] = {}
+        try:
+            different = alone._differing(inputs, scalars, drawn)
+            if different is not None:
+                return different
+            results = []
+            for code in (alone, self):
+                for buffer, array in zip(lasting, before, strict=True):
+                    buffer.array[...] = array
+                results.append(code._after(inputs, scalars, lasting, drawn))
+            for buffer, one, other in zip(lasting, *[after for after, _ in results], strict=True):
+                if not same_bits(one, other):
+                    return next(s for s in reversed(self.program.statements) if any(v.buffer is buffer for v in s.out))
+            for view, one, other in zip(self.program.outputs, *[returned for _, returned in results], strict=True):
+                if not same_bits(one, other):
+                    return next(
+                        s for s in reversed(self.program.statements) if any(v.buffer is view.buffer for v in s.out)
+                    )
+        finally:
+            for buffer, array in zip(lasting, before, strict=True):
+                buffer.array[...] = array
+        return None
+
+    def _begin(self, inputs: list[Any], scalars: Any) -> None:
+        for buffer, array in zip(self.program.inputs, inputs, strict=True):
+            self.arrays[buffer][...] = array
+            self._bases[self.table.bases[buffer]] = self.arrays[buffer].ctypes.data
+        self._set_host(self._values(scalars))
+
+    def _differing(self, inputs: list[Any], scalars: Any, drawn: dict[Statement, list[Any]]) -> Statement | None:
+        """Run statement by statement, by NumPy and as a table, each on what NumPy gave before it.
+
+        What is drawn is made up, and remembered: a check leaves generators where they are.
+        """
+        self._begin(inputs, scalars)
+        some = np.random.default_rng(0)
+        codes = [*self._host, *self._for_calls]
+        host = dict(zip(codes, chain(*self._values(scalars)), strict=True))
+        for item, span in zip(self.items, self._spans, strict=True):
+            (statement,) = item.statements
+            outs = [view.of(self.arrays[view.buffer]) for view in statement.out]
+            if statement.primitive in DRAWS:
+                drawn[statement] = [made_up(some, out) for out in outs]
+                put(outs, drawn[statement])
+                continue
+            if isinstance(span, Statement):
+                self._part(span)()
+                continue
+            before = [out.copy() for out in outs]
+            operands = [
+                arg.of(self.arrays[arg.buffer]).copy() if isinstance(arg, View) else arg for arg in statement.args
+            ]
+            answer = numpy_call(statement, self.arrays, host)()
+            if not outs and answer is not statement.expected:
+                raise CheckFailedError
+            want = [out.copy() for out in outs]
+            put(outs, before)
+            self._part(span)()
+            if not all([agrees(statement, out, right, operands) for out, right in zip(outs, want, strict=True)]):
+                return statement
+            put(outs, want)
+        return None
+
+    def _after(
+        self, inputs: list[Any], scalars: Any, lasting: list[Buffer], drawn: dict[Statement, list[Any]]
+    ) -> tuple[list[Any], list[Any]]:
+        """Run the program; return what is then in memory that lasts, and what it returns."""
+        self._begin(inputs, scalars)
+        for span in self._spans:
+            if isinstance(span, Statement) and span in drawn:
+                put([view.of(self.arrays[view.buffer]) for view in span.out], drawn[span])
+            else:
+                self._part(span)()
+        returned = [view.of(self.arrays[view.buffer]).copy() for view in self.program.outputs]
+        return [buffer.array.copy() for buffer in lasting], returned
+
+
+def put(outs: list[Any], values: list[Any]) -> None:
+    """Write values into arrays."""
+    for out, value in zip(outs, values, strict=True):
+        out[...] = value
+
+
+def made_up(some: np.random.Generator, like: Any) -> Any:
+    """Return values that a draw might have given."""
+    if like.dtype.kind == "f":
+        return some.random(like.shape).astype(like.dtype)
+    return some.integers(0, 2 if like.dtype == bool else np.iinfo(like.dtype).max, like.shape).astype(like.dtype)
+
+
+def _host_numbers(statements: Sequence[Statement]) -> list[HostNumber]:
+    """Return the numbers of the host in some statements."""
+    found = [leaf for s in statements for leaf in leaves((s.args, tuple(s.options.values())))]
+    return [leaf for leaf in found if isinstance(leaf, HostNumber)]

@@ -1,0 +1,429 @@
+"""Captured steps as tables: near eager to stated tolerances, whatever the cache of the interpreter holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nanotorch as torch
+from nanotorch import nn
+from nanotorch.capture.numpy_code import CheckFailedError
+from nanotorch.capture.program import Buffer, Program, Statement, View, steps
+from nanotorch.capture.table import machine
+from nanotorch.capture.table.machine import MACHINE, Interpreter
+from nanotorch.capture.table.table_code import TableCode
+
+F = nn.functional
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Interpreter:
+    """The interpreter, compiled where the cache has none."""
+    found = MACHINE.wait()
+    assert found is not None, MACHINE.reason
+    return found
+
+
+class Run:
+    """A small network with its optimizer and its step."""
+
+    def __init__(self, make_optimizer: Callable[[Any], Any], layers: Any, dtype: torch.dtype, loss: Any) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(5, 17), *[layer() for layer in layers], nn.Linear(17, 3)).to(dtype)
+        self.optimizer, self.loss = make_optimizer(self.model.parameters()), loss
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.optimizer.zero_grad()
+        loss = self.loss(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+def classify(scores: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(scores, y)
+
+
+def approach(scores: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return F.mse_loss(scores, F.one_hot(y, 3).to(scores.dtype))
+
+
+def batches(count: int, dtype: Any, rows: int = 19) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    draw = np.random.default_rng(0)
+    made = [(draw.standard_normal((rows, 5)).astype(dtype), draw.integers(0, 3, rows)) for _ in range(count)]
+    return [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in made]
+
+
+def code_of(step: Any) -> Any:
+    """Return what runs a compiled step."""
+    (captured,) = [c for programs in step._programs.values() for c in programs if c.confirmed]
+    return captured.code
+
+
+OPTIMIZERS = {
+    "Adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True),
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.01),
+}
+LAYERS: dict[str, Any] = {
+    name: (getattr(nn, name),)
+    for name in ("ReLU", "Tanh", "Sigmoid", "GELU", "SiLU", "ELU", "Softplus", "LeakyReLU", "Mish", "Hardswish")
+}
+LAYERS["LayerNorm"] = (lambda: nn.LayerNorm(17), nn.ReLU)
+LAYERS["Dropout"] = (nn.ReLU, lambda: nn.Dropout(0.3))
+LAYERS["deep"] = (nn.Tanh, lambda: nn.Linear(17, 17), nn.ReLU, lambda: nn.Linear(17, 17), nn.ReLU)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", [classify, approach])
+@pytest.mark.parametrize(
+    ("optimizer", "layers"),
+    [*[("Adam", name) for name in LAYERS], *[(name, "ReLU") for name in OPTIMIZERS if name != "Adam"]],
+)
+def test_a_table_is_near_the_eager_step(
+    interpreter: Interpreter, optimizer: str, layers: str, loss: Any, dtype: Any
+) -> None:
+    """Eight steps, the learning rate changed midway: float32 to 2e-5, float64 to 1e-12 of the largest weight."""
+    kind = torch.float32 if dtype is np.float32 else torch.float64
+    mine, eager = [Run(OPTIMIZERS[optimizer], LAYERS[layers], kind, loss) for _ in range(2)]
+    tolerance = 2e-5 if dtype is np.float32 else 1e-12
+    step = torch.compile(mine.step, backend="table")
+    results = []
+    for run, function in ((mine, step), (eager, eager.step)):
+        torch.manual_seed(1)
+        losses = []
+        for number, batch in enumerate(batches(8, dtype)):
+            run.optimizer.param_groups[0]["lr"] *= 0.5 if number == 5 else 1
+            losses.append(function(*batch).item())
+        results.append(losses)
+    assert isinstance(code_of(step), TableCode)
+    np.testing.assert_allclose(*results, rtol=tolerance)
+    for one, other in zip(mine.model.parameters(), eager.model.parameters(), strict=True):
+        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=tolerance)
+        np.testing.assert_allclose(one.grad.numpy(), other.grad.numpy(), atol=tolerance)  # type: ignore[union-attr]
+        assert one._version == other._version
+
+
+def test_batch_norm_counts_in_the_table(interpreter: Interpreter) -> None:
+    layers = (lambda: nn.BatchNorm1d(17), nn.ReLU)
+    mine, eager = [Run(lambda p: torch.optim.SGD(p, lr=0.1), layers, torch.float32, classify) for _ in range(2)]
+    step = torch.compile(mine.step, backend="table")
+    for batch in batches(6, np.float32):
+        assert step(*batch).item() == pytest.approx(eager.step(*batch).item(), rel=1e-5)
+    assert code_of(step).calls == []
+    for (name, one), other in zip(mine.model.state_dict().items(), eager.model.state_dict().values(), strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5, err_msg=name)
+
+
+# ------------------------------------------------------------------------------------------------------ single ops
+
+
+def program_of(primitive: str, *arrays: Any, out: Any, options: Any = None, numbers: tuple[Any, ...] = ()) -> Program:
+    """Return a program of one statement on arrays, which are its inputs."""
+    program = Program()
+    views = []
+    for number, array in enumerate(arrays):
+        buffer = Buffer("input", f"input{number}", array)
+        program.inputs.append(buffer)
+        views.append(View(buffer, 0, array.shape, steps(array)))
+    result = Buffer("temporary", "result", out)
+    program.buffers = [*program.inputs, result]
+    place = View(result, 0, out.shape, steps(out))
+    program.statements = [Statement(primitive, (*views, *numbers), options or {}, (place,), "line", "row")]
+    program.outputs = [place]
+    return program
+
+
+def table_gives(interpreter: Interpreter, program: Program) -> Any:
+    code = TableCode(program, (), interpreter)
+    assert code.calls == [], "it is no instruction"
+    step, _ = code.build()
+    (result,) = step(*[buffer.array for buffer in program.inputs], [])
+    assert code.check([buffer.array for buffer in program.inputs], []) is None
+    return result
+
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e-45, 3e38, -3e38, 88.7, 88.8, -87.5, -103.5]
+UNARY = ("exp", "log", "tanh", "sigmoid", "softplus", "log1p", "expm1", "erf", "sqrt", "absolute", "negative", "floor")
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "less", "less_equal", "equal", "not_equal")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_of_a_number(interpreter: Interpreter, name: str, dtype: Any) -> None:
+    """Against NumPy and SciPy in float64: to 8 units in the last place, NaN, infinities and zeros where they are."""
+    import scipy.special
+
+    draw = np.random.default_rng(0)
+    x = np.concatenate([SPECIAL, draw.normal(0, 30, 2000), draw.normal(0, 1, 2000), draw.normal(0, 1e-3, 500)])
+    x = x.astype(dtype)
+    got = table_gives(interpreter, program_of(name, x, out=np.empty_like(x)))
+    with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)
+        want = {
+            "sigmoid": lambda: 1 / (1 + np.exp(-wide)),
+            "softplus": lambda: np.logaddexp(0, wide),
+            "erf": lambda: scipy.special.erf(wide),
+        }.get(name, lambda: getattr(np, name)(wide))()
+        want = want.astype(dtype)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        near = np.abs(got - want) <= 8 * np.spacing(np.abs(want)) + np.finfo(dtype).tiny * (name == "sigmoid")
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(got[~finite], want[~finite])
+    assert np.all(near | ~finite), x[~(near | ~finite)]
+    if name in ("sqrt", "negative", "tanh", "erf", "expm1", "log1p"):
+        np.testing.assert_array_equal(np.signbit(got[:2]), np.signbit(want[:2]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", BINARY)
+def test_arithmetic_has_the_bits_of_numpy(interpreter: Interpreter, name: str, dtype: Any) -> None:
+    x, y = [each.ravel().astype(dtype) for each in np.meshgrid(SPECIAL, SPECIAL)]
+    with np.errstate(all="ignore"):
+        want = getattr(np, name)(x, y)
+    got = table_gives(interpreter, program_of(name, x, y, out=np.empty_like(want)))
+    np.testing.assert_array_equal(got, want)
+    if name in ("add", "subtract", "multiply", "divide"):
+        np.testing.assert_array_equal(np.signbit(got)[~np.isnan(want)], np.signbit(want)[~np.isnan(want)])
+
+
+SHAPES = [
+    ((7, 5), (5,)),
+    ((7, 5), (7, 1)),
+    ((7, 5), ()),
+    ((3, 1, 4), (1, 6, 1)),
+    ((0, 5), (5,)),
+    ((2, 700), (700,)),
+    ((1,), (1,)),
+]
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_operands_are_repeated_as_numpy_repeats_them(interpreter: Interpreter, shapes: Any, order: str) -> None:
+    draw = np.random.default_rng(0)
+    x, y = [np.array(draw.standard_normal(shape).astype(np.float32), order=order) for shape in shapes]
+    want = x - y
+    out = np.empty(want.shape, np.float32)
+    np.testing.assert_array_equal(table_gives(interpreter, program_of("subtract", x, y, out=out)), want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((4, 3), (3, 5)),
+        ((1, 3), (3, 1)),
+        ((4, 1), (1, 5)),
+        ((2, 4, 3), (2, 3, 5)),
+        ((6, 4, 3), (3, 5)),
+        ((3,), (3, 5)),
+        ((4, 3), (3,)),
+    ],
+)
+@pytest.mark.parametrize("turned", [(), (0,), (1,), (0, 1), (2,)])
+def test_products_of_matrices_in_any_order_of_the_axes(
+    interpreter: Interpreter, shapes: Any, turned: tuple[int, ...], dtype: Any
+) -> None:
+    draw = np.random.default_rng(0)
+    arrays = [draw.standard_normal(shape).astype(dtype) for shape in shapes]
+    for number, array in enumerate(arrays):
+        if number in turned and array.ndim > 1:
+            arrays[number] = np.ascontiguousarray(array.swapaxes(-1, -2)).swapaxes(-1, -2)
+    want = np.matmul(*[array.astype(np.float64) for array in arrays])
+    out = np.empty(want.shape, dtype, order="F" if 2 in turned and want.ndim == 2 else "C")
+    got = table_gives(interpreter, program_of("matmul", *arrays, out=out))
+    np.testing.assert_allclose(got, want, rtol=1e-5 if dtype is np.float32 else 1e-13, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["sum", "amax", "amin"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((700, 9), 0), ((9, 700), 1), ((5, 6, 7), 1), ((5, 6, 7), (0, 1)), ((40, 30), None), ((3,), 0)]
+)
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_reductions(interpreter: Interpreter, shape: Any, axis: Any, name: str, dtype: Any, keepdims: bool) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    want = getattr(np, name)(x.astype(np.float64), axis=axis, keepdims=keepdims)
+    options = {"axis": axis, "keepdims": keepdims}
+    got = table_gives(interpreter, program_of(name, x, out=np.empty(want.shape, dtype), options=options))
+    np.testing.assert_allclose(
+        got, want, rtol=0, atol=1e-4 if dtype is np.float32 and name == "sum" else 1e-12 if name == "sum" else 0
+    )
+
+
+def test_nan_is_the_largest_and_the_smallest(interpreter: Interpreter) -> None:
+    x = np.array([[1, np.nan, 2], [3, 4, 5], [np.nan, 1, 1]], np.float32)
+    for name in ("amax", "amin"):
+        for axis in (0, 1):
+            want = getattr(np, name)(x, axis)
+            got = table_gives(interpreter, program_of(name, x, out=np.empty(3, np.float32), options={"axis": axis}))
+            np.testing.assert_array_equal(got, want)
+
+
+def test_a_long_sum_is_as_good_as_a_short_one(interpreter: Interpreter) -> None:
+    for x, axis in ((np.full(10**6, 0.1, np.float32), 0), (np.full((10**5, 3), 0.1, np.float32), 0)):
+        want = np.sum(x.astype(np.float64), axis)
+        out = np.empty(want.shape, np.float32)
+        got = table_gives(interpreter, program_of("sum", x, out=out, options={"axis": axis}))
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- many steps
+
+
+@pytest.fixture
+def trained(interpreter: Interpreter) -> Iterator[tuple[Run, Run, Any]]:
+    """A compiled run whose step is a table, its eager twin, and the table."""
+    mine, eager = [Run(OPTIMIZERS["SGD"], LAYERS["ReLU"], torch.float32, classify) for _ in range(2)]
+    step = torch.compile(mine.step, backend="table")
+    for batch in batches(5, np.float32):
+        step(*batch)
+        eager.step(*batch)
+    yield mine, eager, code_of(step)
+
+
+def scalars_of(run: Run) -> list[Any]:
+    return [dict(scalars) for _, scalars in run.optimizer.host_scalars()]
+
+
+def test_many_steps_in_one_call_are_the_steps(trained: tuple[Run, Run, Any]) -> None:
+    mine, eager, code = trained
+    draw = np.random.default_rng(2)
+    x, y = draw.standard_normal((50, 5)).astype(np.float32), draw.integers(0, 3, 50)
+    order = draw.permutation(190) % 50
+    done, (losses,) = code.run_many((x, y), order, 19, [scalars_of(mine)] * 10)
+    assert done == 10
+    rows = order.reshape(10, 19)
+    want = [eager.step(torch.from_numpy(x[some]), torch.from_numpy(y[some])).item() for some in rows]
+    np.testing.assert_allclose(losses, want, rtol=1e-5)
+    for one, other in zip(mine.model.parameters(), eager.model.parameters(), strict=True):
+        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=1e-5)
+
+
+def test_many_steps_stop_before_the_one_with_an_index_out_of_range(trained: tuple[Run, Run, Any]) -> None:
+    mine, eager, code = trained
+    draw = np.random.default_rng(2)
+    x, y = draw.standard_normal((38, 5)).astype(np.float32), draw.integers(0, 3, 38)
+    y[25] = 7
+    done, _ = code.run_many((x, y), np.arange(38), 19, [scalars_of(mine)] * 2)
+    assert done == 1
+    eager.step(torch.from_numpy(x[:19]), torch.from_numpy(y[:19]))
+    for one, other in zip(mine.model.parameters(), eager.model.parameters(), strict=True):
+        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=1e-5)
+
+
+def test_an_order_out_of_range_is_refused(trained: tuple[Run, Run, Any]) -> None:
+    mine, _, code = trained
+    x, y = np.zeros((30, 5), np.float32), np.zeros(30, np.int64)
+    with pytest.raises(ValueError, match=r"rows that are not in \[0, 30\)"):
+        code.run_many((x, y), np.arange(19) + 20, 19, [scalars_of(mine)])
+    with pytest.raises(ValueError, match="no batch of"):
+        code.run_many((x.astype(np.float64), y), np.arange(19), 19, [scalars_of(mine)])
+
+
+def test_an_index_out_of_range_is_eagers_error(trained: tuple[Run, Run, Any], interpreter: Interpreter) -> None:
+    _, _, code = trained
+    step, _ = code.build()
+    before = [buffer.array.copy() for buffer in code.program.buffers if buffer.kind == "memory"]
+    mine = trained[0]
+    with pytest.raises(CheckFailedError):
+        step(np.zeros((19, 5), np.float32), np.full(19, 3), scalars_of(mine))
+    after = [buffer.array for buffer in code.program.buffers if buffer.kind == "memory"]
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------------ cache
+
+
+def test_a_cache_that_is_broken_is_compiled_anew(
+    interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = machine.cache_file().read_bytes()
+    compiled = []
+    monkeypatch.setattr(machine, "compile_apart", lambda: compiled.append(1) or good)
+    monkeypatch.setenv("NANOTORCH_CACHE_DIR", str(tmp_path))
+    path = machine.cache_file()
+    for content in (b"", good[:1000], good[:-1] + bytes([good[-1] ^ 1]), b"x" * 5000):
+        path.write_bytes(content)
+        mine = machine.Machine()
+        assert mine.wait() is not None
+        assert path.read_bytes() == good
+    assert len(compiled) == 4
+    assert machine.Machine().wait() is not None
+    assert len(compiled) == 4
+
+
+def test_another_processor_or_version_has_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    import llvmlite.binding as llvm
+
+    names = {machine.cache_file()}
+    monkeypatch.setattr(machine, "version", lambda name: f"0.0 of {name}")
+    names.add(machine.cache_file())
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "another")
+    names.add(machine.cache_file())
+    assert len(names) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(
+    interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = machine.cache_file().read_bytes()
+    monkeypatch.setattr(machine, "compile_apart", lambda: good)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NANOTORCH_CACHE_DIR", str(tmp_path / "file" / "below"))
+    assert machine.Machine().wait() is not None
+
+
+def test_without_numba_steps_run_as_numpy_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "installed", lambda: False)
+    mine = machine.Machine()
+    assert mine.wait() is None
+    assert "pip install nanotorch[fast]" in mine.reason
+
+
+def test_nobody_waits_for_the_interpreter(tmp_path: Path) -> None:
+    """With an empty cache, steps run as NumPy code at once, and as a table when the interpreter is there."""
+    code = """
+import threading
+from nanotorch.capture.table import machine
+gate, real = threading.Event(), machine.compile_apart
+machine.compile_apart = lambda: (gate.wait(), content)[1]
+content = open({path!r}, "rb").read()
+import numpy as np, nanotorch as torch
+weight = torch.ones(4, requires_grad=True)
+optimizer = torch.optim.SGD([weight], lr=0.1)
+def step(x):
+    optimizer.zero_grad()
+    loss = ((x @ weight) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    return loss
+step = torch.compile(step, backend="table")
+x = torch.ones(3, 4)
+kinds = []
+for number in range(9):
+    if number == 6:
+        gate.set()
+        machine.MACHINE.wait()
+    step(x)
+    kinds += [type(c.code).__name__ for p in step._programs.values() for c in p if c.confirmed]
+print(*kinds)
+"""
+    environment = {**os.environ, "NANOTORCH_CACHE_DIR": str(tmp_path)}
+    path = str(machine.cache_file())
+    assert MACHINE.wait() is not None
+    out = subprocess.run(
+        [sys.executable, "-c", code.format(path=path)], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    kinds = out.split()
+    assert kinds[0] == "NumpyCode"
+    assert kinds[-1] == "TableCode"
