@@ -75,6 +75,16 @@ def erfinv(array: Any) -> Any:
     return _special("erfinv", array)
 
 
+def ndtr(array: Any) -> Any:
+    """Return how much of the standard normal distribution lies below every element."""
+    return _special("ndtr", array)
+
+
+def gelu_slope(array: Any, result: Any) -> Any:
+    """Return the derivative of GELU (Note [GELU])."""
+    return formulas.gelu_slope(cupy, array, result)
+
+
 def lgamma(array: Any) -> Any:
     """Return the logarithm of the absolute value of the gamma function of every element."""
     return formulas.lgamma(cupy, _special, array)

@@ -10,6 +10,9 @@ from typing import Any
 
 Special = Callable[..., Any]
 
+NEAR = {2: 2.0**-13, 4: 2.0**-26, 8: 2.0**-55}
+"""By the size of a float's dtype: below this a number times 0.4 is lost beside 0.5."""
+
 
 def lgamma(xp: Any, special: Special, array: Any) -> Any:
     """Return the logarithm of the absolute value of the gamma function of every element."""
@@ -70,3 +73,16 @@ def sliding(view: Callable[..., Any], array: Any, offset: int, axis: int, size: 
 def softplus(xp: Any, array: Any) -> Any:
     """Return `log(1 + exp(array))` without overflow."""
     return xp.maximum(array, 0) + xp.log1p(xp.exp(-xp.absolute(array)))
+
+
+def gelu_slope(xp: Any, array: Any, result: Any) -> Any:
+    """Return the derivative of GELU from its input and result (Note [GELU])."""
+    near = xp.absolute(array) < NEAR[array.dtype.itemsize]
+    below = xp.where(near, 0.5, result / array)
+    slope = array * array
+    slope *= -0.5
+    slope = xp.exp(slope)
+    slope *= array
+    slope *= 1 / math.sqrt(2 * math.pi)
+    slope += below
+    return slope

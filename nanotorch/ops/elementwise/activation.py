@@ -13,7 +13,7 @@ from nanotorch.ops.create.counters import unit_like
 from nanotorch.ops.create.random import Generator, _floating
 from nanotorch.ops.rows.inplace import apply_inplace
 from nanotorch.ops.rows.row import ROWS, Array, composite, op
-from nanotorch.ops.rows.sample import edge, integers, real, sample, unary
+from nanotorch.ops.rows.sample import constant, edge, integers, real, sample, unary
 from nanotorch.ops.rows.tensors import TENSOR
 
 limits = sample(edge([-3.0, -1.0, -0.5, 0.0, -0.0, 0.5, 1.0, 3.0, 6.0, inf, -inf]))
@@ -96,18 +96,44 @@ def selu(xp: Any, self: Array) -> Array:
 GELU_TANH = math.sqrt(2.0 / math.pi)
 
 
-def _gelu_derivative(xp: Any, grad: Any, self: Any, approximate: str) -> Any:
+def _gelu_curvature(xp: Any, grad: Any, self: Any) -> Any:
+    density = xp.exp(-0.5 * (self * self)) * (1 / math.sqrt(2 * math.pi))
+    return grad * (2 * density - self * (self * density))
+
+
+@op(
+    self=_gelu_curvature,
+    node="GeluBackwardBackward0",
+    where="internal",
+    samples=[sample(edge([-1.0, 0.0, 0.5]), constant(3))],
+)
+def _gelu_slope(xp: Any, self: Array, gelu: Array) -> Array:
+    """The derivative of GELU where it is `gelu`.
+
+    Note [GELU]
+    ~~~~~~~~~~~
+    The derivative of `x * p(x)`, with p the normal distribution, is `p(x)` plus x times the density; and `p(x)`, the
+    dear part, is the result of the forward pass over x. Near 0, where the result may be too small to be divided, it is
+    1/2. The derivative of that quotient would cancel near 0: so the slope is a primitive and an op, taken as a function
+    of x alone, with a formula for its own derivative.
+    """
+    return xp.gelu_slope(self, gelu)
+
+
+@TENSOR.define("gelu_slope")
+def _recorded_slope(self: Any, result: Any) -> Any:
+    return _gelu_slope(self, result.detach())
+
+
+def _gelu_derivative(xp: Any, grad: Any, self: Any, result: Any, approximate: str) -> Any:
     if approximate == "none":
-        return grad * (
-            0.5 * (1 + xp.erf(self * math.sqrt(0.5)))
-            + self * xp.exp(-0.5 * (self * self)) * (1 / math.sqrt(2 * math.pi))
-        )
+        return grad * xp.gelu_slope(self, result)
     t = xp.tanh(GELU_TANH * (self + 0.044715 * self * self * self))
     return grad * (0.5 * (1 + t) + 0.5 * self * (1 - t * t) * (GELU_TANH * (1 + 3 * 0.044715 * self * self)))
 
 
 @op(
-    self=lambda xp, grad, self, approximate: _gelu_derivative(xp, grad, self, approximate),
+    self=lambda xp, grad, self, result, approximate: _gelu_derivative(xp, grad, self, result, approximate),
     cast="float",
     where="functional",
     samples=[*unary, sample(real(3, 2), approximate="tanh")],
@@ -117,7 +143,7 @@ def gelu(xp: Any, self: Array, *, approximate: str = "none") -> Array:
     or its tanh approximation (Hendrycks, Gimpel 2016).
     """
     if approximate == "none":
-        return self * (0.5 * (1 + xp.erf(self * math.sqrt(0.5))))
+        return self * xp.ndtr(self)
     if approximate != "tanh":
         raise RuntimeError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return 0.5 * self * (1 + xp.tanh(GELU_TANH * (self + 0.044715 * self * self * self)))
