@@ -1,4 +1,4 @@
-"""Microseconds per training step of four MLPs: nanotorch, PyTorch eager, and NumPy by hand.
+"""Microseconds per training step of four MLPs: nanotorch, eager and compiled, PyTorch eager, and NumPy by hand.
 
     python -m benchmarks.train_step [--quick] [--rounds N] [--device cpu|cuda] [--json FILE]
 
@@ -11,6 +11,7 @@ are noisy: read the ratios.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from types import ModuleType
@@ -42,7 +43,13 @@ def problem(sizes: tuple[int, ...], batch: int) -> tuple[list[np.ndarray], np.nd
 
 
 def framework_step(
-    torch: ModuleType, sizes: tuple[int, ...], parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray, device: str
+    torch: ModuleType,
+    sizes: tuple[int, ...],
+    parameters: list[np.ndarray],
+    x: np.ndarray,
+    y: np.ndarray,
+    device: str,
+    compiled: Callable[[Any], Any] = lambda step: step,
 ) -> tuple[Callable[[], float], Callable[[], list[np.ndarray]]]:
     """Return a training step in PyTorch's API, for any module that has it, and a reader of the parameters."""
     layers: list[Any] = []
@@ -57,14 +64,17 @@ def framework_step(
     loss_function = torch.nn.CrossEntropyLoss()
     inputs, targets = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
 
-    def step() -> float:
+    @compiled
+    def step(inputs: Any, targets: Any) -> Any:
         optimizer.zero_grad()
         loss = loss_function(model(inputs), targets)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss
 
-    return step, lambda: [parameter.detach().cpu().numpy() for parameter in model.parameters()]
+    return lambda: step(inputs, targets).item(), lambda: [
+        parameter.detach().cpu().numpy() for parameter in model.parameters()
+    ]
 
 
 def handwritten_step(
@@ -89,6 +99,9 @@ def contestants(sizes: tuple[int, ...], batch: int, device: str) -> dict[str, Ca
         "nanotorch": framework_step(nanotorch, sizes, parameters, x, y, device),
         "handwritten": handwritten_step(parameters, x, y, device),
     }
+    if device == "cpu":
+        compiled = functools.partial(nanotorch.compile, backend="numpy")
+        built["compiled"] = framework_step(nanotorch, sizes, parameters, x, y, device, compiled)
     pytorch = import_pytorch(device)
     if pytorch is not None:
         built["PyTorch"] = framework_step(pytorch, sizes, parameters, x, y, device)
@@ -121,16 +134,18 @@ def main() -> None:
     rows, results = [], []
     for name, (sizes, batch) in MODELS.items():
         timings = common.summary(common.interleave(contestants(sizes, batch, options.device), rounds, seconds))
-        ours = timings["nanotorch"][0]
         cells = [name]
-        for contestant in ("nanotorch", "PyTorch", "handwritten"):
+        for contestant in ("nanotorch", "compiled", "PyTorch", "handwritten"):
             median, least = timings.get(contestant, (float("nan"), float("nan")))
-            cells.append(f"{median:.1f} ({least:.1f})" if median == median else "not installed")
-        for contestant in ("PyTorch", "handwritten"):
-            cells.append(f"{timings[contestant][0] / ours:.2f}" if contestant in timings else "-")
+            cells.append(f"{median:.1f} ({least:.1f})" if median == median else "-")
+        for ours in ("nanotorch", "compiled"):
+            for other in ("PyTorch", "handwritten"):
+                there = ours in timings and other in timings
+                cells.append(f"{timings[other][0] / timings[ours][0]:.2f}" if there else "-")
         rows.append(cells)
         results.append({"model": name, **{k: {"median_us": m, "min_us": least} for k, (m, least) in timings.items()}})
-    header = ["MLP", "nanotorch", "PyTorch", "by hand", "PyTorch/nanotorch", "by hand/nanotorch"]
+    header = ["MLP", "nanotorch", "compiled", "PyTorch", "by hand", "PyTorch/nanotorch", "by hand/nanotorch"]
+    header += ["PyTorch/compiled", "by hand/compiled"]
     title = f"training step, microseconds: median (minimum) of {rounds} rounds, {options.device}"
     common.report(title, common.machine(options.device), common.table(header, rows), results, options.json)
 

@@ -176,8 +176,9 @@ class Optimizer:
 
         `numbers` has an array for each name, with one equal entry for each parameter, to be written in place.
         """
-        if "step" in numbers:
-            numbers["step"] += 1
+        steps = numbers.get("step")
+        if steps is not None:
+            steps += 1
         return {name: entries.item(0) for name, entries in numbers.items()}
 
     def initial_value(self, name: str, group: Mapping[str, Any]) -> float:
@@ -286,13 +287,17 @@ class Optimizer:
 
     def next_scalars(self, segment: Segment, group: Mapping[str, Any]) -> dict[str, Any]:
         """Move the numbers of a segment's parameters on by one update, and return the scalars of its rule."""
-        options = {
-            name: value if type(value := group.get(name)) in _PLAIN else number_of(value) for name in self._scalar_names
-        }
-        present = self.scalars(segment.numbers, group)
-        present["first"] = segment.first
+        scalars: dict[str, Any] = {}
+        for name in self._scalar_names:
+            value = group.get(name)
+            scalars[name] = value if type(value) in _PLAIN else number_of(value)
+        if "first" in scalars:
+            scalars["first"] = segment.first
+        for name, value in self.scalars(segment.numbers, group).items():
+            if name in scalars:
+                scalars[name] = value
         segment.moved_on()
-        return {**options, **{name: value for name, value in present.items() if name in options}}
+        return scalars
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before every step; it may return others as a tuple (args, kwargs).
