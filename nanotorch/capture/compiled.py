@@ -35,6 +35,7 @@ from nanotorch.autograd.graph.interpreter import undisturbed
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
 from nanotorch.capture.captured import Captured
+from nanotorch.capture.differentiable import Differentiable, Recorded, Through
 from nanotorch.capture.many_steps import run
 from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.program import CallNumber
@@ -73,7 +74,7 @@ class Compiled:
         functools.update_wrapper(self, function, updated=())
         self.function, self.backend, self.fallback = function, backend, fallback
         self._lock = threading.RLock()
-        self._programs: dict[Key, list[Captured]] = {}
+        self._programs: dict[Key, list[Captured | Differentiable]] = {}
         self._roots: dict[str, Any] = {"": function}
         self._words: set[str] = set()
         self._plans: list[Any] | None = None
@@ -135,8 +136,8 @@ class Compiled:
         if not undisturbed():
             return None
         call = self._call(args, kwargs)
-        fitting = (captured for captured in self._programs.get(call.key, ()) if captured.fits(call.tensors))
-        return next(fitting, None)
+        programs = [captured for captured in self._programs.get(call.key, ()) if isinstance(captured, Captured)]
+        return next((captured for captured in programs if captured.fits(call.tensors)), None)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Tell the tensors of a call from the rest: what the program depends on is the key."""
@@ -190,6 +191,9 @@ class Compiled:
         if isinstance(recording(), tuple) or position() is not None or any(t.device is not CPU for t in call.tensors):
             return self.function(*call.args, **call.kwargs)
         programs = self._programs.setdefault(call.key, [])
+        for captured in programs:
+            if isinstance(captured, Differentiable):
+                captured.finish()
         plans = self._renew(programs)
         for captured in programs:
             if captured.fits(call.tensors):
@@ -208,7 +212,7 @@ class Compiled:
             return self.function(*call.args, **call.kwargs)
         return self._record(call, programs)
 
-    def _renew(self, programs: list[Captured]) -> list[Any] | None:
+    def _renew(self, programs: list[Captured | Differentiable]) -> list[Any] | None:
         """Walk what the function can reach, and tell the programs of it; return the plans of its optimizers."""
         reachable = Reachable(self._roots, self._words)  # it holds gradients: let it go before somebody counts them
         self._words |= reachable.words
@@ -231,7 +235,7 @@ class Compiled:
         self._plans = _plans(Reachable(self._roots, self._words)) or []
         return result
 
-    def _record(self, call: Call, programs: list[Captured]) -> Any:
+    def _record(self, call: Call, programs: list[Captured | Differentiable]) -> Any:
         try:
             recording = Recording(self.function, call.tensors, call.build, self._roots, self._words, call.numbers)
         except CaptureError as error:
@@ -248,6 +252,8 @@ class Compiled:
             return result
         result = recording.result
         try:
+            if recording.differentiable:
+                return self._take_in_forward(call, recording, programs)
             self._take_in(recording, programs)
         except BaseException as error:
             if self.fallback is not None and isinstance(error, CaptureError):
@@ -262,22 +268,32 @@ class Compiled:
         self._as_ever.add(call.key)
         self._say(why)
 
-    def _take_in(self, recording: Recording, programs: list[Captured]) -> None:
+    def _take_in(self, recording: Recording, programs: list[Captured | Differentiable]) -> None:
         """Make a program of a recording, or confirm the one that there is."""
         for captured in programs:
-            if not captured.confirmed and not captured.given_up and captured.recording.is_like(recording):
-                difference = captured.recording.difference(recording)
-                if difference is not None:
-                    raise CaptureError(
-                        f"{difference}: the function did something else in the call before, though nothing around it "
-                        "has changed, so a program would go on with a value of one call: pass what changes as a tensor "
-                        "argument"
-                    )
+            if isinstance(captured, Captured) and _agree(captured, recording):
                 captured.confirm(Watch(recording.reachable))
                 recording.forget()
                 return
         programs.append(Captured(recording, self.backend))
         self._recorded += 1
+
+    def _take_in_forward(self, call: Call, recording: Recording, programs: list[Captured | Differentiable]) -> Any:
+        """Keep a recording until its backward pass has come, and return what it can come to."""
+        recorded = Recorded(recording, call.tensors)
+        for captured in programs:
+            if isinstance(captured, Differentiable) and captured.second is None and _agree(captured, recording):
+                captured.take(recorded)
+                break
+        else:
+
+            def again(given: Sequence[Any]) -> Any:
+                args, kwargs = call.build(given)
+                return self.function(*args, **kwargs)
+
+            programs.append(Differentiable(recorded, again, self._roots))
+            self._recorded += 1
+        return recording.build(Through.apply(recorded, (), *recorded.tensors))
 
     def _say(self, why: str) -> None:
         if not self._said:
@@ -305,6 +321,19 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"torch.compile({self.function!r})"
+
+
+def _agree(captured: Captured | Differentiable, recording: Recording) -> bool:
+    """Whether a recording is the second one of a program; raise where it is, and gives another program."""
+    if captured.confirmed or captured.given_up or not captured.recording.is_like(recording):
+        return False
+    difference = captured.recording.difference(recording)
+    if difference is not None:
+        raise CaptureError(
+            f"{difference}: the function did something else in the call before, though nothing around it has changed, "
+            "so a program would go on with a value of one call: pass what changes as a tensor argument"
+        )
+    return True
 
 
 def _positional(tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.graph.interpreter import installed
-from nanotorch.autograd.graph.node import nodes_below
+from nanotorch.autograd.graph.node import next_sequence, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
@@ -45,6 +45,7 @@ class Recording:
         result: what it returned.
         build: makes such a result of other tensors.
         differentiable: of the tensors that it returned those which can be differentiated, as they were recorded.
+        began: the number of the first node of the graph that it made.
         scalars: of the rules of optimizers, in order.
         updates: for each of them the optimizer, the segment, the number of its group, and whether a step begins there.
         memory: tensors of which the program knows the memory, each with its array.
@@ -69,6 +70,7 @@ class Recording:
         self._recorder = recorder = Recorder(reachable.names)
         self.program, self.scalars = recorder.program, recorder.scalars
         self.snapshot = Snapshot(reachable)
+        self.began = next_sequence()
         self.given: list[Tensor] = []
         self.differentiable: list[tuple[int, Tensor]] = []
         try:
@@ -120,7 +122,6 @@ class Recording:
         self.copies = [from_array(np.array(array), t.device) for array, t in zip(arrays, outputs, strict=True)]
         self.result = self.build(self.copies)
         self.differentiable = [(k, t) for k, t in enumerate(outputs) if _can_be_differentiated(t)]
-        self._length = len(self.program.statements)
 
     def _settle(self) -> None:
         """See what the step has changed, and give tensors that live on real arrays."""
@@ -287,7 +288,7 @@ class Recording:
         """Return the first line in which another recording differs, None where both are one program."""
         mine, theirs = self.text.splitlines(), other.text.splitlines()
         for line, here in zip(theirs, mine, strict=False):
-            if line != here:
+            if line.partition("  # ")[0] != here.partition("  # ")[0]:
                 return line
         if len(mine) != len(theirs):
             return max(mine, theirs, key=len)[min(len(mine), len(theirs))]
