@@ -21,7 +21,7 @@ import numpy as np
 
 from nanotorch.backend.numpy_backend import NUMPY, add_windows
 from nanotorch.backend.primitives import OPERATORS
-from nanotorch.capture.program import Buffer, HostNumber, Statement, View, steps
+from nanotorch.capture.program import Buffer, HostNumber, Statement, View, leaves, steps
 
 SPELLED_OTHERWISE = {"bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_xor": "bitwise_xor", "bit_not": "invert"}
 ELEMENTWISE: dict[str, str] = {
@@ -36,7 +36,9 @@ ELEMENTWISE |= {"to the power": "power", "plain sign": "sign"}
 
 FORMS = {
     "assign": "{out}[...] = {0}",
-    "bits times": "multiply({bits0}, {1}, {bits})",
+    "bits times": "multiply({bits0}, {bits1}, {bits})",
+    "bits and": "bitwise_and({bits0}, {bits1}, {bits})",
+    "bits xor": "bitwise_xor({bits0}, {bits1}, {bits})",
     "dot": "{0}.dot({1}, {out})",
     "matmul into": "matmul({0}, {1}, {out})",
     "add up": "add.reduce({0}, {1}, None, {out}, {2})",
@@ -52,6 +54,8 @@ FORMS = {
 """Calls by name; `{bits}` stands for the integers of the same memory, `{unsigned0}` for those without a sign."""
 OF_NUMPY: dict[str, Any] = {
     "bits times": np.multiply,
+    "bits and": np.bitwise_and,
+    "bits xor": np.bitwise_xor,
     "matmul into": np.matmul,
     "add up": np.add,
     "largest": np.maximum,
@@ -60,7 +64,9 @@ OF_NUMPY: dict[str, Any] = {
     "add windows": add_windows,
 }
 """What the forms name."""
-OVER_OPERANDS = {*ELEMENTWISE, "bits times"}
+BITS = {name for name in FORMS if "{bits}" in FORMS[name]}
+"""Calls that take what they get for integers."""
+OVER_OPERANDS = {*ELEMENTWISE, *BITS}
 """Calls whose result may lie over an operand of the same layout."""
 BLOCKWISE = {*OVER_OPERANDS, "assign"}
 """Calls that do with each element the same, whatever the others are: they may run in blocks (Note [Blocks])."""
@@ -191,6 +197,33 @@ def _zero_where(calls: Calls, of: Statement, x: Any, mask: Any) -> bool:
     calls.call("bit_not", shown, mask)
     calls.call("assign", factor, shown)
     return calls.call("bits times", out, x, factor)
+
+
+@calls_of("where")
+def _where(calls: Calls, of: Statement, condition: Any, x: Any, y: Any) -> bool:
+    """Bits of x; those in which y differs are turned over where the condition does not hold: nothing to mispredict."""
+    (out,) = of.out
+    if out.size < 256 or out.dtype.itemsize not in _INTEGERS or not contiguous(out):
+        return False
+    if not (isinstance(condition, View) and condition.dtype == bool and condition.shape == out.shape):
+        return False
+    if not all(arg.dtype == out.dtype if isinstance(arg, View) else type(arg) in (int, float) for arg in (x, y)):
+        return False
+    mask = calls.between(out.shape, _INTEGERS[out.dtype.itemsize], "mask")
+    calls.call("assign", mask, condition)
+    calls.call(
+        "subtract", mask, mask, calls.constant(np.ones((), mask.dtype), "one")
+    )  # all bits where it does not hold
+    given = []
+    for arg in (x, y):
+        if not isinstance(arg, View) or arg.shape != out.shape or not contiguous(arg):
+            arg, plain = calls.between(out.shape, out.dtype, "repeated"), arg
+            calls.call("assign", arg, plain)
+        given.append(arg)
+    turned = calls.between(out.shape, out.dtype, "turned")
+    calls.call("bits xor", turned, *given)
+    calls.call("bits and", turned, turned, mask)
+    return calls.call("bits xor", out, given[0], turned)
 
 
 @calls_of("sign")
@@ -361,6 +394,28 @@ def _framed(calls: Calls, of: Statement, x: Any, shape: Any, index: Any, value: 
 @calls_of("pad_to")
 def _pad_to(calls: Calls, of: Statement, x: Any, shape: Any) -> bool:
     return _framed(calls, of, x, shape, tuple([slice(n) for n in x.shape]), 0)
+
+
+@calls_of("scatter_to_zeros")
+def _scatter_to_zeros(calls: Calls, of: Statement, x: Any, shape: Any, index: Any) -> bool:
+    if not isinstance(x, View) or any(isinstance(leaf, View) for leaf in leaves(index)):
+        return False
+    calls.call("assign", of.out[0], 0)
+    return calls.call("assign", _part(of.out[0], index), x)
+
+
+@calls_of("batch_last", "batch_first")
+def _batch(calls: Calls, of: Statement, x: Any) -> bool:
+    """The transpose of a matrix, but where its rows begin so that the backend takes eight of them at a time."""
+    (out,) = of.out
+    if not contiguous(x) or not contiguous(out):
+        return False
+    rows = x.shape[0] if of.primitive == "batch_last" else x.size // max(x.shape[-1], 1)
+    columns = x.size // max(rows, 1)
+    if columns * x.dtype.itemsize % 2048 == 0 and rows > 8:
+        return False
+    turned = View(out.buffer, out.offset, (rows, columns), (1, rows))
+    return calls.call("assign", turned, View(x.buffer, x.offset, (rows, columns), (columns, 1)))
 
 
 @calls_of("from_windows")

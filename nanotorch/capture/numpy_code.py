@@ -28,7 +28,7 @@ import numpy as np
 
 from nanotorch.backend.numpy_backend import NUMPY
 from nanotorch.capture.memory_plan import MemoryPlan, Run
-from nanotorch.capture.numpy_calls import ELEMENTWISE, FORMS, OF_NUMPY, Calls
+from nanotorch.capture.numpy_calls import BITS, ELEMENTWISE, FORMS, OF_NUMPY, Calls
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, linear
 
 SPELLED = {bool, int, str, type(None), slice, type(...)}
@@ -105,6 +105,7 @@ class NumpyCode:
     def _bound_name(self, view: View, kind: Any) -> str:
         root = self.plan.root(view.buffer)
         name = self.names[view.buffer]
+        kind = None if kind is not None and np.dtype(kind) == view.dtype else kind
         if kind is None and view.whole and View(root, *view[1:]).whole and root.array.dtype == view.dtype:
             if view.buffer.kind != "input" and name not in self.known:
                 self.known[name], self.shown[name] = self.arrays[view.buffer], view.buffer
@@ -196,7 +197,8 @@ class NumpyCode:
             named["out"] = self.name(call.out[0], None, run)
         if "{bits}" in form:
             kind = f"i{call.out[0].dtype.itemsize}"
-            named["bits"], named["bits0"] = self.name(call.out[0], kind, run), self.name(call.args[0], kind, run)
+            views = {"bits": call.out[0], "bits0": call.args[0], "bits1": call.args[1]}
+            named |= {place: self.name(view, kind, run) for place, view in views.items()}
         if "{unsigned0}" in form:
             named["unsigned0"] = self.name(call.args[0], "u8")
         given = [
@@ -277,11 +279,11 @@ class NumpyCode:
         """Bind what a loop over the blocks of a run goes through; return its head."""
         parts, columns = run.parts(), {}
         for call in self.calls.done[run.start : run.stop]:
-            kinds = [None, f"i{call.out[0].dtype.itemsize}"] if call.primitive == "bits times" else [None]
+            kind = f"i{call.out[0].dtype.itemsize}" if call.primitive in BITS else None
             for view in (*call.reads, *call.out):
-                for kind in kinds if run.varies(view) and view.dtype != bool else [None]:
-                    if run.varies(view):
-                        columns[self.name(view, kind, run)] = self._blocks(run, view, kind)
+                if run.varies(view):
+                    columns[self.name(view, kind, run)] = self._blocks(run, view, kind)
+            columns[self.name(call.out[0], None, run)] = self._blocks(run, call.out[0], None)
         number = self.plan.runs.index(run)
         self.known[f"blocks{number}"] = list(zip(*columns.values(), strict=True))
         self.known[f"parts{number}"] = parts

@@ -17,6 +17,9 @@ from nanotorch.capture.recorder import CaptureError
 DRAWS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.section == "draws")
 """Primitives that give something else every time, and leave a generator elsewhere: all of them stay, in their order."""
 
+OF_SHAPE = {"ones_like", "zeros_like"}
+"""Primitives that look at the shape and the dtype of an array alone."""
+
 
 def simplify(program: Program, kept: Collection[Buffer]) -> dict[Buffer, View]:
     """Run all passes; return for the buffers that lie within another one now where that is.
@@ -65,7 +68,7 @@ def fold(program: Program, kept: Collection[Buffer]) -> None:
             and statement.primitive not in DRAWS
             and out[0].buffer not in kept
             and _settles(uses, number, out[0].buffer)
-            and all(view.buffer.kind == "constant" for view in statement.reads)
+            and (statement.primitive in OF_SHAPE or all(view.buffer.kind == "constant" for view in statement.reads))
             and not any(isinstance(leaf, HostNumber) for leaf in _plain(statement))
         ):
             buffer = out[0].buffer
