@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, is_
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from nanotorch.capture.program import Program, View
 from nanotorch.capture.recorder import CaptureError, call_scalars
 from nanotorch.capture.recording import Recording
 from nanotorch.capture.table.machine import MACHINE, Interpreter
-from nanotorch.capture.table.table_code import TableCode
+from nanotorch.capture.table.table_code import Many, TableCode
 from nanotorch.optim import Optimizer
 
 if TYPE_CHECKING:
@@ -87,6 +87,10 @@ class Captured:
         self._updates, self.build = recording.updates, recording.build
         stepping = {id(optimizer): optimizer for optimizer, *_ in self._updates}.values()
         self._counting = [o for o in stepping if type(o).count_step is not Optimizer.count_step]
+        moves = (Optimizer.scalars, Optimizer.next_scalars, Optimizer.count_step)
+        self._counts_alone = not any("'step'" in code for code in recording.program.decisions) and all(
+            [(type(o).scalars, type(o).next_scalars, type(o).count_step) == moves for o in stepping]
+        )
         self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in recording.versions]
         memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in recording.kept]
         self._owners = frozenset([id(owner(array)) for array in memory])
@@ -126,11 +130,16 @@ class Captured:
         self._leave(1)
         return True, self.build([from_array(array) for array in results])
 
-    def repeat(self, batches: Batches, between: Between | None) -> list[Any]:
-        """Run the program for one batch after the other, until it is not for one; return the arrays that each gave."""
+    def repeat(self, batches: Batches, between: Between | None) -> tuple[int, list[Any]]:
+        """Run the program for one batch after the other, until it is not for one; return for how many it ran, and what
+        they gave, stacked.
+        """
         done: list[Any] = []
         if not self._free():
-            return done
+            return 0, done
+        many = self.code.many(batches.tables, batches.order, batches.size) if isinstance(self.code, TableCode) else None
+        if many is not None:
+            return self._at_once(self.code, many, batches.numbers, between)
         try:
             for arrays, numbers in batches:
                 results = self._once(arrays, numbers)
@@ -138,11 +147,60 @@ class Captured:
                     break
                 done.append(results)
                 if between is not None:
+                    self._tell_stepped()
                     between()
         finally:
             if done:
                 self._leave(len(done))
-        return done
+        return len(done), list(map(np.stack, zip(*done, strict=True)))
+
+    def _at_once(
+        self, table: Any, many: Many, numbers: Sequence[Sequence[int]], between: Between | None
+    ) -> tuple[int, list[Any]]:
+        """Run the host's part of all steps, as far as the program is the right one for them, and then the steps."""
+        steps = min(many.ready(), len(numbers))
+        rows: list[Any] = []
+        known = 0
+        try:
+            while known < steps:
+                ahead = steps - known if between is None and self._counts_alone else 1
+                back = self._counts()
+                scalars = self._scalars(numbers[known])
+                if not self.decided(scalars):
+                    back()
+                    break
+                if ahead > 1:
+                    ahead = self._move_on(scalars, numbers[known:][:ahead])
+                rows.append(table.rows_of(scalars, ahead))
+                known += ahead
+                if between is not None:
+                    self._tell_stepped()
+                    between()
+        finally:
+            done, results = many.run(np.concatenate(rows)) if rows else (0, [])
+            if done:
+                self._leave(done)
+        assert done == known
+        return done, results
+
+    def _move_on(self, scalars: list[Any], numbers: Sequence[Sequence[int]]) -> int:
+        """Make of the scalars of a step those of as many as there are numbers, where counts alone move on, and move
+        them on; return how many steps these are.
+        """
+        later = [{**each, "first": False} if "first" in each else each for each in scalars]
+        if not self.decided(later):  # what holds for the first step does not hold for the others
+            return 1
+        steps = np.arange(len(numbers))
+        if numbers[0]:
+            columns = [call_scalars(each) for each in numbers]
+            scalars[0] = {name: np.array([each[name] for each in columns]) for name in scalars[0]}
+        for (_, segment, *_), each in zip(self._updates, scalars[len(scalars) - len(self._updates) :], strict=True):
+            if "step" in segment.numbers:
+                segment.numbers["step"] += len(steps) - 1
+                segment.moved_on()
+                if "step" in each:
+                    each["step"] = each["step"] + steps
+        return len(steps)
 
     def _free(self) -> bool:
         """Whether the program may write its gradients; if not, it is given up."""
@@ -151,15 +209,34 @@ class Captured:
             self.given_up, self.confirmed = True, False
         return free
 
-    def _once(self, arrays: Iterable[Any], numbers: Sequence[int]) -> Any:
-        """Run the program and the host's part of the step; None where it is not for this call."""
+    def _counts(self) -> Callable[[], None]:
+        """Return what puts back what the host's part of a step counts."""
         counts = [(segment, segment.first, segment.known) for _, segment, *_ in self._updates]
         counted = [(optimizer, plain_numbers(optimizer)) for optimizer in self._counting]
+
+        def back() -> None:
+            for optimizer, plain in counted:
+                vars(optimizer).update(plain)
+            for segment, first, known in counts:
+                segment.first, segment.known = first, known
+                for entries, before in zip(segment.numbers.values(), known, strict=True):
+                    entries[...] = np.frombuffer(before, entries.dtype)
+
+        return back
+
+    def _scalars(self, numbers: Sequence[int]) -> list[Any]:
+        """Run the host's part of a step; return the scalars of its program."""
         scalars: list[Any] = [call_scalars(numbers)] if numbers else []
         for optimizer, segment, index, begins in self._updates:
             if begins:
                 optimizer.count_step()
             scalars.append(optimizer.next_scalars(segment, optimizer.param_groups[index]))
+        return scalars
+
+    def _once(self, arrays: Iterable[Any], numbers: Sequence[int]) -> Any:
+        """Run the program and the host's part of the step; None where it is not for this call."""
+        back = self._counts()
+        scalars = self._scalars(numbers)
         saved = [(array, array.copy()) for array in self._at_risk or ()]
         draws = Draws(self._generators) if self._generators else None
         if self._waits_for_table and MACHINE.interpreter is not None and self.decided(scalars):
@@ -178,12 +255,7 @@ class Captured:
         if results is None:
             if draws is not None:
                 draws.restore()
-            for optimizer, plain in counted:
-                vars(optimizer).update(plain)
-            for segment, first, known in counts:
-                segment.first, segment.known = first, known
-                for entries, before in zip(segment.numbers.values(), known, strict=True):
-                    entries[...] = np.frombuffer(before, entries.dtype)
+            back()
         return results
 
     def _leave(self, times: int) -> None:
@@ -192,6 +264,10 @@ class Captured:
         for cell, step, writer in self._versions:
             cell.number += step * times
             cell.writer = writer
+        self._tell_stepped()
+
+    def _tell_stepped(self) -> None:
+        """Tell schedulers that their optimizers have taken a step."""
         for optimizer, *_ in self._updates:
             optimizer._step_called = True
 

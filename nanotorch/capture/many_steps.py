@@ -59,37 +59,41 @@ def run(
     if len(given) != steps:
         raise ValueError(f"run takes {steps} steps, and got {len(given)} numbers for them")
     on_cpu = all([tensor.device is CPU for tensor in tensors])
-    results: list[list[Any]] = []
+    parts: list[list[Any]] = []  # results of some steps, stacked
     build: Any = None
-    while len(results) < steps:
-        start = len(results) * batch_size
+    done = 0
+    while done < steps:
+        start = done * batch_size
         taken = rows[start : start + batch_size]
         batch = [_rows(tensor, taken) for tensor in tensors]
-        whole = min(len(rows) - start, (steps - len(results)) * batch_size) // batch_size
-        captured = compiled.known(*batch, *given[len(results)]) if on_cpu and whole > 1 else None
+        whole = min(len(rows) - start, (steps - done) * batch_size) // batch_size
+        captured = compiled.known(*batch, *given[done]) if on_cpu and whole > 1 else None
         if captured is not None:
             batches = Batches(
                 [tensor._array for tensor in tensors],
                 rows[start : start + whole * batch_size],
                 batch_size,
-                given[len(results) : len(results) + whole],
+                given[done : done + whole],
             )
-            done = captured.repeat(batches, between)
-            results += done
-            build = captured.build if done else build
-            if len(done) == whole:
+            ran, stacked = captured.repeat(batches, between)
+            if ran:
+                parts.append(stacked)
+                build = captured.build
+                done += ran
+            if ran == whole:
                 continue
-            start = len(results) * batch_size
+            start = done * batch_size
             batch = [_rows(tensor, rows[start : start + batch_size]) for tensor in tensors]
         leaves: list[Tensor] = []
-        build = taken_apart(compiled(*batch, *given[len(results)]), leaves)
-        results.append([leaf._array for leaf in leaves])
+        build = taken_apart(compiled(*batch, *given[done]), leaves)
+        parts.append([leaf._array[None] for leaf in leaves])
+        done += 1
         if between is not None:
             between()
-    if not results:
+    if not parts:
         return None
     device = tensors[0].device
-    return build([_stacked(values, device) for values in zip(*results, strict=True)])
+    return build([_joined(values, device) for values in zip(*parts, strict=True)])
 
 
 def _planned(
@@ -125,8 +129,8 @@ def _rows(tensor: Tensor, rows: np.ndarray[Any, Any]) -> Tensor:
     return tensor.detach()[from_array(rows)]
 
 
-def _stacked(values: Sequence[Any], device: Any) -> Any:
+def _joined(parts: Sequence[Any], device: Any) -> Any:
     """Return the results of all steps in one tensor; in a list where a ragged last one differs in shape."""
-    if any([value.shape != values[0].shape for value in values]):
-        return [from_array(value, device) for value in values]
-    return from_array(device.xp.stack(values), device)
+    if any([part.shape[1:] != parts[0].shape[1:] for part in parts]):
+        return [from_array(value, device) for part in parts for value in part]
+    return from_array(parts[0] if len(parts) == 1 else device.xp.concatenate(parts, 0), device)

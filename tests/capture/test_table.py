@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -280,63 +280,89 @@ def test_a_long_sum_is_as_good_as_a_short_one(interpreter: Interpreter) -> None:
 # ------------------------------------------------------------------------------------------------------- many steps
 
 
-@pytest.fixture
-def trained(interpreter: Interpreter) -> Iterator[tuple[Run, Run, Any]]:
-    """A compiled run whose step is a table, its eager twin, and the table."""
-    mine, eager = [Run(OPTIMIZERS["SGD"], LAYERS["ReLU"], torch.float32, classify) for _ in range(2)]
+RUNS = [(name, None) for name in OPTIMIZERS] + [("SGD", "scheduler"), ("Adam", "scheduler")]
+
+
+def runs(optimizer: str) -> tuple[Run, Run, Any]:
+    """Return a compiled run whose step is a table, its eager twin, and its step."""
+    mine, eager = [Run(OPTIMIZERS[optimizer], LAYERS["ReLU"], torch.float32, classify) for _ in range(2)]
     step = torch.compile(mine.step, backend="table")
     for batch in batches(5, np.float32):
         step(*batch)
         eager.step(*batch)
-    yield mine, eager, code_of(step)
+    assert isinstance(code_of(step), TableCode)
+    return mine, eager, step
 
 
-def scalars_of(run: Run) -> list[Any]:
-    return [dict(scalars) for _, scalars in run.optimizer.host_scalars()]
+def assert_near(mine: Run, eager: Run) -> None:
+    for one, other in zip(mine.model.parameters(), eager.model.parameters(), strict=True):
+        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=1e-5)
+        np.testing.assert_allclose(one.grad.numpy(), other.grad.numpy(), atol=1e-5)  # type: ignore[union-attr]
+        assert one._version == other._version
+        for name, value in eager.optimizer.state[other].items():
+            np.testing.assert_allclose(mine.optimizer.state[one][name].numpy(), value.numpy(), atol=1e-5, err_msg=name)
 
 
-def test_many_steps_in_one_call_are_the_steps(trained: tuple[Run, Run, Any]) -> None:
-    mine, eager, code = trained
+@pytest.mark.parametrize(("optimizer", "scheduled"), RUNS)
+def test_many_steps_in_one_call_are_the_steps(interpreter: Interpreter, optimizer: str, scheduled: str | None) -> None:
+    """Outputs, parameters, gradients, states, counts and versions; and eager steps go on from there."""
+    mine, eager, step = runs(optimizer)
     draw = np.random.default_rng(2)
     x, y = draw.standard_normal((50, 5)).astype(np.float32), draw.integers(0, 3, 50)
-    order = draw.permutation(190) % 50
-    done, (losses,) = code.run_many((x, y), order, 19, [scalars_of(mine)] * 10)
-    assert done == 10
-    rows = order.reshape(10, 19)
-    want = [eager.step(torch.from_numpy(x[some]), torch.from_numpy(y[some])).item() for some in rows]
-    np.testing.assert_allclose(losses, want, rtol=1e-5)
-    for one, other in zip(mine.model.parameters(), eager.model.parameters(), strict=True):
-        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=1e-5)
+    order = draw.permutation(197) % 50
+    schedules = [torch.optim.lr_scheduler.StepLR(run.optimizer, 3, 0.5) for run in (mine, eager)]
+    between = schedules[0].step if scheduled else None
+    calls = []
+    spied = code_of(step)
+    spied.many = lambda *args, real=spied.many: calls.append(1) or real(*args)
+    losses = step.run([torch.from_numpy(x), torch.from_numpy(y)], order, batch_size=19, between=between)
+    want = []
+    for start in range(0, 197, 19):
+        rows = order[start : start + 19]
+        want.append(eager.step(torch.from_numpy(x[rows]), torch.from_numpy(y[rows])).item())
+        if scheduled:
+            schedules[1].step()
+    assert len(calls) == 1
+    np.testing.assert_allclose(losses.numpy(), want, rtol=1e-5)
+    assert_near(mine, eager)
+    batch = batches(1, np.float32)[0]
+    assert mine.step(*batch).item() == pytest.approx(eager.step(*batch).item(), rel=1e-5)
+    assert_near(mine, eager)
 
 
-def test_many_steps_stop_before_the_one_with_an_index_out_of_range(trained: tuple[Run, Run, Any]) -> None:
-    mine, eager, code = trained
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_many_steps_stop_before_the_one_with_an_index_out_of_range(interpreter: Interpreter, optimizer: str) -> None:
+    mine, eager, step = runs(optimizer)
     draw = np.random.default_rng(2)
-    x, y = draw.standard_normal((38, 5)).astype(np.float32), draw.integers(0, 3, 38)
-    y[25] = 7
-    done, _ = code.run_many((x, y), np.arange(38), 19, [scalars_of(mine)] * 2)
-    assert done == 1
-    eager.step(torch.from_numpy(x[:19]), torch.from_numpy(y[:19]))
+    x, y = draw.standard_normal((76, 5)).astype(np.float32), draw.integers(0, 3, 76)
+    y[45] = 7
+    with pytest.raises(IndexError, match=r"out of bounds|7"):
+        step.run([torch.from_numpy(x), torch.from_numpy(y)], batch_size=19)
+    for start in (0, 19):
+        eager.step(torch.from_numpy(x[start : start + 19]), torch.from_numpy(y[start : start + 19]))
     for one, other in zip(mine.model.parameters(), eager.model.parameters(), strict=True):
         np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=1e-5)
+        for name, value in eager.optimizer.state[other].items():
+            np.testing.assert_allclose(mine.optimizer.state[one][name].numpy(), value.numpy(), atol=1e-5, err_msg=name)
 
 
-def test_an_order_out_of_range_is_refused(trained: tuple[Run, Run, Any]) -> None:
-    mine, _, code = trained
+def test_tables_and_an_order_that_do_not_fit_are_refused(interpreter: Interpreter) -> None:
+    _, _, step = runs("SGD")
+    code = code_of(step)
     x, y = np.zeros((30, 5), np.float32), np.zeros(30, np.int64)
     with pytest.raises(ValueError, match=r"rows that are not in \[0, 30\)"):
-        code.run_many((x, y), np.arange(19) + 20, 19, [scalars_of(mine)])
+        code.many((x, y), np.arange(19) + 20, 19)
     with pytest.raises(ValueError, match="no batch of"):
-        code.run_many((x.astype(np.float64), y), np.arange(19), 19, [scalars_of(mine)])
+        code.many((x.astype(np.float64), y), np.arange(19), 19)
 
 
-def test_an_index_out_of_range_is_eagers_error(trained: tuple[Run, Run, Any], interpreter: Interpreter) -> None:
-    _, _, code = trained
-    step, _ = code.build()
+def test_a_step_whose_question_fails_writes_nothing(interpreter: Interpreter) -> None:
+    mine, _, step = runs("SGD")
+    code = code_of(step)
     before = [buffer.array.copy() for buffer in code.program.buffers if buffer.kind == "memory"]
-    mine = trained[0]
+    scalars = [dict(each) for _, each in mine.optimizer.host_scalars()]
     with pytest.raises(CheckFailedError):
-        step(np.zeros((19, 5), np.float32), np.full(19, 3), scalars_of(mine))
+        code.build()[0](np.zeros((19, 5), np.float32), np.full(19, 3), scalars)
     after = [buffer.array for buffer in code.program.buffers if buffer.kind == "memory"]
     assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
 

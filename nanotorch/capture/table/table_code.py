@@ -53,6 +53,7 @@ class TableCode:
                 self.table.number(leaf)
         self._host = list(self.table.numbers)  # those of the table come first in it
         self._spans: list[tuple[int, int] | Statement] = []
+        self.asked = 0  # words up to the last question
         self._write(fused)
         self._bind()
 
@@ -73,6 +74,8 @@ class TableCode:
                 spans.append(item.statements[0])
                 continue
             end = len(self.table.code)
+            if not item.statements[0].out:
+                self.asked = end
             if fused and spans and isinstance(spans[-1], tuple):
                 spans[-1] = (spans[-1][0], end)
             else:
@@ -93,6 +96,8 @@ class TableCode:
                 self._numbers[place] = float.fromhex(key)
         self._number_bytes = self._numbers.data.cast("B")
         self._scratch = aligned(8 * SCRATCH)
+        self._addresses = self._code.ctypes.data, self._bases.ctypes.data, self._scratch.ctypes.data
+        self._home = self._bases.copy()
         self.calls = [span for span in self._spans if isinstance(span, Statement)]
         self._for_calls = {leaf.code: leaf.value for leaf in _host_numbers(self.calls)}
         self._pack = struct.Struct(f"{len(self._host)}d").pack_into
@@ -106,19 +111,19 @@ class TableCode:
             for buffer in self.program.inputs
         ]
 
-    def _context(self, start: int, end: int) -> Any:
-        code = self._code.ctypes.data
-        context = np.zeros(CONTEXT, np.int64)
-        context[:8] = (
-            code + 8 * start, code + 8 * end, self._bases.ctypes.data, self._numbers.ctypes.data,
-            self._scratch.ctypes.data, self.interpreter.sgemm, self.interpreter.dgemm, 1,
+    def context(self, start: int, end: int, numbers: int, steps: int, *more: int) -> Any:
+        """Return what tells the interpreter to run words of the table (`interpreter.run`)."""
+        code, bases, scratch = self._addresses
+        fields = (
+            code + 8 * start, code + 8 * end, bases, numbers, scratch, self.interpreter.sgemm, self.interpreter.dgemm,
+            steps, *more,
         )  # fmt: skip
-        return context
+        return np.array(fields + (0,) * (CONTEXT - len(fields)), np.int64)
 
     def _part(self, span: tuple[int, int] | Statement) -> Callable[[], None]:
         """Return what runs a span."""
         if isinstance(span, tuple):
-            bound = self.interpreter.bound(self._context(*span))
+            bound = self.interpreter.bound(self.context(*span, self._numbers.ctypes.data, 1))
 
             def run() -> None:
                 if bound() != 1:
@@ -188,71 +193,30 @@ class TableCode:
         if of_calls:
             self._for_calls.update(zip(self._for_calls, of_calls, strict=True))
 
-    def run_many(self, arrays: Sequence[Any], order: Any, batch_size: int, scalars: Sequence[Any]) -> tuple[int, Any]:
-        """Run a step for each of `scalars`, on rows of the arrays (Note [Many steps]).
+    def many(self, tables: Sequence[Any], order: Any, batch_size: int) -> Many | None:
+        """Return what runs steps on rows of tables in one call; None for a program that calls NumPy.
 
         Args:
-            arrays: what the rows of each input are taken from, in row-major order.
+            tables: what the rows of each input are taken from.
             order: numbers of rows, `batch_size` for each step, one step behind the other.
             batch_size: rows of each step.
-            scalars: what `step` gets, for each step.
-
-        Returns:
-            How many steps were done, and for each output an array of what they returned.
 
         Raises:
-            ValueError: arrays or an order that do not fit the program.
+            ValueError: tables or an order that do not fit the program.
         """
-        steps = len(scalars)
-        order = np.ascontiguousarray(order, np.int64).reshape(steps, batch_size)
-        inputs = self.program.inputs
-        sources = [np.ascontiguousarray(array) for array in arrays]
-        for buffer, source in zip(inputs, sources, strict=True):
-            own = buffer.array
-            if source.dtype != own.dtype or (batch_size, *source.shape[1:]) != own.shape or not own.flags.c_contiguous:
-                raise ValueError(f"rows of {source.shape[1:]} {source.dtype} are no batch of {own.shape} {own.dtype}")
-            if order.size and not (order.min() >= 0 and order.max() < len(source)):
-                raise ValueError(f"the order names rows that are not in [0, {len(source)})")
-        results = [np.empty((steps, *view.shape), view.dtype) for view in self.program.outputs]
-        now = [self._values(each) for each in scalars]
-        numbers = np.tile(self._numbers, (steps, 1))
-        numbers[:, : len(self._host)] = np.array([of_table for of_table, _ in now], np.float64).reshape(steps, -1)
-        (whole,) = self._spans if len(self._spans) == 1 else (None,)
-        if not isinstance(whole, tuple) or not all(map(dense, self.program.outputs)):
-            return self._one_by_one(sources, order, now, results), results
-        bases = self._bases
-        for buffer in inputs:
-            bases[self.table.bases[buffer]] = self.arrays[buffer].ctypes.data
-        gathers = [
-            (self.table.bases[buffer], source.ctypes.data, source[:1].nbytes, batch_size, order.ctypes.data)
-            for buffer, source in zip(inputs, sources, strict=True)
-        ]
-        returned = [
-            (*self.table.place(view), view.size * view.dtype.itemsize, result.ctypes.data)
-            for view, result in zip(self.program.outputs, results, strict=True)
-        ]
-        gather_rows, result_rows = np.array(gathers, np.int64), np.array(returned, np.int64)
-        context = self._context(*whole)
-        context[3] = numbers.ctypes.data
-        context[7:] = (
-            steps, numbers.shape[1] * 8, len(gathers), gather_rows.ctypes.data, len(returned), result_rows.ctypes.data,
-        )  # fmt: skip
-        return self.interpreter.bound(context)(), results
+        if len(self._spans) != 1 or self.calls or not all(map(dense, self.program.outputs)):
+            return None
+        if any(not buffer.array.flags.c_contiguous for buffer in self.program.inputs):
+            return None
+        return Many(self, tables, order, batch_size)
 
-    def _one_by_one(self, sources: list[Any], order: Any, now: list[Any], results: list[Any]) -> int:
-        """Run the steps of a program that calls NumPy; return how many were done."""
-        for number, rows in enumerate(order):
-            for buffer, source in zip(self.program.inputs, sources, strict=True):
-                np.take(source, rows, 0, self.arrays[buffer])
-            self._set_host(now[number])
-            try:
-                for run in self._runs:
-                    run()
-            except CheckFailedError:
-                return number
-            for result, view in zip(results, self.program.outputs, strict=True):
-                result[number] = view.of(self.arrays[view.buffer])
-        return len(order)
+    def rows_of(self, scalars: Any, steps: int) -> Any:
+        """Return the numbers of all steps; a scalar is a number, or an array with one for each step."""
+        numbers = np.empty((steps, len(self._numbers)))
+        numbers[:] = self._numbers
+        for column, value in enumerate(self._values(scalars)[0]):
+            numbers[:, column] = value
+        return numbers
 
     # ------------------------------------------------------------------------------------------------------ checking
 
@@ -338,6 +302,54 @@ class TableCode:
                 self._part(span)()
         returned = [view.of(self.arrays[view.buffer]).copy() for view in self.program.outputs]
         return [buffer.array.copy() for buffer in lasting], returned
+
+
+class Many:
+    """Steps of a table on rows of tables, in one call (Note [Many steps])."""
+
+    def __init__(self, code: TableCode, tables: Sequence[Any], order: Any, batch_size: int) -> None:
+        self._code = code
+        self._order = order = np.ascontiguousarray(order, np.int64)
+        self._tables = [np.ascontiguousarray(table) for table in tables]
+        highest = int(order.view(np.uint64).max()) if order.size else 0  # a negative number is a large one there
+        rows = order.ctypes.data
+        gathers = []
+        for buffer, table in zip(code.program.inputs, self._tables, strict=True):
+            own = buffer.array
+            if table.dtype != own.dtype or (batch_size, *table.shape[1:]) != own.shape:
+                raise ValueError(f"rows of {table.shape[1:]} {table.dtype} are no batch of {own.shape} {own.dtype}")
+            if highest >= len(table):
+                raise ValueError(f"the order names rows that are not in [0, {len(table)})")
+            width = table.nbytes // max(1, len(table))
+            gathers.append((code.table.bases[buffer], table.ctypes.data, width, batch_size, rows))
+        self._gathers = np.array(gathers, np.int64)
+        self._steps = len(order) // batch_size
+        code._bases[:] = code._home
+
+    def ready(self) -> int:
+        """Return how many steps there are before one whose questions get another answer."""
+        asked = self._code.asked
+        return self._run(0, asked, self._code._numbers, self._steps, []) if asked else self._steps
+
+    def run(self, numbers: Any) -> tuple[int, list[Any]]:
+        """Run a step for each row of `numbers`; return how many were done, and the outputs of all steps, stacked."""
+        outputs, steps = self._code.program.outputs, len(numbers)
+        results = [np.empty((steps, *view.shape), view.dtype) for view in outputs]
+        ((start, end),) = self._code._spans  # type: ignore[misc]
+        return self._run(start, end, numbers, steps, results), results
+
+    def _run(self, start: int, end: int, numbers: Any, steps: int, results: list[Any]) -> int:
+        code = self._code
+        returned = [
+            (*code.table.place(view), view.size * view.dtype.itemsize, result.ctypes.data)
+            for view, result in zip(code.program.outputs, results, strict=False)
+        ]
+        gathers, places = self._gathers, np.array(returned, np.int64)
+        context = code.context(
+            start, end, numbers.ctypes.data, steps, numbers.strides[0] if numbers.ndim == 2 else 0,
+            len(gathers), gathers.ctypes.data, len(returned), places.ctypes.data,
+        )  # fmt: skip
+        return code.interpreter.bound(context)()
 
 
 def put(outs: list[Any], values: list[Any]) -> None:
