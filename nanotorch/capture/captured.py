@@ -39,6 +39,8 @@ class Captured:
         confirmed: whether a second recording has given the same program.
         given_up: whether it has become useless.
         build: makes a result of other tensors.
+        memory: by path where tensors lie that live on, and
+        grads: where their gradients stay.
     """
 
     def __init__(self, recording: Recording, backend: str) -> None:
@@ -47,6 +49,10 @@ class Captured:
         program = recording.program
         kept = recording.kept
         places = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
+        paths = {id(tensor): path for path, tensor in recording.reachable.tensors.items()}
+        lying = [(paths[id(t)], recording.place(array)) for t, array in recording.memory if id(t) in paths]
+        self.memory = {path: view for path, view in lying if view is not None}
+        self.grads = {paths[id(tensor)]: place for tensor, place in places if isinstance(place, View)}
         simplify(program, kept)
         for buffer in kept:  # what the recorded call has made belongs to the user
             buffer.array = buffer.array.copy(order="K")

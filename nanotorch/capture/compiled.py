@@ -38,6 +38,7 @@ from nanotorch.capture.captured import Captured
 from nanotorch.capture.differentiable import Differentiable, Recorded, Through
 from nanotorch.capture.many_steps import run
 from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.page import Page, names_of_tensors
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Build, OtherPlanError, Recording, replaced_within
@@ -81,6 +82,7 @@ class Compiled:
         self._replaced: str | None = None
         self._as_ever: set[Key] = set()
         self._recorded = 0
+        self._latest: Captured | None = None
         self._said = False
         if backend == "table":
             MACHINE.start()
@@ -254,7 +256,7 @@ class Compiled:
         try:
             if recording.differentiable:
                 return self._take_in_forward(call, recording, programs)
-            self._take_in(recording, programs)
+            self._take_in(recording, programs, call)
         except BaseException as error:
             if self.fallback is not None and isinstance(error, CaptureError):
                 self._give_up(call, str(error))  # what was recorded has run as ever
@@ -268,14 +270,19 @@ class Compiled:
         self._as_ever.add(call.key)
         self._say(why)
 
-    def _take_in(self, recording: Recording, programs: list[Captured | Differentiable]) -> None:
+    def _take_in(self, recording: Recording, programs: list[Captured | Differentiable], call: Call) -> None:
         """Make a program of a recording, or confirm the one that there is."""
         for captured in programs:
             if isinstance(captured, Captured) and _agree(captured, recording):
                 captured.confirm(Watch(recording.reachable))
                 recording.forget()
                 return
-        programs.append(Captured(recording, self.backend))
+        for buffer, name in zip(
+            recording.program.inputs, names_of_tensors(self.function, call.args, call.kwargs), strict=True
+        ):
+            buffer.name = name
+        self._latest = captured = Captured(recording, self.backend)
+        programs.append(captured)
         self._recorded += 1
 
     def _take_in_forward(self, call: Call, recording: Recording, programs: list[Captured | Differentiable]) -> Any:
@@ -300,6 +307,23 @@ class Compiled:
             self._said = True
             name = getattr(self.function, "__qualname__", type(self.function).__name__)
             warnings.warn(f"the compiled function {name} runs as ever, not as a program: {why}", stacklevel=5)
+
+    # ------------------------------------------------------------------------------------------------------ to be read
+
+    @property
+    def code(self) -> str:
+        """The program that was recorded last, as a page of Python to read (Note [Pages])."""
+        return self.page().text
+
+    def page(self) -> Page:
+        """Return the page of the program that was recorded last."""
+        captured = self._latest
+        if captured is None:
+            raise RuntimeError(
+                "no program has been recorded yet: the first call of a function runs as ever, the next two with "
+                "arguments of its shapes are recorded"
+            )
+        return Page(captured.recording.program, captured.memory, captured.grads)
 
     # ------------------------------------------------------------------------------------------- as what it stands for
 

@@ -100,7 +100,11 @@ class Reachable:
             else:
                 self._seen[id(value)] = path
                 self.objects.append(value)
-                todo += [(_joined(path, name), part) for name, part in reversed(list(self._parts(path, value)))]
+                parts = [(_joined(path, name), part) for name, part in reversed(list(self._parts(path, value)))]
+                if isinstance(value, Optimizer):  # last: the names of parameters are those in the model
+                    todo[:0] = parts
+                else:
+                    todo += parts
         self._lasting = len(self.objects)
         for path, tensor in self.tensors.items():  # last: they may lie in memory that has a name of its own
             leaf: Any = None if tensor._leaf is None else tensor._leaf[0]

@@ -85,15 +85,15 @@ class NumpyCode:
             elif buffer not in self.arrays:
                 self.arrays[buffer] = buffer.array
             if buffer.kind != "temporary" or buffer in self.calls.buffers:
-                wish = _short(buffer.name, paths) if buffer.kind == "memory" else buffer.name
-                self.names[buffer] = _free(wish, taken)
+                wish = short_path(buffer.name, paths) if buffer.kind == "memory" else buffer.name
+                self.names[buffer] = free_name(wish, taken)
         for call in self.calls.done:
             for view in call.out:
                 root = self.plan.root(view.buffer)
                 if root not in self.names:
                     row = call.row.removeprefix("_")
                     wish = f"grad_{row.removesuffix(' backward')}" if row.endswith(" backward") else row
-                    self.names[root] = _free(wish or call.primitive, taken)
+                    self.names[root] = free_name(wish or call.primitive, taken)
                 self.names.setdefault(view.buffer, self.names[root])
         self.taken = taken
 
@@ -114,9 +114,10 @@ class NumpyCode:
         if key not in self.views:
             flipped = view.shape == root.array.shape[::-1] and len(view.shape) == 2 and not view.offset
             end = f"as_{kind}" if kind else "T" if flipped else "flat" if len(view.shape) == 1 else "part"
-            self.views[key] = named = _free(f"{name}_{end}", self.taken)
+            self.views[key] = named = free_name(f"{name}_{end}", self.taken)
             if view.buffer.kind == "input" and view.buffer.array.nbytes <= COPIED:
-                self.copied[name] = _free(f"{name}_copy", self.taken) if name not in self.copied else self.copied[name]
+                if name not in self.copied:
+                    self.copied[name] = free_name(f"{name}_copy", self.taken)
                 self.known[self.copied[name]] = self.arrays[view.buffer]
             array = view.of(self.arrays[view.buffer])
             self.known[named] = array if kind is None else array.view(kind)
@@ -331,7 +332,7 @@ class NumpyCode:
         return namespace
 
 
-def _short(path: str, paths: Collection[str]) -> str:
+def short_path(path: str, paths: Collection[str]) -> str:
     """Return the end of a path by which it is known among others, beginning with a word."""
     parts = path.split(".")
     for count in range(1, len(parts) + 1):
@@ -341,7 +342,7 @@ def _short(path: str, paths: Collection[str]) -> str:
     return "_".join(parts)
 
 
-def _free(wish: str, taken: set[str]) -> str:
+def free_name(wish: str, taken: set[str]) -> str:
     """Return a name that is not taken yet, and take it."""
     wish = re.sub(r"\W", "_", wish)
     wish = f"_{wish}" if wish[:1].isdigit() else wish

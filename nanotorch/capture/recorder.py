@@ -417,4 +417,12 @@ _NODES = {("node",), ("self",)}
 def place_of(code: CodeType, instruction: int) -> str:
     """Return the file and line of an instruction."""
     lines = [line for start, end, line in code.co_lines() if start <= instruction < end]
-    return f"{code.co_filename.rpartition('/')[2]}:{lines[0] if lines else code.co_firstlineno}"
+    place = Place(f"{code.co_filename.rpartition('/')[2]}:{lines[0] if lines else code.co_firstlineno}")
+    place.path = code.co_filename
+    return place
+
+
+class Place(str):
+    """The name of a file and a line; `path` is where the file lies."""
+
+    path = ""
