@@ -104,6 +104,7 @@ class MemoryPlan:
         fixed: buffers that have memory already.
 
     Attributes:
+        buffers: the temporary ones.
         runs: what is done in blocks.
         roots: for a buffer that lies over an operand, the first one that lay there.
         local: buffers that are needed within one run only: it has memory for a block of each.
@@ -127,7 +128,8 @@ class MemoryPlan:
         for view in outputs:
             if view.buffer in self._last:
                 self._last[view.buffer] = len(calls)
-        self.separate = sum([buffer.array.nbytes for buffer in self._first])
+        self.buffers = list(self._first)
+        self.separate = sum([buffer.array.nbytes for buffer in self.buffers])
         self._lay_over_operands()
         self._fill_arena()
 
@@ -211,7 +213,7 @@ class MemoryPlan:
         space = np.empty(self.size + ALIGNED, np.uint8)
         shift = -space.__array_interface__["data"][0] % ALIGNED
         arrays = {}
-        for buffer in self._first:
+        for buffer in self.buffers:
             like, root = buffer.array, self.root(buffer)
             run = self.local.get(root)
             shape = like.shape if run is None else (min(run.rows, run.shape[0]), *like.shape[1:])
