@@ -82,7 +82,7 @@ def plans(draw: Any) -> Plan:
         st.sampled_from(ACTIVATIONS), st.sampled_from(["", "", *NORMS]), st.sampled_from([0.0, 0.0, 0.25])
     )
     rows = pieces * draw(st.sampled_from([2, 3, 8, 24]))
-    events = st.sampled_from(["", "", "", "rate", "eager", "ragged", "weight"])
+    events = st.sampled_from(["", "", "", "rate", "eager", "load", "ragged", "weight"])
     return Plan(
         kind=kind,
         features=draw(st.sampled_from([1, 3, 4, 20])),

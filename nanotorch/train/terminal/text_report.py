@@ -101,9 +101,11 @@ def duration(seconds: float) -> str:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
+    if seconds >= 3600:
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes} min"
     minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    return f"{minutes} min {seconds} s"
 
 
 def number(value: float) -> str:
