@@ -1,12 +1,13 @@
-"""Microseconds per training step of four MLPs: nanotorch, eager and compiled, PyTorch eager, and NumPy by hand.
+"""Microseconds per training step of four MLPs: nanotorch, eager, compiled and as a table, PyTorch eager, NumPy by hand,
+and fused by hand with numba.
 
     python -m benchmarks.train_step [--quick] [--rounds N] [--device cpu|cuda] [--json FILE]
 
 One step is zero_grad, forward, cross-entropy, backward, Adam and loss.item(), on float32. The contestants
 start from the same parameters, must agree after a few steps before anything is timed, and then take turns in
-one process with one thread each. Medians over the rounds are printed with minima in brackets; ratios are
-medians of PyTorch (or of the hand-written step) over nanotorch, above 1 where nanotorch is faster. Machines
-are noisy: read the ratios.
+one process with one thread each. The table takes many steps in a call (`compiled.run`); it and the step that
+is fused by hand need numba. Medians over the rounds are printed with minima in brackets; ratios are medians of
+the other one over nanotorch, above 1 where nanotorch is faster. Machines are noisy: read the ratios.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.handwritten import HandwrittenStep
+from nanotorch.capture.table.machine import MACHINE
 
 MODELS = {
     "4-16-3 batch 16": ((4, 16, 3), 16),
@@ -29,6 +31,8 @@ MODELS = {
     "784-1024-1024-10 batch 512": ((784, 1024, 1024, 10), 512),
 }
 STEPS_COMPARED = 5
+MANY = 50
+"""Steps that the table takes in a call."""
 
 
 def problem(sizes: tuple[int, ...], batch: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -102,6 +106,12 @@ def contestants(sizes: tuple[int, ...], batch: int, device: str) -> dict[str, Ca
     if device == "cpu":
         compiled = functools.partial(nanotorch.compile, backend="numpy")
         built["compiled"] = framework_step(nanotorch, sizes, parameters, x, y, device, compiled)
+        if MACHINE.wait() is not None:
+            from benchmarks.fused_step import FusedStep
+
+            fused = FusedStep(parameters, x, y)
+            built["fused by hand"] = fused, lambda: fused.parameters
+            built["table"] = table_step(sizes, parameters, x, y)
     pytorch = import_pytorch(device)
     if pytorch is not None:
         built["PyTorch"] = framework_step(pytorch, sizes, parameters, x, y, device)
@@ -115,6 +125,30 @@ def contestants(sizes: tuple[int, ...], batch: int, device: str) -> dict[str, Ca
             if not error < 1e-3:
                 raise AssertionError(f"parameters of {name} are off by {error:.1e}, shape {value.shape}")
     return {name: step for name, (step, _) in built.items()}
+
+
+def table_step(
+    sizes: tuple[int, ...], parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray
+) -> tuple[Callable[[], float], Callable[[], list[np.ndarray]]]:
+    """Return a function that takes single steps at first, then `MANY` in a call, and a reader of the parameters."""
+    import nanotorch
+
+    made: list[Any] = []
+
+    def compiled(step: Any) -> Any:
+        made.append(nanotorch.compile(step, backend="table"))
+        return made[0]
+
+    single, read = framework_step(nanotorch, sizes, parameters, x, y, "cpu", compiled)
+    tensors, order = [nanotorch.from_numpy(x), nanotorch.from_numpy(y)], np.tile(np.arange(len(x)), MANY)
+    calls = itertools.count()
+
+    def step() -> float:
+        if next(calls) < STEPS_COMPARED:
+            return single()
+        return made[0].run(tensors, order, batch_size=len(x))[-1].item()
+
+    return step, read
 
 
 def import_pytorch(device: str) -> ModuleType | None:
@@ -134,18 +168,20 @@ def main() -> None:
     rows, results = [], []
     for name, (sizes, batch) in MODELS.items():
         timings = common.summary(common.interleave(contestants(sizes, batch, options.device), rounds, seconds))
+        if "table" in timings:
+            timings["table"] = timings["table"][0] / MANY, timings["table"][1] / MANY
         cells = [name]
-        for contestant in ("nanotorch", "compiled", "PyTorch", "handwritten"):
+        for contestant in ("nanotorch", "compiled", "table", "PyTorch", "handwritten", "fused by hand"):
             median, least = timings.get(contestant, (float("nan"), float("nan")))
             cells.append(f"{median:.1f} ({least:.1f})" if median == median else "-")
-        for ours in ("nanotorch", "compiled"):
-            for other in ("PyTorch", "handwritten"):
-                there = ours in timings and other in timings
-                cells.append(f"{timings[other][0] / timings[ours][0]:.2f}" if there else "-")
+        pairs = [(ours, other) for ours in ("nanotorch", "compiled") for other in ("PyTorch", "handwritten")]
+        for ours, other in [*pairs, ("table", "PyTorch"), ("table", "fused by hand")]:
+            there = ours in timings and other in timings
+            cells.append(f"{timings[other][0] / timings[ours][0]:.2f}" if there else "-")
         rows.append(cells)
         results.append({"model": name, **{k: {"median_us": m, "min_us": least} for k, (m, least) in timings.items()}})
-    header = ["MLP", "nanotorch", "compiled", "PyTorch", "by hand", "PyTorch/nanotorch", "by hand/nanotorch"]
-    header += ["PyTorch/compiled", "by hand/compiled"]
+    header = ["MLP", "nanotorch", "compiled", "table", "PyTorch", "by hand", "fused by hand", "PyTorch/nanotorch"]
+    header += ["by hand/nanotorch", "PyTorch/compiled", "by hand/compiled", "PyTorch/table", "fused by hand/table"]
     title = f"training step, microseconds: median (minimum) of {rounds} rounds, {options.device}"
     common.report(title, common.machine(options.device), common.table(header, rows), results, options.json)
 
