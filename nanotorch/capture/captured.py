@@ -14,7 +14,7 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.backend.primitives import PRIMITIVES
 from nanotorch.capture.effects import Draws, plain_numbers
-from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.memory import Conditions, Reachable, Watch
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
 from nanotorch.capture.passes import DRAWS, simplify
 from nanotorch.capture.program import Program, View
@@ -83,13 +83,20 @@ class Captured:
         """Have the program run from now on."""
         recording = self.recording
         self.watch, self.fingerprint = watch, recording.reachable.fingerprint
-        self._tensors = [tensor for tensor, _ in recording.memory]
-        self._arrays = [array for _, array in recording.memory]
-        leaves = zip(recording.snapshot.tensors, recording.entered, strict=True)
-        leaves_with_grads = [(t, entered) for t, entered in leaves if t._requires_grad or entered]
-        self._leaves = [tensor for tensor, _ in leaves_with_grads]
-        self._without = [not entered for _, entered in leaves_with_grads]
-        self._accumulated = [(t, grad) for t, grad in recording.grads if any(grad is other for other in self._tensors)]
+        conditions = Conditions()
+        for tensor, array in recording.memory:
+            conditions.add("{}._array is {}", tensor, array)
+        for tensor, entered in zip(recording.snapshot.tensors, recording.entered, strict=True):
+            if tensor._requires_grad or entered:
+                conditions.add(f"{{}}._grad is {'not ' * entered}None", tensor)
+        guarded = {id(tensor) for tensor, _ in recording.memory}
+        for tensor, grad in recording.grads:
+            if id(grad) in guarded:  # it was there before, and is written to
+                conditions.add("{}._grad is {}", tensor, grad)
+        for segment in {id(segment): segment for _, segment, *_ in recording.updates}.values():
+            for place, entries in enumerate(segment.numbers.values()):
+                conditions.add(f"{{}}.tobytes() == {{}}.known[{place}]", entries, segment)
+        self._hold = conditions.build()
         self._updates, self.build = recording.updates, recording.build
         stepping = {id(optimizer): optimizer for optimizer, *_ in self._updates}.values()
         self._counting = [o for o in stepping if type(o).count_step is not Optimizer.count_step]
@@ -113,20 +120,18 @@ class Captured:
 
     def fits(self, arguments: Sequence[Tensor]) -> bool:
         """Whether it is the program for a call: all is there that it was recorded with."""
-        return (
-            self.confirmed
-            and self.watch.is_same()
-            and all(map(is_, map(_array_of, self._tensors), self._arrays))
-            and [grad is None for grad in map(_grad_of, self._leaves)] == self._without
-            and all([tensor._grad is grad for tensor, grad in self._accumulated])
-            and all([[e.tobytes() for e in s.numbers.values()] == s.known for _, s, *_ in self._updates])
-            and all([id(owner(tensor._array)) not in self._owners for tensor in arguments])
-        )
+        if not (self.confirmed and self.watch.is_same() and self._hold()):
+            return False
+        for tensor in arguments:
+            array = tensor._array
+            if id(array if array.base is None else owner(array)) in self._owners:
+                return False
+        return True
 
     def renew(self, reachable: Reachable) -> None:
         """Go on from what is there now, if the function finds there what it found."""
         if self.confirmed and self.fingerprint == reachable.fingerprint:
-            self.watch = Watch(reachable)
+            self.watch = self.watch.renewed(reachable)
 
     def replay(self, arguments: Sequence[Tensor], numbers: Sequence[int] = ()) -> tuple[bool, Any]:
         """Run the program; (False, None) where it is not for this call, with everything as it was before."""
@@ -314,11 +319,15 @@ class Gradients:
         self._tensors = [tensor for tensor, _ in own]
         self._arrays = [np.asarray(array.data) for _, array in own]
         self._grads = list(map(from_array, self._arrays))
+        self._alone = [3] * len(own)
 
     def free(self) -> bool:
         """Whether nobody keeps one of the gradients; a kept tensor moves away, of other things the answer is False."""
-        if any([count > 3 for count in map(getrefcount, self._arrays)]):  # here, in the gradient, and in the question
+        if list(map(getrefcount, self._arrays)) != self._alone:  # here, in the gradient, and in the question
             return False
+        counts = list(map(getrefcount, self._grads))
+        if counts == self._alone and all(map(is_, map(_grad_of, self._tensors), self._grads)):
+            return True
         for place, (grad, tensor, count) in enumerate(
             zip(self._grads, self._tensors, map(getrefcount, self._grads), strict=True)
         ):

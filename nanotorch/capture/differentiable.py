@@ -208,7 +208,7 @@ class Differentiable:
     def renew(self, reachable: Reachable) -> None:
         """Go on from what is there now, if the function finds there what it found."""
         if self.confirmed and self.fingerprint == reachable.fingerprint:
-            self.watch = Watch(reachable)
+            self.watch = self.watch.renewed(reachable)
 
     def replay(self, arguments: Sequence[Tensor], numbers: Sequence[int] = ()) -> tuple[bool, Any]:
         """Run the forward; (False, None) where a question is answered otherwise."""

@@ -19,9 +19,8 @@ import dis
 import functools
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from operator import attrgetter, is_
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -43,8 +42,6 @@ SPECIAL = {f"__{n}__" for n in ("call", "getattr", "getitem", "setitem", "iter",
 PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
 MANY = 10_000
 """Containers with more entries are told apart by their length alone."""
-_contents = attrgetter("cell_contents")
-_array_of, _requires_grad_of = attrgetter("_array"), attrgetter("_requires_grad")
 _END = object()
 
 
@@ -64,6 +61,7 @@ class Reachable:
         codes: the code that can be reached, which is not the library's.
         cells, entries, lists: where values lie: cells of closures, (mapping, names) and containers.
         modules: dictionaries of the attributes of modules of the model.
+        states: the ids of tensors that are an optimizer's state.
         words: the names that the code mentions.
     """
 
@@ -85,6 +83,7 @@ class Reachable:
         self.entries: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
         self.lists: list[Any] = []
         self.modules: list[dict[str, Any]] = []
+        self.states: set[int] = set()
         self._seen: dict[int, str] = {}
         self._classes: set[type] = set()
         todo = [*given.items()][::-1]
@@ -213,6 +212,7 @@ class Reachable:
         for number, record in enumerate(records):
             for name, value in record.items():
                 if isinstance(value, Tensor) and name not in optimizer.number_names:
+                    self.states.add(id(value))
                     yield f"state.{number}.{name}", value
 
     def _object(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -231,7 +231,8 @@ class Reachable:
                 yield name, getattr(value, name)
         if "_parameter_names" in attributes:  # a module: the count of changes watches it
             self.modules.append(attributes)
-            yield from attributes.items()
+            names_of = {id(attributes[kind]) for kind in ("_parameter_names", "_buffer_names", "_module_names")}
+            yield from [(name, part) for name, part in attributes.items() if id(part) not in names_of]
         elif kind.__module__.startswith("nanotorch"):
             self.lists.append(attributes)
             yield from attributes.items()
@@ -287,41 +288,64 @@ class Reachable:
         return f"{self.codes[0].co_filename.rpartition('/')[2]}:{self.codes[0].co_firstlineno}"
 
 
+class Conditions:
+    """A function that says whether things are as they were, written term by term: nothing else is as quick."""
+
+    def __init__(self) -> None:
+        self._terms: list[str] = []
+        self._values: dict[str, Any] = {"__name__": "nanotorch.capture.conditions"}
+        self._names: dict[int, str] = {}
+
+    def add(self, term: str, *values: Any) -> None:
+        """Add a term, with the names of values in the place of its braces."""
+        for value in values:
+            name = self._names.setdefault(id(value), f"v{len(self._names)}")
+            self._values[name] = value
+        self._terms.append(term.format(*[self._names[id(value)] for value in values]))
+
+    def build(self) -> Callable[[], bool]:
+        """Return the function: it says no, too, where something is no longer there at all."""
+        terms = " and\n            ".join([*self._terms, "True"])
+        text = f"def hold():\n    try:\n        return ({terms})\n    except (LookupError, ValueError, TypeError):\n"
+        exec(f"{text}        return False\n", self._values)
+        return self._values["hold"]
+
+
 class Watch:
     """Whether a function finds what it found in a walk, for a microsecond (Note [What a function can reach])."""
 
     def __init__(self, reachable: Reachable) -> None:
-        self._cells, self._lists = reachable.cells, reachable.lists
-        self._lengths: list[int] = []
-        self._filled: list[Any] = []
-        self._entries = [(entries.get, names) for entries, names in reachable.entries]
-        self._tensors = list(reachable.tensors.values())
-        self._known: list[Any] = []
-        self._changes = -1
-        self.renew()
-
-    def _values(self) -> Iterator[Any]:
-        """What lies now where values lie; it may raise ValueError, of a cell that is empty."""
-        parts: list[Any] = [map(_contents, self._cells)]
-        parts += [map(get, names) for get, names in self._entries]
-        return chain(*parts, *self._filled, map(_requires_grad_of, self._tensors))
-
-    def renew(self) -> None:
-        """Take what is there now for what is known."""
-        self._lengths = list(map(len, self._lists))
-        filled = [container for container in self._lists if container]  # most are empty: hooks of modules
-        self._filled = [container.values() if isinstance(container, dict) else container for container in filled]
-        self._known = list(self._values())
+        conditions = Conditions()
+        for cell in reachable.cells:
+            conditions.add("{}.cell_contents is {}", cell, cell.cell_contents)
+        for entries, names in reachable.entries:
+            for name in names:
+                conditions.add("{}[{}] is {}", entries, name, entries[name])
+        for container in reachable.lists:
+            conditions.add(f"len({{}}) == {len(container)}", container)
+            if len(container) > MANY:
+                continue
+            if isinstance(container, set):
+                conditions.add("{} == {}", container, frozenset(container))
+                continue
+            for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+                conditions.add("{}[{}] is {}", container, key, value)
+        for tensor in reachable.tensors.values():
+            if id(tensor) not in reachable.states:
+                conditions.add("{}._requires_grad is {}", tensor, tensor._requires_grad)
+        self._hold = conditions.build()
         self._changes = changes[0]
 
     def is_same(self) -> bool:
         """Whether all is as it was; that it is not does not mean that the function is another one."""
-        if changes[0] != self._changes:
-            return False
-        try:
-            return list(map(len, self._lists)) == self._lengths and all(map(is_, self._values(), self._known))
-        except (ValueError, RuntimeError):
-            return False
+        return changes[0] == self._changes and self._hold()
+
+    def renewed(self, reachable: Reachable) -> Watch:
+        """Return what watches another walk that has found the same."""
+        if not self._hold():
+            return Watch(reachable)
+        self._changes = changes[0]
+        return self
 
 
 class Contents:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 
 class Buffer:
@@ -178,6 +179,11 @@ def steps(array: Any) -> tuple[int, ...]:
     """Return the strides of an array in elements."""
     width = array.itemsize
     return tuple([stride // width for stride in array.strides])
+
+
+def layout(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array that has the shape, dtype and strides of another one, and memory for no more than an element."""
+    return as_strided(np.empty(1, array.dtype), array.shape, array.strides, writeable=False)
 
 
 def linear(memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -15,7 +15,7 @@ from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.numpy_code import CheckFailedError
-from nanotorch.capture.program import Buffer, View
+from nanotorch.capture.program import Buffer, View, layout
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
@@ -267,8 +267,11 @@ class Recording:
         """Let go of what was only needed to check a program."""
         for statement in self.program.statements:
             statement.result = ()
+        kept = self.kept
         for buffer in self.program.buffers:
             buffer.before = buffer.after = None
+            if buffer.kind == "temporary" and buffer not in kept:
+                buffer.array = layout(buffer.array)
         self._recorder.close()
         self.reachable.forget_gradients()
         del self._recorder, self.snapshot, self.given, self.copies, self.differentiable, self.result
