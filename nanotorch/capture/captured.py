@@ -13,8 +13,9 @@ import numpy as np
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.backend.primitives import PRIMITIVES
+from nanotorch.capture.conditions import Conditions
 from nanotorch.capture.effects import Draws, plain_numbers
-from nanotorch.capture.memory import Conditions, Reachable, Watch
+from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
 from nanotorch.capture.passes import DRAWS, simplify
 from nanotorch.capture.program import Program, View

@@ -19,7 +19,7 @@ import dis
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -30,6 +30,7 @@ from nanotorch.autograd.graph.changes import changes
 from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
+from nanotorch.capture.conditions import Conditions
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
 
@@ -286,29 +287,6 @@ class Reachable:
         if not self.codes:
             return "the function"
         return f"{self.codes[0].co_filename.rpartition('/')[2]}:{self.codes[0].co_firstlineno}"
-
-
-class Conditions:
-    """A function that says whether things are as they were, written term by term: nothing else is as quick."""
-
-    def __init__(self) -> None:
-        self._terms: list[str] = []
-        self._values: dict[str, Any] = {"__name__": "nanotorch.capture.conditions"}
-        self._names: dict[int, str] = {}
-
-    def add(self, term: str, *values: Any) -> None:
-        """Add a term, with the names of values in the place of its braces."""
-        for value in values:
-            name = self._names.setdefault(id(value), f"v{len(self._names)}")
-            self._values[name] = value
-        self._terms.append(term.format(*[self._names[id(value)] for value in values]))
-
-    def build(self) -> Callable[[], bool]:
-        """Return the function: it says no, too, where something is no longer there at all."""
-        terms = " and\n            ".join([*self._terms, "True"])
-        text = f"def hold():\n    try:\n        return ({terms})\n    except (LookupError, ValueError, TypeError):\n"
-        exec(f"{text}        return False\n", self._values)
-        return self._values["hold"]
 
 
 class Watch:

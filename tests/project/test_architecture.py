@@ -142,6 +142,7 @@ def test_import_nanotorch_loads_numpy_and_nothing_else_from_outside() -> None:
 
 WRITERS = {
     PACKAGE / "ops" / "rows" / "compiler.py",
+    PACKAGE / "capture" / "conditions.py",
     PACKAGE / "capture" / "numpy_code.py",
     PACKAGE / "capture" / "table" / "table_code.py",
 }
