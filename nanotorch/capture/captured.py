@@ -69,6 +69,12 @@ class Captured:
 
     def _check(self) -> None:
         """Run the program from where the recorded call began; it has to do the same."""
+        different = self._difference()
+        if different is not None:
+            raise CaptureError(f"{different.line}: the program of {different.row} differs from the op: {different!r}")
+
+    def _difference(self) -> Any:
+        """Return the first statement that gives something else than in the recorded call, if there is one."""
         recording = self.recording
         recording.remember()
         recording.restore(before=True)
@@ -77,8 +83,7 @@ class Captured:
         different = self.code.check([b.array for b in recording.program.inputs], recording.scalars)
         recording.restore(before=False)
         draws.restore()
-        if different is not None:
-            raise CaptureError(f"{different.line}: the program of {different.row} differs from the op: {different!r}")
+        return different
 
     def confirm(self, watch: Watch) -> None:
         """Have the program run from now on."""

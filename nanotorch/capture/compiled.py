@@ -281,7 +281,7 @@ class Compiled:
             recording.program.inputs, names_of_tensors(self.function, call.args, call.kwargs), strict=True
         ):
             buffer.name = name
-        self._latest = captured = Captured(recording, self.backend)
+        self._latest = captured = self._captured(recording)
         programs.append(captured)
         self._recorded += 1
 
@@ -301,6 +301,9 @@ class Compiled:
             programs.append(Differentiable(recorded, again, self._roots))
             self._recorded += 1
         return recording.build(Through.apply(recorded, (), *recorded.tensors))
+
+    def _captured(self, recording: Recording) -> Captured:
+        return Captured(recording, self.backend)
 
     def _say(self, why: str) -> None:
         if not self._said:

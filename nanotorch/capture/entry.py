@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from nanotorch.capture.compiled import Compiled
+    from nanotorch.capture.sweep.sweep import Axes, Sweep
 
 Backend = Literal["auto", "numpy", "table"]
 
@@ -48,3 +49,48 @@ def compile(
     from nanotorch.capture.compiled import Compiled
 
     return Compiled(fn, backend, fallback)
+
+
+def sweep(
+    steps: Sequence[Callable[..., Any]],
+    *,
+    in_dims: Axes = None,
+    backend: Backend = "auto",
+    fallback: Literal["eager"] | None = None,
+) -> Sweep:
+    """Return a function that does what all steps do, one after the other, as one program (Note [Sweeps]).
+
+    The steps are those of models of one architecture, each with its optimizer; learning rates, decays, generators and
+    other numbers may differ. What they return is returned together, each tensor with one more axis in front. Their
+    parameters and the states of their optimizers move into memory that lies together; what else shared memory with
+    them does no longer.
+
+    Args:
+        steps: functions of tensors that return tensors, as `compile` takes one.
+        in_dims: None where all steps get the same argument; 0 where each gets its own, an entry of the first axis, or
+            of a list; or a tuple that says so for each argument.
+        backend: what runs the program. "numpy" gives the bits that the steps give.
+        fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
+
+    >>> def make_step(rate):
+    ...     weight = torch.zeros(2, requires_grad=True)
+    ...     optimizer = torch.optim.SGD([weight], lr=rate)
+    ...     def step(x, y):
+    ...         optimizer.zero_grad()
+    ...         loss = ((x @ weight - y) ** 2).mean()
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         return loss
+    ...     return step
+    >>> x, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 2.0])
+    >>> sweep = torch.compile.sweep([make_step(rate) for rate in (0.001, 0.01, 0.1)])
+    >>> losses = [sweep(x, y) for _ in range(10)]
+    >>> losses[-1].shape, losses[-1].argmin().item()
+    (torch.Size([3]), 1)
+    """
+    from nanotorch.capture.sweep.sweep import Sweep
+
+    return Sweep(steps, in_dims, backend, fallback)
+
+
+vars(compile)["sweep"] = sweep

@@ -311,7 +311,7 @@ class NumpyCode:
 
         def check(number: int, block: Any, part: slice | None) -> None:
             statement = self.program.statements[number]
-            if statement.primitive in UNWRITTEN:
+            if statement.primitive in UNWRITTEN or not statement.result:
                 return
             for view, result in zip(statement.out, statement.result, strict=True):
                 if part is None:

@@ -1,0 +1,1 @@
+"""What stands behind `nanotorch.compile.sweep`: steps of one architecture that run as one program."""

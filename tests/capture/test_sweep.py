@@ -1,0 +1,229 @@
+"""`nanotorch.compile.sweep`: every model of a sweep has the numbers of its own separate run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nanotorch as torch
+from nanotorch import nn
+from nanotorch.capture.entry import sweep
+from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.sweep.sweep import Sweep
+
+F = nn.functional
+optim = torch.optim
+Layer = Callable[[], nn.Module]
+Optimizer = Callable[[Any, int], Any]
+
+
+def adam(parameters: Any, number: int) -> Any:
+    return optim.AdamW(parameters, lr=0.01 * (number + 1), betas=(0.9, 0.9 + 0.002 * number), weight_decay=0.1 + number)
+
+
+def momentum(parameters: Any, number: int) -> Any:
+    return optim.SGD(parameters, lr=0.02 * (number + 1), momentum=0.9)
+
+
+class Run:
+    """A model of a sweep, with its optimizer and its step."""
+
+    def __init__(self, number: int, *layers: Layer, optimizer: Optimizer = adam, width: int = 16) -> None:
+        torch.manual_seed(number)
+        self.model = nn.Sequential(nn.Linear(4, width), *[layer() for layer in layers], nn.ReLU(), nn.Linear(width, 3))
+        self.optimizer = optimizer(self.model.parameters(), number)
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        self.optimizer.zero_grad()
+        outputs = self.model(x)
+        loss = F.cross_entropy(outputs, y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return loss, {"outputs": outputs}
+
+    def arrays(self) -> dict[str, Any]:
+        kept = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            kept[f"{name}.grad"] = parameter.grad
+            kept |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+        return {name: tensor.numpy() for name, tensor in kept.items()}
+
+
+def runs(count: int, *layers: Layer, **how: Any) -> list[Run]:
+    return [Run(number, *layers, **how) for number in range(count)]
+
+
+def batch(number: int, *lead: int, rows: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = np.random.default_rng(number)
+    x, y = draw.standard_normal((*lead, rows, 4)).astype(np.float32), draw.integers(0, 3, (*lead, rows))
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def assert_same(together: list[Run], apart: list[Run]) -> None:
+    for number, (one, other) in enumerate(zip(together, apart, strict=True)):
+        mine, theirs = one.arrays(), other.arrays()
+        for name in theirs:
+            np.testing.assert_array_equal(mine[name], theirs[name], err_msg=f"{name} of {number}")
+
+
+def confirmed(steps: Sweep) -> list[bool]:
+    return [captured.confirmed for programs in steps._programs.values() for captured in programs]
+
+
+def compare(together: list[Run], apart: list[Run], steps: Sweep, numbers: Any, **how: Any) -> None:
+    """Take steps with all models at once, and one after the other: losses, outputs and all that stays are the same."""
+    for number in numbers:
+        x, y = batch(number, **how)
+        torch.manual_seed(number)
+        losses, outputs = steps(x, y)
+        torch.manual_seed(number)
+        for place, run in enumerate(apart):
+            loss, theirs = run.step(x, y)
+            assert losses[place].item() == loss.item()
+            np.testing.assert_array_equal(outputs["outputs"][place].numpy(), theirs["outputs"].detach().numpy())
+        assert_same(together, apart)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 32])
+@pytest.mark.parametrize("optimizer", [adam, momentum])
+def test_numbers_of_separate_runs(count: int, optimizer: Optimizer) -> None:
+    together, apart = runs(count, optimizer=optimizer), runs(count, optimizer=optimizer)
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(4))
+    for run in (*together, *apart):
+        run.optimizer.param_groups[0]["lr"] *= 0.5
+    compare(together, apart, steps, range(4, 6))
+    for run in (together[0], apart[0]):  # one of them goes on alone for a step
+        run.step(*batch(6))
+    compare(together, apart, steps, range(7, 9))
+    assert confirmed(steps) == [True]
+
+
+LAYERS: dict[str, tuple[Layer, ...]] = {
+    "LayerNorm": (lambda: nn.LayerNorm(16),),
+    "BatchNorm": (lambda: nn.BatchNorm1d(16),),
+    "Dropout": (lambda: nn.Dropout(0.3),),
+    "GELU": (nn.GELU,),
+    "Softmax": (lambda: nn.Softmax(1),),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name: str) -> None:
+    together, apart = runs(5, *LAYERS[name]), runs(5, *LAYERS[name])
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(5))
+    assert confirmed(steps) == [True]
+
+
+def test_each_model_has_its_own_rate_of_dropout() -> None:
+    def made() -> list[Run]:
+        return [Run(number, lambda p=0.1 * (number + 1): nn.Dropout(p)) for number in range(4)]  # type: ignore[misc]
+
+    together, apart = made(), made()
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(5))
+    assert confirmed(steps) == [True]
+
+
+def test_the_last_batch_may_be_smaller() -> None:
+    together, apart = runs(3), runs(3)
+    steps = sweep([run.step for run in together])
+    for rows in (16, 5) * 5:
+        compare(together, apart, steps, [rows], rows=rows)
+    assert confirmed(steps) == [True, True]
+
+
+@pytest.mark.parametrize("in_dims", [0, (0, None)])
+def test_models_may_have_rows_of_their_own(in_dims: Any) -> None:
+    together, apart = runs(4), runs(4)
+    steps = sweep([run.step for run in together], in_dims=in_dims)
+    for number in range(5):
+        (xs, ys), y = batch(number, 4), batch(number)[1]
+        losses, _ = steps(xs if number % 2 else list(xs), ys if in_dims == 0 else y)
+        for place, run in enumerate(apart):
+            assert run.step(xs[place], ys[place] if in_dims == 0 else y)[0].item() == losses[place].item()
+        assert_same(together, apart)
+    assert confirmed(steps) == [True]
+
+
+def test_a_model_may_leave() -> None:
+    together, apart = runs(5), runs(5)
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(4))
+    steps.drop(2)
+    left = [together.pop(2)], [apart.pop(2)]
+    compare(together, apart, steps, range(4, 9))
+    assert confirmed(steps) == [True]
+    assert_same(*left)
+    for run in (left[0][0], left[1][0]):
+        run.step(*batch(9))
+    assert_same(*left)
+    assert_same(together, apart)
+
+
+def test_checkpoints_of_one_model() -> None:
+    together, apart = runs(3), runs(3)
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(4))
+    for made in (together, apart):
+        other = Run(7)
+        other.step(*batch(20))
+        made[1].model.load_state_dict(other.model.state_dict())
+        made[1].optimizer.load_state_dict(other.optimizer.state_dict())
+    compare(together, apart, steps, range(5, 10))
+    assert confirmed(steps)[-1]
+
+
+def test_other_architectures_are_refused() -> None:
+    for other in (Run(1, width=8), Run(1, optimizer=momentum), Run(1, nn.Tanh)):
+        steps = sweep([Run(0).step, other.step])
+        steps(*batch(0))
+        with pytest.raises(CaptureError, match=r"step 1 .*not like step 0"):
+            steps(*batch(1))
+
+
+def test_models_that_write_to_the_same_memory_are_refused() -> None:
+    shared = torch.zeros(3)
+
+    def counting(run: Run) -> Callable[..., Any]:
+        def step(x: torch.Tensor, y: torch.Tensor) -> Any:
+            with torch.no_grad():
+                shared.add_(1)
+            return run.step(x, y)
+
+        return step
+
+    steps = sweep([counting(run) for run in runs(2)])
+    steps(*batch(0))
+    with pytest.raises(CaptureError, match=r"shared.* is used by steps 0 and 1 of the sweep, and written to"):
+        steps(*batch(1))
+    assert shared[0] == 2
+
+
+def test_a_value_that_changes_in_one_of_the_steps_is_refused() -> None:
+    together = runs(3)
+    count = [0.0]
+
+    def counted(x: torch.Tensor, y: torch.Tensor) -> Any:
+        count[0] += 1
+        loss, outputs = together[2].step(x * count[0], y)
+        return loss, outputs
+
+    steps = sweep([together[0].step, together[1].step, counted])
+    steps(*batch(0))
+    with pytest.raises(CaptureError):
+        steps(*batch(1))
+
+
+def test_what_is_given_is_checked() -> None:
+    with pytest.raises(ValueError, match="one step at least"):
+        sweep([])
+    with pytest.raises(ValueError, match="in_dims is 0 or None"):
+        sweep([Run(0).step], in_dims=(0,))(*batch(0))
+    with pytest.raises(ValueError, match="an entry for each of 2 steps"):
+        sweep([run.step for run in runs(2)], in_dims=0)(*batch(0))
