@@ -52,7 +52,9 @@ class Sections:
         CaptureError: the steps are not of one kind, or write where others are.
     """
 
-    def __init__(self, program: Program, ends: Sequence[int], scalars: int, updates: int, kept: Collection[Buffer]) -> None:
+    def __init__(
+        self, program: Program, ends: Sequence[int], scalars: int, updates: int, kept: Collection[Buffer]
+    ) -> None:
         self.count, self.whole = len(ends), program
         count = self.count
         sections = [program.statements[start:stop] for start, stop in zip((0, *ends), ends, strict=False)]

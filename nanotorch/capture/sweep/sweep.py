@@ -174,6 +174,7 @@ class BatchedStep(Captured):
         needed = batched.needed
         self.run = lambda *given: run(*given[:-1], columns(sections, needed, given[-1]))
         self._at_risk_here = at_risk(batched.program)
+        sections.results.clear()
         for statement in batched.program.statements:
             statement.result = ()
 
