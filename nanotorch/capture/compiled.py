@@ -50,6 +50,10 @@ from nanotorch.optim import Optimizer
 MOST_PROGRAMS = 16
 """So many programs are recorded of a function; whoever needs more runs as ever."""
 Key = tuple[Any, ...]
+Fallback = Literal["eager"] | Callable[[str], None] | None
+"""What is done where a function cannot be recorded: it runs as ever, with a warning or with a call that gets the
+reason; or it raises.
+"""
 
 
 class Call(NamedTuple):
@@ -68,10 +72,10 @@ class Call(NamedTuple):
 class Compiled:
     """A function of tensors that runs as a recorded program (Note [Compiled steps])."""
 
-    def __init__(self, function: Callable[..., Any], backend: str, fallback: Literal["eager"] | None) -> None:
+    def __init__(self, function: Callable[..., Any], backend: str, fallback: Fallback) -> None:
         self._begin(function, backend, fallback)
 
-    def _begin(self, function: Callable[..., Any], backend: str, fallback: Literal["eager"] | None) -> None:
+    def _begin(self, function: Callable[..., Any], backend: str, fallback: Fallback) -> None:
         functools.update_wrapper(self, function, updated=())
         self.function, self.backend, self.fallback = function, backend, fallback
         self._lock = threading.RLock()
@@ -306,10 +310,14 @@ class Compiled:
         return Captured(recording, self.backend)
 
     def _say(self, why: str) -> None:
-        if not self._said:
-            self._said = True
-            name = getattr(self.function, "__qualname__", type(self.function).__name__)
-            warnings.warn(f"the compiled function {name} runs as ever, not as a program: {why}", stacklevel=5)
+        if self._said:
+            return
+        self._said = True
+        if callable(self.fallback):
+            self.fallback(why)
+            return
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        warnings.warn(f"the compiled function {name} runs as ever, not as a program: {why}", stacklevel=5)
 
     # ------------------------------------------------------------------------------------------------------ to be read
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.graph.changes import changes
+from nanotorch.autograd.graph.changes import changes, plain_changes
 from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
@@ -312,18 +312,32 @@ class Watch:
             if id(tensor) not in reachable.states:
                 conditions.add("{}._requires_grad is {}", tensor, tensor._requires_grad)
         self._hold = conditions.build()
-        self._changes = changes[0]
+        self._take(reachable)
+
+    def _take(self, reachable: Reachable) -> None:
+        self._modules, self._attributes = reachable.modules, [list(module.values()) for module in reachable.modules]
+        self._changes, self._plain_changes = changes[0], plain_changes[0]
 
     def is_same(self) -> bool:
         """Whether all is as it was; that it is not does not mean that the function is another one."""
-        return changes[0] == self._changes and self._hold()
+        untouched = plain_changes[0] == self._plain_changes or self._same_attributes()
+        return changes[0] == self._changes and untouched and self._hold()
 
     def renewed(self, reachable: Reachable) -> Watch:
         """Return what watches another walk that has found the same."""
         if not self._hold():
             return Watch(reachable)
-        self._changes = changes[0]
+        self._take(reachable)
         return self
+
+    def _same_attributes(self) -> bool:
+        """Whether modules have the attributes that they had, though some were assigned to."""
+        count = plain_changes[0]
+        for module, known in zip(self._modules, self._attributes, strict=True):
+            if len(module) != len(known) or not all(map(is_, module.values(), known)):
+                return False
+        self._plain_changes = count
+        return True
 
 
 class Contents:

@@ -33,6 +33,7 @@ from nanotorch.estimators.arguments import activation_name, check, hidden_widths
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
+from nanotorch.train.fit.chunks import Chunks
 from nanotorch.train.fit.loop import DivergedError, FitOptions, fit
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
@@ -171,7 +172,9 @@ class Network(BaseEstimator):
         """Iterate over the loop; afterwards the model has the weights of the best epoch."""
         best: Mapping[str, Tensor] | None = None
         try:
-            for record in fit(training, loader, validation, self._options(epochs)):
+            options = self._options(epochs)
+            chunks = Chunks(training, loader, options, options.accumulate)
+            for record in fit(training, loader, validation, options, chunks=chunks):
                 if not isinstance(record, dict):
                     continue
                 if validation is not None and training.best_epoch == training.epoch:

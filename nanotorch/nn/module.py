@@ -15,7 +15,7 @@ from copy import copy
 from types import MappingProxyType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-from nanotorch.autograd.graph.changes import changes
+from nanotorch.autograd.graph.changes import changes, plain_changes
 from nanotorch.autograd.graph.grad_mode import no_grad
 from nanotorch.autograd.graph.node import RemovableHandle
 from nanotorch.autograd.graph.tensor import Tensor, clear_grad
@@ -114,12 +114,12 @@ class Module:
         return MappingProxyType({name: attributes[name] for name in attributes[kind]})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        changes[0] += 1
         if isinstance(value, Parameter):
             self._register("_parameter_names", name, value, replace=True)
         elif isinstance(value, Module):
             self._register("_module_names", name, value, replace=True)
         else:
+            plain_changes[0] += 1
             attributes = self.__dict__
             if value is not None:
                 if name in attributes.get("_parameter_names", ()):

@@ -29,7 +29,8 @@ ROOMS = """
     explain summary viz
     train.terminal train.data train.score train.model train.config train.record
     train.fit train.fit.prepare train.fit.part_on_device train.fit.loss_and_parts train.fit.random_numbers
-    train.fit.moving_average train.fit.window_step train.fit.fitting train.fit.training train.fit.loop train.fit.build
+    train.fit.moving_average train.fit.window_step train.fit.fitting train.fit.training train.fit.chunks train.fit.loop
+    train.fit.build
     train.use train.report train.inspect train.run train.cli train
     estimators
     predict evaluate export compare __main__
@@ -88,7 +89,16 @@ def forward_imports(path: Path) -> Iterator[str]:
 
 def test_the_training_step_knows_no_config() -> None:
     """What trains takes plain values: `build` alone turns a config into them, and the estimators have none."""
-    names = ("part_on_device", "random_numbers", "moving_average", "window_step", "fitting", "training", "loop")
+    names = (
+        "part_on_device",
+        "random_numbers",
+        "moving_average",
+        "window_step",
+        "fitting",
+        "training",
+        "chunks",
+        "loop",
+    )
     plain = [PACKAGE / "train" / "fit" / f"{name}.py" for name in names]
     for path in [*plain, *(PACKAGE / "estimators").glob("*.py")]:
         assert not [m for m in modules(path) if m.startswith("nanotorch.train.config")], path

@@ -6,3 +6,7 @@ than the step; the count says in one comparison that nobody has touched any modu
 
 changes = [0]
 """The count, as the one entry of a list: it only grows."""
+plain_changes = [0]
+"""The same of assignments to attributes of modules that are no parameter, buffer or module, as those of `eval()` and
+`train()` around a validation: there it is worth looking at the attributes again.
+"""

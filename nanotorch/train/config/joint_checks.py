@@ -143,6 +143,11 @@ def _check_exclusive(check: Check) -> None:
         check.report(("train", "clip_value"), "gradients are clipped by clip_norm already; give one of the two")
     if check.value("model", "batch_norm") is True and check.value("model", "layer_norm") is True:
         check.report(("model", "layer_norm"), "a layer takes batch_norm or layer_norm, not both")
+    if check.value("train", "compile") is True and check.value("train", "on_nonfinite") == "skip":
+        message = (
+            "on_nonfinite: skip looks at the gradients of each step, which a program does not; leave out one of the two"
+        )
+        check.report(("train", "compile"), message)
 
 
 def _check_folds(check: Check) -> None:

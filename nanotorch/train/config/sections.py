@@ -174,6 +174,7 @@ class TrainSection(Section):
     drop_last: bool = False
     ema: Annotated[float, Between(0, 1, low_open=True, high_open=True)] | None = None
     on_nonfinite: Literal["raise", "skip"] = "raise"
+    compile: bool | Literal["auto"] = "auto"
     metrics: tuple[Annotated[str, NameIn(METRICS)], ...] = ()
     monitor: str = "auto"
     folds: Annotated[int, Between(2)] | None = None

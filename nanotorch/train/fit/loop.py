@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
+from nanotorch.train.fit.chunks import Chunk, Chunks
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepOptions, StepResult, summed, window_step
@@ -59,12 +60,14 @@ def fit(
     options: FitOptions,
     interrupt: Interrupt | None = None,
     step: Callable[..., StepResult] = window_step,
-) -> Iterator[StepResult | dict[str, Any]]:
+    chunks: Chunks | None = None,
+) -> Iterator[StepResult | Chunk | dict[str, Any]]:
     """Train from where `training` stands to the end; yield the result of every step, and the record of every epoch.
 
     Whoever iterates may save `training` whenever this yields, and stop iterating: a `Training` that was saved,
     loaded and given to `fit` again goes on bit for bit, if the loader draws its order from `training.shuffle`. Without
-    a validation part nothing is chosen: the last epoch is the best. `step` takes the place of `window_step`. Raises
+    a validation part nothing is chosen: the last epoch is the best. `step` takes the place of `window_step`, and where
+    `chunks` are given and pay, a program that of the loop: it yields a `Chunk` of steps at a time. Raises
     DivergedError, and `Stopping` where an interrupt arrives during validation, with the steps of the epoch done.
 
     Note [Host readings]
@@ -73,7 +76,6 @@ def fit(
     READ_EVERY steps and after the last of an epoch (the losses, and the norm of that step's gradients), after an epoch
     (the scores, and whether the weights are finite), and with `skip_nonfinite` in each step.
     """
-    model, optimizer, scheduler = training.model, training.optimizer, training.scheduler
     steps_per_epoch = math.ceil(len(loader) / options.accumulate)
     while training.epoch < options.epochs or training.step_in_epoch:
         if training.stopped:
@@ -81,38 +83,65 @@ def fit(
         started = time.perf_counter()
         if training.step_in_epoch == 0:
             training.begin_epoch()
-        model.train()
-        for window in islice(windows(loader, options.accumulate), training.step_in_epoch, None):
-            training.step += 1
-            training.step_in_epoch += 1
-            read = training.step % READ_EVERY == 0 or training.step_in_epoch == steps_per_epoch
-            result = step(
-                model,
-                training.criterion,
-                optimizer,
-                training.flat,
-                window,
-                options,
-                average=training.average,
-                measure=read,
-                number=training.step,
-            )
-            if result.applied:
-                for piece in result.pieces:
-                    training.meter.update(*piece, training.step)
-            else:
-                training.skipped += 1
-            if training.interval == "step":
-                scheduler.step()
-            if read and result.norm is not None:
-                training.gradient_norms.append(result.norm.item())
-                check_losses(training)
-            yield result
-
+        training.model.train()
+        if chunks is not None and chunks.pays(training, options.epochs):
+            yield from _steps_in_chunks(training, chunks, steps_per_epoch)
+        else:
+            yield from _steps(training, loader, options, step, steps_per_epoch)
         check_losses(training)
         record = {**_finish_epoch(training, validation, interrupt), "seconds": time.perf_counter() - started}
         training.history.append(record)
         yield record
+
+
+def _steps(
+    training: Training,
+    loader: DataLoader[Any],
+    options: FitOptions,
+    step: Callable[..., StepResult],
+    steps_per_epoch: int,
+) -> Iterator[StepResult]:
+    """Take the steps of an epoch, from where it stands, one by one."""
+    for window in islice(windows(loader, options.accumulate), training.step_in_epoch, None):
+        training.step += 1
+        training.step_in_epoch += 1
+        read = training.step % READ_EVERY == 0 or training.step_in_epoch == steps_per_epoch
+        result = step(
+            training.model,
+            training.criterion,
+            training.optimizer,
+            training.flat,
+            window,
+            options,
+            average=training.average,
+            measure=read,
+            number=training.step,
+        )
+        if result.applied:
+            for piece in result.pieces:
+                training.meter.update(*piece, training.step)
+        else:
+            training.skipped += 1
+        if training.interval == "step":
+            training.scheduler.step()
+        if read and result.norm is not None:
+            training.gradient_norms.append(result.norm.item())
+            check_losses(training)
+        yield result
+
+
+def _steps_in_chunks(training: Training, chunks: Chunks, steps_per_epoch: int) -> Iterator[Chunk]:
+    """Take the steps of an epoch, from where it stands, as a program (Note [Chunks of steps])."""
+    order, rows = chunks.order(), chunks.rows
+    while training.step_in_epoch < steps_per_epoch:
+        first, count = training.step_in_epoch, chunks.length(training, steps_per_epoch, READ_EVERY)
+        training.step += count
+        training.step_in_epoch += count
+        norms = chunks.run(training, order[first * rows : (first + count) * rows], count)
+        if training.step % READ_EVERY == 0 or training.step_in_epoch == steps_per_epoch:
+            training.gradient_norms.append(norms[-1].item())
+            check_losses(training)
+        yield Chunk(count)
 
 
 def _finish_epoch(training: Training, validation: Part | None, interrupt: Interrupt | None) -> dict[str, Any]:

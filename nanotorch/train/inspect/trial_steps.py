@@ -9,6 +9,7 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.loop import fit
 from nanotorch.train.fit.prepare import Data
+from nanotorch.train.fit.window_step import StepResult
 
 
 def trial(config: Config, data: Data, constant_rate: bool = False) -> Setup:
@@ -30,7 +31,7 @@ def losses_of(setup: Setup, count: int) -> Iterator[float]:
     Raises DivergedError as a run does.
     """
     for result in fit(setup.training, setup.loader, None, setup.options):
-        if isinstance(result, dict):
+        if not isinstance(result, StepResult):
             continue
         last = result.pieces[-1]
         yield last.loss.item() / last.weight.item() if result.applied else float("nan")

@@ -68,9 +68,9 @@ class Narrator:
             self.log(note)
         self._curves.begin(config, history)
 
-    def step(self, loss: float | None) -> None:
-        """A step is done, and this is the latest loss that was read."""
-        self._progress.step(loss)
+    def steps(self, count: int, loss: float | None) -> None:
+        """So many steps are done, and this is the latest loss that was read."""
+        self._progress.steps(count, loss)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done."""

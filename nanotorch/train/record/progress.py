@@ -48,12 +48,12 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def step(self, loss: float | None) -> None:
-        """One optimizer step is done, and this is the latest training loss that was read."""
+    def steps(self, count: int, loss: float | None) -> None:
+        """So many optimizer steps are done, and this is the latest training loss that was read."""
         if self._draw is not None:
             self._bar, self._draw = self._draw(), None
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(count)
             if loss is not None:
                 self._postfix["loss"] = number(loss)
                 self._bar.set_postfix(self._postfix, refresh=False)

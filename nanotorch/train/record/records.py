@@ -195,6 +195,7 @@ class Environment(Schema):
     threads: list[str]
     thread_variables: dict[str, str]
     device: str
+    compile: str = ""
     machine: str
     processor: str
     system: str

@@ -25,7 +25,7 @@ from nanotorch.train.record.records import (
 
 # Values that may change between the parts of a run: they decide how long it is and where it writes, not what it
 # computes. A change of the device is found, with all else that the bits depend on, by comparing env.json.
-FREE = ("output", "name", "device", "train.epochs", "checkpoint", "early_stopping.patience", "log")
+FREE = ("output", "name", "device", "train.epochs", "train.compile", "checkpoint", "early_stopping.patience", "log")
 
 
 class ResumeError(RuntimeError):

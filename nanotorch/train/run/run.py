@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch import nn
+from nanotorch.capture.recorder import CaptureError
 from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
+from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import Setup, build
+from nanotorch.train.fit.chunks import Chunks
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.fit.prepare import Data, prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
@@ -87,13 +90,13 @@ def run(
             files = held.enter_context(directory.RunDirectory(resume.directory))
             resume = again(resume, config)
         # Everything is built before anything is written: what cannot be trained leaves no trace.
-        data, setup = _built(config, interrupt)
+        data, setup, chunks = _built(config, interrupt)
         fingerprint = data.fingerprint()
         if resume is None:
             files = held.enter_context(directory.RunDirectory(_place(config, run_directory)))
         else:
             _load(resume, setup.training, fingerprint)
-        current = _opened(config, data, setup, fingerprint, files, interrupt, progress_bar, held)
+        current = _opened(config, data, setup, chunks, fingerprint, files, interrupt, progress_bar, held)
         if resume is None:
             _begin(current, source, overwrite, needed)
         else:
@@ -110,6 +113,7 @@ class Run:
     config: Config
     data: Data
     setup: Setup
+    chunks: Chunks
     fingerprint: str
     files: directory.RunDirectory
     checkpoints: checkpoint.Checkpoints
@@ -142,16 +146,22 @@ class Run:
 # ------------------------------------------------------------ open
 
 
-def _built(config: Config, interrupt: Interrupt) -> tuple[Data, Setup]:
+def _built(config: Config, interrupt: Interrupt) -> tuple[Data, Setup, Chunks]:
     try:
         interrupt.check()
         data = prepare(config)
         interrupt.check()
         setup = build(config, data)
+        training, loader, _, options = setup
+        chunks = Chunks(
+            training, loader, options, options.accumulate, config.train.compile, config.checkpoint.every_steps
+        )
+        if config.train.compile is True and chunks.refused is not None:
+            raise DataError(f"train.compile: {chunks.refused}; auto takes plain steps then", "train", "compile")
         interrupt.check()
     except Stopping:
         raise _interrupted(interrupt, "stopped before the first step; nothing was written") from None
-    return data, setup
+    return data, setup, chunks
 
 
 def _place(config: Config, chosen: Path | None) -> Path:
@@ -181,6 +191,7 @@ def _opened(
     config: Config,
     data: Data,
     setup: Setup,
+    chunks: Chunks,
     fingerprint: str,
     files: directory.RunDirectory,
     interrupt: Interrupt,
@@ -197,8 +208,8 @@ def _opened(
     progress = Progress(train.epochs, setup.steps_per_epoch, shown, progress_bar, done=training.step)
     curves = TensorBoardLog(root if config.log.tensorboard else None)
     tell = held.enter_context(Narrator(files, progress, curves))
-    here = environment(setup.parts["train"].device)
-    return Run(config, data, setup, fingerprint, files, checkpoints, tell, interrupt, here)
+    here = {**environment(setup.parts["train"].device), "compile": chunks.plan(training, train.epochs)}
+    return Run(config, data, setup, chunks, fingerprint, files, checkpoints, tell, interrupt, here)
 
 
 def _begin(run: Run, source: str | None, overwrite: bool, needed: Sequence[str | Path]) -> None:
@@ -260,6 +271,8 @@ def _train(run: Run) -> None:
         _fit_and_save(run)
     except DivergedError as error:
         raise _explained(run, error) from None
+    except CaptureError as error:
+        raise DataError(f"train.compile: {error}", "train", "compile") from error
     if run.interrupt:
         raise run.stopped(
             f"stopped after step {training.step}, in epoch {training.epoch} of {run.setup.options.epochs}"
@@ -269,13 +282,15 @@ def _train(run: Run) -> None:
 
 def _fit_and_save(run: Run) -> None:
     training, loader, parts, options = run.setup
+    steps = training.step
     try:
-        for event in fit(training, loader, parts["validation"], options, run.interrupt):
+        for event in fit(training, loader, parts["validation"], options, run.interrupt, chunks=run.chunks):
             if isinstance(event, dict):
                 run.save(best=training.best_epoch == training.epoch)
                 run.tell.epoch(event)
             else:
-                run.tell.step(training.latest_loss)
+                run.tell.steps(training.step - steps, training.latest_loss)
+                steps = training.step
             stopping = bool(run.interrupt)
             if not isinstance(event, dict) and (run.checkpoints.due(training.step) or stopping):
                 check_losses(training)

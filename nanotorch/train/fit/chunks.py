@@ -1,0 +1,199 @@
+"""Steps of a fit as a recorded program, as many in one call as pass without a reading.
+
+Note [Chunks of steps]
+~~~~~~~~~~~~~~~~~~~~~~
+`nanotorch.compile` turns `window_step` into a program, and `Compiled.run` repeats it without a loop of the trainer
+around it: no loader, no meter, no look at the clock. Such a chunk ends where the plain loop does something between two
+steps: where losses are read (`READ_EVERY`), where a checkpoint is due, where an epoch ends. The window of fewer rows at
+the end of an epoch is a program of its own.
+
+Each step is the plain one bit for bit, so it never matters which steps ran as a program: a run goes on from any
+checkpoint either way.
+
+Recording takes as long as some hundred small steps, so it has to pay. `auto` records where at least `PAYS` steps are
+sure to come: early stopping lets no more be sure of than its patience. Where as many may come, and `PAYS_LATE` have
+come already, it records as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+import nanotorch as torch
+from nanotorch import Tensor
+from nanotorch.train.fit.training import Training
+from nanotorch.train.fit.window_step import StepOptions, window_step
+from nanotorch.utils.data import DataLoader, TensorDataset
+from nanotorch.utils.data.collate import default_collate
+from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+
+Compile = Literal["auto"] | bool
+PAYS = 1000  # steps that are sure to come
+PAYS_LATE = 4000  # steps that have come
+LONGEST = 0.25  # seconds of a chunk: a bar moves, and Ctrl-C is heard
+
+
+class Chunk(NamedTuple):
+    """So many steps are done, in one call."""
+
+    steps: int
+
+
+class Chunks:
+    """Runs steps of a fit as a program (Note [Chunks of steps]).
+
+    Args:
+        training: what is trained.
+        loader: what gives the batches of the plain loop, and says which rows they have.
+        options: what a step does with its gradients.
+        accumulate: batches of a window.
+        compile: "auto" where it pays, True from the first step on.
+        pause: a chunk ends after each step whose number is a multiple of this, where something may be saved.
+
+    Attributes:
+        refused: why steps of this kind are no program; None where they are one, as far as is known.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        loader: DataLoader[Any],
+        options: StepOptions,
+        accumulate: int,
+        compile: Compile = "auto",
+        pause: int | None = None,
+    ) -> None:
+        self.loader, self.accumulate, self.pause = loader, accumulate, pause
+        self.always = compile is True
+        self.refused = why_not(training, loader, options) if compile else "train.compile is false"
+        self.rows = (loader.batch_size or 1) * accumulate
+        self.seconds = 0.0  # of the quickest step so far
+        self._epochs = 0
+        self._pays = self._last_pays = False  # there is a program, of whole windows and of the last one
+        if self.refused is None:
+            from nanotorch.capture.compiled import Compiled
+
+            self._step = step_of(training, options, loader.batch_size or 1)
+            self._compiled = Compiled(self._step, "numpy", None if self.always else self._refuse)
+
+    def _refuse(self, why: str) -> None:
+        self.refused = why
+
+    def plan(self, training: Training, epochs: int) -> str:
+        """Say what runs the steps that come, as far as can be said before them."""
+        if self.refused is not None:
+            return f"no: {self.refused}"
+        steps = len(self.loader.dataset) // self.rows
+        left, sure = self._to_come(training, epochs)
+        if self._worth(steps, left, sure):
+            return "numpy"
+        late = f"; numpy after {PAYS_LATE}" if steps * left >= PAYS_LATE + PAYS else ""
+        return f"no: {steps * sure} steps are sure to come, and a program pays from {PAYS} on{late}"
+
+    def pays(self, training: Training, epochs: int) -> bool:
+        """Return whether the epoch that has begun, of so many in the end, is to be run in chunks."""
+        if self.refused is not None:
+            return False
+        left, sure = self._to_come(training, epochs)
+        self._pays = self._pays or self._worth(len(self.loader.dataset) // self.rows, left, sure)
+        self._last_pays = self._last_pays or self._worth(1, left, sure)
+        self._epochs += 1
+        return self._pays
+
+    def _to_come(self, training: Training, epochs: int) -> tuple[int, int]:
+        """Return how many epochs may come, and how many are sure to: the one that is open, or the next, and others."""
+        left = epochs - max(training.epoch, 1) + 1
+        return left, left if training.patience is None else min(left, training.patience - training.waited)
+
+    def _worth(self, steps: int, left: int, sure: int) -> bool:
+        """Return whether a program for so many steps of each epoch is worth recording."""
+        late = steps * self._epochs >= PAYS_LATE and steps * left >= PAYS
+        return self.always or steps * sure >= PAYS or late
+
+    def order(self) -> np.ndarray[Any, Any]:
+        """Return the rows of an epoch, drawn as the loader draws them."""
+        order = np.asarray(self.loader.batch_sampler.sampler.order())  # type: ignore[union-attr]
+        if self.loader.drop_last:
+            order = order[: len(order) // self.loader.batch_size * self.loader.batch_size]  # type: ignore[operator]
+        return order
+
+    def length(self, training: Training, steps_per_epoch: int, read_every: int) -> int:
+        """Return how many steps can be run from here on in one call."""
+        ends = [read_every - training.step % read_every]
+        if self.pause is not None:
+            ends.append(self.pause - training.step % self.pause)
+        if self.seconds:
+            ends.append(max(1, int(LONGEST / self.seconds)))
+        whole = len(self.loader.dataset) // self.rows - training.step_in_epoch
+        return min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends)
+
+    def run(self, training: Training, rows: np.ndarray[Any, Any], count: int) -> Tensor:
+        """Take so many steps on windows of the given rows, and have the meter take them in; return the norms of the
+        gradients.
+        """
+        tensors = self.loader.dataset.tensors
+        numbers = range(training.step - count + 1, training.step + 1)
+        between = training.scheduler.step if training.interval == "step" else None
+        started = time.perf_counter()
+        if count * self.rows <= len(rows) or self._last_pays:
+            size = min(self.rows, len(rows))
+            pieces, norms = self._compiled.run(tensors, rows, batch_size=size, numbers=numbers, between=between)
+        else:
+            batch = [torch.from_numpy(tensor._array.take(rows, 0)) for tensor in tensors]
+            one, norm = self._step(*batch, *numbers)
+            pieces, norms = [[part.unsqueeze(0) for part in piece] for piece in one], norm.unsqueeze(0)
+            if between is not None:
+                between()
+        seconds = (time.perf_counter() - started) / count
+        self.seconds = min(self.seconds, seconds) if self.seconds else seconds
+        targets = torch.from_numpy(tensors[1]._array.take(rows, 0)).reshape(count, -1, *tensors[1].shape[1:])
+        cut: list[list[Any]] = []
+        start = 0
+        for outputs, losses, weights in pieces:
+            stop = start + outputs.shape[1]
+            cut.append(list(zip(outputs, targets[:, start:stop], losses, weights, strict=True)))
+            start = stop
+        for number, window in zip(numbers, zip(*cut, strict=True), strict=True):
+            for of_outputs, of_targets, loss, weight in window:
+                training.meter.update(of_outputs, of_targets, loss, weight, number)
+        return norms
+
+
+def step_of(training: Training, options: StepOptions, batch_size: int) -> Callable[..., Any]:
+    """Return a step on the rows of a window, side by side, and the number of the step; it gives what is measured."""
+    model, criterion, optimizer = training.model, training.criterion, training.optimizer
+    flat, average = training.flat, training.average
+
+    def step(*given: Any) -> Any:
+        *fields, number = given
+        rows = len(fields[0])
+        starts = range(0, rows, batch_size)
+        window = [[field[start : start + batch_size] for field in fields] for start in starts]
+        result = window_step(
+            model, criterion, optimizer, flat, window if len(window) > 1 else [fields], options, average, True,
+            number=number,
+        )  # fmt: skip
+        return [(piece.outputs, piece.loss, piece.weight) for piece in result.pieces], result.norm
+
+    return step
+
+
+def why_not(training: Training, loader: DataLoader[Any], options: StepOptions) -> str | None:
+    """Return why the steps of a fit are no program; None if they are one."""
+    if options.skip_nonfinite:
+        return "on_nonfinite: skip looks at the gradients of each step"
+    if type(loader.dataset) is not TensorDataset:
+        return "the rows do not lie in memory"
+    tensors: Sequence[Tensor] = loader.dataset.tensors
+    devices = [tensor.device.type for tensor in (*tensors, *training.model.parameters())]
+    if any(device != "cpu" for device in devices):
+        return "programs run on the CPU"
+    sampler = loader.batch_sampler
+    usual = type(sampler) is BatchSampler and type(sampler.sampler) in (RandomSampler, SequentialSampler)
+    if not usual or loader.num_workers or loader.collate_fn is not default_collate:
+        return "the loader makes its batches in its own way"
+    return None
