@@ -21,6 +21,7 @@ import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from operator import is_
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
