@@ -37,11 +37,21 @@ class Snapshot:
         self.draws = Draws([thing for thing in reachable.objects if isinstance(thing, Generator)])
         others = [thing for thing in reachable.objects if isinstance(thing, np.random.Generator)]
         self._others = [(source, source.bit_generator.state) for source in others]
-        self._python, self._numpy = random.getstate(), np.random.get_state()
+        self._python, self._numpy = random.getstate(), np.random.get_state(legacy=False)
 
     def by_optimizer(self) -> Iterator[tuple[Optimizer, Numbers]]:
         """Give the optimizers, each with its numbers."""
         return zip(self.optimizers, self.numbers, strict=True)
+
+    def drawn(self) -> str | None:
+        """Return whose random numbers beside those of tensors were drawn since, if somebody's were."""
+        if random.getstate() != self._python:
+            return "random"
+        if any([source.bit_generator.state != state for source, state in self._others]):
+            return "numpy.random.Generator"
+        before, now = self._numpy["state"], np.random.get_state(legacy=False)["state"]
+        same = before["pos"] == now["pos"] and np.array_equal(before["key"], now["key"])
+        return None if same else "numpy.random"
 
     def restore(self) -> None:
         """Put everything back."""
@@ -71,12 +81,17 @@ class Draws:
     def __init__(self, generators: list[Generator]) -> None:
         self.generators = [default_generator, *[g for g in generators if g is not default_generator]]
         self._states = [generator.get_state() for generator in self.generators]
+        self._sources = [generator.numpy for generator in self.generators]
 
     def restore(self) -> None:
         """Have all of them draw once more what they drew since."""
         for generator, state in zip(self.generators, self._states, strict=True):
             if generator.get_state() != state:
                 generator.set_state(state)
+
+    def are_seeded(self) -> bool:
+        """Whether one of them was set to a state since: it then draws from another source."""
+        return any([g.numpy is not source for g, source in zip(self.generators, self._sources, strict=True)])
 
 
 class Numbers:

@@ -19,6 +19,7 @@ import dis
 import functools
 import random
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from operator import is_
@@ -130,7 +131,7 @@ class Reachable:
             yield from (("", value.func), ("args", value.args), ("keywords", value.keywords))
         elif isinstance(value, Optimizer):
             yield from self._optimizer(path, value)
-        elif isinstance(value, dict | list | tuple | set | frozenset):
+        elif isinstance(value, dict | list | tuple | set | frozenset | deque):
             yield from self._container(path, value)
         elif isinstance(value, ModuleType):
             yield from self._chosen(value.__dict__) if not _foreign(value.__name__) else ()
@@ -359,11 +360,8 @@ class Contents:
         for into, values in self._entries:
             into.update(values)
         for holder, before in self._lists:
-            if isinstance(holder, list):
-                holder[:] = before
-            else:
-                holder.clear()
-                holder.update(before)
+            holder.clear()
+            (holder.extend if isinstance(holder, list | deque) else holder.update)(before)
 
 
 @functools.cache

@@ -215,6 +215,17 @@ class Recording:
                         f"{type(optimizer).__name__}.{name} changes in a step, which a program would not do in later "
                         "calls"
                     )
+        if self.snapshot.draws.are_seeded():
+            raise CaptureError(
+                f"{self.reachable.line_of('manual_seed')}: the function seeds a generator, which a program would not "
+                "do in later calls: seed it outside"
+            )
+        source = self.snapshot.drawn()
+        if source is not None:
+            raise CaptureError(
+                f"the function draws numbers of {source}, which a program would not do in later calls: use those of "
+                "torch, or pass what is drawn as a tensor argument"
+            )
         known = {id(generator) for generator in self.snapshot.draws.generators}
         for statement in self.program.statements:
             for value in statement.args:

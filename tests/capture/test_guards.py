@@ -268,6 +268,28 @@ def test_statements_name_the_line_of_the_op_whose_derivative_they_are() -> None:
     assert any(row == "sgd" and line == f"test_guards.py:{marked['UPDATE']}" for row, line in found)
 
 
+def test_a_learning_rate_that_the_function_reads() -> None:
+    def make(run: Run) -> Any:
+        def step(x: Any, y: Any) -> Any:
+            loss = run.step(x, y)
+            with torch.no_grad():
+                for group in run.optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.mul_(1 - group["lr"] * 0.5)
+            return loss
+
+        return step
+
+    run, eager = Run(), Run()
+    compiled, plain = torch.compile(make(run)), make(eager)
+    for number in range(12):
+        if number in (5, 9):
+            for each in (run, eager):
+                each.optimizer.param_groups[0]["lr"] *= 0.1
+        assert compiled(*batch(number)).item() == plain(*batch(number)).item()
+        assert differing(state(run), state(eager)) == []
+
+
 def test_a_plan_of_an_optimizer_is_guarded() -> None:
     run, eager = Run(), Run()
     compiled = torch.compile(run.step)

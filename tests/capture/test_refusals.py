@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -195,7 +197,59 @@ def result_of_another_kind(run: Run) -> Any:
     return step
 
 
+def python_numbers(run: Run) -> Any:
+    return lambda x, y: run.step(x * (2.0 if random.random() > 2 else 1.0), y)
+
+
+def numpy_numbers(run: Run) -> Any:
+    return lambda x, y: run.step(x * (2.0 if np.random.rand() > 2 else 1.0), y)
+
+
+def numbers_of_a_generator(run: Run) -> Any:
+    draw = np.random.default_rng(0)
+    return lambda x, y: run.step(x * (2.0 if draw.random() > 2 else 1.0), y)
+
+
+def a_seed_within(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        torch.manual_seed(3)  # HERE
+        return run.step(x, y)
+
+    return step
+
+
+def a_deque(run: Run) -> Any:
+    seen: Any = deque(maxlen=100)
+
+    def step(x: Any, y: Any) -> Any:
+        seen.append(1)  # HERE
+        return run.step(x, y)
+
+    return step
+
+
+def a_rate_set_within(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        run.optimizer.param_groups[0]["lr"] *= 0.9
+        return run.step(x, y)
+
+    return step
+
+
+def a_scheduler_within(run: Run) -> Any:
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(run.optimizer, 0.9)
+
+    def step(x: Any, y: Any) -> Any:
+        loss = run.step(x, y)
+        scheduler.step()  # HERE
+        return loss
+
+    return step
+
+
 REFUSED: list[Step] = [
+    python_numbers, numpy_numbers, numbers_of_a_generator, a_seed_within, a_deque, a_rate_set_within,
+    a_scheduler_within,
     item, as_list, as_array, branch, swallowed, mask, positions, kept_in_a_list, kept_in_an_attribute, counter,
     attribute_counter, numbers_of_an_iterator, array_made_within, writes_into_its_argument, replaces_memory,
     average_of_all_batches, finite_norms, hook_of_an_optimizer, hook_of_a_parameter, unreachable, another_generator,
