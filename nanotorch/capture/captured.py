@@ -15,8 +15,10 @@ from nanotorch.backend.numpy_backend import owner
 from nanotorch.backend.primitives import PRIMITIVES
 from nanotorch.capture.conditions import Conditions
 from nanotorch.capture.effects import Draws, plain_numbers
+from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
+from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, simplify
 from nanotorch.capture.program import Program, View
 from nanotorch.capture.recorder import CaptureError, call_scalars
@@ -42,10 +44,11 @@ class Captured:
         build: makes a result of other tensors.
         memory: by path where tensors lie that live on, and
         grads: where their gradients stay.
+        because: why it was recorded.
     """
 
-    def __init__(self, recording: Recording, backend: str) -> None:
-        self.recording, self.confirmed, self.given_up = recording, False, False
+    def __init__(self, recording: Recording, backend: str, because: str) -> None:
+        self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
         self._waits_for_table = backend == "table"
         program = recording.program
         kept = recording.kept
@@ -89,12 +92,18 @@ class Captured:
         """Have the program run from now on."""
         recording = self.recording
         self.watch, self.fingerprint = watch, recording.reachable.fingerprint
+        paths = {id(tensor): path for path, tensor in recording.reachable.tensors.items()}
+        self._lasting = [(paths.get(id(tensor), "a gradient"), tensor, array) for tensor, array in recording.memory]
+        self._entered = [
+            (tensor, entered)
+            for tensor, entered in zip(recording.snapshot.tensors, recording.entered, strict=True)
+            if tensor._requires_grad or entered
+        ]
         conditions = Conditions()
         for tensor, array in recording.memory:
             conditions.add("{}._array is {}", tensor, array)
-        for tensor, entered in zip(recording.snapshot.tensors, recording.entered, strict=True):
-            if tensor._requires_grad or entered:
-                conditions.add(f"{{}}._grad is {'not ' * entered}None", tensor)
+        for tensor, entered in self._entered:
+            conditions.add(f"{{}}._grad is {'not ' * entered}None", tensor)
         guarded = {id(tensor) for tensor, _ in recording.memory}
         for tensor, grad in recording.grads:
             if id(grad) in guarded:  # it was there before, and is written to
@@ -121,6 +130,37 @@ class Captured:
         self._generators = recording.snapshot.draws.generators if draws_back else []
         recording.forget()
         self.confirmed = True
+
+    # ------------------------------------------------------------------------------------------------------ to be read
+
+    def pages(self) -> list[Page]:
+        """Return the program as a page to read."""
+        return [Page(self.recording.program, self.memory, self.grads)]
+
+    def explanation(self) -> Explanation:
+        """Return what the program is made of, and what it holds for."""
+        held = []
+        if self.confirmed:
+            values = len(self.fingerprint)
+            held = [f"the memory of {len(self._lasting)} tensors", f"{values} values around the function"]
+            if self._entered:
+                held.append(f"gradients of {sum([entered for _, entered in self._entered])} tensors to begin with")
+        return Explanation(self.code, held, self.because)
+
+    def misfit(self, reachable: Reachable) -> tuple[int, str]:
+        """Say why it was not the program for a call of its form, and how much of it was right."""
+        if not self.confirmed:
+            return 0, "the call before was another one"
+        for path, tensor, array in self._lasting:
+            if tensor._array is not array:
+                return 2, f"the memory of {path} was replaced"
+        mine, theirs = self.fingerprint, reachable.fingerprint
+        for path in (*mine, *theirs):
+            if (path in mine) != (path in theirs) or mine[path] != theirs[path]:
+                return 1, f"{path or 'the function'} is not as it was"
+        if any([(tensor._grad is not None) != entered for tensor, entered in self._entered]):
+            return 3, "other tensors had a gradient to begin with"
+        return 4, "the numbers of an optimizer decide otherwise"
 
     # ------------------------------------------------------------------------------------------------------- a call
 

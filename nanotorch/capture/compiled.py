@@ -36,9 +36,10 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
 from nanotorch.capture.captured import Captured
 from nanotorch.capture.differentiable import Differentiable, Recorded, Through
+from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.many_steps import run
 from nanotorch.capture.memory import Reachable, Watch
-from nanotorch.capture.page import Page, names_of_tensors
+from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Build, OtherPlanError, Recording, replaced_within
@@ -86,7 +87,8 @@ class Compiled:
         self._replaced: str | None = None
         self._as_ever: set[Key] = set()
         self._recorded = 0
-        self._latest: Captured | None = None
+        self._latest: Captured | Differentiable | None = None
+        self._because = ""
         self._said = False
         if backend == "table":
             MACHINE.start()
@@ -216,7 +218,16 @@ class Compiled:
                 "change from call to call"
             )
             return self.function(*call.args, **call.kwargs)
+        self._because = self._why(programs)
         return self._record(call, programs)
+
+    def _why(self, programs: list[Captured | Differentiable]) -> str:
+        """Say why a call has no program."""
+        if not self._recorded:
+            return "as the first one"
+        reachable = Reachable(self._roots, self._words)
+        found = [captured.misfit(reachable) for captured in programs if isinstance(captured, Captured)]
+        return f"since {max(found, default=(0, 'no program was for arguments of this form'))[1]}"
 
     def _renew(self, programs: list[Captured | Differentiable]) -> list[Any] | None:
         """Walk what the function can reach, and tell the programs of it; return the plans of its optimizers."""
@@ -256,11 +267,12 @@ class Compiled:
             result = self.function(*call.args, **call.kwargs)
             self._give_up(call, f"recording it failed: {type(error).__name__}: {error}")
             return result
+        name_inputs(recording.program, self.function, call.args, call.kwargs)
         result = recording.result
         try:
             if recording.differentiable:
                 return self._take_in_forward(call, recording, programs)
-            self._take_in(recording, programs, call)
+            self._take_in(recording, programs)
         except BaseException as error:
             if self.fallback is not None and isinstance(error, CaptureError):
                 self._give_up(call, str(error))  # what was recorded has run as ever
@@ -274,17 +286,13 @@ class Compiled:
         self._as_ever.add(call.key)
         self._say(why)
 
-    def _take_in(self, recording: Recording, programs: list[Captured | Differentiable], call: Call) -> None:
+    def _take_in(self, recording: Recording, programs: list[Captured | Differentiable]) -> None:
         """Make a program of a recording, or confirm the one that there is."""
         for captured in programs:
             if isinstance(captured, Captured) and _agree(captured, recording):
                 captured.confirm(Watch(recording.reachable))
                 recording.forget()
                 return
-        for buffer, name in zip(
-            recording.program.inputs, names_of_tensors(self.function, call.args, call.kwargs), strict=True
-        ):
-            buffer.name = name
         self._latest = captured = self._captured(recording)
         programs.append(captured)
         self._recorded += 1
@@ -302,12 +310,13 @@ class Compiled:
                 args, kwargs = call.build(given)
                 return self.function(*args, **kwargs)
 
-            programs.append(Differentiable(recorded, again, self._roots))
+            self._latest = captured = Differentiable(recorded, again, self._roots, self._because)
+            programs.append(captured)
             self._recorded += 1
         return recording.build(Through.apply(recorded, (), *recorded.tensors))
 
     def _captured(self, recording: Recording) -> Captured:
-        return Captured(recording, self.backend)
+        return Captured(recording, self.backend, self._because)
 
     def _say(self, why: str) -> None:
         if self._said:
@@ -324,17 +333,19 @@ class Compiled:
     @property
     def code(self) -> str:
         """The program that was recorded last, as a page of Python to read (Note [Pages])."""
-        return self.page().text
+        return "\n".join([page.text for page in self._last().pages()])
 
-    def page(self) -> Page:
-        """Return the page of the program that was recorded last."""
-        captured = self._latest
-        if captured is None:
+    def explain(self) -> Explanation:
+        """Return what the program that was recorded last is made of and costs; printed, it is a text."""
+        return self._last().explanation()
+
+    def _last(self) -> Captured | Differentiable:
+        if self._latest is None:
             raise RuntimeError(
                 "no program has been recorded yet: the first call of a function runs as ever, the next two with "
                 "arguments of its shapes are recorded"
             )
-        return Page(captured.recording.program, captured.memory, captured.grads)
+        return self._latest
 
     # ------------------------------------------------------------------------------------------- as what it stands for
 

@@ -29,8 +29,10 @@ from nanotorch.autograd.graph.node import AccumulateGrad, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Draws, Snapshot
+from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import NumpyCode
+from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, simplify
 from nanotorch.capture.program import Buffer, Program, Statement, View, replaced, steps
 from nanotorch.capture.recorder import CaptureError, call_scalars
@@ -128,8 +130,8 @@ class Differentiable:
         given_up: whether it has become useless.
     """
 
-    def __init__(self, recorded: Recorded, again: Callable[..., Any], roots: dict[str, Any]) -> None:
-        self.recorded = recorded
+    def __init__(self, recorded: Recorded, again: Callable[..., Any], roots: dict[str, Any], because: str) -> None:
+        self.recorded, self.because = recorded, because
         self.second: Recorded | None = None
         self.recording = recorded.recording
         self.confirmed = self.given_up = False
@@ -188,11 +190,31 @@ class Differentiable:
         parts = {p: _part(program, done, stand_in, self.checked_places) for p, done in backwards.items()}
         program.outputs = [*program.outputs, *whole]
         self._forward = _coded(program, "forward", self.recording.scalars)
+        self._codes = [self._forward]
         for pattern, (part, wanted) in parts.items():
-            self.backwards[pattern] = _coded(part, "backward", self.recording.scalars).build()[0], wanted
+            code = _coded(part, "backward", self.recording.scalars)
+            self._codes.append(code)
+            self.backwards[pattern] = code.build()[0], wanted
         self._run, self._decided = self._forward.build()
         self._owners = frozenset([id(owner(b.array)) for b in program.buffers if b.kind == "memory"])
         self.written = [b.array for b in {v.buffer for s in program.statements for v in s.out} if b.kind == "memory"]
+
+    # ------------------------------------------------------------------------------------------------------ to be read
+
+    def pages(self) -> list[Page]:
+        """Return the forward and the backward passes as pages to read."""
+        return [Page(code.program, {}, {}) for code in self._made()]
+
+    def explanation(self) -> Explanation:
+        """Return what the forward is made of, with its backward passes, and what it holds for."""
+        forward, *backwards = self._made()
+        held = [f"the memory of {len(self._memory)} tensors", f"{len(self.fingerprint)} values around the function"]
+        return Explanation(forward, held, self.because, [Explanation(code, [], self.because) for code in backwards])
+
+    def _made(self) -> list[NumpyCode]:
+        if not self.confirmed:
+            raise RuntimeError("the second recording of the function has not been differentiated yet, or is too new")
+        return self._codes
 
     # ------------------------------------------------------------------------------------------------------- a call
 

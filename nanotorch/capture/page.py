@@ -78,14 +78,16 @@ class Page:
         program = self.program
         for buffer in program.inputs:
             self._names[buffer] = free_name(buffer.name, self._taken)
-        lasting = [buffer for buffer in program.buffers if buffer.kind == "memory"]
+        views = [view for statement in program.statements for view in (*statement.reads, *statement.out)]
+        used = [*dict.fromkeys([view.buffer for view in (*views, *program.outputs)])]
+        lasting = [buffer for buffer in used if buffer.kind == "memory"]
         whole = {view.buffer: path for path, view in memory.items() if view.whole}
         paths = [whole.get(buffer, buffer.name) for buffer in lasting]
         for buffer, path in zip(lasting, paths, strict=True):
             self._names[buffer] = name = free_name(short_path(path, paths), self._taken)
             self.arrays[name] = buffer.array
         for path, view in memory.items():
-            if not view.whole:
+            if not view.whole and view.buffer in used:
                 self._parts[view] = free_name(short_path(path, [*memory]), self._taken)
 
     def _name_results(self, kept: Mapping[Buffer, str]) -> None:
@@ -181,13 +183,12 @@ class Page:
 
     def _head(self) -> list[str]:
         program = self.program
-        shaped = {b: f"{self._names[b]} {_form(_all_of(b))}" for b in program.buffers if b.kind in ("input", "memory")}
-        lines = _wrapped("takes: ", [shaped[b] for b in program.inputs])
-        lines += _wrapped("lives on: ", [form for b, form in shaped.items() if b.kind == "memory"])
+        shaped = [(b, f"{name} {_form(_all_of(b))}") for b, name in self._names.items()]
+        lines = _wrapped("takes: ", [form for b, form in shaped if b.kind == "input"])
+        lines += _wrapped("lives on: ", [form for b, form in shaped if b.kind == "memory"])
         lines += _wrapped("constants: ", self._constants)
         numbers = [*self.numbers.values(), *program.sources]
-        held = [_decision(self._number(code), answer) for code, answer in program.decisions.items()]
-        lines += _wrapped("holds while: ", held)
+        lines += _wrapped("holds while: ", decided(program))
         given = [*[self._names[b] for b in program.inputs], *(["*"] if numbers else []), *numbers]
         lines.append(f"def step({', '.join(given)}):")
         parts, self._parts = self._parts, {}
@@ -248,8 +249,8 @@ class Page:
         return f"({code})" if " " in code and isinstance(value, HostNumber) else code
 
 
-def names_of_tensors(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
-    """Return names for the tensors of a call: those of the parameters of the function, where it has any."""
+def name_inputs(program: Program, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Call the inputs of a program as the function calls the arguments that they are."""
     try:
         parameters = list(inspect.signature(getattr(function, "forward", function)).parameters.values())
     except ValueError:
@@ -270,7 +271,8 @@ def names_of_tensors(function: Callable[..., Any], args: Sequence[Any], kwargs: 
 
     for name, value in (*zip(names, args, strict=False), *kwargs.items()):
         walk(name, value)
-    return found
+    for buffer, name in zip(program.inputs, found, strict=True):
+        buffer.name = name
 
 
 def sections(program: Program) -> list[str]:
@@ -340,7 +342,8 @@ def _source(place: str) -> str:
     """Return the line of a user as a comment."""
     path, line = getattr(place, "path", ""), place.rpartition(":")[2]
     source = linecache.getline(path, int(line)).strip() if path else ""
-    return f"    {textwrap.shorten(f'# {place}: {source}' if source else f'# {place}', WIDTH - 4, placeholder=' ...')}"
+    comment = f"    # {place}: {source}" if source else f"    # {place}"
+    return comment if len(comment) <= WIDTH else f"{comment[: WIDTH - 4]} ..."
 
 
 def _wrapped(title: str, parts: Sequence[str]) -> list[str]:
@@ -349,7 +352,11 @@ def _wrapped(title: str, parts: Sequence[str]) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"# {title}", subsequent_indent="#   ") if parts else []
 
 
-def _decision(code: str, answer: Any) -> str:
-    """Return what a program was recorded with as a condition."""
-    code = code.removeprefix("bool(").removesuffix(")") if code.startswith("bool(") else code
-    return code if answer is True else f"not {code}" if answer is False else f"{code} is {answer!r}"
+def decided(program: Program) -> list[str]:
+    """Return as conditions what the numbers of the host decided when a program was recorded."""
+    found = []
+    for code, answer in program.decisions.items():
+        code = LEAF.sub(lambda match: match[2], code)
+        code = code.removeprefix("bool(").removesuffix(")") if code.startswith("bool(") else code
+        found.append(code if answer is True else f"not {code}" if answer is False else f"{code} is {answer!r}")
+    return [*dict.fromkeys(found)]

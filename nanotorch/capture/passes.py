@@ -28,11 +28,17 @@ def simplify(program: Program, kept: Collection[Buffer]) -> dict[Buffer, View]:
         program: what is changed.
         kept: buffers that somebody reads when the step is over, as gradients.
     """
+    left = program.left = {"recorded": len(program.statements)}
+    program.allocated = sum([buffer.array.nbytes for buffer in program.buffers if buffer.kind == "temporary"])
     fold(program, kept)
+    left["the same in every step"] = len(program.statements)
     share(program, kept)
+    left["computed before"] = len(program.statements)
     drop_dead(program, kept)
+    left["read by nobody"] = len(program.statements)
     moved = forward_writes(program, kept)
     drop_dead(program, {*kept, *[view.buffer for view in moved.values()]})
+    left["computed where they were copied to"] = len(program.statements)
     questions_first(program)
     return moved
 

@@ -157,6 +157,8 @@ class Program:
         outputs: what the step returned.
         decisions: for each host number that the step asked whether it is true, its code and the answer.
         sources: by name functions of the host that the code of numbers calls.
+        left: by pass how many statements there were after it, and
+        allocated: bytes of all results as they were recorded.
     """
 
     def __init__(self) -> None:
@@ -166,6 +168,8 @@ class Program:
         self.outputs: list[View] = []
         self.decisions: dict[str, bool] = {}
         self.sources: dict[str, Callable[[], Any]] = {}
+        self.left: dict[str, int] = {}
+        self.allocated = 0
 
     def text(self) -> str:
         """Return the program as text; two programs that do the same have the same."""
