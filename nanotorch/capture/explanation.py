@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanotorch.backend.numpy_backend import owner
@@ -71,13 +72,13 @@ class Explanation:
 
     def __str__(self) -> str:
         forms = ", ".join([f"{b.name} {b.array.shape} {b.array.dtype}" for b in self.program.inputs])
-        rounds = [f"{self.left['recorded']} recorded"]
-        for (_, before), (name, after) in zip([*self.left.items()][:-1], [*self.left.items()][1:], strict=True):
+        counts = [*self.left.items()]
+        rounds = [f"{count} recorded" for _, count in counts[:1]]
+        for (_, before), (name, after) in pairwise(counts):
             rounds += [f"{before - after} {name}"] if before > after else []
         rounds.append(f"{len(self.program.statements)} left")
-        memory = (
-            f"{amount(self.temporaries)} of results, set apart once; eager allocates {amount(self.allocated)} a call"
-        )
+        memory = f"{amount(self.temporaries)} of results, set apart once"
+        memory += f"; eager allocates {amount(self.allocated)} a call" if self.allocated else ""
         lines = [
             *_entry("program for", forms or "no tensors"),
             *_entry("recorded", self.because),

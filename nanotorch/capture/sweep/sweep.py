@@ -122,14 +122,13 @@ class Sweep(Compiled):
         return super()._record(call, programs)
 
     def _captured(self, recording: Recording) -> Captured:
-        return BatchedStep(recording, self._ends)
+        return BatchedStep(recording, self._ends, self._because)
 
     @property
     def code(self) -> str:
         """The program that was recorded last, for all models."""
-        if self._latest is None:
-            return super().code
-        return self._latest.code.text
+        captured = self._last()
+        return captured.code.text if isinstance(captured, Captured) else super().code
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no programs: its steps may be others."""
@@ -145,8 +144,8 @@ class Sweep(Compiled):
 class BatchedStep(Captured):
     """A program of several steps that runs as one (Note [Sweeps])."""
 
-    def __init__(self, recording: Recording, ends: Sequence[int]) -> None:
-        self.recording, self.confirmed, self.given_up = recording, False, False
+    def __init__(self, recording: Recording, ends: Sequence[int], because: str) -> None:
+        self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
         self._waits_for_table = False
         self.memory, self.grads = {}, {}
         kept = recording.kept
