@@ -64,6 +64,7 @@ class Captured:
         self._gradients = Gradients([(t, p.of(p.buffer.array) if isinstance(p, View) else p) for t, p in places])
         self._check()
         self.run, self.decided = self.code.build()
+        recording.forget_gradients()
 
     def _place_of(self, grad: Tensor | None) -> Any:
         """Return where the program writes a gradient; the gradient itself where it was there before the call."""
@@ -141,8 +142,7 @@ class Captured:
         """Return what the program is made of, and what it holds for."""
         held = []
         if self.confirmed:
-            values = len(self.fingerprint)
-            held = [f"the memory of {len(self._lasting)} tensors", f"{values} values around the function"]
+            held = [f"the memory of {len(self._lasting)} tensors", "what the function finds around it"]
             if self._entered:
                 held.append(f"gradients of {sum([entered for _, entered in self._entered])} tensors to begin with")
         return Explanation(self.code, held, self.because)

@@ -208,7 +208,7 @@ class Differentiable:
     def explanation(self) -> Explanation:
         """Return what the forward is made of, with its backward passes, and what it holds for."""
         forward, *backwards = self._made()
-        held = [f"the memory of {len(self._memory)} tensors", f"{len(self.fingerprint)} values around the function"]
+        held = [f"the memory of {len(self._memory)} tensors", "what the function finds around it"]
         return Explanation(forward, held, self.because, [Explanation(code, [], self.because) for code in backwards])
 
     def _made(self) -> list[NumpyCode]:

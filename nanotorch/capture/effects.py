@@ -53,6 +53,10 @@ class Snapshot:
         same = before["pos"] == now["pos"] and np.array_equal(before["key"], now["key"])
         return None if same else "numpy.random"
 
+    def forget_gradients(self) -> None:
+        """Let go of gradients, once nothing is to be put back."""
+        self.grads, self._cells, self._histories = [], [], []
+
     def restore(self) -> None:
         """Put everything back."""
         self._contents.restore()

@@ -274,6 +274,11 @@ class Recording:
             if buffer.kind == "memory":
                 buffer.array[...] = buffer.before if before else buffer.after
 
+    def forget_gradients(self) -> None:
+        """Let go of the gradients that were there before: another program has to see that nobody keeps its own."""
+        self.reachable.forget_gradients()
+        self.snapshot.forget_gradients()
+
     def forget(self) -> None:
         """Let go of what was only needed to check a program."""
         for statement in self.program.statements:

@@ -101,3 +101,11 @@ def test_a_module_that_is_differentiated_through_has_a_page_for_each_direction()
     assert model.code.count("def step(") == 2 and "grad_tanh" in model.code
     [backward] = model.explain().backwards
     assert [part.section for part in backward.parts] == ["backward", "backward"]
+
+
+def test_a_batch_of_another_size_is_no_reason_to_record_a_program_anew() -> None:
+    step = Step()
+    for _ in range(3):
+        for rows in (ROWS, ROWS, ROWS, 5):
+            step.compiled(torch.randn(rows, INPUTS), torch.randint(0, CLASSES, (rows,)))
+    assert step.compiled._recorded == 2
