@@ -117,8 +117,12 @@ class Captured:
         stepping = {id(optimizer): optimizer for optimizer, *_ in self._updates}.values()
         self._counting = [o for o in stepping if type(o).count_step is not Optimizer.count_step]
         moves = (Optimizer.scalars, Optimizer.next_scalars, Optimizer.count_step)
-        self._counts_alone = not any("'step'" in code for code in recording.program.decisions) and all(
-            [(type(o).scalars, type(o).next_scalars, type(o).count_step) == moves for o in stepping]
+        segments = {id(segment) for _, segment, *_ in self._updates}
+        once = len(segments) == len(self._updates)  # not several steps of an optimizer in one call
+        self._counts_alone = (
+            once
+            and not any("'step'" in code for code in recording.program.decisions)
+            and all([(type(o).scalars, type(o).next_scalars, type(o).count_step) == moves for o in stepping])
         )
         self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in recording.versions]
         memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in recording.kept]
@@ -181,7 +185,10 @@ class Captured:
 
     def replay(self, arguments: Sequence[Tensor], numbers: Sequence[int] = ()) -> tuple[bool, Any]:
         """Run the program; (False, None) where it is not for this call, with everything as it was before."""
-        results = self._once(map(_array_of, arguments), numbers) if self._free() else None
+        if not self._free():
+            return NOT_DONE
+        back = self._counts()
+        results = self._once(map(_array_of, arguments), self._scalars(numbers), back)
         if results is None:
             return NOT_DONE
         self._leave(1)
@@ -197,9 +204,14 @@ class Captured:
         many = self.code.many(batches.tables, batches.order, batches.size) if isinstance(self.code, TableCode) else None
         if many is not None:
             return self._at_once(self.code, many, batches.numbers, between)
+        scalars: list[Any] = []
         try:
             for arrays, numbers in batches:
-                results = self._once(arrays, numbers)
+                if scalars and between is None and self._counts_alone:
+                    back = self._count_on(scalars, numbers)
+                else:
+                    back, scalars = self._counts(), self._scalars(numbers)
+                results = self._once(arrays, scalars, back)
                 if results is None:
                     break
                 done.append(results)
@@ -208,6 +220,8 @@ class Captured:
                     between()
         finally:
             if done:
+                for _, segment, *_ in self._updates:
+                    segment.moved_on()
                 self._leave(len(done))
         return len(done), list(map(np.stack, zip(*done, strict=True)))
 
@@ -290,10 +304,31 @@ class Captured:
             scalars.append(optimizer.next_scalars(segment, optimizer.param_groups[index]))
         return scalars
 
-    def _once(self, arrays: Iterable[Any], numbers: Sequence[int]) -> Any:
-        """Run the program and the host's part of the step; None where it is not for this call."""
-        back = self._counts()
-        scalars = self._scalars(numbers)
+    def _count_on(self, scalars: list[Any], numbers: Sequence[int]) -> Callable[[], None]:
+        """Make of the scalars of a step those of the next one, where counts alone move on; return what takes
+        it back.
+        """
+        counted = []
+        if numbers:
+            scalars[0] = call_scalars(numbers)
+        for (_, segment, *_), each in zip(self._updates, scalars[len(scalars) - len(self._updates) :], strict=True):
+            if "first" in each:
+                each["first"] = False
+            if "step" in segment.numbers:
+                counts = segment.numbers["step"]
+                counts += 1
+                counted.append(counts)
+                if "step" in each:
+                    each["step"] += 1
+
+        def back() -> None:
+            for counts in counted:
+                counts -= 1
+
+        return back
+
+    def _once(self, arrays: Iterable[Any], scalars: list[Any], back: Callable[[], None]) -> Any:
+        """Run the program after the host's part of the step; None where it is not for this call, and all is `back`."""
         saved = [(array, array.copy()) for array in self._at_risk or ()]
         draws = Draws(self._generators) if self._generators else None
         if self._waits_for_table and MACHINE.interpreter is not None and self.decided(scalars):

@@ -96,13 +96,39 @@ def test_a_number_of_a_call_is_no_part_of_the_program() -> None:
     assert [len(known) for known in step._programs.values()] == [1]
 
 
+def test_several_updates_in_a_step_count_each() -> None:
+    def made() -> tuple[Any, torch.optim.Adam, nn.Module]:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            for _ in range(2):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(x), y)
+                loss.backward()
+                optimizer.step()
+            return loss.detach()
+
+        return step, optimizer, model
+
+    fit = Fit()
+    (step, optimizer, model), (ours, mine, compiled) = made(), made()
+    losses = torch.compile(ours).run([fit.x, fit.y], batch_size=5)
+    for number, start in enumerate(range(0, 50, 5)):
+        assert losses[number].item() == step(fit.x[start : start + 5], fit.y[start : start + 5]).item()
+    for one, other in zip(model.parameters(), compiled.parameters(), strict=True):
+        np.testing.assert_array_equal(one.detach().numpy(), other.detach().numpy())
+        assert optimizer.state[one]["step"].item() == mine.state[other]["step"].item() == 20
+
+
 def test_a_row_with_an_index_that_is_not_there_raises_as_ever() -> None:
     """The steps before it are done, and nothing of its own."""
 
-    def made() -> tuple[Any, nn.Embedding]:
+    def made() -> tuple[Any, nn.Embedding, torch.optim.Adam]:
         torch.manual_seed(0)
         table = nn.Embedding(5, 3)
-        optimizer = torch.optim.SGD(table.parameters(), lr=0.1, momentum=0.9)
+        optimizer = torch.optim.Adam(table.parameters(), lr=0.1)
 
         def step(rows: torch.Tensor) -> torch.Tensor:
             optimizer.zero_grad()
@@ -111,16 +137,17 @@ def test_a_row_with_an_index_that_is_not_there_raises_as_ever() -> None:
             optimizer.step()
             return loss.detach()
 
-        return step, table
+        return step, table, optimizer
 
     rows = torch.tensor([0, 1, 2, 3, 4, 1, 2, 2, 0, 1, 2, 1, 2, 7, 0, 1])
-    step, table = made()
+    step, table, _ = made()
     for start in range(0, 12, 2):
         step(rows[start : start + 2])
-    ours, mine = made()
+    ours, mine, optimizer = made()
     with pytest.raises(IndexError):
         torch.compile(ours).run([rows], batch_size=2)
     np.testing.assert_array_equal(mine.weight.detach().numpy(), table.weight.detach().numpy())
+    assert optimizer.state[mine.weight]["step"].item() == 6
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,10 @@ class Chunks:
         seconds = (time.perf_counter() - started) / count
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
         targets = torch.from_numpy(tensors[1]._array.take(rows, 0)).reshape(count, -1, *tensors[1].shape[1:])
+        if len(pieces) == 1:
+            ((outputs, losses, weights),) = pieces
+            training.meter.update_many(outputs, targets, losses, weights, numbers)
+            return norms
         cut: list[list[Any]] = []
         start = 0
         for outputs, losses, weights in pieces:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -108,18 +109,30 @@ class Meter:
         self.loss_sum = 0.0
         self.weight_sum = 0.0
         self._score_sums: NDArray[np.float64] = np.zeros(1)
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._waiting: list[tuple[Tensor, Tensor, list[int]]] = []  # outputs, targets, the rows of each batch
         self._finite = True
-        self._unread: list[tuple[int, Tensor, Tensor]] = []
+        self._unread: list[tuple[Iterable[int], Tensor, Tensor]] = []
 
     def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor, step: int = 0) -> None:
         """Add a batch: the sum of its losses and its weight in the mean; nothing is computed before it is read.
 
         The tensors must not require grad, or the graphs of all unread batches stay alive.
         """
+        self._take(outputs, targets, [len(targets)], loss, weight, (step,))
+
+    def update_many(
+        self, outputs: Tensor, targets: Tensor, losses: Tensor, weights: Tensor, steps: Iterable[int]
+    ) -> None:
+        """Add batches of one size, which lie side by side in a first dimension, each of a step of its own."""
+        sizes = [targets.shape[1]] * len(targets)
+        self._take(outputs.flatten(0, 1), targets.flatten(0, 1), sizes, losses, weights, steps)
+
+    def _take(
+        self, outputs: Tensor, targets: Tensor, sizes: list[int], loss: Tensor, weight: Tensor, steps: Iterable[int]
+    ) -> None:
         self.rows += len(targets)
-        self._unread.append((step, loss, weight))
-        self._waiting.append((outputs, targets))
+        self._unread.append((steps, loss, weight))
+        self._waiting.append((outputs, targets, sizes))
         if outputs.numel() * len(self._waiting) > MOST_UNREAD:
             self._add_scores()
 
@@ -130,11 +143,13 @@ class Meter:
         steps, losses, weights = zip(*self._unread, strict=True)
         self._unread.clear()
         self._add_scores()
-        sums, totals = torch.stack([*losses, *weights]).double().cpu().numpy().reshape(2, -1)
+        waiting = [*losses, *weights]  # of a batch each, or of as many as came at once
+        joined: Any = torch.cat(waiting) if waiting[0].ndim else torch.stack(waiting)
+        sums, totals = joined.double().cpu().numpy().reshape(2, -1)
         for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
             self.loss_sum += loss
             self.weight_sum += weight
-        return list(zip(steps, (sums / totals).tolist(), strict=True))
+        return list(zip(chain.from_iterable(steps), (sums / totals).tolist(), strict=True))
 
     def _add_scores(self) -> None:
         """Count the right rows of some batches, or sum their squared errors:
@@ -142,7 +157,7 @@ class Meter:
         """
         if not self._waiting:
             return
-        outputs, targets = zip(*self._waiting, strict=True)
+        outputs, targets, sizes = zip(*self._waiting, strict=True)
         self._waiting.clear()
         every: Any = torch.cat(outputs)
         wanted: Any = torch.cat(targets)
@@ -160,9 +175,9 @@ class Meter:
             right = ((every > 0) == (wanted > 0.5)).all(1)
         else:
             errors, start = np.square(np.subtract(every, wanted, dtype=np.float64)), 0
-            for batch in outputs:
-                self._score_sums = self._score_sums + errors[start : start + len(batch)].sum(0)
-                start += len(batch)
+            for size in chain.from_iterable(sizes):
+                self._score_sums = self._score_sums + errors[start : start + size].sum(0)
+                start += size
             return
         self._score_sums = self._score_sums + int(right.sum())
 
