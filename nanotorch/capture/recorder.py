@@ -136,8 +136,9 @@ class Recorder(Interpreter):
         self.scalars: list[Mapping[str, Any]] = []
         self.updated: list[Any] = []
         self.refusal: CaptureError | None = None
-        self.made: list[tuple[weakref.ref[TracedArray], str]] = []
+        self.made: list[tuple[weakref.ref[TracedArray], int]] = []
         self._buffers: dict[int, Buffer] = {}
+        self._starts: dict[int, int] = {}
         self._kept: list[Any] = []  # ids of arrays mean something while these live
         self._row = ""
         self.denied = False
@@ -230,7 +231,7 @@ class Recorder(Interpreter):
         if id(owner(array)) not in self._buffers:
             self._external(array)
         traced = TracedArray(array, self)
-        self.made.append((weakref.ref(traced), user_place()))
+        self.made.append((weakref.ref(traced), len(self.program.statements)))
         return traced
 
     def _external(self, array: Any) -> None:
@@ -355,14 +356,19 @@ class Recorder(Interpreter):
 
     def alive(self) -> list[str]:
         """Return where those traced arrays were made that still exist."""
-        return [place for reference, place in self.made if reference() is not None]
+        lines = [statement.line for statement in self.program.statements] or [""]
+        return [lines[min(at, len(lines) - 1)] for reference, at in self.made if reference() is not None]
 
     def view(self, array: Any) -> View:
         """Return where an array lies."""
-        buffer = self._buffers[id(owner(array))]
-        start = buffer.array.__array_interface__["data"][0]
-        offset = (array.__array_interface__["data"][0] - start) // array.itemsize if array.size else 0
-        return View(buffer, offset, array.shape, steps(array))
+        memory = owner(array)
+        buffer = self._buffers[id(memory)]
+        if array is buffer.array or not array.size:
+            return View(buffer, 0, array.shape, steps(array))
+        start = self._starts.get(id(memory))
+        if start is None:
+            start = self._starts[id(memory)] = buffer.array.__array_interface__["data"][0]
+        return View(buffer, (array.__array_interface__["data"][0] - start) // array.itemsize, array.shape, steps(array))
 
     def _own(self, array: Any) -> Any:
         """Make a buffer of a result that lies in no known memory."""
@@ -402,27 +408,28 @@ def user_place() -> str:
     backward of an op that is the line that called the op.
     """
     frame: Any = sys._getframe(1)
-    while frame is not None and inside[frame.f_code.co_filename]:
-        if frame.f_code.co_varnames[:1] in _NODES:
-            node = frame.f_locals.get(frame.f_code.co_varnames[0])
+    while frame is not None and inside[(code := frame.f_code).co_filename]:
+        if code.co_varnames[:1] == (("self",) if code.co_name == "apply" else ("node",)):
+            node = frame.f_locals[code.co_varnames[0]]
             if isinstance(node, Node) and node._code is not None:
-                return place_of(node._code, node._last_instruction)
+                return Place(node._code, _line(node._code, node._last_instruction))
         frame = frame.f_back
-    return "?" if frame is None else place_of(frame.f_code, frame.f_lasti)
+    return Place(None, 0) if frame is None else Place(frame.f_code, frame.f_lineno)
 
 
-_NODES = {("node",), ("self",)}
-
-
-def place_of(code: CodeType, instruction: int) -> str:
-    """Return the file and line of an instruction."""
-    lines = [line for start, end, line in code.co_lines() if start <= instruction < end]
-    place = Place(f"{code.co_filename.rpartition('/')[2]}:{lines[0] if lines else code.co_firstlineno}")
-    place.path = code.co_filename
-    return place
+def _line(code: CodeType, instruction: int) -> int:
+    lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
+    return next(lines, None) or code.co_firstlineno
 
 
 class Place(str):
     """The name of a file and a line; `path` is where the file lies."""
 
-    path = ""
+    path: str
+
+    def __new__(cls, code: CodeType | None, line: int) -> Place:
+        """Return the place of a line in the file of a code object."""
+        path = "" if code is None else code.co_filename
+        place = super().__new__(cls, f"{path.rpartition('/')[2]}:{line}" if path else "?")
+        place.path = path
+        return place
