@@ -45,7 +45,10 @@ class Captured:
         memory: by path where tensors lie that live on, and
         grads: where their gradients stay.
         because: why it was recorded.
+        takes: whether it is for the arguments of a call, once that was written down.
     """
+
+    takes: Callable[[Any], bool] | None = None
 
     def __init__(self, recording: Recording, backend: str, because: str) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because

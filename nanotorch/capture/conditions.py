@@ -21,9 +21,9 @@ class Conditions:
             self._values[name] = value
         self._terms.append(term.format(*[self._names[id(value)] for value in values]))
 
-    def build(self) -> Callable[[], bool]:
-        """Return the function: it says no, too, where something is no longer there at all."""
+    def build(self, parameters: str = "") -> Callable[..., bool]:
+        """Return the function of these parameters: it says no, too, where something is no longer there at all."""
         terms = " and\n            ".join([*self._terms, "True"])
-        text = f"def hold():\n    try:\n        return ({terms})\n    except (LookupError, ValueError, TypeError):\n"
-        exec(f"{text}        return False\n", self._values)
+        caught = "except (LookupError, ValueError, TypeError):\n        return False\n"
+        exec(f"def hold({parameters}):\n    try:\n        return ({terms})\n    {caught}", self._values)
         return self._values["hold"]

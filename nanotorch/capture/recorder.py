@@ -409,7 +409,7 @@ def user_place() -> str:
     """
     frame: Any = sys._getframe(1)
     while frame is not None and inside[(code := frame.f_code).co_filename]:
-        if code.co_varnames[:1] == (("self",) if code.co_name == "apply" else ("node",)):
+        if code.co_varnames[:1] == ("node",) or code.co_name == "apply":
             node = frame.f_locals[code.co_varnames[0]]
             if isinstance(node, Node) and node._code is not None:
                 return Place(node._code, _line(node._code, node._last_instruction))
