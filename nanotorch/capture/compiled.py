@@ -101,7 +101,8 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             known = self._quick
-            if known is not None and not kwargs and known.takes(args) and known.fits(args):
+            takes = None if known is None or kwargs else known.takes
+            if known is not None and takes is not None and takes(args) and known.fits(args):
                 done, result = known.replay(args)
                 if done:
                     return result
