@@ -23,7 +23,6 @@ arrays are kept that nobody can move, the program is given up.
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_
@@ -32,6 +31,7 @@ from typing import Any, Literal, NamedTuple
 
 from nanotorch.autograd.graph.grad_mode import is_inference_mode_enabled, recording
 from nanotorch.autograd.graph.interpreter import undisturbed
+from nanotorch.autograd.graph.locks import give_lock
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.device import CPU
 from nanotorch.capture.captured import Captured
@@ -74,13 +74,15 @@ class Call(NamedTuple):
 class Compiled:
     """A function of tensors that runs as a recorded program (Note [Compiled steps])."""
 
+    _lock: Any
+
     def __init__(self, function: Callable[..., Any], backend: str, fallback: Fallback) -> None:
         self._begin(function, backend, fallback)
 
     def _begin(self, function: Callable[..., Any], backend: str, fallback: Fallback) -> None:
         functools.update_wrapper(self, function, updated=())
         self.function, self.backend, self.fallback = function, backend, fallback
-        self._lock = threading.RLock()
+        give_lock(self)
         self._programs: dict[Key, list[Captured | Differentiable]] = {}
         self._roots: dict[str, Any] = {"": function}
         self._words: set[str] = set()

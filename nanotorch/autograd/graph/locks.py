@@ -3,12 +3,16 @@
 A child has only the thread that forked. A lock that another thread held stays locked in it for ever, and what it guards
 half done. So a fork waits until all are free, and both processes go on with all of them free. They may be taken twice
 by one thread, since a signal's handler may fork.
+
+The lock of an object (`give_lock`) is held too long to wait for it, as long as a compiled step runs: a child gets a new
+one. It guards what every use begins anew.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +26,13 @@ FURTHER: list[Callable[[], Any]] = []
 """Return further locks, that others made and nobody holds while taking one of these."""
 
 _held: list[Any] = []
+_owners: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def give_lock(owner: Any) -> None:
+    """Give an object a `_lock` of its own, which may be taken twice by one thread."""
+    owner._lock = threading.RLock()
+    _owners.add(owner)
 
 
 def _take() -> None:
@@ -36,4 +47,10 @@ def _give() -> None:
         _held.pop().release()
 
 
-os.register_at_fork(before=_take, after_in_parent=_give, after_in_child=_give)
+def _begin_child() -> None:
+    _give()
+    for owner in list(_owners):
+        owner._lock = threading.RLock()
+
+
+os.register_at_fork(before=_take, after_in_parent=_give, after_in_child=_begin_child)

@@ -27,6 +27,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nanotorch.autograd.graph.locks import give_lock
+
 SOURCES = ("instructions.py", "interpreter.py")
 SYMBOLS = (
     "memset", "memcpy", "memmove", "exp", "log", "tanh", "log1p", "expm1", "sin", "cos", "sinf", "cosf", "expf", "logf",
@@ -150,10 +152,12 @@ class Machine:
         reason: why there is none, or none yet.
     """
 
+    _lock: Any
+
     def __init__(self) -> None:
         self.interpreter: Interpreter | None = None
         self.reason = "nobody has asked for it yet"
-        self._lock = threading.Lock()
+        give_lock(self)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
