@@ -60,7 +60,7 @@ class Captured:
         lying = [(paths[id(t)], recording.place(array)) for t, array in recording.memory if id(t) in paths]
         self.memory = {path: view for path, view in lying if view is not None}
         self.grads = {paths[id(tensor)]: place for tensor, place in places if isinstance(place, View)}
-        simplify(program, kept)
+        simplify(program, kept, gathered(recording))
         for buffer in kept:  # what the recorded call has made belongs to the user
             buffer.array = buffer.array.copy(order="K")
         self.code: NumpyCode | TableCode = NumpyCode(program, kept)
@@ -426,6 +426,13 @@ class Gradients:
             tensor._grad = grad
         for tensor, grad in self._fixed:
             tensor._grad = grad
+
+
+def gathered(recording: Recording) -> list[Any]:
+    """Return the arrays in which segments gather parameters and gradients, at every step anew (Note [Segments])."""
+    segments = [segment for _, segment, *_ in recording.updates]
+    params = [segment.flat for segment in segments if len(segment.pieces)]
+    return [*params, *[segment.grad for segment in segments if len(segment.grad_pieces)]]
 
 
 def at_risk(program: Program) -> list[Any] | None:

@@ -14,7 +14,7 @@ for an operand, is called as the eager step calls it, and its result is copied: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,14 +85,20 @@ class Calls:
         copies: what was copied as it is, and of what.
     """
 
-    def __init__(self, statements: Iterable[Statement]) -> None:
+    def __init__(self, statements: Sequence[Statement]) -> None:
         self.done: list[Statement] = []
         self.completed: list[int | None] = []
         self.buffers: list[Buffer] = []
         self.copies: dict[View, View] = {}
         self._in_range: dict[Any, int] = {}
+        spread = spread_updates(statements)
         for number, statement in enumerate(statements):
             self._of, begun = statement, len(self.done)
+            if number in spread:
+                for primitive, out, args, complete in spread[number]:
+                    self.call(primitive, out, *args)
+                    self.completed.append(complete)
+                continue
             make = CALLS.get(statement.primitive)
             if make is None or not make(self, statement, *statement.args, **statement.options):
                 del self.done[begun:]
@@ -128,6 +134,75 @@ class Calls:
     def in_range(self, index: Any, length: int) -> bool:
         """Whether all of an index is known to be in [0, length)."""
         return isinstance(index, View) and self._in_range.get(index, length + 1) <= length
+
+
+def spread_updates(statements: Sequence[Statement]) -> dict[int, list[tuple[str, View, list[Any], int | None]]]:
+    """Return what is done in the place of statements that gather parameters, update them and write them back.
+
+    A rule updates the small parameters of a segment as one flat array (Note [Segments]). Where it does that in one or
+    two element-wise statements, fewer calls update each parameter where it is. By the number of a statement what stands
+    for it, each call with the number of the statement whose result is there then.
+    """
+    uses: dict[Buffer, list[tuple[int, View, bool]]] = {}
+    for number, statement in enumerate(statements):
+        for view in statement.reads:
+            uses.setdefault(view.buffer, []).append((number, view, False))
+        for view in statement.out:
+            uses.setdefault(view.buffer, []).append((number, view, True))
+    found: dict[int, list[tuple[str, View, list[Any], int | None]]] = {}
+    for flat, used in uses.items():
+        if flat.kind != "temporary" or len(flat.array.shape) != 1:
+            continue
+        numbers = sorted({number for number, _, _ in used})
+        updates = [number for number in numbers if _updates(statements[number], flat)]
+        gathers = {number: statements[number] for number in numbers if updates and number < updates[0]}
+        scatters = {number: statements[number] for number in numbers if updates and number > updates[-1]}
+        if not 1 <= len(updates) <= 2 or len(numbers) != len(updates) + len(gathers) + len(scatters):
+            continue
+        moves = [*gathers.values(), *scatters.values()]
+        if not all(s.primitive == "write" and isinstance(s.args[0], View) for s in moves):
+            continue
+        pieces = {s.out[0]: (number, s.args[0]) for number, s in gathers.items()}
+        back = {s.args[0]: (number, s.out[0]) for number, s in scatters.items()}
+        if pieces.keys() != back.keys() or len(pieces) != len(gathers) or len(back) != len(scatters):
+            continue
+        if any(piece.buffer is not flat for piece in pieces) or sum(piece.size for piece in pieces) != flat.array.size:
+            continue
+        if any(
+            param != back[piece][1]
+            or param.dtype != piece.dtype
+            or any(begin < number < back[piece][0] for number, _, _ in uses[param.buffer] if number not in gathers)
+            for piece, (begin, param) in pieces.items()
+        ):
+            continue
+        found |= {number: [] for number in numbers}
+        for number in updates:
+            update = statements[number]
+            for piece, (_, param) in pieces.items():
+                args = [_piece_of(arg, piece, param) for arg in update.args]
+                found[number].append((update.primitive, param, args, back[piece][0] if number == updates[-1] else None))
+    return found
+
+
+def _updates(statement: Statement, flat: Buffer) -> bool:
+    """Whether a statement changes all of a flat buffer in place, element by element."""
+    if statement.primitive not in ELEMENTWISE or statement.options or len(statement.out) != 1:
+        return False
+    (out,) = statement.out
+    views = statement.reads
+    return (
+        out.buffer is flat
+        and out.whole
+        and any(view.buffer is flat for view in views)
+        and all(view == out or (view.buffer is not flat and view[2:] in (out[2:], ((), ()))) for view in views)
+    )
+
+
+def _piece_of(arg: Any, piece: View, param: View) -> Any:
+    """Return what an operand of an update of a flat buffer is for one of the parameters."""
+    if not isinstance(arg, View) or not arg.shape:
+        return arg
+    return param if arg.buffer is piece.buffer else View(arg.buffer, arg.offset + piece.offset, *piece[2:])
 
 
 Maker = Callable[..., bool]

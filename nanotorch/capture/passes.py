@@ -21,15 +21,17 @@ OF_SHAPE = {"ones_like", "zeros_like"}
 """Primitives that look at the shape and the dtype of an array alone."""
 
 
-def simplify(program: Program, kept: Collection[Buffer]) -> dict[Buffer, View]:
+def simplify(program: Program, kept: Collection[Buffer], scratch: Collection[Any] = ()) -> dict[Buffer, View]:
     """Run all passes; return for the buffers that lie within another one now where that is.
 
     Args:
         program: what is changed.
         kept: buffers that somebody reads when the step is over, as gradients.
+        scratch: arrays that live on, but mean nothing between two steps.
     """
     left = program.left = {"recorded": len(program.statements)}
     program.allocated = sum([buffer.array.nbytes for buffer in program.buffers if buffer.kind == "temporary"])
+    own_scratch(program, scratch)
     fold(program, kept)
     left["the same in every step"] = len(program.statements)
     share(program, kept)
@@ -61,6 +63,25 @@ class Uses:
         """Whether a temporary buffer is made by one statement, and never changed."""
         writes = self.writes[buffer]
         return buffer.kind == "temporary" and len(writes) == 1 and writes[0][1].whole
+
+
+def own_scratch(program: Program, scratch: Collection[Any]) -> None:
+    """Give a program memory of its own for arrays that it writes, all of them, before it reads them."""
+    uses = Uses(program)
+    for buffer in program.buffers:
+        if buffer.kind != "memory" or not any(buffer.array is array for array in scratch):
+            continue
+        begun = min([number for number, _ in uses.reads[buffer]], default=len(program.statements))
+        written = sorted([extent(view) for number, view in uses.writes[buffer] if number < begun])
+        ends = [0, *[stop for _, stop in written]]
+        starts = [*[start for start, _ in written], buffer.array.size]
+        if starts == ends and all(_dense(view) for _, view in uses.writes[buffer]):
+            buffer.kind, buffer.before = "temporary", None
+
+
+def _dense(view: View) -> bool:
+    start, stop = extent(view)
+    return stop - start == view.size
 
 
 def fold(program: Program, kept: Collection[Buffer]) -> None:
