@@ -19,7 +19,7 @@ from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
 from nanotorch.capture.page import Page
-from nanotorch.capture.passes import DRAWS, simplify
+from nanotorch.capture.passes import DRAWS, moved_view, simplify
 from nanotorch.capture.program import Program, View
 from nanotorch.capture.recorder import CaptureError, call_scalars
 from nanotorch.capture.recording import Recording
@@ -59,8 +59,10 @@ class Captured:
         paths = {id(tensor): path for path, tensor in recording.reachable.tensors.items()}
         lying = [(paths[id(t)], recording.place(array)) for t, array in recording.memory if id(t) in paths]
         self.memory = {path: view for path, view in lying if view is not None}
+        moved = simplify(program, kept, gathered(recording))
+        places = [(tensor, moved_view(place, moved)) for tensor, place in places]
         self.grads = {paths[id(tensor)]: place for tensor, place in places if isinstance(place, View)}
-        simplify(program, kept, gathered(recording))
+        self._kept = kept = {moved[buffer].buffer if buffer in moved else buffer for buffer in kept}
         for buffer in kept:  # what the recorded call has made belongs to the user
             buffer.array = buffer.array.copy(order="K")
         self.code: NumpyCode | TableCode = NumpyCode(program, kept)
@@ -128,7 +130,7 @@ class Captured:
             and all([(type(o).scalars, type(o).next_scalars, type(o).count_step) == moves for o in stepping])
         )
         self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in recording.versions]
-        memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in recording.kept]
+        memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in self._kept]
         self._owners = frozenset([id(owner(array)) for array in memory])
         self._at_risk = at_risk(recording.program)
         statements = recording.program.statements

@@ -94,6 +94,8 @@ class NumpyCode:
                 if root not in self.names:
                     row = call.row.removeprefix("_")
                     wish = f"grad_{row.removesuffix(' backward')}" if row.endswith(" backward") else row
+                    if "." in root.name:  # memory that lived on, and is the program's own now
+                        wish = root.name.rpartition(".")[2]
                     self.names[root] = free_name(wish or call.primitive, taken)
                 self.names.setdefault(view.buffer, self.names[root])
         self.taken = taken

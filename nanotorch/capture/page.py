@@ -103,7 +103,9 @@ class Page:
                 if view.buffer.kind != "temporary" or view.buffer in self._names:
                     continue
                 row = statement.row.lstrip("_")
-                if view.buffer in kept:
+                if "." in view.buffer.name:  # memory that lived on, and is the program's own now
+                    wish = view.buffer.name.rpartition(".")[2]
+                elif view.buffer in kept:
                     wish = f"{short_path(kept[view.buffer], [*kept.values()])}_grad"
                 elif readers.get(view.buffer, set()) <= {statement.row} or not row:
                     wish = statement.primitive
@@ -228,6 +230,9 @@ class Page:
             return f"{', '.join(map(self._view, out))} = {self._call(statement)}"
         [place] = out
         target = self._view(place)
+        if place.buffer.kind == "temporary" and place.buffer not in made and not place.whole:
+            whole = _all_of(place.buffer)
+            self._before.append(f"{self._view(whole)} = xp.empty({whole.shape}, {self.spelled(whole.dtype)})")
         if place.buffer.kind == "temporary" and place.buffer not in made and place.whole:
             return f"{target} = {self._call(statement)}"
         if name in IN_PLACE and statement.args[0] == place and target.isidentifier() and place.shape:

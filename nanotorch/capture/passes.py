@@ -141,7 +141,7 @@ def share(program: Program, kept: Collection[Buffer]) -> None:
             versions[view.buffer] += 1
         left.append(statement)
     program.statements = left
-    program.outputs = [_moved(view, same) for view in program.outputs]
+    program.outputs = [moved_view(view, same) for view in program.outputs]
 
 
 def drop_dead(program: Program, kept: Collection[Buffer]) -> None:
@@ -164,7 +164,7 @@ def forward_writes(program: Program, kept: Collection[Buffer]) -> dict[Buffer, V
 
     That needs a buffer that is made by one statement and never changed, of the same layout, whose place nobody reads or
     writes from then until the write; and nobody may write there afterwards while the buffer is still read. A gradient
-    that stays when the step is over has memory of its own: an eager step writes where an optimizer gathers its own.
+    that stays when the step is over has memory of the program's own: an eager step writes where an optimizer gathers.
     """
     moved: dict[Buffer, View] = {}
     uses = Uses(program)
@@ -176,7 +176,7 @@ def forward_writes(program: Program, kept: Collection[Buffer]) -> dict[Buffer, V
         buffer = source.buffer
         if (
             buffer in moved
-            or buffer in kept
+            or (buffer in kept and place.buffer.kind != "temporary")
             or not source.whole
             or not uses.written_once(buffer)
             or place.buffer in moved
@@ -185,6 +185,8 @@ def forward_writes(program: Program, kept: Collection[Buffer]) -> dict[Buffer, V
         if source.dtype != place.dtype or source.shape != place.shape or not _same_layout(source, place):
             continue
         (made, _), last = uses.writes[buffer][0], max([at for at, _ in uses.reads[buffer]])
+        if buffer in kept:
+            last = len(program.statements)
         if program.statements[made].primitive in ("write",) or len(program.statements[made].out) > 1:
             continue
         between = [
@@ -197,8 +199,8 @@ def forward_writes(program: Program, kept: Collection[Buffer]) -> dict[Buffer, V
         dropped.add(number)
     for statement in program.statements:
         _substitute(statement, moved)
-        statement.out = tuple([_moved(view, moved) for view in statement.out])
-    program.outputs = [_moved(view, moved) for view in program.outputs]
+        statement.out = tuple([moved_view(view, moved) for view in statement.out])
+    program.outputs = [moved_view(view, moved) for view in program.outputs]
     program.statements = [s for number, s in enumerate(program.statements) if number not in dropped]
     return moved
 
@@ -235,11 +237,14 @@ def questions_first(program: Program) -> None:
 
 
 def _substitute(statement: Statement, moved: dict[Buffer, View]) -> None:
-    statement.args = replaced(statement.args, lambda value: _moved(value, moved))
-    statement.options = {name: replaced(value, lambda v: _moved(v, moved)) for name, value in statement.options.items()}
+    statement.args = replaced(statement.args, lambda value: moved_view(value, moved))
+    statement.options = {
+        name: replaced(value, lambda v: moved_view(v, moved)) for name, value in statement.options.items()
+    }
 
 
-def _moved(value: Any, moved: dict[Buffer, View]) -> Any:
+def moved_view(value: Any, moved: dict[Buffer, View]) -> Any:
+    """Return where a view lies when buffers have become parts of others; other values as they are."""
     if not isinstance(value, View) or value.buffer not in moved:
         return value
     place = moved[value.buffer]
