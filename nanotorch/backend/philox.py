@@ -48,13 +48,14 @@ def random_bits(seed: int | Callable[[], int], step: int, layer: int, apart: int
 
 
 @lru_cache(maxsize=128)
-def _threshold_and_factor(p: float, dtype: np.dtype[Any]) -> tuple[np.uint16, Any]:
+def threshold_and_factor(p: float, dtype: np.dtype[Any]) -> tuple[np.uint16, Any]:
+    """Return from which bits on an element is kept with probability `1 - p`, and what it is multiplied by."""
     return np.uint16(min(round(p * 65536), 65535)), dtype.type(1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
 
 def keep_mask(bits: Any, p: float, dtype: np.dtype[Any]) -> Any:
     """Return 0 with probability `p`, else `1 / (1 - p)`, for arrays of 16 random bits of any backend."""
-    least, factor = _threshold_and_factor(float(p), dtype)
+    least, factor = threshold_and_factor(float(p), dtype)
     mask = (bits >= least).astype(dtype)
     mask *= factor
     return mask

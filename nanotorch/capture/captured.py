@@ -46,13 +46,15 @@ class Captured:
         grads: where their gradients stay.
         because: why it was recorded.
         takes: whether it is for the arguments of a call, once that was written down.
+        code: the program as NumPy code, and
+        table: as a table, where that runs.
     """
 
     takes: Callable[[Any], bool] | None = None
 
     def __init__(self, recording: Recording, backend: str, because: str) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
-        self._waits_for_table = backend == "table"
+        self._waits_for_table = backend != "numpy"
         program = recording.program
         kept = recording.kept
         places = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
@@ -65,7 +67,8 @@ class Captured:
         self._kept = kept = {moved[buffer].buffer if buffer in moved else buffer for buffer in kept}
         for buffer in kept:  # what the recorded call has made belongs to the user
             buffer.array = buffer.array.copy(order="K")
-        self.code: NumpyCode | TableCode = NumpyCode(program, kept)
+        self.code = NumpyCode(program, kept)
+        self.table: TableCode | None = None
         self._gradients = Gradients([(t, p.of(p.buffer.array) if isinstance(p, View) else p) for t, p in places])
         self._check()
         self.run, self.decided = self.code.build()
@@ -206,9 +209,9 @@ class Captured:
         done: list[Any] = []
         if not self._free():
             return 0, done
-        many = self.code.many(batches.tables, batches.order, batches.size) if isinstance(self.code, TableCode) else None
-        if many is not None:
-            return self._at_once(self.code, many, batches.numbers, between)
+        many = None if self.table is None else self.table.many(batches.tables, batches.order, batches.size)
+        if self.table is not None and many is not None:
+            return self._at_once(self.table, many, batches.numbers, between)
         scalars: list[Any] = []
         try:
             for arrays, numbers in batches:
@@ -336,9 +339,9 @@ class Captured:
         """Run the program after the host's part of the step; None where it is not for this call, and all is `back`."""
         saved = [(array, array.copy()) for array in self._at_risk or ()]
         draws = Draws(self._generators) if self._generators else None
-        if self._waits_for_table and MACHINE.interpreter is not None and self.decided(scalars):
+        if self._waits_for_table and self.decided(scalars) and (interpreter := MACHINE.soon()) is not None:
             arrays = list(arrays)
-            self._become_table(MACHINE.interpreter, arrays, scalars)
+            self._become_table(interpreter, arrays, scalars)
         try:
             results = self.run(*arrays, scalars) if self.decided(scalars) else None
         except CheckFailedError:
@@ -384,7 +387,7 @@ class Captured:
                 stacklevel=5,
             )
             return
-        self.code = table
+        self.table = table
         self.run, self.decided = table.build()
 
 

@@ -44,7 +44,7 @@ from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Build, OtherPlanError, Recording, replaced_within
-from nanotorch.capture.table.machine import MACHINE
+from nanotorch.capture.table.machine import MACHINE, installed
 from nanotorch.dtypes import get_default_dtype
 from nanotorch.ops.create.counters import position
 from nanotorch.optim import Optimizer
@@ -94,7 +94,13 @@ class Compiled:
         self._latest: Captured | Differentiable | None = None
         self._because = ""
         self._said = False
-        if backend == "table":
+        if backend not in ("auto", "numpy", "table"):
+            raise ValueError(f"backend is 'auto', 'numpy' or 'table', got {backend!r}")
+        if backend == "table" and not installed():
+            raise RuntimeError(
+                "backend='table' needs numba: pip install nanotorch[fast]; 'auto' goes without where it is not"
+            )
+        if backend != "numpy":
             MACHINE.start()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -27,7 +27,10 @@ def compile(
     Args:
         fn: a function of tensors that returns tensors, as a step of training: zero_grad, forward, backward and step.
             Without it, what is returned is a decorator.
-        backend: what runs the program. "numpy" gives the bits that the function gives.
+        backend: what runs the program. "numpy" gives the bits that the function gives. "table" is many times faster
+            where networks are small, and gives them to rounding (Note [Tolerance of tables]); it needs numba, which
+            the extra `fast` installs, and seconds to get ready once per machine, in which the program runs as "numpy".
+            "auto" is "table" where numba is installed.
         fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
 
     >>> weight = torch.zeros(2, requires_grad=True)

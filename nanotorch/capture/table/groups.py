@@ -50,6 +50,9 @@ class Group:
         self.real = part.real if self.real is None else self.real
         operands = tuple([self._value(operand) for operand in part.operands])
         self.values.append(("step", part.operation, operands))
+        if part.then is not None:
+            operation, number = part.then
+            self.values.append(("step", operation, (len(self.values) - 1, self._value(number))))
         self.at[part.out] = self.stores[part.out] = len(self.values) - 1
         return True
 

@@ -19,7 +19,7 @@ gives. Nothing is reassociated in them, and nothing assumes that there is neithe
 
 from __future__ import annotations
 
-GROUP, GEMM, REDUCE, ONE_HOT, PICK, TAKE, IN_RANGE, HOLDS, COPY, COUNT, CROSS_ENTROPY = range(11)
+GROUP, GEMM, REDUCE, ONE_HOT, PICK, TAKE, IN_RANGE, HOLDS, COPY, COUNT, CROSS_ENTROPY, RANDOM_BITS = range(12)
 """Instructions."""
 
 F4, F8, U1, U2, I8 = range(5)
@@ -42,7 +42,7 @@ OPERATIONS = (
     "tanh", "sigmoid", "softplus", "log1p", "expm1", "equal", "not_equal", "less", "less_equal", "greater",
     "greater_equal", "zero_where", "where", "bit_and", "bit_or", "bit_xor", "bit_not", "floor", "ceil", "sin", "cos",
     "erf", "multiply_add", "subtract_product", "subtract_multiply", "multiply_multiply", "multiply_divide", "sqrt_add",
-    "add_maximum", "zero_where_not_above",
+    "add_maximum", "zero_where_not_above", "ndtr", "gelu_slope",
 )  # fmt: skip
 """Operations of a group, by number."""
 OPERATION = {name: number for number, name in enumerate(OPERATIONS)}

@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from nanotorch.backend.formulas import NEAR
+from nanotorch.backend.numpy_backend import ODDS
 from nanotorch.capture.table.instructions import (
     BLOCK,
     COPY,
@@ -31,6 +33,7 @@ from nanotorch.capture.table.instructions import (
     ONE_HOT,
     OPERATION,
     PICK,
+    RANDOM_BITS,
     REDUCE,
     REGISTERS,
     STEP,
@@ -112,6 +115,18 @@ def call_gemm(
     return types.void(*[types.int64] * 14), code
 
 
+@intrinsic
+def high_product(context: Any, x: Any, y: Any) -> Any:
+    """Return the upper 64 bits of the product of two numbers of 64 bits without sign."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        return builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), code
+
+
 # ------------------------------------------------------------------------------------- functions of a number, float32
 
 f = np.float32
@@ -161,6 +176,7 @@ _R = tuple(
         ),
     )
 )  # fmt: skip
+_ODDS = tuple([f(coefficient.item()) for coefficient in ODDS])
 _LOW, _HIGH, _SMALLEST, _SCALE = f(-104), f(89), f(1.17549435e-38), f(8388608)
 _ROOT_HALF, _INFINITY, _NAN, _SMALL = f(0.70710678118654752440), f(np.inf), f(np.nan), f(0.625)
 
@@ -276,26 +292,42 @@ def erf_f4(x: Any) -> Any:
     return near if size < _ONE else far
 
 
+@plain
+def ndtr_f4(x: Any) -> Any:
+    """Return how much of the standard normal distribution lies below, as the backend computes it for many elements."""
+    z = x * x
+    p = _ODDS[6] * z + _ODDS[5]
+    p = p * z + _ODDS[4]
+    p = p * z + _ODDS[3]
+    p = p * z + _ODDS[2]
+    p = p * z + _ODDS[1]
+    p = p * z + _ODDS[0]
+    return _ONE / (exp_f4(-(p * x)) + _ONE)
+
+
 exp_f8 = plain(lambda x: math.exp(x))
 log_f8 = plain(lambda x: np.log(x))
 tanh_f8 = plain(lambda x: math.tanh(x))
 log1p_f8 = plain(lambda x: np.log1p(x))
 expm1_f8 = plain(lambda x: math.expm1(x))
 erf_f8 = plain(lambda x: math.erf(x))
+ndtr_f8 = plain(lambda x: 0.5 * math.erfc(x * -0.7071067811865476))
 
 
 # ----------------------------------------------------------------------------------------------------------- groups
 
 
 def of_type(
-    real: Any, get: Any, put: Any, exp: Any, log: Any, tanh: Any, log1p: Any, expm1: Any, erf: Any
+    real: Any, get: Any, put: Any, exp: Any, log: Any, tanh: Any, log1p: Any, expm1: Any, erf: Any, ndtr: Any
 ) -> tuple[Any, ...]:
     """Return what runs one operation on registers, what loads, and what stores, for registers of a type."""
     one, zero, width = real(1), real(0), real(0).itemsize
+    half, nearly, root = real(0.5), real(NEAR[width]), real(1 / math.sqrt(2 * math.pi))
     (ASSIGN, ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, NEGATIVE, ABSOLUTE, SQRT, EXP, LOG, TANH, SIGMOID,
      SOFTPLUS, LOG1P, EXPM1, EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, ZERO_WHERE, WHERE, BIT_AND,
      BIT_OR, BIT_XOR, BIT_NOT, FLOOR, CEIL, SIN, COS, ERF, MULTIPLY_ADD, SUBTRACT_PRODUCT, SUBTRACT_MULTIPLY,
-     MULTIPLY_MULTIPLY, MULTIPLY_DIVIDE, SQRT_ADD, ADD_MAXIMUM, ZERO_WHERE_NOT_ABOVE) = OPERATION.values()  # fmt: skip
+     MULTIPLY_MULTIPLY, MULTIPLY_DIVIDE, SQRT_ADD, ADD_MAXIMUM, ZERO_WHERE_NOT_ABOVE, NDTR,
+     GELU_SLOPE) = OPERATION.values()  # fmt: skip
 
     @plain
     def compute(op: Any, o: Any, a: Any, b: Any, c: Any, n: Any) -> None:
@@ -429,6 +461,14 @@ def of_type(
         elif op == ZERO_WHERE_NOT_ABOVE:
             for i in range(n):
                 put(o, i, zero if get(b, i) <= get(c, i) else get(a, i))
+        elif op == NDTR:
+            for i in range(n):
+                put(o, i, ndtr(get(a, i)))
+        elif op == GELU_SLOPE:
+            for i in range(n):
+                x, y = get(a, i), get(b, i)
+                below = half if abs(x) < nearly else y / x
+                put(o, i, exp(x * x * -half) * x * root + below)
 
     @plain
     def load(kind: Any, register: Any, start: Any, rows: Any, columns: Any, down: Any, right: Any) -> None:
@@ -737,8 +777,8 @@ def of_type(
     return group, reduce, one_hot, pick, take, cross_entropy
 
 
-F4_FUNCTIONS = of_type(np.float32, get_f4, put_f4, exp_f4, log_f4, tanh_f4, log1p_f4, expm1_f4, erf_f4)
-F8_FUNCTIONS = of_type(np.float64, get_f8, put_f8, exp_f8, log_f8, tanh_f8, log1p_f8, expm1_f8, erf_f8)
+F4_FUNCTIONS = of_type(np.float32, get_f4, put_f4, exp_f4, log_f4, tanh_f4, log1p_f4, expm1_f4, erf_f4, ndtr_f4)
+F8_FUNCTIONS = of_type(np.float64, get_f8, put_f8, exp_f8, log_f8, tanh_f8, log1p_f8, expm1_f8, erf_f8, ndtr_f8)
 group_f4, reduce_f4, one_hot_f4, pick_f4, take_f4, cross_entropy_f4 = F4_FUNCTIONS
 group_f8, reduce_f8, one_hot_f8, pick_f8, take_f8, cross_entropy_f8 = F8_FUNCTIONS
 
@@ -782,6 +822,42 @@ def holds(pc: Any, bases: Any) -> Any:
     for i in range(get_i8(pc, 5)):
         all_hold &= get_u1(start, i) != 0
     return all_hold
+
+
+def signed(bits: int) -> int:
+    """Return 64 bits as a number with a sign."""
+    return bits - (1 << 64) if bits >> 63 else bits
+
+
+_FACTOR0, _FACTOR1 = signed(0xD2E7470EE14C6C93), signed(0xCA5A826395121157)
+_WEYL0, _WEYL1 = signed(0x9E3779B97F4A7C15), signed(0xBB67AE8584CAA73B)
+
+
+@plain
+def random_bits(pc: Any, bases: Any, numbers: Any) -> None:
+    """Write 16 bits for each address: Philox 4x64 with ten rounds (J. Salmon et al., Parallel Random Numbers: As Easy
+    as 1, 2, 3, SC 2011), whose counter moves on before a block, as NumPy's does.
+    """
+    n = get_i8(pc, 3)
+    o = get_i8(bases, get_i8(pc, 4)) + get_i8(pc, 5)
+    seed, step, layer = get_i8(numbers, get_i8(pc, 6)), get_i8(numbers, get_i8(pc, 7)), get_i8(numbers, get_i8(pc, 8))
+    apart, first = get_i8(numbers, get_i8(pc, 9)), get_i8(numbers, get_i8(pc, 10))
+    block, place = first >> 4, -(first & 15)
+    while place < n:
+        block += 1
+        c0, c1, c2, c3 = block, 0, apart, layer
+        k0, k1 = seed, step
+        for _ in range(10):
+            h0, h1 = high_product(_FACTOR0, c0), high_product(_FACTOR1, c2)
+            l0, l1 = _FACTOR0 * c0, _FACTOR1 * c2
+            c0, c1, c2, c3 = h1 ^ c1 ^ k0, l1, h0 ^ c3 ^ k1, l0
+            k0 += _WEYL0
+            k1 += _WEYL1
+        for lane in range(16):
+            word = c0 if lane < 4 else c1 if lane < 8 else c2 if lane < 12 else c3
+            if 0 <= place + lane < n:
+                put_u2(o, place + lane, np.uint16((word >> (16 * (lane & 3))) & 0xFFFF))
+        place += 16
 
 
 @plain
@@ -842,6 +918,8 @@ def walk(code: Any, end: Any, bases: Any, numbers: Any, scratch: Any, context: A
         elif op == COUNT:
             o = get_i8(bases, get_i8(pc, 3)) + get_i8(pc, 4)
             put_i8(o, 0, get_i8(get_i8(bases, get_i8(pc, 5)) + get_i8(pc, 6), 0) + get_i8(pc, 7))
+        elif op == RANDOM_BITS:
+            random_bits(pc, bases, numbers)
         elif op == IN_RANGE:
             if not in_range(pc, bases):
                 return pc

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nanotorch.backend.philox import threshold_and_factor
 from nanotorch.capture.passes import extent
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View
 from nanotorch.capture.table.instructions import (
@@ -24,6 +25,7 @@ from nanotorch.capture.table.instructions import (
     ONE_HOT,
     OPERATION,
     PICK,
+    RANDOM_BITS,
     REDUCE,
     SUM,
     TAKE,
@@ -48,12 +50,14 @@ class Elementwise(NamedTuple):
         operands: views and numbers.
         out: where the result goes.
         real: the type in which it is computed; None where that does not matter.
+        then: a second operation, with its second operand.
     """
 
     operation: str
     operands: tuple[Any, ...]
     out: View
     real: int | None
+    then: tuple[str, float] | None = None
 
 
 def elementwise(statement: Statement) -> Elementwise | None:
@@ -62,6 +66,12 @@ def elementwise(statement: Statement) -> Elementwise | None:
     if len(statement.out) != 1 or (statement.options and statement.primitive != "array"):
         return None
     out = statement.out[0]
+    if name == "keep_mask":
+        bits, p, dtype = args
+        if isinstance(p, HostNumber) or not is_operand(bits, out.shape) or np.dtype(dtype) not in REAL:
+            return None
+        least, factor = threshold_and_factor(float(p), np.dtype(dtype))
+        return Elementwise("greater_equal", (bits, int(least)), out, REAL[out.dtype], ("multiply", float(factor)))
     if (
         name == "copy"
         and isinstance(args[0], View)
@@ -153,6 +163,14 @@ class Table:
         key = value.code if isinstance(value, HostNumber) else float(value).hex()
         return self.numbers.setdefault(key, len(self.numbers))
 
+    def bits(self, value: Any) -> int:
+        """Return the place of a whole number of 64 bits, or of what a function draws for every run."""
+        place = len(self.numbers)
+        if callable(value):  # each draw is one of its own
+            self.numbers["draw", value, place] = place
+            return place
+        return self.numbers.setdefault(("bits", value.code if isinstance(value, HostNumber) else value), place)
+
     def add(self, instruction: int, *fields: int) -> None:
         """Write an instruction; its length is known."""
         self.code += [instruction, len(fields) + 2, *map(int, fields)]
@@ -164,7 +182,8 @@ def instruction(statement: Statement, table: Table, known: Callable[[View, int],
     `known` tells whether a question of the program has made sure that indices are in [0, length).
     """
     write = WRITERS.get(statement.primitive)
-    if write is None or any(isinstance(leaf, HostNumber) for leaf in (*statement.args, *statement.options.values())):
+    host = any(isinstance(leaf, HostNumber) for leaf in (*statement.args, *statement.options.values()))
+    if write is None or (host and write is not random_bits):
         return False
     length = len(table.code)
     done = write(statement, table, known)
@@ -400,6 +419,16 @@ def take(statement: Statement, table: Table, known: Callable[[View, int], bool])
     return True
 
 
+def random_bits(statement: Statement, table: Table, known: Any) -> bool:
+    """Write bits that are a function of their address."""
+    *address, count = statement.args
+    (out,) = statement.out
+    if not isinstance(count, int) or not dense(out) or out.dtype != np.uint16:
+        return False
+    table.add(RANDOM_BITS, 0, count, *table.place(out), *map(table.bits, address))
+    return True
+
+
 def all_in_range(statement: Statement, table: Table, known: Any) -> bool:
     """Write the question whether indices are in range."""
     index, length = statement.args
@@ -424,6 +453,7 @@ def holds(statement: Statement, table: Table, known: Any) -> bool:
 WRITERS: dict[str, Callable[..., bool]] = {
     "matmul": matmul, **dict.fromkeys(REDUCTIONS, reduction), "one_hot": one_hot, "pick": pick, "take": take,
     "all_in_range": all_in_range, "holds": holds, "write": copy, "array": copy, "add": count,
+    "random_bits": random_bits,
 }  # fmt: skip
 
 

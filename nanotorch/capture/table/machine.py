@@ -7,8 +7,9 @@ loaded by llvmlite alone, in some milliseconds. The name of the file is a hash o
 the interpreter, the versions of Python, numba and llvmlite, the processor. What is not there, or not as it was written
 (the file begins with the hash of the rest), is compiled anew, so no cache can do harm: it costs time at worst.
 
-Nobody waits. Loading happens in a thread, compiling in a process of low priority, and until the interpreter is there
-programs run as NumPy code. Where numba is not installed, that stays so.
+Nobody waits for seconds. Loading happens in a thread while the first calls are recorded, so where the cache is there
+the same call is always the first that runs as a table, and a run can be repeated. Compiling happens in a process of low
+priority; until it is over programs run as NumPy code, and where numba is not installed, that stays so.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.autograd.graph.locks import give_lock
+from nanotorch.backend.formulas import NEAR
+from nanotorch.backend.numpy_backend import ODDS
 
 SOURCES = ("instructions.py", "interpreter.py")
 SYMBOLS = (
     "memset", "memcpy", "memmove", "exp", "log", "tanh", "log1p", "expm1", "sin", "cos", "sinf", "cosf", "expf", "logf",
-    "floor", "floorf", "ceil", "ceilf", "erf", "erff",
+    "floor", "floorf", "ceil", "ceilf", "erf", "erff", "erfc",
 )  # fmt: skip
 """Functions of the C library that compiled loops call."""
 DIGEST = 32  # bytes of the hash in front of an object file
@@ -65,7 +68,7 @@ def cache_file() -> Path:
     parts = [(here / name).read_bytes() for name in SOURCES]
     facts = (
         platform.python_version(), version("numba"), version("llvmlite"), llvm.get_default_triple(),
-        llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
+        llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), repr([NEAR, ODDS]),
     )  # fmt: skip
     digest = hashlib.sha256(b"\0".join([*parts, *[fact.encode() for fact in facts]])).hexdigest()
     return cache_directory() / f"table-{digest[:24]}.o"
@@ -159,6 +162,7 @@ class Machine:
         self.reason = "nobody has asked for it yet"
         give_lock(self)
         self._thread: threading.Thread | None = None
+        self._settled = threading.Event()  # it is loaded, or known that it takes longer
 
     def start(self) -> None:
         """Begin to load or compile the interpreter, if that has not begun."""
@@ -166,6 +170,14 @@ class Machine:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._prepare, name="nanotorch table", daemon=True)
                 self._thread.start()
+
+    def soon(self) -> Interpreter | None:
+        """Return the interpreter, which may take a moment to load; None where it is compiled yet, or there is none."""
+        if self.interpreter is None:
+            self.start()
+            while not self._settled.wait(0.05) and self._thread is not None and self._thread.is_alive():
+                pass  # in a child of a fork there is no thread that could tell
+        return self.interpreter
 
     def wait(self) -> Interpreter | None:
         """Return the interpreter when loading and compiling is over; None where there is none."""
@@ -175,21 +187,24 @@ class Machine:
         return self.interpreter
 
     def _prepare(self) -> None:
-        if not installed():
-            self.reason = "numba is not installed: pip install nanotorch[fast]"
-            return
         try:
+            if not installed():
+                self.reason = "numba is not installed: pip install nanotorch[fast]"
+                return
             path = cache_file()
             content = b""
             with contextlib.suppress(OSError):
                 content = path.read_bytes()
             if not self._load(content):
                 self.reason = "it is being compiled, once for this machine"
+                self._settled.set()
                 content = compile_apart()
                 if self._load(content):
                     keep(path, content)
         except Exception as error:
             self.reason = f"{type(error).__name__}: {error}"
+        finally:
+            self._settled.set()
 
     def _load(self, content: bytes) -> bool:
         """Load an interpreter; whether that went well."""

@@ -29,6 +29,8 @@ from nanotorch.capture.table.tolerance import agrees
 
 SMALL = 16384  # bytes up to which an input is copied, which takes less time than asking for its address
 CONTEXT = 13
+WORD = (1 << 64) - 1
+SEED = 1 << 40  # made up for a check, so that generators stay where they are
 
 
 class TableCode:
@@ -91,8 +93,19 @@ class TableCode:
         self._code = np.array([*table.code, 0], np.int64)
         self._bases = np.array([self.arrays[buffer].ctypes.data for buffer in table.bases], np.int64)
         self._numbers = np.zeros(max(1, len(table.numbers)))
+        self._bits = self._numbers.view(np.uint64)
+        self._whole: dict[str, int] = {}  # the places of whole numbers of the host, by their code
+        self._draws: list[tuple[int, Callable[[], int]]] = []  # the places of seeds that every run draws
         for key, place in table.numbers.items():
-            if key not in self._host:
+            if isinstance(key, tuple):
+                value = key[1]
+                if isinstance(value, str):
+                    self._whole[value] = place
+                elif callable(value):
+                    self._draws.append((place, value))
+                else:
+                    self._bits[place] = value & WORD
+            elif key not in self._host:
                 self._numbers[place] = float.fromhex(key)
         self._number_bytes = self._numbers.data.cast("B")
         self._scratch = aligned(8 * SCRATCH)
@@ -140,9 +153,10 @@ class TableCode:
 
     def _host_functions(self) -> tuple[Callable[..., Any], Callable[..., bool]]:
         """Return what computes the host numbers, and what tells whether the program is for such scalars."""
-        of_code = {c: f"number{k}" for k, c in enumerate(dict.fromkeys([*self._host, *self._for_calls]))}
+        kinds = (self._host, self._for_calls, self._whole)
+        of_code = {c: f"number{k}" for k, c in enumerate(dict.fromkeys(chain(*kinds)))}
         decided = " and ".join([f"{code} == {answer!r}" for code, answer in self.program.decisions.items()]) or "True"
-        parts = [f"({''.join(f'{of_code[code]}, ' for code in part)})" for part in (self._host, self._for_calls)]
+        parts = [f"({''.join(f'{of_code[code]}, ' for code in part)})" for part in kinds]
         lines = ["def values(scalars):", *[f"    {line}" for line in host_lines(of_code)]]
         lines += [f"    return {', '.join(parts)}", "def decided(scalars):", f"    return {decided}"]
         namespace: dict[str, Any] = {"__name__": "nanotorch.capture.step", **self.program.sources}
@@ -169,7 +183,8 @@ class TableCode:
             for buffer, copied in zip(self.program.inputs, self._copied, strict=True)
         ]
         bases, set_host = self._bases, self._set_host
-        any_host = bool(self._host or self._for_calls)
+        any_host, draws, bits = bool(self._host or self._for_calls or self._whole), self._draws, self._bits
+        asked = self._part((0, self.asked)) if draws and self.asked else None
 
         def step(*inputs: Any) -> Any:
             *arrays, scalars = inputs
@@ -180,6 +195,10 @@ class TableCode:
                     bases[base] = array.ctypes.data
             if any_host:
                 set_host(values(scalars))
+            if asked is not None:  # nothing is drawn where the answer is another one
+                asked()
+            for place, draw in draws:
+                bits[place] = draw()
             for run in runs:
                 run()
             return tuple([output.copy() for output in outputs])
@@ -188,8 +207,10 @@ class TableCode:
 
     def _set_host(self, now: tuple[Any, ...]) -> None:
         """Set the numbers of the host."""
-        of_table, of_calls = now
+        of_table, of_calls, whole = now
         self._pack(self._number_bytes, 0, *of_table)
+        for place, value in zip(self._whole.values(), whole, strict=True):
+            self._bits[place] = value & WORD
         if of_calls:
             self._for_calls.update(zip(self._for_calls, of_calls, strict=True))
 
@@ -214,8 +235,16 @@ class TableCode:
         """Return the numbers of all steps; a scalar is a number, or an array with one for each step."""
         numbers = np.empty((steps, len(self._numbers)))
         numbers[:] = self._numbers
-        for column, value in enumerate(self._values(scalars)[0]):
+        of_table, _, whole = self._values(scalars)
+        for column, value in enumerate(of_table):
             numbers[:, column] = value
+        bits = numbers.view(np.uint64)
+        for place, value in zip(self._whole.values(), whole, strict=True):
+            bits[:, place] = value & WORD if isinstance(value, int) else value
+        if self._draws:
+            for row in bits:
+                for place, draw in self._draws:
+                    row[place] = draw()
         return numbers
 
     # ------------------------------------------------------------------------------------------------------ checking
@@ -255,6 +284,8 @@ class TableCode:
             self.arrays[buffer][...] = array
             self._bases[self.table.bases[buffer]] = self.arrays[buffer].ctypes.data
         self._set_host(self._values(scalars))
+        for number, (place, _) in enumerate(self._draws):
+            self._bits[place] = SEED + number
 
     def _differing(self, inputs: list[Any], scalars: Any, drawn: dict[Statement, list[Any]]) -> Statement | None:
         """Run statement by statement, by NumPy and as a table, each on what NumPy gave before it.
@@ -263,12 +294,13 @@ class TableCode:
         """
         self._begin(inputs, scalars)
         some = np.random.default_rng(0)
-        codes = [*self._host, *self._for_calls]
+        codes = [*self._host, *self._for_calls, *self._whole]
+        seeds = 0
         host = dict(zip(codes, chain(*self._values(scalars)), strict=True))
         for item, span in zip(self.items, self._spans, strict=True):
             (statement,) = item.statements
             outs = [view.of(self.arrays[view.buffer]) for view in statement.out]
-            if statement.primitive in DRAWS:
+            if statement.primitive in DRAWS and isinstance(span, Statement):
                 drawn[statement] = [made_up(some, out) for out in outs]
                 put(outs, drawn[statement])
                 continue
@@ -279,6 +311,9 @@ class TableCode:
             operands = [
                 arg.of(self.arrays[arg.buffer]).copy() if isinstance(arg, View) else arg for arg in statement.args
             ]
+            if statement.args and callable(statement.args[0]):
+                statement = with_seed(statement, SEED + seeds)
+                seeds += 1
             answer = numpy_call(statement, self.arrays, host)()
             if not outs and answer is not statement.expected:
                 raise CheckFailedError
@@ -350,6 +385,12 @@ class Many:
             len(gathers), gathers.ctypes.data, len(returned), places.ctypes.data,
         )  # fmt: skip
         return code.interpreter.bound(context)()
+
+
+def with_seed(statement: Statement, seed: int) -> Statement:
+    """Return a statement that does not draw its seed."""
+    args = (seed, *statement.args[1:])
+    return Statement(statement.primitive, args, statement.options, statement.out, statement.line, statement.row)
 
 
 def put(outs: list[Any], values: list[Any]) -> None:
