@@ -19,6 +19,7 @@ from fake_gpu import fake_gpu
 from nanotorch import nn
 from nanotorch.optim import SGD, Adam
 from nanotorch.optim.optimizer import register_optimizer_step_post_hook
+from nanotorch.train.fit import part_on_device
 from nanotorch.train.fit.loop import FitOptions, fit
 from nanotorch.train.fit.moving_average import MovingAverage, ema
 from nanotorch.train.fit.part_on_device import Part
@@ -352,3 +353,27 @@ def test_a_moving_average_copies_parameters_of_whole_numbers() -> None:
     assert average.module.steps.tolist() == [7]
     expected = [value + 1.1 * 9 / 11 for value in before[0]]  # the first decay is (1 + 1) / (10 + 1)
     assert average.module.weight.tolist()[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 300])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_rows_gathered_for_many_batches_are_those_of_each(
+    monkeypatch: pytest.MonkeyPatch, batch: int, shuffle: bool, drop_last: bool
+) -> None:
+    monkeypatch.setattr(part_on_device, "AT_ONCE", 2000)
+    rows = 131
+    dataset = TensorDataset(torch.randn(rows, 5), torch.arange(rows), torch.ones(rows))
+
+    def generator() -> torch.Generator:
+        return torch.Generator().manual_seed(3)
+
+    mine = Part(dataset, {}).loader(batch, shuffle, drop_last, generator())
+    theirs: Any = DataLoader(dataset, batch, shuffle=shuffle, drop_last=drop_last, generator=generator())
+    for _ in range(2):
+        found, expected = list(mine), list(theirs)
+        assert len(found) == len(expected) == len(mine)
+        for one, other in zip(found, expected, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+            one[0].zero_()  # a batch is a copy
+    assert dataset.tensors[0].all()

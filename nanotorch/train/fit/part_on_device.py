@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 import nanotorch as torch
 from nanotorch import Tensor
+from nanotorch.autograd.graph.tensor import from_array
 from nanotorch.ops.create.random import Generator
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.score.meter import Meter
 from nanotorch.utils.data import DataLoader, TensorDataset
+from nanotorch.utils.data.sampler import chunks_of
+
+AT_ONCE = 2**18  # bytes of rows that are gathered in one call
+
+
+class RowLoader(DataLoader[Any]):
+    """A DataLoader of tensors that nobody writes to meanwhile, so that it may gather the rows of many batches at once.
+
+    A gather of a few rows is mostly the cost of the call: the batches are views of a larger one that stays in the
+    cache.
+    """
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        assert self.batch_sampler is not None and self.batch_size is not None
+        batches = iter(chunks_of(self.batch_sampler))
+        row = sum(tensor[:1].nbytes for tensor in self.dataset.tensors)
+        at_once = max(1, AT_ONCE // (row * self.batch_size))
+        while several := list(islice(batches, at_once)):
+            fields = self.dataset.__getitems__(np.concatenate(several)).fields
+            start = 0
+            for batch in several:
+                stop = start + len(batch)
+                yield [from_array(field._array[start:stop], field.device) for field in fields]
+                start = stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +55,11 @@ class Part:
 
     def loader(self, batch_size: int, shuffle: bool, drop_last: bool, generator: Generator) -> DataLoader[Any]:
         """Return the rows in batches, for training; the generator draws their order."""
-        return DataLoader(self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator)
+        kind: Any = RowLoader if isinstance(self.dataset, TensorDataset) else DataLoader
+        loader: DataLoader[Any] = kind(
+            self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator
+        )
+        return loader
 
     def meter(self, every_metric: bool = False) -> Meter:
         """Return a new meter for one pass over this part:

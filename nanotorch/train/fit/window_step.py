@@ -112,7 +112,7 @@ def window_step(
     """
     weights = [row_weights.sum() for _, _, row_weights, *_ in window]
     weight = sum(weights[1:], start=weights[0])
-    share = 1 / weight
+    share = weight.reciprocal()
     buffers = [buffer.clone() for buffer in model.buffers()] if options.skip_nonfinite else []
 
     optimizer.zero_grad()

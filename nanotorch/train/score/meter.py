@@ -16,6 +16,7 @@ from nanotorch.train.data.table import Table
 from nanotorch.train.score.sklearn_scores import score, takes_labels
 
 MOST_UNREAD = 2**25  # outputs that wait to be scored
+FEW = 2**16  # so few wait at a reading, too: what counts the right rows costs the same for few and many
 
 
 def main_metric(task: str) -> str:
@@ -110,6 +111,7 @@ class Meter:
         self.weight_sum = 0.0
         self._score_sums: NDArray[np.float64] = np.zeros(1)
         self._waiting: list[tuple[Tensor, Tensor, list[int]]] = []  # outputs, targets, the rows of each batch
+        self._outputs = 0
         self._finite = True
         self._unread: list[tuple[Iterable[int], Tensor, Tensor]] = []
 
@@ -133,7 +135,8 @@ class Meter:
         self.rows += len(targets)
         self._unread.append((steps, loss, weight))
         self._waiting.append((outputs, targets, sizes))
-        if outputs.numel() * len(self._waiting) > MOST_UNREAD:
+        self._outputs += outputs.numel()
+        if self._outputs > MOST_UNREAD:
             self._add_scores()
 
     def read_losses(self) -> list[tuple[int, float]]:
@@ -142,14 +145,22 @@ class Meter:
             return []
         steps, losses, weights = zip(*self._unread, strict=True)
         self._unread.clear()
-        self._add_scores()
+        if self._outputs > FEW:
+            self._add_scores()
         waiting = [*losses, *weights]  # of a batch each, or of as many as came at once
-        joined: Any = torch.cat(waiting) if waiting[0].ndim else torch.stack(waiting)
-        sums, totals = joined.double().cpu().numpy().reshape(2, -1)
+        if waiting[0].ndim == 0 and waiting[0].device.type == "cpu":  # nobody has to wait for a number
+            sums, totals = np.array([number.item() for number in waiting], np.float64).reshape(2, -1)
+        else:
+            joined: Any = torch.cat(waiting) if waiting[0].ndim else torch.stack(waiting)
+            sums, totals = joined.double().cpu().numpy().reshape(2, -1)
         for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
             self.loss_sum += loss
             self.weight_sum += weight
         return list(zip(chain.from_iterable(steps), (sums / totals).tolist(), strict=True))
+
+    def _read_all(self) -> None:
+        self.read_losses()
+        self._add_scores()
 
     def _add_scores(self) -> None:
         """Count the right rows of some batches, or sum their squared errors:
@@ -159,11 +170,17 @@ class Meter:
             return
         outputs, targets, sizes = zip(*self._waiting, strict=True)
         self._waiting.clear()
-        every: Any = torch.cat(outputs)
-        wanted: Any = torch.cat(targets)
-        self._finite = self._finite and bool(torch.isfinite(every).all())
-        if self.task == "regression" or self.metrics:
-            every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
+        self._outputs = 0
+        every: Any
+        wanted: Any
+        if outputs[0].device.type == "cpu" and targets[0].device.type == "cpu":
+            every, wanted = (np.concatenate([part.numpy() for part in parts]) for parts in (outputs, targets))
+            self._finite = self._finite and bool(np.isfinite(every).all())
+        else:
+            every, wanted = torch.cat(outputs), torch.cat(targets)
+            self._finite = self._finite and bool(torch.isfinite(every).all())
+            if self.task == "regression" or self.metrics:
+                every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
         if self.metrics:
             labels = self.task == "multiclass" and all(map(takes_labels, self.metrics))
             self._kept.append((every.argmax(1) if labels else every, wanted))
@@ -184,7 +201,7 @@ class Meter:
     def merge(self, other: Meter) -> None:
         """Add the sums of a meter of further rows of the same part, such as another rank's."""
         for meter in (self, other):
-            meter.read_losses()
+            meter._read_all()
         self.rows += other.rows
         self.loss_sum += other.loss_sum
         self.weight_sum += other.weight_sum
@@ -194,7 +211,7 @@ class Meter:
 
     def compute(self) -> dict[str, float]:
         """Return the scores of all batches so far, by name, the loss first."""
-        self.read_losses()
+        self._read_all()
         scores = {"loss": self.loss_sum / self.weight_sum if self.weight_sum else math.nan}
         sums = self._score_sums
         if self.target_variance is None:
@@ -225,7 +242,7 @@ class Meter:
 
     def state(self) -> dict[str, Any]:
         """Return the sums so far as plain numbers, for a checkpoint in the middle of a pass."""
-        self.read_losses()
+        self._read_all()
         return {
             "rows": self.rows,
             "loss_sum": self.loss_sum,
