@@ -64,7 +64,7 @@ class Captured:
         moved = simplify(program, kept, gathered(recording))
         places = [(tensor, moved_view(place, moved)) for tensor, place in places]
         self.grads = {paths[id(tensor)]: place for tensor, place in places if isinstance(place, View)}
-        self._kept = kept = {moved[buffer].buffer if buffer in moved else buffer for buffer in kept}
+        self.kept = kept = {moved[buffer].buffer if buffer in moved else buffer for buffer in kept}
         for buffer in kept:  # what the recorded call has made belongs to the user
             buffer.array = buffer.array.copy(order="K")
         self.code = NumpyCode(program, kept)
@@ -133,7 +133,7 @@ class Captured:
             and all([(type(o).scalars, type(o).next_scalars, type(o).count_step) == moves for o in stepping])
         )
         self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in recording.versions]
-        memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in self._kept]
+        memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in self.kept]
         self._owners = frozenset([id(owner(array)) for array in memory])
         self._at_risk = at_risk(recording.program)
         statements = recording.program.statements
@@ -141,7 +141,7 @@ class Captured:
         asked = any(not statement.out for statement in statements[drawn:])
         draws_back = drawn < len(statements) and (asked or self._at_risk is not None)
         self._generators = recording.snapshot.draws.generators if draws_back else []
-        recording.forget()
+        recording.forget(self.kept)
         self.confirmed = True
 
     # ------------------------------------------------------------------------------------------------------ to be read

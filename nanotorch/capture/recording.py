@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -279,11 +279,11 @@ class Recording:
         self.reachable.forget_gradients()
         self.snapshot.forget_gradients()
 
-    def forget(self) -> None:
-        """Let go of what was only needed to check a program."""
+    def forget(self, kept: Collection[Buffer] | None = None) -> None:
+        """Let go of what was only needed to check a program; `kept` are buffers that gradients lie in."""
+        kept = self.kept if kept is None else kept
         for statement in self.program.statements:
             statement.result = ()
-        kept = self.kept
         for buffer in self.program.buffers:
             buffer.before = buffer.after = None
             if buffer.kind == "temporary" and buffer not in kept:
