@@ -151,6 +151,7 @@ class BatchedStep(Captured):
         kept = recording.kept
         grads = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
         sections = Sections(recording.program, ends, len(recording.scalars), len(recording.updates), kept)
+        self.kept = kept
         simplify(sections.first, sections.kept)
         batched = self._written(sections)
         of = {
