@@ -17,7 +17,6 @@ depends on values, each model needs a generator of its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -30,9 +29,9 @@ from nanotorch.capture.numpy_code import UNWRITTEN
 from nanotorch.capture.passes import DRAWS
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, steps
 from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.sweep.host import NUMBER, column
 from nanotorch.capture.sweep.sections import SEEDS, Sections, Several, plain, with_leaves
 
-NUMBER = re.compile(r"scalars\[(\d+)\]\['(\w+)'\]")
 ELEMENT_BY_ELEMENT = {*ELEMENTWISE, "bits times", "assign"} | {
     name for name, p in PRIMITIVES.items() if p.section == "elementwise" and name not in ("frexp", "iadd")
 }
@@ -399,12 +398,7 @@ def columns(sections: Sections, needed: Collection[tuple[int, str]], scalars: Se
     """Return the scalars of all models, and behind them for each update those that are needed as columns."""
     found: list[dict[str, Any]] = [{} for _ in range(sections.updates)]
     for of, name in needed:
-        if of < sections.common:
-            continue
-        values = [numbers[name] for numbers in scalars[of :: sections.updates]]
-        if isinstance(values[0], tuple):
-            column: Any = tuple([np.array(part, object) for part in zip(*values, strict=True)])
-        else:
-            column = np.array(values, object)
-        found[of - sections.common][name] = column
+        if of >= sections.common:
+            values = [numbers[name] for numbers in scalars[of :: sections.updates]]
+            found[of - sections.common][name] = column(values)
     return [*scalars, *found]

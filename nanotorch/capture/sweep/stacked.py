@@ -77,6 +77,8 @@ def stack(find: Callable[[], Sequence[Reachable]], rows: list[Rows]) -> None:
 
     for reach in reaches:
         _replace(reach, move)
+    for segments in zip(*map(_segments, reaches), strict=False):
+        _stack_numbers(segments)
 
 
 def unstack(reaches: Sequence[Reachable], rows: list[Rows]) -> None:
@@ -169,11 +171,24 @@ def _replace(reach: Reachable, move: Move) -> None:
                 each._array = once(each._array)
         if place is not None and leaf.memory is not None:
             leaf.memory = once(leaf.memory)
-    for optimizer in reach.objects:
-        if isinstance(optimizer, Optimizer):
-            for plan in optimizer._plans.values():
-                for segment in plan.segments:
-                    _replace_in(segment, once)
+    for segment in _segments(reach):
+        _replace_in(segment, once)
+
+
+def _segments(reach: Reachable) -> list[Segment]:
+    optimizers = [thing for thing in reach.objects if isinstance(thing, Optimizer)]
+    return [segment for each in optimizers for plan in each._plans.values() for segment in plan.segments]
+
+
+def _stack_numbers(segments: Sequence[Segment]) -> None:
+    """Have the numbers of parameters, as how often they were updated, lie in rows, to be counted in one call."""
+    if len({(*s.numbers, len(s.params)) for s in segments}) > 1:
+        return
+    for name in segments[0].numbers:
+        for segment, row in zip(segments, np.stack([s.numbers[name] for s in segments]), strict=True):
+            segment.numbers[name] = row
+            for place, record in enumerate(segment.records):
+                record[name]._array = row[place : place + 1].reshape(())
 
 
 def _replace_in(segment: Segment, move: Move) -> None:

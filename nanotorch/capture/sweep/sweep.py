@@ -26,11 +26,12 @@ from nanotorch.capture.compiled import Call, Compiled
 from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import NumpyCode
 from nanotorch.capture.passes import simplify
-from nanotorch.capture.program import View
+from nanotorch.capture.program import HostNumber, View
 from nanotorch.capture.recorder import CaptureError, TracedArray
 from nanotorch.capture.recording import Build, Recording, taken_apart
 from nanotorch.capture.sweep.batching import Batched, columns
-from nanotorch.capture.sweep.sections import Sections
+from nanotorch.capture.sweep.host import Columns, Host
+from nanotorch.capture.sweep.sections import SCALARS, Sections, plain
 from nanotorch.capture.sweep.stacked import Rows, stack, unstack
 
 Axes = int | None | tuple[int | None, ...]
@@ -147,6 +148,7 @@ class BatchedStep(Captured):
     def __init__(self, recording: Recording, ends: Sequence[int], because: str) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
         self._waits_for_table = False
+        self._host: Host | None = None
         self.memory, self.grads = {}, {}
         kept = recording.kept
         grads = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
@@ -170,9 +172,14 @@ class BatchedStep(Captured):
         self._gradients = Gradients(places)
         self._kept = [buffer.array for buffer in batched.kept]
         self._one: Build = taken_apart(recording.result[0], [])
-        run, self.decided = self.code.build()
-        needed = batched.needed
-        self.run = lambda *given: run(*given[:-1], columns(sections, needed, given[-1]))
+        self._sections, self._needed = sections, batched.needed
+        self._run, self._decided = self.code.build()
+        self.run, self.decided = self._run_all, self._fits_all
+        body = [leaf for statement in batched.program.statements for leaf in plain(statement)]
+        numbers = [leaf.code for leaf in body if isinstance(leaf, HostNumber)]
+        self._by_model = any(
+            sections.common <= int(of) < sections.scalars for code in numbers for of in SCALARS.findall(code)
+        )
         self._at_risk_here = at_risk(batched.program)
         sections.results.clear()
         for statement in batched.program.statements:
@@ -203,7 +210,29 @@ class BatchedStep(Captured):
         """Have the program run from now on."""
         super().confirm(watch)
         self.build, self._at_risk = self._one, self._at_risk_here
+        host = Host(self._sections, self._needed, self._updates)
+        self._host = host if self._counts_alone and host.possible and not self._by_model else None
         self._owners |= {id(owner(array)) for array in self._kept}
+
+    def _scalars(self, numbers: Sequence[int]) -> list[Any]:
+        """Run the host's part of a step for all models."""
+        found = None if self._host is None else self._host.next(numbers)
+        return super()._scalars(numbers) if found is None else found
+
+    def _run_all(self, *given: Any) -> Any:
+        scalars = given[-1]
+        if not isinstance(scalars, Columns):
+            scalars = columns(self._sections, self._needed, scalars)
+        return self._run(*given[:-1], scalars)
+
+    def _fits_all(self, scalars: Sequence[Any]) -> bool:
+        """Whether it is the program for these numbers; where that was seen, columns are only given where it is."""
+        if isinstance(scalars, Columns):
+            return True
+        decided = self._decided(scalars)
+        if decided and self._host is not None:
+            self._host.accept()
+        return decided
 
 
 def together(results: Each) -> Any:

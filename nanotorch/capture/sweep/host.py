@@ -1,0 +1,111 @@
+"""What the host does in a step, for all models at once: counts move on, and options are read as columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from nanotorch.capture.recorder import call_scalars
+from nanotorch.capture.sweep.sections import Sections
+from nanotorch.optim import Optimizer
+from nanotorch.optim.segment import Segment
+
+NUMBER = re.compile(r"scalars\[(\d+)\]\['(\w+)'\]")
+PLAIN = {float, int, bool, type(None), str}
+Update = tuple[Optimizer, Segment, int, bool]
+
+
+class Columns(list[Any]):
+    """The numbers of the host of all models: an entry for each update, with a column for each name."""
+
+
+class Host:
+    """The host's part of a step, where that is to count and to read options (Note [Host scalars]).
+
+    Args:
+        sections: the recorded steps.
+        needed: for which updates of a step the program needs which columns.
+        updates: those of all models, in their order.
+    """
+
+    def __init__(self, sections: Sections, needed: Collection[tuple[int, str]], updates: Sequence[Update]) -> None:
+        self.common, self.updates, self._total = sections.common, sections.updates, len(updates)
+        names: dict[int, list[str]] = {number: [] for number in range(sections.updates)}
+        for of, name in needed:
+            if of >= self.common:
+                names[of - self.common].append(name)
+        asked = NUMBER.findall(" ".join(sections.whole.decisions))
+        self._decisive: Any = None
+        self._parts = []
+        for number in range(sections.updates):
+            mine = updates[number :: sections.updates]
+            segments = [segment for _, segment, *_ in mine]
+            groups = [optimizer.param_groups[index] for optimizer, _, index, _ in mine]
+            deciding = {
+                name
+                for of, name in asked
+                if int(of) >= self.common and (int(of) - self.common) % self.updates == number
+            }
+            flags = [itemgetter(name) for name in sorted(deciding & groups[0].keys())]
+            options = [(name, itemgetter(name)) for name in names[number] if name in groups[0]]
+            counts = {name: _rows([s.numbers[name] for s in segments]) for name in segments[0].numbers}
+            self._parts.append((segments, groups, flags, options, counts))
+        self.possible = all([rows is not None for *_, counts in self._parts for rows in counts.values()])
+
+    def decisive(self) -> Any:
+        """Return what decides whether the program is the right one."""
+        return [
+            ([list(map(flag, groups)) for flag in flags], [segment.first for segment in segments])
+            for segments, groups, flags, *_ in self._parts
+        ]
+
+    def accept(self) -> None:
+        """Take what decides now for what the program is right for."""
+        self._decisive = self.decisive()
+
+    def next(self, numbers: Sequence[int]) -> Columns | None:
+        """Move the counts on, and return columns; None where the models have to be looked at one by one."""
+        if self._decisive != self.decisive():
+            return None
+        columns: list[dict[str, Any]] = []
+        for _, groups, _, options, _ in self._parts:
+            values = {name: list(map(read, groups)) for name, read in options}
+            if not all([plain(each) for each in values.values()]):
+                return None
+            columns.append({name: column(each) for name, each in values.items()})
+        for found, (segments, _, _, _, counts) in zip(columns, self._parts, strict=True):
+            for name, rows in counts.items():
+                if name == "step":
+                    rows += 1
+                found[name] = column(rows[:, 0].tolist())
+            for segment in segments:
+                segment.moved_on()
+        first = [call_scalars(numbers)] if numbers else []
+        return Columns([*first, *[None] * self._total, *columns])
+
+
+def plain(values: Sequence[Any]) -> bool:
+    """Whether values are numbers, or tuples of them, and no tensors."""
+    kinds = set(map(type, values))
+    return kinds <= PLAIN or (kinds == {tuple} and all([PLAIN.issuperset(map(type, each)) for each in values]))
+
+
+def column(values: Sequence[Any]) -> Any:
+    """Return values as a column of Python's numbers, which are computed with as the host does; tuples as columns."""
+    if isinstance(values[0], tuple):
+        return tuple([np.array(part, object) for part in zip(*values, strict=True)])
+    return np.array(values, object)
+
+
+def _rows(arrays: Sequence[Any]) -> Any:
+    """Return the array whose rows are these arrays, if there is one."""
+    base = arrays[0].base
+    if base is None or base.shape != (len(arrays), *arrays[0].shape):
+        return None
+    starts = [array.__array_interface__["data"][0] for array in arrays]
+    begin = base.__array_interface__["data"][0]
+    return base if starts == [begin + k * base.strides[0] for k in range(len(arrays))] else None
