@@ -394,11 +394,14 @@ def _fitting(out: Sequence[View], results: Sequence[Any]) -> tuple[Any, ...]:
     return tuple([np.reshape(result, view.shape) for view, result in zip(out, results, strict=True)])
 
 
-def columns(sections: Sections, needed: Collection[tuple[int, str]], scalars: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return the scalars of all models, and behind them for each update those that are needed as columns."""
-    found: list[dict[str, Any]] = [{} for _ in range(sections.updates)]
+def columns(
+    updates: int, common: int, needed: Collection[tuple[int, str]], scalars: Sequence[Mapping[str, Any]]
+) -> list[Any]:
+    """Return the scalars of all models, of `updates` each behind the `common` ones of the call, and behind them for
+    each update those that are needed as columns.
+    """
+    found: list[dict[str, Any]] = [{} for _ in range(updates)]
     for of, name in needed:
-        if of >= sections.common:
-            values = [numbers[name] for numbers in scalars[of :: sections.updates]]
-            found[of - sections.common][name] = column(values)
+        if of >= common:
+            found[of - common][name] = column([numbers[name] for numbers in scalars[of::updates]])
     return [*scalars, *found]

@@ -13,6 +13,7 @@ Each model stays an ordinary one: it may be saved, evaluated, and trained alone 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Literal
@@ -172,9 +173,11 @@ class BatchedStep(Captured):
         self._gradients = Gradients(places)
         self._kept = [buffer.array for buffer in batched.kept]
         self._one: Build = taken_apart(recording.result[0], [])
-        self._sections, self._needed = sections, batched.needed
+        self._columns = functools.partial(columns, sections.updates, sections.common, batched.needed)
         self._run, self._decided = self.code.build()
         self.run, self.decided = self._run_all, self._fits_all
+        self._program = batched.program
+        self._make_host = functools.partial(Host, sections, batched.needed)
         body = [leaf for statement in batched.program.statements for leaf in plain(statement)]
         numbers = [leaf.code for leaf in body if isinstance(leaf, HostNumber)]
         self._by_model = any(
@@ -192,7 +195,7 @@ class BatchedStep(Captured):
         scalars = recording.scalars
         while True:
             batched = Batched(sections, sections.kept, alone)
-            recording.scalars = columns(sections, batched.needed, scalars)
+            recording.scalars = columns(sections.updates, sections.common, batched.needed, scalars)
             self.code = NumpyCode(batched.program, batched.kept)
             try:
                 different = self._difference()
@@ -210,8 +213,10 @@ class BatchedStep(Captured):
         """Have the program run from now on."""
         super().confirm(watch)
         self.build, self._at_risk = self._one, self._at_risk_here
-        host = Host(self._sections, self._needed, self._updates)
+        host = self._make_host(self._updates)
         self._host = host if self._counts_alone and host.possible and not self._by_model else None
+        self.recording.program = self._program  # that of the steps one after the other is as many times as large
+        del self._make_host
         self._owners |= {id(owner(array)) for array in self._kept}
 
     def _scalars(self, numbers: Sequence[int]) -> list[Any]:
@@ -222,7 +227,7 @@ class BatchedStep(Captured):
     def _run_all(self, *given: Any) -> Any:
         scalars = given[-1]
         if not isinstance(scalars, Columns):
-            scalars = columns(self._sections, self._needed, scalars)
+            scalars = self._columns(scalars)
         return self._run(*given[:-1], scalars)
 
     def _fits_all(self, scalars: Sequence[Any]) -> bool:
