@@ -88,7 +88,7 @@ def compare(together: list[Run], apart: list[Run], steps: Sweep, numbers: Any, *
         assert_same(together, apart)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 32])
+@pytest.mark.parametrize("count", [1, 2, 7, pytest.param(32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("optimizer", [adam, momentum])
 def test_numbers_of_separate_runs(count: int, optimizer: Optimizer) -> None:
     together, apart = runs(count, optimizer=optimizer), runs(count, optimizer=optimizer)
