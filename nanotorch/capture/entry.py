@@ -55,24 +55,19 @@ def compile(
 
 
 def sweep(
-    steps: Sequence[Callable[..., Any]],
-    *,
-    in_dims: Axes = None,
-    backend: Backend = "auto",
-    fallback: Literal["eager"] | None = None,
+    steps: Sequence[Callable[..., Any]], *, in_dims: Axes = None, fallback: Literal["eager"] | None = None
 ) -> Sweep:
     """Return a function that does what all steps do, one after the other, as one program (Note [Sweeps]).
 
     The steps are those of models of one architecture, each with its optimizer; learning rates, decays, generators and
-    other numbers may differ. What they return is returned together, each tensor with one more axis in front. Their
-    parameters and the states of their optimizers move into memory that lies together; what else shared memory with
-    them does no longer.
+    other numbers may differ. Each has the bits of its own separate run, and what they return is returned together,
+    each tensor with one more axis in front. Their parameters and the states of their optimizers move into memory that
+    lies together; what else shared memory with them does no longer.
 
     Args:
         steps: functions of tensors that return tensors, as `compile` takes one.
         in_dims: None where all steps get the same argument; 0 where each gets its own, an entry of the first axis, or
             of a list; or a tuple that says so for each argument.
-        backend: what runs the program. "numpy" gives the bits that the steps give.
         fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
 
     >>> def make_step(rate):
@@ -93,7 +88,7 @@ def sweep(
     """
     from nanotorch.capture.sweep.sweep import Sweep
 
-    return Sweep(steps, in_dims, backend, fallback)
+    return Sweep(steps, in_dims, fallback)
 
 
 vars(compile)["sweep"] = sweep

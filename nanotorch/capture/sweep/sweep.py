@@ -26,7 +26,7 @@ from nanotorch.capture.captured import Captured, Gradients, at_risk
 from nanotorch.capture.compiled import Call, Compiled
 from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import NumpyCode
-from nanotorch.capture.passes import simplify
+from nanotorch.capture.passes import moved_view, simplify
 from nanotorch.capture.program import HostNumber, View
 from nanotorch.capture.recorder import CaptureError, TracedArray
 from nanotorch.capture.recording import Build, Recording, taken_apart
@@ -50,14 +50,12 @@ class Sweep(Compiled):
         steps: the steps, in the order of the rows of what they return.
     """
 
-    def __init__(
-        self, steps: Sequence[Callable[..., Any]], in_dims: Axes, backend: str, fallback: Literal["eager"] | None
-    ) -> None:
+    def __init__(self, steps: Sequence[Callable[..., Any]], in_dims: Axes, fallback: Literal["eager"] | None) -> None:
         self.steps, self.in_dims = list(steps), in_dims
         if not self.steps:
             raise ValueError("compile.sweep takes one step at least, got an empty sequence")
         self._rows: list[Rows] = []
-        super().__init__(self._one_by_one, backend, fallback)
+        super().__init__(self._one_by_one, "numpy", fallback)
         self._find_steps()
 
     def _find_steps(self) -> None:
@@ -75,6 +73,7 @@ class Sweep(Compiled):
         del self.steps[number]
         unstack(reaches, self._rows)
         self._programs.clear()
+        self._quick = None
         self._find_steps()
 
     def _axes(self, count: int) -> Sequence[int | None]:
@@ -134,7 +133,7 @@ class Sweep(Compiled):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no programs: its steps may be others."""
-        return {"steps": self.steps, "in_dims": self.in_dims, "backend": self.backend, "fallback": self.fallback}
+        return {"steps": self.steps, "in_dims": self.in_dims, "fallback": self.fallback}
 
     def __setstate__(self, state: Any) -> None:
         Sweep.__init__(self, **state)
@@ -154,8 +153,8 @@ class BatchedStep(Captured):
         kept = recording.kept
         grads = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
         sections = Sections(recording.program, ends, len(recording.scalars), len(recording.updates), kept)
-        self.kept = kept
-        simplify(sections.first, sections.kept)
+        moved = simplify(sections.first, sections.kept)
+        sections.kept = {moved[buffer].buffer if buffer in moved else buffer for buffer in sections.kept}
         batched = self._written(sections)
         of = {
             other: (buffer, number)
@@ -167,11 +166,11 @@ class BatchedStep(Captured):
         for tensor, place in grads:
             if isinstance(place, View):
                 buffer, number = of[place.buffer]
-                row = batched.row(View(buffer, *place[1:]), number)
+                row = batched.row(moved_view(View(buffer, *place[1:]), moved), number)
                 place = row.of(row.buffer.array)
             places.append((tensor, place))
         self._gradients = Gradients(places)
-        self._kept = [buffer.array for buffer in batched.kept]
+        self.kept = batched.kept
         self._one: Build = taken_apart(recording.result[0], [])
         self._columns = functools.partial(columns, sections.updates, sections.common, batched.needed)
         self._run, self._decided = self.code.build()
@@ -217,7 +216,7 @@ class BatchedStep(Captured):
         self._host = host if self._counts_alone and host.possible and not self._by_model else None
         self.recording.program = self._program  # that of the steps one after the other is as many times as large
         del self._make_host
-        self._owners |= {id(owner(array)) for array in self._kept}
+        self._owners |= {id(owner(buffer.array)) for buffer in self.kept}
 
     def _scalars(self, numbers: Sequence[int]) -> list[Any]:
         """Run the host's part of a step for all models."""
