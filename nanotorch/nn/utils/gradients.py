@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from functools import reduce
 from math import inf
@@ -44,7 +45,7 @@ def get_total_norm(
     elif norm_type == 0:  # how many tensors have an element that is not 0
         total = xp.asarray(sum([xp.astype(xp.any(array != 0), array.dtype) for array in flat]))
     elif norm_type == 2:
-        total = xp.sqrt(sum(xp.matmul(array, array) for array in flat))
+        total = xp.sqrt(reduce(operator.add, [xp.matmul(array, array) for array in flat]))
     else:
         total = sum(xp.sum(xp.power(xp.absolute(array), norm_type)) for array in flat) ** (1.0 / norm_type)
     if error_if_nonfinite and xp.holds(xp.isfinite(total)) is False:
@@ -67,9 +68,9 @@ def clip_grad_norm_(
     Returns the norm that they had, as a 0-d tensor on their device: nothing waits for the GPU. Of flat parameters
     (`flatten_parameters`) all gradients are one, whose squares are added in another order: the last digits may differ.
     """
-    parameters = _listed(parameters)
-    total = get_total_norm(_gradients(parameters), norm_type, error_if_nonfinite)
-    _clip(parameters, max_norm, total, "clip_grad_norm_")
+    gradients = _gradients(parameters)
+    total = get_total_norm(gradients, norm_type, error_if_nonfinite)
+    _clip(gradients, max_norm, total, "clip_grad_norm_")
     return total
 
 
@@ -77,12 +78,12 @@ def clip_grads_with_norm_(
     parameters: Parameters, max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
     """Scale all gradients in place as `clip_grad_norm_` does, by a norm that was computed before."""
-    _clip(_listed(parameters), max_norm, total_norm, "clip_grads_with_norm_")
+    _clip(_gradients(parameters), max_norm, total_norm, "clip_grads_with_norm_")
 
 
-def _clip(parameters: list[Tensor | FlatParameters], max_norm: float, total_norm: Tensor, writer: str) -> None:
+def _clip(gradients: list[Tensor], max_norm: float, total_norm: Tensor, writer: str) -> None:
     scale = None
-    for grad in {id(grad._array): grad for grad in _gradients(parameters)}.values():  # two may share one gradient
+    for grad in {id(grad._array): grad for grad in gradients}.values():  # two may share one gradient
         if scale is None:
             xp = total_norm.device.xp
             scale = xp.minimum(max_norm / (widened(total_norm._array, xp) + 1e-6), 1.0)
@@ -92,7 +93,7 @@ def _clip(parameters: list[Tensor | FlatParameters], max_norm: float, total_norm
 
 def clip_grad_value_(parameters: Parameters, clip_value: float, foreach: bool | None = None) -> None:
     """Limit every element of the gradients, in place, to between minus and plus `clip_value`."""
-    for grad in _gradients(_listed(parameters)):
+    for grad in _gradients(parameters):
         xp = grad.device.xp
         xp.copyto(grad._array, xp.minimum(xp.maximum(grad._array, -clip_value), clip_value))
         grad._bump_version("clip_grad_value_")
@@ -116,9 +117,6 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
             start += target.numel()
 
 
-def _listed(parameters: Parameters) -> list[Tensor | FlatParameters]:
-    return [parameters] if isinstance(parameters, Tensor | FlatParameters) else list(parameters)
-
-
-def _gradients(parameters: list[Tensor | FlatParameters]) -> list[Tensor]:
-    return [grad for parameter in parameters if (grad := parameter.grad) is not None]
+def _gradients(parameters: Parameters) -> list[Tensor]:
+    listed = [parameters] if isinstance(parameters, Tensor | FlatParameters) else parameters
+    return [grad for parameter in listed if (grad := parameter.grad) is not None]
