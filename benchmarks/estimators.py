@@ -19,7 +19,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier as TheirClassifier
@@ -29,7 +29,10 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import common
 from nanotorch.estimators import MLPClassifier, MLPRegressor
 
+LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits, "diabetes": load_diabetes}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "breast_cancer (32,) batch 32": ("breast_cancer", {"hidden_layer_sizes": (32,), "batch_size": 32}),
+    "breast_cancer (32,) batch 200": ("breast_cancer", {"hidden_layer_sizes": (32,), "batch_size": 200}),
     "digits (100,) batch 200": ("digits", {"hidden_layer_sizes": (100,), "batch_size": 200}),
     "digits (64, 64) batch 32": ("digits", {"hidden_layer_sizes": (64, 64), "batch_size": 32}),
     "digits (256, 256) batch 200": ("digits", {"hidden_layer_sizes": (256, 256), "batch_size": 200}),
@@ -44,7 +47,7 @@ SEEDS = 5  # at least, for the scores
 
 def problem(name: str) -> tuple[Any, Any, Any, Any]:
     """Standardised rows to learn from and to be scored on, and their targets."""
-    X, y = (load_digits if name == "digits" else load_diabetes)(return_X_y=True)
+    X, y = LOADERS[name](return_X_y=True)
     X, unseen, y, wanted = train_test_split(X, y, test_size=0.25, random_state=0)
     scaler = StandardScaler().fit(X)
     if name == "diabetes":
@@ -56,7 +59,7 @@ def fit(
     contestant: str, data: str, arguments: dict[str, Any], seed: int, epochs: int, rows: Any
 ) -> tuple[float, float, float]:
     """Seconds of one fit by the clock and of the processor, and its score."""
-    ours, theirs = (MLPClassifier, TheirClassifier) if data == "digits" else (MLPRegressor, TheirRegressor)
+    ours, theirs = (MLPRegressor, TheirRegressor) if data == "diabetes" else (MLPClassifier, TheirClassifier)
     model = (ours if contestant == "nanotorch" else theirs)(
         **arguments, max_iter=epochs, n_iter_no_change=np.inf, random_state=seed
     )

@@ -32,7 +32,7 @@ from nanotorch.utils.data.collate import default_collate
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 
 Compile = Literal["auto"] | bool
-PAYS = 1000  # steps that are sure to come
+PAYS = 400  # steps that are sure to come
 PAYS_LATE = 4000  # steps that have come
 LONGEST = 0.25  # seconds of a chunk: a bar moves, and Ctrl-C is heard
 
@@ -150,7 +150,8 @@ class Chunks:
                 between()
         seconds = (time.perf_counter() - started) / count
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
-        targets = torch.from_numpy(tensors[1]._array.take(rows, 0)).reshape(count, -1, *tensors[1].shape[1:])
+        wanted = tensors[1]._array.take(rows, 0)
+        targets = torch.from_numpy(wanted.reshape(count, -1, *wanted.shape[1:]))
         if len(pieces) == 1:
             ((outputs, losses, weights),) = pieces
             training.meter.update_many(outputs, targets, losses, weights, numbers)
