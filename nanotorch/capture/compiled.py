@@ -23,12 +23,14 @@ arrays are kept that nobody can move, the program is given up.
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from types import MethodType
 from typing import Any, Literal, NamedTuple
 
+from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.grad_mode import is_inference_mode_enabled, recording
 from nanotorch.autograd.graph.interpreter import undisturbed
 from nanotorch.autograd.graph.locks import give_lock
@@ -346,7 +348,10 @@ class Compiled:
             self.fallback(why)
             return
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        warnings.warn(f"the compiled function {name} runs as ever, not as a program: {why}", stacklevel=5)
+        level, frame = 1, sys._getframe(0)
+        while inside[frame.f_code.co_filename] and frame.f_back is not None:
+            level, frame = level + 1, frame.f_back
+        warnings.warn(f"the compiled function {name} runs as ever, not as a program: {why}", stacklevel=level)
 
     # ------------------------------------------------------------------------------------------------------ to be read
 

@@ -218,7 +218,7 @@ class Recording:
         if self.snapshot.draws.are_seeded():
             raise CaptureError(
                 f"{self.reachable.line_of('manual_seed')}: the function seeds a generator, which a program would not "
-                "do in later calls: seed it outside"
+                "do in later calls: seed it outside, and pass utils.checkpoint preserve_rng_state=False"
             )
         source = self.snapshot.drawn()
         if source is not None:

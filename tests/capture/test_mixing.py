@@ -13,6 +13,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.utils.checkpoint import checkpoint
 from tests.support.captured_steps import F, Run, adam, batch, differing, momentum, programs, state
 
 Change = Callable[[Run], Any]
@@ -363,4 +364,131 @@ def test_threads_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+    assert programs(compiled) == 1
+
+
+def adversarial(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        run.optimizer.zero_grad()
+        z = x.clone().requires_grad_()
+        F.cross_entropy(run.model(z), y).backward()
+        return run.step((z + 0.1 * z.grad.sign()).detach(), y)
+
+    return step
+
+
+def gradient_penalty(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        run.optimizer.zero_grad()
+        z = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(run.model(z).tanh().sum(), z, create_graph=True)
+        loss = F.cross_entropy(run.model(x), y) + ((slope.norm(dim=1) - 1) ** 2).mean()
+        loss.backward()
+        run.optimizer.step()
+        return loss
+
+    return step
+
+
+def gradients_that_stay(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        run.optimizer.zero_grad(set_to_none=False)
+        loss = F.cross_entropy(run.model(x), y)
+        loss.backward()
+        run.optimizer.step()
+        return loss
+
+    return step
+
+
+def recomputed(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        run.optimizer.zero_grad()
+        result = checkpoint(run.model, x, use_reentrant=False, preserve_rng_state=False)
+        loss = F.cross_entropy(result, y)
+        loss.backward()
+        run.optimizer.step()
+        return loss
+
+    return step
+
+
+def by_a_closure(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        def closure() -> Any:
+            run.optimizer.zero_grad()
+            loss = F.cross_entropy(run.model(x), y)
+            loss.backward()
+            return loss
+
+        return run.optimizer.step(closure)
+
+    return step
+
+
+def reparametrized(run: Run) -> Any:
+    torch.manual_seed(1)
+    nn.utils.parametrizations.weight_norm(run.model[0])
+    nn.utils.parametrizations.spectral_norm(run.model[2])
+    run.optimizer = adam(run.model.parameters())
+    return run.step
+
+
+def flat(run: Run) -> Any:
+    parameters = nn.utils.flatten_parameters(run.model.parameters())
+    run.optimizer = adam(run.model.parameters())
+
+    def step(x: Any, y: Any) -> Any:
+        run.optimizer.zero_grad()
+        loss = F.cross_entropy(run.model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 0.1)
+        run.optimizer.step()
+        return loss
+
+    return step
+
+
+def noise_on_parameters(run: Run) -> Any:
+    def step(x: Any, y: Any) -> Any:
+        loss = run.step(x + 0.1 * torch.randn_like(x), y)
+        with torch.no_grad():
+            for parameter in run.model.parameters():
+                parameter.add_(torch.randn(parameter.shape) * 1e-3)
+        return loss
+
+    return step
+
+
+def without_an_optimizer(run: Run) -> Any:
+    parameters = list(run.model.parameters())
+
+    def step(x: Any, y: Any) -> Any:
+        loss = F.cross_entropy(run.model(x), y)
+        slopes = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                parameter.sub_(0.1 * slope)
+        return loss.detach()
+
+    return step
+
+
+KINDS = [
+    adversarial, gradient_penalty, gradients_that_stay, recomputed, by_a_closure, reparametrized, flat,
+    noise_on_parameters, without_an_optimizer,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
+def test_steps_of_many_kinds(make: Any) -> None:
+    run, eager = Run(), Run()
+    compiled, plain = torch.compile(make(run)), make(eager)
+    for number in range(7):
+        results = []
+        for step in (compiled if number != 5 else compiled.function, plain):
+            torch.manual_seed(number)
+            results.append(step(*batch(number)).item())
+        assert results[0] == results[1]
+        assert differing(state(run), state(eager)) == []
     assert programs(compiled) == 1

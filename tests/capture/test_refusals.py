@@ -304,7 +304,9 @@ def test_with_a_fallback_it_runs_as_ever_and_says_so_once(make: Step) -> None:
             other = plain(*batch(number))
             assert not isinstance(one, torch.Tensor) or one.tolist() == other.tolist()
             assert not differing(state(run), state(eager))
-    said = [str(warning.message) for warning in caught if "runs as ever" in str(warning.message)]
+    warned = [warning for warning in caught if "runs as ever" in str(warning.message)]
+    said = [str(warning.message) for warning in warned]
+    assert all(warning.filename == __file__ for warning in warned)
     line = line_of(make)
     assert len(said) == 1
     assert line is None or line in said[0]
