@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import nanotorch as torch
+from nanotorch.capture.table.machine import MACHINE
 from random_networks import Plan, plans, trained
 
 few = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -50,6 +51,7 @@ def test_many_compiled_runs_are_the_eager_ones(plan: Plan) -> None:
 @given(plans())
 def test_losses_of_tables_are_those_of_eager_runs(plan: Plan) -> None:
     """In float64, and losses alone: where a gradient is 0 but for rounding, Adam and Rprop take whole steps by it."""
+    assert MACHINE.wait() is not None, MACHINE.reason
     for number, (ours, theirs) in enumerate(both(replace(plan, dtype="float64"), "table")):
         for one, other in zip(ours[: plan.pieces], theirs[: plan.pieces], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9, err_msg=f"step {number}")
