@@ -251,7 +251,8 @@ class Recorder(Interpreter):
         if name == "to_numpy" or section == "unsized":
             what = "asks for the values of a tensor" if name == "to_numpy" else f"makes a shape of values, by {name!r}"
             raise self.refused(
-                f"{user_place()} {what}: a captured step cannot, since it would repeat those of this call"
+                f"{user_place()} {what}: a captured step cannot, since it would repeat those of this call. Return the "
+                "tensor from the step and look at it outside, or use torch.where, which keeps the shape"
             )
         if name in WRITES:
             return self.into(WRITES[name], *args[:2])
