@@ -157,7 +157,7 @@ class Captured:
             held = [f"the memory of {len(self._lasting)} tensors", "what the function finds around it"]
             if self._entered:
                 held.append(f"gradients of {sum([entered for _, entered in self._entered])} tensors to begin with")
-        return Explanation(self.code, held, self.because)
+        return Explanation(self.table or self.code, held, self.because)
 
     def misfit(self, reachable: Reachable) -> tuple[int, str]:
         """Say why it was not the program for a call of its form, and how much of it was right."""

@@ -40,7 +40,7 @@ def simplify(program: Program, kept: Collection[Buffer], scratch: Collection[Any
     left["read by nobody"] = len(program.statements)
     moved = forward_writes(program, kept)
     drop_dead(program, {*kept, *[view.buffer for view in moved.values()]})
-    left["computed where they were copied to"] = len(program.statements)
+    left["copies"] = len(program.statements)
     questions_first(program)
     return moved
 

@@ -512,6 +512,8 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "numbers beyond 64 bits": lambda lib: (lib.ones(1) * 2**64).tolist(),
     "a mask or True in a subtraction": lambda lib: (lib.tensor([3]) - True).tolist(),
     "`torch.bfloat16`": lambda lib: str(lib.bfloat16),
+    "`mode`, `dynamic`, `fullgraph`": lambda lib: callable(lib.compile(lambda x: x, fullgraph=True)),
+    "`compiled.run`": lambda lib: hasattr(lib.compile(lambda x: x), "explain"),
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }
 # What a program cannot show: how something is computed, how fast it is, what a file holds, or what rounding does.
@@ -525,6 +527,13 @@ NOT_SHOWN = {
     "`torch.save`",
     "`torch.load`",
     "`linalg.lstsq`",
+    "how a program comes about",
+    "| when |",
+    "what is compiled",
+    "what cannot be compiled",
+    "| shapes |",
+    "| results |",
+    "| random numbers |",
 }
 
 

@@ -61,6 +61,12 @@ def test_error_example() -> None:
     assert f"ShapeError: {caught.value}".startswith(blocks("text")[0].strip())
 
 
+def test_the_program_is_the_one_that_the_recipe_prints() -> None:
+    recipe = (ROOT / "recipes" / "compiled_step.py").read_text()
+    [program] = [block for block in blocks("text") if "xp.matmul(x" in block]
+    assert program in recipe.replace("\n    ", "\n")
+
+
 def test_paths_exist() -> None:
     names = re.findall(r"`((?:nanotorch|configs|recipes|benchmarks|tests|docs)/[\w./]*)`", README)
     names += re.findall(r"\]\((?!http)([^)#]+)\)", README)
