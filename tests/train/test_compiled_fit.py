@@ -107,7 +107,8 @@ def made(*overrides: str, compile: Any = True) -> tuple[Any, Chunks]:
     return setup, Chunks(training, loader, options, options.accumulate, compile)
 
 
-def test_steps_come_in_chunks_that_end_where_losses_are_read() -> None:
+def test_steps_come_in_chunks_that_end_where_losses_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "LONGEST", 1e9)
     setup, compiled = made("train={epochs: 3, batch_size: 4}", "early_stopping=null")
     training, loader, parts, options = setup
     ends = [
