@@ -13,6 +13,7 @@ from nanotorch import nn
 from nanotorch.capture.entry import sweep
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep.sweep import Sweep
+from tests.capture.test_numpy_steps import CASES, Running
 
 F = nn.functional
 optim = torch.optim
@@ -118,6 +119,29 @@ def test_layers(name: str) -> None:
     steps = sweep([run.step for run in together])
     compare(together, apart, steps, range(5))
     assert confirmed(steps) == [True]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_of_all_kinds(name: str) -> None:
+    def made(number: int) -> Running:
+        running = Running(CASES[name])
+        with torch.no_grad():
+            for parameter in running.model.parameters():
+                parameter.mul_(1 + 0.01 * number)
+        running.optimizer.param_groups[0]["lr"] *= 1 + 0.1 * number
+        return running
+
+    together, apart = [made(number) for number in range(3)], [made(number) for number in range(3)]
+    steps = sweep([running.step for running in together])
+    for x, y in CASES[name].batches(5):
+        results = steps(x, y)
+        for place, running in enumerate(apart):
+            for ours, theirs in zip(results, running.step(x, y), strict=True):
+                np.testing.assert_array_equal(ours[place].numpy(), theirs.detach().numpy())
+            mine, others = together[place].state(), running.state()
+            for key, theirs in others.items():
+                np.testing.assert_array_equal(mine[key].numpy(), theirs.numpy(), err_msg=f"{key} of {place}")
+    assert name == "RAdam" or confirmed(steps) == [True]  # RAdam begins with steps of another kind
 
 
 def test_each_model_has_its_own_rate_of_dropout() -> None:

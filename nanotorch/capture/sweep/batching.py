@@ -26,7 +26,7 @@ from nanotorch.backend.primitives import PRIMITIVES
 from nanotorch.capture.memory_plan import contiguous
 from nanotorch.capture.numpy_calls import ELEMENTWISE, Calls
 from nanotorch.capture.numpy_code import UNWRITTEN
-from nanotorch.capture.passes import DRAWS
+from nanotorch.capture.passes import DRAWS, extent
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, steps
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep.host import NUMBER, column
@@ -217,9 +217,23 @@ class Batched:
         return with_leaves(call, of, tuple([self.row(view, number) for view in call.out]))
 
     def _results(self, number: int) -> Sequence[Sequence[Any]]:
-        """Return what a call has given in each step, if it is the last one of a statement."""
+        """Return what is in the places of a call's results in each step, if it is the last call of a statement."""
         complete = self.calls.completed[number]
-        return () if complete is None else self.sections.results[self.sections.first.statements[complete]]
+        if complete is None:
+            return ()
+        statement, call = self.sections.first.statements[complete], self.calls.done[number]
+        if len(statement.out) != len(call.out):
+            return ()
+        if any(
+            view.buffer is not of.buffer or view.size != of.size or extent(view) != extent(of)
+            for view, of in zip(call.out, statement.out, strict=True)
+        ):
+            return ()
+        places = list(zip(call.out, statement.out, strict=True))
+        return [
+            [_seen(view, of, result) for (view, of), result in zip(places, results, strict=True)]
+            for results in self.sections.results[statement]
+        ]
 
     def _draws(self) -> list[Statement]:
         """Return the draws that come first."""
@@ -388,10 +402,28 @@ def _windows(batched: Batched, call: Statement, x: View, first: int, *how: Any) 
 
 
 def _fitting(out: Sequence[View], results: Sequence[Any]) -> tuple[Any, ...]:
-    """Return results in the shapes of views, where these are all of them."""
-    if len(out) != len(results) or any(v.size != r.size for v, r in zip(out, results, strict=True)):
-        return ()
+    """Return results in the shapes of views, which may have more axes of length 1."""
     return tuple([np.reshape(result, view.shape) for view, result in zip(out, results, strict=True)])
+
+
+def _seen(view: View, of: View, result: Any) -> Any:
+    """Return what a view sees of a result that lies where another one is."""
+    if view[1:] == of[1:]:
+        return result
+    start, stop = extent(of)
+    memory = np.empty(stop - start, result.dtype)
+    places = [
+        np.ndarray(
+            v.shape,
+            memory.dtype,
+            memory,
+            (v.offset - start) * memory.itemsize,
+            [n * memory.itemsize for n in v.strides],
+        )
+        for v in (of, view)
+    ]
+    places[0][...] = result
+    return places[1]
 
 
 def columns(
