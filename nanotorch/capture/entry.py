@@ -34,7 +34,7 @@ def compile(
         fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
 
     >>> weight = torch.zeros(2, requires_grad=True)
-    >>> optimizer = torch.optim.SGD([weight], lr=0.1)
+    >>> optimizer = torch.optim.SGD([weight], lr=0.05)
     >>> @torch.compile
     ... def step(x, y):
     ...     optimizer.zero_grad()

@@ -151,7 +151,7 @@ class Reachable:
     def _function(self, path: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
         code = function.__code__
         self.fingerprint[path] = id(code)
-        if inside[code.co_filename] or _foreign(function.__module__ or ""):
+        if inside[code.co_filename] or (function.__module__ or "").partition(".")[0] in LIBRARIES:
             wrapped = getattr(function, "__wrapped__", None)  # somebody's function under a mode, as `no_grad`
             if isinstance(wrapped, FunctionType):
                 yield "", wrapped
