@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
+from nanotorch.estimators import MLPRegressor
 from nanotorch.train.config.loading import loads
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError
@@ -175,3 +176,19 @@ def test_the_choice_may_change_between_the_parts_of_a_run(tmp_path: Path) -> Non
     changed = loads(EVERYTHING, overrides=["train.epochs=2", "train.compile=true"])
     resumed = find(changed, str(tmp_path / "run"), None)
     assert resumed is not None and not resumed.changed
+
+
+@pytest.mark.parametrize("arguments", [{}, {"learning_rate": "adaptive", "solver": "sgd", "dropout": 0.2, "ema": 0.9}])
+def test_estimators_leave_the_same_bytes_either_way(arguments: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    X = draw.standard_normal((70, 5)).astype(np.float32)
+    y, weights = X[:, 0] * 2 + draw.standard_normal(70), draw.uniform(0.5, 2, 70)
+
+    def fitted(pays: int) -> tuple[list[bytes], list[float]]:
+        monkeypatch.setattr(chunks, "PAYS", pays)
+        fixed = {"hidden_layer_sizes": (8,), "batch_size": 16, "max_iter": 8, "n_iter_no_change": np.inf}
+        model = MLPRegressor(**fixed, random_state=0, **arguments)
+        model.fit(X, y, sample_weight=weights)
+        return [array.tobytes() for array in model.weights_.values()], model.loss_curve_
+
+    assert fitted(1) == fitted(10**9)
