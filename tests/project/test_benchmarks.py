@@ -86,6 +86,36 @@ def test_the_page_of_the_estimators_quotes_what_was_measured() -> None:
         assert scores == [f"{np.mean(figures['score']):.3f}" for figures in (ours, theirs)]
 
 
+def tables_of_speed() -> list[str]:
+    """The tables of docs/speed.md, from the files of results."""
+    results = measured("train_step")
+    names = [name for name in results[0] if name != "model"]
+    step = [f"| MLP | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    for result in results:
+        cells = [f"{result[name]['median_us']:,.0f}" if name in result else "-" for name in names]
+        step.append(f"| {result['model']} | {' | '.join(cells)} |")
+    fits = ["| data, hidden layers, batch | nanotorch | scikit-learn | ratio |", "|---|---:|---:|---:|"]
+    for result in measured("estimators"):
+        ours, theirs = (min(result["figures"][name]["clock"]) for name in ("nanotorch", "scikit-learn"))
+        fits.append(f"| {result['case']} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f} |")
+    layers = ["| layer, units, steps | nanotorch | PyTorch | ratio |", "|---|---:|---:|---:|"]
+    for result in measured("recurrent"):
+        ours, theirs = (result["ms"][name][0] for name in ("rows", "PyTorch"))
+        if result["layer"] == "LSTM" and result["what"] == "training step":
+            case = f"LSTM, {result['hidden']}, {result['steps']}"
+            layers.append(f"| {case} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |")
+    return ["\n".join(table) for table in (step, fits, layers)]
+
+
+def test_the_page_of_speed_shows_what_was_measured() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text()
+    for table in tables_of_speed():
+        assert table in page, f"docs/speed.md lacks\n{table}"
+    for name in ("train_step", "estimators", "recurrent"):
+        date = json.loads((RESULTS / f"{name}-cpu.json").read_text())["machine"]["date"][:10]
+        assert date in page, f"docs/speed.md does not say that {name} was measured on {date}"
+
+
 def test_handwritten_step_equals_its_own_numerical_gradient() -> None:
     sys.path.insert(0, str(ROOT))
     try:
