@@ -175,6 +175,23 @@ def test_models_may_have_rows_of_their_own(in_dims: Any) -> None:
     assert confirmed(steps) == [True]
 
 
+def test_many_steps_in_one_call() -> None:
+    together, apart = runs(3), runs(3)
+    steps = sweep([run.step for run in together])
+    x, y = batch(0, rows=100)
+    order = np.random.default_rng(1).permutation(100)
+    for _ in range(2):
+        losses, outputs = steps.run([x, y], order, batch_size=16, steps=6)
+        assert losses.shape == (6, 3) and outputs["outputs"].shape == (6, 3, 16, 3)
+        for number in range(6):
+            rows = torch.from_numpy(order[16 * number : 16 * number + 16])
+            assert [run.step(x[rows], y[rows])[0].item() for run in apart] == losses[number].tolist()
+        assert_same(together, apart)
+    assert confirmed(steps) == [True]
+    with pytest.raises(ValueError, match="in_dims has to be None"):
+        sweep([run.step for run in together], in_dims=0).run([x, y], batch_size=4)
+
+
 def test_a_model_may_leave() -> None:
     together, apart = runs(5), runs(5)
     steps = sweep([run.step for run in together])

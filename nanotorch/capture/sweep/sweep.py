@@ -67,6 +67,12 @@ class Sweep(Compiled):
         result = super().__call__(*args, **kwargs)
         return together(result) if isinstance(result, Each) else result
 
+    def run(self, tensors: Sequence[Tensor], order: Any = None, **how: Any) -> Any:
+        """Take all steps with one batch of rows after the other, as `Compiled.run` does: all models with the same."""
+        if any(axis is not None for axis in self._axes(len(tensors))):
+            raise ValueError("run gives all models the same rows, so in_dims has to be None")
+        return super().run(tensors, order, **how)
+
     def drop(self, number: int) -> None:
         """Let a model leave: the step of that number is taken no more, and those behind it move up."""
         reaches = self._reaches()
@@ -147,7 +153,7 @@ class BatchedStep(Captured):
 
     def __init__(self, recording: Recording, ends: Sequence[int], because: str) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
-        self._waits_for_table = False
+        self._waits_for_table, self.table = False, None
         self._host: Host | None = None
         self.memory, self.grads = {}, {}
         kept = recording.kept
@@ -214,6 +220,7 @@ class BatchedStep(Captured):
         self.build, self._at_risk = self._one, self._at_risk_here
         host = self._make_host(self._updates)
         self._host = host if self._counts_alone and host.possible and not self._by_model else None
+        self._counts_alone = self._counts_alone and self._host is None  # columns are counted on by `Host` alone
         self.recording.program = self._program  # that of the steps one after the other is as many times as large
         del self._make_host
         self._owners |= {id(owner(buffer.array)) for buffer in self.kept}
