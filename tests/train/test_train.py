@@ -550,7 +550,7 @@ def test_on_a_terminal_there_is_a_bar_with_loss_and_score(tmp_path: Path) -> Non
 
 def test_the_bar_is_for_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Progress(2, 3, "accuracy") as shown:
-        shown.step(0.5)
+        shown.steps(1, 0.5)
     assert capsys.readouterr() == ("", "")
 
 
