@@ -363,3 +363,23 @@ def test_a_checkpoint_of_the_first_version_goes_on_as_the_run_itself(
     ]
     assert left[0] == left[1]
     assert json.loads((tmp_path / "b" / "checkpoints" / "last" / "MANIFEST.json").read_text())["version"] == 2
+
+
+def test_sums_of_an_epoch_that_do_not_say_whether_outputs_were_finite_go_on(
+    trainer: TrainerProcess, place: Path, tmp_path: Path
+) -> None:
+    """Checkpoints within an epoch did not say so before; the numbers that they hold are all that is asked of them."""
+    settings = ("train.batch_size=15", "checkpoint.every_steps=1")
+    command = ("own.yaml", "--output", tmp_path / "a", *settings)
+    assert trainer(*command, at=("step", 2, 9), cwd=str(place)).code == -9
+    old = shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
+    for step in old.glob("checkpoints/step-*"):
+        state = json.loads((step / "state.json").read_text())
+        assert state["training_sums"].pop("finite") is True
+        damage(old, (step / "state.json").relative_to(old), json.dumps(state).encode())
+    for name in "ab":
+        ended = trainer("own.yaml", "--resume", tmp_path / name, *settings, cwd=str(place))
+        assert ended.code == 0 and "training goes on after step 1" in ended.out, ended
+    last = [tmp_path / name / "checkpoints" / "last" for name in "ab"]
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        assert (last[0] / file).read_bytes() == (last[1] / file).read_bytes()

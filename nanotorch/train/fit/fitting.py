@@ -52,10 +52,10 @@ def damage(saved: Checkpoint, now: Mapping[str, Any], optimizer: Optimizer, chan
     for key in ("shuffle", "dropout"):
         if told := unlike(state["generators"][key], now["generators"][key], f"generators.{key}"):
             return f"state.json: {told}"
-    if state["training_sums"] is not None and (
-        told := unlike(state["training_sums"], now["training_sums"], "training_sums")
-    ):
-        return f"state.json: {told}"
+    if state["training_sums"] is not None:
+        sums = {"finite": True, **state["training_sums"]}  # checkpoints of before do not say
+        if told := unlike(sums, now["training_sums"], "training_sums"):
+            return f"state.json: {told}"
     if (now["average"] is None) != (state["average"] is None) and "train.ema" not in changed:
         return f"state.json: average is {state['average']}, which does not fit train.ema of the config"
     if (saved.training is None) != (state["average"] is None):
