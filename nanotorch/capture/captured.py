@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, is_
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.backend.primitives import PRIMITIVES
+from nanotorch.capture.batches import Batches, Between
 from nanotorch.capture.conditions import Conditions
 from nanotorch.capture.effects import Draws, plain_numbers
 from nanotorch.capture.explanation import Explanation
@@ -26,9 +27,6 @@ from nanotorch.capture.recording import Recording
 from nanotorch.capture.table.machine import MACHINE, Interpreter
 from nanotorch.capture.table.table_code import Many, TableCode
 from nanotorch.optim import Optimizer
-
-if TYPE_CHECKING:
-    from nanotorch.capture.many_steps import Batches, Between
 
 _array_of, _grad_of = attrgetter("_array"), attrgetter("_grad")
 WHOLE_DIVISIONS = {"whole_divide", "floor_divide", "fmod", "remainder", "trunc_divide"}

@@ -12,7 +12,7 @@ from nanotorch.backend.numpy_backend import NUMPY
 from nanotorch.backend.primitives import Namespace
 from nanotorch.capture.numpy_code import LEAF
 from nanotorch.capture.page import Page
-from tests.capture.test_numpy_steps import CASES, Running
+from step_cases import CASES, Running
 
 
 def view(array: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:

@@ -13,7 +13,7 @@ from nanotorch import nn
 from nanotorch.capture.entry import sweep
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep.sweep import Sweep
-from tests.capture.test_numpy_steps import CASES, Running
+from step_cases import CASES, Running
 
 F = nn.functional
 optim = torch.optim

@@ -32,7 +32,8 @@ def test_train_step(tmp_path: Path) -> None:
     for model in ("4-16-3 batch 16", "64-128-64-10 batch 64", "64-256-256-8 batch 256", "784-1024-1024-10 batch 512"):
         assert f"\n{model} " in printed
     assert len(results) == 4
-    expected = {"model", "nanotorch", "handwritten"} | ({"PyTorch"} if find_spec("torch") else set())
+    expected = {"model", "nanotorch", "compiled", "table", "handwritten", "fused by hand"}
+    expected |= {"PyTorch"} if find_spec("torch") else set()
     assert all(set(result) == expected for result in results)
 
 
@@ -57,7 +58,7 @@ def measured(name: str) -> list[dict[str, Any]]:
 
 
 def test_every_benchmark_has_one_current_file() -> None:
-    names = {path.stem for path in RESULTS.parent.glob("*.py")} - {"__init__", "common", "handwritten"}
+    names = {path.stem for path in RESULTS.parent.glob("*.py")} - {"__init__", "common", "fused_step", "handwritten"}
     assert {path.name for path in RESULTS.iterdir()} == {f"{name}-cpu.json" for name in names}
 
 
@@ -168,5 +169,5 @@ def test_accumulation_memory(tmp_path: Path) -> None:
 def test_estimators(tmp_path: Path) -> None:
     printed, results = run("estimators", tmp_path / "estimators.json")
     assert "scikit-learn/nanotorch" in printed and "\ndigits (100,) batch 200 " in printed
-    assert len(results) == 4
+    assert len(results) == 6
     assert all({"nanotorch", "scikit-learn"} <= set(result["figures"]) for result in results)  # type: ignore[call-overload]

@@ -17,7 +17,8 @@ ONE_IDEA = [
         "nanotorch.autograd.graph.node",
         "nanotorch.autograd.graph.tensor",
         "nanotorch.autograd.graph.view",
-    }
+    },
+    {"nanotorch.capture.compiled", "nanotorch.capture.many_steps"},
 ]
 
 

@@ -23,7 +23,16 @@ PRIVATE = {
 ANY = re.compile(rf"\.({'|'.join(PRIVATE)})\b")
 
 # By package. Whoever lowers a count lowers the number here.
-MOST: dict[str, int] = {"capture": 98, "dtypes": 2, "nn": 12, "ops": 164, "optim": 17, "summary": 2, "utils": 5}
+MOST: dict[str, int] = {
+    "capture": 98,
+    "dtypes": 2,
+    "nn": 12,
+    "ops": 164,
+    "optim": 17,
+    "summary": 2,
+    "train": 1,
+    "utils": 5,
+}
 
 
 def reach_ins(path: Path) -> int:

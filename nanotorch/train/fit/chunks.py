@@ -143,14 +143,14 @@ class Chunks:
             size = min(self.rows, len(rows))
             pieces, norms = self._compiled.run(tensors, rows, batch_size=size, numbers=numbers, between=between)
         else:
-            batch = [torch.from_numpy(tensor._array.take(rows, 0)) for tensor in tensors]
+            batch = [torch.from_numpy(tensor.numpy().take(rows, 0)) for tensor in tensors]
             one, norm = self._step(*batch, *numbers)
             pieces, norms = [[part.unsqueeze(0) for part in piece] for piece in one], norm.unsqueeze(0)
             if between is not None:
                 between()
         seconds = (time.perf_counter() - started) / count
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
-        wanted = tensors[1]._array.take(rows, 0)
+        wanted = tensors[1].numpy().take(rows, 0)
         targets = torch.from_numpy(wanted.reshape(count, -1, *wanted.shape[1:]))
         if len(pieces) == 1:
             ((outputs, losses, weights),) = pieces
