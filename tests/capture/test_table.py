@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Callable
@@ -522,3 +523,32 @@ print(*kinds)
     kinds = out.split()
     assert kinds[0] == "NumpyCode"
     assert kinds[-1] == "TableCode"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="takes a pipe along")
+def test_the_compiler_ends_with_the_program_that_began_it(tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text("import time\ntime.sleep(300)\n")
+    end, held = os.pipe()
+    code = f"""
+import subprocess, sys, threading
+sys.path.insert(0, {str(tmp_path)!r})
+begun = threading.Event()
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, pass_fds=[{held}], **kwargs)
+        begun.set()
+subprocess.Popen = Popen
+from nanotorch.capture.table.machine import MACHINE
+MACHINE.start()
+assert begun.wait(60)
+"""
+    environment = {**os.environ, "NANOTORCH_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, pass_fds=[held]
+    )
+    os.close(held)
+    try:
+        assert done.stdout == done.stderr == ""
+        assert select.select([end], [], [], 60)[0], "the compiler runs on"
+    finally:
+        os.close(end)

@@ -9,7 +9,8 @@ the interpreter, the versions of Python, numba and llvmlite, the processor. What
 
 Nobody waits for seconds. Loading happens in a thread while the first calls are recorded, so where the cache is there
 the same call is always the first that runs as a table, and a run can be repeated. Compiling happens in a process of low
-priority; until it is over programs run as NumPy code, and where numba is not installed, that stays so.
+priority; until it is over programs run as NumPy code, and where numba is not installed, that stays so. That process
+ends with the one that began it, however that ends: the other end of its input is closed then.
 """
 
 from __future__ import annotations
@@ -219,13 +220,21 @@ class Machine:
 def compile_apart() -> bytes:
     """Return the interpreter, compiled by another process, as it is kept in the cache."""
     code = (
-        "import os, sys; out = os.fdopen(os.dup(1), 'wb'); os.dup2(2, 1); "
+        "import os, sys, threading; "
+        "threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start(); "
+        "out = os.fdopen(os.dup(1), 'wb'); os.dup2(2, 1); "
         "hasattr(os, 'nice') and os.nice(10); "
         "from nanotorch.capture.table import interpreter, machine; "
         "out.write(machine.packed(*interpreter.compiled())); out.flush()"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([part or os.getcwd() for part in sys.path])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    end, alive = os.pipe()
+    try:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, stdin=end, capture_output=True, check=False)
+    finally:
+        os.close(end)
+        os.close(alive)
     if done.returncode:
         raise RuntimeError(f"compiling the interpreter failed: {done.stderr.decode(errors='replace')[-500:]}")
     return done.stdout
