@@ -15,7 +15,7 @@ from nanotorch.capture.table.machine import MACHINE
 from random_networks import Plan, plans, trained
 
 few = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def both(plan: Plan, backend: Any) -> list[tuple[list[Any], list[Any]]]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import nanotorch as torch
 from fake_gpu import fake_gpu
 from nanotorch import nn
+from nanotorch.backend.philox import keep_mask
 from nanotorch.nn import functional as F
 from nanotorch.ops.create.random import default_generator
 from nanotorch.random import dropout_counters
@@ -225,3 +226,8 @@ def test_shares_of_zeros(p: float, dtype: Any) -> None:
     assert result.dtype is dtype
     assert abs((result == 0).double().mean().item() - p) < 0.01
     assert F.dropout(torch.tensor(1.0, dtype=dtype), p).shape == ()
+
+
+def test_a_number_at_the_threshold_is_kept() -> None:
+    bits = np.array([0, 2**14 - 1, 2**14, 2**16 - 1], np.uint16)
+    assert keep_mask(bits, 0.25, np.dtype(np.float64)).tolist() == [0.0, 0.0, 4 / 3, 4 / 3]

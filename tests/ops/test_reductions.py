@@ -338,3 +338,18 @@ def test_random_calls(seed: int) -> None:
     for ours, theirs in zip(value_and_gradient(nanotorch, call, array), expected, strict=True):
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, text
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12, err_msg=text)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: x.topk(4), "topk: selected index k out of range: k=4"),
+        (lambda x: x.topk(-1), "topk: selected index k out of range: k=-1"),
+        (lambda x: x.kthvalue(0), "kthvalue: selected number k=0 out of range"),
+        (lambda x: x.kthvalue(4), "kthvalue: selected number k=4 out of range"),
+        (lambda x: nanotorch.nn.functional.softshrink(x, -1.0), "softshrink: lambda must be greater or equal to 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(call: Any, words: str) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        call(nanotorch.tensor([3.0, 1.0, 2.0]))

@@ -319,6 +319,16 @@ def test_figures_of_odd_runs_are_whole_and_small(draw: Callable[[], str]) -> Non
     assert drawing == draw()  # to the bit
 
 
+def test_the_lines_of_the_parts_go_through_their_values() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    history = [{"epoch": k, "train_loss": 3.0 - k, "validation_loss": 4.0 - k} for k in (1, 2)]
+    figures._draw_parts(axes, history, "loss", 2)
+    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+    assert drawn["train"] == ([1, 2], [2.0, 1.0]) and drawn["validation"] == ([1, 2], [3.0, 2.0])
+
+
 def test_the_table_of_many_classes_shows_those_that_are_found_worst() -> None:
     scores = [classification.ClassScore(f"class {k}", 0.5, 0.5, k / 100, 3) for k in range(60)]
     text = report.class_table(scores)

@@ -219,6 +219,22 @@ def test_a_meter_goes_on_from_its_state(output: float) -> None:
     assert repr(resumed.compute()) == repr(whole.compute())
 
 
+@pytest.mark.parametrize("place", ["cpu", "cuda"])
+def test_a_score_of_outputs_that_are_not_finite_is_none(place: str) -> None:
+    part = Table(np.ones((2, 1)), np.array([0, 1]), "multiclass", ("x",), ("a", "b"))
+    with fake_gpu():
+        meters = []
+        for output in (1.0, math.inf):
+            meters.append(Meter(**scored_as(part)))
+            outputs = torch.tensor([[1.0, 0.0], [0.0, output]]).to(place)
+            rest = torch.tensor([0, 1]).to(place), torch.tensor(0.5).to(place), torch.tensor(2.0).to(place)
+            meters[-1].update(outputs, *rest)
+        right, wrong = meters
+        assert right.compute()["accuracy"] == 1.0 and math.isnan(wrong.compute()["accuracy"])
+        right.merge(wrong)
+        assert math.isnan(right.compute()["accuracy"])
+
+
 def test_two_classes_are_one_logit(tmp_path: Path) -> None:
     text = """
 name: moons_test
