@@ -49,6 +49,10 @@ def compile(
     """
     if fn is None:
         return lambda function: compile(function, backend=backend, fallback=fallback)
+    if not callable(fn):
+        raise TypeError(f"compile takes a function or a Module, got {type(fn).__name__}")
+    if fallback not in (None, "eager"):
+        raise ValueError(f"fallback is None or 'eager', got {fallback!r}")
     from nanotorch.capture.compiled import Compiled
 
     return Compiled(fn, backend, fallback)

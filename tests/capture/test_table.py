@@ -484,6 +484,10 @@ def test_without_numba_steps_run_as_numpy_code(monkeypatch: pytest.MonkeyPatch) 
         torch.compile(run.step, backend="table")
     with pytest.raises(ValueError, match="'auto', 'numpy' or 'table'"):
         torch.compile(run.step, backend="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="fallback is None or 'eager', got 'numpy'"):
+        torch.compile(run.step, fallback="numpy")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="a function or a Module, got int"):
+        torch.compile(3)  # type: ignore[call-overload]
 
 
 def test_nobody_waits_for_the_interpreter(tmp_path: Path) -> None:
