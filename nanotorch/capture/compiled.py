@@ -34,6 +34,8 @@ from operator import is_
 from types import MethodType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.grad_mode import is_inference_mode_enabled, recording
 from nanotorch.autograd.graph.interpreter import undisturbed
@@ -45,7 +47,7 @@ from nanotorch.capture.conditions import Conditions
 from nanotorch.capture.differentiable import Differentiable, Recorded, Through
 from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.many_steps import run
-from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.memory import Reachable, Watch, spelling
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
@@ -209,8 +211,8 @@ class Compiled:
             if hasattr(value, "_fields"):
                 return lambda given: kind(*[part(given) for part in parts])
             return lambda given: kind([part(given) for part in parts])
-        if isinstance(value, bool | int | float | complex | str | bytes | None):
-            spelled.append((kind, value))
+        if isinstance(value, bool | int | float | complex | str | bytes | np.generic | None):
+            spelled.append(spelling(value))
         else:
             self._roots.setdefault(f"argument {kind.__name__} {id(value)}", value)  # lives as long as its id counts
             spelled.append((kind, id(value)))

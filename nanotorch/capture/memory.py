@@ -16,6 +16,7 @@ moved the function is walked again.
 from __future__ import annotations
 
 import dis
+import enum
 import functools
 import random
 import sys
@@ -23,7 +24,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from operator import is_
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,16 @@ from nanotorch.optim import Optimizer
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba"}
 PARTS_OF_THIS = ("nanotorch.ops", "nanotorch.backend", "nanotorch.dtypes", "nanotorch.registry", "nanotorch.capture")
-OPAQUE = (type, np.generic, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
+OPAQUE = (enum.Enum, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
 SPECIAL = {f"__{n}__" for n in ("call", "getattr", "getitem", "setitem", "iter", "next", "len", "enter", "exit")}
+SPECIAL |= {f"__{n}__" for n in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "get")}
+SPECIAL |= {f"__{n}__" for n in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "float", "int", "index")}
 """Methods that Python calls, though no code mentions their names."""
+BY_ANY_NAME = {"getattr", "vars", "__dict__"}
+"""Where code mentions one of these, it may read attributes whose names it does not mention."""
 PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
 MANY = 10_000
-"""Containers with more entries are told apart by their length alone."""
+"""Containers with more entries are told apart by their length alone, and arrays by their identity."""
 _END = object()
 
 
@@ -62,7 +67,9 @@ class Reachable:
             function finds what it found before.
         objects: all of them.
         codes: the code that can be reached, which is not the library's.
-        cells, entries, lists: where values lie: cells of closures, (mapping, names) and containers.
+        cells, entries, lists, arrays, slots: where values lie: cells of closures, (mapping, names), containers, plain
+            arrays, (object, name).
+        sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
         modules: dictionaries of the attributes of modules of the model.
         states: the ids of tensors that are an optimizer's state.
         words: the names that the code mentions.
@@ -85,6 +92,9 @@ class Reachable:
         self.cells: list[CellType] = []
         self.entries: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
         self.lists: list[Any] = []
+        self.arrays: list[Any] = []
+        self.slots: list[tuple[Any, str]] = []
+        self.sizes: list[dict[str, Any]] = []
         self.modules: list[dict[str, Any]] = []
         self.states: set[int] = set()
         self._seen: dict[int, str] = {}
@@ -96,7 +106,7 @@ class Reachable:
             if isinstance(value, Optimizer) and todo:  # a parameter is called as its model calls it
                 later.append((path, value))
             elif isinstance(value, PLAIN):
-                self.fingerprint[path] = type(value), value
+                self.fingerprint[path] = spelling(value)
             elif id(value) in self._seen:
                 self.fingerprint[path] = "as", self._seen[id(value)]
             else:
@@ -120,8 +130,9 @@ class Reachable:
         if isinstance(value, Tensor):
             self._tensor(path, value)
         elif isinstance(value, np.ndarray):
-            self.fingerprint[path] = id(value)
+            self.fingerprint[path] = id(value), value.tobytes() if _is_small(value) else None
             self.names.setdefault(id(owner(value)), path)
+            self.arrays.append(value)
         elif isinstance(value, FunctionType):
             yield from self._function(path, value)
         elif isinstance(value, MethodType):
@@ -135,6 +146,11 @@ class Reachable:
             yield from self._container(path, value)
         elif isinstance(value, ModuleType):
             yield from self._chosen(value.__dict__) if not _foreign(value.__name__) else ()
+        elif isinstance(value, type):
+            self.fingerprint[path] = id(value)
+            yield from self._methods(value)
+        elif isinstance(value, np.generic):
+            self.fingerprint[path] = spelling(value)
         elif isinstance(value, OPAQUE) or _foreign(type(value).__module__):
             self.fingerprint[path] = id(value)
         else:
@@ -169,8 +185,10 @@ class Reachable:
             self.entries.append((function.__globals__, given))
         for name in given:
             yield name, function.__globals__[name]
-        yield "defaults", function.__defaults__
-        yield "keyword defaults", function.__kwdefaults__
+        for name in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, name):
+                self.slots.append((function, name))
+                yield name.strip("_"), getattr(function, name)
 
     def _container(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
         self.fingerprint[path] = type(value), len(value)
@@ -196,7 +214,8 @@ class Reachable:
         self.objects += segments
         self.fingerprint[path] = type(optimizer), hooks, [id(segment) for segment in segments]
         records = [record for record in optimizer.state.values() if isinstance(record, dict)]
-        self.lists += [optimizer._plans, optimizer.param_groups, *records]
+        self.lists += [optimizer._plans, optimizer.param_groups, optimizer.state, *records]
+        self.slots.append((optimizer, "state"))
         for segment in segments:
             for name, array in {"flat": segment.flat, "grad": segment.grad, **segment.state}.items():
                 if array is not None:
@@ -226,11 +245,10 @@ class Reachable:
         self.fingerprint[path] = kind
         attributes = getattr(value, "__dict__", {})
         slots = [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ())]
-        if kind not in self._classes:
-            self._classes.add(kind)
-            yield from self._methods(kind)
+        yield from self._methods(kind)
         for name in slots:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                self.slots.append((value, name))
                 yield name, getattr(value, name)
         if "_parameter_names" in attributes:  # a module: the count of changes watches it
             self.modules.append(attributes)
@@ -240,32 +258,30 @@ class Reachable:
             self.lists.append(attributes)
             yield from attributes.items()
         else:
-            yield from self._chosen(attributes)
+            self.sizes.append(attributes)
+            yield from self._chosen(attributes, whole=not self.words.isdisjoint(BY_ANY_NAME))
 
-    def _chosen(self, attributes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        names = tuple([name for name in attributes if name in self.words])
+    def _chosen(self, attributes: dict[str, Any], whole: bool = False) -> Iterator[tuple[str, Any]]:
+        names = tuple([name for name in attributes if whole or name in self.words])
         if names:
             self.entries.append((attributes, names))
         for name in names:
             yield name, attributes[name]
 
     def _methods(self, kind: type) -> Iterator[tuple[str, Any]]:
-        """The methods of a class that the code mentions, or that Python calls by itself."""
+        """What lies in a class under names that the code mentions, and the methods that Python calls by itself."""
+        if kind in self._classes:
+            return
+        self._classes.add(kind)
         for cls in kind.__mro__:
-            if cls.__module__.startswith("nanotorch.") or _foreign(cls.__module__):
+            if cls.__module__.partition(".")[0] == "nanotorch" or _foreign(cls.__module__):
                 continue
-            plain = []
-            for name, method in list(vars(cls).items()):
-                method = getattr(method, "__func__", getattr(method, "fget", method))
-                if not (name in self.words or name == "forward" or name in SPECIAL):
-                    continue
-                if isinstance(method, FunctionType):
-                    yield f"{cls.__name__}.{name}", method
-                elif name in self.words and isinstance(method, PLAIN):
-                    plain.append(name)
-                    yield f"{cls.__name__}.{name}", method
-            if plain:
-                self.entries.append((vars(cls), tuple(plain)))
+            found = {n: v for n, v in vars(cls).items() if n in self.words or n == "forward" or n in SPECIAL}
+            found = {n: v for n, v in found.items() if not isinstance(v, MemberDescriptorType | GetSetDescriptorType)}
+            if found:
+                self.entries.append((vars(cls), tuple(found)))
+            for name, value in found.items():
+                yield f"{cls.__name__}.{name}", getattr(value, "__func__", getattr(value, "fget", value))
 
     def forget_gradients(self) -> None:
         """Let go of gradients; all else lives on, so that its identities mean something."""
@@ -310,6 +326,13 @@ class Watch:
                 continue
             for key, value in container.items() if isinstance(container, dict) else enumerate(container):
                 conditions.add("{}[{}] is {}", container, key, value)
+        for array in reachable.arrays:
+            if _is_small(array):
+                conditions.add("{}.tobytes() == {}", array, array.tobytes())
+        for holder, name in reachable.slots:
+            conditions.add(f"getattr({{}}, {name!r}, None) is {{}}", holder, getattr(holder, name))
+        for attributes in reachable.sizes:
+            conditions.add(f"len({{}}) == {len(attributes)}", attributes)
         for tensor in reachable.tensors.values():
             if id(tensor) not in reachable.states:
                 conditions.add("{}._requires_grad is {}", tensor, tensor._requires_grad)
@@ -362,6 +385,17 @@ class Contents:
         for holder, before in self._lists:
             holder.clear()
             (holder.extend if isinstance(holder, list | deque) else holder.update)(before)
+
+
+def spelling(value: Any) -> tuple[Any, ...]:
+    """Return what tells a plain value from all others: 0.0 from -0.0, and no nan from itself."""
+    if isinstance(value, np.generic):
+        return type(value), value.tobytes()
+    return type(value), repr(value) if isinstance(value, float | complex) else value
+
+
+def _is_small(array: np.ndarray[Any, Any]) -> bool:
+    return array.size <= MANY and not array.dtype.hasobject
 
 
 @functools.cache

@@ -41,7 +41,8 @@ class Recording:
 
     Attributes:
         program: what it did with arrays, and
-        text: that as text, before any pass.
+        text: that as text, before any pass, and
+        answers: those to its questions.
         result: what it returned.
         build: makes such a result of other tensors.
         differentiable: of the tensors that it returned those which can be differentiated, as they were recorded.
@@ -83,6 +84,7 @@ class Recording:
                 self.given = []
                 self.refuse_kept()
             self.text = self.program.text()
+            self.answers = [statement.expected for statement in self.program.statements if not statement.out]
         except BaseException as error:
             plans = [(optimizer._plans, numbers.plans) for optimizer, numbers in self.snapshot.by_optimizer()]
             anew = any([one != other for one, other in plans])
@@ -299,6 +301,7 @@ class Recording:
         return (
             self.entered == other.entered
             and self.program.decisions == other.program.decisions
+            and all([mine == theirs for mine, theirs in zip(self.answers, other.answers, strict=False)])
             and self.reachable.fingerprint == other.reachable.fingerprint
             and [(id(t), id(a)) for t, a in self.memory] == [(id(t), id(a)) for t, a in other.memory]
         )

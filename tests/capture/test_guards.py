@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 import sys
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,12 +26,29 @@ class Config:
     """A class of the user's, with a constant of its own."""
 
     factor = 1.0
+    shared: ClassVar = {"a": [1.0]}
 
     def __init__(self) -> None:
         self.scale, self.parts = 2.0, {"a": [1.0]}
 
     def scaled(self, x: Any) -> Any:
         return x * self.scale * self.factor * self.parts["a"][0]
+
+
+class Slotted:
+    """A class whose objects have no dictionary."""
+
+    __slots__ = ("scale",)
+
+    def __init__(self) -> None:
+        self.scale = 2.0
+
+
+class Mode(enum.Enum):
+    """What a step looks at by identity."""
+
+    PLAIN = 1
+    DOUBLE = 2
 
 
 class Model(nn.Module):
@@ -85,6 +103,42 @@ def changes() -> list[tuple[str, Callable[[], tuple[Callable[..., Any], Callable
     def of_a_class() -> Any:
         config = Config()
         return (lambda x: config.scaled(x)), (lambda: setattr(Config, "factor", Config.factor + 1))
+
+    def of_a_class_by_its_name() -> Any:
+        return (lambda x: x * Config.factor), (lambda: setattr(Config, "factor", Config.factor + 1))
+
+    def within_a_class() -> Any:
+        return (lambda x: x * Config.shared["a"][0]), (lambda: Config.shared["a"].__setitem__(0, 5.0))
+
+    def of_an_object_that_hides_the_class_s() -> Any:
+        config = Config()
+        return (lambda x: config.scaled(x)), (lambda: setattr(config, "factor", 7.0))
+
+    def of_a_slot() -> Any:
+        holder = Slotted()
+        return (lambda x: x * holder.scale), (lambda: setattr(holder, "scale", holder.scale + 1))
+
+    def of_an_attribute_by_any_name() -> Any:
+        config, parts = Config(), ("sc", "ale")
+        return (lambda x: x * getattr(config, "".join(parts))), (lambda: setattr(config, "scale", 3.0))
+
+    def of_a_member_of_an_enum() -> Any:
+        box = [Mode.DOUBLE]
+        return (lambda x: x * 2 if box[0] is Mode.DOUBLE else x), (lambda: box.__setitem__(0, Mode.PLAIN))
+
+    def of_a_default() -> Any:
+        def function(x: Any, scale: float = 2.0) -> Any:
+            return x * scale
+
+        return function, (lambda: setattr(function, "__defaults__", (3.0,)))
+
+    def of_the_sign_of_a_zero() -> Any:
+        box = [0.0]
+        return (lambda x: torch.atan2(x * 0, torch.tensor(box[0]))), (lambda: box.__setitem__(0, -0.0))
+
+    def of_an_array_that_is_copied() -> Any:
+        array = np.ones(4, np.float32)
+        return (lambda x: x * torch.tensor(array) + float(array[0])), (lambda: array.__imul__(3))
 
     def of_an_attribute_of_a_module() -> Any:
         model = Model()
@@ -197,6 +251,37 @@ def test_modes_are_programs_of_their_own() -> None:
             assert found.tolist() == expected.tolist()
             assert (found.requires_grad, found.is_inference()) == (expected.requires_grad, expected.is_inference())
     assert programs(compiled) == 3
+
+
+def test_plain_arguments_are_told_apart_by_their_bits() -> None:
+    compiled = torch.compile(lambda x, number: x / number)
+    with np.errstate(all="ignore"):
+        for number in [0.0] * 4 + [-0.0] * 4 + [np.float32(2)] * 4 + [float("nan")] * 4:
+            expected = torch.ones(2) / number
+            assert compiled(torch.ones(2), number).numpy().tobytes() == expected.numpy().tobytes()
+    assert programs(compiled) == 4
+
+
+def test_a_question_that_is_answered_in_turn_differently_gives_two_programs() -> None:
+    compiled = torch.compile(torch.nn.functional.cross_entropy)
+    x, y = batch(0)
+    for number in range(12):
+        labels = y.clone()
+        labels[0] = -100 if number % 2 else 0  # none is ignored in every other batch
+        assert compiled(x, labels).item() == pytest.approx(torch.nn.functional.cross_entropy(x, labels).item())
+    assert programs(compiled) == 2
+
+
+def test_an_optimizer_whose_state_is_dropped_begins_anew() -> None:
+    compiled, eager = Run(), Run()
+    step = torch.compile(compiled.step, backend="numpy")
+    for number in range(12):
+        if number == 6:
+            compiled.optimizer.state.clear()
+            eager.optimizer.state.clear()
+        step(*batch(number))
+        eager.step(*batch(number))
+        assert not differing(state(compiled), state(eager))
 
 
 def test_observers_see_the_ops() -> None:
