@@ -224,6 +224,8 @@ class Captured:
                 if between is not None:
                     self._tell_stepped()
                     between()
+                    if not self.fits(()):
+                        break
         finally:
             if done:
                 for _, segment, *_ in self._updates:
@@ -253,6 +255,8 @@ class Captured:
                 if between is not None:
                     self._tell_stepped()
                     between()
+                    if not self.fits(()):
+                        break
         finally:
             done, results = many.run(np.concatenate(rows)) if rows else (0, [])
             if done:

@@ -67,8 +67,8 @@ class Reachable:
             function finds what it found before.
         objects: all of them.
         codes: the code that can be reached, which is not the library's.
-        cells, entries, lists, arrays, slots: where values lie: cells of closures, (mapping, names), containers, plain
-            arrays, (object, name).
+        cells, entries, lists, arrays, slots: where values lie: cells of closures, (mapping, names), containers, small
+            arrays that are no memory of tensors, (object, name).
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
         modules: dictionaries of the attributes of modules of the model.
         states: the ids of tensors that are an optimizer's state.
@@ -92,7 +92,9 @@ class Reachable:
         self.cells: list[CellType] = []
         self.entries: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
         self.lists: list[Any] = []
-        self.arrays: list[Any] = []
+        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self._of_library: set[int] = set()
+        self._of_tensors: set[int] = set()
         self.slots: list[tuple[Any, str]] = []
         self.sizes: list[dict[str, Any]] = []
         self.modules: list[dict[str, Any]] = []
@@ -117,6 +119,8 @@ class Reachable:
                     todo[:0] = parts
                 else:
                     todo += parts
+        self.arrays = {path: array for path, array in self.arrays.items() if id(owner(array)) not in self._of_tensors}
+        self.fingerprint |= {path: (id(array), array.tobytes()) for path, array in self.arrays.items()}
         self._lasting = len(self.objects)
         for path, tensor in self.tensors.items():  # last: they may lie in memory that has a name of its own
             leaf: Any = None if tensor._leaf is None else tensor._leaf[0]
@@ -130,9 +134,10 @@ class Reachable:
         if isinstance(value, Tensor):
             self._tensor(path, value)
         elif isinstance(value, np.ndarray):
-            self.fingerprint[path] = id(value), value.tobytes() if _is_small(value) else None
+            self.fingerprint[path] = id(value)
             self.names.setdefault(id(owner(value)), path)
-            self.arrays.append(value)
+            if id(value) not in self._of_library and value.size <= MANY and not value.dtype.hasobject:
+                self.arrays[path] = value
         elif isinstance(value, FunctionType):
             yield from self._function(path, value)
         elif isinstance(value, MethodType):
@@ -161,8 +166,10 @@ class Reachable:
         hooks = None if leaf is None else leaf[0]._hooks
         self.fingerprint[path] = id(tensor), tensor._requires_grad, bool(hooks)
         self.tensors[path] = tensor
-        if isinstance(tensor._array, np.ndarray):
-            self.names.setdefault(id(owner(tensor._array)), path)
+        array = tensor._array
+        if isinstance(array, np.ndarray):
+            self.names.setdefault(id(owner(array)), path)
+            self._of_tensors.add(id(owner(array)))
 
     def _function(self, path: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
         code = function.__code__
@@ -244,17 +251,22 @@ class Reachable:
         kind = type(value)
         self.fingerprint[path] = kind
         attributes = getattr(value, "__dict__", {})
+        of_library = kind.__module__.startswith("nanotorch")
         slots = [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ())]
         yield from self._methods(kind)
         for name in slots:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                part = getattr(value, name)
                 self.slots.append((value, name))
-                yield name, getattr(value, name)
+                if of_library:
+                    self._of_library.add(id(part))
+                yield name, part
         if "_parameter_names" in attributes:  # a module: the count of changes watches it
             self.modules.append(attributes)
             names_of = {id(attributes[kind]) for kind in ("_parameter_names", "_buffer_names", "_module_names")}
             yield from [(name, part) for name, part in attributes.items() if id(part) not in names_of]
-        elif kind.__module__.startswith("nanotorch"):
+        elif of_library:
+            self._of_library.update(map(id, attributes.values()))
             self.lists.append(attributes)
             yield from attributes.items()
         else:
@@ -326,9 +338,8 @@ class Watch:
                 continue
             for key, value in container.items() if isinstance(container, dict) else enumerate(container):
                 conditions.add("{}[{}] is {}", container, key, value)
-        for array in reachable.arrays:
-            if _is_small(array):
-                conditions.add("{}.tobytes() == {}", array, array.tobytes())
+        for array in reachable.arrays.values():
+            conditions.add("{}.tobytes() == {}", array, array.tobytes())
         for holder, name in reachable.slots:
             conditions.add(f"getattr({{}}, {name!r}, None) is {{}}", holder, getattr(holder, name))
         for attributes in reachable.sizes:
@@ -392,10 +403,6 @@ def spelling(value: Any) -> tuple[Any, ...]:
     if isinstance(value, np.generic):
         return type(value), value.tobytes()
     return type(value), repr(value) if isinstance(value, float | complex) else value
-
-
-def _is_small(array: np.ndarray[Any, Any]) -> bool:
-    return array.size <= MANY and not array.dtype.hasobject
 
 
 @functools.cache

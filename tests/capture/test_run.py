@@ -12,6 +12,7 @@ from nanotorch import nn
 from nanotorch.capture.program import CallNumber
 from nanotorch.ops.create.counters import dropout_counters
 from nanotorch.optim.lr_scheduler import ExponentialLR
+from tests.support.captured_steps import Run, batch, momentum
 
 F = nn.functional
 
@@ -171,3 +172,31 @@ def test_tables_have_one_length() -> None:
     fit = Fit()
     with pytest.raises(ValueError, match=r"\[50, 7\]"):
         torch.compile(fit.step).run([fit.x, fit.y[:7]], batch_size=2)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "table"])
+@pytest.mark.parametrize("change", ["eval", "freeze", "closure"])
+def test_what_is_changed_between_steps_holds_from_the_next_one_on(backend: Any, change: str) -> None:
+    results = []
+    for compiled in (False, True):
+        run, factor, calls = Run(momentum, lambda: nn.Dropout(0.5)), [1.0], []
+
+        def step(x: Any, y: Any, run: Any = run, factor: Any = factor) -> Any:
+            return run.step(x, y) * factor[0]
+
+        def between(run: Any = run, factor: Any = factor, calls: Any = calls) -> None:
+            calls.append(1)
+            if len(calls) == 7 and change == "eval":
+                run.model.eval()
+            elif len(calls) == 7 and change == "freeze":
+                run.model[0].requires_grad_(False)
+            elif len(calls) == 7:
+                factor[0] = 3.0
+
+        x, y = batch(0, 60)
+        if compiled:
+            losses = torch.compile(step, backend=backend).run((x, y), batch_size=4, between=between)
+        else:
+            losses = torch.stack([(step(x[k : k + 4], y[k : k + 4]), between())[0].detach() for k in range(0, 60, 4)])
+        results.append(losses.numpy())
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
