@@ -207,10 +207,12 @@ class Captured:
         done: list[Any] = []
         if not self._free():
             return 0, done
-        many = None if self.table is None else self.table.many(batches.tables, batches.order, batches.size)
-        if self.table is not None and many is not None:
-            return self._at_once(self.table, many, batches.numbers, between)
+        if self.table is not None and between is None:
+            many = self.table.many(batches.tables, batches.order, batches.size)
+            if many is not None:
+                return self._at_once(self.table, many, batches.numbers)
         scalars: list[Any] = []
+        left = 0
         try:
             for arrays, numbers in batches:
                 if scalars and between is None and self._counts_alone:
@@ -221,28 +223,27 @@ class Captured:
                 if results is None:
                     break
                 done.append(results)
-                if between is not None:
-                    self._tell_stepped()
+                if between is not None:  # it may look at all that a step leaves
+                    self._leave(1)
+                    left += 1
                     between()
-                    if not self.fits(()):
+                    if not self.fits(()) or not self._free():
                         break
         finally:
-            if done:
+            if len(done) > left:
                 for _, segment, *_ in self._updates:
                     segment.moved_on()
-                self._leave(len(done))
+                self._leave(len(done) - left)
         return len(done), list(map(np.stack, zip(*done, strict=True)))
 
-    def _at_once(
-        self, table: Any, many: Many, numbers: Sequence[Sequence[int]], between: Between | None
-    ) -> tuple[int, list[Any]]:
+    def _at_once(self, table: Any, many: Many, numbers: Sequence[Sequence[int]]) -> tuple[int, list[Any]]:
         """Run the host's part of all steps, as far as the program is the right one for them, and then the steps."""
         steps = min(many.ready(), len(numbers))
         rows: list[Any] = []
         known = 0
         try:
             while known < steps:
-                ahead = steps - known if between is None and self._counts_alone else 1
+                ahead = steps - known if self._counts_alone else 1
                 back = self._counts()
                 scalars = self._scalars(numbers[known])
                 if not self.decided(scalars):
@@ -252,11 +253,6 @@ class Captured:
                     ahead = self._move_on(scalars, numbers[known:][:ahead])
                 rows.append(table.rows_of(scalars, ahead))
                 known += ahead
-                if between is not None:
-                    self._tell_stepped()
-                    between()
-                    if not self.fits(()):
-                        break
         finally:
             done, results = many.run(np.concatenate(rows)) if rows else (0, [])
             if done:
@@ -366,10 +362,6 @@ class Captured:
         for cell, step, writer in self._versions:
             cell.number += step * times
             cell.writer = writer
-        self._tell_stepped()
-
-    def _tell_stepped(self) -> None:
-        """Tell schedulers that their optimizers have taken a step."""
         for optimizer, *_ in self._updates:
             optimizer._step_called = True
 

@@ -152,8 +152,8 @@ class Compiled:
             batch_size: rows of a batch; the last one may have fewer.
             steps: how many batches; by default as many as the rows give.
             numbers: for each batch an integer that is passed after it, as the number of the step.
-            between: what is called after each batch, as the `step` of a scheduler. It must not look at tensors that the
-                function writes to: the batches of a table run when it was called for all of them.
+            between: what is called after each batch, as the `step` of a scheduler. With it the steps of a table are
+                calls of their own.
 
         Returns:
             What the function returns, each tensor stacked over the steps in a new first dimension, without a graph. A
