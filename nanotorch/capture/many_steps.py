@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ def run(
     between: Between | None,
 ) -> Any:
     """Call a compiled function with batch after batch, as `Compiled.run` says."""
-    rows, steps = _planned(tensors, order, batch_size, steps)
+    rows, batch_size, steps = _planned(tensors, order, batch_size, steps)
     given = [(CallNumber(number),) for number in numbers] if numbers is not None else [()] * steps
     if len(given) != steps:
         raise ValueError(f"run takes {steps} steps, and got {len(given)} numbers for them")
@@ -71,8 +73,10 @@ def run(
 
 def _planned(
     tensors: Sequence[Tensor], order: Any, batch_size: int, steps: int | None
-) -> tuple[np.ndarray[Any, Any], int]:
-    """Return the rows that are taken, and the number of steps."""
+) -> tuple[np.ndarray[Any, Any], int, int]:
+    """Return the rows that are taken, how many make a batch, and the number of steps."""
+    if isinstance(tensors, Tensor):
+        raise TypeError("run takes a list of tensors, one for each argument, got a tensor: run([x], ...)")
     lengths = {len(tensor) for tensor in tensors}
     if len(lengths) != 1:
         raise ValueError(f"run takes tensors of one length, got lengths {[len(tensor) for tensor in tensors]}")
@@ -83,17 +87,25 @@ def _planned(
     if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
         raise ValueError(f"order has the numbers of rows in one dimension, got {rows.dtype} of shape {rows.shape}")
     rows = rows.astype(np.intp, copy=False)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is a positive integer, got {batch_size!r}")
+    batch_size = _whole("batch_size", batch_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is a positive integer, got {batch_size}")
     most = -(-len(rows) // batch_size)
-    if steps is None:
-        steps = most
-    elif isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= most:
+    steps = most if steps is None else _whole("steps", steps)
+    if not 0 <= steps <= most:
         raise ValueError(f"{len(rows)} rows in batches of {batch_size} are enough for {most} steps, got steps={steps}")
     rows = rows[: steps * batch_size]
     if len(rows) and (rows.min() < 0 or rows.max() >= length):
         raise IndexError(f"order names rows from {rows.min()} to {rows.max()}, but the tensors have {length} rows")
-    return rows, steps
+    return rows, batch_size, steps
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return an integer of Python, NumPy or a tensor as one of Python."""
+    if not isinstance(value, bool):
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
+    raise ValueError(f"{name} is an integer, got {value!r}")
 
 
 def _rows(tensor: Tensor, rows: np.ndarray[Any, Any]) -> Tensor:

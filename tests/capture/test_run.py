@@ -155,7 +155,10 @@ def test_a_row_with_an_index_that_is_not_there_raises_as_ever() -> None:
     ("arguments", "error", "message"),
     [
         ({"batch_size": 0}, ValueError, "positive integer"),
+        ({"batch_size": 8.0}, ValueError, "batch_size is an integer, got 8.0"),
+        ({"batch_size": True}, ValueError, "batch_size is an integer, got True"),
         ({"batch_size": 8, "steps": 8}, ValueError, "enough for 7 steps"),
+        ({"batch_size": 8, "steps": 1.5}, ValueError, "steps is an integer, got 1.5"),
         ({"batch_size": 8, "order": [0.5]}, ValueError, "numbers of rows"),
         ({"batch_size": 8, "order": [0, 50]}, IndexError, "50 rows"),
         ({"batch_size": 8, "order": [-1, 5]}, IndexError, "from -1"),
@@ -166,6 +169,18 @@ def test_what_cannot_be_run_is_said(arguments: dict[str, Any], error: type[Excep
     fit = Fit()
     with pytest.raises(error, match=message):
         torch.compile(fit.step).run([fit.x, fit.y], **arguments)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    fit = Fit()
+    losses = torch.compile(lambda x: x.sum()).run([fit.x], batch_size=np.int64(8), steps=np.int32(3))
+    assert losses.shape == (3,)
+
+
+def test_a_tensor_alone_is_no_list_of_tensors() -> None:
+    fit = Fit()
+    with pytest.raises(TypeError, match=r"run\(\[x\]"):
+        torch.compile(fit.step).run(fit.x, batch_size=2)
 
 
 def test_tables_have_one_length() -> None:
