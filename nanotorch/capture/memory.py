@@ -295,6 +295,10 @@ class Reachable:
             for name, value in found.items():
                 yield f"{cls.__name__}.{name}", getattr(value, "__func__", getattr(value, "fget", value))
 
+    def path_of(self, value: Any) -> str:
+        """Return the path by which an object was found."""
+        return self._seen[id(value)]
+
     def forget_gradients(self) -> None:
         """Let go of gradients; all else lives on, so that its identities mean something."""
         del self.objects[self._lasting :]

@@ -19,6 +19,7 @@ from nanotorch.capture.program import Buffer, View, layout
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
+from nanotorch.optim.lr_scheduler import LRScheduler
 from nanotorch.optim.segment import Segment
 
 Build = Callable[[Sequence[Any]], Any]
@@ -205,9 +206,12 @@ class Recording:
         """Raise where the function has changed something that a program does not change."""
         path = self.reachable.difference(after)
         if path is not None:
+            schedules = [thing for thing in self.reachable.objects if isinstance(thing, LRScheduler)]
+            instead = "do it outside of the compiled function, or keep it in a tensor that is written in place"
+            if any([path.startswith(self.reachable.path_of(each)) for each in schedules]):
+                instead = "step a scheduler after the compiled function, or give its step to run as between="
             raise CaptureError(
-                f"{self.reachable.line_of(path)} changes {path}, which a program would not do in later calls: do it "
-                "outside of the compiled function, or keep it in a tensor that is written in place"
+                f"{self.reachable.line_of(path)} changes {path}, which a program would not do in later calls: {instead}"
             )
         for optimizer, numbers in self.snapshot.by_optimizer():
             counts = type(optimizer).count_step is not Optimizer.count_step
@@ -220,7 +224,7 @@ class Recording:
         if self.snapshot.draws.are_seeded():
             raise CaptureError(
                 f"{self.reachable.line_of('manual_seed')}: the function seeds a generator, which a program would not "
-                "do in later calls: seed it outside, and pass utils.checkpoint preserve_rng_state=False"
+                "do in later calls: seed it outside, and have utils.checkpoint recompute nothing that draws, as dropout"
             )
         source = self.snapshot.drawn()
         if source is not None:

@@ -15,10 +15,11 @@ The argument x is kept as a node would keep it: with its version checked, and th
 In a nested checkpoint those are the outer call's, so the inner call keeps a number in place of x, and its recomputation
 asks the outer one for it.
 
-Gradients are the same, bit for bit, as long as the function does the same again. The default random generator is set
-back, and so are the counters of dropout (Note [Counters of dropout]): the same masks are drawn. What else the function
-reads must not have changed: every saved value is compared in shape, dtype, device and version with that of the forward
-pass. What it writes is written twice: a batch norm in training updates its running statistics once more.
+Gradients are the same, bit for bit, as long as the function does the same again. The counters of dropout are set back
+(Note [Counters of dropout]), and so is the default random generator where the function has drawn from it: the same
+masks are drawn. What else the function reads must not have changed: every saved value is compared in shape, dtype,
+device and version with that of the forward pass. What it writes is written twice: a batch norm in training updates its
+running statistics once more.
 
 Chen et al., Training Deep Nets with Sublinear Memory Cost (2016), https://arxiv.org/abs/1604.06174.
 """
@@ -85,7 +86,9 @@ def checkpoint(
         return function(*args, **kwargs)
     region = Region(function, args, kwargs, preserve_rng_state, determinism_check == "default")
     with saved_tensors_hooks(region.pack, region.unpack):
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+    region.see_draws()
+    return result
 
 
 def checkpoint_sequential(
@@ -154,9 +157,15 @@ class Region:
     ) -> None:
         self.function, self.compare = function, compare
         self.arguments = mapped(Kept, (args, kwargs), Tensor)
-        self.random = (default_generator.get_state(), counters.position()) if preserve_rng_state else None
+        self.preserves, self.position = preserve_rng_state, counters.position()
+        self.drawn_from = default_generator.get_state() if preserve_rng_state else None
         self.saved: list[tuple[Any, ...]] = []
         self.values: dict[int, Tensor] = {}
+
+    def see_draws(self) -> None:
+        """Forget where the generator stood, if the function has drawn nothing from it: it need not be set back."""
+        if self.drawn_from == default_generator.get_state():
+            self.drawn_from = None
 
     def pack(self, tensor: Tensor) -> int:
         """Forget a value that the forward pass saves; note what it was like."""
@@ -203,12 +212,12 @@ class Region:
     @contextmanager
     def same_numbers(self) -> Iterator[None]:
         """Draw random numbers as the forward pass did, and afterwards as if none had been drawn."""
-        if self.random is None:
+        if not self.preserves:
             yield
             return
-        state, position = self.random
-        with fork_rng(), counters.set_back(position):
-            default_generator.set_state(state)
+        with fork_rng(enabled=self.drawn_from is not None), counters.set_back(self.position):
+            if self.drawn_from is not None:
+                default_generator.set_state(self.drawn_from)
             yield
 
     def check(self, number: int, tensor: Tensor) -> None:

@@ -404,7 +404,7 @@ def gradients_that_stay(run: Run) -> Any:
 def recomputed(run: Run) -> Any:
     def step(x: Any, y: Any) -> Any:
         run.optimizer.zero_grad()
-        result = checkpoint(run.model, x, use_reentrant=False, preserve_rng_state=False)
+        result = checkpoint(run.model, x, use_reentrant=False)
         loss = F.cross_entropy(result, y)
         loss.backward()
         run.optimizer.step()
