@@ -31,7 +31,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -67,8 +67,8 @@ reason; or it raises.
 
 
 class Call(NamedTuple):
-    """A call of a function: its arguments, the tensors and the numbers (`CallNumber`) among them, and what builds
-    arguments of others.
+    """A call of a function: its arguments, the tensors, the numbers (`CallNumber`) and the objects among them, and what
+    builds arguments of others.
     """
 
     args: tuple[Any, ...]
@@ -77,6 +77,7 @@ class Call(NamedTuple):
     build: Build
     key: Key
     numbers: Sequence[int] = ()
+    objects: Mapping[str, Any] = MappingProxyType({})
 
 
 class Compiled:
@@ -105,9 +106,7 @@ class Compiled:
         if backend not in ("auto", "numpy", "table"):
             raise ValueError(f"backend is 'auto', 'numpy' or 'table', got {backend!r}")
         if backend == "table" and not installed():
-            raise RuntimeError(
-                "backend='table' needs numba: pip install nanotorch[fast]; 'auto' goes without where it is not"
-            )
+            raise RuntimeError("backend='table' needs numba: pip install numba; 'auto' goes without where it is not")
         if backend != "numpy":
             MACHINE.start()
 
@@ -183,13 +182,17 @@ class Compiled:
             return Call(args, kwargs, args, _positional, (mode, *[_form(arg) for arg in args]))
         tensors: list[Tensor] = []
         numbers: list[int] = []
+        objects: dict[str, Any] = {}
         spelled: list[Any] = [mode]
-        build = self._taken_apart((args, kwargs), tensors, numbers, spelled)
-        return Call(args, kwargs, tensors, build, (*spelled, *map(_form, tensors)), numbers)
+        build = self._taken_apart((args, kwargs), tensors, numbers, objects, spelled)
+        return Call(args, kwargs, tensors, build, (*spelled, *map(_form, tensors)), numbers, objects)
 
-    def _taken_apart(self, value: Any, tensors: list[Tensor], numbers: list[int], spelled: list[Any]) -> Build:
-        """Add the tensors of nested arguments to a list, numbers that are no part of the program to another, and all
-        else to a third; return what builds them again, of all tensors and after them the numbers.
+    def _taken_apart(
+        self, value: Any, tensors: list[Tensor], numbers: list[int], objects: dict[str, Any], spelled: list[Any]
+    ) -> Build:
+        """Add the tensors of nested arguments to a list, numbers that are no part of the program to another, what is
+        no plain value to objects, and how all of it is spelled to the last; return what builds them again, of all
+        tensors and after them the numbers.
         """
         if isinstance(value, Tensor):
             place = len(tensors)
@@ -206,7 +209,7 @@ class Compiled:
             names = tuple(value) if kind is dict else None
             spelled.append((kind, len(value), names))
             inside = value.values() if names else value
-            parts = [self._taken_apart(part, tensors, numbers, spelled) for part in inside]
+            parts = [self._taken_apart(part, tensors, numbers, objects, spelled) for part in inside]
             if names is not None:
                 return lambda given: {name: part(given) for name, part in zip(names, parts, strict=True)}
             if hasattr(value, "_fields"):
@@ -215,7 +218,7 @@ class Compiled:
         if isinstance(value, bool | int | float | complex | str | bytes | np.generic | None):
             spelled.append(spelling(value))
         else:
-            self._roots.setdefault(f"argument {kind.__name__} {id(value)}", value)  # lives as long as its id counts
+            objects[f"argument {kind.__name__} {id(value)}"] = value
             spelled.append((kind, id(value)))
         return lambda given: value
 
@@ -227,7 +230,11 @@ class Compiled:
             return self.function(*call.args, **call.kwargs)
         if isinstance(recording(), tuple) or position() is not None or any(t.device is not CPU for t in call.tensors):
             return self.function(*call.args, **call.kwargs)
-        programs = self._programs.setdefault(call.key, [])
+        programs = self._programs.get(call.key, [])
+        if not programs and (self._recorded >= MOST_PROGRAMS or len(self._programs) > MOST_PROGRAMS):
+            return self._too_many(call)
+        self._programs[call.key] = programs
+        self._roots.update(call.objects)  # they live as long as their ids count
         for captured in programs:
             if isinstance(captured, Differentiable):
                 captured.finish()
@@ -242,13 +249,17 @@ class Compiled:
             return self._warm_up(call)
         self._replaced = None
         if self._recorded >= MOST_PROGRAMS and all([captured.confirmed for captured in programs]):
-            self._say(
-                f"{MOST_PROGRAMS} programs were recorded of it: arguments of ever new shapes, or values around it that "
-                "change from call to call"
-            )
-            return self.function(*call.args, **call.kwargs)
+            return self._too_many(call)
         self._because = self._why(programs)
         return self._record(call, programs)
+
+    def _too_many(self, call: Call) -> Any:
+        """Run as ever for want of a program."""
+        self._say(
+            f"{MOST_PROGRAMS} programs were recorded of it: arguments of ever new shapes, or values around it that "
+            "change from call to call"
+        )
+        return self.function(*call.args, **call.kwargs)
 
     def _why(self, programs: list[Captured | Differentiable]) -> str:
         """Say why a call has no program."""

@@ -329,6 +329,13 @@ def test_python_values_of_a_refused_call_are_put_back() -> None:
     assert seen == [0]
 
 
+def test_a_scheduler_within_is_told_where_it_belongs() -> None:
+    compiled = torch.compile(a_scheduler_within(Run()))
+    compiled(*batch(0))
+    with pytest.raises(CaptureError, match="between="):
+        compiled(*batch(1))
+
+
 def test_arguments_that_share_memory_with_a_parameter() -> None:
     run = Run()
     compiled = torch.compile(
@@ -407,3 +414,20 @@ def test_too_many_programs() -> None:
     assert programs(compiled) == 16
     assert len([w for w in caught if re.search("16 programs were recorded", str(w.message))]) == 1
     assert not differing(state(run), state(eager))
+
+
+@pytest.mark.filterwarnings("ignore:the compiled function")
+@pytest.mark.parametrize("make", [float, lambda number: torch.nn.Linear(4, 4)], ids=["numbers", "objects"])
+@pytest.mark.parametrize("fallback", [None, "eager"])
+def test_arguments_of_ever_new_kinds_are_not_remembered(make: Any, fallback: Any) -> None:
+    def function(x: Any, other: Any) -> Any:
+        return (x * other if isinstance(other, float) else other(x)) * (1.0 if fallback is None else x.sum().item())
+
+    compiled = torch.compile(function, fallback=fallback)
+    with torch.no_grad():
+        for number in range(40):
+            other = make(number)
+            assert compiled(*batch(number)[:1], other).tolist() == function(*batch(number)[:1], other).tolist()
+    assert len(compiled._programs) <= 17
+    assert len(compiled._roots) <= 18
+    assert len(compiled._as_ever) <= 17

@@ -190,7 +190,7 @@ class Machine:
     def _prepare(self) -> None:
         try:
             if not installed():
-                self.reason = "numba is not installed: pip install nanotorch[fast]"
+                self.reason = "numba is not installed: pip install numba"
                 return
             path = cache_file()
             content = b""
