@@ -24,7 +24,8 @@ from nanotorch.estimators.arguments import (
     Solver,
     Widths,
 )
-from nanotorch.estimators.network import Array, Network
+from nanotorch.estimators.network import Network
+from nanotorch.estimators.prepared import Array, Rows, Shared
 from nanotorch.registry import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 
 
@@ -143,11 +144,11 @@ class MLPClassifier(ClassifierMixin, Network):
 
         A ConvergenceWarning says that `max_iter` came first.
         """
-        return self._fit(X, y, sample_weight, None, incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch more, from where the last call ended; the first call has to name all `classes`."""
-        return self._fit(X, y, sample_weight, classes, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X: Any) -> Array:
         """Return the most probable class of each row, or 0 and 1 for each label."""
@@ -175,9 +176,9 @@ class MLPClassifier(ClassifierMixin, Network):
         log_sums: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return shifted - log_sums
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool) -> Self:
-        self._check_arguments()
-        anew = self._begins_anew(incremental)
+    def _rows(
+        self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool, anew: bool, shared: Shared
+    ) -> Rows:
         if incremental and anew and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if incremental and self.class_weight == "balanced":
@@ -185,17 +186,7 @@ class MLPClassifier(ClassifierMixin, Network):
                 "class_weight='balanced' needs to see all rows at once: for partial_fit compute the weights with "
                 "sklearn.utils.class_weight.compute_class_weight and give them as a dict"
             )
-        X, y = validate_data(self, X, y, multi_output=True, dtype=(np.float64, np.float32), reset=anew)
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        multilabel = kind == "multilabel-indicator"
-        if kind == "multiclass-multioutput":
-            raise ValueError(
-                "several columns of classes are not supported: use sklearn.multioutput.MultiOutputClassifier"
-            )
-        if not multilabel:
-            y = column_or_1d(y, warn=True)
-        found = np.arange(y.shape[1]) if multilabel else np.unique(y)
+        X, y, found, multilabel = self._checked(X, y, anew, shared)
         if incremental and classes is not None and not multilabel:
             stated = np.unique(classes)
             if not anew and not np.array_equal(stated, self.classes_):
@@ -225,9 +216,20 @@ class MLPClassifier(ClassifierMixin, Network):
         targets = y.astype(np.float64) if multilabel else np.searchsorted(self.classes_, y).astype(np.int64)
         if outputs == 1:
             targets = targets.astype(np.float64).reshape(-1, 1)
-        self._train(X, targets, weights, outputs, stratify=not multilabel, incremental=incremental)
-        self.out_activation_ = "logistic" if targets.ndim == 2 else "softmax"
-        return self
+        return Rows(X, targets, weights, outputs, not multilabel, "logistic" if targets.ndim == 2 else "softmax")
+
+    def _valid(self, X: Any, y: Any, anew: bool) -> tuple[Array, Array, Array, bool]:
+        X, y = validate_data(self, X, y, multi_output=True, dtype=(np.float64, np.float32), reset=anew)
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        multilabel = kind == "multilabel-indicator"
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                "several columns of classes are not supported: use sklearn.multioutput.MultiOutputClassifier"
+            )
+        if not multilabel:
+            y = column_or_1d(y, warn=True)
+        return X, y, np.arange(y.shape[1]) if multilabel else np.unique(y), multilabel
 
     def _criterion(self, reduction: Any) -> nn.Module:
         if len(self.classes_) > 2 and not self._multilabel:

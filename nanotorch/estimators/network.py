@@ -30,11 +30,11 @@ import nanotorch as torch
 from nanotorch import Tensor, nn
 from nanotorch.backend.device import best_device
 from nanotorch.estimators.arguments import activation_name, check, hidden_widths, named
+from nanotorch.estimators.prepared import Array, Prepared, Rows, Shared
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
-from nanotorch.train.fit.chunks import Chunks
-from nanotorch.train.fit.loop import DivergedError, FitOptions, fit
+from nanotorch.train.fit.loop import DivergedError, FitOptions
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.random_numbers import borrowed_generator, seeds
@@ -44,9 +44,12 @@ from nanotorch.train.record.checkpoint import Checkpoint
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.utils.data import DataLoader, TensorDataset
 
-Array = NDArray[Any]
 ROWS_AT_ONCE = 4096  # rows of a prediction that are computed together
 SMALLEST_LEARNING_RATE = 1e-6  # learning_rate="adaptive" ends here, as in scikit-learn
+WHAT_THEN = "raise max_iter, or set n_iter_no_change=float('inf') where a fixed number of epochs is meant"
+
+
+SEEN = "n_features_in_", "feature_names_in_"  # what scikit-learn keeps of the rows of a fit
 
 
 class Network(BaseEstimator):
@@ -95,106 +98,120 @@ class Network(BaseEstimator):
             raise ValueError("all sample weights are zero: there is nothing to learn from")
         return weights
 
-    def _train(
-        self, X: Array, targets: Array, sample_weight: Array | None, outputs: int, stratify: bool, incremental: bool
-    ) -> Self:
-        """Train on prepared targets: class numbers (n,), or values (n, k)."""
-        if sample_weight is not None:
-            # A row of weight 0 is no row: it takes no place in a batch.
-            kept = np.flatnonzero(sample_weight)
-            X, targets, sample_weight = X[kept], targets[kept], sample_weight[kept]
-        anew = self._begins_anew(incremental)
-        seed = self._draw_seed()
-        init_seed, dropout_seed, shuffle_seed, split_seed = seeds(seed, 4)
-        validation: tuple[Array, Array, Array | None] | None = None
-        if self.early_stopping:
-            if incremental:
-                raise ValueError("partial_fit does not support early_stopping=True")
-            rows = np.arange(len(X))
-            chosen = targets if stratify else None
-            rows, apart = train_test_split(
-                rows, test_size=self.validation_fraction, random_state=split_seed % 2**32, stratify=chosen
-            )
-            if len(apart) < 2:
-                raise ValueError(
-                    f"the validation part has {len(apart)} rows: increase validation_fraction or the number of rows"
-                )
-            validation = X[apart], targets[apart], None if sample_weight is None else sample_weight[apart]
-            X, targets = X[rows], targets[rows]
-            sample_weight = None if sample_weight is None else sample_weight[rows]
-        if self.batch_norm and len(X) < 2:
-            raise ValueError("batch_norm=True needs 2 rows or more to train on, got 1")
+    def _rows(
+        self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool, anew: bool, shared: Shared
+    ) -> Rows:
+        """Check what was given, and return it as it is learnt; `anew`, with what it says of the classes."""
+        raise NotImplementedError
 
-        device = best_device() if self.device == "auto" else torch.device(self.device)
+    def _valid(self, X: Any, y: Any, anew: bool) -> Any:
+        """Check rows and targets, whatever the arguments, and return what is to be known of them."""
+        raise NotImplementedError
+
+    def _checked(self, X: Any, y: Any, anew: bool, shared: Shared) -> Any:
+        """Return what `_valid` says of rows; of several fits to them only the first looks at them."""
+
+        def look() -> tuple[Any, dict[str, Any]]:
+            found = self._valid(X, y, anew)
+            return found, {name: getattr(self, name) for name in SEEN if hasattr(self, name)}
+
+        found, seen = shared.once("checked", look)
+        for name, value in seen.items():
+            setattr(self, name, value)
+        return found
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> Self:
         with borrowed_generator():
-            torch.manual_seed(init_seed)
-            model = self._model(X.shape[1], outputs).to(getattr(torch, self.dtype))
-            if anew:
-                _initialise(model, 2.0 if self.activation == "logistic" else 6.0)
-            else:
-                model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
-            model = model.to(device)
-            torch.manual_seed(dropout_seed)
-            weighted = sample_weight is not None
-            mean_weight = 1.0 if sample_weight is None else float(sample_weight.mean())
-            train = self._part(X, targets, sample_weight, device)
-            apart_part = None if validation is None else self._part(*validation, device)
-            generator = torch.Generator().manual_seed(shuffle_seed)
-            loader = self._loader(train, generator)
-            training = self._training(model, train, loader, mean_weight, weighted, generator, incremental)
-            if anew:
-                self.loss_curve_: list[float] = []
-                self.history_: list[dict[str, Any]] = []
-                self.t_ = 0
-            epochs = int(self.max_iter)
-            if incremental and not anew and self._continuation is not None:
-                training.load(self._saved())
-                epochs = training.epoch + 1
-            elif incremental:
-                epochs = 1
-            with blas_threads(model, self._rows_of_a_batch(train)):
-                self._run(training, loader, apart_part, epochs)
-            self._keep(training)
-        if not incremental and training.patience is not None and training.epoch >= epochs and not training.stopped:
+            prepared = self._prepare(X, y, sample_weight, incremental, Shared(), classes)
+            with blas_threads(prepared.training.model, prepared.loader.batch_size or 1):
+                try:
+                    for event in prepared.events():
+                        self._look_at(prepared, event)
+                except DivergedError as error:
+                    raise _advised(error) from None
+            self._keep(prepared)
+        if prepared.unfinished and not incremental:
             warnings.warn(
-                f"training ended at max_iter={self.max_iter} epochs while the {training.monitor} was still becoming"
-                " better; raise max_iter, or set n_iter_no_change=float('inf') where a fixed number of epochs is"
-                " meant",
+                f"training ended at max_iter={self.max_iter} epochs while the {prepared.training.monitor} was still"
+                f" becoming better; {WHAT_THEN}",
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        self.n_layers_ = len(hidden_widths(self.hidden_layer_sizes)) + 2
-        self.n_outputs_ = outputs
-        self.seed_ = seed
         return self
 
-    def _run(self, training: Training, loader: DataLoader[Any], validation: Part | None, epochs: int) -> None:
-        """Iterate over the loop; afterwards the model has the weights of the best epoch."""
-        best: Mapping[str, Tensor] | None = None
-        try:
-            options = self._options(epochs)
-            chunks = Chunks(training, loader, options, options.accumulate)
-            for record in fit(training, loader, validation, options, chunks=chunks):
-                if not isinstance(record, dict):
-                    continue
-                if validation is not None and training.best_epoch == training.epoch:
-                    best = {name: value.clone() for name, value in training.weights().items()}
-                if self.verbose:
-                    print(_line(record, self._monitor))
-                if self.learning_rate == "adaptive" and _learning_rate(training.optimizer) <= SMALLEST_LEARNING_RATE:
-                    training.stopped = "stopped: the learning rate has become as small as it may"
-        except DivergedError as error:
-            advice = "Scale the features (and targets), lower learning_rate_init, or set clip_norm"
-            raise DivergedError(error.fact, advice) from None
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, incremental: bool, shared: Shared, classes: Any = None
+    ) -> Prepared:
+        """Check arguments and rows, and return a fit that can begin; `shared` is that of all fits to these rows."""
+        self._check_arguments()
+        anew = self._begins_anew(incremental)
+        rows = self._rows(X, y, sample_weight, classes, incremental, anew, shared)
+        if rows.weights is not None:
+            # A row of weight 0 is no row: it takes no place in a batch.
+            rows, shared = rows.taken(np.flatnonzero(rows.weights)), Shared()
+        seed = self._draw_seed()
+        init_seed, dropout_seed, shuffle_seed, split_seed = seeds(seed, 4)
+        apart: Rows | None = None
+        if self.early_stopping:
+            if incremental:
+                raise ValueError("partial_fit does not support early_stopping=True")
+            split = split_seed % 2**32, self.validation_fraction
+            rows, apart = shared.once(split, lambda: _apart(rows, *split))
+            shared = shared.once(("parts", *split), Shared)
+        if self.batch_norm and len(rows.features) < 2:
+            raise ValueError("batch_norm=True needs 2 rows or more to train on, got 1")
+
+        device = best_device() if self.device == "auto" else torch.device(self.device)
+        torch.manual_seed(init_seed)
+        model = self._model(rows.features.shape[1], rows.outputs).to(getattr(torch, self.dtype))
+        if anew:
+            _initialise(model, 2.0 if self.activation == "logistic" else 6.0)
+        else:
+            model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
+        model = model.to(device)
+        torch.manual_seed(dropout_seed)
+        train = self._part("train", rows, device, shared)
+        validation = None if apart is None else self._part("validation", apart, device, shared)
+        generator = torch.Generator().manual_seed(shuffle_seed)
+        loader = self._loader(train, generator)
+        mean_weight = 1.0 if rows.weights is None else float(rows.weights.mean())
+        training = self._training(model, train, loader, mean_weight, rows.weights is not None, generator, incremental)
+        if anew:
+            self.loss_curve_: list[float] = []
+            self.history_: list[dict[str, Any]] = []
+            self.t_ = 0
+        epochs = int(self.max_iter)
+        if incremental and not anew and self._continuation is not None:
+            training.load(self._saved())
+            epochs = training.epoch + 1
+        elif incremental:
+            epochs = 1
+        return Prepared(training, loader, validation, self._options(epochs), rows, seed)
+
+    def _look_at(self, prepared: Prepared, event: Any) -> None:
+        """Take in what the loop yields: after an epoch this keeps the best weights, prints, and may end the fit."""
+        if not isinstance(event, dict):
+            return
+        training = prepared.training
+        if prepared.validation is not None and training.best_epoch == training.epoch:
+            prepared.best = {name: value.clone() for name, value in training.weights().items()}
+        if self.verbose:
+            print(_line(event, self._monitor))
+        if self.learning_rate == "adaptive" and _learning_rate(training.optimizer) <= SMALLEST_LEARNING_RATE:
+            training.stopped = "stopped: the learning rate has become as small as it may"
+
+    def _keep(self, prepared: Prepared) -> None:
+        """Keep what a fit has learnt, with the weights of the best epoch, and what `partial_fit` continues from."""
+        training, rows = prepared.training, prepared.rows
         if self.verbose and training.stopped:
             print(training.stopped)
-        self.weights_ = _arrays(training.weights() if best is None else best)
+        self.weights_ = _arrays(training.weights() if prepared.best is None else prepared.best)
         self.history_ = [*self.history_, *training.history]
         self.loss_curve_ = [*self.loss_curve_, *(record["train_loss"] for record in training.history)]
         self.loss_ = self.loss_curve_[-1]
         self.n_iter_ = training.epoch
-        self.t_ += len(training.history) * len(loader.dataset)
-        if validation is None:
+        self.t_ += len(training.history) * len(rows.features)
+        if prepared.validation is None:
             self.best_loss_: float | None = min(self.loss_curve_)
             self.validation_scores_: list[float] | None = None
             self.best_validation_score_: float | None = None
@@ -202,9 +219,6 @@ class Network(BaseEstimator):
             self.best_loss_ = None
             self.validation_scores_ = [record[f"validation_{self._monitor}"] for record in training.history]
             self.best_validation_score_ = max(self.validation_scores_)
-
-    def _keep(self, training: Training) -> None:
-        """Keep what `partial_fit` continues from."""
         state = training.state()
         state["history"], state["stopped"] = [], None
         self._continuation: dict[str, Any] = {
@@ -212,6 +226,10 @@ class Network(BaseEstimator):
             "state": state,
             "training": None if training.average is None else _arrays(training.model.state_dict()),
         }
+        self.n_layers_ = len(hidden_widths(self.hidden_layer_sizes)) + 2
+        self.n_outputs_ = rows.outputs
+        self.out_activation_ = rows.out_activation
+        self.seed_ = prepared.seed
 
     def _saved(self) -> Checkpoint:
         kept = {name: _tensors(value) for name, value in self._continuation.items() if name != "state"}
@@ -333,16 +351,24 @@ class Network(BaseEstimator):
                 arguments.setdefault("total_steps", length)
         return make(optimizer, **arguments), interval
 
-    def _part(self, X: Array, targets: Array, sample_weight: Array | None, device: torch.device) -> Part:
+    def _part(self, which: str, rows: Rows, device: torch.device, shared: Shared) -> Part:
+        """Return rows as tensors; fits that learn the same of the same rows have the same ones."""
+        wanted, each = self._wanted(rows.targets), np.ones(len(rows.features)) if rows.weights is None else rows.weights
+        counts = each * self._row_weight(rows.targets)
+        return shared.once(
+            (which, self.dtype, str(device), wanted.tobytes(), counts.tobytes()),
+            lambda: self._tensors(rows, [wanted, counts], device),
+        )
+
+    def _tensors(self, rows: Rows, columns: list[Array], device: torch.device) -> Part:
         dtype = getattr(torch, self.dtype)
-        features = torch.tensor(X, dtype=dtype, device=device)
-        classes = targets.dtype.kind == "i"
-        wanted = torch.tensor(self._wanted(targets), dtype=None if classes else dtype, device=device)
-        each = np.ones(len(X)) if sample_weight is None else sample_weight
-        columns = [features, wanted, torch.tensor(each * self._row_weight(targets), dtype=dtype, device=device)]
-        if sample_weight is not None:
-            columns.append(torch.tensor(sample_weight, dtype=dtype, device=device))
-        return Part(TensorDataset(*columns), self._scored_as(targets))
+        if rows.weights is not None:
+            columns = [*columns, rows.weights]
+        tensors = [
+            torch.tensor(column, dtype=None if column.dtype.kind == "i" else dtype, device=device)
+            for column in (rows.features, *columns)
+        ]
+        return Part(TensorDataset(*tensors), self._scored_as(rows.targets))
 
     # ------------------------------------------------------------ predicting
 
@@ -382,6 +408,24 @@ class Network(BaseEstimator):
         if not hasattr(self, "weights_"):
             raise NotFittedError(f"this {type(self).__name__} has no weights yet: call fit first")
         return [(name, array) for name, array in self.weights_.items() if array.ndim == 2]
+
+
+def _apart(rows: Rows, seed: int, fraction: float) -> tuple[Rows, Rows]:
+    """Return the rows to learn from, and those that are set apart."""
+    chosen = rows.targets if rows.stratify else None
+    kept, apart = train_test_split(
+        np.arange(len(rows.features)), test_size=fraction, random_state=seed, stratify=chosen
+    )
+    if len(apart) < 2:
+        raise ValueError(
+            f"the validation part has {len(apart)} rows: increase validation_fraction or the number of rows"
+        )
+    return rows.taken(kept), rows.taken(apart)
+
+
+def _advised(error: DivergedError) -> DivergedError:
+    advice = "Scale the features (and targets), lower learning_rate_init, or set clip_norm"
+    return DivergedError(error.fact, advice)
 
 
 def _initialise(model: nn.Module, factor: float) -> None:

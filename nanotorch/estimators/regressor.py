@@ -23,7 +23,8 @@ from nanotorch.estimators.arguments import (
     Widths,
     named,
 )
-from nanotorch.estimators.network import Array, Network
+from nanotorch.estimators.network import Network
+from nanotorch.estimators.prepared import Array, Rows, Shared
 from nanotorch.registry import LOSSES, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 
 
@@ -106,19 +107,19 @@ class MLPRegressor(RegressorMixin, Network):
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
-        self._check_arguments()
-        anew = self._begins_anew(incremental)
+    def _rows(
+        self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool, anew: bool, shared: Shared
+    ) -> Rows:
+        X, targets = self._checked(X, y, anew, shared)
+        if not anew and targets.shape[1] != self.n_outputs_:
+            raise ValueError(f"y has {targets.shape[1]} targets, but the weights were learnt for {self.n_outputs_}")
+        return Rows(X, targets, self._weights_of_rows(X, sample_weight), targets.shape[1], False, "identity")
+
+    def _valid(self, X: Any, y: Any, anew: bool) -> tuple[Array, Array]:
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=(np.float64, np.float32), reset=anew)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        targets = y.astype(np.float64).reshape(len(X), -1)
-        if not anew and targets.shape[1] != self.n_outputs_:
-            raise ValueError(f"y has {targets.shape[1]} targets, but the weights were learnt for {self.n_outputs_}")
-        weights = self._weights_of_rows(X, sample_weight)
-        self._train(X, targets, weights, targets.shape[1], stratify=False, incremental=incremental)
-        self.out_activation_ = "identity"
-        return self
+        return X, y.astype(np.float64).reshape(len(X), -1)
 
     def _criterion(self, reduction: Any) -> nn.Module:
         if self.loss == "squared_error":
