@@ -105,10 +105,10 @@ def test_the_training_step_knows_no_config() -> None:
 
 
 def test_a_run_is_told_by_one_narrator_in_phases_that_can_be_read() -> None:
-    tree = ast.parse((PACKAGE / "train" / "run" / "run.py").read_text())
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    trees = [ast.parse((PACKAGE / "train" / "run" / name).read_text()) for name in ("run.py", "open_run.py")]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     assert max(node.end_lineno - node.lineno for node in functions if node.end_lineno) < 60
-    called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    called = [ast.unparse(node.func) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert called.count("print") <= 1  # the seed, before there is a run to tell of
     assert not [name for name in called if name.endswith(("files.log", "files.metrics")) or "stderr" in name]
 

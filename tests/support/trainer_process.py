@@ -169,7 +169,7 @@ def _plant(moments: list[Any]) -> None:
     """Have functions send signals to this process."""
     from nanotorch import optim
     from nanotorch.train.fit import loop, loss_and_parts
-    from nanotorch.train.run import run
+    from nanotorch.train.run import open_run, run
 
     moments = [moments] if moments and isinstance(moments[0], str) else moments
     calls: dict[str, int] = {}
@@ -190,7 +190,7 @@ def _plant(moments: list[Any]) -> None:
 
     optim.Adam.step = counted("step", optim.Adam.step, after=True)
     run.prepare = counted("load", run.prepare)
-    run.evaluate = counted("scores", run.evaluate)
+    open_run.evaluate = counted("scores", open_run.evaluate)
     loop.evaluate = counted("evaluate", loop.evaluate)
     make = loss_and_parts.summing_loss
 

@@ -93,7 +93,7 @@ def test_a_test_part_that_is_not_finite_is_no_result(tmp_path: Path, monkeypatch
         found = evaluate(model, criterion, part, interrupt)
         return found | {"loss": float("nan")} if len(part) == 30 else found  # test and validation are of one size
 
-    monkeypatch.setattr("nanotorch.train.run.run.evaluate", scores)
+    monkeypatch.setattr("nanotorch.train.run.open_run.evaluate", scores)
     assert main([str(config), "--quiet", "optimizer.lr=1e-3"]) == 3
     assert not list(tmp_path.glob("run-*/summary.json"))
 

@@ -20,7 +20,8 @@ from html_page import Page
 from nanotorch.train.config import loading as config
 from nanotorch.train.data.table import Table
 from nanotorch.train.report import data_card, figures, run_page
-from nanotorch.train.run.run import RunResult, run
+from nanotorch.train.run.open_run import RunResult
+from nanotorch.train.run.run import run
 from nanotorch.train.score import classification
 from nanotorch.train.terminal import text_report as report
 

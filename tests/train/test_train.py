@@ -29,7 +29,8 @@ from nanotorch.train.data.standardizer import Standardizer
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import loop, loss_and_parts
 from nanotorch.train.record import checkpoint, directory, progress
-from nanotorch.train.run.run import RunResult, run
+from nanotorch.train.run.open_run import RunResult
+from nanotorch.train.run.run import run
 from nanotorch.train.score.meter import Meter, scored_as
 from nanotorch.train.terminal import interrupt
 from nanotorch.utils.data import DataLoader, TensorDataset
