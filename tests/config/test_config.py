@@ -700,7 +700,7 @@ def test_resolved_states_every_value_in_the_order_of_the_schema() -> None:
     assert "train:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  clip_norm: null\n" in text
     assert text.endswith(
         "early_stopping: null\ncheckpoint:\n  every_seconds: 1.0\n  every_steps: null\n  keep: 2\nlog:\n  tensorboard:"
-        " false\n"
+        " false\nsweep: null\n"
     )
 
 

@@ -18,6 +18,15 @@ MOST_RUNS = 10_000  # of one config: folds times repeats
 MOST_NUMBERS = 10**8  # of a generated table: 800 MB
 
 
+def check_all(check: Check) -> Config | None:
+    """Return the config of a tree, or None; all that is wrong is reported."""
+    config = check.run()
+    check_together(check)
+    if config is not None and not check.problems:
+        check_made(check, config)
+    return None if check.problems else config
+
+
 def check_together(check: Check) -> None:
     """Report values that do not go together."""
     _check_loss(check)

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanotorch.train.config.joint_checks import check_made, check_together
+from nanotorch.train.config.joint_checks import check_all
 from nanotorch.train.config.sections import Config, NamedSection
 from nanotorch.train.config.strict_yaml import (
     LARGEST_TEXT,
@@ -24,6 +24,8 @@ from nanotorch.train.config.strict_yaml import (
     read,
     show,
 )
+from nanotorch.train.config.sweep_axes import flatten
+from nanotorch.train.config.sweep_checks import check_sweep
 from nanotorch.train.config.value_checks import Check
 from nanotorch.utils.files import open_own
 
@@ -46,14 +48,14 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
         elif not problems:
             raise ConfigError(f"{source}: this is empty; {keys}")
         raise ConfigError.of(problems)
+    problems += flatten(root)
     for assignment in overrides:
-        problems += override(root, assignment)
+        problems += override(root, assignment) + flatten(root)
     check = Check(root)
-    config = check.run()
-    check_together(check)
-    if config is not None and not check.problems:
-        check_made(check, config)
+    config = check_all(check)
     problems += check.problems
+    if check.is_given(("sweep",)):
+        problems += check_sweep(root, check)[1]
     if problems or config is None:
         raise ConfigError.of(problems)
     return config
@@ -98,4 +100,6 @@ def resolved(config: Config) -> str:
             values[key] = first | values[key]
             if section.name in section.name_of_key.values():
                 del values[key]["name"]
+            if config.sweep is not None and f"{key}.name" in config.sweep.axes:  # other names have other defaults
+                values[key] = {name: values[key][name] for name in values[key] if name in section.model_fields_set}
     return dump(values)

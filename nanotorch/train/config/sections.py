@@ -202,6 +202,23 @@ class LogSection(Section):
     tensorboard: bool = False
 
 
+class SweepSection(Section):
+    """Many trials in place of one run: every other key of this section is a key of the config, with values to try.
+
+    `trials` draws that many; `halving: 3` keeps the best third at a time, first after `min_epochs` epochs.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    trials: PositiveInt | None = None
+    halving: Annotated[int, Between(2)] | None = None
+    min_epochs: PositiveInt | None = None
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """The values to try by key, as they are written."""
+        return dict(self.model_extra or {})
+
+
 class Config(Section):
     """Everything that decides what a run computes. Frozen; made by `load`.
 
@@ -222,6 +239,7 @@ class Config(Section):
     early_stopping: EarlyStoppingSection | None = None
     checkpoint: CheckpointSection = CheckpointSection()
     log: LogSection = LogSection()
+    sweep: SweepSection | None = None
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -234,6 +252,7 @@ SECTIONS: dict[str, type[Section]] = {
     "early_stopping": EarlyStoppingSection,
     "checkpoint": CheckpointSection,
     "log": LogSection,
+    "sweep": SweepSection,
 }
 EXAMPLES = {  # of the sections that a config has to have
     "data": "{file: table.csv, target: price}",

@@ -132,6 +132,36 @@ class Node:
                 return [node.plain() for node in self.value]
         return self.value
 
+    def copy(self) -> Node:
+        """Return a tree of its own, which shares the plain values and the marks."""
+        match self.value:
+            case dict():
+                return Node({key: node.copy() for key, node in self.value.items()}, self.mark, self.key)
+            case list():
+                return Node([node.copy() for node in self.value], self.mark, self.key)
+        return Node(self.value, self.mark, self.key)
+
+    def put(self, key: str, node: Node) -> str | None:
+        """Set what stands at a dotted key below this node, in place; returns why there is no such place."""
+        *parents, last = key.split(".")
+        holder, walked = self, ""
+        for part in parents:
+            if holder.value is None:
+                holder.value = {}
+            if isinstance(holder.value, dict):
+                holder.value.setdefault(part, Node({}, node.key, node.key))
+            problem = _lacks(holder, part, walked)
+            if problem:
+                return problem
+            holder = holder.value[int(part) if isinstance(holder.value, list) else part]
+            walked = f"{walked}.{part}".lstrip(".")
+        if holder.value is None:
+            holder.value = {}
+        problem = None if isinstance(holder.value, dict) else _lacks(holder, last, walked)
+        if problem is None:
+            holder.value[int(last) if isinstance(holder.value, list) else last] = node
+        return problem
+
     def nearest(self, path: KeyPath) -> tuple[Node, KeyPath]:
         """Return the node at `path` below this one, or the last one on the way there, and how far that is."""
         node = self
@@ -179,34 +209,16 @@ def parse(text: str, source: str) -> tuple[Node | None, list[Problem]]:
 def override(root: Node, text: str) -> list[Problem]:
     """Put one `dotted.key=value` into the tree, read by the rules of the file; returns what is wrong."""
     key, equals, value = text.partition("=")
-    *parents, last = key.split(".")
     whole = Mark(text, text, width=max(1, len(key)), is_override=True)
-    if not equals or not all([*parents, last]) or not _is_text(key):
+    if not equals or not all(key.split(".")) or not _is_text(key):
         return [Problem(whole, "", "an override is written key=value, such as optimizer.lr=1e-3")]
     reader = _Reader(value, text, offset=len(key) + 1)
     node = reader.read() or Node(None, whole, whole)
     if reader.problems:
         return [Problem(problem.mark, key, problem.message) for problem in reader.problems]
     node.key = whole
-
-    holder, walked = root, ""
-    for part in parents:
-        if holder.value is None:
-            holder.value = {}
-        if isinstance(holder.value, dict):
-            holder.value.setdefault(part, Node({}, whole, whole))
-        problem = _lacks(holder, part, walked)
-        if problem:
-            return [Problem(whole, key, problem)]
-        holder = holder.value[int(part) if isinstance(holder.value, list) else part]
-        walked = f"{walked}.{part}".lstrip(".")
-    if holder.value is None:
-        holder.value = {}
-    problem = None if isinstance(holder.value, dict) else _lacks(holder, last, walked)
-    if problem:
-        return [Problem(whole, key, problem)]
-    holder.value[int(last) if isinstance(holder.value, list) else last] = node
-    return []
+    problem = root.put(key, node)
+    return [] if problem is None else [Problem(whole, key, problem)]
 
 
 def _lacks(holder: Node, part: str, walked: str) -> str | None:

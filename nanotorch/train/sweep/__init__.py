@@ -1,0 +1,1 @@
+"""Sweeps: many trials of one config, each a run of its own."""
