@@ -45,6 +45,7 @@ from nanotorch.backend.device import CPU
 from nanotorch.capture.captured import Captured
 from nanotorch.capture.conditions import Conditions
 from nanotorch.capture.differentiable import Differentiable, Recorded, Through
+from nanotorch.capture.effects import Position
 from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.many_steps import run
 from nanotorch.capture.memory import Reachable, Watch, spelling
@@ -59,6 +60,8 @@ from nanotorch.optim import Optimizer
 
 MOST_PROGRAMS = 16
 """So many programs are recorded of a function; whoever needs more runs as ever."""
+ATTEMPTS = 4
+"""So many calls are recorded ahead: two have to agree, and what they leave may ask for another program."""
 Key = tuple[Any, ...]
 Fallback = Literal["eager"] | Callable[[str], None] | None
 """What is done where a function cannot be recorded: it runs as ever, with a warning or with a call that gets the
@@ -81,16 +84,23 @@ class Call(NamedTuple):
 
 
 class Compiled:
-    """A function of tensors that runs as a recorded program (Note [Compiled steps])."""
+    """A function of tensors that runs as a recorded program (Note [Compiled steps]).
+
+    Args:
+        function: what is compiled.
+        backend: what runs its programs.
+        fallback: what is done where it cannot be recorded.
+        ahead: record before a call, with all put back (Note [Recorded ahead]).
+    """
 
     _lock: Any
 
-    def __init__(self, function: Callable[..., Any], backend: str, fallback: Fallback) -> None:
-        self._begin(function, backend, fallback)
+    def __init__(self, function: Callable[..., Any], backend: str, fallback: Fallback, ahead: bool = False) -> None:
+        self._begin(function, backend, fallback, ahead)
 
-    def _begin(self, function: Callable[..., Any], backend: str, fallback: Fallback) -> None:
+    def _begin(self, function: Callable[..., Any], backend: str, fallback: Fallback, ahead: bool = False) -> None:
         functools.update_wrapper(self, function, updated=())
-        self.function, self.backend, self.fallback = function, backend, fallback
+        self.function, self.backend, self.fallback, self.ahead = function, backend, fallback, ahead
         give_lock(self)
         self._programs: dict[Key, list[Captured | Differentiable]] = {}
         self._roots: dict[str, Any] = {"": function}
@@ -239,19 +249,51 @@ class Compiled:
             if isinstance(captured, Differentiable):
                 captured.finish()
         plans = self._renew(programs)
+        done, result = self._replayed(call, programs)
+        if done:
+            return result
+        programs[:] = [captured for captured in programs if not captured.given_up]
+        if self._recorded >= MOST_PROGRAMS and all([captured.confirmed for captured in programs]):
+            return self._too_many(call)
+        known = self._plans is not None and plans is not None and _same(plans, self._plans)
+        if self.ahead:
+            return self._record_ahead(call, programs, known)
+        if not known:
+            return self._warm_up(call)
+        self._replaced = None
+        self._because = self._why(programs)
+        return self._record(call, programs)
+
+    def _replayed(self, call: Call, programs: list[Captured | Differentiable]) -> tuple[bool, Any]:
+        """Run the program of a call, if one of them is."""
         for captured in programs:
             if captured.fits(call.tensors):
                 done, result = captured.replay(call.tensors, call.numbers)
                 if done:
-                    return result
-        programs[:] = [captured for captured in programs if not captured.given_up]
-        if self._plans is None or plans is None or not _same(plans, self._plans):
-            return self._warm_up(call)
-        self._replaced = None
-        if self._recorded >= MOST_PROGRAMS and all([captured.confirmed for captured in programs]):
-            return self._too_many(call)
-        self._because = self._why(programs)
-        return self._record(call, programs)
+                    return True, result
+        return False, None
+
+    def _record_ahead(self, call: Call, programs: list[Captured | Differentiable], known: bool) -> Any:
+        """Record a call, put back what that has changed, and run it as a program (Note [Recorded ahead])."""
+        before = Position(Reachable(self._roots, self._words))
+        if not known:
+            result = self._warm_up(call)
+            if before.has_begun():
+                return result
+            before.restore()
+        for _ in range(ATTEMPTS):
+            self._replaced = None
+            self._because = self._why(programs)
+            result = self._record(call, programs)
+            if before.has_begun() or call.key in self._as_ever:
+                return result
+            before.restore()
+            self._renew(programs)
+            done, result = self._replayed(call, programs)
+            if done:
+                return result
+        self._give_up(call, "what its calls leave asks for another program each time")
+        return self.function(*call.args, **call.kwargs)
 
     def _too_many(self, call: Call) -> Any:
         """Run as ever for want of a program."""
@@ -403,7 +445,7 @@ class Compiled:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no programs: its function may be another one."""
-        return {name: self.__dict__[name] for name in ("function", "backend", "fallback")}
+        return {name: self.__dict__[name] for name in ("function", "backend", "fallback", "ahead")}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self._begin(**state)

@@ -79,6 +79,54 @@ class Snapshot:
         np.random.set_state(self._numpy)
 
 
+class Position:
+    """Where a training stands: the elements of tensors, what optimizers count, and generators."""
+
+    def __init__(self, reachable: Reachable) -> None:
+        self._optimizers = [thing for thing in reachable.objects if isinstance(thing, Optimizer)]
+        tensors = [tensor for tensor in reachable.tensors.values() if id(tensor) not in reachable.states]
+        arrays = [tensor.detach().numpy() for tensor in tensors]
+        self._arrays = [(array, array.copy()) for array in arrays if array.flags.writeable]
+        self._plain = [plain_numbers(optimizer) for optimizer in self._optimizers]
+        self._states = [
+            {
+                key: {n: v.detach().clone() for n, v in record.items() if isinstance(v, Tensor)}
+                for key, record in entries
+            }
+            for entries in [list(optimizer.state.items()) for optimizer in self._optimizers]
+        ]
+        self._counts = Counts([segment for each in self._optimizers for segment in _segments(each)])
+        self._draws = Draws([thing for thing in reachable.objects if isinstance(thing, Generator)])
+
+    def has_begun(self) -> bool:
+        """Whether an optimizer has state since that it did not have: then there is no way back."""
+        return any(
+            [
+                {key: set(record) for key, record in optimizer.state.items() if record}
+                != {key: set(record) for key, record in state.items() if record}
+                for optimizer, state in zip(self._optimizers, self._states, strict=True)
+            ]
+        )
+
+    def restore(self) -> None:
+        """Go back there, in the memory that is there now."""
+        for array, copy in self._arrays:
+            array[...] = copy
+        for optimizer, state, plain in zip(self._optimizers, self._states, self._plain, strict=True):
+            for key, record in state.items():
+                for name, value in record.items():
+                    optimizer.state[key][name].detach().copy_(value)
+            vars(optimizer).update(plain)
+            for segment in _segments(optimizer):
+                segment.moved_on()
+        self._counts.restore()
+        self._draws.restore()
+
+
+def _segments(optimizer: Optimizer) -> list[Segment]:
+    return [segment for plan in optimizer._plans.values() for segment in plan.segments]
+
+
 class Draws:
     """The states of generators of random numbers, the default one's among them."""
 

@@ -141,7 +141,13 @@ class Statement:
     @property
     def reads(self) -> list[View]:
         """The views that it reads."""
-        return [leaf for leaf in leaves((self.args, tuple(self.options.values()))) if isinstance(leaf, View)]
+        found: list[View] = []
+        for value in (*self.args, *self.options.values()):
+            if type(value) is View:
+                found.append(value)
+            elif isinstance(value, tuple | list | slice):
+                found += [leaf for leaf in leaves(value) if isinstance(leaf, View)]
+        return found
 
     def __repr__(self) -> str:
         given = [*map(shown, self.args), *[f"{name}={shown(value)}" for name, value in self.options.items()]]

@@ -6,7 +6,7 @@ import pytest
 
 from nanotorch.capture.table.machine import MACHINE
 
-OF_TABLES = {"test_table.py", "test_random_networks.py"}
+OF_TABLES = {"test_recorded_ahead.py", "test_table.py", "test_random_networks.py"}
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
+
 from nanotorch.autograd.graph.locks import give_lock
 from nanotorch.backend.formulas import NEAR
 from nanotorch.backend.numpy_backend import ODDS
@@ -113,15 +115,15 @@ class Interpreter:
         llvm.initialize_native_asmprinter()
         library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
         for symbol in SYMBOLS:
-            llvm.add_symbol(symbol, ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value)
+            llvm.add_symbol(symbol, address(getattr(library, symbol)))
         machine = llvm.Target.from_default_triple().create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)  # owns the code
         self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
-        address = self._engine.get_function_address(name)
-        if not address:
+        entry = self._engine.get_function_address(name)
+        if not entry:
             raise ValueError(f"no {name} in the object file")
-        self._function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)
+        self._function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(entry)
         self.sgemm, self.dgemm = blas()
 
     def bound(self, context: Any) -> Any:
@@ -138,7 +140,24 @@ class Interpreter:
 
 
 def blas() -> tuple[int, int]:
-    """Return the addresses of SciPy's matrix products for float32 and float64."""
+    """Return the addresses of matrix products for float32 and float64: NumPy's own, where the library that it calls
+    can be asked for them by name, else SciPy's, whose import takes half a second.
+    """
+    return blas_of_numpy() or blas_of_scipy()
+
+
+def blas_of_numpy() -> tuple[int, int] | None:
+    """Return the products that NumPy calls; None where they cannot be found."""
+    library = ctypes.CDLL(_multiarray_umath.__file__)
+    for name in ("scipy_{}gemm_64_", "{}gemm_64_", "scipy_{}gemm_", "{}gemm_"):
+        with contextlib.suppress(AttributeError):
+            single, double = [getattr(library, name.format(letter)) for letter in "sd"]
+            return address(single), address(double)
+    return None
+
+
+def blas_of_scipy() -> tuple[int, int]:
+    """Return the products that SciPy lends to other programs."""
     from scipy.linalg import cython_blas
 
     table = cython_blas.__pyx_capi__
@@ -146,6 +165,11 @@ def blas() -> tuple[int, int]:
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     return pointer(table["sgemm"], name(table["sgemm"])), pointer(table["dgemm"], name(table["dgemm"]))
+
+
+def address(function: Any) -> int:
+    """Return the address of a function of a library."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 class Machine:
