@@ -31,7 +31,7 @@ from nanotorch.autograd.graph.tensor import Tensor, gradient_edge
 from nanotorch.autograd.graph.view import CopySlices
 from nanotorch.autograd.walk import leaf_edges, saved_values, watching
 from nanotorch.ops.create.creation import ones_like
-from nanotorch.ops.create.random import default_generator
+from nanotorch.ops.create.random import fork_rng
 from nanotorch.ops.rows.flops import count_flops
 from nanotorch.ops.rows.observe import observing
 
@@ -326,11 +326,10 @@ def _put_back(model: Module) -> Iterator[None]:
         for m in model.modules()
         for name, b in m._buffers.items()
     ]
-    state = default_generator.get_state()
     try:
-        yield
+        with fork_rng():
+            yield
     finally:
-        default_generator.set_state(state)
         for module, name, buffer, values in buffers:
             setattr(module, name, buffer)
             if buffer is not None:

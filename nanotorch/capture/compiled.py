@@ -56,8 +56,11 @@ from nanotorch.capture.recording import Build, OtherPlanError, Recording, replac
 from nanotorch.capture.table.machine import MACHINE, installed
 from nanotorch.dtypes import get_default_dtype
 from nanotorch.ops.create.counters import position
+from nanotorch.ops.create.random import source
 from nanotorch.optim import Optimizer
 
+MODES = (recording, is_inference_mode_enabled, get_default_dtype, source)
+"""What is asked at every call, beside its arguments: of another answer there is another program."""
 MOST_PROGRAMS = 16
 """So many programs are recorded of a function; whoever needs more runs as ever."""
 ATTEMPTS = 4
@@ -187,7 +190,7 @@ class Compiled:
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Tell the tensors of a call from the rest: what the program depends on is the key."""
-        mode = (recording(), is_inference_mode_enabled(), get_default_dtype())
+        mode = tuple([ask() for ask in MODES])
         if not kwargs and all([isinstance(arg, Tensor) for arg in args]):
             return Call(args, kwargs, args, _positional, (mode, *[_form(arg) for arg in args]))
         tensors: list[Tensor] = []
@@ -474,7 +477,7 @@ def _positional(tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]
 def _taking(tensors: Sequence[Tensor]) -> Callable[[Any], bool]:
     """Return whether the key of another call of tensors alone is that of this one."""
     conditions = Conditions()
-    for mode in (recording, is_inference_mode_enabled, get_default_dtype):
+    for mode in MODES:
         conditions.add("{}() is {}", mode, mode())
     conditions.add(f"len(given) == {len(tensors)}")
     for place, tensor in enumerate(tensors):

@@ -14,7 +14,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.capture.memory import Contents, Reachable
-from nanotorch.ops.create.random import Generator, default_generator
+from nanotorch.ops.create.random import Generator, default_generator, source
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment
 
@@ -36,7 +36,7 @@ class Snapshot:
         self._contents = Contents(reachable)
         self.draws = Draws([thing for thing in reachable.objects if isinstance(thing, Generator)])
         others = [thing for thing in reachable.objects if isinstance(thing, np.random.Generator)]
-        self._others = [(source, source.bit_generator.state) for source in others]
+        self._others = [(other, other.bit_generator.state) for other in others]
         self._python, self._numpy = random.getstate(), np.random.get_state(legacy=False)
 
     def by_optimizer(self) -> Iterator[tuple[Optimizer, Numbers]]:
@@ -47,7 +47,7 @@ class Snapshot:
         """Return whose random numbers beside those of tensors were drawn since, if somebody's were."""
         if random.getstate() != self._python:
             return "random"
-        if any([source.bit_generator.state != state for source, state in self._others]):
+        if any([other.bit_generator.state != state for other, state in self._others]):
             return "numpy.random.Generator"
         before, now = self._numpy["state"], np.random.get_state(legacy=False)["state"]
         same = before["pos"] == now["pos"] and np.array_equal(before["key"], now["key"])
@@ -73,8 +73,8 @@ class Snapshot:
         for numbers in self.numbers:
             numbers.restore()
         self.draws.restore()
-        for source, state in self._others:
-            source.bit_generator.state = state
+        for other, state in self._others:
+            other.bit_generator.state = state
         random.setstate(self._python)
         np.random.set_state(self._numpy)
 
@@ -131,7 +131,7 @@ class Draws:
     """The states of generators of random numbers, the default one's among them."""
 
     def __init__(self, generators: list[Generator]) -> None:
-        self.generators = [default_generator, *[g for g in generators if g is not default_generator]]
+        self.generators = list({id(each): each for each in (default_generator, source(), *generators)}.values())
         self._states = [generator.get_state() for generator in self.generators]
         self._sources = [generator.numpy for generator in self.generators]
 

@@ -169,13 +169,13 @@ class Network(BaseEstimator):
         else:
             model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
         model = model.to(device)
-        torch.manual_seed(dropout_seed)
         train = self._part("train", rows, device, shared)
         validation = None if apart is None else self._part("validation", apart, device, shared)
         generator = torch.Generator().manual_seed(shuffle_seed)
         loader = self._loader(train, generator)
         mean_weight = 1.0 if rows.weights is None else float(rows.weights.mean())
         training = self._training(model, train, loader, mean_weight, rows.weights is not None, generator, incremental)
+        training.generator.manual_seed(dropout_seed)
         if anew:
             self.loss_curve_: list[float] = []
             self.history_: list[dict[str, Any]] = []

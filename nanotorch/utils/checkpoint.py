@@ -36,7 +36,7 @@ from nanotorch.autograd.graph.saved_tensors import Packed, packed, saved_tensors
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.autograd.tree import mapped
 from nanotorch.ops.create import counters
-from nanotorch.ops.create.random import default_generator, fork_rng
+from nanotorch.ops.create.random import drawing_from, fork_rng, source
 
 __all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential"]
 
@@ -158,13 +158,14 @@ class Region:
         self.function, self.compare = function, compare
         self.arguments = mapped(Kept, (args, kwargs), Tensor)
         self.preserves, self.position = preserve_rng_state, counters.position()
-        self.drawn_from = default_generator.get_state() if preserve_rng_state else None
+        self.generator = source()
+        self.drawn_from = self.generator.get_state() if preserve_rng_state else None
         self.saved: list[tuple[Any, ...]] = []
         self.values: dict[int, Tensor] = {}
 
     def see_draws(self) -> None:
         """Forget where the generator stood, if the function has drawn nothing from it: it need not be set back."""
-        if self.drawn_from == default_generator.get_state():
+        if self.drawn_from == self.generator.get_state():
             self.drawn_from = None
 
     def pack(self, tensor: Tensor) -> int:
@@ -215,9 +216,10 @@ class Region:
         if not self.preserves:
             yield
             return
-        with fork_rng(enabled=self.drawn_from is not None), counters.set_back(self.position):
+        again = self.drawn_from is not None
+        with drawing_from(self.generator), fork_rng(enabled=again), counters.set_back(self.position):
             if self.drawn_from is not None:
-                default_generator.set_state(self.drawn_from)
+                self.generator.set_state(self.drawn_from)
             yield
 
     def check(self, number: int, tensor: Tensor) -> None:

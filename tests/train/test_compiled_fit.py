@@ -19,7 +19,7 @@ from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit import chunks
 from nanotorch.train.fit.build import build
-from nanotorch.train.fit.chunks import Chunk, Chunks
+from nanotorch.train.fit.chunks import Chunk, Chunks, Due
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.record.resume import find
@@ -140,7 +140,7 @@ def test_auto_compiles_where_so_many_steps_are_sure_or_have_come(monkeypatch: py
         setup, compiled = made(*overrides, compile="auto")
         training, loader, _, options = setup
         events = fit(training, loader, None, options, chunks=compiled)
-        return [isinstance(event, Chunk) for event in events if not isinstance(event, dict)]
+        return [isinstance(event, Chunk) for event in events if not isinstance(event, dict | Due)]
 
     assert not any(kinds("train.epochs=8", "early_stopping=null"))  # 3 whole steps an epoch
     assert all(kinds("train.epochs=10", "early_stopping=null"))

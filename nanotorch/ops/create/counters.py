@@ -46,7 +46,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
-from nanotorch.ops.create.random import Generator, default_generator
+from nanotorch.ops.create.random import Generator, source
 from nanotorch.ops.rows.runtime import need_number
 
 
@@ -94,7 +94,7 @@ class dropout_counters:
         self.step, self.row, self.seed, self.rows = step, row, seed, rows
 
     def __enter__(self) -> None:
-        seed = CPU.xp.seed_of(default_generator) if self.seed is None else self.seed % 2**64
+        seed = CPU.xp.seed_of(source()) if self.seed is None else self.seed % 2**64
         self._token: Token[Position | None] = _position.set(Position(seed, self.step, self.row, self.rows))
 
     def __exit__(self, *error: object) -> None:
@@ -122,7 +122,7 @@ def random_bits(xp: Any, shape: tuple[int, ...], generator: Generator | None) ->
     here = _position.get() if generator is None else None
     count = math.prod(shape)
     if here is None:
-        return xp.random_bits((default_generator if generator is None else generator)._next_seed, 0, 0, 0, 0, count)
+        return xp.random_bits(source(generator)._next_seed, 0, 0, 0, 0, count)
     here.layer += 1
     to_a_row, rest = divmod(shape[0] if shape else 1, here.rows) if here.rows else (1, 0)
     apart, first = (here.row, 0) if rest else (0, here.row * to_a_row * math.prod(shape[1:]))

@@ -6,6 +6,7 @@ import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from typing import Any
 
 import numpy as np
@@ -106,31 +107,55 @@ class Generator:
 
 default_generator: Generator = Generator()
 FURTHER.append(lambda: default_generator.numpy.bit_generator.lock)  # NumPy holds it while it draws
+_in_place: ContextVar[Generator] = ContextVar("drawing_from", default=default_generator)
+
+
+class drawing_from:
+    """A scope in which a generator takes the place of the default one, as that of a model does while it is trained:
+    several models are trained side by side, and each draws what it draws alone. Threads that are started inside are
+    outside.
+    """
+
+    __slots__ = ("_token", "generator")
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    def __enter__(self) -> None:
+        self._token: Token[Generator] = _in_place.set(self.generator)
+
+    def __exit__(self, *error: object) -> None:
+        _in_place.reset(self._token)
+
+
+def source(generator: Generator | None = None) -> Generator:
+    """Return a generator; for None the default one, or what takes its place (`drawing_from`)."""
+    return _in_place.get() if generator is None else generator
 
 
 def manual_seed(seed: int) -> Generator:
     """Seed the default generator and return it."""
-    return default_generator.manual_seed(seed)
+    return source().manual_seed(seed)
 
 
 def seed() -> int:
     """Seed the default generator unpredictably and return the seed."""
-    return default_generator.seed()
+    return source().seed()
 
 
 def initial_seed() -> int:
     """Return the seed of the default generator."""
-    return default_generator.initial_seed()
+    return source().initial_seed()
 
 
 def get_rng_state() -> dict[str, Any]:
     """Return the state of the default generator, a dict of ints and strings that JSON can hold."""
-    return default_generator.get_state()
+    return source().get_state()
 
 
 def set_rng_state(new_state: dict[str, Any]) -> None:
     """Let the default generator continue from a state that `get_rng_state` gave."""
-    default_generator.set_state(new_state)
+    source().set_state(new_state)
 
 
 @contextmanager
@@ -153,11 +178,6 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda
     finally:
         if enabled:
             set_rng_state(before)
-
-
-def source(generator: Generator | None) -> Generator:
-    """Return a generator, the default one for None."""
-    return default_generator if generator is None else generator
 
 
 def numbers_of(generator: Generator | None) -> np.random.Generator:

@@ -45,14 +45,13 @@ def build(config: Config, data: Data) -> Setup:
     """Make what the config asks for, from the seeds that follow from its seed.
 
     Each purpose has its own stream of random numbers, so that drawing more for one shifts none of the others: weights
-    come from the default generator, which is then left with the seed of dropout's masks (Note [Counters of dropout]),
-    the order of rows from a generator of its own.
+    come from the default generator, what the model draws in training and the order of rows from generators of their
+    own.
     """
     init_seed, dropout_seed, shuffle_seed = seeds(seed_of(config), 3)
     device, section, stopping = device_of(config), config.train, config.early_stopping
     torch.manual_seed(init_seed)
     model = build_model(config, data.preprocessing).to(device, getattr(torch, config.dtype))
-    torch.manual_seed(dropout_seed)
     criterion, parts = loss_and_parts(config, data, device)
     optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
     scheduler = schedule(config, optimizer, steps_per_epoch(len(parts["train"]), config))
@@ -68,6 +67,7 @@ def build(config: Config, data: Data) -> Setup:
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
         average=None if section.ema is None else MovingAverage(model, section.ema),
+        generator=torch.Generator().manual_seed(dropout_seed),
     )
     loader = parts["train"].loader(section.batch_size, section.shuffle, section.drop_last, training.shuffle)
     options = FitOptions(

@@ -13,6 +13,13 @@ checkpoint either way.
 Recording takes as long as some hundred small steps, so it has to pay. `auto` records where at least `PAYS` steps are
 sure to come: early stopping lets no more be sure of than its patience. Where as many may come, and `PAYS_LATE` have
 come already, it records as well.
+
+Note [Due steps]
+~~~~~~~~~~~~~~~~
+Before `fit` takes the steps of a chunk it yields them as a `Due`, with the training as the steps before have left it.
+Whoever iterates over it may take them, and leave in `Due.given` what they gave, before it asks for the next event:
+`together` does, with those of many fits in one call. What nobody has taken the fit takes, as a chunk where that pays,
+else step by step. All that follows from the steps, as the sums of the meter, stays the fit's.
 """
 
 from __future__ import annotations
@@ -25,6 +32,7 @@ import numpy as np
 
 import nanotorch as torch
 from nanotorch import Tensor
+from nanotorch.ops.create.random import drawing_from
 from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepOptions, window_step
 from nanotorch.utils.data import DataLoader, TensorDataset
@@ -41,6 +49,35 @@ class Chunk(NamedTuple):
     """So many steps are done, in one call."""
 
     steps: int
+
+
+class Due:
+    """Steps that are to be taken next, in one call (Note [Due steps]).
+
+    Attributes:
+        training: what takes them.
+        chunks: what would run them.
+        count: how many; who takes them may make it smaller.
+        given: what they gave: for each batch of a window its outputs, its loss and its weight, and the norms of the
+            gradients, all of them stacked over the steps; None while nobody has taken them.
+    """
+
+    __slots__ = ("chunks", "count", "given", "training")
+
+    def __init__(self, training: Training, chunks: Chunks, count: int) -> None:
+        self.training, self.chunks, self.count = training, chunks, count
+        self.given: tuple[Sequence[Sequence[Tensor]], Tensor] | None = None
+
+    @property
+    def rows(self) -> np.ndarray[Any, Any]:
+        """The rows of the steps, one window after the other."""
+        first, rows = self.training.step_in_epoch, self.chunks.rows
+        return self.chunks.order()[first * rows : (first + self.count) * rows]
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the steps."""
+        return range(self.training.step + 1, self.training.step + self.count + 1)
 
 
 class Chunks:
@@ -73,12 +110,13 @@ class Chunks:
         self.rows = (loader.batch_size or 1) * accumulate
         self.seconds = 0.0  # of the quickest step so far
         self._epochs = 0
+        self._order: np.ndarray[Any, Any] | None = None
         self._pays = self._last_pays = False  # there is a program, of whole windows and of the last one
         if self.refused is None:
             from nanotorch.capture.compiled import Compiled
 
-            self._step = step_of(training, options, loader.batch_size or 1)
-            self._compiled = Compiled(self._step, "numpy", None if self.always else self._refuse)
+            self.step = step_of(training, options, loader.batch_size or 1)
+            self._compiled = Compiled(self.step, "numpy", None if self.always else self._refuse)
 
     def _refuse(self, why: str) -> None:
         self.refused = why
@@ -94,10 +132,9 @@ class Chunks:
         late = f"; numpy after {PAYS_LATE}" if steps * left >= PAYS_LATE + PAYS else ""
         return f"no: {steps * sure} steps are sure to come, and a program pays from {PAYS} on{late}"
 
-    def pays(self, training: Training, epochs: int) -> bool:
+    def begin_epoch(self, training: Training, epochs: int) -> bool:
         """Return whether the epoch that has begun, of so many in the end, is to be run in chunks."""
-        if self.refused is not None:
-            return False
+        self._order = None
         left, sure = self._to_come(training, epochs)
         self._pays = self._pays or self._worth(len(self.loader.dataset) // self.rows, left, sure)
         self._last_pays = self._last_pays or self._worth(1, left, sure)
@@ -115,28 +152,33 @@ class Chunks:
         return self.always or steps * sure >= PAYS or late
 
     def order(self) -> np.ndarray[Any, Any]:
-        """Return the rows of an epoch, drawn as the loader draws them."""
-        order = np.asarray(self.loader.batch_sampler.sampler.order())  # type: ignore[union-attr]
-        if self.loader.drop_last:
-            order = order[: len(order) // self.loader.batch_size * self.loader.batch_size]  # type: ignore[operator]
-        return order
+        """Return the rows of the epoch, drawn as the loader draws them."""
+        if self._order is None:
+            order = np.asarray(self.loader.batch_sampler.sampler.order())  # type: ignore[union-attr]
+            if self.loader.drop_last:
+                order = order[: len(order) // self.loader.batch_size * self.loader.batch_size]  # type: ignore[operator]
+            self._order = order
+        return self._order
 
-    def length(self, training: Training, steps_per_epoch: int, read_every: int) -> int:
-        """Return how many steps can be run from here on in one call."""
+    def leave_order(self, training: Training) -> None:
+        """Have the loader draw the rows of the epoch, as if they had not been drawn yet."""
+        if self._order is not None:
+            training.shuffle.set_state(training.order)
+
+    def due(self, training: Training, steps_per_epoch: int, read_every: int) -> Due:
+        """Return what can be run from here on in one call."""
         ends = [read_every - training.step % read_every]
         if self.pause is not None:
             ends.append(self.pause - training.step % self.pause)
         if self.seconds:
             ends.append(max(1, int(LONGEST / self.seconds)))
         whole = len(self.loader.dataset) // self.rows - training.step_in_epoch
-        return min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends)
+        return Due(training, self, min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends))
 
-    def run(self, training: Training, rows: np.ndarray[Any, Any], count: int) -> Tensor:
-        """Take so many steps on windows of the given rows, and have the meter take them in; return the norms of the
-        gradients.
-        """
+    def _run(self, due: Due) -> tuple[Any, Tensor]:
+        """Take the steps that are due."""
+        training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
         tensors = self.loader.dataset.tensors
-        numbers = range(training.step - count + 1, training.step + 1)
         between = training.scheduler.step if training.interval == "step" else None
         started = time.perf_counter()
         if count * self.rows <= len(rows) or self._last_pays:
@@ -144,13 +186,21 @@ class Chunks:
             pieces, norms = self._compiled.run(tensors, rows, batch_size=size, numbers=numbers, between=between)
         else:
             batch = [torch.from_numpy(tensor.numpy().take(rows, 0)) for tensor in tensors]
-            one, norm = self._step(*batch, *numbers)
+            one, norm = self.step(*batch, *numbers)
             pieces, norms = [[part.unsqueeze(0) for part in piece] for piece in one], norm.unsqueeze(0)
             if between is not None:
                 between()
         seconds = (time.perf_counter() - started) / count
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
-        wanted = tensors[1].numpy().take(rows, 0)
+        return pieces, norms
+
+    def take(self, due: Due) -> Tensor:
+        """Take the steps that are due if nobody has, and have the meter take them in; return the norms of the
+        gradients.
+        """
+        training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
+        pieces, norms = self._run(due) if due.given is None else due.given
+        wanted = self.loader.dataset.tensors[1].numpy().take(rows, 0)
         targets = torch.from_numpy(wanted.reshape(count, -1, *wanted.shape[1:]))
         if len(pieces) == 1:
             ((outputs, losses, weights),) = pieces
@@ -171,17 +221,18 @@ class Chunks:
 def step_of(training: Training, options: StepOptions, batch_size: int) -> Callable[..., Any]:
     """Return a step on the rows of a window, side by side, and the number of the step; it gives what is measured."""
     model, criterion, optimizer = training.model, training.criterion, training.optimizer
-    flat, average = training.flat, training.average
+    flat, average, generator = training.flat, training.average, training.generator
 
     def step(*given: Any) -> Any:
         *fields, number = given
         rows = len(fields[0])
         starts = range(0, rows, batch_size)
         window = [[field[start : start + batch_size] for field in fields] for start in starts]
-        result = window_step(
-            model, criterion, optimizer, flat, window if len(window) > 1 else [fields], options, average, True,
-            number=number,
-        )  # fmt: skip
+        with drawing_from(generator):
+            result = window_step(
+                model, criterion, optimizer, flat, window if len(window) > 1 else [fields], options, average, True,
+                number=number,
+            )  # fmt: skip
         return [(piece.outputs, piece.loss, piece.weight) for piece in result.pieces], result.norm
 
     return step

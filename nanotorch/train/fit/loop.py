@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.ops.create.random import drawing_from
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
-from nanotorch.train.fit.chunks import Chunk, Chunks
+from nanotorch.train.fit.chunks import Chunk, Chunks, Due
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepOptions, StepResult, summed, window_step
@@ -61,14 +62,15 @@ def fit(
     interrupt: Interrupt | None = None,
     step: Callable[..., StepResult] = window_step,
     chunks: Chunks | None = None,
-) -> Iterator[StepResult | Chunk | dict[str, Any]]:
+) -> Iterator[StepResult | Due | Chunk | dict[str, Any]]:
     """Train from where `training` stands to the end; yield the result of every step, and the record of every epoch.
 
-    Whoever iterates may save `training` whenever this yields, and stop iterating: a `Training` that was saved,
-    loaded and given to `fit` again goes on bit for bit, if the loader draws its order from `training.shuffle`. Without
-    a validation part nothing is chosen: the last epoch is the best. `step` takes the place of `window_step`, and where
-    `chunks` are given and pay, a program that of the loop: it yields a `Chunk` of steps at a time. Raises
-    DivergedError, and `Stopping` where an interrupt arrives during validation, with the steps of the epoch done.
+    Where `chunks` are given, it yields the steps that are `Due` before it takes them (Note [Due steps]), and where a
+    program takes the place of the loop, a `Chunk` of steps instead of the result of each. Whoever iterates may save
+    `training` whenever this yields, and stop iterating: a `Training` that was saved, loaded and given to `fit` again
+    goes on bit for bit, if the loader draws its order from `training.shuffle`. Without a validation part nothing is
+    chosen: the last epoch is the best. `step` takes the place of `window_step`. Raises DivergedError, and `Stopping`
+    where an interrupt arrives during validation, with the steps of the epoch done.
 
     Note [Host readings]
     ~~~~~~~~~~~~~~~~~~~~
@@ -84,9 +86,10 @@ def fit(
         if training.step_in_epoch == 0:
             training.begin_epoch()
         training.model.train()
-        if chunks is not None and chunks.pays(training, options.epochs):
-            yield from _steps_in_chunks(training, chunks, steps_per_epoch)
-        else:
+        done = False
+        if chunks is not None and chunks.refused is None:
+            done = yield from _steps_in_chunks(training, chunks, options, steps_per_epoch)
+        if not done:
             yield from _steps(training, loader, options, step, steps_per_epoch)
         check_losses(training)
         record = {**_finish_epoch(training, validation, interrupt), "seconds": time.perf_counter() - started}
@@ -106,17 +109,18 @@ def _steps(
         training.step += 1
         training.step_in_epoch += 1
         read = training.step % READ_EVERY == 0 or training.step_in_epoch == steps_per_epoch
-        result = step(
-            training.model,
-            training.criterion,
-            training.optimizer,
-            training.flat,
-            window,
-            options,
-            average=training.average,
-            measure=read,
-            number=training.step,
-        )
+        with drawing_from(training.generator):
+            result = step(
+                training.model,
+                training.criterion,
+                training.optimizer,
+                training.flat,
+                window,
+                options,
+                average=training.average,
+                measure=read,
+                number=training.step,
+            )
         if result.applied:
             for piece in result.pieces:
                 training.meter.update(*piece, training.step)
@@ -130,18 +134,28 @@ def _steps(
         yield result
 
 
-def _steps_in_chunks(training: Training, chunks: Chunks, steps_per_epoch: int) -> Iterator[Chunk]:
-    """Take the steps of an epoch, from where it stands, as a program (Note [Chunks of steps])."""
-    order, rows = chunks.order(), chunks.rows
+def _steps_in_chunks(
+    training: Training, chunks: Chunks, options: FitOptions, steps_per_epoch: int
+) -> Generator[Due | Chunk, None, bool]:
+    """Take the steps of an epoch, from where it stands, as a program (Note [Chunks of steps]); return whether all are
+    done: where nobody else takes them, and a program does not pay, the rest is left.
+    """
+    pays = chunks.begin_epoch(training, options.epochs)
     while training.step_in_epoch < steps_per_epoch:
-        first, count = training.step_in_epoch, chunks.length(training, steps_per_epoch, READ_EVERY)
-        training.step += count
-        training.step_in_epoch += count
-        norms = chunks.run(training, order[first * rows : (first + count) * rows], count)
+        due = chunks.due(training, steps_per_epoch, READ_EVERY)
+        yield due
+        if due.given is None and not pays:
+            chunks.leave_order(training)
+            return False
+        norms = chunks.take(due)
+        training.step += due.count
+        training.step_in_epoch += due.count
         if training.step % READ_EVERY == 0 or training.step_in_epoch == steps_per_epoch:
             training.gradient_norms.append(norms[-1].item())
             check_losses(training)
-        yield Chunk(count)
+        yield Chunk(due.count)
+    chunks.order()  # which is drawn for an epoch that goes on at its end, too
+    return True
 
 
 def _finish_epoch(training: Training, validation: Part | None, interrupt: Interrupt | None) -> dict[str, Any]:
@@ -152,7 +166,8 @@ def _finish_epoch(training: Training, validation: Part | None, interrupt: Interr
     trained = meter.compute()
     validated = None
     if validation is not None:
-        validated = evaluate(training.model_for_use, training.criterion, validation, interrupt)
+        with drawing_from(training.generator):
+            validated = evaluate(training.model_for_use, training.criterion, validation, interrupt)
         check_scores(training, "validation", validated)
     check_weights(training)
     if isinstance(scheduler, ReduceLROnPlateau):

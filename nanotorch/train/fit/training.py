@@ -38,6 +38,8 @@ class Training:
         patience: after how many epochs without a better score to stop; None never stops early.
         min_delta: by how much a score has to be better.
         average: the moving average of the weights, or None.
+        generator: what the model draws from in the place of the default generator, whose seed is that of dropout's
+            masks (Note [Counters of dropout]); by default a copy of that one.
         epoch: the last epoch that was begun.
         step: optimizer steps so far.
         step_in_epoch: steps done in an epoch that is not complete; 0: `epoch` is complete.
@@ -57,6 +59,7 @@ class Training:
     patience: int | None = None
     min_delta: float = 0.0
     average: MovingAverage | None = None
+    generator: Generator = field(default_factory=default_generator.clone_state)
 
     epoch: int = 0
     step: int = 0
@@ -126,7 +129,7 @@ class Training:
             "skipped": self.skipped,
             "generators": {
                 "shuffle": self.shuffle.get_state() if between else self.order,
-                "dropout": default_generator.get_state(),
+                "dropout": self.generator.get_state(),
             },
             "optimizer": type(self.optimizer).__name__,
             "moments": len(self.optimizer.state_dict()["state"]),
@@ -215,7 +218,7 @@ class Training:
         self.skipped = state["skipped"]
         self.order = state["generators"]["shuffle"]
         self.shuffle.set_state(self.order)
-        default_generator.set_state(state["generators"]["dropout"])
+        self.generator.set_state(state["generators"]["dropout"])
         best = state["best"]
         self.best_epoch, self.best_score, self.waited = best["epoch"], tuple(best["score"]), best["waited"]
         self.stopped = state["stopped"] if self.patience is not None and self.waited >= self.patience else None

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 from nanotorch import nn
 from nanotorch.capture.recorder import CaptureError
+from nanotorch.ops.create.random import drawing_from
 from nanotorch.train.config.loading import resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import Setup, build
-from nanotorch.train.fit.chunks import Chunk, Chunks
+from nanotorch.train.fit.chunks import Chunk, Chunks, Due
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.fit.prepare import Data
 from nanotorch.train.fit.training import Training
@@ -39,7 +40,7 @@ from nanotorch.train.score.meter import main_metric
 from nanotorch.train.terminal import text_report as report
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
 
-Event = StepResult | Chunk | dict[str, Any] | Exception
+Event = StepResult | Due | Chunk | dict[str, Any] | Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,8 @@ class OpenRun:
         if isinstance(event, Exception):
             self.over = True
             raise event
+        if isinstance(event, Due):
+            return
         training = self.setup.training
         if isinstance(event, dict):
             self.save(best=training.best_epoch == training.epoch)
@@ -265,10 +268,11 @@ class OpenRun:
         assert best is not None
         training.use(checkpoint.load(best).model)
         try:
-            scores = {
-                name: evaluate(training.model, training.criterion, part, self.interrupt)
-                for name, part in self.setup.parts.items()
-            }
+            with drawing_from(training.generator):
+                scores = {
+                    name: evaluate(training.model, training.criterion, part, self.interrupt)
+                    for name, part in self.setup.parts.items()
+                }
             for name, values in scores.items():
                 check_scores(training, name, values)
         except Stopping:

@@ -148,10 +148,11 @@ class Meter:
         if self._outputs > FEW:
             self._add_scores()
         waiting = [*losses, *weights]  # of a batch each, or of as many as came at once
-        if waiting[0].ndim == 0 and waiting[0].device.type == "cpu":  # nobody has to wait for a number
+        several = any([part.ndim for part in waiting])
+        if not several and waiting[0].device.type == "cpu":  # nobody has to wait for a number
             sums, totals = np.array([number.item() for number in waiting], np.float64).reshape(2, -1)
         else:
-            joined: Any = torch.cat(waiting) if waiting[0].ndim else torch.stack(waiting)
+            joined: Any = torch.cat([part.reshape(-1) for part in waiting]) if several else torch.stack(waiting)
             sums, totals = joined.double().cpu().numpy().reshape(2, -1)
         for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
             self.loss_sum += loss
