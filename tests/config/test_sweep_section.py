@@ -7,8 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanotorch.train.config.loading import loads, resolved, with_seed
+from nanotorch.train.config.schema import schema
+from nanotorch.train.config.sections import SweepSection
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.sweep.trials import Rung, Trial, rungs, trials
 
@@ -134,6 +138,44 @@ def test_what_is_finite_is_drawn_to_the_last() -> None:
 def test_a_seed_that_is_drawn_later_draws_other_trials() -> None:
     config = loads(f"{GOOD}sweep: {{trials: 3, {DRAWN}}}", overrides=["seed=null"])
     assert trials(with_seed(config, 5)) == swept(f"{{trials: 3, {DRAWN}}}", "seed=5")
+
+
+# ------------------------------------------------------------ values as the config takes them
+
+
+def refusals(text: str, *overrides: str) -> list[str] | None:
+    try:
+        loads(text, overrides=overrides)
+    except ConfigError as error:
+        return [problem.key for problem in error.problems]
+    return None
+
+
+SWEPT = [key for key in schema()["$defs"]["sweep"]["properties"] if key not in SweepSection.model_fields]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 9) | st.floats(0, 1) | st.sampled_from(["mlp", "SGD", "ReLU", "", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "lr"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(SWEPT), JSON)
+def test_a_value_is_taken_where_the_config_takes_it(key: str, value: Any) -> None:
+    written = json.dumps(value)
+    assert refusals(f"{GOOD}sweep: {{{key}: [{written}]}}") == refusals(GOOD, f"{key}={written}")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([*SWEPT, "trials", "halving", "min_epochs", "name", "lr", "a.b.c"]), JSON)
+def test_any_section_is_accepted_or_explained(key: str, value: Any) -> None:
+    text = f"{GOOD}sweep: {{{key}: {json.dumps(value)}, seed: 3}}" if key != "seed" else f"{GOOD}sweep: {{seed: 3}}"
+    try:
+        config = loads(text)
+    except ConfigError as error:
+        assert all(problem.message and problem.mark.line for problem in error.problems)
+    else:
+        assert trials(loads(resolved(config))) == trials(config) != []
 
 
 # ------------------------------------------------------------ overrides
