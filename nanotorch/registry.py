@@ -358,9 +358,11 @@ def describe_type(annotation: Any) -> str:
 def describe_value(value: Any) -> str:
     """Return a value as it would stand in a config.
 
-    >>> describe_value((0.9, None, True, "cosine"))
-    '[0.9, null, true, cosine]'
+    >>> describe_value((0.9, None, True, "cosine")), describe_value({"name": "Adam", "lr": 0.1})
+    ('[0.9, null, true, cosine]', '{name: Adam, lr: 0.1}')
     """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {describe_value(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(describe_value, value))}]"
     if value is None or isinstance(value, bool):

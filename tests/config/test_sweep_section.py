@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanotorch.train.config.loading import loads, resolved, with_seed
+from nanotorch.train.cli.train import main
+from nanotorch.train.config.loading import load, loads, located, resolved, with_seed
 from nanotorch.train.config.schema import schema
 from nanotorch.train.config.sections import SweepSection
 from nanotorch.train.config.strict_yaml import ConfigError
@@ -210,6 +212,36 @@ def test_overrides_reach_the_section() -> None:
 def test_rungs(options: str, epochs: int, count: int, expected: list[tuple[int, int]]) -> None:
     config = loads(f"{GOOD}sweep: {{optimizer.lr: [1, 2, 3], {options}}}", overrides=[f"train.epochs={epochs}"])
     assert rungs(config, count) == [Rung(*one) for one in expected]
+
+
+# ------------------------------------------------------------ the command line
+
+
+def test_the_command_line_knows_the_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(GOOD.replace("{name: digits}", "{name: iris}") + "sweep: {optimizer.lr: [1e-3, 1e-2], seed: 12}\n")
+    assert main([str(file), "--validate"]) == 0
+    assert main([str(file), "--validate", "sweep.optimizer.lr=[1, x]"]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"{file}: valid\n" and "optimizer.lr: expected float >= 0, got the text 'x'" in err
+    assert main([str(file), "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert "sweep:\n  trials: null\n  halving: null\n  min_epochs: null\n  optimizer.lr: [0.001, 0.01]\n" in printed
+    assert trials(loads(printed)) == trials(load(file))
+    assert main([str(file), "--dry-run", "sweep.halving=3", "train.folds=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "\n24 trials of 2 runs\n             lr  seed\ntrial-1   0.001     0\n" in printed
+    assert "\ntrial-20   0.01     7\n(4 more)\nafter epoch 1 the best 8 go on\nafter epoch 3" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
+
+
+def test_what_the_data_say_is_located_at_the_values_that_are_tried() -> None:
+    text = f"{GOOD}sweep: {{train.batch_size: [8, 10000], seed: 2}}"
+    assert str(located(("train", "batch_size"), "train.batch_size: too many", text, "run.yaml")).startswith(
+        "run.yaml:7:27: train.batch_size: too many"
+    )
+    (nested,) = located(("train", "batch_size"), "too many", GOOD, "run.yaml", ["sweep.train.batch_size=[1]"]).problems
+    assert nested.mark.is_override
 
 
 # ------------------------------------------------------------ mistakes
