@@ -47,7 +47,7 @@ def place(trainer: TrainerProcess, tmp_path_factory: pytest.TempPathFactory) -> 
     (made / "own.yaml").write_text(CONFIG)
     assert trainer("own.yaml", "--output", "run", cwd=str(made)).code == 0
     assert trainer("own.yaml", "--output", "other", "optimizer.lr=0.02", cwd=str(made)).code == 0
-    assert trainer("own.yaml", "--output", "folds", "train.folds=2", cwd=str(made), at=("step", 3, 9)).code == -9
+    assert trainer("own.yaml", "--output", "folds", "train.folds=2", cwd=str(made), at=("scores", 5, 9)).code == -9
     assert (made / "folds" / "fold-1" / "summary.json").exists() and not (
         made / "folds" / "fold-2" / "summary.json"
     ).exists()

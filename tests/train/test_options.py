@@ -29,7 +29,8 @@ from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.record import checkpoint, resume
-from nanotorch.train.run import folds
+from nanotorch.train.run import folds, side_by_side
+from nanotorch.train.run.open_run import OpenRun, Wanted
 from nanotorch.train.run.run import run
 from nanotorch.train.score import sklearn_scores
 from nanotorch.train.terminal.interrupt import Interrupt
@@ -643,28 +644,32 @@ def test_finished_folds_are_kept_and_the_interrupted_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = iris("seed=null", "train.folds=2", f"output={tmp_path}", "checkpoint={every_seconds: 0}")
-    calls = []
+    opened: list[Any] = []
+    take, opens = OpenRun.take, side_by_side.open_run
 
-    def run_twice_only(single: config.Config, *arguments: Any, **named: Any) -> Any:
-        calls.append((single.data.fold, named["resume"]))
-        if len(calls) == 2:
-            shorter = single.model_copy(update={"train": single.train.model_copy(update={"epochs": 2})})
-            run(shorter, *arguments, **named)
-            (tmp_path / "cv" / "fold-2" / "summary.json").unlink()
+    def open_run(wanted: Wanted, *arguments: Any, **named: Any) -> OpenRun:
+        opened.append((wanted.config.data.fold, wanted.resume))
+        return opens(wanted, *arguments, **named)
+
+    def stopped_once(self: OpenRun, event: Any) -> None:
+        take(self, event)
+        if self.config.data.fold == (2, 2) and self.setup.training.epoch == 2 and len(opened) == 2:
             raise loop.DivergedError("stopped by the test")
-        return run(single, *arguments, **named)
 
-    monkeypatch.setattr(folds, "run", run_twice_only)
+    monkeypatch.setattr(side_by_side, "open_run", open_run)
+    monkeypatch.setattr(OpenRun, "take", stopped_once)
     with pytest.raises(loop.DivergedError):
         folds.run_all(given, run_directory=tmp_path / "cv")
     assert not (tmp_path / "cv" / "summary.json").exists()
+    assert len(opened) == 2
     resumed = folds.run_all(given, run_directory=tmp_path / "cv", resume=True)
-    assert [fold for fold, _ in calls] == [(1, 2), (2, 2), (2, 2)]
-    assert calls[-1][1].checkpoint.state["epoch"] == 2
+    again = [(fold, begun) for fold, begun in opened[2:] if fold == (2, 2)]
+    assert len(again) == 1 and again[0][1].checkpoint.state["epoch"] in (1, 2)
     whole = folds.run_all(config.load(tmp_path / "cv" / "resolved.yaml"))
     assert whole.runs == resumed.runs
+    before = len(opened)
     assert folds.run_all(given, run_directory=tmp_path / "cv", resume=True).runs == resumed.runs
-    assert len(calls) == 5
+    assert len(opened) == before
 
 
 @pytest.mark.slow

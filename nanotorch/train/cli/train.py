@@ -181,7 +181,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
         if options.resume is not None:
             print("nothing to resume: a new run begins")
         if folds.is_several(config):
-            folds.run_all(config, text, place, overwrite=options.overwrite, needed=needed)
+            folds.run_all(config, text, place, overwrite=options.overwrite, needed=needed, progress_bar=bar)
         else:
             run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite, needed=needed)
         return OK
@@ -194,7 +194,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
             + "\nGo on with its own resolved.yaml, or give --allow-config-change"
         )
     if folds.is_several(config) or folds.is_several(resume.config_of(found.directory)):
-        folds.run_all(config, text, found.directory, resume=True)
+        folds.run_all(config, text, found.directory, resume=True, progress_bar=bar)
         return OK
     if found.covers(config) and not changed:
         print(f"already complete: {found.directory}")
@@ -217,10 +217,6 @@ def _look(options: argparse.Namespace, config: Config) -> int:
         from nanotorch.train.inspect.dry_run import dry_run
 
         print(dry_run(config))
-        if config.sweep is not None:
-            from nanotorch.train.sweep.trials import listing
-
-            print(f"\n{listing(config)}")
     if options.doctor:
         from nanotorch.train.inspect.doctor import examine
 

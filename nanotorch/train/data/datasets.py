@@ -18,7 +18,7 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
     the dataset refuses, and data that cannot be fetched or used, are a DataError.
     """
     given = dict(arguments)
-    if "random_state" in DATASETS.arguments(name) and given.get("random_state") is None:
+    if takes_seed(name, arguments):
         given["random_state"] = seed
     try:
         table = DATASETS.get(name)(**given)
@@ -30,6 +30,11 @@ def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:
         raise DataError(f"dataset {name!r}: {one_line(error)}", *path) from error
     assert isinstance(table, Table), f"dataset {name!r} returned {type(table).__name__}, not a Table"
     return table
+
+
+def takes_seed(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Return whether the table depends on the seed of the run."""
+    return "random_state" in DATASETS.arguments(name) and arguments.get("random_state") is None
 
 
 def _argument(name: str, given: Mapping[str, Any], message: str) -> str:

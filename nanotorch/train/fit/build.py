@@ -41,8 +41,9 @@ class Setup(NamedTuple):
         return math.ceil(len(self.loader) / self.options.accumulate)
 
 
-def build(config: Config, data: Data) -> Setup:
-    """Make what the config asks for, from the seeds that follow from its seed.
+def build(config: Config, data: Data, parts: dict[str, Part] | None = None) -> Setup:
+    """Make what the config asks for, from the seeds that follow from its seed; `parts` may be another run's of the same
+    data, type, device, loss and scores.
 
     Each purpose has its own stream of random numbers, so that drawing more for one shifts none of the others: weights
     come from the default generator, what the model draws in training and the order of rows from generators of their
@@ -52,7 +53,7 @@ def build(config: Config, data: Data) -> Setup:
     device, section, stopping = device_of(config), config.train, config.early_stopping
     torch.manual_seed(init_seed)
     model = build_model(config, data.preprocessing).to(device, getattr(torch, config.dtype))
-    criterion, parts = loss_and_parts(config, data, device)
+    criterion, parts = loss_and_parts(config, data, device, parts)
     optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
     scheduler = schedule(config, optimizer, steps_per_epoch(len(parts["train"]), config))
     training = Training(

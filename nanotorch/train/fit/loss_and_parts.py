@@ -24,12 +24,16 @@ from nanotorch.train.score.meter import mean_weights, scored_as
 from nanotorch.utils.data import TensorDataset
 
 
-def loss_and_parts(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, dict[str, Part]]:
-    """Return the loss, which sums over rows, and the parts of the data on their device, as it wants them."""
+def loss_and_parts(
+    config: Config, data: Data, device: torch.device, parts: dict[str, Part] | None = None
+) -> tuple[nn.Module, dict[str, Part]]:
+    """Return the loss, which sums over rows, and the parts of the data on their device, as it wants them, unless they
+    are there already.
+    """
     dtype = getattr(torch, config.dtype)
     by_class = class_weights(config.loss.class_weight, data.parts["train"])
     criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
-    parts = {
+    parts = parts or {
         name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class)
         for name, table in data.parts.items()
     }

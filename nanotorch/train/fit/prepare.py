@@ -40,11 +40,18 @@ class Data:
         return found.hexdigest() if isinstance(features, np.ndarray) else f"{found.hexdigest()}-{features.digest}"
 
 
-def prepare(config: Config) -> Data:
-    """Load the table of a config and split it; then learn, from the training part alone, how to prepare rows."""
+def load(config: Config) -> Table:
+    """Load the table of a config."""
+    return datasets.load(config.data.name, config.data.arguments, seed_of(config))
+
+
+def prepare(config: Config, table: Table | None = None) -> Data:
+    """Split the table of a config, which is loaded where it is not given; then learn, from the training part alone, how
+    to prepare rows.
+    """
     section = config.data
     seed = seed_of(config)
-    table = datasets.load(section.name, section.arguments, seed)
+    table = load(config) if table is None else table
     splits = split(table, section.test_size, section.validation_size, seed, section.fold)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     given = section.arguments

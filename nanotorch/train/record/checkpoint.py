@@ -293,6 +293,34 @@ def history(saved: Checkpoint) -> tuple[list[Any], list[str]]:
     raise CheckpointError("; ".join(told))
 
 
+class Pace:
+    """How often runs that are open together may write checkpoints: so that it takes no more than `SHARE` of the time.
+
+    Attributes:
+        runs: how many are open.
+        seconds: how long one takes to be written.
+    """
+
+    SHARE = 0.05
+
+    def __init__(self) -> None:
+        self.runs, self.seconds, self._turns = 0, 0.05, 0
+
+    @property
+    def gap(self) -> float:
+        """Seconds between two checkpoints of one of the runs."""
+        return self.runs * self.seconds / self.SHARE
+
+    def turn(self) -> float:
+        """Return which part of the first gap another run waits, so that not all write at once."""
+        self._turns += 1
+        return self._turns * 0.618 % 1
+
+    def wrote(self, seconds: float) -> None:
+        """Take in how long a checkpoint took."""
+        self.seconds = (self.seconds + seconds) / 2
+
+
 class Checkpoints:
     """Keeps `last` and `best` of a run: in memory at once, on the disk when it is time, and at the end.
 
@@ -305,11 +333,22 @@ class Checkpoints:
         every_seconds: how long what was saved may wait in memory.
         every_steps: make a checkpoint due after so many steps, which then does not wait.
         keep: how many of the newest checkpoints stay, beside the best.
+        pace: of runs that are open together; it may let what was saved wait for longer, unless `every_seconds` is 0.
     """
 
-    def __init__(self, root: Path, every_seconds: float = 1.0, every_steps: int | None = None, keep: int = 2) -> None:
+    def __init__(
+        self,
+        root: Path,
+        every_seconds: float = 1.0,
+        every_steps: int | None = None,
+        keep: int = 2,
+        pace: Pace | None = None,
+    ) -> None:
         self.root, self.every_seconds, self.every_steps, self.keep = root, every_seconds, every_steps, keep
+        self._pace = pace if every_seconds > 0 else None
         self._written, self._started = -math.inf, time.monotonic()
+        if self._pace is not None:
+            self._written = self._started - self._wait * self._pace.turn()
         self._waiting: dict[str, tuple[Any, ...]] = {}
         self._history = History(root / "history.jsonl")
 
@@ -340,7 +379,12 @@ class Checkpoints:
         """Return whether to save in the middle of an epoch, after this step."""
         if self.every_steps is not None and step % self.every_steps == 0:
             return True
-        return time.monotonic() - max(self._written, self._started) > max(LONG_EPOCH, self.every_seconds)
+        return time.monotonic() - max(self._written, self._started) > max(LONG_EPOCH, self._wait)
+
+    @property
+    def _wait(self) -> float:
+        """Seconds between two checkpoints."""
+        return self.every_seconds if self._pace is None else max(self.every_seconds, self._pace.gap)
 
     def save(
         self,
@@ -358,7 +402,7 @@ class Checkpoints:
         """
         links = ("last", "best") if best else ("last",)
         past = None if history is None else (history, len(history))
-        if time.monotonic() - self._written < self.every_seconds and not self.due(step):
+        if time.monotonic() - self._written < self._wait and not self.due(step):
             model, optimizer, training = copy.deepcopy((model, optimizer, training))
             self._waiting.update(dict.fromkeys(links, (step, model, optimizer, dict(state), training, past)))
         else:
@@ -400,6 +444,7 @@ class Checkpoints:
             for link in links:
                 del self._waiting[link]
             step, model, optimizer, state, training, records = contents
+            started = time.monotonic()
             try:
                 past = None if records is None else self._hold(*records)
                 save(self.root, step, model, optimizer, state, links, training, self.keep, past)
@@ -407,6 +452,8 @@ class Checkpoints:
                 self._waiting.clear()  # said once, and not tried again on the way out
                 raise
             self._written = time.monotonic()
+            if self._pace is not None:
+                self._pace.wrote(self._written - started)
 
     def _hold(self, records: Sequence[Mapping[str, Any]], count: int) -> dict[str, Any]:
         try:

@@ -20,10 +20,11 @@ class Narrator:
         files: the run's directory, with its log and its metrics.
         progress: the bar, or a line for each epoch.
         curves: what TensorBoard shows.
+        aloud: whether the terminal hears of it; of one run among several only its own files tell.
     """
 
-    def __init__(self, files: RunDirectory, progress: Progress, curves: TensorBoardLog) -> None:
-        self._files, self._progress, self._curves = files, progress, curves
+    def __init__(self, files: RunDirectory, progress: Progress, curves: TensorBoardLog, aloud: bool = True) -> None:
+        self._files, self._progress, self._curves, self._aloud = files, progress, curves, aloud
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -46,16 +47,19 @@ class Narrator:
 
     def show(self, text: str) -> None:
         """To the terminal alone, at once."""
-        print(text, flush=True)
+        if self._aloud:
+            print(text, flush=True)
 
     def say(self, text: str, apart: bool = False) -> None:
         """To the terminal, after an empty line where it is a thing apart, and to the log."""
-        print(f"\n{text}" if apart else text)
+        if self._aloud:
+            print(f"\n{text}" if apart else text)
         self.log(text)
 
     def warn(self, text: str) -> None:
         """To standard error; the log has it already, or is what cannot be written."""
-        print(text, file=sys.stderr)
+        if self._aloud:
+            print(text, file=sys.stderr)
 
     # ------------------------------------------------------------ what happens
 
@@ -75,7 +79,10 @@ class Narrator:
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done."""
         self._files.metrics(record)
-        self.log(self._progress.epoch(record))
+        line = self._progress.epoch(record)
+        self.log(line)
+        if not self._progress.has_bar:
+            self.show(line)
         self._curves.epoch(record)
 
     def training_is_over(self) -> None:

@@ -42,6 +42,11 @@ class Progress:
         """Leave the bar as it stands and go to the next line."""
         self.close()
 
+    @property
+    def has_bar(self) -> bool:
+        """Whether a bar is seen; else whoever has the line of an epoch shows it."""
+        return self._bar is not None
+
     def close(self) -> None:
         """The bar is at its end: what is printed from now on goes below it."""
         if self._bar is not None:
@@ -59,7 +64,7 @@ class Progress:
                 self._bar.set_postfix(self._postfix, refresh=False)
 
     def epoch(self, record: dict[str, Any]) -> str:
-        """Show that an epoch is done, whose line of `metrics.jsonl` is `record`, and return it as a line of text."""
+        """Show that an epoch is done, whose line of `metrics.jsonl` is `record`; return it as a line of text."""
         train, validation = record["train_loss"], record["validation_loss"]
         score = record[self._score]
         if self._bar is not None:
@@ -71,6 +76,4 @@ class Progress:
             f"epoch {count}  loss {number(train)}  validation loss {number(validation)}  "
             f"validation {self.metric} {number(score)}"
         )
-        if self._bar is None:
-            print(line, flush=True)
         return line

@@ -12,27 +12,32 @@ Each is an ordinary run in a directory of its own, which its own resolved.yaml r
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import nanotorch as torch
 from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.split import training_rows
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import build, steps_per_epoch
 from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment
 from nanotorch.train.record.records import Summary, read_json
-from nanotorch.train.record.resume import CompleteError, Resumed, ResumeError, config_of, differences, find
+from nanotorch.train.record.resume import ResumeError, config_of, differences
 from nanotorch.train.report.comparison import compare, read_run
 from nanotorch.train.report.comparison_page import page
-from nanotorch.train.run.run import files_of, run
+from nanotorch.train.run.open_run import Wanted
+from nanotorch.train.run.run import files_of
+from nanotorch.train.run.several_progress import SeveralProgress
+from nanotorch.train.run.side_by_side import SideBySide, begun_in, stopped_all, wanted_in
+from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.train.terminal.text_report import aligned, label, number
 from nanotorch.utils import files as disk
 
@@ -78,8 +83,9 @@ def run_all(
     overwrite: bool = False,
     resume: bool = False,
     needed: Sequence[str | Path] = (),
+    progress_bar: bool = True,
 ) -> FoldsResult:
-    """Run them all, one after the other.
+    """Run them all, side by side (Note [Runs side by side]).
 
     Raises what `run` raises; the runs that are complete stay. With `resume`, what is complete in `run_directory` is
     taken as it is, and what began goes on; a ResumeError where one of these was trained with another config than this
@@ -92,19 +98,11 @@ def run_all(
     if not resume:
         directory.check(config.output, run_directory, overwrite, needed)
     several = dict(single_runs(config))
-    first = next(iter(several.values()))
-    try:
-        data = prepare(first)
-        parts = build(first, data).parts  # what cannot be trained leaves no trace
-        for fold in range(2, (config.train.folds or 1) + 1):  # the others may have a row more or less
-            sizes = config.data.test_size, config.data.validation_size
-            steps_per_epoch(training_rows(list(data.parts.values()), *sizes, (fold, config.train.folds or 1)), first)
-    except DataError as error:
-        raise DataError(str(error), *(("train", "folds") if error.path == ("data", "fold") else error.path)) from None
-    root = directory.create(config.output, config.name) if run_directory is None else run_directory
-    root.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Scores] = {}
-    with directory.RunDirectory(root) as files:
+    with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
+        device = _checked(config, next(iter(several.values())))
+        root = directory.create(config.output, config.name) if run_directory is None else run_directory
+        root.mkdir(parents=True, exist_ok=True)
+        files = held.enter_context(directory.RunDirectory(root))
         if resume:
             _refuse_a_mixture(config, several, root)
         else:
@@ -112,30 +110,71 @@ def run_all(
         files.write("resolved.yaml", resolved(config))
         if source is not None:
             files.write("config.yaml", source)
-        files.write_json("env.json", environment(parts["train"].device))
-        for count, (name, single) in enumerate(several.items(), start=1):
-            found[name] = _scores(single, source, root / name)
+        files.write_json("env.json", environment(device))
+        progress = held.enter_context(SeveralProgress(len(several), "runs", progress_bar))
+        progress.plan(dict.fromkeys(several, config.train.epochs))
+        found: dict[str, Scores] = {}
+        for name in _ended(several, source, root, interrupt, progress):
+            found[name] = read_json(root / name / "summary.json", Summary)["scores"]
             line = "  ".join(f"{label(key)} {number(value)}" for key, value in found[name]["test"].items())
-            print(f"{name} ({count} of {len(several)})  test {line}", flush=True)
+            progress.say(f"{name} ({len(found)} of {len(several)})  test {line}")
             files.log(f"{name}: test {line}")
-        mean, spread = _over(found, statistics.fmean), _over(found, statistics.stdev)
-        table = _table(found, mean, spread)
+        progress.close()
+        result = summed_up(config, {name: found[name] for name in several}, files)
+        table = _table(result.runs, result.mean, result.spread)
         print(f"\n{config.name}: scores of the test part, each of the best epoch of its run\n{table}")
         files.log(table)
-        files.write_json(
-            "summary.json",
-            {
-                "name": config.name,
-                "folds": config.train.folds,
-                "repeats": config.train.repeats,
-                "scores": mean,
-                "spread": spread,
-                "runs": found,
-            },
-        )
-        shown = "; report.html shows them" if _page(root, config.name, list(several), mean, spread) else ""
+        shown = "; report.html shows them" if _page(root, config.name, list(several), result) else ""
         print(f"results in {root}{shown}", flush=True)
-    return FoldsResult(root, mean, spread, found)
+    return result
+
+
+def _checked(config: Config, first: Config) -> torch.device:
+    """Return the device, once it is known that the runs can be trained: what cannot leaves no trace."""
+    try:
+        data = prepare(first)
+        parts = build(first, data).parts
+        for fold in range(2, (config.train.folds or 1) + 1):  # the others may have a row more or less
+            sizes = config.data.test_size, config.data.validation_size
+            steps_per_epoch(training_rows(list(data.parts.values()), *sizes, (fold, config.train.folds or 1)), first)
+    except DataError as error:
+        raise DataError(str(error), *(("train", "folds") if error.path == ("data", "fold") else error.path)) from None
+    return parts["train"].device
+
+
+def _ended(
+    several: Mapping[str, Config], source: str | None, root: Path, interrupt: Interrupt, progress: SeveralProgress
+) -> Iterator[str]:
+    """Yield the name of every run that is complete, or as soon as it is."""
+    left = []
+    for name, single in several.items():
+        begun = begun_in(root / name, single)
+        if begun is not None and begun.covers(single):
+            progress.ended(name)
+            yield name
+        else:
+            left.append(name)
+
+    def wanted(name: str) -> Wanted:
+        return wanted_in(root / name, several[name], source)
+
+    with SideBySide(wanted, interrupt, progress.event, in_full=True) as side:
+        try:
+            for name in side.finish(left):
+                if name in side.errors:
+                    raise side.errors[name]
+                progress.ended(name)
+                yield name
+        except Stopping:
+            raise stopped_all(interrupt, root, progress) from None
+
+
+def summed_up(config: Config, found: dict[str, Scores], files: directory.RunDirectory) -> FoldsResult:
+    """Write the summary of runs that are complete."""
+    mean, spread = _over(found, statistics.fmean), _over(found, statistics.stdev)
+    several = {"folds": config.train.folds, "repeats": config.train.repeats}
+    files.write_json("summary.json", {"name": config.name, **several, "scores": mean, "spread": spread, "runs": found})
+    return FoldsResult(files.path, mean, spread, found)
 
 
 def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path) -> None:
@@ -153,7 +192,7 @@ def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path)
                 + "\nA mean over both would be of neither: begin new runs with --output, or go on with its own"
                 " resolved.yaml"
             )
-        begun = _begun(single, root / name)
+        begun = begun_in(root / name, single)
         if begun is None or begun.checkpoint is None:
             continue
         state = begun.checkpoint.state
@@ -173,30 +212,10 @@ def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path)
             )
 
 
-def _begun(config: Config, place: Path) -> Resumed | None:
-    """Return the run in a directory, if one was begun there."""
-    return find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
-
-
-def _scores(config: Config, source: str | None, place: Path) -> Scores:
-    """Return the scores of one run: those it left, or after it has run to its end."""
-    begun = _begun(config, place)
-    for notice in () if begun is None else begun.notices:
-        print(f"warning: {notice}", file=sys.stderr)
-    if begun is None or not begun.covers(config):
-        try:
-            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # its own lines are in its train.log
-                return run(config, source, run_directory=None if begun else place, resume=begun).scores
-        except CompleteError:
-            pass
-    scores: Scores = read_json(place / "summary.json", Summary)["scores"]
-    return scores
-
-
-def _page(root: Path, name: str, names: Sequence[str], mean: Scores, spread: Scores) -> bool:
+def _page(root: Path, name: str, names: Sequence[str], result: FoldsResult) -> bool:
     """Write `report.html`, the runs beside one another; each has its own beside it. Returns whether it is there."""
     found = compare([read_run(root / one) for one in names])
-    of, over = (number(scores["test"][found.by]) for scores in (mean, spread))
+    of, over = (number(scores["test"][found.by]) for scores in (result.mean, result.spread))
     lead = (
         f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}; each has a report.html of"
         " its own"

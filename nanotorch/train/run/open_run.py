@@ -152,6 +152,8 @@ class OpenRun:
         It ends where the run does, after so many `epochs`, or once `take` has seen an interrupt.
         """
         training, loader, parts, options = self.setup
+        if self.over or (epochs is not None and training.epoch - (training.step_in_epoch > 0) >= epochs):
+            return
         try:
             for event in fit(training, loader, parts["validation"], options, self.interrupt, chunks=self.chunks):
                 yield event
@@ -282,7 +284,7 @@ class OpenRun:
             raise
         return scores
 
-    def close(self, scores: dict[str, dict[str, float]]) -> RunResult:
+    def close(self, scores: dict[str, dict[str, float]], with_page: bool = True) -> RunResult:
         """Tell and write all that is known at the end; `summary.json` goes last."""
         config, training, parts, root = self.config, self.setup.training, self.setup.parts, self.files.path
         if training.stopped:
@@ -308,14 +310,21 @@ class OpenRun:
             "seconds": time.perf_counter() - self.started,
         }
         self.tell.scores(scores[found.judged], training.step)
-        shown = "; report.html shows them" if run_page.write(root, found, training.history, facts, self.here) else ""
+        shown = ""
+        if with_page and run_page.write(root, found, training.history, facts, self.here):
+            shown = "; report.html shows them"
         self.files.finish(training.history, facts)
         self.tell.show(f"results in {root}{shown}")
         return RunResult(root, training.model, scores, training.history, training.best_epoch)
 
 
 def open_run(
-    wanted: Wanted, make: Callable[[Config], Built], interrupt: Interrupt, held: ExitStack, progress_bar: bool = True
+    wanted: Wanted,
+    make: Callable[[Config], Built],
+    interrupt: Interrupt,
+    held: ExitStack,
+    progress_bar: bool = True,
+    pace: checkpoint.Pace | None = None,
 ) -> OpenRun:
     """Open a run: begin it, or put it to where it stopped. Everything is built before anything is written.
 
@@ -325,6 +334,7 @@ def open_run(
         interrupt: what the run listens to.
         held: closes the run when it ends: what waits is written then, and the directory given back.
         progress_bar: allow a bar where the output is a terminal.
+        pace: of the runs that are open beside this one; of these only their own files tell.
     """
     started = time.perf_counter()
     config, resume = wanted.config, wanted.resume
@@ -338,12 +348,12 @@ def open_run(
         _load(resume, setup.training, fingerprint)
     training, train, often = setup.training, config.train, config.checkpoint
     checkpoints = held.enter_context(
-        checkpoint.Checkpoints(files.path / "checkpoints", often.every_seconds, often.every_steps, often.keep)
+        checkpoint.Checkpoints(files.path / "checkpoints", often.every_seconds, often.every_steps, often.keep, pace)
     )
     shown = main_metric(data.preprocessing.task) if training.monitor == "loss" else training.monitor
-    progress = Progress(train.epochs, setup.steps_per_epoch, shown, progress_bar, done=training.step)
+    progress = Progress(train.epochs, setup.steps_per_epoch, shown, progress_bar and pace is None, done=training.step)
     curves = TensorBoardLog(files.path if config.log.tensorboard else None)
-    tell = held.enter_context(Narrator(files, progress, curves))
+    tell = held.enter_context(Narrator(files, progress, curves, aloud=pace is None))
     here = {**environment, "compile": chunks.plan(training, train.epochs)}
     run = OpenRun(
         config, data, setup, chunks, fingerprint, files, checkpoints, tell, interrupt, here, started,

@@ -10,14 +10,18 @@ from nanotorch import nn
 WORTH_THREADS = 50e6  # floating point operations of a product below which a second thread costs more than it does
 
 
+def worth_threads(model: nn.Module, rows: int) -> bool:
+    """Return whether the largest product of a model that is trained in batches of so many rows is worth threads."""
+    return max((2.0 * rows * p.numel() for p in model.parameters() if p.ndim == 2), default=0.0) >= WORTH_THREADS
+
+
 def blas_threads(model: nn.Module, rows: int) -> AbstractContextManager[Any]:
     """Limit BLAS to one thread while a model is trained whose largest product is small.
 
     Threads wait for each other by spinning, so on a busy machine a second one can make a small model many times
     slower. Large models keep the library's choice, which `OMP_NUM_THREADS` and its kin decide.
     """
-    largest = max((2.0 * rows * p.numel() for p in model.parameters() if p.ndim == 2), default=0.0)
-    if largest >= WORTH_THREADS:
+    if worth_threads(model, rows):
         return nullcontext()
     from threadpoolctl import threadpool_limits
 

@@ -1,0 +1,106 @@
+"""What is seen while several runs are trained: one bar for all of them, or a plain line where something is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from nanotorch.train.run.open_run import Event, OpenRun
+from nanotorch.train.terminal.standard_streams import past
+
+WIDE = 72  # columns of a terminal in which there is room for the speed
+
+
+class SeveralProgress:
+    """Shows how many are done of all, the best so far and the time left; to be used in a `with` block.
+
+    Args:
+        count: of how many.
+        what: what they are, such as "trials".
+        bar: allow a bar if both output streams are terminals.
+
+    Attributes:
+        best: what is shown of the best so far.
+        done: how many have ended.
+    """
+
+    def __init__(self, count: int, what: str, bar: bool = True) -> None:
+        self.count, self.what, self.best, self.done = count, what, "", 0
+        self._epochs, self._steps, self._started = 0, 0, time.monotonic()
+        self._before: dict[str, int] = {}  # steps of each run when it was last heard of
+        self._bar: Any = None
+        if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            from tqdm import tqdm
+
+            # a pseudo-terminal without a window says that it has 0 columns or lines, and tqdm would show nothing
+            has_size = min(os.get_terminal_size(sys.stderr.fileno())) > 0
+            size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
+            form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
+            self._bar = tqdm(total=1, bar_format=form, file=past(sys.stderr), **size)
+
+    def __enter__(self) -> Self:
+        """Nothing is done yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the bar as it stands and go to the next line."""
+        self.close()
+
+    def close(self) -> None:
+        """What is printed from now on goes below the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether a bar is seen."""
+        return self._bar is not None
+
+    def plan(self, epochs: Mapping[str, float]) -> None:
+        """So many epochs are to come, of each run."""
+        if self._bar is not None:
+            self._left = dict(epochs)
+            self._bar.total = max(1.0, self._epochs + sum(self._left.values()))
+            self._show()
+
+    def event(self, name: str, run: OpenRun, event: Event) -> None:
+        """A run has done something."""
+        if self._bar is None:
+            return
+        step = run.setup.training.step
+        self._steps += step - self._before.get(name, step - 1)
+        self._before[name] = step
+        if isinstance(event, dict):
+            self._epochs += 1
+            self._left[name] = max(0.0, self._left.get(name, 0.0) - 1)
+            self._bar.update(1)
+        self._show()
+
+    def ended(self, name: str) -> None:
+        """A run has come to its end, maybe before its time."""
+        self.done += 1
+        if self._bar is not None:
+            self._left.pop(name, None)
+            self._bar.total = max(1.0, self._epochs + sum(self._left.values()))
+            self._show()
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar."""
+        if self._bar is None:
+            print(text, flush=True)
+        else:
+            self._bar.write(text, file=past(sys.stdout))
+
+    def _show(self) -> None:
+        self._bar.set_description_str(f"{self.done}/{self.count} {self.what}: ", refresh=False)
+        speed = self._steps / max(1e-9, time.monotonic() - self._started)
+        wide = (self._bar.ncols or 80) >= WIDE
+        parts = [self.best] * bool(self.best) + [f"{speed:,.0f} steps/s"] * wide
+        self._bar.set_postfix_str(", ".join(parts), refresh=False)

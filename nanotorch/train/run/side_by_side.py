@@ -1,0 +1,328 @@
+"""Several runs open at once, trained side by side: the folds and repeats of a config, the trials of a sweep.
+
+Note [Runs side by side]
+~~~~~~~~~~~~~~~~~~~~~~~~
+Each of them is an ordinary run, opened, trained, judged and closed by the same functions as one that is alone
+(`open_run`), and its files are the same, times apart. What they share:
+
+- What is made of alike sections of their configs: the table that was loaded, its parts, these on their device, and what
+  is known of the environment. They are kept while runs that are open use them.
+- The steps: `together` takes those of all runs that are open, many in one call.
+- The disk. To write safely waits for it, K runs for K times as long as one. So a checkpoint on the way waits in memory
+  until writing takes no more than `SHARE` of the time (`Pace`); at the end all of them wait for the disk at once, in
+  `WRITERS` threads. The best and the last checkpoint of a run are always written.
+
+At most `AT_ONCE` runs are open, and no more than keep their data and ten times their weights (gradients, moments,
+copies that wait to be written) within `MEMORY`; the others come in later waves. A model that is worth threads of BLAS
+is trained with its kind alone, since the number of threads decides bits.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from weakref import WeakValueDictionary
+
+from nanotorch.train.config.sections import Config
+from nanotorch.train.data.datasets import takes_seed
+from nanotorch.train.data.table import DataError, Table
+from nanotorch.train.fit.build import Setup, build
+from nanotorch.train.fit.loop import DivergedError
+from nanotorch.train.fit.part_on_device import Part
+from nanotorch.train.fit.prepare import Data, load, prepare
+from nanotorch.train.record.checkpoint import CheckpointError, Pace
+from nanotorch.train.record.environment import environment
+from nanotorch.train.record.resume import CompleteError, Resumed, find
+from nanotorch.train.run.open_run import Built, Event, OpenRun, Wanted, chunks_of, interrupted, open_run
+from nanotorch.train.run.several_progress import SeveralProgress
+from nanotorch.train.terminal.blas_threads import blas_threads, worth_threads
+from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
+
+AT_ONCE = 64
+MEMORY = 2**31
+WRITERS = 8
+ITS_OWN_FAULT = (DivergedError, DataError, MemoryError)  # what ends one run, and no other
+
+
+def together(fits: Mapping[str, Iterator[Event]]) -> Iterator[tuple[str, Event]]:
+    """Advance all; yield every event with the name of its fit."""
+    for name, fit in fits.items():
+        for event in fit:
+            yield name, event
+
+
+class SideBySide:
+    """Runs that are trained side by side (Note [Runs side by side]); to be used in a `with` block.
+
+    Args:
+        wanted: gives the run of a name, when it is opened.
+        interrupt: what they listen to.
+        watch: is told every event of every run, once it is saved.
+        in_full: write `report.html` of each, and look for what made a value that is not finite.
+
+    Attributes:
+        errors: by name what ended a run that could not be brought to its end.
+        history: by name the record of every epoch of a run that was open.
+    """
+
+    def __init__(
+        self,
+        wanted: Callable[[str], Wanted],
+        interrupt: Interrupt,
+        watch: Callable[[str, OpenRun, Event], None],
+        in_full: bool,
+    ) -> None:
+        self.errors: dict[str, Exception] = {}
+        self.history: dict[str, list[dict[str, Any]]] = {}
+        self._wanted, self._interrupt, self._watch, self._in_full = wanted, interrupt, watch, in_full
+        self._open: dict[str, _Open] = {}
+        self._made = _Made(interrupt)
+        self._pace = Pace()
+        self._threads = ExitStack()
+        self._worth_threads = False
+
+    def __enter__(self) -> Self:
+        """Nothing is open yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what is open, with what waits to be written."""
+        for one in self._open.values():
+            one.held.__exit__(kind, error, trace)
+        self._threads.close()
+
+    def advance(self, names: Iterable[str], epochs: int) -> Iterator[str]:
+        """Train these until so many epochs are done; yield the names of those that fail.
+
+        They stay open if there is room for all of them. Raises `Stopping` after an interrupt, once all that is open is
+        on the disk; so does `finish`.
+        """
+        for wave, failed, more in self._waves(names):
+            yield from failed
+            yield from self._trained(wave, epochs)
+            if more:
+                yield from self._at_once(wave, lambda run: None)
+
+    def finish(self, names: Iterable[str], stopped: str | None = None) -> Iterator[str]:
+        """Train these to their ends, judge and close them; yield the name of each that is done or has failed.
+
+        With `stopped`, which says why, they end where they stand.
+        """
+        for wave, failed, _ in self._waves(names):
+            yield from failed
+            if stopped is None:
+                yield from self._trained(wave)
+            else:
+                for one in wave.values():
+                    one.run.setup.training.stopped = stopped
+            yield from self._at_once(wave, lambda run: run.close(run.judge(), self._in_full))
+
+    # ------------------------------------------------------------ open
+
+    def _waves(self, names: Iterable[str]) -> Iterator[tuple[dict[str, _Open], list[str], bool]]:
+        """Open these, as many at a time as there is room for; yield them, the names of those that cannot be opened, and
+        whether there are more.
+        """
+        left = [name for name in names if name not in self.errors]
+        while left:
+            wave = {name: self._open[name] for name in left if name in self._open}
+            failed, later = [], []
+            for name in left:
+                if name in wave:
+                    continue
+                if self._is_full():
+                    later.append(name)
+                    continue
+                try:
+                    wave[name] = self._open[name] = self._opened(name)
+                except _AnotherWave:
+                    later.append(name)
+                except CompleteError:  # another process has brought it to its end
+                    failed.append(name)
+                except ITS_OWN_FAULT as error:
+                    self.errors[name] = error
+                    failed.append(name)
+            self._pace.runs = len(self._open)
+            yield wave, failed, bool(later)
+            left = later
+
+    def _is_full(self) -> bool:
+        weights = sum(10 * p.nbytes for one in self._open.values() for p in one.run.setup.training.model.parameters())
+        data = {id(made): made.nbytes for one in self._open.values() for made in [one.made]}
+        return len(self._open) >= AT_ONCE or (bool(self._open) and weights + sum(data.values()) >= MEMORY)
+
+    def _opened(self, name: str) -> _Open:
+        held = ExitStack()
+        made: list[_MadeData] = []
+
+        def make(config: Config) -> Built:
+            self._interrupt.check()
+            made.append(self._made.of(config))
+            setup = made[0].setup(config)
+            model, rows = setup.training.model, config.train.batch_size
+            worth = worth_threads(model, rows)
+            if self._open and worth != self._worth_threads:
+                raise _AnotherWave
+            if not self._open:
+                self._threads.close()
+                self._threads.enter_context(blas_threads(model, rows))
+                self._worth_threads = worth
+            here = self._made.environment(setup, worth)
+            return Built(made[0].data, setup, chunks_of(config, setup), made[0].fingerprint, here)
+
+        with held:  # given back where the run cannot be opened
+            run = open_run(self._wanted(name), make, self._interrupt, held, pace=self._pace)
+            self.history[name] = run.setup.training.history
+            return _Open(run, held.pop_all(), made[0])
+
+    # ------------------------------------------------------------ train, close
+
+    def _trained(self, wave: dict[str, _Open], epochs: int | None = None) -> Iterator[str]:
+        """Take the steps of a wave; yield the names of those that fail, which are no longer in it."""
+        for name, event in together({name: one.run.events(epochs) for name, one in wave.items()}):
+            run = wave[name].run
+            try:
+                run.take(event)
+            except ITS_OWN_FAULT as error:
+                if self._in_full and isinstance(error, DivergedError):
+                    error = run.explained(error)
+                else:
+                    run.tell.log(str(error))
+                self._failed(name, error)
+                del wave[name]
+                yield name
+                continue
+            self._watch(name, run, event)
+        if self._interrupt:
+            for _ in self._at_once(wave, OpenRun.stopped):
+                pass
+            raise Stopping
+
+    def _at_once(self, wave: dict[str, _Open], work: Callable[[OpenRun], object]) -> Iterator[str]:
+        """Do this with the runs and close them, so that they wait for the disk at the same time; yield their names."""
+
+        def done(name: str) -> None:
+            with wave[name].held:
+                work(wave[name].run)
+
+        def yielded(name: str, result: Callable[[], None]) -> str:
+            try:
+                result()
+                del self._open[name]
+            except ITS_OWN_FAULT as error:
+                self._failed(name, error)
+            except TrainingInterrupted:
+                raise Stopping from None
+            return name
+
+        names = list(wave)
+        for name in names[:1]:  # what is made at the first call is made once
+            yield yielded(name, partial(done, name))
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for name, future in [(name, pool.submit(done, name)) for name in names[1:]]:
+                yield yielded(name, future.result)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self.errors[name] = error
+        with suppress(CheckpointError):
+            self._open.pop(name).held.close()
+
+
+def begun_in(place: Path, config: Config) -> Resumed | None:
+    """Return the run in a directory, if one was begun there."""
+    return find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
+
+
+def wanted_in(place: Path, config: Config, source: str | None = None) -> Wanted:
+    """Return the run that a config makes in a directory: one that goes on, if it was begun there."""
+    begun = begun_in(place, config)
+    for notice in () if begun is None else begun.notices:
+        print(f"warning: {notice}", file=sys.stderr)
+    return Wanted(config, source, None if begun else place, begun)
+
+
+def stopped_all(interrupt: Interrupt, root: Path, progress: SeveralProgress) -> TrainingInterrupted:
+    """Return what is raised after an interrupt of several runs."""
+    return interrupted(
+        interrupt,
+        f"stopped; {progress.done} of {progress.count} {progress.what} are done, and what the others did is saved; the"
+        f" same command with --resume {shlex.quote(str(root))} goes on",
+    )
+
+
+class _AnotherWave(Exception):
+    """A run that is not to be open beside those that are."""
+
+
+class _Open(NamedTuple):
+    run: OpenRun
+    held: ExitStack
+    made: _MadeData
+
+
+class _MadeData:
+    """Data, as runs of alike configs share them."""
+
+    def __init__(self, data: Data) -> None:
+        self.data, self.fingerprint = data, data.fingerprint()
+        self._parts: dict[str, dict[str, Part]] = {}
+
+    def setup(self, config: Config) -> Setup:
+        """Build what the config asks for, on parts that are there already where they are the same."""
+        train = config.train
+        decisive = [config.dtype, config.device, config.loss.model_dump(mode="json"), train.metrics, train.monitor]
+        key = json.dumps([*decisive, train.batch_size])
+        setup = build(config, self.data, self._parts.get(key))
+        self._parts[key] = setup.parts
+        return setup
+
+    @property
+    def nbytes(self) -> int:
+        """What the rows take in memory, prepared."""
+        parts = [part for parts in self._parts.values() for part in parts.values()]
+        return sum(tensor.nbytes for part in parts for tensor in part.dataset.tensors)
+
+
+class _Made:
+    """What was made of configs, as long as a run that is open needs it, and what was made last."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+        self._data: WeakValueDictionary[str, _MadeData] = WeakValueDictionary()
+        self._latest: _MadeData | None = None
+        self._table: tuple[str, Table] | None = None
+        self._environments: dict[tuple[str, bool], dict[str, Any]] = {}
+
+    def of(self, config: Config) -> _MadeData:
+        """Return the data of a config."""
+        section = config.data
+        kind = json.dumps(
+            [section.name, section.arguments, takes_seed(section.name, section.arguments) and config.seed]
+        )
+        key = json.dumps([section.model_dump(mode="json"), config.seed])
+        found = self._data.get(key)
+        if found is None:
+            if self._table is None or self._table[0] != kind:
+                self._table = kind, load(config)
+            self._interrupt.check()
+            found = self._data[key] = _MadeData(prepare(config, self._table[1]))
+        self._latest = found
+        return found
+
+    def environment(self, setup: Setup, worth: bool) -> dict[str, Any]:
+        """Return what the bits depend on beside the config, with as many threads as a model is worth."""
+        device = setup.parts["train"].device
+        key = str(device), worth
+        if key not in self._environments:
+            self._environments[key] = environment(device)
+        return self._environments[key]
