@@ -12,5 +12,6 @@ True
 
 from nanotorch.estimators.classifier import MLPClassifier
 from nanotorch.estimators.regressor import MLPRegressor
+from nanotorch.estimators.search import MLPSearchCV
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "MLPSearchCV"]

@@ -15,7 +15,7 @@ import math
 import numbers
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -46,6 +46,7 @@ from nanotorch.utils.data import DataLoader, TensorDataset
 
 ROWS_AT_ONCE = 4096  # rows of a prediction that are computed together
 SMALLEST_LEARNING_RATE = 1e-6  # learning_rate="adaptive" ends here, as in scikit-learn
+ADVICE = "Scale the features (and targets), lower learning_rate_init, or set clip_norm"
 WHAT_THEN = "raise max_iter, or set n_iter_no_change=float('inf') where a fixed number of epochs is meant"
 
 
@@ -121,15 +122,10 @@ class Network(BaseEstimator):
         return found
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> Self:
-        with borrowed_generator():
-            prepared = self._prepare(X, y, sample_weight, incremental, Shared(), classes)
-            with blas_threads(prepared.training.model, prepared.loader.batch_size or 1):
-                try:
-                    for event in prepared.events():
-                        self._look_at(prepared, event)
-                except DivergedError as error:
-                    raise _advised(error) from None
-            self._keep(prepared)
+        prepared = self._prepare(X, y, sample_weight, incremental, Shared(), classes)
+        (error,) = train_together([(self, prepared)])
+        if error is not None:
+            raise error
         if prepared.unfinished and not incremental:
             warnings.warn(
                 f"training ended at max_iter={self.max_iter} epochs while the {prepared.training.monitor} was still"
@@ -150,27 +146,33 @@ class Network(BaseEstimator):
             # A row of weight 0 is no row: it takes no place in a batch.
             rows, shared = rows.taken(np.flatnonzero(rows.weights)), Shared()
         seed = self._draw_seed()
-        init_seed, dropout_seed, shuffle_seed, split_seed = seeds(seed, 4)
         apart: Rows | None = None
         if self.early_stopping:
             if incremental:
                 raise ValueError("partial_fit does not support early_stopping=True")
-            split = split_seed % 2**32, self.validation_fraction
+            split = seeds(seed, 4)[3] % 2**32, self.validation_fraction
             rows, apart = shared.once(split, lambda: _apart(rows, *split))
             shared = shared.once(("parts", *split), Shared)
         if self.batch_norm and len(rows.features) < 2:
             raise ValueError("batch_norm=True needs 2 rows or more to train on, got 1")
-
         device = best_device() if self.device == "auto" else torch.device(self.device)
+        train = self._part("train", rows, device, shared)
+        validation = None if apart is None else self._part("validation", apart, device, shared)
+        with borrowed_generator():
+            return self._built(rows, train, validation, seed, incremental, anew)
+
+    def _built(
+        self, rows: Rows, train: Part, validation: Part | None, seed: int, incremental: bool, anew: bool
+    ) -> Prepared:
+        """Build what is trained, as it stands at the beginning."""
+        init_seed, dropout_seed, shuffle_seed, _ = seeds(seed, 4)
         torch.manual_seed(init_seed)
         model = self._model(rows.features.shape[1], rows.outputs).to(getattr(torch, self.dtype))
         if anew:
             _initialise(model, 2.0 if self.activation == "logistic" else 6.0)
         else:
             model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
-        model = model.to(device)
-        train = self._part("train", rows, device, shared)
-        validation = None if apart is None else self._part("validation", apart, device, shared)
+        model = model.to(train.device)
         generator = torch.Generator().manual_seed(shuffle_seed)
         loader = self._loader(train, generator)
         mean_weight = 1.0 if rows.weights is None else float(rows.weights.mean())
@@ -423,9 +425,21 @@ def _apart(rows: Rows, seed: int, fraction: float) -> tuple[Rows, Rows]:
     return rows.taken(kept), rows.taken(apart)
 
 
-def _advised(error: DivergedError) -> DivergedError:
-    advice = "Scale the features (and targets), lower learning_rate_init, or set clip_norm"
-    return DivergedError(error.fact, advice)
+def train_together(fits: Sequence[tuple[Network, Prepared]]) -> list[Exception | None]:
+    """Train prepared fits to their ends; return for each what went wrong, or None."""
+    errors: list[Exception | None] = []
+    for network, prepared in fits:
+        with blas_threads(prepared.training.model, prepared.loader.batch_size or 1):
+            try:
+                for event in prepared.events():
+                    network._look_at(prepared, event)
+                network._keep(prepared)
+                errors.append(None)
+            except DivergedError as error:
+                errors.append(DivergedError(error.fact, ADVICE))
+            except Exception as error:
+                errors.append(error)
+    return errors
 
 
 def _initialise(model: nn.Module, factor: float) -> None:
