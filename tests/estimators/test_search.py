@@ -272,7 +272,7 @@ def searches() -> Iterator[Any]:
         yield MLPSearchCV(network, {"alpha": [1e-4, 1e-3]}, **how)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:invalid value:RuntimeWarning")
 @parametrize_with_checks(
     list(searches()),
     expected_failed_checks=lambda estimator: {
