@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ from nanotorch import nn
 from nanotorch.ops.create.random import drawing_from
 from nanotorch.train.config.loading import loads
 from nanotorch.train.fit.build import Setup, build
-from nanotorch.train.fit.chunks import Chunks, Due
-from nanotorch.train.fit.loop import fit
+from nanotorch.train.fit.chunks import Chunk, Chunks, Due
+from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.fit.together import End, together
+from nanotorch.train.fit.window_step import StepResult
+from nanotorch.train.record.checkpoint import Checkpoints, load
 
 BASE = """
 name: one
@@ -42,7 +46,7 @@ def events_of(setup: Setup, chunks: Chunks | None) -> Iterator[Any]:
 def left(setup: Setup) -> dict[str, Any]:
     """All that a training decides by: its state, its weights, those of its optimizer, its records."""
     training = setup.training
-    found: dict[str, Any] = {"state": training.state()}
+    found: dict[str, Any] = {"state": repr(training.state())}
     for name, tensor in {**training.model.state_dict(), **training.weights()}.items():
         found[name] = tensor.numpy().tobytes()
     for number, state in training.optimizer.state_dict()["state"].items():
@@ -133,3 +137,160 @@ def test_steps_that_are_due_may_be_taken_by_whoever_iterates(compile: Any) -> No
                     event.given = chunks._run(event)
                 seen += 1
         assert left(setup) == left(alone)
+
+
+def both(*trials: list[str], **named: Any) -> tuple[dict[int, Setup], list[tuple[int, Any]]]:
+    """Train trials each alone, step by step, and all of them together; they have to leave the same."""
+    alone = {number: made(*overrides)[0] for number, overrides in enumerate(trials)}
+    ends: dict[int, Any] = {}
+    for number, setup in alone.items():
+        try:
+            list(events_of(setup, None))
+        except DivergedError as error:
+            ends[number] = str(error)
+    side = {number: made(*overrides, **named) for number, overrides in enumerate(trials)}
+    events = list(together({number: events_of(*one) for number, one in side.items()}))
+    assert {number: str(event) for number, event in events if isinstance(event, DivergedError)} == ends
+    for number, (setup, _) in side.items():
+        assert differing(left(setup), left(alone[number])) == [], number
+    return alone, events
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
+
+
+SCHEDULES = [
+    "scheduler={name: CosineAnnealingLR, T_max: 24, interval: step}",
+    "scheduler={name: StepLR, step_size: 2}",
+    "scheduler={name: OneCycleLR, max_lr: 0.05, interval: step, warmup: 3}",
+    "scheduler={name: ReduceLROnPlateau, patience: 0}",
+    "scheduler=null",
+]
+
+
+def test_fits_that_differ_in_everything_that_a_sweep_may_vary() -> None:
+    trials = [
+        [
+            f"seed={number}",
+            f"optimizer={{name: AdamW, lr: {0.001 * 3**number}, weight_decay: {0.1 * (number % 2)}}}",
+            f"model.dropout={0.2 * (number % 3)}",
+            SCHEDULES[number],
+        ]
+        for number in range(5)
+    ]
+    _, events = both(*trials)
+    assert [number for number, event in events if isinstance(event, dict)] == [*range(5)] * 4
+    assert [number for number, event in events if isinstance(event, End)] == [*range(5)]
+    assert all(isinstance(event, Chunk | dict | End) for _, event in events)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.accumulate=4", "train.clip_norm=0.5"],
+        ["train.ema=0.9", "train.clip_value=0.01", "model.batch_norm=true"],
+        ["loss.class_weight=balanced", "train.drop_last=true"],
+        ["train.shuffle=false", "optimizer={name: SGD, lr: 0.1, momentum: 0.9, nesterov: true}"],
+        ["data={name: diabetes}", "loss={name: HuberLoss}", "train.batch_size=100", "train.epochs=2"],
+        ["dtype=float64", "train.batch_size=500"],
+    ],
+)
+def test_fits_with_every_option_of_a_step(overrides: list[str]) -> None:
+    both(*[[f"seed={seed}", *overrides] for seed in (1, 2, 3)])
+
+
+def test_a_fit_that_stops_early_leaves_the_others() -> None:
+    early = ["train.epochs=12", "early_stopping={patience: 2, min_delta: 0.02}"]
+    alone, events = both(*[[f"seed={seed}", *early] for seed in range(6)])
+    lasts = [setup.training.epoch for setup in alone.values()]
+    assert len(set(lasts)) > 2 and min(lasts) < 12
+    ends = [number for number, event in events if isinstance(event, End)]
+    assert ends == sorted(range(6), key=lambda number: (lasts[number], number))
+
+
+def test_folds_have_other_rows_and_other_numbers_of_them() -> None:
+    folds = [f"data={{name: iris, validation_size: 0.2, fold: [{fold}, 4]}}" for fold in (1, 2, 3, 4)]
+    alone, _ = both(*[[f"seed={seed}", fold] for fold in folds for seed in (1, 2)])
+    assert len({len(setup.parts["train"]) for setup in alone.values()}) == 2
+
+
+def test_one_that_diverges_is_told_and_the_others_go_on() -> None:
+    rates = [1e-3, 1e30, 1e-2]
+    _, events = both(*[[f"optimizer={{name: SGD, lr: {rate}}}", "train.epochs=6"] for rate in rates])
+    assert [number for number, event in events if isinstance(event, DivergedError)] == [1]
+    assert sum(isinstance(event, dict) and number == 2 for number, event in events) == 6
+
+
+def test_fits_of_several_forms_are_several_groups() -> None:
+    forms = [["model.hidden=[6]"], ["model.hidden=[7, 5]"], ["train.batch_size=32"], ["optimizer={name: SGD, lr: 0.1}"]]
+    both(*[[f"seed={seed}", *form] for seed in (1, 2) for form in forms])
+
+
+@pytest.mark.parametrize("compile", ["auto", False])
+def test_what_is_no_program_or_does_not_pay_runs_as_ever(compile: Any) -> None:
+    _, events = both(["seed=1"], ["seed=2"], ["train.on_nonfinite=skip"], compile=compile)
+    assert {type(event) for _, event in events} == {StepResult, dict, End}
+
+
+def test_fits_go_on_from_where_each_of_them_stands(tmp_path: Path) -> None:
+    """From the steps 0, 2, 6 (the end of an epoch), 9, and 9 once more."""
+    stops = [0, 2, 6, 9, 9]
+    trials = [[f"seed={seed}", SCHEDULES[seed % 5], "early_stopping={patience: 3}"] for seed in range(5)]
+    side: dict[int, tuple[Setup, Chunks]] = {}
+    for number, (overrides, stop) in enumerate(zip(trials, stops, strict=True)):
+        first, _ = made(*overrides)
+        training, events = first.training, events_of(first, None)
+        while training.step < stop:
+            next(events)
+        kept = Checkpoints(tmp_path / str(number), 0, None, 1)
+        optimizer, state, history = training.optimizer.state_dict(), training.state(), training.history
+        kept.save(training.step, training.weights(), optimizer, state, False, None, history)
+        kept.flush()
+        side[number] = made(*overrides)
+        side[number][0].training.load(load(tmp_path / str(number) / "last"))
+    list(together({number: events_of(*one) for number, one in side.items()}))
+    for number, overrides in enumerate(trials):
+        whole, _ = made(*overrides)
+        list(events_of(whole, None))
+        del whole.training.history[: 4 - len(side[number][0].training.history)]  # which other files keep
+        assert differing(left(side[number][0]), left(whole)) == [], number
+
+
+def test_whoever_iterates_may_stop_after_an_epoch_and_go_on_with_some() -> None:
+    side = {seed: made(f"seed={seed}") for seed in range(4)}
+    fits = {seed: events_of(*one) for seed, one in side.items()}
+    records = 0
+    for _, event in together(fits):
+        records += isinstance(event, dict)
+        if records == 4:
+            break
+    assert {setup.training.step for setup, _ in side.values()} == {6}
+    fits.pop(2).close()
+    ended = [seed for seed, event in together(fits) if isinstance(event, End)]
+    assert ended == [0, 1, 3]
+    for seed in ended:
+        alone, _ = made(f"seed={seed}")
+        list(events_of(alone, None))
+        assert differing(left(side[seed][0]), left(alone)) == []
+
+
+def test_a_fit_that_is_closed_leaves() -> None:
+    side = {seed: made(f"seed={seed}") for seed in range(3)}
+    fits = {seed: events_of(*one) for seed, one in side.items()}
+    for seed, event in together(fits):
+        if isinstance(event, dict) and event["epoch"] == 2 and seed == 0:
+            fits[1].close()
+    assert [setup.training.epoch for setup, _ in side.values()] == [4, 2, 4]
+    alone, _ = made("seed=2")
+    list(events_of(alone, None))
+    assert differing(left(side[2][0]), left(alone)) == []
+
+
+def test_other_errors_are_raised() -> None:
+    def broken() -> Iterator[Any]:
+        yield {"epoch": 1}
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk"):
+        list(together({"a": broken(), "b": iter([{"epoch": 1}] * 3)}))

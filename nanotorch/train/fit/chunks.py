@@ -75,6 +75,23 @@ class Due:
         return self.chunks.order()[first * rows : (first + self.count) * rows]
 
     @property
+    def window(self) -> int:
+        """How many rows each step takes."""
+        chunks = self.chunks
+        return min(chunks.rows, chunks.rows_per_epoch - self.training.step_in_epoch * chunks.rows)
+
+    @property
+    def sure(self) -> int:
+        """How many steps on as many rows are sure to come."""
+        chunks = self.chunks
+        return chunks.sure_epochs * (chunks.rows_per_epoch // chunks.rows if self.window == chunks.rows else 1)
+
+    @property
+    def pays(self) -> bool:
+        """Whether a program for steps on as many rows pays for this fit alone."""
+        return self.chunks.pays_whole if self.window == self.chunks.rows else self.chunks.pays_last
+
+    @property
     def numbers(self) -> range:
         """The numbers of the steps."""
         return range(self.training.step + 1, self.training.step + self.count + 1)
@@ -93,6 +110,14 @@ class Chunks:
 
     Attributes:
         refused: why steps of this kind are no program; None where they are one, as far as is known.
+        step: what takes a step on the rows of a window, for `nanotorch.compile`.
+        tensors: the fields of the rows.
+        rows: how many rows a window has, and
+        rows_per_epoch: all those of an epoch.
+        form: what the steps of several fits have to have in common to run as one program.
+        sure_epochs: how many epochs are sure to come.
+        pays_whole: whether there is a program of whole windows, and
+        pays_last: of the last one.
     """
 
     def __init__(
@@ -109,12 +134,16 @@ class Chunks:
         self.refused = why_not(training, loader, options) if compile else "train.compile is false"
         self.rows = (loader.batch_size or 1) * accumulate
         self.seconds = 0.0  # of the quickest step so far
-        self._epochs = 0
+        self._epochs = self.sure_epochs = 0
         self._order: np.ndarray[Any, Any] | None = None
-        self._pays = self._last_pays = False  # there is a program, of whole windows and of the last one
+        self.pays_whole = self.pays_last = False
         if self.refused is None:
             from nanotorch.capture.compiled import Compiled
 
+            self.tensors: Sequence[Tensor] = loader.dataset.tensors
+            rows, batch_size = len(loader.dataset), loader.batch_size or 1
+            self.rows_per_epoch = rows // batch_size * batch_size if loader.drop_last else rows
+            self.form = (self.rows, self.rows_per_epoch, *form_of(training, self.tensors, options, batch_size))
             self.step = step_of(training, options, loader.batch_size or 1)
             self._compiled = Compiled(self.step, "numpy", None if self.always else self._refuse)
 
@@ -135,11 +164,12 @@ class Chunks:
     def begin_epoch(self, training: Training, epochs: int) -> bool:
         """Return whether the epoch that has begun, of so many in the end, is to be run in chunks."""
         self._order = None
-        left, sure = self._to_come(training, epochs)
-        self._pays = self._pays or self._worth(len(self.loader.dataset) // self.rows, left, sure)
-        self._last_pays = self._last_pays or self._worth(1, left, sure)
+        left, self.sure_epochs = self._to_come(training, epochs)
+        steps = len(self.loader.dataset) // self.rows
+        self.pays_whole = self.pays_whole or self._worth(steps, left, self.sure_epochs)
+        self.pays_last = self.pays_last or self._worth(1, left, self.sure_epochs)
         self._epochs += 1
-        return self._pays
+        return self.pays_whole
 
     def _to_come(self, training: Training, epochs: int) -> tuple[int, int]:
         """Return how many epochs may come, and how many are sure to: the one that is open, or the next, and others."""
@@ -181,7 +211,7 @@ class Chunks:
         tensors = self.loader.dataset.tensors
         between = training.scheduler.step if training.interval == "step" else None
         started = time.perf_counter()
-        if count * self.rows <= len(rows) or self._last_pays:
+        if count * self.rows <= len(rows) or self.pays_last:
             size = min(self.rows, len(rows))
             pieces, norms = self._compiled.run(tensors, rows, batch_size=size, numbers=numbers, between=between)
         else:
@@ -236,6 +266,15 @@ def step_of(training: Training, options: StepOptions, batch_size: int) -> Callab
         return [(piece.outputs, piece.loss, piece.weight) for piece in result.pieces], result.norm
 
     return step
+
+
+def form_of(training: Training, tensors: Sequence[Tensor], options: StepOptions, batch_size: int) -> tuple[Any, ...]:
+    """Return what steps have to have in common to give results of one form."""
+    shapes = [(type(each), each.shape, each.dtype) for each in training.model.state_dict().values()]
+    kinds = [type(each) for each in (training.model, training.criterion, training.optimizer)]
+    columns = [(column.shape[1:], column.dtype) for column in tensors]
+    chosen = (options.clip_norm is None, options.clip_value is None, training.interval == "step")
+    return (batch_size, *chosen, *kinds, *columns, *shapes)
 
 
 def why_not(training: Training, loader: DataLoader[Any], options: StepOptions) -> str | None:
