@@ -27,6 +27,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, overload
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
@@ -164,6 +165,22 @@ class Entry(NamedTuple):
     facts: Mapping[str, Any]
 
 
+@cache
+def _arguments(target: Callable[..., Any], supplied: tuple[str, ...]) -> tuple[Mapping[str, Argument], list[str]]:
+    """Return the arguments of a callable but for those that are supplied, and which of them have no annotation."""
+    function: Any = target.__init__ if inspect.isclass(target) else inspect.unwrap(target)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    kept = {
+        parameter.name: parameter
+        for parameter in inspect.signature(target).parameters.values()
+        if parameter.name not in supplied and parameter.kind in kinds
+    }
+    bare = [parameter for parameter in kept if kept[parameter].annotation is inspect.Parameter.empty]
+    unresolved = types.SimpleNamespace(__annotations__={key: kept[key].annotation for key in kept if key not in bare})
+    hints = typing.get_type_hints(unresolved, getattr(function, "__globals__", {}), include_extras=True)
+    return {key: Argument(key, hints[key], kept[key].default) for key in hints}, bare
+
+
 @dataclass(slots=True, eq=False)
 class Registry:
     """The names of one kind of thing, each with the class or function it stands for.
@@ -239,19 +256,10 @@ class Registry:
         An argument without an annotation is a TypeError: the signature is the schema and has to say it all.
         """
         target = self.get(name)
-        function: Any = target.__init__ if inspect.isclass(target) else inspect.unwrap(target)
-        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        kept = {
-            parameter.name: parameter
-            for parameter in inspect.signature(target).parameters.values()
-            if parameter.name not in self.supplied and parameter.kind in kinds
-        }
-        bare = [parameter for parameter in kept if kept[parameter].annotation is inspect.Parameter.empty]
+        found, bare = _arguments(target, self.supplied)
         if bare:
             raise TypeError(f"{self.kind} {name!r}: its argument {bare[0]!r} has no annotation")
-        unresolved = types.SimpleNamespace(__annotations__={key: kept[key].annotation for key in kept})
-        hints = typing.get_type_hints(unresolved, getattr(function, "__globals__", {}), include_extras=True)
-        return {key: Argument(key, hints[key], kept[key].default) for key in kept}
+        return dict(found)
 
     def describe(self, name: str) -> str:
         """Return one line for a listing: the name, its arguments, and the first line of its docstring."""
@@ -350,9 +358,11 @@ def describe_type(annotation: Any) -> str:
 def describe_value(value: Any) -> str:
     """Return a value as it would stand in a config.
 
-    >>> describe_value((0.9, None, True, "cosine"))
-    '[0.9, null, true, cosine]'
+    >>> describe_value((0.9, None, True, "cosine")), describe_value({"name": "Adam", "lr": 0.1})
+    ('[0.9, null, true, cosine]', '{name: Adam, lr: 0.1}')
     """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {describe_value(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(describe_value, value))}]"
     if value is None or isinstance(value, bool):

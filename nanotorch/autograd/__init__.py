@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanotorch.autograd import functional, graph
+from nanotorch.autograd import function, functional, graph
 from nanotorch.autograd.function import Function
 from nanotorch.autograd.gradcheck import GradcheckError, KinkWarning, gradcheck, gradgradcheck
 from nanotorch.autograd.graph import anomaly as anomaly_mode
@@ -26,6 +26,7 @@ __all__ = [
     "backward",
     "detect_anomaly",
     "enable_grad",
+    "function",
     "functional",
     "grad",
     "gradcheck",

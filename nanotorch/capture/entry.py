@@ -3,59 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 if TYPE_CHECKING:
     from nanotorch.capture.compiled import Compiled
     from nanotorch.capture.sweep.sweep import Axes, Sweep
 
 Backend = Literal["auto", "numpy", "table"]
-
-
-@overload
-def compile(fn: Callable[..., Any], *, backend: Backend = ..., fallback: Literal["eager"] | None = ...) -> Compiled: ...
-@overload
-def compile(
-    fn: None = None, *, backend: Backend = ..., fallback: Literal["eager"] | None = ...
-) -> Callable[[Callable[..., Any]], Compiled]: ...
-def compile(
-    fn: Callable[..., Any] | None = None, *, backend: Backend = "auto", fallback: Literal["eager"] | None = None
-) -> Any:
-    """Return a function that does what `fn` does, from the fourth call with arguments of a shape on as a program that
-    was recorded (Note [Compiled steps]).
-
-    Args:
-        fn: a function of tensors that returns tensors, as a step of training: zero_grad, forward, backward and step.
-            Without it, what is returned is a decorator.
-        backend: what runs the program. "numpy" gives the bits that the function gives. "table" is many times faster
-            where networks are small, and gives them to rounding (Note [Tolerance of tables]); it needs numba, which
-            the extra `fast` installs, and seconds to get ready once per machine, in which the program runs as "numpy".
-            "auto" is "table" where numba is installed.
-        fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
-
-    >>> weight = torch.zeros(2, requires_grad=True)
-    >>> optimizer = torch.optim.SGD([weight], lr=0.05)
-    >>> @torch.compile
-    ... def step(x, y):
-    ...     optimizer.zero_grad()
-    ...     loss = ((x @ weight - y) ** 2).mean()
-    ...     loss.backward()
-    ...     optimizer.step()
-    ...     return loss
-    >>> x, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 2.0])
-    >>> losses = [step(x, y).item() for _ in range(100)]
-    >>> losses[-1] < 0.01 * losses[0]
-    True
-    """
-    if fn is None:
-        return lambda function: compile(function, backend=backend, fallback=fallback)
-    if not callable(fn):
-        raise TypeError(f"compile takes a function or a Module, got {type(fn).__name__}")
-    if fallback not in (None, "eager"):
-        raise ValueError(f"fallback is None or 'eager', got {fallback!r}")
-    from nanotorch.capture.compiled import Compiled
-
-    return Compiled(fn, backend, fallback)
 
 
 def sweep(
@@ -95,4 +49,67 @@ def sweep(
     return Sweep(steps, in_dims, fallback)
 
 
-vars(compile)["sweep"] = sweep
+class Call(Protocol):
+    """How `compile` is called."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[..., Any], *, backend: Backend = ..., fallback: Literal["eager"] | None = ...
+    ) -> Compiled: ...
+    @overload
+    def __call__(
+        self, fn: None = None, *, backend: Backend = ..., fallback: Literal["eager"] | None = ...
+    ) -> Callable[[Callable[..., Any]], Compiled]: ...
+
+
+class WithSweep(Call):
+    """`compile`, and `compile.sweep` at it, as type checkers see them."""
+
+    sweep = staticmethod(sweep)
+
+
+def with_sweep(function: Any) -> WithSweep:
+    """Return a function with `sweep` at it."""
+    function.sweep = sweep
+    return cast(WithSweep, function)
+
+
+@with_sweep
+def compile(
+    fn: Callable[..., Any] | None = None, *, backend: Backend = "auto", fallback: Literal["eager"] | None = None
+) -> Any:
+    """Return a function that does what `fn` does, from the fourth call with arguments of a shape on as a program that
+    was recorded (Note [Compiled steps]).
+
+    Args:
+        fn: a function of tensors that returns tensors, as a step of training: zero_grad, forward, backward and step.
+            Without it, what is returned is a decorator.
+        backend: what runs the program. "numpy" gives the bits that the function gives. "table" is many times faster
+            where networks are small, and gives them to rounding (Note [Tolerance of tables]); it needs numba, which
+            the extra `fast` installs, and seconds to get ready once per machine, in which the program runs as "numpy".
+            "auto" is "table" where numba is installed.
+        fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
+
+    >>> weight = torch.zeros(2, requires_grad=True)
+    >>> optimizer = torch.optim.SGD([weight], lr=0.05)
+    >>> @torch.compile
+    ... def step(x, y):
+    ...     optimizer.zero_grad()
+    ...     loss = ((x @ weight - y) ** 2).mean()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> x, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 2.0])
+    >>> losses = [step(x, y).item() for _ in range(100)]
+    >>> losses[-1] < 0.01 * losses[0]
+    True
+    """
+    if fn is None:
+        return lambda function: compile(function, backend=backend, fallback=fallback)
+    if not callable(fn):
+        raise TypeError(f"compile takes a function or a Module, got {type(fn).__name__}")
+    if fallback not in (None, "eager"):
+        raise ValueError(f"fallback is None or 'eager', got {fallback!r}")
+    from nanotorch.capture.compiled import Compiled
+
+    return Compiled(fn, backend, fallback)

@@ -69,8 +69,10 @@ class Reachable:
         codes: the code that can be reached, which is not the library's.
         cells, entries, lists, arrays, slots: where values lie: cells of closures, (mapping, names), containers, small
             arrays that are no memory of tensors, (object, name).
+        absent: (mapping, names) of globals that are not there, but builtins, which one that comes would hide.
+        kinds: objects of the user's classes, each with its class.
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
-        modules: dictionaries of the attributes of modules of the model.
+        modules: modules of the model, each with its class.
         states: the ids of tensors that are an optimizer's state.
         words: the names that the code mentions.
     """
@@ -93,11 +95,13 @@ class Reachable:
         self.entries: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
         self.lists: list[Any] = []
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self.absent: list[tuple[Mapping[str, Any], list[str]]] = []
+        self.kinds: list[tuple[Any, type]] = []
         self._of_library: set[int] = set()
         self._of_tensors: set[int] = set()
         self.slots: list[tuple[Any, str]] = []
         self.sizes: list[dict[str, Any]] = []
-        self.modules: list[dict[str, Any]] = []
+        self.modules: list[tuple[Any, type]] = []
         self.states: set[int] = set()
         self._seen: dict[int, str] = {}
         self._classes: set[type] = set()
@@ -187,9 +191,12 @@ class Reachable:
                 yield name, cell.cell_contents
             except ValueError:  # not assigned yet
                 self.cells.pop()
-        given = tuple([name for name in _global_names(code) if name in function.__globals__])
+        names = _global_names(code)
+        given = tuple([name for name in names if name in function.__globals__])
         if given:
             self.entries.append((function.__globals__, given))
+        if len(given) < len(names):
+            self.absent.append((function.__globals__, [name for name in names if name not in given]))
         for name in given:
             yield name, function.__globals__[name]
         for name in ("__defaults__", "__kwdefaults__"):
@@ -262,7 +269,7 @@ class Reachable:
                     self._of_library.add(id(part))
                 yield name, part
         if "_parameter_names" in attributes:  # a module: the count of changes watches it
-            self.modules.append(attributes)
+            self.modules.append((value, kind))
             names_of = {id(attributes[kind]) for kind in ("_parameter_names", "_buffer_names", "_module_names")}
             yield from [(name, part) for name, part in attributes.items() if id(part) not in names_of]
         elif of_library:
@@ -270,6 +277,7 @@ class Reachable:
             self.lists.append(attributes)
             yield from attributes.items()
         else:
+            self.kinds.append((value, kind))
             self.sizes.append(attributes)
             yield from self._chosen(attributes, whole=not self.words.isdisjoint(BY_ANY_NAME))
 
@@ -346,6 +354,11 @@ class Watch:
             conditions.add("{}.tobytes() == {}", array, array.tobytes())
         for holder, name in reachable.slots:
             conditions.add(f"getattr({{}}, {name!r}, None) is {{}}", holder, getattr(holder, name))
+        for entries, missing in reachable.absent:
+            for name in missing:
+                conditions.add(f"{name!r} not in {{}}", entries)
+        for value, kind in reachable.kinds:
+            conditions.add("type({}) is {}", value, kind)
         for attributes in reachable.sizes:
             conditions.add(f"len({{}}) == {len(attributes)}", attributes)
         for tensor in reachable.tensors.values():
@@ -355,7 +368,8 @@ class Watch:
         self._take(reachable)
 
     def _take(self, reachable: Reachable) -> None:
-        self._modules, self._attributes = reachable.modules, [list(module.values()) for module in reachable.modules]
+        self._modules, self._kinds = [vars(module) for module, _ in reachable.modules], reachable.modules
+        self._attributes = [list(attributes.values()) for attributes in self._modules]
         self._changes, self._plain_changes = changes[0], plain_changes[0]
 
     def is_same(self) -> bool:
@@ -376,6 +390,8 @@ class Watch:
         for module, known in zip(self._modules, self._attributes, strict=True):
             if len(module) != len(known) or not all(map(is_, module.values(), known)):
                 return False
+        if any([type(module) is not kind for module, kind in self._kinds]):
+            return False
         self._plain_changes = count
         return True
 
@@ -389,7 +405,8 @@ class Contents:
             (into, {n: into[n] for n in names}) for into, names in reachable.entries if isinstance(into, dict)
         ]
         self._lists = [(holder, holder.copy()) for holder in reachable.lists if len(holder) <= MANY]
-        self._lists += [(attributes, attributes.copy()) for attributes in reachable.modules]
+        self._lists += [(vars(module), vars(module).copy()) for module, _ in reachable.modules]
+        self._kinds = reachable.kinds + reachable.modules
 
     def restore(self) -> None:
         """Put everything back."""
@@ -400,6 +417,9 @@ class Contents:
         for holder, before in self._lists:
             holder.clear()
             (holder.extend if isinstance(holder, list | deque) else holder.update)(before)
+        for value, kind in self._kinds:
+            if type(value) is not kind:
+                value.__class__ = kind
 
 
 def spelling(value: Any) -> tuple[Any, ...]:

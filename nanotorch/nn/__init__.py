@@ -1,6 +1,6 @@
 """Layers, losses and the Module class."""
 
-from nanotorch.nn import functional, init, utils
+from nanotorch.nn import functional, init, modules, parameter, utils
 from nanotorch.nn.module import Module
 from nanotorch.nn.modules.activation import (
     CELU,
@@ -244,5 +244,7 @@ __all__ = [
     "ZeroPad3d",
     "functional",
     "init",
+    "modules",
+    "parameter",
     "utils",
 ]

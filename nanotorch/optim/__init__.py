@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules."""
 
-from nanotorch.optim import lr_scheduler, optimizer, swa_utils
+from nanotorch.optim import adam, lr_scheduler, optimizer, sgd, swa_utils
 from nanotorch.optim.adadelta import Adadelta
 from nanotorch.optim.adagrad import Adagrad
 from nanotorch.optim.adam import Adam, AdamW
@@ -28,7 +28,9 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "adam",
     "lr_scheduler",
     "optimizer",
+    "sgd",
     "swa_utils",
 ]

@@ -368,7 +368,9 @@ class Optimizer:
         for old, new in zip(self.param_groups, saved, strict=True):
             names = {"param_names": old["param_names"]} if "param_names" in old else {}
             options = copy.deepcopy({name: value for name, value in new.items() if name != "params"})
-            groups.append({**self.defaults, **names, **options, "params": old["params"]})
+            options |= {"params": old["params"]}
+            found = {**self.defaults, **names, **options}
+            groups.append({**{name: found[name] for name in new}, **found})  # saved anew, it is the same text
         arrays = [set(self.state_names(group)) - {*self.number_names} for group in groups for _ in group["params"]]
         numbers = [number for group in saved for number in group["params"]]
         state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)

@@ -169,6 +169,19 @@ def changes() -> list[tuple[str, Callable[[], tuple[Callable[..., Any], Callable
         box = [2]
         return (lambda x: (x * 0 + 1).to(torch.int64) * box[0]), (lambda: box.__setitem__(0, 2.0))
 
+    def of_a_builtin() -> Any:
+        namespace: dict[str, Any] = {"__name__": "mine"}
+        exec("def function(x): return x * max(2, 3)", namespace)
+        return namespace["function"], (lambda: namespace.update(max=min))
+
+    def of_the_class_of_an_object() -> Any:
+        config, other = Config(), type("Other", (Config,), {"scaled": lambda self, x: x * 7})
+        return (lambda x: config.scaled(x)), (lambda: setattr(config, "__class__", other))
+
+    def of_the_class_of_a_module() -> Any:
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        return model, (lambda: setattr(model[1], "__class__", nn.Tanh))
+
     def of_the_default_dtype() -> Any:
         return (lambda x: x.sum() + torch.ones(2)), (lambda: torch.set_default_dtype(torch.float64))
 

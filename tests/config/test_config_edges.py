@@ -19,7 +19,7 @@ from nanotorch.registry import LOSSES
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import load, loads, read_resolved
 from nanotorch.train.config.schema import schema
-from nanotorch.train.config.sections import Config
+from nanotorch.train.config.sections import Config, SweepSection
 from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, MOST_PROBLEMS, ConfigError
 from nanotorch.train.data.sklearn_sets import possible_tasks
 
@@ -86,7 +86,9 @@ def _sections() -> list[list[dict[str, Any]]]:
             required = {
                 inner: _given(each["properties"][inner]) for inner in each.get("required", ()) if inner != "name"
             }
-            name = each["properties"].get("name", {}).get("const")
+            if key == "sweep":  # what is swept is checked as what it is of the config: test_sweep_section.py
+                each, required = {"properties": SweepSection.model_fields}, {"seed": 2}
+            name = None if key == "sweep" else each["properties"].get("name", {}).get("const")
             start = required if name is None else {"name": name, **required}
             given.append(
                 {

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nanotorch.train.config.loading import loads, resolved, with_seed
+from nanotorch.train.cli.train import main
+from nanotorch.train.config.loading import load, loads, located, resolved, with_seed
+from nanotorch.train.config.schema import schema
+from nanotorch.train.config.sections import SweepSection
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.sweep.trials import Rung, Trial, rungs, trials
 
@@ -136,6 +142,44 @@ def test_a_seed_that_is_drawn_later_draws_other_trials() -> None:
     assert trials(with_seed(config, 5)) == swept(f"{{trials: 3, {DRAWN}}}", "seed=5")
 
 
+# ------------------------------------------------------------ values as the config takes them
+
+
+def refusals(text: str, *overrides: str) -> list[str] | None:
+    try:
+        loads(text, overrides=overrides)
+    except ConfigError as error:
+        return [problem.key for problem in error.problems]
+    return None
+
+
+SWEPT = [key for key in schema()["$defs"]["sweep"]["properties"] if key not in SweepSection.model_fields]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 9) | st.floats(0, 1) | st.sampled_from(["mlp", "SGD", "ReLU", "", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "lr"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(SWEPT), JSON)
+def test_a_value_is_taken_where_the_config_takes_it(key: str, value: Any) -> None:
+    written = json.dumps(value)
+    assert refusals(f"{GOOD}sweep: {{{key}: [{written}]}}") == refusals(GOOD, f"{key}={written}")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([*SWEPT, "trials", "halving", "min_epochs", "name", "lr", "a.b.c"]), JSON)
+def test_any_section_is_accepted_or_explained(key: str, value: Any) -> None:
+    text = f"{GOOD}sweep: {{{key}: {json.dumps(value)}, seed: 3}}" if key != "seed" else f"{GOOD}sweep: {{seed: 3}}"
+    try:
+        config = loads(text)
+    except ConfigError as error:
+        assert all(problem.message and problem.mark.line for problem in error.problems)
+    else:
+        assert trials(loads(resolved(config))) == trials(config) != []
+
+
 # ------------------------------------------------------------ overrides
 
 
@@ -168,6 +212,36 @@ def test_overrides_reach_the_section() -> None:
 def test_rungs(options: str, epochs: int, count: int, expected: list[tuple[int, int]]) -> None:
     config = loads(f"{GOOD}sweep: {{optimizer.lr: [1, 2, 3], {options}}}", overrides=[f"train.epochs={epochs}"])
     assert rungs(config, count) == [Rung(*one) for one in expected]
+
+
+# ------------------------------------------------------------ the command line
+
+
+def test_the_command_line_knows_the_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(GOOD.replace("{name: digits}", "{name: iris}") + "sweep: {optimizer.lr: [1e-3, 1e-2], seed: 12}\n")
+    assert main([str(file), "--validate"]) == 0
+    assert main([str(file), "--validate", "sweep.optimizer.lr=[1, x]"]) == 2
+    out, err = capsys.readouterr()
+    assert out == f"{file}: valid\n" and "optimizer.lr: expected float >= 0, got the text 'x'" in err
+    assert main([str(file), "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert "sweep:\n  trials: null\n  halving: null\n  min_epochs: null\n  optimizer.lr: [0.001, 0.01]\n" in printed
+    assert trials(loads(printed)) == trials(load(file))
+    assert main([str(file), "--dry-run", "sweep.halving=3", "train.folds=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "\n24 trials of 2 runs\n             lr  seed\ntrial-1   0.001     0\n" in printed
+    assert "\ntrial-20   0.01     7\n(4 more)\nafter epoch 1 the best 8 go on\nafter epoch 3" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
+
+
+def test_what_the_data_say_is_located_at_the_values_that_are_tried() -> None:
+    text = f"{GOOD}sweep: {{train.batch_size: [8, 10000], seed: 2}}"
+    assert str(located(("train", "batch_size"), "train.batch_size: too many", text, "run.yaml")).startswith(
+        "run.yaml:7:27: train.batch_size: too many"
+    )
+    (nested,) = located(("train", "batch_size"), "too many", GOOD, "run.yaml", ["sweep.train.batch_size=[1]"]).problems
+    assert nested.mark.is_override
 
 
 # ------------------------------------------------------------ mistakes

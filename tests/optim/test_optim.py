@@ -248,6 +248,7 @@ def test_state_dict_round_trip(name: str, options: dict[str, Any]) -> None:
     other = getattr(torch.optim, name)([{"params": copies[:3]}, {"params": copies[3:]}], lr=9.0)
     other.load_state_dict(saved)
     assert other.param_groups[1]["lr"] == 0.02
+    assert list(map(list, other.state_dict()["param_groups"])) == list(map(list, saved["param_groups"]))
     before = {key: to_numpy(value) for key, value in saved["state"].get(0, {}).items()}
     for step in range(10, 20):
         set_gradients(torch, copies, step, sometimes)

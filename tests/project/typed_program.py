@@ -83,6 +83,13 @@ def typed(x: Tensor) -> None:
     assert_type(nn.Sequential(nn.ReLU())(x), Any)
     assert_type(torch.float32, torch.dtype)
     assert_type(torch.func.grad(lambda t: t.sum())(x), Any)
+    assert_type(nn.Linear(4, 3).weight, nn.parameter.Parameter)
+    assert_type(optim.adam.Adam([x], lr=optim.sgd.SGD([x]).param_groups[0]["lr"]), optim.Adam)
+    assert_type(torch.utils.data.dataset.TensorDataset(x)[0], tuple[Tensor, ...])
+    torch.utils.data.dataloader.DataLoader(TensorDataset(x), sampler=torch.utils.data.sampler.SequentialSampler(x))
+    assert_type(torch.autograd.function.Function, type[torch.autograd.Function])
+    assert_type(torch.compile.sweep([x.add, x.sub], in_dims=0).drop(0), None)
+    assert_type(torch.compile(x.add, backend="numpy").run([x], batch_size=1), Any)
 
 
 def main() -> None:

@@ -158,7 +158,8 @@ class Draw:
         train["monitor"] = self.random.choice(["auto", "loss", *METRICS])
         train["batch_size"] = self.random.choice([1, 7, 32, 10**6])
         found["name"], found["device"] = "drawn", "cpu"
-        found.pop("output", None)
+        for key in ("output", "sweep"):  # tests/config/test_sweep_section.py draws sweeps
+            found.pop(key, None)
         return found
 
 

@@ -404,6 +404,17 @@ def test_every_shipped_config_and_its_resolved_form_fit_the_schema(validator: An
         ("data: {name: iris, n_class: 3}", False),
         ("data: {file: a.csv, target: b}", True),
         ("data: {file: a.csv}", False),
+        ("sweep: {seed: 8, optimizer.lr: [1e-3, 1], scheduler: [null, {name: StepLR, step_size: 2}]}", True),
+        ("sweep: {trials: 2, optimizer: {lr: {loguniform: [1e-3, 1]}}, model.hidden: {choice: [[4], [8]]}}", True),
+        ("sweep: {trials: 2, model.hidden.0: {randint: [8, 65]}}", True),
+        ("sweep: {optimizer.lrr: [1e-3, 1]}", False),
+        ("sweep: {optimizer: {lrr: [1e-3, 1]}}", False),
+        ("sweep: {optimizer.lr: [fast]}", False),
+        ("sweep: {optimizer.lr: 0.1}", False),
+        ("sweep: {trials: 2, optimizer.lr: {normal: [0, 1]}}", False),
+        ("sweep: {train.folds: [2, 3]}", False),
+        ("sweep: {data.name: [iris]}", False),
+        ("sweep: {halving: 1, seed: 8}", False),
     ],
 )
 def test_the_schema_marks_what_the_trainer_refuses(validator: Any, override: str, fits: bool) -> None:

@@ -217,6 +217,10 @@ def _look(options: argparse.Namespace, config: Config) -> int:
         from nanotorch.train.inspect.dry_run import dry_run
 
         print(dry_run(config))
+        if config.sweep is not None:
+            from nanotorch.train.sweep.trials import listing
+
+            print(f"\n{listing(config)}")
     if options.doctor:
         from nanotorch.train.inspect.doctor import examine
 

@@ -17,6 +17,7 @@ from nanotorch.train.config.strict_yaml import (
     LARGEST_TEXT,
     ConfigError,
     KeyPath,
+    Node,
     Problem,
     dump,
     override,
@@ -48,9 +49,7 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
         elif not problems:
             raise ConfigError(f"{source}: this is empty; {keys}")
         raise ConfigError.of(problems)
-    problems += flatten(root)
-    for assignment in overrides:
-        problems += override(root, assignment) + flatten(root)
+    problems += _override(root, overrides)
     check = Check(root)
     config = check_all(check)
     problems += check.problems
@@ -61,16 +60,26 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
     return config
 
 
+def _override(root: Node, overrides: Sequence[str]) -> list[Problem]:
+    """Put the overrides into a tree, one after the other; returns what is wrong with them."""
+    problems = flatten(root)
+    for assignment in overrides:
+        problems += override(root, assignment) + flatten(root)
+    return problems
+
+
 def located(path: KeyPath, message: str, text: str, source: str, overrides: Sequence[str] = ()) -> ConfigError:
     """Return what the data say against one key of a config, which by itself is valid,
     as an error with the key's line.
     """
     root, _ = parse(text, source)
     assert root is not None
-    for assignment in overrides:
-        override(root, assignment)
+    _override(root, overrides)
+    swept = root.value["sweep"].value if root.value.get("sweep") else None
+    tried = [swept.get(".".join(map(str, path[:depth]))) for depth in range(len(path), 0, -1)] if swept else []
+    node = next((node for node in tried if node is not None), root.nearest(path)[0])
     said = message.removeprefix(".".join(map(str, path[:2]))).removeprefix(":").lstrip()
-    return ConfigError.of([Problem(root.nearest(path)[0].mark, ".".join(map(str, path)), said)])
+    return ConfigError.of([Problem(node.mark, ".".join(map(str, path)), said)])
 
 
 def read_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -9,6 +9,8 @@ import inspect
 from typing import Any
 
 from nanotorch.train.config.sections import SECTIONS, Config, NamedSection, section_class
+from nanotorch.train.config.sweep_axes import DISTRIBUTIONS
+from nanotorch.train.config.sweep_checks import refused
 
 
 def schema() -> dict[str, Any]:
@@ -33,6 +35,7 @@ def schema() -> dict[str, Any]:
         if key not in whole["required"] and Config.model_fields[key].default is None:
             alternatives = properties[key].pop("anyOf", None) or [{"$ref": properties[key].pop("$ref")}]
             properties[key]["anyOf"] = [*alternatives, {"type": "null"}]
+    _describe_sweep(definitions, properties)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A config of nanotorch's trainer",
@@ -42,6 +45,47 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def _describe_sweep(definitions: dict[str, Any], properties: dict[str, Any]) -> None:
+    """Let the section of a sweep have every key that may be swept, dotted or nested, with the values to try."""
+    bounds = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    for word in DISTRIBUTIONS:
+        definitions[f"distribution-{word}"] = {
+            "type": "object",
+            "properties": {word: bounds},
+            "required": [word],
+            "additionalProperties": False,
+        }
+    section = definitions["sweep"]
+    for key, shape in properties.items():
+        if refused(key) is None:
+            section["properties"][key] = _axis(key, [shape])
+        names = [name for name in definitions if name == key or name.startswith(f"{key}-")]
+        inner: dict[str, list[Any]] = {}
+        for name in names:
+            for part, described in definitions[name]["properties"].items():
+                shapes = inner.setdefault(part, [])
+                shapes += [described] if described not in shapes else []
+        swept = {
+            f"{key}.{part}": _axis(part, shapes) for part, shapes in inner.items() if refused(f"{key}.{part}") is None
+        }
+        section["properties"] |= swept
+        if key in section["properties"] and swept:
+            nested = {name.partition(".")[2]: {"$ref": f"#/$defs/sweep/properties/{name}"} for name in swept}
+            section["properties"][key]["anyOf"].append(
+                {"type": "object", "properties": nested, "additionalProperties": False, "minProperties": 1}
+            )
+    section["patternProperties"] = {r"^[a-z_]+\.[A-Za-z_]+\.[0-9]+$": _axis("", [{}])}  # an index of a list
+
+
+def _axis(key: str, shapes: list[Any]) -> dict[str, Any]:
+    """Return values to try, each of which has one of these shapes: a list, a choice, or a distribution."""
+    each = {"description": shapes[0].get("description", ""), "anyOf": shapes} if len(shapes) > 1 else shapes[0]
+    values = {"type": "array", "items": each, "minItems": 1}
+    choice = {"type": "object", "properties": {"choice": values}, "required": ["choice"], "additionalProperties": False}
+    drawn = [{"$ref": f"#/$defs/distribution-{word}"} for word in DISTRIBUTIONS]
+    return {"anyOf": [values, choice, *drawn, *([{"type": "integer", "minimum": 1}] if key == "seed" else [])]}
 
 
 def _named(section: type[NamedSection], name: str) -> dict[str, Any]:

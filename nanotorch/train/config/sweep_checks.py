@@ -88,14 +88,20 @@ def _explain_missing(check: Check, found: Iterable[Axis]) -> None:
             check.problems[index] = Problem(problem.mark, problem.key, message)
 
 
+def refused(key: str) -> str | None:
+    """Return why a key is not to be swept in any config, or None."""
+    section, _, rest = key.partition(".")
+    reason = FIXED.get(key, None if section in ("train", "data") else FIXED.get(section))
+    if section == "data" and reason is None and rest.partition(".")[0] not in SWEPT_OF_DATA:
+        return OTHER_DATA if rest else "sweep one of its keys, such as data.standardize"
+    return reason
+
+
 def _misplaced(found: Iterable[Axis], check: Check) -> Iterator[tuple[str, Problem]]:
     """Yield the keys that no sweep varies, and those that do not go together with the rest of the config."""
     by_loss, halves = check.value("train", "monitor") == "loss", check.value("sweep", "halving") is not None
     for axis in found:
-        section, _, rest = axis.key.partition(".")
-        reason = FIXED.get(axis.key, None if section in ("train", "data") else FIXED.get(section))
-        if section == "data" and reason is None and rest.partition(".")[0] not in SWEPT_OF_DATA:
-            reason = OTHER_DATA if rest else "sweep one of its keys, such as data.standardize"
+        section, reason = axis.key.partition(".")[0], refused(axis.key)
         if axis.key == "train.epochs" and halves:
             reason = "halving decides how many epochs a trial is trained; leave out one of the two"
         if by_loss and (section == "loss" or axis.key == "data.standardize_target"):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nanotorch.registry import describe_value
 from nanotorch.train.config.joint_checks import check_all
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError, dump, parse
 from nanotorch.train.config.sweep_checks import check_sweep
 from nanotorch.train.config.value_checks import Check
+from nanotorch.train.terminal.text_report import aligned, short
+
+LONGEST_VALUE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,35 @@ def trials(config: Config) -> list[Trial]:
     if problems:
         raise ConfigError.of(problems)
     return [Trial(number, f"trial-{number}", *values) for number, values in enumerate(made, start=1)]
+
+
+MOST_SHOWN = 20
+
+
+def in_short(keys: Collection[str]) -> dict[str, str]:
+    """Return for each key a name for a column: its last part, where no other has the same.
+
+    >>> in_short(["optimizer.lr", "model.name", "optimizer.name", "seed"])
+    {'optimizer.lr': 'lr', 'model.name': 'model.name', 'optimizer.name': 'optimizer.name', 'seed': 'seed'}
+    """
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+
+
+def listing(config: Config) -> str:
+    """Return the trials of a config as text, of many the first ones."""
+    found = trials(config)
+    keys = in_short(found[0].values)
+    lines = [["", *keys.values()]]
+    for trial in found[:MOST_SHOWN]:
+        lines.append([trial.name, *(short(describe_value(value), LONGEST_VALUE) for value in trial.values.values())])
+    each = (config.train.folds or 1) * config.train.repeats
+    text = f"{len(found):,} trials{f' of {each} runs' if each > 1 else ''}\n{aligned(lines)}"
+    if len(found) > MOST_SHOWN:
+        text += f"\n({len(found) - MOST_SHOWN:,} more)"
+    for rung in rungs(config, len(found)):
+        text += f"\nafter epoch {rung.epochs:,} the best {rung.kept:,} go on"
+    return text
 
 
 class Rung(NamedTuple):

@@ -1,5 +1,6 @@
 """Datasets, samplers, and the DataLoader that makes batches of them, in this process or in others."""
 
+from nanotorch.utils.data import dataloader, dataset, sampler
 from nanotorch.utils.data.collate import default_collate, default_convert
 from nanotorch.utils.data.dataloader import DataLoader
 from nanotorch.utils.data.dataset import (
@@ -40,8 +41,11 @@ __all__ = [
     "SubsetRandomSampler",
     "TensorDataset",
     "WeightedRandomSampler",
+    "dataloader",
+    "dataset",
     "default_collate",
     "default_convert",
     "get_worker_info",
     "random_split",
+    "sampler",
 ]
