@@ -23,12 +23,12 @@ from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, moved_view, simplify
 from nanotorch.capture.program import Program, View
 from nanotorch.capture.recorder import CaptureError, call_scalars
-from nanotorch.capture.recording import Recording
+from nanotorch.capture.recording import Recording, array_of
 from nanotorch.capture.table.machine import MACHINE, Interpreter
 from nanotorch.capture.table.table_code import Many, TableCode
 from nanotorch.optim import Optimizer
 
-_array_of, _grad_of = attrgetter("_array"), attrgetter("_grad")
+_grad_of = attrgetter("_grad")
 WHOLE_DIVISIONS = {"whole_divide", "floor_divide", "fmod", "remainder", "trunc_divide"}
 NOT_DONE = False, None
 
@@ -194,7 +194,7 @@ class Captured:
         if not self._free():
             return NOT_DONE
         back = self._counts()
-        results = self._once(map(_array_of, arguments), self._scalars(numbers), back)
+        results = self._once(map(array_of, arguments), self._scalars(numbers), back)
         if results is None:
             return NOT_DONE
         self._leave(1)

@@ -338,22 +338,10 @@ class Compiled:
         return result
 
     def _record(self, call: Call, programs: list[Captured | Differentiable]) -> Any:
-        try:
-            recording = Recording(self.function, call.tensors, call.build, self._roots, self._words, call.numbers)
-        except CaptureError as error:
-            if self.fallback is None:
-                raise
-            self._give_up(call, str(error))
-            return self.function(*call.args, **call.kwargs)
-        except OtherPlanError:
-            return self._warm_up(call)
-        except Exception as error:
-            # The function's own error comes again, as it is without a recorder; what it has changed was undone.
-            result = self.function(*call.args, **call.kwargs)
-            self._give_up(call, f"recording it failed: {type(error).__name__}: {error}")
+        recording, result = self._recorded_call(call, self.function, self._roots)
+        if recording is None:
             return result
         name_inputs(recording.program, self.function, call.args, call.kwargs)
-        result = recording.result
         try:
             if recording.differentiable:
                 return self._take_in_forward(call, recording, programs)
@@ -366,6 +354,26 @@ class Compiled:
             raise
         return result
 
+    def _recorded_call(
+        self, call: Call, function: Callable[..., Any], roots: Mapping[str, Any]
+    ) -> tuple[Recording | None, Any]:
+        """Record a function in a call; return the result of the call as well, of which there may be nothing else."""
+        try:
+            recording = Recording(function, call.tensors, call.build, roots, self._words, call.numbers)
+            return recording, recording.result
+        except CaptureError as error:
+            if self.fallback is None:
+                raise
+            self._give_up(call, str(error))
+            return None, self.function(*call.args, **call.kwargs)
+        except OtherPlanError:
+            return None, self._warm_up(call)
+        except Exception as error:
+            # The function's own error comes again, as it is without a recorder; what it has changed was undone.
+            result = self.function(*call.args, **call.kwargs)
+            self._give_up(call, f"recording it failed: {type(error).__name__}: {error}")
+            return None, result
+
     def _give_up(self, call: Call, why: str) -> None:
         """Run calls of this kind as ever from now on."""
         self._as_ever.add(call.key)
@@ -374,7 +382,7 @@ class Compiled:
     def _take_in(self, recording: Recording, programs: list[Captured | Differentiable]) -> None:
         """Make a program of a recording, or confirm the one that there is."""
         for captured in programs:
-            if isinstance(captured, Captured) and _agree(captured, recording):
+            if isinstance(captured, Captured) and agree(captured, recording):
                 captured.confirm(Watch(recording.reachable))
                 recording.forget()
                 return
@@ -386,7 +394,7 @@ class Compiled:
         """Keep a recording until its backward pass has come, and return what it can come to."""
         recorded = Recorded(recording, call.tensors)
         for captured in programs:
-            if isinstance(captured, Differentiable) and captured.second is None and _agree(captured, recording):
+            if isinstance(captured, Differentiable) and captured.second is None and agree(captured, recording):
                 captured.take(recorded)
                 break
         else:
@@ -457,7 +465,7 @@ class Compiled:
         return f"torch.compile({self.function!r})"
 
 
-def _agree(captured: Captured | Differentiable, recording: Recording) -> bool:
+def agree(captured: Captured | Differentiable, recording: Recording) -> bool:
     """Whether a recording is the second one of a program; raise where it is, and gives another program."""
     if captured.confirmed or captured.given_up or not captured.recording.is_like(recording):
         return False

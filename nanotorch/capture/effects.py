@@ -141,6 +141,11 @@ class Draws:
             if generator.get_state() != state:
                 generator.set_state(state)
 
+    def are_there(self) -> bool:
+        """Whether all of them are where they were."""
+        pairs = zip(self.generators, self._states, strict=True)
+        return all([generator.get_state() == state for generator, state in pairs])
+
     def are_seeded(self) -> bool:
         """Whether one of them was set to a state since: it then draws from another source."""
         return any([g.numpy is not source for g, source in zip(self.generators, self._sources, strict=True)])

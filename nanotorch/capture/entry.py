@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 if TYPE_CHECKING:
     from nanotorch.capture.compiled import Compiled
-    from nanotorch.capture.sweep.sweep import Axes, Sweep
+    from nanotorch.capture.sweep.sweep import InDims, Sweep
 
 Backend = Literal["auto", "numpy", "table"]
 
 
 def sweep(
-    steps: Sequence[Callable[..., Any]], *, in_dims: Axes = None, fallback: Literal["eager"] | None = None
+    steps: Sequence[Callable[..., Any]], *, in_dims: InDims = None, fallback: Literal["eager"] | None = None
 ) -> Sweep:
     """Return a function that does what all steps do, one after the other, as one program (Note [Sweeps]).
 

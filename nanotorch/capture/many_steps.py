@@ -11,9 +11,9 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
-from nanotorch.capture.batches import Batches, Between
+from nanotorch.capture.batches import Batches, Between, taken
 from nanotorch.capture.program import CallNumber
-from nanotorch.capture.recording import taken_apart
+from nanotorch.capture.recording import array_of, taken_apart
 
 if TYPE_CHECKING:
     from nanotorch.capture.compiled import Compiled
@@ -29,28 +29,57 @@ def run(
     between: Between | None,
 ) -> Any:
     """Call a compiled function with batch after batch, as `Compiled.run` says."""
-    rows, batch_size, steps = _planned(tensors, order, batch_size, steps)
+    rows, batch_size, steps = planned(tensors, order, batch_size, steps)
+    if rows.ndim != 1:
+        raise ValueError(f"order has the numbers of rows in one dimension, got {rows.dtype} of shape {rows.shape}")
     given = [(CallNumber(number),) for number in numbers] if numbers is not None else [()] * steps
     if len(given) != steps:
         raise ValueError(f"run takes {steps} steps, and got {len(given)} numbers for them")
-    on_cpu = all([tensor.device is CPU for tensor in tensors])
-    parts: list[list[Any]] = []  # results of some steps, stacked
+    build, parts = repeated(compiled, (), tensors, rows, batch_size, given, between)
+    if build is None:
+        return None
+    device = tensors[0].device
+    return build([_joined(values, device) for values in zip(*parts, strict=True)])
+
+
+def repeated(
+    compiled: Compiled,
+    first: tuple[Any, ...],
+    tensors: Sequence[Any],
+    rows: np.ndarray[Any, Any],
+    batch_size: int,
+    given: Sequence[tuple[Any, ...]],
+    between: Between | None,
+) -> tuple[Any, list[list[Any]]]:
+    """Call a compiled function with batch after batch.
+
+    Args:
+        compiled: what is called.
+        first: its arguments before those of a batch.
+        tensors: tables, or for each of several models its tables.
+        rows: what is taken of them, in two dimensions for each model its own.
+        batch_size: rows of a batch.
+        given: the numbers (`CallNumber`) of each step, or tuples of them.
+        between: what is called after each step.
+
+    Returns:
+        What makes a result of its tensors, and the results of some steps at a time, stacked; None where no step is.
+    """
+    each = bool(tensors) and isinstance(tensors[0], list | tuple)
+    on_cpu = all([tensor.device is CPU for of in (tensors if each else [tensors]) for tensor in of])
+    tables = [list(map(array_of, of)) for of in tensors] if each else list(map(array_of, tensors))
+    numbers = [_flat(of) for of in given]
+    parts: list[list[Any]] = []
     build: Any = None
-    done = 0
+    steps, done, count = len(given), 0, rows.shape[-1]
     while done < steps:
         start = done * batch_size
-        taken = rows[start : start + batch_size]
-        batch = [_rows(tensor, taken) for tensor in tensors]
-        whole = min(len(rows) - start, (steps - done) * batch_size) // batch_size
-        captured = compiled.known(*batch, *given[done]) if on_cpu and whole > 1 else None
+        batch = _batch(tensors, tables, rows[..., start : start + batch_size], on_cpu)
+        whole = min(count - start, (steps - done) * batch_size) // batch_size
+        captured = compiled.known(*first, *batch, *given[done]) if on_cpu and whole > 1 else None
         if captured is not None:
-            batches = Batches(
-                [tensor._array for tensor in tensors],
-                rows[start : start + whole * batch_size],
-                batch_size,
-                given[done : done + whole],
-            )
-            ran, stacked = captured.repeat(batches, between)
+            part = rows[..., start : start + whole * batch_size]
+            ran, stacked = captured.repeat(Batches(tables, part, batch_size, numbers[done : done + whole]), between)
             if ran:
                 parts.append(stacked)
                 build = captured.build
@@ -58,23 +87,20 @@ def run(
             if ran == whole:
                 continue
             start = done * batch_size
-            batch = [_rows(tensor, rows[start : start + batch_size]) for tensor in tensors]
+            batch = _batch(tensors, tables, rows[..., start : start + batch_size], on_cpu)
         leaves: list[Tensor] = []
-        build = taken_apart(compiled(*batch, *given[done]), leaves)
-        parts.append([leaf._array[None] for leaf in leaves])
+        build = taken_apart(compiled(*first, *batch, *given[done]), leaves)
+        parts.append([array[None] for array in map(array_of, leaves)])
         done += 1
         if between is not None:
             between()
-    if not parts:
-        return None
-    device = tensors[0].device
-    return build([_joined(values, device) for values in zip(*parts, strict=True)])
+    return build, parts
 
 
-def _planned(
+def planned(
     tensors: Sequence[Tensor], order: Any, batch_size: int, steps: int | None
 ) -> tuple[np.ndarray[Any, Any], int, int]:
-    """Return the rows that are taken, how many make a batch, and the number of steps."""
+    """Return the rows that are taken, in one or two dimensions, how many make a batch, and the number of steps."""
     if isinstance(tensors, Tensor):
         raise TypeError("run takes a list of tensors, one for each argument, got a tensor: run([x], ...)")
     lengths = {len(tensor) for tensor in tensors}
@@ -84,18 +110,19 @@ def _planned(
     if isinstance(order, Tensor):
         order = order.cpu().numpy()
     rows = np.arange(length) if order is None else np.asarray(order)
-    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and rows.size):
+    if rows.ndim not in (1, 2) or (rows.dtype.kind not in "iu" and rows.size):
         raise ValueError(f"order has the numbers of rows in one dimension, got {rows.dtype} of shape {rows.shape}")
     rows = rows.astype(np.intp, copy=False)
     batch_size = _whole("batch_size", batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size is a positive integer, got {batch_size}")
-    most = -(-len(rows) // batch_size)
+    count = rows.shape[-1]
+    most = -(-count // batch_size)
     steps = most if steps is None else _whole("steps", steps)
     if not 0 <= steps <= most:
-        raise ValueError(f"{len(rows)} rows in batches of {batch_size} are enough for {most} steps, got steps={steps}")
-    rows = rows[: steps * batch_size]
-    if len(rows) and (rows.min() < 0 or rows.max() >= length):
+        raise ValueError(f"{count} rows in batches of {batch_size} are enough for {most} steps, got steps={steps}")
+    rows = rows[..., : steps * batch_size]
+    if rows.size and (rows.min() < 0 or rows.max() >= length):
         raise IndexError(f"order names rows from {rows.min()} to {rows.max()}, but the tensors have {length} rows")
     return rows, batch_size, steps
 
@@ -108,10 +135,18 @@ def _whole(name: str, value: Any) -> int:
     raise ValueError(f"{name} is an integer, got {value!r}")
 
 
-def _rows(tensor: Tensor, rows: np.ndarray[Any, Any]) -> Tensor:
-    if tensor.device is CPU:
-        return from_array(tensor._array.take(rows, 0))
-    return tensor.detach()[from_array(rows)]
+def _batch(tensors: Sequence[Any], tables: Sequence[Any], rows: np.ndarray[Any, Any], on_cpu: bool) -> list[Tensor]:
+    if on_cpu:
+        return [from_array(array) for array in taken(tables, rows)] if tables else []
+    if not isinstance(tensors[0], list | tuple):
+        return [tensor.detach()[from_array(rows)] for tensor in tensors]
+    each = [[tensor.detach()[from_array(row)] for tensor in of] for of, row in zip(tensors, rows, strict=True)]
+    device = tensors[0][0].device
+    return [from_array(device.xp.stack(list(map(array_of, parts))), device) for parts in zip(*each, strict=True)]
+
+
+def _flat(given: tuple[Any, ...]) -> list[Any]:
+    return [number for part in given for number in (part if isinstance(part, tuple) else (part,))]
 
 
 def _joined(parts: Sequence[Any], device: Any) -> Any:

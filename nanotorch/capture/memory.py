@@ -71,6 +71,8 @@ class Reachable:
             arrays that are no memory of tensors, (object, name).
         absent: (mapping, names) of globals that are not there, but builtins, which one that comes would hide.
         kinds: objects of the user's classes, each with its class.
+        held: plain arrays, and
+        large: the ids of those that are told apart by their identity alone.
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
         modules: modules of the model, each with its class.
         states: the ids of tensors that are an optimizer's state.
@@ -97,6 +99,8 @@ class Reachable:
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.absent: list[tuple[Mapping[str, Any], list[str]]] = []
         self.kinds: list[tuple[Any, type]] = []
+        self.held: list[np.ndarray[Any, Any]] = []
+        self.large: set[int] = set()
         self._of_library: set[int] = set()
         self._of_tensors: set[int] = set()
         self.slots: list[tuple[Any, str]] = []
@@ -124,6 +128,7 @@ class Reachable:
                 else:
                     todo += parts
         self.arrays = {path: array for path, array in self.arrays.items() if id(owner(array)) not in self._of_tensors}
+        self.large -= {id(array) for array in self.held if id(owner(array)) in self._of_tensors}
         self.fingerprint |= {path: (id(array), array.tobytes()) for path, array in self.arrays.items()}
         self._lasting = len(self.objects)
         for path, tensor in self.tensors.items():  # last: they may lie in memory that has a name of its own
@@ -140,8 +145,12 @@ class Reachable:
         elif isinstance(value, np.ndarray):
             self.fingerprint[path] = id(value)
             self.names.setdefault(id(owner(value)), path)
-            if id(value) not in self._of_library and value.size <= MANY and not value.dtype.hasobject:
-                self.arrays[path] = value
+            self.held.append(value)
+            if id(value) not in self._of_library:
+                if value.size <= MANY and not value.dtype.hasobject:
+                    self.arrays[path] = value
+                else:
+                    self.large.add(id(value))
         elif isinstance(value, FunctionType):
             yield from self._function(path, value)
         elif isinstance(value, MethodType):

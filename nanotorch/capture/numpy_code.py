@@ -21,7 +21,7 @@ import linecache
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -375,6 +375,15 @@ def host_lines(numbers: dict[str, str]) -> list[str]:
         codes = {name: code.replace(shared, f"shared{count}") for name, code in codes.items()}
         lines.append(f"shared{count} = {shared}")
     return [*lines, *[f"{name} = {code}" for name, code in codes.items()]]
+
+
+def host_function(codes: Sequence[str], sources: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
+    """Return a function of the scalars of a program, and of what gives its seeds, that computes numbers of the host."""
+    namespace: dict[str, Any] = {"__name__": "nanotorch.capture.step"}
+    exec(
+        f"def numbers({', '.join(['scalars', *sources])}):\n    return ({''.join(f'{c}, ' for c in codes)})", namespace
+    )
+    return namespace["numbers"]
 
 
 def _terms(code: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from nanotorch.optim.lr_scheduler import LRScheduler
 from nanotorch.optim.segment import Segment
 
 Build = Callable[[Sequence[Any]], Any]
+array_of = attrgetter("_array")
+"""The array of a tensor."""
 
 
 class OtherPlanError(Exception):

@@ -13,6 +13,7 @@ from nanotorch import nn
 from nanotorch.capture.entry import sweep
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep.sweep import Sweep
+from nanotorch.ops.create.counters import dropout_counters
 from step_cases import CASES, Running
 
 F = nn.functional
@@ -72,7 +73,7 @@ def assert_same(together: list[Run], apart: list[Run]) -> None:
 
 
 def confirmed(steps: Sweep) -> list[bool]:
-    return [captured.confirmed for programs in steps._programs.values() for captured in programs]
+    return [c.confirmed for _, group in steps.groups for programs in group._programs.values() for c in programs]
 
 
 def compare(together: list[Run], apart: list[Run], steps: Sweep, numbers: Any, **how: Any) -> None:
@@ -141,7 +142,7 @@ def test_steps_of_all_kinds(name: str) -> None:
             mine, others = together[place].state(), running.state()
             for key, theirs in others.items():
                 np.testing.assert_array_equal(mine[key].numpy(), theirs.numpy(), err_msg=f"{key} of {place}")
-    assert name == "RAdam" or confirmed(steps) == [True]  # RAdam begins with steps of another kind
+    assert name == "RAdam" or all(confirmed(steps))  # RAdam begins with steps of another kind
 
 
 def test_each_model_has_its_own_rate_of_dropout() -> None:
@@ -151,7 +152,7 @@ def test_each_model_has_its_own_rate_of_dropout() -> None:
     together, apart = made(), made()
     steps = sweep([run.step for run in together])
     compare(together, apart, steps, range(5))
-    assert confirmed(steps) == [True]
+    assert confirmed(steps) == [True] * 4
 
 
 def test_the_last_batch_may_be_smaller() -> None:
@@ -182,14 +183,74 @@ def test_many_steps_in_one_call() -> None:
     order = np.random.default_rng(1).permutation(100)
     for _ in range(2):
         losses, outputs = steps.run([x, y], order, batch_size=16, steps=6)
-        assert losses.shape == (6, 3) and outputs["outputs"].shape == (6, 3, 16, 3)
+        assert losses.shape == (3, 6) and outputs["outputs"].shape == (3, 6, 16, 3)
         for number in range(6):
             rows = torch.from_numpy(order[16 * number : 16 * number + 16])
-            assert [run.step(x[rows], y[rows])[0].item() for run in apart] == losses[number].tolist()
+            assert [run.step(x[rows], y[rows])[0].item() for run in apart] == losses[:, number].tolist()
         assert_same(together, apart)
     assert confirmed(steps) == [True]
-    with pytest.raises(ValueError, match="in_dims has to be None"):
-        sweep([run.step for run in together], in_dims=0).run([x, y], batch_size=4)
+
+
+@pytest.mark.parametrize("own_tables", [False, True])
+@pytest.mark.parametrize("widths", [(16, 16, 16, 16), (16, 8, 16, 8)])
+def test_each_model_may_have_an_order_and_tables_of_its_own(own_tables: bool, widths: tuple[int, ...]) -> None:
+    def made() -> list[Run]:
+        return [Run(number, width=width) for number, width in enumerate(widths)]
+
+    together, apart = made(), made()
+    folds = [batch(number, rows=60 + number) for number in range(2)]
+    tables = [folds[number % 2 if own_tables else 0] for number in range(4)]
+    fields = [[x for x, _ in tables], [y for _, y in tables]] if own_tables else list(folds[0])
+    steps = sweep([run.step for run in together])
+    for epoch in range(3):
+        orders = [np.random.default_rng(epoch + number).permutation(60)[:55] for number in range(4)]
+        losses, outputs = steps.run(fields, orders, batch_size=10)
+        for number, (run, order, (x, y)) in enumerate(zip(apart, orders, tables, strict=True)):
+            parts = [torch.from_numpy(order[start : start + 10]) for start in range(0, 55, 10)]
+            found = [run.step(x[rows], y[rows]) for rows in parts]
+            assert losses[number].tolist() == [loss.item() for loss, _ in found]
+            for ours, (_, theirs) in zip(outputs["outputs"][number], found, strict=True):
+                np.testing.assert_array_equal(ours.numpy(), theirs["outputs"].detach().numpy())
+        assert_same(together, apart)
+    assert all(confirmed(steps))
+
+
+@pytest.mark.parametrize("widths", [(16, 16, 16), (16, 8, 16)])
+@pytest.mark.parametrize("own", [False, True])
+def test_numbers_and_what_is_called_between(own: bool, widths: tuple[int, ...]) -> None:
+    def stepping(run: Run) -> Callable[..., Any]:
+        def step(x: torch.Tensor, y: torch.Tensor, number: int) -> Any:
+            run.optimizer.zero_grad()
+            with dropout_counters(number, rows=len(x)):
+                loss = F.cross_entropy(run.model(x), y)
+            loss.backward()
+            run.optimizer.step()
+            return loss
+
+        return step
+
+    def made() -> list[Run]:
+        return [Run(number, lambda: nn.Dropout(0.4), width=width) for number, width in enumerate(widths)]
+
+    together, apart = made(), made()
+    steps = sweep([stepping(run) for run in together])
+    x, y = batch(0, rows=64)
+    numbers = [list(range(k, k + 4)) for k in range(3)] if own else [3, 4, 5, 6]
+
+    def slower(models: list[Run]) -> None:
+        for run in models:
+            run.optimizer.param_groups[0]["lr"] *= 0.9
+
+    for _ in range(3):
+        losses = steps.run([x, y], batch_size=16, numbers=numbers, between=lambda: slower(together))
+        for step in range(4):
+            rows = slice(16 * step, 16 * step + 16)
+            for place, run in enumerate(apart):
+                number = numbers[place][step] if own else numbers[step]  # type: ignore[index]
+                assert stepping(run)(x[rows], y[rows], number).item() == losses[place, step].item()
+            slower(apart)
+        assert_same(together, apart)
+    assert all(confirmed(steps))
 
 
 def test_a_model_may_leave() -> None:
@@ -220,12 +281,30 @@ def test_checkpoints_of_one_model() -> None:
     assert confirmed(steps)[-1]
 
 
-def test_other_architectures_are_refused() -> None:
-    for other in (Run(1, width=8), Run(1, optimizer=momentum), Run(1, nn.Tanh)):
-        steps = sweep([Run(0).step, other.step])
-        steps(*batch(0))
-        with pytest.raises(CaptureError, match=r"step 1 .*not like step 0"):
-            steps(*batch(1))
+def test_other_architectures_are_groups_of_their_own() -> None:
+    def made() -> list[Run]:
+        first, second = [Run(0), Run(1, width=8), Run(2)], [Run(4, nn.Tanh), Run(5, width=8), Run(6, nn.Tanh)]
+        return [*first, Run(3, optimizer=momentum), *second]
+
+    together, apart = made(), made()
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(5))
+    assert [numbers for numbers, _ in steps.groups] == [[0, 2], [1, 5], [3], [4, 6]]
+    assert confirmed(steps) == [True] * 4
+
+
+def test_a_model_that_becomes_another_one_leaves_its_group() -> None:
+    together, apart = runs(4), runs(4)
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(4))
+    for run in (together[2], apart[2]):
+        run.model.eval()
+    compare(together, apart, steps, range(4, 9))
+    assert [numbers for numbers, _ in steps.groups] == [[0, 1, 3], [2]]
+    for run in (together[1], apart[1]):
+        run.optimizer.param_groups[0]["weight_decay"] = 0.0
+    compare(together, apart, steps, range(9, 14))
+    assert all(confirmed(steps))
 
 
 def test_models_that_write_to_the_same_memory_are_refused() -> None:

@@ -8,8 +8,9 @@ which lie in rows (`stacked.py`), what is computed of them, and numbers of the h
 models compute alike, such as the rows of ones and zeros for their targets, is computed once. Anything else is a loop:
 the statement stands there once for each model.
 
-A program has the bits of the separate steps, or is not used: the result of every statement is compared with what the
-steps gave when they were recorded, and a call with an axis that gives other bits is replaced by the loop.
+A program has the bits of the separate steps, or is not used. The recorded program is run for each model on its own
+(`Trial`), and has to leave what the eager step of that model has left. With the result of every statement of these runs
+the program of all models is compared, and a call with an axis that gives other bits is replaced by the loop.
 
 Random numbers are drawn first, for one model after the other, as if each step ran on its own; where what is drawn
 depends on values, each model needs a generator of its own.
@@ -17,7 +18,7 @@ depends on values, each model needs a generator of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ from nanotorch.capture.numpy_code import UNWRITTEN
 from nanotorch.capture.passes import DRAWS, extent
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, steps
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.sweep.host import NUMBER, column
-from nanotorch.capture.sweep.sections import SEEDS, Sections, Several, plain, with_leaves
+from nanotorch.capture.sweep.host import NUMBER
+from nanotorch.capture.sweep.models import SEEDS, Models, Several, Trial, plain, with_leaves
 
 ELEMENT_BY_ELEMENT = {*ELEMENTWISE, "bits times", "assign"} | {
     name for name, p in PRIMITIVES.items() if p.section == "elementwise" and name not in ("frexp", "iadd")
@@ -42,7 +43,8 @@ class Batched:
     """Make one program for all models of the steps.
 
     Args:
-        sections: the recorded steps; the program of the first one is simplified already.
+        models: what stands in the program for each model; it is simplified already.
+        trials: a run of it for each model.
         kept: buffers of that program in which gradients stay.
         alone: calls, by number, that are a loop over the models.
 
@@ -51,15 +53,17 @@ class Batched:
         batched: for its statements the number of the call of which they are the one for all models.
     """
 
-    def __init__(self, sections: Sections, kept: Collection[Buffer], alone: Collection[int]) -> None:
-        self.sections, self.count = sections, sections.count
-        first = sections.first
+    def __init__(
+        self, models: Models, trials: Sequence[Trial], kept: Collection[Buffer], alone: Collection[int]
+    ) -> None:
+        self.models, self.count, self._trials = models, models.count, trials
+        first = models.program
         self.calls = Calls(first.statements)
         self.buffers: dict[Buffer, Buffer] = {}
         self._columns: dict[Any, View] = {}
         self._head: list[Statement] = []
         self.needed: set[tuple[int, str]] = set()
-        self._varying = {b for b, places in sections.places.items() if self._is_apart(b, places)} | {*kept}
+        self._varying = {b for b, places in models.places.items() if any(p != (b, 0) for p in places)} | {*kept}
         self._spread()
         self.batched: dict[Statement, int] = {}
         self._drawn: set[Statement] = set()
@@ -86,21 +90,13 @@ class Batched:
         program.statements = [*self._head, *drawn, *body]
         program.inputs = first.inputs
         program.outputs = [self._rows(view) for view in first.outputs]
-        program.decisions, program.sources = sections.whole.decisions, sections.whole.sources
+        program.decisions, program.sources = models.decisions, models.sources
         self.kept = {self._together(buffer) for buffer in kept}
         used = [view.buffer for s in program.statements for view in (*s.reads, *s.out)]
         used += [view.buffer for view in program.outputs]
         program.buffers = list(dict.fromkeys([*program.inputs, *used]))
 
     # ------------------------------------------------------------------------------------------ what depends on a model
-
-    def _is_apart(self, buffer: Buffer, places: Sequence[tuple[Buffer, int]]) -> bool:
-        if buffer.kind == "temporary":
-            return False
-        if all(place == (buffer, 0) for place in places):
-            return False
-        same_memory = all(other is buffer for other, _ in places)
-        return buffer.kind != "constant" or same_memory or self.sections.differs(buffer)
 
     def _spread(self) -> None:
         """Find the temporary buffers that are others for each model."""
@@ -126,28 +122,18 @@ class Batched:
             like = buffer.array
             flat = np.empty(self.count * like.size, like.dtype)
             array = np.ndarray((self.count, *like.shape), like.dtype, flat, 0, (like.nbytes, *like.strides))
-            places = self.sections.places.get(buffer, ())
-            constant = buffer.kind != "temporary"
-            if constant:
-                for row, (other, _) in zip(array, places, strict=True):
-                    row[...] = other.array
-            self.buffers[buffer] = Buffer("constant" if constant else "temporary", buffer.name, array)
+            self.buffers[buffer] = Buffer("temporary", buffer.name, array)
         return self.buffers[buffer]
 
     def _scattered(self, buffer: Buffer) -> bool:
         """Whether it is memory that lives on, of which not all models have a row at the same distance."""
-        if buffer.kind == "temporary" or buffer.kind == "constant" or buffer not in self.sections.places:
+        if buffer not in self.models.places:
             return False
-        places = self.sections.places[buffer]
+        places = self.models.places[buffer]
         apart = [shift for _, shift in places]
         distance = apart[1] - apart[0] if len(apart) > 1 else 0
         in_rows = all(other is buffer for other, _ in places)
         return not in_rows or apart != [k * distance for k in range(self.count)]
-
-    def _constant(self, buffer: Buffer) -> bool:
-        """Whether it is a constant, which may be another one for each model."""
-        places = self.sections.places.get(buffer, ())
-        return any(other is not buffer and other.kind == "constant" for other, _ in places)
 
     def _rows(self, view: View, rank: int | None = None) -> View:
         """Return a view of all models' elements, with axes of length 1 up to the rank of a result."""
@@ -156,10 +142,10 @@ class Batched:
             if rank is not None:
                 return view
             return View(buffer, view.offset, (self.count, *view.shape), (0, *view.strides))
-        if buffer.kind == "temporary" or self._constant(buffer):
+        if buffer.kind == "temporary":
             memory, distance = self._together(buffer), buffer.array.size
         else:
-            apart = [shift for _, shift in self.sections.places[buffer]]
+            apart = [shift for _, shift in self.models.places[buffer]]
             memory, distance = buffer, apart[1] - apart[0] if len(apart) > 1 else buffer.array.size
         ones = (rank or 0) - len(view.shape)
         return View(
@@ -171,11 +157,10 @@ class Batched:
         buffer = view.buffer
         if buffer not in self._varying:
             return view
-        if buffer.kind == "temporary" or self._constant(buffer):
+        if buffer.kind == "temporary":
             start = number * buffer.array.size
             return View(self._together(buffer), view.offset + start, view.shape, view.strides)
-        other, shift = self.sections.places[buffer][number]
-        return View(other, view.offset + shift, view.shape, view.strides)
+        return self.models.row(view, number)
 
     def _between(self, shape: tuple[int, ...], dtype: Any, name: str) -> View:
         buffer = Buffer("temporary", name, np.empty(shape, dtype))
@@ -186,17 +171,13 @@ class Batched:
         return View(buffer, 0, array.shape, steps(array))
 
     def _column(self, value: Any, dtype: Any, rank: int) -> View:
-        """Return a number of the host, or several numbers, as a column of one entry for each model."""
+        """Return a number of the host as a column of one entry for each model."""
         key = repr(value), dtype
         if key not in self._columns:
-            if isinstance(value, Several):
-                self._columns[key] = self._fixed(np.array(value.values, dtype), "numbers")
-            else:
-                column = self._columns[key] = self._between((self.count,), dtype, "column")
-                self.needed.update([(int(of), name) for of, name in NUMBER.findall(value.code)])
-                code = self.sections.shifted(value.code, self.sections.scalars - self.sections.common)
-                number = HostNumber(code, value.value, value.decided)
-                self._head.append(Statement("assign", (number,), {}, (column,), "", "numbers of the host"))
+            column = self._columns[key] = self._between((self.count,), dtype, "column")
+            self.needed.update([(int(of), name) for of, name in NUMBER.findall(value.code)])
+            number = HostNumber(self.models.in_columns(value.code), value.value, value.decided)
+            self._head.append(Statement("assign", (number,), {}, (column,), "", "numbers of the host"))
         column = self._columns[key]
         return View(column.buffer, 0, (self.count, *(1,) * rank), (1,) * (rank + 1))
 
@@ -212,16 +193,16 @@ class Batched:
 
     def _one(self, call: Statement, number: int) -> Statement:
         def of(leaf: Any) -> Any:
-            return self.row(leaf, number) if isinstance(leaf, View) else self.sections.of(leaf, number)
+            return self.row(leaf, number) if isinstance(leaf, View) else self.models.number(leaf, number)
 
         return with_leaves(call, of, tuple([self.row(view, number) for view in call.out]))
 
     def _results(self, number: int) -> Sequence[Sequence[Any]]:
         """Return what is in the places of a call's results in each step, if it is the last call of a statement."""
         complete = self.calls.completed[number]
-        if complete is None:
+        if complete is None or not self._trials:
             return ()
-        statement, call = self.sections.first.statements[complete], self.calls.done[number]
+        statement, call = self.models.program.statements[complete], self.calls.done[number]
         if len(statement.out) != len(call.out):
             return ()
         if any(
@@ -232,7 +213,7 @@ class Batched:
         places = list(zip(call.out, statement.out, strict=True))
         return [
             [_seen(view, of, result) for (view, of), result in zip(places, results, strict=True)]
-            for results in self.sections.results[statement]
+            for results in [trial.results[statement] for trial in self._trials]
         ]
 
     def _draws(self) -> list[Statement]:
@@ -287,7 +268,7 @@ class Batched:
         rank = len(out.shape)
         reads = call.reads
         kinds = {view.dtype for view in reads} or {out.dtype}
-        numbers = [leaf for leaf in plain(call) if isinstance(leaf, HostNumber | Several)]
+        numbers = [leaf for leaf in plain(call) if isinstance(leaf, HostNumber)]
         if any(len(view.shape) > rank for view in reads):
             return None
         if numbers and (
@@ -302,7 +283,7 @@ class Batched:
         def of(leaf: Any) -> Any:
             if isinstance(leaf, View):
                 return self._rows(leaf, rank)
-            return self._column(leaf, kind, rank) if isinstance(leaf, HostNumber | Several) else leaf
+            return self._column(leaf, kind, rank) if isinstance(leaf, HostNumber) else leaf
 
         return [with_leaves(call, of, (self._rows(out),))]
 
@@ -424,16 +405,3 @@ def _seen(view: View, of: View, result: Any) -> Any:
     ]
     places[0][...] = result
     return places[1]
-
-
-def columns(
-    updates: int, common: int, needed: Collection[tuple[int, str]], scalars: Sequence[Mapping[str, Any]]
-) -> list[Any]:
-    """Return the scalars of all models, of `updates` each behind the `common` ones of the call, and behind them for
-    each update those that are needed as columns.
-    """
-    found: list[dict[str, Any]] = [{} for _ in range(updates)]
-    for of, name in needed:
-        if of >= common:
-            found[of - common][name] = column([numbers[name] for numbers in scalars[of::updates]])
-    return [*scalars, *found]

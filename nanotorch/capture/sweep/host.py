@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from nanotorch.capture.recorder import call_scalars
-from nanotorch.capture.sweep.sections import Sections
+from nanotorch.capture.sweep.models import Models
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment
 
@@ -27,29 +27,25 @@ class Host:
     """The host's part of a step, where that is to count and to read options (Note [Host scalars]).
 
     Args:
-        sections: the recorded steps.
+        models: of the program.
         needed: for which updates of a step the program needs which columns.
         updates: those of all models, in their order.
     """
 
-    def __init__(self, sections: Sections, needed: Collection[tuple[int, str]], updates: Sequence[Update]) -> None:
-        self.common, self.updates, self._total = sections.common, sections.updates, len(updates)
-        names: dict[int, list[str]] = {number: [] for number in range(sections.updates)}
+    def __init__(self, models: Models, needed: Collection[tuple[int, str]], updates: Sequence[Update]) -> None:
+        self.models, self.common, self.updates, self._total = models, models.common, models.updates, len(updates)
+        names: dict[int, list[str]] = {number: [] for number in range(models.updates)}
         for of, name in needed:
             if of >= self.common:
                 names[of - self.common].append(name)
-        asked = NUMBER.findall(" ".join(sections.whole.decisions))
+        asked = NUMBER.findall(" ".join(models.program.decisions))
         self._decisive: Any = None
         self._parts = []
-        for number in range(sections.updates):
-            mine = updates[number :: sections.updates]
+        for number in range(models.updates):
+            mine = updates[number :: models.updates]
             segments = [segment for _, segment, *_ in mine]
             groups = [optimizer.param_groups[index] for optimizer, _, index, _ in mine]
-            deciding = {
-                name
-                for of, name in asked
-                if int(of) >= self.common and (int(of) - self.common) % self.updates == number
-            }
+            deciding = {name for of, name in asked if int(of) == self.common + number}
             flags = [itemgetter(name) for name in sorted(deciding & groups[0].keys())]
             options = [(name, itemgetter(name)) for name in names[number] if name in groups[0]]
             counts = {name: _rows([s.numbers[name] for s in segments]) for name in segments[0].numbers}
@@ -85,7 +81,25 @@ class Host:
             for segment in segments:
                 segment.moved_on()
         first = [call_scalars(numbers)] if numbers else []
-        return Columns([*first, *[None] * self._total, *columns])
+        return Columns([*first, *[None] * self._total, *columns, *_given(self.models, first)])
+
+
+def columns(models: Models, needed: Collection[tuple[int, str]], scalars: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the scalars of all models, behind them for each update those that are needed as columns, and numbers of
+    the call, where each model has its own.
+    """
+    found: list[dict[str, Any]] = [{} for _ in range(models.updates)]
+    for of, name in needed:
+        if of >= models.common:
+            found[of - models.common][name] = column([numbers[name] for numbers in scalars[of :: models.updates]])
+    return [*scalars, *found, *_given(models, scalars[: models.common])]
+
+
+def _given(models: Models, first: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if not models.numbered:
+        return []
+    values = list(first[0].values())
+    return [{f"given{k}": column(values[k : k + models.count]) for k in range(0, len(values), models.count)}]
 
 
 def plain(values: Sequence[Any]) -> bool:

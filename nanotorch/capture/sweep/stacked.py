@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
+from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.program import steps
-from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.recording import array_of
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment
 
@@ -39,37 +40,26 @@ class Rows:
             row[...] = array
 
 
-def stack(find: Callable[[], Sequence[Reachable]], rows: list[Rows]) -> None:
+def stack(reaches: Sequence[Reachable], rows: list[Rows], shared: Collection[Tensor]) -> None:
     """Move what each function can reach alone, tensors and the memory of optimizers, into rows, and add these.
 
     What several functions reach is shared, and stays. What lies in plain arrays of the user's stays as well.
 
     Args:
-        find: looks what the functions can reach.
-
-    Raises:
-        CaptureError: the functions have different tensors; nothing has moved.
+        reaches: what the functions can reach, which are alike.
+        rows: the rows in which it lies already.
+        shared: tensors that functions of other groups can reach as well.
     """
-    reaches = find()
     settled = {id(of.flat) for of in rows}
-    settled |= {id(owner(t._grad._array)) for reach in reaches for t in reach.tensors.values() if t._grad is not None}
-    if rows and all(id(array) in settled for of in _alone(reaches) for array in of.values()):
+    settled |= {id(owner(array_of(t.grad))) for reach in reaches for t in reach.tensors.values() if t.grad is not None}
+    if rows and all(array is None or id(array) in settled for of in _alone(reaches, shared) for array in of):
         return
     unstack(reaches, rows)
-    reaches = find()
-    alone = _alone(reaches)
-    first = alone[0]
-    for number, mine in enumerate(alone):
-        for path in (*first, *mine):
-            if _form(first.get(path)) != _form(mine.get(path)):
-                raise CaptureError(
-                    f"step {number} is not like step 0: {path or 'a tensor'} is {_said(mine.get(path))} there, and "
-                    f"{_said(first.get(path))} in step 0; the steps of a sweep are of one architecture"
-                )
     moved: dict[int, Any] = {}
-    for path in first:
-        rows.append(Rows([of[path] for of in alone]))
-        moved.update({id(of[path]): row for of, row in zip(alone, rows[-1].arrays, strict=True)})
+    for arrays in zip(*_alone(reaches, shared), strict=True):
+        if all(array is not None and _form(array) == _form(arrays[0]) for array in arrays):
+            rows.append(Rows(arrays))
+            moved.update({id(array): row for array, row in zip(arrays, rows[-1].arrays, strict=True)})
 
     def move(array: Any) -> Any:
         memory = owner(array)
@@ -77,7 +67,7 @@ def stack(find: Callable[[], Sequence[Reachable]], rows: list[Rows]) -> None:
 
     for reach in reaches:
         _replace(reach, move)
-    for segments in zip(*map(_segments, reaches), strict=False):
+    for segments in zip(*map(_segments, reaches), strict=True):
         _stack_numbers(segments)
 
 
@@ -103,11 +93,23 @@ def unstack(reaches: Sequence[Reachable], rows: list[Rows]) -> None:
     rows.clear()
 
 
-def _alone(reaches: Sequence[Reachable]) -> list[dict[str, Any]]:
-    """Return for each function by path the memory that it alone can reach, and that can be moved."""
-    owners = [_owners(reach) for reach in reaches]
-    reached = Counter([id(array) for of in owners for array in of.values()])
-    return [{path: array for path, array in of.items() if reached[id(array)] == 1} for of in owners]
+def arrays_of(reach: Reachable) -> list[Any]:
+    """Return all arrays of tensors and of optimizers' segments, each once, and those that are plain."""
+    found: list[Any] = []
+
+    def look(array: Any) -> Any:
+        found.append(array)
+        return array
+
+    _replace(reach, look)
+    return [*found, *reach.held]
+
+
+def _alone(reaches: Sequence[Reachable], shared: Collection[Tensor]) -> list[list[Any]]:
+    """Return for each function the memory that it alone can reach, and that can be moved; None where it cannot be."""
+    owners = [_owners(reach, shared) for reach in reaches]
+    reached = Counter([id(array) for of in owners for array in of])
+    return [[array if reached[id(array)] == 1 else None for array in of] for of in owners]
 
 
 def _there(array: Any, memory: Any, other: Any) -> Any:
@@ -119,33 +121,22 @@ def _there(array: Any, memory: Any, other: Any) -> Any:
 
 
 def _form(array: Any) -> Any:
-    return None if array is None else (array.shape, array.dtype, array.strides)
+    return array.shape, array.dtype, array.strides
 
 
-def _said(array: Any) -> str:
-    return "missing or shared" if array is None else f"of shape {array.shape} and dtype {array.dtype}"
-
-
-def _owners(reach: Reachable) -> dict[str, Any]:
-    """Return by path the memory that can be moved: all that sees it is in places that are known."""
-    ids = {value for value in reach.fingerprint.values() if isinstance(value, int)}
-    plain = {id(owner(thing)) for thing in reach.objects if isinstance(thing, np.ndarray) and id(thing) in ids}
-    found: dict[int, Any] = {}
-    kinds: dict[int, bool] = {}
-
-    def look(array: Any) -> Any:
-        memory = owner(array)
-        found[id(memory)] = memory
-        kinds[id(memory)] = kinds.get(id(memory), True) and getattr(memory, "dtype", None) == array.dtype
-        return array
-
-    _replace(reach, look)
-    return {
-        reach.names[key]: memory
-        for key, memory in found.items()
-        if key in reach.names and key not in plain and kinds[key] and type(memory) is np.ndarray
-        if memory.flags.owndata and memory.size and _dense(memory)
-    }
+def _owners(reach: Reachable, shared: Collection[Tensor]) -> list[Any]:
+    """Return in the order of arrays the memory that can be moved, None for other: all that sees it is known."""
+    arrays = arrays_of(reach)
+    fixed = {id(owner(array)) for array in reach.held}
+    fixed |= {id(owner(array_of(tensor))) for tensor in shared}
+    memory = {id(owner(array)): owner(array) for array in arrays}
+    fixed |= {id(owner(array)) for array in arrays if getattr(owner(array), "dtype", None) != array.dtype}
+    return [
+        array
+        if id(array) not in fixed and type(array) is np.ndarray and array.flags.owndata and array.size and _dense(array)
+        else None
+        for array in memory.values()
+    ]
 
 
 def _dense(array: Any) -> bool:
@@ -165,11 +156,10 @@ def _replace(reach: Reachable, move: Move) -> None:
 
     for tensor in reach.tensors.values():
         leaf: Any = None if tensor._leaf is None else tensor._leaf[0]
-        place = None if leaf is None else leaf.place
-        for each in (tensor, tensor._grad, place):
-            if each is not None and isinstance(each._array, np.ndarray):
-                each._array = once(each._array)
-        if place is not None and leaf.memory is not None:
+        for each in (tensor, tensor.grad, None if leaf is None else leaf.place):
+            if each is not None and isinstance(array := array_of(each), np.ndarray):
+                each._array = once(array)
+        if leaf is not None and leaf.place is not None and leaf.memory is not None:
             leaf.memory = once(leaf.memory)
     for segment in _segments(reach):
         _replace_in(segment, once)

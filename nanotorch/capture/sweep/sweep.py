@@ -2,87 +2,159 @@
 
 Note [Sweeps]
 ~~~~~~~~~~~~~
-A sweep is a compiled function (Note [Compiled steps]) which calls one step after the other. So everything that a
-compiled step may and may not do holds for it as it stands: what it can reach, what is refused, when a program fits.
-Two things are added. Before the first recording the models move together: each tensor that one step alone can reach
-becomes a row of memory that belongs to all (`stacked.py`). And the recorded program, which is that of the steps one
-after the other, is read as one step (`sections.py`) that all models take at once (Note [Batched programs]).
+Steps that are alike (Note [Like steps]) form a `Group`, which is a compiled function (Note [Compiled steps]) that takes
+one step after the other. So everything that a compiled step may and may not do holds for it as it stands: what it can
+reach, what is refused, when a program fits. What is added: before the first recording the models move together, each
+tensor that one step alone can reach becomes a row of memory that belongs to all (`stacked.py`). The step of the first
+model is recorded; the others run as ever in these calls. Its program holds for all of them (Note [Models of a program])
+and is made one that all take at once (Note [Batched programs]), if run for each model alone it has left, bit for bit,
+what the model's own step has left in the call of the second recording.
+
+Steps that are not alike, as of networks of other widths, are in groups of their own: a `Sweep` runs one group after the
+other. A group whose steps turn out to be unlike, as when one of the models is frozen, falls apart.
 
 Each model stays an ordinary one: it may be saved, evaluated, and trained alone in between.
 """
 
 from __future__ import annotations
 
-import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
-from nanotorch.backend.numpy_backend import owner
-from nanotorch.capture.captured import Captured, Gradients, at_risk
-from nanotorch.capture.compiled import Call, Compiled
-from nanotorch.capture.memory import Reachable, Watch
-from nanotorch.capture.numpy_code import NumpyCode
-from nanotorch.capture.passes import moved_view, simplify
-from nanotorch.capture.program import HostNumber, View
-from nanotorch.capture.recorder import CaptureError, TracedArray
-from nanotorch.capture.recording import Build, Recording, taken_apart
-from nanotorch.capture.sweep.batching import Batched, columns
-from nanotorch.capture.sweep.host import Columns, Host
-from nanotorch.capture.sweep.sections import SCALARS, Sections, plain
-from nanotorch.capture.sweep.stacked import Rows, stack, unstack
+from nanotorch.capture.batches import Between
+from nanotorch.capture.compiled import Fallback
+from nanotorch.capture.many_steps import planned, repeated
+from nanotorch.capture.memory import Reachable
+from nanotorch.capture.program import CallNumber
+from nanotorch.capture.recording import Build, array_of, taken_apart
+from nanotorch.capture.sweep.group import Axes, Group
+from nanotorch.capture.sweep.likeness import alike
 
-Axes = int | None | tuple[int | None, ...]
-_array_of = attrgetter("_array")
+InDims = int | None | tuple[int | None, ...]
 
 
-class Each(list[Any]):
-    """What each step returned."""
-
-
-class Sweep(Compiled):
+class Sweep:
     """Steps of several models, which run as one program (Note [Sweeps]).
 
     Attributes:
         steps: the steps, in the order of the rows of what they return.
+        groups: those that are alike, each with the numbers of its steps.
     """
 
-    def __init__(self, steps: Sequence[Callable[..., Any]], in_dims: Axes, fallback: Literal["eager"] | None) -> None:
-        self.steps, self.in_dims = list(steps), in_dims
+    def __init__(self, steps: Sequence[Callable[..., Any]], in_dims: InDims, fallback: Fallback) -> None:
+        self.steps, self.in_dims, self.fallback = list(steps), in_dims, fallback
         if not self.steps:
             raise ValueError("compile.sweep takes one step at least, got an empty sequence")
-        self._rows: list[Rows] = []
-        super().__init__(self._one_by_one, "numpy", fallback)
-        self._find_steps()
-
-    def _find_steps(self) -> None:
-        self._roots = {str(number): step for number, step in enumerate(self.steps)}
+        self.groups: list[tuple[list[int], Group]] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take all steps; return what they return, each tensor with one more axis in front."""
-        args = tuple([self._joined(arg, axis) for arg, axis in zip(args, self._axes(len(args)), strict=True)])
-        result = super().__call__(*args, **kwargs)
-        return together(result) if isinstance(result, Each) else result
+        axes = self._axes(len(args))
+        args = tuple([self._joined(arg, axis) for arg, axis in zip(args, axes, strict=True)])
+        found = []
+        for numbers, group in self._grouped():
+            given = [arg if axis is None else _entries(arg, numbers) for arg, axis in zip(args, axes, strict=True)]
+            leaves: list[Tensor] = []
+            build = taken_apart(group(axes, *given, **kwargs), leaves)
+            found.append((numbers, build, list(map(array_of, leaves))))
+        self._regroup()
+        return self._result(found)
 
-    def run(self, tensors: Sequence[Tensor], order: Any = None, **how: Any) -> Any:
-        """Take all steps with one batch of rows after the other, as `Compiled.run` does: all models with the same."""
-        if any(axis is not None for axis in self._axes(len(tensors))):
-            raise ValueError("run gives all models the same rows, so in_dims has to be None")
-        return super().run(tensors, order, **how)
+    def run(
+        self,
+        tensors: Sequence[Any],
+        order: Any = None,
+        *,
+        batch_size: int,
+        steps: int | None = None,
+        numbers: Sequence[Any] | None = None,
+        between: Between | None = None,
+    ) -> Any:
+        """Take all steps with one batch of rows after the other, as `Compiled.run` does for one.
 
-    def drop(self, number: int) -> None:
-        """Let a model leave: the step of that number is taken no more, and those behind it move up."""
+        Args:
+            tensors: tables of one length, of which each batch has the same rows. In the place of a table may stand a
+                list with one for each step; all tables of a step have one length, and other steps may have others.
+            order: the numbers of rows in the order in which they are taken: in one dimension for all steps, in two, or
+                as a list, for each step its own, as many for each; None as they lie.
+            batch_size: rows of a batch; the last one may have fewer.
+            steps: how many steps each model takes; None for as many as there are batches.
+            numbers: for each step an integer that it gets behind the batch, which is no part of the program: one
+                sequence for all models, or one for each.
+            between: is called after each step of all models, and may look at and change what a step leaves.
+
+        Returns:
+            What the steps return, each tensor with the models and the steps of each as first two dimensions; in a list
+            of those of the models where shapes differ, and for each in a list where the last batch has fewer rows.
+        """
+        fields = [list(field) if isinstance(field, list | tuple) else field for field in tensors]
+        count = len(self.steps)
+        for field in fields:
+            if isinstance(field, list) and len(field) != count:
+                raise ValueError(f"run takes a table for each of {count} steps, got a list of {len(field)}")
+        rows, batch_size, steps, apart = self._planned(fields, order, batch_size, steps)
+        given = self._numbers(numbers, steps)
+        if not steps:
+            return None
+        if between is None or len(self._grouped()) == 1:
+            return self._run(fields, rows, batch_size, apart, given, between)
+        done = []
+        for k, one in enumerate(given):
+            part = rows[..., k * batch_size : (k + 1) * batch_size]
+            done.append(self._run(fields, part, batch_size, apart, [one], None))
+            between()
+        return _behind(done)
+
+    def drop(self, *numbers: int) -> None:
+        """Let models leave: the steps of these numbers are taken no more, and those behind them move up."""
+        for number in sorted({range(len(self.steps))[number] for number in numbers}, reverse=True):
+            del self.steps[number]
+        for _, group in self.groups:
+            group.release()
+        self.groups = []
+
+    # -------------------------------------------------------------------------------------------------------- groups
+
+    def _grouped(self) -> list[tuple[list[int], Group]]:
+        if not self.groups:
+            reaches = self._reaches()
+            self._put_together(reaches, alike(reaches))
+        return self.groups
+
+    def _reaches(self) -> list[Reachable]:
+        words: set[str] = set()
+        reaches = []
+        for step in self.steps:
+            reaches.append(Reachable({"": step}, words))
+            words |= reaches[-1].words
+        return reaches
+
+    def _put_together(self, reaches: Sequence[Reachable], classes: Sequence[Sequence[int]]) -> None:
+        found = [{id(t): t for t in reach.tensors.values()} for reach in reaches]
+        seen = Counter([key for each in found for key in each])
+        shared = [t for each in found for key, t in each.items() if seen[key] > 1] if len(classes) > 1 else []
+        for numbers in classes:
+            self.groups.append((list(numbers), Group([self.steps[k] for k in numbers], self.fallback, shared)))
+
+    def _regroup(self) -> None:
+        """Take groups apart whose steps turned out to be unlike."""
+        unlike = [(numbers, group) for numbers, group in self.groups if group.split is not None]
+        if not unlike:
+            return
         reaches = self._reaches()
-        del self.steps[number]
-        unstack(reaches, self._rows)
-        self._programs.clear()
-        self._quick = None
-        self._find_steps()
+        for numbers, group in unlike:
+            group.release()
+            self.groups = [each for each in self.groups if each[1] is not group]
+            assert group.split is not None
+            self._put_together(reaches, [[numbers[k] for k in part] for part in group.split])
 
-    def _axes(self, count: int) -> Sequence[int | None]:
+    # ---------------------------------------------------------------------------------------------- what they are given
+
+    def _axes(self, count: int) -> Axes:
         axes = self.in_dims if isinstance(self.in_dims, tuple) else (self.in_dims,) * count
         if len(axes) != count or any(axis not in (0, None) for axis in axes):
             raise ValueError(f"in_dims is 0 or None, or one of these for each of {count} arguments, got {self.in_dims}")
@@ -93,7 +165,7 @@ class Sweep(Compiled):
         if axis is None:
             return value
         if not isinstance(value, Tensor):
-            value = from_array(np.stack([tensor._array for tensor in value]))
+            value = from_array(np.stack(list(map(array_of, value))))
         if not value.ndim or len(value) != len(self.steps):
             raise ValueError(
                 f"an argument with in_dims 0 has an entry for each of {len(self.steps)} steps, got shape "
@@ -101,41 +173,118 @@ class Sweep(Compiled):
             )
         return value
 
-    def _one_by_one(self, *args: Any, **kwargs: Any) -> Each:
-        """Take one step after the other."""
-        results, self._ends = Each(), list[int]()
-        recorded = [tensor._array for tensor in (*args, *kwargs.values()) if isinstance(tensor, Tensor)]
-        axes = self._axes(len(args))
-        for number, step in enumerate(self.steps):
-            given = [arg if axis is None else arg[number] for arg, axis in zip(args, axes, strict=True)]
-            tensors: list[Tensor] = []
-            build = taken_apart(step(*given, **kwargs), tensors)
-            results.append(build([tensor.detach() for tensor in tensors]))
-            for array in [each for each in recorded[:1] if isinstance(each, TracedArray)]:
-                self._ends.append(len(array.recorder.program.statements))
-        return results
+    def _planned(
+        self, fields: Sequence[Any], order: Any, batch_size: int, steps: int | None
+    ) -> tuple[np.ndarray[Any, Any], int, int, bool]:
+        """Return the rows that are taken, how many make a batch, the number of steps, and whether each model has rows
+        of its own.
+        """
+        count = len(self.steps)
+        if isinstance(order, list | tuple) and order and not isinstance(order[0], int | np.integer):
+            lengths = sorted({len(each) for each in order})
+            if len(lengths) > 1:
+                raise ValueError(f"run takes as many rows for each step, got orders of {lengths} rows")
+            order = np.stack([each.cpu().numpy() if isinstance(each, Tensor) else np.asarray(each) for each in order])
+        if not any(isinstance(field, list) for field in fields):
+            rows, batch_size, steps = planned(fields, order, batch_size, steps)
+            if rows.ndim == 2 and len(rows) != count:
+                raise ValueError(f"run takes an order for each of {count} steps, got {len(rows)}")
+            return rows, batch_size, steps, rows.ndim == 2
+        orders = order if getattr(order, "ndim", 1) == 2 else [order] * count
+        if len(orders) != count:
+            raise ValueError(f"run takes an order for each of {count} steps, got {len(orders)}")
+        found = [planned(self._tables(fields, k), orders[k], batch_size, steps) for k in range(count)]
+        lengths = sorted({len(rows) for rows, *_ in found})
+        if len(lengths) > 1:
+            raise ValueError(f"run takes as many rows for each step, got {lengths} rows; give an order for each")
+        return np.stack([rows for rows, *_ in found]), *found[0][1:], True
 
-    def _reaches(self) -> list[Reachable]:
-        return [Reachable({"": step}, self._words) for step in self.steps]
+    def _tables(self, fields: Sequence[Any], number: int) -> list[Tensor]:
+        return [field[number] if isinstance(field, list) else field for field in fields]
 
-    def _record(self, call: Call, programs: Any) -> Any:
-        try:
-            stack(self._reaches, self._rows)
-        except CaptureError as error:
-            if self.fallback is None:
-                raise
-            self._give_up(call, str(error))
-            return self.function(*call.args, **call.kwargs)
-        return super()._record(call, programs)
+    def _numbers(self, numbers: Sequence[Any] | None, steps: int) -> list[tuple[Any, ...]]:
+        """Return for each step the numbers that it gets: none, one, or a tuple of those of all models."""
+        if numbers is None:
+            return [()] * steps
+        if len(numbers) and not isinstance(numbers[0], int | np.integer):
+            if len(numbers) != len(self.steps) or {len(each) for each in numbers} != {steps}:
+                raise ValueError(
+                    f"run takes {steps} steps of {len(self.steps)} models, and got numbers for "
+                    f"{[len(each) for each in numbers]}"
+                )
+            return [(tuple(map(CallNumber, each)),) for each in zip(*numbers, strict=True)]
+        if len(numbers) != steps:
+            raise ValueError(f"run takes {steps} steps, and got {len(numbers)} numbers for them")
+        return [(CallNumber(number),) for number in numbers]
 
-    def _captured(self, recording: Recording) -> Captured:
-        return BatchedStep(recording, self._ends, self._because)
+    def _run(
+        self,
+        fields: Sequence[Any],
+        rows: np.ndarray[Any, Any],
+        batch_size: int,
+        apart: bool,
+        given: Sequence[tuple[Any, ...]],
+        between: Between | None,
+    ) -> Any:
+        """Run steps of one group after the other; return the results of all models."""
+        found = []
+        for numbers, group in self._grouped():
+            whole = len(numbers) == len(self.steps)
+            of: Sequence[Any] = fields
+            taken = rows
+            if apart:
+                of = [self._tables(fields, k) for k in numbers]
+                taken = rows if whole else rows[numbers]
+                if not any(isinstance(field, list) for field in fields):
+                    of = fields
+            mine = [
+                tuple(
+                    [
+                        part if whole or not isinstance(part, tuple) else tuple([part[k] for k in numbers])
+                        for part in one
+                    ]
+                )
+                for one in given
+            ]
+            axes = (0 if apart else None,) * len(fields)
+            axes += tuple([0 if isinstance(part, tuple) else None for one in mine[:1] for part in one])
+            build, parts = repeated(group, (axes,), of, taken, batch_size, mine, between)
+            found.append((numbers, build, _many(parts)))
+        self._regroup()
+        return self._result(found)
+
+    # ---------------------------------------------------------------------------------------------------------- results
+
+    def _result(self, found: Sequence[tuple[list[int], Build, Sequence[Any]]]) -> Any:
+        """Return as one result what the steps of groups have given, each tensor with the models in front."""
+        _, build, first = found[0]
+        shape = build([None] * len(first))
+        for numbers, other, arrays in found:
+            if other([None] * len(arrays)) != shape:
+                raise ValueError(f"step {numbers[0]} of the sweep returned something of another structure than step 0")
+        return build([self._together(found, place) for place in range(len(first))])
+
+    def _together(self, found: Sequence[tuple[list[int], Build, Sequence[Any]]], place: int) -> Any:
+        parts = [(numbers, arrays[place]) for numbers, _, arrays in found]
+        if len(parts) == 1 and isinstance(parts[0][1], np.ndarray):
+            return from_array(parts[0][1])
+        shapes = {part.shape[1:] if isinstance(part, np.ndarray) else None for _, part in parts}
+        if None in shapes or len(shapes) > 1:
+            each: list[Any] = [None] * len(self.steps)
+            for numbers, part in parts:
+                for row, number in enumerate(numbers):
+                    each[number] = _of_model(part, row)
+            return each
+        shape = next(part.shape[1:] for _, part in parts)
+        whole = np.empty((len(self.steps), *shape), parts[0][1].dtype)
+        for numbers, part in parts:
+            whole[numbers] = part
+        return from_array(whole)
 
     @property
     def code(self) -> str:
-        """The program that was recorded last, for all models."""
-        captured = self._last()
-        return captured.code.text if isinstance(captured, Captured) else super().code
+        """The programs of all groups."""
+        return "\n".join([group.code for _, group in self._grouped()])
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no programs: its steps may be others."""
@@ -148,113 +297,42 @@ class Sweep(Compiled):
         return f"torch.compile.sweep(<{len(self.steps)} steps>)"
 
 
-class BatchedStep(Captured):
-    """A program of several steps that runs as one (Note [Sweeps])."""
-
-    def __init__(self, recording: Recording, ends: Sequence[int], because: str) -> None:
-        self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
-        self._waits_for_table, self.table = False, None
-        self._host: Host | None = None
-        self.memory, self.grads = {}, {}
-        kept = recording.kept
-        grads = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
-        sections = Sections(recording.program, ends, len(recording.scalars), len(recording.updates), kept)
-        moved = simplify(sections.first, sections.kept)
-        sections.kept = {moved[buffer].buffer if buffer in moved else buffer for buffer in sections.kept}
-        batched = self._written(sections)
-        of = {
-            other: (buffer, number)
-            for buffer, places in sections.places.items()
-            for number, (other, _) in enumerate(places)
-            if other.kind == "temporary"
-        }
-        places: list[tuple[Tensor, Any]] = []
-        for tensor, place in grads:
-            if isinstance(place, View):
-                buffer, number = of[place.buffer]
-                row = batched.row(moved_view(View(buffer, *place[1:]), moved), number)
-                place = row.of(row.buffer.array)
-            places.append((tensor, place))
-        self._gradients = Gradients(places)
-        self.kept = batched.kept
-        self._one: Build = taken_apart(recording.result[0], [])
-        self._columns = functools.partial(columns, sections.updates, sections.common, batched.needed)
-        self._run, self._decided = self.code.build()
-        self.run, self.decided = self._run_all, self._fits_all
-        self._program = batched.program
-        self._make_host = functools.partial(Host, sections, batched.needed)
-        body = [leaf for statement in batched.program.statements for leaf in plain(statement)]
-        numbers = [leaf.code for leaf in body if isinstance(leaf, HostNumber)]
-        self._by_model = any(
-            sections.common <= int(of) < sections.scalars for code in numbers for of in SCALARS.findall(code)
-        )
-        self._at_risk_here = at_risk(batched.program)
-        sections.results.clear()
-        for statement in batched.program.statements:
-            statement.result = ()
-
-    def _written(self, sections: Sections) -> Batched:
-        """Write the program out; what does not give the recorded bits with an axis for the models becomes a loop."""
-        alone: set[int] = set()
-        recording = self.recording
-        scalars = recording.scalars
-        while True:
-            batched = Batched(sections, sections.kept, alone)
-            recording.scalars = columns(sections.updates, sections.common, batched.needed, scalars)
-            self.code = NumpyCode(batched.program, batched.kept)
-            try:
-                different = self._difference()
-            finally:
-                recording.scalars = scalars
-            if different is None:
-                return batched
-            if different not in batched.batched:
-                raise CaptureError(
-                    f"{different.line}: the program of {different.row} differs from the op: {different!r}"
-                )
-            alone.add(batched.batched[different])
-
-    def confirm(self, watch: Watch) -> None:
-        """Have the program run from now on."""
-        super().confirm(watch)
-        self.build, self._at_risk = self._one, self._at_risk_here
-        host = self._make_host(self._updates)
-        self._host = host if self._counts_alone and host.possible and not self._by_model else None
-        self._counts_alone = self._counts_alone and self._host is None  # columns are counted on by `Host` alone
-        self.recording.program = self._program  # that of the steps one after the other is as many times as large
-        del self._make_host
-        self._owners |= {id(owner(buffer.array)) for buffer in self.kept}
-
-    def _scalars(self, numbers: Sequence[int]) -> list[Any]:
-        """Run the host's part of a step for all models."""
-        found = None if self._host is None else self._host.next(numbers)
-        return super()._scalars(numbers) if found is None else found
-
-    def _run_all(self, *given: Any) -> Any:
-        scalars = given[-1]
-        if not isinstance(scalars, Columns):
-            scalars = self._columns(scalars)
-        return self._run(*given[:-1], scalars)
-
-    def _fits_all(self, scalars: Sequence[Any]) -> bool:
-        """Whether it is the program for these numbers; where that was seen, columns are only given where it is."""
-        if isinstance(scalars, Columns):
-            return True
-        decided = self._decided(scalars)
-        if decided and self._host is not None:
-            self._host.accept()
-        return decided
+def _entries(value: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Return the entries of a tensor for some steps; in one piece, for there may be no gaps."""
+    return value if len(numbers) == len(value) else from_array(array_of(value)[list(numbers)], value.device)
 
 
-def together(results: Each) -> Any:
-    """Return what steps returned as one result, each tensor with one more axis in front."""
-    arrays, spelled = [], []
+def _many(parts: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return results of steps with the models in front: an array, or a list of those of each step, the models in front,
+    where the last one differs in shape.
+    """
+    found: list[Any] = []
+    for each in zip(*parts, strict=True):
+        if len({part.shape[1:] for part in each}) > 1:
+            found.append([step for part in each for step in part])
+        else:
+            whole = each[0] if len(each) == 1 else np.concatenate(each)
+            found.append(np.ascontiguousarray(np.moveaxis(whole, 1, 0)))
+    return found
+
+
+def _behind(results: Sequence[Any]) -> Any:
+    """Return results of one step each as those of all steps."""
+    leaves: list[list[Any]] = []
     for result in results:
-        tensors: list[Tensor] = []
-        build = taken_apart(result, tensors)
-        spelled.append(build([None] * len(tensors)))
-        arrays.append([tensor._array for tensor in tensors])
-    for number, each in enumerate(spelled):
-        if each != spelled[0]:
-            raise CaptureError(f"step {number} of the sweep returned {each}, and step 0 {spelled[0]}, beside tensors")
-    return build([from_array(np.stack(each)) for each in zip(*arrays, strict=True)])
+        leaves.append([])
+        build = taken_apart(result, leaves[-1])
+    return build([_steps(each) for each in zip(*leaves, strict=True)])
+
+
+def _steps(each: Sequence[Tensor]) -> Any:
+    arrays = list(map(array_of, each))
+    if len({array.shape[2:] for array in arrays}) == 1:
+        return from_array(np.concatenate(arrays, 1))
+    return [[from_array(array[k, 0]) for array in arrays] for k in range(len(arrays[0]))]
+
+
+def _of_model(part: Any, row: int) -> Any:
+    if isinstance(part, list):
+        return [from_array(step[row]) for step in part]
+    return from_array(part[row])

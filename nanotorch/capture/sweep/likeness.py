@@ -1,0 +1,101 @@
+"""Which steps are alike: two that differ in nothing but which tensors, optimizers and generators they find.
+
+Note [Like steps]
+~~~~~~~~~~~~~~~~~
+A program of one step holds for another one that finds the same by the same paths: the same code, the same plain values,
+tensors of the same forms in the same places, tied and shared in the same way. So the *signature* of a step is its
+fingerprint (Note [What a function can reach]) with forms in the place of identities. It has the options of optimizers
+by whether they are zero, too, for that is what most rules ask.
+
+Walks of like steps meet like things in the same order: what one step finds stands for what another one finds at the
+same place in the walk. Where that is not certain, as in a set, which has no order, a step is like itself alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.capture.memory import PLAIN, Reachable
+from nanotorch.capture.program import steps
+from nanotorch.capture.recording import array_of
+from nanotorch.ops.create.random import Generator
+from nanotorch.optim import Optimizer
+from nanotorch.optim.segment import Segment
+
+OWN = (Tensor, np.ndarray, Optimizer, Segment, Generator)
+"""What each of several like steps has of its own."""
+
+
+def signature(reach: Reachable) -> tuple[Any, ...]:
+    """Return what is the same for all steps that are like the one whose things these are."""
+    own = {id(thing) for thing in reach.objects if isinstance(thing, OWN)} - reach.large
+
+    def without(entry: Any) -> Any:
+        if isinstance(entry, int):
+            return "one of its own" if entry in own else entry
+        if isinstance(entry, tuple) and entry and isinstance(entry[0], int):
+            return "one of its own", *entry[1:]
+        if isinstance(entry, tuple) and entry and isinstance(entry[0], type) and issubclass(entry[0], Optimizer):
+            return entry[0], entry[1], len(entry[2])
+        return entry
+
+    paths = [(path, without(entry)) for path, entry in reach.fingerprint.items()]
+    return *paths, *[_form(thing) for thing in reach.objects]
+
+
+def alike(reaches: Sequence[Reachable]) -> list[list[int]]:
+    """Return the numbers of steps that are alike together, in their order."""
+    found: dict[Any, list[int]] = {}
+    for number, reach in enumerate(reaches):
+        unordered = any(_is_unordered(thing) for thing in reach.objects)
+        found.setdefault((number if unordered else None, signature(reach)), []).append(number)
+    return list(found.values())
+
+
+def counterparts(first: Reachable, other: Reachable) -> dict[int, Any]:
+    """Return for what a step finds, by its id, what a like one finds in its place."""
+    pairs = list(zip(first.objects, other.objects, strict=True))
+    found = {id(mine): theirs for mine, theirs in pairs}
+    for mine, theirs in pairs:
+        if isinstance(mine, Tensor) and mine.grad is not None:
+            found[id(mine.grad)] = theirs.grad
+    return found
+
+
+def _is_unordered(thing: Any) -> bool:
+    return isinstance(thing, set | frozenset) and not all(isinstance(part, PLAIN) for part in thing)
+
+
+def _form(thing: Any) -> Any:
+    """Return what a program depends on of a thing, beside its entry in the fingerprint."""
+    if isinstance(thing, Tensor):
+        return _form_of_array(array_of(thing)), None if thing.grad is None else _form_of_array(array_of(thing.grad))
+    if isinstance(thing, np.ndarray):
+        return _form_of_array(thing)
+    if isinstance(thing, Segment):
+        arrays = [thing.flat, thing.grad, *thing.pieces, *thing.grads, *thing.grad_pieces, *thing.state.values()]
+        return thing.first, thing.in_place, len(thing.params), *map(_form_of_array, arrays)
+    if isinstance(thing, Optimizer):
+        return tuple([(name, _kind(value)) for group in thing.param_groups for name, value in _options(group)])
+    return type(thing)
+
+
+def _form_of_array(array: Any) -> Any:
+    return (array.shape, array.dtype, steps(array)) if isinstance(array, np.ndarray) else type(array)
+
+
+def _options(group: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from [(name, value) for name, value in group.items() if name != "params"]
+
+
+def _kind(option: Any) -> Any:
+    """Return what a program depends on of an option: whether it is zero, of what is no number the value itself."""
+    if isinstance(option, tuple):
+        return tuple(map(_kind, option))
+    if isinstance(option, float) or type(option) is int:
+        return bool(option)
+    return option if isinstance(option, PLAIN) else type(option)

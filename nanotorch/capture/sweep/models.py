@@ -1,0 +1,300 @@
+"""The program of one step, and what stands in it for each of several models whose steps are like that one.
+
+Note [Models of a program]
+~~~~~~~~~~~~~~~~~~~~~~~~~~
+One step is recorded, and holds for all that are like it (Note [Like steps]): nothing but memory, generators and the
+numbers of optimizers is another one for each model. `Models` says which. Whoever runs the program for model `k`
+replaces, and needs nothing else:
+
+    a view        `row(view, k)`: memory that lives on, and the model's entry of an argument that has one for each
+    a buffer      `places[buffer][k]`: the buffer that stands there, and how many elements further it begins
+    a number      `number(leaf, k)`: the code of a number of the host, with the model's entries of the scalars
+    a generator   `number(leaf, k)` as well
+
+Temporary buffers are nobody's: each runner has its own. Constants are the same for all. The scalars of all models are
+one list: those of the call, which are the same for all, or, `numbered`, one for each model after the other; and then
+for each model those of its `updates` calls of a rule. `of_one(scalars, k)` are those that the program of model `k`
+would get alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.backend.numpy_backend import NUMPY, owner
+from nanotorch.capture.numpy_code import host_function
+from nanotorch.capture.passes import extent
+from nanotorch.capture.program import Buffer, HostNumber, Statement, View, leaves, replaced
+from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.recording import Recording, array_of
+from nanotorch.ops.create.random import Generator
+
+SCALARS = re.compile(r"scalars\[(\d+)\]")
+GIVEN = re.compile(r"scalars\[0\]\['given(\d+)'\]")
+SEEDS = re.compile(r"seed(\d+)\(\)")
+
+
+class Several:
+    """A generator, or what draws from it, that is another one for each model: `values`."""
+
+    __slots__ = ("name", "values")
+
+    def __init__(self, values: Sequence[Any], name: str) -> None:
+        self.values, self.name = tuple(values), name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Models:
+    """What stands in a recorded program for each of several models (Note [Models of a program]).
+
+    Args:
+        recording: of the step of the first model, whose program is not simplified yet.
+        twins: for each model what it has in the place of what the first one has, by the id of that.
+        arrays: for each model all arrays that it finds, in one order.
+        shared: the arguments that are the same for all models; others have an entry for each.
+        numbered: whether each model has its own numbers of the call.
+
+    Attributes:
+        program: of the first model; its generators are `Several`.
+        places: by buffer of the program that is the same in every call, for each model the buffer that stands there and
+            how many elements further.
+        twins: for each model what it has in the place of what the first one has, by the id of that.
+        common: how many entries of the scalars are those of the call.
+        updates: how often each step applies an optimizer's rule.
+        sources: for all models, what gives a seed.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        twins: Sequence[dict[int, Any]],
+        arrays: Sequence[Sequence[Any]],
+        shared: Sequence[bool],
+        numbered: bool = False,
+    ) -> None:
+        program = self.program = recording.program
+        self.count, self.twins, self.numbered = len(twins), twins, numbered
+        self.updates = len(recording.updates)
+        self.common = len(recording.scalars) - self.updates
+        self.places: dict[Buffer, tuple[tuple[Buffer, int], ...]] = {}
+        for buffer, same in zip(program.inputs, shared, strict=True):
+            step = 0 if same else buffer.array.size // self.count
+            self.places[buffer] = tuple([(buffer, number * step) for number in range(self.count)])
+        if len(set(map(len, arrays))) > 1:
+            raise CaptureError("the tensors of the steps of a sweep share memory in other ways: give each its own")
+        for buffer in program.buffers:
+            if buffer.kind == "memory":
+                self.places[buffer] = tuple([(buffer, 0), *self._others(buffer, arrays)])
+        for statement in program.statements:
+            statement.args = replaced(statement.args, self._each)
+        numbers = [
+            leaf.code for statement in program.statements for leaf in plain(statement) if isinstance(leaf, HostNumber)
+        ]
+        names = list(program.sources)
+        self._codes = list(dict.fromkeys([*numbers, *program.decisions]))
+        self._compute = host_function(self._codes, names)
+        self.seeds = len(names)
+        self.sources: dict[str, Callable[[], Any]] = {}
+        for number in range(self.count):
+            for name in names:
+                self.sources[f"seed{len(self.sources)}"] = self._of(program.sources[name], number)
+        self.decisions = {
+            self.moved(code, number): answer
+            for number in range(self.count)
+            for code, answer in program.decisions.items()
+        }
+
+    def _others(self, buffer: Buffer, apart: Sequence[Sequence[Any]]) -> list[tuple[Buffer, int]]:
+        """Return where the memory of a buffer is for the other models: all arrays that see it have to agree."""
+        memory = owner(buffer.array)
+        seen = [place for place, array in enumerate(apart[0]) if owner(array) is memory]
+        found = []
+        for arrays in apart[1:]:
+            owners = [owner(arrays[place]) for place in seen]
+            moves = {
+                _start(arrays[place]) - _start(of) - _start(apart[0][place]) + _start(memory)
+                for place, of in zip(seen, owners, strict=True)
+            }
+            if len(moves) != 1 or any(of is not owners[0] for of in owners):
+                raise CaptureError(f"{buffer.name} cannot be told for all steps of the sweep: give each its own memory")
+            (move,) = moves
+            if owners[0] is memory:
+                found.append((buffer, move // buffer.array.itemsize))
+                continue
+            start = _start(buffer.array) - _start(memory) + move
+            array = np.ndarray(buffer.array.shape, buffer.array.dtype, owners[0], start, buffer.array.strides)
+            found.append((Buffer("memory", buffer.name, array), 0))
+        return found
+
+    def _each(self, leaf: Any) -> Any:
+        source = getattr(leaf, "__self__", leaf)
+        if not isinstance(source, Generator):
+            return leaf
+        return Several([self._of(leaf, number) for number in range(self.count)], f"generator{id(source)}")
+
+    def _of(self, leaf: Any, number: int) -> Any:
+        """Return a generator, or a method of one, of another model."""
+        source = getattr(leaf, "__self__", leaf)
+        twin = self.twins[number].get(id(source), source)
+        return twin if source is leaf else getattr(twin, leaf.__name__)
+
+    # ------------------------------------------------------------------------------------------------ of one model
+
+    def row(self, view: View, number: int) -> View:
+        """Return what a view of memory that lives on, or of an argument, is for a model; others as they are."""
+        if view.buffer not in self.places:
+            return view
+        buffer, further = self.places[view.buffer][number]
+        return View(buffer, view.offset + further, view.shape, view.strides)
+
+    def number(self, leaf: Any, number: int) -> Any:
+        """Return what stands for a leaf of a statement that is no view."""
+        if isinstance(leaf, HostNumber):
+            return HostNumber(self.moved(leaf.code, number), leaf.value, leaf.decided)
+        return leaf.values[number] if isinstance(leaf, Several) else leaf
+
+    def moved(self, code: str, number: int) -> str:
+        """Return the code of a number of the first model as that of another one."""
+        code = self.shifted(code, number * self.updates)
+        if self.numbered:
+            code = GIVEN.sub(lambda found: f"scalars[0]['given{int(found[1]) + number}']", code)
+        return SEEDS.sub(lambda found: f"seed{int(found[1]) + number * self.seeds}()", code)
+
+    def shifted(self, code: str, distance: int) -> str:
+        """Return the code of a number with the entries of an optimizer's rule so much further."""
+
+        def shift(found: re.Match[str]) -> str:
+            place = int(found[1])
+            return found[0] if place < self.common else f"scalars[{place + distance}]"
+
+        return SCALARS.sub(shift, code)
+
+    def in_columns(self, code: str) -> str:
+        """Return the code of a number of the first model as that of a column with those of all models."""
+        code = self.shifted(code, self.count * self.updates)
+        columns = self.common + (self.count + 1) * self.updates
+        return GIVEN.sub(rf"scalars[{columns}]['given\1']", code) if self.numbered else code
+
+    def of_one(self, scalars: Sequence[Any], number: int) -> list[Any]:
+        """Return of the scalars of all models those that the program of one model gets alone."""
+        start = self.common + number * self.updates
+        given = [dict(each) for each in scalars[: self.common]]
+        if self.numbered and given:
+            given = [{f"given{k}": given[0][f"given{k + number}"] for k in range(0, len(given[0]), self.count)}]
+        return [*given, *scalars[start : start + self.updates]]
+
+    def numbers(self, scalars: Sequence[Any], number: int) -> dict[str, Any]:
+        """Return the numbers of the host by their code, of one model, and how it decides what the program holds for."""
+        sources = [self._of(source, number) for source in self.program.sources.values()]
+        return dict(zip(self._codes, self._compute(self.of_one(scalars, number), *sources), strict=True))
+
+    def trial(self, number: int, scalars: Sequence[Any]) -> Trial:
+        """Run the program for a model, from what its memory holds."""
+        return Trial(self, number, scalars)
+
+    # --------------------------------------------------------------------------------------------------- what is shared
+
+    def refuse_shared_writes(self, shared: Collection[Tensor]) -> None:
+        """Raise where a model writes to what another one uses, or to memory of tensors that others can reach."""
+        others = {id(owner(array_of(tensor))) for tensor in shared}
+        places: dict[int, dict[int, tuple[int, int]]] = {}
+        written: dict[int, tuple[str, str]] = {}
+        for statement in self.program.statements:
+            for view in (*statement.reads, *statement.out):
+                if view.buffer.kind != "memory" or not view.size:
+                    continue
+                first, end = extent(view)
+                for number, (buffer, further) in enumerate(self.places[view.buffer]):
+                    memory = owner(buffer.array)
+                    start = _start(buffer.array) + (first + further) * buffer.array.itemsize
+                    stop = start + (end - first) * buffer.array.itemsize
+                    known = places.setdefault(id(memory), {}).get(number, (start, stop))
+                    places[id(memory)][number] = min(known[0], start), max(known[1], stop)
+            for view in statement.out:
+                if view.buffer.kind == "memory":
+                    for buffer, _ in self.places[view.buffer]:
+                        written.setdefault(id(owner(buffer.array)), (statement.line, buffer.name))
+        for memory, (line, name) in written.items():
+            if memory in others:
+                raise CaptureError(
+                    f"{line}: {name} is written to, and other steps of the sweep can reach it: each model needs its own"
+                )
+            used = sorted([(start, stop, number) for number, (start, stop) in places[memory].items()])
+            for (_, stop, one), (start, _, other) in pairwise(used):
+                if start < stop:
+                    raise CaptureError(
+                        f"{line}: {name} is used by steps {one} and {other} of the sweep, and written to: each model "
+                        "needs its own"
+                    )
+
+
+class Trial:
+    """One run of the program for one model, statement by statement.
+
+    Attributes:
+        results: by statement what it gave.
+        outputs: what the step returns.
+    """
+
+    def __init__(self, models: Models, number: int, scalars: Sequence[Any]) -> None:
+        self._models, self._number = models, number
+        self._memory: dict[Buffer, Any] = {}
+        self.results: dict[Statement, tuple[Any, ...]] = {}
+        numbers = models.numbers(scalars, number)
+
+        def of(leaf: Any) -> Any:
+            if isinstance(leaf, View):
+                return self.array(leaf)
+            return numbers[leaf.code] if isinstance(leaf, HostNumber) else models.number(leaf, number)
+
+        for statement in models.program.statements:
+            args = replaced(statement.args, of)
+            options = {name: replaced(value, of) for name, value in statement.options.items()}
+            if statement.primitive == "write":
+                result = args[0]
+            elif statement.primitive == "power":
+                result = args[0] ** args[1]
+            else:
+                result = NUMPY[statement.primitive](*args, **options)
+            places = [self.array(view) for view in statement.out]
+            if not places and result is not statement.expected:
+                raise CaptureError(f"{statement.line}: the answer to {statement!r} is {result} in step {number}")
+            for place, part in zip(places, [result] if len(places) == 1 else result if places else [], strict=True):
+                place[...] = part
+            self.results[statement] = tuple([place.copy() for place in places])
+        self.outputs = [self.array(view).copy() for view in models.program.outputs]
+
+    def array(self, view: View) -> Any:
+        """Return what the model has in the place of a view."""
+        if view.buffer.kind != "temporary":
+            view = self._models.row(view, self._number)
+            return view.of(view.buffer.array)
+        if view.buffer not in self._memory:
+            self._memory[view.buffer] = np.empty_like(view.buffer.array)
+        return view.of(self._memory[view.buffer])
+
+
+def _start(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def plain(statement: Statement) -> list[Any]:
+    """Return the leaves of a statement's arguments."""
+    return list(leaves((statement.args, tuple(statement.options.values()))))
+
+
+def with_leaves(statement: Statement, what: Callable[[Any], Any], out: tuple[View, ...]) -> Statement:
+    """Return a statement with other leaves and another place of its result."""
+    args = tuple(replaced(statement.args, what))
+    options = {name: replaced(value, what) for name, value in statement.options.items()}
+    made = Statement(statement.primitive, args, options, out, statement.line, statement.row)
+    made.expected = statement.expected
+    return made
