@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import types
@@ -32,9 +33,9 @@ def check(arguments: Mapping[str, Any], constructor: Callable[..., None]) -> Non
     What each may be is its annotation in the constructor: `bool`, `Literal`, a number `Between` bounds, `Checked` by a
     function that raises itself, or several of these joined by `|`; whatever else is not looked at here.
     """
-    hints = typing.get_type_hints(constructor, include_extras=True)
+    every = _kinds(constructor)
     for name, value in arguments.items():
-        kinds = get_args(hints[name]) if get_origin(hints[name]) in (Union, types.UnionType) else (hints[name],)
+        kinds = every[name]
         if not any(_admits(kind, value) for kind in kinds):
             raise _unfit(name, " or ".join(_in_words(kind) for kind in kinds if kind is not type(None)), value)
     if arguments["schedule"] is not None and arguments["learning_rate"] != "constant":
@@ -42,6 +43,16 @@ def check(arguments: Mapping[str, Any], constructor: Callable[..., None]) -> Non
             f"learning_rate={arguments['learning_rate']!r} is a schedule of its own: leave it 'constant' where "
             "`schedule` is given"
         )
+
+
+@functools.cache
+def _kinds(constructor: Callable[..., None]) -> dict[str, tuple[Any, ...]]:
+    """Return for each argument of a constructor the kinds of values that its annotation joins."""
+    hints = typing.get_type_hints(constructor, include_extras=True)
+    return {
+        name: get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        for name, hint in hints.items()
+    }
 
 
 def _admits(kind: Any, value: Any) -> bool:

@@ -11,6 +11,7 @@ would hold, bit for bit as if it had never stopped.
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import secrets
@@ -77,6 +78,12 @@ class Network(BaseEstimator):
         raise NotImplementedError
 
     # ------------------------------------------------------------ fitting
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = super()._get_param_names()
+        return names
 
     def _store(self, given: Mapping[str, Any]) -> None:
         """Take over the arguments of the constructor, as they are: scikit-learn asks for nothing else there."""

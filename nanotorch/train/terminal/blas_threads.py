@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,7 +24,13 @@ def blas_threads(model: nn.Module, rows: int) -> AbstractContextManager[Any]:
     """
     if worth_threads(model, rows):
         return nullcontext()
-    from threadpoolctl import threadpool_limits
-
-    limit: AbstractContextManager[Any] = threadpool_limits(limits=1, user_api="blas")
+    limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return limit
+
+
+@functools.cache
+def _libraries() -> Any:
+    """Return the libraries of this process, NumPy's BLAS among them; to find them reads files, for milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
