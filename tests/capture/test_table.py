@@ -487,7 +487,7 @@ def test_another_processor_or_version_has_another_file(monkeypatch: pytest.Monke
     import llvmlite.binding as llvm
 
     names = {machine.cache_file()}
-    monkeypatch.setattr(machine, "version", lambda name: f"0.0 of {name}")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"0.0 of {name}")
     names.add(machine.cache_file())
     monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "another")
     names.add(machine.cache_file())
