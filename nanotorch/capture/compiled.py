@@ -251,7 +251,8 @@ class Compiled:
         for captured in programs:
             if isinstance(captured, Differentiable):
                 captured.finish()
-        plans = self._renew(programs)
+        reachable = self._renew(programs)
+        plans = _plans(reachable)
         done, result = self._replayed(call, programs)
         if done:
             return result
@@ -264,7 +265,7 @@ class Compiled:
         if not known:
             return self._warm_up(call)
         self._replaced = None
-        self._because = self._why(programs)
+        self._because = self._why(programs, reachable)
         return self._record(call, programs)
 
     def _replayed(self, call: Call, programs: list[Captured | Differentiable]) -> tuple[bool, Any]:
@@ -286,7 +287,7 @@ class Compiled:
             before.restore()
         for _ in range(ATTEMPTS):
             self._replaced = None
-            self._because = self._why(programs)
+            self._because = self._why(programs, Reachable(self._roots, self._words))
             result = self._record(call, programs)
             if before.has_begun() or call.key in self._as_ever:
                 return result
@@ -306,21 +307,21 @@ class Compiled:
         )
         return self.function(*call.args, **call.kwargs)
 
-    def _why(self, programs: list[Captured | Differentiable]) -> str:
+    def _why(self, programs: list[Captured | Differentiable], reachable: Reachable) -> str:
         """Say why a call has no program."""
         if not self._recorded:
             return "as the first one"
-        reachable = Reachable(self._roots, self._words)
         found = [captured.misfit(reachable) for captured in programs if isinstance(captured, Captured)]
         return f"since {max(found, default=(0, 'no program was for arguments of this form'))[1]}"
 
-    def _renew(self, programs: list[Captured | Differentiable]) -> list[Any] | None:
-        """Walk what the function can reach, and tell the programs of it; return the plans of its optimizers."""
-        reachable = Reachable(self._roots, self._words)  # it holds gradients: let it go before somebody counts them
+    def _renew(self, programs: list[Captured | Differentiable]) -> Reachable:
+        """Walk what the function can reach, and tell the programs of it."""
+        reachable = Reachable(self._roots, self._words)
+        reachable.forget_gradients()  # before somebody counts who holds them
         self._words |= reachable.words
         for captured in programs:
             captured.renew(reachable)
-        return _plans(reachable)
+        return reachable
 
     def _warm_up(self, call: Call) -> Any:
         """Run as ever, and see which parameters the optimizers update, and where: the next call will find the same."""

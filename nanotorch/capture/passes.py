@@ -132,7 +132,7 @@ def share(program: Program, kept: Collection[Buffer]) -> None:
             buffer = statement.out[0].buffer
             read = [versions[view.buffer] for view in statement.reads]
             call = f"{statement.primitive} {shown(statement.args)} {statement.options}"
-            key = f"{call} {read} {statement.out[0][1:]} {buffer.array.dtype}"
+            key = f"{call} {read} {statement.out[0][1:]} {buffer.array.dtype.str}"
             if key in known:
                 same[buffer] = known[key]
                 continue
@@ -237,6 +237,8 @@ def questions_first(program: Program) -> None:
 
 
 def _substitute(statement: Statement, moved: dict[Buffer, View]) -> None:
+    if not moved:
+        return
     statement.args = replaced(statement.args, lambda value: moved_view(value, moved))
     statement.options = {
         name: replaced(value, lambda v: moved_view(v, moved)) for name, value in statement.options.items()

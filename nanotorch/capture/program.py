@@ -35,14 +35,17 @@ class Buffer:
         name: as it is printed.
         array: the array that owned the memory when the step was recorded: layout, dtype, and after recording what the
             step had put there.
+        shape: its shape, and
+        steps: its strides in elements.
         before: a copy of what was there before the step, of memory that lives on, and
         after: what is there after it.
     """
 
-    __slots__ = ("after", "array", "before", "kind", "name")
+    __slots__ = ("after", "array", "before", "kind", "name", "shape", "steps")
 
     def __init__(self, kind: str, name: str, array: np.ndarray[Any, Any]) -> None:
         self.kind, self.name, self.array = kind, name, array
+        self.shape, self.steps = array.shape, steps(array)
         self.before = array.copy() if kind == "memory" else None
         self.after: Any = None
 
@@ -71,7 +74,7 @@ class View(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether these are all elements of the buffer, in its own layout."""
-        return not self.offset and self.shape == self.buffer.array.shape and self.strides == steps(self.buffer.array)
+        return not self.offset and self.shape == self.buffer.shape and self.strides == self.buffer.steps
 
     def of(self, memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the view of an array that has the layout of the buffer's."""
@@ -179,7 +182,7 @@ class Program:
 
     def text(self) -> str:
         """Return the program as text; two programs that do the same have the same."""
-        lines = [f"{b.kind} {b.name} {b.array.dtype} {b.array.shape} {steps(b.array)}" for b in self.buffers]
+        lines = [f"{b.kind} {b.name} {b.array.dtype.str} {b.shape} {b.steps}" for b in self.buffers]
         lines += [f"{statement!r}  # {statement.line} {statement.row}" for statement in self.statements]
         lines += [f"{code} is {answer}" for code, answer in self.decisions.items()]
         return "\n".join([*lines, f"return {', '.join(map(shown, self.outputs))}"])
@@ -217,7 +220,7 @@ def leaves(value: Any) -> Iterator[Any]:
 def replaced(value: Any, what: Callable[[Any], Any]) -> Any:
     """Return nested tuples and lists with `what` of all that lies in them."""
     if isinstance(value, tuple | list) and not isinstance(value, View):
-        return type(value)([replaced(part, what) for part in value])
+        return type(value)([replaced(part, what) if isinstance(part, tuple | list) else what(part) for part in value])
     return what(value)
 
 
