@@ -39,10 +39,11 @@ from nanotorch.train.fit.loop import DivergedError, FitOptions
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.random_numbers import borrowed_generator, seeds
+from nanotorch.train.fit.together import End, together
 from nanotorch.train.fit.training import Training
 from nanotorch.train.model.models import mlp
 from nanotorch.train.record.checkpoint import Checkpoint
-from nanotorch.train.terminal.blas_threads import blas_threads
+from nanotorch.train.terminal.blas_threads import blas_threads, worth_threads
 from nanotorch.utils.data import DataLoader, TensorDataset
 
 ROWS_AT_ONCE = 4096  # rows of a prediction that are computed together
@@ -433,19 +434,22 @@ def _apart(rows: Rows, seed: int, fraction: float) -> tuple[Rows, Rows]:
 
 
 def train_together(fits: Sequence[tuple[Network, Prepared]]) -> list[Exception | None]:
-    """Train prepared fits to their ends; return for each what went wrong, or None."""
-    errors: list[Exception | None] = []
-    for network, prepared in fits:
-        with blas_threads(prepared.training.model, prepared.loader.batch_size or 1):
-            try:
-                for event in prepared.events():
+    """Train prepared fits to their ends, side by side; return for each what went wrong with it alone, or None."""
+    errors: list[Exception | None] = [None] * len(fits)
+    by_threads: dict[bool, list[int]] = {}  # how many threads multiply may decide bits
+    for key, (_, prepared) in enumerate(fits):
+        by_threads.setdefault(worth_threads(prepared.training.model, prepared.rows_of_a_batch), []).append(key)
+    for keys in by_threads.values():
+        _, first = fits[keys[0]]
+        with blas_threads(first.training.model, first.rows_of_a_batch):
+            for key, event in together({key: fits[key][1].events() for key in keys}):
+                network, prepared = fits[key]
+                if isinstance(event, DivergedError):
+                    errors[key] = DivergedError(event.fact, ADVICE)
+                elif isinstance(event, End):
+                    network._keep(prepared)
+                else:
                     network._look_at(prepared, event)
-                network._keep(prepared)
-                errors.append(None)
-            except DivergedError as error:
-                errors.append(DivergedError(error.fact, ADVICE))
-            except Exception as error:
-                errors.append(error)
     return errors
 
 

@@ -80,6 +80,11 @@ class Prepared:
         return fit(self.training, self.loader, self.validation, self.options, chunks=chunks)
 
     @property
+    def rows_of_a_batch(self) -> int:
+        """How many rows the largest batch has."""
+        return self.loader.batch_size or 1
+
+    @property
     def unfinished(self) -> bool:
         """Whether it had to end while scores that are watched were still becoming better."""
         training = self.training
