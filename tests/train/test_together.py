@@ -16,7 +16,7 @@ from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.chunks import Chunk, Chunks, Due
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.prepare import prepare
-from nanotorch.train.fit.together import End, together
+from nanotorch.train.fit.together import together
 from nanotorch.train.fit.window_step import StepResult
 from nanotorch.train.record.checkpoint import Checkpoints, load
 
@@ -181,8 +181,7 @@ def test_fits_that_differ_in_everything_that_a_sweep_may_vary() -> None:
     ]
     _, events = both(*trials)
     assert [number for number, event in events if isinstance(event, dict)] == [*range(5)] * 4
-    assert [number for number, event in events if isinstance(event, End)] == [*range(5)]
-    assert all(isinstance(event, Chunk | dict | End) for _, event in events)
+    assert all(isinstance(event, Chunk | dict) for _, event in events)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +204,8 @@ def test_a_fit_that_stops_early_leaves_the_others() -> None:
     alone, events = both(*[[f"seed={seed}", *early] for seed in range(6)])
     lasts = [setup.training.epoch for setup in alone.values()]
     assert len(set(lasts)) > 2 and min(lasts) < 12
-    ends = [number for number, event in events if isinstance(event, End)]
-    assert ends == sorted(range(6), key=lambda number: (lasts[number], number))
+    records = [(event["epoch"], number) for number, event in events if isinstance(event, dict)]
+    assert records == sorted([(epoch, number) for number in range(6) for epoch in range(1, lasts[number] + 1)])
 
 
 def test_folds_have_other_rows_and_other_numbers_of_them() -> None:
@@ -230,7 +229,7 @@ def test_fits_of_several_forms_are_several_groups() -> None:
 @pytest.mark.parametrize("compile", ["auto", False])
 def test_what_is_no_program_or_does_not_pay_runs_as_ever(compile: Any) -> None:
     _, events = both(["seed=1"], ["seed=2"], ["train.on_nonfinite=skip"], compile=compile)
-    assert {type(event) for _, event in events} == {StepResult, dict, End}
+    assert {type(event) for _, event in events} == {StepResult, dict}
 
 
 def test_fits_go_on_from_where_each_of_them_stands(tmp_path: Path) -> None:
@@ -267,9 +266,9 @@ def test_whoever_iterates_may_stop_after_an_epoch_and_go_on_with_some() -> None:
             break
     assert {setup.training.step for setup, _ in side.values()} == {6}
     fits.pop(2).close()
-    ended = [seed for seed, event in together(fits) if isinstance(event, End)]
-    assert ended == [0, 1, 3]
-    for seed in ended:
+    for _ in together(fits):
+        pass
+    for seed in fits:
         alone, _ = made(f"seed={seed}")
         list(events_of(alone, None))
         assert differing(left(side[seed][0]), left(alone)) == []

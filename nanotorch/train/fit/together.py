@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,6 @@ from nanotorch.train.fit.chunks import PAYS, Due
 from nanotorch.train.fit.loop import DivergedError
 
 Key = TypeVar("Key")
-
-
-class End(NamedTuple):
-    """A fit is over; `result` is what its iterator returned."""
-
-    result: Any
 
 
 def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
@@ -39,9 +33,8 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     - Every fit is asked once before one is asked twice, so that records of an epoch come together, before any step of
       the next epoch is due; whoever stops iterating there may give the same fits, or some of them, to another
       `together`.
-    - When a fit is over its last event is an `End`; a `DivergedError` that it raises is its last event instead, and the
-      others go on. Any other error is raised here.
-    - A fit leaves before its end where somebody closes its iterator, or sets `training.stopped`.
+    - A `DivergedError` that a fit raises is its last event, and the others go on. Any other error is raised here.
+    - A fit leaves when its iterator ends; before that where somebody closes it, or sets `training.stopped`.
 
     Fits whose steps are alike in form make a group: of one architecture, kind of optimizer, and number of rows of an
     epoch and of a window. Its members take as many steps in a call as are due in all of them. Where they do not stand
@@ -57,20 +50,19 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     while going:
         for key in [key for key in going if key not in due]:
             try:
-                event = next(going[key])
-            except StopIteration as end:
-                event = End(end.value)
+                event = next(going[key], None)
             except DivergedError as error:
-                event = error
+                yield key, error
+                event = None
             if isinstance(event, Due):
                 due[key] = event
                 groups.setdefault(event.chunks.form, Group()).join(key, event)
-                continue
-            if isinstance(event, End | DivergedError):
+            elif event is not None:
+                yield key, event
+            else:
                 del going[key]
                 for group in groups.values():
                     group.leave(key)
-            yield key, event
         for key in [key for key in due if _is_closed(going[key])]:
             del due[key]
         for group in groups.values():
