@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -38,6 +38,7 @@ from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, load, prepare
+from nanotorch.train.fit.together import together
 from nanotorch.train.record.checkpoint import CheckpointError, Pace
 from nanotorch.train.record.environment import environment
 from nanotorch.train.record.resume import CompleteError, Resumed, find
@@ -50,13 +51,6 @@ AT_ONCE = 64
 MEMORY = 2**31
 WRITERS = 8
 ITS_OWN_FAULT = (DivergedError, DataError, MemoryError)  # what ends one run, and no other
-
-
-def together(fits: Mapping[str, Iterator[Event]]) -> Iterator[tuple[str, Event]]:
-    """Advance all; yield every event with the name of its fit."""
-    for name, fit in fits.items():
-        for event in fit:
-            yield name, event
 
 
 class SideBySide:
