@@ -17,6 +17,7 @@ from fake_gpu import fake_gpu
 from nanotorch.train.config.loading import loads
 from nanotorch.train.record.resume import find
 from nanotorch.train.run.run import run
+from run_results import assert_same, left
 from trainer_process import TrainerProcess
 
 CONFIG = """
@@ -50,38 +51,6 @@ def whole(trainer: TrainerProcess, config: Path, tmp_path_factory: pytest.TempPa
     assert ended.code == 0, ended.err
     assert json.loads((directory / "summary.json").read_text())["steps"] == STEPS
     return left(directory)
-
-
-def left(directory: Path) -> dict[str, Any]:
-    """All that a run leaves, but for times: bytes of the tensors, state, metrics, final scores."""
-    result: dict[str, Any] = {}
-    for link in ("best", "last"):
-        for path in sorted((directory / "checkpoints" / link).iterdir()):
-            if path.name == "MANIFEST.json":
-                continue
-            result[f"{link}/{path.name}"] = (
-                path.read_bytes() if path.suffix == ".safetensors" else timeless(json.loads(path.read_text()))
-            )
-        result[link] = (directory / "checkpoints" / link).resolve().name.split("-")[1]
-    result["metrics"] = [timeless(json.loads(line)) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    result["table"] = [line.rsplit(",", 1)[0] for line in (directory / "metrics.csv").read_text().splitlines()]
-    result["summary"] = timeless(json.loads((directory / "summary.json").read_text()))
-    for path in directory.rglob("*"):
-        assert "writing" not in path.name, f"{path} was left behind"
-    return result
-
-
-def timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: timeless(item) for key, item in value.items() if key != "seconds"}
-    return [timeless(item) for item in value] if isinstance(value, list) else value
-
-
-def assert_same(directory: Path, whole: dict[str, Any]) -> None:
-    got = left(directory)
-    assert got.keys() == whole.keys()
-    different = [name for name in whole if got[name] != whole[name]]
-    assert not different
 
 
 # ------------------------------------------------------------ killed at a chosen moment

@@ -18,6 +18,8 @@ from nanotorch.train.terminal.command import BAD_USAGE, FAILED, INTERRUPTED, OK,
 from nanotorch.train.terminal.standard_streams import data_of, only_printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nanotorch.train.config.sections import Config
 
 UNBROKEN = "\N{NO-BREAK SPACE}"
@@ -172,6 +174,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     from nanotorch.train.record import resume
     from nanotorch.train.run import folds
     from nanotorch.train.run.run import run
+    from nanotorch.train.sweep.run_sweep import run_sweep
 
     place = None if options.output is None else Path(options.output)
     needed = [os.path.realpath("/dev/stdin") if options.config == "-" else options.config]
@@ -180,13 +183,17 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     if found is None:
         if options.resume is not None:
             print("nothing to resume: a new run begins")
-        if folds.is_several(config):
+        if config.sweep is not None:
+            run_sweep(config, text, place, overwrite=options.overwrite, needed=needed, progress_bar=bar)
+        elif folds.is_several(config):
             folds.run_all(config, text, place, overwrite=options.overwrite, needed=needed, progress_bar=bar)
         else:
             run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite, needed=needed)
         return OK
     for notice in found.notices:
         print(f"warning: {notice}", file=sys.stderr)
+    if config.sweep is not None or resume.config_of(found.directory).sweep is not None:
+        return _go_on_with_sweep(config, text, found.directory, bar)
     changed = resume.differences(config, found.directory)
     if changed and not options.allow_config_change:
         raise resume.ResumeError(
@@ -203,6 +210,19 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
         run(config, text, progress_bar=bar, resume=replace(found, changed=tuple(changed)))
     except resume.CompleteError as complete:
         print(complete)
+    return OK
+
+
+def _go_on_with_sweep(config: Config, text: str, place: Path, bar: bool) -> int:
+    from nanotorch.train.record.resume import ResumeError
+    from nanotorch.train.sweep.run_sweep import is_complete, run_sweep
+
+    if config.sweep is None:
+        raise ResumeError(f"{place} is a sweep, and this config is of one run: go on with its own resolved.yaml")
+    if is_complete(config, place):
+        print(f"already complete: {place}")
+    else:
+        run_sweep(config, text, place, resume=True, progress_bar=bar)
     return OK
 
 

@@ -244,6 +244,30 @@ class SeveralSummary(Schema):
     runs: dict[str, Scores]
 
 
+class TrialFacts(Schema):
+    """A trial of a sweep."""
+
+    name: Annotated[str, Field(pattern=r"^trial-\d+$")]
+    values: dict[str, Any]
+    score: float | None
+    loss: float | None
+    best_epoch: Count | None
+    epochs: Count
+    stopped: str | None
+    error: str | None
+    scores: dict[str, dict[str, float]]
+
+
+class SweepSummary(Schema):
+    """summary.json of a sweep: its trials, the best first, and the scores of that one."""
+
+    name: str
+    monitor: str
+    best: Annotated[str, Field(pattern=r"^trial-\d+$")]
+    scores: Scores
+    trials: list[TrialFacts]
+
+
 # ------------------------------------------------------------ checking
 
 

@@ -18,6 +18,7 @@ from nanotorch.train.record.records import (
     RunState,
     SeveralSummary,
     Summary,
+    SweepSummary,
     by_key,
     checked,
     read_json,
@@ -208,7 +209,7 @@ def _of_run(root: Path) -> Resumed:
 def _finished(root: Path) -> tuple[bool, tuple[str, ...]]:
     """Return whether a run has ended by itself, and what is wrong with the file that says so."""
     try:
-        read_json(root / "summary.json", Summary, SeveralSummary)
+        read_json(root / "summary.json", Summary, SeveralSummary, SweepSummary)
     except FileNotFoundError:
         return False, ()
     except RecordError as error:

@@ -11,7 +11,15 @@ from typing import Any
 from nanotorch.registry import describe_value
 from nanotorch.train.config.loading import read_resolved
 from nanotorch.train.config.strict_yaml import LARGEST_TEXT, ConfigError, parse, read
-from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, by_key, read_json, read_lines
+from nanotorch.train.record.records import (
+    RecordError,
+    SeveralSummary,
+    Summary,
+    SweepSummary,
+    by_key,
+    read_json,
+    read_lines,
+)
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import aligned, label, number, short
@@ -104,7 +112,7 @@ def read_run(place: str | Path) -> ComparedRun:
     notices += [] if problem is None else [f"{problem}; the epochs before that are shown"]
     summary = None
     try:
-        summary = read_json(root / "summary.json", Summary, SeveralSummary)
+        summary = read_json(root / "summary.json", Summary, SeveralSummary, SweepSummary)
     except FileNotFoundError:
         pass
     except RecordError as error:

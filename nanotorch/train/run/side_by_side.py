@@ -107,18 +107,17 @@ class SideBySide:
             if more:
                 yield from self._at_once(wave, lambda run: None)
 
-    def finish(self, names: Iterable[str], stopped: str | None = None) -> Iterator[str]:
+    def finish(self, names: Iterable[str], stopped: Mapping[str, str] | None = None) -> Iterator[str]:
         """Train these to their ends, judge and close them; yield the name of each that is done or has failed.
 
-        With `stopped`, which says why, they end where they stand.
+        Those in `stopped`, which says why, end where they stand.
         """
         for wave, failed, _ in self._waves(names):
             yield from failed
-            if stopped is None:
-                yield from self._trained(wave)
-            else:
-                for one in wave.values():
-                    one.run.setup.training.stopped = stopped
+            for name, one in wave.items():
+                training = one.run.setup.training
+                training.stopped = training.stopped or (stopped or {}).get(name)
+            yield from self._trained(wave)
             yield from self._at_once(wave, lambda run: run.close(run.judge(), self._in_full))
 
     # ------------------------------------------------------------ open

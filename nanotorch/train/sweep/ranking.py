@@ -1,0 +1,106 @@
+"""The trials of a sweep in their order: by the validation score that chooses the best epoch of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from nanotorch.registry import describe_value
+from nanotorch.train.score.meter import is_loss
+from nanotorch.train.sweep.trials import Trial
+from nanotorch.train.terminal.text_report import aligned, label, number, short
+
+MOST_SHOWN = 10  # trials of the table at the end
+LONGEST_VALUE = 20
+
+
+class Standing(NamedTuple):
+    """The best epoch of a run so far, by the rule of `Training.judge`: the larger the better."""
+
+    value: float
+    loss: float
+    epoch: int
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """What decides: the score, and among equals the smallest loss."""
+        return self.value, -self.loss
+
+
+@dataclass(slots=True)
+class Ranked:
+    """What a sweep knows of a trial.
+
+    Attributes:
+        trial: which one.
+        score: the mean over its runs of the best validation score; None where there is none.
+        loss: the mean loss of these epochs.
+        best_epoch: the best epoch; None of a trial of several runs.
+        epochs: how many epochs were trained in all.
+        stopped: why it ended before its time, or None.
+        error: what it failed by, or None.
+        scores: of each part by the best model; the means over its runs.
+    """
+
+    trial: Trial
+    score: float | None = None
+    loss: float | None = None
+    best_epoch: int | None = None
+    epochs: int = 0
+    stopped: str | None = None
+    error: str | None = None
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `summary.json` of the sweep says of it."""
+        return {
+            "name": self.trial.name,
+            "values": self.trial.values,
+            "score": self.score,
+            "loss": self.loss,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "stopped": self.stopped,
+            "error": self.error,
+            "scores": self.scores,
+        }
+
+
+def standing(history: Sequence[Mapping[str, Any]], monitor: str, epochs: int | None = None) -> Standing | None:
+    """Return the best of these epochs, or of the first ones; None where there is none."""
+    best = None
+    for record in history[:epochs]:
+        value = record[f"validation_{monitor}"]
+        found = Standing(-value if is_loss(monitor) else value, record["validation_loss"], record["epoch"])
+        if best is None or found.order > best.order:
+            best = found
+    return best
+
+
+def over_runs(found: Sequence[Standing | None]) -> tuple[float, float]:
+    """Return the order of a trial among others, from those of its runs: the means; of one that failed the least."""
+    known = [one.order for one in found if one is not None]
+    if len(known) < len(found) or not known:
+        return -math.inf, -math.inf
+    return math.fsum(value for value, _ in known) / len(known), math.fsum(loss for _, loss in known) / len(known)
+
+
+def table(ranked: Sequence[Ranked], monitor: str) -> str:
+    """Return the best trials as aligned text."""
+    shown = ranked[:MOST_SHOWN]
+    keys = list(shown[0].trial.values)
+    names = [_short(key, keys) for key in keys]
+    lines = [["", "trial", f"val {label(monitor)}", "epochs", *names]]
+    for place, one in enumerate(shown, start=1):
+        score = "failed" if one.score is None else number(one.score)
+        values = [short(describe_value(one.trial.values.get(key)), LONGEST_VALUE) for key in keys]
+        lines.append([str(place), one.trial.name, score, str(one.epochs), *values])
+    return aligned(lines, left=2)
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """Return the last word of a key, where no other key ends with it."""
+    last = key.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key

@@ -1,0 +1,392 @@
+"""A sweep: its trials are trained side by side, each an ordinary run in a directory of its own, and put in order.
+
+    runs/<name>-<utc>-<4 hex digits>/
+        trial-1/ trial-2/ ...   runs, which their own resolved.yaml reproduces; with folds or repeats the directories of
+                                several (`folds`), and then the means count
+        trials.csv              values, scores and end of every trial
+        summary.json            the same; there only when all of them have ended
+
+What a killed sweep goes on from are its trials: those that ended are taken as they are, those that began go on, the
+rest begin. Who leaves at a rung follows from the epochs until there, so that it is the same again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nanotorch as torch
+from nanotorch.registry import describe_value
+from nanotorch.train.config.loading import resolved, with_seed
+from nanotorch.train.config.sections import Config
+from nanotorch.train.data.table import DataError
+from nanotorch.train.fit.build import build
+from nanotorch.train.fit.loop import DivergedError
+from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.fit.random_numbers import borrowed_generator
+from nanotorch.train.record import directory
+from nanotorch.train.record.environment import environment, same_bits
+from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, SweepSummary, read_json, read_lines
+from nanotorch.train.record.resume import ResumeError, config_of, differences, environment_of
+from nanotorch.train.run.folds import is_several, single_runs, summed_up
+from nanotorch.train.run.open_run import Event, OpenRun, Wanted
+from nanotorch.train.run.run import files_of
+from nanotorch.train.run.several_progress import SeveralProgress
+from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in, stopped_all, wanted_in
+from nanotorch.train.score.meter import is_loss, main_metric
+from nanotorch.train.sweep.ranking import Ranked, Standing, over_runs, standing, table
+from nanotorch.train.sweep.trials import Trial, rungs, trials
+from nanotorch.train.terminal.interrupt import Interrupt, Stopping
+from nanotorch.train.terminal.text_report import label, number
+
+LEFT = "left the sweep"  # how it is said of a trial that halving has ended
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What a sweep leaves: its directory, and its trials, the best first."""
+
+    directory: Path
+    trials: list[Ranked]
+
+    @property
+    def best(self) -> Ranked:
+        """The best trial."""
+        return self.trials[0]
+
+
+def run_sweep(
+    config: Config,
+    source: str | None = None,
+    run_directory: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    needed: Sequence[str | Path] = (),
+    progress_bar: bool = True,
+) -> SweepResult:
+    """Train all trials of a config, and put them in order; the arguments are those of `run`.
+
+    A trial that diverges or cannot be trained does not end the sweep. Where all do, the error of the first is raised.
+
+    Raises:
+        ResumeError: the sweep in `run_directory` is another one.
+        TrainingInterrupted: after Ctrl-C or SIGTERM, once all that was done is saved.
+    """
+    if config.seed is None:
+        config = with_seed(config, config_of(run_directory).seed if resume and run_directory is not None else None)
+        print(f"seed {config.seed} {'of the sweep that goes on' if resume else 'drawn'}")
+    needed = [*needed, *files_of(config)]
+    if not resume:
+        directory.check(config.output, run_directory, overwrite, needed)
+    with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
+        made = trials(config)
+        device = _checked(made)
+        root = directory.create(config.output, config.name) if run_directory is None else run_directory
+        root.mkdir(parents=True, exist_ok=True)
+        files = held.enter_context(directory.RunDirectory(root))
+        here = environment(device)
+        if resume:
+            refuse_another(config, root)
+            for warning in same_bits(environment_of(root)[0] or here, here):
+                print(f"warning: the bits of the results may differ from those of one sweep: {warning}")
+        else:
+            files.claim(overwrite, needed)
+        files.write("resolved.yaml", resolved(config))
+        if source is not None:
+            files.write("config.yaml", source)
+        files.write_json("env.json", here)
+        progress = held.enter_context(SeveralProgress(len(made), "trials", progress_bar))
+        return _Sweep(config, made, files, interrupt, progress).run()
+
+
+def _checked(made: Sequence[Trial]) -> torch.device:
+    """Return the device, once it is known that a trial can be trained: where none can, there is no trace of it."""
+    errors: list[Exception] = []
+    for trial in made:
+        _, first = next(single_runs(trial.config))
+        try:
+            return build(first, prepare(first)).parts["train"].device
+        except ITS_OWN_FAULT as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def refuse_another(config: Config, root: Path) -> None:
+    """A ResumeError where the sweep in a directory is not the one that a config asks for.
+
+    It may have more epochs or more trials now, unless halving has ended some by the number of either.
+    """
+    before = config_of(root)
+    if before.sweep is None or config.sweep is None:
+        raise ResumeError(
+            f"{root} holds {'no sweep' if before.sweep is None else 'a sweep'}, and this config is of another kind"
+        )
+    changes = differences(config, root)
+    if before.sweep.halving is None and (config.sweep.trials or 0) > (before.sweep.trials or 0):
+        changes = [change for change in changes if not change.startswith("sweep.trials:")]
+    if before.sweep.halving is not None and config.train.epochs != before.train.epochs:
+        changes.append(f"train.epochs: {before.train.epochs} -> {config.train.epochs}")
+    if changes:
+        raise ResumeError(
+            "\n  ".join([f"{root} is a sweep with another config:", *changes])
+            + "\nThe trials of both could not be compared: begin a new sweep, or go on with its own resolved.yaml"
+        )
+
+
+def is_complete(config: Config, root: Path) -> bool:
+    """Return whether the sweep in a directory has ended, of as many trials and epochs as this config now asks for; a
+    ResumeError where it is another one.
+    """
+    refuse_another(config, root)
+    before = config_of(root)
+    same = before.sweep == config.sweep and before.train.epochs == config.train.epochs
+    try:
+        return same and bool(read_json(root / "summary.json", SweepSummary))
+    except (FileNotFoundError, RecordError):
+        return False
+
+
+class _Sweep:
+    """A sweep that is under way."""
+
+    def __init__(
+        self,
+        config: Config,
+        made: Sequence[Trial],
+        files: directory.RunDirectory,
+        interrupt: Interrupt,
+        progress: SeveralProgress,
+    ) -> None:
+        self.config, self.files, self.interrupt, self.progress = config, files, interrupt, progress
+        self.trials = {trial.name: trial for trial in made}
+        self.runs = {
+            trial.name: {"/".join(filter(None, [trial.name, run])): single for run, single in single_runs(trial.config)}
+            for trial in made
+        }
+        self.configs = {name: single for runs in self.runs.values() for name, single in runs.items()}
+        self.of = {name: trial for trial, runs in self.runs.items() for name in runs}
+        self.ended: set[str] = set()
+        self.best: tuple[float, float] | None = None
+        self.monitor = "" if config.train.monitor == "auto" else config.train.monitor
+        self.side: SideBySide
+
+    # ------------------------------------------------------------ train
+
+    def run(self) -> SweepResult:
+        """Train, and tell and write all that is known at the end; `summary.json` goes last."""
+        self._look_for_the_ended()
+        with SideBySide(self._wanted, self.interrupt, self._watch, in_full=False) as self.side:
+            try:
+                self._train()
+            except Stopping:
+                raise stopped_all(self.interrupt, self.files.path, self.progress) from None
+        self.progress.close()
+        ranked = sorted(
+            map(self._ranked, self.trials.values()),
+            key=lambda one: (one.score is not None, self._standing(one.trial.name)),
+            reverse=True,
+        )
+        return self._close(ranked)
+
+    def _wanted(self, name: str) -> Wanted:
+        return wanted_in(self.files.path / name, self.configs[name])
+
+    def _look_for_the_ended(self) -> None:
+        """Take the runs that have ended as they are."""
+        for name, single in self.configs.items():
+            place = self.files.path / name
+            if not (place / "summary.json").is_file():
+                continue
+            begun = begun_in(place, single)
+            if begun is not None and begun.finished:
+                summary = read_json(place / "summary.json", Summary)
+                if begun.covers(single) or str(summary["stopped"]).startswith(LEFT):
+                    self.ended.add(name)
+                    self.monitor = self.monitor or main_metric(summary["task"])
+        for trial, runs in self.runs.items():
+            if self.ended.issuperset(runs):
+                self.progress.ended(trial)
+
+    def _train(self) -> None:
+        going_on = list(self.trials)
+        marks = rungs(self.config, len(going_on))
+        for number_of, rung in enumerate(marks, start=1):
+            self._plan(going_on, rung.epochs)
+            for name in self.side.advance(self._open_runs(going_on), rung.epochs):
+                self._run_ended(name)
+            of = [trial for trial in going_on if not self._failed(trial)]
+            ranked = sorted(of, key=lambda trial: self._standing(trial, rung.epochs), reverse=True)
+            count, going_on = len(ranked), ranked[: rung.kept]
+            places = {trial: place for place, trial in enumerate(ranked, start=1)}
+            self._say(
+                f"rung {number_of} of {len(marks)}: after {rung.epochs} epochs {len(going_on)} of {count} trials go on"
+            )
+            self._finish(
+                ranked[rung.kept :],
+                {
+                    name: f"{LEFT} after {rung.epochs} epochs: number {places[trial]} of {count} by validation"
+                    f" {self.monitor}, and {rung.kept} go on"
+                    for trial in ranked[rung.kept :]
+                    for name in self.runs[trial]
+                },
+            )
+        self._plan(going_on, self.config.train.epochs)
+        self._finish(going_on, {})
+
+    def _finish(self, going: Sequence[str], stopped: Mapping[str, str]) -> None:
+        for name in self.side.finish(self._open_runs(going), stopped):
+            self._run_ended(name)
+
+    def _open_runs(self, of: Sequence[str]) -> list[str]:
+        return [name for trial in of for name in self.runs[trial] if name not in self.ended]
+
+    def _plan(self, going_on: Sequence[str], epochs: int) -> None:
+        """Tell the bar what is to come: the epochs of those who go on, as far as that is known."""
+        names = self._open_runs(going_on)
+        self.progress.plan(
+            {name: max(0, min(epochs, self.configs[name].train.epochs) - len(self._history(name))) for name in names}
+        )
+
+    def _run_ended(self, name: str) -> None:
+        """A run is closed, or has failed."""
+        self.ended.add(name)
+        trial = self.of[name]
+        if not self.ended.issuperset(self.runs[trial]):
+            return
+        self.progress.ended(trial)
+        ranked = self._ranked(self.trials[trial])
+        values = ", ".join(f"{key} {describe_value(value)}" for key, value in ranked.trial.values.items())
+        found = f"failed: {ranked.error}" if ranked.score is None else self._score_text(ranked)
+        self._say(f"{trial} ({self.progress.done} of {self.progress.count})  {found}  {values}")
+
+    def _score_text(self, ranked: Ranked) -> str:
+        assert ranked.score is not None
+        return f"validation {label(self.monitor)} {number(ranked.score)} in {counted(ranked.epochs, "epoch")}"
+
+    def _say(self, text: str) -> None:
+        self.files.log(text)
+        if not self.progress.has_bar:
+            self.progress.say(text)
+
+    def _watch(self, name: str, run: OpenRun, event: Event) -> None:
+        """Tell the bar, with the best so far."""
+        self.monitor = self.monitor or run.setup.training.monitor
+        if isinstance(event, dict) and self.progress.has_bar:
+            trial = self.of[name]
+            order = self._standing(trial)
+            if self.best is None or order > self.best:
+                self.best = order
+                self.progress.best = f"{label(self.monitor)} {number(self._shown(order[0]))} {trial}"
+        self.progress.event(name, run, event)
+
+    # ------------------------------------------------------------ order
+
+    def _shown(self, value: float) -> float:
+        return -value if is_loss(self.monitor) else value
+
+    def _history(self, name: str) -> Sequence[Mapping[str, Any]]:
+        if name not in self.side.history:
+            self.side.history[name] = read_lines(self.files.path / name / "metrics.jsonl")[0]
+        return self.side.history[name]
+
+    def _failed(self, trial: str) -> bool:
+        return any(name in self.side.errors for name in self.runs[trial])
+
+    def _standings(self, trial: str, epochs: int | None = None) -> list[Standing | None]:
+        return [standing(self._history(name), self.monitor, epochs) for name in self.runs[trial]]
+
+    def _standing(self, trial: str, epochs: int | None = None) -> tuple[float, float]:
+        return over_runs(self._standings(trial, epochs))
+
+    def _ranked(self, trial: Trial) -> Ranked:
+        """Return what is known of a trial whose runs have all ended."""
+        names = list(self.runs[trial.name])
+        epochs = max(len(self._history(name)) for name in names)
+        errors = [self.side.errors[name] for name in names if name in self.side.errors]
+        if errors:
+            said = (
+                errors[0].fact if isinstance(errors[0], DivergedError) else str(errors[0]) or type(errors[0]).__name__
+            )
+            return Ranked(trial, epochs=epochs, error=said)
+        summaries = [read_json(self.files.path / name / "summary.json", Summary) for name in names]
+        best, loss = self._standing(trial.name)
+        if len(names) == 1 and not is_several(trial.config):
+            scores, best_epoch = summaries[0]["scores"], summaries[0]["best_epoch"]
+        else:
+            scores, best_epoch = self._summed_up(trial, names, summaries), None
+        return Ranked(trial, self._shown(best), -loss, best_epoch, epochs, summaries[0]["stopped"], None, scores)
+
+    def _summed_up(
+        self, trial: Trial, names: Sequence[str], summaries: Sequence[Mapping[str, Any]]
+    ) -> dict[str, dict[str, float]]:
+        """Return the means over the runs of a trial; its directory becomes that of several complete runs."""
+        place = self.files.path / trial.name
+        if (place / "summary.json").is_file():
+            scores: dict[str, dict[str, float]] = read_json(place / "summary.json", SeveralSummary)["scores"]
+            return scores
+        found = {name.partition("/")[2]: summary["scores"] for name, summary in zip(names, summaries, strict=True)}
+        with directory.RunDirectory(place) as files:
+            files.write("resolved.yaml", resolved(trial.config))
+            return summed_up(trial.config, found, files).mean
+
+    # ------------------------------------------------------------ close
+
+    def _close(self, ranked: list[Ranked]) -> SweepResult:
+        """Tell and write all that is known at the end; `summary.json` goes last."""
+        root, best, errors = self.files.path, ranked[0], list(self.side.errors.values())
+        if best.score is None:
+            raise self._none(errors)
+        text = table(ranked, self.monitor)
+        failed = sum(one.score is None for one in ranked)
+        if failed:
+            text += f"\n{failed} of {len(ranked)} trials failed; trials.csv says why"
+        heading = f"{self.config.name}: the best of {len(ranked)} trials by validation {label(self.monitor)}"
+        print(f"\n{heading}\n{text}")
+        self.files.log(f"{heading}\n{text}")
+        judged = list(best.scores)[-1]
+        scores = ", ".join(f"{label(name)} {number(value)}" for name, value in best.scores[judged].items())
+        print(f"\n{best.trial.name} on the {judged} part: {scores}")
+        self.files.write("trials.csv", as_csv(ranked))
+        self.files.write_json(
+            "summary.json",
+            {
+                "name": self.config.name,
+                "monitor": self.monitor,
+                "best": best.trial.name,
+                "scores": best.scores,
+                "trials": [one.facts() for one in ranked],
+            },
+        )
+        print(f"results in {root}; the best trial is {root / best.trial.name}", flush=True)
+        return SweepResult(root, ranked)
+
+    def _none(self, errors: Sequence[Exception]) -> Exception:
+        """Return what is raised where every trial has failed: the first error, as that of all."""
+        first = errors[0]
+        said = f"all {len(self.trials)} trials failed; the first:"
+        if isinstance(first, DivergedError):
+            return DivergedError(f"{said} {first.fact}", first.advice, first.step, first.part)
+        return DataError(f"{said} {first}", *first.path) if isinstance(first, DataError) else first
+
+
+def as_csv(ranked: Sequence[Ranked]) -> str:
+    """Return every trial as a line: its values, its scores, and how it ended."""
+    keys = list(ranked[0].trial.values)
+    parts = next((one.scores for one in ranked if one.scores), {})
+    columns = [(part, name) for part, values in parts.items() for name in values]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    head = ["trial", *keys, "score", "best_epoch", "epochs", *(f"{part}_{name}" for part, name in columns)]
+    writer.writerow([*head, "stopped", "error"])
+    for one in ranked:
+        values = [describe_value(one.trial.values.get(key)) for key in keys]
+        scores = [one.scores.get(part, {}).get(name) for part, name in columns]
+        writer.writerow(
+            [one.trial.name, *values, one.score, one.best_epoch, one.epochs, *scores, one.stopped, one.error]
+        )
+    return text.getvalue()

@@ -1,0 +1,253 @@
+"""Sweeps: every trial is the run that its config makes alone, whatever stops the sweep, and whoever leaves it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanotorch.train.cli.train import main
+from nanotorch.train.config.loading import load, loads
+from nanotorch.train.record import checkpoint
+from nanotorch.train.run import side_by_side
+from nanotorch.train.run.run import run
+from nanotorch.train.sweep.run_sweep import SweepResult, run_sweep
+from run_results import assert_same, left, timeless
+from trainer_process import TrainerProcess
+
+CONFIG = """
+name: tiny
+seed: 3
+device: cpu
+data: {name: iris}
+model: {hidden: [6], dropout: 0.2}
+loss: {name: CrossEntropyLoss}
+optimizer: {name: Adam, lr: 0.02}
+train: {epochs: 3, batch_size: 30}
+checkpoint: {every_seconds: 0}
+sweep: {optimizer.lr: [1e-3, 2e-2], model.dropout: [0.0, 0.3]}
+"""
+FOUR = ["trial-1", "trial-2", "trial-3", "trial-4"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    """The sweep that nobody stopped."""
+    return run_sweep(load(config), CONFIG, tmp_path_factory.mktemp("whole") / "sweep", progress_bar=False)
+
+
+def sweep(directory: Path, *overrides: str) -> SweepResult:
+    return run_sweep(loads(CONFIG, overrides=overrides), CONFIG, directory, progress_bar=False)
+
+
+def alone(trial: Path, place: Path, *overrides: str) -> dict[str, Any]:
+    """What the run leaves that the trial's own resolved.yaml makes."""
+    return left(run(load(trial / "resolved.yaml", overrides), run_directory=place, progress_bar=False).directory)
+
+
+def same_sweep(directory: Path, whole: SweepResult) -> None:
+    for name in FOUR:
+        assert_same(directory / name, left(whole.directory / name))
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (directory, whole.directory)]
+    assert summaries[0] == summaries[1]
+    assert (directory / "trials.csv").read_text() == (whole.directory / "trials.csv").read_text()
+
+
+# ------------------------------------------------------------ trials are runs
+
+
+def test_every_trial_is_its_own_separate_run(whole: SweepResult, tmp_path: Path) -> None:
+    assert sorted(one.trial.name for one in whole.trials) == FOUR
+    for name in FOUR:
+        assert_same(whole.directory / name, alone(whole.directory / name, tmp_path / name))
+
+
+def test_trials_that_share_no_program_and_stop_early_are_their_own_runs(tmp_path: Path) -> None:
+    overrides = ["sweep={model.hidden: [[4], [5, 3]], train.batch_size: [16, 45], seed: 2}"]
+    found = sweep(tmp_path / "s", *overrides, "train.epochs=4", "early_stopping={patience: 1}", "train.ema=0.9")
+    assert len(found.trials) == 8
+    for one in found.trials:
+        place = found.directory / one.trial.name
+        assert_same(place, alone(place, tmp_path / one.trial.name))
+        assert load(place / "resolved.yaml") == one.trial.config
+
+
+def test_more_trials_than_are_open_at_once(whole: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "AT_ONCE", 3)
+    same_sweep(sweep(tmp_path / "s").directory, whole)
+
+
+def test_the_best_trial_has_the_best_validation_score(whole: SweepResult) -> None:
+    summary = json.loads((whole.directory / "summary.json").read_text())
+    of_each = {}
+    for name in FOUR:
+        records = [json.loads(line) for line in (whole.directory / name / "metrics.jsonl").read_text().splitlines()]
+        of_each[name] = max((record["validation_accuracy"], -record["validation_loss"]) for record in records)
+    order = sorted(FOUR, key=lambda name: of_each[name], reverse=True)
+    assert [one["name"] for one in summary["trials"]] == order
+    assert summary["best"] == order[0] == whole.best.trial.name
+    assert whole.best.score == of_each[order[0]][0]
+    with (whole.directory / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == order
+    assert [float(row["optimizer.lr"]) for row in rows] == [one.trial.values["optimizer.lr"] for one in whole.trials]
+
+
+def test_trials_of_folds_are_cross_validated(tmp_path: Path) -> None:
+    found = sweep(tmp_path / "s", "train.folds=2", "sweep={optimizer.lr: [1e-3, 2e-2]}", "train.epochs=2")
+    means = []
+    for name in FOUR[:2]:
+        place = tmp_path / "s" / name
+        assert_same(place / "fold-2", alone(place / "fold-2", tmp_path / name))
+        records = [
+            [json.loads(line) for line in (place / fold / "metrics.jsonl").read_text().splitlines()]
+            for fold in ("fold-1", "fold-2")
+        ]
+        best = [max(record["validation_accuracy"] for record in history) for history in records]
+        means.append(sum(best) / 2)
+        summary = json.loads((place / "summary.json").read_text())
+        assert summary["folds"] == 2 and set(summary["runs"]) == {"fold-1", "fold-2"}
+    assert {one.trial.name: one.score for one in found.trials} == pytest.approx(dict(zip(FOUR, means, strict=False)))
+
+
+# ------------------------------------------------------------ halving
+
+
+def test_halving_lets_the_best_go_on(tmp_path: Path) -> None:
+    given = "sweep={halving: 2, optimizer.lr: [1e-4, 1e-3, 1e-2, 5e-2]}"
+    found = sweep(tmp_path / "s", given, "train.epochs=4", "checkpoint.keep=9")
+    full = sweep(tmp_path / "full", "sweep={optimizer.lr: [1e-4, 1e-3, 1e-2, 5e-2]}", "train.epochs=4")
+
+    def until(name: str, epochs: int) -> tuple[float, float]:
+        lines = (full.directory / name / "metrics.jsonl").read_text().splitlines()[:epochs]
+        records = map(json.loads, lines)
+        return max((record["validation_accuracy"], -record["validation_loss"]) for record in records)
+
+    first = sorted(FOUR, key=lambda name: until(name, 1), reverse=True)
+    second = sorted(first[:2], key=lambda name: until(name, 2), reverse=True)
+    epochs = {**dict.fromkeys(first[2:], 1), second[1]: 2, second[0]: 4}
+    for name, count in epochs.items():
+        summary = json.loads((found.directory / name / "summary.json").read_text())
+        assert summary["epochs"] == count
+        assert (summary["stopped"] or "").startswith("left the sweep after") == (count < 4)
+    assert_same(found.directory / second[0], left(full.directory / second[0]))
+    # who left stands where its own run stood then
+    for name in first[2:]:
+        steps = epochs[name] * 3
+        kept = checkpoint.load(found.directory / name / "checkpoints" / f"step-{steps:06d}")
+        own = run(
+            load(found.directory / name / "resolved.yaml", ["train.epochs=1"]), run_directory=tmp_path / name,
+            progress_bar=False,
+        )  # fmt: skip
+        other = checkpoint.load(own.directory / "checkpoints" / "last")
+        assert {key: value.tolist() for key, value in kept.model.items()} == {
+            key: value.tolist() for key, value in other.model.items()
+        }
+        assert timeless(kept.state) == timeless(other.state)
+
+
+@pytest.mark.parametrize("call", [2, 4, 5, 8])
+def test_a_killed_halving_goes_on_with_the_same(
+    trainer: TrainerProcess, config: Path, tmp_path: Path, call: int
+) -> None:
+    arguments = [config, "train.epochs=4", "sweep={halving: 2, optimizer.lr: [1e-4, 1e-3, 1e-2, 5e-2]}", "--resume"]
+    arguments += ["auto", "--output"]
+    assert trainer(*arguments, tmp_path / "killed", at=("evaluate", call, signal.SIGKILL)).code == -signal.SIGKILL
+    assert trainer(*arguments, tmp_path / "killed").code == 0
+    assert trainer(*arguments, tmp_path / "whole").code == 0
+    for name in FOUR:
+        assert_same(tmp_path / "killed" / name, left(tmp_path / "whole" / name))
+
+
+# ------------------------------------------------------------ killed, interrupted, resumed
+
+
+@pytest.mark.parametrize(
+    "at",
+    [("evaluate", 3, signal.SIGKILL), ("evaluate", 8, signal.SIGKILL), ("scores", 5, signal.SIGKILL)]
+    + [("file", call, signal.SIGKILL) for call in (9, 60, 150, 250)],
+    ids=lambda at: f"{at[0]}-{at[1]}",
+)
+def test_a_killed_sweep_goes_on(
+    trainer: TrainerProcess, config: Path, whole: SweepResult, tmp_path: Path, at: Any
+) -> None:
+    command = (config, "--output", tmp_path / "s", "--resume", "auto")
+    assert trainer(*command, at=at).code == -signal.SIGKILL
+    ended = trainer(*command)
+    assert ended.code == 0, ended.err
+    same_sweep(tmp_path / "s", whole)
+    assert trainer(*command).out == f"already complete: {tmp_path / 's'}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [("evaluate", 3), ("scores", 5)])
+def test_an_interrupt_saves_all_trials_and_says_how_to_go_on(
+    trainer: TrainerProcess, config: Path, whole: SweepResult, tmp_path: Path, at: Any, number: signal.Signals
+) -> None:
+    ended = trainer(config, "--output", tmp_path / "s", at=(*at, number))
+    assert ended.code == 128 + number
+    assert ended.err.count("\n") == 1 and f"{number.name}: stopped; " in ended.err, ended.err
+    assert f"--resume {tmp_path / 's'} goes on" in ended.err
+    assert trainer(config, "--resume", tmp_path / "s").code == 0
+    same_sweep(tmp_path / "s", whole)
+
+
+def test_another_config_is_refused_and_more_trials_are_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, place = tmp_path / "tiny.yaml", str(tmp_path / "s")
+    path.write_text(CONFIG)
+    drawn = "sweep={trials: 2, optimizer.lr: {loguniform: [1e-3, 1e-1]}}"
+    first = [str(path), "--output", place, "train.epochs=1", "--no-progress"]
+    assert main([*first, drawn]) == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "s" / "trial-1").rglob("*") if file.is_file()}
+    capsys.readouterr()
+    again = [*first, "--resume", "auto"]
+    assert main([*again, drawn.replace("1e-1", "1e-2"), "batch=1"]) == 2
+    capsys.readouterr()
+    assert main([*again, drawn.replace("1e-1", "1e-2"), "--allow-config-change"]) == 1
+    message = capsys.readouterr().err
+    assert f"{place} is a sweep with another config" in message and "sweep.optimizer.lr.loguniform: " in message
+    assert main([*again, "sweep=null"]) == 1
+    assert "is a sweep, and this config is of one run" in capsys.readouterr().err
+    assert main([*again, drawn.replace("trials: 2", "trials: 3")]) == 0
+    assert len(json.loads((tmp_path / "s" / "summary.json").read_text())["trials"]) == 3
+    assert before == {file: file.read_bytes() for file in before}
+    assert main([*again, drawn.replace("trials: 2", "trials: 3"), "train.epochs=2"]) == 0
+    assert {one["epochs"] for one in json.loads((tmp_path / "s" / "summary.json").read_text())["trials"]} == {2}
+
+
+# ------------------------------------------------------------ trials that fail
+
+
+def test_a_trial_that_diverges_does_not_end_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(CONFIG.replace("Adam", "SGD"))
+    given = [str(path), "--output", str(tmp_path / "s"), "--no-progress", "sweep={optimizer.lr: [1e30, 2e-2]}"]
+    assert main(given) == 0
+    found = json.loads((tmp_path / "s" / "summary.json").read_text())
+    assert (found["best"], found["trials"][1]["name"]) == ("trial-2", "trial-1")
+    assert "training loss is " in found["trials"][1]["error"] or "weights of " in found["trials"][1]["error"]
+    out = capsys.readouterr().out
+    assert "1 of 2 trials failed" in out and "trial-1 (1 of 2)  failed: " in out
+    assert not (tmp_path / "s" / "trial-1" / "summary.json").exists()
+    assert_same(tmp_path / "s" / "trial-2", alone(tmp_path / "s" / "trial-2", tmp_path / "own"))
+
+
+def test_where_all_trials_fail_the_message_and_the_exit_code_say_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(CONFIG.replace("Adam", "SGD"))
+    given = [str(path), "--output", str(tmp_path / "s"), "--no-progress"]
+    assert main([*given, "sweep={optimizer.lr: [1e30, 1e31]}"]) == 3
+    assert "all 2 trials failed; the first: " in capsys.readouterr().err
