@@ -83,6 +83,15 @@ def test_trials_that_share_no_program_and_stop_early_are_their_own_runs(tmp_path
         assert load(place / "resolved.yaml") == one.trial.config
 
 
+def test_trials_in_one_program_are_their_own_runs(tmp_path: Path) -> None:
+    more = ["train.compile=true", "train.epochs=2", "sweep={optimizer.lr: [1e-3, 2e-2], seed: 3}", "train.batch_size=7"]
+    found = sweep(tmp_path / "s", *more)
+    for one in found.trials:
+        place = found.directory / one.trial.name
+        assert_same(place, alone(place, tmp_path / one.trial.name))
+        assert_same(place, alone(place, tmp_path / f"{one.trial.name}-plain", "train.compile=false"))
+
+
 def test_more_trials_than_are_open_at_once(whole: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "AT_ONCE", 3)
     same_sweep(sweep(tmp_path / "s").directory, whole)

@@ -266,7 +266,7 @@ class _Sweep:
 
     def _score_text(self, ranked: Ranked) -> str:
         assert ranked.score is not None
-        return f"validation {label(self.monitor)} {number(ranked.score)} in {counted(ranked.epochs, "epoch")}"
+        return f"validation {label(self.monitor)} {number(ranked.score)} in {ranked.epochs} epochs"
 
     def _say(self, text: str) -> None:
         self.files.log(text)
