@@ -39,7 +39,7 @@ from nanotorch.train.fit.loop import DivergedError, FitOptions
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.random_numbers import borrowed_generator, seeds
-from nanotorch.train.fit.together import End, together
+from nanotorch.train.fit.together import together
 from nanotorch.train.fit.training import Training
 from nanotorch.train.model.models import mlp
 from nanotorch.train.record.checkpoint import Checkpoint
@@ -446,10 +446,10 @@ def train_together(fits: Sequence[tuple[Network, Prepared]]) -> list[Exception |
                 network, prepared = fits[key]
                 if isinstance(event, DivergedError):
                     errors[key] = DivergedError(event.fact, ADVICE)
-                elif isinstance(event, End):
-                    network._keep(prepared)
                 else:
                     network._look_at(prepared, event)
+            for network, prepared in [fits[key] for key in keys if errors[key] is None]:
+                network._keep(prepared)
     return errors
 
 
