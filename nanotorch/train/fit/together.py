@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import numpy as np
-
-from nanotorch.autograd.graph.tensor import from_array
 from nanotorch.train.fit.chunks import PAYS, Due
 from nanotorch.train.fit.loop import DivergedError
 
+if TYPE_CHECKING:
+    from nanotorch.capture.sweep.sweep import Sweep
+
 Key = TypeVar("Key")
+
+
+class End(NamedTuple):
+    """A fit is over; `result` is what its iterator returned."""
+
+    result: Any
 
 
 def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
@@ -33,7 +40,8 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     - Every fit is asked once before one is asked twice, so that records of an epoch come together, before any step of
       the next epoch is due; whoever stops iterating there may give the same fits, or some of them, to another
       `together`.
-    - A `DivergedError` that a fit raises is its last event, and the others go on. Any other error is raised here.
+    - When a fit is over its last event is an `End`; a `DivergedError` that it raises is its last event instead, and the
+      others go on. Any other error is raised here.
     - A fit leaves when its iterator ends; before that where somebody closes it, or sets `training.stopped`.
 
     Fits whose steps are alike in form make a group: of one architecture, kind of optimizer, and number of rows of an
@@ -47,27 +55,32 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     going = dict(fits)
     due: dict[Key, Due] = {}
     groups: dict[Any, Group[Key]] = {}
-    while going:
-        for key in [key for key in going if key not in due]:
-            try:
-                event = next(going[key], None)
-            except DivergedError as error:
-                yield key, error
-                event = None
-            if isinstance(event, Due):
-                due[key] = event
-                groups.setdefault(event.chunks.form, Group()).join(key, event)
-            elif event is not None:
+    try:
+        while going:
+            for key in [key for key in going if key not in due]:
+                try:
+                    event = next(going[key])
+                except StopIteration as end:
+                    event = End(end.value)
+                except DivergedError as error:
+                    event = error
+                if isinstance(event, Due):
+                    due[key] = event
+                    groups.setdefault(event.chunks.form, Group()).join(key, event)
+                    continue
+                if isinstance(event, End | DivergedError):
+                    del going[key]
+                    for group in groups.values():
+                        group.leave(key)
                 yield key, event
-            else:
-                del going[key]
-                for group in groups.values():
-                    group.leave(key)
-        for key in [key for key in due if _is_closed(going[key])]:
-            del due[key]
-        for group in groups.values():
-            for key in group.ready(due):
+            for key in [key for key in due if _is_closed(going[key])]:
                 del due[key]
+            for group in groups.values():
+                for key in group.ready(due):
+                    del due[key]
+    finally:
+        for group in groups.values():
+            group.release()
 
 
 class Group(Generic[Key]):
@@ -80,8 +93,8 @@ class Group(Generic[Key]):
     def __init__(self) -> None:
         self.members: dict[Key, Due] = {}
         self._refused = False
-        self._sweep: Any = None
-        self._in_sweep: list[Key] = []
+        self._sweep: Sweep | None = None
+        self._in_sweep: list[Key] = []  # in the order of its steps
         self._pays: set[int] = set()  # of which sizes of windows a program pays
 
     def join(self, key: Key, due: Due) -> None:
@@ -93,18 +106,12 @@ class Group(Generic[Key]):
     def leave(self, key: Key) -> None:
         """Let a fit go, if it is one of these."""
         self.members.pop(key, None)
-        if key in self._in_sweep:
-            number = self._in_sweep.index(key)
-            del self._in_sweep[number]
-            if self._in_sweep:
-                self._sweep.drop(number)
-            else:
-                self._sweep = None
 
     def release(self) -> None:
-        """Let the models have memory of their own again."""
-        for key in list(self._in_sweep):
-            self.leave(key)
+        """Let all models have memory of their own again."""
+        if self._sweep is not None:
+            self._sweep.drop(*range(len(self._in_sweep)))
+        self._sweep, self._in_sweep = None, []
 
     def ready(self, due: Collection[Key]) -> list[Key]:
         """Take what is due in all members once it is; return the keys of those that may go on."""
@@ -134,10 +141,15 @@ class Group(Generic[Key]):
 
     def _take(self, count: int) -> None:
         """Take so many steps of all members in one call."""
-        keys, dues = list(self.members), list(self.members.values())
+        left = [number for number, key in enumerate(self._in_sweep) if key not in self.members]
         if self._sweep is None:
-            self._in_sweep = keys
-            self._sweep = OneByOne([of.chunks.step for of in dues])
+            self._in_sweep = list(self.members)
+            from nanotorch.capture.sweep.sweep import Sweep
+
+            self._sweep = Sweep([of.chunks.step for of in self.members.values()], None, self._refuse)
+        elif left:
+            self._sweep.drop(*left)
+            self._in_sweep = [key for key in self._in_sweep if key in self.members]
         dues = [self.members[key] for key in self._in_sweep]
         schedulers = [of.training.scheduler for of in dues if of.training.interval == "step"]
 
@@ -146,9 +158,9 @@ class Group(Generic[Key]):
                 scheduler.step()
 
         started = time.perf_counter()
-        fields = list(zip(*[of.chunks.tensors for of in dues], strict=True))
+        fields = [list(field) for field in zip(*[of.chunks.tensors for of in dues], strict=True)]
         pieces, norms = self._sweep.run(
-            fields,
+            [field[0] if all([each is field[0] for each in field]) else field for field in fields],
             [of.rows for of in dues],
             batch_size=dues[0].window,
             numbers=[of.numbers for of in dues],
@@ -159,32 +171,9 @@ class Group(Generic[Key]):
             of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
             of.given = [[part[number] for part in piece] for piece in pieces], norms[number]
 
-
-class OneByOne:
-    """Stands for a sweep until that takes an order of rows for each model."""
-
-    def __init__(self, steps: Sequence[Any]) -> None:
-        self.steps = list(steps)
-
-    def drop(self, number: int) -> None:
-        """Let a model leave."""
-        del self.steps[number]
-
-    def run(self, tensors: Any, order: Any, *, batch_size: int, numbers: Any, between: Any) -> Any:
-        """Take all steps of all models, one after the other."""
-        found: list[Any] = [[] for _ in self.steps]
-        for place in range(len(numbers[0])):
-            start = place * batch_size
-            for model, step in enumerate(self.steps):
-                rows = order[model][start : start + batch_size]
-                batch = [from_array(field[model].numpy().take(rows, 0)) for field in tensors]
-                pieces, norm = step(*batch, numbers[model][place])
-                found[model].append([*[part.numpy() for piece in pieces for part in piece], norm.numpy()])
-            if between is not None:
-                between()
-        models = [list(map(np.stack, zip(*each, strict=True))) for each in found]
-        *parts, norms = map(from_array, map(np.stack, zip(*models, strict=True)))
-        return [parts[start : start + 3] for start in range(0, len(parts), 3)], norms
+    def _refuse(self, why: str) -> None:
+        self._refused = True
+        warnings.warn(f"the steps of {len(self.members)} fits run one after the other: {why}", stacklevel=2)
 
 
 def _is_closed(fit: Iterator[Any]) -> bool:

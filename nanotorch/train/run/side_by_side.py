@@ -38,7 +38,7 @@ from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, load, prepare
-from nanotorch.train.fit.together import together
+from nanotorch.train.fit.together import End, together
 from nanotorch.train.record.checkpoint import CheckpointError, Pace
 from nanotorch.train.record.environment import environment
 from nanotorch.train.record.resume import CompleteError, Resumed, find
@@ -183,6 +183,8 @@ class SideBySide:
     def _trained(self, wave: dict[str, _Open], epochs: int | None = None) -> Iterator[str]:
         """Take the steps of a wave; yield the names of those that fail, which are no longer in it."""
         for name, event in together({name: one.run.events(epochs) for name, one in wave.items()}):
+            if isinstance(event, End):
+                continue
             run = wave[name].run
             try:
                 run.take(event)
