@@ -16,7 +16,7 @@ from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.chunks import Chunk, Chunks, Due
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.prepare import prepare
-from nanotorch.train.fit.together import together
+from nanotorch.train.fit.together import End, together
 from nanotorch.train.fit.window_step import StepResult
 from nanotorch.train.record.checkpoint import Checkpoints, load
 
@@ -181,7 +181,7 @@ def test_fits_that_differ_in_everything_that_a_sweep_may_vary() -> None:
     ]
     _, events = both(*trials)
     assert [number for number, event in events if isinstance(event, dict)] == [*range(5)] * 4
-    assert all(isinstance(event, Chunk | dict) for _, event in events)
+    assert all(isinstance(event, Chunk | dict | End) for _, event in events)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_fits_of_several_forms_are_several_groups() -> None:
 @pytest.mark.parametrize("compile", ["auto", False])
 def test_what_is_no_program_or_does_not_pay_runs_as_ever(compile: Any) -> None:
     _, events = both(["seed=1"], ["seed=2"], ["train.on_nonfinite=skip"], compile=compile)
-    assert {type(event) for _, event in events} == {StepResult, dict}
+    assert {type(event) for _, event in events} == {StepResult, dict, End}
 
 
 def test_fits_go_on_from_where_each_of_them_stands(tmp_path: Path) -> None:
