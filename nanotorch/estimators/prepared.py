@@ -76,7 +76,7 @@ class Prepared:
 
     def events(self) -> Iterator[Any]:
         """Train: yield what the loop yields."""
-        chunks = Chunks(self.training, self.loader, self.options, self.options.accumulate)
+        chunks = Chunks(self.training, self.loader, self.options, self.options.accumulate, self.options.epochs)
         return fit(self.training, self.loader, self.validation, self.options, chunks=chunks)
 
     @property

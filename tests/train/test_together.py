@@ -36,7 +36,7 @@ def made(*overrides: str, compile: Any = True) -> tuple[Setup, Chunks]:
     config = loads(BASE, overrides=overrides)
     setup = build(config, prepare(config))
     training, loader, _, options = setup
-    return setup, Chunks(training, loader, options, options.accumulate, compile)
+    return setup, Chunks(training, loader, options, options.accumulate, options.epochs, compile)
 
 
 def events_of(setup: Setup, chunks: Chunks | None) -> Iterator[Any]:

@@ -7,12 +7,17 @@ around it: no loader, no meter, no look at the clock. Such a chunk ends where th
 steps: where losses are read (`READ_EVERY`), where a checkpoint is due, where an epoch ends. The window of fewer rows at
 the end of an epoch is a program of its own.
 
-Each step is the plain one bit for bit, so it never matters which steps ran as a program: a run goes on from any
-checkpoint either way.
-
 Recording takes as long as some hundred small steps, so it has to pay. `auto` records where at least `PAYS` steps are
 sure to come: early stopping lets no more be sure of than its patience. Where as many may come, and `PAYS_LATE` have
 come already, it records as well.
+
+A program of NumPy gives the plain step bit for bit, so it never matters which steps ran as one. A table gives it to
+rounding (Note [Tolerance of tables]), so it has to be the same steps whenever a training is repeated, or stopped and
+gone on with. Hence the choice is made once, at the very beginning of a training: from what it was asked for, and from
+whether the interpreter of tables is there at that moment; where it has to be compiled, that happens meanwhile, for
+others. What was chosen, `Training.table_from`, is saved with the training: the first epoch that runs as a table. From
+there on all windows do, and from `PAYS_LAST` epochs later on the shorter last ones, too. Programs are recorded ahead
+(Note [Recorded ahead]), so that no step runs as ever because it is the first of a process.
 
 Note [Due steps]
 ~~~~~~~~~~~~~~~~
@@ -24,9 +29,11 @@ else step by step. All that follows from the steps, as the sums of the meter, st
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -39,9 +46,13 @@ from nanotorch.utils.data import DataLoader, TensorDataset
 from nanotorch.utils.data.collate import default_collate
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 
+if TYPE_CHECKING:
+    from nanotorch.capture.compiled import Compiled
+
 Compile = Literal["auto"] | bool
 PAYS = 400  # steps that are sure to come
 PAYS_LATE = 4000  # steps that have come
+PAYS_LAST = 100  # epochs with a shorter last window that have run as a table
 LONGEST = 0.25  # seconds of a chunk: a bar moves, and Ctrl-C is heard
 
 
@@ -83,8 +94,7 @@ class Due:
     @property
     def sure(self) -> int:
         """How many steps on as many rows are sure to come."""
-        chunks = self.chunks
-        return chunks.sure_epochs * (chunks.rows_per_epoch // chunks.rows if self.window == chunks.rows else 1)
+        return self.chunks.sure_epochs * (self.chunks.whole if self.window == self.chunks.rows else 1)
 
     @property
     def pays(self) -> bool:
@@ -105,6 +115,7 @@ class Chunks:
         loader: what gives the batches of the plain loop, and says which rows they have.
         options: what a step does with its gradients.
         accumulate: batches of a window.
+        epochs: how many there are in all.
         compile: "auto" where it pays, True from the first step on.
         pause: a chunk ends after each step whose number is a multiple of this, where something may be saved.
 
@@ -112,9 +123,11 @@ class Chunks:
         refused: why steps of this kind are no program; None where they are one, as far as is known.
         step: what takes a step on the rows of a window, for `nanotorch.compile`.
         tensors: the fields of the rows.
+        table: whether programs are tables.
         rows: how many rows a window has, and
         rows_per_epoch: all those of an epoch.
         form: what the steps of several fits have to have in common to run as one program.
+        whole: how many steps of an epoch are on whole windows.
         sure_epochs: how many epochs are sure to come.
         pays_whole: whether there is a program of whole windows, and
         pays_last: of the last one.
@@ -126,59 +139,99 @@ class Chunks:
         loader: DataLoader[Any],
         options: StepOptions,
         accumulate: int,
+        epochs: int,
         compile: Compile = "auto",
         pause: int | None = None,
     ) -> None:
-        self.loader, self.accumulate, self.pause = loader, accumulate, pause
+        self.loader, self.epochs, self.pause = loader, epochs, pause
         self.always = compile is True
         self.refused = why_not(training, loader, options) if compile else "train.compile is false"
-        self.rows = (loader.batch_size or 1) * accumulate
+        self.table = self._begun = False
+        self._why = ""  # programs are no tables
         self.seconds = 0.0  # of the quickest step so far
-        self._epochs = self.sure_epochs = 0
+        self.sure_epochs = 0
         self._order: np.ndarray[Any, Any] | None = None
         self.pays_whole = self.pays_last = False
+        rows, batch_size = len(loader.dataset), loader.batch_size or 1
+        self.rows = max(1, min(batch_size * accumulate, rows))
+        self.whole = rows // self.rows
         if self.refused is None:
-            from nanotorch.capture.compiled import Compiled
-
             self.tensors: Sequence[Tensor] = loader.dataset.tensors
-            rows, batch_size = len(loader.dataset), loader.batch_size or 1
             self.rows_per_epoch = rows // batch_size * batch_size if loader.drop_last else rows
             self.form = (self.rows, self.rows_per_epoch, *form_of(training, self.tensors, options, batch_size))
-            self.step = step_of(training, options, loader.batch_size or 1)
-            self._compiled = Compiled(self.step, "numpy", None if self.always else self._refuse)
+            self.step = step_of(training, options, batch_size)
+
+    @functools.cached_property
+    def _compiled(self) -> Compiled:
+        from nanotorch.capture.compiled import Compiled
+
+        fallback = None if self.always else self._refuse
+        return Compiled(self.step, "table" if self.table else "numpy", fallback, ahead=self.table)
 
     def _refuse(self, why: str) -> None:
         self.refused = why
 
-    def plan(self, training: Training, epochs: int) -> str:
+    def _begin(self, training: Training) -> None:
+        """Choose what runs the steps of a training that begins; of one that goes on see what it was."""
+        if self._begun:
+            return
+        self._begun = True
+        first = training.table_from if training.step else self._first_of_table(training)
+        if first is not None:
+            from nanotorch.capture.table.machine import MACHINE
+
+            self.table = MACHINE.soon() is not None
+            self._why = MACHINE.reason
+        elif training.step:
+            self._why = "as the run began"
+        if training.step == 0:
+            training.table_from = first if self.table else None
+        self.form = (*self.form, self.table and training.table_from)
+
+    def _first_of_table(self, training: Training) -> int | None:
+        """Return the first epoch of a training that would run as a table; None where that does not pay."""
+        sure = min(self.epochs, training.patience or self.epochs)
+        if self.always or self.whole * sure >= PAYS:
+            return 1
+        late = 1 + math.ceil(PAYS_LATE / self.whole)
+        return late if self.whole * (self.epochs - late + 1) >= PAYS else None
+
+    def plan(self, training: Training) -> str:
         """Say what runs the steps that come, as far as can be said before them."""
         if self.refused is not None:
             return f"no: {self.refused}"
-        steps = len(self.loader.dataset) // self.rows
-        left, sure = self._to_come(training, epochs)
-        if self._worth(steps, left, sure):
-            return "numpy"
-        late = f"; numpy after {PAYS_LATE}" if steps * left >= PAYS_LATE + PAYS else ""
-        return f"no: {steps * sure} steps are sure to come, and a program pays from {PAYS} on{late}"
+        self._begin(training)
+        left, sure = self._to_come(training)
+        few = f"{self.whole * sure} steps are sure to come, and a program pays from {PAYS} on"
+        if self.table:
+            first = training.table_from or 1
+            return "table" if first <= max(training.epoch, 1) else f"table from epoch {first}: {few}"
+        if self._worth(training, self.whole, left, sure):
+            return f"numpy: {self._why}" if self._why else "numpy"
+        late = f"; numpy after {PAYS_LATE}" if self.whole * left >= PAYS_LATE + PAYS else ""
+        return f"no: {few}{late}"
 
-    def begin_epoch(self, training: Training, epochs: int) -> bool:
-        """Return whether the epoch that has begun, of so many in the end, is to be run in chunks."""
+    def begin_epoch(self, training: Training) -> bool:
+        """Return whether the epoch that has begun is to be run in chunks."""
         self._order = None
-        left, self.sure_epochs = self._to_come(training, epochs)
-        steps = len(self.loader.dataset) // self.rows
-        self.pays_whole = self.pays_whole or self._worth(steps, left, self.sure_epochs)
-        self.pays_last = self.pays_last or self._worth(1, left, self.sure_epochs)
-        self._epochs += 1
+        self._begin(training)
+        left, self.sure_epochs = self._to_come(training)
+        if self.table:
+            since = training.epoch - (training.table_from or 1)
+            self.pays_whole, self.pays_last = since >= 0, since >= PAYS_LAST
+        else:
+            self.pays_whole = self.pays_whole or self._worth(training, self.whole, left, self.sure_epochs)
+            self.pays_last = self.pays_last or self._worth(training, 1, left, self.sure_epochs)
         return self.pays_whole
 
-    def _to_come(self, training: Training, epochs: int) -> tuple[int, int]:
+    def _to_come(self, training: Training) -> tuple[int, int]:
         """Return how many epochs may come, and how many are sure to: the one that is open, or the next, and others."""
-        left = epochs - max(training.epoch, 1) + 1
+        left = self.epochs - max(training.epoch, 1) + 1
         return left, left if training.patience is None else min(left, training.patience - training.waited)
 
-    def _worth(self, steps: int, left: int, sure: int) -> bool:
+    def _worth(self, training: Training, steps: int, left: int, sure: int) -> bool:
         """Return whether a program for so many steps of each epoch is worth recording."""
-        late = steps * self._epochs >= PAYS_LATE and steps * left >= PAYS
+        late = steps * (training.epoch - 1) >= PAYS_LATE and steps * left >= PAYS
         return self.always or steps * sure >= PAYS or late
 
     def order(self) -> np.ndarray[Any, Any]:
@@ -202,7 +255,7 @@ class Chunks:
             ends.append(self.pause - training.step % self.pause)
         if self.seconds:
             ends.append(max(1, int(LONGEST / self.seconds)))
-        whole = len(self.loader.dataset) // self.rows - training.step_in_epoch
+        whole = self.whole - training.step_in_epoch
         return Due(training, self, min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends))
 
     def _run(self, due: Due) -> tuple[Any, Tensor]:

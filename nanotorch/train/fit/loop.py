@@ -88,7 +88,7 @@ def fit(
         training.model.train()
         done = False
         if chunks is not None and chunks.refused is None:
-            done = yield from _steps_in_chunks(training, chunks, options, steps_per_epoch)
+            done = yield from _steps_in_chunks(training, chunks, steps_per_epoch)
         if not done:
             yield from _steps(training, loader, options, step, steps_per_epoch)
         check_losses(training)
@@ -134,13 +134,11 @@ def _steps(
         yield result
 
 
-def _steps_in_chunks(
-    training: Training, chunks: Chunks, options: FitOptions, steps_per_epoch: int
-) -> Generator[Due | Chunk, None, bool]:
+def _steps_in_chunks(training: Training, chunks: Chunks, steps_per_epoch: int) -> Generator[Due | Chunk, None, bool]:
     """Take the steps of an epoch, from where it stands, as a program (Note [Chunks of steps]); return whether all are
     done: where nobody else takes them, and a program does not pay, the rest is left.
     """
-    pays = chunks.begin_epoch(training, options.epochs)
+    pays = chunks.begin_epoch(training)
     while training.step_in_epoch < steps_per_epoch:
         due = chunks.due(training, steps_per_epoch, READ_EVERY)
         yield due

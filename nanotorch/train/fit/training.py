@@ -46,6 +46,7 @@ class Training:
         skipped: steps that `on_nonfinite: skip` left out.
         history: a record for every complete epoch.
         stopped: why training ended before its time, or None.
+        table_from: the first epoch whose steps run as a table, or None (Note [Chunks of steps]).
     """
 
     model: nn.Module
@@ -69,6 +70,7 @@ class Training:
     best_score: tuple[float, float] = (-math.inf, -math.inf)
     waited: int = 0
     stopped: str | None = None
+    table_from: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     learning_rate: float = 0.0
     gradient_norms: list[float] = field(default_factory=list)
@@ -136,6 +138,7 @@ class Training:
             "scheduler": None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict()),
             "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
             "stopped": self.stopped,
+            "table_from": self.table_from,
             "average": None if self.average is None else self.average.updates,
             "training_sums": None if between else self.meter.state(),
             "learning_rate": self.learning_rate,
@@ -224,6 +227,7 @@ class Training:
         self.stopped = state["stopped"] if self.patience is not None and self.waited >= self.patience else None
         if state["training_sums"] is not None:
             self.meter.load_state(state["training_sums"])
+        self.table_from = state.get("table_from")
         self.learning_rate = state["learning_rate"]
         self.gradient_norms = list(state["gradient_norms"])
         self.history = list(state.get("history", ()))

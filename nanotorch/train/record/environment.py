@@ -54,6 +54,9 @@ def same_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             ]
         elif old != new:
             changes.append(f"{key}: {old} -> {new}")
+    ran = [facts.get("compile", "") for facts in (before, now)]
+    if all(ran) and ran[0].startswith("table") != ran[1].startswith("table"):
+        changes.append(f"compile: {ran[0]} -> {ran[1]}")
     return changes
 
 

@@ -165,6 +165,7 @@ class RunState(Schema):
     scheduler: dict[str, Any] | None
     best: Best
     stopped: str | None
+    table_from: Count | None = None
     average: Count | None
     training_sums: dict[str, Any] | None
     learning_rate: Finite

@@ -354,7 +354,7 @@ def open_run(
     progress = Progress(train.epochs, setup.steps_per_epoch, shown, progress_bar and pace is None, done=training.step)
     curves = TensorBoardLog(files.path if config.log.tensorboard else None)
     tell = held.enter_context(Narrator(files, progress, curves, aloud=pace is None))
-    here = {**environment, "compile": chunks.plan(training, train.epochs)}
+    here = {**environment, "compile": chunks.plan(training)}
     run = OpenRun(
         config, data, setup, chunks, fingerprint, files, checkpoints, tell, interrupt, here, started,
         _steps=training.step, _preprocessing=data.preprocessing.state(),
@@ -370,7 +370,7 @@ def chunks_of(config: Config, setup: Setup) -> Chunks:
     """Return what runs the steps as a program, where that pays; a DataError where it was asked for and cannot be."""
     training, loader, _, options = setup
     often = config.checkpoint.every_steps
-    chunks = Chunks(training, loader, options, options.accumulate, config.train.compile, often)
+    chunks = Chunks(training, loader, options, options.accumulate, options.epochs, config.train.compile, often)
     if config.train.compile is True and chunks.refused is not None:
         raise DataError(f"train.compile: {chunks.refused}; auto takes plain steps then", "train", "compile")
     return chunks
