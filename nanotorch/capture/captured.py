@@ -101,46 +101,36 @@ class Captured:
         self.watch, self.fingerprint = watch, recording.reachable.fingerprint
         paths = {id(tensor): path for path, tensor in recording.reachable.tensors.items()}
         self._lasting = [(paths.get(id(tensor), "a gradient"), tensor, array) for tensor, array in recording.memory]
-        self._entered = [
-            (tensor, entered)
-            for tensor, entered in zip(recording.snapshot.tensors, recording.entered, strict=True)
-            if tensor._requires_grad or entered
-        ]
-        conditions = Conditions()
-        for tensor, array in recording.memory:
-            conditions.add("{}._array is {}", tensor, array)
-        for tensor, entered in self._entered:
-            conditions.add(f"{{}}._grad is {'not ' * entered}None", tensor)
-        guarded = {id(tensor) for tensor, _ in recording.memory}
-        for tensor, grad in recording.grads:
-            if id(grad) in guarded:  # it was there before, and is written to
-                conditions.add("{}._grad is {}", tensor, grad)
-        for segment in {id(segment): segment for _, segment, *_ in recording.updates}.values():
-            for place, entries in enumerate(segment.numbers.values()):
-                conditions.add(f"{{}}.tobytes() == {{}}.known[{place}]", entries, segment)
-        self._hold = conditions.build()
-        self._updates, self.build = recording.updates, recording.build
-        stepping = {id(optimizer): optimizer for optimizer, *_ in self._updates}.values()
+        self._entered = entered_with(recording.snapshot.tensors, recording.entered)
+        self._hold = held(recording.memory, self._entered, recording.grads, recording.updates)
+        self.build = recording.build
+        self._begin(recording.updates, recording.versions, recording.snapshot.draws.generators)
+        recording.forget(self.kept)
+        self.confirmed = True
+
+    def _begin(self, updates: Sequence[Any], versions: Sequence[tuple[Tensor, int]], generators: list[Any]) -> None:
+        """Settle what a run does beside the program."""
+        self._updates = updates
+        stepping = {id(optimizer): optimizer for optimizer, *_ in updates}.values()
         self._counting = [o for o in stepping if type(o).count_step is not Optimizer.count_step]
         moves = (Optimizer.scalars, Optimizer.next_scalars, Optimizer.count_step)
-        segments = {id(segment) for _, segment, *_ in self._updates}
-        once = len(segments) == len(self._updates)  # not several steps of an optimizer in one call
+        segments = {id(segment) for _, segment, *_ in updates}
+        program = self.recording.program
+        once = len(segments) == len(updates)  # not several steps of an optimizer in one call
         self._counts_alone = (
             once
-            and not any("'step'" in code for code in recording.program.decisions)
+            and not any("'step'" in code for code in program.decisions)
             and all([(type(o).scalars, type(o).next_scalars, type(o).count_step) == moves for o in stepping])
         )
-        self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in recording.versions]
-        memory = [b.array for b in recording.program.buffers if b.kind == "memory" or b in self.kept]
+        self._versions = [(t._version_cell(), step, t._version_cell().writer) for t, step in versions]
+        memory = [b.array for b in program.buffers if b.kind == "memory" or b in self.kept]
         self._owners = frozenset([id(owner(array)) for array in memory])
-        self._at_risk = at_risk(recording.program)
-        statements = recording.program.statements
+        self._at_risk = at_risk(program)
+        statements = program.statements
         drawn = min([k for k, s in enumerate(statements) if s.primitive in DRAWS], default=len(statements))
         asked = any(not statement.out for statement in statements[drawn:])
         draws_back = drawn < len(statements) and (asked or self._at_risk is not None)
-        self._generators = recording.snapshot.draws.generators if draws_back else []
-        recording.forget(self.kept)
-        self.confirmed = True
+        self._generators = generators if draws_back else []
 
     # ------------------------------------------------------------------------------------------------------ to be read
 
@@ -425,6 +415,40 @@ class Gradients:
             tensor._grad = grad
         for tensor, grad in self._fixed:
             tensor._grad = grad
+
+
+def entered_with(tensors: Sequence[Tensor], entered: Sequence[bool]) -> list[tuple[Tensor, bool]]:
+    """Return for tensors that may have a gradient whether they came with one."""
+    return [(t, with_one) for t, with_one in zip(tensors, entered, strict=True) if t._requires_grad or with_one]
+
+
+def held(
+    memory: Sequence[tuple[Tensor, Any]],
+    entered: Sequence[tuple[Tensor, bool]],
+    grads: Sequence[tuple[Tensor, Tensor | None]],
+    updates: Sequence[Any],
+) -> Callable[[], bool]:
+    """Return what says whether tensors have the memory and gradients, and segments the numbers, that a program needs.
+
+    Args:
+        memory: tensors, each with its array.
+        entered: tensors, each with whether it comes with a gradient.
+        grads: tensors, each with the gradient that it has after a step.
+        updates: calls of optimizers' rules (`Recording`).
+    """
+    conditions = Conditions()
+    for tensor, array in memory:
+        conditions.add("{}._array is {}", tensor, array)
+    for tensor, with_one in entered:
+        conditions.add(f"{{}}._grad is {'not ' * with_one}None", tensor)
+    guarded = {id(tensor) for tensor, _ in memory}
+    for tensor, grad in grads:
+        if id(grad) in guarded:  # it was there before, and is written to
+            conditions.add("{}._grad is {}", tensor, grad)
+    for segment in {id(segment): segment for _, segment, *_ in updates}.values():
+        for place, entries in enumerate(segment.numbers.values()):
+            conditions.add(f"{{}}.tobytes() == {{}}.known[{place}]", entries, segment)
+    return conditions.build()
 
 
 def gathered(recording: Recording) -> list[Any]:

@@ -279,7 +279,7 @@ class Compiled:
 
     def _record_ahead(self, call: Call, programs: list[Captured | Differentiable], known: bool) -> Any:
         """Record a call, put back what that has changed, and run it as a program (Note [Recorded ahead])."""
-        before = Position(Reachable(self._roots, self._words))
+        before = Position(self._walk())
         if not known:
             result = self._warm_up(call)
             if before.has_begun():
@@ -287,7 +287,7 @@ class Compiled:
             before.restore()
         for _ in range(ATTEMPTS):
             self._replaced = None
-            self._because = self._why(programs, Reachable(self._roots, self._words))
+            self._because = self._why(programs, self._walk())
             result = self._record(call, programs)
             if before.has_begun() or call.key in self._as_ever:
                 return result
@@ -314,9 +314,13 @@ class Compiled:
         found = [captured.misfit(reachable) for captured in programs if isinstance(captured, Captured)]
         return f"since {max(found, default=(0, 'no program was for arguments of this form'))[1]}"
 
+    def _walk(self) -> Reachable:
+        """Look what the function can reach."""
+        return Reachable(self._roots, self._words)
+
     def _renew(self, programs: list[Captured | Differentiable]) -> Reachable:
         """Walk what the function can reach, and tell the programs of it."""
-        reachable = Reachable(self._roots, self._words)
+        reachable = self._walk()
         reachable.forget_gradients()  # before somebody counts who holds them
         self._words |= reachable.words
         for captured in programs:
@@ -327,7 +331,7 @@ class Compiled:
         """Run as ever, and see which parameters the optimizers update, and where: the next call will find the same."""
         if self._replaced is not None and self.fallback is None:
             raise CaptureError(self._replaced)
-        reachable = Reachable(self._roots, self._words)
+        reachable = self._walk()
         before = [(path, tensor, tensor._array) for path, tensor in reachable.tensors.items()]
         result = self.function(*call.args, **call.kwargs)
         replaced = next((path for path, tensor, array in before if tensor._array is not array), None)
@@ -335,7 +339,7 @@ class Compiled:
             self._give_up(call, self._replaced)
         if replaced is not None:
             self._replaced = replaced_within(reachable, replaced)
-        self._plans = _plans(Reachable(self._roots, self._words)) or []
+        self._plans = _plans(self._walk()) or []
         return result
 
     def _record(self, call: Call, programs: list[Captured | Differentiable]) -> Any:

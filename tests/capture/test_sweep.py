@@ -12,6 +12,7 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.capture.entry import sweep
 from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.sweep.group import Group
 from nanotorch.capture.sweep.sweep import Sweep
 from nanotorch.ops.create.counters import dropout_counters
 from step_cases import CASES, Running
@@ -253,19 +254,44 @@ def test_numbers_and_what_is_called_between(own: bool, widths: tuple[int, ...]) 
     assert all(confirmed(steps))
 
 
-def test_a_model_may_leave() -> None:
+@pytest.mark.parametrize("gone", [(2,), (0,), (4,), (3, 0, 1)])
+def test_models_may_leave(gone: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is recorded anew, and who has left stays as it is, and goes on alone."""
     together, apart = runs(5), runs(5)
     steps = sweep([run.step for run in together])
     compare(together, apart, steps, range(4))
-    steps.drop(2)
-    left = [together.pop(2)], [apart.pop(2)]
-    compare(together, apart, steps, range(4, 9))
-    assert confirmed(steps) == [True]
+    monkeypatch.setattr(Group, "_record", None)
+    steps.drop(*gone)
+    left = [together[k] for k in gone], [apart[k] for k in gone]
+    together, apart = ([run for k, run in enumerate(of) if k not in gone] for of in (together, apart))
+    for number in range(4, 9):
+        compare(together, apart, steps, [number])
+        assert_same(*left)
+    for runs_left in left:
+        for run in runs_left:
+            run.step(*batch(9))
+    compare(together, apart, steps, range(9, 12))
     assert_same(*left)
-    for run in (left[0][0], left[1][0]):
-        run.step(*batch(9))
-    assert_same(*left)
-    assert_same(together, apart)
+
+
+def test_models_leave_a_run() -> None:
+    """One after the other, until none is left; each has an order of rows, and the last batch is smaller."""
+    together, apart = runs(5, lambda: nn.BatchNorm1d(16)), runs(5, lambda: nn.BatchNorm1d(16))
+    steps = sweep([run.step for run in together])
+    x, y = batch(0, rows=40)
+    everyone = list(zip(together, apart, strict=True))
+    for epoch in range(8):
+        orders = [np.random.default_rng((epoch, number)).permutation(40) for number in range(len(together))]
+        losses, _ = steps.run([x, y], orders, batch_size=16)
+        for place, (order, run) in enumerate(zip(orders, apart, strict=True)):
+            rows = [torch.from_numpy(order[start : start + 16]) for start in (0, 16, 32)]
+            assert [run.step(x[part], y[part])[0].item() for part in rows] == losses[place].tolist()
+        assert_same(*map(list, zip(*everyone, strict=True)))
+        if epoch > 2:
+            number = (2, 0, 2, 1, 0)[epoch - 3]
+            steps.drop(number)
+            del together[number], apart[number]
+    assert not steps.steps
 
 
 def test_checkpoints_of_one_model() -> None:

@@ -118,8 +118,8 @@ def column(values: Sequence[Any]) -> Any:
 def _rows(arrays: Sequence[Any]) -> Any:
     """Return the array whose rows are these arrays, if there is one."""
     base = arrays[0].base
-    if base is None or base.shape != (len(arrays), *arrays[0].shape):
+    if base is None or base.shape[1:] != arrays[0].shape or len(base) < len(arrays):
         return None
     starts = [array.__array_interface__["data"][0] for array in arrays]
     begin = base.__array_interface__["data"][0]
-    return base if starts == [begin + k * base.strides[0] for k in range(len(arrays))] else None
+    return base[: len(arrays)] if starts == [begin + k * base.strides[0] for k in range(len(arrays))] else None

@@ -20,7 +20,7 @@ would get alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -30,7 +30,7 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import NUMPY, owner
 from nanotorch.capture.numpy_code import host_function
 from nanotorch.capture.passes import extent
-from nanotorch.capture.program import Buffer, HostNumber, Statement, View, leaves, replaced
+from nanotorch.capture.program import Buffer, HostNumber, Statement, View, layout, leaves, replaced
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of
 from nanotorch.ops.create.random import Generator
@@ -75,7 +75,7 @@ class Models:
     def __init__(
         self,
         recording: Recording,
-        twins: Sequence[dict[int, Any]],
+        twins: list[dict[int, Any]],
         arrays: Sequence[Sequence[Any]],
         shared: Sequence[bool],
         numbered: bool = False,
@@ -101,16 +101,35 @@ class Models:
         names = list(program.sources)
         self._codes = list(dict.fromkeys([*numbers, *program.decisions]))
         self._compute = host_function(self._codes, names)
-        self.seeds = len(names)
-        self.sources: dict[str, Callable[[], Any]] = {}
-        for number in range(self.count):
-            for name in names:
-                self.sources[f"seed{len(self.sources)}"] = self._of(program.sources[name], number)
-        self.decisions = {
-            self.moved(code, number): answer
-            for number in range(self.count)
-            for code, answer in program.decisions.items()
-        }
+        self._list()
+
+    def _list(self) -> None:
+        """Note down what all models read and decide."""
+        sources = self.program.sources.values()
+        every = [self._of(source, number) for number in range(self.count) for source in sources]
+        self.sources = {f"seed{place}": source for place, source in enumerate(every)}
+        asked = self.program.decisions.items()
+        self.decisions = {self.moved(code, k): answer for k in range(self.count) for code, answer in asked}
+
+    def drop(self, number: int, rows: Collection[int]) -> None:
+        """Let a model leave; the last one takes its place.
+
+        Args:
+            number: of the model.
+            rows: the ids of memory of which a row has moved there as well.
+        """
+        for buffer, places in self.places.items():
+            left = list(places)
+            if buffer.kind != "input" and id(owner(buffer.array)) not in rows:
+                left[number] = left[-1]
+            self.places[buffer] = tuple(left[:-1])
+        self.twins[number] = self.twins[-1]
+        del self.twins[-1]
+        self.count -= 1
+        for buffer in self.program.inputs:
+            if self.places[buffer] != ((buffer, 0),) * self.count:
+                buffer.array = layout(buffer.array[:-1])
+        self._list()
 
     def _others(self, buffer: Buffer, apart: Sequence[Sequence[Any]]) -> list[tuple[Buffer, int]]:
         """Return where the memory of a buffer is for the other models: all arrays that see it have to agree."""
@@ -166,7 +185,7 @@ class Models:
         code = self.shifted(code, number * self.updates)
         if self.numbered:
             code = GIVEN.sub(lambda found: f"scalars[0]['given{int(found[1]) + number}']", code)
-        return SEEDS.sub(lambda found: f"seed{int(found[1]) + number * self.seeds}()", code)
+        return SEEDS.sub(lambda found: f"seed{int(found[1]) + number * len(self.program.sources)}()", code)
 
     def shifted(self, code: str, distance: int) -> str:
         """Return the code of a number with the entries of an optimizer's rule so much further."""
@@ -195,10 +214,6 @@ class Models:
         """Return the numbers of the host by their code, of one model, and how it decides what the program holds for."""
         sources = [self._of(source, number) for source in self.program.sources.values()]
         return dict(zip(self._codes, self._compute(self.of_one(scalars, number), *sources), strict=True))
-
-    def trial(self, number: int, scalars: Sequence[Any]) -> Trial:
-        """Run the program for a model, from what its memory holds."""
-        return Trial(self, number, scalars)
 
     # --------------------------------------------------------------------------------------------------- what is shared
 
@@ -239,16 +254,21 @@ class Models:
 class Trial:
     """One run of the program for one model, statement by statement.
 
+    Args:
+        models: those of the program.
+        number: of the model.
+        numbers: of the host, by their code.
+
     Attributes:
         results: by statement what it gave.
         outputs: what the step returns.
     """
 
-    def __init__(self, models: Models, number: int, scalars: Sequence[Any]) -> None:
+    def __init__(self, models: Models, number: int, numbers: Mapping[str, Any]) -> None:
         self._models, self._number = models, number
         self._memory: dict[Buffer, Any] = {}
+        self._arrays: dict[tuple[Any, ...], Any] = {}
         self.results: dict[Statement, tuple[Any, ...]] = {}
-        numbers = models.numbers(scalars, number)
 
         def of(leaf: Any) -> Any:
             if isinstance(leaf, View):
@@ -274,12 +294,17 @@ class Trial:
 
     def array(self, view: View) -> Any:
         """Return what the model has in the place of a view."""
-        if view.buffer.kind != "temporary":
-            view = self._models.row(view, self._number)
-            return view.of(view.buffer.array)
-        if view.buffer not in self._memory:
-            self._memory[view.buffer] = np.empty_like(view.buffer.array)
-        return view.of(self._memory[view.buffer])
+        known = self._arrays.get(view)
+        if known is None:
+            if view.buffer.kind != "temporary":
+                row = self._models.row(view, self._number)
+                known = row.of(row.buffer.array)
+            else:
+                if view.buffer not in self._memory:
+                    self._memory[view.buffer] = np.empty_like(view.buffer.array)
+                known = view.of(self._memory[view.buffer])
+            self._arrays[view] = known
+        return known
 
 
 def _start(array: Any) -> int:

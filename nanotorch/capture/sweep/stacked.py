@@ -55,6 +55,7 @@ def stack(reaches: Sequence[Reachable], rows: list[Rows], shared: Collection[Ten
     if rows and all(array is None or id(array) in settled for of in _alone(reaches, shared) for array in of):
         return
     unstack(reaches, rows)
+    rows.clear()
     moved: dict[int, Any] = {}
     for arrays in zip(*_alone(reaches, shared), strict=True):
         if all(array is not None and _form(array) == _form(arrays[0]) for array in arrays):
@@ -71,8 +72,8 @@ def stack(reaches: Sequence[Reachable], rows: list[Rows], shared: Collection[Ten
         _stack_numbers(segments)
 
 
-def unstack(reaches: Sequence[Reachable], rows: list[Rows]) -> None:
-    """Give everything in rows memory of its own again."""
+def unstack(reaches: Sequence[Reachable], rows: Sequence[Rows]) -> None:
+    """Give everything that functions find in rows memory of its own again."""
     known = {id(of.flat): of for of in rows}
     copies: dict[tuple[int, int], Any] = {}
 
@@ -90,7 +91,46 @@ def unstack(reaches: Sequence[Reachable], rows: list[Rows]) -> None:
 
     for reach in reaches:
         _replace(reach, move)
-    rows.clear()
+
+
+def leave(gone: Reachable, last: Reachable | None, rows: Sequence[Rows], number: int) -> set[int]:
+    """Give a model memory of its own, and its rows to the last model; return the ids of the memory of rows.
+
+    Args:
+        gone: what the step of the model finds.
+        last: what that of the last one finds, where it is not the same.
+        rows: those in which the models lie.
+        number: of the model that leaves.
+    """
+    unstack([gone], rows)
+    known = {id(of.flat): of for of in rows}
+    for of in rows:
+        of.arrays[number][...] = of.arrays[-1]
+
+    def move(array: Any) -> Any:
+        memory = owner(array)
+        of = known.get(id(memory))
+        return array if of is None or not array.size else _there(array, of.arrays[-1], of.arrays[number])
+
+    if last is not None:
+        _replace(last, move)
+    theirs = _segments(gone if last is None else last)
+    for mine, other in zip(_segments(gone), theirs, strict=True):
+        for name, row in list(mine.numbers.items()):
+            _renumber(mine, name, row.copy())
+            if last is not None:
+                row[...] = other.numbers[name]
+                _renumber(other, name, row)
+    for of in rows:
+        of.arrays.pop()
+    return set(known)
+
+
+def _renumber(segment: Segment, name: str, numbers: Any) -> None:
+    """Have the numbers of the parameters of a segment lie elsewhere."""
+    segment.numbers[name] = numbers
+    for place, record in enumerate(segment.records):
+        record[name]._array = numbers[place : place + 1].reshape(())
 
 
 def arrays_of(reach: Reachable) -> list[Any]:
@@ -176,9 +216,7 @@ def _stack_numbers(segments: Sequence[Segment]) -> None:
         return
     for name in segments[0].numbers:
         for segment, row in zip(segments, np.stack([s.numbers[name] for s in segments]), strict=True):
-            segment.numbers[name] = row
-            for place, record in enumerate(segment.records):
-                record[name]._array = row[place : place + 1].reshape(())
+            _renumber(segment, name, row)
 
 
 def _replace_in(segment: Segment, move: Move) -> None:

@@ -112,10 +112,16 @@ class Sweep:
     def drop(self, *numbers: int) -> None:
         """Let models leave: the steps of these numbers are taken no more, and those behind them move up."""
         for number in sorted({range(len(self.steps))[number] for number in numbers}, reverse=True):
+            for of, group in self.groups:
+                if number in of:
+                    place = of.index(number)
+                    of[place] = of[-1]
+                    del of[-1]
+                    if of:
+                        group.drop(place)
+                of[:] = [each - (each > number) for each in of]
+            self.groups = [each for each in self.groups if each[0]]
             del self.steps[number]
-        for _, group in self.groups:
-            group.release()
-        self.groups = []
 
     # -------------------------------------------------------------------------------------------------------- groups
 
@@ -229,7 +235,7 @@ class Sweep:
         """Run steps of one group after the other; return the results of all models."""
         found = []
         for numbers, group in self._grouped():
-            whole = len(numbers) == len(self.steps)
+            whole = numbers == list(range(len(self.steps)))
             of: Sequence[Any] = fields
             taken = rows
             if apart:
@@ -266,7 +272,7 @@ class Sweep:
 
     def _together(self, found: Sequence[tuple[list[int], Build, Sequence[Any]]], place: int) -> Any:
         parts = [(numbers, arrays[place]) for numbers, _, arrays in found]
-        if len(parts) == 1 and isinstance(parts[0][1], np.ndarray):
+        if parts[0][0] == list(range(len(self.steps))) and isinstance(parts[0][1], np.ndarray):
             return from_array(parts[0][1])
         shapes = {part.shape[1:] if isinstance(part, np.ndarray) else None for _, part in parts}
         if None in shapes or len(shapes) > 1:
@@ -299,7 +305,9 @@ class Sweep:
 
 def _entries(value: Tensor, numbers: Sequence[int]) -> Tensor:
     """Return the entries of a tensor for some steps; in one piece, for there may be no gaps."""
-    return value if len(numbers) == len(value) else from_array(array_of(value)[list(numbers)], value.device)
+    return (
+        value if list(numbers) == list(range(len(value))) else from_array(array_of(value)[list(numbers)], value.device)
+    )
 
 
 def _many(parts: Sequence[Sequence[Any]]) -> list[Any]:
