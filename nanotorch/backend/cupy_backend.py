@@ -244,6 +244,16 @@ iadd, pieces, put = numpy_backend.iadd, numpy_backend.pieces, numpy_backend.put 
 write, add_into, multiply_into = numpy_backend.write, numpy_backend.add_into, numpy_backend.multiply_into
 
 
+def maximum_into(array: Any, values: Any) -> None:
+    """Write the larger ones of an array and of values into it."""
+    cupy.maximum(array, values, out=array)
+
+
+def minimum_into(array: Any, values: Any) -> None:
+    """Write the smaller ones of an array and of values into it."""
+    cupy.minimum(array, values, out=array)
+
+
 def scatter_add(array: Any, index: Any, values: Any) -> None:
     """Add `values` at `index` in place; repeated indices add up, in an order that varies between runs."""
     kind, width = array.dtype.kind, array.dtype.itemsize

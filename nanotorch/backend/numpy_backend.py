@@ -846,7 +846,18 @@ def write(array: Any, values: Any) -> None:
     array[...] = values
 
 
+def maximum_into(array: Any, values: Any) -> None:
+    """Write the larger ones of an array and of values into it."""
+    np.maximum(array, values, out=array)
+
+
+def minimum_into(array: Any, values: Any) -> None:
+    """Write the smaller ones of an array and of values into it."""
+    np.minimum(array, values, out=array)
+
+
 add_into, multiply_into = operator.iadd, operator.imul
+
 draw, keep_mask, random_bits, seed_of = philox.draw, philox.keep_mask, philox.random_bits, philox.seed_of
 
 

@@ -262,6 +262,8 @@ QUESTIONS = {
 WRITES = {
     "add_into(x, values)": "x + values in the memory of x",
     "copyto(x, values, casting='same_kind')": "write values into x",
+    "maximum_into(x, values)": "maximum(x, values) in the memory of x",
+    "minimum_into(x, values)": "minimum(x, values) in the memory of x",
     "multiply_into(x, values)": "x * values in the memory of x",
     "write(x, values)": "values in the memory of x, rounded to its dtype",
 }

@@ -33,7 +33,10 @@ from nanotorch.backend.numpy_backend import NUMPY, owner
 from nanotorch.backend.primitives import FACTS, OPERATORS, PLACEMENT, PRIMITIVES, Column, Namespace
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, steps
 
-WRITES = {"add_into": "add", "multiply_into": "multiply", "write": "write", "copyto": "write"}
+WRITES = {
+    "add_into": "add", "multiply_into": "multiply", "maximum_into": "maximum", "minimum_into": "minimum",
+    "write": "write", "copyto": "write",
+}  # fmt: skip
 """Primitives that write into their first argument, and what is written there."""
 
 
@@ -317,7 +320,7 @@ class Recorder(Interpreter):
             if name == "power":
                 place **= _value(value)
             else:
-                getattr(np, name)(place, _value(value), place)
+                getattr(np, name)(place, _value(value), out=place)
             args = (target, value)
         self._state(name, args, {}, (self.view(place),), [place])
         return target

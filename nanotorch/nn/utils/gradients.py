@@ -95,7 +95,8 @@ def clip_grad_value_(parameters: Parameters, clip_value: float, foreach: bool | 
     """Limit every element of the gradients, in place, to between minus and plus `clip_value`."""
     for grad in _gradients(parameters):
         xp = grad.device.xp
-        xp.copyto(grad._array, xp.minimum(xp.maximum(grad._array, -clip_value), clip_value))
+        xp.maximum_into(grad._array, -clip_value)
+        xp.minimum_into(grad._array, clip_value)
         grad._bump_version("clip_grad_value_")
 
 
