@@ -31,6 +31,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.changes import changes, plain_changes
 from nanotorch.autograd.graph.errors import inside
+from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.conditions import Conditions
@@ -40,7 +41,7 @@ from nanotorch.optim import Optimizer
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba"}
 PARTS_OF_THIS = ("nanotorch.ops", "nanotorch.backend", "nanotorch.dtypes", "nanotorch.registry", "nanotorch.capture")
-OPAQUE = (enum.Enum, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
+OPAQUE = (Node, enum.Enum, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
 SPECIAL = {f"__{n}__" for n in ("call", "getattr", "getitem", "setitem", "iter", "next", "len", "enter", "exit")}
 SPECIAL |= {f"__{n}__" for n in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "get")}
 SPECIAL |= {f"__{n}__" for n in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "float", "int", "index")}
@@ -169,6 +170,8 @@ class Reachable:
             yield from self._methods(value)
         elif isinstance(value, np.generic):
             self.fingerprint[path] = spelling(value)
+        elif isinstance(value, slice):
+            self.fingerprint[path] = slice, value.start, value.stop, value.step
         elif isinstance(value, OPAQUE) or _foreign(type(value).__module__):
             self.fingerprint[path] = id(value)
         else:

@@ -319,6 +319,29 @@ def test_other_architectures_are_groups_of_their_own() -> None:
     assert confirmed(steps) == [True] * 4
 
 
+def test_models_with_flat_parameters_are_one_group() -> None:
+    def step_of(rate: float) -> Any:
+        model = torch.nn.Linear(3, 2)
+        flat = torch.nn.utils.flatten_parameters(model.parameters())
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model(x).square().sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(flat, 1.0)
+            optimizer.step()
+            return loss.detach()
+
+        return step
+
+    torch.manual_seed(0)
+    sweep = torch.compile.sweep([step_of(rate) for rate in (0.1, 0.2, 0.3)])
+    for _ in range(3):
+        sweep(torch.randn(5, 3))
+    assert [numbers for numbers, _ in sweep.groups] == [[0, 1, 2]]
+
+
 def test_a_model_that_becomes_another_one_leaves_its_group() -> None:
     together, apart = runs(4), runs(4)
     steps = sweep([run.step for run in together])

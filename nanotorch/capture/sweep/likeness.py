@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.capture.memory import PLAIN, Reachable
 from nanotorch.capture.program import steps
@@ -26,7 +27,7 @@ from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment
 
-OWN = (Tensor, np.ndarray, Optimizer, Segment, Generator)
+OWN = (Tensor, Node, np.ndarray, Optimizer, Segment, Generator)
 """What each of several like steps has of its own."""
 
 
