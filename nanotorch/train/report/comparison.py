@@ -56,6 +56,13 @@ class ComparedRun:
         value: float | None = None if self.summary is None else self.summary["scores"].get(part, {}).get(name)
         return value
 
+    def scored(self, part: str) -> list[str]:
+        """Return the names of the scores of a part; of a run that is not complete, those that its epochs have."""
+        if self.summary is not None:
+            return list(self.summary["scores"].get(part, ()))
+        last = self.history[-1] if self.history else {}
+        return [key.removeprefix("validation_") for key in last if key.startswith("validation_")] or ["loss"]
+
     def spread(self, part: str, name: str) -> float | None:
         """Return the spread of a score, where the directory holds several runs."""
         value: float | None = (self.summary or {}).get("spread", {}).get(part, {}).get(name)
@@ -131,7 +138,7 @@ def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "tes
     nothing = next((run for run in begun if not run.history), None)
     if nothing is not None:
         raise UsageError(f"{nothing.place} has nothing to compare yet: no epoch of this run is complete")
-    scored = [_score_names(run, part) for run in runs]
+    scored = [run.scored(part) for run in runs]
     if not all(scored):
         raise UsageError(
             f"{runs[scored.index([])].place} has no scores of a part {part!r}; its parts are"
@@ -197,12 +204,6 @@ def as_text(found: Comparison, width: int = 100) -> str:
 def _score_text(run: ComparedRun, part: str, name: str) -> str:
     value, spread = run.score(part, name), run.spread(part, name)
     return "-" if value is None else number(value) if spread is None else f"{number(value)} ± {number(spread)}"
-
-
-def _score_names(run: ComparedRun, part: str) -> list[str]:
-    if run.summary is not None:
-        return list(run.summary["scores"].get(part, ()))
-    return [key.removeprefix("validation_") for key in run.history[-1] if key.startswith("validation_")] or ["loss"]
 
 
 def _parts(run: ComparedRun) -> str:

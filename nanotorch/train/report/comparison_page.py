@@ -9,7 +9,7 @@ from typing import Any
 from nanotorch.registry import describe_value
 from nanotorch.train.report import figures
 from nanotorch.train.report.comparison import Comparison
-from nanotorch.train.report.markup import Html, document, figure, fill, join, measured, section, table
+from nanotorch.train.report.markup import Html, document, figure, fill, join, measured, no_figures, section, table
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import label
 from nanotorch.utils import files
@@ -67,9 +67,7 @@ def _scores(found: Comparison) -> Iterator[Html]:
 
 def _drawings(found: Comparison) -> Iterator[Html]:
     if not figures.matplotlib_is_there():
-        yield Html(
-            '<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>'
-        )
+        yield no_figures()
         return
     keys = _curves(found)
     drawings = [figure(figures.overlay(_histories(found), key)) for key in keys]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.train.terminal.text_report import number
@@ -45,6 +46,11 @@ def section(name: str, title: str, *parts: str) -> Html:
         title=title,
         body=join(parts),
     )
+
+
+def link(target: str, text: str) -> Html:
+    """Return a link to a file beside the page or below it."""
+    return fill('<a href="{target}">{text}</a>', target=quote(target), text=text)
 
 
 def titled(title: str, *parts: str) -> Html:
@@ -97,7 +103,7 @@ def scrolling(name: str, content: Html) -> Html:
 
 def _title(value: Any) -> Html:
     """Return the whole text, where a narrow column may not show it."""
-    return fill(' title="{value}"', value=value) if len(str(value)) > 16 else Html("")
+    return fill(' title="{value}"', value=value) if len(str(value)) > 16 and not isinstance(value, Html) else Html("")
 
 
 def measured(value: float) -> Html:
@@ -137,6 +143,13 @@ def figure(drawing: Html, caption: str = "") -> Html:
     """Return a drawing and what it shows."""
     words = fill("\n<figcaption>{caption}</figcaption>", caption=caption) if caption else Html("")
     return fill("<figure>\n{drawing}{words}\n</figure>", drawing=drawing, words=words)
+
+
+def no_figures() -> Html:
+    """Return what stands in place of drawings where they cannot be made."""
+    return Html(
+        '<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>'
+    )
 
 
 PAGE = """\

@@ -25,6 +25,7 @@ from nanotorch.train.report.markup import (
     fill,
     join,
     measured,
+    no_figures,
     percent,
     scrolling,
     section,
@@ -178,7 +179,7 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
         f"The model of epoch {best}, the best of {summary['epochs']}", ["part", "rows", *map(label, names)], rows
     )
     if not figures.matplotlib_is_there():
-        yield _no_figures()
+        yield no_figures()
         return
     then = next((line for line in record.history if line["epoch"] == best), {})
     drawings = []
@@ -373,7 +374,7 @@ def _training(found: Findings, record: Record) -> Iterator[Html]:
         ]
     )
     if not figures.matplotlib_is_there():
-        yield _no_figures()
+        yield no_figures()
         return
     curves = [("learning_rate", "learning rate", "The learning rate with which each epoch began.", False)]
     if any(record.get("gradient_norm") is not None for record in history):
@@ -434,12 +435,6 @@ def _environment(record: Record) -> Iterator[Html]:
 
 def _figures(drawings: Sequence[Html]) -> Html:
     return fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
-
-
-def _no_figures() -> Html:
-    return Html(
-        '<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>'
-    )
 
 
 def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:

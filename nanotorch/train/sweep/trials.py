@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError, dump, parse
 from nanotorch.train.config.sweep_checks import check_sweep
 from nanotorch.train.config.value_checks import Check
-from nanotorch.train.terminal.text_report import aligned, short
+from nanotorch.train.terminal.text_report import aligned, in_short, short
 
 LONGEST_VALUE = 40
 
@@ -50,16 +49,6 @@ def trials(config: Config) -> list[Trial]:
 
 
 MOST_SHOWN = 20
-
-
-def in_short(keys: Collection[str]) -> dict[str, str]:
-    """Return for each key a name for a column: its last part, where no other has the same.
-
-    >>> in_short(["optimizer.lr", "model.name", "optimizer.name", "seed"])
-    {'optimizer.lr': 'lr', 'model.name': 'model.name', 'optimizer.name': 'optimizer.name', 'seed': 'seed'}
-    """
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
 
 
 def listing(config: Config) -> str:

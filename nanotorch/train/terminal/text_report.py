@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nanotorch.train.terminal.standard_streams import printable
@@ -80,6 +80,16 @@ def short(text: str, width: int) -> str:
         return text
     end = (width - 3) // 2 - 1
     return f"{text[: width - 3 - end].rstrip()}...{text[len(text) - end :].lstrip()}"
+
+
+def in_short(keys: Collection[str]) -> dict[str, str]:
+    """Return for each key of a config its last part, or all of it where another has the same.
+
+    >>> in_short(["optimizer.lr", "model.name", "optimizer.name", "seed"])
+    {'optimizer.lr': 'lr', 'model.name': 'model.name', 'optimizer.name': 'optimizer.name', 'seed': 'seed'}
+    """
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
 
 
 def listed(names: Sequence[str], most: int) -> str:
