@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from nanotorch.registry import describe_value
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.sweep.trials import Trial
-from nanotorch.train.terminal.text_report import aligned, label, number, short
+from nanotorch.train.terminal.text_report import aligned, in_short, label, number, short
 
 MOST_SHOWN = 10  # trials of the table at the end
 LONGEST_VALUE = 20
+LEFT = "left the sweep"  # how it is said of a trial that halving has ended
 
 
 class Standing(NamedTuple):
@@ -42,6 +43,7 @@ class Ranked:
         stopped: why it ended before its time, or None.
         error: what it failed by, or None.
         scores: of each part by the best model; the means over its runs.
+        seconds: how long its runs took, each by itself.
     """
 
     trial: Trial
@@ -52,6 +54,7 @@ class Ranked:
     stopped: str | None = None
     error: str | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what `summary.json` of the sweep says of it."""
@@ -90,17 +93,10 @@ def over_runs(found: Sequence[Standing | None]) -> tuple[float, float]:
 def table(ranked: Sequence[Ranked], monitor: str) -> str:
     """Return the best trials as aligned text."""
     shown = ranked[:MOST_SHOWN]
-    keys = list(shown[0].trial.values)
-    names = [_short(key, keys) for key in keys]
-    lines = [["", "trial", f"val {label(monitor)}", "epochs", *names]]
+    keys = in_short(shown[0].trial.values)
+    lines = [["", "trial", f"val {label(monitor)}", "epochs", *keys.values()]]
     for place, one in enumerate(shown, start=1):
         score = "failed" if one.score is None else number(one.score)
         values = [short(describe_value(one.trial.values.get(key)), LONGEST_VALUE) for key in keys]
         lines.append([str(place), one.trial.name, score, str(one.epochs), *values])
     return aligned(lines, left=2)
-
-
-def _short(key: str, keys: Sequence[str]) -> str:
-    """Return the last word of a key, where no other key ends with it."""
-    last = key.rpartition(".")[2]
-    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key

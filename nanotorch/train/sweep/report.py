@@ -4,63 +4,80 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from nanotorch.train.config.loading import resolved
 from nanotorch.train.config.sections import Config
-from nanotorch.train.report.comparison import read_run
-from nanotorch.train.report.sweep_page import SweepPage, Tried, page, ranked
-from nanotorch.train.score.meter import main_metric
-from nanotorch.train.sweep.trials import Trial, trials
+from nanotorch.train.record.records import SeveralSummary, read_json, read_lines
+from nanotorch.train.report.sweep_page import BEST, SweepPage, Tried, page
+from nanotorch.train.run.folds import is_several
+from nanotorch.train.sweep.ranking import LEFT, Ranked
 from nanotorch.train.terminal.text_report import number
 from nanotorch.utils import files
 
+MOST_CURVES = 6
 
-def standing(root: Path, config: Config, ended: Mapping[str, str] | None = None) -> SweepPage:
-    """Return the trials of a sweep in `root`, the best first, as far as their directories say.
 
-    `ended` says of a trial that could not come to its end why.
+def write(root: Path, config: Config, ranked: Sequence[Ranked], monitor: str) -> bool:
+    """Write both, of trials of which the first is the best; returns whether the page is there.
+
+    What cannot be written or drawn is said on stderr: it is no reason to lose a sweep.
     """
-    every = trials(config)
-    tried = [_tried(root, one, (ended or {}).get(one.name, "")) for one in every]
-    by = config.train.monitor
-    if by == "auto":
-        names = {name for one in tried if one.run is not None for name in one.run.scored("validation")}
-        by = next((main_metric(task) for task in ("binary", "regression") if main_metric(task) in names), "loss")
-    tried = ranked(tried, by)
-    first = tried[0]
-    best = next(one.config for one in every if one.name == first.name)
+    best = ranked[0]
+    assert best.score is not None
+    again = resolved(best.trial.config)
+    said = f"{best.trial.name}, the best of {len(ranked)} trials by validation {monitor}: {number(best.score)}"
+    try:
+        files.write(root / BEST, f"# {config.name}: {said}\n{again}", own=True)
+        files.write(root / "report.html", page(found(root, config, ranked, monitor, again)), own=True)
+    except OSError as error:
+        print(f"warning: {error.filename or root} cannot be written ({error.strerror})", file=sys.stderr)
+    except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
+        print(f"warning: {root / 'report.html'} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
+    else:
+        return True
+    return False
+
+
+def found(root: Path, config: Config, ranked: Sequence[Ranked], monitor: str, again: str) -> SweepPage:
+    """Return what the page tells."""
     assert config.sweep is not None
-    given = config.sweep.axes
-    lists = {
-        key: value["choice"] if isinstance(value, dict) and "choice" in value else value for key, value in given.items()
-    }
+    given = {key: _choices(value) for key, value in config.sweep.axes.items()}
     return SweepPage(
         name=config.name,
-        tried=tried,
-        by=by,
-        axes={key: value if isinstance(value, list) else [] for key, value in lists.items()},
-        log={key: next(iter(value)).startswith("log") for key, value in lists.items() if isinstance(value, dict)},
-        best=resolved(best) if first.is_complete else "",
-        command=f"python -m nanotorch.train {shlex.quote(str(root / 'best.yaml'))}",
+        tried=[_tried(root, one, monitor, place <= MOST_CURVES) for place, one in enumerate(ranked, start=1)],
+        by=monitor,
+        axes={key: value if isinstance(value, list) else [] for key, value in given.items()},
+        log={key: next(iter(value)).startswith("log") for key, value in given.items() if isinstance(value, dict)},
+        best=again,
+        command=f"python -m nanotorch.train {shlex.quote(str(root / BEST))}",
     )
 
 
-def write(root: Path, config: Config, ended: Mapping[str, str] | None = None) -> SweepPage:
-    """Write `report.html` and, where a trial is complete, `best.yaml`; what cannot be written is said on stderr."""
-    found = standing(root, config, ended)
-    try:
-        if found.best:
-            score = number(found.complete[0].score(found.by))
-            best = f"{found.complete[0].name}, the best of {len(found.tried)} trials by validation {found.by}: {score}"
-            files.write(root / "best.yaml", f"# {config.name}: {best}\n{found.best}", own=True)
-        files.write(root / "report.html", page(found), own=True)
-    except OSError as error:
-        print(f"warning: {error.filename or root} cannot be written ({error.strerror})", file=sys.stderr)
-    return found
+def _choices(given: object) -> object:
+    """Return the values to try of a key, be they written as a list or as a choice; else what is given."""
+    return given["choice"] if isinstance(given, dict) and "choice" in given else given
 
 
-def _tried(root: Path, trial: Trial, ended: str) -> Tried:
-    begun = (root / trial.name / "resolved.yaml").is_file()
-    return Tried(trial.name, trial.values, read_run(root / trial.name) if begun else None, ended)
+def _tried(root: Path, one: Ranked, monitor: str, draws: bool) -> Tried:
+    place, spread, history = root / one.trial.name, None, []
+    if is_several(one.trial.config):
+        if one.score is not None:
+            spread = read_json(place / "summary.json", SeveralSummary)["spread"]["validation"][monitor]
+    elif draws and one.score is not None:
+        history = read_lines(place / "metrics.jsonl")[0]
+    return Tried(
+        name=one.trial.name,
+        values=one.trial.values,
+        score=one.score,
+        place=place,
+        ended=one.error or one.stopped or "",
+        left=(one.stopped or "").startswith(LEFT),
+        scores=one.scores,
+        spread=spread,
+        best_epoch=one.best_epoch,
+        epochs=one.epochs,
+        seconds=one.seconds,
+        history=history,
+    )

@@ -3,6 +3,8 @@
     runs/<name>-<utc>-<4 hex digits>/
         trial-1/ trial-2/ ...   runs, which their own resolved.yaml reproduces; with folds or repeats the directories of
                                 several (`folds`), and then the means count
+        report.html             the trials in order, what they tried, and the curves of the best
+        best.yaml               the config of the best, which trains it again
         trials.csv              values, scores and end of every trial
         summary.json            the same; there only when all of them have ended
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,12 +42,11 @@ from nanotorch.train.run.run import files_of
 from nanotorch.train.run.several_progress import SeveralProgress
 from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in, stopped_all, wanted_in
 from nanotorch.train.score.meter import is_loss, main_metric
-from nanotorch.train.sweep.ranking import Ranked, Standing, over_runs, standing, table
+from nanotorch.train.sweep import report
+from nanotorch.train.sweep.ranking import LEFT, Ranked, Standing, over_runs, standing, table
 from nanotorch.train.sweep.trials import Trial, rungs, trials
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.train.terminal.text_report import label, number
-
-LEFT = "left the sweep"  # how it is said of a trial that halving has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +321,8 @@ class _Sweep:
             scores, best_epoch = summaries[0]["scores"], summaries[0]["best_epoch"]
         else:
             scores, best_epoch = self._summed_up(trial, names, summaries), None
-        return Ranked(trial, self._shown(best), -loss, best_epoch, epochs, summaries[0]["stopped"], None, scores)
+        stopped, seconds = summaries[0]["stopped"], math.fsum(summary["seconds"] for summary in summaries)
+        return Ranked(trial, self._shown(best), -loss, best_epoch, epochs, stopped, None, scores, seconds)
 
     def _summed_up(
         self, trial: Trial, names: Sequence[str], summaries: Sequence[Mapping[str, Any]]
@@ -362,7 +365,8 @@ class _Sweep:
                 "trials": [one.facts() for one in ranked],
             },
         )
-        print(f"results in {root}; the best trial is {root / best.trial.name}", flush=True)
+        shown = "; report.html shows them" if report.write(root, self.config, ranked, self.monitor) else ""
+        print(f"results in {root}{shown}; the best trial is {root / best.trial.name}", flush=True)
         return SweepResult(root, ranked)
 
     def _none(self, errors: Sequence[Exception]) -> Exception:
