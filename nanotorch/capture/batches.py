@@ -31,6 +31,10 @@ class Batches:
         self.tables, self.order, self.size, self.numbers = tables, order, size, numbers
         self.each = bool(tables) and isinstance(tables[0], list | tuple)
 
+    def first(self) -> Batches:
+        """Return the first batch alone."""
+        return Batches(self.tables, self.order[..., : self.size], self.size, self.numbers[:1])
+
     def __iter__(self) -> Iterator[tuple[list[Any], Sequence[int]]]:
         for start, numbers in zip(range(0, self.order.shape[-1], self.size), self.numbers, strict=True):
             if not start:

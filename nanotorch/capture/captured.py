@@ -197,6 +197,8 @@ class Captured:
         done: list[Any] = []
         if not self._free():
             return 0, done
+        if not self.recording.repeats:
+            batches = batches.first()
         if self.table is not None and between is None:
             many = self.table.many(batches.tables, batches.order, batches.size)
             if many is not None:

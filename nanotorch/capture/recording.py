@@ -55,6 +55,7 @@ class Recording:
         updates: for each of them the optimizer, the segment, the number of its group, and whether a step begins there.
         memory: tensors of which the program knows the memory, each with its array.
         entered: for each tensor whether it came with a gradient.
+        repeats: whether as many have one afterwards, so that another call begins alike.
         grads: tensors whose gradient the step has changed, each with the tensor that it left there.
         versions: tensors whose version the step has changed, each with by how much.
 
@@ -157,6 +158,9 @@ class Recording:
                 self.memory.append((grad, grad_array))
             if after is not grad or (grad is not None and self._recorder.knows(grad_array)):
                 self.grads.append((tensor, after))
+        left = {id(tensor): grad is not None for tensor, grad in self.grads}
+        entered = zip(before.tensors, self.entered, strict=True)
+        self.repeats = all([left.get(id(tensor), with_one) is with_one for tensor, with_one in entered])
         self.updates: list[tuple[Optimizer, Segment, int, bool]] = []
         stepping: list[Any] = []
         for segment in self._recorder.updated:

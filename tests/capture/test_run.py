@@ -171,6 +171,30 @@ def test_what_cannot_be_run_is_said(arguments: dict[str, Any], error: type[Excep
         torch.compile(fit.step).run([fit.x, fit.y], **arguments)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "table"])
+def test_gradients_add_up_over_the_steps_of_a_run(backend: Any) -> None:
+    found = []
+    for compiled in (False, True):
+        run = Run()
+
+        def step(x: Any, y: Any, model: Any = run.model) -> Any:
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        x, y = batch(0, 24)
+        steps = torch.compile(step, backend=backend)
+        for _ in range(6):
+            run.optimizer.zero_grad()
+            if compiled:
+                steps.run([x, y], batch_size=4)
+            else:
+                for start in range(0, 24, 4):
+                    step(x[start : start + 4], y[start : start + 4])
+            found.append(torch.cat([p.grad.flatten() for p in run.model.parameters()]).numpy())
+    np.testing.assert_allclose(found[6:], found[:6], rtol=0 if backend == "numpy" else 1e-5)
+
+
 def test_integers_of_numpy_are_integers() -> None:
     fit = Fit()
     losses = torch.compile(lambda x: x.sum()).run([fit.x], batch_size=np.int64(8), steps=np.int32(3))
