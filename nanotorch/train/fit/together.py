@@ -134,6 +134,8 @@ class Group(Generic[Key]):
     def _worth(self) -> bool:
         """Return whether a program for the steps that are due is worth recording."""
         dues = list(self.members.values())
+        if dues[0].chunks.table and dues[0].pays:
+            return False  # a table of its own has other bits than a program of all
         rows = dues[0].window
         if rows not in self._pays and (sum([of.sure for of in dues]) >= PAYS or all([of.pays for of in dues])):
             self._pays.add(rows)
