@@ -252,7 +252,7 @@ class Compiled:
             if isinstance(captured, Differentiable):
                 captured.finish()
         reachable = self._renew(programs)
-        plans = _plans(reachable)
+        plans = plans_of(reachable)
         done, result = self._replayed(call, programs)
         if done:
             return result
@@ -339,7 +339,7 @@ class Compiled:
             self._give_up(call, self._replaced)
         if replaced is not None:
             self._replaced = replaced_within(reachable, replaced)
-        self._plans = _plans(self._walk()) or []
+        self._plans = plans_of(self._walk()) or []
         return result
 
     def _record(self, call: Call, programs: list[Captured | Differentiable]) -> Any:
@@ -509,7 +509,7 @@ def _form(tensor: Tensor) -> tuple[Any, ...]:
     return array.shape, array.strides, array.dtype, requires_grad
 
 
-def _plans(reachable: Reachable) -> list[Any] | None:
+def plans_of(reachable: Reachable) -> list[Any] | None:
     """Return the plans of all optimizers; None where one of them has to be made anew."""
     plans = []
     for optimizer in reachable.objects:

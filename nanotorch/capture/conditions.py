@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(text: str) -> Any:
+    """Compile once what is said in the same words of many things, as of the models of a sweep."""
+    return compile(text, "<conditions>", "exec")
 
 
 class Conditions:
@@ -25,5 +32,5 @@ class Conditions:
         """Return the function of these parameters: it says no, too, where something is no longer there at all."""
         terms = " and\n            ".join([*self._terms, "True"])
         caught = "except (LookupError, ValueError, TypeError):\n        return False\n"
-        exec(f"def hold({parameters}):\n    try:\n        return ({terms})\n    {caught}", self._values)
+        exec(_compiled(f"def hold({parameters}):\n    try:\n        return ({terms})\n    {caught}"), self._values)
         return self._values["hold"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
-from nanotorch.capture.compiled import Call, Compiled, Fallback, Key, agree
+from nanotorch.capture.compiled import Call, Compiled, Fallback, Key, agree, plans_of
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.recorder import CaptureError
@@ -83,8 +83,21 @@ class Group(Compiled):
     def _walk(self) -> Any:
         return Walks([Reachable({"": step}, self._words) for step in self.steps])
 
+    def _renew(self, programs: list[Any]) -> Any:
+        walks: Any = super()._renew(programs)
+        self._found: Sequence[Reachable] = walks.each
+        return walks
+
+    def _warm_up(self, call: Call) -> Any:
+        """Run as ever; the second time, see why there are other plans."""
+        if self._plans is not None:
+            return super()._warm_up(call)
+        result = self.function(*call.args, **call.kwargs)
+        self._plans = [plan for reach in self._found for plan in plans_of(reach) or []]
+        return result
+
     def _why(self, programs: list[Any], reachable: Any) -> str:
-        self._found: Sequence[Reachable] = reachable.each
+        self._found = reachable.each
         return super()._why(programs, reachable)
 
     def _record(self, call: Call, programs: list[Any]) -> Any:

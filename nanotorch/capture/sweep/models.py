@@ -88,11 +88,12 @@ class Models:
         for buffer, same in zip(program.inputs, shared, strict=True):
             step = 0 if same else buffer.array.size // self.count
             self.places[buffer] = tuple([(buffer, number * step) for number in range(self.count)])
+        starts = [list(map(_start, of)) for of in arrays]
         if len(set(map(len, arrays))) > 1:
             raise CaptureError("the tensors of the steps of a sweep share memory in other ways: give each its own")
         for buffer in program.buffers:
             if buffer.kind == "memory":
-                self.places[buffer] = tuple([(buffer, 0), *self._others(buffer, arrays)])
+                self.places[buffer] = tuple([(buffer, 0), *self._others(buffer, arrays, starts)])
         for statement in program.statements:
             statement.args = replaced(statement.args, self._each)
         numbers = [
@@ -131,24 +132,25 @@ class Models:
                 buffer.array = layout(buffer.array[:-1])
         self._list()
 
-    def _others(self, buffer: Buffer, apart: Sequence[Sequence[Any]]) -> list[tuple[Buffer, int]]:
+    def _others(
+        self, buffer: Buffer, apart: Sequence[Sequence[Any]], starts: Sequence[Sequence[int]]
+    ) -> list[tuple[Buffer, int]]:
         """Return where the memory of a buffer is for the other models: all arrays that see it have to agree."""
         memory = owner(buffer.array)
         seen = [place for place, array in enumerate(apart[0]) if owner(array) is memory]
+        begin = _start(memory)
+        distances = [starts[0][place] - begin for place in seen]
         found = []
-        for arrays in apart[1:]:
+        for arrays, of in zip(apart[1:], starts[1:], strict=True):
             owners = [owner(arrays[place]) for place in seen]
-            moves = {
-                _start(arrays[place]) - _start(of) - _start(apart[0][place]) + _start(memory)
-                for place, of in zip(seen, owners, strict=True)
-            }
-            if len(moves) != 1 or any(of is not owners[0] for of in owners):
+            begins = {of[place] - distance for place, distance in zip(seen, distances, strict=True)}
+            if len(begins) != 1 or any(each is not owners[0] for each in owners):
                 raise CaptureError(f"{buffer.name} cannot be told for all steps of the sweep: give each its own memory")
-            (move,) = moves
+            move = begins.pop() - begin
             if owners[0] is memory:
                 found.append((buffer, move // buffer.array.itemsize))
                 continue
-            start = _start(buffer.array) - _start(memory) + move
+            start = _start(buffer.array) + move - _start(owners[0])
             array = np.ndarray(buffer.array.shape, buffer.array.dtype, owners[0], start, buffer.array.strides)
             found.append((Buffer("memory", buffer.name, array), 0))
         return found
@@ -220,30 +222,37 @@ class Models:
     def refuse_shared_writes(self, shared: Collection[Tensor]) -> None:
         """Raise where a model writes to what another one uses, or to memory of tensors that others can reach."""
         others = {id(owner(array_of(tensor))) for tensor in shared}
-        places: dict[int, dict[int, tuple[int, int]]] = {}
-        written: dict[int, tuple[str, str]] = {}
+        used: dict[Buffer, tuple[int, int]] = {}
+        lines: dict[Buffer, str] = {}
         for statement in self.program.statements:
             for view in (*statement.reads, *statement.out):
-                if view.buffer.kind != "memory" or not view.size:
-                    continue
-                first, end = extent(view)
-                for number, (buffer, further) in enumerate(self.places[view.buffer]):
-                    memory = owner(buffer.array)
-                    start = _start(buffer.array) + (first + further) * buffer.array.itemsize
-                    stop = start + (end - first) * buffer.array.itemsize
-                    known = places.setdefault(id(memory), {}).get(number, (start, stop))
-                    places[id(memory)][number] = min(known[0], start), max(known[1], stop)
+                if view.buffer.kind == "memory" and view.size:
+                    start, stop = extent(view)
+                    first, end = used.get(view.buffer, (start, stop))
+                    used[view.buffer] = min(first, start), max(end, stop)
             for view in statement.out:
                 if view.buffer.kind == "memory":
-                    for buffer, _ in self.places[view.buffer]:
-                        written.setdefault(id(owner(buffer.array)), (statement.line, buffer.name))
+                    lines.setdefault(view.buffer, statement.line)
+        places: dict[int, dict[int, tuple[int, int]]] = {}
+        written: dict[int, tuple[str, str]] = {}
+        for first_one, (begin, end) in used.items():
+            size = first_one.array.itemsize
+            starts = {id(buffer): _start(buffer.array) for buffer, _ in self.places[first_one]}
+            for number, (buffer, further) in enumerate(self.places[first_one]):
+                memory = id(owner(buffer.array))
+                start = starts[id(buffer)] + (begin + further) * size
+                stop = start + (end - begin) * size
+                known = places.setdefault(memory, {}).get(number, (start, stop))
+                places[memory][number] = min(known[0], start), max(known[1], stop)
+                if first_one in lines:
+                    written.setdefault(memory, (lines[first_one], buffer.name))
         for memory, (line, name) in written.items():
             if memory in others:
                 raise CaptureError(
                     f"{line}: {name} is written to, and other steps of the sweep can reach it: each model needs its own"
                 )
-            used = sorted([(start, stop, number) for number, (start, stop) in places[memory].items()])
-            for (_, stop, one), (start, _, other) in pairwise(used):
+            apart = sorted([(start, stop, number) for number, (start, stop) in places[memory].items()])
+            for (_, stop, one), (start, _, other) in pairwise(apart):
                 if start < stop:
                     raise CaptureError(
                         f"{line}: {name} is used by steps {one} and {other} of the sweep, and written to: each model "

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ from nanotorch.capture.sweep.group import Axes, Group
 from nanotorch.capture.sweep.likeness import alike
 
 InDims = int | None | tuple[int | None, ...]
+MOST = 128
+"""Models of a group: what a call costs is shared by enough of them, and checking a program takes memory for each."""
+BYTES = 1 << 23
+"""Of parameters and what optimizers keep of a group: beyond it is arithmetic and memory that takes the time."""
 
 
 class Sweep:
@@ -142,8 +147,9 @@ class Sweep:
     def _put_together(self, reaches: Sequence[Reachable], classes: Sequence[Sequence[int]]) -> None:
         found = [{id(t): t for t in reach.tensors.values()} for reach in reaches]
         seen = Counter([key for each in found for key in each])
-        shared = [t for each in found for key, t in each.items() if seen[key] > 1] if len(classes) > 1 else []
-        for numbers in classes:
+        parts = [part for numbers in classes for part in _parts(numbers, reaches[numbers[0]])]
+        shared = [t for each in found for key, t in each.items() if seen[key] > 1] if len(parts) > 1 else []
+        for numbers in parts:
             self.groups.append((list(numbers), Group([self.steps[k] for k in numbers], self.fallback, shared)))
 
     def _regroup(self) -> None:
@@ -301,6 +307,14 @@ class Sweep:
 
     def __repr__(self) -> str:
         return f"torch.compile.sweep(<{len(self.steps)} steps>)"
+
+
+def _parts(numbers: Sequence[int], reach: Reachable) -> list[list[int]]:
+    """Return the numbers of like steps in groups that are not too large, one after the other."""
+    size = sum([array_of(tensor).nbytes for tensor in reach.tensors.values()])
+    count = -(-len(numbers) // max(1, min(MOST, BYTES // max(1, size))))
+    ends = [len(numbers) * k // count for k in range(count + 1)]
+    return [list(numbers[start:stop]) for start, stop in pairwise(ends)]
 
 
 def _entries(value: Tensor, numbers: Sequence[int]) -> Tensor:
