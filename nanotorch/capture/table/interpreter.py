@@ -44,6 +44,7 @@ from nanotorch.capture.table.instructions import (
 
 BARE = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # nobody calls them from Python
 plain = njit(**BARE)
+inlined = njit(**BARE, forceinline=True)  # a loop that calls what LLVM finds too long to inline has no vectors
 summing = njit(**BARE, fastmath={"reassoc", "nsz"})
 
 
@@ -181,7 +182,7 @@ _LOW, _HIGH, _SMALLEST, _SCALE = f(-104), f(89), f(1.17549435e-38), f(8388608)
 _ROOT_HALF, _INFINITY, _NAN, _SMALL = f(0.70710678118654752440), f(np.inf), f(np.nan), f(0.625)
 
 
-@plain
+@inlined
 def exp_f4(x: Any) -> Any:
     """Return e ** x to one unit in the last place."""
     y = x if x > _LOW else _LOW
@@ -200,7 +201,7 @@ def exp_f4(x: Any) -> Any:
     return result if x == x else x
 
 
-@plain
+@inlined
 def log_f4(x: Any) -> Any:
     """Return the natural logarithm to two units in the last place."""
     tiny = x < _SMALLEST
@@ -227,7 +228,7 @@ def log_f4(x: Any) -> Any:
     return result if x == x else x
 
 
-@plain
+@inlined
 def tanh_f4(x: Any) -> Any:
     """Return the hyperbolic tangent to two units in the last place."""
     z = x * x
@@ -239,7 +240,7 @@ def tanh_f4(x: Any) -> Any:
     return near if size < _SMALL else far
 
 
-@plain
+@inlined
 def log1p_f4(x: Any) -> Any:
     """Return log(1 + x)."""
     w = _ONE + x
@@ -248,7 +249,7 @@ def log1p_f4(x: Any) -> Any:
     return x if x == _INFINITY else result
 
 
-@plain
+@inlined
 def expm1_f4(x: Any) -> Any:
     """Return exp(x) - 1."""
     w = exp_f4(x)
@@ -259,7 +260,7 @@ def expm1_f4(x: Any) -> Any:
     return w if w == _INFINITY else result
 
 
-@plain
+@inlined
 def erf_f4(x: Any) -> Any:
     """Return the error function to three units in the last place."""
     size = -x if x < _ZERO else x
@@ -292,7 +293,7 @@ def erf_f4(x: Any) -> Any:
     return near if size < _ONE else far
 
 
-@plain
+@inlined
 def ndtr_f4(x: Any) -> Any:
     """Return how much of the standard normal distribution lies below, as the backend computes it for many elements."""
     z = x * x
