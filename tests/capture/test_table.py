@@ -317,6 +317,17 @@ def test_products_of_scipy_stand_in_for_those_of_numpy(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [8192, 8193, 300_001])
+def test_a_long_product_of_vectors_is_as_good_as_a_short_one(interpreter: Interpreter, count: int, dtype: Any) -> None:
+    x = np.random.default_rng(0).uniform(0, 1, count).astype(dtype)
+    program = program_of("matmul", x, x, out=np.empty((), dtype))
+    code = TableCode(program, [], interpreter)
+    assert not code.calls
+    got = table_gives(interpreter, program)
+    assert got == pytest.approx(np.dot(x.astype(np.float64), x), rel=2e-7 if dtype is np.float32 else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ["sum", "amax", "amin"])
 @pytest.mark.parametrize(
     ("shape", "axis"), [((700, 9), 0), ((9, 700), 1), ((5, 6, 7), 1), ((5, 6, 7), (0, 1)), ((40, 30), None), ((3,), 0)]

@@ -19,7 +19,7 @@ gives. Nothing is reassociated in them, and nothing assumes that there is neithe
 
 from __future__ import annotations
 
-GROUP, GEMM, REDUCE, ONE_HOT, PICK, TAKE, IN_RANGE, HOLDS, COPY, COUNT, CROSS_ENTROPY, RANDOM_BITS = range(12)
+GROUP, GEMM, REDUCE, ONE_HOT, PICK, TAKE, IN_RANGE, HOLDS, COPY, COUNT, CROSS_ENTROPY, RANDOM_BITS, LONG_DOT = range(13)
 """Instructions."""
 
 F4, F8, U1, U2, I8 = range(5)

@@ -29,6 +29,7 @@ from nanotorch.capture.table.instructions import (
     HOLDS,
     IN_RANGE,
     LOAD,
+    LONG_DOT,
     MAX,
     ONE_HOT,
     OPERATION,
@@ -803,6 +804,27 @@ def gemm(pc: Any, bases: Any, context: Any) -> None:
         o += get_i8(pc, 22)
 
 
+@summing
+def dot(a: Any, b: Any, first: Any, end: Any) -> Any:
+    """Return the sum of the products of some elements."""
+    total = f(0)
+    for i in range(first, end):
+        total += get_f4(a, i) * get_f4(b, i)
+    return total
+
+
+@plain
+def long_dot(pc: Any, bases: Any) -> None:
+    """Multiply vectors; sums of 512 products are added in float64, so that a long one is as good as a short one."""
+    n = get_i8(pc, 3)
+    a = get_i8(bases, get_i8(pc, 4)) + get_i8(pc, 5)
+    b = get_i8(bases, get_i8(pc, 6)) + get_i8(pc, 7)
+    total = 0.0
+    for first in range(0, n, 512):
+        total += np.float64(dot(a, b, first, min(n, first + 512)))
+    put_f4(get_i8(bases, get_i8(pc, 8)) + get_i8(pc, 9), 0, f(total))
+
+
 @plain
 def in_range(pc: Any, bases: Any) -> Any:
     """Return whether all indices are in [0, length)."""
@@ -921,6 +943,8 @@ def walk(code: Any, end: Any, bases: Any, numbers: Any, scratch: Any, context: A
             put_i8(o, 0, get_i8(get_i8(bases, get_i8(pc, 5)) + get_i8(pc, 6), 0) + get_i8(pc, 7))
         elif op == RANDOM_BITS:
             random_bits(pc, bases, numbers)
+        elif op == LONG_DOT:
+            long_dot(pc, bases)
         elif op == IN_RANGE:
             if not in_range(pc, bases):
                 return pc

@@ -20,6 +20,7 @@ from nanotorch.capture.table.instructions import (
     HOLDS,
     I8,
     IN_RANGE,
+    LONG_DOT,
     MAX,
     MIN,
     ONE_HOT,
@@ -215,7 +216,12 @@ def matmul(statement: Statement, table: Table, known: Any) -> bool:
         for shape, each in ((a_shape, a_steps), (b_shape, b_steps), (o_shape, o_steps))
     ]
     (m, k), n = a_shape[-2:], b_shape[-1]
-    if None in steps or (k >= SHORT and a.dtype.char == "f"):
+    if k >= SHORT and a.dtype.char == "f":
+        if not (a.shape == b.shape == (k,) and dense(a) and dense(b)):
+            return False
+        table.add(LONG_DOT, F4, k, *table.place(a), *table.place(b), *table.place(out))
+        return True
+    if None in steps:
         return False
     left, right = layout((m, k), a_steps[-2:]), layout((k, n), b_steps[-2:])
     result = layout((m, n), o_steps[-2:])
