@@ -18,10 +18,12 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -137,11 +139,17 @@ class RunDirectory:
 
     A log or a line of metrics that cannot be written (a full disk) is said once on stderr and does not stop training;
     what a run cannot do without raises.
+
+    Args:
+        path: the directory, which is there.
+        patience: seconds that lines of the log and of the metrics may wait for others, to be written together.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
+        self.path, self.patience = path, patience
         self.notice: str | None = None
+        self._lines: dict[str, list[str]] = {}
+        self._appended = -math.inf
         self._lock: Any = None
         self._complained = False
 
@@ -188,6 +196,7 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the lock back."""
+        self._append_all()
         with suppress(OSError):
             (self.path / LOCK).unlink()
         self._lock.close()
@@ -234,6 +243,7 @@ class RunDirectory:
 
     def finish(self, history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
         """Write the metrics once more, with a table of them, and at last the summary, which makes the run complete."""
+        self._append_all()
         columns = list(dict.fromkeys(name for record in history for name in record))
         table = io.StringIO()
         writer = csv.DictWriter(table, columns)
@@ -247,10 +257,18 @@ class RunDirectory:
         self.write_json("summary.json", summary)
 
     def _append(self, name: str, lines: str) -> None:
-        try:
-            files.append(self.path / name, lines)
-        except OSError as error:
-            self._complain(f"{self.path / name} cannot be written: {error.strerror}")
+        self._lines.setdefault(name, []).append(lines)
+        if time.monotonic() - self._appended >= self.patience:
+            self._append_all()
+
+    def _append_all(self) -> None:
+        while self._lines:
+            name, lines = self._lines.popitem()
+            try:
+                files.append(self.path / name, "".join(lines))
+            except OSError as error:
+                self._complain(f"{self.path / name} cannot be written: {error.strerror}")
+        self._appended = time.monotonic()
 
     def _complain(self, what: str) -> None:
         if not self._complained:

@@ -42,6 +42,8 @@ from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInte
 
 Event = StepResult | Due | Chunk | dict[str, Any] | Exception
 
+PATIENCE = 1.0  # seconds that lines of a run beside others wait: to open two files takes longer than a small epoch
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -337,13 +339,13 @@ def open_run(
         pace: of the runs that are open beside this one; of these only their own files tell.
     """
     started = time.perf_counter()
-    config, resume = wanted.config, wanted.resume
+    config, resume, patience = wanted.config, wanted.resume, 0.0 if pace is None else PATIENCE
     if resume is not None:
-        files = held.enter_context(directory.RunDirectory(resume.directory))
+        files = held.enter_context(directory.RunDirectory(resume.directory, patience))
         resume = again(resume, config)
     data, setup, chunks, fingerprint, environment = make(config)
     if resume is None:
-        files = held.enter_context(directory.RunDirectory(_place(config, wanted.directory)))
+        files = held.enter_context(directory.RunDirectory(_place(config, wanted.directory), patience))
     else:
         _load(resume, setup.training, fingerprint)
     training, train, often = setup.training, config.train, config.checkpoint
