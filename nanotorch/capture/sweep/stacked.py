@@ -82,8 +82,7 @@ def unstack(reaches: Sequence[Reachable], rows: Sequence[Rows]) -> None:
         if id(memory) not in known or not array.size:
             return array
         of = known[id(memory)]
-        start = array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
-        number = start // memory.itemsize // of.size
+        number = _row(array, memory, of)
         row = of.arrays[number]
         if (id(memory), number) not in copies:
             copies[id(memory), number] = row.copy(order="K")
@@ -110,7 +109,9 @@ def leave(gone: Reachable, last: Reachable | None, rows: Sequence[Rows], number:
     def move(array: Any) -> Any:
         memory = owner(array)
         of = known.get(id(memory))
-        return array if of is None or not array.size else _there(array, of.arrays[-1], of.arrays[number])
+        if of is None or not array.size or _row(array, memory, of) != len(of.arrays) - 1:  # it was met before
+            return array
+        return _there(array, of.arrays[-1], of.arrays[number])
 
     if last is not None:
         _replace(last, move)
@@ -150,6 +151,12 @@ def _alone(reaches: Sequence[Reachable], shared: Collection[Tensor]) -> list[lis
     owners = [_owners(reach, shared) for reach in reaches]
     reached = Counter([id(array) for of in owners for array in of])
     return [[array if reached[id(array)] == 1 else None for array in of] for of in owners]
+
+
+def _row(array: Any, memory: Any, of: Rows) -> int:
+    """Return in which row an array lies."""
+    start: int = array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
+    return start // memory.itemsize // of.size
 
 
 def _there(array: Any, memory: Any, other: Any) -> Any:
