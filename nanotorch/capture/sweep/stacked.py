@@ -198,7 +198,9 @@ def _replace(reach: Reachable, move: Move) -> None:
 
     def once(array: Any) -> Any:
         if id(array) not in known:
-            known[id(array)] = array, move(array)
+            moved = move(array)
+            known[id(array)] = array, moved
+            known[id(moved)] = moved, moved  # a tensor that is met twice, as the place of a gradient, moves once
         return known[id(array)][1]
 
     for tensor in reach.tensors.values():

@@ -110,7 +110,8 @@ class Group(Generic[Key]):
     def release(self) -> None:
         """Let all models have memory of their own again."""
         if self._sweep is not None:
-            self._sweep.drop(*range(len(self._in_sweep)))
+            for _, group in self._sweep.groups:
+                group.release()
         self._sweep, self._in_sweep = None, []
 
     def ready(self, due: Collection[Key]) -> list[Key]:
