@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from nanotorch.train.config.loading import load, loads, resolved
+from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
 from nanotorch.train.run.run import run
+from nanotorch.train.sweep.run_sweep import run_sweep
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.yaml"))
@@ -21,8 +23,17 @@ COMPARE = {">=": operator.ge, "<=": operator.le}
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
-def test_there_are_twelve() -> None:
-    assert len(CONFIGS) == 12
+def trained(config: Config) -> tuple[dict[str, dict[str, float]], Path]:
+    """The scores of a run, or of the best trial of a sweep, and its directory."""
+    if config.sweep is None:
+        result = run(config)
+        return result.scores, result.directory
+    swept = run_sweep(config)
+    return swept.best.scores, swept.directory / swept.best.trial.name
+
+
+def test_there_are_thirteen() -> None:
+    assert len(CONFIGS) == 13
 
 
 @each_config
@@ -49,22 +60,18 @@ def test_it_is_valid_and_so_is_its_resolved_form(path: Path) -> None:
 @pytest.mark.drawn
 @pytest.mark.slow
 def test_it_trains(path: Path, tmp_path: Path) -> None:
-    result = run(load(path, [f"output={tmp_path}", "device=cpu", "train.epochs=1"]))
-    assert math.isfinite(result.scores["test"]["loss"])
-    assert {file.name for file in result.directory.iterdir()} >= {
-        "resolved.yaml",
-        "metrics.jsonl",
-        "checkpoints",
-        "learning_curve.png",
-    }
+    config = load(path, [f"output={tmp_path}", "device=cpu", "train.epochs=3"])
+    scores, directory = trained(config)
+    assert math.isfinite(scores["test"]["loss"])
+    files = {"resolved.yaml", "metrics.jsonl", "checkpoints"} | ({"learning_curve.png"} if not config.sweep else set())
+    assert {file.name for file in directory.iterdir()} >= files
 
 
 @pytest.mark.slow
 @each_config
 def test_it_reaches_the_score_that_it_states(path: Path, tmp_path: Path) -> None:
     ((part, name, sign, bound),) = EXPECTATION.findall(path.read_text("utf-8"))
-    result = run(load(path, [f"output={tmp_path}", "device=cpu"]))
-    score = result.scores[part][name]
+    score = trained(load(path, [f"output={tmp_path}", "device=cpu"]))[0][part][name]
     assert COMPARE[sign](score, float(bound)), f"{part} {name} is {score}"
 
 
