@@ -110,6 +110,7 @@ def test_the_report_of_several_runs_shows_them_beside_one_another(runs: Path) ->
     assert "fold-2" in text
     shown = {float(each["value"] or 0) for each in Page(source).all("data")}
     assert {score(runs / "folds" / "fold-1"), score(runs / "folds" / "fold-2", "loss")} <= shown
+    assert sorted(each["href"] or "" for each in Page(source).all("a")) == [f"fold-{k}/report.html" for k in (1, 2)]
     assert (runs / "folds" / "fold-1" / "report.html").is_file()
 
 
@@ -134,6 +135,11 @@ def test_curves_over_one_another(runs: Path, tmp_path: Path, kind: str) -> None:
         assert not re.search(r"https?:|<script", content.decode())
         shown = {float(each["value"] or 0) for each in parsed.all("data")}
         assert {score(runs / "slow"), score(runs / "fast", "loss")} <= shown
+        targets = [tmp_path / (each["href"] or "") for each in parsed.all("a")]
+        assert {target.resolve() for target in targets} >= {
+            runs / "slow" / "report.html",
+            runs / "fast" / "report.html",
+        }
 
 
 @pytest.mark.parametrize(

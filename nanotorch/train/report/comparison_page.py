@@ -9,7 +9,18 @@ from typing import Any
 from nanotorch.registry import describe_value
 from nanotorch.train.report import figures
 from nanotorch.train.report.comparison import Comparison
-from nanotorch.train.report.markup import Html, document, figure, fill, join, measured, no_figures, section, table
+from nanotorch.train.report.markup import (
+    Html,
+    document,
+    figure,
+    fill,
+    join,
+    linked,
+    measured,
+    no_figures,
+    section,
+    table,
+)
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import label
 from nanotorch.utils import files
@@ -25,7 +36,7 @@ def write(path: Path, found: Comparison) -> None:
     if kind not in (".html", *PICTURES):
         raise UsageError(f"{path}: a comparison is written as .html, {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
     if kind == ".html":
-        files.write(path, page(found, "Comparison"))
+        files.write(path, page(found, "Comparison", path.parent))
         return
     if not figures.matplotlib_is_there():
         raise RuntimeError("a picture needs matplotlib, which is not installed: pip install matplotlib")
@@ -35,10 +46,13 @@ def write(path: Path, found: Comparison) -> None:
     figures.save_overlay(path, _histories(found), keys)
 
 
-def page(found: Comparison, title: str, lead: str | None = None) -> Html:
-    """Return the comparison as HTML that needs nothing beside itself."""
+def page(found: Comparison, title: str, folder: Path, lead: str | None = None) -> Html:
+    """Return the comparison as HTML that needs nothing beside itself; links go from `folder` to the runs."""
     lead = lead or f"{len(found.runs)} runs, the best {found.part} {label(found.by)} first"
-    sections = [section("scores", "Scores", *_scores(found)), section("curves", "Learning curves", *_drawings(found))]
+    sections = [
+        section("scores", "Scores", *_scores(found, folder)),
+        section("curves", "Learning curves", *_drawings(found)),
+    ]
     sections.append(section("config", "Where the configs differ", _differences(found)))
     body = fill(
         '<header>\n<h1>{title}</h1>\n<p class="lead">{lead}</p>\n</header>\n<main>\n{all}\n</main>',
@@ -49,7 +63,7 @@ def page(found: Comparison, title: str, lead: str | None = None) -> Html:
     return document(title, body)
 
 
-def _scores(found: Comparison) -> Iterator[Html]:
+def _scores(found: Comparison, folder: Path) -> Iterator[Html]:
     rows: list[list[Any]] = []
     several = any(run.spread(found.part, found.by) is not None for run in found.runs)
     heads = ["run", "best epoch"]
@@ -57,7 +71,8 @@ def _scores(found: Comparison) -> Iterator[Html]:
         heads += [f"{found.part} {label(name)}", *(["spread"] if several else [])]
     for place, (run, name) in enumerate(zip(found.runs, found.names, strict=True), start=1):
         summary = run.summary or {}
-        cells: list[Any] = [f"#{place} {name}", summary.get("best_epoch") if run.summary is not None else run.progress]
+        named = linked(f"#{place} {name}", run.place, folder)
+        cells: list[Any] = [named, summary.get("best_epoch") if run.summary is not None else run.progress]
         for score in found.scores:
             cells += [run.score(found.part, score), *([run.spread(found.part, score)] if several else [])]
         seconds = summary.get("seconds")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -51,6 +53,14 @@ def section(name: str, title: str, *parts: str) -> Html:
 def link(target: str, text: str) -> Html:
     """Return a link to a file beside the page or below it."""
     return fill('<a href="{target}">{text}</a>', target=quote(target), text=text)
+
+
+def linked(text: str, run: Path, folder: Path) -> Html:
+    """Return a text that leads from a page in `folder` to that of a run, to its directory where it has none."""
+    if not run.is_dir():
+        return fill("{text}", text=text)
+    page = run / "report.html"
+    return link(Path(os.path.relpath(page if page.is_file() else run, folder)).as_posix(), text)
 
 
 def titled(title: str, *parts: str) -> Html:

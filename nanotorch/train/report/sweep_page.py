@@ -19,6 +19,7 @@ from nanotorch.train.report.markup import (
     fill,
     join,
     link,
+    linked,
     measured,
     no_figures,
     scrolling,
@@ -203,7 +204,12 @@ def _table(found: SweepPage) -> Iterator[Html]:
     heads = ["trial", *in_short(found.axes).values(), f"validation {label(found.by)}", *["spread"] * several]
     rows: list[list[Any]] = []
     for place, one in enumerate(found.tried[:MOST_ROWS], start=1):
-        cells = [_linked(one, place), *map(_cell, one.values.values()), one.score, *[one.spread] * several]
+        cells = [
+            linked(f"#{place} {one.name}", one.place, one.place.parent),
+            *map(_cell, one.values.values()),
+            one.score,
+            *[one.spread] * several,
+        ]
         cells += [one.scores.get(judged, {}).get(name) for name in tested]
         best = f"{one.best_epoch} of {one.epochs}" if one.best_epoch is not None else f"{one.epochs}"
         rows.append([*cells, best, None if one.seconds is None else measured(one.seconds), _end(one)])
@@ -228,14 +234,6 @@ def _cell(value: Any) -> Any:
         shown = f"{value:.6g}" if isinstance(value, float) else value
         return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=shown)
     return describe_value(value)
-
-
-def _linked(one: Tried, place: int) -> Html:
-    """Return the name of a trial, which leads to its page, or to its directory where it has none."""
-    name = fill("#{place} {name}", place=place, name=one.name)
-    if not one.place.is_dir():
-        return name
-    return link(f"{one.name}/report.html" if (one.place / "report.html").is_file() else f"{one.name}/", name)
 
 
 def _curves(found: SweepPage) -> Iterator[Html]:

@@ -216,12 +216,9 @@ def _page(root: Path, name: str, names: Sequence[str], result: FoldsResult) -> b
     """Write `report.html`, the runs beside one another; each has its own beside it. Returns whether it is there."""
     found = compare([read_run(root / one) for one in names])
     of, over = (number(scores["test"][found.by]) for scores in (result.mean, result.spread))
-    lead = (
-        f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}; each has a report.html of"
-        " its own"
-    )
+    lead = f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}"
     try:
-        disk.write(root / "report.html", page(found, name, lead), own=True)
+        disk.write(root / "report.html", page(found, name, root, lead), own=True)
     except OSError as error:
         print(f"warning: {root / 'report.html'} cannot be written ({error.strerror})", file=sys.stderr)
         return False
