@@ -49,11 +49,13 @@ class Captured:
     """
 
     takes: Callable[[Any], bool] | None = None
+    _arriving: Sequence[tuple[Tensor, Any, int]] = ()
 
     def __init__(self, recording: Recording, backend: str, because: str) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
         self._waits_for_table = backend != "numpy"
         program = recording.program
+        self._arriving = recording.own_gradients()
         kept = recording.kept
         places = [(tensor, self._place_of(grad)) for tensor, grad in recording.grads]
         paths = {id(tensor): path for path, tensor in recording.reachable.tensors.items()}
@@ -102,7 +104,7 @@ class Captured:
         paths = {id(tensor): path for path, tensor in recording.reachable.tensors.items()}
         self._lasting = [(paths.get(id(tensor), "a gradient"), tensor, array) for tensor, array in recording.memory]
         self._entered = entered_with(recording.snapshot.tensors, recording.entered)
-        self._hold = held(recording.memory, self._entered, recording.grads, recording.updates)
+        self._hold = held(recording.memory, self._entered, recording.grads, recording.updates, self._arriving)
         self.build = recording.build
         self._begin(recording.updates, recording.versions, recording.snapshot.draws.generators)
         recording.forget(self.kept)
@@ -172,7 +174,13 @@ class Captured:
             array = tensor._array
             if id(array if array.base is None else owner(array)) in self._owners:
                 return False
-        return True
+        return not self._arriving or self._gradients_apart(arguments)
+
+    def _gradients_apart(self, arguments: Sequence[Tensor]) -> bool:
+        """Whether the gradients that a call finds lie in memory of their own, as those that were recorded did."""
+        memory = [id(owner(array_of(_grad_of(tensor)))) for tensor, *_ in self._arriving]
+        others = self._owners.union([id(owner(argument._array)) for argument in arguments])
+        return len({*memory}) == len(memory) and others.isdisjoint(memory)
 
     def renew(self, reachable: Reachable) -> None:
         """Go on from what is there now, if the function finds there what it found."""
@@ -246,8 +254,10 @@ class Captured:
                 rows.append(table.rows_of(scalars, ahead))
                 known += ahead
         finally:
+            self._arrive()
             done, results = many.run(np.concatenate(rows)) if rows else (0, [])
             if done:
+                self._depart()
                 self._leave(done)
         assert done == known
         return done, results
@@ -327,6 +337,7 @@ class Captured:
 
     def _once(self, arrays: Iterable[Any], scalars: list[Any], back: Callable[[], None]) -> Any:
         """Run the program after the host's part of the step; None where it is not for this call, and all is `back`."""
+        self._arrive()
         saved = [(array, array.copy()) for array in self._at_risk or ()]
         draws = Draws(self._generators) if self._generators else None
         if self._waits_for_table and self.decided(scalars) and (interpreter := MACHINE.soon()) is not None:
@@ -346,10 +357,24 @@ class Captured:
             if draws is not None:
                 draws.restore()
             back()
+        else:
+            self._depart()
         return results
+
+    def _arrive(self) -> None:
+        """Take in the gradients that are there."""
+        for tensor, own, _ in self._arriving:
+            own[...] = _grad_of(tensor)._array
+
+    def _depart(self) -> None:
+        """Write the gradients that were there."""
+        for tensor, own, _ in self._arriving:
+            _grad_of(tensor)._array[...] = own
 
     def _leave(self, times: int) -> None:
         """Leave what so many steps leave beside arrays: gradients, versions."""
+        for tensor, _, step in self._arriving:
+            _grad_of(tensor)._version_cell().number += step * times
         self._gradients.give()
         for cell, step, writer in self._versions:
             cell.number += step * times
@@ -429,6 +454,7 @@ def held(
     entered: Sequence[tuple[Tensor, bool]],
     grads: Sequence[tuple[Tensor, Tensor | None]],
     updates: Sequence[Any],
+    arriving: Sequence[tuple[Tensor, Any, int]] = (),
 ) -> Callable[[], bool]:
     """Return what says whether tensors have the memory and gradients, and segments the numbers, that a program needs.
 
@@ -437,12 +463,16 @@ def held(
         entered: tensors, each with whether it comes with a gradient.
         grads: tensors, each with the gradient that it has after a step.
         updates: calls of optimizers' rules (`Recording`).
+        arriving: tensors, each with memory like that in which it comes with a gradient.
     """
     conditions = Conditions()
     for tensor, array in memory:
         conditions.add("{}._array is {}", tensor, array)
     for tensor, with_one in entered:
         conditions.add(f"{{}}._grad is {'not ' * with_one}None", tensor)
+    for tensor, own, _ in arriving:
+        conditions.add(f"{{}}._grad._array.strides == {own.strides}", tensor)
+        conditions.add("{}._grad._array.dtype is {} and {}._grad._edge is None", tensor, own.dtype, tensor)
     guarded = {id(tensor) for tensor, _ in memory}
     for tensor, grad in grads:
         if id(grad) in guarded:  # it was there before, and is written to

@@ -17,7 +17,8 @@ was before the call, or runs as ever for good. An error of the function itself i
 
 Gradients lie in the program's own memory, where the next call writes the next ones. A gradient that somebody has kept
 must not change: the count of references tells (`Gradients`), and then the kept tensor gets memory of its own, or, where
-arrays are kept that nobody can move, the program is given up.
+arrays are kept that nobody can move, the program is given up. Gradients that come with a call and are added to lie
+wherever somebody has made them: the program adds in memory of its own, into and out of which they are copied.
 
 What a function does beside tensors, and to what it can reach, is not seen: it prints, reads a clock or a file in the
 calls that run as ever, and in no other. A function whose results have a history is two programs (Note [Programs that

@@ -27,6 +27,7 @@ class Snapshot:
         self.arrays = [tensor._array for tensor in self.tensors]
         self.grads = [(tensor._grad, None if tensor._grad is None else tensor._grad._array) for tensor in self.tensors]
         grads = [grad for grad, _ in self.grads if grad is not None]
+        self.grad_versions = [0 if grad is None else version(grad) for grad, _ in self.grads]
         cells = [(t, t._cell) for t in (*self.tensors, *grads)]
         self._cells = [(t, cell, version(t), None if cell is None else cell.writer) for t, cell in cells]
         self._histories = [(t, t._edge, t._requires_grad, t._view) for t in (*self.tensors, *grads)]
@@ -55,7 +56,7 @@ class Snapshot:
 
     def forget_gradients(self) -> None:
         """Let go of gradients, once nothing is to be put back."""
-        self.grads, self._cells, self._histories = [], [], []
+        self.grads, self._cells, self._histories, self.grad_versions = [], [], [], []
 
     def restore(self) -> None:
         """Put everything back."""

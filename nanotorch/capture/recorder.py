@@ -162,6 +162,12 @@ class Recorder(Interpreter):
         self.made.clear()
         self.program, self.xp = Program(), Namespace(Column())
 
+    def let_go(self, arrays: Sequence[Any]) -> None:
+        """Let go of memory that is no longer the program's."""
+        for memory in map(owner, arrays):
+            del self._buffers[id(memory)]
+            self._kept = [kept for kept in self._kept if kept[0] is not memory]
+
     # ------------------------------------------------------------------------------------------ where arrays enter
 
     def run(self, row: Any, forward: Callable[..., Any], xp: Any, *args: Any, **options: Any) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,6 +58,8 @@ class Recording:
         entered: for each tensor whether it came with a gradient.
         repeats: whether as many have one afterwards, so that another call begins alike.
         grads: tensors whose gradient the step has changed, each with the tensor that it left there.
+        arriving: by the id of a gradient that a tensor came with, in memory that nothing else is known to lie in: the
+            tensor, that memory, and by how much the version of the gradient has changed.
         versions: tensors whose version the step has changed, each with by how much.
 
     Raises:
@@ -78,6 +81,7 @@ class Recording:
         self.snapshot = Snapshot(reachable)
         self.began = next_sequence()
         self.given: list[Tensor] = []
+        self._arrived: list[tuple[Any, Buffer]] = []
         self.differentiable: list[tuple[int, Tensor]] = []
         try:
             self._refuse_hooks()
@@ -158,6 +162,8 @@ class Recording:
                 self.memory.append((grad, grad_array))
             if after is not grad or (grad is not None and self._recorder.knows(grad_array)):
                 self.grads.append((tensor, after))
+        self.arriving = self._arriving()
+        self._owned: list[Any] | None = None
         left = {id(tensor): grad is not None for tensor, grad in self.grads}
         entered = zip(before.tensors, self.entered, strict=True)
         self.repeats = all([left.get(id(tensor), with_one) is with_one for tensor, with_one in entered])
@@ -174,6 +180,18 @@ class Recording:
                 "the function returns a tensor that can still be differentiated, though it has filled gradients or "
                 "taken a step: return tensor.detach()"
             )
+
+    def _arriving(self) -> dict[int, tuple[Tensor, View, int]]:
+        found, before = {}, self.snapshot
+        memories = Counter([id(owner(array)) for _, array in before.grads if array is not None])
+        for tensor, (grad, array), number in zip(before.tensors, before.grads, before.grad_versions, strict=True):
+            if grad is None or not self._recorder.knows(array) or memories[id(owner(array))] > 1:
+                continue
+            view, leaf = self._recorder.view(array), cast(Any, tensor._leaf)
+            alone = view.buffer.name == f"{self.reachable.path_of(tensor)}.grad"
+            if alone and view.whole and (leaf is None or leaf[0].place is None):
+                found[id(grad)] = tensor, view, version(grad) - number
+        return found
 
     def _whose(self, segment: Segment) -> tuple[Optimizer, int]:
         for optimizer, numbers in self.snapshot.by_optimizer():
@@ -268,8 +286,24 @@ class Recording:
         """Return where in the memory of the program an array lies, if it does."""
         return self._recorder.view(array) if self._recorder.knows(array) else None
 
+    def own_gradients(self) -> list[tuple[Tensor, Any, int]]:
+        """Let gradients that come with a call lie in the program's own memory, into and out of which each call copies
+        those that it finds; return the tensors, each with that memory and by how much the version moves on.
+        """
+        found = []
+        self._owned = [(id(tensor), view[1:]) for tensor, view, _ in self.arriving.values()]
+        self.memory = [(tensor, array) for tensor, array in self.memory if id(tensor) not in self.arriving]
+        self.grads = [(tensor, grad) for tensor, grad in self.grads if id(grad) not in self.arriving]
+        for tensor, view, step in self.arriving.values():
+            self._arrived.append((view.buffer.array, view.buffer))
+            view.buffer.array = own = view.buffer.array.copy(order="K")
+            found.append((tensor, own, step))
+        return found
+
     def undo(self) -> None:
         """Put everything back as it was before the call."""
+        for array, buffer in self._arrived:
+            array[...] = buffer.before
         for buffer in self.program.buffers:
             if buffer.kind == "memory":
                 buffer.array[...] = buffer.before
@@ -289,6 +323,8 @@ class Recording:
 
     def forget_gradients(self) -> None:
         """Let go of the gradients that were there before: another program has to see that nobody keeps its own."""
+        self._recorder.let_go([array for array, _ in self._arrived])
+        self._arrived, self.arriving = [], {}
         self.reachable.forget_gradients()
         self.snapshot.forget_gradients()
 
@@ -314,8 +350,17 @@ class Recording:
             and self.program.decisions == other.program.decisions
             and all([mine == theirs for mine, theirs in zip(self.answers, other.answers, strict=False)])
             and self.reachable.fingerprint == other.reachable.fingerprint
-            and [(id(t), id(a)) for t, a in self.memory] == [(id(t), id(a)) for t, a in other.memory]
+            and self._same_memory(other)
         )
+
+    def _same_memory(self, other: Recording) -> bool:
+        """Whether another recording found the same memory, but for gradients that lie in the program's own."""
+        theirs = other.memory
+        if self._owned is not None:
+            theirs = [(tensor, array) for tensor, array in theirs if id(tensor) not in other.arriving]
+            if self._owned != [(id(tensor), view[1:]) for tensor, view, _ in other.arriving.values()]:
+                return False
+        return [(id(t), id(a)) for t, a in self.memory] == [(id(t), id(a)) for t, a in theirs]
 
     def difference(self, other: Recording) -> str | None:
         """Return the first line in which another recording differs, None where both are one program."""
