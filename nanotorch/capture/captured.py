@@ -364,12 +364,12 @@ class Captured:
     def _arrive(self) -> None:
         """Take in the gradients that are there."""
         for tensor, own, _ in self._arriving:
-            own[...] = _grad_of(tensor)._array
+            own[...] = array_of(_grad_of(tensor))
 
     def _depart(self) -> None:
         """Write the gradients that were there."""
         for tensor, own, _ in self._arriving:
-            _grad_of(tensor)._array[...] = own
+            array_of(_grad_of(tensor))[...] = own
 
     def _leave(self, times: int) -> None:
         """Leave what so many steps leave beside arrays: gradients, versions."""

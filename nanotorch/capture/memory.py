@@ -133,7 +133,7 @@ class Reachable:
         self.fingerprint |= {path: (id(array), array.tobytes()) for path, array in self.arrays.items()}
         self._lasting = len(self.objects)
         for path, tensor in self.tensors.items():  # last: they may lie in memory that has a name of its own
-            leaf: Any = None if tensor._leaf is None else tensor._leaf[0]
+            leaf = leaf_of(tensor)
             for grad in (tensor._grad, leaf and leaf.place):
                 if grad is not None and isinstance(grad._array, np.ndarray):
                     self.names.setdefault(id(owner(grad._array)), f"{path}.grad")
@@ -178,8 +178,8 @@ class Reachable:
             yield from self._object(path, value)
 
     def _tensor(self, path: str, tensor: Tensor) -> None:
-        leaf = tensor._leaf
-        hooks = None if leaf is None else leaf[0]._hooks
+        leaf = leaf_of(tensor)
+        hooks = None if leaf is None else leaf._hooks
         self.fingerprint[path] = id(tensor), tensor._requires_grad, bool(hooks)
         self.tensors[path] = tensor
         array = tensor._array
@@ -432,6 +432,12 @@ class Contents:
         for value, kind in self._kinds:
             if type(value) is not kind:
                 value.__class__ = kind
+
+
+def leaf_of(tensor: Tensor) -> Any:
+    """Return the node that takes in the gradients of a tensor, if there is one."""
+    edge = tensor._leaf
+    return None if edge is None else edge[0]
 
 
 def spelling(value: Any) -> tuple[Any, ...]:

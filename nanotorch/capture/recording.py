@@ -6,7 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from nanotorch.autograd.graph.node import next_sequence, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
-from nanotorch.capture.memory import Reachable
+from nanotorch.capture.memory import Reachable, leaf_of
 from nanotorch.capture.numpy_code import CheckFailedError
 from nanotorch.capture.program import Buffer, View, layout
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
@@ -187,9 +187,9 @@ class Recording:
         for tensor, (grad, array), number in zip(before.tensors, before.grads, before.grad_versions, strict=True):
             if grad is None or not self._recorder.knows(array) or memories[id(owner(array))] > 1:
                 continue
-            view, leaf = self._recorder.view(array), cast(Any, tensor._leaf)
+            view, leaf = self._recorder.view(array), leaf_of(tensor)
             alone = view.buffer.name == f"{self.reachable.path_of(tensor)}.grad"
-            if alone and view.whole and (leaf is None or leaf[0].place is None):
+            if alone and view.whole and (leaf is None or leaf.place is None):
                 found[id(grad)] = tensor, view, version(grad) - number
         return found
 
@@ -213,7 +213,8 @@ class Recording:
                     "around the compiled function"
                 )
         for path, tensor in self.reachable.tensors.items():
-            if tensor._leaf is not None and tensor._leaf[0]._hooks:
+            leaf = leaf_of(tensor)
+            if leaf is not None and leaf._hooks:
                 raise CaptureError(
                     f"{path} has a hook, which a program would not run: do what it does in the function itself"
                 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
-from nanotorch.capture.memory import Reachable
+from nanotorch.capture.memory import Reachable, leaf_of
 from nanotorch.capture.program import steps
 from nanotorch.capture.recording import array_of
 from nanotorch.optim import Optimizer
@@ -204,7 +204,7 @@ def _replace(reach: Reachable, move: Move) -> None:
         return known[id(array)][1]
 
     for tensor in reach.tensors.values():
-        leaf: Any = None if tensor._leaf is None else tensor._leaf[0]
+        leaf = leaf_of(tensor)
         for each in (tensor, tensor.grad, None if leaf is None else leaf.place):
             if each is not None and isinstance(array := array_of(each), np.ndarray):
                 each._array = once(array)
