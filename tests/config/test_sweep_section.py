@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,12 @@ def test_overrides_reach_the_section() -> None:
 def test_rungs(options: str, epochs: int, count: int, expected: list[tuple[int, int]]) -> None:
     config = loads(f"{GOOD}sweep: {{optimizer.lr: [1, 2, 3], {options}}}", overrides=[f"train.epochs={epochs}"])
     assert rungs(config, count) == [Rung(*one) for one in expected]
+
+
+def test_the_sections_that_the_page_shows_are_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text()
+    shown = re.findall(r"^```text\n(sweep:\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert [len(trials(loads(GOOD + text))) for text in shown] == [48, 64]
 
 
 # ------------------------------------------------------------ the command line

@@ -133,6 +133,11 @@ def test_trials_of_several_runs_show_their_spread_and_those_that_left_are_told(t
     assert load(tmp_path / "folds" / "best.yaml").train.folds == 2
 
 
+def test_one_run_is_not_trained_in_place_of_a_sweep() -> None:
+    with pytest.raises(ValueError, match="run_sweep trains its trials"):
+        run(loads(SWEEP))
+
+
 # ------------------------------------------------------------ axes
 
 

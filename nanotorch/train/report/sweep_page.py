@@ -28,7 +28,7 @@ from nanotorch.train.report.markup import (
 )
 from nanotorch.train.report.parallel import MOST_LINES, Line, coordinates, scale
 from nanotorch.train.score.meter import is_loss
-from nanotorch.train.terminal.text_report import duration, in_short, label, number, short
+from nanotorch.train.terminal.text_report import in_short, label, number, short
 
 MOST_ROWS = 1000
 BEST, CSV = "best.yaml", "trials.csv"  # beside the page
@@ -148,12 +148,9 @@ def _header(found: SweepPage) -> Html:
         (f"its {judged} {label(found.by)}", number(best.scores[judged][found.by])),
         ("trials", f"{len(found.tried):,}"),
     ]
-    left, seconds = (
-        sum(one.left for one in found.tried),
-        [one.seconds for one in found.tried if one.seconds is not None],
-    )
+    left, epochs = sum(one.left for one in found.tried), sum(one.epochs for one in found.tried)
     tiles += [("left early", f"{left:,}")] if left else []
-    tiles += [("time of all", duration(sum(seconds)))] if seconds else []
+    tiles += [("epochs of all", f"{epochs:,}")]
     boxes = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in tiles)
     return fill(
         '<header>\n<h1>{name}</h1>\n<p class="lead">{lead}</p>\n<dl class="tiles">\n{boxes}\n</dl>\n</header>',
@@ -215,7 +212,7 @@ def _table(found: SweepPage) -> Iterator[Html]:
         rows.append([*cells, best, None if one.seconds is None else measured(one.seconds), _end(one)])
     yield table(
         f"Ranked by validation {label(found.by)}, of the best epoch of each trial. The {judged} scores had no part in"
-        " that, and so tell what to expect of new data.",
+        " that, and so tell what to expect of new data. Trials are trained side by side: their seconds overlap.",
         [*heads, *(f"{judged} {label(name)}" for name in tested), "best epoch", "seconds", "ended"],
         rows,
     )

@@ -51,6 +51,10 @@ def run(
         DivergedError: the loss is not finite any more.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
     """
+    if config.sweep is not None:
+        raise ValueError(
+            "this config is of a sweep, not of one run: run_sweep trains its trials; sweep=null leaves it out"
+        )
     if config.seed is None:
         before = None if resume is None else config_of(resume.directory).seed
         config = with_seed(config, before)
