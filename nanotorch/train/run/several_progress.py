@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from nanotorch.train.fit.chunks import Chunk
 from nanotorch.train.run.open_run import Event, OpenRun
 from nanotorch.train.terminal.standard_streams import past
 
-WIDE = 72  # columns of a terminal in which there is room for the speed
+WIDE, NARROW = 76, 64  # columns of a terminal from which on there is room for the speed, and for words
 
 
 class SeveralProgress:
@@ -24,14 +25,14 @@ class SeveralProgress:
         bar: allow a bar if both output streams are terminals.
 
     Attributes:
-        best: what is shown of the best so far.
+        best: what is shown of the best so far: the name of its score, which is left out of a narrow bar, and the rest.
         done: how many have ended.
     """
 
     def __init__(self, count: int, what: str, bar: bool = True) -> None:
-        self.count, self.what, self.best, self.done = count, what, "", 0
+        self.count, self.what, self.done = count, what, 0
+        self.best: tuple[str, str] | None = None
         self._epochs, self._steps, self._started = 0, 0, time.monotonic()
-        self._before: dict[str, int] = {}  # steps of each run when it was last heard of
         self._bar: Any = None
         if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             from tqdm import tqdm
@@ -74,12 +75,14 @@ class SeveralProgress:
         """A run has done something."""
         if self._bar is None:
             return
-        step = run.setup.training.step
-        self._steps += step - self._before.get(name, step - 1)
-        self._before[name] = step
-        if isinstance(event, dict):
+        if isinstance(event, Chunk):
+            self._steps += event.steps
+        elif not isinstance(event, dict):
+            self._steps += 1
+        else:
             self._epochs += 1
-            self._left[name] = max(0.0, self._left.get(name, 0.0) - 1)
+            self._left[name] = 0.0 if run.setup.training.stopped else max(0.0, self._left.get(name, 0.0) - 1)
+            self._bar.total = max(1.0, self._epochs + sum(self._left.values()))
             self._bar.update(1)
         self._show()
 
@@ -99,8 +102,13 @@ class SeveralProgress:
             self._bar.write(text, file=past(sys.stdout))
 
     def _show(self) -> None:
-        self._bar.set_description_str(f"{self.done}/{self.count} {self.what}: ", refresh=False)
-        speed = self._steps / max(1e-9, time.monotonic() - self._started)
-        wide = (self._bar.ncols or 80) >= WIDE
-        parts = [self.best] * bool(self.best) + [f"{speed:,.0f} steps/s"] * wide
+        columns = self._bar.ncols or 80
+        self._bar.set_description_str(
+            f"{self.done}/{self.count}{f' {self.what}' * (columns >= NARROW)}: ", refresh=False
+        )
+        parts = []
+        if self.best is not None:
+            parts.append(" ".join(self.best[columns < NARROW :]))
+        if columns >= WIDE:
+            parts.append(f"{self._steps / max(1e-9, time.monotonic() - self._started):,.0f} steps/s")
         self._bar.set_postfix_str(", ".join(parts), refresh=False)

@@ -91,12 +91,18 @@ def over_runs(found: Sequence[Standing | None]) -> tuple[float, float]:
 
 
 def table(ranked: Sequence[Ranked], monitor: str) -> str:
-    """Return the best trials as aligned text."""
+    """Return the best trials as aligned text; how many epochs they had is told where it is not the same for all."""
     shown = ranked[:MOST_SHOWN]
     keys = in_short(shown[0].trial.values)
-    lines = [["", "trial", f"val {label(monitor)}", "epochs", *keys.values()]]
+    epochs = len({one.epochs for one in ranked}) > 1
+    lines = [["", "trial", label(monitor), *["epochs"] * epochs, *keys.values()]]
     for place, one in enumerate(shown, start=1):
         score = "failed" if one.score is None else number(one.score)
-        values = [short(describe_value(one.trial.values.get(key)), LONGEST_VALUE) for key in keys]
-        lines.append([str(place), one.trial.name, score, str(one.epochs), *values])
+        values = [_in_few(one.trial.values.get(key)) for key in keys]
+        lines.append([str(place), one.trial.name, score, *[str(one.epochs)] * epochs, *values])
     return aligned(lines, left=2)
+
+
+def _in_few(value: Any) -> str:
+    """Return a swept value as it stands in a table."""
+    return f"{value:.4g}" if isinstance(value, float) else short(describe_value(value), LONGEST_VALUE)

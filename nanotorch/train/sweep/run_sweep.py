@@ -44,7 +44,7 @@ from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in
 from nanotorch.train.score.meter import is_loss, main_metric
 from nanotorch.train.sweep import report
 from nanotorch.train.sweep.ranking import LEFT, Ranked, Standing, over_runs, standing, table
-from nanotorch.train.sweep.trials import Trial, rungs, trials
+from nanotorch.train.sweep.trials import Rung, Trial, rungs, trials
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.train.terminal.text_report import label, number
 
@@ -173,7 +173,8 @@ class _Sweep:
         self.configs = {name: single for runs in self.runs.values() for name, single in runs.items()}
         self.of = {name: trial for trial, runs in self.runs.items() for name in runs}
         self.ended: set[str] = set()
-        self.best: tuple[float, float] | None = None
+        self.best: float | None = None  # the best score so far, and by run what it is the best of
+        self.standings: dict[str, tuple[float, float]] = {}
         self.monitor = "" if config.train.monitor == "auto" else config.train.monitor
         self.side: SideBySide
 
@@ -218,7 +219,7 @@ class _Sweep:
         going_on = list(self.trials)
         marks = rungs(self.config, len(going_on))
         for number_of, rung in enumerate(marks, start=1):
-            self._plan(going_on, rung.epochs)
+            self._plan(going_on, marks[number_of - 1 :])
             for name in self.side.advance(self._open_runs(going_on), rung.epochs):
                 self._run_ended(name)
             of = [trial for trial in going_on if not self._failed(trial)]
@@ -237,7 +238,7 @@ class _Sweep:
                     for name in self.runs[trial]
                 },
             )
-        self._plan(going_on, self.config.train.epochs)
+        self._plan(going_on, [])
         self._finish(going_on, {})
 
     def _finish(self, going: Sequence[str], stopped: Mapping[str, str]) -> None:
@@ -247,11 +248,17 @@ class _Sweep:
     def _open_runs(self, of: Sequence[str]) -> list[str]:
         return [name for trial in of for name in self.runs[trial] if name not in self.ended]
 
-    def _plan(self, going_on: Sequence[str], epochs: int) -> None:
-        """Tell the bar what is to come: the epochs of those who go on, as far as that is known."""
-        names = self._open_runs(going_on)
+    def _plan(self, going_on: Sequence[str], ahead: Sequence[Rung]) -> None:
+        """Tell the bar what is to come: the epochs until the next rung, and a share of those after it."""
+        whole = self.config.train.epochs
+        ends = [*(rung.epochs for rung in ahead), whole]
+        after = sum(rung.kept * (end - rung.epochs) for rung, end in zip(ahead, ends[1:], strict=True))
         self.progress.plan(
-            {name: max(0, min(epochs, self.configs[name].train.epochs) - len(self._history(name))) for name in names}
+            {
+                name: max(0, min(ends[0], self.configs[name].train.epochs) - len(self._history(name)))
+                + after / max(1, len(going_on))
+                for name in self._open_runs(going_on)
+            }
         )
 
     def _run_ended(self, name: str) -> None:
@@ -279,11 +286,12 @@ class _Sweep:
         """Tell the bar, with the best so far."""
         self.monitor = self.monitor or run.setup.training.monitor
         if isinstance(event, dict) and self.progress.has_bar:
-            trial = self.of[name]
-            order = self._standing(trial)
-            if self.best is None or order > self.best:
-                self.best = order
-                self.progress.best = f"{label(self.monitor)} {number(self._shown(order[0]))} {trial}"
+            trial, self.standings[name] = self.of[name], run.setup.training.best_score
+            of_runs = [self.standings[one] for one in self.runs[trial] if one in self.standings]
+            value = sum(value for value, _ in of_runs) / len(of_runs)
+            if len(of_runs) == len(self.runs[trial]) and (self.best is None or value > self.best):
+                self.best = value
+                self.progress.best = label(self.monitor), f"{number(self._shown(value))} {trial}"
         self.progress.event(name, run, event)
 
     # ------------------------------------------------------------ order
