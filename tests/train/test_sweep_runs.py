@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nanotorch.train.cli import compare, evaluate, predict
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import load, loads
 from nanotorch.train.record import checkpoint
 from nanotorch.train.run import side_by_side
 from nanotorch.train.run.run import run
 from nanotorch.train.sweep.run_sweep import SweepResult, run_sweep
+from nanotorch.train.use.loaded_run import load_run
 from run_results import assert_same, left, timeless
 from trainer_process import TrainerProcess
 
@@ -260,3 +263,35 @@ def test_where_all_trials_fail_the_message_and_the_exit_code_say_why(
     given = [str(path), "--output", str(tmp_path / "s"), "--no-progress"]
     assert main([*given, "sweep={optimizer.lr: [1e30, 1e31]}"]) == 3
     assert "all 2 trials failed; the first: " in capsys.readouterr().err
+
+
+# ------------------------------------------------------------ what can be done with its directory
+
+
+def test_commands_take_the_best_trial_of_a_sweep(
+    whole: SweepResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, rows = whole.directory / whole.best.trial.name, tmp_path / "rows.csv"
+    names = load_run(best).preprocessing.feature_names
+    rows.write_text(f"{','.join(names)}\n5.1,3.5,1.4,0.2\n")
+    said = f"note: {whole.directory} is a sweep, and this is of its best trial, {best.name}\n"
+    for command, more in ((evaluate.main, ["--json"]), (predict.main, ["--input", str(rows), "--output", "-"])):
+        assert command([str(best), *more]) == 0
+        expected = capsys.readouterr().out
+        assert command([str(whole.directory), *more]) == 0
+        assert capsys.readouterr() == (expected, said)
+    assert compare.main([str(whole.directory)]) == 0
+    assert all(name in capsys.readouterr().out.split() for name in [best.name])
+    assert (best / "report.html").is_file()
+
+
+def test_the_page_of_a_trial_is_made_when_it_is_asked_for(whole: SweepResult, tmp_path: Path) -> None:
+    place = tmp_path / "trial"
+    shutil.copytree(whole.directory / whole.trials[-1].trial.name, place, symlinks=True)
+    assert not (place / "report.html").exists()
+    assert evaluate.main([str(place), "--report"]) == 0
+    page = (place / "report.html").read_text()
+    scores = json.loads((place / "summary.json").read_text())["scores"]["test"]
+    assert f"{scores['loss']:.4f}" in page
+    (place / "summary.json").unlink()
+    assert evaluate.main([str(place), "--report"]) == 2

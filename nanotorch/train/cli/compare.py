@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nanotorch.train.terminal.command import note, path_option, run_command
 
@@ -28,7 +28,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("runs", type=path_option, nargs="+", metavar="RUN", help="the directory of a run")
+    add(
+        "runs", type=path_option, nargs="+", metavar="RUN", help="the directory of a run (of a sweep alone: its trials)"
+    )
     add("--by", metavar="SCORE", help="the score that decides the order (default: the first beside the loss)")
     add("--part", default="test", metavar="PART", help="whose scores: test, validation or train (default: test)")
     add(
@@ -45,6 +47,26 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.com
     return run_command(parser(prog).parse_intermixed_args, _compare, argv)
 
 
+def _trials(place: str) -> Iterator[str]:
+    """Yield the runs that a directory alone stands for: the complete trials of a sweep, else itself."""
+    from pathlib import Path
+
+    found = sorted(Path(place).glob("trial-*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+    yield from [str(path.parent) for path in found] or [place]
+
+
+def _best(place: str) -> str:
+    """Return the run that a directory among others stands for: the best trial of a sweep, else itself."""
+    from pathlib import Path
+
+    from nanotorch.train.use.loaded_run import best_trial
+
+    best = best_trial(Path(place))
+    if best is not None:
+        note(f"{place} is a sweep, and this is of its best trial, {best}")
+    return place if best is None else str(Path(place) / best)
+
+
 def _compare(options: argparse.Namespace) -> None:
     import shutil
     from pathlib import Path
@@ -54,7 +76,8 @@ def _compare(options: argparse.Namespace) -> None:
     from nanotorch.train.report.comparison_page import write
     from nanotorch.train.terminal.command import UsageError
 
-    places = list({Path(run).resolve(): run for run in options.runs}.values())
+    given = [*_trials(options.runs[0])] if len(options.runs) == 1 else [*map(_best, options.runs)]
+    places = list({Path(run).resolve(): run for run in given}.values())
     if len(places) < 2:
         raise UsageError("a comparison needs two runs or more")
     if options.output is not None:

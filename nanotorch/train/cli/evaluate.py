@@ -50,6 +50,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="the column of --input with the true class, where the run knows no name for it",
     )
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
+    add("--report", action="store_true", help="also write report.html of the run, which most trials of a sweep lack")
     add("--json", action="store_true", help="print JSON, every score in full precision")
     return made
 
@@ -63,11 +64,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nanotorch.train.terminal.command import UsageError
     from nanotorch.train.terminal.text_report import table
     from nanotorch.train.use.evaluation import score, score_rows
-    from nanotorch.train.use.loaded_run import load_run
+    from nanotorch.train.use.loaded_run import load_told
 
     if options.input is not None and options.part:
         raise UsageError("--part names a part of the run's own data, and --input gives other rows: one of the two")
-    run = load_run(options.run, options.checkpoint, options.device)
+    run = load_told(options.run, options.checkpoint, options.device)
     found = score(run, options.part) if options.input is None else score_rows(run, options.input, options.target)
     for text in found.notes:
         note(text)
@@ -76,3 +77,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(json.dumps({**facts, "rows": found.rows, "scores": found.scores}, indent=1))
     else:
         print(f"{run.config.name}: scores of {run.when}\n{table(found.scores, found.rows)}")
+    if options.report:
+        from nanotorch.train.report import page_again
+
+        if page_again.write(load_told(run.directory, "best", options.device)):
+            note(f"{run.directory / 'report.html'} is written")

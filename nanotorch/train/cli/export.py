@@ -59,10 +59,10 @@ def _export(options: argparse.Namespace) -> None:
     if options.matrix and options.onnx is None:
         raise UsageError("--matrix is about the inputs of --onnx, which is not asked for")
 
-    from nanotorch.train.use.loaded_run import load_run, refuse_to_replace
+    from nanotorch.train.use.loaded_run import load_told, refuse_to_replace
     from nanotorch.train.use.weights_export import beside_weights, save_weights
 
-    run = load_run(options.run, options.checkpoint)
+    run = load_told(options.run, options.checkpoint)
     beside = None if options.safetensors is None else beside_weights(Path(options.safetensors))
     for output in (options.onnx, options.safetensors, beside):
         if output is not None:

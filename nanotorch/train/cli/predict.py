@@ -66,11 +66,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.pre
 
 def _predict(options: argparse.Namespace) -> None:
     from nanotorch.train.terminal.standard_streams import printable
-    from nanotorch.train.use.loaded_run import load_run
+    from nanotorch.train.use.loaded_run import load_told
     from nanotorch.train.use.prediction import predict_file
 
     done = predict_file(
-        load_run(options.run, options.checkpoint), options.input, options.output, options.keep, options.quote_formulas
+        load_told(options.run, options.checkpoint), options.input, options.output, options.keep, options.quote_formulas
     )
     for text in done.notes:
         note(text)

@@ -313,7 +313,9 @@ class OpenRun:
         }
         self.tell.scores(scores[found.judged], training.step)
         shown = ""
-        if with_page and run_page.write(root, found, training.history, facts, self.here):
+        if not with_page:
+            (root / "report.html").unlink(missing_ok=True)  # of fewer epochs
+        elif run_page.write(root, found, training.history, facts, self.here):
             shown = "; report.html shows them"
         self.files.finish(training.history, facts)
         self.tell.show(f"results in {root}{shown}")

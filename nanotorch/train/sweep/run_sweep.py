@@ -36,6 +36,7 @@ from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, SweepSummary, read_json, read_lines
 from nanotorch.train.record.resume import ResumeError, config_of, differences, environment_of
+from nanotorch.train.report import page_again
 from nanotorch.train.run.folds import is_several, single_runs, summed_up
 from nanotorch.train.run.open_run import Event, OpenRun, Wanted
 from nanotorch.train.run.run import files_of
@@ -47,6 +48,7 @@ from nanotorch.train.sweep.ranking import LEFT, Ranked, Standing, over_runs, sta
 from nanotorch.train.sweep.trials import Rung, Trial, rungs, trials
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.train.terminal.text_report import label, number
+from nanotorch.train.use.loaded_run import load_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +365,9 @@ class _Sweep:
         scores = ", ".join(f"{label(name)} {number(value)}" for name, value in best.scores[judged].items())
         print(f"\n{best.trial.name} on the {judged} part: {scores}")
         self.files.write("trials.csv", as_csv(ranked))
+        if best.best_epoch is not None:  # the pages of the others are made when they are asked for
+            page_again.write(load_run(root / best.trial.name))
+        shown = "; report.html shows them" if report.write(root, self.config, ranked, self.monitor) else ""
         self.files.write_json(
             "summary.json",
             {
@@ -373,7 +378,6 @@ class _Sweep:
                 "trials": [one.facts() for one in ranked],
             },
         )
-        shown = "; report.html shows them" if report.write(root, self.config, ranked, self.monitor) else ""
         print(f"results in {root}{shown}; the best trial is {root / best.trial.name}", flush=True)
         return SweepResult(root, ranked)
 

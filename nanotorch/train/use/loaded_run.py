@@ -20,9 +20,9 @@ from nanotorch.train.fit.build import build_model
 from nanotorch.train.fit.fitting import fitting
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import checkpoint, layout
-from nanotorch.train.record.records import RunState, checked
+from nanotorch.train.record.records import RunState, SweepSummary, checked, read_json
 from nanotorch.train.record.resume import environment_of
-from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.terminal.command import UsageError, note
 
 ROWS_AT_ONCE = 4096  # prepared rows that the model takes together
 
@@ -74,9 +74,11 @@ class LoadedRun:
 def load_run(directory: str | Path, which: str = "best", device: str | None = None) -> LoadedRun:
     """Read a run's directory, with one of its checkpoints: `best`, `last`, or the path of one.
 
-    `device` replaces that of the config. A RunError or CheckpointError says what is wrong.
+    `device` replaces that of the config. Of a sweep it is the best trial. A RunError or CheckpointError says what is
+    wrong.
     """
     root = Path(directory)
+    root /= best_trial(root) or ""
     if not (root / "checkpoints").is_dir() and (within := _runs_within(root)):
         one = f"give one of them, such as {within[-1]}"
         raise RunError(
@@ -107,6 +109,24 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
     fitting(place / "model.safetensors", saved.model, model)
     model.load_state_dict(saved.model)
     return LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)
+
+
+def load_told(directory: str | Path, which: str = "best", device: str | None = None) -> LoadedRun:
+    """Read a run's directory as `load_run` does, and tell the user whose it is where that is not what was given."""
+    run = load_run(directory, which, device)
+    if best_trial(Path(directory)) is not None:
+        note(f"{directory} is a sweep, and this is of its best trial, {run.directory.name}")
+    return run
+
+
+def best_trial(root: Path) -> str | None:
+    """Return the name of the best trial in the directory of a sweep that is complete; else None."""
+    if (root / "checkpoints").is_dir() or not (root / "trials.csv").is_file():
+        return None
+    try:
+        return str(read_json(root / "summary.json", SweepSummary)["best"])
+    except FileNotFoundError:
+        return None
 
 
 def with_its_files(run: LoadedRun) -> Config:
