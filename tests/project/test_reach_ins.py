@@ -24,7 +24,7 @@ ANY = re.compile(rf"\.({'|'.join(PRIVATE)})\b")
 
 # By package. Whoever lowers a count lowers the number here.
 MOST: dict[str, int] = {
-    "capture": 82,
+    "capture": 81,
     "dtypes": 2,
     "nn": 12,
     "ops": 164,
