@@ -311,7 +311,8 @@ class Module:
         """Switch the module and all below it to training, where dropout is on and batch statistics are used."""
         if not isinstance(mode, bool):
             raise ValueError(f"the training mode is True or False, got {mode!r}")
-        self.training = mode
+        if self.training is not mode:
+            self.training = mode
         for module in self.children():
             module.train(mode)
         return self

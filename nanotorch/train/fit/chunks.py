@@ -56,6 +56,10 @@ PAYS_LAST = 100  # epochs with a shorter last window that have run as a table
 LONGEST = 0.25  # seconds of a chunk: a bar moves, and Ctrl-C is heard
 
 
+Array = np.ndarray[Any, Any]
+Given = tuple[Sequence[Sequence[Array]], Array]
+
+
 class Chunk(NamedTuple):
     """So many steps are done, in one call."""
 
@@ -69,15 +73,15 @@ class Due:
         training: what takes them.
         chunks: what would run them.
         count: how many; who takes them may make it smaller.
-        given: what they gave: for each batch of a window its outputs, its loss and its weight, and the norms of the
-            gradients, all of them stacked over the steps; None while nobody has taken them.
+        given: what they gave, as NumPy's arrays: for each batch of a window its outputs, its loss and its weight, and
+            the norms of the gradients, all of them stacked over the steps; None while nobody has taken them.
     """
 
     __slots__ = ("chunks", "count", "given", "training")
 
     def __init__(self, training: Training, chunks: Chunks, count: int) -> None:
         self.training, self.chunks, self.count = training, chunks, count
-        self.given: tuple[Sequence[Sequence[Tensor]], Tensor] | None = None
+        self.given: Given | None = None
 
     @property
     def rows(self) -> np.ndarray[Any, Any]:
@@ -258,7 +262,7 @@ class Chunks:
         whole = self.whole - training.step_in_epoch
         return Due(training, self, min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends))
 
-    def _run(self, due: Due) -> tuple[Any, Tensor]:
+    def _run(self, due: Due) -> Given:
         """Take the steps that are due."""
         training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
         tensors = self.loader.dataset.tensors
@@ -275,20 +279,21 @@ class Chunks:
                 between()
         seconds = (time.perf_counter() - started) / count
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
-        return pieces, norms
+        return [[part.numpy() for part in piece] for piece in pieces], norms.numpy()
 
-    def take(self, due: Due) -> Tensor:
+    def take(self, due: Due) -> Array:
         """Take the steps that are due if nobody has, and have the meter take them in; return the norms of the
         gradients.
         """
         training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
         pieces, norms = self._run(due) if due.given is None else due.given
         wanted = self.loader.dataset.tensors[1].numpy().take(rows, 0)
-        targets = torch.from_numpy(wanted.reshape(count, -1, *wanted.shape[1:]))
         if len(pieces) == 1:
             ((outputs, losses, weights),) = pieces
-            training.meter.update_many(outputs, targets, losses, weights, numbers)
+            flat = outputs.reshape(len(rows), *outputs.shape[2:])
+            training.meter.update_many(flat, wanted, losses, weights, len(rows) // count, numbers)
             return norms
+        targets = wanted.reshape(count, -1, *wanted.shape[1:])
         cut: list[list[Any]] = []
         start = 0
         for outputs, losses, weights in pieces:

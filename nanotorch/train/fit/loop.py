@@ -196,8 +196,8 @@ def evaluate(
     meter = part.meter(every_metric=True)
     model.eval()
     with torch.no_grad():
-        loader: DataLoader[Any] = DataLoader(part.dataset, rows_at_once(part))
-        for number, (features, targets, row_weights, *row_factors) in enumerate(loader, 1):
+        batches = part.batches(rows_at_once(part))
+        for number, (features, targets, row_weights, *row_factors) in enumerate(batches, 1):
             if interrupt is not None:
                 interrupt.check()
             outputs = model(features)
@@ -233,7 +233,7 @@ def check_scores(training: Training, part: str, scores: Mapping[str, float]) -> 
 def check_weights(training: Training) -> None:
     """A DivergedError if a weight is not finite, before anything is saved that could not be gone on with."""
     with torch.no_grad():
-        if math.isfinite(nn.utils.get_total_norm(training.model.parameters()).item()):
+        if math.isfinite(nn.utils.get_total_norm([part.data for part in training.flat]).item()):
             return
         bad = [name for name, p in training.model.named_parameters() if not torch.isfinite(p).all().item()]
     if bad:

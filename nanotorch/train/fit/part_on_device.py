@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -60,6 +60,15 @@ class Part:
             self.dataset, batch_size, shuffle=shuffle, drop_last=drop_last, generator=generator
         )
         return loader
+
+    def batches(self, size: int) -> Iterator[Sequence[Tensor]]:
+        """Give the rows as they lie, so many at a time; the features are a copy, for a model may write to them."""
+        if not isinstance(self.dataset, TensorDataset):
+            yield from DataLoader(self.dataset, size)
+            return
+        for start in range(0, len(self), size):
+            features, *others = [tensor[start : start + size] for tensor in self.dataset.tensors]
+            yield [features.clone(), *others]
 
     def meter(self, every_metric: bool = False) -> Meter:
         """Return a new meter for one pass over this part:

@@ -170,9 +170,10 @@ class Group(Generic[Key]):
             between=between if schedulers else None,
         )
         seconds = (time.perf_counter() - started) / count
-        for number, of in enumerate(dues):
+        arrays = [[part.numpy() for part in piece] for piece in pieces]
+        for number, (of, norm) in enumerate(zip(dues, norms.numpy(), strict=True)):
             of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
-            of.given = [[part[number] for part in piece] for piece in pieces], norms[number]
+            of.given = [[part[number] for part in piece] for piece in arrays], norm
 
     def _refuse(self, why: str) -> None:
         self._refused = True

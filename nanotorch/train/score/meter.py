@@ -15,6 +15,8 @@ from nanotorch import Tensor, nn
 from nanotorch.train.data.table import Table
 from nanotorch.train.score.sklearn_scores import score, takes_labels
 
+Array = NDArray[Any]
+Values = Tensor | Array
 MOST_UNREAD = 2**25  # outputs that wait to be scored
 FEW = 2**16  # so few wait at a reading, too: what counts the right rows costs the same for few and many
 
@@ -110,32 +112,32 @@ class Meter:
         self.loss_sum = 0.0
         self.weight_sum = 0.0
         self._score_sums: NDArray[np.float64] = np.zeros(1)
-        self._waiting: list[tuple[Tensor, Tensor, list[int]]] = []  # outputs, targets, the rows of each batch
+        self._waiting: list[tuple[Values, Values, list[int]]] = []  # outputs, targets, the rows of each batch
         self._outputs = 0
         self._finite = True
-        self._unread: list[tuple[Iterable[int], Tensor, Tensor]] = []
+        self._unread: list[tuple[Iterable[int], Values, Values]] = []
 
-    def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, weight: Tensor, step: int = 0) -> None:
+    def update(self, outputs: Values, targets: Values, loss: Values, weight: Values, step: int = 0) -> None:
         """Add a batch: the sum of its losses and its weight in the mean; nothing is computed before it is read.
 
-        The tensors must not require grad, or the graphs of all unread batches stay alive.
+        The tensors must not require grad, or the graphs of all unread batches stay alive; what is on the CPU may come
+        as NumPy's arrays.
         """
         self._take(outputs, targets, [len(targets)], loss, weight, (step,))
 
     def update_many(
-        self, outputs: Tensor, targets: Tensor, losses: Tensor, weights: Tensor, steps: Iterable[int]
+        self, outputs: Array, targets: Array, losses: Array, weights: Array, size: int, steps: Iterable[int]
     ) -> None:
-        """Add batches of one size, which lie side by side in a first dimension, each of a step of its own."""
-        sizes = [targets.shape[1]] * len(targets)
-        self._take(outputs.flatten(0, 1), targets.flatten(0, 1), sizes, losses, weights, steps)
+        """Add batches of one size, whose rows come one after the other, each of a step of its own."""
+        self._take(outputs, targets, [size] * len(losses), losses, weights, steps)
 
     def _take(
-        self, outputs: Tensor, targets: Tensor, sizes: list[int], loss: Tensor, weight: Tensor, steps: Iterable[int]
+        self, outputs: Values, targets: Values, sizes: list[int], loss: Values, weight: Values, steps: Iterable[int]
     ) -> None:
         self.rows += len(targets)
         self._unread.append((steps, loss, weight))
         self._waiting.append((outputs, targets, sizes))
-        self._outputs += outputs.numel()
+        self._outputs += math.prod(outputs.shape)
         if self._outputs > MOST_UNREAD:
             self._add_scores()
 
@@ -148,12 +150,14 @@ class Meter:
         if self._outputs > FEW:
             self._add_scores()
         waiting = [*losses, *weights]  # of a batch each, or of as many as came at once
-        several = any([part.ndim for part in waiting])
-        if not several and waiting[0].device.type == "cpu":  # nobody has to wait for a number
-            sums, totals = np.array([number.item() for number in waiting], np.float64).reshape(2, -1)
-        else:
-            joined: Any = torch.cat([part.reshape(-1) for part in waiting]) if several else torch.stack(waiting)
-            sums, totals = joined.double().cpu().numpy().reshape(2, -1)
+        numbers: Any
+        if isinstance(waiting[0], Tensor) and waiting[0].device.type != "cpu":
+            numbers = torch.stack(waiting).double().cpu().numpy()
+        elif any([part.ndim for part in waiting]):
+            numbers = np.concatenate([np.ravel(_array(part)) for part in waiting]).astype(np.float64)
+        else:  # nobody has to wait for a number
+            numbers = np.array([number.item() for number in waiting], np.float64)
+        sums, totals = numbers.reshape(2, -1)
         for loss, weight in zip(sums.tolist(), totals.tolist(), strict=True):
             self.loss_sum += loss
             self.weight_sum += weight
@@ -174,8 +178,8 @@ class Meter:
         self._outputs = 0
         every: Any
         wanted: Any
-        if outputs[0].device.type == "cpu" and targets[0].device.type == "cpu":
-            every, wanted = (np.concatenate([part.numpy() for part in parts]) for parts in (outputs, targets))
+        if all([not isinstance(part[0], Tensor) or part[0].device.type == "cpu" for part in (outputs, targets)]):
+            every, wanted = (_joined(list(map(_array, parts))) for parts in (outputs, targets))
             self._finite = self._finite and bool(np.isfinite(every).all())
         else:
             every, wanted = torch.cat(outputs), torch.cat(targets)
@@ -257,6 +261,14 @@ class Meter:
         self.rows, self.loss_sum, self.weight_sum = state["rows"], state["loss_sum"], state["weight_sum"]
         self._score_sums = np.array(state["score_sums"])
         self._finite = state.get("finite", True)  # checkpoints of before do not say
+
+
+def _array(values: Values) -> Array:
+    return values.numpy() if isinstance(values, Tensor) else values
+
+
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _r2(squared_error: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
