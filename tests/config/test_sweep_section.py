@@ -341,7 +341,7 @@ def test_all_mistakes_are_reported_together_each_at_its_value() -> None:
             "{trials: 2, optimizer.lr: {uniform: [a, .inf]}}",
             [
                 "7:45: sweep.optimizer.lr.uniform.0: expected float, got the text 'a'",
-                "7:48: sweep.optimizer.lr.uniform.1: expected float, got inf",
+                "7:48: sweep.optimizer.lr.uniform.1: expected float of at most 1e+300, got inf",
             ],
         ),
         (

@@ -30,6 +30,7 @@ from nanotorch.train.config.strict_yaml import Mark, Node, Problem, show
 
 DIGITS = 6
 """Significant digits of a drawn number: no search needs more, and they are the same on every machine."""
+LARGEST = 1e300  # bound of a distribution: the distance of two is a number still
 MOST_DRAWS = 100  # of one trial on average, until one is another than those before
 
 
@@ -181,8 +182,11 @@ def _between(key: str, node: Node, word: str, given: Node) -> Axis | list[Proble
     wrong = []
     for index, bound in enumerate(bounds):
         fits = type(bound.value) is int or (type(bound.value) is float and not distribution.whole)
-        if not fits or not math.isfinite(bound.value if abs(bound.value) < 1e300 else math.inf):
-            wrong.append(_problem(bound.mark, f"{key}.{word}.{index}", f"expected {kind}, got {show(bound.plain())}"))
+        if not fits or not abs(bound.value) <= LARGEST:
+            expected = f"{kind} of at most {LARGEST:g}" if fits else kind
+            wrong.append(
+                _problem(bound.mark, f"{key}.{word}.{index}", f"expected {expected}, got {show(bound.plain())}")
+            )
     if wrong:
         return wrong
     low, high = (bound.value for bound in bounds)
