@@ -29,7 +29,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's backgroun
 
 TESTS = Path(__file__).parent / "tests"
 KINDS = ("slow", "parity", "gpu")
-OF_TABLES = {"test_random_networks.py", "test_recorded_ahead.py", "test_table.py", "test_table_fit.py"}
+OF_TABLES = {
+    "test_random_networks.py",
+    "test_recorded_ahead.py",
+    "test_sweep_table.py",
+    "test_table.py",
+    "test_table_fit.py",
+}
 
 
 def named(config: pytest.Config) -> bool:

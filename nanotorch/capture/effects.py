@@ -86,8 +86,8 @@ class Position:
     def __init__(self, reachable: Reachable) -> None:
         self._optimizers = [thing for thing in reachable.objects if isinstance(thing, Optimizer)]
         tensors = [tensor for tensor in reachable.tensors.values() if id(tensor) not in reachable.states]
-        arrays = [tensor.detach().numpy() for tensor in tensors]
-        self._arrays = [(array, array.copy()) for array in arrays if array.flags.writeable]
+        arrays = [(tensor, tensor.detach().numpy()) for tensor in tensors]
+        self._arrays = [(tensor, array.copy()) for tensor, array in arrays if array.flags.writeable]
         self._plain = [plain_numbers(optimizer) for optimizer in self._optimizers]
         self._states = [
             {
@@ -111,8 +111,8 @@ class Position:
 
     def restore(self) -> None:
         """Go back there, in the memory that is there now."""
-        for array, copy in self._arrays:
-            array[...] = copy
+        for tensor, copy in self._arrays:
+            tensor.detach().numpy()[...] = copy
         for optimizer, state, plain in zip(self._optimizers, self._states, self._plain, strict=True):
             for key, record in state.items():
                 for name, value in record.items():

@@ -13,19 +13,27 @@ Backend = Literal["auto", "numpy", "table"]
 
 
 def sweep(
-    steps: Sequence[Callable[..., Any]], *, in_dims: InDims = None, fallback: Literal["eager"] | None = None
+    steps: Sequence[Callable[..., Any]],
+    *,
+    in_dims: InDims = None,
+    backend: Backend = "auto",
+    fallback: Literal["eager"] | None = None,
 ) -> Sweep:
     """Return a function that does what all steps do, one after the other, as one program (Note [Sweeps]).
 
     The steps are those of models of one architecture, each with its optimizer; learning rates, decays, generators and
-    other numbers may differ. Each has the bits of its own separate run, and what they return is returned together,
-    each tensor with one more axis in front. Their parameters and the states of their optimizers move into memory that
-    lies together; what else shared memory with them does no longer.
+    other numbers may differ. Each has the bits of its own separate run with that backend, and what they return is
+    returned together, each tensor with one more axis in front. As "numpy", their parameters and the states of their
+    optimizers move into memory that lies together; what else shared memory with them does no longer.
 
     Args:
         steps: functions of tensors that return tensors, as `compile` takes one.
         in_dims: None where all steps get the same argument; 0 where each gets its own, an entry of the first axis, or
             of a list; or a tuple that says so for each argument.
+        backend: "numpy" takes a step of all models in one, with the bits that the steps have as ever. "table" lets one
+            table take many steps of one model after the other, in threads (Note [Tables of models]); calls are then
+            recorded ahead (Note [Recorded ahead]), so each has the bits of a table from the first step that finds a
+            state of its optimizer. "auto" is "table" where the interpreter is ready and a table takes the whole step.
         fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
 
     >>> def make_step(rate):
@@ -46,7 +54,7 @@ def sweep(
     """
     from nanotorch.capture.sweep.sweep import Sweep
 
-    return Sweep(steps, in_dims, fallback)
+    return Sweep(steps, in_dims, fallback, backend)
 
 
 class Call(Protocol):

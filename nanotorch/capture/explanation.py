@@ -163,7 +163,7 @@ def _of_numpy(code: NumpyCode) -> str:
 
 def _of_table(code: TableCode) -> str:
     fused = [len(item.statements) for item in code.items if len(item.statements) > 1]
-    outside = len([span for span in code._spans if isinstance(span, Statement)])
+    outside = len([span for span in code.spans if isinstance(span, Statement)])
     return (
         f"table: {len(code.items)} instructions, {len(fused)} of them of {sum(fused)} statements fused; "
         f"{outside} statements by NumPy"

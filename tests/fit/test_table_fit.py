@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from compiled_runs import EVERYTHING, left, trained
+from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import MACHINE
 from nanotorch.estimators import MLPClassifier
 from nanotorch.train.config.loading import loads
-from nanotorch.train.fit import chunks
+from nanotorch.train.fit import chunks, together
 from nanotorch.train.fit.build import build
 from nanotorch.train.fit.chunks import Chunks
 from nanotorch.train.fit.loop import fit
@@ -33,7 +34,6 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the interpreter there, and few steps pay."""
     assert MACHINE.wait() is not None, MACHINE.reason
     monkeypatch.setattr(chunks, "PAYS", 8)
-    monkeypatch.setattr(chunks, "PAYS_LAST", 2)
 
 
 def said(directory: Path) -> str:
@@ -120,6 +120,43 @@ def test_the_first_epoch_of_a_table_follows_from_what_was_asked_for(monkeypatch:
             kinds.append((setup.training.epoch, isinstance(event, chunks.Chunk)))
     assert {epoch for epoch, table in kinds if table} == {5, 6, 7, 8, 9, 10, 11}
     assert {epoch for epoch, table in kinds if not table} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("overrides", [["train.accumulate=1"], ["scheduler.interval=epoch", "scheduler.T_max=8"]])
+def test_fits_side_by_side_have_the_bytes_of_their_own_runs(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one form, with seeds and rates of their own; the second stops early."""
+    taken, take = [0], TabledStep._take
+    monkeypatch.setattr(together, "PAYS", 8)
+
+    def counting(self: Any, *args: Any) -> Any:
+        taken[0] += 1
+        return take(self, *args)
+
+    def begun(number: int) -> tuple[Any, Any]:
+        rate = f"optimizer.lr={0.0 if number == 1 else 0.01 * (number + 1)}"
+        options = [f"seed={number}", rate, "train.epochs=6", "early_stopping.patience=3", *overrides]
+        setup = build(config := loads(EVERYTHING, overrides=options), prepare(config))
+        training, loader, parts, options_ = setup
+        program = Chunks(training, loader, options_, options_.accumulate, options_.epochs)
+        return training, fit(training, loader, parts["validation"], options_, chunks=program)
+
+    def left(training: Any) -> Any:
+        history = [{k: v for k, v in record.items() if k != "seconds"} for record in training.history]
+        return [value.numpy().tobytes() for value in training.weights().values()], history
+
+    alone = []
+    for number in range(3):
+        training, events = begun(number)
+        list(events)
+        alone.append(left(training))
+    monkeypatch.setattr(TabledStep, "_take", counting)
+    several = [begun(number) for number in range(3)]
+    list(together.together({number: events for number, (_, events) in enumerate(several)}))
+    assert [left(training) for training, _ in several] == alone
+    assert len({len(history) for _, history in alone}) > 1
+    assert taken[0] > 12
 
 
 def test_estimators_have_the_same_bytes_each_time_and_go_on_with_them() -> None:

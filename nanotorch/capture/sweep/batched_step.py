@@ -99,7 +99,7 @@ class BatchedStep(Captured):
         memory = {buffer for places in models.places.values() for buffer, _ in places if buffer.kind == "memory"}
         after, left = Moment(before.reaches), {buffer: buffer.array.copy() for buffer in memory}
         try:
-            _put_back(memory)
+            put_back(memory)
             before.moment.restore()
             scalars = self._scalars(call.numbers)
             numbers = [models.numbers(scalars, k) for k in range(models.count)]
@@ -170,7 +170,7 @@ class BatchedStep(Captured):
         """Write the program out; return a call that gives other bits than the trials, if there is one, with an axis."""
         batched = self.batched = Batched(self.models, trials, self._kept, self._alone)
         self.code = NumpyCode(batched.program, batched.kept)
-        _put_back(memory)
+        put_back(memory)
         before.moment.restore()
         inputs = [buffer.array for buffer in batched.program.inputs]
         different = self.code.check(inputs, columns(self.models, batched.needed, scalars))
@@ -223,11 +223,15 @@ class BatchedStep(Captured):
             each[number] = each[-1]
             del each[-1]
         self.models.drop(number, rows)
-        self.batched = Batched(self.models, [], self._kept, self._alone)
-        self.code = NumpyCode(self.batched.program, self.batched.kept)
+        self._rewrite()
         self._bind()
         if moved:
             self._holds[number] = self._guard(self.parts[number])
+
+    def _rewrite(self) -> None:
+        """Write the program out for the models that are left."""
+        self.batched = Batched(self.models, [], self._kept, self._alone)
+        self.code = NumpyCode(self.batched.program, self.batched.kept)
 
     # ------------------------------------------------------------------------------------------------------- a call
 
@@ -330,7 +334,7 @@ def _part(recording: Recording, twins: dict[int, Any]) -> Part:
     )
 
 
-def _put_back(memory: Iterable[Buffer]) -> None:
+def put_back(memory: Iterable[Buffer]) -> None:
     for buffer in memory:
         buffer.array[...] = buffer.before
 

@@ -18,6 +18,7 @@ from nanotorch.capture.sweep.batched_step import BatchedStep, State
 from nanotorch.capture.sweep.likeness import alike
 from nanotorch.capture.sweep.models import Models
 from nanotorch.capture.sweep.stacked import Rows, leave, stack, unstack
+from nanotorch.capture.sweep.tabled_step import NoTableError, TabledStep
 
 Axes = tuple[int | None, ...]
 
@@ -54,16 +55,20 @@ class Group(Compiled):
         steps: of the models, in the order of the rows of what they return.
         fallback: as of `Compiled`.
         shared: tensors that steps of other groups find as well.
+        backend: what runs its programs: "numpy"; "table"; or "auto", a table that may give way to NumPy.
 
     Attributes:
         split: the numbers of steps that are alike, where the steps turned out not to be; None as long as they are.
     """
 
-    def __init__(self, steps: Sequence[Callable[..., Any]], fallback: Fallback, shared: Collection[Tensor]) -> None:
+    def __init__(
+        self, steps: Sequence[Callable[..., Any]], fallback: Fallback, shared: Collection[Tensor], backend: str
+    ) -> None:
         self.steps, self.shared = list(steps), shared
         self.split: list[list[int]] | None = None
         self._rows: list[Rows] = []
-        super().__init__(self._one_by_one, "numpy", fallback)
+        self.strict = backend == "table"
+        super().__init__(self._one_by_one, backend, fallback, ahead=backend != "numpy")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take all steps; return what they return, each tensor with one more axis in front."""
@@ -108,7 +113,8 @@ class Group(Compiled):
             self.split = classes if len(classes) > 1 else None
         if self.split is not None:
             return self.function(*call.args, **call.kwargs)
-        stack(reaches, self._rows, self.shared)
+        if self.backend == "numpy":
+            stack(reaches, self._rows, self.shared)
         before = State(reaches)
         recording, result = self._recorded_call(call, functools.partial(self._step, 0), {"": self.steps[0]})
         if recording is None:
@@ -132,13 +138,18 @@ class Group(Compiled):
         if models is None:
             return results
         if known is None:
-            self._latest = known = BatchedStep(recording, self._because)
+            kind = BatchedStep if self.backend == "numpy" else TabledStep
+            self._latest = known = kind(recording, self._because)
             programs.append(known)
             self._recorded += 1
             return results
         try:
             self.split = known.take(recording, models, call, results, before)
         except CaptureError as error:
+            if isinstance(error, NoTableError) and not self.strict:
+                self.backend = "numpy"
+                programs.clear()
+                return results
             if self.fallback is None:
                 raise
             self._give_up(call, str(error))

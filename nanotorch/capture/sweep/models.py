@@ -48,6 +48,10 @@ class Several:
     def __init__(self, values: Sequence[Any], name: str) -> None:
         self.values, self.name = tuple(values), name
 
+    def __call__(self) -> Any:
+        """Draw for the first model."""
+        return self.values[0]()
+
     def __repr__(self) -> str:
         return self.name
 

@@ -34,6 +34,7 @@ from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recording import Build, array_of, taken_apart
 from nanotorch.capture.sweep.group import Axes, Group
 from nanotorch.capture.sweep.likeness import alike
+from nanotorch.capture.table.machine import MACHINE
 
 InDims = int | None | tuple[int | None, ...]
 MOST = 128
@@ -50,11 +51,17 @@ class Sweep:
         groups: those that are alike, each with the numbers of its steps.
     """
 
-    def __init__(self, steps: Sequence[Callable[..., Any]], in_dims: InDims, fallback: Fallback) -> None:
-        self.steps, self.in_dims, self.fallback = list(steps), in_dims, fallback
+    def __init__(
+        self, steps: Sequence[Callable[..., Any]], in_dims: InDims, fallback: Fallback, backend: str = "numpy"
+    ) -> None:
+        self.steps, self.in_dims, self.fallback, self.backend = list(steps), in_dims, fallback, backend
         if not self.steps:
             raise ValueError("compile.sweep takes one step at least, got an empty sequence")
         self.groups: list[tuple[list[int], Group]] = []
+        if backend not in ("auto", "numpy", "table"):
+            raise ValueError(f"backend is 'auto', 'numpy' or 'table', got {backend!r}")
+        if backend != "numpy" and MACHINE.soon() is None:
+            self.backend = "numpy"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take all steps; return what they return, each tensor with one more axis in front."""
@@ -150,7 +157,9 @@ class Sweep:
         parts = [part for numbers in classes for part in _parts(numbers, reaches[numbers[0]])]
         shared = [t for each in found for key, t in each.items() if seen[key] > 1] if len(parts) > 1 else []
         for numbers in parts:
-            self.groups.append((list(numbers), Group([self.steps[k] for k in numbers], self.fallback, shared)))
+            self.groups.append(
+                (list(numbers), Group([self.steps[k] for k in numbers], self.fallback, shared, self.backend))
+            )
 
     def _regroup(self) -> None:
         """Take groups apart whose steps turned out to be unlike."""
@@ -300,7 +309,8 @@ class Sweep:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no programs: its steps may be others."""
-        return {"steps": self.steps, "in_dims": self.in_dims, "fallback": self.fallback}
+        names = ("steps", "in_dims", "fallback", "backend")
+        return {name: self.__dict__[name] for name in names}
 
     def __setstate__(self, state: Any) -> None:
         Sweep.__init__(self, **state)

@@ -138,17 +138,26 @@ class Interpreter:
         self._function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(entry)
         self.sgemm, self.dgemm = blas()
 
-    def bound(self, context: Any) -> Any:
-        """Return a function without arguments that runs what a context describes, and tells how many steps ran."""
+    def bound(self, context: Any, *alive: Any) -> Any:
+        """Return a function without arguments that runs what a context describes, and tells how many steps ran; `alive`
+        is what has to be there for that.
+        """
         result, error = ctypes.c_int64(), ctypes.c_void_p()
         function, places = self._function, (ctypes.addressof(result), ctypes.addressof(error), context.ctypes.data)
-        keep_alive = (result, error, context)
+        keep_alive = (result, error, context, alive)
 
         def run() -> int:
             function(*places)
             return keep_alive[0].value
 
         return run
+
+
+def threads() -> int:
+    """Return how many threads may compute: what OMP_NUM_THREADS says, or as many as there are processors."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(said), processors) if said.isdigit() and int(said) else processors
 
 
 def blas() -> tuple[int, int]:

@@ -11,7 +11,7 @@ with all steps before it done and nothing of this one.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -54,7 +54,7 @@ class TableCode:
             for leaf in _host_numbers(item.statements if item.group is not None else []):
                 self.table.number(leaf)
         self._host = list(self.table.numbers)  # those of the table come first in it
-        self._spans: list[tuple[int, int] | Statement] = []
+        self.spans: list[tuple[int, int] | Statement] = []
         self.asked = 0  # words up to the last question
         self._write(fused)
         self._bind()
@@ -65,7 +65,7 @@ class TableCode:
         """Write all items: spans of the table, of each item where it is not fused, and statements for NumPy."""
         known = in_range(self.program)
         needed = outside(self.items, self.program, self.kept)
-        spans = self._spans
+        spans = self.spans
         for number, item in enumerate(self.items):
             start = len(self.table.code)
             if isinstance(item.what, Group):
@@ -92,29 +92,29 @@ class TableCode:
             table.base(view.buffer)
         self._code = np.array([*table.code, 0], np.int64)
         self._bases = np.array([self.arrays[buffer].ctypes.data for buffer in table.bases], np.int64)
-        self._numbers = np.zeros(max(1, len(table.numbers)))
-        self._bits = self._numbers.view(np.uint64)
+        self.numbers = np.zeros(max(1, len(table.numbers)))
+        self._bits = self.numbers.view(np.uint64)
         self._whole: dict[str, int] = {}  # the places of whole numbers of the host, by their code
-        self._draws: list[tuple[int, Callable[[], int]]] = []  # the places of seeds that every run draws
+        self.draws: list[tuple[int, Callable[[], int]]] = []  # the places of seeds that every run draws
         for key, place in table.numbers.items():
             if isinstance(key, tuple):
                 value = key[1]
                 if isinstance(value, str):
                     self._whole[value] = place
                 elif callable(value):
-                    self._draws.append((place, value))
+                    self.draws.append((place, value))
                 else:
                     self._bits[place] = value & WORD
             elif key not in self._host:
-                self._numbers[place] = float.fromhex(key)
-        self._number_bytes = self._numbers.data.cast("B")
+                self.numbers[place] = float.fromhex(key)
+        self._number_bytes = self.numbers.data.cast("B")
         self._scratch = aligned(8 * SCRATCH)
         self._addresses = self._code.ctypes.data, self._bases.ctypes.data, self._scratch.ctypes.data
         self._home = self._bases.copy()
-        self.calls = [span for span in self._spans if isinstance(span, Statement)]
+        self.calls = [span for span in self.spans if isinstance(span, Statement)]
         self._for_calls = {leaf.code: leaf.value for leaf in _host_numbers(self.calls)}
         self._pack = struct.Struct(f"{len(self._host)}d").pack_into
-        self._runs = [self._part(span) for span in self._spans]
+        self._runs = [self._part(span) for span in self.spans]
         self._values, self.decided = self._host_functions()
         by_calls = {view.buffer for call in self.calls for view in call.reads}
         self._copied = [
@@ -124,19 +124,21 @@ class TableCode:
             for buffer in self.program.inputs
         ]
 
-    def context(self, start: int, end: int, numbers: int, steps: int, *more: int) -> Any:
-        """Return what tells the interpreter to run words of the table (`interpreter.run`)."""
-        code, bases, scratch = self._addresses
+    def context(
+        self, start: int, end: int, numbers: int, steps: int, *more: int, bases: int = 0, scratch: int = 0
+    ) -> Any:
+        """Return what tells the interpreter to run words of the table (`interpreter.run`), on this memory or other."""
+        code, own, registers = self._addresses
         fields = (
-            code + 8 * start, code + 8 * end, bases, numbers, scratch, self.interpreter.sgemm, self.interpreter.dgemm,
-            steps, *more,
+            code + 8 * start, code + 8 * end, bases or own, numbers, scratch or registers,
+            self.interpreter.sgemm, self.interpreter.dgemm, steps, *more,
         )  # fmt: skip
         return np.array(fields + (0,) * (CONTEXT - len(fields)), np.int64)
 
     def _part(self, span: tuple[int, int] | Statement) -> Callable[[], None]:
         """Return what runs a span."""
         if isinstance(span, tuple):
-            bound = self.interpreter.bound(self.context(*span, self._numbers.ctypes.data, 1))
+            bound = self.interpreter.bound(self.context(*span, self.numbers.ctypes.data, 1))
 
             def run() -> None:
                 if bound() != 1:
@@ -183,7 +185,7 @@ class TableCode:
             for buffer, copied in zip(self.program.inputs, self._copied, strict=True)
         ]
         bases, set_host = self._bases, self._set_host
-        any_host, draws, bits = bool(self._host or self._for_calls or self._whole), self._draws, self._bits
+        any_host, draws, bits = bool(self._host or self._for_calls or self._whole), self.draws, self._bits
         asked = self._part((0, self.asked)) if draws and self.asked else None
 
         def step(*inputs: Any) -> Any:
@@ -214,6 +216,11 @@ class TableCode:
         if of_calls:
             self._for_calls.update(zip(self._for_calls, of_calls, strict=True))
 
+    @property
+    def in_one(self) -> bool:
+        """Whether one call of the interpreter runs all of it."""
+        return len(self.spans) == 1 and not self.calls and all(map(dense, self.program.outputs))
+
     def many(self, tables: Sequence[Any], order: Any, batch_size: int) -> Many | None:
         """Return what runs steps on rows of tables in one call; None for a program that calls NumPy.
 
@@ -225,27 +232,34 @@ class TableCode:
         Raises:
             ValueError: tables or an order that do not fit the program.
         """
-        if len(self._spans) != 1 or self.calls or not all(map(dense, self.program.outputs)):
-            return None
-        if any(not buffer.array.flags.c_contiguous for buffer in self.program.inputs):
+        if not self.in_one or any(not buffer.array.flags.c_contiguous for buffer in self.program.inputs):
             return None
         return Many(self, tables, order, batch_size)
 
     def rows_of(self, scalars: Any, steps: int) -> Any:
         """Return the numbers of all steps; a scalar is a number, or an array with one for each step."""
-        numbers = np.empty((steps, len(self._numbers)))
-        numbers[:] = self._numbers
-        of_table, _, whole = self._values(scalars)
+        return self.rows(self._values(scalars), steps, self.draws)
+
+    def rows(self, values: Iterable[Any], steps: int, draws: Sequence[tuple[int, Callable[[], int]]]) -> Any:
+        """Return the numbers of all steps, of what `codes` give and what is drawn."""
+        numbers = np.empty((steps, len(self.numbers)))
+        numbers[:] = self.numbers
+        of_table, _, whole = values
         for column, value in enumerate(of_table):
             numbers[:, column] = value
         bits = numbers.view(np.uint64)
         for place, value in zip(self._whole.values(), whole, strict=True):
             bits[:, place] = value & WORD if isinstance(value, int) else value
-        if self._draws:
+        if draws:
             for row in bits:
-                for place, draw in self._draws:
+                for place, draw in draws:
                     row[place] = draw()
         return numbers
+
+    @property
+    def codes(self) -> tuple[list[str], ...]:
+        """The code of the numbers of the host: those of the table, those of calls, and whole ones."""
+        return self._host, list(self._for_calls), list(self._whole)
 
     # ------------------------------------------------------------------------------------------------------ checking
 
@@ -284,7 +298,7 @@ class TableCode:
             self.arrays[buffer][...] = array
             self._bases[self.table.bases[buffer]] = self.arrays[buffer].ctypes.data
         self._set_host(self._values(scalars))
-        for number, (place, _) in enumerate(self._draws):
+        for number, (place, _) in enumerate(self.draws):
             self._bits[place] = SEED + number
 
     def _differing(self, inputs: list[Any], scalars: Any, drawn: dict[Statement, list[Any]]) -> Statement | None:
@@ -297,7 +311,7 @@ class TableCode:
         codes = [*self._host, *self._for_calls, *self._whole]
         seeds = 0
         host = dict(zip(codes, chain(*self._values(scalars)), strict=True))
-        for item, span in zip(self.items, self._spans, strict=True):
+        for item, span in zip(self.items, self.spans, strict=True):
             (statement,) = item.statements
             outs = [view.of(self.arrays[view.buffer]) for view in statement.out]
             if statement.primitive in DRAWS and isinstance(span, Statement):
@@ -330,7 +344,7 @@ class TableCode:
     ) -> tuple[list[Any], list[Any]]:
         """Run the program; return what is then in memory that lasts, and what it returns."""
         self._begin(inputs, scalars)
-        for span in self._spans:
+        for span in self.spans:
             if isinstance(span, Statement) and span in drawn:
                 put([view.of(self.arrays[view.buffer]) for view in span.out], drawn[span])
             else:
@@ -364,13 +378,13 @@ class Many:
     def ready(self) -> int:
         """Return how many steps there are before one whose questions get another answer."""
         asked = self._code.asked
-        return self._run(0, asked, self._code._numbers, self._steps, []) if asked else self._steps
+        return self._run(0, asked, self._code.numbers, self._steps, []) if asked else self._steps
 
     def run(self, numbers: Any) -> tuple[int, list[Any]]:
         """Run a step for each row of `numbers`; return how many were done, and the outputs of all steps, stacked."""
         outputs, steps = self._code.program.outputs, len(numbers)
         results = [np.empty((steps, *view.shape), view.dtype) for view in outputs]
-        ((start, end),) = self._code._spans  # type: ignore[misc]
+        ((start, end),) = self._code.spans  # type: ignore[misc]
         return self._run(start, end, numbers, steps, results), results
 
     def _run(self, start: int, end: int, numbers: Any, steps: int, results: list[Any]) -> int:

@@ -15,9 +15,9 @@ A program of NumPy gives the plain step bit for bit, so it never matters which s
 rounding (Note [Tolerance of tables]), so it has to be the same steps whenever a training is repeated, or stopped and
 gone on with. Hence the choice is made once, at the very beginning of a training: from what it was asked for, and from
 whether the interpreter of tables is there at that moment; where it has to be compiled, that happens meanwhile, for
-others. What was chosen, `Training.table_from`, is saved with the training: the first epoch that runs as a table. From
-there on all windows do, and from `PAYS_LAST` epochs later on the shorter last ones, too. Programs are recorded ahead
-(Note [Recorded ahead]), so that no step runs as ever because it is the first of a process.
+others. What was chosen, `Training.table_from`, is saved with the training: the first epoch that runs as a table, as all
+do that come after it. Programs are recorded ahead (Note [Recorded ahead]), so that no step runs as ever because it is
+the first of a process.
 
 Note [Due steps]
 ~~~~~~~~~~~~~~~~
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 Compile = Literal["auto"] | bool
 PAYS = 400  # steps that are sure to come
 PAYS_LATE = 4000  # steps that have come
-PAYS_LAST = 100  # epochs with a shorter last window that have run as a table
 LONGEST = 0.25  # seconds of a chunk: a bar moves, and Ctrl-C is heard
 
 
@@ -104,6 +103,11 @@ class Due:
     def pays(self) -> bool:
         """Whether a program for steps on as many rows pays for this fit alone."""
         return self.chunks.pays_whole if self.window == self.chunks.rows else self.chunks.pays_last
+
+    @property
+    def table(self) -> bool:
+        """Whether they are steps of a table."""
+        return self.chunks.table and self.pays
 
     @property
     def numbers(self) -> range:
@@ -221,8 +225,7 @@ class Chunks:
         self._begin(training)
         left, self.sure_epochs = self._to_come(training)
         if self.table:
-            since = training.epoch - (training.table_from or 1)
-            self.pays_whole, self.pays_last = since >= 0, since >= PAYS_LAST
+            self.pays_whole = self.pays_last = training.epoch >= (training.table_from or 1)
         else:
             self.pays_whole = self.pays_whole or self._worth(training, self.whole, left, self.sure_epochs)
             self.pays_last = self.pays_last or self._worth(training, 1, left, self.sure_epochs)

@@ -128,15 +128,13 @@ class Group(Generic[Key]):
         count = min([of.count for of in self.members.values()])
         for of in self.members.values():
             of.count = count
-        if self._worth():
+        if len({of.table for of in self.members.values()}) == 1 and self._worth():
             self._take(count)
         return every
 
     def _worth(self) -> bool:
         """Return whether a program for the steps that are due is worth recording."""
         dues = list(self.members.values())
-        if dues[0].chunks.table and dues[0].pays:
-            return False  # a table of its own has other bits than a program of all
         rows = dues[0].window
         if rows not in self._pays and (sum([of.sure for of in dues]) >= PAYS or all([of.pays for of in dues])):
             self._pays.add(rows)
@@ -144,12 +142,15 @@ class Group(Generic[Key]):
 
     def _take(self, count: int) -> None:
         """Take so many steps of all members in one call."""
+        backend = "table" if next(iter(self.members.values())).table else "numpy"
+        if self._sweep is not None and self._sweep.backend != backend:
+            self.release()
         left = [number for number, key in enumerate(self._in_sweep) if key not in self.members]
         if self._sweep is None:
             self._in_sweep = list(self.members)
             from nanotorch.capture.sweep.sweep import Sweep
 
-            self._sweep = Sweep([of.chunks.step for of in self.members.values()], None, self._refuse)
+            self._sweep = Sweep([of.chunks.step for of in self.members.values()], None, self._refuse, backend)
         elif left:
             self._sweep.drop(*left)
             self._in_sweep = [key for key in self._in_sweep if key in self.members]

@@ -1,0 +1,151 @@
+"""Sweeps that run as tables: each model has the bits of its own table, whatever the others do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nanotorch as torch
+from nanotorch import nn
+from nanotorch.capture.compiled import Compiled
+from nanotorch.capture.recorder import CaptureError
+from nanotorch.capture.sweep import tabled_step
+from nanotorch.capture.sweep.tabled_step import TabledStep
+from nanotorch.capture.table.machine import MACHINE
+
+MODELS, ROWS, BATCH = 3, 40, 8
+OPTIMIZERS: dict[str, Callable[[Any, float], Any]] = {
+    "Adam": lambda p, rate: torch.optim.Adam(p, lr=rate),
+    "momentum": lambda p, rate: torch.optim.SGD(p, lr=rate, momentum=0.9, weight_decay=rate / 10),
+    "NAdam": lambda p, rate: torch.optim.NAdam(p, lr=rate),
+    "SGD": lambda p, rate: torch.optim.SGD(p, lr=rate),
+}
+
+
+@pytest.fixture(autouse=True)
+def ready() -> None:
+    assert MACHINE.wait() is not None, MACHINE.reason
+
+
+class Task:
+    """A model with its rate and its random numbers, and a step of it."""
+
+    def __init__(self, number: int, optimizer: str = "Adam", norm: bool = False) -> None:
+        torch.manual_seed(number)
+        extra = [nn.BatchNorm1d(6)] if norm else []
+        self.model = nn.Sequential(nn.Linear(4, 6), *extra, nn.ReLU(), nn.Linear(6, 3))
+        self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), 0.02 * (number + 1))
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        self.optimizer.zero_grad()
+        scores = self.model(x)
+        loss = nn.functional.cross_entropy(scores, y)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
+        self.optimizer.step()
+        return scores, (loss, norm)
+
+    def left(self) -> list[bytes]:
+        moments = [v for state in self.optimizer.state_dict()["state"].values() for v in state.values()]
+        grads = [p.grad for p in self.model.parameters()]
+        tensors = [*self.model.state_dict().values(), *moments, *[grad for grad in grads if grad is not None]]
+        return [tensor.detach().numpy().tobytes() for tensor in tensors]
+
+
+def data(seed: int = 0) -> list[torch.Tensor]:
+    draw = np.random.default_rng(seed)
+    return [torch.from_numpy(draw.standard_normal((ROWS, 4)).astype("f4")), torch.from_numpy(draw.integers(0, 3, ROWS))]
+
+
+def leaves(result: Any) -> list[bytes]:
+    scores, (loss, norm) = result
+    return [np.ascontiguousarray(tensor.numpy()).tobytes() for tensor in (scores, loss, norm)]
+
+
+def alone(tasks: list[Task], tables: Any, orders: Any) -> list[list[bytes]]:
+    """What each model gives and leaves with a table of its own: many steps in a call, then one, then a smaller one."""
+    found = []
+    for number, task in enumerate(tasks):
+        step = Compiled(task.step, "table", None, ahead=True)
+        given = step.run(tables[number], orders[number], batch_size=BATCH)
+        after = [step(*[table[:rows] for table in tables[number]]) for rows in (BATCH, 3)]
+        found.append([leaf for each in (given, *after) for leaf in leaves(each)] + task.left())
+    return found
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_model_has_the_bits_of_its_own_table(optimizer: str, norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabled_step, "threads", lambda: 1 + norm)
+    tables = [data(number) for number in range(MODELS)]
+    orders = [np.random.default_rng(number).permutation(ROWS) for number in range(MODELS)]
+    want = alone([Task(number, optimizer, norm) for number in range(MODELS)], tables, orders)
+    tasks = [Task(number, optimizer, norm) for number in range(MODELS)]
+    sweep = torch.compile.sweep([task.step for task in tasks], in_dims=0, backend="table")
+    given = sweep.run([list(each) for each in zip(*tables, strict=True)], orders, batch_size=BATCH)
+    after = [sweep(*[[of[k][:rows] for of in tables] for k in (0, 1)]) for rows in (BATCH, 3)]
+    assert all(isinstance(group._latest, TabledStep) for _, group in sweep.groups)
+    for number, task in enumerate(tasks):
+        mine = [(scores[number], (loss[number], norms[number])) for scores, (loss, norms) in (given, *after)]
+        assert [leaf for each in mine for leaf in leaves(each)] + task.left() == want[number]
+
+
+def test_a_model_leaves_and_the_others_go_on() -> None:
+    tables = data()
+    whole, parts = [[Task(number) for number in range(4)] for _ in range(2)]
+    steps = [Compiled(task.step, "table", None, ahead=True) for task in whole]
+    for number, step in enumerate(steps):
+        for _ in range(1 if number == 1 else 2):
+            step.run(tables, batch_size=BATCH)
+    sweep = torch.compile.sweep([task.step for task in parts], backend="table")
+    sweep.run(tables, batch_size=BATCH)
+    sweep.drop(1)
+    sweep.run(tables, batch_size=BATCH)
+    assert [task.left() for task in parts] == [task.left() for task in whole]
+    assert [group._recorded for _, group in sweep.groups] == [1]
+
+
+def test_a_step_that_no_table_takes_whole_runs_as_numpy_or_is_refused() -> None:
+    def steps() -> tuple[list[Task], list[Any]]:
+        tasks = [Task(number) for number in range(2)]
+
+        def sorting(task: Task) -> Any:
+            return lambda x, y: task.step(x.sort(dim=0).values, y)
+
+        return tasks, [sorting(task) for task in tasks]
+
+    tables = data()
+    plain, each = steps()
+    for _ in range(4):
+        for step in each:
+            step(*tables)
+    tasks, each = steps()
+    sweep = torch.compile.sweep(each)
+    for _ in range(4):
+        sweep(*tables)
+    assert [task.left() for task in tasks] == [task.left() for task in plain]
+    assert type(sweep.groups[0][1]._latest).__name__ == "BatchedStep"
+    sweep = torch.compile.sweep(steps()[1], backend="table")
+    with pytest.raises(CaptureError, match="no table takes its steps: sort"):
+        for _ in range(4):
+            sweep(*tables)
+
+
+def test_rows_out_of_range_are_the_errors_of_the_step_before_anything_is_written() -> None:
+    tasks, (x, y) = [Task(number) for number in range(2)], data()
+    sweep = torch.compile.sweep([task.step for task in tasks], backend="table")
+    sweep.run([x, y], batch_size=BATCH)
+    before = [task.left() for task in tasks]
+    wrong = y.clone()
+    wrong[3 * BATCH] = 7
+    with pytest.raises(IndexError):
+        sweep.run([x, wrong], batch_size=BATCH)
+    assert [task.left() for task in tasks] != before
+    again = [Task(number) for number in range(2)]
+    sweep = torch.compile.sweep([task.step for task in again], backend="table")
+    sweep.run([x, y], batch_size=BATCH)
+    sweep.run([x[: 3 * BATCH], y[: 3 * BATCH]], batch_size=BATCH)
+    assert [task.left()[:4] for task in tasks] == [task.left()[:4] for task in again]
