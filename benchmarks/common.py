@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 Timings = dict[str, list[float]]
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+"""Of the machine, when the benchmark began."""
+_clock = time.perf_counter
 
 
 def interleave(
@@ -43,26 +46,49 @@ def interleave(
             if not collector:
                 gc.collect()
                 gc.disable()
-            start = time.perf_counter()
+            start = _clock()
             for _ in range(count):
                 call()
-            timings[name].append((time.perf_counter() - start) / count * 1e6)
+            timings[name].append((_clock() - start) / count * 1e6)
             gc.enable()
     return timings
 
 
 def _repeats(call: Callable[[], object], seconds: float) -> int:
     """Warm the call up and return how often it fits into `seconds`."""
-    for _ in range(3):
+    for _ in range(4):
+        start = time.perf_counter()
         call()
-    start = time.perf_counter()
-    call()
-    return max(1, round(seconds / (time.perf_counter() - start)))
+        took = time.perf_counter() - start
+        if took > 0.1:  # longer than what there is to warm up
+            break
+    return max(1, round(seconds / took))
 
 
 def summary(timings: Timings) -> dict[str, tuple[float, float]]:
     """Return the median and the minimum of every series."""
     return {name: (statistics.median(values), min(values)) for name, values in timings.items()}
+
+
+def spread(timings: Timings) -> dict[str, dict[str, float]]:
+    """Return the median, the quartiles around it and the minimum of every series."""
+    found = {}
+    for name, values in timings.items():
+        low, median, high = statistics.quantiles([*values, *values], n=4)  # twice: two values at least
+        found[name] = {"median": median, "low": low, "high": high, "min": min(values)}
+    return found
+
+
+def pin(device: str = "cpu") -> None:
+    """Keep the process on one core, the last that it may use, before a library counts them; time it by that core.
+
+    The time of the processor, of all threads of the process, is on one core what the clock would say if no other
+    program ran.
+    """
+    global _clock
+    if device == "cpu" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        _clock = time.process_time
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -86,13 +112,16 @@ def machine(device: str = "cpu") -> dict[str, str]:
     found = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{processor() or platform.machine()}, {os.cpu_count()} cores",
+        "clock": "of the processor" if _clock is time.process_time else "of the wall",
+        "cores used": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "load": f"{LOAD:.1f} when it began",
         "threads": os.environ.get("OPENBLAS_NUM_THREADS", "?") + " (BLAS)",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
     if device != "cpu":
         found["gpu"] = _gpu()
     found["BLAS"] = _blas()
-    for package in ("numpy", "torch", "cupy-cuda12x", "cupy-cuda13x"):
+    for package in ("numpy", "torch", "jax", "numba", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

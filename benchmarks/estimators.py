@@ -6,9 +6,10 @@ Both get the same rows, network, batch size, learning rate, Adam, L2 penalty and
 these. They take turns, each round with another seed (and for both the same one), and are scored on the same rows, which
 they have not seen. The fastest of the rounds is printed and compared, with the median ratio in brackets, above 1 where
 nanotorch is faster: machines are noisy, and on a shared one the processor's time says more than the clock, so both are
-given (with one BLAS thread, as OPENBLAS_NUM_THREADS=1 makes it, for both sides). scikit-learn computes in the precision
-of the features, which come as float64 from its datasets; it is timed with float32 features as well, in which nanotorch
-computes unless told otherwise.
+given (with one BLAS thread, as OPENBLAS_NUM_THREADS=1 makes it, for both sides). Where numba is installed the
+interpreter of tables is ready before anything is timed, as it is from the second program of a machine on. scikit-learn
+computes in the precision of the features, which come as float64 from its datasets; it is timed with float32 features as
+well, in which nanotorch computes unless told otherwise.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sklearn.neural_network import MLPRegressor as TheirRegressor
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import common
+from nanotorch.capture.table.machine import MACHINE
 from nanotorch.estimators import MLPClassifier, MLPRegressor
 
 LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits, "diabetes": load_diabetes}
@@ -76,6 +78,7 @@ def fit(
 def main() -> None:
     """Fit everything and print the table."""
     options = common.arguments("Fit time and score of the estimators, against scikit-learn's own.")
+    MACHINE.wait()
     rounds, epochs = (options.rounds or 1, 2) if options.quick else (max(options.rounds or 15, SEEDS), 50)
     warnings.simplefilter("ignore", ConvergenceWarning)
     lines, results = [], []

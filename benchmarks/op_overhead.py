@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
-from benchmarks.train_step import import_pytorch
+from benchmarks.steps.frameworks import import_pytorch
 
 LENGTH = 2000
 PARTS = {
@@ -140,6 +140,7 @@ def main() -> None:
     import nanotorch
 
     options = common.arguments("Time single recorded operations.")
+    common.pin(options.device)
     rounds, seconds = options.rounds or (1 if options.quick else 25), 0.0 if options.quick else 0.05
     length, memory_length = (50, 500) if options.quick else (LENGTH, 50_000)
     frameworks: dict[str, ModuleType] = {"nanotorch": nanotorch}

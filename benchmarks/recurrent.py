@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
-from benchmarks.train_step import import_pytorch
+from benchmarks.steps.frameworks import import_pytorch
 
 BATCH = 32
 SIZES = [(hidden, steps) for hidden in (16, 64, 256) for steps in (20, 100)]
@@ -97,6 +97,7 @@ def contestants(kind: str, hidden: int, steps: int, device: str) -> tuple[Calls,
 def main() -> None:
     """Time every layer and size, and print the table."""
     options = common.arguments("Time recurrent layers.")
+    common.pin(options.device)
     rounds, seconds = options.rounds or (1 if options.quick else 15), 0.0 if options.quick else 0.05
     rows, results = [], []
     for hidden, steps in SIZES[:1] if options.quick else SIZES:

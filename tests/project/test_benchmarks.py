@@ -12,6 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import figures, pages
+from benchmarks.__main__ import names
+from benchmarks.steps.handwritten import HandwrittenStep
+from benchmarks.steps.problem import Problem
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -28,13 +33,23 @@ def run(name: str, json_file: Path) -> tuple[str, list[dict[str, object]]]:
 @pytest.mark.slow
 def test_train_step(tmp_path: Path) -> None:
     printed, results = run("train_step", tmp_path / "results" / "train_step.json")
-    assert "processor:" in printed and "PyTorch/nanotorch" in printed
-    for model in ("4-16-3 batch 16", "64-128-64-10 batch 64", "64-256-256-8 batch 256", "784-1024-1024-10 batch 512"):
-        assert f"\n{model} " in printed
-    assert len(results) == 4
-    expected = {"model", "nanotorch", "compiled", "table", "handwritten", "fused by hand"}
+    assert "processor:" in printed and "PyTorch/it" in printed and "\n4-16-3 batch 16  nanotorch " in printed
+    assert [result["model"] for result in results] == ["4-16-3 batch 16", "4-32-16-4 batch 10000"]
+    expected = {"nanotorch", "compiled", "table", "handwritten", "fused by hand"}
     expected |= {"PyTorch"} if find_spec("torch") else set()
-    assert all(set(result) == expected for result in results)
+    expected |= {"jax", "jax.jit", "jax.lax.scan"} if find_spec("jax") else set()
+    assert [set(result["us"]) for result in results] == [expected, expected - {"handwritten", "fused by hand"}]
+    assert ("without jax: JAX is not installed" in printed) is (find_spec("jax") is None)
+
+
+@pytest.mark.slow
+def test_scaling_with_size(tmp_path: Path) -> None:
+    printed, results = run("scaling_with_size", tmp_path / "scaling.json")
+    assert "GFLOP/s at best" in printed and "without torch.compile: compiles for seconds" in printed
+    assert [(result["width"], result["depth"], result["batch"]) for result in results] == [
+        (4, 2, 64), (64, 4, 64), (64, 2, 4),
+    ]  # fmt: skip
+    assert ["fused by hand" in result["us"] for result in results] == [True, False, True]
 
 
 @pytest.mark.slow
@@ -52,79 +67,70 @@ def test_recurrent(tmp_path: Path) -> None:
     assert [result["layer"] for result in results] == ["RNN", "RNN", "LSTM", "LSTM", "GRU", "GRU"]
 
 
+@pytest.mark.slow
+def test_sweeps(tmp_path: Path) -> None:
+    printed, [result] = run("sweeps", tmp_path / "sweeps.json")
+    assert "\n4-16-3 batch 16  numpy 64 " in printed
+    expected = {"nanotorch", "table 1"} | {f"numpy {count}" for count in (1, 8, 64)}
+    expected |= {f"jax.vmap {count}" for count in (8, 64)} if find_spec("jax") else set()
+    assert isinstance(result["us"], dict) and set(result["us"]) == expected
+
+
 def measured(name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((RESULTS / f"{name}-cpu.json").read_text())["results"]
     return found
 
 
 def test_every_benchmark_has_one_current_file() -> None:
-    names = {path.stem for path in RESULTS.parent.glob("*.py")} - {"__init__", "common", "fused_step", "handwritten"}
-    assert {path.name for path in RESULTS.iterdir()} == {f"{name}-cpu.json" for name in names}
+    assert {path.name for path in RESULTS.iterdir()} == {f"{name}-cpu.json" for name in names()}
 
 
-def rows_of_table(page: str, header: str) -> list[list[str]]:
+def rows_of_table(page: str, block: str) -> list[list[str]]:
     text = (ROOT / page).read_text()
-    table = text[text.index(header) :].split("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    table = text[text.index(f"<!-- results: {block} -->") :].split("\n\n")[0].splitlines()[3:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table if line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", pages.pages(), ids=lambda page: page.name)
+def test_pages_say_what_the_results_say(page: Path) -> None:
+    text = page.read_text()
+    assert text.count("<!-- results: ") == text.count("<!-- end -->") == len(pages.MARKED.findall(text))
+    assert pages.filled(text) == text, "python -m benchmarks.pages brings it up to date"
+
+
+def test_every_block_is_on_a_page() -> None:
+    shown = {block for page in pages.pages() for _, block, _ in pages.MARKED.findall(page.read_text())}
+    assert shown == set(pages.BLOCKS)
 
 
 def test_the_readme_quotes_what_was_measured() -> None:
-    table = rows_of_table("README.md", "| MLP | eager | compiled | compiled, table |")
+    table = rows_of_table("README.md", "ratios of train_step")
     results = measured("train_step")
     assert [row[0].replace(",", "") for row in table] == [result["model"] for result in results]
-    for (_, *ratios), result in zip(table, results, strict=True):
-        medians = [
-            result[name]["median_us"] for name in ("nanotorch", "compiled", "table", "handwritten", "fused by hand")
-        ]
-        assert ratios == [f"{result['PyTorch']['median_us'] / median:.3g}" for median in medians]
+    for (_, plain, *_), result in zip(table, results, strict=True):
+        assert plain == f"{result['us']['PyTorch']['median'] / result['us']['nanotorch']['median']:.3g}"
 
 
 def test_the_page_of_the_estimators_quotes_what_was_measured() -> None:
-    table = rows_of_table("docs/estimators.md", "| data, hidden layers, batch |")
-    for (_, longer, *scores), result in zip(table, measured("estimators"), strict=True):
+    table = rows_of_table("docs/estimators.md", "scores of estimators")
+    for (case, longer, *scores), result in zip(table, measured("estimators"), strict=True):
         ours, theirs = (result["figures"][name] for name in ("nanotorch", "scikit-learn"))
         pairs = zip(theirs["clock"], ours["clock"], strict=True)
         ratios = min(theirs["clock"]) / min(ours["clock"]), np.median([a / b for a, b in pairs])
-        assert longer == ", ".join(f"{ratio:.1f}" for ratio in ratios)
+        assert case == result["case"] and longer == ", ".join(f"{ratio:.1f}" for ratio in ratios)
         assert scores == [f"{np.mean(figures['score']):.3f}" for figures in (ours, theirs)]
 
 
-def tables_of_speed() -> list[str]:
-    """The tables of docs/speed.md, from the files of results."""
-    results = measured("train_step")
-    names = [name for name in results[0] if name != "model"]
-    step = [f"| MLP | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
-    for result in results:
-        cells = [f"{result[name]['median_us']:,.0f}" if name in result else "-" for name in names]
-        step.append(f"| {result['model']} | {' | '.join(cells)} |")
-    fits = ["| data, hidden layers, batch | nanotorch | scikit-learn | ratio |", "|---|---:|---:|---:|"]
-    for result in measured("estimators"):
-        ours, theirs = (min(result["figures"][name]["clock"]) for name in ("nanotorch", "scikit-learn"))
-        fits.append(f"| {result['case']} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f} |")
-    layers = ["| layer, units, steps | nanotorch | PyTorch | ratio |", "|---|---:|---:|---:|"]
-    for result in measured("recurrent"):
-        ours, theirs = (result["ms"][name][0] for name in ("rows", "PyTorch"))
-        if result["layer"] == "LSTM" and result["what"] == "training step":
-            case = f"LSTM, {result['hidden']}, {result['steps']}"
-            layers.append(f"| {case} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |")
-    return ["\n".join(table) for table in (step, fits, layers)]
-
-
-def test_the_page_of_speed_shows_what_was_measured() -> None:
-    page = (ROOT / "docs" / "speed.md").read_text()
-    for table in tables_of_speed():
-        assert table in page, f"docs/speed.md lacks\n{table}"
-    for name in ("train_step", "estimators", "recurrent"):
-        date = json.loads((RESULTS / f"{name}-cpu.json").read_text())["machine"]["date"][:10]
-        assert date in page, f"docs/speed.md does not say that {name} was measured on {date}"
+@pytest.mark.parametrize("name", ["train_step", "scaling_with_size"])
+def test_figures_are_those_of_the_results(name: str, tmp_path: Path) -> None:
+    results, machine = pages.measured(name)
+    getattr(figures, name)(results, machine, tmp_path / "drawn.svg")
+    for drawn in ((tmp_path / "drawn.svg").read_text(), (ROOT / "docs" / f"{name}.svg").read_text()):
+        assert machine["date"] in drawn and "prefers-color-scheme" in drawn and figures.INK not in drawn
+        assert all(f">{contestant}<" in drawn for result in results for contestant in result["us"])
 
 
 def test_handwritten_step_equals_its_own_numerical_gradient() -> None:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.handwritten import HandwrittenStep
-    finally:
-        sys.path.remove(str(ROOT))
     rng = np.random.default_rng(0)
     parameters = [rng.standard_normal(shape) for shape in ((5, 4), (5,), (3, 5), (3,))]
     step = HandwrittenStep(np, parameters, rng.standard_normal((6, 4)), rng.integers(0, 3, 6))
@@ -140,9 +146,7 @@ def test_handwritten_step_equals_its_own_numerical_gradient() -> None:
 
 
 def test_handwritten_step_learns() -> None:
-    from benchmarks.train_step import handwritten_step, problem
-
-    step, _ = handwritten_step(*problem((4, 16, 3), 16), "cpu")
+    step = HandwrittenStep(np, *Problem((4, 16, 3), 16).draw())
     losses = [step() for _ in range(200)]
     assert losses[-1] < losses[0]
 

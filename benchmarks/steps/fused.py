@@ -113,9 +113,10 @@ class FusedStep:
         parameters: weight and bias of each layer.
         x: the batch.
         y: its classes.
+        lr: the rate of learning.
     """
 
-    def __init__(self, parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> None:
+    def __init__(self, parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray, lr: float) -> None:
         sizes = [x.shape[1], *[bias.size for bias in parameters[1::2]]]
         total = sum(parameter.size for parameter in parameters)
         self._flat, self._grad, self._m, self._v = np.zeros((4, total), np.float32)
@@ -128,7 +129,7 @@ class FusedStep:
             start += parameter.size
         outputs = [np.zeros((len(x), size), np.float32) for size in sizes[1:]]
         back = [np.zeros((len(x), size), np.float32) for size, _ in pairwise(sizes[1:])]
-        self._numbers, self._steps = np.zeros(4, np.float32), 0
+        self._numbers, self._steps, self._lr = np.zeros(4, np.float32), 0, lr
         self._run = _three if len(parameters) == 4 else _four
         self._given = (x, y, *self.parameters, *outputs, *back, *grads, self._flat, self._grad, self._m, self._v)
 
@@ -136,5 +137,5 @@ class FusedStep:
         """Take a step; return the loss."""
         self._steps += 1
         root = (1 - 0.999**self._steps) ** 0.5
-        self._numbers[:] = 1 - 0.9, 1 - 0.999, 1e-3 * root / (1 - 0.9**self._steps), 1e-8 * root
+        self._numbers[:] = 1 - 0.9, 1 - 0.999, self._lr * root / (1 - 0.9**self._steps), 1e-8 * root
         return self._run(*self._given, self._numbers)

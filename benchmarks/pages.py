@@ -1,0 +1,171 @@
+"""What the pages show of the results: the tables between their marks, and the figures.
+
+    python -m benchmarks.pages
+
+A page says `<!-- results: train_step -->` where the block of that name begins and `<!-- end -->` where it ends. What is
+between is written from `benchmarks/results/`, and a test holds every page to it; the figures in `docs/` are drawn anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+MARKED = re.compile(r"(<!-- results: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def measured(name: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the results of a benchmark and the machine they were measured on."""
+    written = json.loads((RESULTS / f"{name}-cpu.json").read_text())
+    return written["results"], written["machine"]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return (
+        "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- |", "|---|").replace(" ---: |", "---:|")
+    )
+
+
+def _when(machine: dict[str, str]) -> str:
+    clock = ", time of the processor" if machine.get("clock") == "of the processor" else ""
+    load = f", load of the machine {machine['load']}" if "load" in machine else ""
+    absent = [f"{name[8:]} ({why})" for name, why in machine.items() if name.startswith("without ")]
+    left_out = f" Left out: {'; '.join(absent)}." if absent else ""
+    return textwrap.fill(f"Measured on {machine['date'][:10]}, {machine['processor']}{load}{clock}.{left_out}", 120)
+
+
+def _significant(value: float) -> str:
+    """Three digits, and no fewer before the point than there are."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def train_step() -> str:
+    """Microseconds of every contestant."""
+    results, machine = measured("train_step")
+    names = list(dict.fromkeys(name for result in results for name in result["us"]))
+    rows = [
+        [name, *(_significant(result["us"][name]["median"]) if name in result["us"] else "-" for result in results)]
+        for name in names
+    ]
+    return f"{_table(['', *(result['model'] for result in results)], rows)}\n\n{_when(machine)}"
+
+
+def ratios_of_train_step() -> str:
+    """How many times faster than PyTorch eager each one is."""
+    results, _ = measured("train_step")
+    names = {
+        "nanotorch": "eager", "compiled": "compiled", "table": "compiled, table", "torch.compile": "torch.compile",
+        "jax.jit": "jax.jit", "jax.lax.scan": "jax.lax.scan", "handwritten": "NumPy by hand",
+        "fused by hand": "numba by hand",
+    }  # fmt: skip
+    rows = []
+    for result in results:
+        us = {name: found["median"] for name, found in result["us"].items()}
+        cells = [f"{us['PyTorch'] / us[name]:.3g}" if name in us else "-" for name in names]
+        rows.append([result["model"].replace(" batch", ", batch"), *cells])
+    return _table(["MLP", *names.values()], rows)
+
+
+def scaling_with_size() -> str:
+    """Microseconds at every other size of each axis, with the two limits."""
+    results, machine = measured("scaling_with_size")
+    names = list(dict.fromkeys(name for result in results for name in result["us"]))
+    peak = max(result["gflops"] for result in results)
+    rows = []
+    for result in results:
+        size = result[result["axis"]]
+        if size.bit_length() % 2:
+            times = [_significant(result["us"][name]["median"]) if name in result["us"] else "-" for name in names]
+            limits = [_significant(result["products_us"]), _significant(result["flop"] / peak / 1e3)]
+            rows.append([f"{result['axis']} {size}", *times, *limits])
+    return f"{_table(['', *names, 'products', 'limit'], rows)}\n\n{_when(machine)}"
+
+
+def sweeps() -> str:
+    """Microseconds per step and model, of one model and of several at once."""
+    results, machine = measured("sweeps")
+    names = list(results[0]["us"])
+    rows = [
+        [name, *(_significant(result["us"][name]["median"]) if name in result["us"] else "-" for result in results)]
+        for name in names
+    ]
+    return f"{_table(['program, models', *(result['model'] for result in results)], rows)}\n\n{_when(machine)}"
+
+
+def estimators() -> str:
+    """Least seconds of fits."""
+    results, machine = measured("estimators")
+    rows = []
+    for result in results:
+        ours, theirs = (min(result["figures"][name]["clock"]) for name in ("nanotorch", "scikit-learn"))
+        rows.append([result["case"], f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.1f}"])
+    header = ["data, hidden layers, batch", "nanotorch", "scikit-learn", "ratio"]
+    return f"{_table(header, rows)}\n\n{_when(machine)}"
+
+
+def scores_of_estimators() -> str:
+    """Ratios of the least times, medians of the ratios by round, and scores on rows not seen."""
+    results, _ = measured("estimators")
+    rows = []
+    for result in results:
+        ours, theirs = (result["figures"][name] for name in ("nanotorch", "scikit-learn"))
+        pairs = [a / b for a, b in zip(theirs["clock"], ours["clock"], strict=True)]
+        longer = f"{min(theirs['clock']) / min(ours['clock']):.1f}, {np.median(pairs):.1f}"
+        rows.append([result["case"], longer, *(f"{np.mean(found['score']):.3f}" for found in (ours, theirs))])
+    return _table(["data, hidden layers, batch", "longer: least, median", "nanotorch", "scikit-learn"], rows)
+
+
+def recurrent() -> str:
+    """Milliseconds of a step of training of LSTMs."""
+    results, machine = measured("recurrent")
+    rows = []
+    for result in results:
+        if result["layer"] == "LSTM" and result["what"] == "training step":
+            ours, theirs = (result["ms"][name][0] for name in ("rows", "PyTorch"))
+            case = f"LSTM, {result['hidden']}, {result['steps']}"
+            rows.append([case, f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.1f}"])
+    return f"{_table(['layer, units, steps', 'nanotorch', 'PyTorch', 'ratio'], rows)}\n\n{_when(machine)}"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "train_step": train_step,
+    "ratios of train_step": ratios_of_train_step,
+    "scaling_with_size": scaling_with_size,
+    "sweeps": sweeps,
+    "estimators": estimators,
+    "scores of estimators": scores_of_estimators,
+    "recurrent": recurrent,
+}
+
+
+def filled(text: str) -> str:
+    """Return a page with what the results say between its marks."""
+    return MARKED.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}", text)
+
+
+def pages() -> list[Path]:
+    """Return the pages that may have marks."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def main() -> None:
+    """Fill every page and draw the figures."""
+    from benchmarks import figures
+
+    for page in pages():
+        page.write_text(filled(page.read_text()))
+    for draw in (figures.train_step, figures.scaling_with_size):
+        draw(*measured(draw.__name__), ROOT / "docs" / f"{draw.__name__}.svg")
+
+
+if __name__ == "__main__":
+    main()
