@@ -378,17 +378,84 @@ def _ones_times(calls: Calls, x: View, out: View) -> bool:
 
 @calls_of("sum")
 def _sum(calls: Calls, of: Statement, x: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> bool:
-    """The branches of the backend's sum in which it is one reduction (Note [Long sums])."""
+    """The branches of the backend's sum (Note [Long sums])."""
     if not isinstance(x, View) or dtype is not None:
         return False
-    if x.size >= 1024 and x.dtype.kind == "f":
-        if type(axis) is int and -len(x.shape) <= axis < len(x.shape):
-            last = axis % len(x.shape) == len(x.shape) - 1
-            if x.shape[axis] > 64 and not (last and contiguous(x)):
-                return False
-        elif axis is not None or not contiguous(x):
-            return False
-    return _reduced(calls, "add up", of, x, axis, keepdims)
+    rank = len(x.shape)
+    if x.size < 1024 or x.dtype.kind != "f":
+        return _reduced(calls, "add up", of, x, axis, keepdims)
+    if type(axis) is int and -rank <= axis < rank:
+        if x.shape[axis] <= 64 or (contiguous(x) and axis % rank == rank - 1):
+            return _reduced(calls, "add up", of, x, axis, keepdims)
+        axes = {axis % rank}
+    elif axis is None:
+        return contiguous(x) and _reduced(calls, "add up", of, x, axis, keepdims)
+    else:
+        axes = {each % rank for each in axis}
+    return _long_sum(calls, of, x, axes, keepdims)
+
+
+def _long_sum(calls: Calls, of: Statement, x: View, axes: set[int], keepdims: Any) -> bool:
+    """Add up over axes one after the other, those of the smallest steps first, as the backend does."""
+    (out,) = of.out
+    if x.dtype != out.dtype or 0 in x.shape:
+        return False
+    order = sorted(range(len(x.shape)), key=lambda d: -abs(x.strides[d]))
+    shape: list[int] = []
+    strides: list[int] = []
+    summed: list[bool] = []
+    for d in order:
+        if x.shape[d] == 1:
+            continue
+        if summed and summed[-1] is (d in axes) and strides[-1] == x.shape[d] * x.strides[d]:
+            shape[-1] *= x.shape[d]
+            strides[-1] = x.strides[d]
+        else:
+            shape.append(x.shape[d])
+            strides.append(x.strides[d])
+            summed.append(d in axes)
+    kept = [d for d in order if d not in axes]
+    left = tuple([x.shape[d] for d in kept if x.shape[d] > 1])
+    steps_out = dict(zip([d for d in range(len(x.shape)) if keepdims or d not in axes], out.strides, strict=True))
+    total, sums = View(x.buffer, x.offset, tuple(shape), tuple(strides)), summed.count(True)
+    if not sums:
+        return False
+    for place in reversed(range(len(shape))):
+        if not summed[place]:
+            continue
+        if place != len(total.shape) - 1:
+            while total.shape[place] > 32:
+                total = _fold(calls, total, place)
+        sums -= 1
+        rest = (*total.shape[:place], *total.shape[place + 1 :])
+        whole = not sums and rest == left
+        memory = (
+            View(out.buffer, out.offset, rest, tuple([steps_out[d] for d in kept if x.shape[d] > 1]))
+            if whole
+            else calls.between(rest, x.dtype, "total")
+        )
+        calls.call("add up", memory, total, place, False)
+        total = memory
+    if total.buffer is not out.buffer:
+        apart = View(out.buffer, out.offset, left, tuple([steps_out[d] for d in kept if x.shape[d] > 1]))
+        calls.call("assign", apart, View(total.buffer, 0, left, _row_major(left)))
+    return True
+
+
+def _fold(calls: Calls, x: View, axis: int) -> View:
+    """Add up to 16 equal parts of an axis to each other, and what does not fit to the first elements."""
+    length, step = x.shape[axis], x.strides[axis]
+    count = min(16, length // 16)
+    part = length // count
+    before, after, over = slice(axis), slice(axis + 1, None), length % count
+    out = calls.between((*x.shape[before], part, *x.shape[after]), x.dtype, "parts")
+    parts = (*x.shape[before], count, part, *x.shape[after]), (*x.strides[before], part * step, step, *x.strides[after])
+    calls.call("add up", out, View(x.buffer, x.offset, *parts), axis, False)
+    if over:
+        shape = (*x.shape[before], over, *x.shape[after])
+        first = View(out.buffer, 0, shape, out.strides)
+        calls.call("add", first, first, View(x.buffer, x.offset + count * part * step, shape, x.strides))
+    return out
 
 
 @calls_of("amax")

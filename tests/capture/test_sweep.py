@@ -14,7 +14,11 @@ from nanotorch.capture.entry import sweep
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep.group import Group
 from nanotorch.capture.sweep.sweep import Sweep
+from nanotorch.nn.utils.flat import flat_if_apart
 from nanotorch.ops.create.counters import dropout_counters
+from nanotorch.ops.create.random import drawing_from
+from nanotorch.train.fit.moving_average import MovingAverage
+from nanotorch.train.fit.window_step import StepOptions, window_step
 from step_cases import CASES, Running
 
 F = nn.functional
@@ -396,3 +400,77 @@ def test_what_is_given_is_checked() -> None:
         sweep([Run(0).step], in_dims=(0,))(*batch(0))
     with pytest.raises(ValueError, match="an entry for each of 2 steps"):
         sweep([run.step for run in runs(2)], in_dims=0)(*batch(0))
+
+
+class Trained:
+    """A model and its step as the trainer takes it: dropout of its own seed, flat gradients, clipping, an average."""
+
+    def __init__(self, number: int, options: StepOptions, decay: float | None, norm: bool, rate: float) -> None:
+        torch.manual_seed(number)
+        layers = [nn.Linear(4, 12), *([nn.BatchNorm1d(12)] if norm else []), nn.ReLU(), nn.Dropout(rate)]
+        self.model = nn.Sequential(*layers, nn.Linear(12, 3))
+        self.optimizer = optim.AdamW(self.model.parameters(), lr=0.01 * (number + 1), weight_decay=0.1)
+        self.flat = flat_if_apart(self.model.parameters())
+        self.average = None if decay is None else MovingAverage(self.model, decay)
+        self.generator = torch.Generator().manual_seed(100 + number)
+        self.criterion = nn.CrossEntropyLoss(weight=torch.tensor([0.5, 1.0, number + 1.0]), reduction="sum")
+        self.options = options
+
+    def step(self, x: torch.Tensor, y: torch.Tensor, number: int) -> Any:
+        weights = self.criterion.weight[y]  # type: ignore[index]
+        with drawing_from(self.generator):
+            told = window_step(
+                self.model, self.criterion, self.optimizer, self.flat, [[x, y, weights]], self.options, self.average,
+                True, number=number,
+            )  # fmt: skip
+        return [(piece.outputs, piece.loss) for piece in told.pieces], told.norm
+
+    def arrays(self) -> list[Any]:
+        kept = [*self.model.state_dict().values(), *[p.grad for p in self.model.parameters()]]
+        kept += [value for p in self.model.parameters() for value in self.optimizer.state[p].values()]
+        kept += [] if self.average is None else [*self.average.module.state_dict().values()]
+        counts = [] if self.average is None else [np.array(self.average.updates)]
+        return [*[tensor.detach().numpy() for tensor in kept], *counts]
+
+
+@pytest.mark.parametrize("seed", [0, 1, *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 40)]])
+def test_random_sweeps(seed: int) -> None:
+    """Models of several kinds, which leave or change on the way; the oracle is each of them alone, step by step."""
+    draw = np.random.default_rng(seed)
+    options = StepOptions(clip_norm=1.0) if draw.random() < 0.5 else StepOptions(clip_value=0.1)
+    kinds = [(options, None if draw.random() < 0.5 else 0.9, bool(draw.random() < 0.3), 0.2 * k) for k in range(3)]
+    chosen = draw.integers(0, 2 + draw.integers(0, 2), 7)
+    together, apart = ([Trained(number, *kinds[kind]) for number, kind in enumerate(chosen)] for _ in range(2))
+    steps = sweep([each.step for each in together])
+    folds = [batch(number, rows=50 + number) for number in range(2)]
+    begun = draw.integers(0, 9, 7).tolist()
+    for _ in range(7):
+        count = len(together)
+        apart_rows = draw.random() < 0.4
+        own = [folds[number % 2 if apart_rows else 0] for number in range(count)]
+        fields = [[x for x, _ in own], [y for _, y in own]] if apart_rows else list(folds[0])
+        orders = [draw.permutation(50)[:40] for _ in range(count)]
+        numbers = [list(range(start, start + 3)) for start in begun]
+        outputs, norms = steps.run(fields, orders, batch_size=16, numbers=numbers)
+        for place, (each, order, (x, y)) in enumerate(zip(apart, orders, own, strict=True)):
+            for step in range(3):
+                rows = torch.from_numpy(order[16 * step : 16 * step + 16])
+                [(found, loss)], norm = each.step(x[rows], y[rows], numbers[place][step])
+                assert norms[place, step].item() == norm.item()
+                assert outputs[0][1][place, step].item() == loss.item()
+                np.testing.assert_array_equal(outputs[0][0][place][step].numpy(), found.detach().numpy())
+        for mine, theirs in zip(together, apart, strict=True):
+            for one, other in zip(mine.arrays(), theirs.arrays(), strict=True):
+                np.testing.assert_array_equal(one, other)
+        begun = [start + 3 for start in begun]
+        if draw.random() < 0.3 and count > 2:
+            gone = draw.permutation(count)[: draw.integers(1, 3)]
+            steps.drop(*gone)
+            left = [number for number in range(count) if number not in gone]
+            together, apart, begun = [together[k] for k in left], [apart[k] for k in left], [begun[k] for k in left]
+        if draw.random() < 0.3:
+            changed, decay = int(draw.integers(0, len(together))), float(draw.integers(0, 2)) * 0.2
+            for each in (together[changed], apart[changed]):
+                each.optimizer.param_groups[0]["weight_decay"] = decay
+                each.optimizer.param_groups[0]["lr"] *= 0.9
+    assert any(confirmed(steps))

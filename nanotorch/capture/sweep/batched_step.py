@@ -200,8 +200,8 @@ class BatchedStep(Captured):
         codes = [leaf.code for s in batched.program.statements for leaf in plain(s) if isinstance(leaf, HostNumber)]
         last = models.common + models.count * models.updates
         by_model = any(models.common <= int(of) < last for code in codes for of in SCALARS.findall(code))
-        host = Host(models, batched.needed, updates) if self._counts_alone and not by_model else None
-        self._host = host if host is not None and host.possible else None
+        host = Host(models, batched.needed, updates)
+        self._host = host if host.possible and not by_model else None
         self._counts_alone = self._counts_alone and self._host is None  # columns are counted on by `Host` alone
         for statement in batched.program.statements:
             statement.result = ()

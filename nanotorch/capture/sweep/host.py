@@ -41,6 +41,7 @@ class Host:
         asked = NUMBER.findall(" ".join(models.program.decisions))
         self._decisive: Any = None
         self._parts = []
+        self.possible = len({id(segment) for _, segment, *_ in updates}) == len(updates)  # each is updated once
         for number in range(models.updates):
             mine = updates[number :: models.updates]
             segments = [segment for _, segment, *_ in mine]
@@ -49,8 +50,15 @@ class Host:
             flags = [itemgetter(name) for name in sorted(deciding & groups[0].keys())]
             options = [(name, itemgetter(name)) for name in names[number] if name in groups[0]]
             counts = {name: _rows([s.numbers[name] for s in segments]) for name in segments[0].numbers}
-            self._parts.append((segments, groups, flags, options, counts))
-        self.possible = all([rows is not None for *_, counts in self._parts for rows in counts.values()])
+            kinds = {type(optimizer) for optimizer, *_ in mine}
+            own = any([(kind.scalars, kind.count_step) != (Optimizer.scalars, Optimizer.count_step) for kind in kinds])
+            self._parts.append((segments, groups, flags, options, counts, mine if own else [], names[number]))
+            self.possible = (
+                self.possible
+                and all([rows is not None for rows in counts.values()])
+                and all([kind.next_scalars is Optimizer.next_scalars for kind in kinds])
+                and deciding <= {"first", *(() if own else groups[0].keys())}  # what is seen without computing it
+            )
 
     def decisive(self) -> Any:
         """Return what decides whether the program is the right one."""
@@ -68,12 +76,15 @@ class Host:
         if self._decisive != self.decisive():
             return None
         columns: list[dict[str, Any]] = []
-        for _, groups, _, options, _ in self._parts:
+        for _, groups, _, options, *_ in self._parts:
             values = {name: list(map(read, groups)) for name, read in options}
             if not all([plain(each) for each in values.values()]):
                 return None
             columns.append({name: column(each) for name, each in values.items()})
-        for found, (segments, _, _, _, counts) in zip(columns, self._parts, strict=True):
+        for found, (segments, groups, _, _, counts, own, needed) in zip(columns, self._parts, strict=True):
+            if own:
+                found |= _one_by_one(own, groups, needed)
+                continue
             for name, rows in counts.items():
                 if name == "step":
                     rows += 1
@@ -82,6 +93,16 @@ class Host:
                 segment.moved_on()
         first = [call_scalars(numbers)] if numbers else []
         return Columns([*first, *[None] * self._total, *columns, *_given(self.models, first)])
+
+
+def _one_by_one(updates: Sequence[Update], groups: Sequence[Any], needed: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of optimizers that count in a way of their own, each by its own rule."""
+    found = []
+    for (optimizer, segment, _, begins), group in zip(updates, groups, strict=True):
+        if begins:
+            optimizer.count_step()
+        found.append(optimizer.next_scalars(segment, group))
+    return {name: column([scalars[name] for scalars in found]) for name in needed}
 
 
 def columns(models: Models, needed: Collection[tuple[int, str]], scalars: Sequence[Mapping[str, Any]]) -> list[Any]:
