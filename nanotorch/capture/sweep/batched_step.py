@@ -335,6 +335,7 @@ def _part(recording: Recording, twins: dict[int, Any]) -> Part:
 
 
 def put_back(memory: Iterable[Buffer]) -> None:
+    """Put memory back as it was before the recorded call."""
     for buffer in memory:
         buffer.array[...] = buffer.before
 
