@@ -15,6 +15,7 @@ from nanotorch.train.cli import compare, evaluate, predict
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import load, loads
 from nanotorch.train.record import checkpoint
+from nanotorch.train.record.layout import strangers
 from nanotorch.train.run import side_by_side
 from nanotorch.train.run.run import run
 from nanotorch.train.sweep.run_sweep import SweepResult, run_sweep
@@ -283,6 +284,22 @@ def test_commands_take_the_best_trial_of_a_sweep(
     assert compare.main([str(whole.directory)]) == 0
     assert all(name in capsys.readouterr().out.split() for name in [best.name])
     assert (best / "report.html").is_file()
+    assert not [*strangers(whole.directory)]  # so that --overwrite may take its place
+
+
+def test_trials_of_other_data_are_never_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, path = tmp_path / "t.csv", tmp_path / "tiny.yaml"
+    table.write_text("a,b,y\n" + "".join(f"{row},{row % 7},{row * 0.5}\n" for row in range(40)))
+    path.write_text(
+        f"name: t\ndata: {{file: {table}, target: y}}\nmodel: {{hidden: []}}\nloss: {{name: MSELoss}}\n"
+        "optimizer: {name: SGD, lr: 1e-3}\ntrain: {epochs: 1, batch_size: 8}\nsweep: {trials: 1, optimizer.lr:"
+        " {uniform: [1e-3, 1e-2]}}\n"
+    )
+    given = [str(path), "--output", str(tmp_path / "s"), "--resume", "auto", "--quiet"]
+    assert main(given) == 0
+    table.write_text(table.read_text().replace("5,5,2.5", "5,5,3.5"))
+    assert main([*given, "sweep.trials=2"]) == 1
+    assert f"{tmp_path / 's' / 'trial-1'}: the data are not what they were" in capsys.readouterr().err
 
 
 def test_the_page_of_a_trial_is_made_when_it_is_asked_for(whole: SweepResult, tmp_path: Path) -> None:

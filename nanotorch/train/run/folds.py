@@ -24,7 +24,7 @@ from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.split import training_rows
 from nanotorch.train.data.table import DataError
-from nanotorch.train.fit.build import build, steps_per_epoch
+from nanotorch.train.fit.build import steps_per_epoch
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import directory
@@ -33,6 +33,7 @@ from nanotorch.train.record.records import Summary, read_json
 from nanotorch.train.record.resume import ResumeError, config_of, differences
 from nanotorch.train.report.comparison import compare, read_run
 from nanotorch.train.report.comparison_page import page
+from nanotorch.train.run.made import Made
 from nanotorch.train.run.open_run import Wanted
 from nanotorch.train.run.run import files_of
 from nanotorch.train.run.several_progress import SeveralProgress
@@ -99,7 +100,8 @@ def run_all(
         directory.check(config.output, run_directory, overwrite, needed)
     several = dict(single_runs(config))
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
-        device = _checked(config, next(iter(several.values())))
+        made = Made(interrupt)
+        device = _checked(config, next(iter(several.values())), made)
         root = directory.create(config.output, config.name) if run_directory is None else run_directory
         root.mkdir(parents=True, exist_ok=True)
         files = held.enter_context(directory.RunDirectory(root))
@@ -114,7 +116,7 @@ def run_all(
         progress = held.enter_context(SeveralProgress(len(several), "runs", progress_bar))
         progress.plan(dict.fromkeys(several, config.train.epochs))
         found: dict[str, Scores] = {}
-        for name in _ended(several, source, root, interrupt, progress):
+        for name in _ended(several, source, root, interrupt, progress, made):
             found[name] = read_json(root / name / "summary.json", Summary)["scores"]
             line = "  ".join(f"{label(key)} {number(value)}" for key, value in found[name]["test"].items())
             progress.say(f"{name} ({len(found)} of {len(several)})  test {line}")
@@ -129,21 +131,27 @@ def run_all(
     return result
 
 
-def _checked(config: Config, first: Config) -> torch.device:
+def _checked(config: Config, first: Config, made: Made) -> torch.device:
     """Return the device, once it is known that the runs can be trained: what cannot leaves no trace."""
     try:
-        data = prepare(first)
-        parts = build(first, data).parts
+        of_first = made.of(first)
+        device = of_first.setup(first).parts["train"].device
+        parts = list(of_first.data.parts.values())
         for fold in range(2, (config.train.folds or 1) + 1):  # the others may have a row more or less
             sizes = config.data.test_size, config.data.validation_size
-            steps_per_epoch(training_rows(list(data.parts.values()), *sizes, (fold, config.train.folds or 1)), first)
+            steps_per_epoch(training_rows(parts, *sizes, (fold, config.train.folds or 1)), first)
     except DataError as error:
         raise DataError(str(error), *(("train", "folds") if error.path == ("data", "fold") else error.path)) from None
-    return parts["train"].device
+    return device
 
 
 def _ended(
-    several: Mapping[str, Config], source: str | None, root: Path, interrupt: Interrupt, progress: SeveralProgress
+    several: Mapping[str, Config],
+    source: str | None,
+    root: Path,
+    interrupt: Interrupt,
+    progress: SeveralProgress,
+    made: Made,
 ) -> Iterator[str]:
     """Yield the name of every run that is complete, or as soon as it is."""
     left = []
@@ -158,7 +166,7 @@ def _ended(
     def wanted(name: str) -> Wanted:
         return wanted_in(root / name, several[name], source)
 
-    with SideBySide(wanted, interrupt, progress.event, in_full=True) as side:
+    with SideBySide(wanted, interrupt, progress.event, in_full=True, made=made) as side:
         try:
             for name in side.finish(left):
                 if name in side.errors:

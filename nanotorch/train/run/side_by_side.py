@@ -19,7 +19,6 @@ is trained with its kind alone, since the number of threads decides bits.
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,19 +28,14 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from weakref import WeakValueDictionary
 
 from nanotorch.train.config.sections import Config
-from nanotorch.train.data.datasets import takes_seed
-from nanotorch.train.data.table import DataError, Table
-from nanotorch.train.fit.build import Setup, build
+from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.fit.part_on_device import Part
-from nanotorch.train.fit.prepare import Data, load, prepare
 from nanotorch.train.fit.together import End, together
 from nanotorch.train.record.checkpoint import CheckpointError, Pace
-from nanotorch.train.record.environment import environment
 from nanotorch.train.record.resume import CompleteError, Resumed, find
+from nanotorch.train.run.made import Made, MadeData
 from nanotorch.train.run.open_run import Built, Event, OpenRun, Wanted, chunks_of, interrupted, open_run
 from nanotorch.train.run.several_progress import SeveralProgress
 from nanotorch.train.terminal.blas_threads import blas_threads, worth_threads
@@ -61,6 +55,7 @@ class SideBySide:
         interrupt: what they listen to.
         watch: is told every event of every run, once it is saved.
         in_full: write `report.html` of each, and look for what made a value that is not finite.
+        made: what they share.
 
     Attributes:
         errors: by name what ended a run that could not be brought to its end.
@@ -73,12 +68,13 @@ class SideBySide:
         interrupt: Interrupt,
         watch: Callable[[str, OpenRun, Event], None],
         in_full: bool,
+        made: Made,
     ) -> None:
         self.errors: dict[str, Exception] = {}
         self.history: dict[str, list[dict[str, Any]]] = {}
         self._wanted, self._interrupt, self._watch, self._in_full = wanted, interrupt, watch, in_full
         self._open: dict[str, _Open] = {}
-        self._made = _Made(interrupt)
+        self._made = made
         self._pace = Pace()
         self._threads = ExitStack()
         self._worth_threads = False
@@ -91,9 +87,11 @@ class SideBySide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close what is open, with what waits to be written."""
+        held = ExitStack()
+        held.push(self._threads)
         for one in self._open.values():
-            one.held.__exit__(kind, error, trace)
-        self._threads.close()
+            held.push(one.held)
+        held.__exit__(kind, error, trace)
 
     def advance(self, names: Iterable[str], epochs: int) -> Iterator[str]:
         """Train these until so many epochs are done; yield the names of those that fail.
@@ -156,7 +154,7 @@ class SideBySide:
 
     def _opened(self, name: str) -> _Open:
         held = ExitStack()
-        made: list[_MadeData] = []
+        made: list[MadeData] = []
 
         def make(config: Config) -> Built:
             self._interrupt.check()
@@ -262,62 +260,4 @@ class _AnotherWave(Exception):
 class _Open(NamedTuple):
     run: OpenRun
     held: ExitStack
-    made: _MadeData
-
-
-class _MadeData:
-    """Data, as runs of alike configs share them."""
-
-    def __init__(self, data: Data) -> None:
-        self.data, self.fingerprint = data, data.fingerprint()
-        self._parts: dict[str, dict[str, Part]] = {}
-
-    def setup(self, config: Config) -> Setup:
-        """Build what the config asks for, on parts that are there already where they are the same."""
-        train = config.train
-        decisive = [config.dtype, config.device, config.loss.model_dump(mode="json"), train.metrics, train.monitor]
-        key = json.dumps([*decisive, train.batch_size])
-        setup = build(config, self.data, self._parts.get(key))
-        self._parts[key] = setup.parts
-        return setup
-
-    @property
-    def nbytes(self) -> int:
-        """What the rows take in memory, prepared."""
-        parts = [part for parts in self._parts.values() for part in parts.values()]
-        return sum(tensor.nbytes for part in parts for tensor in part.dataset.tensors)
-
-
-class _Made:
-    """What was made of configs, as long as a run that is open needs it, and what was made last."""
-
-    def __init__(self, interrupt: Interrupt) -> None:
-        self._interrupt = interrupt
-        self._data: WeakValueDictionary[str, _MadeData] = WeakValueDictionary()
-        self._latest: _MadeData | None = None
-        self._table: tuple[str, Table] | None = None
-        self._environments: dict[tuple[str, bool], dict[str, Any]] = {}
-
-    def of(self, config: Config) -> _MadeData:
-        """Return the data of a config."""
-        section = config.data
-        kind = json.dumps(
-            [section.name, section.arguments, takes_seed(section.name, section.arguments) and config.seed]
-        )
-        key = json.dumps([section.model_dump(mode="json"), config.seed])
-        found = self._data.get(key)
-        if found is None:
-            if self._table is None or self._table[0] != kind:
-                self._table = kind, load(config)
-            self._interrupt.check()
-            found = self._data[key] = _MadeData(prepare(config, self._table[1]))
-        self._latest = found
-        return found
-
-    def environment(self, setup: Setup, worth: bool) -> dict[str, Any]:
-        """Return what the bits depend on beside the config, with as many threads as a model is worth."""
-        device = setup.parts["train"].device
-        key = str(device), worth
-        if key not in self._environments:
-            self._environments[key] = environment(device)
-        return self._environments[key]
+    made: MadeData

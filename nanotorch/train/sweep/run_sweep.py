@@ -28,9 +28,7 @@ from nanotorch.registry import describe_value
 from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
-from nanotorch.train.fit.build import build
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment, same_bits
@@ -38,6 +36,7 @@ from nanotorch.train.record.records import RecordError, SeveralSummary, Summary,
 from nanotorch.train.record.resume import ResumeError, config_of, differences, environment_of
 from nanotorch.train.report import page_again
 from nanotorch.train.run.folds import is_several, single_runs, summed_up
+from nanotorch.train.run.made import Made
 from nanotorch.train.run.open_run import Event, OpenRun, Wanted
 from nanotorch.train.run.run import files_of
 from nanotorch.train.run.several_progress import SeveralProgress
@@ -88,8 +87,8 @@ def run_sweep(
     if not resume:
         directory.check(config.output, run_directory, overwrite, needed)
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
-        made = trials(config)
-        device = _checked(made)
+        every, made = trials(config), Made(interrupt)
+        device = _checked(every, made)
         root = directory.create(config.output, config.name) if run_directory is None else run_directory
         root.mkdir(parents=True, exist_ok=True)
         files = held.enter_context(directory.RunDirectory(root))
@@ -104,17 +103,17 @@ def run_sweep(
         if source is not None:
             files.write("config.yaml", source)
         files.write_json("env.json", here)
-        progress = held.enter_context(SeveralProgress(len(made), "trials", progress_bar))
-        return _Sweep(config, made, files, interrupt, progress).run()
+        progress = held.enter_context(SeveralProgress(len(every), "trials", progress_bar))
+        return _Sweep(config, every, files, interrupt, progress, made).run()
 
 
-def _checked(made: Sequence[Trial]) -> torch.device:
+def _checked(every: Sequence[Trial], made: Made) -> torch.device:
     """Return the device, once it is known that a trial can be trained: where none can, there is no trace of it."""
     errors: list[Exception] = []
-    for trial in made:
+    for trial in every:
         _, first = next(single_runs(trial.config))
         try:
-            return build(first, prepare(first)).parts["train"].device
+            return made.of(first).setup(first).parts["train"].device
         except ITS_OWN_FAULT as error:
             errors.append(error)
     raise errors[0]
@@ -161,16 +160,18 @@ class _Sweep:
     def __init__(
         self,
         config: Config,
-        made: Sequence[Trial],
+        every: Sequence[Trial],
         files: directory.RunDirectory,
         interrupt: Interrupt,
         progress: SeveralProgress,
+        made: Made,
     ) -> None:
+        self.made = made
         self.config, self.files, self.interrupt, self.progress = config, files, interrupt, progress
-        self.trials = {trial.name: trial for trial in made}
+        self.trials = {trial.name: trial for trial in every}
         self.runs = {
             trial.name: {"/".join(filter(None, [trial.name, run])): single for run, single in single_runs(trial.config)}
-            for trial in made
+            for trial in every
         }
         self.configs = {name: single for runs in self.runs.values() for name, single in runs.items()}
         self.of = {name: trial for trial, runs in self.runs.items() for name in runs}
@@ -185,7 +186,7 @@ class _Sweep:
     def run(self) -> SweepResult:
         """Train, and tell and write all that is known at the end; `summary.json` goes last."""
         self._look_for_the_ended()
-        with SideBySide(self._wanted, self.interrupt, self._watch, in_full=False) as self.side:
+        with SideBySide(self._wanted, self.interrupt, self._watch, in_full=False, made=self.made) as self.side:
             try:
                 self._train()
             except Stopping:
@@ -209,6 +210,8 @@ class _Sweep:
                 continue
             begun = begun_in(place, single)
             if begun is not None and begun.finished:
+                if not self.ended and begun.checkpoint is not None:
+                    self._refuse_other_data(place, single, begun.checkpoint.state["data"])
                 summary = read_json(place / "summary.json", Summary)
                 if begun.covers(single) or str(summary["stopped"]).startswith(LEFT):
                     self.ended.add(name)
@@ -216,6 +219,14 @@ class _Sweep:
         for trial, runs in self.runs.items():
             if self.ended.issuperset(runs):
                 self.progress.ended(trial)
+
+    def _refuse_other_data(self, place: Path, config: Config, before: str) -> None:
+        now = self.made.of(config).fingerprint
+        if before not in (now, now.partition("-")[0]):
+            raise ResumeError(
+                f"{place}: the data are not what they were when this trial was trained, and others could not be"
+                " compared with it; bring them back, or begin a new sweep"
+            )
 
     def _train(self) -> None:
         going_on = list(self.trials)

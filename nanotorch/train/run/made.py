@@ -1,0 +1,74 @@
+"""What is made of configs once, however many runs share it: data, their parts on the device, the environment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from weakref import WeakValueDictionary
+
+from nanotorch.train.config.sections import Config
+from nanotorch.train.data.datasets import takes_seed
+from nanotorch.train.data.table import Table
+from nanotorch.train.fit.build import Setup, build
+from nanotorch.train.fit.part_on_device import Part
+from nanotorch.train.fit.prepare import Data, load, prepare
+from nanotorch.train.record.environment import environment
+from nanotorch.train.terminal.interrupt import Interrupt
+
+
+class MadeData:
+    """Data, as runs of alike configs share them."""
+
+    def __init__(self, data: Data) -> None:
+        self.data, self.fingerprint = data, data.fingerprint()
+        self._parts: dict[str, dict[str, Part]] = {}
+
+    def setup(self, config: Config) -> Setup:
+        """Build what the config asks for, on parts that are there already where they are the same."""
+        train = config.train
+        decisive = [config.dtype, config.device, config.loss.model_dump(mode="json"), train.metrics, train.monitor]
+        key = json.dumps([*decisive, train.batch_size])
+        setup = build(config, self.data, self._parts.get(key))
+        self._parts[key] = setup.parts
+        return setup
+
+    @property
+    def nbytes(self) -> int:
+        """What the rows take in memory, prepared."""
+        parts = [part for parts in self._parts.values() for part in parts.values()]
+        return sum(tensor.nbytes for part in parts for tensor in part.dataset.tensors)
+
+
+class Made:
+    """What was made of configs, as long as a run that is open needs it, and what was made last."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+        self._data: WeakValueDictionary[str, MadeData] = WeakValueDictionary()
+        self._latest: MadeData | None = None
+        self._table: tuple[str, Table] | None = None
+        self._environments: dict[tuple[str, bool], dict[str, Any]] = {}
+
+    def of(self, config: Config) -> MadeData:
+        """Return the data of a config."""
+        section = config.data
+        kind = json.dumps(
+            [section.name, section.arguments, takes_seed(section.name, section.arguments) and config.seed]
+        )
+        key = json.dumps([section.model_dump(mode="json"), config.seed])
+        found = self._data.get(key)
+        if found is None:
+            if self._table is None or self._table[0] != kind:
+                self._table = kind, load(config)
+            self._interrupt.check()
+            found = self._data[key] = MadeData(prepare(config, self._table[1]))
+        self._latest = found
+        return found
+
+    def environment(self, setup: Setup, worth: bool) -> dict[str, Any]:
+        """Return what the bits depend on beside the config, with as many threads as a model is worth."""
+        device = setup.parts["train"].device
+        key = str(device), worth
+        if key not in self._environments:
+            self._environments[key] = environment(device)
+        return self._environments[key]
