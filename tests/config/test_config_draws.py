@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from config_draws import mutated_configs, valid_configs
+from config_draws import mutated_configs, valid_configs, valid_sweeps
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import loads
 from nanotorch.train.config.strict_yaml import ConfigError
@@ -36,9 +38,14 @@ def ended(capsys: pytest.CaptureFixture[str], text: str, *options: str) -> tuple
     return code, message
 
 
-def run_valid(capsys: pytest.CaptureFixture[str], count: int, seed: int) -> None:
+def run_valid(
+    capsys: pytest.CaptureFixture[str],
+    count: int,
+    seed: int,
+    draw: Callable[[int, int], Iterator[dict[str, Any]]] = valid_configs,
+) -> None:
     done = 0
-    for config in valid_configs(count, seed):
+    for config in draw(count, seed):
         code, message = ended(capsys, json.dumps(config))
         # A valid config ends well, or its data or its numbers do not allow what it asks for, and the message says so:
         # with the line.
@@ -77,6 +84,11 @@ def run_mutated(capsys: pytest.CaptureFixture[str], count: int, seed: int) -> No
 @pytest.mark.slow
 def test_valid_configs_train(capsys: pytest.CaptureFixture[str]) -> None:
     run_valid(capsys, 40, seed=0)
+
+
+@pytest.mark.slow
+def test_valid_sweeps_train(capsys: pytest.CaptureFixture[str]) -> None:
+    run_valid(capsys, 12, seed=0, draw=valid_sweeps)
 
 
 @pytest.mark.slow

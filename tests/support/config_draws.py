@@ -12,6 +12,7 @@ from typing import Any
 from nanotorch.registry import DATASETS, METRICS
 from nanotorch.train.config.loading import loads
 from nanotorch.train.config.schema import schema
+from nanotorch.train.config.sections import SweepSection
 from nanotorch.train.config.strict_yaml import ConfigError
 
 SMALL = {
@@ -142,7 +143,9 @@ class Draw:
     def config(self) -> dict[str, Any]:
         """A config of data that are there, made so that it may well be valid."""
         here = [name for name in DATASETS if not {"download", "own"} & set(DATASETS.entry(name).facts)]
-        found = self._object(self.whole)
+        found = self._object(
+            {**self.whole, "properties": {k: v for k, v in self.whole["properties"].items() if k != "sweep"}}
+        )
         while found["data"].get("name") not in here:
             found["data"] = self.value(self.whole["properties"]["data"])
         data = found["data"]
@@ -158,9 +161,15 @@ class Draw:
         train["monitor"] = self.random.choice(["auto", "loss", *METRICS])
         train["batch_size"] = self.random.choice([1, 7, 32, 10**6])
         found["name"], found["device"] = "drawn", "cpu"
-        for key in ("output", "sweep"):  # tests/config/test_sweep_section.py draws sweeps
-            found.pop(key, None)
+        found.pop("output", None)
         return found
+
+    def sweep(self) -> dict[str, Any]:
+        """Two keys with some values to try, which the rest of a config may not allow."""
+        axes = self.whole["$defs"]["sweep"]["properties"]
+        keys = self.random.sample([key for key in axes if key not in SweepSection.model_fields], 2)
+        lists = {key: self.value(axes[key]["anyOf"][0], key)[:2] for key in keys}
+        return lists | ({"halving": 2} if self.random.random() < 0.4 else {})
 
 
 @cache
@@ -192,6 +201,20 @@ def valid_configs(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
             else:
                 found += 1
                 yield config
+                break
+
+
+def valid_sweeps(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Configs with a sweep that the trainer takes for valid."""
+    for config in valid_configs(count, seed):
+        for number in range(seed, seed + 1000):
+            swept = {**config, "sweep": Draw(number).sweep()}
+            try:
+                loads(json.dumps(swept))
+            except ConfigError as error:
+                assert error.problems and all(problem.message for problem in error.problems)
+            else:
+                yield swept
                 break
 
 

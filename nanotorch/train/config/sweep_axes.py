@@ -157,14 +157,18 @@ def _axis(key: str, node: Node, seed: int) -> Axis | list[Problem]:
     if not value:
         return [_problem(node.mark, key, "this list is empty: there is nothing to try")]
     seen: dict[str, int] = {}
-    twice = []
+    wrong = []
     for index, item in enumerate(value):
+        if key == "seed" and item.value is None:
+            wrong.append(
+                _problem(item.mark, f"{key}.{index}", "a trial that can be trained again has a seed, not null")
+            )
         first = seen.setdefault(_identity(item), index)
         if first != index:
-            twice.append(
+            wrong.append(
                 _problem(item.mark, f"{key}.{index}", f"this value is given twice, first as number {first + 1}")
             )
-    return twice or Axis(
+    return wrong or Axis(
         key,
         node,
         [Node(item.value, item.mark, item.mark if isinstance(item.value, dict) else node.key) for item in value],
