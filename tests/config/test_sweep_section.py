@@ -239,6 +239,7 @@ def test_the_command_line_knows_the_section(tmp_path: Path, capsys: pytest.Captu
     assert trials(loads(printed)) == trials(load(file))
     assert main([str(file), "--dry-run", "sweep.halving=3", "train.folds=2"]) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith("digits has a sweep: this looks at the config without it\n\ndigits: seed 0")
     assert "\n24 trials of 2 runs\n             lr  seed\ntrial-1   0.001     0\n" in printed
     assert "\ntrial-20   0.01     7\n(4 more)\nafter epoch 1 the best 8 go on\nafter epoch 3" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]

@@ -233,6 +233,8 @@ def _look(options: argparse.Namespace, config: Config) -> int:
     from nanotorch.train.config.loading import with_seed
 
     config = with_seed(config)
+    if config.sweep is not None:
+        print(f"{config.name} has a sweep: this looks at the config without it\n")
     if options.dry_run:
         from nanotorch.train.inspect.dry_run import dry_run
 
