@@ -21,10 +21,12 @@ def sweep(
 ) -> Sweep:
     """Return a function that does what all steps do, one after the other, as one program (Note [Sweeps]).
 
-    The steps are those of models of one architecture, each with its optimizer; learning rates, decays, generators and
-    other numbers may differ. Each has the bits of its own separate run with that backend, and what they return is
-    returned together, each tensor with one more axis in front. As "numpy", their parameters and the states of their
-    optimizers move into memory that lies together; what else shared memory with them does no longer.
+    The steps are those of several models, each with its optimizer. Those that are alike (Note [Like steps]) run as one
+    program; learning rates, decays, generators and other numbers may differ. Each has the bits of its own separate run
+    with that backend, and what they return is returned together, each tensor with one more axis in front. As "numpy",
+    their parameters and the states of their optimizers move into memory that lies together; what else shared memory
+    with them does no longer. Numbers of a generator that several steps share go to one step after the other, group by
+    group.
 
     Args:
         steps: functions of tensors that return tensors, as `compile` takes one.
