@@ -22,6 +22,7 @@ from nanotorch.capture.program import Buffer, Program, Statement, View, steps
 from nanotorch.capture.table import machine
 from nanotorch.capture.table.machine import MACHINE, Interpreter
 from nanotorch.capture.table.table_code import TableCode
+from nanotorch.train.cli.commands import main
 
 F = nn.functional
 
@@ -578,6 +579,51 @@ print(*kinds)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="takes a pipe along")
+def test_files_of_other_versions_do_not_pile_up(tmp_path: Path) -> None:
+    for number in range(machine.KEPT + 3):
+        path = tmp_path / f"table-{number}.o"
+        machine.keep(path, b"some")
+        os.utime(path, (number, number))
+    (tmp_path / "other.txt").write_text("not ours")
+    machine.keep(tmp_path / "table-new.o", b"new")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"other.txt", "table-new.o", *[f"table-{k}.o" for k in range(4, machine.KEPT + 3)]}
+
+
+def test_the_compiler_sees_nothing_of_the_directory_where_it_begins(
+    interpreter: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numba", "threading"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong file')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    given: list[Any] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **how: given.append(command) or subprocess.CompletedProcess)
+    monkeypatch.setattr(subprocess.CompletedProcess, "returncode", 0, raising=False)
+    monkeypatch.setattr(subprocess.CompletedProcess, "stdout", b"", raising=False)
+    machine.compile_apart()
+    monkeypatch.undo()
+    ((*command, code),) = given
+    asked = code.partition("import os, threading; ")[0] + "import numba, threading; print(numba.__file__)"
+    done = subprocess.run([*command, asked], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) not in done.stdout
+
+
+def test_the_command_waits_until_the_interpreter_is_there(
+    interpreter: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile"]) == 0
+    assert capsys.readouterr().out.startswith("ready after ")
+    monkeypatch.setenv("NANOTORCH_CACHE_DIR", str(tmp_path / "new"))
+    monkeypatch.setattr(machine, "MACHINE", machine.Machine())
+    monkeypatch.setattr(machine, "compile_apart", lambda: b"nothing")
+    assert main(["compile"]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("compiling the interpreter")
+    assert "not complete" in told.err
+
+
 def test_the_compiler_ends_with_the_program_that_began_it(tmp_path: Path) -> None:
     (tmp_path / "numba.py").write_text("import time\ntime.sleep(300)\n")
     end, held = os.pipe()

@@ -10,9 +10,10 @@ the interpreter, the versions of Python, numba and llvmlite, the processor. What
 (the file begins with the hash of the rest), is compiled anew, so no cache can do harm: it costs time at worst.
 
 Nobody waits for seconds. Loading happens in a thread while the first calls are recorded, so where the cache is there
-the same call is always the first that runs as a table, and a run can be repeated. Compiling happens in a process of low
-priority; until it is over programs run as NumPy code, and where numba is not installed, that stays so. That process
-ends with the one that began it, however that ends: the other end of its input is closed then.
+the same call is always the first that runs as a table, and a run can be repeated; `nanotorch compile` makes it be
+there. Compiling happens in a process of low priority; until it is over programs run as NumPy code, and where numba is
+not installed, that stays so. That process ends with the one that began it, however that ends: the other end of its
+input is closed then.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ SYMBOLS = (
     "floor", "floorf", "ceil", "ceilf", "erf", "erff", "erfc",
 )  # fmt: skip
 """Functions of the C library that compiled loops call."""
+KEPT = 8  # files of the cache, those that were used last: of other versions, or of processors that share a home
 DIGEST = 32  # bytes of the hash in front of an object file
 
 
@@ -108,13 +110,16 @@ def keep(path: Path, content: bytes) -> None:
 
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
+        handle, name = tempfile.mkstemp(".part", "table-", path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
             os.replace(name, path)
         except OSError:
             os.unlink(name)
+        files = sorted(path.parent.glob("table-*"), key=lambda file: file.stat().st_mtime)
+        for old in files[:-KEPT]:
+            old.unlink()
 
 
 class Interpreter:
@@ -241,6 +246,7 @@ class Machine:
             content = b""
             with contextlib.suppress(OSError):
                 content = path.read_bytes()
+                os.utime(path)  # it is in use
             if not self._load(content):
                 self.reason = "it is being compiled, once for this machine"
                 self._settled.set()
@@ -266,19 +272,19 @@ def compile_apart() -> bytes:
     """Return the interpreter, compiled by another process, as it is kept in the cache."""
     import subprocess
 
+    paths = [os.path.abspath(part) for part in [*filter(None, sys.path), os.path.join(__file__, *[".."] * 4)]]
     code = (
-        "import os, sys, threading; "
+        f"import sys; sys.path[:] = {paths!r}; import os, threading; "
         "threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start(); "
         "out = os.fdopen(os.dup(1), 'wb'); os.dup2(2, 1); "
         "hasattr(os, 'nice') and os.nice(10); "
         "from nanotorch.capture.table import interpreter, machine; "
         "out.write(machine.packed(*interpreter.compiled())); out.flush()"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([part or os.getcwd() for part in sys.path])}
     end, alive = os.pipe()
     try:
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env=environment, stdin=end, capture_output=True, check=False)
+        command = [sys.executable, "-P", "-c", code]  # nothing of the directory where somebody happens to be
+        done = subprocess.run(command, stdin=end, capture_output=True, check=False)
     finally:
         os.close(end)
         os.close(alive)

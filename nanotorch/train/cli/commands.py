@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "compute the scores of a run again",
     "compare": "show several runs, the best first",
     "export": "write the model of a run for other programs",
+    "compile": "make compiled steps ready on this machine",
     "completion": "let the shell complete these commands",
 }
 EPILOG = """\
