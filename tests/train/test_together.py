@@ -13,7 +13,7 @@ from nanotorch import nn
 from nanotorch.ops.create.random import drawing_from
 from nanotorch.train.config.loading import loads
 from nanotorch.train.fit.build import Setup, build
-from nanotorch.train.fit.chunks import Chunk, Chunks, Due
+from nanotorch.train.fit.chunks import Chunk, Chunks, DueSteps
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.together import End, together
@@ -130,7 +130,7 @@ def test_steps_that_are_due_may_be_taken_by_whoever_iterates(compile: Any) -> No
         setup, chunks = made(compile=compile)
         seen = 0
         for event in events_of(setup, chunks):
-            if isinstance(event, Due):
+            if isinstance(event, DueSteps):
                 assert setup.training.step == event.numbers[0] - 1
                 if seen in taken:
                     event.count = min(event.count, 2)

@@ -24,7 +24,8 @@ Note [Due steps]
 Before `fit` takes the steps of a chunk it yields them as a `Due`, with the training as the steps before have left it.
 Whoever iterates over it may take them, and leave in `Due.given` what they gave, before it asks for the next event:
 `together` does, with those of many fits in one call. What nobody has taken the fit takes, as a chunk where that pays,
-else step by step. All that follows from the steps, as the sums of the meter, stays the fit's.
+else step by step. All that follows from the steps, as the sums of the meter, stays the fit's. In the same way the
+outputs for the validation part may be computed by others.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 import nanotorch as torch
-from nanotorch import Tensor
+from nanotorch import Tensor, nn
 from nanotorch.ops.create.random import drawing_from
+from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training
-from nanotorch.train.fit.window_step import StepOptions, window_step
+from nanotorch.train.fit.window_step import StepOptions, summed, window_step
 from nanotorch.utils.data import DataLoader, TensorDataset
 from nanotorch.utils.data.collate import default_collate
 from nanotorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
@@ -66,20 +68,49 @@ class Chunk(NamedTuple):
 
 
 class Due:
+    """What is to be done next, and may be done by somebody else: `DueSteps` or `DueScores`.
+
+    Attributes:
+        training: what it is a part of.
+        chunks: what would do it.
+    """
+
+    __slots__ = ("chunks", "training")
+
+    def __init__(self, training: Training, chunks: Chunks) -> None:
+        self.training, self.chunks = training, chunks
+
+
+class DueScores(Due):
+    """A validation part that is to be scored, at the end of an epoch (Note [Due steps]).
+
+    Attributes:
+        part: its rows.
+        given: outputs, loss and weight of all rows together, as NumPy's arrays; None while nobody has computed them.
+    """
+
+    __slots__ = ("given", "part")
+
+    def __init__(self, training: Training, chunks: Chunks, part: Part) -> None:
+        super().__init__(training, chunks)
+        self.part = part
+        self.given: tuple[Array, Array, Array] | None = None
+
+
+class DueSteps(Due):
     """Steps that are to be taken next, in one call (Note [Due steps]).
 
     Attributes:
-        training: what takes them.
-        chunks: what would run them.
         count: how many; who takes them may make it smaller.
         given: what they gave, as NumPy's arrays: for each batch of a window its outputs, its loss and its weight, and
             the norms of the gradients, all of them stacked over the steps; None while nobody has taken them.
     """
 
-    __slots__ = ("chunks", "count", "given", "training")
+    __slots__ = ("count", "given")
 
     def __init__(self, training: Training, chunks: Chunks, count: int) -> None:
-        self.training, self.chunks, self.count = training, chunks, count
+        super().__init__(training, chunks)
+        self.count = count
         self.given: Given | None = None
 
     @property
@@ -255,7 +286,7 @@ class Chunks:
         if self._order is not None:
             training.shuffle.set_state(training.order)
 
-    def due(self, training: Training, steps_per_epoch: int, read_every: int) -> Due:
+    def due(self, training: Training, steps_per_epoch: int, read_every: int) -> DueSteps:
         """Return what can be run from here on in one call."""
         ends = [read_every - training.step % read_every]
         if self.pause is not None:
@@ -263,9 +294,9 @@ class Chunks:
         if self.seconds:
             ends.append(max(1, int(LONGEST / self.seconds)))
         whole = self.whole - training.step_in_epoch
-        return Due(training, self, min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends))
+        return DueSteps(training, self, min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends))
 
-    def _run(self, due: Due) -> Given:
+    def _run(self, due: DueSteps) -> Given:
         """Take the steps that are due."""
         training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
         tensors = self.loader.dataset.tensors
@@ -284,7 +315,7 @@ class Chunks:
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
         return [[part.numpy() for part in piece] for piece in pieces], norms.numpy()
 
-    def take(self, due: Due) -> Array:
+    def take(self, due: DueSteps) -> Array:
         """Take the steps that are due if nobody has, and have the meter take them in; return the norms of the
         gradients.
         """
@@ -310,11 +341,17 @@ class Chunks:
 
 
 def step_of(training: Training, options: StepOptions, batch_size: int) -> Callable[..., Any]:
-    """Return a step on the rows of a window, side by side, and the number of the step; it gives what is measured."""
+    """Return a step on the rows of a window, side by side, and the number of the step; it gives what is measured.
+
+    Without a number it scores the rows: it gives outputs, loss and weight in evaluation mode.
+    """
     model, criterion, optimizer = training.model, training.criterion, training.optimizer
     flat, average, generator = training.flat, training.average, training.generator
 
     def step(*given: Any) -> Any:
+        if isinstance(given[-1], Tensor):
+            with drawing_from(generator):
+                return scored(model if average is None else average.module, criterion, given)
         *fields, number = given
         rows = len(fields[0])
         starts = range(0, rows, batch_size)
@@ -327,6 +364,18 @@ def step_of(training: Training, options: StepOptions, batch_size: int) -> Callab
         return [(piece.outputs, piece.loss, piece.weight) for piece in result.pieces], result.norm
 
     return step
+
+
+@torch.no_grad()
+def scored(model: nn.Module, criterion: nn.Module, fields: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the outputs for rows, the sum of their losses and of their weights, in evaluation mode."""
+    features, targets, row_weights, *row_factors = fields
+    training = model.training
+    model.eval()
+    outputs = model(features)
+    loss = summed(criterion(outputs, targets), row_factors)
+    model.train(training)
+    return outputs, loss, row_weights.sum()
 
 
 def form_of(training: Training, tensors: Sequence[Tensor], options: StepOptions, batch_size: int) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.ops.create.random import drawing_from
 from nanotorch.optim.lr_scheduler import ReduceLROnPlateau
-from nanotorch.train.fit.chunks import Chunk, Chunks, Due
+from nanotorch.train.fit.chunks import Chunk, Chunks, Due, DueScores, DueSteps
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepOptions, StepResult, summed, window_step
@@ -92,7 +92,12 @@ def fit(
         if not done:
             yield from _steps(training, loader, options, step, steps_per_epoch)
         check_losses(training)
-        record = {**_finish_epoch(training, validation, interrupt), "seconds": time.perf_counter() - started}
+        due = None
+        if validation is not None and chunks is not None and chunks.refused is None:
+            due = DueScores(training, chunks, validation)
+            yield due
+        finished = _finish_epoch(training, validation, due, interrupt)
+        record = {**finished, "seconds": time.perf_counter() - started}
         training.history.append(record)
         yield record
 
@@ -134,7 +139,9 @@ def _steps(
         yield result
 
 
-def _steps_in_chunks(training: Training, chunks: Chunks, steps_per_epoch: int) -> Generator[Due | Chunk, None, bool]:
+def _steps_in_chunks(
+    training: Training, chunks: Chunks, steps_per_epoch: int
+) -> Generator[DueSteps | Chunk, None, bool]:
     """Take the steps of an epoch, from where it stands, as a program (Note [Chunks of steps]); return whether all are
     done: where nobody else takes them, and a program does not pay, the rest is left.
     """
@@ -156,16 +163,24 @@ def _steps_in_chunks(training: Training, chunks: Chunks, steps_per_epoch: int) -
     return True
 
 
-def _finish_epoch(training: Training, validation: Part | None, interrupt: Interrupt | None) -> dict[str, Any]:
+def _finish_epoch(
+    training: Training, validation: Part | None, due: DueScores | None, interrupt: Interrupt | None
+) -> dict[str, Any]:
     """Score and judge an epoch whose steps are done, and move the schedule on; returns its record."""
     meter, scheduler = training.meter, training.scheduler
     if meter.rows == 0:
         raise DivergedError(f"on_nonfinite: skip left out every step of epoch {training.epoch}: no gradient was finite")
     trained = meter.compute()
     validated = None
-    if validation is not None:
+    if due is not None and due.given is not None:
+        outputs, loss, weight = due.given
+        scores = due.part.meter(every_metric=True)
+        scores.update(outputs, due.part.dataset.tensors[1], loss, weight)
+        validated = scores.compute()
+    elif validation is not None:
         with drawing_from(training.generator):
             validated = evaluate(training.model_for_use, training.criterion, validation, interrupt)
+    if validated is not None:
         check_scores(training, "validation", validated)
     check_weights(training)
     if isinstance(scheduler, ReduceLROnPlateau):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from nanotorch.train.fit.chunks import PAYS, Due
-from nanotorch.train.fit.loop import DivergedError
+from nanotorch import Tensor
+from nanotorch.train.fit.chunks import PAYS, Due, DueScores, DueSteps
+from nanotorch.train.fit.loop import DivergedError, rows_at_once
 
 if TYPE_CHECKING:
     from nanotorch.capture.sweep.sweep import Sweep
 
 Key = TypeVar("Key")
+MOST_AT_ONCE = 2**24  # numbers of a layer, of all models that are scored in one call
 
 
 class End(NamedTuple):
@@ -125,36 +127,62 @@ class Group(Generic[Key]):
             return every
         if len({of.training.step_in_epoch for of in self.members.values()}) > 1:
             return [key for key, of in self.members.items() if of.training.step_in_epoch]
-        count = min([of.count for of in self.members.values()])
-        for of in self.members.values():
-            of.count = count
-        if len({of.table for of in self.members.values()}) == 1 and self._worth():
-            self._take(count)
+        scores = [of for of in self.members.values() if isinstance(of, DueScores)]
+        if len(scores) == len(every):
+            self._score()
+        else:
+            steps = [of for of in self.members.values() if isinstance(of, DueSteps)]
+            count = min([of.count for of in steps])
+            for of in steps:
+                of.count = count
+            if len({of.table for of in steps}) == 1 and self._worth(steps):
+                self._take(steps, count)
         return every
 
-    def _worth(self) -> bool:
+    def _worth(self, dues: Sequence[DueSteps]) -> bool:
         """Return whether a program for the steps that are due is worth recording."""
-        dues = list(self.members.values())
         rows = dues[0].window
         if rows not in self._pays and (sum([of.sure for of in dues]) >= PAYS or all([of.pays for of in dues])):
             self._pays.add(rows)
         return rows in self._pays
 
-    def _take(self, count: int) -> None:
+    def _shrink(self) -> None:
+        """Let those leave the sweep that are no members any more."""
+        left = [number for number, key in enumerate(self._in_sweep) if key not in self.members]
+        if self._sweep is not None and left:
+            self._sweep.drop(*left)
+            self._in_sweep = [key for key in self._in_sweep if key in self.members]
+
+    def _score(self) -> None:
+        """Compute the outputs of all members for their validation parts in one call, if there is room for them."""
+        self._shrink()
+        if self._sweep is None or self._sweep.backend == "table":  # no fit alone scores by a table
+            return
+        dues = [of for key in self._in_sweep if isinstance(of := self.members[key], DueScores)]
+        part = dues[0].part
+        columns = [[(column.shape, column.dtype) for column in of.part.dataset.tensors] for of in dues]
+        widest = max([max(parameter.shape, default=1) for parameter in dues[0].training.model.parameters()])
+        room = len(dues) * len(part) * widest <= MOST_AT_ONCE and len(part) <= rows_at_once(part)
+        if not room or any([each != columns[0] for each in columns]):
+            return
+        tables = _fields([of.part.dataset.tensors for of in dues])
+        given = [each.numpy() for each in self._sweep.run(tables, None, batch_size=len(part))]
+        for number, of in enumerate(dues):
+            outputs, loss, weight = [each[number, 0] for each in given]
+            of.given = outputs, loss, weight
+
+    def _take(self, every: Sequence[DueSteps], count: int) -> None:
         """Take so many steps of all members in one call."""
-        backend = "table" if next(iter(self.members.values())).table else "numpy"
+        backend = "table" if every[0].table else "numpy"
         if self._sweep is not None and self._sweep.backend != backend:
             self.release()
-        left = [number for number, key in enumerate(self._in_sweep) if key not in self.members]
+        self._shrink()
         if self._sweep is None:
             self._in_sweep = list(self.members)
             from nanotorch.capture.sweep.sweep import Sweep
 
-            self._sweep = Sweep([of.chunks.step for of in self.members.values()], None, self._refuse, backend)
-        elif left:
-            self._sweep.drop(*left)
-            self._in_sweep = [key for key in self._in_sweep if key in self.members]
-        dues = [self.members[key] for key in self._in_sweep]
+            self._sweep = Sweep([of.chunks.step for of in every], None, self._refuse, backend)
+        dues = [of for key in self._in_sweep if isinstance(of := self.members[key], DueSteps)]
         schedulers = [of.training.scheduler for of in dues if of.training.interval == "step"]
 
         def between() -> None:
@@ -162,9 +190,8 @@ class Group(Generic[Key]):
                 scheduler.step()
 
         started = time.perf_counter()
-        fields = [list(field) for field in zip(*[of.chunks.tensors for of in dues], strict=True)]
         pieces, norms = self._sweep.run(
-            [field[0] if all([each is field[0] for each in field]) else field for field in fields],
+            _fields([of.chunks.tensors for of in dues]),
             [of.rows for of in dues],
             batch_size=dues[0].window,
             numbers=[of.numbers for of in dues],
@@ -179,6 +206,12 @@ class Group(Generic[Key]):
     def _refuse(self, why: str) -> None:
         self._refused = True
         warnings.warn(f"the steps of {len(self.members)} fits run one after the other: {why}", stacklevel=2)
+
+
+def _fields(tables: Sequence[Sequence[Tensor]]) -> list[Any]:
+    """Return the fields of all models, each as one table where it is the same for all."""
+    fields = [list(field) for field in zip(*tables, strict=True)]
+    return [field[0] if all([each is field[0] for each in field]) else field for field in fields]
 
 
 def _is_closed(fit: Iterator[Any]) -> bool:
