@@ -451,7 +451,8 @@ def test_all_mistakes_are_reported_together_each_at_its_value() -> None:
             [
                 "3:9: model.hidden: unknown key; the keys of residual_mlp are: name, width, blocks, activation, "
                 "dropout, "
-                "batch_norm, layer_norm, init (in the trial with model.name: residual_mlp)"
+                "batch_norm, layer_norm, init (in the trial with model.name: residual_mlp); a sweep of the whole "
+                "section gives each its own keys: model: [{name: ...}, ...]"
             ],
         ),
         ("{scheduler: [null, {name: StepLR}]}", ["7:27: scheduler.step_size: required key is missing (int >= 1)"]),

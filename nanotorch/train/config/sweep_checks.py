@@ -202,6 +202,8 @@ class _Trials:
             section = problem.key.partition(".")[0]
             near = {key: value for key, value in given.items() if key.partition(".")[0] == section} or given
             message += f" (in the trial with {', '.join(f'{key}: {describe_value(near[key])}' for key in near)})"
+            if message.startswith("unknown key") and f"{section}.name" in given:
+                message += f"; a sweep of the whole section gives each its own keys: {section}: [{{name: ...}}, ...]"
         elif message.startswith("expected list") and not re.search("got an? ", message):
             message += "; the values to try are a list of such lists: [[32], [64, 64]]"
         elif message.startswith("expected int") and problem.mark in self.bounds:
