@@ -29,7 +29,7 @@ import numpy as np
 from nanotorch.backend.numpy_backend import NUMPY
 from nanotorch.capture.memory_plan import MemoryPlan, Run
 from nanotorch.capture.numpy_calls import BITS, ELEMENTWISE, FORMS, OF_NUMPY, Calls
-from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, linear
+from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, spread
 
 SPELLED = {bool, int, str, type(None), slice, type(...)}
 OUT_BY_NAME = {"maximum", "minimum"}
@@ -80,8 +80,7 @@ class NumpyCode:
         taken = {*RESERVED, *self.program.sources}
         for buffer in [*self.program.buffers, *self.calls.buffers]:
             if buffer.kind == "input":
-                array = np.empty_like(linear(buffer.array)).reshape(-1)  # a copy, where a part of it is asked for
-                self.arrays[buffer] = np.ndarray(buffer.array.shape, buffer.array.dtype, array, 0, buffer.array.strides)
+                self.arrays[buffer] = spread(buffer.array)  # a copy, where a part of it is asked for
             elif buffer not in self.arrays:
                 self.arrays[buffer] = buffer.array
             if buffer.kind != "temporary" or buffer in self.calls.buffers:

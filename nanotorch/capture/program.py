@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -199,11 +199,24 @@ def layout(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return as_strided(np.empty(1, array.dtype), array.shape, array.strides, writeable=False)
 
 
+def spread(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return memory that is laid out like an array, with gaps where it has some."""
+    reach = sum([stride * (length - 1) for length, stride in zip(array.shape, array.strides, strict=True)])
+    count = reach // array.itemsize + 1 if array.size else 0
+    return np.ndarray(array.shape, array.dtype, np.empty(count, array.dtype), 0, array.strides)
+
+
 def linear(memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the elements of an array without gaps in the order in which they lie in memory."""
+    """Return the elements of an array in the order in which they lie in memory; of one with gaps (`spread`) the bytes
+    from its first element on.
+    """
     if memory.flags.c_contiguous:
         return memory
-    return memory.transpose(sorted(range(memory.ndim), key=lambda axis: -memory.strides[axis]))
+    inner_last = memory.transpose(sorted(range(memory.ndim), key=lambda axis: -memory.strides[axis]))
+    if inner_last.flags.c_contiguous:
+        return inner_last
+    memory_of_all = cast(Any, memory.base).view(np.uint8)
+    return memory_of_all[memory.__array_interface__["data"][0] - memory_of_all.__array_interface__["data"][0] :]
 
 
 def leaves(value: Any) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
 from nanotorch.capture.memory import Reachable, leaf_of
 from nanotorch.capture.numpy_code import CheckFailedError
-from nanotorch.capture.program import Buffer, View, layout
+from nanotorch.capture.program import Buffer, View, layout, spread
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
@@ -386,10 +386,13 @@ def replaced_within(reachable: Reachable, path: str) -> str:
 
 
 def alike(array: Any) -> Any:
-    """Return a copy of an array that has its strides."""
-    copy = np.empty_like(array)
-    if copy.strides != array.strides and array.size:
-        raise CaptureError(f"an argument of shape {array.shape} has gaps in memory; pass tensor.contiguous()")
+    """Return a copy of an array that has its strides, with gaps between elements where it has some."""
+    if any([stride < 0 or stride % array.itemsize for stride in array.strides]):
+        raise CaptureError(
+            f"an argument of shape {array.shape} lies backwards in memory, or its elements not at multiples of their "
+            "size; pass tensor.contiguous()"
+        )
+    copy = spread(array)
     copy[...] = array
     return copy
 

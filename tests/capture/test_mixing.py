@@ -13,6 +13,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.capture.recorder import CaptureError
 from nanotorch.utils.checkpoint import checkpoint
 from tests.support.captured_steps import F, Run, adam, batch, differing, momentum, programs, state
 
@@ -249,6 +250,45 @@ def test_gradients_that_come_with_a_call_are_added_to_where_they_lie(arrival: Ca
                 arrival(run, of)
         assert differing(state(runs[0]), state(runs[1])) == []
         assert [each.tolist() for each in kept[0]] == [each.tolist() for each in kept[1]]
+
+
+def every_other_row(array: Any) -> Any:
+    return np.repeat(array, 2, 0)[::2]
+
+
+def columns_of_a_wider_table(array: Any) -> Any:
+    return np.repeat(array, 2, -1).reshape(*array.shape[:-1], -1)[..., : array.shape[-1]]
+
+
+def one_row_repeated(array: Any) -> Any:
+    return np.broadcast_to(array[:1], array.shape)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "table"])
+@pytest.mark.parametrize("laid_out", [every_other_row, columns_of_a_wider_table, one_row_repeated])
+def test_arguments_with_gaps_in_memory(laid_out: Callable[[Any], Any], backend: Any) -> None:
+    run, eager = Run(), Run()
+
+    def step(run: Run, x: Any, y: Any) -> Any:
+        loss = run.step(x * x.T.reshape(-1)[3] + x[2:5].sum(), y)
+        return loss, x[1:], x.sum(1)
+
+    compiled = torch.compile(lambda x, y: step(run, x, y), backend=backend)
+    for number in range(6):
+        x, y = (torch.from_numpy(laid_out(tensor.numpy())) for tensor in batch(number))
+        for ours, theirs in zip(compiled(x, y), step(eager, x, y), strict=True):
+            np.testing.assert_allclose(
+                ours.detach().numpy(), theirs.detach().numpy(), rtol=0 if backend == "numpy" else 1e-4
+            )
+    assert programs(compiled) == 1
+
+
+def test_arguments_that_lie_backwards_are_refused() -> None:
+    compiled = torch.compile(lambda x: x + 1)
+    x = torch.from_numpy(np.arange(4.0)[::-1])
+    compiled(x)
+    with pytest.raises(CaptureError, match="backwards"):
+        compiled(x)
 
 
 def test_a_ragged_last_batch() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nanotorch.backend.numpy_backend import NUMPY
 from nanotorch.capture.numpy_calls import ELEMENTWISE
-from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced
+from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, linear, replaced, spread
 from nanotorch.capture.table.groups import Group, common_axes
 from nanotorch.capture.table.losses import CrossEntropy, cross_entropies
 from nanotorch.capture.table.lowering import Elementwise, elementwise, in_range, overlap
@@ -167,7 +167,7 @@ def memory_of(items: list[Item], program: Program, kept: Collection[Buffer], sha
                 begins[first[buffer]].append(buffer)
                 ends[last[buffer]].append(buffer)
             else:
-                arrays[buffer] = like(buffer.array, aligned(buffer.array.nbytes))
+                arrays[buffer] = like(buffer.array, aligned(linear(spread(buffer.array)).nbytes))
         else:
             arrays[buffer] = buffer.array
     free: list[Any] = []
