@@ -118,9 +118,10 @@ def window_step(
     optimizer.zero_grad()
     pieces, row = [], first_row
     for (features, targets, _, *row_factors), piece_weight in zip(window, weights, strict=True):
-        with dropout_counters(number, row, rows=len(features)):
+        rows = len(features)
+        with dropout_counters(number, row, rows=rows):
             outputs = model(features)
-        row += len(features)
+        row += rows
         loss = summed(criterion(outputs, targets), row_factors)
         loss.backward(share)  # the gradient of loss / weight
         pieces.append(Piece(outputs.detach(), targets, loss.detach(), piece_weight))
