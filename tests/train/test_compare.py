@@ -110,6 +110,8 @@ def test_the_report_of_several_runs_shows_them_beside_one_another(runs: Path) ->
     assert "fold-2" in text
     shown = {float(each["value"] or 0) for each in Page(source).all("data")}
     assert {score(runs / "folds" / "fold-1"), score(runs / "folds" / "fold-2", "loss")} <= shown
+    spread = json.loads((runs / "folds" / "summary.json").read_text())["spread"]["test"]
+    assert {score(runs / "folds", name) for name in spread} | set(spread.values()) <= shown
     assert sorted(each["href"] or "" for each in Page(source).all("a")) == [f"fold-{k}/report.html" for k in (1, 2)]
     assert (runs / "folds" / "fold-1" / "report.html").is_file()
 

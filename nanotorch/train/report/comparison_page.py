@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nanotorch.registry import describe_value
@@ -46,11 +47,20 @@ def write(path: Path, found: Comparison) -> None:
     figures.save_overlay(path, _histories(found), keys)
 
 
-def page(found: Comparison, title: str, folder: Path, lead: str | None = None) -> Html:
-    """Return the comparison as HTML that needs nothing beside itself; links go from `folder` to the runs."""
+def page(
+    found: Comparison,
+    title: str,
+    folder: Path,
+    lead: str | None = None,
+    overall: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> Html:
+    """Return the comparison as HTML that needs nothing beside itself.
+
+    Links go from `folder` to the runs; `overall` are further rows of the table of scores, such as the mean.
+    """
     lead = lead or f"{len(found.runs)} runs, the best {found.part} {label(found.by)} first"
     sections = [
-        section("scores", "Scores", *_scores(found, folder)),
+        section("scores", "Scores", *_scores(found, folder, overall)),
         section("curves", "Learning curves", *_drawings(found)),
     ]
     sections.append(section("config", "Where the configs differ", _differences(found)))
@@ -63,7 +73,7 @@ def page(found: Comparison, title: str, folder: Path, lead: str | None = None) -
     return document(title, body)
 
 
-def _scores(found: Comparison, folder: Path) -> Iterator[Html]:
+def _scores(found: Comparison, folder: Path, overall: Mapping[str, Mapping[str, float]]) -> Iterator[Html]:
     rows: list[list[Any]] = []
     several = any(run.spread(found.part, found.by) is not None for run in found.runs)
     heads = ["run", "best epoch"]
@@ -77,6 +87,7 @@ def _scores(found: Comparison, folder: Path) -> Iterator[Html]:
             cells += [run.score(found.part, score), *([run.spread(found.part, score)] if several else [])]
         seconds = summary.get("seconds")
         rows.append([*cells, summary.get("parameters"), None if seconds is None else measured(seconds)])
+    rows += [[name, None, *(scores[score] for score in found.scores), None, None] for name, scores in overall.items()]
     yield table(f"Of the {found.part} part, each by the best epoch of its run", [*heads, "parameters", "seconds"], rows)
 
 

@@ -226,7 +226,8 @@ def _page(root: Path, name: str, names: Sequence[str], result: FoldsResult) -> b
     of, over = (number(scores["test"][found.by]) for scores in (result.mean, result.spread))
     lead = f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}"
     try:
-        disk.write(root / "report.html", page(found, name, root, lead), own=True)
+        overall = {"mean": result.mean["test"], "spread": result.spread["test"]}
+        disk.write(root / "report.html", page(found, name, root, lead, overall), own=True)
     except OSError as error:
         print(f"warning: {root / 'report.html'} cannot be written ({error.strerror})", file=sys.stderr)
         return False
