@@ -298,6 +298,43 @@ def test_models_leave_a_run() -> None:
     assert not steps.steps
 
 
+def test_models_that_have_begun_and_new_ones_are_one_group() -> None:
+    together, apart = runs(4), runs(4)
+    for made in (together, apart):
+        for number in range(3):
+            made[1].step(*batch(number))
+        other = Run(9)
+        other.step(*batch(20))
+        made[2].optimizer.load_state_dict(other.optimizer.state_dict())
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(4))
+    assert confirmed(steps) == [True]
+
+
+def test_an_error_of_one_model_is_its_own() -> None:
+    """Those before it have taken their steps, as one after the other would; all go on."""
+    together, apart = runs(4), runs(4)
+    steps = sweep([run.step for run in together], in_dims=0)
+    for number in range(8):
+        xs, ys = batch(number, 4)
+        if number == 4:
+            ys[2, 3] = 7
+        errors = []
+        for alone in (False, True):
+            try:
+                if alone:
+                    for run, x, y in zip(apart, xs, ys, strict=True):
+                        run.step(x, y)
+                else:
+                    steps(xs, ys)
+            except IndexError as error:
+                errors.append(str(error))
+        assert errors == errors[:1] * (2 if number == 4 else 0)
+        for one, other in zip(together, apart, strict=True):
+            for name, tensor in other.model.state_dict().items():
+                np.testing.assert_array_equal(one.model.state_dict()[name].numpy(), tensor.numpy())
+
+
 def test_checkpoints_of_one_model() -> None:
     together, apart = runs(3), runs(3)
     steps = sweep([run.step for run in together])

@@ -77,7 +77,7 @@ class Batched:
                 call.result = _fitting(call.out, results[0]) if results else ()
                 body.append(call)
                 continue
-            made = None if number in alone else self._with_axis(call)
+            made = None if self.count == 1 or number in alone else self._with_axis(call)
             if made is None:
                 body += self._loop(call, results)
                 continue

@@ -31,8 +31,10 @@ OWN = (Tensor, Node, np.ndarray, Optimizer, Segment, Generator)
 """What each of several like steps has of its own."""
 
 
-def signature(reach: Reachable) -> tuple[Any, ...]:
-    """Return what is the same for all steps that are like the one whose things these are."""
+def signature(reach: Reachable, begun: bool = True) -> tuple[Any, ...]:
+    """Return what is the same for all steps that are like the one whose things these are; of steps that have not
+    `begun`, without what the first call leaves: gradients, and the state of optimizers.
+    """
     own = {id(thing) for thing in reach.objects if isinstance(thing, OWN)} - reach.large
 
     def without(entry: Any) -> Any:
@@ -41,19 +43,25 @@ def signature(reach: Reachable) -> tuple[Any, ...]:
         if isinstance(entry, tuple) and entry and isinstance(entry[0], int):
             return "one of its own", *entry[1:]
         if isinstance(entry, tuple) and entry and isinstance(entry[0], type) and issubclass(entry[0], Optimizer):
-            return entry[0], entry[1], len(entry[2])
+            return entry[0], entry[1], len(entry[2]) if begun else None
         return entry
 
-    paths = [(path, without(entry)) for path, entry in reach.fingerprint.items()]
-    return *paths, *[_form(thing) for thing in reach.objects]
+    entries = list(reach.fingerprint.items())
+    things = reach.objects
+    if not begun:
+        entries = [(path, entry) for path, entry in entries if id(reach.tensors.get(path)) not in reach.states]
+        plain = {id(array) for array in reach.held}
+        things = [thing for thing in things if not isinstance(thing, Segment) and id(thing) not in reach.states]
+        things = [thing for thing in things if not isinstance(thing, np.ndarray) or id(thing) in plain]
+    return *[(path, without(entry)) for path, entry in entries], *[_form(thing, begun) for thing in things]
 
 
-def alike(reaches: Sequence[Reachable]) -> list[list[int]]:
-    """Return the numbers of steps that are alike together, in their order."""
+def alike(reaches: Sequence[Reachable], begun: bool = True) -> list[list[int]]:
+    """Return the numbers of steps that are alike together, or will be once they have `begun`, in their order."""
     found: dict[Any, list[int]] = {}
     for number, reach in enumerate(reaches):
         unordered = any(_is_unordered(thing) for thing in reach.objects)
-        found.setdefault((number if unordered else None, signature(reach)), []).append(number)
+        found.setdefault((number if unordered else None, signature(reach, begun)), []).append(number)
     return list(found.values())
 
 
@@ -71,10 +79,11 @@ def _is_unordered(thing: Any) -> bool:
     return isinstance(thing, set | frozenset) and not all(isinstance(part, PLAIN) for part in thing)
 
 
-def _form(thing: Any) -> Any:
+def _form(thing: Any, begun: bool) -> Any:
     """Return what a program depends on of a thing, beside its entry in the fingerprint."""
     if isinstance(thing, Tensor):
-        return _form_of_array(array_of(thing)), None if thing.grad is None else _form_of_array(array_of(thing.grad))
+        grad = thing.grad if begun else None
+        return _form_of_array(array_of(thing)), None if grad is None else _form_of_array(array_of(grad))
     if isinstance(thing, np.ndarray):
         return _form_of_array(thing)
     if isinstance(thing, Segment):

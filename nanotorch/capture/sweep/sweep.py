@@ -140,7 +140,7 @@ class Sweep:
     def _grouped(self) -> list[tuple[list[int], Group]]:
         if not self.groups:
             reaches = self._reaches()
-            self._put_together(reaches, alike(reaches))
+            self._put_together(reaches, alike(reaches, begun=False))
         return self.groups
 
     def _reaches(self) -> list[Reachable]:
