@@ -31,6 +31,9 @@ from nanotorch.optim import Optimizer
 _grad_of = attrgetter("_grad")
 WHOLE_DIVISIONS = {"whole_divide", "floor_divide", "fmod", "remainder", "trunc_divide"}
 NOT_DONE = False, None
+PROVEN: dict[bytes, None] = {}
+"""Programs that were confirmed, and checked as tables; the last ones, by their digest."""
+MOST_PROVEN = 1000
 
 
 class Captured:
@@ -43,6 +46,7 @@ class Captured:
         memory: by path where tensors lie that live on, and
         grads: where their gradients stay.
         because: why it was recorded.
+        proven: whether a program like it (`Recording.digest`) was confirmed, and checked as a table, in this process.
         takes: whether it is for the arguments of a call, once that was written down.
         code: the program as NumPy code, and
         table: as a table, where that runs.
@@ -51,7 +55,7 @@ class Captured:
     takes: Callable[[Any], bool] | None = None
     _arriving: Sequence[tuple[Tensor, Any, int]] = ()
 
-    def __init__(self, recording: Recording, backend: str, because: str) -> None:
+    def __init__(self, recording: Recording, backend: str, because: str, trusting: bool = False) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
         self._waits_for_table = backend != "numpy"
         program = recording.program
@@ -67,11 +71,18 @@ class Captured:
         self.kept = kept = {moved[buffer].buffer if buffer in moved else buffer for buffer in kept}
         for buffer in kept:  # what the recorded call has made belongs to the user
             buffer.array = buffer.array.copy(order="K")
-        self.code = NumpyCode(program, kept)
         self.table: TableCode | None = None
+        self._digest = recording.digest()
+        self.proven = trusting and self._waits_for_table and self._digest in PROVEN
         self._gradients = Gradients([(t, p.of(p.buffer.array) if isinstance(p, View) else p) for t, p in places])
-        self._check()
-        self.run, self.decided = self.code.build()
+        if self.proven:
+            assert MACHINE.interpreter is not None
+            self._waits_for_table, self.table = False, TableCode(program, kept, MACHINE.interpreter)
+            self.run, self.decided = self.table.build()
+        else:
+            self.code = NumpyCode(program, kept)
+            self._check()
+            self.run, self.decided = self.code.build()
         recording.forget_gradients()
 
     def _place_of(self, grad: Tensor | None) -> Any:
@@ -400,6 +411,9 @@ class Captured:
             return
         self.table = table
         self.run, self.decided = table.build()
+        PROVEN[self._digest] = None
+        if len(PROVEN) > MOST_PROVEN:
+            del PROVEN[next(iter(PROVEN))]
 
 
 class Gradients:

@@ -23,6 +23,16 @@ wherever somebody has made them: the program adds in memory of its own, into and
 What a function does beside tensors, and to what it can reach, is not seen: it prints, reads a clock or a file in the
 calls that run as ever, and in no other. A function whose results have a history is two programs (Note [Programs that
 are differentiated]).
+
+Note [Recorded ahead]
+~~~~~~~~~~~~~~~~~~~~~
+With a table it matters to the last bit which steps ran as a program. So a training that is stopped and goes on must not
+run its first steps again as ever, to record them. `ahead` records before a call: the call runs as ever, twice or three
+times, everything is put back (`Position`), and then the program takes it, from the very first call on. One call alone
+is as ever: the one in which an optimizer begins its state, and that is the first of a training, not of a process.
+
+One recording is enough where another one in the process, as of a fit with other settings, has given the same program
+and constants, a second agreed with it, and its table was checked.
 """
 
 from __future__ import annotations
@@ -395,6 +405,8 @@ class Compiled:
         self._latest = captured = self._captured(recording)
         programs.append(captured)
         self._recorded += 1
+        if captured.proven:
+            captured.confirm(Watch(recording.reachable))
 
     def _take_in_forward(self, call: Call, recording: Recording, programs: list[Captured | Differentiable]) -> Any:
         """Keep a recording until its backward pass has come, and return what it can come to."""
@@ -415,7 +427,7 @@ class Compiled:
         return recording.build(Through.apply(recorded, (), *recorded.tensors))
 
     def _captured(self, recording: Recording) -> Captured:
-        return Captured(recording, self.backend, self._because)
+        return Captured(recording, self.backend, self._because, trusting=self.ahead)
 
     def _say(self, why: str) -> None:
         if self._said:

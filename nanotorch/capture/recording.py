@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
@@ -343,6 +344,11 @@ class Recording:
         del self._recorder, self.snapshot, self.given, self.copies, self.differentiable, self.result
 
     # ------------------------------------------------------------------------------------------------- two recordings
+
+    def digest(self) -> bytes:
+        """Return what is the same for two recordings, of whatever memory, that give one program and its constants."""
+        parts = [self.text.encode(), repr(self.entered).encode(), *[b.array.tobytes() for b in self.constants]]
+        return hashlib.sha256(b"\0".join(parts)).digest()
 
     def is_like(self, other: Recording) -> bool:
         """Whether two recordings began alike, and took the same decisions: then they are to give the same program."""

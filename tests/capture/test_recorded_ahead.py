@@ -10,6 +10,7 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.capture import captured, compiled
 from nanotorch.capture.compiled import Compiled
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.table.machine import MACHINE
@@ -91,6 +92,21 @@ def test_the_first_call_of_what_has_no_state_to_begin_runs_as_a_program() -> Non
     assert other.step.known(x, y) is None
     other.step(x, y)
     assert other.step.known(x, y) is not None
+
+
+def test_a_program_that_was_proven_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MACHINE.wait() is not None
+    monkeypatch.setattr(captured, "PROVEN", {})
+    whole, recorded, (x, y) = trained("SGD", "table"), [0], tables()
+
+    class Counting(compiled.Recording):
+        def __init__(self, *args: Any) -> None:
+            recorded[0] += 1
+            super().__init__(*args)
+
+    monkeypatch.setattr(compiled, "Recording", Counting)
+    assert trained("SGD", "table") == whole
+    assert recorded[0] == 2  # one for each size of batches
 
 
 def test_what_cannot_be_recorded_leaves_all_as_it_was() -> None:
