@@ -51,13 +51,14 @@ class CaptureError(InterpreterError):
 class TracedArray:
     """An array that is being recorded."""
 
-    __slots__ = ("__weakref__", "array", "recorder")
+    __slots__ = ("__weakref__", "array", "place", "recorder")
     dtype: Any
     __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, array: Any, recorder: Recorder) -> None:
         self.array, self.recorder = array, recorder
+        self.place: View | None = None
 
     T = property(lambda self: self.recorder.do("reversed_axes", self))
 
@@ -295,7 +296,7 @@ class Recorder(Interpreter):
             else:
                 arrays = [self._own(array) for array in arrays]
                 traced = [self._trace(array) for array in arrays]
-                self._state(name, args, options, tuple(map(self.view, arrays)), arrays)
+                self._state(name, args, options, tuple(map(self._operand, traced)), arrays)
             return (
                 type(result)(traced)
                 if several and type(result) in (tuple, list)
@@ -356,7 +357,11 @@ class Recorder(Interpreter):
         return self.traced(value)
 
     def _operand(self, value: Any) -> Any:
-        return self.view(value.array) if isinstance(value, TracedArray) else value
+        if not isinstance(value, TracedArray):
+            return value
+        if value.place is None:
+            value.place = self.view(value.array)
+        return value.place
 
     # --------------------------------------------------------------------------------------------------- memory
 
@@ -399,6 +404,8 @@ class Recorder(Interpreter):
 
 def _dense(array: Any) -> bool:
     """Whether the elements lie without gaps, in some order of the axes."""
+    if array.flags.c_contiguous:
+        return True
     expected = 1
     for stride, length in sorted(zip(steps(array), array.shape, strict=True)):
         if length != 1:
