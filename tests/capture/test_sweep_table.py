@@ -15,6 +15,7 @@ from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep import tabled_step
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import MACHINE
+from nanotorch.ops.create.counters import dropout_counters
 
 MODELS, ROWS, BATCH = 3, 40, 8
 OPTIMIZERS: dict[str, Callable[[Any, float], Any]] = {
@@ -91,6 +92,27 @@ def test_each_model_has_the_bits_of_its_own_table(optimizer: str, norm: bool, mo
     for number, task in enumerate(tasks):
         mine = [(scores[number], (loss[number], norms[number])) for scores, (loss, norms) in (given, *after)]
         assert [leaf for each in mine for leaf in leaves(each)] + task.left() == want[number]
+
+
+def test_numbers_of_calls_that_a_step_decides_by() -> None:
+    def counted(task: Task) -> Any:
+        def step(x: torch.Tensor, y: torch.Tensor, number: int) -> Any:
+            with dropout_counters(number, 0, rows=len(x)):
+                return task.step(x, y)
+
+        return step
+
+    tables, numbers = data(), range(1, ROWS // BATCH + 1)
+    whole, parts = [[Task(number, norm=number == 2) for number in range(4)] for _ in range(2)]
+    for task in whole:
+        alone = Compiled(counted(task), "table", None, ahead=True)
+        for _ in range(2):
+            alone.run(tables, batch_size=BATCH, numbers=numbers)
+    sweep = torch.compile.sweep([counted(task) for task in parts], backend="table")
+    for _ in range(2):
+        sweep.run(tables, batch_size=BATCH, numbers=[numbers] * 4)
+    assert [numbers for numbers, _ in sweep.groups] == [[0, 1, 3], [2]]
+    assert [task.left() for task in parts] == [task.left() for task in whole]
 
 
 def test_a_model_leaves_and_the_others_go_on() -> None:

@@ -106,6 +106,8 @@ class Models:
         names = list(program.sources)
         self._codes = list(dict.fromkeys([*numbers, *program.decisions]))
         self._compute = host_function(self._codes, names)
+        self._needed = list(dict.fromkeys(numbers))
+        self._compute_needed = host_function(self._needed, names)
         self._list()
 
     def _list(self) -> None:
@@ -220,6 +222,11 @@ class Models:
         """Return the numbers of the host by their code, of one model, and how it decides what the program holds for."""
         sources = [self._of(source, number) for source in self.program.sources.values()]
         return dict(zip(self._codes, self._compute(self.of_one(scalars, number), *sources), strict=True))
+
+    def needed(self, scalars: Sequence[Any], number: int) -> dict[str, Any]:
+        """Return what the statements of one model take; where counts are arrays, of all steps; it decides nothing."""
+        sources = [self._of(source, number) for source in self.program.sources.values()]
+        return dict(zip(self._needed, self._compute_needed(self.of_one(scalars, number), *sources), strict=True))
 
     # --------------------------------------------------------------------------------------------------- what is shared
 

@@ -250,7 +250,7 @@ class TabledStep(BatchedStep):
 
     def _values(self, scalars: Sequence[Any], number: int) -> Iterator[list[Any]]:
         """Return the numbers of the table for a model."""
-        found = self.models.numbers(scalars, number)
+        found = self.models.needed(scalars, number)
         return iter([[found[code] for code in codes] for codes in self.code.codes])
 
     def _drawn(self, number: int) -> list[tuple[int, Callable[[], int]]]:
