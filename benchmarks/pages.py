@@ -102,24 +102,24 @@ def sweeps() -> str:
 
 
 def estimators() -> str:
-    """Least seconds of fits."""
+    """Least seconds of the processor of fits."""
     results, machine = measured("estimators")
     rows = []
     for result in results:
-        ours, theirs = (min(result["figures"][name]["clock"]) for name in ("nanotorch", "scikit-learn"))
+        ours, theirs = (min(result["figures"][name]["processor"]) for name in ("nanotorch", "scikit-learn"))
         rows.append([result["case"], f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.1f}"])
     header = ["data, hidden layers, batch", "nanotorch", "scikit-learn", "ratio"]
     return f"{_table(header, rows)}\n\n{_when(machine)}"
 
 
 def scores_of_estimators() -> str:
-    """Ratios of the least times, medians of the ratios by round, and scores on rows not seen."""
+    """Ratios of the least times of the processor, medians of the ratios by round, and scores on rows not seen."""
     results, _ = measured("estimators")
     rows = []
     for result in results:
         ours, theirs = (result["figures"][name] for name in ("nanotorch", "scikit-learn"))
-        pairs = [a / b for a, b in zip(theirs["clock"], ours["clock"], strict=True)]
-        longer = f"{min(theirs['clock']) / min(ours['clock']):.1f}, {np.median(pairs):.1f}"
+        pairs = [a / b for a, b in zip(theirs["processor"], ours["processor"], strict=True)]
+        longer = f"{min(theirs['processor']) / min(ours['processor']):.1f}, {np.median(pairs):.1f}"
         rows.append([result["case"], longer, *(f"{np.mean(found['score']):.3f}" for found in (ours, theirs))])
     return _table(["data, hidden layers, batch", "longer: least, median", "nanotorch", "scikit-learn"], rows)
 

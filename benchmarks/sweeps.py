@@ -3,10 +3,11 @@
     python -m benchmarks.sweeps [--quick] [--rounds N] [--json FILE]
 
 The step is that of `benchmarks.train_step`, on three small MLPs. `nanotorch` is one model's plain step, `numpy 1` and
-`table 1` its programs; `numpy 8` and `numpy 64` take so many models at once (`nanotorch.compile.sweep`), each with its
-own weights and its own rate of learning. All programs take 20 steps in a call, as the trainer does. Beside it JAX's
-form of this, `vmap` of a `lax.scan` over the same steps (one rate for all). Before anything is timed, the first and the
-last model of each sweep must have the bits of their separate plain runs.
+`table 1` its programs; `numpy 8`, `table 64` and so on take so many models at once (`nanotorch.compile.sweep`), each
+with its own weights and its own rate of learning. All programs take 20 steps in a call, as the trainer does; tables of
+models run in threads, which share the one core here. Beside it JAX's form of this, `vmap` of a `lax.scan` over the same
+steps (one rate for all). Before anything is timed, the first and the last model of each sweep must have what their
+separate plain runs have: the bits, or a table's rounding.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ def order_of(problem: Problem) -> np.ndarray:
     return np.tile(np.arange(problem.batch), problem.many)
 
 
-def sweep_of(problem: Problem, count: int) -> Callable[[], object]:
+def sweep_of(problem: Problem, count: int, backend: str) -> Callable[[], object]:
     """Return a call that takes many steps of all models, once two of them have trained as they do alone."""
     import nanotorch
 
     models = variants(problem, count)
     parts = [Parts(nanotorch, model, "cpu") for model in models]
     steps = [part.step_by(part.forward, part.optimizer.step) for part in parts]
-    sweep = nanotorch.compile.sweep(steps)
+    sweep = nanotorch.compile.sweep(steps, backend=backend)
     batch, order = (parts[0].x, parts[0].y), order_of(problem)
 
     def call() -> Any:
@@ -67,9 +68,14 @@ def sweep_of(problem: Problem, count: int) -> Callable[[], object]:
         alone = Parts(nanotorch, models[number], "cpu")
         step = alone.step_by(alone.forward, alone.optimizer.step)
         expected = [step(alone.x, alone.y).item() for _ in range(losses.shape[1])]
-        np.testing.assert_array_equal(losses[number], np.float32(expected))
+        if backend == "numpy":
+            np.testing.assert_array_equal(losses[number], np.float32(expected))
+        else:
+            np.testing.assert_allclose(losses[number], expected, rtol=1e-3)
         for value, reference in zip(parts[number].read(), alone.read(), strict=True):
-            np.testing.assert_array_equal(value, reference, err_msg=f"parameters of model {number} of {count}")
+            error = np.linalg.norm(value - reference) / np.linalg.norm(reference)
+            if not error <= (0.0 if backend == "numpy" else 1e-3):
+                raise AssertionError(f"parameters of model {number} of {count} are off by {error:.1e} ({backend})")
     return call
 
 
@@ -90,8 +96,10 @@ def main() -> None:
         plain = part.step_by(part.forward, part.optimizer.step)
         calls: dict[str, Callable[[], object]] = {"nanotorch": lambda: plain(part.x, part.y).item()}  # noqa: B023
         steps = {"nanotorch": 1}
-        calls |= {f"{backend} 1": single(problem, backend) for backend in backends}
-        calls |= {f"numpy {count}": sweep_of(problem, count) for count in MODELS}
+        for backend in backends:
+            calls[f"{backend} 1"] = single(problem, backend)
+            for count in MODELS:
+                calls[f"{backend} {count}"] = sweep_of(problem, count, backend)
         if with_jax:
             from benchmarks.steps.jax_steps import vmap
 

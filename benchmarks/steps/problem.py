@@ -26,18 +26,23 @@ class Problem:
 
     def draw(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """Draw parameters (weight and bias of every layer), a batch of inputs and its targets."""
-        rng = np.random.default_rng([1, self.seed])
-        parameters = []
-        for inputs, outputs in itertools.pairwise(self.sizes):
-            bound = inputs**-0.5
-            parameters.append(rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32))
-            parameters.append(rng.uniform(-bound, bound, outputs).astype(np.float32))
         rng = np.random.default_rng(0)
+        parameters = self._parameters(rng)
+        if self.seed:
+            parameters = self._parameters(np.random.default_rng(self.seed))
         x = rng.standard_normal((self.batch, self.sizes[0])).astype(np.float32)
         if self.squared:
             side = round(self.sizes[0] ** 0.5)
             return parameters, x, scipy.linalg.expm(x.reshape(-1, side, side)).reshape(self.batch, -1)
         return parameters, x, rng.integers(0, self.sizes[-1], self.batch)
+
+    def _parameters(self, rng: np.random.Generator) -> list[np.ndarray]:
+        parameters = []
+        for inputs, outputs in itertools.pairwise(self.sizes):
+            bound = inputs**-0.5
+            parameters.append(rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32))
+            parameters.append(rng.uniform(-bound, bound, outputs).astype(np.float32))
+        return parameters
 
 
 @dataclass(frozen=True)
