@@ -357,6 +357,15 @@ def test_other_architectures_are_groups_of_their_own() -> None:
     steps = sweep([run.step for run in together])
     compare(together, apart, steps, range(5))
     assert [numbers for numbers, _ in steps.groups] == [[0, 2], [1, 5], [3], [4, 6]]
+    assert steps.explain().splitlines() == [
+        "steps 0, 2",
+        "steps 1, 5",
+        "    self.model.0.out_features is 8, not 16",
+        "step 3",
+        "    self.optimizer is of SGD, not of AdamW",
+        "steps 4, 6",
+        "    self.model.1 is of Tanh, not of ReLU",
+    ]
     assert confirmed(steps) == [True] * 4
 
 

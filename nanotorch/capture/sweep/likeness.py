@@ -65,6 +65,26 @@ def alike(reaches: Sequence[Reachable], begun: bool = True) -> list[list[int]]:
     return list(found.values())
 
 
+def difference(first: Reachable, other: Reachable) -> str:
+    """Return in what a step is not like another one, the first thing that is met."""
+    for mine, theirs in zip(signature(first), signature(other), strict=False):
+        if mine != theirs:
+            if isinstance(theirs, tuple) and len(theirs) == 2 and theirs[0] in other.fingerprint:
+                return f"{theirs[0]} is {_said(theirs[1])}, not {_said(mine[1]) if mine[0] == theirs[0] else 'there'}"
+            kinds = [thing for thing in other.objects if _form(thing, True) == theirs]
+            names = [path for path, tensor in other.tensors.items() if any(tensor is thing for thing in kinds)]
+            return f"{names[0] if names else type(kinds[0]).__name__} is of another form, or its options are"
+    return "it finds more, or less"
+
+
+def _said(entry: Any) -> str:
+    """Return what an entry of a fingerprint says to somebody who reads it."""
+    if isinstance(entry, tuple) and len(entry) == 2 and entry[0] in PLAIN:
+        return repr(entry[1])
+    kind = entry[0] if isinstance(entry, tuple) and entry else entry
+    return f"of {kind.__name__}" if isinstance(kind, type) else "another thing"
+
+
 def counterparts(first: Reachable, other: Reachable) -> dict[int, Any]:
     """Return for what a step finds, by its id, what a like one finds in its place."""
     pairs = list(zip(first.objects, other.objects, strict=True))

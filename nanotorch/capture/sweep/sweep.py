@@ -33,7 +33,7 @@ from nanotorch.capture.memory import Reachable
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recording import Build, array_of, taken_apart
 from nanotorch.capture.sweep.group import Axes, Group
-from nanotorch.capture.sweep.likeness import alike
+from nanotorch.capture.sweep.likeness import alike, difference, signature
 from nanotorch.capture.table.machine import MACHINE
 
 InDims = int | None | tuple[int | None, ...]
@@ -306,6 +306,19 @@ class Sweep:
     def code(self) -> str:
         """The programs of all groups."""
         return "\n".join([group.code for _, group in self._grouped()])
+
+    def explain(self) -> str:
+        """Return which steps run together, and in what the others are not like those of the first group."""
+        groups = self._grouped()
+        reaches = self._reaches()
+        first = reaches[groups[0][0][0]]
+        lines = []
+        for numbers, _ in groups:
+            of = reaches[numbers[0]]
+            like = signature(of) == signature(first)
+            lines.append(f"step{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}")
+            lines += [] if like else [f"    {difference(first, of)}"]
+        return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no programs: its steps may be others."""
