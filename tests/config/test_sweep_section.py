@@ -304,6 +304,20 @@ def test_all_mistakes_are_reported_together_each_at_its_value() -> None:
         ("{lr: [1]}", ["7:9: lr: unknown key (did you mean 'optimizer.lr'?)"]),
         ("{seed: 0}", ["7:15: sweep.seed: expected how many seeds, from 1 to 10,000, or a list of them, got 0"]),
         ("{seed: {choice: []}}", ["7:24: sweep.seed: this list is empty: there is nothing to try"]),
+        (
+            "{optimizer: [{name: SGD}, {name: Adam}, {name: SGD, lr: 1e-3}]}",
+            [
+                "7:48: sweep.optimizer: the trial with optimizer: {name: SGD, lr: 0.001} has the config of that with "
+                "optimizer: {name: SGD}"
+            ],
+        ),
+        (
+            "{model.hidden: [[8], [16]], model.hidden.0: [4]}",
+            [
+                "7:29: sweep.model.hidden: the trial with model.hidden: [16], model.hidden.0: 4 has the config of that "
+                "with model.hidden: [8], model.hidden.0: 4"
+            ],
+        ),
         ("{seed: [1, null]}", ["7:19: sweep.seed.1: a trial that can be trained again has a seed, not null"]),
         ("{seed: [-1]}", ["7:16: seed: expected int >= 0 and <= 4294967295 or null, got -1"]),
         (

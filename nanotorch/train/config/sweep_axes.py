@@ -259,7 +259,8 @@ def combinations(axes: Sequence[Axis], trials: int | None, seed: int) -> Iterato
 
 def covering(axes: Sequence[Axis]) -> Iterator[tuple[Node, ...]]:
     """Yield few combinations in which every value of every list stands."""
-    for index in range(min(100, max(len(axis.choices) for axis in axes))):
+    most = max(1 if axis.distribution else len(axis.choices) for axis in axes)
+    for index in range(min(100, most)):
         yield tuple(
             axis.choices[index % len(axis.choices)] if axis.distribution is None else axis.value(0.5) for axis in axes
         )

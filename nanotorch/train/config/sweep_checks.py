@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nanotorch.registry import describe_value
@@ -155,13 +155,16 @@ class _Trials:
     def all(self, drawn: Iterable[tuple[Node, ...]]) -> tuple[list[Values], list[Problem]]:
         """Return every trial and every mistake; after as many as are shown, no more are looked for."""
         made: list[Values] = []
+        alike: dict[str, tuple[Node, ...]] = {}
         for nodes in drawn:
             if not made and not self.problems:
                 self._bounds(nodes)
             config = self.config(nodes)
             if config is not None:
-                given = {axis.key: node.plain() for axis, node in zip(self.axes, nodes, strict=True)}
-                made.append(Values(given, config))
+                made.append(Values(self._given(nodes), config))
+                first = alike.setdefault(config.model_dump_json(), nodes)
+                if first is not nodes:
+                    self._report_twice(nodes, first)
             if len(self.problems) > MOST_PROBLEMS:
                 break
         return made, self.problems
@@ -192,16 +195,30 @@ class _Trials:
             self._report(problem, nodes)
         return config
 
+    def _given(self, nodes: tuple[Node, ...]) -> dict[str, Any]:
+        return {axis.key: node.plain() for axis, node in zip(self.axes, nodes, strict=True)}
+
+    def _report_twice(self, nodes: tuple[Node, ...], first: tuple[Node, ...]) -> None:
+        """Report a trial whose config is that of another one, where its values are others."""
+        differing = [index for index, (one, other) in enumerate(zip(nodes, first, strict=True)) if one is not other]
+        key, mark = self.axes[differing[0]].key, nodes[differing[0]].mark
+        message = (
+            f"the trial with {_listed(self._given(nodes))} has the config of that with {_listed(self._given(first))}"
+        )
+        if (mark, key) not in self.seen:
+            self.seen.add((mark, key))
+            self.problems.append(Problem(mark, f"sweep.{key}", message))
+
     def _report(self, problem: Problem, nodes: tuple[Node, ...]) -> None:
         if (problem.mark, problem.key) in self.seen:
             return
         self.seen.add((problem.mark, problem.key))
         message = problem.message
         if problem.mark not in self.inside:  # it is only there for what the sweep says
-            given = {axis.key: node.plain() for axis, node in zip(self.axes, nodes, strict=True)}
+            given = self._given(nodes)
             section = problem.key.partition(".")[0]
             near = {key: value for key, value in given.items() if key.partition(".")[0] == section} or given
-            message += f" (in the trial with {', '.join(f'{key}: {describe_value(near[key])}' for key in near)})"
+            message += f" (in the trial with {_listed(near)})"
             if message.startswith("unknown key") and f"{section}.name" in given:
                 message += f"; a sweep of the whole section gives each its own keys: {section}: [{{name: ...}}, ...]"
         elif message.startswith("expected list") and not re.search("got an? ", message):
@@ -209,6 +226,10 @@ class _Trials:
         elif message.startswith("expected int") and problem.mark in self.bounds:
             message += "; randint and lograndint draw whole numbers"
         self.problems.append(Problem(problem.mark, problem.key, message))
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {describe_value(value)}" for key, value in values.items())
 
 
 def _marks(node: Node) -> Iterator[Mark]:
