@@ -14,6 +14,7 @@ from compiled_runs import EVERYTHING, left, trained
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import MACHINE
 from nanotorch.estimators import MLPClassifier
+from nanotorch.train.config.loading import load as load_config
 from nanotorch.train.config.loading import loads
 from nanotorch.train.fit import chunks, together
 from nanotorch.train.fit.build import build
@@ -24,6 +25,7 @@ from nanotorch.train.fit.window_step import StepResult
 from nanotorch.train.record.checkpoint import load
 from nanotorch.train.record.resume import find
 from nanotorch.train.run.run import run
+from nanotorch.train.sweep.run_sweep import run_sweep
 
 EVERY_STEP = "checkpoint={every_seconds: 0, every_steps: 1, keep: 100}"
 PLAIN_OPTIMIZER = "optimizer={name: SGD, lr: 0.1}"  # begins no state, so its first step is of the table, too
@@ -179,3 +181,19 @@ def test_estimators_have_the_same_bytes_each_time_and_go_on_with_them() -> None:
     assert bytes_of(short) != bytes_of(fitted(8))
     for one, other in zip(short.weights_.values(), fitted(8).weights_.values(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], ["scheduler=null", "train={epochs: 4, batch_size: 8}", "model={hidden: [6], dropout: 0.2}"]],
+    ids=["stepwise", "many"],
+)
+def test_trials_of_a_sweep_are_tables_with_the_bytes_of_their_own_runs(more: list[str], tmp_path: Path) -> None:
+    options = ["train.epochs=4", "early_stopping.patience=6", "checkpoint.every_seconds=0", *more]
+    swept = loads(EVERYTHING, overrides=[*options, "sweep={optimizer.lr: [1e-3, 2e-2], model.dropout: [0.1, 0.3]}"])
+    found = run_sweep(swept, None, tmp_path / "sweep", progress_bar=False)
+    for one in found.trials:
+        place, own = tmp_path / "sweep" / one.trial.name, tmp_path / one.trial.name
+        run(load_config(place / "resolved.yaml"), None, False, own)
+        assert said(place) == said(own) == "table"
+        assert left(place) == left(own)
