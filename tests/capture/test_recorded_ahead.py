@@ -97,7 +97,7 @@ def test_the_first_call_of_what_has_no_state_to_begin_runs_as_a_program() -> Non
 def test_a_program_that_was_proven_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MACHINE.wait() is not None
     monkeypatch.setattr(captured, "PROVEN", {})
-    whole, recorded, (x, y) = trained("SGD", "table"), [0], tables()
+    whole, recorded = trained("SGD", "table"), [0]
 
     class Counting(compiled.Recording):
         def __init__(self, *args: Any) -> None:
