@@ -124,7 +124,14 @@ def test_the_first_epoch_of_a_table_follows_from_what_was_asked_for(monkeypatch:
     assert {epoch for epoch, table in kinds if not table} == {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("overrides", [["train.accumulate=1"], ["scheduler.interval=epoch", "scheduler.T_max=8"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.accumulate=1"],
+        ["scheduler.interval=epoch", "scheduler.T_max=8"],
+        ["scheduler=null", "train.ema=null", "train.accumulate=1", "train.batch_size=16"],  # many steps at once
+    ],
+)
 def test_fits_side_by_side_have_the_bytes_of_their_own_runs(
     overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
