@@ -10,8 +10,10 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.backend.numpy_backend import owner
 from nanotorch.ops.create.random import drawing_from
 from nanotorch.train.config.loading import loads
+from nanotorch.train.fit import together as together_
 from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.chunks import Chunk, Chunks, DueSteps
 from nanotorch.train.fit.loop import DivergedError, fit
@@ -293,3 +295,25 @@ def test_other_errors_are_raised() -> None:
 
     with pytest.raises(OSError, match="disk"):
         list(together({"a": broken(), "b": iter([{"epoch": 1}] * 3)}))
+
+
+def test_steps_that_cannot_be_recorded_run_as_ever_which_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(self: Any, input: torch.Tensor) -> torch.Tensor:
+        assert input.sum().item() > -float("inf")
+        return input.relu()
+
+    monkeypatch.setattr(nn.ReLU, "forward", forward)
+    monkeypatch.setattr(together_, "PAYS", 1)
+    with pytest.warns(UserWarning, match="3 fits run one after the other: .*values of a tensor") as said:
+        both(*[[f"seed={seed}"] for seed in range(3)], compile="auto")
+    assert len(said) == 1
+
+
+def test_whoever_stops_iterating_leaves_each_model_with_memory_of_its_own() -> None:
+    side = {seed: made(f"seed={seed}") for seed in range(3)}
+    events = together({seed: events_of(*one) for seed, one in side.items()})
+    while side[2][0].training.step < 5:
+        next(events)
+    events.close()
+    owners = [owner(p.detach().numpy()) for setup, _ in side.values() for p in setup.training.model.parameters()]
+    assert len({id(each) for each in owners}) == 3  # the parameters of each lie side by side
