@@ -28,15 +28,12 @@ from nanotorch.capture.sweep.batched_step import BatchedStep, State, put_back
 from nanotorch.capture.sweep.models import Several, Trial
 from nanotorch.capture.table.instructions import SCRATCH
 from nanotorch.capture.table.items import aligned, memory_of
-from nanotorch.capture.table.machine import MACHINE, threads
+from nanotorch.capture.table.machine import MACHINE, starts, threads
 from nanotorch.capture.table.table_code import TableCode
 
 
 class NoTableError(CaptureError):
     """A part of a step runs as NumPy calls, so that a table does not take it whole."""
-
-
-Gathers = Callable[[int], Sequence[tuple[int, ...]]]
 
 
 class TabledStep(BatchedStep):
@@ -66,7 +63,7 @@ class TabledStep(BatchedStep):
 
     def _bind(self) -> None:
         """Have the table run from now on."""
-        models, code = self.models, self.code
+        models = self.models
         places: list[tuple[Tensor, Any]] = []
         for part, own in zip(self.parts, self._own, strict=True):
             for (tensor, grad), place in zip(part.grads, self._places, strict=True):
@@ -79,16 +76,7 @@ class TabledStep(BatchedStep):
         lasting = [buffer.array for of in models.places.values() for buffer, _ in of if buffer.kind == "memory"]
         lasting += [array for own in self._own for array in own.values()]
         self._owners = frozenset([id(owner(array)) for array in lasting])
-        bases = code.table.bases.items()
-        self._columns_of_models = [n for buffer, n in bases if buffer.kind == "memory" or buffer in self._kept]
-        self._rows_of_models = np.array(
-            [
-                [self._address(b, k) for b, _ in bases if b.kind == "memory" or b in self._kept]
-                for k in range(models.count)
-            ],
-            np.int64,
-        )
-        self._workspaces: list[tuple[Any, Any, Any]] = []
+        self._workspaces: list[tuple[Any, Any]] = []
 
     def _address(self, buffer: Buffer, number: int) -> int:
         """Return where the memory of a buffer that lives on begins for a model."""
@@ -112,14 +100,12 @@ class TabledStep(BatchedStep):
         """Take a step of all models; (False, None) where the program is not for this call."""
         if not self._free():
             return NOT_DONE
-        arrays, places = list(map(array_of, arguments)), self.models.places
-        inputs = list(zip(self.models.program.inputs, arrays, strict=True))
-
-        def given(number: int) -> Any:
-            moved = [places[buffer][number][1] * array.itemsize for buffer, array in inputs]
-            return [array.ctypes.data + further for (_, array), further in zip(inputs, moved, strict=True)]
-
-        done, results = self._take([numbers], given, lambda number: ())
+        given = np.empty((self.models.count, len(arguments)), np.int64)
+        for place, (buffer, argument) in enumerate(zip(self.models.program.inputs, arguments, strict=True)):
+            array = array_of(argument)
+            given[:, place] = [further * array.itemsize for _, further in self.models.places[buffer]]
+            given[:, place] += array.ctypes.data
+        done, results = self._take([numbers], given, np.empty((self.models.count, 0, 5), np.int64))
         if not done:
             return NOT_DONE
         return True, self.build([from_array(result[:, 0]) for result in results])
@@ -147,30 +133,28 @@ class TabledStep(BatchedStep):
         size, code = batches.size, self.code
         order = np.ascontiguousarray(batches.order[..., first * size : (first + count) * size], np.int64)
         alive = [list(map(np.ascontiguousarray, of)) for of in (batches.tables if batches.each else [batches.tables])]
-        widths = [[table.nbytes // max(1, len(table)) for table in of] for of in alive]
-        targets = [code.table.bases[buffer] for buffer in self.models.program.inputs]
-
-        def gathers(number: int) -> list[tuple[int, ...]]:
-            of = number if batches.each else 0
-            rows = order[number] if order.ndim == 2 else order
-            return [
-                (target, table.ctypes.data, width, size, rows.ctypes.data)
-                for target, table, width in zip(targets, alive[of], widths[of], strict=True)
-            ]
-
+        gathers = np.empty((self.models.count, len(alive[0]), 5), np.int64)
+        gathers[..., 0] = [code.table.bases[buffer] for buffer in self.models.program.inputs]
+        gathers[..., 1] = [[table.ctypes.data for table in of] for of in alive]
+        gathers[..., 2] = [[table.nbytes // max(1, len(table)) for table in of] for of in alive]
+        gathers[..., 3] = size
+        gathers[..., 4] = starts(order)[:, None] if order.ndim == 2 else order.ctypes.data
         return self._take(batches.numbers[first : first + count], None, gathers)
 
-    def _take(self, numbers: Sequence[Sequence[int]], given: Any, gathers: Gathers) -> tuple[int, list[Any]]:
+    def _take(self, numbers: Sequence[Sequence[int]], given: Any, gathers: Any) -> tuple[int, list[Any]]:
         """Run the host's part of steps, as far as the program is the right one for them, and then the steps.
 
         Args:
             numbers: those of each step.
-            given: by model where the inputs lie, if they are not gathered, and
-            gathers: by model what is.
+            given: for each model where the inputs lie; None where they are gathered.
+            gathers: for each model what is (Note [Many steps]).
         """
         models, code = self.models, self.code
-        steps = self._ready(len(numbers), given, gathers)
-        rows: list[list[Any]] = [[] for _ in range(models.count)]
+        none = np.empty((models.count, 0, 4), np.int64)
+        steps = len(numbers)
+        if code.asked:
+            steps = min(self._interpret((0, code.asked), steps, code.numbers, given, gathers, none))
+        rows = np.empty((models.count, steps, len(code.numbers)))
         known = 0
         while known < steps:
             back, ahead = self._counts(), steps - known if self._counts_alone else 1
@@ -180,73 +164,57 @@ class TabledStep(BatchedStep):
                 break
             if ahead > 1:
                 ahead = self._move_on(scalars, numbers[known:][:ahead])
-            for number in range(models.count):
-                rows[number].append(code.rows(self._values(scalars, number), ahead, self._drawn(number)))
+            for number, of in enumerate(rows[:, known : known + ahead]):
+                code.fill(of, self._values(scalars, number), self._drawn(number))
             known += ahead
         if not known:
             return 0, []
         outputs = models.program.outputs
         results = [np.empty((models.count, known, *view.shape), view.dtype) for view in outputs]
+        returned = np.empty((models.count, len(outputs), 4), np.int64)
+        for place, (view, result) in enumerate(zip(outputs, results, strict=True)):
+            returned[:, place, :3] = (*code.table.place(view), view.size * view.dtype.itemsize)
+            returned[:, place, 3] = starts(result)
         ((start, end),) = code.spans
-
-        def run(number: int, workspace: Any) -> Any:
-            table = np.concatenate(rows[number]) if len(rows[number]) > 1 else rows[number][0]
-            returned = [
-                (*code.table.place(view), view.size * view.dtype.itemsize, result[number].ctypes.data)
-                for view, result in zip(outputs, results, strict=True)
-            ]
-            return self._bound(number, workspace, (start, end), table, known, given, gathers(number), returned)
-
-        for done in self._each_model(run):
-            assert done == known
+        done = self._interpret((start, end), known, rows, given, gathers, returned)
+        assert done == [known] * models.count
         self._leave(known)
         return known, results
 
-    def _ready(self, steps: int, given: Any, gathers: Gathers) -> int:
-        """Return how many steps there are before one whose questions get another answer."""
-        asked, numbers = self.code.asked, self.code.numbers
-        if not asked:
-            return steps
-
-        def ask(number: int, workspace: Any) -> Any:
-            return self._bound(number, workspace, (0, asked), numbers, steps, given, gathers(number), [])
-
-        return min(self._each_model(ask))
-
-    def _bound(
-        self, number: int, workspace: Any, span: tuple[int, int], numbers: Any, steps: int, given: Any,
-        gathers: Sequence[tuple[int, ...]], returned: Sequence[tuple[int, ...]],
-    ) -> Any:  # fmt: skip
-        """Return what runs a part of the table for a model."""
-        code, (home, scratch, _) = self.code, workspace
-        bases = home.copy()
-        bases[self._columns_of_models] = self._rows_of_models[number]
+    def _interpret(
+        self, span: tuple[int, int], steps: int, numbers: Any, given: Any, gathers: Any, returned: Any
+    ) -> list[int]:
+        """Run a part of the table for all models, in threads; return how many steps each took."""
+        several = min(threads(), self.models.count)
+        if several != len(self._workspaces):
+            self._begin_threads(several)
+        bases = self._bases
         if given is not None:
-            bases[[code.table.bases[buffer] for buffer in self.models.program.inputs]] = given(number)
-        from_, to = np.array(gathers, np.int64), np.array(returned, np.int64)
-        context = code.context(
-            *span, numbers.ctypes.data, steps, numbers.strides[0] if numbers.ndim == 2 else 0,
-            len(gathers), from_.ctypes.data, len(returned), to.ctypes.data,
-            bases=bases.ctypes.data, scratch=scratch.ctypes.data,
-        )  # fmt: skip
-        return code.interpreter.bound(context, bases, numbers, from_, to)
-
-    def _each_model(self, bound: Callable[[int, Any], Any]) -> list[int]:
-        """Call what is bound for each model, in threads; return what they give."""
-        count = self.models.count
-        several = min(threads(), count)
-        while len(self._workspaces) < several:
-            arrays = memory_of(self.code.items, self.models.program, self._kept, shared=True)
-            home = np.array([arrays[buffer].ctypes.data for buffer in self.code.table.bases], np.int64)
-            self._workspaces.append((home, aligned(8 * SCRATCH), arrays))
-        shares = [
-            [bound(number, self._workspaces[thread]) for number in range(thread, count, several)]
-            for thread in range(several)
-        ]
+            bases = bases.copy()
+            bases[:, [self.code.table.bases[buffer] for buffer in self.models.program.inputs]] = given
+        contexts = self.code.contexts(span, steps, bases, self._scratch, numbers, gathers, returned)
+        run = self.code.interpreter.each
         if several == 1:
-            return [run() for run in shares[0]]
+            return list(run(contexts))
         with ThreadPoolExecutor(several) as pool:
-            return [done for each in pool.map(lambda share: [run() for run in share], shares) for done in each]
+            shares = pool.map(run, [contexts[thread::several] for thread in range(several)])
+            return [done for each in shares for done in each]
+
+    def _begin_threads(self, several: int) -> None:
+        """Make memory of their own for threads; models are dealt out among them."""
+        code = self.code
+        self._bases = np.empty((self.models.count, len(code.table.bases)), np.int64)
+        self._scratch = np.empty(self.models.count, np.int64)
+        self._workspaces = []
+        for thread in range(several):
+            arrays = memory_of(code.items, self.models.program, self._kept, shared=True)
+            registers = aligned(8 * SCRATCH)
+            self._bases[thread::several] = [arrays[buffer].ctypes.data for buffer in code.table.bases]
+            self._scratch[thread::several] = registers.ctypes.data
+            self._workspaces.append((arrays, registers))
+        own = [(b, place) for b, place in code.table.bases.items() if b.kind == "memory" or b in self._kept]
+        for buffer, place in own:
+            self._bases[:, place] = [self._address(buffer, number) for number in range(self.models.count)]
 
     def _values(self, scalars: Sequence[Any], number: int) -> Iterator[list[Any]]:
         """Return the numbers of the table for a model."""

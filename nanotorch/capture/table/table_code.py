@@ -24,7 +24,7 @@ from nanotorch.capture.table.groups import Group
 from nanotorch.capture.table.instructions import SCRATCH
 from nanotorch.capture.table.items import aligned, cut, memory_of, numpy_call, outside
 from nanotorch.capture.table.lowering import Table, dense, in_range, instruction
-from nanotorch.capture.table.machine import Interpreter
+from nanotorch.capture.table.machine import Interpreter, starts
 from nanotorch.capture.table.tolerance import agrees
 
 SMALL = 16384  # bytes up to which an input is copied, which takes less time than asking for its address
@@ -124,13 +124,24 @@ class TableCode:
             for buffer in self.program.inputs
         ]
 
-    def context(
-        self, start: int, end: int, numbers: int, steps: int, *more: int, bases: int = 0, scratch: int = 0
+    def contexts(
+        self, span: tuple[int, int], steps: int, bases: Any, scratch: Any, numbers: Any, gathers: Any, returned: Any
     ) -> Any:
-        """Return what tells the interpreter to run words of the table (`interpreter.run`), on this memory or other."""
-        code, own, registers = self._addresses
+        """Return contexts for several models: each has a row of bases, scratch memory, in three dimensions numbers for
+        each step, what is gathered, and what is returned.
+        """
+        found = np.repeat(self.context(*span, numbers.ctypes.data, steps)[None], len(bases), 0)
+        found[:, 2], found[:, 4], found[:, 10], found[:, 12] = starts(bases), scratch, starts(gathers), starts(returned)
+        found[:, 9], found[:, 11] = gathers.shape[1], returned.shape[1]
+        if numbers.ndim == 3:
+            found[:, 3], found[:, 8] = starts(numbers), numbers.strides[1]
+        return found
+
+    def context(self, start: int, end: int, numbers: int, steps: int, *more: int) -> Any:
+        """Return what tells the interpreter to run words of the table (`interpreter.run`)."""
+        code, bases, scratch = self._addresses
         fields = (
-            code + 8 * start, code + 8 * end, bases or own, numbers, scratch or registers,
+            code + 8 * start, code + 8 * end, bases, numbers, scratch,
             self.interpreter.sgemm, self.interpreter.dgemm, steps, *more,
         )  # fmt: skip
         return np.array(fields + (0,) * (CONTEXT - len(fields)), np.int64)
@@ -238,11 +249,12 @@ class TableCode:
 
     def rows_of(self, scalars: Any, steps: int) -> Any:
         """Return the numbers of all steps; a scalar is a number, or an array with one for each step."""
-        return self.rows(self._values(scalars), steps, self.draws)
-
-    def rows(self, values: Iterable[Any], steps: int, draws: Sequence[tuple[int, Callable[[], int]]]) -> Any:
-        """Return the numbers of all steps, of what `codes` give and what is drawn."""
         numbers = np.empty((steps, len(self.numbers)))
+        self.fill(numbers, self._values(scalars), self.draws)
+        return numbers
+
+    def fill(self, numbers: Any, values: Iterable[Any], draws: Sequence[tuple[int, Callable[[], int]]]) -> None:
+        """Write the numbers of steps, a row for each, of what `codes` give and what is drawn."""
         numbers[:] = self.numbers
         of_table, _, whole = values
         for column, value in enumerate(of_table):
@@ -254,7 +266,6 @@ class TableCode:
             for row in bits:
                 for place, draw in draws:
                     row[place] = draw()
-        return numbers
 
     @property
     def codes(self) -> tuple[list[str], ...]:
