@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from html_page import Page
+from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.config.loading import load, loads
 from nanotorch.train.report.parallel import scale
 from nanotorch.train.run.run import run
@@ -99,6 +100,12 @@ def test_the_best_config_trains_the_best_trial_again(swept: SweepResult, tmp_pat
     weights = "checkpoints/best/model.safetensors"
     trained = (swept.directory / swept.best.trial.name / weights).read_bytes()
     assert (tmp_path / "again" / weights).read_bytes() == trained
+
+
+def test_the_page_of_a_trial_is_made_by_the_command_that_is_shown(swept: SweepResult) -> None:
+    (command,) = re.findall(r"python -m nanotorch.evaluate (\S+) --report", words(html(swept)))
+    assert evaluate([command, "--report"]) == 0
+    assert (Path(command) / "report.html").is_file() and Path(command).parent == swept.directory
 
 
 def test_every_line_of_the_drawing_is_a_trial(swept: SweepResult) -> None:

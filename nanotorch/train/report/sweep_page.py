@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,6 +217,10 @@ def _table(found: SweepPage) -> Iterator[Html]:
         [*heads, *(f"{judged} {label(name)}" for name in tested), "best epoch", "seconds", "ended"],
         rows,
     )
+    paged = [one for one, _ in found.scored if not one.spread and not (one.place / "report.html").is_file()]
+    if paged:
+        command = f"python -m nanotorch.evaluate {shlex.quote(str(paged[0].place))} --report"
+        yield fill('<p class="small"><code>{command}</code> makes the page of a trial.</p>', command=command)
     if len(found.tried) > MOST_ROWS:
         more = f"{len(found.tried) - MOST_ROWS:,}"
         yield fill('<p class="small">{more} more trials are in {file}.</p>', more=more, file=link(CSV, CSV))
