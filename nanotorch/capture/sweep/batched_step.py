@@ -124,7 +124,7 @@ class BatchedStep(Captured):
         walks = before.reaches
         self.fingerprints, self.watch = [reach.fingerprint for reach in walks], Watches(list(map(Watch, walks)))
         self._bind()
-        self._holds = list(map(self._guard, self.parts))
+        self._holds: list[Any] = list(map(self._guard, self.parts))
         recording.forget(self.kept)
         self.confirmed = True
         return None
@@ -216,6 +216,8 @@ class BatchedStep(Captured):
         Args:
             number: of the model.
             rows: the ids of memory in which models have rows.
+
+        Others may follow; `go_on` comes last.
         """
         moved = number != len(self.parts) - 1
         lists: tuple[list[Any], ...] = self.parts, self.fingerprints, self.watch.each, self._holds
@@ -223,10 +225,14 @@ class BatchedStep(Captured):
             each[number] = each[-1]
             del each[-1]
         self.models.drop(number, rows)
+        if moved:
+            self._holds[number] = None
+
+    def go_on(self) -> None:
+        """Have the program run for those that are left."""
         self._rewrite()
         self._bind()
-        if moved:
-            self._holds[number] = self._guard(self.parts[number])
+        self._holds = [hold or self._guard(part) for hold, part in zip(self._holds, self.parts, strict=True)]
 
     def _rewrite(self) -> None:
         """Write the program out for the models that are left."""

@@ -155,28 +155,33 @@ class Group(Compiled):
             self._give_up(call, str(error))
         return results
 
-    def drop(self, number: int) -> None:
-        """Let a model leave; the last one takes its place. Nothing is recorded anew, programs are written for less."""
-        last = len(self.steps) - 1
-        gone, moved = [Reachable({"": self.steps[place]}, self._words) for place in (number, last)]
-        rows = leave(gone, moved if number != last else None, self._rows, number)
-        self.steps[number] = self.steps[last]
-        del self.steps[last]
-        self._quick, self._latest = None, None
-        programs: dict[Key, list[Any]] = {}
-        for known in self._programs.values():
-            for captured in known:
-                if isinstance(captured, BatchedStep) and captured.confirmed:
-                    captured.drop(number, rows)
-                    self._latest = captured
-                    programs.setdefault(self._key_without(captured, number), []).append(captured)
-        self._programs = programs
-        self._plans = None
+    def drop(self, *numbers: int) -> None:
+        """Let models leave; the last one takes the place of each. Nothing is recorded anew, programs are written for
+        less.
+        """
+        programs = [captured for known in self._programs.values() for captured in known if captured.confirmed]
+        kept = [captured for captured in programs if isinstance(captured, BatchedStep)]
+        for number in numbers:
+            last = self.steps.pop()
+            step, moves = (self.steps[number], True) if number < len(self.steps) else (last, False)
+            gone, moved = [Reachable({"": each}, self._words) for each in (step, last)]
+            rows = leave(gone, moved if moves else None, self._rows, number)
+            if moves:
+                self.steps[number] = last
+            for captured in kept:
+                captured.drop(number, rows)
+        self._quick, self._latest, self._plans = None, None, None
+        self._programs = {}
+        for captured in kept:
+            captured.go_on()
+            self._latest = captured
+            self._programs.setdefault(self._key_of(captured), []).append(captured)
 
-    def _key_without(self, captured: BatchedStep, number: int) -> Key:
-        """Return the key of the calls that a program is for, now that a model has left."""
+    def _key_of(self, captured: BatchedStep) -> Key:
+        """Return the key of the calls that a program is for, now that models have left."""
         axes, *args = captured.call.args
-        left = [arg if axis is None else _without(arg, number) for arg, axis in zip(args, axes, strict=True)]
+        count = len(self.steps)
+        left = [arg if axis is None else _first_of(arg, count) for arg, axis in zip(args, axes, strict=True)]
         call = self._call((axes, *left), captured.call.kwargs)
         captured.call = call._replace(key=(captured.call.key[0], *call.key[1:]))
         return captured.call.key
@@ -192,10 +197,10 @@ class Group(Compiled):
         return captured.code.text if isinstance(captured, BatchedStep) and captured.confirmed else ""
 
 
-def _without(value: Any, number: int) -> Any:
+def _first_of(value: Any, count: int) -> Any:
     if isinstance(value, tuple):
-        return value[:-1]
-    return from_array(array_of(value)[:-1].copy(), value.device, value.requires_grad)
+        return value[:count]
+    return from_array(array_of(value)[:count].copy(), value.device, value.requires_grad)
 
 
 def together(results: Each) -> Any:

@@ -123,17 +123,18 @@ class Sweep:
 
     def drop(self, *numbers: int) -> None:
         """Let models leave: the steps of these numbers are taken no more, and those behind them move up."""
-        for number in sorted({range(len(self.steps))[number] for number in numbers}, reverse=True):
-            for of, group in self.groups:
-                if number in of:
-                    place = of.index(number)
-                    of[place] = of[-1]
-                    del of[-1]
-                    if of:
-                        group.drop(place)
-                of[:] = [each - (each > number) for each in of]
-            self.groups = [each for each in self.groups if each[0]]
-            del self.steps[number]
+        gone = {range(len(self.steps))[number] for number in numbers}
+        for of, group in self.groups:
+            places = []
+            for number in sorted(gone.intersection(of), key=of.index, reverse=True):
+                places.append(of.index(number))
+                of[places[-1]] = of[-1]
+                del of[-1]
+            if places and of:
+                group.drop(*places)
+            of[:] = [number - sum([left < number for left in gone]) for number in of]
+        self.groups = [each for each in self.groups if each[0]]
+        self.steps = [step for number, step in enumerate(self.steps) if number not in gone]
 
     # -------------------------------------------------------------------------------------------------------- groups
 
