@@ -424,6 +424,45 @@ def test_models_that_write_to_the_same_memory_are_refused() -> None:
     assert shared[0] == 2
 
 
+def test_what_groups_share() -> None:
+    """They may read the same, not write it; a generator gives its numbers to one group after the other."""
+    weights, counted = torch.tensor([1.0, 2.0, 0.5]), torch.zeros(())
+
+    def step_of(run: Run, counts: bool = False) -> Callable[..., Any]:
+        def step(x: torch.Tensor, y: torch.Tensor) -> Any:
+            run.optimizer.zero_grad()
+            loss = F.cross_entropy(run.model(x), y, weights)
+            loss.backward()
+            run.optimizer.step()
+            return loss
+
+        def counting(x: torch.Tensor, y: torch.Tensor) -> Any:
+            with torch.no_grad():
+                counted.add_(1)
+            return step(x, y)
+
+        return counting if counts else step
+
+    def made() -> list[Run]:
+        return [Run(number, lambda: nn.Dropout(0.3), width=(16, 8, 16)[number]) for number in range(3)]
+
+    together, apart = made(), made()
+    steps = sweep([step_of(run) for run in together])
+    for number in range(5):
+        x, y = batch(number)
+        torch.manual_seed(number)
+        losses = steps(x, y)
+        torch.manual_seed(number)
+        for place in (0, 2, 1):
+            assert step_of(apart[place])(x, y).item() == losses[place].item()
+        assert_same(together, apart)
+    assert [numbers for numbers, _ in steps.groups] == [[0, 2], [1]] and confirmed(steps) == [True, True]
+    steps = sweep([step_of(run, counts=True) for run in made()])
+    steps(*batch(0))
+    with pytest.raises(CaptureError, match="counted is written to, and other steps of the sweep can reach it"):
+        steps(*batch(1))
+
+
 def test_a_value_that_changes_in_one_of_the_steps_is_refused() -> None:
     together = runs(3)
     count = [0.0]
