@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import runpy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = sorted((ROOT / "recipes").glob("**/*.py"))
+NEEDED = {"optuna_search": "optuna"}  # what no test installs: where it is missing the recipe is not run
+RECIPES = sorted(
+    recipe for recipe in (ROOT / "recipes").glob("**/*.py") if find_spec(NEEDED.get(recipe.stem, "nanotorch"))
+)
 CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
 NUMBER = re.compile(r"[+-]?\d+\.\d+(?:e[+-]\d+)?")
 LONGEST = 120  # lines; a recipe is read from top to bottom, and copied
