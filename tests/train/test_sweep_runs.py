@@ -78,9 +78,9 @@ def test_every_trial_is_its_own_separate_run(whole: SweepResult, tmp_path: Path)
 
 
 def test_trials_that_share_no_program_and_stop_early_are_their_own_runs(tmp_path: Path) -> None:
-    overrides = ["sweep={model.hidden: [[4], [5, 3]], train.batch_size: [16, 45], seed: 2}"]
+    overrides = ["sweep={model.hidden: [[4], [5, 3]], train.batch_size: [16, 45]}"]
     found = sweep(tmp_path / "s", *overrides, "train.epochs=4", "early_stopping={patience: 1}", "train.ema=0.9")
-    assert len(found.trials) == 8
+    assert len(found.trials) == 4
     for one in found.trials:
         place = found.directory / one.trial.name
         assert_same(place, alone(place, tmp_path / one.trial.name))
@@ -88,7 +88,7 @@ def test_trials_that_share_no_program_and_stop_early_are_their_own_runs(tmp_path
 
 
 def test_trials_in_one_program_are_their_own_runs(tmp_path: Path) -> None:
-    more = ["train.compile=true", "train.epochs=2", "sweep={optimizer.lr: [1e-3, 2e-2], seed: 3}", "train.batch_size=7"]
+    more = ["train.compile=true", "train.epochs=2", "sweep={optimizer.lr: [1e-3, 2e-2], seed: 2}", "train.batch_size=7"]
     found = sweep(tmp_path / "s", *more)
     for one in found.trials:
         place = found.directory / one.trial.name
@@ -137,7 +137,9 @@ def test_trials_of_folds_are_cross_validated(tmp_path: Path) -> None:
 # ------------------------------------------------------------ halving
 
 
-def test_halving_lets_the_best_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [64, 3])
+def test_halving_lets_the_best_go_on(tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "AT_ONCE", at_once)
     given = "sweep={halving: 2, optimizer.lr: [1e-4, 1e-3, 1e-2, 5e-2]}"
     found = sweep(tmp_path / "s", given, "train.epochs=4", "checkpoint.keep=9")
     full = sweep(tmp_path / "full", "sweep={optimizer.lr: [1e-4, 1e-3, 1e-2, 5e-2]}", "train.epochs=4")
@@ -170,7 +172,7 @@ def test_halving_lets_the_best_go_on(tmp_path: Path) -> None:
         assert timeless(kept.state) == timeless(other.state)
 
 
-@pytest.mark.parametrize("call", [2, 4, 5, 8])
+@pytest.mark.parametrize("call", [5, *(pytest.param(call, marks=pytest.mark.slow) for call in (2, 4, 8))])
 def test_a_killed_halving_goes_on_with_the_same(
     trainer: TrainerProcess, config: Path, tmp_path: Path, call: int
 ) -> None:
@@ -188,8 +190,13 @@ def test_a_killed_halving_goes_on_with_the_same(
 
 @pytest.mark.parametrize(
     "at",
-    [("evaluate", 3, signal.SIGKILL), ("evaluate", 8, signal.SIGKILL), ("scores", 5, signal.SIGKILL)]
-    + [("file", call, signal.SIGKILL) for call in (9, 60, 150, 250)],
+    [
+        ("evaluate", 8, signal.SIGKILL),
+        ("scores", 5, signal.SIGKILL),
+        ("file", 150, signal.SIGKILL),
+        *(pytest.param(("file", call, signal.SIGKILL), marks=pytest.mark.slow) for call in (9, 60, 250, 300)),
+        pytest.param(("evaluate", 3, signal.SIGKILL), marks=pytest.mark.slow),
+    ],
     ids=lambda at: f"{at[0]}-{at[1]}",
 )
 def test_a_killed_sweep_goes_on(
@@ -203,8 +210,7 @@ def test_a_killed_sweep_goes_on(
     assert trainer(*command).out == f"already complete: {tmp_path / 's'}\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", [("evaluate", 3), ("scores", 5)])
+@pytest.mark.parametrize(("at", "number"), [(("evaluate", 3), signal.SIGINT), (("scores", 5), signal.SIGTERM)])
 def test_an_interrupt_saves_all_trials_and_says_how_to_go_on(
     trainer: TrainerProcess, config: Path, whole: SweepResult, tmp_path: Path, at: Any, number: signal.Signals
 ) -> None:

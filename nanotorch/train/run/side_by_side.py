@@ -103,7 +103,7 @@ class SideBySide:
             yield from failed
             yield from self._trained(wave, epochs)
             if more:
-                yield from self._at_once(wave, lambda run: None)
+                yield from [name for name in self._at_once(wave, lambda run: None) if name in self.errors]
 
     def finish(self, names: Iterable[str], stopped: Mapping[str, str] | None = None) -> Iterator[str]:
         """Train these to their ends, judge and close them; yield the name of each that is done or has failed.

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nanotorch as torch
 from nanotorch.registry import describe_value
 from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
+from nanotorch.train.fit.build import Setup
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import directory
@@ -41,7 +41,7 @@ from nanotorch.train.run.open_run import Event, OpenRun, Wanted
 from nanotorch.train.run.run import files_of
 from nanotorch.train.run.several_progress import SeveralProgress
 from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in, stopped_all, wanted_in
-from nanotorch.train.score.meter import is_loss, main_metric
+from nanotorch.train.score.meter import is_loss
 from nanotorch.train.sweep import report
 from nanotorch.train.sweep.ranking import LEFT, Ranked, Standing, over_runs, standing, table
 from nanotorch.train.sweep.trials import Rung, Trial, rungs, trials
@@ -88,11 +88,11 @@ def run_sweep(
         directory.check(config.output, run_directory, overwrite, needed)
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
         every, made = trials(config), Made(interrupt)
-        device = _checked(every, made)
+        first = _checked(every, made)
         root = directory.create(config.output, config.name) if run_directory is None else run_directory
         root.mkdir(parents=True, exist_ok=True)
         files = held.enter_context(directory.RunDirectory(root))
-        here = environment(device)
+        here = environment(first.parts["train"].device)
         if resume:
             refuse_another(config, root)
             for warning in same_bits(environment_of(root)[0] or here, here):
@@ -104,16 +104,16 @@ def run_sweep(
             files.write("config.yaml", source)
         files.write_json("env.json", here)
         progress = held.enter_context(SeveralProgress(len(every), "trials", progress_bar))
-        return _Sweep(config, every, files, interrupt, progress, made).run()
+        return _Sweep(config, every, files, interrupt, progress, made, first.training.monitor).run()
 
 
-def _checked(every: Sequence[Trial], made: Made) -> torch.device:
-    """Return the device, once it is known that a trial can be trained: where none can, there is no trace of it."""
+def _checked(every: Sequence[Trial], made: Made) -> Setup:
+    """Return the first trial that can be trained, built: where none can, there is no trace of it."""
     errors: list[Exception] = []
     for trial in every:
         _, first = next(single_runs(trial.config))
         try:
-            return made.of(first).setup(first).parts["train"].device
+            return made.of(first).setup(first)
         except ITS_OWN_FAULT as error:
             errors.append(error)
     raise errors[0]
@@ -165,8 +165,9 @@ class _Sweep:
         interrupt: Interrupt,
         progress: SeveralProgress,
         made: Made,
+        monitor: str,
     ) -> None:
-        self.made = made
+        self.made, self.monitor = made, monitor
         self.config, self.files, self.interrupt, self.progress = config, files, interrupt, progress
         self.trials = {trial.name: trial for trial in every}
         self.runs = {
@@ -178,7 +179,6 @@ class _Sweep:
         self.ended: set[str] = set()
         self.best: float | None = None  # the best score so far, and by run what it is the best of
         self.standings: dict[str, tuple[float, float]] = {}
-        self.monitor = "" if config.train.monitor == "auto" else config.train.monitor
         self.side: SideBySide
 
     # ------------------------------------------------------------ train
@@ -215,7 +215,6 @@ class _Sweep:
                 summary = read_json(place / "summary.json", Summary)
                 if begun.covers(single) or str(summary["stopped"]).startswith(LEFT):
                     self.ended.add(name)
-                    self.monitor = self.monitor or main_metric(summary["task"])
         for trial, runs in self.runs.items():
             if self.ended.issuperset(runs):
                 self.progress.ended(trial)
@@ -297,7 +296,6 @@ class _Sweep:
 
     def _watch(self, name: str, run: OpenRun, event: Event) -> None:
         """Tell the bar, with the best so far."""
-        self.monitor = self.monitor or run.setup.training.monitor
         if isinstance(event, dict) and self.progress.has_bar:
             trial, self.standings[name] = self.of[name], run.setup.training.best_score
             of_runs = [self.standings[one] for one in self.runs[trial] if one in self.standings]
