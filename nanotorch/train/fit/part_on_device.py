@@ -66,9 +66,10 @@ class Part:
         if not isinstance(self.dataset, TensorDataset):
             yield from DataLoader(self.dataset, size)
             return
+        tensors = self.dataset.tensors
         for start in range(0, len(self), size):
-            features, *others = [tensor[start : start + size] for tensor in self.dataset.tensors]
-            yield [features.clone(), *others]
+            part = tensors if len(self) <= size else [tensor[start : start + size] for tensor in tensors]
+            yield [part[0].clone(), *part[1:]]
 
     def meter(self, every_metric: bool = False) -> Meter:
         """Return a new meter for one pass over this part:

@@ -154,7 +154,7 @@ class Meter:
         if isinstance(waiting[0], Tensor) and waiting[0].device.type != "cpu":
             numbers = torch.stack(waiting).double().cpu().numpy()
         elif any([part.ndim for part in waiting]):
-            numbers = np.concatenate([np.ravel(_array(part)) for part in waiting]).astype(np.float64)
+            numbers = np.concatenate([_array(part).reshape(-1) for part in waiting]).astype(np.float64)
         else:  # nobody has to wait for a number
             numbers = np.array([number.item() for number in waiting], np.float64)
         sums, totals = numbers.reshape(2, -1)
