@@ -162,7 +162,15 @@ class Numbers:
         self.groups = [dict(group) for group in optimizer.param_groups]
         self.params = [list(group["params"]) for group in optimizer.param_groups]
         self.state = {key: dict(value) for key, value in optimizer.state.items() if isinstance(value, dict)}
-        self.counts = Counts([segment for plan in self.plans.values() for segment in plan.segments])
+        segments = [segment for plan in self.plans.values() for segment in plan.segments]
+        self.counts = Counts(segments)
+        self._gathered = [(segment, id(segment.grad)) for segment in segments]
+
+    def plans_anew(self) -> bool:
+        """Whether the optimizer has since made a plan of its segments, or memory in which one gathers gradients."""
+        if self.optimizer._plans != self.plans:
+            return True
+        return any([id(segment.grad) != before for segment, before in self._gathered])
 
     def restore(self) -> None:
         """Put them back."""

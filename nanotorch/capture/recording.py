@@ -47,7 +47,8 @@ class Recording:
 
     Attributes:
         program: what it did with arrays, and
-        text: that as text, before any pass, and
+        text: that as text, before any pass,
+        names: of the memory that it uses, and
         answers: those to its questions.
         result: what it returned.
         build: makes such a result of other tensors.
@@ -94,10 +95,10 @@ class Recording:
                 self.given = []
                 self.refuse_kept()
             self.text = self.program.text()
+            self.names = [buffer.name for buffer in self.program.buffers if buffer.kind == "memory"]
             self.answers = [statement.expected for statement in self.program.statements if not statement.out]
         except BaseException as error:
-            plans = [(optimizer._plans, numbers.plans) for optimizer, numbers in self.snapshot.by_optimizer()]
-            anew = any([one != other for one, other in plans])
+            anew = any([numbers.plans_anew() for _, numbers in self.snapshot.by_optimizer()])
             self.undo()
             if isinstance(error, CaptureError) and anew:
                 raise OtherPlanError from None  # what an optimizer made just now cannot have been known
@@ -357,6 +358,7 @@ class Recording:
             and self.program.decisions == other.program.decisions
             and all([mine == theirs for mine, theirs in zip(self.answers, other.answers, strict=False)])
             and self.reachable.fingerprint == other.reachable.fingerprint
+            and self.names == other.names
             and self._same_memory(other)
         )
 
