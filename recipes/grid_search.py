@@ -1,4 +1,4 @@
-"""A network as a scikit-learn estimator: scaled in a Pipeline, its arguments chosen by a search that trains all at once.
+"""A network as a scikit-learn estimator: scaled in a Pipeline, chosen by a search that trains all settings at once.
 
     python recipes/grid_search.py
 
