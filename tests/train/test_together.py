@@ -19,6 +19,7 @@ from nanotorch.train.fit.chunks import Chunk, Chunks, DueSteps
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.together import End, together
+from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepResult
 from nanotorch.train.record.checkpoint import Checkpoints, load
 
@@ -244,10 +245,7 @@ def test_fits_go_on_from_where_each_of_them_stands(tmp_path: Path) -> None:
         training, events = first.training, events_of(first, None)
         while training.step < stop:
             next(events)
-        kept = Checkpoints(tmp_path / str(number), 0, None, 1)
-        optimizer, state, history = training.optimizer.state_dict(), training.state(), training.history
-        kept.save(training.step, training.weights(), optimizer, state, False, None, history)
-        kept.flush()
+        save(training, tmp_path / str(number))
         side[number] = made(*overrides)
         side[number][0].training.load(load(tmp_path / str(number) / "last"))
     list(together({number: events_of(*one) for number, one in side.items()}))
@@ -317,3 +315,30 @@ def test_whoever_stops_iterating_leaves_each_model_with_memory_of_its_own() -> N
     events.close()
     owners = [owner(p.detach().numpy()) for setup, _ in side.values() for p in setup.training.model.parameters()]
     assert len({id(each) for each in owners}) == 3  # the parameters of each lie side by side
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5, 8])
+def test_all_trainings_may_be_saved_at_any_event(stop: int, tmp_path: Path) -> None:
+    trials = [[f"seed={seed}", SCHEDULES[0]] for seed in range(3)]
+    side = {number: made(*overrides) for number, overrides in enumerate(trials)}
+    events = together({number: events_of(*one) for number, one in side.items()})
+    for _ in range(stop):
+        next(events)
+    again = {}
+    for number, (setup, _) in side.items():
+        save(setup.training, tmp_path / str(number))
+        again[number] = made(*trials[number])
+        again[number][0].training.load(load(tmp_path / str(number) / "last"))
+    list(together({number: events_of(*one) for number, one in again.items()}))
+    for number, overrides in enumerate(trials):
+        whole, _ = made(*overrides)
+        list(events_of(whole, None))
+        del whole.training.history[: 4 - len(again[number][0].training.history)]
+        assert differing(left(again[number][0]), left(whole)) == [], number
+
+
+def save(training: Training, place: Path) -> None:
+    kept = Checkpoints(place, 0, None, 1)
+    optimizer, state, history = training.optimizer.state_dict(), training.state(), training.history
+    kept.save(training.step, training.weights(), optimizer, state, False, None, history)
+    kept.flush()

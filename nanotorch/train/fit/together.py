@@ -37,11 +37,10 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     is done here is to take the steps that are `Due` in many of them (Note [Due steps]) in one call, as a sweep (Note
     [Sweeps]), and to ask them in turn for their events:
 
-    - A fit is asked for its next event when the event before has been taken in by whoever iterates here: meanwhile it
-      stands still, and its training may be saved. What is `Due` is not passed on.
-    - Every fit is asked once before one is asked twice, so that records of an epoch come together, before any step of
-      the next epoch is due; whoever stops iterating there may give the same fits, or some of them, to another
-      `together`.
+    - All fits are asked for their next event before the first of these is passed on, and then stand still until whoever
+      iterates here has taken in all of them: all trainings may be saved at any event. What is `Due` is not passed on.
+    - So records of an epoch come together, before any step of the next epoch is due; whoever stops iterating there may
+      give the same fits, or some of them, to another `together`.
     - When a fit is over its last event is an `End`; a `DivergedError` that it raises is its last event instead, and the
       others go on. Any other error is raised here.
     - A fit leaves when its iterator ends; before that where somebody closes it, or sets `training.stopped`.
@@ -59,13 +58,19 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     groups: dict[Any, Group[Key]] = {}
     try:
         while going:
+            found: list[tuple[Key, Any]] = []
+            failed: Exception | None = None
             for key in [key for key in going if key not in due]:
                 try:
-                    event = next(going[key])
+                    found.append((key, next(going[key])))
                 except StopIteration as end:
-                    event = End(end.value)
+                    found.append((key, End(end.value)))
                 except DivergedError as error:
-                    event = error
+                    found.append((key, error))
+                except Exception as error:
+                    failed = error
+                    break
+            for key, event in found:
                 if isinstance(event, Due):
                     due[key] = event
                     groups.setdefault(event.chunks.form, Group()).join(key, event)
@@ -74,7 +79,11 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
                     del going[key]
                     for group in groups.values():
                         group.leave(key)
+                elif _is_closed(going[key]):
+                    continue
                 yield key, event
+            if failed is not None:
+                raise failed
             for key in [key for key in due if _is_closed(going[key])]:
                 del due[key]
             for group in groups.values():
