@@ -348,8 +348,9 @@ class Captured:
 
     def _once(self, arrays: Iterable[Any], scalars: list[Any], back: Callable[[], None]) -> Any:
         """Run the program after the host's part of the step; None where it is not for this call, and all is `back`."""
-        self._arrive()
-        saved = [(array, array.copy()) for array in self._at_risk or ()]
+        if self._arriving:
+            self._arrive()
+        saved = [(array, array.copy()) for array in self._at_risk] if self._at_risk else ()
         draws = Draws(self._generators) if self._generators else None
         if self._waits_for_table and self.decided(scalars) and (interpreter := MACHINE.soon()) is not None:
             arrays = list(arrays)
@@ -368,7 +369,7 @@ class Captured:
             if draws is not None:
                 draws.restore()
             back()
-        else:
+        elif self._arriving:
             self._depart()
         return results
 
