@@ -81,7 +81,7 @@ class Snapshot:
 
 
 class Position:
-    """Where a training stands: the elements of tensors, what optimizers count, and generators."""
+    """Where a training stands: the elements of tensors, plain values, what optimizers count, and generators."""
 
     def __init__(self, reachable: Reachable) -> None:
         self._optimizers = [thing for thing in reachable.objects if isinstance(thing, Optimizer)]
@@ -89,6 +89,9 @@ class Position:
         arrays = [(tensor, tensor.detach().numpy()) for tensor in tensors]
         self._arrays = [(tensor, array.copy()) for tensor, array in arrays if array.flags.writeable]
         self._plain = [plain_numbers(optimizer) for optimizer in self._optimizers]
+        held = [thing for each in self._optimizers for thing in (each._plans, each.state, *each.state.values())]
+        walks = getattr(reachable, "each", [reachable])
+        self._contents = [Contents(walk, without=set(map(id, held))) for walk in walks]
         self._states = [
             {
                 key: {n: v.detach().clone() for n, v in record.items() if isinstance(v, Tensor)}
@@ -111,6 +114,8 @@ class Position:
 
     def restore(self) -> None:
         """Go back there, in the memory that is there now."""
+        for contents in self._contents:
+            contents.restore()
         for tensor, copy in self._arrays:
             tensor.detach().numpy()[...] = copy
         for optimizer, state, plain in zip(self._optimizers, self._states, self._plain, strict=True):

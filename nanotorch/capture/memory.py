@@ -21,7 +21,7 @@ import functools
 import random
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from operator import is_
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
@@ -409,14 +409,15 @@ class Watch:
 
 
 class Contents:
-    """What lay in cells, attributes and containers, to be put back there."""
+    """What lay in cells, attributes and containers, to be put back there, but for some, which `without` has the ids of."""
 
-    def __init__(self, reachable: Reachable) -> None:
+    def __init__(self, reachable: Reachable, without: Collection[int] = ()) -> None:
         self._cells = [(cell, cell.cell_contents) for cell in reachable.cells]
         self._entries = [
             (into, {n: into[n] for n in names}) for into, names in reachable.entries if isinstance(into, dict)
         ]
-        self._lists = [(holder, holder.copy()) for holder in reachable.lists if len(holder) <= MANY]
+        holders = [holder for holder in reachable.lists if len(holder) <= MANY and id(holder) not in without]
+        self._lists = [(holder, holder.copy()) for holder in holders]
         self._lists += [(vars(module), vars(module).copy()) for module, _ in reachable.modules]
         self._kinds = reachable.kinds + reachable.modules
 

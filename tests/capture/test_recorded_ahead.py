@@ -109,6 +109,23 @@ def test_a_program_that_was_proven_is_recorded_once(monkeypatch: pytest.MonkeyPa
     assert recorded[0] == 2  # one for each size of batches
 
 
+def test_a_step_that_counts_its_calls_runs_as_ever_and_counts_right() -> None:
+    def trained(compiled: bool) -> list[Any]:
+        task, (x, y), said = Task("SGD", "numpy"), tables(), list[str]()
+        task.model.calls = 0  # type: ignore[assignment]
+
+        def counting(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            task.model.calls += 1  # type: ignore[operator,assignment]
+            return task.plain(x * task.model.calls, y)
+
+        step = Compiled(counting, "table", said.append, ahead=True) if compiled else counting
+        losses = [step(x, y) for _ in range(4)]
+        assert len(said) == compiled
+        return [task.model.calls, *task.left(losses)]
+
+    assert trained(True) == trained(False)
+
+
 def test_what_cannot_be_recorded_leaves_all_as_it_was() -> None:
     task, (x, y) = Task("SGD", "numpy"), tables()
     refused = Compiled(lambda x, y: task.plain(x, y) + task.model[4].bias.sum().item(), "numpy", None, ahead=True)
