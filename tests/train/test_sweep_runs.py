@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ checkpoint: {every_seconds: 0}
 sweep: {optimizer.lr: [1e-3, 2e-2], model.dropout: [0.0, 0.3]}
 """
 FOUR = ["trial-1", "trial-2", "trial-3", "trial-4"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_pages() -> Iterator[None]:
+    """Draw no figures, which take longer than these sweeps."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("nanotorch.train.report.figures.matplotlib_is_there", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="module")
