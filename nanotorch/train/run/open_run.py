@@ -110,18 +110,26 @@ class OpenRun:
     over: bool = False
     stopping: bool = False
     _steps: int = 0
+    _resume: Resumed | None = None
     _preprocessing: dict[str, Any] = field(default_factory=dict)
 
     # ------------------------------------------------------------ open
 
-    def begin(self, wanted: Wanted) -> None:
+    def start(self, wanted: Wanted) -> None:
+        """Write what is known before the first step: in a new directory, or in that of a run that goes on."""
+        if self._resume is None:
+            self._begin(wanted)
+        else:
+            self._go_on(wanted.source, self._resume)
+
+    def _begin(self, wanted: Wanted) -> None:
         """Claim the directory, and write what is known before the first step."""
         text = resolved(self.config)
         self.files.claim(wanted.overwrite, wanted.needed)
         self.files.begin(wanted.source, text, self.here, ())
         self._tell_the_beginning(text, [f"training begins: {self.config.name}"])
 
-    def go_on(self, source: str | None, resume: Resumed) -> None:
+    def _go_on(self, source: str | None, resume: Resumed) -> None:
         """Put the directory of a run to where its checkpoint stands."""
         config, training, text = self.config, self.setup.training, resolved(self.config)
         headline = f"training goes on after step {training.step}: {config.name}"
@@ -330,7 +338,7 @@ def open_run(
     progress_bar: bool = True,
     pace: checkpoint.Pace | None = None,
 ) -> OpenRun:
-    """Open a run: begin it, or put it to where it stopped. Everything is built before anything is written.
+    """Open a run, new or where it stopped; `start` then writes, so that everything is built before.
 
     Args:
         wanted: which run.
@@ -361,12 +369,8 @@ def open_run(
     here = {**environment, "compile": chunks.plan(training)}
     run = OpenRun(
         config, data, setup, chunks, fingerprint, files, checkpoints, tell, interrupt, here, started,
-        _steps=training.step, _preprocessing=data.preprocessing.state(),
+        _steps=training.step, _resume=resume, _preprocessing=data.preprocessing.state(),
     )  # fmt: skip
-    if resume is None:
-        run.begin(wanted)
-    else:
-        run.go_on(wanted.source, resume)
     return run
 
 

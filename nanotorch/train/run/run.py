@@ -65,6 +65,7 @@ def run(
             directory.check(config.output, run_directory, overwrite, wanted.needed)
         make = partial(_built, interrupt=interrupt, held=held)
         current = open_run(wanted, make, interrupt, held, progress_bar)
+        current.start(wanted)
         try:
             for event in current.events():
                 current.take(event)

@@ -127,7 +127,7 @@ class SideBySide:
         left = [name for name in names if name not in self.errors]
         while left:
             wave = {name: self._open[name] for name in left if name in self._open}
-            failed, later = [], []
+            failed, later, new = [], [], []
             for name in left:
                 if name in wave:
                     continue
@@ -136,6 +136,7 @@ class SideBySide:
                     continue
                 try:
                     wave[name] = self._open[name] = self._opened(name)
+                    new.append(self._open[name])
                 except _AnotherWave:
                     later.append(name)
                 except CompleteError:  # another process has brought it to its end
@@ -143,6 +144,9 @@ class SideBySide:
                 except ITS_OWN_FAULT as error:
                     self.errors[name] = error
                     failed.append(name)
+            with ThreadPoolExecutor(WRITERS) as pool:
+                for started in [pool.submit(one.run.start, one.wanted) for one in new]:
+                    started.result()
             self._pace.runs = len(self._open)
             yield wave, failed, bool(later)
             left = later
@@ -172,9 +176,10 @@ class SideBySide:
             return Built(made[0].data, setup, chunks_of(config, setup), made[0].fingerprint, here)
 
         with held:  # given back where the run cannot be opened
-            run = open_run(self._wanted(name), make, self._interrupt, held, pace=self._pace)
+            wanted = self._wanted(name)
+            run = open_run(wanted, make, self._interrupt, held, pace=self._pace)
             self.history[name] = run.setup.training.history
-            return _Open(run, held.pop_all(), made[0])
+            return _Open(run, held.pop_all(), made[0], wanted)
 
     # ------------------------------------------------------------ train, close
 
@@ -261,3 +266,4 @@ class _Open(NamedTuple):
     run: OpenRun
     held: ExitStack
     made: MadeData
+    wanted: Wanted
