@@ -25,8 +25,12 @@ def names() -> list[str]:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks and write their results.")
-    parser.add_argument("names", nargs="*", choices=[*names(), []], metavar="NAME", help=", ".join(names()))
-    for name in parser.parse_args().names or names():
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names()))
+    asked = parser.parse_args().names
+    for name in asked:
+        if name not in names():
+            parser.error(f"there is no benchmark {name!r}: {', '.join(names())}")
+    for name in asked or names():
         command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(pages.RESULTS / f"{name}-cpu.json")]
         print(f"\n{name}", flush=True)
         status = subprocess.run(command, cwd=pages.ROOT).returncode
