@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from nanotorch import Tensor
 from nanotorch.train.fit.chunks import PAYS, Due, DueScores, DueSteps
 from nanotorch.train.fit.loop import DivergedError, rows_at_once
+from nanotorch.utils.data import TensorDataset
 
 if TYPE_CHECKING:
     from nanotorch.capture.sweep.sweep import Sweep
@@ -169,6 +170,8 @@ class Group(Generic[Key]):
             return
         dues = [of for key in self._in_sweep if isinstance(of := self.members[key], DueScores)]
         part = dues[0].part
+        if not all([isinstance(of.part.dataset, TensorDataset) for of in dues]):
+            return
         columns = [[(column.shape, column.dtype) for column in of.part.dataset.tensors] for of in dues]
         widest = max([max(parameter.shape, default=1) for parameter in dues[0].training.model.parameters()])
         room = len(dues) * len(part) * widest <= MOST_AT_ONCE and len(part) <= rows_at_once(part)
