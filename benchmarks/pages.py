@@ -124,6 +124,19 @@ def scores_of_estimators() -> str:
     return _table(["data, hidden layers, batch", "longer: least, median", "nanotorch", "scikit-learn"], rows)
 
 
+def search() -> str:
+    """Least seconds of searches by the clock, and the best accuracies."""
+    results, machine = measured("search")
+    rows = []
+    for result in results:
+        ours, theirs = (result["figures"][name] for name in ("nanotorch", "scikit-learn"))
+        times = [f"{min(found['seconds']):.1f}" for found in (ours, theirs)]
+        best = [f"{found['best'][0]:.3f}" for found in (ours, theirs)]
+        rows.append([result["case"], str(result["epochs"]), *times, f"{result['ratios']['minima']:.1f}", *best])
+    header = ["data, hidden layer, batch", "epochs", "nanotorch", "scikit-learn", "ratio", "best", "scikit-learn's"]
+    return f"{_table(header, rows)}\n\n{_when(machine)}"
+
+
 def recurrent() -> str:
     """Milliseconds of a step of training of LSTMs."""
     results, machine = measured("recurrent")
@@ -143,6 +156,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "sweeps": sweeps,
     "estimators": estimators,
     "scores of estimators": scores_of_estimators,
+    "search": search,
     "recurrent": recurrent,
 }
 

@@ -68,6 +68,13 @@ def test_recurrent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_search(tmp_path: Path) -> None:
+    printed, results = run("search", tmp_path / "search.json")
+    assert "\nbreast_cancer (32,) batch 32 " in printed
+    assert [set(result["figures"]) for result in results] == [{"nanotorch", "scikit-learn"}] * 2
+
+
+@pytest.mark.slow
 def test_sweeps(tmp_path: Path) -> None:
     printed, [result] = run("sweeps", tmp_path / "sweeps.json")
     assert "\n4-16-3 batch 16  numpy 64 " in printed
