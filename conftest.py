@@ -30,6 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's backgroun
 TESTS = Path(__file__).parent / "tests"
 KINDS = ("slow", "parity", "gpu")
 OF_TABLES = {
+    "test_gradients_between_calls.py",
     "test_random_networks.py",
     "test_recorded_ahead.py",
     "test_sweep_table.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from nanotorch.capture.memory import Contents, Reachable
 from nanotorch.ops.create.random import Generator, default_generator, source
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment
+
+grad_of = attrgetter("_grad")
 
 
 class Snapshot:
@@ -81,13 +84,18 @@ class Snapshot:
 
 
 class Position:
-    """Where a training stands: the elements of tensors, plain values, what optimizers count, and generators."""
+    """Where a training stands: elements of tensors and gradients, plain values, what optimizers count, generators."""
 
     def __init__(self, reachable: Reachable) -> None:
         self._optimizers = [thing for thing in reachable.objects if isinstance(thing, Optimizer)]
         tensors = [tensor for tensor in reachable.tensors.values() if id(tensor) not in reachable.states]
         arrays = [(tensor, tensor.detach().numpy()) for tensor in tensors]
         self._arrays = [(tensor, array.copy()) for tensor, array in arrays if array.flags.writeable]
+        grads = list(map(grad_of, tensors))
+        self._grads = [
+            (tensor, grad, None if grad is None else grad.detach().clone())
+            for tensor, grad in zip(tensors, grads, strict=True)
+        ]
         self._plain = [plain_numbers(optimizer) for optimizer in self._optimizers]
         held = [thing for each in self._optimizers for thing in (each._plans, each.state, *each.state.values())]
         walks = getattr(reachable, "each", [reachable])
@@ -118,6 +126,11 @@ class Position:
             contents.restore()
         for tensor, copy in self._arrays:
             tensor.detach().numpy()[...] = copy
+        for tensor, grad, elements in self._grads:
+            if grad_of(tensor) is not grad:
+                tensor.grad = grad
+            if grad is not None:
+                grad.detach().copy_(elements)
         for optimizer, state, plain in zip(self._optimizers, self._states, self._plain, strict=True):
             for key, record in state.items():
                 for name, value in record.items():

@@ -10,6 +10,8 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.capture.compiled import Compiled
+from nanotorch.capture.table.machine import MACHINE
 from tests.support.captured_steps import F, differing, state
 
 OPTIMIZERS: list[Any] = [
@@ -103,3 +105,40 @@ def test_a_few_sequences(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6, 100))
 def test_many_sequences(seed: int) -> None:
     assert_a_sequence_is_as_without(seed)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "table"])
+@pytest.mark.parametrize("several", [False, True], ids=["alone", "sweep"])
+def test_gradients_add_up_where_calls_are_recorded_ahead(several: bool, backend: Any) -> None:
+    def made(seed: int) -> Any:
+        torch.manual_seed(seed)
+        return nn.Linear(4, 3)
+
+    def step_of(model: Any) -> Any:
+        def accumulate(x: Any, y: Any) -> Any:
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            return loss
+
+        return accumulate
+
+    x, y = torch.from_numpy(np.random.default_rng(0).standard_normal((24, 4)).astype(np.float32)), torch.arange(24) % 3
+    models, others = [list(map(made, range(2 if several else 1))) for _ in range(2)]
+    steps = list(map(step_of, models))
+    function: Any = torch.compile.sweep(steps, backend=backend) if several else None
+    function = function or Compiled(steps[0], backend, None, ahead=True)
+    if backend == "table":
+        assert MACHINE.wait() is not None
+    for number in range(6):
+        if number % 2:
+            function.run([x, y], batch_size=6)
+        for at in range(0, 24, 6):
+            batch = x[at : at + 6].clone(), y[at : at + 6].clone()
+            for other in others:
+                step_of(other)(*batch)
+            if number % 2 == 0:
+                function(*batch)
+        for model, other in zip(models, others, strict=True):
+            for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+                np.testing.assert_allclose(mine.grad.numpy(), theirs.grad.numpy(), rtol=1e-4, atol=1e-6)
+                mine.grad = theirs.grad = None

@@ -114,6 +114,8 @@ class TabledStep(BatchedStep):
         """Take one step after the other, until the program is not for one; return how many, and what they gave."""
         if not self._free():
             return 0, []
+        if not self.recording.repeats:
+            batches = batches.first()
         if between is None:
             done, results = self._batches(batches, 0, len(batches.numbers))
             return done, [np.moveaxis(result, 0, 1) for result in results]
