@@ -409,7 +409,7 @@ class Watch:
 
 
 class Contents:
-    """What lay in cells, attributes and containers, to be put back there, but for some, which `without` has the ids of."""
+    """What lay in cells, attributes and containers, to be put back there, but for those whose ids `without` has."""
 
     def __init__(self, reachable: Reachable, without: Collection[int] = ()) -> None:
         self._cells = [(cell, cell.cell_contents) for cell in reachable.cells]
