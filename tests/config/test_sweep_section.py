@@ -476,3 +476,26 @@ def test_all_mistakes_are_reported_together_each_at_its_value() -> None:
 )
 def test_mistakes(section: str, expected: list[str]) -> None:
     assert headlines(section) == [f"run.yaml:{line}" for line in expected]
+
+
+def test_other_columns_are_not_other_rows(tmp_path: Path) -> None:
+    """Rows that lack a value are left out by the columns that are kept."""
+    config = tmp_path / "run.yaml"
+    config.write_text(f"""
+name: drop
+data: {{file: {tmp_path}/t.csv, target: y, missing: drop_rows}}
+model: {{name: mlp}}
+loss: {{name: MSELoss}}
+optimizer: {{name: SGD, lr: 0.1}}
+train: {{epochs: 1, batch_size: 2}}
+sweep: {{data.drop: [[], [a]]}}
+""")
+    with pytest.raises(ConfigError) as caught:
+        load(config)
+    assert str(caught.value).startswith(
+        f"{config}:8:9: sweep.data.drop: this cannot be swept: rows that lack a value are left out"
+    )
+    assert [trial.values for trial in trials(load(config, ["data.missing=impute"]))] == [
+        {"data.drop": []},
+        {"data.drop": ["a"]},
+    ]

@@ -20,6 +20,7 @@ from nanotorch.train.record.layout import strangers
 from nanotorch.train.run import side_by_side
 from nanotorch.train.run.run import run
 from nanotorch.train.sweep.run_sweep import SweepResult, run_sweep
+from nanotorch.train.sweep.trials import listing
 from nanotorch.train.use.loaded_run import load_run
 from run_results import assert_same, left, timeless
 from trainer_process import TrainerProcess
@@ -124,6 +125,25 @@ def test_the_best_trial_has_the_best_validation_score(whole: SweepResult) -> Non
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows] == order
     assert [float(row["optimizer.lr"]) for row in rows] == [one.trial.values["optimizer.lr"] for one in whole.trials]
+
+
+def test_losses_that_measure_different_things_rank_no_equals(tmp_path: Path) -> None:
+    """With a rate of 0 all trials have one accuracy, and by its size another loss would be the best."""
+    swept = "sweep={loss.label_smoothing: [0.1, 0.3, 0.0]}"
+    found = sweep(tmp_path / "s", "optimizer.lr=0", swept)
+    assert len({one.score for one in found.trials}) == 1
+    assert found.trials[1].loss != found.trials[2].loss
+    assert [one.trial.name for one in found.trials] == ["trial-1", "trial-2", "trial-3"]
+    assert "no smaller loss" not in (found.directory / "report.html").read_text()
+
+
+def test_that_seeds_change_the_rows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = sweep(tmp_path / "s", "train.epochs=1", "sweep={seed: 2}")
+    said = "Trials with another seed are judged on other rows"
+    assert said in capsys.readouterr().out
+    assert said in (found.directory / "report.html").read_text()
+    assert said in listing(loads(CONFIG, overrides=["sweep={seed: 2}"]))
+    assert said not in listing(loads(CONFIG))
 
 
 def test_trials_of_folds_are_cross_validated(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nanotorch.registry import describe_value
@@ -97,17 +97,38 @@ def refused(key: str) -> str | None:
     return reason
 
 
+def changes_loss(key: str) -> bool:
+    """Return whether the losses of trials that differ in a key measure different things."""
+    return key.partition(".")[0] == "loss" or key == "data.standardize_target"
+
+
+def on_seeds(keys: Collection[str]) -> str:
+    """Return what is to be known of the scores of a sweep of these keys; empty where all are of the same rows."""
+    if "seed" not in keys:
+        return ""
+    return (
+        "Trials with another seed are judged on other rows, as the seed decides the split:\n"
+        "the best may have easier ones. train.repeats ranks by the mean over seeds."
+    )
+
+
 def _misplaced(found: Iterable[Axis], check: Check) -> Iterator[tuple[str, Problem]]:
     """Yield the keys that no sweep varies, and those that do not go together with the rest of the config."""
     by_loss, halves = check.value("train", "monitor") == "loss", check.value("sweep", "halving") is not None
+    drops_rows = check.value("data", "missing") == "drop_rows"
     for axis in found:
-        section, reason = axis.key.partition(".")[0], refused(axis.key)
+        reason = refused(axis.key)
         if axis.key == "train.epochs" and halves:
             reason = "halving decides how many epochs a trial is trained; leave out one of the two"
-        if by_loss and (section == "loss" or axis.key == "data.standardize_target"):
+        if by_loss and changes_loss(axis.key):
             reason = (
                 "the validation loss ranks the trials, and this changes what it measures; rank them by another score,"
                 " as train.monitor"
+            )
+        if axis.key == "data.drop" and drops_rows:
+            reason = (
+                "rows that lack a value are left out (data.missing: drop_rows), and without a column others do: the"
+                " trials would be of other rows; data.missing: impute keeps all of them"
             )
         if reason is not None:
             yield axis.key, Problem(axis.node.key, f"sweep.{axis.key}", f"this cannot be swept: {reason}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.registry import describe_value
+from nanotorch.train.config.sweep_checks import changes_loss, on_seeds
 from nanotorch.train.report import figures
 from nanotorch.train.report.markup import (
     Html,
@@ -128,10 +129,8 @@ def lead(found: SweepPage) -> str:
     text = f"{best.name} is the best by validation {label(found.by)}: {number(score)}, with {values}."
     scores = [each for _, each in others]
     if scores:
-        tied = scores[0] == score
-        text += (
-            " The next best has the same, and no smaller loss" if tied else f" The next best has {number(scores[0])}"
-        )
+        same = " The next best has the same" + ("" if any(map(changes_loss, found.axes)) else ", and no smaller loss")
+        text += same if scores[0] == score else f" The next best has {number(scores[0])}"
         worst = max(scores) if is_loss(found.by) else min(scores)
         text += (
             f"; of {_count(len(scores), 'other trial')} the middle one has {number(float(np.median(scores)))} and the"
@@ -213,7 +212,8 @@ def _table(found: SweepPage) -> Iterator[Html]:
         rows.append([*cells, best, None if one.seconds is None else measured(one.seconds), _end(one)])
     yield table(
         f"Ranked by validation {label(found.by)}, of the best epoch of each trial. The {judged} scores had no part in"
-        " that, and so tell what to expect of new data. Trials are trained side by side: their seconds overlap.",
+        " that, and so tell what to expect of new data. Trials are trained side by side: their seconds overlap."
+        f" {on_seeds(found.axes)}".rstrip(),
         [*heads, *(f"{judged} {label(name)}" for name in tested), "best epoch", "seconds", "ended"],
         rows,
     )

@@ -26,6 +26,7 @@ from typing import Any
 from nanotorch.registry import describe_value
 from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
+from nanotorch.train.config.sweep_checks import changes_loss, on_seeds
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import Setup
 from nanotorch.train.fit.loop import DivergedError
@@ -194,7 +195,7 @@ class _Sweep:
         self.progress.close()
         ranked = sorted(
             map(self._ranked, self.trials.values()),
-            key=lambda one: (one.score is not None, self._standing(one.trial.name)),
+            key=lambda one: (one.score is not None, self._order(one.trial.name)),
             reverse=True,
         )
         return self._close(ranked)
@@ -235,7 +236,7 @@ class _Sweep:
             for name in self.side.advance(self._open_runs(going_on), rung.epochs):
                 self._run_ended(name)
             of = [trial for trial in going_on if not self._failed(trial)]
-            ranked = sorted(of, key=lambda trial: self._standing(trial, rung.epochs), reverse=True)
+            ranked = sorted(of, key=lambda trial: self._order(trial, rung.epochs), reverse=True)
             count, going_on = len(ranked), ranked[: rung.kept]
             places = {trial: place for place, trial in enumerate(ranked, start=1)}
             self._say(
@@ -324,6 +325,12 @@ class _Sweep:
     def _standing(self, trial: str, epochs: int | None = None) -> tuple[float, float]:
         return over_runs(self._standings(trial, epochs))
 
+    def _order(self, trial: str, epochs: int | None = None) -> tuple[float, float]:
+        """Return what ranks a trial: its score, and among equals the loss, where that of all measures the same."""
+        assert self.config.sweep is not None
+        score, loss = self._standing(trial, epochs)
+        return score, 0.0 if any(map(changes_loss, self.config.sweep.axes)) else loss
+
     def _ranked(self, trial: Trial) -> Ranked:
         """Return what is known of a trial whose runs have all ended."""
         names = list(self.runs[trial.name])
@@ -367,6 +374,7 @@ class _Sweep:
         failed = sum(one.score is None for one in ranked)
         if failed:
             text += f"\n{failed} of {len(ranked)} trials failed; trials.csv says why"
+        text = "\n".join(filter(None, [text, on_seeds(best.trial.values)]))
         heading = f"{self.config.name}: the best of {len(ranked)} trials by validation {label(self.monitor)}"
         print(f"\n{heading}\n{text}")
         self.files.log(f"{heading}\n{text}")

@@ -10,7 +10,7 @@ from nanotorch.registry import describe_value
 from nanotorch.train.config.joint_checks import check_all
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError, dump, parse
-from nanotorch.train.config.sweep_checks import check_sweep
+from nanotorch.train.config.sweep_checks import check_sweep, on_seeds
 from nanotorch.train.config.value_checks import Check
 from nanotorch.train.terminal.text_report import aligned, in_short, short
 
@@ -64,7 +64,7 @@ def listing(config: Config) -> str:
         text += f"\n({len(found) - MOST_SHOWN:,} more)"
     for rung in rungs(config, len(found)):
         text += f"\nafter epoch {rung.epochs:,} the best {rung.kept:,} go on"
-    return text
+    return "\n".join(filter(None, [text, on_seeds(found[0].values)]))
 
 
 class Rung(NamedTuple):
