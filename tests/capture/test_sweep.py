@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -276,6 +277,19 @@ def test_models_may_leave(gone: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
             run.step(*batch(9))
     compare(together, apart, steps, range(9, 12))
     assert_same(*left)
+
+
+@pytest.mark.parametrize(("loaded", "gone"), [((1,), 1), ((2,), 1), ((2,), 2), ((0, 1), 0), ((0, 1, 2), 1)])
+def test_a_model_leaves_when_optimizers_have_loaded_a_state(loaded: tuple[int, ...], gone: int) -> None:
+    """They have no plans until their next step, and the others have."""
+    together, apart = runs(3), runs(3)
+    steps = sweep([run.step for run in together])
+    compare(together, apart, steps, range(4))
+    for run in [of[number] for of in (together, apart) for number in loaded]:
+        run.optimizer.load_state_dict(copy.deepcopy(run.optimizer.state_dict()))
+    steps.drop(gone)
+    del together[gone], apart[gone]
+    compare(together, apart, steps, range(4, 9))
 
 
 def test_models_leave_a_run() -> None:

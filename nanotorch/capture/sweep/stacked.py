@@ -115,8 +115,10 @@ def leave(gone: Reachable, last: Reachable | None, rows: Sequence[Rows], number:
 
     if last is not None:
         _replace(last, move)
-    theirs = _segments(gone if last is None else last)
-    for mine, other in zip(_segments(gone), theirs, strict=True):
+    left, theirs = _segments(gone), _segments(gone if last is None else last)
+    # Plans are made anew by the next step where one of them has loaded another state: it counts elsewhere then.
+    alike = list(map(_counts_of, left)) == list(map(_counts_of, theirs))
+    for mine, other in zip(left, theirs, strict=True) if alike else ():
         for name, row in list(mine.numbers.items()):
             _renumber(mine, name, row.copy())
             if last is not None:
@@ -125,6 +127,11 @@ def leave(gone: Reachable, last: Reachable | None, rows: Sequence[Rows], number:
     for of in rows:
         of.arrays.pop()
     return set(known)
+
+
+def _counts_of(segment: Segment) -> tuple[Any, ...]:
+    """Return which numbers a segment has, and of how many parameters."""
+    return *segment.numbers, len(segment.params)
 
 
 def _renumber(segment: Segment, name: str, numbers: Any) -> None:
@@ -221,7 +228,7 @@ def _segments(reach: Reachable) -> list[Segment]:
 
 def _stack_numbers(segments: Sequence[Segment]) -> None:
     """Have the numbers of parameters, as how often they were updated, lie in rows, to be counted in one call."""
-    if len({(*s.numbers, len(s.params)) for s in segments}) > 1:
+    if len(set(map(_counts_of, segments))) > 1:
         return
     for name in segments[0].numbers:
         for segment, row in zip(segments, np.stack([s.numbers[name] for s in segments]), strict=True):
