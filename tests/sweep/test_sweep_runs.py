@@ -139,7 +139,7 @@ def test_losses_that_measure_different_things_rank_no_equals(tmp_path: Path) -> 
 
 def test_that_seeds_change_the_rows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = sweep(tmp_path / "s", "train.epochs=1", "sweep={seed: 2}")
-    said = "Trials with another seed are judged on other rows"
+    said = "Trials of another seed are judged on other rows"
     assert said in capsys.readouterr().out
     assert said in (found.directory / "report.html").read_text()
     assert said in listing(loads(CONFIG, overrides=["sweep={seed: 2}"]))
@@ -317,7 +317,11 @@ def test_commands_take_the_best_trial_of_a_sweep(
         assert command([str(whole.directory), *more]) == 0
         assert capsys.readouterr() == (expected, said)
     assert compare.main([str(whole.directory)]) == 0
-    assert all(name in capsys.readouterr().out.split() for name in [best.name])
+    shown = capsys.readouterr().out
+    ranks = [line.split()[1] for line in shown.splitlines() if line.startswith("#")]
+    assert ranks == [one.trial.name for one in whole.trials]
+    assert "validation accuracy" in shown
+    assert "test accuracy" not in shown
     assert (best / "report.html").is_file()
     assert not [*strangers(whole.directory)]  # so that --overwrite may take its place
 

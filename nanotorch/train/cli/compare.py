@@ -32,7 +32,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "runs", type=path_option, nargs="+", metavar="RUN", help="the directory of a run (of a sweep alone: its trials)"
     )
     add("--by", metavar="SCORE", help="the score that decides the order (default: the first beside the loss)")
-    add("--part", default="test", metavar="PART", help="whose scores: test, validation or train (default: test)")
+    add(
+        "--part",
+        metavar="PART",
+        help="whose scores: test, validation or train (default: test; of a sweep alone validation, which ranks it)",
+    )
     add(
         "--output",
         type=path_option,
@@ -53,6 +57,18 @@ def _trials(place: str) -> Iterator[str]:
 
     found = sorted(Path(place).glob("trial-*/summary.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     yield from [str(path.parent) for path in found] or [place]
+
+
+def _monitor(place: str) -> str | None:
+    """Return the score that ranks the trials of a sweep, where it is complete."""
+    from pathlib import Path
+
+    from nanotorch.train.record.records import RecordError, SweepSummary, read_json
+
+    try:
+        return str(read_json(Path(place) / "summary.json", SweepSummary)["monitor"])
+    except (FileNotFoundError, RecordError):
+        return None
 
 
 def _best(place: str) -> str:
@@ -85,7 +101,11 @@ def _compare(options: argparse.Namespace) -> None:
     runs = [read_run(place) for place in places]
     for text in (text for run in runs for text in run.notices):
         note(text)
-    found = compare(runs, options.by, options.part)
+    ranked = (
+        len(options.runs) == 1
+    )  # by what the sweep itself ranks its trials: to choose one by its test score flatters
+    by = options.by or (_monitor(options.runs[0]) if ranked else None)
+    found = compare(runs, by, options.part or ("validation" if ranked else "test"))
     for run in found.runs:
         if run.summary is None:
             note(f"{run.place} is not complete ({run.progress}), so it has no {found.part} scores yet")

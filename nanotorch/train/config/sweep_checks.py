@@ -107,7 +107,7 @@ def on_seeds(keys: Collection[str]) -> str:
     if "seed" not in keys:
         return ""
     return (
-        "Trials with another seed are judged on other rows, as the seed decides the split:\n"
+        "Trials of another seed are judged on other rows, as the seed decides the split:\n"
         "the best may have easier ones. train.repeats ranks by the mean over seeds."
     )
 
