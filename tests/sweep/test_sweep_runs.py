@@ -351,3 +351,19 @@ def test_the_page_of_a_trial_is_made_when_it_is_asked_for(whole: SweepResult, tm
     assert f"{scores['loss']:.4f}" in page
     (place / "summary.json").unlink()
     assert evaluate.main([str(place), "--report"]) == 2
+
+
+@pytest.mark.parametrize("left_of_it", [None, 0, 200])
+def test_a_trial_that_lost_its_metrics_writes_them_again(
+    left_of_it: int | None, whole: SweepResult, tmp_path: Path
+) -> None:
+    place = tmp_path / "s"
+    shutil.copytree(whole.directory, place, symlinks=True)
+    (place / "summary.json").unlink()
+    metrics = place / whole.best.trial.name / "metrics.jsonl"
+    if left_of_it is None:
+        metrics.unlink()
+    else:
+        metrics.write_bytes(metrics.read_bytes()[:left_of_it])
+    run_sweep(load(place / "resolved.yaml"), run_directory=place, resume=True, progress_bar=False)
+    same_sweep(place, whole)

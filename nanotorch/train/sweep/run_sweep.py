@@ -34,7 +34,7 @@ from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment, same_bits
 from nanotorch.train.record.records import RecordError, SeveralSummary, Summary, SweepSummary, read_json, read_lines
-from nanotorch.train.record.resume import ResumeError, config_of, differences, environment_of
+from nanotorch.train.record.resume import Resumed, ResumeError, config_of, differences, environment_of
 from nanotorch.train.report import page_again
 from nanotorch.train.run.folds import is_several, single_runs, summed_up
 from nanotorch.train.run.made import Made
@@ -214,11 +214,19 @@ class _Sweep:
                 if not self.ended and begun.checkpoint is not None:
                     self._refuse_other_data(place, single, begun.checkpoint.state["data"])
                 summary = read_json(place / "summary.json", Summary)
-                if begun.covers(single) or str(summary["stopped"]).startswith(LEFT):
+                ended = begun.covers(single) or str(summary["stopped"]).startswith(LEFT)
+                if ended and self._has_all_epochs(place, begun):
                     self.ended.add(name)
         for trial, runs in self.runs.items():
             if self.ended.issuperset(runs):
                 self.progress.ended(trial)
+
+    def _has_all_epochs(self, place: Path, begun: Resumed) -> bool:
+        """Return whether the file that a trial is ranked by is whole; where it is not, the run is opened and closed
+        once more, which writes it again.
+        """
+        saved = [] if begun.checkpoint is None else begun.checkpoint.state["history"]
+        return bool(saved) and len(read_lines(place / "metrics.jsonl")[0]) >= len(saved)
 
     def _refuse_other_data(self, place: Path, config: Config, before: str) -> None:
         now = self.made.of(config).fingerprint
