@@ -383,6 +383,14 @@ def test_other_architectures_are_groups_of_their_own() -> None:
     assert confirmed(steps) == [True] * 4
 
 
+def test_the_option_that_asks_for_another_program_is_said() -> None:
+    made = runs(2)
+    made[1].optimizer.param_groups[0]["weight_decay"] = 0
+    steps = sweep([run.step for run in made])
+    steps(*batch(0))
+    assert steps.explain().splitlines()[2] == "    weight_decay of AdamW is 0, not 0.1"
+
+
 def test_models_with_flat_parameters_are_one_group() -> None:
     def step_of(rate: float) -> Any:
         model = torch.nn.Linear(3, 2)

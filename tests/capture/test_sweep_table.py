@@ -171,3 +171,20 @@ def test_rows_out_of_range_are_the_errors_of_the_step_before_anything_is_written
     sweep.run([x, y], batch_size=BATCH)
     sweep.run([x[: 3 * BATCH], y[: 3 * BATCH]], batch_size=BATCH)
     assert [task.left()[:4] for task in tasks] == [task.left()[:4] for task in again]
+
+
+def test_models_draw_from_one_generator_in_the_order_of_steps() -> None:
+    """As without tables: a step of each model, and then the next one."""
+    together, apart = [Task(k, "SGD") for k in range(MODELS)], [Task(k, "SGD") for k in range(MODELS)]
+    for task in (*together, *apart):
+        task.model.insert(2, nn.Dropout(0.5))
+    x, y = data()
+    steps = torch.compile.sweep([task.step for task in together], backend="table")
+    torch.manual_seed(9)
+    losses = torch.stack([steps.run([x, y], batch_size=BATCH)[1][0] for _ in range(2)])
+    torch.manual_seed(9)
+    for epoch in range(2):
+        for step in range(ROWS // BATCH):
+            rows = slice(step * BATCH, (step + 1) * BATCH)
+            expected = [task.step(x[rows], y[rows])[1][0].item() for task in apart]
+            np.testing.assert_allclose(losses[epoch, :, step].numpy(), expected, rtol=1e-5)

@@ -72,9 +72,21 @@ def difference(first: Reachable, other: Reachable) -> str:
             if isinstance(theirs, tuple) and len(theirs) == 2 and theirs[0] in other.fingerprint:
                 return f"{theirs[0]} is {_said(theirs[1])}, not {_said(mine[1]) if mine[0] == theirs[0] else 'there'}"
             kinds = [thing for thing in other.objects if _form(thing, True) == theirs]
+            before = [thing for thing in first.objects if _form(thing, True) == mine]
+            if isinstance(kinds[0], Optimizer) and isinstance(before[0], Optimizer):
+                return _other_option(before[0], kinds[0])
             names = [path for path, tensor in other.tensors.items() if any(tensor is thing for thing in kinds)]
-            return f"{names[0] if names else type(kinds[0]).__name__} is of another form, or its options are"
+            return f"{names[0] if names else type(kinds[0]).__name__} is of another form"
     return "it finds more, or less"
+
+
+def _other_option(first: Optimizer, other: Optimizer) -> str:
+    """Return which option of an optimizer another program is for."""
+    old, new = ([each for group in of.param_groups for each in _options(group)] for of in (first, other))
+    for (known, mine), (name, theirs) in zip(old, new, strict=False):
+        if known == name and _kind(mine) != _kind(theirs):
+            return f"{name} of {type(other).__name__} is {theirs!r}, not {mine!r}"
+    return f"{type(other).__name__} has other options"
 
 
 def _said(entry: Any) -> str:

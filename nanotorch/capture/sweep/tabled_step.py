@@ -167,7 +167,12 @@ class TabledStep(BatchedStep):
             if ahead > 1:
                 ahead = self._move_on(scalars, numbers[known:][:ahead])
             for number, of in enumerate(rows[:, known : known + ahead]):
-                code.fill(of, self._values(scalars, number), self._drawn(number))
+                code.fill(of, self._values(scalars, number), ())
+            if code.draws:  # of a generator that models share, in the order of steps, as ever
+                drawn = list(map(self._drawn, range(models.count)))
+                for step in range(known, known + ahead):
+                    for number, draws in enumerate(drawn):
+                        code.draw(rows[number, step], draws)
             known += ahead
         if not known:
             return 0, []

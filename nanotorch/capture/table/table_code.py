@@ -263,9 +263,14 @@ class TableCode:
         for place, value in zip(self._whole.values(), whole, strict=True):
             bits[:, place] = value & WORD if isinstance(value, int) else value
         if draws:
-            for row in bits:
-                for place, draw in draws:
-                    row[place] = draw()
+            for row in numbers:
+                self.draw(row, draws)
+
+    def draw(self, numbers: Any, draws: Sequence[tuple[int, Callable[[], int]]]) -> None:
+        """Write what is drawn for a step into its numbers."""
+        bits = numbers.view(np.uint64)
+        for place, draw in draws:
+            bits[place] = draw()
 
     @property
     def codes(self) -> tuple[list[str], ...]:
