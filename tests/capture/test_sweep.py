@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -277,6 +278,23 @@ def test_models_may_leave(gone: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
             run.step(*batch(9))
     compare(together, apart, steps, range(9, 12))
     assert_same(*left)
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_model_leaves_with_its_generator(gone: int) -> None:
+    """Each of the others goes on with its own, also the one that takes the place."""
+    generators = [[torch.Generator().manual_seed(number) for number in range(3)] for _ in range(2)]
+    together, apart = ([functools.partial(drawn, generator) for generator in of] for of in generators)
+    steps, x = sweep(together), torch.zeros(4, 3)
+    for number in range(8):
+        if number == 5:
+            steps.drop(gone)
+            del apart[gone]
+        np.testing.assert_array_equal(steps(x).numpy(), np.stack([step(x).numpy() for step in apart]))
+
+
+def drawn(generator: torch.Generator, x: torch.Tensor) -> torch.Tensor:
+    return x + torch.randn(4, 3, generator=generator)
 
 
 @pytest.mark.parametrize(("loaded", "gone"), [((1,), 1), ((2,), 1), ((2,), 2), ((0, 1), 0), ((0, 1, 2), 1)])

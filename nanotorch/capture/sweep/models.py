@@ -48,6 +48,11 @@ class Several:
     def __init__(self, values: Sequence[Any], name: str) -> None:
         self.values, self.name = tuple(values), name
 
+    def drop(self, number: int) -> None:
+        """Let a model leave; the last one takes its place."""
+        *left, last = self.values
+        self.values = (*left[:number], last, *left[number + 1 :]) if number < len(left) else tuple(left)
+
     def __call__(self) -> Any:
         """Draw for the first model."""
         return self.values[0]()
@@ -132,6 +137,9 @@ class Models:
             self.places[buffer] = tuple(left[:-1])
         self.twins[number] = self.twins[-1]
         del self.twins[-1]
+        drawn = [leaf for statement in self.program.statements for leaf in plain(statement)]
+        for several in {id(leaf): leaf for leaf in drawn if isinstance(leaf, Several)}.values():
+            several.drop(number)
         self.count -= 1
         for buffer in self.program.inputs:
             if self.places[buffer] != ((buffer, 0),) * self.count:
