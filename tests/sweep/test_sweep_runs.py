@@ -17,6 +17,7 @@ from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import load, loads
 from nanotorch.train.record import checkpoint
 from nanotorch.train.record.layout import strangers
+from nanotorch.train.record.resume import ResumeError
 from nanotorch.train.run import side_by_side
 from nanotorch.train.run.run import run
 from nanotorch.train.sweep.run_sweep import SweepResult, run_sweep
@@ -367,3 +368,12 @@ def test_a_trial_that_lost_its_metrics_writes_them_again(
         metrics.write_bytes(metrics.read_bytes()[:left_of_it])
     run_sweep(load(place / "resolved.yaml"), run_directory=place, resume=True, progress_bar=False)
     same_sweep(place, whole)
+
+
+def test_draws_do_not_go_on_with_all_combinations(whole: SweepResult, tmp_path: Path) -> None:
+    """Their first trials have other values than those that are there."""
+    place = tmp_path / "s"
+    shutil.copytree(whole.directory, place, symlinks=True)
+    drawn = loads(CONFIG, overrides=["sweep.trials=3"])
+    with pytest.raises(ResumeError, match=r"sweep\.trials: null -> 3"):
+        run_sweep(drawn, run_directory=place, resume=True, progress_bar=False)

@@ -131,7 +131,8 @@ def refuse_another(config: Config, root: Path) -> None:
             f"{root} holds {'no sweep' if before.sweep is None else 'a sweep'}, and this config is of another kind"
         )
     changes = differences(config, root)
-    if before.sweep.halving is None and (config.sweep.trials or 0) > (before.sweep.trials or 0):
+    drawn = before.sweep.trials  # None: all combinations, of which draws keep none
+    if before.sweep.halving is None and drawn is not None and (config.sweep.trials or 0) > drawn:
         changes = [change for change in changes if not change.startswith("sweep.trials:")]
     if before.sweep.halving is not None and config.train.epochs != before.train.epochs:
         changes.append(f"train.epochs: {before.train.epochs} -> {config.train.epochs}")
