@@ -280,6 +280,27 @@ def test_models_may_leave(gone: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
     assert_same(*left)
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda whole: whole[:, :5],
+        lambda whole: whole[:, ::2],
+        lambda whole: whole.transpose(0, 1).contiguous().transpose(0, 1),
+        lambda whole: whole[:1].expand(3, *whole.shape[1:]),
+    ],
+    ids=["part", "gaps", "turned", "expanded"],
+)
+def test_arguments_of_each_model_may_lie_in_any_way(cut: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    together, apart = runs(3), runs(3)
+    steps = sweep([run.step for run in together], in_dims=0)
+    for number in range(5):
+        x, y = map(cut, batch(number, 3, rows=10))
+        losses = steps(x, y)[0]
+        assert losses.tolist() == [run.step(x[k], y[k])[0].item() for k, run in enumerate(apart)]
+    assert_same(together, apart)
+    assert confirmed(steps) == [True]
+
+
 @pytest.mark.parametrize("gone", [0, 1, 2])
 def test_a_model_leaves_with_its_generator(gone: int) -> None:
     """Each of the others goes on with its own, also the one that takes the place."""

@@ -193,7 +193,7 @@ class Sweep:
                 f"an argument with in_dims 0 has an entry for each of {len(self.steps)} steps, got shape "
                 f"{tuple(value.shape)}"
             )
-        return value
+        return value.contiguous()  # each entry is as far behind the last one as it is long
 
     def _planned(
         self, fields: Sequence[Any], order: Any, batch_size: int, steps: int | None
