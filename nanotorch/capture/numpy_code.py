@@ -16,6 +16,7 @@ user's lines above them.
 from __future__ import annotations
 
 import builtins
+import functools
 import keyword
 import linecache
 import math
@@ -42,6 +43,9 @@ UNWRITTEN = {"empty", "empty_like", "empty_strided"}
 LEAF = re.compile(r"scalars\[(\d+)\]\['(\w+)'\](?:\[(\d+)\])?")
 COPIED = 1 << 14
 """Bytes of an argument up to which copying it takes less time than to make a view of it."""
+
+COMPARED = 1 << 16
+"""Bytes that are compared at once, so that they stay in the cache."""
 
 
 class NumpyCode:
@@ -335,12 +339,18 @@ class NumpyCode:
 
 def short_path(path: str, paths: Collection[str]) -> str:
     """Return the end of a path by which it is known among others, beginning with a word."""
-    parts = path.split(".")
+    parts, others = path.split("."), tuple(paths)
     for count in range(1, len(parts) + 1):
         end = parts[-count:]
-        if end[0].isidentifier() and sum([other.split(".")[-count:] == end for other in paths]) == 1:
+        if end[0].isidentifier() and _ends(others, count)[tuple(end)] == 1:
             return "_".join(end)
     return "_".join(parts)
+
+
+@functools.lru_cache(8)
+def _ends(paths: tuple[str, ...], count: int) -> Counter[tuple[str, ...]]:
+    """Return how often paths end with the same names."""
+    return Counter([tuple(path.split(".")[-count:]) for path in paths])
 
 
 def free_name(wish: str, taken: set[str]) -> str:
@@ -400,11 +410,22 @@ def _terms(code: str) -> list[str]:
 
 def same_bits(one: Any, other: Any) -> bool:
     """Whether two arrays hold the same: NaN is NaN, and -0.0 is not 0.0."""
-    if one.tobytes() == other.tobytes():
+    if _same_bytes(one, other):
         return True
     if one.dtype.kind != "f" or not np.array_equal(one, other, equal_nan=True):
         return False
     return bool(np.array_equal(np.signbit(one) & (one == 0), np.signbit(other) & (other == 0)))
+
+
+def _same_bytes(one: Any, other: Any) -> bool:
+    """Whether two arrays hold the same bytes, compared some rows after the others: none needs memory for all."""
+    if one.nbytes <= COMPARED or one.shape != other.shape:
+        return bool(one.tobytes() == other.tobytes())
+    rows = COMPARED * len(one) // one.nbytes
+    if rows <= 1:
+        return all(map(_same_bytes, one, other))
+    starts = range(0, len(one), rows)
+    return all([one[start : start + rows].tobytes() == other[start : start + rows].tobytes() for start in starts])
 
 
 class CheckFailedError(Exception):

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any
 
+import numpy as np
+
 from nanotorch.backend.primitives import PRIMITIVES
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, shown
 from nanotorch.capture.recorder import CaptureError
@@ -49,6 +51,7 @@ class Uses:
     """Where buffers are read and written: by buffer the numbers of statements, each with its view."""
 
     def __init__(self, program: Program) -> None:
+        self._spans: dict[tuple[Buffer, bool], np.ndarray[Any, Any]] = {}
         self.reads: dict[Buffer, list[tuple[int, View]]] = defaultdict(list)
         self.writes: dict[Buffer, list[tuple[int, View]]] = defaultdict(list)
         for number, statement in enumerate(program.statements):
@@ -58,6 +61,17 @@ class Uses:
                 self.writes[view.buffer].append((number, view))
         for view in program.outputs:
             self.reads[view.buffer].append((len(program.statements), view))
+
+    def touched(self, writes: bool, begin: int, end: int, place: View) -> list[int]:
+        """Return the numbers from `begin` to `end` of statements that read, or write, what a view may see."""
+        buffer = place.buffer
+        spans = self._spans.get((buffer, writes))
+        if spans is None:
+            uses = (self.writes if writes else self.reads)[buffer]
+            spans = np.array([(at, *extent(view)) for at, view in uses], np.int64).reshape(-1, 3)
+            self._spans[buffer, writes] = spans
+        (at, first, behind), (start, stop) = spans.T, extent(place)
+        return at[(begin <= at) & (at < end) & (first < stop) & (start < behind)].tolist()
 
     def written_once(self, buffer: Buffer) -> bool:
         """Whether a temporary buffer is made by one statement, and never changed."""
@@ -189,11 +203,8 @@ def forward_writes(program: Program, kept: Collection[Buffer]) -> dict[Buffer, V
             last = len(program.statements)
         if program.statements[made].primitive in ("write",) or len(program.statements[made].out) > 1:
             continue
-        between = [
-            *[view for at, view in uses.reads[place.buffer] if made <= at < number],
-            *[view for at, view in uses.writes[place.buffer] if made <= at <= last and at != number],
-        ]
-        if any(_overlap(view, place) for view in between) or place.buffer.kind == "constant":
+        read, written = uses.touched(False, made, number, place), uses.touched(True, made, last + 1, place)
+        if read or any(at != number for at in written) or place.buffer.kind == "constant":
             continue
         moved[buffer] = place
         dropped.add(number)
@@ -218,16 +229,16 @@ def questions_first(program: Program) -> None:
             drawn = drawn or draws
     early = {id(statement) for statement in first}
     late: list[Statement] = []
+    written: dict[Buffer, list[View]] = defaultdict(list)
     for number, statement in enumerate(program.statements):
         if id(statement) not in early:
             late.append(statement)
+            for view in statement.out:
+                written[view.buffer].append(view)
             continue
-        written = [view for before in late for view in before.out]
         touched = [*statement.reads, *statement.out]
         lasting = any(view.buffer.kind == "memory" for view in statement.out)
-        if lasting or any(
-            view.buffer is other.buffer and _overlap(view, other) for view in touched for other in written
-        ):
+        if lasting or any(_overlap(view, other) for view in touched for other in written.get(view.buffer, ())):
             question = next(each for each in program.statements[number:] if not each.out)
             raise CaptureError(
                 f"{question.line} asks whether values are right ({question.primitive}) which the step has changed "

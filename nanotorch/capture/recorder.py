@@ -145,6 +145,7 @@ class Recorder(Interpreter):
         self._starts: dict[int, int] = {}
         self._kept: list[Any] = []  # ids of arrays mean something while these live
         self._row = ""
+        self._in_place: dict[Buffer, list[Statement]] | None = {}
         self.denied = False
         column = Column()
         for name in PRIMITIVES:
@@ -161,6 +162,7 @@ class Recorder(Interpreter):
         self._buffers.clear()
         self._kept.clear()
         self.made.clear()
+        self._in_place = None
         self.program, self.xp = Program(), Namespace(Column())
 
     def let_go(self, arrays: Sequence[Any]) -> None:
@@ -319,7 +321,9 @@ class Recorder(Interpreter):
         if not isinstance(target, TracedArray):  # a number of no dimension is no memory
             return NUMPY[name](_value(target), _value(value))
         place = target.array
-        self._refuse_write(self._buffers[id(owner(place))])
+        buffer = self._buffers[id(owner(place))]
+        self._refuse_write(buffer)
+        self._keep_results(buffer)
         if name == "write":
             place[...] = _value(value)
             args: tuple[Any, ...] = (value,)
@@ -350,8 +354,39 @@ class Recorder(Interpreter):
         views = replaced(args, self._operand)
         named = {n: replaced(value, self._operand) for n, value in options.items()}
         statement = Statement(name, tuple(views), named, out, user_place(), self._row)
-        statement.result = tuple([array.copy() for array in results])
+        statement.result = tuple(results)
+        if self._in_place is None:
+            statement.result = tuple([array.copy() for array in results])
+        else:
+            for view in out:
+                self._in_place.setdefault(view.buffer, []).append(statement)
         self.program.statements.append(statement)
+
+    # ------------------------------------------------------------------------------------------------------- results
+
+    def _keep_results(self, buffer: Buffer) -> None:
+        """Copy the results that lie in memory which is about to change: until then they are where they were made."""
+        for statement in (self._in_place or {}).pop(buffer, ()):
+            pairs = zip(statement.out, statement.result, strict=True)
+            statement.result = tuple([array.copy() if view.buffer is buffer else array for view, array in pairs])
+
+    def keep_all_results(self) -> None:
+        """Copy results from now on, and those that there are: others may write to memory that the program has made."""
+        for buffer in list(self._in_place or ()):
+            self._keep_results(buffer)
+        self._in_place = None
+
+    def results_from(self, buffer: Buffer, after: Any) -> None:
+        """Have results that lie in memory which lives on lie in a copy of it, which is what it holds after the call."""
+        memory = buffer.array
+        for statement in (self._in_place or {}).pop(buffer, ()):
+            results = []
+            for array in statement.result:
+                if np.may_share_memory(array, memory):
+                    whole = array.shape == memory.shape and array.strides == memory.strides
+                    array = after if whole else array.copy()
+                results.append(array)
+            statement.result = tuple(results)
 
     def _lifted(self, value: Any) -> Any:
         return self.traced(value)

@@ -91,7 +91,9 @@ class Recording:
             self._run(function, arguments, build, numbers)
             self._settle()
             self._refuse_side_effects(Reachable(roots, reachable.words))
-            if not self.differentiable:
+            if self.differentiable:
+                recorder.keep_all_results()
+            else:
                 self.given = []
                 self.refuse_kept()
             self.text = self.program.text()
@@ -317,6 +319,7 @@ class Recording:
         for buffer in self.program.buffers:
             if buffer.kind == "memory":
                 buffer.after = buffer.array.copy()
+                self._recorder.results_from(buffer, buffer.after)
 
     def restore(self, before: bool) -> None:
         """Put memory that lives on back as it was before, or after the call."""

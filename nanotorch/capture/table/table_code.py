@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,10 @@ from nanotorch.capture.passes import DRAWS
 from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves
 from nanotorch.capture.table.groups import Group
 from nanotorch.capture.table.instructions import SCRATCH
-from nanotorch.capture.table.items import aligned, cut, memory_of, numpy_call, outside
+from nanotorch.capture.table.items import LINE, aligned, cut, memory_of, numpy_call, outside
 from nanotorch.capture.table.lowering import Table, dense, in_range, instruction
 from nanotorch.capture.table.machine import Interpreter, starts
-from nanotorch.capture.table.tolerance import agrees
+from nanotorch.capture.table.tolerance import BY_OPERANDS, agrees
 
 SMALL = 16384  # bytes up to which an input is copied, which takes less time than asking for its address
 CONTEXT = 13
@@ -291,19 +291,18 @@ class TableCode:
             different = alone._differing(inputs, scalars, drawn)
             if different is not None:
                 return different
-            results = []
+            returned = []
             for code in (alone, self):
                 for buffer, array in zip(lasting, before, strict=True):
                     buffer.array[...] = array
-                results.append(code._after(inputs, scalars, lasting, drawn))
-            for buffer, one, other in zip(lasting, *[after for after, _ in results], strict=True):
+                returned.append(code._returned(inputs, scalars, drawn))
+                if code is alone:
+                    after = Scratch().copies([buffer.array for buffer in lasting])
+            pairs = [(buffer, one, buffer.array) for buffer, one in zip(lasting, after, strict=True)]
+            pairs += [(v.buffer, *both) for v, *both in zip(self.program.outputs, *returned, strict=True)]
+            for buffer, one, other in pairs:
                 if not same_bits(one, other):
                     return next(s for s in reversed(self.program.statements) if any(v.buffer is buffer for v in s.out))
-            for view, one, other in zip(self.program.outputs, *[returned for _, returned in results], strict=True):
-                if not same_bits(one, other):
-                    return next(
-                        s for s in reversed(self.program.statements) if any(v.buffer is view.buffer for v in s.out)
-                    )
         finally:
             for buffer, array in zip(lasting, before, strict=True):
                 buffer.array[...] = array
@@ -326,6 +325,7 @@ class TableCode:
         some = np.random.default_rng(0)
         codes = [*self._host, *self._for_calls, *self._whole]
         seeds = 0
+        as_they_were, by_table = Scratch(), Scratch()
         host = dict(zip(codes, chain(*self._values(scalars)), strict=True))
         for item, span in zip(self.items, self.spans, strict=True):
             (statement,) = item.statements
@@ -337,36 +337,58 @@ class TableCode:
             if isinstance(span, Statement):
                 self._part(span)()
                 continue
-            before = [out.copy() for out in outs]
-            operands = [
-                arg.of(self.arrays[arg.buffer]).copy() if isinstance(arg, View) else arg for arg in statement.args
-            ]
             if statement.args and callable(statement.args[0]):
                 statement = with_seed(statement, SEED + seeds)
                 seeds += 1
-            answer = numpy_call(statement, self.arrays, host)()
-            if not outs and answer is not statement.expected:
-                raise CheckFailedError
-            want = [out.copy() for out in outs]
-            put(outs, before)
+            by_numpy = numpy_call(statement, self.arrays, host)
+            if not outs:
+                if by_numpy() is not statement.expected:
+                    raise CheckFailedError
+                self._part(span)()
+                continue
+            written = {view.buffer for view in statement.out}
+            operands = [arg.of(self.arrays[arg.buffer]) if isinstance(arg, View) else arg for arg in statement.args]
+            before: list[Any] = []
+            if any(view.buffer in written for view in statement.reads):
+                before = as_they_were.copies(outs)
+                if statement.primitive in BY_OPERANDS:
+                    operands = [arg.copy() if isinstance(arg, np.ndarray) else arg for arg in operands]
             self._part(span)()
-            if not all([agrees(statement, out, right, operands) for out, right in zip(outs, want, strict=True)]):
+            got = by_table.copies(outs)
+            if before:
+                put(outs, before)
+            by_numpy()
+            if not all([agrees(statement, one, out, operands) for one, out in zip(got, outs, strict=True)]):
                 return statement
-            put(outs, want)
         return None
 
-    def _after(
-        self, inputs: list[Any], scalars: Any, lasting: list[Buffer], drawn: dict[Statement, list[Any]]
-    ) -> tuple[list[Any], list[Any]]:
-        """Run the program; return what is then in memory that lasts, and what it returns."""
+    def _returned(self, inputs: list[Any], scalars: Any, drawn: dict[Statement, list[Any]]) -> list[Any]:
+        """Run the program; return what it returns."""
         self._begin(inputs, scalars)
         for span in self.spans:
             if isinstance(span, Statement) and span in drawn:
                 put([view.of(self.arrays[view.buffer]) for view in span.out], drawn[span])
             else:
                 self._part(span)()
-        returned = [view.of(self.arrays[view.buffer]).copy() for view in self.program.outputs]
-        return [buffer.array.copy() for buffer in lasting], returned
+        return [view.of(self.arrays[view.buffer]).copy() for view in self.program.outputs]
+
+
+class Scratch:
+    """Memory for copies of arrays that are needed until the next ones: the system gives it once, which takes longer
+    than to copy.
+    """
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def copies(self, arrays: Sequence[Any]) -> list[Any]:
+        """Return copies, in the place of those before."""
+        starts = [0, *accumulate([-(-array.nbytes // LINE) * LINE for array in arrays])]
+        if starts[-1] > self._memory.nbytes:
+            self._memory = np.empty(starts[-1], np.uint8)
+        places = [np.ndarray(a.shape, a.dtype, self._memory, at) for a, at in zip(arrays, starts, strict=False)]
+        put(places, arrays)
+        return places
 
 
 class Many:
@@ -423,7 +445,7 @@ def with_seed(statement: Statement, seed: int) -> Statement:
     return Statement(statement.primitive, args, statement.options, statement.out, statement.line, statement.row)
 
 
-def put(outs: list[Any], values: list[Any]) -> None:
+def put(outs: Sequence[Any], values: Sequence[Any]) -> None:
     """Write values into arrays."""
     for out, value in zip(outs, values, strict=True):
         out[...] = value

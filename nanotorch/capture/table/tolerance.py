@@ -29,6 +29,8 @@ UNITS = dict.fromkeys(("exp", "log", "tanh", "sin", "cos", "erf"), 4) | dict.fro
 )
 ROUNDINGS = {"ndtr": 4, "gelu_slope": 8}
 SUMS = {"sum", "column_sums", "row_sums"}
+BY_OPERANDS = SUMS | {"matmul"}
+"""Primitives whose tolerance depends on what their operands were."""
 
 
 def agrees(statement: Statement, got: Any, want: Any, args: list[Any]) -> bool:
