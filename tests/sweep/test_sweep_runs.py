@@ -370,10 +370,13 @@ def test_a_trial_that_lost_its_metrics_writes_them_again(
     same_sweep(place, whole)
 
 
-def test_draws_do_not_go_on_with_all_combinations(whole: SweepResult, tmp_path: Path) -> None:
-    """Their first trials have other values than those that are there."""
+def test_other_trials_under_the_same_names_are_refused(whole: SweepResult, tmp_path: Path) -> None:
+    """The first of the draws, and those of keys in another order, have other values than those that are there."""
     place = tmp_path / "s"
     shutil.copytree(whole.directory, place, symlinks=True)
     drawn = loads(CONFIG, overrides=["sweep.trials=3"])
     with pytest.raises(ResumeError, match=r"sweep\.trials: null -> 3"):
         run_sweep(drawn, run_directory=place, resume=True, progress_bar=False)
+    swapped = loads(CONFIG, overrides=["sweep=null", "sweep={model.dropout: [0.0, 0.3], optimizer.lr: [1e-3, 2e-2]}"])
+    with pytest.raises(ResumeError, match="the keys in another order"):
+        run_sweep(swapped, run_directory=place, resume=True, progress_bar=False)

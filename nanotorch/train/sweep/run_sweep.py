@@ -134,6 +134,9 @@ def refuse_another(config: Config, root: Path) -> None:
     drawn = before.sweep.trials  # None: all combinations, of which draws keep none
     if before.sweep.halving is None and drawn is not None and (config.sweep.trials or 0) > drawn:
         changes = [change for change in changes if not change.startswith("sweep.trials:")]
+    keys, before_keys = list(config.sweep.axes), list(before.sweep.axes)
+    if drawn is None and not changes and keys != before_keys:  # the last one is the fastest
+        changes.append(f"sweep: the keys in another order, {', '.join(before_keys)} -> {', '.join(keys)}")
     if before.sweep.halving is not None and config.train.epochs != before.train.epochs:
         changes.append(f"train.epochs: {before.train.epochs} -> {config.train.epochs}")
     if changes:
