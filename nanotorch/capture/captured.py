@@ -489,9 +489,14 @@ def held(
         conditions.add(f"{{}}._grad._array.strides == {own.strides}", tensor)
         conditions.add("{}._grad._array.dtype is {} and {}._grad._edge is None", tensor, own.dtype, tensor)
     guarded = {id(tensor) for tensor, _ in memory}
+    without = {id(tensor) for tensor, with_one in entered if not with_one}
     for tensor, grad in grads:
-        if id(grad) in guarded:  # it was there before, and is written to
+        if id(grad) not in guarded:
+            continue
+        if id(tensor) not in without:  # it was there before, and is written to
             conditions.add("{}._grad is {}", tensor, grad)
+        elif tensor._leaf is not None and getattr(tensor._leaf[0], "place", None) is grad:  # backward gives it again
+            conditions.add("{}._leaf[0].place is {}", tensor, grad)
     for segment in {id(segment): segment for _, segment, *_ in updates}.values():
         for place, entries in enumerate(segment.numbers.values()):
             conditions.add(f"{{}}.tobytes() == {{}}.known[{place}]", entries, segment)
