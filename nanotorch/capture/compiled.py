@@ -272,7 +272,7 @@ class Compiled:
             return self._too_many(call)
         known = self._plans is not None and plans is not None and _same(plans, self._plans)
         if self.ahead:
-            return self._record_ahead(call, programs, known)
+            return self._record_ahead(call, programs, known, reachable)
         if not known:
             return self._warm_up(call)
         self._replaced = None
@@ -288,22 +288,25 @@ class Compiled:
                     return True, result
         return False, None
 
-    def _record_ahead(self, call: Call, programs: list[Captured | Differentiable], known: bool) -> Any:
+    def _record_ahead(
+        self, call: Call, programs: list[Captured | Differentiable], known: bool, reachable: Reachable
+    ) -> Any:
         """Record a call, put back what that has changed, and run it as a program (Note [Recorded ahead])."""
-        before = Position(self._walk())
+        before = Position(reachable)
         if not known:
             result = self._warm_up(call)
             if before.has_begun():
                 return result
             before.restore()
+            reachable = self._renew(programs)
         for _ in range(ATTEMPTS):
             self._replaced = None
-            self._because = self._why(programs, self._walk())
+            self._because = self._why(programs, reachable)
             result = self._record(call, programs)
             if before.has_begun() or call.key in self._as_ever:
                 return result
             before.restore()
-            self._renew(programs)
+            reachable = self._renew(programs)
             done, result = self._replayed(call, programs)
             if done:
                 return result
