@@ -266,7 +266,7 @@ class Captured:
                 known += ahead
         finally:
             self._arrive()
-            done, results = many.run(np.concatenate(rows)) if rows else (0, [])
+            done, results = many.run(rows[0] if len(rows) == 1 else np.concatenate(rows)) if rows else (0, [])
             if done:
                 self._depart()
                 self._leave(done)
@@ -282,8 +282,7 @@ class Captured:
             return 1
         steps = np.arange(len(numbers))
         if numbers[0]:
-            columns = [call_scalars(each) for each in numbers]
-            scalars[0] = {name: np.array([each[name] for each in columns]) for name in scalars[0]}
+            scalars[0] = dict(zip(scalars[0], np.array(numbers).T, strict=True))
         for (_, segment, *_), each in zip(self._updates, scalars[len(scalars) - len(self._updates) :], strict=True):
             if "step" in segment.numbers:
                 segment.numbers["step"] += len(steps) - 1

@@ -68,15 +68,22 @@ def repeated(
     each = bool(tensors) and isinstance(tensors[0], list | tuple)
     on_cpu = all([tensor.device is CPU for of in (tensors if each else [tensors]) for tensor in of])
     tables = [list(map(array_of, of)) for of in tensors] if each else list(map(array_of, tensors))
-    numbers = [_flat(of) for of in given]
+    several = bool(given) and any([isinstance(part, tuple) for part in given[0]])
+    numbers = list(map(_flat, given)) if several else given
+    form = (first, batch_size, len(tables) if each else 0, rows.shape[:-1], *_forms(tables[0] if each else tables))
+    form += tuple([len(part) if isinstance(part, tuple) else 0 for one in given[:1] for part in one])
     parts: list[list[Any]] = []
     build: Any = None
     steps, done, count = len(given), 0, rows.shape[-1]
+
+    def arguments() -> tuple[Any, ...]:
+        batch = _batch(tensors, tables, rows[..., done * batch_size :][..., :batch_size], on_cpu)
+        return (*first, *batch, *given[done])
+
     while done < steps:
         start = done * batch_size
-        batch = _batch(tensors, tables, rows[..., start : start + batch_size], on_cpu)
         whole = min(count - start, (steps - done) * batch_size) // batch_size
-        captured = compiled.known(*first, *batch, *given[done]) if on_cpu and whole > 1 else None
+        captured = compiled.known(form, arguments) if on_cpu and whole else None
         if captured is not None:
             part = rows[..., start : start + whole * batch_size]
             ran, stacked = captured.repeat(Batches(tables, part, batch_size, numbers[done : done + whole]), between)
@@ -86,10 +93,8 @@ def repeated(
                 done += ran
             if ran == whole:
                 continue
-            start = done * batch_size
-            batch = _batch(tensors, tables, rows[..., start : start + batch_size], on_cpu)
         leaves: list[Tensor] = []
-        build = taken_apart(compiled(*first, *batch, *given[done]), leaves)
+        build = taken_apart(compiled(*arguments()), leaves)
         parts.append([array[None] for array in map(array_of, leaves)])
         done += 1
         if between is not None:
@@ -122,7 +127,7 @@ def planned(
     if not 0 <= steps <= most:
         raise ValueError(f"{count} rows in batches of {batch_size} are enough for {most} steps, got steps={steps}")
     rows = rows[..., : steps * batch_size]
-    if rows.size and (rows.min() < 0 or rows.max() >= length):
+    if rows.size and rows.view(np.uintp).max() >= length:  # a negative number is a large one there
         raise IndexError(f"order names rows from {rows.min()} to {rows.max()}, but the tensors have {length} rows")
     return rows, batch_size, steps
 
@@ -143,6 +148,10 @@ def _batch(tensors: Sequence[Any], tables: Sequence[Any], rows: np.ndarray[Any, 
     each = [[tensor.detach()[from_array(row)] for tensor in of] for of, row in zip(tensors, rows, strict=True)]
     device = tensors[0][0].device
     return [from_array(device.xp.stack(list(map(array_of, parts))), device) for parts in zip(*each, strict=True)]
+
+
+def _forms(tables: Sequence[Any]) -> list[Any]:
+    return [(table.shape[1:], table.dtype) for table in tables]
 
 
 def _flat(given: tuple[Any, ...]) -> list[Any]:
