@@ -111,6 +111,7 @@ class Models:
         names = list(program.sources)
         self._codes = list(dict.fromkeys([*numbers, *program.decisions]))
         self._compute = host_function(self._codes, names)
+        self._decide, self._answers = host_function(list(program.decisions), names), tuple(program.decisions.values())
         self._needed = list(dict.fromkeys(numbers))
         self._compute_needed = host_function(self._needed, names)
         self._list()
@@ -221,7 +222,7 @@ class Models:
     def of_one(self, scalars: Sequence[Any], number: int) -> list[Any]:
         """Return of the scalars of all models those that the program of one model gets alone."""
         start = self.common + number * self.updates
-        given = [dict(each) for each in scalars[: self.common]]
+        given = scalars[: self.common]
         if self.numbered and given:
             given = [{f"given{k}": given[0][f"given{k + number}"] for k in range(0, len(given[0]), self.count)}]
         return [*given, *scalars[start : start + self.updates]]
@@ -230,6 +231,11 @@ class Models:
         """Return the numbers of the host by their code, of one model, and how it decides what the program holds for."""
         sources = [self._of(source, number) for source in self.program.sources.values()]
         return dict(zip(self._codes, self._compute(self.of_one(scalars, number), *sources), strict=True))
+
+    def holds(self, scalars: Sequence[Any], number: int) -> bool:
+        """Whether the numbers of the host of one model decide what the program holds for."""
+        sources = [self._of(source, number) for source in self.program.sources.values()]
+        return bool(self._decide(self.of_one(scalars, number), *sources) == self._answers)
 
     def needed(self, scalars: Sequence[Any], number: int) -> dict[str, Any]:
         """Return what the statements of one model take; where counts are arrays, of all steps; it decides nothing."""

@@ -232,6 +232,4 @@ class TabledStep(BatchedStep):
         return [(p, draw.values[number] if isinstance(draw, Several) else draw) for p, draw in self.code.draws]
 
     def _fits_all(self, scalars: Sequence[Any]) -> bool:
-        asked = self.models.program.decisions.items()
-        every = [self.models.numbers(scalars, number) for number in range(self.models.count)]
-        return all([numbers[code] == answer for numbers in every for code, answer in asked])
+        return all([self.models.holds(scalars, number) for number in range(self.models.count)])
