@@ -84,6 +84,7 @@ class Captured:
             self._check()
             self.run, self.decided = self.code.build()
         recording.forget_gradients()
+        recording.forget_results(kept)
 
     def _place_of(self, grad: Tensor | None) -> Any:
         """Return where the program writes a gradient; the gradient itself where it was there before the call."""

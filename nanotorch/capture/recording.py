@@ -336,16 +336,21 @@ class Recording:
 
     def forget(self, kept: Collection[Buffer] | None = None) -> None:
         """Let go of what was only needed to check a program; `kept` are buffers that gradients lie in."""
-        kept = self.kept if kept is None else kept
+        self.forget_results(self.kept if kept is None else kept)
+        for buffer in self.program.buffers:
+            buffer.before = None
+        self.reachable.forget_gradients()
+        del self._recorder, self.snapshot, self.given, self.copies, self.differentiable, self.result
+
+    def forget_results(self, kept: Collection[Buffer]) -> None:
+        """Let go of what statements gave, once a program was checked with it; all can still be put back."""
         for statement in self.program.statements:
             statement.result = ()
         for buffer in self.program.buffers:
-            buffer.before = buffer.after = None
+            buffer.after = None
             if buffer.kind == "temporary" and buffer not in kept:
                 buffer.array = layout(buffer.array)
         self._recorder.close()
-        self.reachable.forget_gradients()
-        del self._recorder, self.snapshot, self.given, self.copies, self.differentiable, self.result
 
     # ------------------------------------------------------------------------------------------------- two recordings
 

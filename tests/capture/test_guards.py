@@ -17,7 +17,9 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.autograd.graph.interpreter import Interpreter, installed
 from nanotorch.backend.numpy_backend import owner
+from nanotorch.capture import recording
 from nanotorch.capture.memory import Reachable
+from nanotorch.capture.recorder import Recorder
 from tests.support.captured_steps import Run, batch, differing, programs, state
 
 SCALE = 2.0
@@ -318,18 +320,24 @@ def test_observers_see_the_ops() -> None:
     assert seen == ["linear"]
 
 
-def test_recordings_are_let_go() -> None:
+def test_recordings_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run()
     compiled = torch.compile(run.step)
+    results: list[Any] = []
+
+    class Watching(Recorder):
+        def _state(self, *args: Any) -> None:
+            super()._state(*args)
+            results.extend(map(weakref.ref, self.program.statements[-1].result))
+
+    monkeypatch.setattr(recording, "Recorder", Watching)
     for number in range(2):
         compiled(*batch(number))
-    (captured,) = compiled._programs.popitem()[1]
-    compiled = torch.compile(run.step)
-    results = [weakref.ref(array) for statement in captured.recording.program.statements for array in statement.result]
     assert results
-    del captured
     gc.collect()
+    ((captured,),) = compiled._programs.values()
     living = {id(owner(param.grad._array)) for param in run.model.parameters()} | {*Reachable({"": run.step}).names}
+    living |= {id(buffer.array) for buffer in captured.recording.program.buffers if buffer.kind == "constant"}
     left = [array for reference in results if (array := reference()) is not None]
     assert [array for array in left if id(owner(array)) not in living] == []
 
