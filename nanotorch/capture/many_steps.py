@@ -127,7 +127,7 @@ def planned(
     if not 0 <= steps <= most:
         raise ValueError(f"{count} rows in batches of {batch_size} are enough for {most} steps, got steps={steps}")
     rows = rows[..., : steps * batch_size]
-    if rows.size and rows.view(np.uintp).max() >= length:  # a negative number is a large one there
+    if rows.size and np.maximum.reduce(rows.view(np.uintp), None) >= length:  # a negative number is a large one there
         raise IndexError(f"order names rows from {rows.min()} to {rows.max()}, but the tensors have {length} rows")
     return rows, batch_size, steps
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
+from ctypes import addressof, c_char
 from itertools import accumulate, chain
 from typing import Any
 
@@ -458,9 +459,12 @@ class Many:
 
 
 def begin_of(array: Any) -> int:
-    """Return the address of an array, in half the time that `ctypes` takes."""
-    address: int = array.__array_interface__["data"][0]
-    return address
+    """Return the address of an array, in a fifth of the time that NumPy takes."""
+    try:
+        return addressof(c_char.from_buffer(array))
+    except (TypeError, ValueError):  # it is read-only, or empty
+        address: int = array.ctypes.data
+        return address
 
 
 def with_seed(statement: Statement, seed: int) -> Statement:
