@@ -112,6 +112,10 @@ def test_auto_compiles_where_so_many_steps_are_sure_or_have_come(monkeypatch: py
     impatient = ["early_stopping.patience=9", "early_stopping.min_delta=1"]
     assert not any(kinds("train.epochs=12", *impatient))
     assert kinds("train.epochs=13", *impatient)[:14] == [False] * 12 + [True] * 2
+    monkeypatch.setattr(chunks, "PAYS_LATE", 1000)
+    monkeypatch.setattr(chunks, "LARGE", 1)  # parameters: twice as many steps
+    assert not any(kinds("train.epochs=19", "early_stopping=null"))
+    assert all(kinds("train.epochs=20", "early_stopping=null"))
 
 
 def test_what_cannot_be_compiled_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ Recording takes as long as some hundred small steps, so it has to pay. `auto` re
 sure to come: early stopping lets no more be sure of than its patience. Where as many may come, and `PAYS_LATE` have
 come already, it records as well. The first fit of a process gains from some 300 steps on, as a table and as a program
 of NumPy, later ones as tables (their programs are proven) from 120 to 150 on; `PAYS` lies between.
+Steps of large networks are products of matrices and memory, of which a program saves a twentieth or a tenth, while
+recording and checking one takes as long as 40 of them: from `LARGE` parameters on it takes twice as many steps.
 
 A program of NumPy gives the plain step bit for bit, so it never matters which steps ran as one. A table gives it to
 rounding (Note [Tolerance of tables]), so it has to be the same steps whenever a training is repeated, or stopped and
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
 Compile = Literal["auto"] | bool
 PAYS = 250  # steps that are sure to come
+LARGE = 1 << 22  # parameters from which on twice as many have to
 PAYS_LATE = 4000  # steps that have come
 LONGEST = 0.25  # seconds of a chunk: a bar moves, and Ctrl-C is heard
 
@@ -167,6 +170,7 @@ class Chunks:
         rows: how many rows a window has, and
         rows_per_epoch: all those of an epoch.
         form: what the steps of several fits have to have in common to run as one program.
+        least: from how many steps on a program pays.
         whole: how many steps of an epoch are on whole windows.
         sure_epochs: how many epochs are sure to come.
         pays_whole: whether there is a program of whole windows, and
@@ -195,6 +199,8 @@ class Chunks:
         rows, batch_size = len(loader.dataset), loader.batch_size or 1
         self.rows = max(1, min(batch_size * accumulate, rows))
         self.whole = rows // self.rows
+        large = sum([param.numel() for param in training.model.parameters()]) >= LARGE
+        self.least = 2 * PAYS if large else PAYS
         if self.refused is None:
             self.tensors: Sequence[Tensor] = loader.dataset.tensors
             self.rows_per_epoch = rows // batch_size * batch_size if loader.drop_last else rows
@@ -231,10 +237,10 @@ class Chunks:
     def _first_of_table(self, training: Training) -> int | None:
         """Return the first epoch of a training that would run as a table; None where that does not pay."""
         sure = min(self.epochs, training.patience or self.epochs)
-        if self.always or self.whole * sure >= PAYS:
+        if self.always or self.whole * sure >= self.least:
             return 1
         late = 1 + math.ceil(PAYS_LATE / self.whole)
-        return late if self.whole * (self.epochs - late + 1) >= PAYS else None
+        return late if self.whole * (self.epochs - late + 1) >= self.least else None
 
     def plan(self, training: Training) -> str:
         """Say what runs the steps that come, as far as can be said before them."""
@@ -242,13 +248,13 @@ class Chunks:
             return f"no: {self.refused}"
         self._begin(training)
         left, sure = self._to_come(training)
-        few = f"{self.whole * sure} steps are sure to come, and a program pays from {PAYS} on"
+        few = f"{self.whole * sure} steps are sure to come, and a program pays from {self.least} on"
         if self.table:
             first = training.table_from or 1
             return "table" if first <= max(training.epoch, 1) else f"table from epoch {first}: {few}"
         if self._worth(training, self.whole, left, sure):
             return f"numpy: {self._why}" if self._why else "numpy"
-        late = f"; numpy after {PAYS_LATE}" if self.whole * left >= PAYS_LATE + PAYS else ""
+        late = f"; numpy after {PAYS_LATE}" if self.whole * left >= PAYS_LATE + self.least else ""
         return f"no: {few}{late}"
 
     def begin_epoch(self, training: Training) -> bool:
@@ -270,8 +276,8 @@ class Chunks:
 
     def _worth(self, training: Training, steps: int, left: int, sure: int) -> bool:
         """Return whether a program for so many steps of each epoch is worth recording."""
-        late = steps * (training.epoch - 1) >= PAYS_LATE and steps * left >= PAYS
-        return self.always or steps * sure >= PAYS or late
+        late = steps * (training.epoch - 1) >= PAYS_LATE and steps * left >= self.least
+        return self.always or steps * sure >= self.least or late
 
     def order(self) -> np.ndarray[Any, Any]:
         """Return the rows of the epoch, drawn as the loader draws them."""
