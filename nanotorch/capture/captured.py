@@ -17,7 +17,7 @@ from nanotorch.capture.batches import Batches, Between
 from nanotorch.capture.conditions import Conditions
 from nanotorch.capture.effects import Draws, plain_numbers
 from nanotorch.capture.explanation import Explanation
-from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.memory import Reachable, Watch, leaf_of
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
 from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, moved_view, simplify
@@ -495,8 +495,8 @@ def held(
             continue
         if id(tensor) not in without:  # it was there before, and is written to
             conditions.add("{}._grad is {}", tensor, grad)
-        elif tensor._leaf is not None and getattr(tensor._leaf[0], "place", None) is grad:  # backward gives it again
-            conditions.add("{}._leaf[0].place is {}", tensor, grad)
+        elif (leaf := leaf_of(tensor)) is not None and leaf.place is grad:  # backward gives it that place again
+            conditions.add("{}.place is {}", leaf, grad)
     for segment in {id(segment): segment for _, segment, *_ in updates}.values():
         for place, entries in enumerate(segment.numbers.values()):
             conditions.add(f"{{}}.tobytes() == {{}}.known[{place}]", entries, segment)
