@@ -449,11 +449,16 @@ class Compiled:
         if callable(self.fallback):
             self.fallback(why)
             return
-        name = getattr(self.function, "__qualname__", type(self.function).__name__)
         level, frame = 1, sys._getframe(0)
         while inside[frame.f_code.co_filename] and frame.f_back is not None:
             level, frame = level + 1, frame.f_back
-        warnings.warn(f"the compiled function {name} runs as ever, not as a program: {why}", stacklevel=level)
+        warnings.warn(f"{self.called} runs as ever, not as a program: {why}", stacklevel=level)
+
+    @property
+    def called(self) -> str:
+        """What it is called in a warning."""
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        return f"the compiled function {name}"
 
     # ------------------------------------------------------------------------------------------------------ to be read
 

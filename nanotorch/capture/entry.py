@@ -35,7 +35,8 @@ def sweep(
         backend: "numpy" takes a step of all models in one, with the bits that the steps have as ever. "table" lets one
             table take many steps of one model after the other, in threads (Note [Tables of models]); calls are then
             recorded ahead (Note [Recorded ahead]), so each has the bits of a table from the first step that finds a
-            state of its optimizer. "auto" is "table" where the interpreter is ready and a table takes the whole step.
+            state of its optimizer; a step that no table takes whole, as `argmax` or a draw from a generator keeps one
+            from it, is refused. "auto" is "table" where the interpreter is ready and a table takes the whole step.
         fallback: "eager" runs what cannot be recorded as ever, and says so once; None raises.
 
     >>> def make_step(rate):

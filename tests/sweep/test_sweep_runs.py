@@ -380,3 +380,16 @@ def test_other_trials_under_the_same_names_are_refused(whole: SweepResult, tmp_p
     swapped = loads(CONFIG, overrides=["sweep=null", "sweep={model.dropout: [0.0, 0.3], optimizer.lr: [1e-3, 2e-2]}"])
     with pytest.raises(ResumeError, match="the keys in another order"):
         run_sweep(swapped, run_directory=place, resume=True, progress_bar=False)
+
+
+def test_a_run_of_another_config_is_not_taken_for_a_trial(whole: SweepResult, tmp_path: Path) -> None:
+    place = tmp_path / "s"
+    shutil.copytree(whole.directory, place, symlinks=True)
+    (place / "summary.json").unlink()
+    shutil.rmtree(place / "trial-2")
+    shutil.copytree(place / "trial-3", place / "trial-2", symlinks=True)
+    with pytest.raises(ResumeError, match=r"trial-2 is the run of another config(.|\n)*delete the directory"):
+        run_sweep(load(place / "resolved.yaml"), run_directory=place, resume=True, progress_bar=False)
+    shutil.rmtree(place / "trial-2")
+    run_sweep(load(place / "resolved.yaml"), run_directory=place, resume=True, progress_bar=False)
+    same_sweep(place, whole)

@@ -70,6 +70,12 @@ class Group(Compiled):
         self.strict = backend == "table"
         super().__init__(self._one_by_one, backend, fallback, ahead=backend != "numpy")
 
+    @property
+    def called(self) -> str:
+        """What it is called in a warning."""
+        name = getattr(self.steps[0], "__qualname__", type(self.steps[0]).__name__)
+        return f"the sweep of {len(self.steps)} x {name}"
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take all steps; return what they return, each tensor with one more axis in front."""
         result = super().__call__(*args, **kwargs)

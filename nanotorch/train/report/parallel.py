@@ -68,7 +68,7 @@ def scale(
         every = max(1, math.ceil(count / 16))
         return Scale(title, places, [(places[_key(v)], short(describe_value(v), LONGEST)) for v in known[::every]])
     low, high = min(numbers), max(numbers)
-    log = low > 0 and high > low and (high / low > 30 if log is None else log)
+    log = low > 0 and high > low and (high / low >= 10 if log is None else log)
 
     def share(value: float) -> float:
         if high == low:

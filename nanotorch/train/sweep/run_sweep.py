@@ -18,7 +18,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 from nanotorch.registry import describe_value
 from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
+from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.config.sweep_checks import changes_loss, on_seeds
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import Setup
@@ -211,6 +212,8 @@ class _Sweep:
         """Take the runs that have ended as they are."""
         for name, single in self.configs.items():
             place = self.files.path / name
+            if (place / "resolved.yaml").is_file():
+                self._refuse_another_run(place, single)
             if not (place / "summary.json").is_file():
                 continue
             begun = begun_in(place, single)
@@ -231,6 +234,15 @@ class _Sweep:
         """
         saved = [] if begun.checkpoint is None else begun.checkpoint.state["history"]
         return bool(saved) and len(read_lines(place / "metrics.jsonl")[0]) >= len(saved)
+
+    def _refuse_another_run(self, place: Path, config: Config) -> None:
+        with suppress(ConfigError):  # of a file that is damaged nothing is known
+            changes = differences(config, place)
+            if changes:
+                raise ResumeError(
+                    "\n  ".join([f"{place} is the run of another config than this trial's:", *changes])
+                    + "\nBring its own run back, or delete the directory: the trial is trained anew then"
+                )
 
     def _refuse_other_data(self, place: Path, config: Config, before: str) -> None:
         now = self.made.of(config).fingerprint
@@ -300,7 +312,8 @@ class _Sweep:
 
     def _score_text(self, ranked: Ranked) -> str:
         assert ranked.score is not None
-        return f"validation {label(self.monitor)} {number(ranked.score)} in {ranked.epochs} epochs"
+        epochs = f"{ranked.epochs} epoch{'s' * (ranked.epochs != 1)}"
+        return f"validation {label(self.monitor)} {number(ranked.score)} in {epochs}"
 
     def _say(self, text: str) -> None:
         self.files.log(text)
