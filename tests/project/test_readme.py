@@ -36,12 +36,24 @@ def test_yaml_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     from nanotorch.train.config import loading as config
     from nanotorch.train.run.run import run
 
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     path = tmp_path / "readme.yaml"
     path.write_text(text)
     result = run(config.load(path, [f"output={tmp_path}"]), progress_bar=False)
     assert result.scores["test"]["accuracy"] >= 0.9
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_sweep_example() -> None:
+    """The section that the README shows makes 64 trials of its config, each valid."""
+    from nanotorch.train.config.loading import loads
+    from nanotorch.train.sweep.trials import trials
+
+    text, section = blocks("yaml")
+    found = trials(loads(text + section))
+    assert [trial.number for trial in found] == list(range(1, 65))
+    assert {tuple(trial.values["model.hidden"]) for trial in found} == {(32,), (64, 64)}
+    assert all(1e-4 <= trial.config.optimizer.arguments["lr"] <= 1e-1 for trial in found)
 
 
 def test_error_example() -> None:
