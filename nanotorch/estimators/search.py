@@ -59,6 +59,17 @@ class MLPSearchCV(BaseSearchCV):
     {'learning_rate_init': 0.03}
     """
 
+    best_estimator_: Any
+    best_index_: int
+    best_params_: dict[str, Any]
+    best_score_: float
+    cv_results_: dict[str, Any]
+    feature_names_in_: Any
+    multimetric_: bool
+    n_splits_: int
+    refit_time_: float
+    scorer_: Any
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{name: kinds for name, kinds in BaseSearchCV._parameter_constraints.items() if "n_jobs" not in name},
         "estimator": [HasMethods(["fit"]), None],

@@ -88,6 +88,11 @@ class dropout_counters:
     True
     """
 
+    step: int
+    row: int
+    seed: int | None
+    rows: int | None
+
     def __init__(self, step: int, row: int = 0, *, seed: int | None = None, rows: int | None = None) -> None:
         if step < 0 or row < 0:
             raise ValueError(f"dropout_counters: step and row count from 0, got step={step} and row={row}")
