@@ -302,7 +302,7 @@ class Network(BaseEstimator):
             interval,
             monitor=self._monitor if self.early_stopping else "loss",
             patience=None if patient or self.learning_rate == "adaptive" else int(self.n_iter_no_change) + 1,
-            min_delta=float(self.tol),
+            tol=float(self.tol),
             average=None if self.ema is None else MovingAverage(model, float(self.ema)),
         )
 

@@ -10,6 +10,7 @@ import re
 import statistics
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.optim import SGD
 from nanotorch.registry import ACTIVATIONS, INITIALIZATIONS, METRICS, SCHEDULERS
 from nanotorch.train.cli.train import main
 from nanotorch.train.config import loading as config
@@ -26,6 +28,7 @@ from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit import build, loop
 from nanotorch.train.fit.loss_and_parts import class_weights, mean_weights, summing_loss
 from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.fit.training import Training
 from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.model.models import mlp, residual_mlp
 from nanotorch.train.record import checkpoint, resume
@@ -287,16 +290,55 @@ def test_early_stopping_goes_by_the_monitored_score_and_restores_its_best_state(
     result = run(iris(*overrides, f"output={tmp_path}"))
     values = [record[f"validation_{monitor}"] for record in result.history]
     signed = [-value if monitor == "loss" else value for value in values]
-    best, waited, stopped = -np.inf, 0, None
+    reference, waited, stopped = -np.inf, 0, None
     for epoch, value in enumerate(signed, start=1):
-        waited = 0 if value > best + 0.001 else waited + 1
-        best = max(best, value)
+        waited = 0 if value > reference + 0.001 else waited + 1
+        reference = value if waited == 0 else reference
         if waited >= 3:
             stopped = epoch
             break
     assert stopped == len(values) < 60
     assert signed[result.best_epoch - 1] == max(signed)
     assert result.scores["validation"][monitor] == values[result.best_epoch - 1]
+
+
+def training(**arguments: Any) -> Training:
+    model = nn.Linear(1, 1)
+    meter = Mock(spec=[])
+    return Training(model, nn.MSELoss(), SGD(model.parameters()), torch.Generator(), meter, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "waited"),
+    [
+        # the reference stays at 1.0 until 0.9 is beaten: small steps add up
+        ({"min_delta": 0.1}, [0, 1, 0, 1, 0, 1, 2, 3]),
+        # the best moves with every small step: none is ever large enough
+        ({"tol": 0.1}, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ({}, [0, 0, 0, 0, 0, 0, 1, 2]),
+    ],
+)
+def test_a_better_score_is_one_that_beats_its_reference(arguments: dict[str, float], waited: list[int]) -> None:
+    judged = training(monitor="loss", patience=100, **arguments)
+    found = []
+    for loss in (1.0, 0.94, 0.88, 0.82, 0.76, 0.70, 0.70, 0.71):
+        judged.judge({"loss": loss})
+        found.append(judged.waited)
+    assert found == waited
+    assert judged.best_score[0] == -0.70
+
+
+def test_the_reference_of_early_stopping_survives_a_checkpoint(tmp_path: Path) -> None:
+    stopping = ["train.monitor=loss", "early_stopping={patience: 50, min_delta: 10}"]
+    options = [*stopping, "train.epochs=6", f"output={tmp_path}"]
+    whole = run(iris(*options))
+    part = run(iris(*options, "train.epochs=3", "name=part"))
+    longer = iris(*options, "name=part")
+    found = resume.find(longer, str(part.directory), None)
+    run(longer, resume=found)
+    ends = [json.loads((made.directory / "checkpoints/last/state.json").read_text()) for made in (whole, part)]
+    assert ends[0]["best"] == ends[1]["best"]
+    assert ends[0]["best"]["reference"] < ends[0]["best"]["score"]["!tuple"][0]
 
 
 # ------------------------------------------------------------ averages, clipping, skipped steps

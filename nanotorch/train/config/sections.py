@@ -182,7 +182,10 @@ class TrainSection(Section):
 
 
 class EarlyStoppingSection(Section):
-    """Stop when the monitored score has not become better by `min_delta` for `patience` epochs."""
+    """Stop when the monitored score has not become better by `min_delta` for `patience` epochs.
+
+    Better than the last score that was better by as much, as in Keras.
+    """
 
     patience: PositiveInt = 10
     min_delta: NonNegativeFloat = 0.0

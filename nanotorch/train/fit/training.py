@@ -36,7 +36,9 @@ class Training:
         meter: the sums of the epoch in progress.
         monitor: the name of the validation score by which the best epoch is chosen.
         patience: after how many epochs without a better score to stop; None never stops early.
-        min_delta: by how much a score has to be better.
+        min_delta: by how much a score has to be better than the last one that was, the reference. It stays where it is
+            until then, so that many small steps are better in their sum; as in Keras.
+        tol: by how much a score has to be better than the best, which moves with every small step; as in scikit-learn.
         average: the moving average of the weights, or None.
         generator: what the model draws from in the place of the default generator, whose seed is that of dropout's
             masks (Note [Counters of dropout]); by default a copy of that one.
@@ -45,6 +47,7 @@ class Training:
         step_in_epoch: steps done in an epoch that is not complete; 0: `epoch` is complete.
         skipped: steps that `on_nonfinite: skip` left out.
         history: a record for every complete epoch.
+        reference: the last monitored score that was better by `min_delta`, as a number of which more is better.
         stopped: why training ended before its time, or None.
         table_from: the first epoch whose steps run as a table, or None (Note [Chunks of steps]).
     """
@@ -59,6 +62,7 @@ class Training:
     monitor: str = "loss"
     patience: int | None = None
     min_delta: float = 0.0
+    tol: float = 0.0
     average: MovingAverage | None = None
     generator: Generator = field(default_factory=default_generator.clone_state)
 
@@ -68,6 +72,7 @@ class Training:
     skipped: int = 0
     best_epoch: int = 0
     best_score: tuple[float, float] = (-math.inf, -math.inf)
+    reference: float = -math.inf
     waited: int = 0
     stopped: str | None = None
     table_from: int | None = None
@@ -101,8 +106,10 @@ class Training:
         """
         value = -scores[self.monitor] if is_loss(self.monitor) else scores[self.monitor]
         score = (value, -scores["loss"])
-        clearly = value > self.best_score[0] + self.min_delta
+        clearly = value > max(self.reference + self.min_delta, self.best_score[0] + self.tol)
         better = score > self.best_score
+        if clearly:
+            self.reference = value
         self.waited = 0 if clearly else self.waited + 1
         if better:
             self.best_epoch, self.best_score = self.epoch, score
@@ -136,7 +143,12 @@ class Training:
             "optimizer": type(self.optimizer).__name__,
             "moments": len(self.optimizer.state_dict()["state"]),
             "scheduler": None if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict()),
-            "best": {"epoch": self.best_epoch, "score": self.best_score, "waited": self.waited},
+            "best": {
+                "epoch": self.best_epoch,
+                "score": self.best_score,
+                "reference": self.reference,
+                "waited": self.waited,
+            },
             "stopped": self.stopped,
             "table_from": self.table_from,
             "average": None if self.average is None else self.average.updates,
@@ -224,6 +236,8 @@ class Training:
         self.generator.set_state(state["generators"]["dropout"])
         best = state["best"]
         self.best_epoch, self.best_score, self.waited = best["epoch"], tuple(best["score"]), best["waited"]
+        reference = best.get("reference")  # of which older checkpoints know nothing
+        self.reference = self.best_score[0] if reference is None else reference
         self.stopped = state["stopped"] if self.patience is not None and self.waited >= self.patience else None
         if state["training_sums"] is not None:
             self.meter.load_state(state["training_sums"])

@@ -142,6 +142,7 @@ class Best(Schema):
 
     epoch: Count
     score: tuple[float, float]
+    reference: float | None = None
     waited: Count
 
 
