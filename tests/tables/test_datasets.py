@@ -7,6 +7,8 @@ import json
 import socket
 import subprocess
 import sys
+import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nanotorch.registry import DATASETS
+from nanotorch.train.data import bundled_tables
 from nanotorch.train.data.datasets import load
 from nanotorch.train.data.sklearn_sets import offline_names, possible_tasks
 from nanotorch.train.data.split import split
@@ -51,6 +54,52 @@ def sklearn_name(name: str) -> str:
 
 
 # ------------------------------------------------------------ scikit-learn's datasets
+
+BUNDLED: list[tuple[str, dict[str, Any]]] = [
+    ("load_iris", {}),
+    ("load_wine", {}),
+    ("load_breast_cancer", {}),
+    ("load_digits", {"n_class": 10}),
+    ("load_digits", {"n_class": 3}),
+    ("load_diabetes", {"scaled": True}),
+    ("load_diabetes", {"scaled": False}),
+    ("load_linnerud", {}),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments"), BUNDLED)
+def test_bundled_tables_are_those_of_scikit_learns_loaders_to_the_bit(function: str, arguments: dict[str, Any]) -> None:
+    found, theirs = bundled_tables.read(function, arguments), getattr(sklearn.datasets, function)(**arguments)
+    assert found is not None, "scikit-learn's files have changed: compare them, and add their digests"
+    for key in ("data", "target", "feature_names", "target_names"):
+        if key in found:
+            mine, other = np.asarray(found[key]), np.asarray(theirs[key])
+            assert mine.dtype == other.dtype, key
+            assert mine.tobytes() == np.ascontiguousarray(other).tobytes(), key
+    assert ("target_names" in found) == ("target_names" in theirs)
+
+
+def test_tables_of_files_that_are_not_known_come_from_scikit_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sklearn" / "datasets" / "data"
+    folder.mkdir(parents=True)
+    (folder / "iris.csv").write_text("1,4,setosa,versicolor,virginica\n5.1,3.5,1.4,0.2,0\n")
+    (folder / "wine_data.csv").write_bytes(bytes(bundled_tables.LARGEST + 1))
+    spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path / "sklearn")])
+    for found in (spec, types.SimpleNamespace(submodule_search_locations=None), None):
+        monkeypatch.setattr(bundled_tables, "find_spec", lambda name, found=found: found)
+        assert [bundled_tables.read(function, arguments) for function, arguments in BUNDLED] == [None] * len(BUNDLED)
+    assert load("iris", {}, 0).features.shape == (150, 4)
+
+
+def test_bundled_tables_need_no_import_of_scikit_learn() -> None:
+    code = (
+        "import sys; from nanotorch.train.data.datasets import load;"
+        "[load(name, {}, 0) for name in ('iris', 'wine', 'breast_cancer', 'digits', 'diabetes', 'linnerud')];"
+        "assert not {'sklearn', 'scipy', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_supervised_dataset_of_scikit_learn_is_registered() -> None:

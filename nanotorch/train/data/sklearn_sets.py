@@ -26,6 +26,7 @@ from nanotorch.registry import (
     PositiveInt,
     Probability,
 )
+from nanotorch.train.data import bundled_tables
 from nanotorch.train.data.table import DataError, FloatArray, Table, Task, text_of
 
 Seed = Annotated[int, Between(0, 2**32 - 1)]
@@ -65,21 +66,17 @@ def one_line(error: object) -> str:
 
 
 def _sklearn(function: str, arguments: Mapping[str, Any] | None = None) -> Table:
-    """Call scikit-learn's function of that name and turn what it returns into a Table."""
-    import sklearn.datasets
-
+    """Return what scikit-learn's function of that name returns, as a Table."""
     name = function.removeprefix("load_").removeprefix("fetch_")
     options = dict(arguments or {})
-    if function.startswith("fetch_"):
-        with _one_sentence_if_it_fails():
-            data = getattr(sklearn.datasets, function)(**options, n_retries=1, delay=0.1)
-    else:
-        data = getattr(sklearn.datasets, function)(**options)
+    data = bundled_tables.read(function, options)
+    if data is None:
+        data = _called(function, options)
     if isinstance(data, tuple):
         features, targets = data
         feature_names, target_names = None, None
     else:
-        features, targets = data.data, data.target
+        features, targets = data["data"], data["target"]
         feature_names, target_names = data.get("feature_names"), data.get("target_names")
     features, names = _as_numbers(features, feature_names)
     tasks, targets = possible_tasks(name, options), np.asarray(targets)
@@ -93,6 +90,16 @@ def _sklearn(function: str, arguments: Mapping[str, Any] | None = None) -> Table
         target_names = classes.tolist()
     task: Task = "binary" if len(classes) == 2 else "multiclass"
     return Table(features, labels.reshape(-1).astype(np.int64), task, names, tuple(map(text_of, target_names)))
+
+
+def _called(function: str, options: Mapping[str, Any]) -> Any:
+    """Return what scikit-learn's function of that name returns."""
+    import sklearn.datasets
+
+    if function.startswith("fetch_"):
+        with _one_sentence_if_it_fails():
+            return getattr(sklearn.datasets, function)(**options, n_retries=1, delay=0.1)
+    return getattr(sklearn.datasets, function)(**options)
 
 
 def _as_numbers(features: Any, names: Sequence[str] | None) -> tuple[FloatArray, tuple[str, ...]]:
