@@ -253,13 +253,24 @@ class Registry:
     def arguments(self, name: str) -> dict[str, Argument]:
         """Return the arguments a config may give for that name, with annotations resolved and markers kept.
 
-        An argument without an annotation is a TypeError: the signature is the schema and has to say it all.
+        An argument without an annotation is a TypeError: the signature is the schema and has to say it all. The one
+        that a fact `length` names is how long something lasts: left out, it is as long as the run.
         """
         target = self.get(name)
         found, bare = _arguments(target, self.supplied)
         if bare:
             raise TypeError(f"{self.kind} {name!r}: its argument {bare[0]!r} has no annotation")
-        return dict(found)
+        length = self.entry(name).facts.get("length")
+        if length is None:
+            return dict(found)
+        return {**found, length: Argument(length, Union[found[length].annotation, None], None)}  # noqa: UP007
+
+    def lasting(self, name: str, arguments: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """Return the arguments for that name with the length of a run of so many steps, where they state none."""
+        length = self.entry(name).facts.get("length")
+        if length is None or any(arguments.get(key) is not None for key in (length, "epochs", "steps_per_epoch")):
+            return dict(arguments)
+        return {**arguments, length: steps}
 
     def describe(self, name: str) -> str:
         """Return one line for a listing: the name, its arguments, and the first line of its docstring."""

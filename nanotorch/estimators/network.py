@@ -33,7 +33,7 @@ from nanotorch.backend.device import best_device
 from nanotorch.estimators.arguments import activation_name, check, hidden_widths, named
 from nanotorch.estimators.prepared import Array, Prepared, Rows, Shared
 from nanotorch.optim import Optimizer
-from nanotorch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
+from nanotorch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
 from nanotorch.train.fit.loop import DivergedError, FitOptions
 from nanotorch.train.fit.moving_average import MovingAverage
@@ -353,13 +353,9 @@ class Network(BaseEstimator):
             raise ValueError(f"schedule: interval is 'epoch' or 'step', got {interval!r}")
         make = SCHEDULERS.get(name)
         length = int(self.max_iter) * (steps_per_epoch if interval == "step" else 1)
-        if make is CosineAnnealingLR:
-            arguments.setdefault("T_max", length)
         if make is OneCycleLR:
             arguments.setdefault("max_lr", float(self.learning_rate_init))
-            if not {"epochs", "steps_per_epoch"} & set(arguments):
-                arguments.setdefault("total_steps", length)
-        return make(optimizer, **arguments), interval
+        return make(optimizer, **SCHEDULERS.lasting(name, arguments, length)), interval
 
     def _part(self, which: str, rows: Rows, device: torch.device, shared: Shared) -> Part:
         """Return rows as tensors; fits that learn the same of the same rows have the same ones."""

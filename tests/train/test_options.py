@@ -784,3 +784,30 @@ def test_the_command_cross_validates_and_resumes(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out == first
     assert main([*arguments[:2], "train.folds=3", *arguments[3:], "--resume", "auto"]) == 1
     assert "train.folds: 2 -> 3" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------ schedules as long as the run
+
+
+@pytest.mark.parametrize(
+    ("written", "length"),
+    [
+        ("{name: CosineAnnealingLR}", {"T_max": 4}),
+        ("{name: CosineAnnealingLR, interval: step}", {"T_max": 24}),
+        ("{name: CosineAnnealingLR, interval: step, warmup: 5}", {"T_max": 19}),
+        ("{name: CosineAnnealingLR, T_max: 3}", {"T_max": 3}),
+        ("{name: OneCycleLR, max_lr: 0.1, interval: step}", {"total_steps": 24}),
+        ("{name: OneCycleLR, max_lr: 0.1, epochs: 3, steps_per_epoch: 8, interval: step}", {"total_steps": 24}),
+    ],
+)
+def test_a_schedule_that_states_no_length_is_as_long_as_the_run(written: str, length: dict[str, int]) -> None:
+    scheduler = made(f"scheduler={written}").training.scheduler
+    last = getattr(scheduler, "_schedulers", [scheduler])[-1]
+    assert {key: getattr(last, key) for key in length} == length
+
+
+def test_a_rate_that_climbs_again_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rising = "scheduler={name: CosineAnnealingLR, T_max: 2, warmup: 1}"
+    run(iris(rising, f"output={tmp_path}"))
+    said = "scheduler.T_max=2: the learning rate is at its lowest after 3 of 4 epochs, and climbs again"
+    assert said in " ".join(capsys.readouterr().out.split())

@@ -160,7 +160,7 @@ class CyclicLR(LRScheduler):
             vars(self._scale_fn_custom).update(state_dict["_scale_fn_custom"])
 
 
-@SCHEDULERS.register
+@SCHEDULERS.register(length="total_steps")
 class OneCycleLR(LRScheduler):
     """One rise to `max_lr` and one fall far below the start, over all steps of a run; step it after every batch.
 

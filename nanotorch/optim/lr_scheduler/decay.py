@@ -147,7 +147,7 @@ class ExponentialLR(LRScheduler):
         return [base_lr * self.gamma**self.last_epoch for base_lr in self.base_lrs]
 
 
-@SCHEDULERS.register
+@SCHEDULERS.register(length="T_max")
 class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the base rate down to `eta_min` in `T_max` epochs, and back up after.
 

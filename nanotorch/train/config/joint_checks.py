@@ -9,7 +9,7 @@ from typing import Any
 
 import nanotorch.nn
 from nanotorch.registry import DATASETS, LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
-from nanotorch.train.config.sections import Config, NamedSection, as_long_as_the_run, as_tensors
+from nanotorch.train.config.sections import Config, NamedSection, as_tensors
 from nanotorch.train.config.value_checks import Check
 from nanotorch.train.data.sklearn_sets import possible_tasks
 from nanotorch.train.model.models import too_large
@@ -232,8 +232,8 @@ def check_made(check: Check, config: Config) -> None:
                 elif key == "optimizer":
                     optimizer = OPTIMIZERS.get(section.name)([number], **arguments)
                 else:
-                    as_long_as_the_run(section.name, arguments, config.train.epochs)
-                    SCHEDULERS.get(section.name)(optimizer, **arguments)
+                    lasting = SCHEDULERS.lasting(section.name, arguments, config.train.epochs)
+                    SCHEDULERS.get(section.name)(optimizer, **lasting)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             message = str(error)
             named = [name for name in arguments if re.search(rf"\b{re.escape(name)}\b", message)]

@@ -319,9 +319,3 @@ def config_class(sections: tuple[tuple[str, type[Section]], ...]) -> type[Config
 def as_tensors(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a loss as it takes them: a list becomes a tensor."""
     return {key: nanotorch.tensor(value) if isinstance(value, list) else value for key, value in arguments.items()}
-
-
-def as_long_as_the_run(name: str, arguments: dict[str, Any], steps: int) -> None:
-    """Tell a schedule that is made for a certain length how long the run is, where the config does not."""
-    if name == "OneCycleLR" and arguments["total_steps"] is None and arguments["epochs"] is None:
-        arguments["total_steps"] = steps

@@ -11,7 +11,7 @@ from nanotorch.backend.device import best_device
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from nanotorch.registry import METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
-from nanotorch.train.config.sections import Config, as_long_as_the_run
+from nanotorch.train.config.sections import Config
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.loop import FitOptions
@@ -128,7 +128,7 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
     section = config.scheduler
     if section is None:
         return None
-    arguments, warmup = section.arguments, section.warmup
+    warmup = section.warmup
     planned = config.train.epochs * (steps if section.interval == "step" else 1)
     if warmup >= planned:
         raise DataError(
@@ -136,7 +136,7 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
             "scheduler",
             "warmup",
         )
-    as_long_as_the_run(section.name, arguments, planned - warmup)
+    arguments = SCHEDULERS.lasting(section.name, section.arguments, planned - warmup)
     scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
         raise DataError(
@@ -149,6 +149,21 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
         return scheduler
     rising = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
     return SequentialLR(optimizer, [rising, scheduler], [warmup])
+
+
+def climbing(config: Config, steps: int) -> list[str]:
+    """Say where a schedule that ends at its lowest rate is over before the run, and climbs again."""
+    section = config.scheduler
+    if section is None or section.name != "CosineAnnealingLR" or section.arguments["T_max"] is None:
+        return []
+    lowest = section.arguments["T_max"] + section.warmup
+    planned = config.train.epochs * (steps if section.interval == "step" else 1)
+    if lowest >= planned:
+        return []
+    return [
+        f"scheduler.T_max={section.arguments['T_max']}: the learning rate is at its lowest after {lowest:,} of"
+        f" {planned:,} {section.interval}s, and climbs again; leave T_max out, and it goes down over the whole run"
+    ]
 
 
 def steps_per_epoch(rows: int, config: Config) -> int:

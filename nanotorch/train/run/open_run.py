@@ -21,7 +21,7 @@ from nanotorch.ops.create.random import drawing_from
 from nanotorch.train.config.loading import resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
-from nanotorch.train.fit.build import Setup, build
+from nanotorch.train.fit.build import Setup, build, climbing
 from nanotorch.train.fit.chunks import Chunk, Chunks, Due
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.fit.prepare import Data
@@ -151,7 +151,7 @@ class OpenRun:
 
     def _tell_the_beginning(self, config: str, notes: Sequence[str]) -> None:
         self.tell.begins(config, self.setup.training.history, notes)
-        for notice in self.data.notices:
+        for notice in (*self.data.notices, *climbing(self.config, self.setup.steps_per_epoch)):
             self.tell.say(f"note: {notice}")
 
     # ------------------------------------------------------------ train
