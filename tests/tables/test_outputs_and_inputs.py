@@ -303,6 +303,14 @@ def test_outputs_do_not_replace_files_of_other_runs_nor_standard_input(
         ]
         done = subprocess.run(command, stdin=stdin, capture_output=True, text=True)
     assert done.returncode == 2 and "is standard input, an input: give another name" in done.stderr
+    with open(tmp_path / "new.csv", "a") as stdout:  # it would read on what it writes
+        done = subprocess.run(
+            [*command[:-2], "--input", str(tmp_path / "new.csv"), "--output", "-"],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2 and "new.csv, an input: give another name" in done.stderr
     assert before == {path: path.read_bytes() for path in before}
     assert predict([str(run), *rows, "--output", str(other / "mine.csv")]) == 0
 

@@ -161,6 +161,93 @@ def test_parquet_in_and_out(classes: Path, tmp_path: Path) -> None:
     assert [[str(value) for value in row.values()] for row in found] == [list(row.values()) for row in expected]
 
 
+IDS = ["00017", "9007199254740993", "1.50", "NA", "", "-2", "Zürich, so to say", ' "x"\n']
+
+
+def test_kept_cells_of_csv_stay_as_they_stand(classes: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "rows.csv", rows=len(IDS))
+    rows = [{**row, "id": cell, "year": f"0{row['year']}.0"} for row, cell in zip(table, IDS, strict=True)]
+    write_rows(tmp_path / "rows.csv", rows)
+    found = predicted(
+        classes, tmp_path / "rows.csv", tmp_path / "out.csv", "--keep", "id", "--keep", "year", "--keep", "age"
+    )
+    for name in ("id", "year", "age"):
+        assert [row[name] for row in found] == [row[name] for row in rows]
+    output = tmp_path / "out.parquet"
+    assert main([str(classes), "--input", str(tmp_path / "rows.csv"), "--output", str(output), "--keep", "id"]) == 0
+    assert pyarrow.parquet.read_table(output)["id"].to_pylist() == IDS
+    quoted = predicted(classes, tmp_path / "rows.csv", tmp_path / "out.csv", "--keep", "id", "--quote-formulas")
+    assert [row["id"] for row in quoted] == IDS  # -2 is a number, not a formula
+
+
+KEPT = {
+    "int64": (pyarrow.array([2**53 + 1, None]), [str(2**53 + 1), ""]),
+    "uint64": (pyarrow.array([2**64 - 1, 0], pyarrow.uint64()), [str(2**64 - 1), "0"]),
+    "float": (pyarrow.array([0.1, None], pyarrow.float32()), ["0.1", ""]),
+    "double": (pyarrow.array([1e300, 0.1]), ["1e+300", "0.1"]),
+    "decimal": (pyarrow.array([1, None], pyarrow.decimal128(20, 3)), ["1.000", ""]),
+    "text": (pyarrow.array(["00017", " NA "]), ["00017", " NA "]),
+    "few": (pyarrow.array(["a", None]).dictionary_encode(), ["a", ""]),
+    "flag": (pyarrow.array([True, None]), ["True", ""]),
+    "day": (pyarrow.array([0, None], pyarrow.date32()), ["1970-01-01", ""]),
+    "time": (pyarrow.array([1, None], pyarrow.timestamp("ns")), ["1970-01-01 00:00:00.000000001", ""]),
+    "zoned": (pyarrow.array([0, None], pyarrow.timestamp("ms", "UTC")), ["1970-01-01 00:00:00.000Z", ""]),
+}
+
+
+def test_kept_cells_of_parquet_stay_what_they_are(
+    classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = {"age": [30.0, 40.0], "city": ["Rome", "Oslo"], "year": [2001, 2002]}
+    columns = {name: column for name, (column, _) in KEPT.items()} | {"list": pyarrow.array([[1], []])}
+    for rows, place in ((2, "rows.parquet"), (0, "none.parquet")):
+        table = pyarrow.table({**needed, **columns}).slice(0, rows)
+        pyarrow.parquet.write_table(table, tmp_path / place)
+        output, keep = tmp_path / "out.parquet", [word for name in columns for word in ("--keep", name)]
+        assert main([str(classes), "--input", str(tmp_path / place), "--output", str(output), *keep]) == 0
+        found = pyarrow.parquet.read_table(output)
+        for name, column in columns.items():
+            assert found[name].type == column.type and found[name].combine_chunks().equals(column.slice(0, rows)), name
+        assert [field.type for field in found.schema][-4:] == [pyarrow.string(), *[pyarrow.float64()] * 3]
+    keep = [word for name in KEPT for word in ("--keep", name)]
+    csv_rows = predicted(classes, tmp_path / "rows.parquet", tmp_path / "out.csv", *keep)
+    for name, (_, cells) in KEPT.items():
+        assert [row[name] for row in csv_rows] == cells, name
+    arguments = ["--input", str(tmp_path / "rows.parquet"), "--output", "-", "--keep", "list"]
+    assert main([str(classes), *arguments]) == 2
+    assert "column 'list' holds list<element: int64>, which CSV cannot hold" in capsys.readouterr().err
+
+
+def test_columns_of_an_array_are_kept_in_its_type(iris: Path, tmp_path: Path) -> None:
+    rows = np.arange(12).reshape(3, 4) + 2**53 + 1
+    np.save(tmp_path / "rows.npy", rows)
+    name = load_run(iris).preprocessing.feature_names[1]
+    found = predicted(iris, tmp_path / "rows.npy", tmp_path / "out.csv", "--keep", name)
+    assert [row[name] for row in found] == list(map(str, rows[:, 1]))
+    assert (
+        main([str(iris), "--input", str(tmp_path / "rows.npy"), "--output", f"{tmp_path}/o.parquet", "--keep", name])
+        == 0
+    )
+    assert pyarrow.parquet.read_table(tmp_path / "o.parquet")[name].to_pylist() == rows[:, 1].tolist()
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out.parquet"])
+def test_no_rows_in_are_no_rows_out(
+    classes: Path, tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,age,city,year\n\n")
+    assert (
+        main([str(classes), "--input", f"{tmp_path}/rows.csv", "--output", f"{tmp_path}/{output}", "--keep", "id"]) == 0
+    )
+    told = capsys.readouterr()
+    assert told.out.startswith("0 rows in") and "note: " in told.err and "rows.csv has no row" in told.err
+    written = pyarrow.parquet.read_table(tmp_path / output) if output.endswith("parquet") else None
+    names = (tmp_path / output).read_text().strip().split(",") if written is None else written.column_names
+    assert names[:2] == ["id", "prediction"] and (written is None or written.num_rows == 0)
+    assert evaluate([str(classes), "--input", f"{tmp_path}/rows.csv", "--target", "age"]) == 1
+    assert "rows.csv has no row" in capsys.readouterr().err
+
+
 def test_an_array_has_the_columns_of_training_in_their_order(
     iris: Path, values: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,7 +374,6 @@ HEADER = "age,city,year\n"
             "rows.csv, line 14: column 'year' is inf, which is not finite",
         ),
         (HEADER + "30,Rome\n", "rows.csv, line 2: 2 cells, but the header has 3 columns"),
-        (HEADER, "rows.csv has a header of 3 columns and no row"),
         ("", "rows.csv is empty"),
         ("age,city,year,age\n30,Rome,2001,1\n", "two columns, 1 and 4, have the name 'age'"),
     ],

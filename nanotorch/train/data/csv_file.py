@@ -72,6 +72,7 @@ class Columns(Mapping[str, Column]):
         lines: the CSV file's reader, which finds the line of a row; None where rows have no lines.
         first: the number of the first row in the file, where these are some rows of it.
         left_out: the columns of the file that were not read.
+        kept: columns as they stand in the file, for whoever copies them: texts of CSV, an array of Arrow or of NumPy.
     """
 
     source: str
@@ -80,6 +81,7 @@ class Columns(Mapping[str, Column]):
     lines: CSVFile | None = field(default=None, repr=False)
     first: int = 0
     left_out: tuple[str, ...] = ()
+    kept: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
@@ -179,7 +181,7 @@ class CSVFile:
     Args:
         path: where it is; for the others see `read_csv`.
         source: its name in messages, if that is not the path.
-        one_column: whether a header of one column is taken for one.
+        any_size: whether one column, or no row, is enough.
     """
 
     def __init__(
@@ -190,11 +192,11 @@ class CSVFile:
         decimal: str,
         missing: frozenset[str],
         source: str | None = None,
-        one_column: bool = False,
+        any_size: bool = False,
     ) -> None:
         self.path, self.separator, self.encoding = path, separator, encoding
         self.source = str(path) if source is None else source
-        self.decimal, self.missing, self.one_column = decimal, missing, one_column
+        self.decimal, self.missing, self.any_size = decimal, missing, any_size
         self.header: list[str] = []
         # A number may stand for a missing value (-999): then no cell is a number before it was compared.
         self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in missing)
@@ -260,7 +262,7 @@ class CSVFile:
                 "is the table lying on its side? For wide numeric data take a .npy file"
             )
         self._check_names()
-        if not further:
+        if not further and not self.any_size:
             raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
 
     def _separator(self, first: str, further: Sequence[str]) -> str:
@@ -285,7 +287,7 @@ class CSVFile:
                     " rename one"
                 )
             places[name] = number
-        if len(self.header) == 1 and not self.one_column:
+        if len(self.header) == 1 and not self.any_size:
             other = next(
                 (word for one, word in SEPARATORS.items() if one != self.separator and one in self.header[0]), None
             )
@@ -317,8 +319,10 @@ class CSVFile:
             raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
         return columns
 
-    def pieces(self, numeric: Collection[str], as_text: Collection[str], rows: int) -> Iterator[Columns]:
-        """These columns as numbers and those as texts, for so many rows at once;
+    def pieces(
+        self, numeric: Collection[str], as_text: Collection[str], keep: Collection[str], rows: int
+    ) -> Iterator[Columns]:
+        """These columns as numbers, those as texts, and the last as they stand, for so many rows at once;
         a cell that is no number is a TableError.
         """
         for first, cells in self._blocks(rows):
@@ -332,7 +336,8 @@ class CSVFile:
                     raise TableError(f"{place}: column {shown(name)} holds {shown(column[row])}, which is not a number")
                 columns[name] = numbers
             columns |= {name: _texts(cells[self.header.index(name)], dict.fromkeys(self.missing)) for name in as_text}
-            yield Columns(self.source, columns, lines=self, first=first)
+            kept = {name: np.array(cells[self.header.index(name)], object) for name in keep}
+            yield Columns(self.source, columns, lines=self, first=first, kept=kept)
 
     def _blocks(self, rows: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
         """Return the cells of each column, for so many rows at once, and how many rows came before."""

@@ -29,16 +29,28 @@ class RowFile:
     Attributes:
         source: its name, for messages.
         names: its columns.
-        read: takes the names of columns of numbers, of texts, and how many rows to read at once.
+        read: takes the names of columns of numbers, of texts, of those to copy, and how many rows to read at once.
     """
 
     source: str
     names: tuple[str, ...]
-    read: Callable[[Sequence[str], Collection[str], int], Iterator[Columns]]
+    read: Callable[[Sequence[str], Sequence[str], Sequence[str], int], Iterator[Columns]]
 
-    def pieces(self, numeric: Sequence[str], texts: Collection[str] = ()) -> Iterator[Columns]:
-        """Return the rows, some thousand at once: these columns as numbers, and those as texts."""
-        yield from self.read(list(numeric), list(texts), ROWS_AT_ONCE)
+    def pieces(
+        self, numeric: Sequence[str], texts: Collection[str] = (), keep: Collection[str] = ()
+    ) -> Iterator[Columns]:
+        """Return the rows, some thousand at once: these columns as numbers, those as texts, and `keep` as they stand.
+
+        Where there is no row, there is one piece without rows.
+        """
+        empty = True
+        for piece in self.read(list(numeric), list(texts), list(keep), ROWS_AT_ONCE):
+            empty = False
+            yield piece
+        if empty:
+            nothing = np.empty(0)
+            columns = {name: nothing if name in numeric else nothing.astype(object) for name in (*numeric, *texts)}
+            yield Columns(self.source, columns, kept=dict.fromkeys(keep, nothing.astype(object)))
 
 
 @contextmanager
@@ -76,7 +88,7 @@ def _csv(path: Path, options: Mapping[str, Any], source: str) -> RowFile:
         options.get("encoding", "utf-8"),
         options.get("decimal", "."),
     )
-    file = CSVFile(path, separator, encoding, decimal, missing, source, one_column=True)
+    file = CSVFile(path, separator, encoding, decimal, missing, source, any_size=True)
     file.begin()
 
     return RowFile(source, tuple(name for name in file.header if name), file.pieces)
@@ -85,11 +97,13 @@ def _csv(path: Path, options: Mapping[str, Any], source: str) -> RowFile:
 def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
     missing = tuple(options.get("missing_values", MISSING))
 
-    def pieces(numeric: Sequence[str], texts: Collection[str], rows: int) -> Iterator[Columns]:
-        done = 0
-        for batch in file.iter_batches(rows, columns=[*numeric, *texts]):
-            columns = parquet_columns(path, batch, texts, missing)
-            yield Columns(str(path), columns, first=done)
+    def pieces(numeric: Sequence[str], texts: Sequence[str], keep: Sequence[str], rows: int) -> Iterator[Columns]:
+        done, read = 0, list(dict.fromkeys((*numeric, *texts)))
+        batches = file.iter_batches(rows, columns=[*dict.fromkeys((*read, *keep))])
+        for batch in batches if file.metadata.num_rows else [file.schema_arrow.empty_table()]:
+            columns = parquet_columns(path, batch.select(read), texts, missing)
+            kept = {name: batch.column(name) for name in keep}
+            yield Columns(str(path), columns, first=done, kept=kept)
             done += batch.num_rows
 
     return RowFile(str(path), tuple(file.schema_arrow.names), pieces)
@@ -109,14 +123,16 @@ def _array(path: Path, features: Sequence[str]) -> RowFile:
             f"{path} has {width} columns, and the model takes {len(features)}: {', '.join(features[:5])} ..."
         )
 
-    def pieces(numeric: Sequence[str], texts: Collection[str], rows: int) -> Iterator[Columns]:
+    def pieces(numeric: Sequence[str], texts: Sequence[str], keep: Sequence[str], rows: int) -> Iterator[Columns]:
         if texts:
             raise TableError(
                 f"{path} holds numbers alone, and column {shown(next(iter(texts)))} has texts: give CSV or Parquet"
             )
         places = [names.index(name) for name in numeric]
         for start in range(0, len(values), rows):
-            block = np.asarray(values[start : start + rows], np.float64)
-            yield Columns(str(path), dict(zip(numeric, block[:, places].T, strict=True)), first=start)
+            block = values[start : start + rows]
+            columns = dict(zip(numeric, np.asarray(block, np.float64)[:, places].T, strict=True))
+            kept = {name: block[:, names.index(name)] for name in keep}
+            yield Columns(str(path), columns, first=start, kept=kept)
 
     return RowFile(str(path), names, pieces)

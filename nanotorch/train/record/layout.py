@@ -77,15 +77,14 @@ def remove(place: Path, layout: Layout = RUN, keep: str = "") -> None:
 
 
 def refuse_to_replace(output: str | Path, inputs: Iterable[str | Path], runs: Iterable[Path]) -> None:
-    """A UsageError if the output is one of the inputs (`-` is standard input),
-    a config or a file of a run, by whatever path or link.
+    """A UsageError if the output (`-` is standard output) is one of the inputs (`-` is standard input), a config or a
+    file of a run, by whatever path or link.
 
     Of a run in whose directory the output lies, be it one of `runs` or not, it has to be another name than a run gives.
     """
     if str(output) == "-":
-        return
-    within = _run_around(Path(output))
-    if within is not None:
+        output = "/dev/stdout"  # `>> rows.csv` would read on what it writes
+    elif (within := _run_around(Path(output))) is not None:
         raise UsageError(f"{output} is a file of the run {within}: give another name to write to")
     if not os.path.isfile(output):
         return

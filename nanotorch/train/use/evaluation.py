@@ -83,9 +83,9 @@ def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
         for piece in file.pieces([*preprocessing.numeric_names, *numbers], texts):
             features = preprocessing.encode_piece(piece.only(preprocessing.feature_names), noticed)
             tables.append((features, _truth(run, piece, targets)))
-    if not tables:
-        raise TableError(f"{path} has no row")
     features, truth = (np.concatenate(pieces) for pieces in zip(*tables, strict=True))
+    if not len(truth):
+        raise TableError(f"{path} has no row")
     inputs = preprocessing.input_names
     parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names)}
     parts["train"] = parts["rows"]

@@ -65,9 +65,9 @@ def predict_file(
 ) -> Predicted:
     """Predict the rows of a file (`-` is standard input) into another, some thousand rows at a time.
 
-    The columns named by `keep` are copied from the input, before the predictions; `quote_formulas` puts an apostrophe
-    before texts that a spreadsheet would compute. A column that the model needs and that is not there, and a cell that
-    is no number where one is needed, are a TableError that names the place.
+    The columns named by `keep` are copied from the input as they stand, before the predictions; `quote_formulas` puts
+    an apostrophe before texts that a spreadsheet would compute. A column that the model needs and that is not there,
+    and a cell that is no number where one is needed, are a TableError that names the place.
     """
     refuse_to_replace(run, output, rows)
     done, noticed = Predicted(), Noticed()
@@ -84,15 +84,15 @@ def predict_file(
         loss = run.config.loss.name
         if not LOSSES.entry(loss).facts.get("probabilities", True):
             done.notes.append(f"{loss} trains scores, not probabilities: take the probabilities as a ranking")
-        texts = {*run.preprocessing.categories, *keep} - set(run.preprocessing.numeric_names)
         with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, ROWS_AT_ONCE):
-            for piece in file.pieces(run.preprocessing.numeric_names, sorted(texts)):
-                needed = piece.only(features)
-                answer = predict(run, run.preprocessing.encode_piece(needed, noticed))
-                written.write({**answer, **{name: piece[name] for name in keep}})
+            for piece in file.pieces(run.preprocessing.numeric_names, list(run.preprocessing.categories), keep):
+                answer = predict(run, run.preprocessing.encode_piece(piece, noticed))
+                written.write({**answer, **piece.kept})
                 done.rows += piece.rows
                 if run.preprocessing.task != "regression":
                     done.classes.update(answer["prediction"].tolist())
+    if not done.rows:
+        done.notes.append(f"{file.source} has no row")
     done.notes += noticed.sentences()
     return done
 

@@ -5,6 +5,7 @@ when it is complete, or standard output.
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,13 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from numpy.typing import NDArray
+import numpy as np
 
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import data_of
 from nanotorch.utils import files
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
 
 
 class PredictionFile:
@@ -63,14 +65,17 @@ class PredictionFile:
             self._write_rows([[name] for name in self.columns])
         return self
 
-    def write(self, piece: Mapping[str, NDArray[Any]]) -> None:
-        """Add rows."""
+    def write(self, piece: Mapping[str, Any]) -> None:
+        """Add rows: columns of NumPy (texts are objects), or of Arrow, which keep their type."""
         if not self._parquet:
-            self._write_rows([piece[name].tolist() for name in self.columns])
+            self._write_rows([_cells(name, piece[name]) for name in self.columns])
             return
         arrow, parquet = self._parquet_module()
-        kinds = {name: arrow.string() if piece[name].dtype == object else arrow.float64() for name in self.columns}
-        table = arrow.table({name: arrow.array(piece[name], kind) for name, kind in kinds.items()})
+        columns = {name: piece[name] for name in self.columns}
+        for name, column in columns.items():
+            if isinstance(column, np.ndarray):
+                columns[name] = arrow.array(column, arrow.string() if column.dtype == object else None)
+        table = arrow.table(columns)
         if self._writer is None:
             self._writer = parquet.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table)
@@ -78,7 +83,7 @@ class PredictionFile:
     def _write_rows(self, columns: list[list[Any]]) -> None:
         if self.quote_formulas:
             columns = [
-                [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells]
+                [f"'{cell}" if isinstance(cell, str) and _computed(cell) else cell for cell in cells]
                 for cells in columns
             ]
         # The writer leaves a lone carriage return as it is, and readers take it for the end of a row.
@@ -110,3 +115,30 @@ class PredictionFile:
                 "Parquet needs pyarrow: pip install pyarrow; or give an --output that ends in .csv"
             ) from None
         return pyarrow, pyarrow.parquet
+
+
+def _computed(cell: str) -> bool:
+    """Return whether a spreadsheet would compute a text: one that begins as a formula does, and is no plain number."""
+    return cell.startswith(FORMULA) and not NUMBER.fullmatch(cell)
+
+
+def _cells(name: str, column: Any) -> list[Any]:
+    """Return a column as CSV has it: what a cell is shows in its text, and nothing is rounded."""
+    if isinstance(column, np.ndarray):
+        return column.tolist() if column.dtype in (object, np.float64) else list(map(str, column))
+    from pyarrow import ArrowInvalid, string
+    from pyarrow import types as is_type
+
+    kind = column.type
+    if is_type.is_dictionary(kind):
+        return _cells(name, column.dictionary_decode())
+    if is_type.is_nested(kind) or is_type.is_duration(kind) or "binary" in str(kind):
+        raise UsageError(f"column {name!r} holds {kind}, which CSV cannot hold: keep it in an --output of .parquet")
+    if is_type.is_float32(kind) or is_type.is_float16(kind):
+        return [None if cell is None else str(kind.to_pandas_dtype()(cell)) for cell in column.to_pylist()]
+    if is_type.is_temporal(kind):  # Python's own dates end at the microsecond
+        try:
+            return column.cast(string()).to_pylist()
+        except ArrowInvalid as error:
+            raise UsageError(f"column {name!r} holds {kind}, which is not known here as a text: {error}") from None
+    return column.to_pylist()
