@@ -41,7 +41,7 @@ def single(problem: Problem, backend: str) -> Callable[[], object]:
     import nanotorch
 
     parts = Parts(nanotorch, problem, "cpu")
-    step = nanotorch.compile(parts.step_by(parts.forward, parts.optimizer.step), backend=backend)  # type: ignore[call-overload]
+    step = nanotorch.compile(parts.step_by(parts.forward, parts.optimizer.step), backend=backend)
     return lambda: step.run((parts.x, parts.y), order_of(problem), batch_size=problem.batch)
 
 

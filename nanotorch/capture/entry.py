@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from nanotorch.capture.compiled import Compiled
     from nanotorch.capture.sweep.sweep import InDims, Sweep
 
-Backend = Literal["auto", "numpy", "table"]
+Backend = Literal["auto", "numpy", "table"] | str
+"""What runs a program: a name out of these, of which a variable may hold one as any `str`."""
 
 
 def sweep(

@@ -28,7 +28,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 from nanotorch.autograd.graph.locks import give_lock
 from nanotorch.backend.formulas import NEAR
@@ -190,7 +189,10 @@ def blas() -> tuple[int, int]:
 
 def blas_of_numpy() -> tuple[int, int] | None:
     """Return the products that NumPy calls; None where they cannot be found."""
-    library = ctypes.CDLL(_multiarray_umath.__file__)
+    core = sys.modules.get("numpy._core._multiarray_umath")  # a private name, which NumPy may give up
+    if core is None or core.__file__ is None:
+        return None
+    library = ctypes.CDLL(core.__file__)
     for name in ("scipy_{}gemm_64_", "{}gemm_64_", "scipy_{}gemm_", "{}gemm_"):
         with contextlib.suppress(AttributeError):
             single, double = [getattr(library, name.format(letter)) for letter in "sd"]
