@@ -33,6 +33,7 @@ from nanotorch.nn.modules.convolution import Conv1d, Conv2d, Conv3d, ConvTranspo
 from nanotorch.nn.modules.distance import CosineSimilarity, PairwiseDistance
 from nanotorch.nn.modules.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from nanotorch.nn.modules.embedding import Embedding
+from nanotorch.nn.modules.ensemble import BatchEnsembleLinear, LossOfMembers, MeanOfMembers, Members
 from nanotorch.nn.modules.flatten import Flatten, Unflatten
 from nanotorch.nn.modules.fold import Fold, Unfold
 from nanotorch.nn.modules.linear import Bilinear, Identity, Linear
@@ -103,6 +104,15 @@ from nanotorch.nn.modules.pooling import (
 )
 from nanotorch.nn.modules.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from nanotorch.nn.modules.softmax import GLU, LogSoftmax, Softmax, Softmax2d, Softmin
+from nanotorch.nn.modules.tables import (
+    BatchedLinear,
+    NTKLinear,
+    ParametricActivation,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+    Scale,
+    begin_from,
+)
 from nanotorch.nn.modules.transformer import TransformerEncoder, TransformerEncoderLayer
 from nanotorch.nn.modules.upsampling import (
     ChannelShuffle,
@@ -132,9 +142,11 @@ __all__ = [
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchEnsembleLinear",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchedLinear",
     "Bilinear",
     "ChannelShuffle",
     "CircularPad1d",
@@ -184,10 +196,13 @@ __all__ = [
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
+    "LossOfMembers",
     "MSELoss",
     "MarginRankingLoss",
     "MaxPool1d",
     "MaxPool2d",
+    "MeanOfMembers",
+    "Members",
     "Mish",
     "Module",
     "ModuleDict",
@@ -197,11 +212,15 @@ __all__ = [
     "MultiMarginLoss",
     "MultiheadAttention",
     "NLLLoss",
+    "NTKLinear",
     "PReLU",
     "PairwiseDistance",
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "ParametricActivation",
+    "PeriodicEmbedding",
+    "PiecewiseLinearEmbedding",
     "PixelShuffle",
     "PixelUnshuffle",
     "PoissonNLLLoss",
@@ -216,6 +235,7 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "ReplicationPad3d",
+    "Scale",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -242,6 +262,7 @@ __all__ = [
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",
+    "begin_from",
     "functional",
     "init",
     "modules",

@@ -42,6 +42,25 @@ LAYERS: dict[str, Any] = {name: ACTIVATIONS.get(name) for name in ACTIVATIONS} |
     "LayerNorm without weights": lambda: nn.LayerNorm(5, elementwise_affine=False),
     "RMSNorm": lambda: nn.RMSNorm(5),
     "Dropout": lambda: nn.Dropout(0.5),
+    "Scale": lambda: nn.Scale(5),
+    "NTKLinear": lambda: nn.NTKLinear(5, 3),
+    "NTKLinear without bias": lambda: nn.NTKLinear(5, 3, bias=False),
+    "ParametricActivation": lambda: nn.ParametricActivation(nn.SELU(), 5),
+    "PeriodicEmbedding": lambda: nn.PeriodicEmbedding(5, 2, 3),
+    "PiecewiseLinearEmbedding": lambda: nn.PiecewiseLinearEmbedding(5, 3, 2),
+    **{
+        f"ensemble of {of}": lambda of=of: nn.Sequential(
+            nn.Members(4),
+            nn.BatchEnsembleLinear(4, 5, 6),
+            nn.Scale(4, 6),
+            nn.Dropout(0.5),
+            nn.BatchEnsembleLinear(4, 6, 5, bias=False),
+            nn.BatchedLinear(4, 5, 2),
+            nn.BatchedLinear(4, 2, 3, bias=False),
+            nn.MeanOfMembers(of),
+        )
+        for of in ("values", "binary", "multiclass")
+    },
     "AlphaDropout": lambda: nn.AlphaDropout(0.5),
     "Identity": nn.Identity,
     "Sequential": lambda: nn.Sequential(nn.Linear(5, 4), nn.Sequential(nn.ReLU(), nn.Dropout(0.5)), nn.Linear(4, 2)),

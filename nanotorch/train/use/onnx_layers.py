@@ -144,6 +144,76 @@ def _linear(graph: Graph, module: nn.Linear, x: str) -> str:
     return graph.add("Gemm", *inputs, transB=1)
 
 
+@converts(nn.NTKLinear)
+def _ntk_linear(graph: Graph, module: nn.NTKLinear, x: str) -> str:
+    return _linear(graph, module, graph.add("Mul", x, graph.constant(module.in_features**-0.5)))
+
+
+@converts(nn.Scale)
+def _scale(graph: Graph, module: nn.Scale, x: str) -> str:
+    return graph.add("Mul", x, graph.constant(module.scale))
+
+
+@converts(nn.BatchedLinear)
+def _batched_linear(graph: Graph, module: nn.BatchedLinear, x: str) -> str:
+    x = graph.add("MatMul", graph.add("Transpose", x, perm=[1, 0, 2]), graph.constant(module.weight))
+    x = graph.add("Transpose", x, perm=[1, 0, 2])
+    return x if module.bias is None else graph.add("Add", x, graph.constant(module.bias))
+
+
+@converts(nn.Members)
+def _members(graph: Graph, module: nn.Members, x: str) -> str:
+    return graph.add("Expand", _with_axis(graph, x, 1), graph.constant(np.array([1, module.count, 1])))
+
+
+@converts(nn.BatchEnsembleLinear)
+def _batch_ensemble_linear(graph: Graph, module: nn.BatchEnsembleLinear, x: str) -> str:
+    x = graph.add("Mul", x, graph.constant(module.r))
+    x = graph.add("MatMul", x, graph.constant(module.weight.T))
+    x = graph.add("Mul", x, graph.constant(module.s))
+    return x if module.bias is None else graph.add("Add", x, graph.constant(module.bias))
+
+
+@converts(nn.MeanOfMembers)
+def _mean_of_members(graph: Graph, module: nn.MeanOfMembers, x: str) -> str:
+    axis = graph.constant(np.array([1]))
+    if module.of == "values":
+        return graph.add("ReduceMean", x, axis, keepdims=0)
+    if module.of == "binary":
+        sides = [graph.add("Neg", _log_one_plus_exp(graph, each)) for each in (graph.add("Neg", x), x)]
+        return graph.add("Sub", *[graph.add("ReduceLogSumExp", each, axis, keepdims=0) for each in sides])
+    logs = graph.add("Sub", x, graph.add("ReduceLogSumExp", x, graph.constant(np.array([-1]))))
+    total = graph.add("ReduceLogSumExp", logs, axis, keepdims=0)
+    return graph.add("Sub", total, graph.add("Log", graph.cast(_length(graph, x, 1), graph.dtype)))
+
+
+@converts(nn.PeriodicEmbedding)
+def _periodic_embedding(graph: Graph, module: nn.PeriodicEmbedding, x: str) -> str:
+    waves = graph.add("Mul", _with_axis(graph, x, 2), graph.constant(2 * np.pi * module.frequency))
+    waves = graph.add("Cos", graph.add("Add", waves, graph.constant(module.phase)))
+    return graph.add("Concat", x, _mixed(graph, module, waves), axis=1)
+
+
+@converts(nn.PiecewiseLinearEmbedding)
+def _piecewise_linear_embedding(graph: Graph, module: nn.PiecewiseLinearEmbedding, x: str) -> str:
+    shares = graph.add("Mul", _with_axis(graph, x, 2), graph.constant(module.slope))
+    shares = graph.add("Add", shares, graph.constant(module.shift))
+    bounded = graph.add("Min", graph.add("Max", shares, graph.constant(module.lower)), graph.constant(module.upper))
+    return _mixed(graph, module, bounded)
+
+
+def _mixed(graph: Graph, module: Any, x: str) -> str:
+    return graph.add("Flatten", _batched_linear(graph, module.mixture, x), axis=1)
+
+
+def _length(graph: Graph, x: str, axis: int) -> str:
+    return graph.add("Shape", x, start=axis, end=axis + 1)
+
+
+def _with_axis(graph: Graph, x: str, axis: int) -> str:
+    return graph.add("Unsqueeze", x, graph.constant(np.array([axis])))
+
+
 @converts(nn.BatchNorm1d)
 def _batch_norm(graph: Graph, module: nn.BatchNorm1d, x: str) -> str:
     if module.running_mean is None or module.running_var is None:
@@ -183,6 +253,12 @@ def _embedded_columns(graph: Graph, module: EmbeddedColumns, x: str) -> str:
         codes = graph.cast(graph.add("Gather", x, graph.constant(np.array(module.numeric + number)), axis=1), np.int64)
         pieces.append(graph.add("Gather", graph.constant(table.weight), codes, axis=0))
     return graph.add("Concat", *pieces, axis=1)
+
+
+@converts(nn.ParametricActivation)
+def _parametric_activation(graph: Graph, module: nn.ParametricActivation, x: str) -> str:
+    bent = layer(graph, module.activation, x, f"{graph.layer}.activation")
+    return graph.add("Add", x, graph.add("Mul", graph.constant(module.slope), graph.add("Sub", bent, x)))
 
 
 @converts(nn.PReLU)
