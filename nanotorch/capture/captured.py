@@ -125,7 +125,7 @@ class Captured:
     def _begin(self, updates: Sequence[Any], versions: Sequence[tuple[Tensor, int]], generators: list[Any]) -> None:
         """Settle what a run does beside the program."""
         self._updates = updates
-        stepping = {id(optimizer): optimizer for optimizer, *_ in updates}.values()
+        self._stepping = stepping = list({id(optimizer): optimizer for optimizer, *_ in updates}.values())
         self._counting = [o for o in stepping if type(o).count_step is not Optimizer.count_step]
         moves = (Optimizer.scalars, Optimizer.next_scalars, Optimizer.count_step)
         segments = {id(segment) for _, segment, *_ in updates}
@@ -301,8 +301,8 @@ class Captured:
 
     def _counts(self) -> Callable[[], None]:
         """Return what puts back what the host's part of a step counts."""
-        counts = [(segment, segment.first, segment.known) for _, segment, *_ in self._updates]
-        counted = [(optimizer, plain_numbers(optimizer)) for optimizer in self._counting]
+        counts = [(segment, segment.first, segment.known) for _, segment, _, _ in self._updates]
+        counted = [(o, plain_numbers(o)) for o in self._counting] if self._counting else ()
 
         def back() -> None:
             for optimizer, plain in counted:
@@ -385,13 +385,14 @@ class Captured:
 
     def _leave(self, times: int) -> None:
         """Leave what so many steps leave beside arrays: gradients, versions."""
-        for tensor, _, step in self._arriving:
-            _grad_of(tensor)._version_cell().number += step * times
+        if self._arriving:
+            for tensor, _, step in self._arriving:
+                _grad_of(tensor)._version_cell().number += step * times
         self._gradients.give()
         for cell, step, writer in self._versions:
             cell.number += step * times
             cell.writer = writer
-        for optimizer, *_ in self._updates:
+        for optimizer in self._stepping:
             optimizer._step_called = True
 
     def _become_table(self, interpreter: Interpreter, arrays: list[Any], scalars: Any) -> None:

@@ -302,5 +302,6 @@ def _primitives(device: Device) -> Any:
 def undisturbed() -> bool:
     """Return whether no interpreter looks at rows, formulas, rules or primitives here."""
     here = _here.get()
-    busy = here.resting or here.running or here.differentiating or here.updating or here.namespaces
-    return here is _NONE or not busy
+    if here is _NONE:
+        return True
+    return not (here.resting or here.running or here.differentiating or here.updating or here.namespaces)
