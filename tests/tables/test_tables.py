@@ -30,6 +30,7 @@ from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.split import split
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.data.table_file import read_columns, table_file
+from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.fit.build import build
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.model.embedding import EmbeddedColumns
@@ -209,7 +210,7 @@ def test_quotes_blank_lines_spaces_and_a_byte_order_mark(written: Callable[[str]
 
 def test_missing_values_are_those_that_are_stated(written: Callable[[str], str]) -> None:
     path = written("a,b,c\n-999,?,1\n2,x,\n3,NA,3\n")
-    columns = read_csv(path, missing=["-999", "?", ""])
+    columns = read_csv(path, TextFormat(missing_values=["-999", "?", ""]))
     assert np.isnan(columns["a"][0]) and columns["a"][1:].tolist() == [2, 3]
     assert columns["b"].tolist() == [None, "x", "NA"]
     assert np.isnan(columns["c"][1])
@@ -512,7 +513,7 @@ def test_a_bad_file_is_one_sentence(case: str, written: Callable[[str], str]) ->
             b"x,y\n1,a\n2,caf\xe9\n3,b\n",
             r"line 3, byte 13: 0xe9 is not utf-8; save the file as UTF-8, or state data.encoding",
         ),
-        ("x,y\n1,2\n".encode("utf-16"), r"its text is UTF-16, not UTF-8; state data.encoding: utf-16"),
+        ("x,y\n1,2\n3,4\n".encode("utf-16")[:-1], r"table.csv: its text is not utf-16; state data.encoding"),
         (b"PAR1\x15\x04\x15\x10", r"is not CSV but a Parquet file; its name's ending has to say so"),
     ],
 )

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from nanotorch.train.cli.reading import add_reading_options, reading_options
 from nanotorch.train.terminal.command import note, path_option, run_command
 
 EPILOG = """\
@@ -52,6 +53,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
     add("--report", action="store_true", help="also write report.html of the run, which most trials of a sweep lack")
     add("--json", action="store_true", help="print JSON, every score in full precision")
+    add_reading_options(made)
     return made
 
 
@@ -68,8 +70,15 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     if options.input is not None and options.part:
         raise UsageError("--part names a part of the run's own data, and --input gives other rows: one of the two")
+    written_as = reading_options(options)
+    if options.input is None and written_as:
+        raise UsageError(f"--{next(iter(written_as)).replace('_', '-')} says how --input is written, and there is none")
     run = load_told(options.run, options.checkpoint, options.device)
-    found = score(run, options.part) if options.input is None else score_rows(run, options.input, options.target)
+    found = (
+        score(run, options.part)
+        if options.input is None
+        else score_rows(run, options.input, options.target, written_as)
+    )
     for text in found.notes:
         note(text)
     if options.json:

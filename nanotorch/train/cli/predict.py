@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from nanotorch.train.cli.reading import add_reading_options, reading_options
 from nanotorch.train.terminal.command import note, path_option, run_command
 
 EPILOG = """\
@@ -40,7 +41,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=path_option,
         required=True,
         metavar="FILE",
-        help="the rows: .csv, .parquet, .npy; '-' is CSV on standard input",
+        help="the rows: .csv (also .gz, .zip), .parquet, .npy; '-' is CSV on standard input",
     )
     add(
         "--output",
@@ -56,6 +57,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="in CSV, put an apostrophe before texts that begin with = + - @, a tab or a carriage return",
     )
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
+    add_reading_options(made)
     return made
 
 
@@ -70,7 +72,12 @@ def _predict(options: argparse.Namespace) -> None:
     from nanotorch.train.use.prediction import predict_file
 
     done = predict_file(
-        load_told(options.run, options.checkpoint), options.input, options.output, options.keep, options.quote_formulas
+        load_told(options.run, options.checkpoint),
+        options.input,
+        options.output,
+        options.keep,
+        options.quote_formulas,
+        reading_options(options),
     )
     for text in done.notes:
         note(text)

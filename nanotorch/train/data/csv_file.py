@@ -14,6 +14,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,41 +24,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
-from nanotorch.train.data.table import DataError
+from nanotorch.train.data.table import TableError, shown
+from nanotorch.train.data.text_format import TextFormat
+from nanotorch.train.data.unpacked import opened
 
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 MOST_COLUMNS = 10_000
 LONGEST_HEADER = 2**22  # characters
+LONGEST_LINE = 2**24
 ROWS_AT_ONCE = 10_000
 
+MARKS = {  # the longer ones first: the mark of UTF-32 begins as that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+OTHER_KINDS = {
+    b"PAR1": "a Parquet file",
+    b"PK\x03\x04": "a zip or Excel file",
+    b"\x93NUM": "a NumPy array",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\x00": "an xz file",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+}
+
 Column = NDArray[Any]
-
-
-class TableError(DataError):
-    """A table file that cannot be used; the message says which, where in it, and what to do."""
-
-
-def shown(text: object) -> str:
-    """Return a cell or a name for a message, in quotes, and cut where it is long."""
-    written = str(text)
-    return repr(written if len(written) <= 40 else written[:37] + "...")
-
-
-def text_encoding(name: str) -> str:
-    """Return the name, if Python can read texts in that encoding; else a ValueError."""
-    try:
-        "a".encode(name).decode(name)
-    except (LookupError, ValueError):  # no encoding, one of bytes such as hex, one that refuses all, a NUL in its name
-        raise ValueError(f"Python knows no encoding {shown(name)} of texts") from None
-    return name
-
-
-def cell_separator(text: str) -> str:
-    """Return the text, if it may stand between two cells; else a ValueError."""
-    if text != "auto" and (len(text) != 1 or text == '"' or not (text.isprintable() or text == "\t")):
-        raise ValueError(f"expected auto or one character, got {shown(text)}")
-    return text
 
 
 @dataclass(frozen=True)
@@ -140,25 +134,19 @@ def as_numbers(cells: Sequence[str], missing: Collection[str], decimal: str = ".
 
 def read_csv(
     path: str | os.PathLike[str],
-    separator: str = "auto",
-    encoding: str = "utf-8",
-    decimal: str = ".",
-    missing: Sequence[str] = MISSING,
+    form: TextFormat = TextFormat(),  # noqa: B008
     as_text: Collection[str] = (),
     leave_out: Collection[str] = (),
 ) -> Columns:
-    """Read a CSV file whose first line names its columns; a TableError says what is wrong with it.
+    """Read a CSV file; a TableError says what is wrong with it.
 
     Args:
-        path: the file.
-        separator: what stands between two cells; "auto" finds out.
-        encoding: of the file's text.
-        decimal: the decimal point, "." or ",".
-        missing: the texts that stand for a missing value.
+        path: the file, which may be packed.
+        form: how it is written.
         as_text: the columns that stay texts even if all of them are numbers.
         leave_out: the columns that are not wanted.
     """
-    file = CSVFile(Path(path), separator, encoding, decimal, frozenset(missing))
+    file = CSVFile(Path(path), form)
     file.begin()
     wanted = [name for name in file.header if name and name not in leave_out]
     columns = file.read(wanted, as_text)
@@ -179,48 +167,52 @@ class CSVFile:
     """One CSV file; after `begin` its separator and header are known.
 
     Args:
-        path: where it is; for the others see `read_csv`.
+        path: where it is.
+        form: how it is written.
         source: its name in messages, if that is not the path.
         any_size: whether one column, or no row, is enough.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        separator: str,
-        encoding: str,
-        decimal: str,
-        missing: frozenset[str],
-        source: str | None = None,
-        any_size: bool = False,
-    ) -> None:
-        self.path, self.separator, self.encoding = path, separator, encoding
+    def __init__(self, path: Path, form: TextFormat, source: str | None = None, any_size: bool = False) -> None:
+        self.path, self.form, self.any_size = path, form, any_size
         self.source = str(path) if source is None else source
-        self.decimal, self.missing, self.any_size = decimal, missing, any_size
+        self.separator, self.encoding = form.separator, form.encoding
+        self.decimal, self.missing = form.decimal, frozenset(form.missing_values)
         self.header: list[str] = []
+        self.top = f"{self.source}, line 1"  # the place of the header
         # A number may stand for a missing value (-999): then no cell is a number before it was compared.
-        self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in missing)
-        for key, check, value in (("encoding", text_encoding, encoding), ("separator", cell_separator, separator)):
-            try:
-                check(value)
-            except ValueError as error:
-                raise TableError(f"data.{key}: {error}", "data", key) from None
-        if codecs.lookup(encoding).name == "utf-8":
-            self.encoding = "utf-8-sig"
+        self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in self.missing)
+
+    @contextmanager
+    def text(self) -> Iterator[Iterator[str]]:
+        """Return the lines of the file after those to skip; a TableError says which bytes are no text."""
+        try:
+            with opened(self.path, self.source) as file, TextIOWrapper(file, self.encoding, newline="") as text:
+                for _ in range(self.form.skip_rows):
+                    text.readline(LONGEST_LINE)
+                yield self._lines(text)
+        except UnicodeError:
+            raise self._not_text() from None
+
+    def _lines(self, text: TextIOWrapper) -> Iterator[str]:
+        while line := text.readline(LONGEST_LINE):
+            yield line
+            if len(line) == LONGEST_LINE:
+                raise TableError(f"{self.source} has a line of more than {LONGEST_LINE:,} characters, which is no row")
 
     @contextmanager
     def records(self) -> Iterator[Any]:
         """Return a csv.reader of the file, from its first line; what the reader raises becomes a TableError."""
         reader: Any = None
+        if csv.field_size_limit() < LONGEST_LINE:  # of the process, and 131,072 before: a page of text is longer
+            csv.field_size_limit(LONGEST_LINE)
         try:
-            with open(self.path, encoding=self.encoding, newline="") as text:
+            with self.text() as lines:
                 separator = self.separator if self.separator != "auto" else ","
-                reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
+                reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
                 yield reader
-        except UnicodeError:
-            raise self._not_text() from None
         except csv.Error as error:
-            line = reader.line_num if reader is not None else 1
+            line = self.form.skip_rows + (reader.line_num if reader is not None else 1)
             reason = str(error)
             if "field larger" in reason or "unexpected end" in reason:
                 reason = 'a quoted cell has no end; a quote (") before this line is not closed'
@@ -229,40 +221,41 @@ class CSVFile:
     def begin(self) -> None:
         """Find the separator and the header; refuse a file that has none."""
         try:
-            with open(self.path, "rb") as file:
-                start = file.read(4)
-            with open(self.path, encoding=self.encoding, newline="") as text:
-                first = text.readline(LONGEST_HEADER)
-                while first and not first.strip():
-                    first = text.readline(LONGEST_HEADER)
-                further = [line for line in islice(text, 20) if line.strip()]
-        except UnicodeError:
-            raise self._not_text() from None
+            with opened(self.path, self.source) as file:
+                start = file.read(8)
         except IsADirectoryError:
             raise TableError(f"{self.source} is a directory, not a table", "data", "file") from None
+        kind = next((kind for magic, kind in OTHER_KINDS.items() if start.startswith(magic)), None)
+        if kind is not None:
+            raise TableError(f"{self.source} is not CSV but {kind}; its name's ending has to say so")
+        if codecs.lookup(self.encoding).name == "utf-8":
+            marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
+            self.encoding = marked or "utf-8-sig"
+        with self.text() as lines:
+            first = next((line for line in lines if line.strip()), "")
+            further = [line for line in islice(lines, 20) if line.strip()]
         if not first:
             raise TableError(f"{self.source} is empty: there is neither a header nor a row")
-        if start.startswith((b"PAR1", b"PK\x03\x04", b"\x93NUM")):
-            kind = (
-                {b"P": "a Parquet file", b"\x93": "a NumPy array"}[start[:1]]
-                if start[1:2] != b"K"
-                else "a zip or Excel file"
-            )
-            raise TableError(f"{self.source} is not CSV but {kind}; its name's ending has to say so")
         if len(first) >= LONGEST_HEADER:
             raise TableError(f"{self.source}, line 1: more than {LONGEST_HEADER:,} characters, which is no header")
         if self.separator == "auto":
             self.separator = self._separator(first, further)
         with self.records() as reader:
-            self.header = next((record for record in reader if record), [])
-        self.header = [name.strip() for name in self.header]
+            record: list[str] = next(filter(None, reader), [])
+            self.top = f"{self.source}, line {self.form.skip_rows + reader.line_num}"
+        names = self.form.names or (record if self.form.has_header else [f"x{column}" for column in range(len(record))])
+        self.header = [name.strip() for name in names]
+        if len(record) != len(self.header):
+            raise TableError(
+                f"{self.top}: {len(record)} cells, but data.names has {len(self.header)} names", "data", "names"
+            )
         if len(self.header) > MOST_COLUMNS:
             raise TableError(
-                f"{self.source}, line 1: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
+                f"{self.top}: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
                 "is the table lying on its side? For wide numeric data take a .npy file"
             )
         self._check_names()
-        if not further and not self.any_size:
+        if not further and not self.any_size and self.form.has_header:
             raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
 
     def _separator(self, first: str, further: Sequence[str]) -> str:
@@ -283,8 +276,7 @@ class CSVFile:
         for number, name in enumerate(self.header, 1):
             if name in places and name:
                 raise TableError(
-                    f"{self.source}, line 1: two columns, {places[name]} and {number}, have the name {shown(name)};"
-                    " rename one"
+                    f"{self.top}: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
                 )
             places[name] = number
         if len(self.header) == 1 and not self.any_size:
@@ -296,10 +288,13 @@ class CSVFile:
                 if other
                 else "a table needs a target and features"
             )
-            raise TableError(f"{self.source}, line 1: the header is the one column {shown(self.header[0])}; {looks}")
-        if all(re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", name) for name in self.header):
+            raise TableError(f"{self.top}: the header is the one column {shown(self.header[0])}; {looks}")
+        if self.form.has_header and all(re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", name) for name in self.header):
             raise TableError(
-                f"{self.source}, line 1: {shown(self.header[0])} is no name of a column; add a line with names"
+                f"{self.top}: {shown(self.header[0])} is no name of a column; add a line with names,"
+                " or state data.names, or data.header: false for x0, x1 and so on",
+                "data",
+                "header",
             )
 
     def read(self, wanted: Sequence[str], as_text: Collection[str]) -> dict[str, Column | None]:
@@ -343,7 +338,8 @@ class CSVFile:
         """Return the cells of each column, for so many rows at once, and how many rows came before."""
         width, done = len(self.header), 0
         with self.records() as reader:
-            next(record for record in reader if record)
+            if self.form.has_header:
+                next(record for record in reader if record)
             while block := list(islice(reader, rows)):
                 records = [record for record in block if record]
                 if any(len(record) != width for record in records):
@@ -362,22 +358,20 @@ class CSVFile:
     def line(self, row: int) -> int:
         """Return the line in which a row ends; it reads the file again, since that is asked for once, by an error."""
         with self.records() as reader:
-            count = -2
+            count = -1 - self.form.has_header
             for record in reader:
                 count += bool(record)
                 if count == row:
                     break
-            return int(reader.line_num)
+            return int(self.form.skip_rows + reader.line_num)
 
     def _not_text(self) -> TableError:
         """Return where the bytes are that are no text in the encoding."""
-        with open(self.path, "rb") as file:
-            start = file.read(4)
-            if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-                return TableError(f"{self.source}: its text is UTF-16, not UTF-8; state data.encoding: utf-16")
-            file.seek(0)
+        with opened(self.path, self.source) as file:
             offset = 0
-            for number, line in enumerate(file, 1):
+            in_bytes = "\n".encode(self.encoding.removesuffix("-sig")) == b"\n"
+            lines = iter(partial(file.readline, LONGEST_LINE), b"") if in_bytes else ()
+            for number, line in enumerate(lines, 1):
                 try:
                     line.decode(self.encoding)
                 except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from nanotorch.train.data.array_file import array_of_rows
-from nanotorch.train.data.csv_file import MISSING, Columns, CSVFile, TableError, shown
+from nanotorch.train.data.csv_file import Columns, CSVFile
+from nanotorch.train.data.table import TableError, shown
 from nanotorch.train.data.table_file import existing, parquet_columns, parquet_file
+from nanotorch.train.data.text_format import TextFormat
 
 ROWS_AT_ONCE = 8192
 STDIN = "<stdin>"
@@ -60,17 +62,18 @@ def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) ->
     An array has the columns `features`, in their order, or those and others by the names x0, x1 and so on. `options`
     are those of the dataset `file` that say how texts are read (separator, encoding ...), as far as they are given.
     """
-    if path == "-":
-        if sys.stdin is None:
-            raise TableError("standard input is closed")
+    if path == "-" and sys.stdin is None:
+        raise TableError("standard input is closed")
+    place = Path() if path == "-" else existing(path)
+    if path == "-" or place.is_fifo():
         # the header is looked at before the rows are read: twice through it
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder, "rows.csv")
-            with place.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            yield _csv(place, options, STDIN)
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+            copy = Path(folder, "rows.csv")
+            source = sys.stdin.buffer if path == "-" else held.enter_context(place.open("rb"))
+            with copy.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            yield _csv(copy, options, STDIN if path == "-" else path)
         return
-    place = existing(path)
     suffix = place.suffix.lower()
     if suffix in (".parquet", ".pq"):
         with parquet_file(place) as file:
@@ -82,20 +85,13 @@ def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) ->
 
 
 def _csv(path: Path, options: Mapping[str, Any], source: str) -> RowFile:
-    missing = frozenset(options.get("missing_values", MISSING))
-    separator, encoding, decimal = (
-        options.get("separator", "auto"),
-        options.get("encoding", "utf-8"),
-        options.get("decimal", "."),
-    )
-    file = CSVFile(path, separator, encoding, decimal, missing, source, any_size=True)
+    file = CSVFile(path, TextFormat.of(options), source, any_size=True)
     file.begin()
-
     return RowFile(source, tuple(name for name in file.header if name), file.pieces)
 
 
 def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
-    missing = tuple(options.get("missing_values", MISSING))
+    missing = TextFormat.of(options).missing_values
 
     def pieces(numeric: Sequence[str], texts: Sequence[str], keep: Sequence[str], rows: int) -> Iterator[Columns]:
         done, read = 0, list(dict.fromkeys((*numeric, *texts)))

@@ -27,6 +27,16 @@ class DataError(ValueError):
         self.path = path
 
 
+class TableError(DataError):
+    """A table file that cannot be used; the message says which, where in it, and what to do."""
+
+
+def shown(text: object) -> str:
+    """Return a cell or a name for a message, in quotes, and cut where it is long."""
+    written = str(text)
+    return repr(written if len(written) <= 40 else written[:37] + "...")
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Features and targets of a supervised problem, checked when it is made.

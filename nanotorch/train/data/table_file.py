@@ -18,21 +18,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.registry import DATASETS, Checked, PositiveInt, closest
+from nanotorch.registry import DATASETS, Checked, NonNegativeInt, PositiveInt, closest
 from nanotorch.train.data.array_file import read_arrays
-from nanotorch.train.data.csv_file import (
-    MISSING,
-    Columns,
-    TableError,
-    as_numbers,
-    cell_separator,
-    known_column,
-    read_csv,
-    shown,
-    text_encoding,
-)
-from nanotorch.train.data.table import FloatArray, Table
+from nanotorch.train.data.csv_file import Columns, as_numbers, known_column, read_csv
+from nanotorch.train.data.table import FloatArray, Table, TableError, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
+from nanotorch.train.data.text_format import MISSING, TextFormat, cell_separator, text_encoding
 from nanotorch.utils import files
 
 Text = NDArray[np.object_]
@@ -53,8 +44,11 @@ def table_file(
     separator: Annotated[str, Checked(cell_separator)] = "auto",
     encoding: Annotated[str, Checked(text_encoding)] = "utf-8",
     decimal: Literal[".", ","] = ".",
+    skip_rows: NonNegativeInt = 0,
+    header: bool | None = None,
+    names: Sequence[str] = (),
 ) -> Table:
-    """A table of your own: CSV, Parquet (extra `parquet`), .npy or .npz;
+    """A table of your own: CSV (also packed, as .csv.gz or .zip), Parquet (extra `parquet`), .npy or .npz;
     `name` may be left out: {file: t.csv, target: price}.
 
     The rows of a .npy or .npz file stay on the disk. Of a .npz file, `target` names an array, and the features are the
@@ -78,7 +72,11 @@ def table_file(
         separator: what stands between two cells of a CSV file, or auto.
         encoding: the CSV file's.
         decimal: the decimal point of a CSV file's numbers.
+        skip_rows: how many lines of a CSV file come before its table.
+        header: whether its first line names the columns; null: unless `names` does. Without either they are x0, x1 ...
+        names: the names of the columns, in their order.
     """
+    form = TextFormat(separator, encoding, decimal, missing_values, skip_rows, header, names)
     targets = [target] if isinstance(target, str) else list(target)
     if file.lower().endswith((".npy", ".npz")):
         if len(targets) != 1 or numeric or categorical:
@@ -88,7 +86,7 @@ def table_file(
                 "target" if len(targets) != 1 else "numeric" if numeric else "categorical",
             )
         return read_arrays(existing(file), targets[0], task, drop)
-    whole = read_columns(file, [*categorical, *targets], drop, separator, encoding, decimal, missing_values)
+    whole = read_columns(file, [*categorical, *targets], drop, form)
     table = table_of(whole, targets, task, numeric, categorical, drop, decimal)
     lacking = np.isnan(table.features).any(axis=1)
     if lacking.any() and missing != "impute":
@@ -115,18 +113,15 @@ def read_columns(
     path: str | os.PathLike[str],
     as_text: Collection[str] = (),
     leave_out: Collection[str] = (),
-    separator: str = "auto",
-    encoding: str = "utf-8",
-    decimal: str = ".",
-    missing: Sequence[str] = MISSING,
+    form: TextFormat = TextFormat(),  # noqa: B008
 ) -> Columns:
     """Return the columns of a CSV or Parquet file, by the ending of its name."""
     place = existing(path)
     if place.suffix.lower() in (".parquet", ".pq"):
-        return _read_parquet(place, as_text, leave_out, missing)
+        return _read_parquet(place, as_text, leave_out, form.missing_values)
     if place.suffix.lower() in (".xls", ".xlsx", ".ods"):
         raise TableError(f"{place} is a spreadsheet; save it as CSV (UTF-8)")
-    return read_csv(place, separator, encoding, decimal, missing, as_text, leave_out)
+    return read_csv(place, form, as_text, leave_out)
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -151,7 +146,8 @@ def parquet_file(path: Path) -> Iterator[Any]:
             f"{path}: Parquet needs the package pyarrow: pip install pyarrow; or save the table as CSV"
         ) from None
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        # opened here, since pyarrow knows no path that is not UTF-8
+        with open(path, "rb") as content, pyarrow.parquet.ParquetFile(content) as file:
             names = file.schema_arrow.names
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.data.csv_file import TableError, shown
-from nanotorch.train.data.table import Task
+from nanotorch.train.data.table import TableError, Task, shown
 
 MOST_CLASSES_OF_NUMBERS = 20
 

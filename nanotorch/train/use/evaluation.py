@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.data.csv_file import Columns, TableError, shown
+from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import open_rows
-from nanotorch.train.data.table import Table
+from nanotorch.train.data.table import Table, TableError, shown
 from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.loss_and_parts import loss_and_parts
@@ -60,16 +60,19 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
     return replace(found, notes=tuple(notes))
 
 
-def score_rows(run: LoadedRun, path: str, target: str | None = None) -> Scores:
+def score_rows(
+    run: LoadedRun, path: str, target: str | None = None, written_as: Mapping[str, Any] | None = None
+) -> Scores:
     """Return the scores of the rows of a file (`-` is CSV on standard input), which has to hold the truth too.
 
     `target` names the column of the true class where the run has no name for it, as for scikit-learn's datasets.
+    `written_as` has keys of `data` where the file is written in another way than the table of the run.
     """
     preprocessing, noticed = run.preprocessing, Noticed()
     targets = [target] if target is not None else target_columns(run) or ["target"]
     if len(targets) != (1 if preprocessing.task != "regression" else len(preprocessing.target_names)):
         raise UsageError(f"--target names one column, and this run has {len(preprocessing.target_names)} targets")
-    with open_rows(path, preprocessing.feature_names, run.config.data.arguments) as file:
+    with open_rows(path, preprocessing.feature_names, {**run.config.data.arguments, **(written_as or {})}) as file:
         further_columns(run, file)
         for name in targets:
             if name not in file.names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import LOSSES, closest
-from nanotorch.train.data.csv_file import TableError, shown
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import RowFile, open_rows
-from nanotorch.train.data.table import FloatArray
+from nanotorch.train.data.table import FloatArray, TableError, shown
 from nanotorch.train.score.classification import predicted, probabilities
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
@@ -61,19 +60,25 @@ class Predicted:
 
 
 def predict_file(
-    run: LoadedRun, rows: str, output: str, keep: Sequence[str] = (), quote_formulas: bool = False
+    run: LoadedRun,
+    rows: str,
+    output: str,
+    keep: Sequence[str] = (),
+    quote_formulas: bool = False,
+    written_as: Mapping[str, Any] | None = None,
 ) -> Predicted:
     """Predict the rows of a file (`-` is standard input) into another, some thousand rows at a time.
 
     The columns named by `keep` are copied from the input as they stand, before the predictions; `quote_formulas` puts
-    an apostrophe before texts that a spreadsheet would compute. A column that the model needs and that is not there,
-    and a cell that is no number where one is needed, are a TableError that names the place.
+    an apostrophe before texts that a spreadsheet would compute; `written_as` has keys of `data` (separator, encoding
+    ...) where the file is written in another way than the table of the run. A column that the model needs and that is
+    not there, and a cell that is no number where one is needed, are a TableError that names the place.
     """
     refuse_to_replace(run, output, rows)
     done, noticed = Predicted(), Noticed()
     features = run.preprocessing.feature_names
     columns = [*keep, *predicted_columns(run)]
-    with open_rows(rows, features, run.config.data.arguments) as file:
+    with open_rows(rows, features, {**run.config.data.arguments, **(written_as or {})}) as file:
         further = further_columns(run, file)
         for name in keep:
             if name not in file.names:
