@@ -333,14 +333,14 @@ def test_a_report_of_many_problems_is_cut() -> None:
             "loss: {name: CrossEntropyLoss}",
             "loss: CrossEntropyLoss",
             [
-                "run.yaml:5:7: loss: expected a mapping such as {name: BCEWithLogitsLoss}, "
+                "run.yaml:5:7: loss: expected a mapping such as {name: CrossEntropyLoss}, "
                 "got the text 'CrossEntropyLoss'"
             ],
         ),
         (
             "loss: {name: CrossEntropyLoss}",
             "loss:",
-            ["run.yaml:5:6: loss: expected a mapping such as {name: BCEWithLogitsLoss}, got nothing (null)"],
+            ["run.yaml:5:6: loss: expected a mapping such as {name: CrossEntropyLoss}, got nothing (null)"],
         ),
         (
             "loss: {name: CrossEntropyLoss}",
@@ -355,7 +355,7 @@ def test_a_report_of_many_problems_is_cut() -> None:
         (
             "loss: {name: CrossEntropyLoss}",
             "loss: [1]",
-            ["run.yaml:5:7: loss: expected a mapping such as {name: BCEWithLogitsLoss}, got a list of 1"],
+            ["run.yaml:5:7: loss: expected a mapping such as {name: CrossEntropyLoss}, got a list of 1"],
         ),
         ("  lr: 1e-3", "  lr: {a: 1}", ["run.yaml:8:7: optimizer.lr: expected float >= 0, got a mapping"]),
         (
@@ -411,22 +411,23 @@ def test_names_are_never_import_paths() -> None:
     [
         (
             ["loss={name: MSELoss}"],
-            "loss.name: MSELoss is for regression, but digits is multiclass; take CrossEntropyLoss or MultiMarginLoss",
+            "loss.name: MSELoss is for regression, but digits is multiclass; take CrossEntropyLoss or MultiMarginLoss"
+            " or auto",
         ),
         (
             ["data={name: diabetes}"],
             (
                 "loss.name: CrossEntropyLoss is for multiclass, but diabetes is regression; "
-                "take HuberLoss or L1Loss or MSELoss or SmoothL1Loss"
+                "take HuberLoss or L1Loss or MSELoss or SmoothL1Loss or auto"
             ),
         ),
         (
             ["data={name: make_moons}", "loss={name: MSELoss}"],
-            "loss.name: MSELoss is for regression, but make_moons is binary; take BCEWithLogitsLoss",
+            "loss.name: MSELoss is for regression, but make_moons is binary; take BCEWithLogitsLoss or auto",
         ),
         (
             ["data={name: digits, n_class: 2}", "loss={name: L1Loss}"],
-            "loss.name: L1Loss is for regression, but digits is binary; take BCEWithLogitsLoss",
+            "loss.name: L1Loss is for regression, but digits is binary; take BCEWithLogitsLoss or auto",
         ),
         (
             ["data.test_size=0.6", "data.validation_size=0.4"],

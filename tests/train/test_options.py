@@ -811,3 +811,33 @@ def test_a_rate_that_climbs_again_is_said(tmp_path: Path, capsys: pytest.Capture
     run(iris(rising, f"output={tmp_path}"))
     said = "scheduler.T_max=2: the learning rate is at its lowest after 3 of 4 epochs, and climbs again"
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+# ------------------------------------------------------------ the loss of the task, and the task of a loss
+
+
+@pytest.mark.parametrize(
+    ("dataset", "loss"),
+    [
+        ("{name: iris}", nn.CrossEntropyLoss),
+        ("{name: breast_cancer}", nn.BCEWithLogitsLoss),
+        ("{name: diabetes}", nn.MSELoss),
+    ],
+)
+def test_a_config_that_names_no_loss_has_that_of_its_task(dataset: str, loss: type[nn.Module]) -> None:
+    given = config.loads(IRIS.replace("loss: {name: CrossEntropyLoss}\n", ""), "run.yaml", [f"data={dataset}"])
+    assert type(build.build(given, prepare(given)).training.criterion) is loss
+    assert config.loads(config.resolved(given)) == given
+
+
+@pytest.mark.parametrize(
+    ("loss", "task"), [("MSELoss", "regression"), ("L1Loss", "regression"), ("CrossEntropyLoss", "multiclass")]
+)
+def test_the_loss_tells_what_whole_numbers_are(tmp_path: Path, loss: str, task: str) -> None:
+    """Ratings are numbers where the loss is one for numbers; years are classes where it is one for classes."""
+    lines = [f"{row % 7},{row % 40 if task == 'multiclass' else row % 5 + 1}" for row in range(200)]
+    (tmp_path / "table.csv").write_text("\n".join(["a,stars", *lines]))
+    given = iris(f"data={{file: {tmp_path}/table.csv, target: stars}}", f"loss={{name: {loss}}}")
+    data = prepare(given)
+    assert data.preprocessing.task == task
+    assert not any("data.task" in notice for notice in data.notices)

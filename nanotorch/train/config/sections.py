@@ -19,6 +19,7 @@ import nanotorch.optim
 import nanotorch.train.data.sklearn_sets
 import nanotorch.train.data.table_file
 import nanotorch.train.model.models
+import nanotorch.train.model.usual_loss
 import nanotorch.train.score.sklearn_scores
 from nanotorch.registry import (
     ACTIVATIONS,
@@ -138,6 +139,7 @@ class LossSection(NamedSection):
     """
 
     registry = LOSSES
+    name: str = "auto"
     class_weight: Literal["balanced"] | dict[str, PositiveFloat] | None = None
 
 
@@ -235,7 +237,7 @@ class Config(Section):
     output: Annotated[str, AfterValidator(_output)] = "runs"
     data: DataSection
     model: ModelSection
-    loss: LossSection
+    loss: LossSection = LossSection()
     optimizer: OptimizerSection
     scheduler: SchedulerSection | None = None
     train: TrainSection
@@ -260,7 +262,6 @@ SECTIONS: dict[str, type[Section]] = {
 EXAMPLES = {  # of the sections that a config has to have
     "data": "{file: table.csv, target: price}",
     "model": "{hidden: [64]}",
-    "loss": "{name: MSELoss}",
     "optimizer": "{name: Adam}",
     "train": "{epochs: 20, batch_size: 32}",
 }
@@ -312,6 +313,10 @@ def config_class(sections: tuple[tuple[str, type[Section]], ...]) -> type[Config
     fields: dict[str, Any] = {}
     for key, section in sections:
         default = Config.model_fields[key].default
+        if isinstance(default, NamedSection) and all(
+            not field.is_required() for field in section.model_fields.values()
+        ):
+            default = section()
         fields[key] = (section | None if default is None else section, default if key in OPTIONAL_SECTIONS else ...)
     return create_model("Config", __base__=Config, **fields)
 

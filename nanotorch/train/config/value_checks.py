@@ -89,16 +89,18 @@ class Check:
 
     def _find_section(self, key: str, base: type[NamedSection]) -> None:
         """Take the schema of the section `key` from the name in it, or report that there is none to take."""
+        default = base.model_fields["name"].default
         if not self.is_given((key,)):
+            if isinstance(Config.model_fields[key].default, NamedSection):
+                self.sections[key] = section_class(base, default)
             return
         kind, given = base.registry.kind, self.root.value[key].value
         if given is None and key == "scheduler":
             return
         if not isinstance(given, dict):
-            example = f"{{name: {next(iter(base.registry), '...')}}}"
+            example = f"{{name: {next(iter(base.registry.entries), '...')}}}"
             self.report((key,), f"expected a mapping such as {example}, got {show(given)}")
             return
-        default = base.model_fields["name"].default
         for implies in base.name_of_key.keys() & given.keys():
             implied = base.name_of_key[implies]
             if given.setdefault("name", Node(implied, given[implies].mark, given[implies].key)).value != implied:

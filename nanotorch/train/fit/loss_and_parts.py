@@ -95,6 +95,8 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
         values = arguments.get(key)
         if expected is not None and values is not None and len(values) != expected:
             raise DataError(f"loss.{key} has {len(values)} values for {expected} {of}", "loss", key)
+    if name == "auto":
+        arguments["task"] = table.task
     loss: nn.Module = LOSSES.get(name)(**arguments, reduction="sum")
     return loss
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from nanotorch.registry import LOSSES
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data import datasets
 from nanotorch.train.data.data_notices import Noticed
@@ -42,7 +44,15 @@ class Data:
 
 def load(config: Config) -> Table:
     """Load the table of a config."""
-    return datasets.load(config.data.name, config.data.arguments, seed_of(config))
+    return datasets.load(config.data.name, table_arguments(config), seed_of(config))
+
+
+def table_arguments(config: Config) -> dict[str, Any]:
+    """Return the arguments of the dataset of a config, with the task that its loss tells where it may be either."""
+    arguments, tasks = config.data.arguments, LOSSES.entry(config.loss.name).facts.get("tasks", ())
+    if arguments.get("task") != "auto" or ("regression" in tasks and len(tasks) > 1):
+        return arguments
+    return {**arguments, "task": "regression" if "regression" in tasks else "classification"}
 
 
 def prepare(config: Config, table: Table | None = None) -> Data:

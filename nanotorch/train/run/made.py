@@ -11,7 +11,7 @@ from nanotorch.train.data.datasets import takes_seed
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Setup, build
 from nanotorch.train.fit.part_on_device import Part
-from nanotorch.train.fit.prepare import Data, load, prepare
+from nanotorch.train.fit.prepare import Data, load, prepare, table_arguments
 from nanotorch.train.record.environment import environment
 from nanotorch.train.terminal.interrupt import Interrupt
 
@@ -52,10 +52,9 @@ class Made:
     def of(self, config: Config) -> MadeData:
         """Return the data of a config."""
         section = config.data
-        kind = json.dumps(
-            [section.name, section.arguments, takes_seed(section.name, section.arguments) and config.seed]
-        )
-        key = json.dumps([section.model_dump(mode="json"), config.seed])
+        arguments = table_arguments(config)
+        kind = json.dumps([section.name, arguments, takes_seed(section.name, arguments) and config.seed])
+        key = json.dumps([kind, section.model_dump(mode="json"), config.seed])
         found = self._data.get(key)
         if found is None:
             if self._table is None or self._table[0] != kind:
