@@ -73,7 +73,7 @@ class Captured:
             buffer.array = buffer.array.copy(order="K")
         self.table: TableCode | None = None
         self._digest = recording.digest()
-        self.proven = trusting and self._waits_for_table and self._digest in PROVEN
+        self.proven = trusting and self._waits_for_table and is_proven(self._digest)
         self._gradients = Gradients([(t, p.of(p.buffer.array) if isinstance(p, View) else p) for t, p in places])
         if self.proven:
             assert MACHINE.interpreter is not None
@@ -413,9 +413,19 @@ class Captured:
             return
         self.table = table
         self.run, self.decided = table.build()
-        PROVEN[self._digest] = None
-        if len(PROVEN) > MOST_PROVEN:
-            del PROVEN[next(iter(PROVEN))]
+        prove(self._digest)
+
+
+def is_proven(digest: bytes) -> bool:
+    """Whether a program was confirmed, and checked as a table, in this process."""
+    return digest in PROVEN
+
+
+def prove(digest: bytes) -> None:
+    """Note down that a program was confirmed, and checked as a table."""
+    PROVEN[digest] = None
+    if len(PROVEN) > MOST_PROVEN:
+        del PROVEN[next(iter(PROVEN))]
 
 
 class Gradients:

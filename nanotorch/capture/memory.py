@@ -78,7 +78,10 @@ class Reachable:
         modules: modules of the model, each with its class.
         states: the ids of tensors that are an optimizer's state.
         words: the names that the code mentions.
+        watch: what says whether all of it is as it was, once somebody has asked for that.
     """
+
+    watch: Watch | None = None
 
     def __init__(self, roots: Mapping[str, Any], words: Iterable[str] = ()) -> None:
         self.words = {*words}
@@ -394,6 +397,7 @@ class Watch:
         if not self._hold():
             return Watch(reachable)
         self._take(reachable)
+        reachable.watch = self
         return self
 
     def _same_attributes(self) -> bool:
@@ -406,6 +410,13 @@ class Watch:
             return False
         self._plain_changes = count
         return True
+
+
+def watched(reachable: Reachable) -> Watch:
+    """Return what watches a walk: the same for all programs that were recorded after it."""
+    if reachable.watch is None or not reachable.watch.is_same():
+        reachable.watch = Watch(reachable)
+    return reachable.watch
 
 
 class Contents:

@@ -10,9 +10,10 @@ import pytest
 
 import nanotorch as torch
 from nanotorch import nn
+from nanotorch.capture import captured, compiled
 from nanotorch.capture.compiled import Compiled
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.sweep import tabled_step
+from nanotorch.capture.sweep import batched_step, tabled_step
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import MACHINE
 from nanotorch.ops.create.counters import dropout_counters
@@ -128,6 +129,38 @@ def test_a_model_leaves_and_the_others_go_on() -> None:
     sweep.run(tables, batch_size=BATCH)
     assert [task.left() for task in parts] == [task.left() for task in whole]
     assert [group._recorded for _, group in sweep.groups] == [1]
+
+
+def test_a_proven_program_is_recorded_once_and_checked_with_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured, "PROVEN", {})
+    counts = {"recorded": 0, "tried": 0}
+
+    class Counting(compiled.Recording):
+        def __init__(self, *args: Any) -> None:
+            counts["recorded"] += 1
+            super().__init__(*args)
+
+    class Trying(batched_step.Trial):
+        def __init__(self, *args: Any) -> None:
+            counts["tried"] += 1
+            super().__init__(*args)
+
+    monkeypatch.setattr(compiled, "Recording", Counting)
+    monkeypatch.setattr(batched_step, "Trial", Trying)
+    tables = data()
+    want = alone([Task(number) for number in range(MODELS)], [tables] * MODELS, [np.arange(ROWS)] * MODELS)
+    found = []
+    for _ in range(2):
+        tasks, counts["recorded"], counts["tried"] = [Task(number) for number in range(MODELS)], 0, 0
+        sweep = torch.compile.sweep([task.step for task in tasks], backend="table")
+        sweep.run(tables, batch_size=BATCH)
+        for rows in (BATCH, 3):
+            sweep(*[table[:rows] for table in tables])
+        for task, each in zip(tasks, want, strict=True):
+            left = task.left()
+            assert each[-len(left) :] == left
+        found.append(dict(counts))
+    assert found == [{"recorded": 4, "tried": 2 * MODELS}, {"recorded": 2, "tried": 2 * MODELS}]
 
 
 def test_a_step_that_no_table_takes_whole_runs_as_numpy_or_is_refused() -> None:

@@ -10,7 +10,7 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.captured import Captured, Gradients, entered_with, held
 from nanotorch.capture.effects import Draws, Numbers, version
-from nanotorch.capture.memory import Reachable, Watch
+from nanotorch.capture.memory import Reachable, Watch, watched
 from nanotorch.capture.numpy_code import NumpyCode, same_bits
 from nanotorch.capture.passes import moved_view, simplify
 from nanotorch.capture.program import Buffer, HostNumber, View
@@ -45,6 +45,24 @@ class Part(NamedTuple):
     generators: list[Generator]
 
 
+class Walks:
+    """What several functions can reach, together: `each` is what one of them can."""
+
+    def __init__(self, each: list[Reachable]) -> None:
+        self.each = each
+        self.words = {word for reach in each for word in reach.words}
+        self.objects = [thing for reach in each for thing in reach.objects]
+        self.tensors = {f"{k}.{path}": t for k, reach in enumerate(each) for path, t in reach.tensors.items()}
+        self.states = {key for reach in each for key in reach.states}
+        self.line_of = each[0].line_of
+
+    def forget_gradients(self) -> None:
+        """Let go of gradients."""
+        for reach in self.each:
+            reach.forget_gradients()
+        self.objects = [thing for reach in self.each for thing in reach.objects]
+
+
 class Watches:
     """Whether several functions find what they found."""
 
@@ -62,6 +80,7 @@ class BatchedStep(Captured):
     Attributes:
         models: what stands in its program for each model.
         parts: what it was recorded with of each model.
+        reaches: what the step of each model can reach.
         call: one for which it is.
     """
 
@@ -72,6 +91,7 @@ class BatchedStep(Captured):
         self._waits_for_table, self.table = False, None
         self._host: Host | None = None
         self.memory, self.grads = {}, {}
+        self.proven = False
 
     def take(
         self, recording: Recording, models: Models, call: Any, results: Sequence[Any], before: State
@@ -121,8 +141,8 @@ class BatchedStep(Captured):
             for buffer, array in left.items():
                 buffer.array[...] = array
         self.build = taken_apart(recording.result, [])
-        walks = before.reaches
-        self.fingerprints, self.watch = [reach.fingerprint for reach in walks], Watches(list(map(Watch, walks)))
+        self.reaches = list(before.reaches)
+        self.watch = Watches(list(map(watched, self.reaches)))
         self._bind()
         self._holds: list[Any] = list(map(self._guard, self.parts))
         recording.forget(self.kept)
@@ -220,7 +240,7 @@ class BatchedStep(Captured):
         Others may follow; `go_on` comes last.
         """
         moved = number != len(self.parts) - 1
-        lists: tuple[list[Any], ...] = self.parts, self.fingerprints, self.watch.each, self._holds
+        lists: tuple[list[Any], ...] = self.parts, self.reaches, self.watch.each, self._holds
         for each in lists:
             each[number] = each[-1]
             del each[-1]
@@ -248,16 +268,17 @@ class BatchedStep(Captured):
         """Go on from what is there now, if each step finds there what it found."""
         if not self.confirmed:
             return
-        for number, (mine, reach) in enumerate(zip(self.fingerprints, reachable.each, strict=True)):
-            if mine == reach.fingerprint:
+        for number, (mine, reach) in enumerate(zip(self.reaches, reachable.each, strict=True)):
+            if mine is not reach and mine.fingerprint == reach.fingerprint:
                 self.watch.each[number] = self.watch.each[number].renewed(reach)
+                self.reaches[number] = reach
 
     def misfit(self, reachable: Any) -> tuple[int, str]:
         """Say why it was not the program for a call of its form."""
         if not self.confirmed:
             return 0, "the call before was another one"
-        for number, (mine, reach) in enumerate(zip(self.fingerprints, reachable.each, strict=True)):
-            theirs = reach.fingerprint
+        for number, (walk, reach) in enumerate(zip(self.reaches, reachable.each, strict=True)):
+            mine, theirs = walk.fingerprint, reach.fingerprint
             for path in (*mine, *theirs):
                 if (path in mine) != (path in theirs) or mine[path] != theirs[path]:
                     return 1, f"{path or 'the function'} is not as it was in step {number}"

@@ -14,7 +14,7 @@ from nanotorch.capture.memory import Reachable
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import array_of, taken_apart
-from nanotorch.capture.sweep.batched_step import BatchedStep, State
+from nanotorch.capture.sweep.batched_step import BatchedStep, State, Walks
 from nanotorch.capture.sweep.likeness import alike
 from nanotorch.capture.sweep.models import Models
 from nanotorch.capture.sweep.stacked import Rows, leave, stack, unstack
@@ -25,24 +25,6 @@ Axes = tuple[int | None, ...]
 
 class Each(list[Any]):
     """What each step returned."""
-
-
-class Walks:
-    """What several functions can reach, together: `each` is what one of them can."""
-
-    def __init__(self, each: Sequence[Reachable]) -> None:
-        self.each = each
-        self.words = {word for reach in each for word in reach.words}
-        self.objects = [thing for reach in each for thing in reach.objects]
-        self.tensors = {f"{k}.{path}": t for k, reach in enumerate(each) for path, t in reach.tensors.items()}
-        self.states = {key for reach in each for key in reach.states}
-        self.line_of = each[0].line_of
-
-    def forget_gradients(self) -> None:
-        """Let go of gradients."""
-        for reach in self.each:
-            reach.forget_gradients()
-        self.objects = [thing for reach in self.each for thing in reach.objects]
 
 
 class Group(Compiled):
@@ -92,11 +74,14 @@ class Group(Compiled):
         return build([tensor.detach() for tensor in tensors])
 
     def _walk(self) -> Any:
-        return Walks([Reachable({"": step}, self._words) for step in self.steps])
+        """Look what the steps can reach, unless a program sees that all of it is as it was."""
+        known: list[Any] = [captured for programs in self._programs.values() for captured in programs]
+        found = next((captured.reaches for captured in known if captured.fits(())), None)
+        return Walks(found or [Reachable({"": step}, self._words) for step in self.steps])
 
     def _renew(self, programs: list[Any]) -> Any:
         walks: Any = super()._renew(programs)
-        self._found: Sequence[Reachable] = walks.each
+        self._found: list[Reachable] = walks.each
         return walks
 
     def _warm_up(self, call: Call) -> Any:
@@ -112,7 +97,9 @@ class Group(Compiled):
         return super()._why(programs, reachable)
 
     def _record(self, call: Call, programs: list[Any]) -> Any:
-        """Record the first step; the others run as ever."""
+        """Record the first step; the others run as ever. Ahead of a call it is recorded a second time before they do,
+        unless its program is proven.
+        """
         reaches = self._found
         if self.split is None:
             classes = alike(reaches)
@@ -122,15 +109,25 @@ class Group(Compiled):
         if self.backend == "numpy":
             stack(reaches, self._rows, self.shared)
         before = State(reaches)
-        recording, result = self._recorded_call(call, functools.partial(self._step, 0), {"": self.steps[0]})
+        recording, result = self._recorded_first(call)
         if recording is None:
             return result
-        axes, *args = call.args
-        name_inputs(recording.program, self.steps[0], args, call.kwargs)
+        kind = BatchedStep if self.backend == "numpy" else TabledStep
         known: Any = None
-        results, models = Each([recording.result]), None
+        models: Models | None = None
         try:
             known = next((captured for captured in programs if agree(captured, recording)), None)
+            if known is None and self.ahead:  # what is put back anyway need not run for all models
+                first = kind(recording, self._because)
+                if not first.proven:
+                    recording.undo()
+                    recording, result = self._recorded_first(call)
+                    if recording is None:
+                        return result
+                if first.proven or agree(first, recording):
+                    known = first
+                    self._add(known, programs)
+            axes, *args = call.args
             apart = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
             shared = [not any(tensor is arg for arg in apart) for tensor in call.tensors]
             models = Models(recording, before.twins, before.arrays, shared, any(isinstance(a, tuple) for a in apart))
@@ -140,14 +137,12 @@ class Group(Compiled):
                 recording.undo()
                 raise
             self._give_up(call, str(error))
+        results = Each([recording.result])
         results += [self._step(number, *call.args, **call.kwargs) for number in range(1, len(self.steps))]
         if models is None:
             return results
         if known is None:
-            kind = BatchedStep if self.backend == "numpy" else TabledStep
-            self._latest = known = kind(recording, self._because)
-            programs.append(known)
-            self._recorded += 1
+            self._add(kind(recording, self._because), programs)
             return results
         try:
             self.split = known.take(recording, models, call, results, before)
@@ -160,6 +155,19 @@ class Group(Compiled):
                 raise
             self._give_up(call, str(error))
         return results
+
+    def _recorded_first(self, call: Call) -> tuple[Any, Any]:
+        """Record the first step in a call; return the call's result as well, of which there may be nothing else."""
+        _, *args = call.args
+        recording, result = self._recorded_call(call, functools.partial(self._step, 0), {"": self.steps[0]})
+        if recording is not None:
+            name_inputs(recording.program, self.steps[0], args, call.kwargs)
+        return recording, result
+
+    def _add(self, program: BatchedStep, programs: list[Any]) -> None:
+        self._latest = program
+        programs.append(program)
+        self._recorded += 1
 
     def drop(self, *numbers: int) -> None:
         """Let models leave; the last one takes the place of each. Nothing is recorded anew, programs are written for
@@ -194,7 +202,8 @@ class Group(Compiled):
 
     def release(self) -> None:
         """Give each model memory of its own again."""
-        unstack([Reachable({"": step}, self._words) for step in self.steps], self._rows)
+        if self._rows:
+            unstack([Reachable({"": step}, self._words) for step in self.steps], self._rows)
 
     @property
     def code(self) -> str:
