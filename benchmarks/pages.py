@@ -101,6 +101,16 @@ def sweeps() -> str:
     return f"{_table(['program, models', *(result['model'] for result in results)], rows)}\n\n{_when(machine)}"
 
 
+def trainer_step() -> str:
+    """Least microseconds of a step as a user writes it, and of the trainer's loop."""
+    results, machine = measured("trainer_step")
+    rows = []
+    for result in results:
+        least = {name: us["min"] for name, us in result["us"].items()}
+        rows.append([result["model"], *(_significant(us) for us in least.values())])
+    return f"{_table(['MLP', *results[0]['us']], rows)}\n\n{_when(machine)}"
+
+
 def estimators() -> str:
     """Least seconds of the processor of fits."""
     results, machine = measured("estimators")
@@ -154,6 +164,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "ratios of train_step": ratios_of_train_step,
     "scaling_with_size": scaling_with_size,
     "sweeps": sweeps,
+    "trainer_step": trainer_step,
     "estimators": estimators,
     "scores of estimators": scores_of_estimators,
     "search": search,

@@ -75,6 +75,13 @@ def test_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_trainer_step(tmp_path: Path) -> None:
+    printed, [result] = run("trainer_step", tmp_path / "trainer_step.json")
+    assert "\n4-16-3  window step " in printed
+    assert set(result["us"]) == {"step", "window step", "measured", "clipped", "fit"}  # type: ignore[call-overload]
+
+
+@pytest.mark.slow
 def test_sweeps(tmp_path: Path) -> None:
     printed, [result] = run("sweeps", tmp_path / "sweeps.json")
     assert "\n4-16-3 batch 16  numpy 64 " in printed
