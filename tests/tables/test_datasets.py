@@ -23,7 +23,7 @@ from nanotorch.train.data import bundled_tables
 from nanotorch.train.data.datasets import load
 from nanotorch.train.data.sklearn_sets import offline_names, possible_tasks
 from nanotorch.train.data.split import split
-from nanotorch.train.data.standardizer import Standardizer
+from nanotorch.train.data.standardizer import QuantileScaler, Standardizer, scaler_from_state
 from nanotorch.train.data.table import DataError, Table
 
 NOT_FOR_SUPERVISED_TABLES = {
@@ -420,3 +420,55 @@ def test_statistics_are_of_the_training_part_alone() -> None:
     scaler = Standardizer.fit(parts.train.features)
     assert abs(scaler.transform(parts.train.features).mean()) < 1e-12
     assert abs(scaler.transform(parts.test.features).mean()) > 1e-4
+
+
+# ------------------------------------------------------------ robust scales and quantiles
+
+
+def test_a_robust_scale_is_that_of_scikit_learn_clipped_smoothly() -> None:
+    from sklearn.preprocessing import RobustScaler
+
+    values = np.random.default_rng(0).standard_t(1.5, (90, 3)) * [1, 50, 1e-3]
+    scaler = Standardizer.fit_robustly(values)
+    plain = RobustScaler().fit(values).transform(values)
+    np.testing.assert_allclose(scaler.transform(values), plain / np.sqrt(1 + (plain / 3) ** 2))
+    moved = np.concatenate([values, [[1e9, -1e9, 1e9]]])
+    assert np.abs(scaler.transform(moved)).max() <= 3
+
+
+def test_a_robust_scale_of_columns_whose_quartiles_are_one() -> None:
+    values = np.array([[0.0, 7], [0, 7], [0, 7], [0, 7], [0, 7], [10, 7]])
+    scaler = Standardizer.fit_robustly(values)
+    np.testing.assert_allclose(scaler.transform(values)[:, 0], [0, 0, 0, 0, 0, 2 / np.sqrt(1 + 4 / 9)])
+    assert (scaler.transform(values)[:, 1] == 0).all()
+    with pytest.raises(DataError, match="column 0 is too large to be standardised: it reaches 1e"):
+        Standardizer.fit_robustly(np.array([[-1e308], [-1e308], [1e308], [1e308]]))
+
+
+def test_quantiles_make_columns_normal() -> None:
+    from scipy.stats import norm
+
+    generator = np.random.default_rng(1)
+    values = np.stack([generator.exponential(size=6000), generator.integers(0, 3, 6000), np.full(6000, 4.0)], 1)
+    scaler = QuantileScaler.fit(values)
+    scaled = scaler.transform(values)
+    ranks = (np.argsort(np.argsort(values[:, 0])) + 0.5) / 6000
+    np.testing.assert_allclose(norm.cdf(scaled[:, 0]), ranks, atol=0.01)  # a quantile of 100
+    assert abs(scaled[:, 0].mean()) < 0.01 and abs(scaled[:, 0].std() - 1) < 0.02
+    steps = [scaled[values[:, 1] == level, 1] for level in range(3)]
+    assert all((each == each[0]).all() for each in steps) and steps[0][0] < steps[1][0] < steps[2][0]
+    assert (scaled[:, 2] == 0).all()
+    assert scaler.transform(np.array([[-5.0, -5, -5], [1e9, 9, 9]])).tolist() == [
+        [places[0] for places in scaler.places],
+        [places[-1] for places in scaler.places],
+    ]
+
+
+@pytest.mark.parametrize("fit", [Standardizer.fit, Standardizer.fit_robustly, QuantileScaler.fit])
+def test_every_scaler_comes_back_from_json(fit: Any) -> None:
+    values = np.random.default_rng(2).standard_normal((40, 3))
+    scaler = fit(values)
+    again = scaler_from_state(json.loads(json.dumps(scaler.state())))
+    assert type(again) is type(scaler) and again.state() == scaler.state()
+    np.testing.assert_array_equal(again.transform(values), scaler.transform(values))
+    assert scaler.scale.shape == (3,) and (scaler.scale > 0).all()

@@ -18,6 +18,7 @@ from nanotorch import nn
 from nanotorch.registry import ACTIVATIONS, MODELS
 from nanotorch.train.cli.export import main
 from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.use import onnx_export
 from nanotorch.train.use.loaded_run import load_run
@@ -156,11 +157,37 @@ def test_embedded_columns() -> None:
         np.testing.assert_array_equal(in_onnx(front, rows), front(torch.tensor(rows)).detach().numpy())
 
 
+@pytest.mark.parametrize("fit", [Standardizer.fit, Standardizer.fit_robustly, QuantileScaler.fit])
+def test_columns_are_scaled_the_same_in_onnx(fit: Any) -> None:
+    known = np.random.default_rng(0).exponential(size=(90, 3)) * [1, 0, 1e6] + [0, 5, 1e3]
+    known[:, 0] = np.round(known[:, 0])
+    rows = np.concatenate([known, -known, 1e3 * known, [[1e200, -1e200, 5]]])
+    graph, scaler = Graph(), fit(known)
+    output = onnx_export._scaled(graph, scaler, "rows")
+    kind = onnx.TensorProto.DOUBLE
+    ends = [helper.make_tensor_value_info(name, kind, ["rows", 3]) for name in ("rows", output)]
+    made = helper.make_graph(graph.nodes, "scaled", ends[:1], ends[1:], graph.constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    found = ReferenceEvaluator(model).run(None, {"rows": rows})[0]
+    np.testing.assert_allclose(found, scaler.transform(rows), rtol=1e-10, atol=1e-12)
+
+
 # ------------------------------------------------------------ whole runs
 
+SCALED = "%s, standardize: %s}"
 RUNS = {
-    "classes": (CLASSES, "CrossEntropyLoss", "{hidden: [8], batch_norm: true, dropout: 0.1}", ""),
-    "two_classes": (TWO_CLASSES, "BCEWithLogitsLoss", "{hidden: [8], layer_norm: true}", ""),
+    "classes": (
+        CLASSES[:-1] + ", standardize: quantile}",
+        "CrossEntropyLoss",
+        "{hidden: [8], batch_norm: true, dropout: 0.1}",
+        "",
+    ),
+    "two_classes": (
+        TWO_CLASSES[:-1] + ", standardize: robust}",
+        "BCEWithLogitsLoss",
+        "{hidden: [8], layer_norm: true}",
+        "",
+    ),
     "numbers": (NUMBERS, "MSELoss", "{name: residual_mlp, width: 8, activation: SiLU}", "dtype: float64\n"),
 }
 

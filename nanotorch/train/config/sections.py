@@ -119,7 +119,7 @@ class DataSection(NamedSection):
     name_of_key = {"file": "file"}
     test_size: Fraction = 0.2
     validation_size: Fraction = 0.2
-    standardize: bool = True
+    standardize: bool | Literal["robust", "quantile"] = True
     standardize_target: bool | Literal["auto"] = "auto"
     fold: tuple[PositiveInt, PositiveInt] | None = None
 

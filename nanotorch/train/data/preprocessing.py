@@ -4,7 +4,7 @@ Note [Columns of the model]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~
 The rows that a model sees are laid out as follows, and `input_names` names them:
 
-    the numeric columns      missing values filled with the training part's median, then standardised
+    the numeric columns      missing values filled with the training part's median, then brought to a common size
     their indicators         1.0 where a value was missing, for each numeric column that lacked one in the training part
     the categorical columns  one-hot: 1.0 in the column of the row's category, else 0.0
                              embedding: the category's number
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.standardizer import Standardizer
+from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
 from nanotorch.train.data.table import DataError, FloatArray, Table, Task
 from nanotorch.train.terminal.text_report import listed
 
@@ -88,7 +88,7 @@ class Preprocessing:
         task: "binary", "multiclass" or "regression".
         feature_names: the columns that go in, as the table names them.
         target_names: the classes, or the columns of the targets.
-        scaler: standardises the numeric columns, or None.
+        scaler: brings the numeric columns to a common size, or None.
         target_scaler: standardises the targets of a regression, or None.
         fills: what is put in place of a missing value, for each numeric column (its median; the mean where rows stay on
             the disk).
@@ -101,7 +101,7 @@ class Preprocessing:
     task: Task
     feature_names: tuple[str, ...]
     target_names: tuple[str, ...]
-    scaler: Standardizer | None
+    scaler: Standardizer | QuantileScaler | None
     target_scaler: Standardizer | None
     fills: tuple[float, ...] = ()
     indicators: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ class Preprocessing:
     def fit(
         cls,
         table: Table,
-        standardize: bool,
+        standardize: How,
         standardize_target: bool,
         encoding: Encoding = "one_hot",
         max_categories: int | None = None,
@@ -121,6 +121,12 @@ class Preprocessing:
     ) -> Self:
         """Learn from the training part."""
         if isinstance(table.features, DiskRows):
+            if isinstance(standardize, str):
+                raise DataError(
+                    f"data.standardize: {standardize} needs all rows in memory, and these stay on the disk; take true",
+                    "data",
+                    "standardize",
+                )
             statistics = Standardizer.fit(table.features)
             scale_targets = table.task == "regression" and standardize_target
             return cls(
@@ -142,7 +148,7 @@ class Preprocessing:
         lacking = np.isnan(values)
         fills = np.nanmedian(values, axis=0) if lacking.any() else np.median(values, axis=0)
         indicators = tuple(name for index, name in enumerate(numeric) if lacking[:, index].any())
-        scaler = Standardizer.fit(np.where(lacking, fills, values)) if standardize and numeric else None
+        scaler = fit_scaler(np.where(lacking, fills, values), standardize) if numeric else None
         regression = table.task == "regression"
         target_scaler = (
             Standardizer.fit(table.targets, "standardize_target") if regression and standardize_target else None
@@ -334,10 +340,7 @@ class Preprocessing:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild from what `state` returned."""
-        scalers = {
-            name: None if state[name] is None else Standardizer.from_state(state[name])
-            for name in ("scaler", "target_scaler")
-        }
+        scalers = {name: scaler_from_state(state[name]) for name in ("scaler", "target_scaler")}
         return cls(
             state["task"],
             tuple(state["feature_names"]),

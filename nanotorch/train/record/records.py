@@ -77,6 +77,31 @@ class Scaler(Schema):
 
     mean: list[Finite]
     scale: list[Scale]
+    clip: Scale | None = None
+
+    @property
+    def columns(self) -> set[int]:
+        """For how many columns it is, by each of its parts."""
+        return {len(self.mean), len(self.scale)}
+
+
+class Quantiles(Schema):
+    """QuantileScaler.state."""
+
+    edges: list[list[Finite]]
+    places: list[list[Finite]]
+
+    @property
+    def columns(self) -> set[int]:
+        """For how many columns it is, by each of its parts."""
+        return {len(self.edges), len(self.places)}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Quantiles:
+        for column, (edges, places) in enumerate(zip(self.edges, self.places, strict=False)):
+            if len(edges) != len(places) or not edges or edges != sorted(set(edges)):
+                raise ValueError(f"edges: those of column {column} do not rise, or have not a place each")
+        return self
 
 
 class Category(Schema):
@@ -99,7 +124,7 @@ class Prepared(Schema):
     task: Literal["binary", "multiclass", "regression"]
     feature_names: Names
     target_names: Names
-    scaler: Scaler | None
+    scaler: Scaler | Quantiles | None
     target_scaler: Scaler | None
     fills: tuple[Finite, ...]
     indicators: Names
@@ -122,9 +147,9 @@ class Prepared(Schema):
             ("scaler", self.scaler, len(numeric)),
             ("target_scaler", self.target_scaler, len(self.target_names)),
         ):
-            if scaler is not None and (len(scaler.mean), len(scaler.scale)) != (width, width):
+            if scaler is not None and scaler.columns != {width}:
                 raise ValueError(
-                    f"{key} has {len(scaler.mean)} means and {len(scaler.scale)} scales for {width} columns"
+                    f"{key} is of {' and '.join(map(str, sorted(scaler.columns)))} columns, not of {width}"
                 )
         if len(self.fills) != len(numeric):
             raise ValueError(f"fills has {len(self.fills)} values for {len(numeric)} columns of numbers")

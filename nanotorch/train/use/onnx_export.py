@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nanotorch as torch
+from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.use.loaded_run import LoadedRun
 from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
 from nanotorch.train.use.prediction import predict
@@ -105,9 +106,7 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
         values = "features" if matrix else graph.add("Concat", *numeric, axis=1)
         lacking = graph.add("IsNaN", values)
         values = graph.add("Where", lacking, graph.constant(np.array(preprocessing.fills)), values)
-        if preprocessing.scaler is not None:
-            values = graph.add("Sub", values, graph.constant(preprocessing.scaler.mean))
-            values = graph.add("Div", values, graph.constant(preprocessing.scaler.scale))
+        values = _scaled(graph, preprocessing.scaler, values)
         blocks.append(graph.cast(values, graph.dtype))
         if preprocessing.indicators:
             places = np.array([numeric.index(name) for name in preprocessing.indicators])
@@ -125,6 +124,32 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
             numbers = graph.add("Equal", numbers, graph.constant(np.arange(len(category.names))))
         blocks.append(graph.cast(numbers, graph.dtype))
     return inputs, blocks[0] if len(blocks) == 1 else graph.add("Concat", *blocks, axis=1)
+
+
+def _scaled(graph: Graph, scaler: Standardizer | QuantileScaler | None, values: str) -> str:
+    """Return float64 columns of numbers as the scaler gives them."""
+    if isinstance(scaler, QuantileScaler):
+        # A line between two edges is the share of the way from one to the other, times how far it rises.
+        shape = len(scaler.edges), max(1, *(len(edges) - 1 for edges in scaler.edges))
+        starts, widths, rises = np.zeros(shape), np.ones(shape), np.zeros(shape)
+        for column, (edges, places) in enumerate(zip(scaler.edges, scaler.places, strict=True)):
+            filled = column, slice(len(edges) - 1)
+            starts[filled], widths[filled], rises[filled] = edges[:-1], np.diff(edges), np.diff(places)
+        last, none, whole = graph.constant(np.array([2])), graph.constant(0, np.float64), graph.constant(1, np.float64)
+        way = graph.add("Sub", graph.add("Unsqueeze", values, last), graph.constant(starts))
+        share = graph.add("Clip", graph.add("Div", way, graph.constant(widths)), none, whole)
+        risen = graph.add("ReduceSum", graph.add("Mul", share, graph.constant(rises)), last, keepdims=0)
+        return graph.add("Add", risen, graph.constant(np.array([places[0] for places in scaler.places])))
+    if scaler is None:
+        return values
+    values = graph.add("Sub", values, graph.constant(scaler.mean))
+    values = graph.add("Div", values, graph.constant(scaler.scale))
+    if scaler.clip is None:
+        return values
+    share = graph.add("Div", values, graph.constant(scaler.clip, np.float64))
+    share = graph.add("Clip", share, *(graph.constant(bound, np.float64) for bound in (-1e100, 1e100)))
+    root = graph.add("Sqrt", graph.add("Add", graph.add("Mul", share, share), graph.constant(1, np.float64)))
+    return graph.add("Mul", graph.add("Div", share, root), graph.constant(scaler.clip, np.float64))
 
 
 def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256) -> float:
