@@ -43,7 +43,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--input",
         type=path_option,
         metavar="FILE",
-        help="score these rows instead (.csv, .parquet, .npy; '-' is CSV on standard input)",
+        help="score these rows instead (.csv, .xlsx, .parquet, .npy; '-' is CSV on standard input)",
     )
     add(
         "--target",

@@ -41,7 +41,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=path_option,
         required=True,
         metavar="FILE",
-        help="the rows: .csv (also .gz, .zip), .parquet, .npy; '-' is CSV on standard input",
+        help="the rows: .csv (also .gz, .zip), .xlsx, .parquet, .npy; '-' is CSV on standard input",
     )
     add(
         "--output",

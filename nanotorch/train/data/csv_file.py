@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
+from nanotorch.train.data.spreadsheet import SHEETS, sheet_rows
 from nanotorch.train.data.table import TableError, shown
 from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.data.unpacked import opened
@@ -96,7 +97,7 @@ class Columns(Mapping[str, Column]):
         "table.csv, line 3", or "row 2" where there are no lines.
         """
         row += self.first
-        return f"{self.source}, row {row + 1}" if self.lines is None else f"{self.source}, line {self.lines.line(row)}"
+        return f"{self.source}, row {row + 1}" if self.lines is None else self.lines.place(self.lines.line(row))
 
     def only(self, names: Collection[str]) -> Columns:
         """These columns of it."""
@@ -160,7 +161,7 @@ def read_csv(
         if not name
     ]
     left_out = tuple(name for name in file.header if name in leave_out)
-    return Columns(str(file.path), whole, tuple(notices), file, left_out=left_out)
+    return Columns(str(file.path), whole, (*file.notices, *notices), file, left_out=left_out)
 
 
 class CSVFile:
@@ -179,7 +180,9 @@ class CSVFile:
         self.separator, self.encoding = form.separator, form.encoding
         self.decimal, self.missing = form.decimal, frozenset(form.missing_values)
         self.header: list[str] = []
-        self.top = f"{self.source}, line 1"  # the place of the header
+        self.sheet = path.suffix.lower() in SHEETS
+        self.notices: tuple[str, ...] = ()
+        self.top = self.place(1)  # of the header
         # A number may stand for a missing value (-999): then no cell is a number before it was compared.
         self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in self.missing)
 
@@ -203,6 +206,11 @@ class CSVFile:
     @contextmanager
     def records(self) -> Iterator[Any]:
         """Return a csv.reader of the file, from its first line; what the reader raises becomes a TableError."""
+        if self.sheet:
+            with sheet_rows(self.path, self.form, self.source) as rows:
+                self.notices = rows.notices
+                yield rows
+            return
         reader: Any = None
         if csv.field_size_limit() < LONGEST_LINE:  # of the process, and 131,072 before: a page of text is longer
             csv.field_size_limit(LONGEST_LINE)
@@ -212,14 +220,45 @@ class CSVFile:
                 reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
                 yield reader
         except csv.Error as error:
-            line = self.form.skip_rows + (reader.line_num if reader is not None else 1)
+            line = self._line(reader) if reader is not None else 1
             reason = str(error)
             if "field larger" in reason or "unexpected end" in reason:
                 reason = 'a quoted cell has no end; a quote (") before this line is not closed'
-            raise TableError(f"{self.source}, line {line}: {reason}") from None
+            raise TableError(f"{self.place(line)}: {reason}") from None
+
+    def place(self, line: int) -> str:
+        """Return a line in words: "table.csv, line 3", or "table.xlsx, row 3"."""
+        return f"{self.source}, {'row' if self.sheet else 'line'} {line}"
+
+    def _line(self, reader: Any) -> int:
+        """Return the number of the line that a reader of `records` read last."""
+        return int(reader.line_num) + (0 if self.sheet else self.form.skip_rows)
 
     def begin(self) -> None:
         """Find the separator and the header; refuse a file that has none."""
+        if not self.sheet:
+            self._look_at_the_text()
+        with self.records() as reader:
+            record: list[str] = next(filter(None, reader), [])
+            self.top = self.place(self._line(reader))
+            empty = next(filter(None, reader), None) is None
+        names = self.form.names or (record if self.form.has_header else [f"x{column}" for column in range(len(record))])
+        self.header = [name.strip() for name in names]
+        if len(record) != len(self.header):
+            raise TableError(
+                f"{self.top}: {len(record)} cells, but data.names has {len(self.header)} names", "data", "names"
+            )
+        if len(self.header) > MOST_COLUMNS:
+            raise TableError(
+                f"{self.top}: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
+                "is the table lying on its side? For wide numeric data take a .npy file"
+            )
+        self._check_names()
+        if empty and not self.any_size and self.form.has_header:
+            raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
+
+    def _look_at_the_text(self) -> None:
+        """Find the encoding and the separator."""
         try:
             with opened(self.path, self.source) as file:
                 start = file.read(8)
@@ -240,23 +279,6 @@ class CSVFile:
             raise TableError(f"{self.source}, line 1: more than {LONGEST_HEADER:,} characters, which is no header")
         if self.separator == "auto":
             self.separator = self._separator(first, further)
-        with self.records() as reader:
-            record: list[str] = next(filter(None, reader), [])
-            self.top = f"{self.source}, line {self.form.skip_rows + reader.line_num}"
-        names = self.form.names or (record if self.form.has_header else [f"x{column}" for column in range(len(record))])
-        self.header = [name.strip() for name in names]
-        if len(record) != len(self.header):
-            raise TableError(
-                f"{self.top}: {len(record)} cells, but data.names has {len(self.header)} names", "data", "names"
-            )
-        if len(self.header) > MOST_COLUMNS:
-            raise TableError(
-                f"{self.top}: {len(self.header):,} columns, and a table has at most {MOST_COLUMNS:,}; "
-                "is the table lying on its side? For wide numeric data take a .npy file"
-            )
-        self._check_names()
-        if not further and not self.any_size and self.form.has_header:
-            raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
 
     def _separator(self, first: str, further: Sequence[str]) -> str:
         """Return the separator by which the header has most columns, of those by which the first rows have as many."""
@@ -327,7 +349,7 @@ class CSVFile:
                 numbers = self._numbers(column)
                 if numbers is None:
                     row = next(row for row, cell in enumerate(column) if self._numbers([cell]) is None)
-                    place = f"{self.source}, line {self.line(first + row)}"
+                    place = self.place(self.line(first + row))
                     raise TableError(f"{place}: column {shown(name)} holds {shown(column[row])}, which is not a number")
                 columns[name] = numbers
             columns |= {name: _texts(cells[self.header.index(name)], dict.fromkeys(self.missing)) for name in as_text}
@@ -344,7 +366,7 @@ class CSVFile:
                 records = [record for record in block if record]
                 if any(len(record) != width for record in records):
                     row = next(row for row, record in enumerate(records) if len(record) != width)
-                    place = f"{self.source}, line {self.line(done + row)}"
+                    place = self.place(self.line(done + row))
                     raise TableError(f"{place}: {len(records[row])} cells, but the header has {width} columns")
                 if records:
                     yield done, list(zip(*records, strict=True))
@@ -363,7 +385,7 @@ class CSVFile:
                 count += bool(record)
                 if count == row:
                     break
-            return int(self.form.skip_rows + reader.line_num)
+            return self._line(reader)
 
     def _not_text(self) -> TableError:
         """Return where the bytes are that are no text in the encoding."""

@@ -47,9 +47,10 @@ def table_file(
     skip_rows: NonNegativeInt = 0,
     header: bool | None = None,
     names: Sequence[str] = (),
+    sheet: str | None = None,
 ) -> Table:
-    """A table of your own: CSV (also packed, as .csv.gz or .zip), Parquet (extra `parquet`), .npy or .npz;
-    `name` may be left out: {file: t.csv, target: price}.
+    """A table of your own: CSV (also packed, as .csv.gz or .zip), Parquet (extra `parquet`), .xlsx (extra `excel`),
+    .npy or .npz; `name` may be left out: {file: t.csv, target: price}.
 
     The rows of a .npy or .npz file stay on the disk. Of a .npz file, `target` names an array, and the features are the
     other one, or the one called X, features or data. For a .npy file of features, `target` is another .npy file, or one
@@ -75,8 +76,9 @@ def table_file(
         skip_rows: how many lines of a CSV file come before its table.
         header: whether its first line names the columns; null: unless `names` does. Without either they are x0, x1 ...
         names: the names of the columns, in their order.
+        sheet: the sheet of a spreadsheet; null: its first.
     """
-    form = TextFormat(separator, encoding, decimal, missing_values, skip_rows, header, names)
+    form = TextFormat(separator, encoding, decimal, missing_values, skip_rows, header, names, sheet)
     targets = [target] if isinstance(target, str) else list(target)
     if file.lower().endswith((".npy", ".npz")):
         if len(targets) != 1 or numeric or categorical:
@@ -119,8 +121,8 @@ def read_columns(
     place = existing(path)
     if place.suffix.lower() in (".parquet", ".pq"):
         return _read_parquet(place, as_text, leave_out, form.missing_values)
-    if place.suffix.lower() in (".xls", ".xlsx", ".ods"):
-        raise TableError(f"{place} is a spreadsheet; save it as CSV (UTF-8)")
+    if place.suffix.lower() in (".xls", ".xlsb", ".ods", ".numbers"):
+        raise TableError(f"{place} is a spreadsheet; save it as .xlsx or CSV (UTF-8)")
     return read_csv(place, form, as_text, leave_out)
 
 

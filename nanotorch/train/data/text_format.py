@@ -39,7 +39,7 @@ class TextFormat:
         skip_rows: how many lines come before the table.
         header: whether its first line names the columns; None: unless `names` does.
         names: the columns, where the file does not name them or others are wanted.
-        sheet: the sheet of a spreadsheet; empty: the first.
+        sheet: the sheet of a spreadsheet; None: the first.
     """
 
     separator: str = "auto"
@@ -49,7 +49,7 @@ class TextFormat:
     skip_rows: int = 0
     header: bool | None = None
     names: Sequence[str] = ()
-    sheet: str = ""
+    sheet: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no file can be read with."""
