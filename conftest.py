@@ -33,6 +33,7 @@ OF_TABLES = {
     "test_gradients_between_calls.py",
     "test_random_networks.py",
     "test_recorded_ahead.py",
+    "test_epochs_ahead.py",
     "test_sweep_table.py",
     "test_table.py",
     "test_table_fit.py",

@@ -278,8 +278,7 @@ class Captured:
         """Make of the scalars of a step those of as many as there are numbers, where counts alone move on, and move
         them on; return how many steps these are.
         """
-        later = [{**each, "first": False} if "first" in each else each for each in scalars]
-        if not self.decided(later):  # what holds for the first step does not hold for the others
+        if not self.decided(later(scalars)):  # what holds for the first step does not hold for the others
             return 1
         steps = np.arange(len(numbers))
         if numbers[0]:
@@ -426,6 +425,11 @@ def prove(digest: bytes) -> None:
     PROVEN[digest] = None
     if len(PROVEN) > MOST_PROVEN:
         del PROVEN[next(iter(PROVEN))]
+
+
+def later(scalars: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the scalars of a step as those of one that is not the first."""
+    return [{**each, "first": False} if "first" in each else each for each in scalars]
 
 
 class Gradients:

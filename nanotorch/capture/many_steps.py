@@ -70,14 +70,13 @@ def repeated(
     tables = [list(map(array_of, of)) for of in tensors] if each else list(map(array_of, tensors))
     several = bool(given) and any([isinstance(part, tuple) for part in given[0]])
     numbers = list(map(_flat, given)) if several else given
-    form = (first, batch_size, len(tables) if each else 0, rows.shape[:-1], *_forms(tables[0] if each else tables))
-    form += tuple([len(part) if isinstance(part, tuple) else 0 for one in given[:1] for part in one])
+    form = form_of(first, batch_size, tables, rows, given[:1])
     parts: list[list[Any]] = []
     build: Any = None
     steps, done, count = len(given), 0, rows.shape[-1]
 
     def arguments() -> tuple[Any, ...]:
-        batch = _batch(tensors, tables, rows[..., done * batch_size :][..., :batch_size], on_cpu)
+        batch = batch_of(tensors, tables, rows[..., done * batch_size :][..., :batch_size], on_cpu)
         return (*first, *batch, *given[done])
 
     while done < steps:
@@ -100,6 +99,19 @@ def repeated(
         if between is not None:
             between()
     return build, parts
+
+
+def form_of(
+    first: tuple[Any, ...],
+    batch_size: int,
+    tables: Sequence[Any],
+    rows: np.ndarray[Any, Any],
+    given: Sequence[tuple[Any, ...]],
+) -> tuple[Any, ...]:
+    """Return what calls with batches of tables have in common for which one program is the right one."""
+    each = bool(tables) and isinstance(tables[0], list | tuple)
+    form = (first, batch_size, len(tables) if each else 0, rows.shape[:-1], *_forms(tables[0] if each else tables))
+    return form + tuple([len(part) if isinstance(part, tuple) else 0 for one in given for part in one])
 
 
 def planned(
@@ -140,7 +152,8 @@ def _whole(name: str, value: Any) -> int:
     raise ValueError(f"{name} is an integer, got {value!r}")
 
 
-def _batch(tensors: Sequence[Any], tables: Sequence[Any], rows: np.ndarray[Any, Any], on_cpu: bool) -> list[Tensor]:
+def batch_of(tensors: Sequence[Any], tables: Sequence[Any], rows: np.ndarray[Any, Any], on_cpu: bool) -> list[Tensor]:
+    """Return rows of tables as the arguments of a step."""
     if on_cpu:
         return [from_array(array) for array in taken(tables, rows)] if tables else []
     if not isinstance(tensors[0], list | tuple):

@@ -76,8 +76,9 @@ class Prepared:
 
     def events(self) -> Iterator[Any]:
         """Train: yield what the loop yields."""
-        chunks = Chunks(self.training, self.loader, self.options, self.options.accumulate, self.options.epochs)
-        return fit(self.training, self.loader, self.validation, self.options, chunks=chunks)
+        training, options, watched = self.training, self.options, self.validation is not None
+        chunks = Chunks(training, self.loader, options, options.accumulate, options.epochs, watched=watched)
+        return fit(training, self.loader, self.validation, options, chunks=chunks)
 
     @property
     def rows_of_a_batch(self) -> int:

@@ -10,13 +10,16 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.capture.compiled import Call, Compiled, Fallback, Key, agree, plans_of
+from nanotorch.capture.many_steps import batch_of, form_of
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.page import name_inputs
+from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import array_of, taken_apart
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, Walks
 from nanotorch.capture.sweep.likeness import alike
 from nanotorch.capture.sweep.models import Models
+from nanotorch.capture.sweep.passes import Passes, Turn, prepared
 from nanotorch.capture.sweep.stacked import Rows, leave, stack, unstack
 from nanotorch.capture.sweep.tabled_step import NoTableError, TabledStep
 
@@ -169,6 +172,38 @@ class Group(Compiled):
         programs.append(program)
         self._recorded += 1
 
+    def passes(
+        self,
+        first: tuple[Any, ...],
+        tensors: Sequence[Any],
+        tables: Sequence[Sequence[Tensor]],
+        rows: Any,
+        batch_size: int,
+        numbers: Any,
+        watched: Sequence[Sequence[Any]],
+    ) -> Passes | None:
+        """Return several passes that may be taken in one call (Note [Passes]); None where they may not.
+
+        Args:
+            first: the arguments before those of a batch.
+            tensors: tables, or for each model its tables, as `repeated` takes them.
+            tables: those of each model.
+            rows, numbers, watched: of each model, as of `Sweep.passes`.
+        """
+        whole, rest = divmod(rows.shape[-1], batch_size)
+        arrays = [list(map(array_of, of)) for of in tables]
+        given_as = arrays if isinstance(tensors[0], list) else arrays[0]
+        turns = []
+        for place, count, size in ((0, whole, batch_size), (whole, 1, rest))[: 1 + (rest > 0)]:
+            given = (tuple(map(CallNumber, numbers[:, 0, place].tolist())),)
+            batch = rows[:, 0, place * batch_size :][:, :size]
+            arguments = functools.partial(_arguments, first, tensors, given_as, batch, given)
+            known = self.known(form_of(first, size, given_as, batch, [given]), arguments)
+            if not isinstance(known, TabledStep) or not known.may_follow():
+                return None
+            turns.append(Turn(known, place, count, size))
+        return prepared(turns, arrays, rows, numbers, watched)
+
     def drop(self, *numbers: int) -> None:
         """Let models leave; the last one takes the place of each. Nothing is recorded anew, programs are written for
         less.
@@ -210,6 +245,12 @@ class Group(Compiled):
         """The program for all models."""
         captured = self._last()
         return captured.code.text if isinstance(captured, BatchedStep) and captured.confirmed else ""
+
+
+def _arguments(
+    first: tuple[Any, ...], tensors: Sequence[Any], tables: Sequence[Any], rows: Any, given: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    return (*first, *batch_of(tensors, tables, rows, True), *given)
 
 
 def _first_of(value: Any, count: int) -> Any:

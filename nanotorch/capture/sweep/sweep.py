@@ -34,6 +34,7 @@ from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recording import Build, array_of, taken_apart
 from nanotorch.capture.sweep.group import Axes, Group
 from nanotorch.capture.sweep.likeness import alike, difference, signature
+from nanotorch.capture.sweep.passes import Passed
 from nanotorch.capture.table.machine import MACHINE
 
 InDims = int | None | tuple[int | None, ...]
@@ -120,6 +121,38 @@ class Sweep:
             done.append(self._run(fields, part, batch_size, apart, [one], None))
             between()
         return _behind(done)
+
+    def passes(
+        self, tensors: Sequence[Any], order: Any, batch_size: int, numbers: Any, watched: Sequence[Sequence[Tensor]]
+    ) -> list[tuple[list[int], Passed]] | None:
+        """Take several passes of all models in one call, of each as `run` would take one after the other (Note
+        [Passes]).
+
+        Args:
+            tensors, batch_size: as of `run`.
+            order: the rows, (models, passes, rows of a pass).
+            numbers: of the steps, (models, passes, steps of a pass).
+            watched: for each model tensors of which a copy is made after each pass.
+
+        Returns:
+            The numbers of the models of each group, and what they gave; None, with nothing done, where not all steps
+            have tables that ran before.
+        """
+        fields = [list(field) if isinstance(field, list | tuple) else field for field in tensors]
+        if order.size and (order.min() < 0 or order.max() >= min([len(t) for t in self._tables(fields, 0)])):
+            raise IndexError(f"order names rows from {order.min()} to {order.max()}, which the tensors do not have")
+        found = []
+        for of, group in self.groups:
+            axes = (0,) * (len(fields) + 1)
+            apart = [self._tables(fields, k) for k in of]
+            own = apart if any(isinstance(field, list) for field in fields) else fields
+            begun = group.passes(
+                (axes,), own, apart, order[of], batch_size, numbers[of], [list(map(array_of, watched[k])) for k in of]
+            )
+            if begun is None:
+                return None
+            found.append((of, begun))
+        return [(list(of), begun.take()) for of, begun in found]
 
     def drop(self, *numbers: int) -> None:
         """Let models leave: the steps of these numbers are taken no more, and those behind them move up."""

@@ -20,7 +20,7 @@ import numpy as np
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.batches import Batches, Between
-from nanotorch.capture.captured import NOT_DONE, Gradients, is_proven, prove
+from nanotorch.capture.captured import NOT_DONE, Gradients, is_proven, later, prove
 from nanotorch.capture.program import Buffer, View
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of
@@ -174,8 +174,7 @@ class TabledStep(BatchedStep):
                 break
             if ahead > 1:
                 ahead = self._move_on(scalars, numbers[known:][:ahead])
-            for number, of in enumerate(rows[:, known : known + ahead]):
-                code.fill(of, self._values(scalars, number), ())
+            self._fill(rows[:, known : known + ahead], scalars)
             if code.draws:  # of a generator that models share, in the order of steps, as ever
                 drawn = list(map(self._drawn, range(models.count)))
                 for step in range(known, known + ahead):
@@ -201,8 +200,7 @@ class TabledStep(BatchedStep):
     ) -> list[int]:
         """Run a part of the table for all models, in threads; return how many steps each took."""
         several = min(threads(), self.models.count)
-        if several != len(self._workspaces):
-            self._begin_threads(several)
+        self.begin_threads(several)
         bases = self._bases
         if given is not None:
             bases = bases.copy()
@@ -215,8 +213,10 @@ class TabledStep(BatchedStep):
             shares = pool.map(run, [contexts[thread::several] for thread in range(several)])
             return [done for each in shares for done in each]
 
-    def _begin_threads(self, several: int) -> None:
-        """Make memory of their own for threads; models are dealt out among them."""
+    def begin_threads(self, several: int) -> None:
+        """Make memory of their own for so many threads, if there is not; models are dealt out among them."""
+        if several == len(self._workspaces):
+            return
         code = self.code
         self._bases = np.empty((self.models.count, len(code.table.bases)), np.int64)
         self._scratch = np.empty(self.models.count, np.int64)
@@ -230,6 +230,63 @@ class TabledStep(BatchedStep):
         own = [(b, place) for b, place in code.table.bases.items() if b.kind == "memory" or b in self._kept]
         for buffer, place in own:
             self._bases[:, place] = [self._address(buffer, number) for number in range(self.models.count)]
+
+    # ---------------------------------------------------------------------------- many passes in a call (Note [Passes])
+
+    def may_follow(self) -> bool:
+        """Whether steps may follow each other of which nobody knows more than how many there are."""
+        code = self.code
+        return self.recording.repeats and self._counts_alone and not code.draws and self._free()
+
+    def numbers_ahead(self, given: Any, places: Any) -> Any:
+        """Return for each model and step the numbers of the table, with all counts as they are; None where the program
+        is not the right one for all of them.
+
+        Args:
+            given: the number that goes with each step, with the models first.
+            places: how many steps of the call are before each step.
+        """
+        back = self._counts()
+        scalars = self._scalars(given[:, 0].tolist())
+        back()
+        if not self.decided(scalars) or not self.decided(later(scalars)):
+            return None
+        scalars[0] = dict(zip(scalars[0], given, strict=True))
+        for (_, segment, *_), each in zip(self._updates, scalars[1:], strict=True):
+            if "step" in segment.numbers and "step" in each:
+                each["step"] = each["step"] + places
+        rows = np.empty((self.models.count, len(places), len(self.code.numbers)))
+        self._fill(rows, scalars)
+        return rows
+
+    def counted(self, steps: int) -> None:
+        """Count so many steps."""
+        for _, segment, *_ in self._updates:
+            if "step" in segment.numbers:
+                segment.numbers["step"] += steps
+            segment.moved_on()
+
+    def taken(self, steps: int) -> None:
+        """Leave what so many steps leave beside arrays and counts."""
+        self._leave(steps)
+
+    def tell(self, contexts: Any, asking: bool, steps: int, numbers: Any, gathers: Any, returned: Any) -> None:
+        """Write contexts for passes of all models: each with so many steps, whose numbers follow each other, or with
+        what they ask.
+        """
+        code, count = self.code, contexts.shape[1]
+        ((start, end),) = [(0, code.asked)] if asking else code.spans
+        contexts[...] = code.context(start, end, 0, steps)
+        contexts[..., 2], contexts[..., 4] = starts(self._bases)[:, None], self._scratch[:, None]
+        contexts[..., 3] = starts(numbers)[:, None] + np.arange(count) * (steps * numbers.strides[1])
+        contexts[..., 8] = numbers.strides[1]
+        contexts[..., 9], contexts[..., 11] = gathers.shape[2], returned.shape[2]
+        for place, rows in ((10, gathers), (12, returned)):
+            contexts[..., place] = starts(rows)[:, None] + np.arange(count) * rows.strides[1]
+
+    def _fill(self, rows: Any, scalars: Sequence[Any]) -> None:
+        for number, of in enumerate(rows):
+            self.code.fill(of, self._values(scalars, number), ())
 
     def _values(self, scalars: Sequence[Any], number: int) -> Iterator[list[Any]]:
         """Return the numbers of the table for a model."""

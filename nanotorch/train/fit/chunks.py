@@ -3,9 +3,8 @@
 Note [Chunks of steps]
 ~~~~~~~~~~~~~~~~~~~~~~
 `nanotorch.compile` turns `window_step` into a program, and `Compiled.run` repeats it without a loop of the trainer
-around it: no loader, no meter, no look at the clock. Such a chunk ends where the plain loop does something between two
-steps: where losses are read (`READ_EVERY`), where a checkpoint is due, where an epoch ends. The window of fewer rows at
-the end of an epoch is a program of its own.
+around it: no loader, no meter, no look at the clock. Such a chunk ends where something may be saved between two steps,
+and where an epoch ends. The window of fewer rows at the end of an epoch is a program of its own.
 
 Recording takes as long as some hundred small steps, so it has to pay. `auto` records where at least `PAYS` steps are
 sure to come: early stopping lets no more be sure of than its patience. Where as many may come, and `PAYS_LATE` have
@@ -27,8 +26,9 @@ Note [Due steps]
 Before `fit` takes the steps of a chunk it yields them as a `Due`, with the training as the steps before have left it.
 Whoever iterates over it may take them, and leave in `Due.given` what they gave, before it asks for the next event:
 `together` does, with those of many fits in one call. What nobody has taken the fit takes, as a chunk where that pays,
-else step by step. All that follows from the steps, as the sums of the meter, stays the fit's. In the same way the
-outputs for the validation part may be computed by others.
+else step by step. Where nobody looks at the training between two epochs, the steps of all epochs that are sure to come
+may be taken (`DueSteps.take_ahead`): the fit then finds them done, epoch by epoch. All that follows from the steps, as
+the sums of the meter, stays the fit's. In the same way the outputs for the validation part may be computed by others.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -101,6 +102,20 @@ class DueScores(Due):
         self.given: tuple[Array, Array, Array] | None = None
 
 
+class Ahead(NamedTuple):
+    """An epoch that was taken ahead.
+
+    Attributes:
+        order: its rows.
+        given: what its steps gave, as many at a time as they were taken.
+        finite: for each parameter of the model whether it was finite at the end.
+    """
+
+    order: Array
+    given: list[tuple[int, Given]]
+    finite: Sequence[bool]
+
+
 class DueSteps(Due):
     """Steps that are to be taken next, in one call (Note [Due steps]).
 
@@ -122,6 +137,18 @@ class DueSteps(Due):
         """The rows of the steps, one window after the other."""
         first, rows = self.training.step_in_epoch, self.chunks.rows
         return self.chunks.order()[first * rows : (first + self.count) * rows]
+
+    @property
+    def epochs(self) -> int:
+        """Of how many epochs the steps may be taken, the one that is open included."""
+        chunks, training = self.chunks, self.training
+        alone = chunks.watched or not chunks.table or training.scheduler is not None or training.step_in_epoch
+        return 1 if alone else chunks.sure_epochs
+
+    def take_ahead(self, epochs: Sequence[Ahead]) -> None:
+        """Have the fit find the steps of epochs done, of the one that is open first."""
+        (self.count, self.given), *further = epochs[0].given
+        self.chunks.ahead = deque([epochs[0]._replace(given=further), *epochs[1:]])
 
     @property
     def window(self) -> int:
@@ -161,6 +188,7 @@ class Chunks:
         epochs: how many there are in all.
         compile: "auto" where it pays, True from the first step on.
         pause: a chunk ends after each step whose number is a multiple of this, where something may be saved.
+        watched: whether somebody looks at the training between two epochs, or stops it there.
 
     Attributes:
         refused: why steps of this kind are no program; None where they are one, as far as is known.
@@ -175,6 +203,7 @@ class Chunks:
         sure_epochs: how many epochs are sure to come.
         pays_whole: whether there is a program of whole windows, and
         pays_last: of the last one.
+        ahead: epochs that were taken ahead, the one that is open included.
     """
 
     def __init__(
@@ -186,8 +215,10 @@ class Chunks:
         epochs: int,
         compile: Compile = "auto",
         pause: int | None = None,
+        watched: bool = True,
     ) -> None:
-        self.loader, self.epochs, self.pause = loader, epochs, pause
+        self.loader, self.epochs, self.pause, self.watched = loader, epochs, pause, watched
+        self.ahead: deque[Ahead] = deque()
         self.always = compile is True
         self.refused = why_not(training, loader, options) if compile else "train.compile is false"
         self.table = self._begun = False
@@ -259,7 +290,7 @@ class Chunks:
 
     def begin_epoch(self, training: Training) -> bool:
         """Return whether the epoch that has begun is to be run in chunks."""
-        self._order = None
+        self._order = self.ahead[0].order if self.ahead else None
         self._begin(training)
         left, self.sure_epochs = self._to_come(training)
         if self.table:
@@ -279,29 +310,45 @@ class Chunks:
         late = steps * (training.epoch - 1) >= PAYS_LATE and steps * left >= self.least
         return self.always or steps * sure >= self.least or late
 
-    def order(self) -> np.ndarray[Any, Any]:
+    def order(self) -> Array:
         """Return the rows of the epoch, drawn as the loader draws them."""
         if self._order is None:
-            order = np.asarray(self.loader.batch_sampler.sampler.order())  # type: ignore[union-attr]
-            if self.loader.drop_last:
-                order = order[: len(order) // self.loader.batch_size * self.loader.batch_size]  # type: ignore[operator]
-            self._order = order
+            self._order = self._drawn()
         return self._order
+
+    def orders(self, training: Training, epochs: int) -> tuple[Any, list[Array]]:
+        """Return the rows of so many epochs, the one that is open included, drawn as the loader draws them; before them
+        the state of what draws them, after the first one.
+        """
+        order, state = self.order(), training.shuffle.get_state()
+        return state, [order, *[self._drawn() for _ in range(epochs - 1)]]
+
+    def _drawn(self) -> Array:
+        order = np.asarray(self.loader.batch_sampler.sampler.order())  # type: ignore[union-attr]
+        return order[: self.rows_per_epoch]
 
     def leave_order(self, training: Training) -> None:
         """Have the loader draw the rows of the epoch, as if they had not been drawn yet."""
         if self._order is not None:
             training.shuffle.set_state(training.order)
 
-    def due(self, training: Training, steps_per_epoch: int, read_every: int) -> DueSteps:
-        """Return what can be run from here on in one call."""
-        ends = [read_every - training.step % read_every]
+    def due(self, training: Training, steps_per_epoch: int) -> DueSteps:
+        """Return what can be run from here on in one call, or was taken ahead."""
+        if self.ahead:
+            count, given = self.ahead[0].given.pop(0)
+            due = DueSteps(training, self, count)
+            due.given = given
+            return due
+        ends = [steps_per_epoch - training.step_in_epoch, max(1, self.whole - training.step_in_epoch)]
         if self.pause is not None:
             ends.append(self.pause - training.step % self.pause)
         if self.seconds:
             ends.append(max(1, int(LONGEST / self.seconds)))
-        whole = self.whole - training.step_in_epoch
-        return DueSteps(training, self, min(steps_per_epoch - training.step_in_epoch, max(1, whole), *ends))
+        return DueSteps(training, self, min(ends))
+
+    def end_epoch(self) -> Sequence[bool] | None:
+        """Return for each parameter whether it was finite at the end of an epoch that was taken ahead."""
+        return self.ahead.popleft().finite if self.ahead else None
 
     def _run(self, due: DueSteps) -> Given:
         """Take the steps that are due."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -96,7 +96,8 @@ def fit(
         if validation is not None and chunks is not None and chunks.refused is None:
             due = DueScores(training, chunks, validation)
             yield due
-        finished = _finish_epoch(training, validation, due, interrupt)
+        finite = None if chunks is None else chunks.end_epoch()
+        finished = _finish_epoch(training, validation, due, interrupt, finite)
         record = {**finished, "seconds": time.perf_counter() - started}
         training.history.append(record)
         yield record
@@ -147,26 +148,37 @@ def _steps_in_chunks(
     """
     pays = chunks.begin_epoch(training)
     while training.step_in_epoch < steps_per_epoch:
-        due = chunks.due(training, steps_per_epoch, READ_EVERY)
-        yield due
+        due = chunks.due(training, steps_per_epoch)
+        if due.given is None:
+            yield due
         if due.given is None and not pays:
             chunks.leave_order(training)
             return False
         norms = chunks.take(due)
+        read = [place for place, number in enumerate(due.numbers) if number % READ_EVERY == 0]
         training.step += due.count
         training.step_in_epoch += due.count
-        if training.step % READ_EVERY == 0 or training.step_in_epoch == steps_per_epoch:
-            training.gradient_norms.append(norms[-1].item())
-            check_losses(training)
+        if training.step_in_epoch == steps_per_epoch and training.step % READ_EVERY:
+            read.append(-1)
+        training.gradient_norms += norms[read].tolist()
+        check_losses(training)
         yield Chunk(due.count)
     chunks.order()  # which is drawn for an epoch that goes on at its end, too
     return True
 
 
 def _finish_epoch(
-    training: Training, validation: Part | None, due: DueScores | None, interrupt: Interrupt | None
+    training: Training,
+    validation: Part | None,
+    due: DueScores | None,
+    interrupt: Interrupt | None,
+    finite: Sequence[bool] | None,
 ) -> dict[str, Any]:
-    """Score and judge an epoch whose steps are done, and move the schedule on; returns its record."""
+    """Score and judge an epoch whose steps are done, and move the schedule on; returns its record.
+
+    Args:
+        finite: for each parameter whether it is finite; None where nobody has looked.
+    """
     meter, scheduler = training.meter, training.scheduler
     if meter.rows == 0:
         raise DivergedError(f"on_nonfinite: skip left out every step of epoch {training.epoch}: no gradient was finite")
@@ -182,7 +194,7 @@ def _finish_epoch(
             validated = evaluate(training.model_for_use, training.criterion, validation, interrupt)
     if validated is not None:
         check_scores(training, "validation", validated)
-    check_weights(training)
+    check_weights(training, finite)
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step((validated or trained)["loss"])
     elif training.interval == "epoch":
@@ -245,12 +257,16 @@ def check_scores(training: Training, part: str, scores: Mapping[str, float]) -> 
             raise _diverged(training, part, f"{part} {printable(name, kept='')} is {value} at", training.step)
 
 
-def check_weights(training: Training) -> None:
-    """A DivergedError if a weight is not finite, before anything is saved that could not be gone on with."""
-    with torch.no_grad():
-        if math.isfinite(nn.utils.get_total_norm([part.data for part in training.flat]).item()):
-            return
-        bad = [name for name, p in training.model.named_parameters() if not torch.isfinite(p).all().item()]
+def check_weights(training: Training, finite: Sequence[bool] | None = None) -> None:
+    """A DivergedError if a weight is not finite, before anything is saved that could not be gone on with; `finite` is
+    for each parameter whether it is, where somebody has looked.
+    """
+    if finite is None:
+        with torch.no_grad():
+            if math.isfinite(nn.utils.get_total_norm([part.data for part in training.flat]).item()):
+                return
+            finite = [bool(torch.isfinite(p).all().item()) for p in training.model.parameters()]
+    bad = [name for (name, _), is_ in zip(training.model.named_parameters(), finite, strict=True) if not is_]
     if bad:
         raise _diverged(training, "training", f"weights of {', '.join(bad)} are not finite after", training.step)
 

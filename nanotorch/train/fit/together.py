@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 from nanotorch import Tensor
-from nanotorch.train.fit.chunks import PAYS, Due, DueScores, DueSteps
+from nanotorch.train.fit.chunks import PAYS, Ahead, Due, DueScores, DueSteps, Given
 from nanotorch.train.fit.loop import DivergedError, rows_at_once
 from nanotorch.utils.data import TensorDataset
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 MOST_AT_ONCE = 2**24  # numbers of a layer, of all models that are scored in one call
+MOST_AHEAD = 2**24  # numbers that a call of many epochs takes and gives
+LONGEST_AHEAD = 1.0  # seconds of it
 
 
 class End(NamedTuple):
@@ -195,6 +200,9 @@ class Group(Generic[Key]):
 
             self._sweep = Sweep([of.chunks.step for of in every], None, self._refuse, backend)
         dues = [of for key in self._in_sweep if isinstance(of := self.members[key], DueSteps)]
+        epochs = self._epochs(dues)
+        if epochs > 1 and self._take_epochs(self._sweep, dues, epochs):
+            return
         schedulers = [of.training.scheduler for of in dues if of.training.interval == "step"]
 
         def between() -> None:
@@ -214,6 +222,50 @@ class Group(Generic[Key]):
         for number, (of, norm) in enumerate(zip(dues, norms.numpy(), strict=True)):
             of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
             of.given = [[part[number] for part in piece] for piece in arrays], norm
+
+    def _epochs(self, dues: Sequence[DueSteps]) -> int:
+        """Return of how many epochs the steps are to be taken in one call."""
+        first = dues[0]
+        rows, steps = first.chunks.rows_per_epoch, -(-first.chunks.rows_per_epoch // first.window)
+        weights = sum([parameter.numel() for parameter in first.training.model.parameters()])
+        room = MOST_AHEAD // (len(dues) * (rows * (2 + len(first.training.meter.target_names)) + weights))
+        quick = LONGEST_AHEAD // (steps * max([of.chunks.seconds for of in dues]) or math.inf)
+        return min(room, int(quick), *[of.epochs for of in dues])
+
+    def _take_epochs(self, sweep: Sweep, dues: Sequence[DueSteps], epochs: int) -> bool:
+        """Take all steps of so many epochs of all members in one call; return whether that was possible."""
+        started = time.perf_counter()
+        chunks = dues[0].chunks
+        states, drawn = zip(*[of.chunks.orders(of.training, epochs) for of in dues], strict=True)
+        order = np.array(drawn)
+        steps = -(-chunks.rows_per_epoch // chunks.rows)
+        numbers = np.array([of.training.step for of in dues])[:, None] + np.arange(1, 1 + epochs * steps)
+        passed = sweep.passes(
+            _fields([of.chunks.tensors for of in dues]),
+            order,
+            chunks.rows,
+            numbers.reshape(len(dues), epochs, steps),
+            [list(of.training.model.parameters()) for of in dues],
+        )
+        if passed is None:
+            for of, state in zip(dues, states, strict=True):
+                of.training.shuffle.set_state(state)
+            return False
+        seconds = (time.perf_counter() - started) / (epochs * steps)
+        for of_group, (results, seen) in passed:
+            turns = [build(arrays) for build, arrays in results]
+            finite = np.stack([np.isfinite(each).reshape(*each.shape[:2], -1).all(2) for each in seen], 2).tolist()
+            for row, number in enumerate(of_group):
+                of, found = dues[number], []
+                for epoch in range(epochs):
+                    given: list[tuple[int, Given]] = []
+                    for pieces, norms in turns:
+                        of_epoch = [[part[row, epoch] for part in piece] for piece in pieces]
+                        given.append((norms.shape[2], (of_epoch, norms[row, epoch])))
+                    found.append(Ahead(order[number, epoch], given, finite[row][epoch]))
+                of.take_ahead(found)
+                of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
+        return True
 
     def _refuse(self, why: str) -> None:
         self._refused = True
