@@ -15,7 +15,6 @@ import pytest
 import fake_gpu
 import nanotorch
 import oracle
-import sketches
 from nanotorch.autograd.graph import formatting
 from nanotorch.autograd.graph.grad_mode import recording, set_recording
 from nanotorch.backend.device import Device, why_unavailable
@@ -106,7 +105,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Tell `oracle.require` and `sketches` which test asks."""
+    """Tell `oracle.require` which test asks."""
     oracle.running.append(item)
     try:
         return (yield)
@@ -155,14 +154,6 @@ def no_tables(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.path.name not in OF_TABLES:
         monkeypatch.setattr(MACHINE, "start", lambda: None)
         monkeypatch.setattr(MACHINE, "soon", lambda: None)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def undrawn() -> Iterator[None]:
-    """Leave the drawing of figures out of runs, but where a test is marked as `drawn`."""
-    with pytest.MonkeyPatch.context() as patch:
-        sketches.put_in_place(patch)
-        yield
 
 
 @pytest.fixture(scope="session")

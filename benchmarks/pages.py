@@ -134,6 +134,20 @@ def scores_of_estimators() -> str:
     return _table(["data, hidden layers, batch", "longer: least, median", "nanotorch", "scikit-learn"], rows)
 
 
+def job() -> str:
+    """Least seconds of whole jobs, of the wall and of the processor, and their megabytes."""
+    results, machine = measured("job")
+    rows = []
+    for result in results:
+        ours = result["figures"]["nanotorch.train"]
+        for name, found in result["figures"].items():
+            cells = [f"{min(found[key]):.1f}" for key in ("wall", "processor")]
+            ratios = [f"{min(found[key]) / min(ours[key]):.1f}" for key in ("wall", "processor")]
+            rows.append([f"{result['case']}, {name}", *cells, *ratios, f"{max(found['mb']):.0f}"])
+    header = ["job", "seconds", "of the processor", "times ours", "of the processor", "MB"]
+    return f"{_table(header, rows)}\n\n{_when(machine)}"
+
+
 def search() -> str:
     """Least seconds of searches by the clock, and the best accuracies."""
     results, machine = measured("search")
@@ -167,6 +181,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "trainer_step": trainer_step,
     "estimators": estimators,
     "scores of estimators": scores_of_estimators,
+    "job": job,
     "search": search,
     "recurrent": recurrent,
 }

@@ -17,15 +17,13 @@ from config_draws import mutated_configs, valid_configs, valid_sweeps
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import loads
 from nanotorch.train.config.strict_yaml import ConfigError
-from nanotorch.train.report import run_page
 
 MOST_ROWS = 2000  # of a mutated config that is still valid and is tried
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Runs in a folder of their own, and without figures, which take most of a second."""
-    monkeypatch.setattr(run_page.figures, "matplotlib_is_there", lambda: False)
+    """Runs in a folder of their own."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -57,13 +57,12 @@ def test_it_is_valid_and_so_is_its_resolved_form(path: Path) -> None:
 
 
 @each_config
-@pytest.mark.drawn
 @pytest.mark.slow
 def test_it_trains(path: Path, tmp_path: Path) -> None:
     config = load(path, [f"output={tmp_path}", "device=cpu", "train.epochs=3"])
     scores, directory = trained(config)
     assert math.isfinite(scores["test"]["loss"])
-    files = {"resolved.yaml", "metrics.jsonl", "checkpoints"} | ({"learning_curve.png"} if not config.sweep else set())
+    files = {"resolved.yaml", "metrics.jsonl", "checkpoints"} | ({"learning_curve.svg"} if not config.sweep else set())
     assert {file.name for file in directory.iterdir()} >= files
 
 

@@ -33,7 +33,7 @@ ROOMS = """
     train.fit.together train.fit.build
     train.use train.report train.inspect train.run train.sweep train.cli train
     estimators
-    predict evaluate export compare __main__
+    predict evaluate report export compare __main__
 """
 LINE = ROOMS.split()
 

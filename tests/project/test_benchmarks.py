@@ -82,6 +82,14 @@ def test_trainer_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_job(tmp_path: Path) -> None:
+    printed, [result] = run("job", tmp_path / "job.json")
+    assert "\nbreast_cancer: nanotorch.train " in printed
+    expected = {"nanotorch.train", "scikit-learn script"} | ({"PyTorch script"} if find_spec("torch") else set())
+    assert set(result["figures"]) == expected
+
+
+@pytest.mark.slow
 def test_sweeps(tmp_path: Path) -> None:
     printed, [result] = run("sweeps", tmp_path / "sweeps.json")
     assert "\n4-16-3 batch 16  numpy 64 " in printed

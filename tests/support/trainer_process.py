@@ -81,7 +81,6 @@ def serve() -> None:
     """Fork a child for every line of standard input; answer with how it ended."""
     import encodings.utf_8_sig  # noqa: F401  (whoever a child becomes may not read the library)
 
-    import matplotlib  # noqa: F401
     import sklearn.datasets
     import sklearn.metrics
     import sklearn.preprocessing  # noqa: F401
@@ -105,14 +104,11 @@ def _warm_up() -> None:
     is out of their garbage collections, which would copy all of it.
     """
     from nanotorch.train.cli.train import main
-    from nanotorch.train.report import figures
 
-    draws, figures.matplotlib_is_there = figures.matplotlib_is_there, lambda: False
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         config = Path(name) / "warm.yaml"
         config.write_text(WARM)
         assert main([str(config), "--output", str(Path(name) / "run"), "--quiet"]) == 0
-    figures.matplotlib_is_there = draws
     gc.collect()
     gc.freeze()
 

@@ -6,13 +6,12 @@ import csv
 import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nanotorch.train.cli import compare, evaluate, predict
+from nanotorch.train.cli import compare, evaluate, predict, report
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import load, loads
 from nanotorch.train.record import checkpoint
@@ -39,14 +38,6 @@ checkpoint: {every_seconds: 0}
 sweep: {optimizer.lr: [1e-3, 2e-2], model.dropout: [0.0, 0.3]}
 """
 FOUR = ["trial-1", "trial-2", "trial-3", "trial-4"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plain_pages() -> Iterator[None]:
-    """Draw no figures, which take longer than these sweeps."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("nanotorch.train.report.figures.matplotlib_is_there", lambda: False)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -347,12 +338,10 @@ def test_the_page_of_a_trial_is_made_when_it_is_asked_for(whole: SweepResult, tm
     place = tmp_path / "trial"
     shutil.copytree(whole.directory / whole.trials[-1].trial.name, place, symlinks=True)
     assert not (place / "report.html").exists()
-    assert evaluate.main([str(place), "--report"]) == 0
+    assert report.main([str(place)]) == 0
     page = (place / "report.html").read_text()
     scores = json.loads((place / "summary.json").read_text())["scores"]["test"]
     assert f"{scores['loss']:.4f}" in page
-    (place / "summary.json").unlink()
-    assert evaluate.main([str(place), "--report"]) == 2
 
 
 @pytest.mark.parametrize("left_of_it", [None, 0, 200])

@@ -56,7 +56,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert all(f"  {name} " in text for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "export", "compare"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "report", "export", "compare"])
 def test_a_run_that_is_missing_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert stopped([command]) == 2
     assert f"nanotorch {command}: error: the following arguments are required: RUN" in capsys.readouterr().err

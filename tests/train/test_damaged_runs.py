@@ -160,7 +160,7 @@ def all_damages(run: Path) -> Iterator[tuple[Path, str, bytes]]:
             path.is_symlink()
             or any(parent.is_symlink() for parent in path.parents)
             or not path.is_file()
-            or path.suffix in (".html", ".csv", ".log", ".png")
+            or path.suffix in (".html", ".csv", ".log", ".svg")
         ):
             continue
         kind = (path.relative_to(run).parts[0], name)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
+from html_page import Page
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
 from nanotorch.train.cli.train import main
 from nanotorch.train.config import loading as config
@@ -291,8 +292,9 @@ def test_the_finder_names_a_rate_that_trains(tmp_path: Path, capsys: pytest.Capt
     assert main([str(path), "--find-lr", f"output={tmp_path / 'runs'}"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines()[:-3])) <= 80
-    assert [file.name for file in (tmp_path / "runs").iterdir()] == ["looked_at-find-lr.png"]
-    assert (tmp_path / "runs" / "looked_at-find-lr.png").read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in (tmp_path / "runs").iterdir()] == ["looked_at-find-lr.svg"]
+    drawing = (tmp_path / "runs" / "looked_at-find-lr.svg").read_text()
+    assert "suggested" in "".join(Page(drawing).text)
     override = out.splitlines()[-1]
     assert override.startswith("optimizer.lr=")
     assert 0.01 <= float(override.partition("=")[2]) <= 3

@@ -7,25 +7,26 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import sklearn.metrics
 
 from html_page import Page
+from nanotorch.train.cli.report import main as report_command
 from nanotorch.train.config import loading as config
 from nanotorch.train.data.table import Table
-from nanotorch.train.report import data_card, figures, run_page
+from nanotorch.train.report import chart, data_card, figures, run_page
 from nanotorch.train.run.open_run import RunResult
 from nanotorch.train.run.run import run
 from nanotorch.train.score import classification
 from nanotorch.train.terminal import text_report as report
-
-pytestmark = pytest.mark.drawn
 
 EVIL = ("<script>alert(1)</script>", 'a "quoted" & $odd$ class', "naïve\tname")
 COLUMNS = ("<b>age</b>", "$income$", "colour")
@@ -154,11 +155,30 @@ def test_colours_follow_the_theme_and_there_is_a_style_for_paper(result: RunResu
     source = html(result)
     assert "prefers-color-scheme: dark" in source
     assert "@media print" in source
-    drawn = source[source.index("</style>") :]
-    assert not set(re.findall(r"#[0-9a-f]{6}\b", drawn)) & set(figures.COLOURS.values())
-    style = source[: source.index("</style>")]
-    for name in re.findall(r"var\(--([a-z]+)\)", drawn):
-        assert len(re.findall(rf"--{name}:", style)) == 3 or name == "share", name  # light, dark and paper
+    style, drawn = source.split("</style>")
+    assert not re.findall(r"#[0-9a-f]{6}\b|var\(", drawn)
+    for name in set(re.findall(r"var\(--([a-z]+)\)", style)) - {"share"}:
+        assert len(re.findall(rf"--{name}:", style)) == 3, name  # light, dark and paper
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_letters_and_lines_can_be_told_from_what_is_behind_them(dark: bool) -> None:
+    known = chart.colours(dark)
+    for name in ("ink", "quiet", *chart.SERIES):
+        for behind in ("card", "page"):
+            assert contrast(known[name], known[behind]) >= 4.5, (name, behind)
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours as the Web Content Accessibility Guidelines 2 define it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    darker, lighter = sorted(map(luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 # ------------------------------------------------------------ classification
@@ -227,18 +247,6 @@ def test_a_regression_shows_each_target_in_its_units(numbers: RunResult) -> None
 # ------------------------------------------------------------ what goes wrong
 
 
-def test_without_matplotlib_the_page_says_so_and_training_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = run(config.loads(NUMBERS.format(output=tmp_path)), progress_bar=False)
-    assert "pip install matplotlib" in html(result)
-    assert "no figures" in capsys.readouterr().err
-    assert summary(result)["scores"]["test"]["loss"] in values(html(result))
-
-
 def test_a_page_that_cannot_be_written_does_not_lose_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +257,51 @@ def test_a_page_that_cannot_be_written_does_not_lose_the_run(
     result = run(config.loads(NUMBERS.format(output=tmp_path)), progress_bar=False)
     assert "report.html cannot be written (No space left on device)" in capsys.readouterr().err
     assert (result.directory / "summary.json").is_file()
+
+
+# ------------------------------------------------------------ anew
+
+
+def test_the_page_is_made_anew_to_the_byte_and_the_curve_as_png(
+    result: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(result.directory, tmp_path / "copy", symlinks=True)
+    for name in ("report.html", "learning_curve.svg"):
+        (copy / name).unlink()
+    assert report_command([str(copy), "--png"]) == 0
+    for name in ("report.html", "learning_curve.svg"):
+        assert (copy / name).read_bytes() == (result.directory / name).read_bytes(), name
+        assert f"{copy / name} is written" in capsys.readouterr().err or name != "report.html"
+    assert (copy / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_has_stopped_is_judged_by_its_validation_part(
+    result: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = shutil.copytree(result.directory, tmp_path / "stopped", symlinks=True)
+    for name in ("summary.json", "report.html"):
+        (stopped / name).unlink()
+    assert report_command([str(stopped)]) == 0
+    source = (stopped / "report.html").read_text(encoding="utf-8")
+    text = "".join(Page(source).text)
+    assert "Its test part is looked at when it is complete" in text and "validation loss" in text
+    scores = summary(result)["scores"]
+    assert {*scores["train"].values(), *scores["validation"].values()} <= values(source)
+    assert scores["test"]["loss"] not in values(source)
+    assert not (stopped / "summary.json").exists()
+    (stopped / "metrics.jsonl").write_text("")
+    assert report_command([str(stopped)]) == 2
+    assert "has no page yet: no epoch of it is complete" in capsys.readouterr().err
+
+
+def test_without_matplotlib_a_png_says_what_to_install(
+    numbers: RunResult, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert report_command([str(numbers.directory), "--png"]) == 1
+    assert "pip install matplotlib" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------ the parts
@@ -305,7 +358,7 @@ def test_long_tables_are_looked_at_in_part() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: figures.confusion_map(np.eye(300, dtype=np.int64), "test"),
+        lambda: figures.confusion_map(np.eye(300, dtype=np.int64), "test", [EVIL[0]] * 300),
         lambda: figures.predicted_versus_true(np.arange(5e4), np.arange(5e4), "cost $ of <it> $"),
         lambda: figures.predicted_versus_true(np.ones(1), np.ones(1), "日本"),
         lambda: figures.value_by_epoch([{"epoch": k, "x": 10.0**-k} for k in range(9)], "x", "x", logarithmic=True),
@@ -313,21 +366,71 @@ def test_long_tables_are_looked_at_in_part() -> None:
     ],
     ids=["many classes", "many rows", "one row", "decades", "many epochs"],
 )
-def test_figures_of_odd_runs_are_whole_and_small(draw: Callable[[], str]) -> None:
-    drawing = draw()
+def test_figures_of_odd_runs_are_whole_and_small(draw: Callable[[], str | chart.Chart]) -> None:
+    drawing, again = (found if isinstance(found, str) else chart.inline(found) for found in (draw(), draw()))
     Page(drawing)
     assert len(drawing) < 300_000
-    assert drawing == draw()  # to the bit
+    assert drawing == again
 
 
-def test_the_lines_of_the_parts_go_through_their_values() -> None:
-    from matplotlib.figure import Figure
+def points(drawing: str) -> list[list[tuple[float, float]]]:
+    """Return the corners of the lines of a drawing."""
+    lines = re.findall(r'<polyline points="([^"]+)"', drawing)
+    return [[(float(x), float(y)) for x, y in (pair.split(",") for pair in line.split())] for line in lines]
 
-    axes = Figure().subplots()
-    history = [{"epoch": k, "train_loss": 3.0 - k, "validation_loss": 4.0 - k} for k in (1, 2)]
-    figures._draw_parts(axes, history, "loss", 2)
-    drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
-    assert drawn["train"] == ([1, 2], [2.0, 1.0]) and drawn["validation"] == ([1, 2], [3.0, 2.0])
+
+def test_lines_go_through_their_values() -> None:
+    """Places on the page are a linear function of the values, upwards and to the right."""
+    history = [{"epoch": k, "train_loss": 3.0 - k, "validation_loss": 4.5 - k} for k in (1, 2, 4)]
+    train, validation = points(chart.inline(figures.parts_by_epoch(history, "loss", 2)))
+    assert [x for x, _ in train] == [x for x, _ in validation]
+    a, b, c = train
+    assert a[0] < b[0] < c[0] and a[1] < b[1] < c[1]
+    assert (c[0] - b[0]) / (b[0] - a[0]) == pytest.approx(2, abs=0.01)
+    assert (c[1] - b[1]) / (b[1] - a[1]) == pytest.approx(2, abs=0.01)
+    assert (train[0][1] - validation[0][1]) / (b[1] - a[1]) == pytest.approx(1.5, abs=0.01)
+
+
+def test_a_logarithmic_axis_has_equal_steps_for_equal_factors() -> None:
+    history = [{"epoch": k, "x": 10.0**-k} for k in range(4)]
+    (line,) = points(chart.inline(figures.value_by_epoch(history, "x", "x", logarithmic=True)))
+    assert np.diff([y for _, y in line]) == pytest.approx([line[1][1] - line[0][1]] * 3, abs=0.15)
+
+
+def test_values_that_are_no_numbers_leave_a_gap() -> None:
+    drawn = chart.Chart("y", "x", "", [chart.Line("", range(5), [1.0, 2.0, math.nan, 3.0, 4.0])])
+    assert [len(line) for line in points(chart.inline(drawn))] == [2, 2]
+
+
+def test_of_very_many_points_the_extremes_are_drawn() -> None:
+    values = np.zeros(100_000)
+    values[12_345], values[67_890] = 5.0, -5.0
+    (line,) = points(chart.inline(chart.Chart("y", "x", "", [chart.Line("", range(100_000), values)])))
+    heights = [y for _, y in line]
+    assert len(line) <= 2 * chart.MOST_DRAWN + 3
+    assert min(heights) < np.median(heights) - 50 and max(heights) > np.median(heights) + 50
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (-3.0, 7e5), (0.99991, 0.99993), (1e-12, 1.3e-12), (-5.0, -4.0), (1e6, 1e6 + 2)]
+)
+def test_axes_have_a_few_round_numbers_that_differ(low: float, high: float) -> None:
+    found = chart.ticks(low, high, log=False)
+    assert 2 <= len(found) <= 7
+    assert all(low - 1e-9 * abs(low) <= tick <= high + 1e-9 * abs(high) for tick in found)
+    assert np.diff(found) == pytest.approx([found[1] - found[0]] * (len(found) - 1))
+    drawn = chart.inline(chart.Chart("y", "x", "", [chart.Line("", [0, 1], [low, high])]))
+    labels = re.findall(r'text-anchor="end">([^<]+)<', drawn)
+    assert len(set(labels)) == len(labels) >= 2
+
+
+def test_a_drawing_of_its_own_is_xml_with_the_colours_themselves() -> None:
+    history = [{"epoch": k, "train_loss": 3.0 - k, "validation_loss": 4.5 - k} for k in (1, 2)]
+    source = chart.alone([figures.parts_by_epoch(history, "loss", 2)] * 2, "a <b> \x1b[31m\x00 $x$", "lead")
+    root = ElementTree.fromstring(source)
+    assert "var(" not in source and "prefers-color-scheme: dark" in source
+    assert r"a <b> \x1b[31m\x00 $x$" in "".join(root.itertext())
+    assert not re.search(r"https?:(?!//www\.w3\.org/2000/svg)|url\(|<image|@import", source)
 
 
 def test_the_table_of_many_classes_shows_those_that_are_found_worst() -> None:

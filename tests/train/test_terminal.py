@@ -53,7 +53,7 @@ def place(trainer: TrainerProcess, tmp_path_factory: pytest.TempPathFactory) -> 
         " true}\n"
     )
     for name in ("run", "other"):
-        ended = trainer("own.yaml", "--output", name, cwd=str(made), without=[] if name == "run" else ["matplotlib"])
+        ended = trainer("own.yaml", "--output", name, cwd=str(made))
         assert ended.code == 0 and not HARMFUL.search(ended.out + ended.err), ended
         assert r"yes\x1b[31m\nerror: forged" in ended.out
     return made

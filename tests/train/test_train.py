@@ -18,6 +18,7 @@ import pytest
 
 import nanotorch as torch
 from fake_gpu import fake_gpu
+from html_page import Page
 from nanotorch import nn
 from nanotorch.ops.create.random import default_generator
 from nanotorch.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULERS
@@ -60,18 +61,17 @@ def records(directory: Path) -> list[dict[str, float]]:
 # ------------------------------------------------------------ what a run leaves
 
 
-@pytest.mark.drawn
 def test_a_run_leaves_everything_that_one_wants_to_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(iris(tmp_path), source=IRIS)
     directory = result.directory
     assert directory.parent == tmp_path
     assert re.fullmatch(r"iris_test-\d{8}T\d{6}Z-[0-9a-f]{4}", directory.name)
     names = {"config.yaml", "resolved.yaml", "env.json", "train.log", "metrics.jsonl", "metrics.csv", "summary.json"}
-    names |= {"checkpoints", "learning_curve.png", "report.html"}
+    names |= {"checkpoints", "learning_curve.svg", "report.html"}
     assert {path.name for path in directory.iterdir()} == names
     assert (directory / "config.yaml").read_text() == IRIS
     assert config.load(directory / "resolved.yaml") == iris(tmp_path)
-    assert (directory / "learning_curve.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert Page((directory / "learning_curve.svg").read_text()).all("svg")
 
     lines = records(directory)
     assert lines == result.history

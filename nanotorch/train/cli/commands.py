@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a model as a YAML config says",
     "predict": "predict new rows with the model of a run",
     "evaluate": "compute the scores of a run again",
+    "report": "make the page of a run anew",
     "compare": "show several runs, the best first",
     "export": "write the model of a run for other programs",
     "compile": "make compiled steps ready on this machine",

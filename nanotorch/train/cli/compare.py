@@ -10,7 +10,7 @@ from nanotorch.train.terminal.command import note, path_option, run_command
 EPILOG = """\
 examples:
   {prog} runs/digits_mlp-*
-  {prog} RUN RUN --by loss --output compare.png
+  {prog} RUN RUN --by loss --output compare.svg
   {prog} RUN RUN --output compare.html
 
 exit codes:
@@ -41,7 +41,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--output",
         type=path_option,
         metavar="FILE",
-        help="draw the learning curves over one another: .html, .png, .svg or .pdf",
+        help="draw the learning curves over one another: .html, .svg, .png or .pdf",
     )
     return made
 

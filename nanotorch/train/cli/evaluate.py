@@ -51,7 +51,6 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="the column of --input with the true class, where the run knows no name for it",
     )
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
-    add("--report", action="store_true", help="also write report.html of the run, which most trials of a sweep lack")
     add("--json", action="store_true", help="print JSON, every score in full precision")
     add_reading_options(made)
     return made
@@ -86,8 +85,3 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(json.dumps({**facts, "rows": found.rows, "scores": found.scores}, indent=1))
     else:
         print(f"{run.config.name}: scores of {run.when}\n{table(found.scores, found.rows)}")
-    if options.report:
-        from nanotorch.train.report import page_again
-
-        if page_again.write(load_told(run.directory, "best", options.device)):
-            note(f"{run.directory / 'report.html'} is written")

@@ -250,20 +250,16 @@ def _look(options: argparse.Namespace, config: Config) -> int:
     if options.find_lr:
         from nanotorch.train.inspect.lr_finder import range_test
         from nanotorch.train.record import directory, layout
-        from nanotorch.train.report import figures
+        from nanotorch.train.report import pictures
         from nanotorch.train.run.run import files_of
 
         folder = Path(options.output or config.output)
-        picture = folder / f"{config.name}-find-lr.png"
+        picture = folder / f"{config.name}-find-lr.svg"
         directory.check(folder)
         layout.refuse_to_replace(picture, [*files_of(config), options.config], [])
-        if not figures.matplotlib_is_there():
-            raise RuntimeError(
-                "the picture of --find-lr needs matplotlib, which is not installed: pip install matplotlib"
-            )
         found = range_test(config)
         folder.mkdir(parents=True, exist_ok=True)
-        found.draw(picture, config.name)
+        pictures.save(picture, [found.chart()], f"{config.name}: learning-rate range test", own=True)
         print(
             f"{found.text()}\n\n{len(found.rates)} steps, until {found.end}; drawn in"
             f" {picture}\noptimizer.lr={found.suggested:g}"

@@ -187,8 +187,11 @@ def parquet_columns(
             is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind) or is_type.is_null(kind)
         )
         if numbers and name not in as_text:
-            floats = [np.nan if value is None else float(value) for value in column.to_pylist()]
-            columns[name] = np.array(floats, np.float64)
+            if is_type.is_integer(column.type) or is_type.is_floating(column.type):
+                columns[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)  # a null is NaN
+            else:
+                floats = [np.nan if value is None else float(value) for value in column.to_pylist()]
+                columns[name] = np.array(floats, np.float64)
         elif numbers or is_type.is_boolean(kind) or is_type.is_string(kind) or is_type.is_large_string(kind):
             lacking = {None, *missing}
             texts = [None if value is None else str(value).strip() for value in column.to_pylist()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
+from nanotorch.train.report.chart import Chart, Line
 from nanotorch.train.terminal.blas_threads import blas_threads
-from nanotorch.utils import files
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 120
 MEMORY = 0.9  # of the smoothed loss
@@ -59,32 +58,24 @@ class RangeTest:
             lines.append(f"{self.rates[index]:13.1e}  {self.smoothed[index]:8.4g}  {bar}{mark}")
         return "\n".join(lines)
 
-    def draw(self, path: Path, title: str) -> None:
-        """Draw the curve into a PNG file."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7.2, 4.2), dpi=150, facecolor="white")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        figure.subplots_adjust(left=0.1, right=0.97, top=0.84, bottom=0.13)
-        axes.plot(self.rates, self.losses, color="#c9d8ea", linewidth=1.0, label="loss of a step")
-        axes.plot(self.rates, self.smoothed, color="#2f6db3", linewidth=2.0, label="smoothed")
-        axes.axvline(self.suggested, color="#e0722f", linewidth=1.6, label=f"suggested: {self.suggested:g}")
+    def chart(self) -> Chart:
+        """Return the curve as a drawing; losses far above the first one are cut off."""
         low, start = min(self.smoothed), self.smoothed[0]
-        axes.set_ylim(low - 0.1 * abs(start - low) - 1e-9, start + 0.6 * abs(start - low) + 1e-9)
-        axes.set_xscale("log")
-        axes.set_xlabel("learning rate", fontsize=9.5, color="#666666")
-        axes.set_ylabel("training loss", fontsize=9.5, color="#666666")
-        axes.tick_params(which="both", length=0, labelsize=9, labelcolor="#666666")
-        axes.grid(color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
-        figure.text(
-            0.02, 0.955, f"{title}: learning-rate range test", va="top", fontsize=13, fontweight="bold", color="#222222"
+        most = start + 0.6 * abs(start - low) + 1e-9
+        losses, smoothed = ([value if value <= most else math.nan for value in v] for v in (self.losses, self.smoothed))
+        return Chart(
+            "training loss",
+            "learning rate",
+            f"The training loss over learning rates of {self.rates[0]:.2g} to {self.rates[-1]:.2g}; suggested is"
+            f" {self.suggested:g}",
+            [
+                Line("of a step", self.rates, losses, "seventh", thin=True),
+                Line("smoothed", self.rates, smoothed),
+                Line(f"suggested: {self.suggested:g}", [self.suggested] * 2, [low, most], "validation"),
+            ],
+            log_x=True,
+            width=560,
         )
-        with files.writing(path, own=True) as file:
-            figure.savefig(file, format="png")
 
 
 def range_test(config: Config) -> RangeTest:

@@ -8,7 +8,7 @@ runs/<name>-<utc>-<4 hex digits>/
     metrics.jsonl    a line for every epoch (metrics.csv: the same as a table)
     checkpoints/     see checkpoint.py (all names: layout.py)
     summary.json     the final scores; there only when the run is complete
-    report.html      all of it to look at (learning_curve.png: a part of it as a picture)
+    report.html      all of it to look at (learning_curve.svg: a part of it as a picture)
     tensorboard/     the curves for TensorBoard, with `log: {tensorboard: true}`
 """
 

@@ -24,7 +24,7 @@ TENSORBOARD: Layout = {"train|validation|test": {r"events\.out\.tfevents\.\d+(\.
 HALF_WRITTEN = r"\.[0-9a-f]{8}\.writing"
 RUN: dict[str, Any] = {
     r"(config|resolved)\.yaml|(env|summary)\.json|metrics\.(jsonl|csv)|train\.log": None,
-    r"report\.html|learning_curve\.png|trials\.csv|best\.yaml|\.lock": None,
+    r"report\.html|learning_curve\.(svg|png)|trials\.csv|best\.yaml|\.lock": None,
     HALF_WRITTEN: None,
     "checkpoints": {
         STEP: CHECKPOINT,

@@ -8,43 +8,30 @@ from types import MappingProxyType
 from typing import Any
 
 from nanotorch.registry import describe_value
-from nanotorch.train.report import figures
+from nanotorch.train.report import figures, pictures
+from nanotorch.train.report.chart import inline
 from nanotorch.train.report.comparison import Comparison
-from nanotorch.train.report.markup import (
-    Html,
-    document,
-    figure,
-    fill,
-    join,
-    linked,
-    measured,
-    no_figures,
-    section,
-    table,
-)
+from nanotorch.train.report.markup import Html, document, figure, fill, join, linked, measured, section, table
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import label
 from nanotorch.utils import files
 
-PICTURES = (".png", ".svg", ".pdf")
-
 
 def write(path: Path, found: Comparison) -> None:
-    """Write the page (.html) or the picture (.png, .svg, .pdf) that the file's name asks for;
+    """Write the page (.html) or the picture (.svg, .png, .pdf) that the file's name asks for;
     a UsageError for any other.
     """
     kind = path.suffix.lower()
-    if kind not in (".html", *PICTURES):
-        raise UsageError(f"{path}: a comparison is written as .html, {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+    if kind not in (".html", *pictures.KINDS):
+        *first, last = pictures.KINDS
+        raise UsageError(f"{path}: a comparison is written as .html, {', '.join(first)} or {last}")
     if kind == ".html":
         files.write(path, page(found, "Comparison", path.parent))
         return
-    if not figures.matplotlib_is_there():
-        raise RuntimeError("a picture needs matplotlib, which is not installed: pip install matplotlib")
     keys = _curves(found)
     if not keys:
         raise UsageError("these runs have no learning curves of their own: compare the runs in their directories")
-    figures.save_overlay(path, _histories(found), keys)
+    pictures.save(path, [figures.overlay(_histories(found), key) for key in keys])
 
 
 def page(
@@ -92,11 +79,8 @@ def _scores(found: Comparison, folder: Path, overall: Mapping[str, Mapping[str, 
 
 
 def _drawings(found: Comparison) -> Iterator[Html]:
-    if not figures.matplotlib_is_there():
-        yield no_figures()
-        return
     keys = _curves(found)
-    drawings = [figure(figures.overlay(_histories(found), key)) for key in keys]
+    drawings = [figure(inline(figures.overlay(_histories(found), key))) for key in keys]
     yield (
         fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
         if keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -155,13 +156,6 @@ def figure(drawing: Html, caption: str = "") -> Html:
     return fill("<figure>\n{drawing}{words}\n</figure>", drawing=drawing, words=words)
 
 
-def no_figures() -> Html:
-    """Return what stands in place of drawings where they cannot be made."""
-    return Html(
-        '<p class="note">Figures need matplotlib, which is not installed: <code>pip install matplotlib</code>.</p>'
-    )
-
-
 PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -182,7 +176,12 @@ PAGE = """\
 
 def document(title: str, body: Html) -> Html:
     """Return a page that needs nothing beside itself."""
+    return fill(PAGE, title=title, style=Html(stylesheet("colours", "chart", "page")), body=body)
+
+
+@cache
+def stylesheet(*names: str) -> str:
+    """Return the rules of the package's own files of styles."""
     from importlib.resources import files
 
-    style = (files("nanotorch.train") / "report" / "page.css").read_text(encoding="utf-8")
-    return fill(PAGE, title=title, style=Html(style), body=body)
+    return "".join((files("nanotorch.train") / "report" / f"{name}.css").read_text(encoding="utf-8") for name in names)

@@ -1,27 +1,61 @@
-"""The page of a run that has none, as most trials of a sweep: made from what the run left."""
+"""The page of a run made from what the run left: of a trial that has none, anew, or of a run that has stopped."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from nanotorch.train.fit.build import device_of
+from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.loss_and_parts import loss_and_parts
 from nanotorch.train.fit.prepare import Data, prepare
+from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record.records import Summary, read_json, read_lines
 from nanotorch.train.record.resume import environment_of
-from nanotorch.train.report import run_page
+from nanotorch.train.report import figures, pictures, run_page
 from nanotorch.train.report.run_summary import gather
+from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
 
 
-def write(run: LoadedRun) -> bool:
-    """Write `report.html` of a complete run, by its best model; returns whether it is there."""
-    try:
-        summary = read_json(run.directory / "summary.json", Summary)
-    except FileNotFoundError:
-        raise UsageError(f"{run.directory} is not complete, so there is no page of it yet") from None
+def write(run: LoadedRun, png: bool = False) -> list[Path]:
+    """Write `report.html` and `learning_curve.svg` of a run by its best model, and with `png` the curve as PNG too.
+
+    The test part of a run that is not complete stays unseen: its validation part is judged. Returns what is written.
+    """
+    history, _ = read_lines(run.directory / "metrics.jsonl")
+    if not history:
+        raise UsageError(f"{run.directory} has no page yet: no epoch of it is complete")
     data, device = prepare(with_its_files(run)), device_of(run.config)
     data = Data(data.parts, run.preprocessing, data.notices)
-    _, parts = loss_and_parts(run.config, data, device)
-    found = gather(run.config, data, run.model.to(device), parts)
-    history, _ = read_lines(run.directory / "metrics.jsonl")
-    return run_page.write(run.directory, found, history, summary, environment_of(run.directory)[0])
+    with borrowed_generator():
+        criterion, parts = loss_and_parts(run.config, data, device)
+        model = run.model.to(device)
+        try:
+            summary: dict[str, Any] = dict(read_json(run.directory / "summary.json", Summary))
+        except FileNotFoundError:
+            parts = {name: part for name, part in parts.items() if name != "test"}
+            with blas_threads(model, run.config.train.batch_size):
+                scores = {name: evaluate(model, criterion, part) for name, part in parts.items()}
+            summary = {
+                "name": run.config.name,
+                "task": run.preprocessing.task,
+                "best_epoch": run.state["epoch"],
+                "epochs": len(history),
+                "steps": history[-1]["step"],
+                "skipped_steps": 0,
+                "stopped": f"stands after {len(history)} of {run.config.train.epochs} epochs: `--resume` goes on with"
+                " it. Its test part is looked at when it is complete; these are scores of the validation part",
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "rows": {name: len(part) for name, part in parts.items()},
+                "scores": scores,
+                "seconds": sum(record["seconds"] for record in history),
+            }
+        found = gather(run.config, data, model, parts)
+    written = run_page.write(run.directory, found, history, summary, environment_of(run.directory)[0])
+    if png:
+        picture = run.directory / "learning_curve.png"
+        pictures.save(picture, *figures.learning_curve(history, found.judged, summary), own=True)
+        written.append(picture)
+    return written

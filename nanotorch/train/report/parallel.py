@@ -1,7 +1,7 @@
 """Parallel coordinates: a line for every trial of a sweep, over an axis for each key and one for the score.
 
 The drawing is written by hand: every line has a name and a strength of its own, which the page's style turns into a
-colour, so that it can be read in light and dark and needs no matplotlib.
+colour, so that it can be read in light and dark.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanotorch.registry import describe_value
+from nanotorch.train.report.chart import TICKS, ticks
 from nanotorch.train.report.markup import Html, fill, join
 from nanotorch.train.terminal.text_report import short
 
@@ -22,7 +23,6 @@ LONGEST = 18  # of a label
 MOST_LINES = 500
 MOST_DISCRETE = 12
 SPREAD = 0.05  # of an axis, over which lines through one point are drawn beside one another
-LABELS = 6  # of an axis of numbers, at most
 APART = 0.055  # of its length, between two labels
 
 
@@ -78,24 +78,10 @@ def scale(
 
     places = {_key(value): share(value) for value in numbers}
     labels: list[tuple[float, str]] = []
-    for value in sorted(numbers) if len(numbers) <= LABELS else _ticks(low, high, log):
+    for value in sorted(numbers) if len(numbers) <= TICKS else ticks(low, high, log):
         if not labels or abs(share(value) - labels[-1][0]) > APART:
             labels.append((share(value), f"{value:.4g}"))
     return Scale(title, places, labels)
-
-
-def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Return round numbers between two bounds, few of them; the bounds where there are none."""
-    if log:
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for times in ((1,), (1, 3), (1, 2, 5)):
-            found = [10.0**power * each for power in decades for each in times if low <= 10.0**power * each <= high]
-            if len(found) > 2:
-                return found[:: math.ceil(len(found) / LABELS)]
-        return [low, high]
-    unit = 10.0 ** math.floor(math.log10((high - low) / 2))
-    step = next(unit * times for times in (1, 2, 5, 10, 20) if (high - low) / (unit * times) < LABELS)
-    return [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def coordinates(scales: Sequence[Scale], lines: Sequence[Line], description: str) -> Html:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nanotorch.summary import Summary
 from nanotorch.train.config.strict_yaml import LARGEST_FILE
-from nanotorch.train.report import data_card, figures
+from nanotorch.train.report import data_card, figures, pictures
+from nanotorch.train.report.chart import inline
 from nanotorch.train.report.data_card import Column
 from nanotorch.train.report.markup import (
     Html,
@@ -25,7 +26,6 @@ from nanotorch.train.report.markup import (
     fill,
     join,
     measured,
-    no_figures,
     percent,
     scrolling,
     section,
@@ -75,11 +75,8 @@ def write(
     history: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
     environment: Mapping[str, Any],
-) -> bool:
-    """Write `report.html` and, where matplotlib is there, `learning_curve.png`;
-    what cannot be written is said on stderr.
-
-    Returns whether the page is there.
+) -> list[Path]:
+    """Write `report.html` and `learning_curve.svg`; what cannot be written is said on stderr. Returns what is there.
 
     Args:
         directory: the run's.
@@ -92,16 +89,11 @@ def write(
     with suppress(OSError):
         source = files.read_own(directory / "config.yaml", LARGEST_FILE).decode("utf-8", "replace")
     record = Record(source, history, summary, environment)
-    metric = list(summary["scores"][found.judged])[1]
-    drawing, report = directory / "learning_curve.png", directory / "report.html"
+    drawing, report = directory / "learning_curve.svg", directory / "report.html"
     try:
-        if figures.matplotlib_is_there():
-            score = summary["scores"][found.judged][metric]
-            figures.learning_curve(drawing, record.history, metric, summary["best_epoch"], summary["name"], score)
-        else:
-            print("warning: no figures: matplotlib is not installed; pip install matplotlib", file=sys.stderr)
+        pictures.save(drawing, *figures.learning_curve(history, found.judged, summary), own=True)
         files.write(report, page(found, record), own=True)
-        return True
+        return [report, drawing]
     except OSError as error:
         print(f"warning: {error.filename or report} cannot be written ({error.strerror})", file=sys.stderr)
     except (
@@ -111,7 +103,7 @@ def write(
         ValueError,
     ) as error:  # numbers that cannot be drawn are no reason to lose a run
         print(f"warning: {report} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
-    return False
+    return []
 
 
 def page(found: Findings, record: Record) -> Html:
@@ -178,9 +170,6 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
     yield table(
         f"The model of epoch {best}, the best of {summary['epochs']}", ["part", "rows", *map(label, names)], rows
     )
-    if not figures.matplotlib_is_there():
-        yield no_figures()
-        return
     then = next((line for line in record.history if line["epoch"] == best), {})
     drawings = []
     for name in record.metrics:
@@ -190,7 +179,7 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
             if then.get(key := f"{part}_{name}") is not None
         ]
         caption = f"At epoch {best}, the best: {', '.join(values)}."
-        drawings.append(figure(figures.parts_by_epoch(record.history, name, best), caption))
+        drawings.append(figure(inline(figures.parts_by_epoch(record.history, name, best)), caption))
     yield _figures(drawings)
     yield Html(
         '<p class="small">During an epoch the training part is scored while weights still change and dropout is on.</p>'
@@ -198,7 +187,7 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
 
 
 def _classification(found: Findings) -> Iterator[Html]:
-    drawn, judged, names = figures.matplotlib_is_there(), found.judged, found.names
+    judged, names = found.judged, found.names
     right, rows = int(found.right.sum()), len(found.true)
     yield fill(
         "<p>Of the {rows} rows of the {part} part the model calls {right} by their class and {wrong} by another.</p>",
@@ -218,10 +207,10 @@ def _classification(found: Findings) -> Iterator[Html]:
                 most=f"{MOST_DRAWN:,}",
             )
         )
-    elif drawn:
+    else:
         pieces.append(
             figure(
-                figures.confusion_map(found.confusion, judged),
+                figures.confusion_map(found.confusion, judged, names),
                 "Rows by their class (down) and the class that the model chose (across).",
             )
         )
@@ -249,14 +238,12 @@ def _classification(found: Findings) -> Iterator[Html]:
         share=_exact(right / rows),
         error=_exact(found.calibration.error),
     )
-    drawing = Html("")
-    if drawn:
-        of = names[1] if len(names) == 2 else "the chosen class"
-        caption = (
-            f"Stated probability of {of} against how often it came true; a larger dot has more rows. On the diagonal"
-            " the probabilities can be taken at their word; below it the model is too sure, above it too careful."
-        )
-        drawing = figure(figures.reliability(found.calibration, of), caption)
+    of = names[1] if len(names) == 2 else "the chosen class"
+    caption = (
+        f"Stated probability of {of} against how often it came true; a larger dot has more rows. On the diagonal"
+        " the probabilities can be taken at their word; below it the model is too sure, above it too careful."
+    )
+    drawing = figure(inline(figures.reliability(found.calibration, of)), caption)
     yield beside(*pieces, titled("Calibration", stated, drawing))
 
 
@@ -276,16 +263,15 @@ def _regression(found: Findings) -> Iterator[Html]:
         rows.append([name, r2, *map(measured, sizes)])
     heads = ["target", "R2", "RMSE", "mean absolute error", "mean error", "largest error"]
     yield table(f"Errors on the {found.judged} part, in the units of the targets", heads, rows)
-    if figures.matplotlib_is_there():
-        caption = "Each dot is a row of the {} part; on the line the prediction is right."
-        yield _figures(
-            [
-                figure(figures.predicted_versus_true(true[:, k], guessed[:, k], name), caption.format(found.judged))
-                for k, name in enumerate(found.names[:MOST_TARGETS])
-            ]
-        )
-        if len(found.names) > MOST_TARGETS:
-            yield fill("<p>The first {count} of {all} targets are drawn.</p>", count=MOST_TARGETS, all=len(found.names))
+    caption = f"Each dot is a row of the {found.judged} part; on the line the prediction is right."
+    yield _figures(
+        [
+            figure(inline(figures.predicted_versus_true(true[:, k], guessed[:, k], name)), caption)
+            for k, name in enumerate(found.names[:MOST_TARGETS])
+        ]
+    )
+    if len(found.names) > MOST_TARGETS:
+        yield fill("<p>The first {count} of {all} targets are drawn.</p>", count=MOST_TARGETS, all=len(found.names))
 
 
 def _data(found: Findings) -> Iterator[Html]:
@@ -373,9 +359,6 @@ def _training(found: Findings, record: Record) -> Iterator[Html]:
             ("training rows per second", f"{rows / spent:,.0f}" if spent else ""),
         ]
     )
-    if not figures.matplotlib_is_there():
-        yield no_figures()
-        return
     curves = [("learning_rate", "learning rate", "The learning rate with which each epoch began.", False)]
     if any(record.get("gradient_norm") is not None for record in history):
         curves.append(
@@ -388,7 +371,10 @@ def _training(found: Findings, record: Record) -> Iterator[Html]:
         )
     curves.append(("seconds", "seconds per epoch", "How long each epoch took, validation included.", False))
     yield _figures(
-        [figure(figures.value_by_epoch(history, key, title, log), caption) for key, title, caption, log in curves]
+        [
+            figure(inline(figures.value_by_epoch(history, key, title, log)), caption)
+            for key, title, caption, log in curves
+        ]
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from nanotorch.registry import describe_value
 from nanotorch.train.config.sweep_checks import changes_loss, on_seeds
 from nanotorch.train.report import figures
+from nanotorch.train.report.chart import inline
 from nanotorch.train.report.markup import (
     Html,
     document,
@@ -23,7 +24,6 @@ from nanotorch.train.report.markup import (
     link,
     linked,
     measured,
-    no_figures,
     scrolling,
     section,
     table,
@@ -219,7 +219,7 @@ def _table(found: SweepPage) -> Iterator[Html]:
     )
     paged = [one for one, _ in found.scored if not one.spread and not (one.place / "report.html").is_file()]
     if paged:
-        command = f"python -m nanotorch.evaluate {shlex.quote(str(paged[0].place))} --report"
+        command = f"python -m nanotorch.report {shlex.quote(str(paged[0].place))}"
         yield fill('<p class="small"><code>{command}</code> makes the page of a trial.</p>', command=command)
     if len(found.tried) > MOST_ROWS:
         more = f"{len(found.tried) - MOST_ROWS:,}"
@@ -242,11 +242,9 @@ def _curves(found: SweepPage) -> Iterator[Html]:
     drawn = [(f"#{place} {one.name}", one.history) for place, one in enumerate(found.tried, 1) if one.history]
     if not drawn:
         yield Html("<p>Every trial is several runs, whose curves are in their directories.</p>")
-    elif not figures.matplotlib_is_there():
-        yield no_figures()
     else:
         keys = [f"validation_{name}" for name in dict.fromkeys([found.by, "loss"])]
-        drawings = [figure(figures.overlay(drawn, key)) for key in keys]
+        drawings = [figure(inline(figures.overlay(drawn, key))) for key in keys]
         yield fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
 
 
