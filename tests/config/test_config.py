@@ -20,6 +20,7 @@ from nanotorch.train.config.loading import load, loads, resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.data.sklearn_sets import possible_tasks
+from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 from package_files import FILES, PACKAGE, imports
 
 GOOD = """\
@@ -319,7 +320,7 @@ def test_problems_can_be_read_by_a_program() -> None:
 
 def test_a_report_of_many_problems_is_cut() -> None:
     text = GOOD + "".join(f"unknown{number}: 1\n" for number in range(200))
-    assert report(text).count("unknown key") == strict_yaml.MOST_PROBLEMS
+    assert report(text).count("unknown key") == MOST_PROBLEMS
     assert report(text).endswith("... and 175 more")
 
 

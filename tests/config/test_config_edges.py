@@ -20,8 +20,9 @@ from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import load, loads, read_resolved
 from nanotorch.train.config.schema import schema
 from nanotorch.train.config.sections import Config, SweepSection
-from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, MOST_PROBLEMS, ConfigError
+from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, ConfigError
 from nanotorch.train.data.sklearn_sets import possible_tasks
+from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
 TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.openml.target_column"]
 TOP = ["model", "early_stopping", "checkpoint", "log"]

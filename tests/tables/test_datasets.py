@@ -151,7 +151,7 @@ def test_regression_targets_are_columns() -> None:
 def test_labels_that_are_not_0_to_n_are_renumbered() -> None:
     table = load("make_hastie_10_2", {"n_samples": 50}, 0)
     assert set(table.targets) == {0, 1}
-    assert table.target_names == ("-1.0", "1.0")
+    assert table.target_names == ("-1", "1")
 
 
 def test_random_data_follows_the_seed_unless_random_state_is_given() -> None:

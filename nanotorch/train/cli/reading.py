@@ -14,6 +14,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     add("--separator", metavar="S", help="between two cells: auto, or one character")
     add("--encoding", metavar="NAME", help="of the text, such as utf-8 or latin-1")
     add("--decimal", choices=[".", ","], help="the decimal point")
+    add("--thousands", choices=[",", ".", " ", "'", "_"], help="between groups of three digits")
     add("--sheet", metavar="NAME", help="of a spreadsheet (default: the first)")
     add("--skip-rows", type=_count, metavar="N", help="so many lines come before the table")
     add("--names", type=_names, metavar="A,B,...", help="its columns, if its first line does not name them")
@@ -22,7 +23,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
 
 def reading_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return those that were given, by the keys of `data`."""
-    keys = ("separator", "encoding", "decimal", "sheet", "skip_rows", "names", "header")
+    keys = ("separator", "encoding", "decimal", "thousands", "sheet", "skip_rows", "names", "header")
     return {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
 
 

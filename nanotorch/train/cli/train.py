@@ -141,6 +141,7 @@ def _train(options: argparse.Namespace) -> int:
     from nanotorch.train.fit.loop import DivergedError
     from nanotorch.train.terminal.interrupt import TrainingInterrupted
     from nanotorch.train.terminal.standard_streams import Lasting
+    from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
     try:
         with (
@@ -157,11 +158,14 @@ def _train(options: argparse.Namespace) -> int:
     except ImportError as error:
         return fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
     except DataError as error:
-        return (
-            fail(str(located(error.path, str(error), text, source, overrides)), BAD_USAGE)
-            if error.path
-            else fail(f"error: {error}", FAILED)
-        )
+        told = [
+            str(located(problem.path, str(problem), text, source, overrides)) if problem.path else f"error: {problem}"
+            for problem in error.problems[:MOST_PROBLEMS]
+        ]
+        count = len(error.problems)
+        told += [f"... and {count - MOST_PROBLEMS} more"] if count > MOST_PROBLEMS else []
+        told += [f"\n{count} problems in the data"] if count > 1 else []
+        return fail("\n".join(told), BAD_USAGE if any(problem.path for problem in error.problems) else FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         return fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
 

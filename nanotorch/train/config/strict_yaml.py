@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
+from nanotorch.train.terminal.text_report import MOST_PROBLEMS
+
 LARGEST_FILE = 64 * 1024  # bytes; the shipped configs have about a thousand
 LARGEST_TEXT = 4 * LARGEST_FILE  # a resolved config is longer than the one it came from
 DEEPEST_NESTING = 20
 TOO_DEEP = f"nested more than {DEEPEST_NESTING} levels deep"
-MOST_PROBLEMS = 25  # shown in one report
 NOT_TEXT = "half a character (a lone surrogate) is not text"
 LONGEST_EXCERPT = 100  # characters of an offending line
 

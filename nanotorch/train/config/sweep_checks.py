@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from nanotorch.registry import describe_value
 from nanotorch.train.config.joint_checks import MOST_RUNS, check_all
 from nanotorch.train.config.sections import Config
-from nanotorch.train.config.strict_yaml import MOST_PROBLEMS, Mark, Node, Problem
+from nanotorch.train.config.strict_yaml import Mark, Node, Problem
 from nanotorch.train.config.sweep_axes import Axis, axes, combinations, covering
 from nanotorch.train.config.value_checks import Check
+from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
 OTHER_DATA = "the trials would be of other data, and their scores could not be compared"
 NO_RESULT = "it does not change what a trial computes"

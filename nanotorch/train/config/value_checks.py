@@ -21,7 +21,8 @@ from nanotorch.train.config.sections import (
     nameless_class,
     section_class,
 )
-from nanotorch.train.config.strict_yaml import MOST_PROBLEMS, KeyPath, Node, Problem, show
+from nanotorch.train.config.strict_yaml import KeyPath, Node, Problem, show
+from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
 
 class Check:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from nanotorch.registry import closest
 from nanotorch.train.data.csv_file import known_column
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.table import Table, TableError, shown, text_of
+from nanotorch.train.data.notation import text_of
+from nanotorch.train.data.table import Table, TableError, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
+from nanotorch.train.data.notation import PLAIN, Notation
 from nanotorch.train.data.spreadsheet import SHEETS, sheet_rows
 from nanotorch.train.data.table import TableError, shown
 from nanotorch.train.data.text_format import TextFormat
@@ -68,6 +69,8 @@ class Columns(Mapping[str, Column]):
         first: the number of the first row in the file, where these are some rows of it.
         left_out: the columns of the file that were not read.
         kept: columns as they stand in the file, for whoever copies them: texts of CSV, an array of Arrow or of NumPy.
+        notation: how numbers are written in the texts.
+        numbers: the rows of the file that these are, where some were left out.
     """
 
     source: str
@@ -77,6 +80,8 @@ class Columns(Mapping[str, Column]):
     first: int = 0
     left_out: tuple[str, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    notation: Notation = PLAIN
+    numbers: NDArray[np.int64] | None = None
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
@@ -96,8 +101,13 @@ class Columns(Mapping[str, Column]):
         """Return the place of a row (they count from 0) in words:
         "table.csv, line 3", or "row 2" where there are no lines.
         """
-        row += self.first
+        row = self.first + (row if self.numbers is None else int(self.numbers[row]))
         return f"{self.source}, row {row + 1}" if self.lines is None else self.lines.place(self.lines.line(row))
+
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        """These rows of it."""
+        numbers = rows if self.numbers is None else self.numbers[rows]
+        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, numbers=numbers)
 
     def only(self, names: Collection[str]) -> Columns:
         """These columns of it."""
@@ -111,26 +121,6 @@ def known_column(name: str, known: Collection[str], source: str, key: str) -> No
         listed = ", ".join(map(shown, islice(known, 20))) + (", ..." if len(known) > 20 else "")
         hint = f"did you mean {shown(near)}?" if near else f"its columns are {listed}"
         raise TableError(f"{source} has no column {shown(name)}, which data.{key} names ({hint})", "data", key)
-
-
-def as_numbers(cells: Sequence[str], missing: Collection[str], decimal: str = ".") -> NDArray[np.float64] | None:
-    """Texts as numbers, with NaN for missing values; None if one of them is neither.
-
-    >>> as_numbers(["1", " 2.5e3", "NA"], ["NA"])
-    array([1.0e+00, 2.5e+03,     nan])
-    """
-    if "_" in "".join(cells):  # float() takes 1_000 for a number, and nobody else does
-        return None
-    try:
-        if decimal == ".":
-            return np.array(list(map(float, cells)), np.float64)
-    except ValueError:
-        pass
-    try:
-        numbers = [np.nan if (cell := one.strip()) in missing else float(cell.replace(decimal, ".")) for one in cells]
-    except ValueError:
-        return None
-    return np.array(numbers, np.float64)
 
 
 def read_csv(
@@ -155,13 +145,14 @@ def read_csv(
     if mixed:  # numbers in some rows, texts in others: the texts of the numbers are needed too
         columns |= file.read(mixed, mixed)
     whole = {name: column for name, column in columns.items() if column is not None}
-    notices = [
+    unnamed = [
         f"column {number} of {file.path} has no name and is not used"
         for number, name in enumerate(file.header, 1)
         if not name
     ]
     left_out = tuple(name for name in file.header if name in leave_out)
-    return Columns(str(file.path), whole, (*file.notices, *notices), file, left_out=left_out)
+    notices = (*file.notices, *unnamed)
+    return Columns(str(file.path), whole, notices, file, left_out=left_out, notation=form.notation)
 
 
 class CSVFile:
@@ -178,13 +169,11 @@ class CSVFile:
         self.path, self.form, self.any_size = path, form, any_size
         self.source = str(path) if source is None else source
         self.separator, self.encoding = form.separator, form.encoding
-        self.decimal, self.missing = form.decimal, frozenset(form.missing_values)
+        self.notation, self.missing = form.notation, form.notation.missing
         self.header: list[str] = []
         self.sheet = path.suffix.lower() in SHEETS
         self.notices: tuple[str, ...] = ()
         self.top = self.place(1)  # of the header
-        # A number may stand for a missing value (-999): then no cell is a number before it was compared.
-        self.numbers_missing = any(re.fullmatch(r"[-+.,\d eE]*\d[-+.,\d eE]*", text) for text in self.missing)
 
     @contextmanager
     def text(self) -> Iterator[Iterator[str]]:
@@ -326,7 +315,7 @@ class CSVFile:
         texts: dict[str, dict[str, str | None]] = {name: dict.fromkeys(self.missing) for name in wanted}
         for _, cells in self._blocks(ROWS_AT_ONCE):
             for name, place in places:
-                numbers = self._numbers(cells[place]) if name not in as_text else None
+                numbers = self.notation.numbers(cells[place]) if name not in as_text else None
                 parts_of[name].append(_texts(cells[place], texts[name]) if numbers is None else numbers)
         columns: dict[str, Column | None] = {}
         for name, parts in parts_of.items():
@@ -339,22 +328,18 @@ class CSVFile:
     def pieces(
         self, numeric: Collection[str], as_text: Collection[str], keep: Collection[str], rows: int
     ) -> Iterator[Columns]:
-        """These columns as numbers, those as texts, and the last as they stand, for so many rows at once;
-        a cell that is no number is a TableError.
+        """These columns as numbers, or as texts where some are none, those as texts, and the last as they stand, for so
+        many rows at once.
         """
         for first, cells in self._blocks(rows):
             columns: dict[str, Column] = {}
             for name in numeric:
                 column = cells[self.header.index(name)]
-                numbers = self._numbers(column)
-                if numbers is None:
-                    row = next(row for row, cell in enumerate(column) if self._numbers([cell]) is None)
-                    place = self.place(self.line(first + row))
-                    raise TableError(f"{place}: column {shown(name)} holds {shown(column[row])}, which is not a number")
-                columns[name] = numbers
+                numbers = self.notation.numbers(column)
+                columns[name] = _texts(column, dict.fromkeys(self.missing)) if numbers is None else numbers
             columns |= {name: _texts(cells[self.header.index(name)], dict.fromkeys(self.missing)) for name in as_text}
             kept = {name: np.array(cells[self.header.index(name)], object) for name in keep}
-            yield Columns(self.source, columns, lines=self, first=first, kept=kept)
+            yield Columns(self.source, columns, lines=self, first=first, kept=kept, notation=self.notation)
 
     def _blocks(self, rows: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
         """Return the cells of each column, for so many rows at once, and how many rows came before."""
@@ -372,20 +357,22 @@ class CSVFile:
                     yield done, list(zip(*records, strict=True))
                 done += len(records)
 
-    def _numbers(self, cells: Sequence[str]) -> NDArray[np.float64] | None:
-        if self.numbers_missing:
-            cells = ["nan" if cell.strip() in self.missing else cell for cell in cells]
-        return as_numbers(cells, self.missing, self.decimal)
-
     def line(self, row: int) -> int:
         """Return the line in which a row ends; it reads the file again, since that is asked for once, by an error."""
+        return self._record(row)[0]
+
+    def cell(self, row: int, name: str) -> str:
+        """Return a cell as it stands in the file, which is read again."""
+        return self._record(row)[1][self.header.index(name)].strip()
+
+    def _record(self, row: int) -> tuple[int, list[str]]:
         with self.records() as reader:
-            count = -1 - self.form.has_header
+            count, record = -1 - self.form.has_header, list[str]()
             for record in reader:
                 count += bool(record)
                 if count == row:
                     break
-            return self._line(reader)
+            return self._line(reader), record
 
     def _not_text(self) -> TableError:
         """Return where the bytes are that are no text in the encoding."""

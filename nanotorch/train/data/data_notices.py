@@ -18,17 +18,24 @@ class Noticed:
         missing: missing values, by column, where the training part had none.
         unknown: by column, the categories that the model does not know.
         taken: by column, what was taken instead.
+        units: numbers without the unit that the column had in training, by column and unit.
     """
 
     missing: Counter[str] = field(default_factory=Counter)
     unknown: dict[str, Counter[str]] = field(default_factory=dict)
     taken: dict[str, str] = field(default_factory=dict)
+    units: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def lacks(self, column: str, count: int, instead: str) -> None:
         """Count missing values of a column."""
         if count:
             self.missing[column] += count
             self.taken[column] = instead
+
+    def bare(self, column: str, count: int, unit: str) -> None:
+        """Count numbers without the unit that they had in training."""
+        if count:
+            self.units[column, unit] += count
 
     def strange(self, column: str, texts: Counter[str], instead: str) -> None:
         """Count categories that are not known."""
@@ -38,7 +45,11 @@ class Noticed:
 
     def sentences(self) -> list[str]:
         """Return all of it, a sentence for each column and kind."""
-        told = []
+        told = [
+            f"column {column!r}: {count} {'number' if count == 1 else 'numbers'} without the unit {unit!r} that all had"
+            " in training, taken as they stand"
+            for (column, unit), count in self.units.items()
+        ]
         for column, taken in self.taken.items():
             texts, lacking = self.unknown.get(column, Counter()), self.missing[column]
             if texts:

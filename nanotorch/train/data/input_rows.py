@@ -91,15 +91,15 @@ def _csv(path: Path, options: Mapping[str, Any], source: str) -> RowFile:
 
 
 def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
-    missing = TextFormat.of(options).missing_values
+    notation = TextFormat.of(options).notation
 
     def pieces(numeric: Sequence[str], texts: Sequence[str], keep: Sequence[str], rows: int) -> Iterator[Columns]:
         done, read = 0, list(dict.fromkeys((*numeric, *texts)))
         batches = file.iter_batches(rows, columns=[*dict.fromkeys((*read, *keep))])
         for batch in batches if file.metadata.num_rows else [file.schema_arrow.empty_table()]:
-            columns = parquet_columns(path, batch.select(read), texts, missing)
+            columns = parquet_columns(path, batch.select(read), texts, notation.missing)
             kept = {name: batch.column(name) for name in keep}
-            yield Columns(str(path), columns, first=done, kept=kept)
+            yield Columns(str(path), columns, first=done, kept=kept, notation=notation)
             done += batch.num_rows
 
     return RowFile(str(path), tuple(file.schema_arrow.names), pieces)

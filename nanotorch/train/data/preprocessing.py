@@ -10,14 +10,16 @@ The rows that a model sees are laid out as follows, and `input_names` names them
                              embedding: the category's number
 
 The categories of a column are those of the training part, in the order of their texts. If it lacked values there,
-"missing" is a further category, the last one. A category that is not known, and a missing value where there is no such
-category, are taken for missing if that is a category, and else for the most frequent one; `encode` says so.
+"missing" is a further category, the last one. Where there are more than may be, the least frequent are one, "other",
+which stands after the others. A category that is not known is taken for "other" if there is that, else for missing if
+that is a category, and else for the most frequent one; a missing value where there is no such category likewise.
+`encode` says so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -26,11 +28,13 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.notation import Notation, spellings, split_unit, text_of
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
-from nanotorch.train.data.table import DataError, FloatArray, Table, Task
+from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Table, Task
 from nanotorch.train.terminal.text_report import listed
 
 LISTED = 5  # columns or values in one notice
+MOST_ONE_HOT = 100  # categories of a column, where the config states no other number
 Encoding = Literal["one_hot", "embedding"]
 
 
@@ -42,42 +46,52 @@ class Category:
         values: its categories, sorted.
         missing: whether it lacked values, so that "missing" is a category too, the last one.
         fallback: the number of the category that an unknown one is taken for.
+        other: whether it had further ones, which are the category after `values`.
     """
 
     values: tuple[str, ...]
     missing: bool
     fallback: int
+    other: bool = False
 
     @classmethod
-    def fit(cls, codes: FloatArray, texts: Sequence[str]) -> Self:
+    def fit(cls, codes: FloatArray, texts: Sequence[str], most: int | None = None) -> Self:
         """Learn from numbers of categories, NaN for missing, and the texts that they stand for."""
         lacking = np.isnan(codes)
         used, counts = np.unique(codes[~lacking].astype(np.int64), return_counts=True)
         found = sorted(zip([texts[code] for code in used.tolist()], counts.tolist(), strict=True))
-        values = tuple(value for value, _ in found)
-        frequent = max(range(len(found)), key=lambda index: found[index][1])
+        other = most is not None and len(found) > most
+        frequent = sorted(found, key=lambda pair: -pair[1])
+        values = tuple(sorted(value for value, _ in frequent[: most - 1])) if most and other else tuple(dict(found))
         missing = bool(lacking.any())
-        return cls(values, missing, len(values) if missing else frequent)
+        fallback = len(values) if missing or other else values.index(frequent[0][0])
+        return cls(values, missing, fallback, other)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The categories, "missing" included."""
-        return (*self.values, "(missing)") if self.missing else self.values
+        """The categories, "other" and "missing" included."""
+        return (*self.values, *(("(other)",) if self.other else ()), *(("(missing)",) if self.missing else ()))
+
+    @property
+    def of_missing(self) -> int:
+        """The number of the category that a missing value is taken for."""
+        return len(self.names) - 1 if self.missing else self.fallback
 
     def numbers(self, codes: FloatArray, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return numbers among `texts`, NaN for missing, as numbers of these categories."""
-        known = {value: number for number, value in enumerate(self.values)}
-        table = np.array([*(known.get(text, self.fallback) for text in texts), self.fallback], np.int64)
+        known = spellings(self.values)
+        table = np.array([*(known.get(text, self.fallback) for text in texts), self.of_missing], np.int64)
         return table[np.where(np.isnan(codes), len(texts), codes).astype(np.int64)]
 
     def state(self) -> dict[str, Any]:
         """Return all of it as plain values."""
-        return {"values": self.values, "missing": self.missing, "fallback": self.fallback}
+        plain = {"values": self.values, "missing": self.missing, "fallback": self.fallback}
+        return plain | ({"other": True} if self.other else {})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Rebuild from what `state` returned."""
-        return cls(tuple(state["values"]), state["missing"], state["fallback"])
+        return cls(tuple(state["values"]), state["missing"], state["fallback"], state.get("other", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,7 @@ class Preprocessing:
         categories: the categorical columns.
         encoding: "one_hot" or "embedding".
         missing_values: the texts that stand for a missing value.
+        units: what stands beside the numbers of a column, feature or target, where there is something.
     """
 
     task: Task
@@ -108,6 +123,7 @@ class Preprocessing:
     categories: Mapping[str, Category] = field(default_factory=dict)
     encoding: Encoding = "one_hot"
     missing_values: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -139,11 +155,14 @@ class Preprocessing:
             )
         texts = table.categories or {}
         numeric = _numeric(table.feature_names, texts)
-        for name, index in numeric.items():
-            if np.isnan(table.features[:, index]).all():
-                raise DataError(
-                    f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop"
-                )
+        mistakes = Mistakes()
+        for index, name in enumerate(table.feature_names):
+            with mistakes.gathered():
+                if np.isnan(table.features[:, index]).all():
+                    raise DataError(
+                        f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop"
+                    )
+        mistakes.tell()
         values = table.features[:, list(numeric.values())] if texts else table.features
         lacking = np.isnan(values)
         fills = np.nanmedian(values, axis=0) if lacking.any() else np.median(values, axis=0)
@@ -153,23 +172,8 @@ class Preprocessing:
         target_scaler = (
             Standardizer.fit(table.targets, "standardize_target") if regression and standardize_target else None
         )
-        categories = {}
-        for name, known in texts.items():
-            codes = table.features[:, table.feature_names.index(name)]
-            if np.isnan(codes).all():
-                raise DataError(
-                    f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop"
-                )
-            categories[name] = Category.fit(codes, known)
-            count = len(categories[name].values)
-            if max_categories is not None and count > max_categories:
-                raise DataError(
-                    f"column {name!r} has {count} different texts in {len(table)} rows for training, more than"
-                    f" data.max_categories={max_categories}: list it under data.drop, or allow more (data.categories:"
-                    " embedding keeps the model small)",
-                    "data",
-                    "max_categories",
-                )
+        columns = {name: table.features[:, table.feature_names.index(name)] for name in texts}
+        categories = {name: Category.fit(columns[name], known, max_categories) for name, known in texts.items()}
         return cls(
             table.task,
             table.feature_names,
@@ -181,6 +185,7 @@ class Preprocessing:
             categories,
             encoding,
             tuple(missing_values),
+            table.units,
         )
 
     # -- what the model sees (Note [Columns of the model])
@@ -222,14 +227,15 @@ class Preprocessing:
         """Return the rows of a table as the model sees them, (n, in_features) float64."""
         if isinstance(table.features, DiskRows):
             return self._lay_out(table.features[:].astype(np.float64), ())
-        texts = table.categories or {}
         numeric = list(_numeric(self.feature_names, self.categories).values())
         values = table.features[:, numeric] if self.categories else table.features
-        numbers = [
-            category.numbers(table.features[:, self.feature_names.index(name)], texts[name])
-            for name, category in self.categories.items()
-        ]
-        return self._lay_out(values, numbers)
+        return self._lay_out(values, [self._numbers_of(table, name) for name in self.categories])
+
+    def _numbers_of(self, table: Table, name: str) -> NDArray[np.int64]:
+        """Return a column of categories of a table in memory as their numbers."""
+        assert table.categories is not None and isinstance(table.features, np.ndarray)
+        codes = table.features[:, self.feature_names.index(name)]
+        return self.categories[name].numbers(codes, table.categories[name])
 
     def _lay_out(self, values: FloatArray, numbers: Sequence[NDArray[np.int64]]) -> FloatArray:
         """Return the columns of the model from those of the numbers, and the categories' numbers."""
@@ -247,6 +253,22 @@ class Preprocessing:
                 blocks.append(codes[:, None].astype(np.float64))
         return np.concatenate(blocks, axis=1)
 
+    def grouped(self, table: Table) -> Iterator[str]:
+        """Return what is to be said of the columns of the training part that had more categories than may be."""
+        for name, category in self.categories.items():
+            if not category.other:
+                continue
+            codes = table.features[:, self.feature_names.index(name)]
+            different = len(np.unique(codes[~np.isnan(codes)]))
+            share = np.mean(self._numbers_of(table, name) == category.fallback)
+            names = "list it under data.drop if it is a name or a number of the row; "
+            yield (
+                f"column {name!r}: of {different:,} categories the {len(category.values):,} most frequent are told"
+                f" apart, and the others, in {share:.1%} of the training rows, are one, '(other)';"
+                f" {names if different * 2 > len(table) else ''}data.max_categories or data.categories: embedding tells"
+                " more apart"
+            )
+
     def notice(self, table: Table, noticed: Noticed) -> None:
         """Count what there is in a table that the training part did not have: missing values, and categories."""
         if isinstance(table.features, DiskRows) or table.categories is None:
@@ -257,14 +279,13 @@ class Preprocessing:
                 noticed.lacks(name, int(np.isnan(table.features[:, index]).sum()), f"filled with {fill:g}")
         for name, category in self.categories.items():
             codes, texts = table.features[:, self.feature_names.index(name)], table.categories[name]
-            lacking = np.isnan(codes)
-            taken = f"taken for {category.names[category.fallback]!r}"
-            found = Counter(texts[code] for code in codes[~lacking].astype(np.int64).tolist())
-            noticed.strange(
-                name, Counter({text: count for text, count in found.items() if text not in category.values}), taken
-            )
+            lacking, known = np.isnan(codes), spellings(category.values)
+            if not category.other:  # else there are such in the training part too
+                found = Counter(texts[code] for code in codes[~lacking].astype(np.int64).tolist())
+                unknown = Counter({text: count for text, count in found.items() if text not in known})
+                noticed.strange(name, unknown, f"taken for {category.names[category.fallback]!r}")
             if not category.missing:
-                noticed.lacks(name, int(lacking.sum()), taken)
+                noticed.lacks(name, int(lacking.sum()), f"taken for {category.names[category.of_missing]!r}")
 
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> tuple[FloatArray, list[str]]:
         """Raw rows as the model sees them, and what was noticed about them.
@@ -296,19 +317,26 @@ class Preprocessing:
         what is noticed is counted in `noticed`.
         """
         where = getattr(columns, "where", lambda row: f"row {row + 1}")
-        numeric = [_as_column(columns[name], name, where, self.missing_values) for name in self.numeric_names]
-        for name, column, fill in zip(self.numeric_names, numeric, self.fills, strict=False):
+        notation = getattr(columns, "notation", Notation(missing=frozenset(self.missing_values)))
+        numeric = []
+        for name, fill in zip(self.numeric_names, self.fills, strict=True):
+            unit = self.units.get(name, "")
+            column = as_numbers(columns[name], name, where, notation, unit)
+            noticed.bare(name, _without_unit(columns[name], notation, unit), unit)
             if name not in self.indicators:
                 noticed.lacks(name, int(np.isnan(column).sum()), f"filled with {fill:g}")
+            numeric.append(column)
         numbers = []
         for name, category in self.categories.items():
-            texts = _as_texts(columns[name], category.values, self.missing_values)
-            known: dict[str | None, int] = {value: number for number, value in enumerate(category.values)}
-            taken = f"taken for {category.names[category.fallback]!r}"
-            noticed.strange(name, Counter(text for text in texts if text is not None and text not in known), taken)
+            known = spellings(category.values)
+            texts = _as_texts(columns[name], known, notation)
+            unknown = Counter(text for text in texts if text is not None and text not in known)
+            noticed.strange(name, unknown, f"taken for {category.names[category.fallback]!r}")
             if not category.missing:
-                noticed.lacks(name, sum(text is None for text in texts), taken)
-            numbers.append(np.array([known.get(text, category.fallback) for text in texts], np.int64))
+                lacking = sum(text is None for text in texts)
+                noticed.lacks(name, lacking, f"taken for {category.names[category.of_missing]!r}")
+            codes = [category.of_missing if text is None else known.get(text, category.fallback) for text in texts]
+            numbers.append(np.array(codes, np.int64))
         rows = len(numeric[0]) if numeric else len(numbers[0])
         values = np.stack(numeric, axis=1) if numeric else np.empty((rows, 0))
         return self._lay_out(values, numbers)
@@ -324,7 +352,8 @@ class Preprocessing:
 
     def state(self) -> dict[str, Any]:
         """Return all of it as plain values, exact in JSON: `from_state` gives an equal object back."""
-        return {
+        units = {"units": dict(self.units)} if self.units else {}
+        return units | {
             "task": self.task,
             "feature_names": self.feature_names,
             "target_names": self.target_names,
@@ -351,6 +380,7 @@ class Preprocessing:
             categories={name: Category.from_state(each) for name, each in state["categories"]},
             encoding=state["encoding"],
             missing_values=tuple(state["missing_values"]),
+            units=state.get("units", {}),
         )
 
 
@@ -363,17 +393,10 @@ def _listed(names: Sequence[str]) -> str:
     return listed(list(map(repr, names)), LISTED)
 
 
-def _is_missing(value: Any, missing: Sequence[str]) -> bool:
-    """Return whether a value stands for none: None, NaN (or pandas' NA and NaT), or one of the texts for it."""
-    if value is None or (isinstance(value, str) and value.strip() in missing):
-        return True
-    return type(value).__name__ in ("NAType", "NaTType") or (
-        isinstance(value, float | np.floating) and bool(value != value)
-    )
-
-
-def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, missing: Sequence[str]) -> FloatArray:
-    """Return a column of anything as numbers, NaN where a value is missing."""
+def as_numbers(
+    values: Sequence[Any] | NDArray[Any], name: str, where: Callable[[int], str], notation: Notation, unit: str = ""
+) -> FloatArray:
+    """Return a column of anything as numbers, NaN where a value is missing; a DataError names what is none."""
     column = np.asarray(values)
     if column.ndim != 1:
         raise DataError(f"column {name!r} has shape {column.shape}; one value a row is needed")
@@ -383,9 +406,14 @@ def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, miss
         numbers = np.empty(len(column))
         for row, value in enumerate(np.asarray(values, object)):
             try:
-                numbers[row] = np.nan if _is_missing(value, missing) else float(value)
+                if isinstance(value, str):
+                    numbers[row] = notation.number(value, unit)
+                else:
+                    numbers[row] = np.nan if _is_missing(value) else float(value)
             except (TypeError, ValueError):
-                raise DataError(f"{where(row)}: column {name!r} holds {value!r}, which is not a number") from None
+                raise DataError(
+                    f"{where(row)}: column {name!r} holds {value!r}, {_no_number(value, notation, unit)}"
+                ) from None
     infinite = np.isinf(numbers)
     if infinite.any():
         row = int(np.argmax(infinite))
@@ -393,20 +421,42 @@ def _as_column(values: Sequence[Any] | NDArray[Any], name: str, where: Any, miss
     return numbers
 
 
-def _as_texts(values: Sequence[Any] | NDArray[Any], known: Sequence[str], missing: Sequence[str]) -> list[str | None]:
-    """Return a column of anything as texts, None where a value is missing;
-    1.0 is the category "1" where there is one.
-    """
+def _no_number(value: Any, notation: Notation, unit: str) -> str:
+    """Return why a value is no number, or not one of that unit."""
+    parts = split_unit(value.strip()) if isinstance(value, str) else None
+    if parts is not None and parts[0] and notation.is_number(parts[1]):
+        return f"and in training its numbers had {f'the unit {unit!r}' if unit else 'no unit'}"
+    readings = notation.readings(parts[1], [parts[1]]) if parts is not None else ""
+    return f"which is {readings}" if readings else "which is not a number"
+
+
+def _without_unit(values: Sequence[Any] | NDArray[Any], notation: Notation, unit: str) -> int:
+    """Return how many numbers of a column lack its unit."""
+    if not unit:
+        return 0
+    given = [value for value in np.asarray(values, object).tolist() if not _is_missing(value)]
+    texts = [value.strip() for value in given if isinstance(value, str)]
+    bare = [text for text in texts if text not in notation.missing and (split_unit(text) or ("",))[0] != unit]
+    return len(given) - len(texts) + len(bare)
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a value that is no text stands for none: None, NaN, pandas' NA and NaT."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float | np.floating) and bool(value != value))
+    )
+
+
+def _as_texts(values: Sequence[Any] | NDArray[Any], known: Mapping[str, int], notation: Notation) -> list[str | None]:
+    """Return a column of anything as texts, None where a value is missing; of an unknown text the label of it."""
     seen: dict[str, str | None] = {}
     texts: list[str | None] = []
     for value in np.asarray(values, object).tolist():
-        if isinstance(value, str) and value in seen:
-            texts.append(seen[value])
-            continue
-        text = None if _is_missing(value, missing) else str(value).strip()
-        if text is not None and text not in known and text.endswith(".0") and text[:-2] in known:
-            text = text[:-2]
-        if isinstance(value, str):
-            seen[value] = text
-        texts.append(text)
+        raw = None if _is_missing(value) else text_of(value)
+        if raw is not None and raw not in seen:
+            label = raw if raw in known else notation.label(raw)
+            seen[raw] = None if raw in notation.missing else label
+        texts.append(None if raw is None else seen[raw])
     return texts

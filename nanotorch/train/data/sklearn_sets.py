@@ -27,7 +27,8 @@ from nanotorch.registry import (
     Probability,
 )
 from nanotorch.train.data import bundled_tables
-from nanotorch.train.data.table import DataError, FloatArray, Table, Task, text_of
+from nanotorch.train.data.notation import text_of
+from nanotorch.train.data.table import DataError, FloatArray, Table, Task
 
 Seed = Annotated[int, Between(0, 2**32 - 1)]
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer, per connection

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
 Task = Literal["binary", "multiclass", "regression"]
 FloatArray = NDArray[np.float64]
@@ -19,12 +21,49 @@ class DataError(ValueError):
     """Data that cannot be trained on, or cannot be had; the message says what is wrong and what to do.
 
     Where a key of the config asks for what these data do not have, `path` leads to it: ("data", "target"), ("train",
-    "metrics", 0).
+    "metrics", 0). Several that were found together are one error; `problems` are all of them, and else it alone.
     """
 
-    def __init__(self, message: str, *path: str | int) -> None:
+    def __init__(self, message: str, *path: str | int, problems: Sequence[DataError] = ()) -> None:
         super().__init__(message)
         self.path = path
+        self.problems: tuple[DataError, ...] = tuple(problems) or (self,)
+
+
+class Mistakes:
+    """What is wrong with data, gathered piece by piece so that it is told at once.
+
+    >>> mistakes = Mistakes()
+    >>> for column in ("a", "b"):
+    ...     with mistakes.gathered():
+    ...         raise DataError(f"column {column!r} is empty")
+    >>> mistakes.tell()
+    Traceback (most recent call last):
+        ...
+    nanotorch.train.data.table.DataError: column 'a' is empty
+    column 'b' is empty
+    """
+
+    def __init__(self) -> None:
+        self.found: list[DataError] = []
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Within `with`, keep a DataError instead of passing it on; what follows within is left undone."""
+        try:
+            yield
+        except DataError as error:
+            self.found += error.problems
+
+    def tell(self) -> None:
+        """Raise what was found, if anything was: one DataError as it is, several as one."""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            shown = [str(problem) for problem in self.found[:MOST_PROBLEMS]]
+            if len(self.found) > MOST_PROBLEMS:
+                shown.append(f"... and {len(self.found) - MOST_PROBLEMS} more")
+            raise DataError("\n".join(shown), problems=self.found)
 
 
 class TableError(DataError):
@@ -48,7 +87,8 @@ class Table:
     Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts;
     such a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user
     should know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None:
-    they are all of it), so that a message can name them. Features may also stay on the disk, in a `DiskRows` of any
+    they are all of it), so that a message can name them. `units` are those beside the numbers of a column, feature or
+    target, where they had one. Features may also stay on the disk, in a `DiskRows` of any
     numbers; whoever made it has seen to it that all are finite.
     """
 
@@ -60,6 +100,7 @@ class Table:
     categories: Mapping[str, tuple[str, ...]] | None = None
     notices: tuple[str, ...] = ()
     numbers: NDArray[np.int64] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what could not be trained on."""
@@ -115,8 +156,3 @@ def _check_labels(labels: NDArray[Any], names: Sequence[str]) -> None:
     if outside.size:
         row = outside[0]
         raise DataError(f"label {labels[row]} in row {row} is outside 0 to {len(names) - 1}, of {len(names)} classes")
-
-
-def text_of(value: object) -> str:
-    """Return the name of a class, from what stands for it in an array."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from nanotorch.registry import DATASETS, Checked, NonNegativeInt, PositiveInt, closest
 from nanotorch.train.data.array_file import read_arrays
-from nanotorch.train.data.csv_file import Columns, as_numbers, known_column, read_csv
-from nanotorch.train.data.table import FloatArray, Table, TableError, shown
+from nanotorch.train.data.column_kinds import Kind, codes, kind_of
+from nanotorch.train.data.csv_file import Columns, known_column, read_csv
+from nanotorch.train.data.notation import Notation, only_or_more, text_of
+from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
-from nanotorch.train.data.text_format import MISSING, TextFormat, cell_separator, text_encoding
+from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
 from nanotorch.utils import files
-
-Text = NDArray[np.object_]
 
 
 @DATASETS.register("file", task="task", own=True)
@@ -38,12 +38,14 @@ def table_file(
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
     missing: Literal["impute", "drop_rows", "refuse"] = "impute",
-    missing_values: Sequence[str] = MISSING,
+    missing_values: Annotated[Sequence[str] | dict[Literal["only"], Sequence[str]], Checked(only_or_more)] = (),
+    missing_target: Literal["refuse", "drop"] = "refuse",
     categories: Literal["one_hot", "embedding"] = "one_hot",
-    max_categories: PositiveInt = 100,
+    max_categories: PositiveInt | Literal["auto"] = "auto",
     separator: Annotated[str, Checked(cell_separator)] = "auto",
     encoding: Annotated[str, Checked(text_encoding)] = "utf-8",
     decimal: Literal[".", ","] = ".",
+    thousands: Literal[",", ".", " ", "'", "_"] | None = None,
     skip_rows: NonNegativeInt = 0,
     header: bool | None = None,
     names: Sequence[str] = (),
@@ -67,18 +69,22 @@ def table_file(
         missing: what to do with rows that lack a value: `impute` fills in the training part's median, with a
             further column that says so, and takes a missing category for a category of its own; `drop_rows` leaves them
             out; `refuse` is an error.
-        missing_values: the texts that stand for a missing value.
+        missing_values: further texts that stand for a missing value, beside the empty one, NA and the like; or
+            {only: [...]}, all of them.
+        missing_target: what to do with rows without a target: an error, or `drop` leaves them out.
         categories: what the model sees of a category: a column of 0 and 1 for each, or a learned vector (an embedding).
-        max_categories: the most categories that a column may have.
+        max_categories: the most categories of a column, of which the last stands for all but the most frequent; auto is
+            100 for one_hot, and no limit for an embedding.
         separator: what stands between two cells of a CSV file, or auto.
         encoding: the CSV file's.
-        decimal: the decimal point of a CSV file's numbers.
+        decimal: the decimal point of numbers that are texts.
+        thousands: what stands between groups of three digits in them.
         skip_rows: how many lines of a CSV file come before its table.
         header: whether its first line names the columns; null: unless `names` does. Without either they are x0, x1 ...
         names: the names of the columns, in their order.
         sheet: the sheet of a spreadsheet; null: its first.
     """
-    form = TextFormat(separator, encoding, decimal, missing_values, skip_rows, header, names, sheet)
+    form = TextFormat(separator, encoding, decimal, thousands, missing_values, skip_rows, header, names, sheet)
     targets = [target] if isinstance(target, str) else list(target)
     if file.lower().endswith((".npy", ".npz")):
         if len(targets) != 1 or numeric or categorical:
@@ -89,18 +95,16 @@ def table_file(
             )
         return read_arrays(existing(file), targets[0], task, drop)
     whole = read_columns(file, [*categorical, *targets], drop, form)
-    table = table_of(whole, targets, task, numeric, categorical, drop, decimal)
-    lacking = np.isnan(table.features).any(axis=1)
-    if lacking.any() and missing != "impute":
-        row = int(np.argmax(lacking))
-        column = table.feature_names[int(np.argmax(np.isnan(table.features[row])))]
-        if missing == "refuse":
-            raise TableError(
-                f"{whole.where(row)}: column {shown(column)} has no value, as one of {int(lacking.sum())} rows; "
-                "fill it in, or set data.missing to impute or drop_rows",
-                "data",
-                "missing",
-            )
+    table = table_of(whole, targets, task, numeric, categorical, drop, missing_target == "drop")
+    features = table.features[:]
+    lacking = np.isnan(features).any(axis=1)
+    if lacking.any() and missing == "refuse":
+        mistakes = Mistakes()
+        for name, values in zip(table.feature_names, features.T, strict=True):
+            with mistakes.gathered():
+                _refuse_missing(whole, name, values, table.numbers)
+        mistakes.tell()
+    if lacking.any() and missing == "drop_rows":
         if lacking.all():
             raise TableError(
                 f"{file}: every row lacks a value, and data.missing: drop_rows leaves none", "data", "missing"
@@ -109,6 +113,19 @@ def table_file(
         note = f"{int(lacking.sum())} of {len(table)} rows lack a value and are left out (data.missing: drop_rows)"
         table = replace(kept, notices=(*kept.notices, note))
     return table
+
+
+def _refuse_missing(whole: Columns, name: str, values: FloatArray, rows: NDArray[np.int64] | None) -> None:
+    lacking = np.flatnonzero(np.isnan(values))
+    if len(lacking):
+        row = int(lacking[0] if rows is None else rows[lacking[0]])
+        count = f", as one of {len(lacking)} rows" if len(lacking) > 1 else ""
+        raise TableError(
+            f"{whole.where(row)}: column {shown(name)} has no value{count}; fill it in, or set data.missing to impute"
+            " or drop_rows",
+            "data",
+            "missing",
+        )
 
 
 def read_columns(
@@ -120,7 +137,7 @@ def read_columns(
     """Return the columns of a CSV or Parquet file, by the ending of its name."""
     place = existing(path)
     if place.suffix.lower() in (".parquet", ".pq"):
-        return _read_parquet(place, as_text, leave_out, form.missing_values)
+        return _read_parquet(place, as_text, leave_out, form.notation)
     if place.suffix.lower() in (".xls", ".xlsb", ".ods", ".numbers"):
         raise TableError(f"{place} is a spreadsheet; save it as .xlsx or CSV (UTF-8)")
     return read_csv(place, form, as_text, leave_out)
@@ -161,26 +178,27 @@ def parquet_file(path: Path) -> Iterator[Any]:
         raise TableError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
-def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[str], missing: Sequence[str]) -> Columns:
+def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[str], notation: Notation) -> Columns:
     with parquet_file(path) as file:
         names = file.schema_arrow.names
         index = [name for name in names if re.fullmatch(r"__index_level_\d+__", name)]
         table = file.read([name for name in names if name not in (*leave_out, *index)])
         if not table.num_rows:
             raise TableError(f"{path} has {len(names)} columns and no row")
-        columns = parquet_columns(path, table, as_text, missing)
+        columns = parquet_columns(path, table, as_text, notation.missing)
     notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
     left_out = tuple(name for name in names if name in leave_out)
-    return Columns(str(path), columns, tuple(notices), left_out=left_out)
+    return Columns(str(path), columns, tuple(notices), left_out=left_out, notation=notation)
 
 
 def parquet_columns(
-    path: Path, table: Any, as_text: Collection[str], missing: Sequence[str]
+    path: Path, table: Any, as_text: Collection[str], missing: Collection[str]
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of a pyarrow Table or RecordBatch, numbers or texts by their types, or by `as_text`."""
     from pyarrow import types as is_type
 
     columns: dict[str, NDArray[Any]] = {}
+    mistakes = Mistakes()
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if is_type.is_dictionary(column.type) else column.type
         numbers = (
@@ -194,12 +212,14 @@ def parquet_columns(
                 columns[name] = np.array(floats, np.float64)
         elif numbers or is_type.is_boolean(kind) or is_type.is_string(kind) or is_type.is_large_string(kind):
             lacking = {None, *missing}
-            texts = [None if value is None else str(value).strip() for value in column.to_pylist()]
+            texts = [None if value is None else text_of(value) for value in column.to_pylist()]
             columns[name] = np.array([None if text in lacking else text for text in texts], object)
         else:
-            raise TableError(
-                f"{path}: column {shown(name)} holds {kind}, neither numbers nor texts; list it under data.drop"
-            )
+            with mistakes.gathered():
+                raise TableError(
+                    f"{path}: column {shown(name)} holds {kind}, neither numbers nor texts; list it under data.drop"
+                )
+    mistakes.tell()
     return columns
 
 
@@ -213,74 +233,107 @@ def table_of(
     numeric: Collection[str] = (),
     categorical: Collection[str] = (),
     drop: Collection[str] = (),
-    decimal: str = ".",
+    drop_missing_targets: bool = False,
 ) -> Table:
-    """Decide what each column holds, and make a Table of them; a TableError says what speaks against it."""
-    source = whole.source
+    """Decide what each column holds, and make a Table of them; a DataError says all that speaks against it."""
+    source, mistakes = whole.source, Mistakes()
     available = [*whole, *whole.left_out]
     for key, names in {"target": target, "numeric": numeric, "categorical": categorical, "drop": drop}.items():
         for name in names:
-            known_column(name, available, source, key)
-    for name in target:
-        if name in drop:
-            raise TableError(f"data.drop names {shown(name)}, which is the target", "data", "drop")
-    both = sorted(set(numeric) & set(categorical))
-    if both:
-        raise TableError(f"data.numeric and data.categorical both name {shown(both[0])}", "data", "categorical")
+            with mistakes.gathered():
+                known_column(name, available, source, key)
+                if key == "drop" and name in target:
+                    raise TableError(f"data.drop names {shown(name)}, which is the target", "data", "drop")
+                if key == "categorical" and name in numeric:
+                    raise TableError(
+                        f"data.numeric and data.categorical both name {shown(name)}", "data", "categorical"
+                    )
     names = [name for name in whole if name not in target and name not in drop]
-    if not names:
-        raise TableError(f"{source} has no column beside the target; there is nothing to learn from", "data", "target")
-    kind, targets, target_names, note = _targets(whole, target, task, decimal)
+    with mistakes.gathered():
+        if not names:
+            raise TableError(
+                f"{source} has no column beside the target; there is nothing to learn from", "data", "target"
+            )
+        if not target or len(set(target)) != len(target):
+            raise TableError("data.target names one column, or several different ones", "data", "target")
+        if task == "classification" and len(target) > 1:
+            raise TableError(f"data.target names {len(target)} columns, and a classification has one", "data", "target")
+    if set(target) <= set(whole):  # else that is said, and the columns are looked at all the same
+        with mistakes.gathered():
+            whole = _with_targets(whole, target, drop_missing_targets)
     features = np.empty((whole.rows, len(names)))
     categories: dict[str, tuple[str, ...]] = {}
+    units: dict[str, str] = {}
+    notices = list(whole.notices)
     for index, name in enumerate(names):
-        column = whole[name]
-        if name not in categorical and column.dtype == object:
-            column = _numbers_of_texts(whole, name, column, name in numeric, decimal)
-        if column.dtype == object:
-            categories[name], features[:, index] = _codes(column)
-        else:
-            _refuse_infinite(whole, name, column)
-            features[:, index] = column
-        if np.isnan(features[:, index]).all():
-            raise TableError(f"{source}: column {shown(name)} has no value in any row; list it under data.drop")
-    notices = (*whole.notices, *note)
-    return Table(features, targets, kind, tuple(names), target_names, categories, notices)
-
-
-def _codes(column: Text) -> tuple[tuple[str, ...], FloatArray]:
-    """Return the categories of a column, sorted, and the number of each row's; NaN for a missing one."""
-    values = sorted(set(column.tolist()) - {None})
-    number: dict[str | None, float] = {value: float(index) for index, value in enumerate(values)}
-    number[None] = np.nan
-    return tuple(values), np.array([number[value] for value in column.tolist()], np.float64)
-
-
-def _numbers_of_texts(whole: Columns, name: str, column: Text, stated: bool, decimal: str) -> NDArray[Any]:
-    """Return a column of texts as it is, if that is what it holds; one of numbers with texts among them is an error."""
-    texts = column.tolist()
-    all_of_them = as_numbers(["nan" if text is None else text for text in texts], (), decimal)
-    if all_of_them is not None:
-        return all_of_them
-    different = set(texts) - {None}
-    numbers = {text for text in different if as_numbers([text], (), decimal) is not None}
-    present = [row for row, text in enumerate(texts) if text is not None]
-    count = sum(texts[row] in numbers for row in present)
-    if not stated and count * 2 <= len(present):
-        if decimal == "." and count == 0 and all(as_numbers([text], (), ",") is not None for text in different):
-            raise TableError(
-                f"{whole.where(present[0])}: column {shown(name)} holds {shown(texts[present[0]])}, a number with a"
-                " decimal comma; set data.decimal: ',' or list the column under data.categorical",
-                "data",
-                "decimal",
-            )
-        return column
-    row = next(row for row in present if texts[row] not in numbers)
-    among = "" if stated else f", among {count} numbers in {len(present)} rows"
-    raise TableError(
-        f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is not a number{among}; mend it, or"
-        " add it to data.missing_values, or list the column under data.categorical or data.drop"
+        with mistakes.gathered():
+            kind = Kind(None) if name in categorical else kind_of(whole, name, whole.notation, name in numeric)
+            notices += kind.notices
+            if kind.unit:
+                units[name] = kind.unit
+            if kind.numbers is None:
+                categories[name], features[:, index] = codes(whole[name], whole.notation)
+            else:
+                _refuse_infinite(whole, name, kind.numbers)
+                features[:, index] = kind.numbers
+            if np.isnan(features[:, index]).all():
+                raise TableError(f"{source}: column {shown(name)} has no value in any row; list it under data.drop")
+    if not mistakes.found or set(target) <= set(whole):
+        with mistakes.gathered():
+            found = _targets(whole, target, task, units)
+    mistakes.tell()
+    return Table(
+        features,
+        found.values,
+        found.task,
+        tuple(names),
+        found.names,
+        categories,
+        (*notices, *found.notices),
+        whole.numbers,
+        units,
     )
+
+
+def lacks_target(whole: Columns, target: str) -> NDArray[np.bool_]:
+    """Return which rows have no value in a column of targets."""
+    return np.array([value is None or value != value for value in whole[target].tolist()], bool)
+
+
+def _with_targets(whole: Columns, target: Sequence[str], drop: bool) -> Columns:
+    """Return the rows that have a target; unless the others may be dropped, a DataError where there are any."""
+    mistakes, lacking = Mistakes(), np.zeros(whole.rows, bool)
+    for name in target:
+        rows = np.flatnonzero(lacks_target(whole, name))
+        lacking[rows] = True
+        if len(rows) and not drop:
+            with mistakes.gathered():
+                more = f", as one of {len(rows)} rows" if len(rows) > 1 else ""
+                raise TableError(
+                    f"{whole.where(rows[0])}: the target {shown(name)} has no value{more}; fill it in, or remove the"
+                    f" row, or set data.missing_target: drop{_of_its_text(whole, name, rows[0])}"
+                )
+    mistakes.tell()
+    if not lacking.any():
+        return whole
+    first = int(np.argmax(lacking))
+    if lacking.all():
+        raise TableError(f"{whole.source}: no row has a target, and data.missing_target: drop leaves none")
+    note = (
+        f"{int(lacking.sum())} of {whole.rows} rows have no target and are left out (data.missing_target: drop), the"
+        f" first in {whole.where(first).removeprefix(f'{whole.source}, ')}"
+        + "".join(_of_its_text(whole, name, first) for name in target)
+    )
+    kept = whole.take(np.flatnonzero(~lacking))
+    return replace(kept, notices=(*kept.notices, note))
+
+
+def _of_its_text(whole: Columns, name: str, row: int) -> str:
+    """Return what to do where the text of a missing target is the name of a class."""
+    text = "" if whole.lines is None else whole.lines.cell(whole.first + row, name)
+    if not text or text not in whole.notation.missing:
+        return ""
+    return f" (if {shown(text)} is a class: data.missing_values: {{only: ['']}})"
 
 
 def _refuse_infinite(whole: Columns, name: str, column: FloatArray) -> None:
@@ -290,41 +343,38 @@ def _refuse_infinite(whole: Columns, name: str, column: FloatArray) -> None:
         raise TableError(f"{whole.where(row)}: column {shown(name)} is {column[row]}, which is not finite; replace it")
 
 
-def _targets(whole: Columns, target: Sequence[str], task: str, decimal: str) -> Targets:
-    if not target or len(set(target)) != len(target):
-        raise TableError("data.target names one column, or several different ones", "data", "target")
-    columns = [whole[name] for name in target]
-    for name, column in zip(target, columns, strict=True):
-        lacking = [row for row, text in enumerate(column.tolist()) if text is None or text != text]
-        if lacking:
-            more = f", as one of {len(lacking)} rows" if len(lacking) > 1 else ""
-            raise TableError(
-                f"{whole.where(lacking[0])}: the target {shown(name)} has no value{more}; fill it in, or remove the row"
-            )
-    if task == "classification" and len(target) > 1:
-        raise TableError(f"data.target names {len(target)} columns, and a classification has one", "data", "target")
+def _targets(whole: Columns, target: Sequence[str], task: str, units: dict[str, str]) -> Targets:
+    """Return the targets; what stands beside their numbers is added to `units`."""
     notices: tuple[str, ...] = ()
     if task != "regression" and len(target) == 1:
-        labels = columns[0].tolist()
-        different = sorted(set(labels))
-        numbers = as_numbers(different, (), decimal)
-        if numbers is None and task == "auto":
-            _numbers_of_texts(whole, target[0], columns[0], False, decimal)
-        integral = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
-        classes, notices = are_classes(
-            task, shown(target[0]), len(different), len(labels), texts=numbers is None, whole=integral
+        name, notation = target[0], whole.notation
+        names, places = codes(whole[name], notation)
+        labels = places.astype(np.int64)
+        kind = Kind(notation.numbers(names)) if task == "classification" else kind_of(whole, name, notation)
+        numbers = kind.numbers
+        whole_numbers = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
+        classes, told = are_classes(
+            task, shown(name), len(names), whole.rows, texts=numbers is None, whole=whole_numbers
         )
+        notices = (*kind.notices, *told)
         if classes:
-            if numbers is not None:
-                different = [name for _, name in sorted(zip(numbers.tolist(), different, strict=True))]
-            number = {label: index for index, label in enumerate(different)}
-            codes = np.array([number[label] for label in labels], np.int64)
-            return class_targets(f"{whole.source}: the target {shown(target[0])}", tuple(different), codes, notices)
-    values = np.stack(
-        [_numbers_of_texts(whole, name, column, True, decimal) for name, column in zip(target, columns, strict=True)], 1
-    ).astype(np.float64)
-    for name, column in zip(target, values.T, strict=True):
-        _refuse_infinite(whole, name, column)
-        if (column == column[0]).all():
-            raise constant(f"{whole.source}: the target {shown(name)}", f"{column[0]:g}")
-    return Targets("regression", values, tuple(target), notices)
+            values = notation.numbers(names, kind.unit)
+            if values is not None:  # in the order of the numbers, not of their texts
+                order = np.argsort(values, kind="stable")
+                names, labels = tuple(names[place] for place in order), np.argsort(order)[labels]
+            label = f"{whole.source}: the target {shown(name)}"
+            return class_targets(label, names, labels, notices)
+    mistakes, columns = Mistakes(), list[FloatArray]()
+    for name in target:
+        with mistakes.gathered():
+            kind = kind_of(whole, name, whole.notation, stated=True)
+            assert kind.numbers is not None, "stated"
+            _refuse_infinite(whole, name, kind.numbers)
+            if (kind.numbers == kind.numbers[0]).all():
+                raise constant(f"{whole.source}: the target {shown(name)}", f"{kind.numbers[0]:g}")
+            columns.append(kind.numbers)
+            if kind.unit:
+                units[name] = kind.unit
+                notices = (*notices, *(notice for notice in kind.notices if notice not in notices))
+    mistakes.tell()
+    return Targets("regression", np.stack(columns, 1), tuple(target), notices)

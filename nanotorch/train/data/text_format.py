@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Self
 
+from nanotorch.train.data.notation import Notation, missing_values
 from nanotorch.train.data.table import TableError, shown
-
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 
 
 def text_encoding(name: str) -> str:
@@ -35,7 +35,8 @@ class TextFormat:
         separator: what stands between two cells; "auto" finds out.
         encoding: of the file's text; UTF-16 with a byte order mark is known in any case.
         decimal: the decimal point, "." or ",".
-        missing_values: the texts that stand for a missing value.
+        thousands: what stands between groups of three digits, or None.
+        missing_values: further texts that stand for a missing value, or {"only": [...]}.
         skip_rows: how many lines come before the table.
         header: whether its first line names the columns; None: unless `names` does.
         names: the columns, where the file does not name them or others are wanted.
@@ -45,7 +46,8 @@ class TextFormat:
     separator: str = "auto"
     encoding: str = "utf-8"
     decimal: str = "."
-    missing_values: Sequence[str] = MISSING
+    thousands: str | None = None
+    missing_values: Sequence[str] | Mapping[Any, Sequence[str]] = ()
     skip_rows: int = 0
     header: bool | None = None
     names: Sequence[str] = ()
@@ -58,6 +60,12 @@ class TextFormat:
                 check(getattr(self, key))
             except ValueError as error:
                 raise TableError(f"data.{key}: {error}", "data", key) from None
+        self.notation  # noqa: B018
+
+    @cached_property
+    def notation(self) -> Notation:
+        """How the texts are read; a DataError where that contradicts itself."""
+        return Notation(self.decimal, self.thousands, frozenset(missing_values(self.missing_values)))
 
     @property
     def has_header(self) -> bool:

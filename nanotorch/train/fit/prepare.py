@@ -13,7 +13,8 @@ from nanotorch.registry import LOSSES
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data import datasets
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.notation import missing_values
+from nanotorch.train.data.preprocessing import MOST_ONE_HOT, Preprocessing
 from nanotorch.train.data.split import split
 from nanotorch.train.data.table import Table
 
@@ -65,15 +66,16 @@ def prepare(config: Config, table: Table | None = None) -> Data:
     splits = split(table, section.test_size, section.validation_size, seed, section.fold)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     given = section.arguments
-    kept = {"encoding": given["categories"], "max_categories": given["max_categories"]} if "file" in given else {}
+    kept: dict[str, Any] = {}
+    if "file" in given:
+        most, encoding = given["max_categories"], given["categories"]
+        most = (MOST_ONE_HOT if encoding == "one_hot" else None) if most == "auto" else most
+        missing = missing_values(given["missing_values"])
+        kept = {"encoding": encoding, "max_categories": most, "missing_values": missing}
     preprocessing = Preprocessing.fit(
-        splits.train,
-        section.standardize,
-        section.standardize_target is not False,
-        missing_values=given.get("missing_values", ()),
-        **kept,
+        splits.train, section.standardize, section.standardize_target is not False, **kept
     )
-    notices = list(table.notices)
+    notices = [*table.notices, *preprocessing.grouped(splits.train)]
     for name in ("validation", "test"):
         noticed = Noticed()
         preprocessing.notice(parts[name], noticed)

@@ -110,11 +110,13 @@ class Category(Schema):
     values: Names
     missing: bool
     fallback: Count
+    other: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> Category:
-        if self.fallback >= len(self.values) + self.missing:
-            raise ValueError(f"fallback is category {self.fallback} of {len(self.values) + self.missing}")
+        count = len(self.values) + self.missing + self.other
+        if self.fallback >= count:
+            raise ValueError(f"fallback is category {self.fallback} of {count}")
         return self
 
 
@@ -131,6 +133,7 @@ class Prepared(Schema):
     categories: list[list[Any]]
     encoding: Literal["one_hot", "embedding"]
     missing_values: tuple[str, ...]
+    units: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _fits(self) -> Prepared:

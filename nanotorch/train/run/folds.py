@@ -141,7 +141,9 @@ def _checked(config: Config, first: Config, made: Made) -> torch.device:
             sizes = config.data.test_size, config.data.validation_size
             steps_per_epoch(training_rows(parts, *sizes, (fold, config.train.folds or 1)), first)
     except DataError as error:
-        raise DataError(str(error), *(("train", "folds") if error.path == ("data", "fold") else error.path)) from None
+        for problem in error.problems:
+            problem.path = ("train", "folds") if problem.path == ("data", "fold") else problem.path
+        raise
     return device
 
 

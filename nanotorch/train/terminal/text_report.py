@@ -22,6 +22,7 @@ WORDS = {
     "rand": "Rand",
 }
 MOST_CLASSES = 20
+MOST_PROBLEMS = 25  # mistakes shown in one message
 
 
 def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> str:

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import open_rows
+from nanotorch.train.data.notation import spellings
+from nanotorch.train.data.preprocessing import as_numbers
 from nanotorch.train.data.table import Table, TableError, shown
+from nanotorch.train.data.table_file import lacks_target
 from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.loss_and_parts import loss_and_parts
@@ -72,7 +75,8 @@ def score_rows(
     targets = [target] if target is not None else target_columns(run) or ["target"]
     if len(targets) != (1 if preprocessing.task != "regression" else len(preprocessing.target_names)):
         raise UsageError(f"--target names one column, and this run has {len(preprocessing.target_names)} targets")
-    with open_rows(path, preprocessing.feature_names, {**run.config.data.arguments, **(written_as or {})}) as file:
+    drop = run.config.data.arguments.get("missing_target") == "drop"
+    with open_rows(path, preprocessing.feature_names, {**run.reading, **(written_as or {})}) as file:
         further_columns(run, file)
         for name in targets:
             if name not in file.names:
@@ -82,8 +86,12 @@ def score_rows(
                 )
         numbers = targets if preprocessing.task == "regression" else []
         texts = [*preprocessing.categories, *(name for name in targets if name not in numbers)]
-        tables = []
+        tables, left_out = [], 0
         for piece in file.pieces([*preprocessing.numeric_names, *numbers], texts):
+            if drop:
+                lacking = np.any([lacks_target(piece, name) for name in targets], axis=0)
+                left_out += int(lacking.sum())
+                piece = piece.take(np.flatnonzero(~lacking))
             features = preprocessing.encode_piece(piece.only(preprocessing.feature_names), noticed)
             tables.append((features, _truth(run, piece, targets)))
     features, truth = (np.concatenate(pieces) for pieces in zip(*tables, strict=True))
@@ -99,7 +107,8 @@ def score_rows(
     as_it_is = replace(
         preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={}
     )
-    return _scores(run, Data(parts, as_it_is), ["rows"], noticed.sentences())
+    notes = [f"{left_out} rows without a target are left out (data.missing_target: drop)"] if left_out else []
+    return _scores(run, Data(parts, as_it_is), ["rows"], [*notes, *noticed.sentences()])
 
 
 def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[str]) -> Scores:
@@ -115,24 +124,31 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
 
 def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[Any]:
     """Return the targets of some rows, as a Table wants them."""
-    names = run.preprocessing.target_names
-    if run.preprocessing.task == "regression":
-        values = np.stack([piece[name] for name in targets], axis=1)
-        if not np.isfinite(values).all():
-            row, column = np.argwhere(~np.isfinite(values))[0].tolist()
-            raise TableError(f"{piece.where(row)}: the target {shown(targets[column])} is {values[row, column]}")
-        return values
-    number: dict[str | None, int] = {name: index for index, name in enumerate(names)}
-    labels = piece[targets[0]].tolist()
-    strange = next((row for row, label in enumerate(labels) if label not in number), None)
+    preprocessing = run.preprocessing
+    if preprocessing.task == "regression":
+        columns = []
+        for name, known in zip(targets, preprocessing.target_names, strict=True):
+            unit = preprocessing.units.get(known, "")
+            columns.append(as_numbers(piece[name], name, piece.where, piece.notation, unit))
+            if np.isnan(columns[-1]).any():
+                row = int(np.argmax(np.isnan(columns[-1])))
+                raise TableError(f"{piece.where(row)}: the target {shown(name)} has no value")
+        return np.stack(columns, axis=1)
+    known_labels = spellings(preprocessing.target_names)
+    labels = [
+        None if text is None else text if text in known_labels else piece.notation.label(text)
+        for text in piece[targets[0]].tolist()
+    ]
+    strange = next((row for row, label in enumerate(labels) if label not in known_labels), None)
     if strange is not None:
         what = (
             "has no value"
             if labels[strange] is None
-            else f"is {shown(labels[strange])}, which is none of the model's classes"
+            else f"is {shown(piece[targets[0]][strange])}, which is none of the model's classes"
         )
-        raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({', '.join(names[:20])})")
-    return np.array([number[label] for label in labels], np.int64)
+        classes = ", ".join(preprocessing.target_names[:20])
+        raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({classes})")
+    return np.array([known_labels[label] for label in labels if label is not None], np.int64)
 
 
 def _alike(one: Any, other: Any) -> bool:

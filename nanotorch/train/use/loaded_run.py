@@ -58,6 +58,13 @@ class LoadedRun:
         moment = f"epoch {epoch}" if steps == 0 else f"step {self.state['step']}, in epoch {epoch}"
         return f"{moment} ({self.checkpoint.name})"
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of its dataset, by which the texts of other files are read as those of its own were."""
+        missing = self.preprocessing.missing_values
+        stated = {"missing_values": {"only": missing}} if missing else {}
+        return self.config.data.arguments | stated
+
     def outputs(self, features: FloatArray) -> FloatArray:
         """Return what the model gives for prepared rows, (n, out_features) float64:
         logits, or targets in the units of the loss.
@@ -134,13 +141,15 @@ def with_its_files(run: LoadedRun) -> Config:
     in where they lead nowhere from this one.
     """
     there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
-    moved = {
+    moved: dict[str, Any] = {
         key: str(there / value)
         for key in ("file", "target")
         if isinstance(value := section.arguments.get(key), str)
         and not Path(value).exists()
         and (there / value).is_file()
     }
+    if "file" in section.arguments:
+        moved["missing_values"] = run.reading["missing_values"]
     return run.config.model_copy(update={"data": section.model_copy(update=moved)}) if moved else run.config
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nanotorch as torch
+from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.use.loaded_run import LoadedRun
 from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
@@ -112,12 +113,15 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
             places = np.array([numeric.index(name) for name in preprocessing.indicators])
             blocks.append(graph.cast(graph.add("Gather", lacking, graph.constant(places), axis=1), graph.dtype))
     for name, category in preprocessing.categories.items():
+        known = spellings(category.values)
+        if category.of_missing != category.fallback:
+            known |= dict.fromkeys(preprocessing.missing_values, category.of_missing)
         numbers = graph.add(
             "LabelEncoder",
             name,
             domain="ai.onnx.ml",
-            keys_strings=list(category.values),
-            values_int64s=list(range(len(category.values))),
+            keys_strings=list(known),
+            values_int64s=list(known.values()),
             default_int64=category.fallback,
         )
         if preprocessing.encoding == "one_hot":
@@ -208,7 +212,7 @@ def _rows_to_try(run: LoadedRun, rows: int) -> dict[str, NDArray[Any]]:
         column[generator.random(rows) < 0.1] = np.nan
         columns[name] = column
     for name, category in preprocessing.categories.items():
-        texts = np.array([*category.values, "", "never seen before"], dtype=object)
+        texts = np.array([*spellings(category.values), "", "never seen before"], dtype=object)
         columns[name] = texts[generator.integers(len(texts), size=rows)]
     return columns
 

@@ -78,7 +78,7 @@ def predict_file(
     done, noticed = Predicted(), Noticed()
     features = run.preprocessing.feature_names
     columns = [*keep, *predicted_columns(run)]
-    with open_rows(rows, features, {**run.config.data.arguments, **(written_as or {})}) as file:
+    with open_rows(rows, features, {**run.reading, **(written_as or {})}) as file:
         further = further_columns(run, file)
         for name in keep:
             if name not in file.names:

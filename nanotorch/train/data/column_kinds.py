@@ -1,0 +1,143 @@
+"""What a column of texts holds: numbers or categories. One that may be either is an error or said, never a guess."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.train.data.csv_file import Columns
+from nanotorch.train.data.notation import UNITS, Notation, split_unit
+from nanotorch.train.data.table import FloatArray, Mistakes, TableError, shown
+from nanotorch.train.terminal.text_report import listed
+
+LISTED = 3  # texts in one message
+
+
+class Kind(NamedTuple):
+    """What a column holds.
+
+    Attributes:
+        numbers: its values, NaN where one is missing; None if it holds categories.
+        unit: what stands beside each number, or "".
+        notices: what was decided for the user.
+    """
+
+    numbers: FloatArray | None
+    unit: str = ""
+    notices: tuple[str, ...] = ()
+
+
+def kind_of(whole: Columns, name: str, notation: Notation, stated: bool = False) -> Kind:
+    """Return what a column holds (Note [Notation]); a TableError where that cannot be told, or is not what is `stated`:
+    numbers.
+    """
+    column = whole[name]
+    if column.dtype != object:
+        return Kind(column)
+    texts: list[str | None] = column.tolist()
+    numbers = _numbers(texts, notation)
+    if numbers is not None:
+        return Kind(numbers)
+    counts = Counter(text for text in texts if text is not None)
+    parts = {text: _parts(text, stated) for text in counts}
+    ways = (notation, *notation.others())
+    like = {text for text in counts if any(way.is_number(parts[text][1]) for way in ways)}
+    many, present = sum(counts[text] for text in like), counts.total()
+    if not stated and many * 2 <= present:
+        return Kind(None, notices=tuple(_said_of_categories(name, counts, like)))
+    mistakes = Mistakes()
+    with mistakes.gathered():
+        if len(like) < len(counts):
+            row = next(row for row, text in enumerate(texts) if text is not None and text not in like)
+            among = "" if stated else f", among {many} numbers in {present} rows"
+            raise TableError(
+                f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is not a number{among};"
+                " mend it, or add it to data.missing_values, or list the column under data.categorical or data.drop"
+            )
+    with mistakes.gathered():
+        _refuse_other_notation(whole, name, notation, {text: parts[text][1] for text in like})
+    with mistakes.gathered():
+        unit = _one_unit(whole, name, {text: parts[text][0] for text in like})
+    mistakes.tell()
+    first = next(text for text in texts if text is not None)
+    value = notation.number(first, unit)
+    notice = f"column {shown(name)} holds numbers with the unit {shown(unit)}: {shown(first)} is {value:.15g}"
+    return Kind(_numbers(texts, notation, unit), unit, (notice,))
+
+
+def _numbers(texts: Sequence[str | None], notation: Notation, unit: str = "") -> FloatArray | None:
+    there = [row for row, text in enumerate(texts) if text is not None]
+    found = notation.numbers([texts[row] or "" for row in there], unit)
+    if found is None:
+        return None
+    numbers = np.full(len(texts), np.nan)
+    numbers[there] = found
+    return numbers
+
+
+def _parts(text: str, any_unit: bool) -> tuple[str, str]:
+    """Return a well-known unit (or any), "" where there is none, and the rest of the text."""
+    parts = split_unit(text)
+    return parts if parts is not None and (any_unit or parts[0] in UNITS) else ("", text)
+
+
+def _refuse_other_notation(whole: Columns, name: str, notation: Notation, bare: Mapping[str, str]) -> None:
+    """Raise a TableError where not all numbers are written as the config says."""
+    row = next((row for row, text in enumerate(whole[name]) if not notation.is_number(bare.get(text, "0"))), None)
+    if row is None:
+        return
+    text = whole[name][row]
+    readings = notation.readings(bare[text], bare.values())
+    said = f"which is {readings}; set what is meant" if readings else "and others in another notation; write all in one"
+    raise TableError(
+        f"{whole.where(row)}: column {shown(name)} holds {shown(text)}, {said}, or list the column under"
+        " data.categorical or data.drop"
+    )
+
+
+def _one_unit(whole: Columns, name: str, units: Mapping[str, str]) -> str:
+    """Return the unit that all numbers have; a TableError where they have several, or some have none."""
+    texts = whole[name].tolist()
+    rows = {units[text]: row for row, text in reversed([*enumerate(texts)]) if text in units}
+    if len(rows) > 1:
+        first, second = sorted(rows.values())[:2]
+        raise TableError(
+            f"{whole.where(second)}: column {shown(name)} holds {shown(texts[second])}, and {shown(texts[first])} in"
+            f" {whole.where(first).removeprefix(f'{whole.source}, ')}: give all of its numbers one unit or none, or"
+            " list it under data.categorical or data.drop"
+        )
+    return next(iter(rows), "")
+
+
+def _said_of_categories(name: str, counts: Counter[str], like: Collection[str]) -> Iterator[str]:
+    """Return what the user should know of a column of texts that becomes one of categories."""
+    present = counts.total()
+    units = [text for text in counts if (split_unit(text) or ("",))[0]]
+    if like:
+        others = listed([shown(text) for text in counts if text not in like], LISTED)
+        yield (
+            f"column {shown(name)} holds categories, though {sum(counts[text] for text in like)} of {present} values"
+            f" are numbers (others: {others}); data.categorical states that, data.numeric or data.missing_values the"
+            " contrary"
+        )
+    elif sum(counts[text] for text in units) * 2 > present:
+        yield (
+            f"column {shown(name)} holds categories, though most look like numbers with units"
+            f" ({listed(list(map(shown, units)), LISTED)}); data.categorical states that, and data.numeric reads"
+            " numbers that all have the same unit"
+        )
+
+
+def codes(column: NDArray[Any], notation: Notation) -> tuple[tuple[str, ...], FloatArray]:
+    """Return the categories of a column, sorted, and the number of each row's; NaN for a missing one."""
+    texts: list[str | None] = column.tolist()
+    labels = {text: notation.label(text) for text in set(texts) if text is not None}
+    values = sorted(set(labels.values()))
+    place = {label: float(index) for index, label in enumerate(values)}
+    number: dict[str | None, float] = {text: place[label] for text, label in labels.items()}
+    number[None] = np.nan
+    return tuple(values), np.array([number[text] for text in texts], np.float64)

@@ -1,0 +1,402 @@
+"""What the cells of a table mean: numbers in any notation, units, labels that are the same; every mistake at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from nanotorch.train.cli.evaluate import main as evaluate
+from nanotorch.train.cli.export import main as export
+from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.cli.train import main as train
+from nanotorch.train.config.loading import loads
+from nanotorch.train.data.notation import MISSING, Notation, spellings
+from nanotorch.train.data.table import DataError
+from nanotorch.train.data.table_file import table_file
+from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.use.loaded_run import load_run
+from own_runs import read_rows
+
+SECTIONS = (
+    "name: t\nmodel: {hidden: [4]}\noptimizer: {name: Adam}\ntrain: {epochs: 1, batch_size: 16}\n"
+    "loss: {name: LOSS}\ndata: {DATA}\n"
+)
+
+
+def config_of(data: str, loss: str = "BCEWithLogitsLoss") -> str:
+    return SECTIONS.replace("LOSS", loss).replace("DATA", data)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str, name: str = "t.csv") -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+def column(cells: Sequence[str], name: str = "x") -> str:
+    """A table with this column and a target, separated by semicolons."""
+    return f"{name};y\n" + "".join(f"{cell};{row % 2}\n" for row, cell in enumerate(cells))
+
+
+# ------------------------------------------------------------ numbers
+
+IN_NOTATION: list[tuple[dict[str, Any], list[str], list[float]]] = [
+    ({}, ["1.5", "-2e-3", " 7", "+1", "\u22124"], [1.5, -0.002, 7, 1, -4]),
+    ({"decimal": ","}, ["1,5", "-2,25", "3"], [1.5, -2.25, 3]),
+    ({"thousands": ","}, ["1,250", "999", "-1,234,567.5"], [1250, 999, -1234567.5]),
+    ({"decimal": ",", "thousands": "."}, ["1.234,5", "1.250", "0,5"], [1234.5, 1250, 0.5]),
+    ({"decimal": ",", "thousands": " "}, ["1 234,5", "1\u00a0250", "12\u202f000,25"], [1234.5, 1250, 12000.25]),
+    ({"thousands": "'"}, ["1'234.5", "1\u2019250", "7"], [1234.5, 1250, 7]),
+    ({"thousands": "_"}, ["1_000", "2_000_000.5", "7"], [1000, 2000000.5, 7]),
+]
+
+
+@pytest.mark.parametrize(("options", "cells", "values"), IN_NOTATION)
+def test_numbers_in_the_notation_that_is_stated(
+    written: Callable[[str], str], options: dict[str, Any], cells: list[str], values: list[float]
+) -> None:
+    table = table_file(written(column(cells)), "y", task="classification", separator=";", **options)
+    assert table.features[:, 0].tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["1,250", "2,500"], r"'1,250', which is 1.25 with data.decimal: ',' and 1250 with data.thousands: ','; set"),
+        (
+            ["950", "1,250", "12,000"],
+            r"line 3: column 'x' holds '1,250', which is 1.25 with .* and 1250 with data.thou",
+        ),
+        (["1,5", "2,250"], r"'1,5', which is 1.5 with data.decimal: ','; set"),
+        (["1,250", "1,250,000"], r"'1,250', which is 1250 with data.thousands: ','; set"),
+        (
+            ["7", "1.234,5", "8"],
+            r"line 3: .*'1.234,5', which is 1234.5 with data.decimal: ',' and data.thousands: '\.';",
+        ),
+        (["1 234,5", "12"], r"'1 234,5', which is 1234.5 with data.decimal: ',' and data.thousands: ' '; set"),
+        (["1'250", "900"], '1\'250", which is 1250 with data.thousands: "\'"; set'),
+        (["1.250.000", "1.250"], r"'1.250.000', which is 1250000 with data.decimal: ',' and data.thousands: '\.';"),
+        (["1_000", "2"], r"'1_000', which is 1000 with data.thousands: '_'; set"),
+        (["$1,250", "$900"], r"'\$1,250', which is 1.25 with data.decimal: ',' and 1250 with data.thousands: ',';"),
+        (["1,250", "1.5", "2"], r"'1,250', which is 1250 with data.thousands: ','; set"),
+        (["1,5", "1.5", "2"], r"'1,5', and others in another notation; write all in one"),
+        (
+            ["$5", "5 \u20ac", "$7"],
+            r"line 3: .* holds '5 \u20ac', and '\$5' in line 2: give all of its numbers one unit",
+        ),
+        (["5 kg", "5", "7 kg"], r"line 3: column 'x' holds '5', and '5 kg' in line 2: give all"),
+        (["5", "7 kg", "8"], r"line 3: column 'x' holds '7 kg', and '5' in line 2: give all"),
+        (["5 kg", "6 kg", "heavy"], r"line 4: column 'x' holds 'heavy', which is not a number, among 2 numbers in 3"),
+        (["1", "2", "?"], r"line 4: column 'x' holds '\?', which is not a number, among 2 numbers in 3 rows; mend"),
+    ],
+)
+def test_numbers_in_another_notation_are_never_another_value(
+    written: Callable[[str], str], cells: list[str], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        table_file(written(column(cells)), "y", separator=";")
+
+
+def test_a_full_stop_is_no_decimal_point_beside_a_decimal_comma(written: Callable[[str], str]) -> None:
+    with pytest.raises(
+        DataError, match=r"'1.250', which is 1.25 with data.decimal: '\.' and 1250 with data.thousands: '"
+    ):
+        table_file(written(column(["1.250", "2.500"])), "y", separator=";", decimal=",")
+    with pytest.raises(DataError, match=r"data.thousands: ',' is data.decimal already"):
+        table_file(written(column(["1"])), "y", decimal=",", thousands=",")
+    with pytest.raises(DataError, match=r"'1,25', which is 1.25 with data.decimal: ','"):
+        table_file(written(column(["1,25", "1,251"])), "y", separator=";", thousands=",")
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit", "values"),
+    [
+        (["12%", "7.5 %", "NA"], "%", [12, 7.5, np.nan]),
+        (["$1.50", "-$2", "$-3"], "$", [1.5, -2, -3]),
+        (["3 kg", "4kg"], "kg", [3, 4]),
+        (["EUR 3", "EUR 4.5"], "EUR", [3, 4.5]),
+        (["20\u00b0C", "-3\u00b0C"], "\u00b0C", [20, -3]),
+    ],
+)
+def test_one_unit_of_a_column_is_known_and_said(
+    written: Callable[[str], str], cells: list[str], unit: str, values: list[float]
+) -> None:
+    table = table_file(written(column(cells)), "y", task="classification", separator=";")
+    np.testing.assert_array_equal(table.features[:, 0], values)
+    assert table.units == {"x": unit}
+    assert table.notices[0] == f"column 'x' holds numbers with the unit {unit!r}: {cells[0]!r} is {values[0]:g}"
+    assert table_file(written(column(cells)), "y", categorical=["x"], separator=";").categories
+
+
+@pytest.mark.parametrize(
+    "cells", [["Q1", "Q2"], ["1st", "2nd"], ["3k", "2M"], ["v1", "v2"], ["2020-01-02", "2020-01-03"]]
+)
+def test_what_only_looks_like_a_unit_is_none(written: Callable[[str], str], cells: list[str]) -> None:
+    table = table_file(written(column(cells)), "y", task="classification")
+    assert table.categories == {"x": tuple(sorted(cells))} and not table.units
+
+
+def test_a_unit_that_is_not_well_known_is_read_where_it_is_stated(written: Callable[[str], str]) -> None:
+    path = written(column(["3 parsecs", "4 parsecs", "5 parsecs"]))
+    guessed = table_file(path, "y", task="classification")
+    assert guessed.categories and "most look like numbers with units ('3 parsecs', " in guessed.notices[0]
+    stated = table_file(path, "y", task="classification", numeric=["x"])
+    assert stated.features[:, 0].tolist() == [3, 4, 5] and stated.units == {"x": "parsecs"}
+
+
+def test_numbers_among_many_texts_are_categories_and_said(written: Callable[[str], str]) -> None:
+    table = table_file(written(column(["2", "more", "many", "few"])), "y", task="classification")
+    assert table.categories == {"x": ("2", "few", "many", "more")}
+    assert table.notices[0].startswith(
+        "column 'x' holds categories, though 1 of 4 values are numbers (others: 'more', "
+    )
+
+
+def rows_with_units(rows: int = 60) -> str:
+    numbers = np.random.default_rng(0)
+    lines = [
+        f'"${price:,.2f}";{weight:.1f} kg;{price * 2 + weight:,.1f} \u20ac'
+        for price, weight in numbers.uniform(500, 5000, (rows, 2))
+    ]
+    return "price;weight;cost\n" + "\n".join(lines) + "\n"
+
+
+def test_units_and_notation_are_those_of_predict_evaluate_and_onnx(
+    written: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx.reference")
+    path, run = written(rows_with_units()), str(tmp_path / "run")
+    config = written(config_of(f"file: {path}, target: cost, thousands: ','", "MSELoss"), "c.yaml")
+    assert train([config, "--output", run, "--quiet"]) == 0
+    preprocessing = load_run(run).preprocessing
+    assert preprocessing.units == {"price": "$", "weight": "kg", "cost": "\u20ac"}
+    assert "holds numbers with the unit" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert predict([run, "--input", path, "--output", str(tmp_path / "p.csv")]) == 0
+    expected = [float(row["prediction"]) for row in read_rows(tmp_path / "p.csv")]
+    # the same numbers without units, in a file of numbers
+    plain = "price,weight\n" + "".join(
+        f"{price},{weight}\n"
+        for price, weight in (
+            (row.split(";")[0].strip('"$').replace(",", ""), row.split(";")[1][:-3])
+            for row in Path(path).read_text(encoding="utf-8").splitlines()[1:]
+        )
+    )
+    capsys.readouterr()
+    assert predict([run, "--input", written(plain, "plain.csv"), "--output", str(tmp_path / "q.csv")]) == 0
+    assert (
+        "column 'price': 60 numbers without the unit '$' that all had in training, taken as they"
+        in capsys.readouterr().err
+    )
+    assert [float(row["prediction"]) for row in read_rows(tmp_path / "q.csv")] == expected
+    assert predict([run, "--input", written("price,weight\n3 \u20ac,4 kg\n", "bad.csv"), "--output", "-"]) == 1
+    assert (
+        "line 2: column 'price' holds '3 \u20ac', and in training its numbers had the unit '$'"
+        in capsys.readouterr().err
+    )
+    assert evaluate([run, "--input", path, "--json"]) == 0
+    of_rows = json.loads(capsys.readouterr().out)["scores"]["rows"]["rmse"]
+    truth = [
+        float(row.split(";")[2][:-2].replace(",", ""))
+        for row in Path(path).read_text(encoding="utf-8").splitlines()[1:]
+    ]
+    assert of_rows == pytest.approx(np.sqrt(np.mean((np.array(expected) - truth) ** 2)))
+    assert export([run, "--onnx", str(tmp_path / "m.onnx")]) == 0
+    values = table_file(path, "cost", thousands=",").features
+    given = {name: values[:, [k]] for k, name in enumerate(("price", "weight"))}
+    found = onnx.ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, given)[0]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
+
+
+# ------------------------------------------------------------ labels
+
+
+def test_one_and_one_point_nought_are_one_class_and_one_category(written: Callable[[str], str]) -> None:
+    rows = [f"{('3', '3.0', '4', '4.')[row % 4]},{row},{('1', '1.0', '0', '-0.0')[row % 4]}" for row in range(16)]
+    table = table_file(written("c,x,y\n" + "\n".join(rows)), "y", categorical=["c"])
+    assert table.target_names == ("0", "1") and table.targets.tolist() == [1, 1, 0, 0] * 4
+    assert table.categories == {"c": ("3", "4")} and table.features[:, 0].tolist() == [0, 0, 1, 1] * 4
+
+
+@pytest.mark.parametrize(
+    ("names", "same"),
+    [
+        (("0", "1"), [("1", 1), ("1.0", 1), ("True", 1), ("false", 0), ("TRUE", 1)]),
+        (("False", "True"), [("1", 1), ("0.0", 0), ("true", 1)]),
+        (("no", "yes"), [("1", None), ("True", None)]),
+        (("1", "2", "3"), [("1.0", 0), ("True", None)]),
+        (("-1.0", "1.0"), [("-1", 0), ("1", 1)]),  # of a run that an earlier version trained
+        (("+1", "-1"), [("1", 0), ("1.0", 0)]),
+        (("01", "1"), [("1.0", 1), ("01.0", 0)]),
+        (("1.1", "1.10"), [("1.1", 0), ("1.10", 1)]),
+    ],
+)
+def test_spellings_of_the_same_name(names: Sequence[str], same: list[tuple[str, int | None]]) -> None:
+    assert [(text, spellings(names).get(text)) for text, _ in same] == same
+
+
+CONTAINERS: dict[str, Callable[[list[int]], Any]] = {
+    "int64": lambda labels: pyarrow.array(labels, pyarrow.int64()),
+    "double": lambda labels: pyarrow.array(labels, pyarrow.float64()),
+    "bool": lambda labels: pyarrow.array([label == 1 for label in labels]),
+    "string": lambda labels: pyarrow.array([f"{label}.0" for label in labels]),
+}
+
+
+@pytest.mark.parametrize("stored", ["csv", *CONTAINERS])
+def test_a_class_is_the_same_from_every_file(
+    stored: str, written: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, x = [row % 2 for row in range(40)], [float(row % 5) for row in range(40)]
+    for name, container in CONTAINERS.items():
+        columns = {"c": container(labels), "x": x, "y": container(labels)}
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
+    for name, texts in {"csv": ("0", "1"), "floats": ("0.0", "1.0"), "words": ("False", "True")}.items():
+        written(
+            "c,x,y\n" + "".join(f"{texts[a]},{b},{texts[a]}\n" for a, b in zip(labels, x, strict=True)), f"{name}.csv"
+        )
+    file = tmp_path / ("csv.csv" if stored == "csv" else f"{stored}.parquet")
+    data = f"file: {file}, target: y, categorical: [c], task: classification"
+    config = written(config_of(data), "c.yaml")
+    run = str(tmp_path / "run")
+    assert train([config, "--output", run, "--quiet"]) == 0
+    assert load_run(run).preprocessing.target_names == (("False", "True") if stored == "bool" else ("0", "1"))
+    told = set()
+    for other in ["csv.csv", "floats.csv", "words.csv", *(f"{name}.parquet" for name in CONTAINERS)]:
+        capsys.readouterr()
+        assert evaluate([run, "--input", str(tmp_path / other), "--json"]) == 0
+        out, err = capsys.readouterr()
+        told.add(json.dumps(json.loads(out)["scores"]))
+        assert "unknown to the model" not in err
+    assert len(told) == 1
+
+
+def test_onnx_knows_the_spellings_and_the_other_category(written: Callable[[str], str], tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx.reference")
+    lines = [f"{row % 3},{'' if row % 7 == 0 else f'k{row % 11}'},{row % 2}" for row in range(110)]
+    path, run = written("a,b,y\n" + "\n".join(lines)), str(tmp_path / "run")
+    data = f"file: {path}, target: y, categorical: [a], max_categories: 5"
+    assert train([written(config_of(data), "c.yaml"), "--output", run, "--quiet"]) == 0
+    category = load_run(run).preprocessing.categories["b"]
+    assert category.names[-2:] == ("(other)", "(missing)") and len(category.values) == 4
+    assert export([run, "--onnx", str(tmp_path / "m.onnx")]) == 0
+    rows = {
+        "a": ["1", "1.0", "2.0", "0"] * 3,
+        "b": [*category.values, "k99", "", "NA", "n/a", "what", "k0", "k1", "k2"],
+    }
+    given = {name: np.array(texts, object)[:, None] for name, texts in rows.items()}
+    found = onnx.ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, given)[1]
+    written("a,b\n" + "".join(f"{a},{b}\n" for a, b in zip(rows["a"], rows["b"], strict=True)), "new.csv")
+    assert predict([run, "--input", str(tmp_path / "new.csv"), "--output", str(tmp_path / "p.csv")]) == 0
+    expected = [float(row["probability_1"]) for row in read_rows(tmp_path / "p.csv")]
+    np.testing.assert_allclose(found[:, 1], expected, atol=1e-6)
+
+
+# ------------------------------------------------------------ missing values, and every mistake at once
+
+
+def test_missing_values_are_added_or_all_of_them(written: Callable[[str], str]) -> None:
+    path = written("x,c,y\n1,?,0\n?,a,1\nn/a,<NA>,0\n4,None,1\n")
+    added = table_file(path, "y", missing_values=["?"], task="classification")
+    assert np.isnan(added.features[:, 0]).tolist() == [False, True, True, False]
+    assert added.categories == {"c": ("a",)}
+    only = table_file(path, "y", missing_values={"only": ["?", "n/a"]}, task="classification")
+    assert only.categories == {"c": ("<NA>", "None", "a")} and np.isnan(only.features[1:3, 0]).all()
+    with pytest.raises(DataError, match=r"line 3: column 'x' holds '\?', which is not a number"):
+        table_file(path, "y")
+    assert {"", "NA", "n/a", "<NA>", "nan", "None"} <= set(MISSING)
+    config = config_of("file: t.csv, target: y, missing_values: {only: ['?']}")
+    assert loads(config).data.arguments["missing_values"] == {"only": ["?"]}
+
+
+def test_a_class_named_none_says_how(written: Callable[[str], str]) -> None:
+    path = written("x,y\n" + "1,None\n2,b\n3,None\n" * 8)
+    with pytest.raises(DataError, match=r"line 2: the target 'y' has no value, as one of 16 rows; fill it in, or remo"):
+        table_file(path, "y")
+    with pytest.raises(DataError, match=r"\(if 'None' is a class: data.missing_values: \{only: \[''\]\}\)"):
+        table_file(path, "y")
+    table = table_file(path, "y", missing_values={"only": [""]})
+    assert table.target_names == ("None", "b")
+
+
+def test_rows_without_a_target_are_left_out_if_that_is_asked_for(
+    written: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written("x,y\n" + "".join(f"{row},{'' if row == 3 else row % 2}\n" for row in range(30)))
+    table = table_file(path, "y", missing_target="drop")
+    assert len(table) == 29 and table.numbers is not None and table.numbers.tolist() == [0, 1, 2, *range(4, 30)]
+    assert (
+        table.notices[0]
+        == "1 of 30 rows have no target and are left out (data.missing_target: drop), the first in line 5"
+    )
+    with pytest.raises(DataError, match=r"line 9: column 'x' is inf"):
+        table_file(written("x,y\n" + "1,0\n2,1\n3,\n" * 2 + "4,1\ninf,0\n"), "y", missing_target="drop")
+    path = written("x,y\n" + "".join(f"{row},{'' if row == 3 else row % 2}\n" for row in range(30)))
+    data = f"file: {path}, target: y, missing_target: drop"
+    config, run = (written(config_of(data), "c.yaml"), str(tmp_path / "run"))
+    assert train([config, "--output", run, "--quiet"]) == 0
+    capsys.readouterr()
+    assert evaluate([run, "--input", path]) == 0
+    out, err = capsys.readouterr()
+    assert "1 rows without a target are left out" in err and " 29 " in out
+
+
+def test_every_mistake_of_a_table_at_once(written: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = '1,?,x,"1,250",5 kg,2,\n2,2,y,"2,500",6,inf,0\n3,3,z,"3,000",7 kg,4,1\n'
+    path = written("a,b,c,d,e,f,y\n" + rows * 4)
+    data = f"file: {path}, target: y, numeric: [c, g], drop: [h, y]"
+    config = config_of(data)
+    assert train([written(config, "c.yaml"), "--quiet"]) == 2
+    told = capsys.readouterr().err
+    for said in (
+        "data.numeric: ",
+        "no column 'g', which data.numeric names",
+        "no column 'h', which data.drop names",
+        "data.drop: names 'y', which is the target",
+        "line 2: column 'b' holds '?', which is not a number, among 8 numbers in 12 rows",
+        "line 2: column 'c' holds 'x', which is not a number; mend it",
+        "line 2: column 'd' holds '1,250', which is 1.25 with data.decimal: ',' and 1250 with data.thousands: ','",
+        "line 3: column 'e' holds '6', and '5 kg' in line 2",
+        "line 3: column 'f' is inf, which is not finite",
+        "8 problems in the data",
+    ):
+        assert said in told, said
+    with pytest.raises(DataError) as caught:
+        table_file(path, "y")
+    assert len(caught.value.problems) == 5  # b, d, e, f and the target
+    wide = written(",".join(f"c{k}" for k in range(40)) + ",y\n" + (",".join(["inf"] * 40) + ",1\n") * 2)
+    with pytest.raises(DataError) as caught:
+        table_file(wide, "y")
+    assert len(caught.value.problems) == 41 and str(caught.value).endswith("... and 16 more")
+
+
+def test_a_frame_with_texts_of_numbers(written: Callable[[str], str]) -> None:
+    path = written("x,c,y\n" + "1,1,0\n2,2,1\n3,1,0\n" * 8)
+    config = config_of(f"file: {path}, target: y, categorical: [c]")
+    preprocessing = prepare(loads(config)).preprocessing
+    frame = pandas.DataFrame({"x": ["1", "2.0", None], "c": [1.0, 2.0, 1.0]})
+    same = pandas.DataFrame({"x": [1, 2, np.nan], "c": ["1", "2", "1"]})
+    np.testing.assert_array_equal(preprocessing.encode(frame)[0], preprocessing.encode(same)[0])
+    with pytest.raises(DataError, match=r"row 1: column 'x' holds '1,5', which is 1.5 with data.decimal: ','"):
+        preprocessing.encode({"x": ["1,5"], "c": ["1"]})
+    with pytest.raises(DataError, match=r"row 1: column 'x' holds '5 kg', and in training its numbers had no unit"):
+        preprocessing.encode({"x": ["5 kg"], "c": ["1"]})
+
+
+def test_notation_refuses_what_is_not_grouped_in_threes() -> None:
+    notation = Notation(".", ",")
+    assert [notation.is_number(text) for text in ("1,25", "1,2500", ",250", "1,250,00", "12,345", "1.2,345")] == [
+        *[False] * 4,
+        True,
+        False,
+    ]
