@@ -25,6 +25,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+NESTED = (tuple, list)
+"""What holds further values: asked so often that `tuple | list` would take long to make."""
+
 
 class Buffer:
     """Memory of a program.
@@ -148,7 +151,7 @@ class Statement:
         for value in (*self.args, *self.options.values()):
             if type(value) is View:
                 found.append(value)
-            elif isinstance(value, tuple | list | slice):
+            elif isinstance(value, NESTED) or type(value) is slice:
                 found += [leaf for leaf in leaves(value) if isinstance(leaf, View)]
         return found
 
@@ -221,7 +224,7 @@ def linear(memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def leaves(value: Any) -> Iterator[Any]:
     """Give what lies in nested tuples and lists."""
-    if isinstance(value, tuple | list) and not isinstance(value, View):
+    if isinstance(value, NESTED) and not isinstance(value, View):
         for part in value:
             yield from leaves(part)
     elif isinstance(value, slice):
@@ -232,8 +235,8 @@ def leaves(value: Any) -> Iterator[Any]:
 
 def replaced(value: Any, what: Callable[[Any], Any]) -> Any:
     """Return nested tuples and lists with `what` of all that lies in them."""
-    if isinstance(value, tuple | list) and not isinstance(value, View):
-        return type(value)([replaced(part, what) if isinstance(part, tuple | list) else what(part) for part in value])
+    if isinstance(value, NESTED) and not isinstance(value, View):
+        return type(value)([replaced(part, what) if isinstance(part, NESTED) else what(part) for part in value])
     return what(value)
 
 

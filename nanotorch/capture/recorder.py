@@ -17,6 +17,7 @@ expects the answer it got.
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 import weakref
@@ -464,11 +465,18 @@ def user_place() -> str:
         if code.co_varnames[:1] == ("node",) or code.co_name == "apply":
             node = frame.f_locals[code.co_varnames[0]]
             if isinstance(node, Node) and node._code is not None:
-                return Place(node._code, _line(node._code, node._last_instruction))
+                return _place(node._code, _line(node._code, node._last_instruction))
         frame = frame.f_back
-    return Place(None, 0) if frame is None else Place(frame.f_code, frame.f_lineno)
+    return _place(None, 0) if frame is None else _place(frame.f_code, frame.f_lineno)
 
 
+@functools.lru_cache(1024)
+def _place(code: CodeType | None, line: int) -> Place:
+    """Return the place of a line, which is asked for at every primitive."""
+    return Place(code, line)
+
+
+@functools.lru_cache(1024)
 def _line(code: CodeType, instruction: int) -> int:
     lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
     return next(lines, None) or code.co_firstlineno

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,13 +54,14 @@ def cut(program: Program, kept: Collection[Buffer], fused: bool) -> list[Item]:
     losses = list(cross_entropies(program, kept, in_range(program))) if fused else []
     first = {id(loss.statements[0]): loss for loss in losses}
     taken = {id(statement) for loss in losses for statement in loss.statements}
-    for statement in sunk(program.statements, lasting) if fused else program.statements:
+    parts = {id(statement): elementwise(statement) for statement in program.statements}
+    for statement in sunk(program.statements, parts, lasting) if fused else program.statements:
         if id(statement) in first:
             loss = first[id(statement)]
             items.append(Item(loss.statements, loss))
         if id(statement) in taken:
             continue
-        part = elementwise(statement)
+        part = parts[id(statement)]
         if part is None:
             items.append(Item([statement], None))
             continue
@@ -70,8 +71,11 @@ def cut(program: Program, kept: Collection[Buffer], fused: bool) -> list[Item]:
     return [each for item in items for each in _possible(item)]
 
 
-def sunk(statements: list[Statement], lasting: Collection[Buffer]) -> list[Statement]:
-    """Return statements with those that one later statement of their shape alone needs right in front of it.
+def sunk(
+    statements: list[Statement], parts: Mapping[int, Elementwise | None], lasting: Collection[Buffer]
+) -> list[Statement]:
+    """Return statements with those that one later statement of their shape alone needs right in front of it;
+    `parts` tells of each by its id what operation it is.
 
     A mask that the backward pass needs is computed there, not stored between.
     """
@@ -85,13 +89,13 @@ def sunk(statements: list[Statement], lasting: Collection[Buffer]) -> list[State
     before: dict[int, list[int]] = defaultdict(list)
     moved: set[int] = set()
     for number, statement in enumerate(statements):
-        part = elementwise(statement)
+        part = parts[id(statement)]
         if part is None or part.out.buffer.kind != "temporary" or part.out.buffer in lasting:
             continue
         later = users[part.out.buffer]
         if makers[part.out.buffer] != 1 or len(later) != 1 or later[0] <= number + 1:
             continue
-        target = elementwise(statements[later[0]])
+        target = parts[id(statements[later[0]])]
         between = [view for other in statements[number + 1 : later[0]] for view in other.out]
         if target is None or target.out.shape != part.out.shape:
             continue

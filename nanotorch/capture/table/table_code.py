@@ -176,7 +176,7 @@ class TableCode:
         lines = ["def values(scalars):", *[f"    {line}" for line in host_lines(of_code)]]
         lines += [f"    return {', '.join(parts)}", "def decided(scalars):", f"    return {decided}"]
         namespace: dict[str, Any] = {"__name__": "nanotorch.capture.step", **self.program.sources}
-        exec(compile("\n".join(lines), "<host numbers>", "exec"), namespace)
+        exec(_compiled("\n".join(lines)), namespace)
         return namespace["values"], namespace["decided"]
 
     @property
@@ -333,7 +333,7 @@ class TableCode:
         seeds = 0
         as_they_were, by_table = Scratch(), Scratch()
         host = dict(zip(codes, chain(*self._values(scalars)), strict=True))
-        for item, span in zip(self.items, self.spans, strict=True):
+        for item, span, run in zip(self.items, self.spans, self._runs, strict=True):
             (statement,) = item.statements
             outs = [view.of(self.arrays[view.buffer]) for view in statement.out]
             if statement.primitive in DRAWS and isinstance(span, Statement):
@@ -341,7 +341,7 @@ class TableCode:
                 put(outs, drawn[statement])
                 continue
             if isinstance(span, Statement):
-                self._part(span)()
+                run()
                 continue
             if statement.args and callable(statement.args[0]):
                 statement = with_seed(statement, SEED + seeds)
@@ -350,7 +350,7 @@ class TableCode:
             if not outs:
                 if by_numpy() is not statement.expected:
                     raise CheckFailedError
-                self._part(span)()
+                run()
                 continue
             written = {view.buffer for view in statement.out}
             operands = [arg.of(self.arrays[arg.buffer]) if isinstance(arg, View) else arg for arg in statement.args]
@@ -359,7 +359,7 @@ class TableCode:
                 before = as_they_were.copies(outs)
                 if statement.primitive in BY_OPERANDS:
                     operands = [arg.copy() if isinstance(arg, np.ndarray) else arg for arg in operands]
-            self._part(span)()
+            run()
             got = by_table.copies(outs)
             if before:
                 put(outs, before)
@@ -371,11 +371,11 @@ class TableCode:
     def _returned(self, inputs: list[Any], scalars: Any, drawn: dict[Statement, list[Any]]) -> list[Any]:
         """Run the program; return what it returns."""
         self._begin(inputs, scalars)
-        for span in self.spans:
+        for span, run in zip(self.spans, self._runs, strict=True):
             if isinstance(span, Statement) and span in drawn:
                 put([view.of(self.arrays[view.buffer]) for view in span.out], drawn[span])
             else:
-                self._part(span)()
+                run()
         return [view.of(self.arrays[view.buffer]).copy() for view in self.program.outputs]
 
 
@@ -456,6 +456,12 @@ class Many:
         done = int(self._take())
         self._tables = []
         return done, results
+
+
+@functools.lru_cache(64)
+def _compiled(text: str) -> Any:
+    """Compile once what a table and the one that checks it have in common."""
+    return compile(text, "<host numbers>", "exec")
 
 
 def begin_of(array: Any) -> int:
