@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from nanotorch.backend.numpy_backend import NUMPY, add_windows
+from nanotorch.backend.philox import threshold_and_factor
 from nanotorch.backend.primitives import OPERATORS
-from nanotorch.capture.program import Buffer, HostNumber, Statement, View, leaves, steps
+from nanotorch.capture.program import Buffer, HostNumber, Several, Statement, View, leaves, of_each, steps
 
 SPELLED_OTHERWISE = {"bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_xor": "bitwise_xor", "bit_not": "invert"}
 ELEMENTWISE: dict[str, str] = {
@@ -255,6 +256,17 @@ def _power(calls: Calls, of: Statement, x: Any, y: Any) -> bool:
     if quick:
         return calls.call(quick, of.out[0], x)
     return False if y in (0, 1) else calls.call("to the power", of.out[0], x, y)
+
+
+@calls_of("keep_mask")
+def _keep_mask(calls: Calls, of: Statement, bits: Any, p: Any, dtype: Any) -> bool:
+    (out,) = of.out
+    if not isinstance(bits, View) or bits.shape != out.shape or isinstance(p, HostNumber) or out.dtype != dtype:
+        return False
+    kept = calls.between(out.shape, bool, "kept")
+    calls.call("greater_equal", kept, bits, of_each(p, lambda p: int(threshold_and_factor(float(p), out.dtype)[0])))
+    calls.call("assign", out, kept)
+    return calls.call("multiply", out, out, of_each(p, lambda p: float(threshold_and_factor(float(p), out.dtype)[1])))
 
 
 @calls_of("zero_where")
@@ -527,7 +539,7 @@ def _joined(calls: Calls, of: Statement, parts: Any, axis: int = 0) -> bool:
 
 @calls_of("framed")
 def _framed(calls: Calls, of: Statement, x: Any, shape: Any, index: Any, value: Any) -> bool:
-    if not isinstance(x, View) or any(isinstance(leaf, View | HostNumber) for leaf in (value, shape)):
+    if not isinstance(x, View) or any(isinstance(leaf, View | HostNumber | Several) for leaf in (value, shape)):
         return False
     calls.call("assign", of.out[0], value or 0)
     return calls.call("assign", _part(of.out[0], index), x)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nanotorch.backend.primitives import PRIMITIVES
-from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, replaced, shown
+from nanotorch.capture.program import Buffer, HostNumber, Program, Several, Statement, View, leaves, replaced, shown
 from nanotorch.capture.recorder import CaptureError
 
 DRAWS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.section == "draws")
@@ -110,7 +110,7 @@ def fold(program: Program, kept: Collection[Buffer]) -> None:
             and out[0].buffer not in kept
             and _settles(uses, number, out[0].buffer)
             and (statement.primitive in OF_SHAPE or all(view.buffer.kind == "constant" for view in statement.reads))
-            and not any(isinstance(leaf, HostNumber) for leaf in _plain(statement))
+            and not any(isinstance(leaf, HostNumber | Several) for leaf in _plain(statement))
         ):
             buffer = out[0].buffer
             buffer.kind = "constant"

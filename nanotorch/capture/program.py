@@ -19,7 +19,7 @@ that moves or drops one has to ask `reads` and `writes` alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -116,6 +116,29 @@ class HostNumber:
 
     def __repr__(self) -> str:
         return self.code
+
+
+class Several:
+    """What is another one for each of several models: `values`."""
+
+    __slots__ = ("name", "values")
+
+    def __init__(self, values: Sequence[Any], name: str) -> None:
+        self.values, self.name = tuple(values), name
+
+    def drop(self, number: int) -> None:
+        """Let a model leave; the last one takes its place."""
+        *left, last = self.values
+        self.values = (*left[:number], last, *left[number + 1 :]) if number < len(left) else tuple(left)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class SeveralNumbers(Several):
+    """A constant of a program that is another one for each of several models."""
+
+    __slots__ = ()
 
 
 class CallNumber(int):
@@ -238,6 +261,13 @@ def replaced(value: Any, what: Callable[[Any], Any]) -> Any:
     if isinstance(value, NESTED) and not isinstance(value, View):
         return type(value)([replaced(part, what) if isinstance(part, NESTED) else what(part) for part in value])
     return what(value)
+
+
+def of_each(number: Any, function: Callable[[Any], Any]) -> Any:
+    """Return what a function gives for a number, or for each of several."""
+    if isinstance(number, SeveralNumbers):
+        return SeveralNumbers(list(map(function, number.values)), number.name)
+    return function(number)
 
 
 def shown(value: Any) -> str:

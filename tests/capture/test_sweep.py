@@ -152,14 +152,65 @@ def test_steps_of_all_kinds(name: str) -> None:
     assert name == "RAdam" or all(confirmed(steps))  # RAdam begins with steps of another kind
 
 
-def test_each_model_has_its_own_rate_of_dropout() -> None:
+class Mixed:
+    """A model whose step has many constants of its own: of dropout, slopes, norms, the loss, and what clips."""
+
+    def __init__(self, number: int) -> None:
+        torch.manual_seed(number)
+        draw = np.random.default_rng(number)
+        self.model = nn.Sequential(
+            nn.Linear(4, 12), nn.BatchNorm1d(12, eps=draw.uniform(1e-5, 1e-3), momentum=draw.uniform(0.1, 0.9)),
+            nn.LeakyReLU(draw.uniform(0.01, 0.3)), nn.Dropout(draw.uniform(0.1, 0.9)), nn.Linear(12, 8),
+            nn.ELU(draw.uniform(0.5, 2.0)), nn.Dropout(0.5), nn.Linear(8, 3),
+        )  # fmt: skip
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=draw.uniform(0.01, 0.2))
+        self.optimizer = adam(self.model.parameters(), number)
+        self.most, self.scale = draw.uniform(0.1, 2.0), draw.uniform(0.5, 2.0)
+        self.generator = torch.Generator().manual_seed(number)
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        with drawing_from(self.generator):
+            self.optimizer.zero_grad()
+            outputs = self.model(x)
+            loss = self.criterion(outputs, y) * self.scale
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.most)
+            self.optimizer.step()
+        return loss, {"outputs": outputs}
+
+    arrays = Run.arrays
+
+
+def test_constants_of_each_model() -> None:
+    together: Any = [Mixed(number) for number in range(5)]
+    apart: Any = [Mixed(number) for number in range(5)]
+    steps = sweep([run.step for run in together], backend="numpy")
+    compare(together, apart, steps, range(4))
+    assert [numbers for numbers, _ in steps.groups] == [[0, 1, 2, 3, 4]] and confirmed(steps) == [True]
+    steps.drop(1)
+    del together[1], apart[1]
+    for run in (together[2], apart[2]):
+        run.model[3].p = 0.25
+    compare(together, apart, steps, range(4, 8))
+    assert len(steps.groups) == 1 and confirmed(steps)[-1]
+
+
+def test_rates_of_dropout_that_ask_for_another_program_are_apart() -> None:
     def made() -> list[Run]:
-        return [Run(number, lambda p=0.1 * (number + 1): nn.Dropout(p)) for number in range(4)]  # type: ignore[misc]
+        layers = [functools.partial(nn.AlphaDropout, p) for p in (0.0, 0.1, 1.0, 0.2, 0.0)]
+        return [Run(number, layer) for number, layer in enumerate(layers)]
 
     together, apart = made(), made()
-    steps = sweep([run.step for run in together])
-    compare(together, apart, steps, range(5))
-    assert confirmed(steps) == [True] * 4
+    steps = sweep([run.step for run in together], backend="numpy")
+    compare(together, apart, steps, range(6))
+    assert sorted(numbers for numbers, _ in steps.groups) == [[0, 4], [1, 3], [2]]
+    assert steps.explain().splitlines() == [
+        "steps 0, 4",
+        "steps 1, 3",
+        "    self.model.1.p is 0.1, not 0.0",
+        "step 2",
+        "    self.model.1.p is 1.0, not 0.0",
+    ]
 
 
 def test_the_last_batch_may_be_smaller() -> None:

@@ -17,6 +17,7 @@ from nanotorch.capture.sweep import batched_step, tabled_step
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import MACHINE
 from nanotorch.ops.create.counters import dropout_counters
+from nanotorch.ops.create.random import drawing_from
 
 MODELS, ROWS, BATCH = 3, 40, 8
 OPTIMIZERS: dict[str, Callable[[Any, float], Any]] = {
@@ -35,9 +36,9 @@ def ready() -> None:
 class Task:
     """A model with its rate and its random numbers, and a step of it."""
 
-    def __init__(self, number: int, optimizer: str = "Adam", norm: bool = False) -> None:
+    def __init__(self, number: int, optimizer: str = "Adam", norm: bool = False, *more: nn.Module) -> None:
         torch.manual_seed(number)
-        extra = [nn.BatchNorm1d(6)] if norm else []
+        extra = [*([nn.BatchNorm1d(6)] if norm else []), *more]
         self.model = nn.Sequential(nn.Linear(4, 6), *extra, nn.ReLU(), nn.Linear(6, 3))
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), 0.02 * (number + 1))
 
@@ -114,6 +115,50 @@ def test_numbers_of_calls_that_a_step_decides_by() -> None:
         sweep.run(tables, batch_size=BATCH, numbers=[numbers] * 4)
     assert [numbers for numbers, _ in sweep.groups] == [[0, 1, 3], [2]]
     assert [task.left() for task in parts] == [task.left() for task in whole]
+
+
+def test_constants_of_each_model_are_numbers_of_one_table() -> None:
+    def made() -> list[Task]:
+        draw = np.random.default_rng(0)
+        layers = [(nn.LeakyReLU(draw.uniform(0.1, 0.3)), nn.Dropout(draw.uniform(0.1, 0.9))) for _ in range(MODELS)]
+        return [Task(number, "momentum", False, *layers[number]) for number in range(MODELS)]
+
+    def drawing(task: Task, number: int) -> Any:
+        generator = torch.Generator().manual_seed(number)
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> Any:
+            with drawing_from(generator):
+                return task.step(x, y)
+
+        return step
+
+    tables = data()
+    whole, parts = made(), made()
+    for number, task in enumerate(whole):
+        step = Compiled(drawing(task, number), "table", None, ahead=True)
+        for _ in range(2 - (number == 0)):
+            step.run(tables, batch_size=BATCH)
+    sweep = torch.compile.sweep([drawing(task, number) for number, task in enumerate(parts)], backend="table")
+    sweep.run(tables, batch_size=BATCH)
+    sweep.drop(0)
+    sweep.run(tables, batch_size=BATCH)
+    ((numbers, group),) = sweep.groups
+    assert sorted(numbers) == [0, 1] and isinstance(group._latest, TabledStep)
+    assert [task.left() for task in parts] == [task.left() for task in whole]
+
+
+def test_steps_that_turn_out_to_be_unlike_have_the_bits_of_their_own_tables() -> None:
+    def made() -> list[Task]:
+        return [Task(number, "SGD", False, nn.AlphaDropout(p)) for number, p in enumerate((0.5, 1.0, 0.2, 1.0))]
+
+    tables, (whole, parts) = data(), (made(), made())
+    for task in whole:
+        Compiled(task.step, "table", None, ahead=True).run(tables, batch_size=BATCH)
+    sweep = torch.compile.sweep([task.step for task in parts], backend="table")
+    torch.manual_seed(0)
+    sweep.run(tables, batch_size=BATCH)
+    assert [numbers for numbers, _ in sweep.groups] == [[0, 2], [1, 3]]
+    assert [parts[number].left() for number in (1, 3)] == [whole[number].left() for number in (1, 3)]
 
 
 def test_a_model_leaves_and_the_others_go_on() -> None:

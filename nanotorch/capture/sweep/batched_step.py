@@ -18,7 +18,7 @@ from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of, taken_apart
 from nanotorch.capture.sweep.batching import Batched
 from nanotorch.capture.sweep.host import Columns, Host, Update, columns
-from nanotorch.capture.sweep.likeness import counterparts
+from nanotorch.capture.sweep.likeness import counterparts, equal
 from nanotorch.capture.sweep.models import SCALARS, Models, Trial, plain
 from nanotorch.capture.sweep.stacked import arrays_of
 from nanotorch.ops.create.random import Generator
@@ -123,7 +123,7 @@ class BatchedStep(Captured):
             before.moment.restore()
             scalars = self._scalars(call.numbers)
             numbers = [models.numbers(scalars, k) for k in range(models.count)]
-            apart = _together([[each[code] for code in models.program.decisions] for each in numbers])
+            apart = equal([repr([each[code] for code in models.program.decisions]) for each in numbers])
             if len(apart) > 1:
                 return apart
             before.moment.restore()
@@ -365,11 +365,3 @@ def put_back(memory: Iterable[Buffer]) -> None:
     """Put memory back as it was before the recorded call."""
     for buffer in memory:
         buffer.array[...] = buffer.before
-
-
-def _together(keys: Sequence[Any]) -> list[list[int]]:
-    """Return the numbers of equal keys together."""
-    found: dict[Any, list[int]] = {}
-    for number, key in enumerate(keys):
-        found.setdefault(repr(key), []).append(number)
-    return list(found.values())

@@ -28,10 +28,10 @@ from nanotorch.capture.memory_plan import contiguous
 from nanotorch.capture.numpy_calls import ELEMENTWISE, Calls
 from nanotorch.capture.numpy_code import UNWRITTEN
 from nanotorch.capture.passes import DRAWS, extent
-from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, steps
+from nanotorch.capture.program import Buffer, HostNumber, Program, Several, SeveralNumbers, Statement, View, steps
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep.host import NUMBER
-from nanotorch.capture.sweep.models import SEEDS, Models, Several, Trial, plain, with_leaves
+from nanotorch.capture.sweep.models import SEEDS, Models, Sources, Trial, plain, with_leaves
 
 ELEMENT_BY_ELEMENT = {*ELEMENTWISE, "bits times", "assign"} | {
     name for name, p in PRIMITIVES.items() if p.section == "elementwise" and name not in ("frexp", "iadd")
@@ -181,6 +181,14 @@ class Batched:
         column = self._columns[key]
         return View(column.buffer, 0, (self.count, *(1,) * rank), (1,) * (rank + 1))
 
+    def _constants(self, several: SeveralNumbers, dtype: Any, rank: int) -> View:
+        """Return constants of the models as a column."""
+        key = several.values, dtype
+        if key not in self._columns:
+            self._columns[key] = self._fixed(np.array(several.values, dtype), several.name)
+        column = self._columns[key]
+        return View(column.buffer, 0, (self.count, *(1,) * rank), (1,) * (rank + 1))
+
     # ---------------------------------------------------------------------------------------------------- statements
 
     def _loop(self, call: Statement, results: Sequence[Sequence[Any]]) -> list[Statement]:
@@ -221,7 +229,7 @@ class Batched:
         draws = [(number, call) for number, call in enumerate(self.calls.done) if call.primitive in DRAWS]
         if any(call.reads for _, call in draws):
             for _, call in draws:
-                sources = [leaf for leaf in plain(call) if isinstance(leaf, Several)]
+                sources = [leaf for leaf in plain(call) if isinstance(leaf, Sources)]
                 if not any(len(set(map(id, each.values))) == self.count for each in sources):
                     raise CaptureError(
                         f"{call.line} draws numbers that depend on values, from a generator that several steps of the "
@@ -269,6 +277,7 @@ class Batched:
         reads = call.reads
         kinds = {view.dtype for view in reads} or {out.dtype}
         numbers = [leaf for leaf in plain(call) if isinstance(leaf, HostNumber)]
+        constants = [leaf for leaf in plain(call) if isinstance(leaf, SeveralNumbers)]
         if any(len(view.shape) > rank for view in reads):
             return None
         if numbers and (
@@ -279,10 +288,14 @@ class Batched:
         ):
             return None
         kind = next(iter(kinds))
+        if constants and (len(kinds) != 1 or call.primitive not in COLUMNS):
+            return None
 
         def of(leaf: Any) -> Any:
             if isinstance(leaf, View):
                 return self._rows(leaf, rank)
+            if isinstance(leaf, SeveralNumbers):
+                return self._constants(leaf, kind, rank)
             return self._column(leaf, kind, rank) if isinstance(leaf, HostNumber) else leaf
 
         return [with_leaves(call, of, (self._rows(out),))]

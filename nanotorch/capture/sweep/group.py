@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ from nanotorch.capture.memory import Reachable
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.recording import array_of, taken_apart
+from nanotorch.capture.recording import Recording, array_of, taken_apart
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, Walks
-from nanotorch.capture.sweep.likeness import alike
+from nanotorch.capture.sweep.constants import constants, skeleton
+from nanotorch.capture.sweep.likeness import alike, equal, floats
 from nanotorch.capture.sweep.models import Models
 from nanotorch.capture.sweep.passes import Passes, Turn, prepared
 from nanotorch.capture.sweep.stacked import Rows, leave, stack, unstack
@@ -51,6 +53,7 @@ class Group(Compiled):
     ) -> None:
         self.steps, self.shared = list(steps), shared
         self.split: list[list[int]] | None = None
+        self._parts: list[tuple[list[int], Group]] = []
         self._rows: list[Rows] = []
         self.strict = backend == "table"
         super().__init__(self._one_by_one, backend, fallback, ahead=backend != "numpy")
@@ -99,6 +102,28 @@ class Group(Compiled):
         self._found = reachable.each
         return super()._why(programs, reachable)
 
+    def parts(self) -> list[tuple[list[int], Group]]:
+        """Return the groups of which it consists where its steps turned out to be unlike, each with their numbers."""
+        if not self._parts and self.split is not None:
+            self.release()
+            reaches = self._walk().each
+            self._parts = groups(self.steps, reaches, self.split, self.fallback, self.shared, self.backend)
+        return self._parts
+
+    def _replayed(self, call: Call, programs: list[Any]) -> tuple[bool, Any]:
+        """Run the program of a call; a call that was recorded ahead runs in parts, where the steps are unlike."""
+        if self.split is None or not self.ahead:
+            return super()._replayed(call, programs)
+        axes, *args = call.args
+        results: Any = Each([None] * len(self.steps))
+        for numbers, part in self.parts():
+            given = [arg if axis is None else entries(arg, numbers) for arg, axis in zip(args, axes, strict=True)]
+            tensors: list[Tensor] = []
+            build = taken_apart(part(axes, *given, **call.kwargs), tensors)
+            for row, number in enumerate(numbers):
+                results[number] = build([tensor[row] for tensor in tensors])
+        return True, results
+
     def _record(self, call: Call, programs: list[Any]) -> Any:
         """Record the first step; the others run as ever. Ahead of a call it is recorded a second time before they do,
         unless its program is proven.
@@ -133,7 +158,8 @@ class Group(Compiled):
             axes, *args = call.args
             apart = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
             shared = [not any(tensor is arg for arg in apart) for tensor in call.tensors]
-            models = Models(recording, before.twins, before.arrays, shared, any(isinstance(a, tuple) for a in apart))
+            numbered = any(isinstance(a, tuple) for a in apart)
+            models = Models(recording, before.twins, before.arrays, shared, numbered)
             models.refuse_shared_writes(self.shared)
         except BaseException as error:
             if self.fallback is None or not isinstance(error, CaptureError):
@@ -141,15 +167,22 @@ class Group(Compiled):
                 raise
             self._give_up(call, str(error))
         results = Each([recording.result])
-        results += [self._step(number, *call.args, **call.kwargs) for number in range(1, len(self.steps))]
-        if models is None:
+        if models is None or known is None:
+            results += [self._step(number, *call.args, **call.kwargs) for number in range(1, len(self.steps))]
+            if models is not None:
+                self._add(kind(recording, self._because), programs)
             return results
-        if known is None:
-            self._add(kind(recording, self._because), programs)
+        each = self._others(call, recording, results)
+        if each is None:
+            programs.remove(known)
             return results
+        models.put_in(each)
         try:
             self.split = known.take(recording, models, call, results, before)
         except CaptureError as error:
+            if isinstance(error, NoTableError) and models.apart:
+                self.split = equal(map(floats, reaches))
+                return results
             if isinstance(error, NoTableError) and not self.strict:
                 self.backend = "numpy"
                 programs.clear()
@@ -204,6 +237,38 @@ class Group(Compiled):
             turns.append(Turn(known, place, count, size))
         return prepared(turns, arrays, rows, numbers, watched)
 
+    def _others(self, call: Call, recording: Recording, results: list[Any]) -> list[list[float]] | None:
+        """Take the other steps, and record one for each set of floats (Note [Constants of models]); add what they
+        return, and give the constants of all, None where they are no constants of one program.
+        """
+        known = {floats(self._found[0]): (skeleton(recording.program), constants(recording.program))}
+        for number in range(1, len(self.steps)):
+            found = floats(self._found[number])
+            other = None if found in known else self._recorded_also(call, number)
+            results.append(self._step(number, *call.args, **call.kwargs) if other is None else other.result)
+            if other is not None:
+                name_inputs(other.program, self.steps[number], call.args[1:], call.kwargs)
+                known[found] = skeleton(other.program), constants(other.program)
+                other.forget()
+        each = [known.get(floats(reach)) for reach in self._found]
+        classes = equal([of and "\n".join(of[0]) for of in each])
+        if len(classes) > 1:
+            self.split = classes
+            return None
+        return [of[1] for of in each if of is not None]
+
+    def _recorded_also(self, call: Call, number: int) -> Recording | None:
+        """Record one of the other steps; None where it has to run as ever, and its group sees to the rest."""
+        step, roots = functools.partial(self._step, number), {"": self.steps[number]}
+        try:
+            return Recording(step, call.tensors, call.build, roots, self._words, call.numbers)
+        except CaptureError:
+            if self.fallback is None:
+                raise
+        except Exception:  # the step's own comes again, as it is without a recorder
+            pass
+        return None
+
     def drop(self, *numbers: int) -> None:
         """Let models leave; the last one takes the place of each. Nothing is recorded anew, programs are written for
         less.
@@ -251,6 +316,31 @@ def _arguments(
     first: tuple[Any, ...], tensors: Sequence[Any], tables: Sequence[Any], rows: Any, given: tuple[Any, ...]
 ) -> tuple[Any, ...]:
     return (*first, *batch_of(tensors, tables, rows, True), *given)
+
+
+def groups(
+    steps: Sequence[Callable[..., Any]],
+    reaches: Sequence[Reachable],
+    classes: Sequence[Sequence[int]],
+    fallback: Fallback,
+    shared: Collection[Tensor],
+    backend: str,
+) -> list[tuple[list[int], Group]]:
+    """Return a group for each class of steps, with their numbers; what several steps find stays where it is."""
+    found = [{id(tensor): tensor for tensor in reach.tensors.values()} for reach in reaches]
+    seen = Counter([key for each in found for key in each])
+    if len(classes) > 1:
+        shared = [*shared, *[tensor for each in found for key, tensor in each.items() if seen[key] > 1]]
+    return [(list(of), Group([steps[k] for k in of], fallback, shared, backend)) for of in classes]
+
+
+def entries(value: Any, numbers: Sequence[int]) -> Any:
+    """Return the entries of an argument for some steps; of a tensor in one piece, for there may be no gaps."""
+    if isinstance(value, tuple):
+        return tuple([value[k] for k in numbers])
+    if list(numbers) == list(range(len(value))):
+        return value
+    return from_array(array_of(value)[list(numbers)], value.device)
 
 
 def _first_of(value: Any, count: int) -> Any:

@@ -4,8 +4,9 @@ Note [Like steps]
 ~~~~~~~~~~~~~~~~~
 A program of one step holds for another one that finds the same by the same paths: the same code, the same plain values,
 tensors of the same forms in the same places, tied and shared in the same way. So the *signature* of a step is its
-fingerprint (Note [What a function can reach]) with forms in the place of identities. It has the options of optimizers
-by whether they are zero, too, for that is what most rules ask.
+fingerprint (Note [What a function can reach]) with forms in the place of identities. It has floats, and the options of
+optimizers, by whether they are zero, for that is what most code asks: those that are not the same become numbers of the
+models, or the steps fall apart again (Note [Constants of models]).
 
 Walks of like steps meet like things in the same order: what one step finds stands for what another one finds at the
 same place in the walk. Where that is not certain, as in a set, which has no order, a step is like itself alone.
@@ -13,7 +14,7 @@ same place in the walk. Where that is not certain, as in a set, which has no ord
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,17 @@ OWN = (Tensor, Node, np.ndarray, Optimizer, Segment, Generator)
 """What each of several like steps has of its own."""
 
 
-def signature(reach: Reachable, begun: bool = True) -> tuple[Any, ...]:
+def signature(reach: Reachable, begun: bool = True, exact: bool = False) -> tuple[Any, ...]:
     """Return what is the same for all steps that are like the one whose things these are; of steps that have not
-    `begun`, without what the first call leaves: gradients, and the state of optimizers.
+    `begun`, without what the first call leaves: gradients, and the state of optimizers; `exact` with all floats.
     """
     own = {id(thing) for thing in reach.objects if isinstance(thing, OWN)} - reach.large
 
     def without(entry: Any) -> Any:
         if isinstance(entry, int):
             return "one of its own" if entry in own else entry
+        if not exact and _is_float(entry):
+            return float, bool(float(entry[1]))
         if isinstance(entry, tuple) and entry and isinstance(entry[0], int):
             return "one of its own", *entry[1:]
         if isinstance(entry, tuple) and entry and isinstance(entry[0], type) and issubclass(entry[0], Optimizer):
@@ -56,18 +59,35 @@ def signature(reach: Reachable, begun: bool = True) -> tuple[Any, ...]:
     return *[(path, without(entry)) for path, entry in entries], *[_form(thing, begun) for thing in things]
 
 
+def floats(reach: Reachable) -> tuple[Any, ...]:
+    """Return the floats that a step finds."""
+    return tuple([(path, entry[1]) for path, entry in reach.fingerprint.items() if _is_float(entry)])
+
+
+def _is_float(entry: Any) -> bool:
+    return isinstance(entry, tuple) and len(entry) == 2 and entry[0] is float
+
+
 def alike(reaches: Sequence[Reachable], begun: bool = True) -> list[list[int]]:
     """Return the numbers of steps that are alike together, or will be once they have `begun`, in their order."""
+    unordered = [any(_is_unordered(thing) for thing in reach.objects) for reach in reaches]
+    return equal(
+        [(number if unordered[number] else None, signature(reach, begun)) for number, reach in enumerate(reaches)]
+    )
+
+
+def equal(keys: Iterable[Any]) -> list[list[int]]:
+    """Return the numbers of equal keys together, in their order."""
     found: dict[Any, list[int]] = {}
-    for number, reach in enumerate(reaches):
-        unordered = any(_is_unordered(thing) for thing in reach.objects)
-        found.setdefault((number if unordered else None, signature(reach, begun)), []).append(number)
+    for number, key in enumerate(keys):
+        found.setdefault(key, []).append(number)
     return list(found.values())
 
 
 def difference(first: Reachable, other: Reachable) -> str:
     """Return in what a step is not like another one, the first thing that is met."""
-    for mine, theirs in zip(signature(first), signature(other), strict=False):
+    signatures = [signature(reach, exact=True) for reach in (first, other)]
+    for mine, theirs in zip(*signatures, strict=False):
         if mine != theirs:
             if isinstance(theirs, tuple) and len(theirs) == 2 and theirs[0] in other.fingerprint:
                 return f"{theirs[0]} is {_said(theirs[1])}, not {_said(mine[1]) if mine[0] == theirs[0] else 'there'}"
@@ -92,7 +112,7 @@ def _other_option(first: Optimizer, other: Optimizer) -> str:
 def _said(entry: Any) -> str:
     """Return what an entry of a fingerprint says to somebody who reads it."""
     if isinstance(entry, tuple) and len(entry) == 2 and entry[0] in PLAIN:
-        return repr(entry[1])
+        return entry[1] if _is_float(entry) else repr(entry[1])
     kind = entry[0] if isinstance(entry, tuple) and entry else entry
     return f"of {kind.__name__}" if isinstance(kind, type) else "another thing"
 

@@ -11,7 +11,8 @@ replaces, and needs nothing else:
     a number      `number(leaf, k)`: the code of a number of the host, with the model's entries of the scalars
     a generator   `number(leaf, k)` as well
 
-Temporary buffers are nobody's: each runner has its own. Constants are the same for all. The scalars of all models are
+Temporary buffers are nobody's: each runner has its own. Constants
+are the same for all, but for those of Note [Constants of models]. The scalars of all models are
 one list: those of the call, which are the same for all, or, `numbered`, one for each model after the other; and then
 for each model those of its `updates` calls of a rule. `of_one(scalars, k)` are those that the program of model `k`
 would get alone.
@@ -30,9 +31,10 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import NUMPY, owner
 from nanotorch.capture.numpy_code import host_function
 from nanotorch.capture.passes import extent
-from nanotorch.capture.program import Buffer, HostNumber, Statement, View, layout, leaves, replaced
+from nanotorch.capture.program import Buffer, HostNumber, Several, Statement, View, layout, leaves, replaced
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of
+from nanotorch.capture.sweep.constants import put_in
 from nanotorch.ops.create.random import Generator
 
 SCALARS = re.compile(r"scalars\[(\d+)\]")
@@ -40,25 +42,14 @@ GIVEN = re.compile(r"scalars\[0\]\['given(\d+)'\]")
 SEEDS = re.compile(r"seed(\d+)\(\)")
 
 
-class Several:
-    """A generator, or what draws from it, that is another one for each model: `values`."""
+class Sources(Several):
+    """A generator, or what draws from it, that is another one for each model."""
 
-    __slots__ = ("name", "values")
-
-    def __init__(self, values: Sequence[Any], name: str) -> None:
-        self.values, self.name = tuple(values), name
-
-    def drop(self, number: int) -> None:
-        """Let a model leave; the last one takes its place."""
-        *left, last = self.values
-        self.values = (*left[:number], last, *left[number + 1 :]) if number < len(left) else tuple(left)
+    __slots__ = ()
 
     def __call__(self) -> Any:
         """Draw for the first model."""
         return self.values[0]()
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 class Models:
@@ -79,6 +70,7 @@ class Models:
         common: how many entries of the scalars are those of the call.
         updates: how often each step applies an optimizer's rule.
         sources: for all models, what gives a seed.
+        apart: whether the models have constants that are not the same.
     """
 
     def __init__(
@@ -91,6 +83,7 @@ class Models:
     ) -> None:
         program = self.program = recording.program
         self.count, self.twins, self.numbered = len(twins), twins, numbered
+        self.apart = False
         self.updates = len(recording.updates)
         self.common = len(recording.scalars) - self.updates
         self.places: dict[Buffer, tuple[tuple[Buffer, int], ...]] = {}
@@ -123,6 +116,10 @@ class Models:
         self.sources = {f"seed{place}": source for place, source in enumerate(every)}
         asked = self.program.decisions.items()
         self.decisions = {self.moved(code, k): answer for k in range(self.count) for code, answer in asked}
+
+    def put_in(self, constants: Sequence[Sequence[float]]) -> None:
+        """Put the constants of all models, in the order of the program, into it (Note [Constants of models])."""
+        self.apart = put_in(self.program, constants)
 
     def drop(self, number: int, rows: Collection[int]) -> None:
         """Let a model leave; the last one takes its place.
@@ -174,7 +171,7 @@ class Models:
         source = getattr(leaf, "__self__", leaf)
         if not isinstance(source, Generator):
             return leaf
-        return Several([self._of(leaf, number) for number in range(self.count)], f"generator{id(source)}")
+        return Sources([self._of(leaf, number) for number in range(self.count)], f"generator{id(source)}")
 
     def _of(self, leaf: Any, number: int) -> Any:
         """Return a generator, or a method of one, of another model."""

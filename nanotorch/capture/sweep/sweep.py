@@ -18,7 +18,6 @@ Each model stays an ordinary one: it may be saved, evaluated, and trained alone 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -32,7 +31,7 @@ from nanotorch.capture.many_steps import planned, repeated
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recording import Build, array_of, taken_apart
-from nanotorch.capture.sweep.group import Axes, Group
+from nanotorch.capture.sweep.group import Axes, Group, entries, groups
 from nanotorch.capture.sweep.likeness import alike, difference, signature
 from nanotorch.capture.sweep.passes import Passed
 from nanotorch.capture.table.machine import MACHINE
@@ -70,7 +69,7 @@ class Sweep:
         args = tuple([self._joined(arg, axis) for arg, axis in zip(args, axes, strict=True)])
         found = []
         for numbers, group in self._grouped():
-            given = [arg if axis is None else _entries(arg, numbers) for arg, axis in zip(args, axes, strict=True)]
+            given = [arg if axis is None else entries(arg, numbers) for arg, axis in zip(args, axes, strict=True)]
             leaves: list[Tensor] = []
             build = taken_apart(group(axes, *given, **kwargs), leaves)
             found.append((numbers, build, list(map(array_of, leaves))))
@@ -174,7 +173,8 @@ class Sweep:
     def _grouped(self) -> list[tuple[list[int], Group]]:
         if not self.groups:
             reaches = self._reaches()
-            self._put_together(reaches, alike(reaches, begun=False))
+            classes = [part for like in alike(reaches, begun=False) for part in _parts(like, reaches[like[0]])]
+            self.groups = groups(self.steps, reaches, classes, self.fallback, [], self.backend)
         return self.groups
 
     def _reaches(self) -> list[Reachable]:
@@ -185,27 +185,11 @@ class Sweep:
             words |= reaches[-1].words
         return reaches
 
-    def _put_together(self, reaches: Sequence[Reachable], classes: Sequence[Sequence[int]]) -> None:
-        found = [{id(t): t for t in reach.tensors.values()} for reach in reaches]
-        seen = Counter([key for each in found for key in each])
-        parts = [part for numbers in classes for part in _parts(numbers, reaches[numbers[0]])]
-        shared = [t for each in found for key, t in each.items() if seen[key] > 1] if len(parts) > 1 else []
-        for numbers in parts:
-            self.groups.append(
-                (list(numbers), Group([self.steps[k] for k in numbers], self.fallback, shared, self.backend))
-            )
-
     def _regroup(self) -> None:
         """Take groups apart whose steps turned out to be unlike."""
-        unlike = [(numbers, group) for numbers, group in self.groups if group.split is not None]
-        if not unlike:
-            return
-        reaches = self._reaches()
-        for numbers, group in unlike:
-            group.release()
+        for numbers, group in [each for each in self.groups if each[1].split is not None]:
             self.groups = [each for each in self.groups if each[1] is not group]
-            assert group.split is not None
-            self._put_together(reaches, [[numbers[k] for k in part] for part in group.split])
+            self.groups += [([numbers[k] for k in part], made) for part, made in group.parts()]
 
     # ---------------------------------------------------------------------------------------------- what they are given
 
@@ -293,13 +277,7 @@ class Sweep:
                 if not any(isinstance(field, list) for field in fields):
                     of = fields
             mine = [
-                tuple(
-                    [
-                        part if whole or not isinstance(part, tuple) else tuple([part[k] for k in numbers])
-                        for part in one
-                    ]
-                )
-                for one in given
+                tuple([entries(part, numbers) if isinstance(part, tuple) else part for part in one]) for one in given
             ]
             axes = (0 if apart else None,) * len(fields)
             axes += tuple([0 if isinstance(part, tuple) else None for one in mine[:1] for part in one])
@@ -372,13 +350,6 @@ def _parts(numbers: Sequence[int], reach: Reachable) -> list[list[int]]:
     count = -(-len(numbers) // max(1, min(MOST, BYTES // max(1, size))))
     ends = [len(numbers) * k // count for k in range(count + 1)]
     return [list(numbers[start:stop]) for start, stop in pairwise(ends)]
-
-
-def _entries(value: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Return the entries of a tensor for some steps; in one piece, for there may be no gaps."""
-    return (
-        value if list(numbers) == list(range(len(value))) else from_array(array_of(value)[list(numbers)], value.device)
-    )
 
 
 def _many(parts: Sequence[Sequence[Any]]) -> list[Any]:

@@ -25,7 +25,7 @@ from nanotorch.capture.program import Buffer, View
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, put_back
-from nanotorch.capture.sweep.models import Several, Trial
+from nanotorch.capture.sweep.models import Sources, Trial
 from nanotorch.capture.table.instructions import SCRATCH
 from nanotorch.capture.table.items import aligned, memory_of
 from nanotorch.capture.table.machine import MACHINE, starts, threads
@@ -95,8 +95,9 @@ class TabledStep(BatchedStep):
 
     def drop(self, number: int, rows: Collection[int]) -> None:
         """Let a model leave; the last one takes its place."""
-        self._own[number] = self._own[-1]
-        del self._own[-1]
+        for each in (self._own, *self.code.apart.values()):
+            each[number] = each[-1]
+            del each[-1]
         super().drop(number, rows)
 
     def _rewrite(self) -> None:
@@ -163,7 +164,11 @@ class TabledStep(BatchedStep):
         none = np.empty((models.count, 0, 4), np.int64)
         steps = len(numbers)
         if code.asked:
-            steps = min(self._interpret((0, code.asked), steps, code.numbers, given, gathers, none))
+            asking = np.repeat(code.numbers[None, None], models.count, 0)
+            for place, values in code.apart.items():
+                asking[:, 0, place] = values
+            asking = np.broadcast_to(asking, (models.count, steps, len(code.numbers)))
+            steps = min(self._interpret((0, code.asked), steps, asking, given, gathers, none))
         rows = np.empty((models.count, steps, len(code.numbers)))
         known = 0
         while known < steps:
@@ -287,6 +292,8 @@ class TabledStep(BatchedStep):
     def _fill(self, rows: Any, scalars: Sequence[Any]) -> None:
         for number, of in enumerate(rows):
             self.code.fill(of, self._values(scalars, number), ())
+            for place, values in self.code.apart.items():
+                of[:, place] = values[number]
 
     def _values(self, scalars: Sequence[Any], number: int) -> Iterator[list[Any]]:
         """Return the numbers of the table for a model."""
@@ -294,7 +301,7 @@ class TabledStep(BatchedStep):
         return iter([[found[code] for code in codes] for codes in self.code.codes])
 
     def _drawn(self, number: int) -> list[tuple[int, Callable[[], int]]]:
-        return [(p, draw.values[number] if isinstance(draw, Several) else draw) for p, draw in self.code.draws]
+        return [(p, draw.values[number] if isinstance(draw, Sources) else draw) for p, draw in self.code.draws]
 
     def _fits_all(self, scalars: Sequence[Any]) -> bool:
         return all([self.models.holds(scalars, number) for number in range(self.models.count)])

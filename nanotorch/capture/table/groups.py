@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from nanotorch.capture.program import HostNumber, View
+from nanotorch.capture.program import View
 from nanotorch.capture.table.instructions import BLOCK, F4, F8, GROUP, OPERATION, PAIRS, REGISTERS
-from nanotorch.capture.table.lowering import KINDS, Elementwise, Table, overlap
+from nanotorch.capture.table.lowering import KINDS, Elementwise, Table, key_of, overlap
 
 MOST = REGISTERS - 8  # values of a group
 WIDE = 128  # columns from which a row that is repeated is read where it is, not copied for every block
@@ -62,7 +62,7 @@ class Group:
                 self.values.append(("load", operand))
                 self.at[operand] = len(self.values) - 1
             return self.at[operand]
-        key = operand.code if isinstance(operand, HostNumber) else float(operand).hex()
+        key = key_of(operand)
         if key not in self.numbers:
             self.values.append(("number", operand))
             self.numbers[key] = len(self.values) - 1

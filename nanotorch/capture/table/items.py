@@ -10,7 +10,18 @@ import numpy as np
 
 from nanotorch.backend.numpy_backend import NUMPY
 from nanotorch.capture.numpy_calls import ELEMENTWISE
-from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves, linear, replaced, spread
+from nanotorch.capture.program import (
+    Buffer,
+    HostNumber,
+    Program,
+    SeveralNumbers,
+    Statement,
+    View,
+    leaves,
+    linear,
+    replaced,
+    spread,
+)
 from nanotorch.capture.table.groups import Group, common_axes
 from nanotorch.capture.table.losses import CrossEntropy, cross_entropies
 from nanotorch.capture.table.lowering import Elementwise, elementwise, in_range, overlap
@@ -204,13 +215,16 @@ def like(array: Any, memory: Any) -> Any:
 
 
 def numpy_call(statement: Statement, arrays: dict[Buffer, Any], numbers: dict[str, Any]) -> Callable[[], Any]:
-    """Return what runs one statement by NumPy; `numbers` holds the host numbers of the call."""
+    """Return what runs one statement by NumPy, of several models for the first; `numbers` holds the host numbers."""
     name = statement.primitive
-    bound = replaced(statement.args, lambda v: v.of(arrays[v.buffer]) if isinstance(v, View) else v)
-    options = {
-        n: replaced(value, lambda v: v.of(arrays[v.buffer]) if isinstance(v, View) else v)
-        for n, value in statement.options.items()
-    }
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, View):
+            return value.of(arrays[value.buffer])
+        return value.values[0] if isinstance(value, SeveralNumbers) else value
+
+    bound = replaced(statement.args, leaf)
+    options = {n: replaced(value, leaf) for n, value in statement.options.items()}
     outs = [view.of(arrays[view.buffer]) for view in statement.out]
     varying = any(isinstance(leaf, HostNumber) for leaf in leaves((bound, tuple(options.values()))))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nanotorch.backend.philox import threshold_and_factor
 from nanotorch.capture.passes import extent
-from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View
+from nanotorch.capture.program import Buffer, HostNumber, Program, Several, SeveralNumbers, Statement, View, of_each
 from nanotorch.capture.table.instructions import (
     COPY,
     COUNT,
@@ -58,7 +58,7 @@ class Elementwise(NamedTuple):
     operands: tuple[Any, ...]
     out: View
     real: int | None
-    then: tuple[str, float] | None = None
+    then: tuple[str, float | SeveralNumbers] | None = None
 
 
 def elementwise(statement: Statement) -> Elementwise | None:
@@ -71,8 +71,9 @@ def elementwise(statement: Statement) -> Elementwise | None:
         bits, p, dtype = args
         if isinstance(p, HostNumber) or not is_operand(bits, out.shape) or np.dtype(dtype) not in REAL:
             return None
-        least, factor = threshold_and_factor(float(p), np.dtype(dtype))
-        return Elementwise("greater_equal", (bits, int(least)), out, REAL[out.dtype], ("multiply", float(factor)))
+        least = of_each(p, lambda p: int(threshold_and_factor(float(p), np.dtype(dtype))[0]))
+        factor = of_each(p, lambda p: float(threshold_and_factor(float(p), np.dtype(dtype))[1]))
+        return Elementwise("greater_equal", (bits, least), out, REAL[out.dtype], ("multiply", factor))
     if (
         name == "copy"
         and isinstance(args[0], View)
@@ -90,6 +91,8 @@ def elementwise(statement: Statement) -> Elementwise | None:
             name, args = "sqrt", args[:1]
         elif args[1] == -1:
             name, args = "divide", (1, args[0])
+    elif name == "power" and isinstance(args[1], Several):
+        return None  # for some it is another function
     if name not in OPERATION or not all(is_operand(arg, out.shape) for arg in args):
         return None
     if out.dtype not in KINDS or KINDS[out.dtype] in (U2, I8) or out.dtype == np.uint8:
@@ -123,7 +126,7 @@ def is_operand(value: Any, shape: tuple[int, ...]) -> bool:
     """Whether a value can be loaded into a register of elements of a shape."""
     if isinstance(value, View):
         return value.dtype in KINDS and KINDS[value.dtype] != I8 and len(value.shape) <= len(shape)
-    if isinstance(value, HostNumber):
+    if isinstance(value, HostNumber | SeveralNumbers):
         return True
     if isinstance(value, bool | int | float | np.floating | np.bool_):
         return not isinstance(value, int) or abs(value) <= 2**53
@@ -132,9 +135,22 @@ def is_operand(value: Any, shape: tuple[int, ...]) -> bool:
 
 def promoted(operands: Sequence[Any]) -> np.dtype[Any]:
     """Return the dtype in which NumPy computes with some operands."""
-    return np.result_type(
-        *[v.dtype if isinstance(v, View) else v.value if isinstance(v, HostNumber) else v for v in operands]
-    )
+
+    def of(value: Any) -> Any:
+        if isinstance(value, View):
+            return value.dtype
+        if isinstance(value, SeveralNumbers):
+            return value.values[0]
+        return value.value if isinstance(value, HostNumber) else value
+
+    return np.result_type(*map(of, operands))
+
+
+def key_of(number: Any) -> Any:
+    """Return what two numbers have to have in common to be one."""
+    if isinstance(number, HostNumber):
+        return number.code
+    return number if isinstance(number, SeveralNumbers) else float(number).hex()
 
 
 class Table:
@@ -143,7 +159,8 @@ class Table:
     Attributes:
         code: whole numbers, one instruction behind the other.
         bases: the buffers whose addresses the table needs, in their order.
-        numbers: the numbers that it needs: host numbers by their code, others by their value.
+        numbers: the numbers that it needs: host numbers by their code, those of several models by themselves, others by
+            their value.
     """
 
     def __init__(self) -> None:
@@ -161,8 +178,7 @@ class Table:
 
     def number(self, value: Any) -> int:
         """Return the place of a number."""
-        key = value.code if isinstance(value, HostNumber) else float(value).hex()
-        return self.numbers.setdefault(key, len(self.numbers))
+        return self.numbers.setdefault(key_of(value), len(self.numbers))
 
     def bits(self, value: Any) -> int:
         """Return the place of a whole number of 64 bits, or of what a function draws for every run."""
@@ -183,7 +199,7 @@ def instruction(statement: Statement, table: Table, known: Callable[[View, int],
     `known` tells whether a question of the program has made sure that indices are in [0, length).
     """
     write = WRITERS.get(statement.primitive)
-    host = any(isinstance(leaf, HostNumber) for leaf in (*statement.args, *statement.options.values()))
+    host = any(isinstance(leaf, HostNumber | SeveralNumbers) for leaf in (*statement.args, *statement.options.values()))
     if write is None or (host and write is not random_bits):
         return False
     length = len(table.code)

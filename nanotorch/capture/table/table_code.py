@@ -21,7 +21,7 @@ import numpy as np
 
 from nanotorch.capture.numpy_code import CheckFailedError, host_lines, same_bits
 from nanotorch.capture.passes import DRAWS
-from nanotorch.capture.program import Buffer, HostNumber, Program, Statement, View, leaves
+from nanotorch.capture.program import Buffer, HostNumber, Program, SeveralNumbers, Statement, View, leaves
 from nanotorch.capture.table.groups import Group
 from nanotorch.capture.table.instructions import SCRATCH
 from nanotorch.capture.table.items import LINE, aligned, cut, memory_of, numpy_call, outside
@@ -97,6 +97,7 @@ class TableCode:
         self.numbers = np.zeros(max(1, len(table.numbers)))
         self._bits = self.numbers.view(np.uint64)
         self._whole: dict[str, int] = {}  # the places of whole numbers of the host, by their code
+        self.apart: dict[int, list[float]] = {}  # by place the numbers of several models
         self.draws: list[tuple[int, Callable[[], int]]] = []  # the places of seeds that every run draws
         for key, place in table.numbers.items():
             if isinstance(key, tuple):
@@ -107,6 +108,9 @@ class TableCode:
                     self.draws.append((place, value))
                 else:
                     self._bits[place] = value & WORD
+            elif isinstance(key, SeveralNumbers):
+                self.numbers[place] = key.values[0]
+                self.apart[place] = list(key.values)
             elif key not in self._host:
                 self.numbers[place] = float.fromhex(key)
         self._number_bytes = self.numbers.data.cast("B")
