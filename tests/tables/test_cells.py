@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nanotorch.train.data.notation import MISSING, Notation, spellings
 from nanotorch.train.data.table import DataError
 from nanotorch.train.data.table_file import table_file
 from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.use.evaluation import score_rows
 from nanotorch.train.use.loaded_run import load_run
 from own_runs import read_rows
 
@@ -400,3 +402,77 @@ def test_notation_refuses_what_is_not_grouped_in_threes() -> None:
         True,
         False,
     ]
+
+
+# ------------------------------------------------------------ rare classes
+
+
+def rare_classes() -> str:
+    labels = ["a", "b"] * 20 + ["r1", "r2", "r2", "r3"] + ["a"]
+    return "x,y\n" + "".join(f"{row},{label}\n" for row, label in enumerate(labels))
+
+
+def test_rare_classes_are_refused_all_at_once(written: Callable[[str], str]) -> None:
+    config = config_of(f"file: {written(rare_classes())}, target: y", "CrossEntropyLoss")
+    with pytest.raises(DataError) as caught:
+        prepare(loads(config))
+    assert [str(problem).partition(":")[0] for problem in caught.value.problems] == [
+        f"class {name!r} has {count} rows" for name, count in (("r1", 1), ("r2", 2), ("r3", 1))
+    ]
+    assert all("data.rare: group puts such classes together" in str(problem) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("how", "names", "loss"),
+    [("group", ("a", "b", "(other)"), "CrossEntropyLoss"), ("drop", ("a", "b"), "BCEWithLogitsLoss")],
+)
+def test_rare_classes_are_grouped_or_left_out(
+    how: str,
+    names: Sequence[str],
+    loss: str,
+    written: Callable[[str], str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, run = written(rare_classes()), str(tmp_path / "run")
+    data = f"file: {path}, target: y, rare: {how}"
+    config = loads(config_of(data, loss))
+    parts = prepare(config).parts
+    assert all(part.target_names == names for part in parts.values())
+    assert sum(map(len, parts.values())) == (45 if how == "group" else 41)
+    texts = [row["y"] for row in read_rows(Path(path))]
+    for part in parts.values():
+        assert part.numbers is not None
+        told = [texts[int(x)] if texts[int(x)] in names else "(other)" for x in part.features[:, 0]]
+        assert [names[label] for label in part.targets] == told
+    assert train([written(config_of(data, loss), "c.yaml"), "--output", run, "--no-progress"]) == 0
+    assert "3 classes of too few rows" in capsys.readouterr().out
+    assert evaluate([run, "--input", path, "--json"]) == 0
+    out, _ = capsys.readouterr()
+    assert json.loads(out)["rows"] == {"rows": 45 if how == "group" else 41}
+    assert evaluate([run]) == 0 and "the data are not what" not in capsys.readouterr().err
+    assert (
+        train(
+            [written(config_of(data, loss), "c.yaml"), "--output", run, "--quiet", "--resume", "auto", "train.epochs=2"]
+        )
+        == 0
+    )
+    with pytest.raises(DataError, match=r"line 2: the target 'y' is 'new', which is none of the model's classes"):
+        score_rows(load_run(run), written("x,y\n1,new\n", "new.csv"))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("group", "have 1 together, and that is too few as well: 'b' (1)"), ("drop", "no two others")]
+)
+def test_rare_classes_that_leave_too_little(how: str, said: str, written: Callable[[str], str]) -> None:
+    path = written("x,y\n" + "1,a\n" * 20 + "2,b\n")
+    with pytest.raises(DataError, match=re.escape(said)):
+        prepare(loads(config_of(f"file: {path}, target: y, rare: {how}")))
+
+
+def test_folds_agree_on_the_rare_classes(written: Callable[[str], str]) -> None:
+    labels = ["a", "b"] * 12 + ["c"] * 3 + ["d"] * 2 + ["e"] * 2
+    path = written("x,y\n" + "".join(f"{k},{label}\n" for k, label in enumerate(labels)))
+    config = config_of(f"file: {path}, target: y, rare: group", "CrossEntropyLoss")
+    folds = [prepare(loads(config, overrides=[f"data.fold=[{fold}, 3]"])) for fold in (1, 2, 3)]
+    assert {fold.parts["test"].target_names for fold in folds} == {("a", "b", "c", "(other)")}

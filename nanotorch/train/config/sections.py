@@ -112,7 +112,8 @@ class DataSection(NamedSection):
     """Which dataset (or whose `file`), how it is divided (in fractions of all rows),
     and whether columns are standardised.
 
-    `fold: [2, 5]` makes the second of five equal parts the test part, in place of `test_size`.
+    `fold: [2, 5]` makes the second of five equal parts the test part, in place of `test_size`. `rare` says what to do
+    with classes of too few rows for each part to have one.
     """
 
     registry = DATASETS
@@ -122,6 +123,7 @@ class DataSection(NamedSection):
     standardize: bool | Literal["robust", "quantile"] = True
     standardize_target: bool | Literal["auto"] = "auto"
     fold: tuple[PositiveInt, PositiveInt] | None = None
+    rare: Literal["refuse", "group", "drop"] = "refuse"
 
 
 class ModelSection(NamedSection):

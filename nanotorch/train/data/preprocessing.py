@@ -30,7 +30,7 @@ from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.notation import Notation, spellings, split_unit, text_of
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
-from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Table, Task
+from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task
 from nanotorch.train.terminal.text_report import listed
 
 LISTED = 5  # columns or values in one notice
@@ -111,6 +111,7 @@ class Preprocessing:
         encoding: "one_hot" or "embedding".
         missing_values: the texts that stand for a missing value.
         units: what stands beside the numbers of a column, feature or target, where there is something.
+        rare: the classes of too few rows, and what became of them.
     """
 
     task: Task
@@ -124,6 +125,7 @@ class Preprocessing:
     encoding: Encoding = "one_hot"
     missing_values: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    rare: Rare | None = None
 
     @classmethod
     def fit(
@@ -152,6 +154,7 @@ class Preprocessing:
                 statistics if standardize else None,
                 Standardizer.fit(table.targets, "standardize_target") if scale_targets else None,
                 tuple(statistics.mean.tolist()),
+                rare=table.rare,
             )
         texts = table.categories or {}
         numeric = _numeric(table.feature_names, texts)
@@ -186,6 +189,7 @@ class Preprocessing:
             encoding,
             tuple(missing_values),
             table.units,
+            table.rare,
         )
 
     # -- what the model sees (Note [Columns of the model])
@@ -352,8 +356,10 @@ class Preprocessing:
 
     def state(self) -> dict[str, Any]:
         """Return all of it as plain values, exact in JSON: `from_state` gives an equal object back."""
-        units = {"units": dict(self.units)} if self.units else {}
-        return units | {
+        added: dict[str, Any] = {"units": dict(self.units)} if self.units else {}
+        if self.rare is not None:
+            added["rare"] = self.rare
+        return added | {
             "task": self.task,
             "feature_names": self.feature_names,
             "target_names": self.target_names,
@@ -381,6 +387,7 @@ class Preprocessing:
             encoding=state["encoding"],
             missing_values=tuple(state["missing_values"]),
             units=state.get("units", {}),
+            rare=Rare(tuple(state["rare"][0]), state["rare"][1]) if state.get("rare") else None,
         )
 
 

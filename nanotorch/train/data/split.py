@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.data.table import DataError, Table
+from nanotorch.train.data.table import DataError, Mistakes, Rare, Table
+from nanotorch.train.terminal.text_report import listed
+
+LISTED = 5  # classes in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,77 @@ def split(
     if table.task != "regression":
         by_class = np.split(np.argsort(table.targets, kind="stable"), np.cumsum([count for _, count in groups])[:-1])
     parts: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
-    for turn, ((what, count), rows) in enumerate(zip(groups, by_class, strict=True)):
-        train, validation, end = _division(what, count, test_size, validation_size, fold, turn)
+    mistakes, divisions = Mistakes(), list[tuple[int, int, int]]()
+    for turn, (what, count) in enumerate(groups):
+        with mistakes.gathered():
+            divisions.append(_division(what, count, test_size, validation_size, fold, turn))
+    for problem in mistakes.found if table.task != "regression" else ():
+        problem.args = (f"{problem}; data.rare: group puts such classes together, drop leaves them out",)
+    mistakes.tell()
+    for (_, count), rows, (train, validation, end) in zip(groups, by_class, divisions, strict=True):
         shuffled = np.roll(generator.permutation(rows), count - end)  # the fold stands at the end
         pieces = np.split(shuffled, [train, train + validation])
         for part, piece in zip(parts, pieces, strict=True):
             part.append(piece)
     return Splits(*(table.rows(np.sort(np.concatenate(part))) for part in parts))
+
+
+def without_rare(
+    table: Table, test_size: float, validation_size: float, fold: tuple[int, int] | None, how: Literal["drop", "group"]
+) -> Table:
+    """Return a table without the classes that cannot give each part (of any fold) a row: their rows are left out, or
+    are of one class, "(other)".
+    """
+    if table.task == "regression":
+        return table
+    folds = [None] if fold is None else [(number, fold[1]) for number in range(1, fold[1] + 1)]
+    counts = np.bincount(table.targets, minlength=len(table.target_names))
+
+    def too_few(count: int) -> bool:
+        try:
+            for one in folds:
+                _division("", count, test_size, validation_size, one, 0)
+        except DataError:
+            return True
+        return False
+
+    rare = np.array([too_few(count) for count in counts.tolist()])
+    if not rare.any():
+        return table
+    names = [name for name, few in zip(table.target_names, rare, strict=True) if not few]
+    listing = listed([f"{table.target_names[k]!r} ({counts[k]})" for k in np.flatnonzero(rare)], LISTED)
+    number, kept = np.cumsum(~rare) - 1, np.arange(len(table))
+    what, rows = "1 class" if rare.sum() == 1 else f"{rare.sum()} classes", int(counts[rare].sum())
+    if how == "group":
+        other = "(other)"
+        while other in names:
+            other = f"({other})"
+        number[rare] = len(names)
+        names.append(other)
+        if too_few(rows):
+            raise DataError(
+                f"{what} of too few rows have {rows} together, and that is too few as well: {listing}; data.rare: drop",
+                "data",
+                "rare",
+            )
+        told = f"{what} of too few rows are one, {other!r} (data.rare: group): {listing}"
+    else:
+        kept, other = np.flatnonzero(~rare[table.targets]), ""
+        told = f"{what} of too few rows, and with them {rows} rows, are left out (data.rare: drop): {listing}"
+    if len(names) < 2:
+        raise DataError(
+            f"{what} of too few rows and no two others: {listing}; there is nothing to learn", "data", "rare"
+        )
+    classes = tuple(name for name, few in zip(table.target_names, rare, strict=True) if few)
+    some = table if how == "group" else table.rows(kept)
+    return replace(
+        some,
+        targets=number[some.targets],
+        target_names=tuple(names),
+        task="binary" if len(names) == 2 else "multiclass",
+        notices=(*table.notices, told),
+        rare=Rare(classes, other),
+    )
 
 
 def training_rows(parts: Sequence[Table], test_size: float, validation_size: float, fold: tuple[int, int]) -> int:

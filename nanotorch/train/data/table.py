@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,13 @@ def shown(text: object) -> str:
     return repr(written if len(written) <= 40 else written[:37] + "...")
 
 
+class Rare(NamedTuple):
+    """Classes of too few rows for a division, and the class that stands for them all; "" where they are left out."""
+
+    classes: tuple[str, ...]
+    other: str
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Features and targets of a supervised problem, checked when it is made.
@@ -88,8 +95,8 @@ class Table:
     such a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user
     should know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None:
     they are all of it), so that a message can name them. `units` are those beside the numbers of a column, feature or
-    target, where they had one. Features may also stay on the disk, in a `DiskRows` of any
-    numbers; whoever made it has seen to it that all are finite.
+    target, where they had one; `rare` is what became of classes of too few rows. Features may also stay on the disk,
+    in a `DiskRows` of any numbers; whoever made it has seen to it that all are finite.
     """
 
     features: FloatArray | DiskRows
@@ -101,6 +108,7 @@ class Table:
     notices: tuple[str, ...] = ()
     numbers: NDArray[np.int64] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    rare: Rare | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not be trained on."""

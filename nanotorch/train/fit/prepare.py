@@ -15,7 +15,7 @@ from nanotorch.train.data import datasets
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.notation import missing_values
 from nanotorch.train.data.preprocessing import MOST_ONE_HOT, Preprocessing
-from nanotorch.train.data.split import split
+from nanotorch.train.data.split import split, without_rare
 from nanotorch.train.data.table import Table
 
 
@@ -63,6 +63,8 @@ def prepare(config: Config, table: Table | None = None) -> Data:
     section = config.data
     seed = seed_of(config)
     table = load(config) if table is None else table
+    if section.rare != "refuse":
+        table = without_rare(table, section.test_size, section.validation_size, section.fold, section.rare)
     splits = split(table, section.test_size, section.validation_size, seed, section.fold)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     given = section.arguments

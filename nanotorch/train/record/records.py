@@ -134,6 +134,7 @@ class Prepared(Schema):
     encoding: Literal["one_hot", "embedding"]
     missing_values: tuple[str, ...]
     units: dict[str, str] = {}
+    rare: tuple[Names, str] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Prepared:

@@ -86,14 +86,19 @@ def score_rows(
                 )
         numbers = targets if preprocessing.task == "regression" else []
         texts = [*preprocessing.categories, *(name for name in targets if name not in numbers)]
-        tables, left_out = [], 0
+        tables, left_out, of_rare = [], 0, 0
         for piece in file.pieces([*preprocessing.numeric_names, *numbers], texts):
             if drop:
                 lacking = np.any([lacks_target(piece, name) for name in targets], axis=0)
                 left_out += int(lacking.sum())
                 piece = piece.take(np.flatnonzero(~lacking))
             features = preprocessing.encode_piece(piece.only(preprocessing.feature_names), noticed)
-            tables.append((features, _truth(run, piece, targets)))
+            truth = _truth(run, piece, targets)
+            if preprocessing.rare is not None:
+                kept = truth >= 0
+                of_rare += int((~kept).sum())
+                features, truth = features[kept], truth[kept]
+            tables.append((features, truth))
     features, truth = (np.concatenate(pieces) for pieces in zip(*tables, strict=True))
     if not len(truth):
         raise TableError(f"{path} has no row")
@@ -107,7 +112,8 @@ def score_rows(
     as_it_is = replace(
         preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={}
     )
-    notes = [f"{left_out} rows without a target are left out (data.missing_target: drop)"] if left_out else []
+    notes = [f"{of_rare} rows of classes that were left out of training are not scored"] if of_rare else []
+    notes += [f"{left_out} rows without a target are left out (data.missing_target: drop)"] if left_out else []
     return _scores(run, Data(parts, as_it_is), ["rows"], [*notes, *noticed.sentences()])
 
 
@@ -123,7 +129,7 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
 
 
 def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[Any]:
-    """Return the targets of some rows, as a Table wants them."""
+    """Return the targets of some rows, as a Table wants them; -1 for a class that was left out of training."""
     preprocessing = run.preprocessing
     if preprocessing.task == "regression":
         columns = []
@@ -135,6 +141,9 @@ def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[An
                 raise TableError(f"{piece.where(row)}: the target {shown(name)} has no value")
         return np.stack(columns, axis=1)
     known_labels = spellings(preprocessing.target_names)
+    if preprocessing.rare is not None:
+        classes, other = preprocessing.rare
+        known_labels = dict.fromkeys(classes, known_labels.get(other, -1)) | known_labels
     labels = [
         None if text is None else text if text in known_labels else piece.notation.label(text)
         for text in piece[targets[0]].tolist()
@@ -146,8 +155,8 @@ def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[An
             if labels[strange] is None
             else f"is {shown(piece[targets[0]][strange])}, which is none of the model's classes"
         )
-        classes = ", ".join(preprocessing.target_names[:20])
-        raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({classes})")
+        known = ", ".join(preprocessing.target_names[:20])
+        raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({known})")
     return np.array([known_labels[label] for label in labels if label is not None], np.int64)
 
 
