@@ -103,6 +103,14 @@ def test_seeds_follow_the_one_of_the_config() -> None:
     assert values("{seed: 2}", f"seed={2**32 - 1}") == [{"seed": 2**32 - 1}, {"seed": 0}]
 
 
+def test_repeated_trials_share_no_seed() -> None:
+    assert values("{seed: 3}", "seed=7", "train.repeats=4") == [{"seed": 7}, {"seed": 11}, {"seed": 15}]
+    assert values("{seed: [9, 5, 2]}", "train.repeats=3") == [{"seed": 9}, {"seed": 5}, {"seed": 2}]
+    said = r"seed\.3: with train\.repeats 3 a trial takes its seed and those after it, and so does that of seed 9:"
+    with pytest.raises(ConfigError, match=said):
+        values("{seed: [9, 5, 2, 11]}", "train.repeats=3")
+
+
 # ------------------------------------------------------------ draws
 
 DRAWN = "optimizer.lr: {loguniform: [1e-4, 1e-1]}, model.dropout: {uniform: [0, 0.5]}, model.hidden: [[8], [16], [32]]"

@@ -383,3 +383,25 @@ def test_a_run_of_another_config_is_not_taken_for_a_trial(whole: SweepResult, tm
     shutil.rmtree(place / "trial-2")
     run_sweep(load(place / "resolved.yaml"), run_directory=place, resume=True, progress_bar=False)
     same_sweep(place, whole)
+
+
+DAMAGES = {
+    "no resolved.yaml": ("resolved.yaml", r"trial-2 has files, but no resolved\.yaml"),
+    "no checkpoints": ("checkpoints", "says that the run is complete, but its checkpoints are gone"),
+    "no whole checkpoint": ("checkpoints/*/MANIFEST.json", r"no checkpoint of .*trial-2 is whole"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_trial_is_told_with_what_to_do_in_a_sweep(damage: str, whole: SweepResult, tmp_path: Path) -> None:
+    place, (pattern, said) = tmp_path / "s", DAMAGES[damage]
+    shutil.copytree(whole.directory, place, symlinks=True)
+    (place / "summary.json").unlink()
+    for path in (place / "trial-2").glob(pattern):
+        shutil.rmtree(path) if path.is_dir() else path.write_text("") if "*" in pattern else path.unlink()
+    with pytest.raises(ResumeError, match=rf"{said}(.|\n)*delete .*trial-2, and this run is trained anew") as caught:
+        run_sweep(load(place / "resolved.yaml"), run_directory=place, resume=True, progress_bar=False)
+    assert "--overwrite" not in str(caught.value) and "without --resume" not in str(caught.value)
+    shutil.rmtree(place / "trial-2")
+    run_sweep(load(place / "resolved.yaml"), run_directory=place, resume=True, progress_bar=False)
+    same_sweep(place, whole)

@@ -119,13 +119,13 @@ def flatten(root: Node) -> list[Problem]:
     return problems
 
 
-def axes(section: Node, seed: int) -> tuple[list[Axis], list[Problem]]:
-    """Return the axes of a section, and what is wrong with those that are none."""
+def axes(section: Node, seed: int, repeats: int) -> tuple[list[Axis], list[Problem]]:
+    """Return the axes of a section, and what is wrong with those that are none; a trial takes `repeats` seeds."""
     found, problems = [], []
     for key, node in section.value.items():
         if key in OPTIONS:
             continue
-        made = _axis(key, node, seed)
+        made = _axis(key, node, seed, repeats)
         if isinstance(made, Axis):
             found.append(made)
         else:
@@ -133,7 +133,7 @@ def axes(section: Node, seed: int) -> tuple[list[Axis], list[Problem]]:
     return found, problems
 
 
-def _axis(key: str, node: Node, seed: int) -> Axis | list[Problem]:
+def _axis(key: str, node: Node, seed: int, repeats: int) -> Axis | list[Problem]:
     value = node.value
     if key not in Config.model_fields and "." not in key and (near := closest(key, OPTIONS)) is not None:
         return [_problem(node.key, key, f"unknown key (did you mean {near!r}?)")]
@@ -141,7 +141,8 @@ def _axis(key: str, node: Node, seed: int) -> Axis | list[Problem]:
         if not 1 <= value <= MOST_RUNS:
             message = f"expected how many seeds, from 1 to {MOST_RUNS:,}, or a list of them, got {show(value)}"
             return [_problem(node.mark, key, message)]
-        return Axis(key, node, [Node((seed + index) % 2**32, node.mark, node.key) for index in range(value)])
+        seeds = [(seed + index * repeats) % 2**32 for index in range(value)]
+        return Axis(key, node, [Node(each, node.mark, node.key) for each in seeds])
     if isinstance(value, dict):
         word = _distribution(node)
         if word is None:
@@ -168,11 +169,27 @@ def _axis(key: str, node: Node, seed: int) -> Axis | list[Problem]:
             wrong.append(
                 _problem(item.mark, f"{key}.{index}", f"this value is given twice, first as number {first + 1}")
             )
+    if key == "seed" and not wrong:
+        wrong = list(_overlapping(value, repeats))
     return wrong or Axis(
         key,
         node,
         [Node(item.value, item.mark, item.mark if isinstance(item.value, dict) else node.key) for item in value],
     )
+
+
+def _overlapping(seeds: Sequence[Node], repeats: int) -> Iterator[Problem]:
+    """Yield the seeds whose trials would repeat runs of another one."""
+    for index, item in enumerate(seeds):
+        for before in seeds[:index]:
+            if type(item.value) is type(before.value) is int and abs(item.value - before.value) < repeats:
+                yield _problem(
+                    item.mark,
+                    f"seed.{index}",
+                    f"with train.repeats {repeats} a trial takes its seed and those after it, and so does that of seed "
+                    f"{before.value}: give seeds that are {repeats} apart, or how many",
+                )
+                break
 
 
 def _between(key: str, node: Node, word: str, given: Node) -> Axis | list[Problem]:

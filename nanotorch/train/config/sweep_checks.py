@@ -48,7 +48,8 @@ def check_sweep(root: Node, check: Check) -> tuple[list[Values], list[Problem]]:
     if not isinstance(section.value, dict):
         return [], []
     seed = given.value if at and type(given.value) is int else 0
-    found, problems = axes(section, seed)
+    repeats = check.value("train", "repeats")
+    found, problems = axes(section, seed, repeats if type(repeats) is int and repeats > 0 else 1)
     _explain_missing(check, found)
     misplaced = dict(_misplaced(found, check))
     problems += misplaced.values()

@@ -98,7 +98,7 @@ def check(
     if directory is None or not directory.is_dir():
         return
     _refuse_links(directory)
-    if all(_is_leftover(path) for path in directory.iterdir()):
+    if is_empty(directory):
         return
     if not overwrite:
         raise DirectoryError(
@@ -127,6 +127,11 @@ def _refuse_links(directory: Path) -> None:
         raise DirectoryError(
             f"{path} is a link, or no plain file or directory as a run has it: nothing is written through it"
         )
+
+
+def is_empty(directory: Path) -> bool:
+    """Return whether nothing of a run lies in a directory."""
+    return all(_is_leftover(path) for path in directory.iterdir())
 
 
 def _is_leftover(path: Path) -> bool:

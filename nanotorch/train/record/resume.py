@@ -33,6 +33,14 @@ class ResumeError(RuntimeError):
     """A run that cannot be continued; the message says why and what to do."""
 
 
+class LostError(ResumeError):
+    """A run of which nothing is left to go on with: the `fact`, and what to do where it is the only one."""
+
+    def __init__(self, fact: str, advice: str) -> None:
+        super().__init__(f"{fact}: {advice}")
+        self.fact = fact
+
+
 class CompleteError(ResumeError):
     """A run that another process has brought to its end in the meantime."""
 
@@ -193,15 +201,15 @@ def differences(config: Config, directory: Path, free: bool = False) -> list[str
 def _of_run(root: Path) -> Resumed:
     saved, notices = newest(root)
     if saved is None and notices:
-        raise ResumeError(
-            "\n".join([*notices, f"no checkpoint of {root} is whole: start the run again without --resume"])
-        )
+        fact = "\n".join([*notices, f"no checkpoint of {root} is whole"])
+        raise LostError(fact, "start the run again without --resume")
     finished, told = _finished(root)
     # several runs have theirs in directories of their own
     if saved is None and finished and (root / "metrics.jsonl").exists():
-        raise ResumeError(
+        raise LostError(
             f"{root / 'summary.json'} says that the run is complete, but its checkpoints are gone, so that it cannot go"
-            " on: begin a new run, or replace this one with --overwrite"
+            " on",
+            "begin a new run, or replace this one with --overwrite",
         )
     return Resumed(root, saved, (*notices, *told), finished, where=root)
 

@@ -34,7 +34,8 @@ from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.together import End, together
 from nanotorch.train.record.checkpoint import CheckpointError, Pace
-from nanotorch.train.record.resume import CompleteError, Resumed, find
+from nanotorch.train.record.directory import is_empty
+from nanotorch.train.record.resume import CompleteError, LostError, Resumed, ResumeError, find
 from nanotorch.train.run.made import Made, MadeData
 from nanotorch.train.run.open_run import Built, Event, OpenRun, Wanted, chunks_of, interrupted, open_run
 from nanotorch.train.run.several_progress import SeveralProgress
@@ -237,8 +238,23 @@ class SideBySide:
 
 
 def begun_in(place: Path, config: Config) -> Resumed | None:
-    """Return the run in a directory, if one was begun there."""
-    return find(config, str(place), None) if (place / "resolved.yaml").is_file() else None
+    """Return the run in a directory, if one was begun there; a ResumeError where it cannot go on."""
+    if not (place / "resolved.yaml").is_file():
+        refuse_unknown(place)
+        return None
+    try:
+        return find(config, str(place), None)
+    except LostError as error:
+        raise ResumeError(f"{error.fact}: delete {place}, and this run is trained anew, the others stay") from None
+
+
+def refuse_unknown(place: Path) -> None:
+    """A ResumeError where nobody can tell of which run the files of a directory are."""
+    if place.is_dir() and not is_empty(place):
+        raise ResumeError(
+            f"{place} has files, but no resolved.yaml that says of which run they are: bring it back, or delete"
+            f" {place}, and this run is trained anew, the others stay"
+        )
 
 
 def wanted_in(place: Path, config: Config, source: str | None = None) -> Wanted:

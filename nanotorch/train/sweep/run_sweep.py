@@ -42,7 +42,7 @@ from nanotorch.train.run.made import Made
 from nanotorch.train.run.open_run import Event, OpenRun, Wanted
 from nanotorch.train.run.run import files_of
 from nanotorch.train.run.several_progress import SeveralProgress
-from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in, stopped_all, wanted_in
+from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in, refuse_unknown, stopped_all, wanted_in
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.sweep import report
 from nanotorch.train.sweep.ranking import LEFT, Ranked, Standing, over_runs, standing, table
@@ -212,8 +212,10 @@ class _Sweep:
         """Take the runs that have ended as they are."""
         for name, single in self.configs.items():
             place = self.files.path / name
-            if (place / "resolved.yaml").is_file():
-                self._refuse_another_run(place, single)
+            if not (place / "resolved.yaml").is_file():
+                refuse_unknown(place)
+                continue
+            self._refuse_another_run(place, single)
             if not (place / "summary.json").is_file():
                 continue
             begun = begun_in(place, single)
