@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import codecs
 import csv
+import importlib.util
 import os
 import re
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import TextIOWrapper
@@ -24,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
+from nanotorch.train.data import arrow_csv
+from nanotorch.train.data.arrow_csv import NotPlainError, arrow_blocks, arrow_numbers, arrow_texts
 from nanotorch.train.data.notation import PLAIN, Notation
 from nanotorch.train.data.spreadsheet import SHEETS, sheet_rows
 from nanotorch.train.data.table import TableError, shown
@@ -53,6 +57,8 @@ OTHER_KINDS = {
 }
 
 Column = NDArray[Any]
+Cells = Sequence[str] | Any
+"""Cells of one column: a sequence of texts, or an array of pyarrow's."""
 
 
 @dataclass(frozen=True)
@@ -313,9 +319,9 @@ class CSVFile:
         places = [(name, self.header.index(name)) for name in wanted]
         parts_of: dict[str, list[Column]] = {name: [] for name in wanted}
         texts: dict[str, dict[str, str | None]] = {name: dict.fromkeys(self.missing) for name in wanted}
-        for _, cells in self._blocks(ROWS_AT_ONCE):
+        for _, cells in self._blocks([place for _, place in places], ROWS_AT_ONCE):
             for name, place in places:
-                numbers = self.notation.numbers(cells[place]) if name not in as_text else None
+                numbers = self._numbers(cells[place]) if name not in as_text else None
                 parts_of[name].append(_texts(cells[place], texts[name]) if numbers is None else numbers)
         columns: dict[str, Column | None] = {}
         for name, parts in parts_of.items():
@@ -331,22 +337,38 @@ class CSVFile:
         """These columns as numbers, or as texts where some are none, those as texts, and the last as they stand, for so
         many rows at once.
         """
-        for first, cells in self._blocks(rows):
+        wanted = [self.header.index(name) for name in dict.fromkeys((*numeric, *as_text, *keep))]
+        for first, cells in self._blocks(wanted, rows, exactly=True, as_it_is=bool(keep)):
             columns: dict[str, Column] = {}
             for name in numeric:
                 column = cells[self.header.index(name)]
-                numbers = self.notation.numbers(column)
+                numbers = self._numbers(column)
                 columns[name] = _texts(column, dict.fromkeys(self.missing)) if numbers is None else numbers
             columns |= {name: _texts(cells[self.header.index(name)], dict.fromkeys(self.missing)) for name in as_text}
-            kept = {name: np.array(cells[self.header.index(name)], object) for name in keep}
+            kept = {name: np.array(_listed(cells[self.header.index(name)]), object) for name in keep}
             yield Columns(self.source, columns, lines=self, first=first, kept=kept, notation=self.notation)
 
-    def _blocks(self, rows: int) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-        """Return the cells of each column, for so many rows at once, and how many rows came before."""
+    def _blocks(
+        self, wanted: Sequence[int], rows: int, exactly: bool = False, as_it_is: bool = False
+    ) -> Iterator[tuple[int, Mapping[int, Cells]]]:
+        """Return the cells of the wanted columns, for so many rows at once, and how many rows came before.
+
+        Where pyarrow reads the file there may be more rows at once, unless it is to be `exactly` as many, or fewer;
+        `as_it_is`: spaces at the ends of cells matter.
+        """
         width, done = len(self.header), 0
+        if self._for_arrow(wanted):
+            blocks = arrow_blocks(self.path, self.form, self.encoding, self.separator, width, wanted, as_it_is)
+            with suppress(NotPlainError):
+                for columns in blocks:
+                    count = len(next(iter(columns.values())))
+                    at_once = rows if exactly else max(count, 1)
+                    for start in range(0, count, at_once):
+                        yield done, {number: column.slice(start, at_once) for number, column in columns.items()}
+                        done += min(at_once, count - start)
+                return
         with self.records() as reader:
-            if self.form.has_header:
-                next(record for record in reader if record)
+            deque(islice(filter(None, reader), self.form.has_header + done), 0)
             while block := list(islice(reader, rows)):
                 records = [record for record in block if record]
                 if any(len(record) != width for record in records):
@@ -354,8 +376,19 @@ class CSVFile:
                     place = self.place(self.line(done + row))
                     raise TableError(f"{place}: {len(records[row])} cells, but the header has {width} columns")
                 if records:
-                    yield done, list(zip(*records, strict=True))
+                    yield done, dict(enumerate(zip(*records, strict=True)))
                 done += len(records)
+
+    def _for_arrow(self, wanted: Sequence[int]) -> bool:
+        """Return whether pyarrow is to read the rows (Note [The same cells] in arrow_csv.py)."""
+        if self.sheet or not wanted or os.path.getsize(self.path) < arrow_csv.PAYS:
+            return False
+        return importlib.util.find_spec("pyarrow") is not None
+
+    def _numbers(self, cells: Cells) -> NDArray[np.float64] | None:
+        if isinstance(cells, Sequence):
+            return self.notation.numbers(cells)
+        return arrow_numbers(cells, self.notation)
 
     def line(self, row: int) -> int:
         """Return the line in which a row ends; it reads the file again, since that is asked for once, by an error."""
@@ -396,6 +429,12 @@ class CSVFile:
         return TableError(f"{self.source}: its text is not {self.encoding.removesuffix('-sig')}; state data.encoding")
 
 
-def _texts(cells: Sequence[str], known: dict[str, str | None]) -> Column:
+def _listed(cells: Cells) -> Sequence[str]:
+    return cells if isinstance(cells, Sequence) else cells.to_pylist()
+
+
+def _texts(cells: Cells, known: dict[str, str | None]) -> Column:
     """Cells as texts, None for a missing one; `known` maps texts to themselves, so that each is held once."""
+    if not isinstance(cells, Sequence):
+        return arrow_texts(cells, lambda different: _texts(different, known))
     return np.array([known.setdefault(cell, cell) for cell in map(str.strip, cells)], object)

@@ -82,9 +82,8 @@ class Notation:
         >>> Notation().numbers(["1,250"]), Notation(thousands=",").numbers(["1,250", "-7"])
         (None, array([1250.,   -7.]))
         """
-        plain = self.decimal == "." and self.thousands is None and not unit
         try:
-            if plain and not _has_number(self.missing) and "_" not in "".join(cells):
+            if self.is_plain and not unit and "_" not in "".join(cells):
                 return np.array(list(map(float, cells)), np.float64)
         except ValueError:
             pass
@@ -92,6 +91,11 @@ class Notation:
             return np.array([self.number(cell, unit) for cell in cells], np.float64)
         except ValueError:
             return None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a plain number means what it does to Python."""
+        return self.decimal == "." and self.thousands is None and not _has_number(self.missing)
 
     def number(self, cell: str, unit: str = "") -> float:
         """Return the number in a text, NaN for a missing value; a ValueError if it is neither.
