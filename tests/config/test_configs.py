@@ -32,8 +32,8 @@ def trained(config: Config) -> tuple[dict[str, dict[str, float]], Path]:
     return swept.best.scores, swept.directory / swept.best.trial.name
 
 
-def test_there_are_thirteen() -> None:
-    assert len(CONFIGS) == 13
+def test_there_are_fifteen() -> None:
+    assert len(CONFIGS) == 15
 
 
 @each_config

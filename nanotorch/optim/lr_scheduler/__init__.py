@@ -1,11 +1,11 @@
 """Learning-rate schedules: each `step()` writes the next rate into `group["lr"]` of every parameter group.
 
-All of them but `LambdaLR`, `OneCycleLR`, `CyclicLR` and `CosineAnnealingWarmRestarts` compute the next rate from the
-present one, so several can be chained on one optimizer and multiply. The formulas are PyTorch's, hence so are the
-sequences of rates.
+All of them but `LambdaLR`, `OneCycleLR`, `CosLogLR`, `CyclicLR` and `CosineAnnealingWarmRestarts` compute the next rate
+from the present one, so several can be chained on one optimizer and multiply. The formulas are PyTorch's, hence so are
+the sequences of rates; `CosLogLR` is one that PyTorch does not have.
 """
 
-from nanotorch.optim.lr_scheduler.cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
+from nanotorch.optim.lr_scheduler.cycles import CosineAnnealingWarmRestarts, CosLogLR, CyclicLR, OneCycleLR
 from nanotorch.optim.lr_scheduler.decay import (
     ConstantLR,
     CosineAnnealingLR,
@@ -23,6 +23,7 @@ from nanotorch.optim.lr_scheduler.several import ChainedScheduler, SequentialLR
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",
+    "CosLogLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",
     "CyclicLR",

@@ -19,6 +19,7 @@ import nanotorch.optim
 import nanotorch.train.data.sklearn_sets
 import nanotorch.train.data.table_file
 import nanotorch.train.model.models
+import nanotorch.train.model.tabular
 import nanotorch.train.model.usual_loss
 import nanotorch.train.score.sklearn_scores
 from nanotorch.registry import (
@@ -146,9 +147,14 @@ class LossSection(NamedSection):
 
 
 class OptimizerSection(NamedSection):
-    """Which optimizer."""
+    """Which optimizer, and by what its numbers are multiplied for parameters of some names.
+
+    `factors: {bias: {lr: 0.1, weight_decay: 0}}` is for parameters whose name is, or ends in, `bias`; a name may have
+    `*`. Of several that fit, the last says. Without it the model's own factors hold, if it has some.
+    """
 
     registry = OPTIMIZERS
+    factors: dict[str, dict[str, NonNegativeFloat]] | None = None
 
 
 class SchedulerSection(NamedSection):

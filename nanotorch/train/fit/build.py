@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.backend.device import best_device
+from nanotorch.nn.modules.ensemble import Kind
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
-from nanotorch.registry import METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
+from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
@@ -24,7 +27,10 @@ from nanotorch.train.fit.training import Training
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import too_large
 from nanotorch.train.score.meter import main_metric
+from nanotorch.train.terminal.text_report import listed
 from nanotorch.utils.data import DataLoader
+
+BEGIN_ROWS = 2000  # rows that layers begin with
 
 
 class Setup(NamedTuple):
@@ -54,7 +60,11 @@ def build(config: Config, data: Data, parts: dict[str, Part] | None = None) -> S
     torch.manual_seed(init_seed)
     model = build_model(config, data.preprocessing).to(device, getattr(torch, config.dtype))
     criterion, parts = loss_and_parts(config, data, device, parts)
-    optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
+    nn.begin_from(model, some_rows(parts["train"]))
+    if MODELS.entry(config.model.name).facts.get("members"):
+        criterion = nn.LossOfMembers(criterion)
+    groups = parameter_groups(config, model)
+    optimizer = OPTIMIZERS.get(config.optimizer.name)(groups, **config.optimizer.arguments)
     scheduler = schedule(config, optimizer, steps_per_epoch(len(parts["train"]), config))
     training = Training(
         model,
@@ -94,8 +104,63 @@ def build_model(config: Config, preprocessing: Preprocessing) -> nn.Module:
     message = too_large(name, *widths, arguments)
     if message is not None:
         raise DataError(f"model {name}, from {widths[0]:,} columns to {widths[1]:,} outputs: {message}", "model")
-    model: nn.Module = MODELS.get(name)(*widths, **arguments)
+    known = {"numeric": len(preprocessing.numeric_names), "kind": kind_of_outputs(config, preprocessing)}
+    takes = inspect.signature(MODELS.get(name)).parameters
+    supplied = {key: value for key, value in known.items() if key in takes}
+    model: nn.Module = MODELS.get(name)(*widths, **supplied, **arguments)
     return model if front is None else nn.Sequential(front, model)
+
+
+def kind_of_outputs(config: Config, preprocessing: Preprocessing) -> Kind:
+    """Return what the outputs of the model are: logits, whose mean is that of the probabilities, or values."""
+    if preprocessing.task == "regression" or not LOSSES.entry(config.loss.name).facts.get("probabilities", True):
+        return "values"
+    return "multiclass" if preprocessing.task == "multiclass" else "binary"
+
+
+def some_rows(part: Part) -> torch.Tensor:
+    """Return what the model sees of rows of a part, for layers that begin with what suits them: drawn by chance."""
+    order = torch.randperm(len(part))[:BEGIN_ROWS] if len(part) > BEGIN_ROWS else torch.arange(len(part))
+    features: torch.Tensor = part.dataset.__getitems__(order.tolist()).fields[0]
+    return features
+
+
+def parameter_groups(config: Config, model: nn.Module) -> list[Any]:
+    """Return the parameters of a model as its optimizer takes them: in groups by their factors, those without first.
+
+    A DataError if factors are for no parameter, or of what is no number of the optimizer.
+    """
+    given, numbers = config.optimizer.factors, config.optimizer.arguments
+    factors = MODELS.entry(config.model.name).facts.get("factors", {}) if given is None else given
+    parameters = list(model.named_parameters())
+    groups: dict[tuple[tuple[str, float], ...], list[torch.Tensor]] = {(): []}
+    used = set()
+    for name, parameter in parameters:
+        own: dict[str, float] = {}
+        for pattern, changes in factors.items():
+            if fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}"):
+                used.add(pattern)
+                own |= changes
+        own = {key: factor for key, factor in own.items() if factor != 1 and (given is not None or key in numbers)}
+        groups.setdefault(tuple(sorted(own.items())), []).append(parameter)
+    for pattern, changes in (given or {}).items():
+        place = ("optimizer", "factors", pattern)
+        if pattern not in used:
+            names = listed([name for name, _ in parameters], 12)
+            raise DataError(f"optimizer.factors: no parameter is called {pattern!r}; there are {names}", *place)
+        for key in changes:
+            if not isinstance(numbers.get(key), float | int) or isinstance(numbers[key], bool):
+                known = ", ".join(name for name, value in numbers.items() if type(value) is float)
+                raise DataError(
+                    f"optimizer.factors: {config.optimizer.name} has no number {key!r} to multiply; it has {known}",
+                    *place,
+                    key,
+                )
+    return [
+        {"params": members, **{key: numbers[key] * factor for key, factor in own}}
+        for own, members in groups.items()
+        if members
+    ]
 
 
 def monitored(config: Config, preprocessing: Preprocessing) -> str:
@@ -121,6 +186,12 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
     return name
 
 
+def shares_of_rate(optimizer: Optimizer) -> list[float]:
+    """Return the rate of each group of parameters as a share of the first one's."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return [rate / rates[0] if rates[0] else 1.0 for rate in rates]
+
+
 def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | None:
     """Return the schedule of the config for epochs of so many steps, after its warmup;
     a DataError if it ends before the run.
@@ -137,6 +208,10 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
             "warmup",
         )
     arguments = SCHEDULERS.lasting(section.name, section.arguments, planned - warmup)
+    shares = shares_of_rate(optimizer)
+    for key in ("max_lr", "base_lr"):
+        if isinstance(arguments.get(key), float) and len(shares) > 1:
+            arguments[key] = [arguments[key] * share for share in shares]
     scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
         raise DataError(

@@ -544,7 +544,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             kinds[name] = type(module)
 
             def keep(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
-                outputs[name] = output.detach().cpu().numpy()
+                outputs[name] = output.detach().cpu().numpy().reshape(len(output), -1)
 
             handles.append(module.register_forward_hook(keep))
     training.model.eval()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanotorch.train.config.sections import Config
+from nanotorch.train.fit.build import shares_of_rate
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
@@ -87,9 +88,11 @@ def range_test(config: Config) -> RangeTest:
         rates, losses, smoothed, average = [LOWEST], [], [], 0.0
         end = f"the rate reached {HIGHEST:g}"
 
+        shares = shares_of_rate(setup.training.optimizer)
+
         def set_rate() -> None:
-            for group in setup.training.optimizer.param_groups:
-                group["lr"] = rates[-1]
+            for group, share in zip(setup.training.optimizer.param_groups, shares, strict=True):
+                group["lr"] = rates[-1] * share
 
         set_rate()
         with blas_threads(setup.training.model, config.train.batch_size):

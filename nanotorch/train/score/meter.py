@@ -189,19 +189,26 @@ class Meter:
         if self.metrics:
             labels = self.task == "multiclass" and all(map(takes_labels, self.metrics))
             self._kept.append((every.argmax(1) if labels else every, wanted))
+        members = every.ndim == 3  # of an ensemble in training: each is scored, and a row has the mean of its members
+        if members:
+            every, wanted = (part.cpu().numpy() if isinstance(part, Tensor) else part for part in (every, wanted))
+            wanted = wanted[:, None]
         if self.task == "multiclass":
-            right = every.argmax(1) == wanted
+            scores = every.argmax(-1) == wanted
         elif self.task == "binary":
-            right = (every > 0) == (wanted > 0.5)
+            scores = (every > 0) == (wanted > 0.5)
         elif self.task == "multilabel":
-            right = ((every > 0) == (wanted > 0.5)).all(1)
+            scores = ((every > 0) == (wanted > 0.5)).all(-1)
         else:
-            errors, start = np.square(np.subtract(every, wanted, dtype=np.float64)), 0
-            for size in chain.from_iterable(sizes):
-                self._score_sums = self._score_sums + errors[start : start + size].sum(0)
-                start += size
+            scores = np.square(np.subtract(every, wanted, dtype=np.float64))
+        if not members and self.task != "regression":
+            self._score_sums = self._score_sums + int(scores.sum())
             return
-        self._score_sums = self._score_sums + int(right.sum())
+        start = 0
+        for size in chain.from_iterable(sizes):
+            of_batch = scores[start : start + size]
+            self._score_sums = self._score_sums + (of_batch.mean(1) if members else of_batch).sum(0)
+            start += size
 
     def merge(self, other: Meter) -> None:
         """Add the sums of a meter of further rows of the same part, such as another rank's."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nanotorch import Tensor, nn
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import Residual
+from nanotorch.train.model.tabular import OnNumbers
 
 Converter = Callable[["Graph", Any, str], str]
 ONNX_LAYERS: dict[type[nn.Module], Converter] = {}
@@ -259,6 +260,15 @@ def _embedded_columns(graph: Graph, module: EmbeddedColumns, x: str) -> str:
 def _parametric_activation(graph: Graph, module: nn.ParametricActivation, x: str) -> str:
     bent = layer(graph, module.activation, x, f"{graph.layer}.activation")
     return graph.add("Add", x, graph.add("Mul", graph.constant(module.slope), graph.add("Sub", bent, x)))
+
+
+@converts(OnNumbers)
+def _on_numbers(graph: Graph, module: OnNumbers, x: str) -> str:
+    place, bound, columns = graph.layer, np.array([module.numeric]), graph.constant(np.array([1]))
+    start, end = graph.constant(np.array([0])), graph.constant(np.array([np.iinfo(np.int64).max]))
+    numbers = graph.add("Slice", x, start, graph.constant(bound), columns)
+    rest = graph.add("Slice", x, graph.constant(bound), end, columns)
+    return graph.add("Concat", layer(graph, module.layer, numbers, f"{place}.layer"), rest, axis=1)
 
 
 @converts(nn.PReLU)
