@@ -484,6 +484,7 @@ EXAMPLES = {
     "CosineAnnealingWarmRestarts": "T_0: 2",
     "CyclicLR": "base_lr: 0.01, max_lr: 0.1, step_size_up: 2",
     "PolynomialLR": "total_iters: 5",
+    "CosLogLR": "cycles: 2",
 }
 
 
