@@ -73,7 +73,7 @@ def made(*overrides: str, compile: Any = True) -> tuple[Any, Chunks]:
     return setup, Chunks(training, loader, options, options.accumulate, options.epochs, compile)
 
 
-def test_steps_come_in_chunks_that_end_with_the_whole_windows_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_come_in_chunks_that_end_where_losses_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "LONGEST", 1e9)
     setup, compiled = made("train={epochs: 3, batch_size: 4}", "early_stopping=null")
     training, loader, parts, options = setup
@@ -82,7 +82,7 @@ def test_steps_come_in_chunks_that_end_with_the_whole_windows_of_an_epoch(monkey
         for event in fit(training, loader, parts["validation"], options, chunks=compiled)
         if isinstance(event, Chunk)
     ]
-    assert ends == [(22, 22), (23, 1), (45, 22), (46, 1), (68, 22), (69, 1)]
+    assert ends == [(20, 20), (22, 2), (23, 1), (40, 17), (45, 5), (46, 1), (60, 14), (68, 8), (69, 1)]
 
 
 def test_the_step_with_a_loss_that_is_not_finite_is_named() -> None:

@@ -30,7 +30,7 @@ ROOMS = """
     train.terminal train.data train.score train.model train.config train.record
     train.fit train.fit.prepare train.fit.part_on_device train.fit.loss_and_parts train.fit.random_numbers
     train.fit.moving_average train.fit.window_step train.fit.fitting train.fit.training train.fit.chunks train.fit.loop
-    train.fit.together train.fit.build
+    train.fit.epochs_ahead train.fit.together train.fit.build
     train.use train.report train.inspect train.run train.sweep train.cli train
     estimators
     predict evaluate report export compare __main__

@@ -104,8 +104,11 @@ class Passes:
         several = min(threads(), len(contexts))
         run = self.turns[0].program.code.interpreter.each
         parts = [contexts[thread::several].reshape(-1, CONTEXT) for thread in range(several)]
-        with ThreadPoolExecutor(several) as pool:
-            done = list(pool.map(run, parts))
+        if several == 1:
+            done = [run(parts[0])]
+        else:
+            with ThreadPoolExecutor(several) as pool:
+                done = list(pool.map(run, parts))
         return all([each == part[:, 7].tolist() for each, part in zip(done, parts, strict=True)])
 
     def _watch(self, contexts: Array) -> tuple[list[Array], Any]:

@@ -3,8 +3,9 @@
 Note [Chunks of steps]
 ~~~~~~~~~~~~~~~~~~~~~~
 `nanotorch.compile` turns `window_step` into a program, and `Compiled.run` repeats it without a loop of the trainer
-around it: no loader, no meter, no look at the clock. Such a chunk ends where something may be saved between two steps,
-and where an epoch ends. The window of fewer rows at the end of an epoch is a program of its own.
+around it: no loader, no meter, no look at the clock. Such a chunk ends where the plain loop does something between two
+steps: where losses are read (`READ_EVERY`), if it matters where a fit that diverges ends; where a checkpoint is due,
+where an epoch ends. The window of fewer rows at the end of an epoch is a program of its own.
 
 Recording takes as long as some hundred small steps, so it has to pay. `auto` records where at least `PAYS` steps are
 sure to come: early stopping lets no more be sure of than its patience. Where as many may come, and `PAYS_LATE` have
@@ -37,7 +38,7 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -108,12 +109,18 @@ class Ahead(NamedTuple):
     Attributes:
         order: its rows.
         given: what its steps gave, as many at a time as they were taken.
+        norms: of the gradients, for each step.
         finite: for each parameter of the model whether it was finite at the end.
+        sums: the state of the meter at the end, where that is known, and
+        loss: the mean loss of the last step.
     """
 
     order: Array
     given: list[tuple[int, Given]]
+    norms: list[float]
     finite: Sequence[bool]
+    sums: Mapping[str, Any] | None
+    loss: float
 
 
 class DueSteps(Due):
@@ -123,14 +130,21 @@ class DueSteps(Due):
         count: how many; who takes them may make it smaller.
         given: what they gave, as NumPy's arrays: for each batch of a window its outputs, its loss and its weight, and
             the norms of the gradients, all of them stacked over the steps; None while nobody has taken them.
+        whole: the epoch whose steps they are, if it was taken ahead, and its sums are known.
     """
 
-    __slots__ = ("count", "given")
+    __slots__ = ("count", "given", "whole")
 
     def __init__(self, training: Training, chunks: Chunks, count: int) -> None:
         super().__init__(training, chunks)
         self.count = count
         self.given: Given | None = None
+        self.whole: Ahead | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody has taken them."""
+        return self.given is not None or self.whole is not None
 
     @property
     def rows(self) -> np.ndarray[Any, Any]:
@@ -147,8 +161,15 @@ class DueSteps(Due):
 
     def take_ahead(self, epochs: Sequence[Ahead]) -> None:
         """Have the fit find the steps of epochs done, of the one that is open first."""
-        (self.count, self.given), *further = epochs[0].given
-        self.chunks.ahead = deque([epochs[0]._replace(given=further), *epochs[1:]])
+        self.chunks.ahead = deque(epochs)
+        self.find(epochs[0])
+
+    def find(self, epoch: Ahead) -> None:
+        """Find the steps in an epoch that was taken ahead: all of them where its sums are known, else the next."""
+        if epoch.sums is None:
+            self.count, self.given = epoch.given.pop(0)
+        else:
+            self.count, self.whole = len(epoch.norms), epoch
 
     @property
     def window(self) -> int:
@@ -188,7 +209,7 @@ class Chunks:
         epochs: how many there are in all.
         compile: "auto" where it pays, True from the first step on.
         pause: a chunk ends after each step whose number is a multiple of this, where something may be saved.
-        watched: whether somebody looks at the training between two epochs, or stops it there.
+        watched: whether somebody looks at the training between two epochs, or stops it there, or where it diverges.
 
     Attributes:
         refused: why steps of this kind are no program; None where they are one, as far as is known.
@@ -332,14 +353,15 @@ class Chunks:
         if self._order is not None:
             training.shuffle.set_state(training.order)
 
-    def due(self, training: Training, steps_per_epoch: int) -> DueSteps:
+    def due(self, training: Training, steps_per_epoch: int, read_every: int) -> DueSteps:
         """Return what can be run from here on in one call, or was taken ahead."""
         if self.ahead:
-            count, given = self.ahead[0].given.pop(0)
-            due = DueSteps(training, self, count)
-            due.given = given
+            due = DueSteps(training, self, 0)
+            due.find(self.ahead[0])
             return due
         ends = [steps_per_epoch - training.step_in_epoch, max(1, self.whole - training.step_in_epoch)]
+        if self.watched:
+            ends.append(read_every - training.step % read_every)
         if self.pause is not None:
             ends.append(self.pause - training.step % self.pause)
         if self.seconds:
@@ -369,18 +391,24 @@ class Chunks:
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
         return [[part.numpy() for part in piece] for piece in pieces], norms.numpy()
 
-    def take(self, due: DueSteps) -> Array:
+    def take(self, due: DueSteps) -> list[float]:
         """Take the steps that are due if nobody has, and have the meter take them in; return the norms of the
         gradients.
         """
+        if due.whole is not None:
+            assert due.whole.sums is not None
+            due.training.meter.load_state(due.whole.sums)
+            due.training.latest_loss = due.whole.loss
+            return due.whole.norms
         training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
         pieces, norms = self._run(due) if due.given is None else due.given
+        found: list[float] = norms.tolist()
         wanted = self.loader.dataset.tensors[1].numpy().take(rows, 0)
         if len(pieces) == 1:
             ((outputs, losses, weights),) = pieces
             flat = outputs.reshape(len(rows), *outputs.shape[2:])
             training.meter.update_many(flat, wanted, losses, weights, len(rows) // count, numbers)
-            return norms
+            return found
         targets = wanted.reshape(count, -1, *wanted.shape[1:])
         cut: list[list[Any]] = []
         start = 0
@@ -391,7 +419,7 @@ class Chunks:
         for number, window in zip(numbers, zip(*cut, strict=True), strict=True):
             for of_outputs, of_targets, loss, weight in window:
                 training.meter.update(of_outputs, of_targets, loss, weight, number)
-        return norms
+        return found
 
 
 def step_of(training: Training, options: StepOptions, batch_size: int) -> Callable[..., Any]:

@@ -85,7 +85,8 @@ def fit(
         started = time.perf_counter()
         if training.step_in_epoch == 0:
             training.begin_epoch()
-        training.model.train()
+        if chunks is None or not chunks.ahead:
+            training.model.train()
         done = False
         if chunks is not None and chunks.refused is None:
             done = yield from _steps_in_chunks(training, chunks, steps_per_epoch)
@@ -148,23 +149,32 @@ def _steps_in_chunks(
     """
     pays = chunks.begin_epoch(training)
     while training.step_in_epoch < steps_per_epoch:
-        due = chunks.due(training, steps_per_epoch)
-        if due.given is None:
+        due = chunks.due(training, steps_per_epoch, READ_EVERY)
+        if not due.taken:
             yield due
-        if due.given is None and not pays:
+        if not due.taken and not pays:
             chunks.leave_order(training)
             return False
         norms = chunks.take(due)
-        read = [place for place, number in enumerate(due.numbers) if number % READ_EVERY == 0]
-        training.step += due.count
         training.step_in_epoch += due.count
-        if training.step_in_epoch == steps_per_epoch and training.step % READ_EVERY:
-            read.append(-1)
-        training.gradient_norms += norms[read].tolist()
-        check_losses(training)
+        ends = training.step_in_epoch == steps_per_epoch
+        read = _read(norms, training.step, ends)
+        training.step += due.count
+        if read:
+            training.gradient_norms += read
+            check_losses(training)
         yield Chunk(due.count)
     chunks.order()  # which is drawn for an epoch that goes on at its end, too
     return True
+
+
+def _read(norms: list[float], before: int, ends: bool) -> list[float]:
+    """Return the norms that are read of those of steps, of which `before` came before; the last one if it `ends` an
+    epoch.
+    """
+    first = -(before + 1) % READ_EVERY
+    found = norms[first::READ_EVERY]
+    return [*found, norms[-1]] if ends and (before + len(norms)) % READ_EVERY else found
 
 
 def _finish_epoch(
@@ -266,9 +276,10 @@ def check_weights(training: Training, finite: Sequence[bool] | None = None) -> N
             if math.isfinite(nn.utils.get_total_norm([part.data for part in training.flat]).item()):
                 return
             finite = [bool(torch.isfinite(p).all().item()) for p in training.model.parameters()]
+    if all(finite):
+        return
     bad = [name for (name, _), is_ in zip(training.model.named_parameters(), finite, strict=True) if not is_]
-    if bad:
-        raise _diverged(training, "training", f"weights of {', '.join(bad)} are not finite after", training.step)
+    raise _diverged(training, "training", f"weights of {', '.join(bad)} are not finite after", training.step)
 
 
 def _diverged(training: Training, part: str, what: str, step: int) -> DivergedError:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from nanotorch import Tensor
-from nanotorch.train.fit.chunks import PAYS, Ahead, Due, DueScores, DueSteps, Given
+from nanotorch.train.fit.chunks import PAYS, Due, DueScores, DueSteps
+from nanotorch.train.fit.epochs_ahead import leave
 from nanotorch.train.fit.loop import DivergedError, rows_at_once
 from nanotorch.utils.data import TensorDataset
 
@@ -252,19 +253,10 @@ class Group(Generic[Key]):
                 of.training.shuffle.set_state(state)
             return False
         seconds = (time.perf_counter() - started) / (epochs * steps)
-        for of_group, (results, seen) in passed:
-            turns = [build(arrays) for build, arrays in results]
-            finite = np.stack([np.isfinite(each).reshape(*each.shape[:2], -1).all(2) for each in seen], 2).tolist()
-            for row, number in enumerate(of_group):
-                of, found = dues[number], []
-                for epoch in range(epochs):
-                    given: list[tuple[int, Given]] = []
-                    for pieces, norms in turns:
-                        of_epoch = [[part[row, epoch] for part in piece] for piece in pieces]
-                        given.append((norms.shape[2], (of_epoch, norms[row, epoch])))
-                    found.append(Ahead(order[number, epoch], given, finite[row][epoch]))
-                of.take_ahead(found)
-                of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
+        for of_group, each in passed:
+            leave([dues[k] for k in of_group], order[of_group], each)
+        for of in dues:
+            of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
         return True
 
     def _refuse(self, why: str) -> None:

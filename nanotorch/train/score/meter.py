@@ -193,22 +193,40 @@ class Meter:
         if members:
             every, wanted = (part.cpu().numpy() if isinstance(part, Tensor) else part for part in (every, wanted))
             wanted = wanted[:, None]
-        if self.task == "multiclass":
-            scores = every.argmax(-1) == wanted
-        elif self.task == "binary":
-            scores = (every > 0) == (wanted > 0.5)
-        elif self.task == "multilabel":
-            scores = ((every > 0) == (wanted > 0.5)).all(-1)
-        else:
+        if self.task == "regression":
             scores = np.square(np.subtract(every, wanted, dtype=np.float64))
-        if not members and self.task != "regression":
-            self._score_sums = self._score_sums + int(scores.sum())
-            return
+        else:
+            scores = _right(self.task, every, wanted)
+            if not members:
+                self._score_sums = self._score_sums + int(scores.sum())
+                return
         start = 0
         for size in chain.from_iterable(sizes):
             of_batch = scores[start : start + size]
             self._score_sums = self._score_sums + (of_batch.mean(1) if members else of_batch).sum(0)
             start += size
+
+    def states(self, outputs: Array, targets: Array, losses: Array, weights: Array) -> list[dict[str, Any] | None]:
+        """Return for several passes of as many steps what `state` would return after each, None where a loss is not
+        finite; all None where sums do not say all that this meter says.
+
+        Args:
+            outputs, targets: of all rows, with the passes as first dimension.
+            losses, weights: of all batches, (passes, batches).
+        """
+        if self.task == "regression" or self.metrics or outputs.ndim > 3:  # of an ensemble
+            return [None] * len(losses)
+        sums, totals = losses.astype(np.float64), weights.astype(np.float64)
+        finite: Any = np.all(np.isfinite(sums / totals), 1).tolist()
+        outputs_finite: Any = np.all(np.isfinite(outputs).reshape(len(outputs), -1), 1).tolist()
+        right = _right(self.task, outputs, targets).reshape(len(outputs), -1).sum(1).tolist()
+        sums, totals = (np.cumsum(each, 1)[:, -1] + 0.0 for each in (sums, totals))  # one after the other, as they come
+        found: list[dict[str, Any] | None] = []
+        for each in zip(finite, sums.tolist(), totals.tolist(), right, outputs_finite, strict=True):
+            known, loss, weight, score, every = each
+            state = {"loss_sum": loss, "weight_sum": weight, "score_sums": [float(score)], "finite": every}
+            found.append({"rows": outputs.shape[1], **state} if known else None)
+        return found
 
     def merge(self, other: Meter) -> None:
         """Add the sums of a meter of further rows of the same part, such as another rank's."""
@@ -268,6 +286,14 @@ class Meter:
         self.rows, self.loss_sum, self.weight_sum = state["rows"], state["loss_sum"], state["weight_sum"]
         self._score_sums = np.array(state["score_sums"])
         self._finite = state.get("finite", True)  # checkpoints of before do not say
+
+
+def _right(task: str, outputs: Any, targets: Any) -> Any:
+    """Return of which rows all classes are right."""
+    if task == "multiclass":
+        return outputs.argmax(-1) == targets
+    right = (outputs > 0) == (targets > 0.5)
+    return right.all(-1) if task == "multilabel" else right
 
 
 def _array(values: Values) -> Array:
