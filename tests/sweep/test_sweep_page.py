@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,7 +14,9 @@ from html_page import Page
 from nanotorch.train.cli.report import main as report
 from nanotorch.train.config.loading import load, loads
 from nanotorch.train.report.parallel import scale
+from nanotorch.train.report.sweep_page import page
 from nanotorch.train.run.run import run
+from nanotorch.train.sweep.report import found
 from nanotorch.train.sweep.run_sweep import SweepResult, run_sweep
 
 SWEEP = """\
@@ -104,6 +107,26 @@ def test_the_page_of_a_trial_is_made_by_the_command_that_is_shown(swept: SweepRe
     (command,) = re.findall(r"python -m nanotorch.report ([^ <]+)", words(html(swept)))
     assert report([command]) == 0
     assert (Path(command) / "report.html").is_file() and Path(command).parent == swept.directory
+
+
+def test_a_page_of_trials_that_ran_in_two_ways_says_so(swept: SweepResult, tmp_path: Path) -> None:
+    """As of a sweep that began before the interpreter of tables was ready, and went on when it was."""
+    place = tmp_path / "s"
+    shutil.copytree(swept.directory, place, symlinks=True)
+    config = load(place / "resolved.yaml")
+
+    def told(*ran: str) -> str:
+        for one, text in zip(swept.trials, ran * len(swept.trials), strict=False):
+            file = place / one.trial.name / "env.json"
+            file.write_text(json.dumps({**json.loads(file.read_text()), "compile": text}))
+        return words(str(page(found(place, config, swept.trials, "accuracy", ""))))
+
+    assert "did not run as tables" not in told("table") and "did not run as tables" not in told("numpy")
+    others = [one.trial.name for one in swept.trials[1::2]]
+    said = (
+        f"{len(others)} trial{'s' * (len(others) > 1)} did not run as tables ({', '.join(others)}), and the others did"
+    )
+    assert said in told("table", "no: 30 steps are sure to come")
 
 
 def test_every_line_of_the_drawing_is_a_trial(swept: SweepResult) -> None:

@@ -32,6 +32,7 @@ from nanotorch.train.report.parallel import MOST_LINES, Line, coordinates, scale
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.terminal.text_report import in_short, label, number, short
 
+MOST_NAMED = 8
 MOST_ROWS = 1000
 BEST, CSV = "best.yaml", "trials.csv"  # beside the page
 LONGEST_VALUE = 40
@@ -54,6 +55,7 @@ class Tried:
         epochs: how many were trained.
         seconds: how long that took.
         history: the record of every epoch, of the best trials.
+        tables: whether its steps ran as tables; both, where it is several runs of which some did.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Tried:
     epochs: int = 0
     seconds: float | None = None
     history: Sequence[Mapping[str, Any]] = ()
+    tables: frozenset[bool] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +213,26 @@ def _table(found: SweepPage) -> Iterator[Html]:
         cells += [one.scores.get(judged, {}).get(name) for name in tested]
         best = f"{one.best_epoch} of {one.epochs}" if one.best_epoch is not None else f"{one.epochs}"
         rows.append([*cells, best, None if one.seconds is None else measured(one.seconds), _end(one)])
+    paged = [one for one, _ in found.scored if not one.spread and not (one.place / "report.html").is_file()]
+    if paged:
+        command = f"python -m nanotorch.report {shlex.quote(str(paged[0].place))}"
+        which = paged[0].name
+        yield fill(
+            '<p class="small">A trial gets a page when it is asked for. This makes that of {which}, which the'
+            " table leads to then; another name in its place makes another:</p>\n{text}",
+            which=which,
+            text=scrolling("the command", fill("<pre>{command}</pre>", command=command)),
+        )
+    if len(frozenset().union(*[one.tables for one in found.tried])) > 1:
+        others = [one.name for one in found.tried if False in one.tables]
+        names = f"{', '.join(others[:MOST_NAMED])}{' ...' if len(others) > MOST_NAMED else ''}"
+        yield fill(
+            '<p class="small">{count} did not run as tables ({names}), and the others did: the'
+            " interpreter was not ready when they began, or a program did not pay. The numbers of the two differ by"
+            " rounding; <code>env.json</code> of each says what ran.</p>",
+            count=_count(len(others), "trial"),
+            names=names,
+        )
     yield table(
         f"Ranked by validation {label(found.by)}, of the best epoch of each trial. The {judged} scores had no part in"
         " that, and so tell what to expect of new data. Trials are trained side by side: their seconds overlap."
@@ -217,10 +240,6 @@ def _table(found: SweepPage) -> Iterator[Html]:
         [*heads, *(f"{judged} {label(name)}" for name in tested), "best epoch", "seconds", "ended"],
         rows,
     )
-    paged = [one for one, _ in found.scored if not one.spread and not (one.place / "report.html").is_file()]
-    if paged:
-        command = f"python -m nanotorch.report {shlex.quote(str(paged[0].place))}"
-        yield fill('<p class="small"><code>{command}</code> makes the page of a trial.</p>', command=command)
     if len(found.tried) > MOST_ROWS:
         more = f"{len(found.tried) - MOST_ROWS:,}"
         yield fill('<p class="small">{more} more trials are in {file}.</p>', more=more, file=link(CSV, CSV))

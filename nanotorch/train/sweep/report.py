@@ -10,8 +10,9 @@ from pathlib import Path
 from nanotorch.train.config.loading import resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.record.records import SeveralSummary, read_json, read_lines
+from nanotorch.train.record.resume import environment_of
 from nanotorch.train.report.sweep_page import BEST, SweepPage, Tried, page
-from nanotorch.train.run.folds import is_several
+from nanotorch.train.run.folds import is_several, single_runs
 from nanotorch.train.sweep.ranking import LEFT, Ranked
 from nanotorch.train.terminal.text_report import number
 from nanotorch.utils import files
@@ -62,6 +63,8 @@ def _choices(given: object) -> object:
 
 def _tried(root: Path, one: Ranked, monitor: str, draws: bool) -> Tried:
     place, spread, history = root / one.trial.name, None, []
+    runs = [place.joinpath(*filter(None, [name])) for name, _ in single_runs(one.trial.config)]
+    ran = [str(environment_of(run)[0].get("compile", "")) for run in runs]
     if is_several(one.trial.config):
         if one.score is not None:
             spread = read_json(place / "summary.json", SeveralSummary)["spread"]["validation"][monitor]
@@ -80,4 +83,5 @@ def _tried(root: Path, one: Ranked, monitor: str, draws: bool) -> Tried:
         epochs=one.epochs,
         seconds=one.seconds,
         history=history,
+        tables=frozenset([text.startswith("table") for text in ran if text]),
     )
