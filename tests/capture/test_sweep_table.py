@@ -185,13 +185,13 @@ def test_a_proven_program_is_recorded_once_and_checked_with_every_model(monkeypa
             counts["recorded"] += 1
             super().__init__(*args)
 
-    class Trying(batched_step.Trial):
-        def __init__(self, *args: Any) -> None:
+    class Trying(batched_step.Trials):
+        def run(self, *args: Any) -> Any:
             counts["tried"] += 1
-            super().__init__(*args)
+            return super().run(*args)
 
     monkeypatch.setattr(compiled, "Recording", Counting)
-    monkeypatch.setattr(batched_step, "Trial", Trying)
+    monkeypatch.setattr(batched_step, "Trials", Trying)
     tables = data()
     want = alone([Task(number) for number in range(MODELS)], [tables] * MODELS, [np.arange(ROWS)] * MODELS)
     found = []

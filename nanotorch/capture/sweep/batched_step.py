@@ -19,7 +19,7 @@ from nanotorch.capture.recording import Recording, array_of, taken_apart
 from nanotorch.capture.sweep.batching import Batched
 from nanotorch.capture.sweep.host import Columns, Host, Update, columns
 from nanotorch.capture.sweep.likeness import counterparts, equal
-from nanotorch.capture.sweep.models import SCALARS, Models, Trial, plain
+from nanotorch.capture.sweep.models import SCALARS, Models, Trial, Trials, plain
 from nanotorch.capture.sweep.stacked import arrays_of
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
@@ -82,9 +82,11 @@ class BatchedStep(Captured):
         parts: what it was recorded with of each model.
         reaches: what the step of each model can reach.
         call: one for which it is.
+        remembers: whether it is written with what each statement gives.
     """
 
     watch: Any
+    remembers = True
 
     def __init__(self, recording: Recording, because: str) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
@@ -127,7 +129,9 @@ class BatchedStep(Captured):
             if len(apart) > 1:
                 return apart
             before.moment.restore()
-            trials = [Trial(models, number, each) for number, each in enumerate(numbers)]
+            left_over = [place for place in self._places if isinstance(place, View)]
+            run = Trials(models, left_over, remembers=self.remembers).run
+            trials = [run(number, each) for number, each in enumerate(numbers)]
             wrong = self._wrong(trials, results, left, before, after)
             if 0 in wrong:
                 raise CaptureError(f"the program of a step of the sweep gives other numbers than the step: {wrong[0]}")
@@ -162,7 +166,7 @@ class BatchedStep(Captured):
             pairs = list(zip(map(array_of, tensors), trial.outputs, strict=True))
             for (tensor, _), place in zip(part.grads, self._places, strict=True):
                 if isinstance(place, View):
-                    pairs.append((array_of(tensor.grad), trial.array(place)))
+                    pairs.append((array_of(tensor.grad), trial.left[place]))
             if not all([same_bits(one, other) for one, other in pairs]):
                 found[number] = "what it returns, or a gradient"
             if before.written(number) != before.written(0):

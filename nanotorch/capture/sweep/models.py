@@ -20,10 +20,11 @@ would get alone.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,10 @@ from nanotorch.ops.create.random import Generator
 SCALARS = re.compile(r"scalars\[(\d+)\]")
 GIVEN = re.compile(r"scalars\[0\]\['given(\d+)'\]")
 SEEDS = re.compile(r"seed(\d+)\(\)")
+
+
+TRIED = {"write": lambda value: value, "power": operator.pow}
+"""What a trial calls in the place of a primitive."""
 
 
 class Sources(Several):
@@ -282,60 +287,89 @@ class Models:
                     )
 
 
-class Trial:
-    """One run of the program for one model, statement by statement.
+MOVED = (HostNumber, Several, tuple, list)
+"""Arguments of statements that may be another one for each model, beside views."""
+
+
+class Trials:
+    """What runs the program of one model after the other, statement by statement.
 
     Args:
         models: those of the program.
-        number: of the model.
-        numbers: of the host, by their code.
-
-    Attributes:
-        results: by statement what it gave.
-        outputs: what the step returns.
+        places: what they leave in temporary buffers.
+        remembers: whether what each statement gives is kept.
     """
 
-    def __init__(self, models: Models, number: int, numbers: Mapping[str, Any]) -> None:
-        self._models, self._number = models, number
-        self._memory: dict[Buffer, Any] = {}
-        self._arrays: dict[tuple[Any, ...], Any] = {}
-        self.results: dict[Statement, tuple[Any, ...]] = {}
+    def __init__(self, models: Models, places: Sequence[View], remembers: bool) -> None:
+        self._models, self._places, self._remembers = models, places, remembers
+        self._numbers: dict[View, int] = {}
+        self._calls = list(map(self._call, models.program.statements))
+        self._outputs = list(map(self._number, models.program.outputs))
+        self._left = list(map(self._number, places))
+        memory = {view.buffer: np.empty_like(view.buffer.array) for view in self._numbers if _passes(view)}
+        self._arrays: list[Any] = [view.of(memory[view.buffer]) if _passes(view) else None for view in self._numbers]
+        self._own = [(number, view) for view, number in self._numbers.items() if not _passes(view)]
+
+    def _number(self, view: View) -> int:
+        return self._numbers.setdefault(view, len(self._numbers))
+
+    def _call(self, statement: Statement) -> tuple[Any, ...]:
+        """Return what is called, and which of its arguments are views, or another one for each model."""
+        function = TRIED.get(statement.primitive) or NUMPY[statement.primitive]
+        views = [(place, self._number(arg)) for place, arg in enumerate(statement.args) if isinstance(arg, View)]
+        others = [(place, arg) for place, arg in enumerate(statement.args) if isinstance(arg, MOVED)]
+        for each in (part for part in (*statement.args, *statement.options.values()) if isinstance(part, tuple | list)):
+            replaced(each, lambda leaf: self._number(leaf) if isinstance(leaf, View) else leaf)
+        return statement, function, views, others, [*map(self._number, statement.out)]
+
+    def run(self, number: int, numbers: Mapping[str, Any]) -> Trial:
+        """Run it for a model, with its numbers of the host, by their code."""
+        models, arrays = self._models, self._arrays.copy()
+        for place, view in self._own:
+            row = models.row(view, number)
+            arrays[place] = row.of(row.buffer.array)
 
         def of(leaf: Any) -> Any:
             if isinstance(leaf, View):
-                return self.array(leaf)
+                return arrays[self._numbers[leaf]]
             return numbers[leaf.code] if isinstance(leaf, HostNumber) else models.number(leaf, number)
 
-        for statement in models.program.statements:
-            args = replaced(statement.args, of)
+        results = {}
+        for statement, function, views, others, out in self._calls:
+            args = list(statement.args)
+            for place, view in views:
+                args[place] = arrays[view]
+            for place, leaf in others:
+                args[place] = replaced(leaf, of)
             options = {name: replaced(value, of) for name, value in statement.options.items()}
-            if statement.primitive == "write":
-                result = args[0]
-            elif statement.primitive == "power":
-                result = args[0] ** args[1]
-            else:
-                result = NUMPY[statement.primitive](*args, **options)
-            places = [self.array(view) for view in statement.out]
-            if not places and result is not statement.expected:
+            result = function(*args, **options)
+            if not out and result is not statement.expected:
                 raise CaptureError(f"{statement.line}: the answer to {statement!r} is {result} in step {number}")
-            for place, part in zip(places, [result] if len(places) == 1 else result if places else [], strict=True):
-                place[...] = part
-            self.results[statement] = tuple([place.copy() for place in places])
-        self.outputs = [self.array(view).copy() for view in models.program.outputs]
+            for place, part in zip(out, [result] if len(out) == 1 else result if out else [], strict=True):
+                arrays[place][...] = part
+            if self._remembers:
+                results[statement] = tuple([arrays[place].copy() for place in out])
+        outputs, left = ([arrays[place].copy() for place in places] for places in (self._outputs, self._left))
+        return Trial(results, outputs, dict(zip(self._places, left, strict=True)))
 
-    def array(self, view: View) -> Any:
-        """Return what the model has in the place of a view."""
-        known = self._arrays.get(view)
-        if known is None:
-            if view.buffer.kind != "temporary":
-                row = self._models.row(view, self._number)
-                known = row.of(row.buffer.array)
-            else:
-                if view.buffer not in self._memory:
-                    self._memory[view.buffer] = np.empty_like(view.buffer.array)
-                known = view.of(self._memory[view.buffer])
-            self._arrays[view] = known
-        return known
+
+class Trial(NamedTuple):
+    """One run of the program for one model.
+
+    Attributes:
+        results: by statement what it gave, where that is kept.
+        outputs: what the step returns.
+        left: what it leaves, by place.
+    """
+
+    results: dict[Statement, tuple[Any, ...]]
+    outputs: list[Any]
+    left: dict[View, Any]
+
+
+def _passes(view: View) -> bool:
+    """Whether it is of memory that nobody has when the step is over."""
+    return view.buffer.kind == "temporary"
 
 
 def _start(array: Any) -> int:

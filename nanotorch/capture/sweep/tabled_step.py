@@ -40,6 +40,7 @@ class TabledStep(BatchedStep):
     """A program that runs as a table for all models of a group, one after the other (Note [Tables of models])."""
 
     code: Any
+    remembers = False
 
     def __init__(self, recording: Recording, because: str) -> None:
         super().__init__(recording, because)
