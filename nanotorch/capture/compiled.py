@@ -302,8 +302,8 @@ class Compiled:
         self, call: Call, programs: list[Captured | Differentiable], known: bool, reachable: Reachable
     ) -> Any:
         """Record a call, put back what that has changed, and run it as a program (Note [Recorded ahead])."""
-        before = Position(reachable)
         if not known:
+            before = Position(reachable)
             result = self._warm_up(call)
             if before.has_begun():
                 return result
@@ -312,6 +312,7 @@ class Compiled:
         for _ in range(ATTEMPTS):
             self._replaced = None
             self._because = self._why(programs, reachable)
+            before = Position(self._run_by_recording(reachable))
             result = self._record(call, programs)
             if before.has_begun() or call.key in self._as_ever:
                 return result
@@ -325,6 +326,10 @@ class Compiled:
                 return result
         self._give_up(call, "what its calls leave asks for another program each time")
         return self.function(*call.args, **call.kwargs)
+
+    def _run_by_recording(self, reachable: Reachable) -> Reachable:
+        """Return what can be reached by that which runs when a call is recorded."""
+        return reachable
 
     def _too_many(self, call: Call) -> Any:
         """Run as ever for want of a program."""

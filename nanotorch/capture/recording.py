@@ -354,9 +354,18 @@ class Recording:
 
     # ------------------------------------------------------------------------------------------------- two recordings
 
-    def digest(self) -> bytes:
-        """Return what is the same for two recordings, of whatever memory, that give one program and its constants."""
-        parts = [self.text.encode(), repr(self.entered).encode(), *[b.array.tobytes() for b in self.constants]]
+    def digest(self, shared: Sequence[bool] | None = None) -> bytes:
+        """Return what is the same for two recordings, of whatever memory, that give one program and its constants; of
+        the first of several models, whose arguments hold an entry for each but for those that are `shared`, however
+        many there are.
+        """
+        text, forms = self.text, []
+        if shared is not None:
+            text = "\n".join([line for line in text.splitlines() if not line.startswith("input ")])
+            for buffer, same in zip(self.program.inputs, shared, strict=True):
+                forms.append((buffer.shape[not same :], buffer.steps[not same :], buffer.array.dtype.str))
+        parts = [text.encode(), repr((shared, forms, self.entered)).encode()]
+        parts += [b.array.tobytes() for b in self.constants]
         return hashlib.sha256(b"\0".join(parts)).digest()
 
     def is_like(self, other: Recording) -> bool:

@@ -77,6 +77,11 @@ class Watches:
 class BatchedStep(Captured):
     """A program that runs for all models of a group (Note [Batched programs]).
 
+    Args:
+        recording: of the step of the first model.
+        because: why it was recorded.
+        shared: the arguments that are the same for all models.
+
     Attributes:
         models: what stands in its program for each model.
         parts: what it was recorded with of each model.
@@ -88,7 +93,7 @@ class BatchedStep(Captured):
     watch: Any
     remembers = True
 
-    def __init__(self, recording: Recording, because: str) -> None:
+    def __init__(self, recording: Recording, because: str, shared: Sequence[bool]) -> None:
         self.recording, self.confirmed, self.given_up, self.because = recording, False, False, because
         self._waits_for_table, self.table = False, None
         self._host: Host | None = None
@@ -105,7 +110,7 @@ class BatchedStep(Captured):
             recording: of the first step.
             models: what stands in its program for each model.
             call: what was recorded.
-            results: what each step returned.
+            results: what each step returned that has run: those of the others are not compared.
             before: what was there before the call, beside arrays.
 
         Returns:
@@ -118,7 +123,8 @@ class BatchedStep(Captured):
         self._places = [moved_view(place, moved) for _, place in grads]
         self.parts = [_part(recording, twins) for twins in models.twins]
         self._updates = [update for part in self.parts for update in part.updates]
-        memory = {buffer for places in models.places.values() for buffer, _ in places if buffer.kind == "memory"}
+        ran = range(len(results))
+        memory = {places[k][0] for places in models.places.values() for k in ran if places[k][0].kind == "memory"}
         after, left = Moment(before.reaches), {buffer: buffer.array.copy() for buffer in memory}
         try:
             put_back(memory)
@@ -131,7 +137,7 @@ class BatchedStep(Captured):
             before.moment.restore()
             left_over = [place for place in self._places if isinstance(place, View)]
             run = Trials(models, left_over, remembers=self.remembers).run
-            trials = [run(number, each) for number, each in enumerate(numbers)]
+            trials = [run(number, numbers[number]) for number in ran]
             wrong = self._wrong(trials, results, left, before, after)
             if 0 in wrong:
                 raise CaptureError(f"the program of a step of the sweep gives other numbers than the step: {wrong[0]}")
@@ -160,7 +166,7 @@ class BatchedStep(Captured):
         found: dict[int, str] = {}
         if not after.draws.are_there():
             found[0] = "random numbers"
-        for number, (trial, part) in enumerate(zip(trials, self.parts, strict=True)):
+        for number, (trial, part) in enumerate(zip(trials, self.parts, strict=False)):
             tensors: list[Tensor] = []
             taken_apart(results[number], tensors)
             pairs = list(zip(map(array_of, tensors), trial.outputs, strict=True))

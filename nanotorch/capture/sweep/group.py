@@ -54,6 +54,7 @@ class Group(Compiled):
         self.steps, self.shared = list(steps), shared
         self.split: list[list[int]] | None = None
         self._parts: list[tuple[list[int], Group]] = []
+        self._told = False
         self._rows: list[Rows] = []
         self.strict = backend == "table"
         super().__init__(self._one_by_one, backend, fallback, ahead=backend != "numpy")
@@ -83,12 +84,24 @@ class Group(Compiled):
         """Look what the steps can reach, unless a program sees that all of it is as it was."""
         known: list[Any] = [captured for programs in self._programs.values() for captured in programs]
         found = next((captured.reaches for captured in known if captured.fits(())), None)
+        self._told = found is not None
         return Walks(found or [Reachable({"": step}, self._words) for step in self.steps])
 
     def _renew(self, programs: list[Any]) -> Any:
         walks: Any = super()._renew(programs)
         self._found: list[Reachable] = walks.each
         return walks
+
+    @property
+    def _sure(self) -> bool:
+        """Whether it is proven, by a table that is the program for another call of the same steps, what stands for each
+        model in the place of what the first one has: then the first step alone need run to record a call.
+        """
+        told = self._told and self.backend != "numpy" and self.split is None
+        return told and len(set(map(floats, self._found))) == 1
+
+    def _run_by_recording(self, reachable: Any) -> Any:
+        return self._found[0] if self._sure else reachable
 
     def _warm_up(self, call: Call) -> Any:
         """Run as ever; the second time, see why there are other plans."""
@@ -125,11 +138,11 @@ class Group(Compiled):
         return True, results
 
     def _record(self, call: Call, programs: list[Any]) -> Any:
-        """Record the first step; the others run as ever. Ahead of a call it is recorded a second time before they do,
-        unless its program is proven.
+        """Record the first step; the others run as ever, unless what they are is sure. Ahead of a call it is recorded a
+        second time before they do, unless its program is proven.
         """
-        reaches = self._found
-        if self.split is None:
+        reaches, sure = self._found, self._sure
+        if self.split is None and not sure:
             classes = alike(reaches)
             self.split = classes if len(classes) > 1 else None
         if self.split is not None:
@@ -140,13 +153,16 @@ class Group(Compiled):
         recording, result = self._recorded_first(call)
         if recording is None:
             return result
+        axes, *args = call.args
+        apart = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
+        shared = [not any(tensor is arg for arg in apart) for tensor in call.tensors]
         kind = BatchedStep if self.backend == "numpy" else TabledStep
         known: Any = None
         models: Models | None = None
         try:
             known = next((captured for captured in programs if agree(captured, recording)), None)
             if known is None and self.ahead:  # what is put back anyway need not run for all models
-                first = kind(recording, self._because)
+                first = kind(recording, self._because, shared)
                 if not first.proven:
                     recording.undo()
                     recording, result = self._recorded_first(call)
@@ -155,11 +171,7 @@ class Group(Compiled):
                 if first.proven or agree(first, recording):
                     known = first
                     self._add(known, programs)
-            axes, *args = call.args
-            apart = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
-            shared = [not any(tensor is arg for arg in apart) for tensor in call.tensors]
-            numbered = any(isinstance(a, tuple) for a in apart)
-            models = Models(recording, before.twins, before.arrays, shared, numbered)
+            models = Models(recording, before.twins, before.arrays, shared, any(isinstance(a, tuple) for a in apart))
             models.refuse_shared_writes(self.shared)
         except BaseException as error:
             if self.fallback is None or not isinstance(error, CaptureError):
@@ -167,30 +179,34 @@ class Group(Compiled):
                 raise
             self._give_up(call, str(error))
         results = Each([recording.result])
-        if models is None or known is None:
-            results += [self._step(number, *call.args, **call.kwargs) for number in range(1, len(self.steps))]
-            if models is not None:
-                self._add(kind(recording, self._because), programs)
-            return results
-        each = self._others(call, recording, results)
-        if each is None:
-            programs.remove(known)
-            return results
-        models.put_in(each)
-        try:
-            self.split = known.take(recording, models, call, results, before)
-        except CaptureError as error:
-            if isinstance(error, NoTableError) and models.apart:
-                self.split = equal(map(floats, reaches))
+        if models is not None and known is None:
+            self._add(kind(recording, self._because, shared), programs)
+        elif models is not None:
+            each = None if sure else self._others(call, recording, results)
+            if each is not None:
+                models.put_in(each)
+            if self.split is not None:
+                programs.remove(known)
                 return results
-            if isinstance(error, NoTableError) and not self.strict:
-                self.backend = "numpy"
-                programs.clear()
-                return results
-            if self.fallback is None:
-                raise
-            self._give_up(call, str(error))
+            try:
+                self.split = known.take(recording, models, call, results, before)
+            except CaptureError as error:
+                self._see_to(error, call, programs, models)
+        if not sure or call.key in self._as_ever:
+            results += [self._step(k, *call.args, **call.kwargs) for k in range(len(results), len(self.steps))]
         return results
+
+    def _see_to(self, error: CaptureError, call: Call, programs: list[Any], models: Models) -> None:
+        """See to what becomes of steps whose program cannot be taken."""
+        if isinstance(error, NoTableError) and models.apart:
+            self.split = equal(map(floats, self._found))
+        elif isinstance(error, NoTableError) and not self.strict:
+            self.backend = "numpy"
+            programs.clear()
+        elif self.fallback is None:
+            raise error
+        else:
+            self._give_up(call, str(error))
 
     def _recorded_first(self, call: Call) -> tuple[Any, Any]:
         """Record the first step in a call; return the call's result as well, of which there may be nothing else."""

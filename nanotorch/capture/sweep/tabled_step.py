@@ -42,9 +42,9 @@ class TabledStep(BatchedStep):
     code: Any
     remembers = False
 
-    def __init__(self, recording: Recording, because: str) -> None:
-        super().__init__(recording, because)
-        self._digest = b"models" + recording.digest()
+    def __init__(self, recording: Recording, because: str, shared: Sequence[bool]) -> None:
+        super().__init__(recording, because, shared)
+        self._digest = recording.digest(shared)
         self.proven = is_proven(self._digest)
 
     def _write(
@@ -57,7 +57,7 @@ class TabledStep(BatchedStep):
         calls = [call.row for call in code.calls]
         if not code.in_one:
             raise NoTableError(f"no table takes its steps: {', '.join(dict.fromkeys(calls)) or 'what it returns'}")
-        if not self.proven:
+        if models.apart or not self.proven:
             put_back(memory)
             before.moment.restore()
             inputs = [buffer.array for buffer in models.program.inputs]
@@ -65,7 +65,8 @@ class TabledStep(BatchedStep):
             if different is not None:
                 line, row = different.line, different.row
                 raise CaptureError(f"{line}: the table of {row} differs from NumPy more than it may")
-            prove(self._digest)
+            if not models.apart:
+                prove(self._digest)
         others = [{b: b.array.copy(order="K") for b in self._kept} for _ in range(models.count - 1)]
         self._own = [{b: b.array for b in self._kept}, *others]
         return None
