@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import nanotorch as torch
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "safetensors", "cupy-cuda12x", "cupy-cuda13x")
+COMMIT, LONGEST_REF = r"[0-9a-f]{40,64}", 1000
 DECIDE_BITS = ("python", "nanotorch", "libraries", "blas", "threads", "machine", "processor", "device")
 
 
@@ -36,7 +40,30 @@ def environment(device: torch.device) -> dict[str, Any]:
         "host": platform.node(),
         "command": sys.argv,
         "directory": os.getcwd(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        **({"git_commit": commit} if (commit := _git_commit()) else {}),
     }
+
+
+def _git_commit() -> str:
+    """Return the commit that is checked out where the run was started; an empty text where there is none."""
+    here = Path.cwd()
+    place = next((folder / ".git" for folder in (here, *here.parents) if (folder / ".git").is_dir()), None)
+    if place is None:
+        return ""
+    try:
+        head = (place / "HEAD").read_text(encoding="utf-8")[:LONGEST_REF].strip()
+        if not head.startswith("ref: "):
+            return head if re.fullmatch(COMMIT, head) else ""
+        name = head.removeprefix("ref: ")
+        if (place / name).is_file():
+            found = (place / name).read_text(encoding="utf-8")[:LONGEST_REF].strip()
+            return found if re.fullmatch(COMMIT, found) else ""
+        packed = (place / "packed-refs").read_text(encoding="utf-8")
+        line = re.search(rf"^({COMMIT}) {re.escape(name)}$", packed, re.MULTILINE)
+        return line[1] if line else ""
+    except (OSError, UnicodeDecodeError, ValueError):
+        return ""
 
 
 def same_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -233,6 +233,8 @@ class Environment(Schema):
     host: str
     command: list[str]
     directory: str
+    date: str = ""
+    git_commit: str = ""
     before: dict[str, Any] | None = None
 
 

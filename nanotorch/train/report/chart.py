@@ -110,8 +110,8 @@ class Chart:
 def ticks(low: float, high: float, log: bool, most: int = TICKS) -> list[float]:
     """Return round numbers between two bounds, few of them; the bounds where there are none.
 
-    >>> ticks(0.0, 1.0, False), ticks(1e-4, 1.0, True)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0001, 0.001, 0.01, 0.1, 1.0])
+    >>> ticks(0.0, 10.0, False), ticks(1e-4, 1.0, True)
+    ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [0.0001, 0.001, 0.01, 0.1, 1.0])
     """
     if log:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -16,6 +16,7 @@ from nanotorch.viz.marks import element, hover, rect, text
 
 if TYPE_CHECKING:
     from nanotorch.train.score.classification import Calibration
+    from nanotorch.train.score.judgement import Curves
 
 Record = Mapping[str, Any]
 
@@ -96,6 +97,54 @@ def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str
         ],
         span=(low, high),
     )
+
+
+def residuals(true: NDArray[Any], guessed: NDArray[Any], target: str) -> Chart:
+    """Return how far each prediction is off, over what was predicted."""
+    chosen = np.unique(np.linspace(0, len(true) - 1, min(len(true), MOST_POINTS)).astype(np.int64))
+    at, off = guessed[chosen].tolist(), (true - guessed)[chosen].tolist()
+    return Chart(
+        f"true minus predicted {short(target, 28)}",
+        f"predicted {short(target, 36)}",
+        f"Residuals of {target} over its predicted values: from {min(off):.4g} to {max(off):.4g}",
+        [Line("", [min(at), max(at)], [0.0, 0.0], "quiet", thin=True)],
+        [Dots(at, off, [2.6 if len(chosen) < 400 else 1.8] * len(chosen), [f"off by {value:.4g}" for value in off])],
+    )
+
+
+def roc(found: Curves, of: str) -> Chart:
+    """Return how many rows of the second class are found at the price of how many false alarms."""
+    return _curve(
+        "true positives",
+        f"false positives, of {short(of, 30)}",
+        f"ROC curve: the area under it is {found.auc:.4f}",
+        [0.0, *found.false_positives.tolist()],
+        [0.0, *found.true_positives.tolist()],
+        found,
+        Line("", [0, 1], [0, 1], "quiet", thin=True),
+    )
+
+
+def precision_recall(found: Curves, of: str, base: float) -> Chart:
+    """Return which share of the rows that are called the second class is, at the price of how many that are missed."""
+    return _curve(
+        "precision",
+        f"recall, of {short(of, 36)}",
+        f"Precision over recall: the average precision is {found.average_precision:.4f}",
+        [0.0, *found.true_positives.tolist()],
+        [float(found.precision[0]), *found.precision.tolist()],
+        found,
+        Line("", [0, 1], [base, base], "quiet", thin=True),
+    )
+
+
+def _curve(title: str, across: str, said: str, x: list[float], y: list[float], found: Curves, chance: Line) -> Chart:
+    chosen = np.unique(np.linspace(1, len(x) - 1, min(len(x) - 1, 60)).astype(int)).tolist()
+    names = [
+        f"from {found.thresholds[k - 1]:.3f} on: {across.split(',')[0]} {x[k]:.3f}, {title} {y[k]:.3f}" for k in chosen
+    ]
+    dots = Dots([x[k] for k in chosen], [y[k] for k in chosen], [2.0] * len(chosen), names)
+    return Chart(title, across, said, [chance, Line("", x, y)], [dots], span=(0.0, 1.0))
 
 
 def reliability(found: Calibration, of: str) -> Chart:

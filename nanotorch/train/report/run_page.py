@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from nanotorch.summary import Summary
 from nanotorch.train.config.strict_yaml import LARGEST_FILE
-from nanotorch.train.report import data_card, figures, pictures
+from nanotorch.train.report import data_card, figures, pictures, verdict
 from nanotorch.train.report.chart import inline
 from nanotorch.train.report.data_card import Column
 from nanotorch.train.report.markup import (
@@ -33,9 +35,11 @@ from nanotorch.train.report.markup import (
     titled,
 )
 from nanotorch.train.report.run_summary import Findings
-from nanotorch.train.score import classification
+from nanotorch.train.score import classification, judgement
+from nanotorch.train.score.judgement import Estimate, Worth
 from nanotorch.train.terminal.text_report import duration, label, number, short
 from nanotorch.utils import files
+from nanotorch.viz.marks import element, rect
 
 MOST_COLUMNS = 60  # of the data card
 OPEN_COLUMNS = 24  # of more, the table is folded
@@ -43,6 +47,8 @@ MOST_DRAWN = 2000  # classes of a confusion matrix that is drawn
 MOST_CELLS = 20  # classes of a confusion matrix that is shown in numbers; one of more classes is drawn
 MOST_CLASSES = 200  # of the tables of classes
 MOST_TARGETS = 12
+MOST_WORST, MOST_SHOWN, MOST_TOP = 10, 6, 15  # rows, their columns; columns of many
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LONGEST_NAME = 14  # of a class, over its column of the confusion matrix
 
 
@@ -51,12 +57,14 @@ class Record:
     """What the files of a run hold.
 
     Attributes:
+        directory: the run's.
         source: the config as it was given, or None.
         history: the record of every epoch.
         summary: what `summary.json` holds.
         environment: what `env.json` holds.
     """
 
+    directory: Path
     source: str | None
     history: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
@@ -88,7 +96,7 @@ def write(
     source = None
     with suppress(OSError):
         source = files.read_own(directory / "config.yaml", LARGEST_FILE).decode("utf-8", "replace")
-    record = Record(source, history, summary, environment)
+    record = Record(directory, source, history, summary, environment)
     drawing, report = directory / "learning_curve.svg", directory / "report.html"
     try:
         pictures.save(drawing, *figures.learning_curve(history, found.judged, summary), own=True)
@@ -108,10 +116,12 @@ def write(
 
 def page(found: Findings, record: Record) -> Html:
     """Return the page as HTML."""
-    mistakes = _regression(found) if found.is_regression else _classification(found)
+    judged, (worths, looked) = verdict.verdict(found), verdict.column_worths(found)
+    mistakes = [*(_regression(found) if found.is_regression else _classification(found)), _worst(found, worths)]
     sections = {
         "scores": ("Scores", _scores(found, record)),
         "mistakes": ("Predictions", mistakes),
+        "columns": ("Columns", _columns(found, worths, looked)),
         "data": ("Data", _data(found)),
         "model": ("Model", _model(found)),
         "training": ("Training", _training(found, record)),
@@ -123,7 +133,7 @@ def page(found: Findings, record: Record) -> Html:
     )
     body = join(
         [
-            _header(found, record),
+            _header(found, record, judged),
             fill('<nav aria-label="sections"><ul>\n{links}\n</ul></nav>', links=links),
             fill(
                 "<main>\n{all}\n</main>",
@@ -138,7 +148,7 @@ def page(found: Findings, record: Record) -> Html:
 # ------------------------------------------------------------ sections
 
 
-def _header(found: Findings, record: Record) -> Html:
+def _header(found: Findings, record: Record, said: Sequence[str]) -> Html:
     summary, judged = record.summary, found.judged
     kind = {"binary": "classification, 2 classes", "multiclass": f"classification, {len(found.names)} classes"}
     task = kind.get(found.preprocessing.task, f"regression, {_count(len(found.names), 'target')}")
@@ -154,10 +164,11 @@ def _header(found: Findings, record: Record) -> Html:
     boxes = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in tiles)
     stopped = [fill('<p class="note">Training {why}.</p>', why=summary["stopped"])] if summary.get("stopped") else []
     return fill(
-        '<header>\n<h1>{name}</h1>\n<p class="lead">{task}</p>\n{stopped}\n<dl'
+        '<header>\n<h1>{name}</h1>\n<p class="lead">{task}</p>\n<p class="verdict">{said}</p>\n{stopped}\n<dl'
         ' class="tiles">\n{boxes}\n</dl>\n</header>',
         name=summary["name"],
         task=task,
+        said=" ".join(said),
         stopped=join(stopped),
         boxes=boxes,
     )
@@ -180,6 +191,9 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
         ]
         caption = f"At epoch {best}, the best: {', '.join(values)}."
         drawings.append(figure(inline(figures.parts_by_epoch(record.history, name, best)), caption))
+    read = verdict.reading(record.history)
+    if read:
+        yield fill("<p>{read}</p>", read=read)
     yield _figures(drawings)
     yield Html(
         '<p class="small">During an epoch the training part is scored while weights still change and dropout is on.</p>'
@@ -243,8 +257,10 @@ def _classification(found: Findings) -> Iterator[Html]:
         f"Stated probability of {of} against how often it came true; a larger dot has more rows. On the diagonal"
         " the probabilities can be taken at their word; below it the model is too sure, above it too careful."
     )
-    drawing = figure(inline(figures.reliability(found.calibration, of)), caption)
+    drawing = figure(inline(figures.reliability(classification.merged(found.calibration), of)), caption)
     yield beside(*pieces, titled("Calibration", stated, drawing))
+    if len(names) == 2:
+        yield _thresholds(found)
 
 
 def _regression(found: Findings) -> Iterator[Html]:
@@ -264,14 +280,115 @@ def _regression(found: Findings) -> Iterator[Html]:
     heads = ["target", "R2", "RMSE", "mean absolute error", "mean error", "largest error"]
     yield table(f"Errors on the {found.judged} part, in the units of the targets", heads, rows)
     caption = f"Each dot is a row of the {found.judged} part; on the line the prediction is right."
+    left = "What is left: a pattern in it, or one side that spreads more, is what the model has not learnt."
     yield _figures(
         [
-            figure(inline(figures.predicted_versus_true(true[:, k], guessed[:, k], name)), caption)
+            figure(inline(draw(true[:, k], guessed[:, k], name)), said)
             for k, name in enumerate(found.names[:MOST_TARGETS])
+            for draw, said in ((figures.predicted_versus_true, caption), (figures.residuals, left))
         ]
     )
     if len(found.names) > MOST_TARGETS:
         yield fill("<p>The first {count} of {all} targets are drawn.</p>", count=MOST_TARGETS, all=len(found.names))
+
+
+def _thresholds(found: Findings) -> Html:
+    """Return what a classifier of two classes does at other thresholds than one half."""
+    positive = found.true == 1
+    if not 0 < positive.sum() < len(positive):
+        return Html("")
+    curves, name = judgement.curves(found.stated, positive), found.names[1]
+    rows: list[list[Any]] = []
+    for threshold in THRESHOLDS:
+        called = found.stated >= threshold
+        hits = int((called & positive).sum())
+        precision, recall = hits / max(int(called.sum()), 1), hits / int(positive.sum())
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+        alarms = float((called & ~positive).sum() / (~positive).sum())
+        rows.append([f"{threshold:g}", int(called.sum()), precision, recall, f1, alarms])
+    caption = f"Calling a row {short(name, 40)} from a stated probability on; the model calls it so from 0.5"
+    heads = ["threshold", "rows called so", "precision", "recall", "F1", "false alarms"]
+    drawings = [
+        figure(
+            inline(figures.roc(curves, name)),
+            f"Area under the curve: {number(curves.auc)}; one half is chance. Each point is a threshold.",
+        ),
+        figure(
+            inline(figures.precision_recall(curves, name, float(positive.mean()))),
+            f"Average precision: {number(curves.average_precision)}; chance is {number(float(positive.mean()))}.",
+        ),
+    ]
+    return titled("Thresholds", _figures(drawings), table(caption, heads, rows))
+
+
+def _worst(found: Findings, worths: Sequence[Worth]) -> Html:
+    """Return the rows that the model gets most wrong, with their values."""
+    losses, part = verdict.row_losses(found), found.parts[found.judged]
+    worst = np.argsort(-losses, kind="stable")[:MOST_WORST].tolist()
+    if not found.is_regression:
+        worst = [row for row in worst if not found.right[row]]
+    names = [worth.name for worth in worths[:MOST_SHOWN]] or list(part.feature_names[:MOST_SHOWN])
+    rows: list[list[Any]] = []
+    for row in worst:
+        place = f"{row if part.numbers is None else int(part.numbers[row]):,}"
+        if found.is_regression:
+            said: list[Any] = [measured(float(found.true[row, 0])), measured(float(found.values[row, 0]))]
+        else:
+            chance = math.exp(-float(losses[row]))
+            said = [found.names[found.true[row]], found.names[found.guessed[row]], percent(chance)]
+        rows.append([place, *said, *(verdict.cell(part, row, name) for name in names)])
+    if not rows:
+        return titled("Largest mistakes", Html("<p>There are none.</p>"))
+    heads = ["true", "predicted"] if found.is_regression else ["class", "called", "chance of its class"]
+    by = "the columns that are worth most" if worths else "the first columns"
+    first = f", {short(found.names[0], 40)}" if found.is_regression and len(found.names) > 1 else ""
+    caption = f"Rows of the {found.judged} part, counted from 0 in the whole table{first}, with {by}"
+    return titled("Largest mistakes", table(caption, ["row", *heads, *names], rows))
+
+
+def _columns(found: Findings, worths: Sequence[Worth], looked: int) -> Iterator[Html]:
+    if not worths:
+        yield Html("<p>What each column is worth would take long to find out here, and is left out.</p>")
+        return
+    unit = "1 - R2" if found.is_regression else "the mean loss"
+    yield fill(
+        "<p>How much {unit} of {rows} of the {part} part grows when the values of a column are shuffled, so that they"
+        " say nothing: what the model goes by, which need not be a cause. Columns that say the same share their worth."
+        " Where the interval of 95% holds 0, the model may do without the column.</p>",
+        unit=unit,
+        rows=_count(looked, "row"),
+        part=found.judged,
+    )
+    shown = worths[:MOST_COLUMNS]
+    widest = max(max(abs(worth.loss.high), abs(worth.loss.low)) for worth in worths) or 1.0
+    rows = [
+        [
+            one.name,
+            _worth_bar(one.loss, widest),
+            measured(one.loss.value),
+            measured(one.loss.low),
+            measured(one.loss.high),
+        ]
+        for one in shown
+    ]
+    first = "" if len(shown) == len(worths) else f"; the first {len(shown)} of {len(worths):,}"
+    content = table(f"What columns are worth{first}", ["column", "", "worth", "from", "to"], rows)
+    if len(rows) <= OPEN_COLUMNS:
+        yield content
+    else:
+        yield table(
+            f"The {MOST_TOP} columns that are worth most", ["column", "", "worth", "from", "to"], rows[:MOST_TOP]
+        )
+        yield fill("<details><summary>{count} columns</summary>{content}</details>", count=len(rows), content=content)
+
+
+def _worth_bar(of: Estimate, widest: float) -> Html:
+    """Return a bar from 0 to the worth, and a line over its interval."""
+    zero, unit = 30.0, 110 / widest
+    start, end = (zero + max(value * unit, -zero) for value in (min(of.value, 0.0), max(of.value, 0.0)))
+    low, high = (zero + max(value * unit, -zero) for value in (of.low, of.high))
+    drawn = rect(start, 5, max(end - start, 0.5), 12) + element("path", d=f"M{low:.1f} 11H{high:.1f}", class_="whisker")
+    return fill('<td class="worth"><svg viewBox="0 0 144 22" aria-hidden="true">{drawn}</svg></td>', drawn=Html(drawn))
 
 
 def _data(found: Findings) -> Iterator[Html]:
@@ -382,6 +499,19 @@ def _config(found: Findings, record: Record) -> Iterator[Html]:
     command = record.environment.get("command")
     if command:
         yield fill("<p>Started as <code>{command}</code></p>", command=_command(command))
+    run = shlex.quote(str(record.directory))
+    lines = [
+        (
+            "the same training again",
+            f"python -m nanotorch.train {shlex.quote(str(record.directory / 'resolved.yaml'))}",
+        ),
+        ("the scores again", f"python -m nanotorch.evaluate {run}"),
+        ("new rows", f"python -m nanotorch.predict {run} --input rows.csv --output predictions.csv"),
+        ("for other programs", f"python -m nanotorch.export {run} --onnx model.onnx"),
+    ]
+    width = max(len(command) for _, command in lines)
+    text = "\n".join(f"{command:{width}}  # {what}" for what, command in lines)
+    yield scrolling("commands", fill("<pre>{text}</pre>", text=text))
     if record.source is not None:
         text = fill("<pre>{text}</pre>", text=record.source.strip("\n"))
         yield scrolling("the config as it was given", text)
@@ -394,8 +524,6 @@ def _config(found: Findings, record: Record) -> Iterator[Html]:
 
 def _command(words: Sequence[str]) -> str:
     """Return the command line as it can be typed."""
-    import shlex
-
     first = Path(words[0])
     start = shlex.quote(words[0])
     if first.name == "__main__.py":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Findings:
         judged: the name of the part whose predictions are looked at: "test", where there is one.
         guessed: what the best model says of the rows of that part: class numbers (n,), or outputs (n, targets).
         stated: the probability that it gives the second of two classes, or of more the one that it chose, (n,).
+        outputs_of: what the best model gives for rows as it sees them, (n, in_features).
         notices: what is to be known of the data.
     """
 
@@ -47,6 +48,7 @@ class Findings:
     judged: str
     guessed: NDArray[Any]
     stated: NDArray[np.float64]
+    outputs_of: Callable[[NDArray[np.float64]], NDArray[Any]]
     notices: Sequence[str] = ()
 
     @property
@@ -119,6 +121,7 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
         _layers(model, parts["train"], config.train.batch_size),
         judged,
         *_outputs(model, parts[judged]),
+        partial(_outputs_of, model, parts[judged]),
         getattr(data, "notices", ()),
     )
 
@@ -137,6 +140,18 @@ def _outputs(model: nn.Module, part: Part) -> tuple[NDArray[Any], NDArray[np.flo
             guessed.append(classification.predicted(outputs))
             stated.append(chances[:, 1] if chances.shape[1] == 2 else chances.max(axis=1))
     return np.concatenate(guessed), np.concatenate(stated) if stated else np.empty(0)
+
+
+def _outputs_of(model: nn.Module, part: Part, features: NDArray[np.float64]) -> NDArray[Any]:
+    """Return what the model gives for prepared rows, some at once."""
+    like, at_once = part.features(1), rows_at_once(part)
+    pieces = []
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(features), at_once):
+            rows = torch.tensor(features[start : start + at_once], dtype=like.dtype, device=like.device)
+            pieces.append(model(rows).cpu().numpy())
+    return np.concatenate(pieces)
 
 
 def _layers(model: nn.Module, part: Part, batch_size: int) -> Summary:

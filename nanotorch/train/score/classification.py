@@ -121,3 +121,24 @@ def calibration(stated: NDArray[np.float64], came_true: NDArray[Any]) -> Calibra
     mean_stated, mean_observed = (total / rows[used] for total in sums)
     error = float((np.abs(mean_stated - mean_observed) * rows[used]).sum() / max(len(stated), 1))
     return Calibration(mean_stated, mean_observed, rows[used], error)
+
+
+def merged(found: Calibration, least: int = 20) -> Calibration:
+    """Return the bins, those with few rows joined to the next ones, for the share in a few rows is chance.
+
+    >>> few = Calibration(np.array([0.15, 0.25, 0.9]), np.array([1.0, 0.0, 0.9]), np.array([1, 3, 60]), 0.1)
+    >>> [values.round(3).tolist() for values in merged(few)[:3]]
+    [[0.858], [0.859], [64]]
+    """
+    bins: list[tuple[float, float, int]] = []
+    for stated, observed, rows in zip(*(values.tolist() for values in found[:3]), strict=True):
+        if bins and (bins[-1][2] < least or rows < least):
+            before = bins.pop()
+            total = before[2] + rows
+            stated, observed = (
+                (old * before[2] + new * rows) / total for old, new in zip(before[:2], (stated, observed), strict=True)
+            )
+            rows = total
+        bins.append((stated, observed, rows))
+    columns = [np.array(values) for values in zip(*bins, strict=True)]
+    return Calibration(columns[0], columns[1], columns[2], found.error)

@@ -1,0 +1,254 @@
+"""What the report judges: how good the model is, against what, how sure that is, what it goes by and where it fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.table import Table
+from nanotorch.train.report.run_summary import Findings
+from nanotorch.train.score import classification, judgement, linear
+from nanotorch.train.score.judgement import Estimate, Worth
+from nanotorch.train.terminal.text_report import number, short
+
+FEWEST = 10  # rows by which a model is judged
+MOST_VALUES = 10_000_000  # rows times columns times outputs that a linear model learns from
+MOST_INPUTS = 1000  # of it
+MOST_WORK = 1e9  # multiplications for the worth of columns
+MOST_ROWS, MOST_SHUFFLES = 1000, 5
+RISE = 1.05  # of the validation loss above its smallest: less is noise
+
+
+def verdict(found: Findings) -> list[str]:
+    """Return how good the model is on the rows that it is judged by, in sentences: what, how well, against what
+    learns nothing, against a linear model of the same columns, and how far chance reaches.
+    """
+    if len(found.true) < FEWEST:
+        return [f"{len(found.true)} rows of the {found.judged} part are too few to say how good the model is."]
+    other = _linear_outputs(found)
+    return _of_numbers(found, other) if found.is_regression else _of_classes(found, other)
+
+
+def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
+    right, rows = found.right.astype(np.float64), len(found.true)
+    score = judgement.share(int(right.sum()), rows)
+    most = int(np.bincount(found.parts["train"].targets, minlength=len(found.names)).argmax())
+    simplest = float((found.true == most).mean())
+    words = [
+        f"Of {rows:,} rows {_seen(found)} the model calls {_percent(score.value, score)} right"
+        f" ({_interval(score, 100, '%')})."
+    ]
+    usual = f"to call all of them {short(found.names[most], 40)!r}, the most frequent class, is right for"
+    words.append(f"For comparison: {usual} {_percent(simplest, score)}")
+    if score.low <= simplest:
+        words.append("The model is not better than that beyond chance.")
+    if other is None:
+        words[1] += "."
+        return words
+    theirs = (other.argmax(axis=1) == found.true).astype(np.float64)
+    (gain,) = judgement.means((right - theirs)[:, None])
+    words[1] += f", a linear model for {_percent(float(theirs.mean()), score)}."
+    return [*words, _against_linear(gain, 100, " points")]
+
+
+def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
+    true, guessed = found.true, found.values
+    if not true.std(axis=0).all():
+        return [f"The target does not vary among the {len(true):,} rows of the {found.judged} part: there is no R2."]
+    score = judgement.r2(true, guessed)
+    usual = np.broadcast_to(found.parts["train"].targets.mean(axis=0), true.shape)
+    what = short(found.names[0], 40) if len(found.names) == 1 else f"{len(found.names)} targets, on average"
+    words = [
+        f"On {len(true):,} rows {_seen(found)} the model predicts {what} with an R2 of"
+        f" {_digits(score.value, score, 1)} ({_interval(score, 1, '')})."
+    ]
+    if score.low <= 0:
+        words.append("That is not better than the mean of the training rows beyond chance.")
+    errors = [_typical(true, guessed), _typical(true, usual)]
+    if other is None:
+        if len(found.names) == 1:
+            words.append(f"Its typical error (RMSE) is {_size(errors[0])}; that of the mean is {_size(errors[1])}.")
+        return words
+    theirs, gain = float(judgement.r2(true, other).value), judgement.r2_gain(true, guessed, other)
+    if len(found.names) == 1:
+        words.append(
+            f"Its typical error (RMSE) is {_size(errors[0])}; that of the mean is {_size(errors[1])}, of a linear model"
+            f" {_size(_typical(true, other))}."
+        )
+    else:
+        words.append(f"A linear model has {_digits(theirs, score, 1)}.")
+    return [*words, _against_linear(gain, 1, "")]
+
+
+def _seen(found: Findings) -> str:
+    return "not seen before" if found.judged == "test" else f"of the {found.judged} part, which chose the epoch,"
+
+
+def _typical(true: NDArray[Any], guessed: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean((true - guessed) ** 2)))
+
+
+def _size(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}"
+
+
+def _against_linear(gain: Estimate, times: float, unit: str) -> str:
+    size = f"{_digits(abs(gain.value) * times, gain, times)}{unit}"
+    if gain.low > 0:
+        return f"It is better than the linear model by {size} ({_interval(gain, times, '')}), more than chance."
+    if gain.high < 0:
+        return f"It is worse than the linear model by {size} ({_interval(gain, times, '')}): take that one."
+    return (
+        f"The difference to the linear model, {size} ({_interval(gain, times, '')}), is within chance: by these rows"
+        " the network is worth no more."
+    )
+
+
+def _digits(value: float, around: Estimate, times: float) -> str:
+    """Return a number with as many decimals as the width of its interval leaves a meaning."""
+    width = (around.high - around.low) * times
+    decimals = 1 - math.floor(math.log10(width)) if width > 0 else 2
+    return f"{value:.{min(max(decimals, 0), 4)}f}"
+
+
+def _percent(value: float, around: Estimate) -> str:
+    return f"{_digits(100 * value, around, 100)}%"
+
+
+def _interval(of: Estimate, times: float, unit: str) -> str:
+    low, high = (_digits(times * value, of, times) for value in (of.low, of.high))
+    return f"95% interval {low} to {high}{unit}"
+
+
+# ------------------------------------------------------------ a linear model
+
+
+def _linear_outputs(found: Findings) -> NDArray[Any] | None:
+    """Return what a linear model of the same columns says of the judged rows; None where it would take long."""
+    train, preprocessing = found.parts["train"], replace(found.preprocessing, encoding="one_hot")
+    inputs, outputs = preprocessing.in_features, len(found.names)
+    rows = min(len(train), MOST_VALUES // (inputs * outputs))
+    if inputs > MOST_INPUTS or rows < min(len(train), 4 * inputs):
+        return None
+    chosen = train.rows(np.linspace(0, len(train) - 1, rows).astype(np.int64))
+    learnt = preprocessing.features(chosen)
+    model = linear.fit(learnt, chosen.targets, None if found.is_regression else outputs)
+    said = model.outputs(preprocessing.features(found.parts[found.judged]))
+    return said if np.isfinite(said).all() else None
+
+
+# ------------------------------------------------------------ the learning curve
+
+
+def reading(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the losses over the epochs say, in a sentence; an empty text where they say nothing.
+
+    >>> history = [{"epoch": k, "train_loss": 1 / k, "validation_loss": 0.5 + (k - 3) ** 2 / 9} for k in range(1, 8)]
+    >>> reading(history).partition(":")[0]
+    'It overfits from epoch 4'
+    """
+    losses = [float(record["validation_loss"]) for record in history if record.get("validation_loss") is not None]
+    if len(history) < 4 or len(losses) < len(history) or not all(map(math.isfinite, losses)):
+        return ""
+    least, last = int(np.argmin(losses)), len(history) - 1
+    epochs, train = [record["epoch"] for record in history], [record["train_loss"] for record in history]
+    if losses[last] > RISE * losses[least] > 0 and train[last] < train[least]:
+        return (
+            f"It overfits from epoch {epochs[least] + 1}: until epoch {epochs[last]} the validation loss rises from"
+            f" {number(losses[least])} to {number(losses[last])} while that of the training part falls."
+        )
+    before = losses[max(0, last - max(1, len(history) // 5))]
+    if least >= last - 1 and losses[last] < 0.98 * before:
+        return "The validation loss still fell when training ended: more epochs may do better."
+    still = next(k for k in range(len(losses)) if losses[k] <= RISE * losses[least])
+    if still < 0.6 * last:
+        return f"From epoch {epochs[still]} on the validation loss changes little."
+    return ""
+
+
+# ------------------------------------------------------------ columns and rows
+
+
+def column_worths(found: Findings) -> tuple[list[Worth], int]:
+    """Return what each column is worth on the judged part, and how many rows were looked at;
+    none where that would take long.
+    """
+    part, preprocessing = found.parts[found.judged], found.preprocessing
+    places = _places(preprocessing)
+    affordable = int(MOST_WORK / (found.layers.total_parameters * len(places)))
+    rows = min(len(part), MOST_ROWS, affordable)
+    if rows < min(len(part), 100) or isinstance(part.features, DiskRows):
+        return [], 0
+    chosen = np.linspace(0, len(part) - 1, rows).astype(np.int64)
+    some = part.rows(chosen)
+    times = max(1, min(MOST_SHUFFLES, affordable // rows))
+
+    def losses(features: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _losses(found, found.outputs_of(features), some.targets)
+
+    return judgement.worths(preprocessing.features(some), places, losses, times), rows
+
+
+def row_losses(found: Findings) -> NDArray[np.float64]:
+    """Return the loss of each judged row: minus the logarithm of its class's probability, or its squared error."""
+    if not found.is_regression and len(found.names) == 2:
+        chances = np.where(found.true == 1, found.stated, 1 - found.stated)
+    elif not found.is_regression:
+        chances = np.where(found.right, found.stated, 0.0)
+        wrong = np.flatnonzero(~found.right)
+        if len(wrong):
+            part = found.parts[found.judged].rows(wrong)
+            outputs = found.outputs_of(found.preprocessing.features(part))
+            chances[wrong] = classification.probabilities(outputs)[np.arange(len(wrong)), part.targets]
+    else:
+        return _squared(found, found.values, found.true)
+    losses: NDArray[np.float64] = -np.log(np.maximum(chances, 1e-300))
+    return losses
+
+
+def _losses(found: Findings, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    if found.is_regression:
+        scaler = found.preprocessing.target_scaler
+        values = outputs.astype(np.float64)
+        return _squared(found, values if scaler is None else scaler.inverse_transform(values), targets)
+    chances = classification.probabilities(outputs)[np.arange(len(targets)), targets]
+    losses: NDArray[np.float64] = -np.log(np.maximum(chances, 1e-300))
+    return losses
+
+
+def _squared(found: Findings, values: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """Return squared errors in units of the variance of each target, so that they add up to 1 - R2."""
+    variance = found.true.var(axis=0)
+    errors: NDArray[np.float64] = ((values - targets) ** 2 / np.where(variance > 0, variance, 1.0)).mean(axis=1)
+    return errors
+
+
+def _places(preprocessing: Preprocessing) -> dict[str, list[int]]:
+    """Return where each column of the table stands in what the model sees (Note [Columns of the model])."""
+    numeric = preprocessing.numeric_names
+    places = {name: [k] for k, name in enumerate(numeric)}
+    for k, name in enumerate(preprocessing.indicators):
+        places[name].append(len(numeric) + k)
+    start = len(numeric) + len(preprocessing.indicators)
+    for name, category in preprocessing.categories.items():
+        width = len(category.names) if preprocessing.encoding == "one_hot" else 1
+        places[name] = list(range(start, start + width))
+        start += width
+    return places
+
+
+def cell(table: Table, row: int, name: str) -> str:
+    """Return what stands in a column of a row, as the table had it."""
+    column = table.feature_names.index(name)
+    value = float(table.features[row, column])
+    if math.isnan(value):
+        return "missing"
+    texts = (table.categories or {}).get(name)
+    return f"{value:.6g}" if texts is None else texts[int(value)]
