@@ -22,6 +22,7 @@ from nanotorch.train.config.loading import loads
 from nanotorch.train.data.notation import MISSING, Notation, spellings
 from nanotorch.train.data.table import DataError
 from nanotorch.train.data.table_file import table_file
+from nanotorch.train.fit.loss_and_parts import class_weights
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.use.evaluation import score_rows
 from nanotorch.train.use.loaded_run import load_run
@@ -380,6 +381,33 @@ def test_every_mistake_of_a_table_at_once(written: Callable[[str], str], capsys:
     with pytest.raises(DataError) as caught:
         table_file(wide, "y")
     assert len(caught.value.problems) == 41 and str(caught.value).endswith("... and 16 more")
+
+
+def test_every_row_of_another_length_and_every_name_that_comes_twice(written: Callable[[str], str]) -> None:
+    rows = ["1,2"] * 30
+    for number in (2, 5, 6):
+        rows[number] = "1,2,3"
+    said = "line 4: 3 cells, but the header has 2 columns, and 2 further lines have too few or too many: 7, 8$"
+    with pytest.raises(DataError, match=said):
+        table_file(written("\n".join(["x,y", *rows])), "y")
+    rows[10:29] = ["1"] * 19
+    with pytest.raises(
+        DataError, match=r"line 4: 3 cells, .* 21 further lines have too few or too many: 7, .* \.\.\.$"
+    ):
+        table_file(written("\n".join(["x,y", *rows])), "y")
+    with pytest.raises(
+        DataError, match=r"columns, 1 and 2, have the name 'a'; rename one\n.* 3 and 4, have the name 'b'"
+    ):
+        table_file(written("a,a,b,b,y\n1,2,3,4,5\n"), "y")
+
+
+def test_weights_of_classes_by_any_spelling_of_their_names(written: Callable[[str], str]) -> None:
+    path = written("x,y\n" + "1,1.0\n2,0.0\n" * 20)
+    config = config_of(f"file: {path}, target: y")
+    for name in ("1", "1.0", "true"):
+        data = prepare(loads(config))
+        weights = class_weights({name: 3.0}, data.parts["train"])
+        assert weights is not None and weights.tolist() == [1.0, 3.0]
 
 
 def test_a_frame_with_texts_of_numbers(written: Callable[[str], str]) -> None:

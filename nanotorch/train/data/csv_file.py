@@ -30,7 +30,7 @@ from nanotorch.train.data import arrow_csv
 from nanotorch.train.data.arrow_csv import NotPlainError, arrow_blocks, arrow_numbers, arrow_texts
 from nanotorch.train.data.notation import PLAIN, Notation
 from nanotorch.train.data.spreadsheet import SHEETS, sheet_rows
-from nanotorch.train.data.table import TableError, shown
+from nanotorch.train.data.table import Mistakes, TableError, shown
 from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.data.unpacked import opened
 
@@ -39,6 +39,7 @@ MOST_COLUMNS = 10_000
 LONGEST_HEADER = 2**22  # characters
 LONGEST_LINE = 2**24
 ROWS_AT_ONCE = 10_000
+RAGGED = 6  # lines named in one message
 
 MARKS = {  # the longer ones first: the mark of UTF-32 begins as that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -290,12 +291,15 @@ class CSVFile:
 
     def _check_names(self) -> None:
         places: dict[str, int] = {}
+        mistakes = Mistakes()
         for number, name in enumerate(self.header, 1):
-            if name in places and name:
-                raise TableError(
-                    f"{self.top}: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
-                )
+            with mistakes.gathered():
+                if name in places and name:
+                    raise TableError(
+                        f"{self.top}: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
+                    )
             places[name] = number
+        mistakes.tell()
         if len(self.header) == 1 and not self.any_size:
             other = next(
                 (word for one, word in SEPARATORS.items() if one != self.separator and one in self.header[0]), None
@@ -372,12 +376,23 @@ class CSVFile:
             while block := list(islice(reader, rows)):
                 records = [record for record in block if record]
                 if any(len(record) != width for record in records):
-                    row = next(row for row, record in enumerate(records) if len(record) != width)
-                    place = self.place(self.line(done + row))
-                    raise TableError(f"{place}: {len(records[row])} cells, but the header has {width} columns")
+                    raise self._ragged(width)
                 if records:
                     yield done, dict(enumerate(zip(*records, strict=True)))
                 done += len(records)
+
+    def _ragged(self, width: int) -> TableError:
+        """Return the error of all rows that have more or fewer cells than the header; the file is read again."""
+        lines, cells, count = list[int](), width, 0
+        with suppress(TableError), self.records() as reader:  # what comes first is to be mended first
+            for record in islice(filter(None, reader), self.form.has_header, None):
+                if len(record) != width:
+                    cells, count = cells if count else len(record), count + 1
+                    lines += [self._line(reader)] if count <= RAGGED else []
+        numbers = ", ".join(map(str, lines[1:])) + (" ..." if count > len(lines) else "")
+        further = f"{count - 1:,} further {'row' if self.sheet else 'line'}{'s have' if count > 2 else ' has'}"
+        others = f", and {further} too few or too many: {numbers}" if count > 1 else ""
+        return TableError(f"{self.place(lines[0])}: {cells} cells, but the header has {width} columns{others}")
 
     def _for_arrow(self, wanted: Sequence[int]) -> bool:
         """Return whether pyarrow is to read the rows (Note [The same cells] in arrow_csv.py)."""

@@ -15,6 +15,7 @@ from nanotorch.registry import LOSSES, METRICS, closest
 from nanotorch.train.config.sections import Config, as_tensors
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit.part_on_device import Part
@@ -55,8 +56,11 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
         counts = np.bincount(table.targets, minlength=len(names))
         return len(table) / (len(names) * np.maximum(counts, 1))
     assert isinstance(given, Mapping)
-    for name in given:
-        if name not in names:
+    known, weights = spellings(names), np.ones(len(names))
+    for name, weight in given.items():
+        if name in known:
+            weights[known[name]] = weight
+        else:
             near = closest(name, names)
             raise DataError(
                 f"loss.class_weight: there is no class {name!r}"
@@ -65,7 +69,7 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
                 "class_weight",
                 name,
             )
-    return np.array([given.get(name, 1.0) for name in names], np.float64)
+    return weights
 
 
 def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
