@@ -284,6 +284,23 @@ def test_a_class_is_the_same_from_every_file(
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("labels", [[0.0, 1.0, 1.0], [False, True, True], ["0", "1", "1.0"], [b"0", b"1", b"1.0"]])
+def test_labels_of_arrays(labels: list[Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", X=np.arange(60.0).reshape(30, 2), y=np.array(labels * 10))
+    table = table_file(str(tmp_path / "t.npz"), "y", task="classification")
+    assert table.target_names == (("False", "True") if labels[0] is False else ("0", "1"))
+    assert table.targets.tolist() == [0, 1, 1] * 10
+
+
+def test_truth_values_are_numbers_where_the_model_takes_numbers(written: Callable[[str], str]) -> None:
+    path = written("x,y\n" + "1,0\n0,1\n" * 20)
+    config = config_of(f"file: {path}, target: y")
+    preprocessing = prepare(loads(config)).preprocessing
+    expected = preprocessing.encode({"x": [1, 0]})[0]
+    for values in ([True, False], ["True", "FALSE"], [" true", 0.0], np.array([True, False])):
+        np.testing.assert_array_equal(preprocessing.encode({"x": values})[0], expected)
+
+
 def test_onnx_knows_the_spellings_and_the_other_category(written: Callable[[str], str], tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx.reference")
     lines = [f"{row % 3},{'' if row % 7 == 0 else f'k{row % 11}'},{row % 2}" for row in range(110)]

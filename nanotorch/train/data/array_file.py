@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nanotorch.registry import closest
 from nanotorch.train.data.csv_file import known_column
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.notation import text_of
+from nanotorch.train.data.notation import PLAIN, text_of
 from nanotorch.train.data.table import Table, TableError, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
@@ -270,8 +270,10 @@ def _targets(targets: NDArray[Any], where: str, task: str) -> Targets:
         whole = not texts and (targets.dtype.kind != "f" or bool((values == np.round(values)).all()))
         classes, notices = are_classes(task, where, len(values), len(column), texts, whole)
         if classes:
-            names = tuple(map(text_of, values.tolist()))
-            return class_targets(where, names, numbers.reshape(-1).astype(np.int64), notices)
+            labels = [PLAIN.label(text_of(value)) for value in values.tolist()]
+            place = {label: index for index, label in enumerate(dict.fromkeys(labels))}
+            classes_of = np.array([place[label] for label in labels], np.int64)
+            return class_targets(where, tuple(place), classes_of[numbers.reshape(-1)], notices)
     floats = column.astype(np.float64)
     alike = np.flatnonzero((floats == floats[0]).all(axis=0))
     if alike.size:

@@ -51,7 +51,6 @@ _PARTS = re.compile(
     rf"(?P<number>[{_SIGNS}]?[.,]?\d(?:[\d.,'\u2019_{_SPACES}]*\d)?\.?(?:[eE][-+]?\d+)?)"
     rf"\s*(?P<after>(?:[^\W\d_]|[%‰°{_SYMBOLS.replace(' ', '')}]).*)?"
 )
-_TRUTH = {"0": "false", "1": "true"}
 _GROUPED = {",": ",", ".": r"\.", " ": f"[{_SPACES}]", "'": "['\u2019]", "_": "_"}
 
 
@@ -213,6 +212,11 @@ def text_of(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value).strip()
 
 
+def truth_of(text: str) -> bool | None:
+    """Return what the text of a truth value says, in any case of its letters; None for another text."""
+    return {"true": True, "false": False}.get(text.casefold())
+
+
 def spellings(names: Sequence[str]) -> dict[str, int]:
     """Return the texts that stand for these classes or categories, with their numbers: the names, and what is the same.
 
@@ -223,16 +227,16 @@ def spellings(names: Sequence[str]) -> dict[str, int]:
     (1, 1, 1)
     """
     found = {name: number for number, name in enumerate(names)}
-    truths = [_TRUTH.get(name, name.casefold()) for name in names]
+    digits = {"0": False, "1": True}
+    truths = [digits.get(name, truth_of(name)) for name in names]
     for number, name in enumerate(names):
         same = []
         if re.fullmatch(r"[-+]?\d+(\.0*)?", name):
             whole = name.partition(".")[0]
             same += [whole, f"{whole}.0", whole.removeprefix("+"), f"{whole.removeprefix('+')}.0"]
-        if set(truths) <= set(_TRUTH.values()):
-            truth = truths[number]
-            digit = str(int(truth == "true"))
-            same += [truth, truth.capitalize(), truth.upper(), digit, f"{digit}.0"]
+        if None not in truths:
+            word, digit = str(truths[number]), str(int(bool(truths[number])))
+            same += [word.lower(), word, word.upper(), digit, f"{digit}.0"]
         for text in same:
             found.setdefault(text, number)
     return found

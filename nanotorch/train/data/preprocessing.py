@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.notation import Notation, spellings, split_unit, text_of
+from nanotorch.train.data.notation import Notation, spellings, split_unit, text_of, truth_of
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
 from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task
 from nanotorch.train.terminal.text_report import listed
@@ -414,7 +414,8 @@ def as_numbers(
         for row, value in enumerate(np.asarray(values, object)):
             try:
                 if isinstance(value, str):
-                    numbers[row] = notation.number(value, unit)
+                    truth = truth_of(value.strip())
+                    numbers[row] = notation.number(value, unit) if truth is None else truth
                 else:
                     numbers[row] = np.nan if _is_missing(value) else float(value)
             except (TypeError, ValueError):
