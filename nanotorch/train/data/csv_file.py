@@ -30,16 +30,17 @@ from nanotorch.train.data import arrow_csv
 from nanotorch.train.data.arrow_csv import NotPlainError, arrow_blocks, arrow_numbers, arrow_texts
 from nanotorch.train.data.notation import PLAIN, Notation
 from nanotorch.train.data.spreadsheet import SHEETS, sheet_rows
-from nanotorch.train.data.table import Mistakes, TableError, shown
+from nanotorch.train.data.table import TableError, shown
 from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.data.unpacked import opened
+from nanotorch.train.terminal.text_report import listed
 
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 MOST_COLUMNS = 10_000
 LONGEST_HEADER = 2**22  # characters
 LONGEST_LINE = 2**24
 ROWS_AT_ONCE = 10_000
-RAGGED = 6  # lines named in one message
+NAMED = 6  # lines or columns in one message
 
 MARKS = {  # the longer ones first: the mark of UTF-32 begins as that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -290,16 +291,16 @@ class CSVFile:
         return best
 
     def _check_names(self) -> None:
-        places: dict[str, int] = {}
-        mistakes = Mistakes()
+        places: dict[str, list[int]] = {}
         for number, name in enumerate(self.header, 1):
-            with mistakes.gathered():
-                if name in places and name:
-                    raise TableError(
-                        f"{self.top}: two columns, {places[name]} and {number}, have the name {shown(name)}; rename one"
-                    )
-            places[name] = number
-        mistakes.tell()
+            places.setdefault(name, []).append(number)
+        twice = [name for name, numbers in places.items() if name and len(numbers) > 1]
+        if twice:
+            first, second = places[twice[0]][:2]
+            more = f"; so have others the names {listed(list(map(shown, twice[1:])), NAMED)}" if twice[1:] else ""
+            raise TableError(
+                f"{self.top}: two columns, {first} and {second}, have the name {shown(twice[0])}; rename one{more}"
+            )
         if len(self.header) == 1 and not self.any_size:
             other = next(
                 (word for one, word in SEPARATORS.items() if one != self.separator and one in self.header[0]), None
@@ -388,7 +389,7 @@ class CSVFile:
             for record in islice(filter(None, reader), self.form.has_header, None):
                 if len(record) != width:
                     cells, count = cells if count else len(record), count + 1
-                    lines += [self._line(reader)] if count <= RAGGED else []
+                    lines += [self._line(reader)] if count <= NAMED else []
         numbers = ", ".join(map(str, lines[1:])) + (" ..." if count > len(lines) else "")
         further = f"{count - 1:,} further {'row' if self.sheet else 'line'}{'s have' if count > 2 else ' has'}"
         others = f", and {further} too few or too many: {numbers}" if count > 1 else ""
