@@ -358,8 +358,8 @@ def test_a_class_with_too_few_rows_is_named() -> None:
         split(table_of(np.ones((12, 1)), [0] * 10 + [1, 1], classes=2), 0.2, 0.25, 0)
     assert str(caught.value) == (
         "class 't1' has 2 rows: too few for one in each of the training, validation and test parts with "
-        "data.test_size=0.2 and data.validation_size=0.25; data.rare: group puts such classes together, drop leaves them"
-        " out"
+        "data.test_size=0.2 and data.validation_size=0.25; data.rare: group puts such classes together, drop leaves"
+        " them out"
     )
     with pytest.raises(DataError, match="class 't2' has 0 rows"):
         split(table_of(np.ones((20, 1)), [0, 1] * 10, classes=3), 0.2, 0.2, 0)
