@@ -363,7 +363,7 @@ def test_a_report_of_many_problems_is_cut() -> None:
             "  lr: 1e-3",
             "  momentum: 0.9",
             [
-                "run.yaml:8:3: optimizer.momentum: unknown key; the keys of Adam are: name, lr, betas, eps, "
+                "run.yaml:8:3: optimizer.momentum: unknown key; the keys of Adam are: name, factors, lr, betas, eps, "
                 "weight_decay, amsgrad, maximize"
             ],
         ),

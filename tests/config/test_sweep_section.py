@@ -465,7 +465,7 @@ def test_all_mistakes_are_reported_together_each_at_its_value() -> None:
         (
             "{optimizer.name: [SGD, Adam], optimizer.momentum: [0.9]}",
             [
-                "7:38: optimizer.momentum: unknown key; the keys of Adam are: name, lr, betas, eps, "
+                "7:38: optimizer.momentum: unknown key; the keys of Adam are: name, factors, lr, betas, eps, "
                 "weight_decay, amsgrad, maximize, decoupled_weight_decay"
             ],
         ),

@@ -136,7 +136,7 @@ class Draw:
     def _object(self, shape: dict[str, Any]) -> dict[str, Any]:
         found = {}
         for key, inner in shape["properties"].items():
-            if key in shape.get("required", ()) or self.random.random() < 0.3:
+            if key in shape.get("required", ()) or key == "hidden" or self.random.random() < 0.3:
                 found[key] = self.value(inner, key)
         return found
 
