@@ -81,6 +81,11 @@ def test_fits_with_every_option_of_a_step(overrides: list[str], ahead: list[int]
     assert sum(ahead) >= 7
 
 
+def test_a_single_fit_is_taken_ahead_as_well(ahead: list[int]) -> None:
+    both(["train.epochs=9"])
+    assert sum(ahead) == 8
+
+
 def test_patience_says_how_far_ahead_they_may_be_taken(ahead: list[int]) -> None:
     impatient = "early_stopping={patience: 3, min_delta: 0.02}"
     both(*[[f"seed={seed}", "train.epochs=14", impatient, "model.dropout=0"] for seed in range(4)])

@@ -57,6 +57,8 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     at one step of an epoch, as when they go on from checkpoints, those in the middle come to the end of theirs first,
     as each would alone, while the others wait.
 
+    Where nobody looks at the trainings between epochs, a call takes the steps of many, of a single fit, too.
+
     A group runs as one program from the start, if that pays for all of them together, and each fit for itself where it
     does not, or where the steps are no program, which a warning says once.
     """
@@ -139,7 +141,8 @@ class Group(Generic[Key]):
         if not self.members or not all([key in due for key in self.members]):
             return []
         every = list(self.members)
-        if self._refused or (self._sweep is None and len(every) == 1):
+        ahead = any([isinstance(of, DueSteps) and of.epochs > 1 for of in self.members.values()])
+        if self._refused or (self._sweep is None and len(every) == 1 and not ahead):
             return every
         if len({of.training.step_in_epoch for of in self.members.values()}) > 1:
             return [key for key, of in self.members.items() if of.training.step_in_epoch]
