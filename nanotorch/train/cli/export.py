@@ -11,13 +11,15 @@ EPILOG = """\
 examples:
   {prog} RUN --onnx model.onnx
   {prog} RUN --onnx model.onnx --matrix
+  {prog} RUN --python model.py
   {prog} RUN --safetensors model.safetensors
 
 The ONNX file takes raw columns, each an input of its own name and shape
 (rows, 1): float64 for numbers (NaN where one is missing), strings for
 categories. It gives `label` and `probabilities`, or `prediction` in the units
 of the targets. Nothing is written unless onnx's checker and reference evaluator
-agree with predictions to 1e-5.
+agree with predictions to 1e-5. The Python file needs NumPy alone, and is
+compared with predictions in the same way.
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run
@@ -37,6 +39,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("run", type=path_option, metavar="RUN", help="the directory of a run")
     add("--onnx", type=path_option, metavar="FILE", help="write an ONNX model (needs the extra onnx)")
     add("--matrix", action="store_true", help="one input `features` (rows, columns) instead of one for each column")
+    add("--python", type=path_option, metavar="FILE", help="write a Python file that needs NumPy alone")
     beside = "write the weights, and beside them a .json with all else that the model is"
     add("--safetensors", type=path_option, metavar="FILE", help=beside)
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
@@ -54,8 +57,9 @@ def _export(options: argparse.Namespace) -> None:
 
     from nanotorch.train.terminal.command import UsageError
 
-    if options.onnx is None and options.safetensors is None:
-        raise UsageError("say what to write: --onnx FILE, --safetensors FILE, or both")
+    outputs = {"onnx": options.onnx, "python": options.python, "safetensors": options.safetensors}
+    if not any(outputs.values()):
+        raise UsageError("say what to write: --onnx FILE, --python FILE or --safetensors FILE")
     if options.matrix and options.onnx is None:
         raise UsageError("--matrix is about the inputs of --onnx, which is not asked for")
 
@@ -64,19 +68,19 @@ def _export(options: argparse.Namespace) -> None:
 
     run = load_told(options.run, options.checkpoint)
     beside = None if options.safetensors is None else beside_weights(Path(options.safetensors))
-    for output in (options.onnx, options.safetensors, beside):
-        if output is not None:
-            refuse_to_replace(run, output)
-    if options.onnx is not None:
-        if os.path.isfile(options.onnx) and Path(options.onnx).suffix.lower() != ".onnx":
+    places: dict[str, str] = {}
+    for kind, output in [*outputs.items(), ("safetensors", beside)]:
+        if output is None:
+            continue
+        refuse_to_replace(run, output)
+        other = places.setdefault(os.path.realpath(output), kind)
+        if other != kind:
+            raise UsageError(f"{output} would hold what --{other} writes, and then what --{kind} does: give two names")
+    for kind, ending in (("onnx", ".onnx"), ("python", ".py")):
+        output = outputs[kind]
+        if output is not None and os.path.isfile(output) and Path(output).suffix.lower() != ending:
             raise UsageError(
-                f"{options.onnx} is there already, and by its name no ONNX file: give another name to write to"
-            )
-        if options.safetensors is not None and os.path.realpath(options.onnx) in map(
-            os.path.realpath, (options.safetensors, beside)
-        ):
-            raise UsageError(
-                f"{options.onnx} would hold the ONNX file, and then what --safetensors writes: give them two names"
+                f"{output} is there already, and by its name no {ending} file: give another name to write to"
             )
     if options.onnx is not None:
         from nanotorch.train.use import onnx_export
@@ -85,6 +89,11 @@ def _export(options: argparse.Namespace) -> None:
         print(
             f"{options.onnx}: {run.config.name}, {run.when}, in {dtype}; it differs from predict by at most {worst:.1g}"
         )
+    if options.python is not None:
+        from nanotorch.train.use import python_export
+
+        worst = python_export.save(run, Path(options.python))
+        print(f"{options.python}: {run.config.name}, {run.when}; it differs from predict by at most {worst:.1g}")
     if options.safetensors is not None:
         save_weights(run, Path(options.safetensors))
         print(f"{options.safetensors} and {beside}: {run.config.name}, {run.when}")

@@ -5,7 +5,8 @@ or values in the units of the targets, come out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,23 +157,23 @@ def _scaled(graph: Graph, scaler: Standardizer | QuantileScaler | None, values: 
     return graph.add("Mul", graph.add("Div", share, root), graph.constant(scaler.clip, np.float64))
 
 
-def difference(model: Any, run: LoadedRun, matrix: bool = False, rows: int = 256) -> float:
-    """Return the largest difference between the exported model, run by `onnx.reference`,
-    and `predict`, over rows made up for it.
+def difference(run: LoadedRun, answer: Callable[[dict[str, NDArray[Any]]], Any], rows: int = 256) -> float:
+    """Return the largest difference between an exported model and `predict`, over rows made up for it.
 
-    They reach beyond what the training part had: far values, missing ones, and categories that are not known.
+    `answer` is what the model gives for columns: labels and the probabilities of each class, or each target. The rows
+    reach beyond what the training part had: far values, missing ones, and categories that are not known.
     Differences of values larger than 1 are relative to them. An ExportError if a class differs though its probability
     is clearly the largest.
     """
     columns = _rows_to_try(run, rows)
     expected = predict(run, run.preprocessing.encode(columns)[0])
-    found = _run(model, columns, matrix)
+    found = answer(columns)
     worst = 0.0
     if run.preprocessing.task == "regression":
-        pairs = zip(expected.values(), found[0].T, strict=True)
+        pairs = zip(expected.values(), found, strict=True)
     else:
         labels, *odds = expected.values()
-        pairs = zip(odds, found[1].T, strict=True)
+        pairs = zip(odds, found[1:], strict=True)
         apart = np.sort(np.stack(odds), axis=0)
         clear = apart[-1] - apart[-2] > TOLERANCE
         if not np.array_equal(labels[clear], found[0][clear].astype(object)):
@@ -192,7 +193,7 @@ def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
     """
     for dtype in dict.fromkeys(("float32", run.config.dtype)):
         model = exported(run, matrix, dtype)
-        worst = difference(model, run, matrix)
+        worst = difference(run, partial(_run, model, matrix=matrix))
         if worst <= TOLERANCE:
             break
     else:
@@ -225,7 +226,7 @@ def _run(model: Any, columns: Mapping[str, NDArray[Any]], matrix: bool) -> list[
         given = {"features": np.concatenate(list(given.values()), axis=1)}
     with np.errstate(all="ignore"):
         results: list[NDArray[Any]] = ReferenceEvaluator(model).run(None, given)
-    return results
+    return [*results[:-1], *results[-1].T]
 
 
 def _free(name: str, taken: set[str]) -> str:
