@@ -122,6 +122,34 @@ def test_a_full_stop_is_no_decimal_point_beside_a_decimal_comma(written: Callabl
         table_file(written(column(["1,25", "1,251"])), "y", separator=";", thousands=",")
 
 
+def test_a_point_that_may_stand_before_thousands_is_said(written: Callable[[str], str]) -> None:
+    said = (
+        r"line 3: column 'x' holds '1.250', which is 1.25, and 1250 with data.decimal: ',' and data.thousands: '.'; the"
+    )
+    path = written(column(["950", "1.250", "12.400"]))
+    with pytest.raises(DataError, match=re.escape(said)):
+        table_file(path, "y", task="classification")
+    stated = table_file(path, "y", task="classification", numeric=["x"])
+    assert stated.features[:, 0].tolist() == [950, 1.25, 12.4] and not stated.notices
+    cells = ["950", "1.250", "12.400"]
+    as_target = written("x;y\n" + "".join(f"{k};{cell}\n" for k, cell in enumerate(cells)), "u.csv")
+    for task in ("auto", "regression"):
+        with pytest.raises(DataError, match=r"and 1250 with data.decimal"):
+            table_file(as_target, "y", task=task, separator=";")
+        assert table_file(as_target, "y", task=task, separator=";", numeric=["y"]).targets[1, 0] == 1.25
+    german = table_file(path, "y", task="classification", decimal=",", thousands=".")
+    assert german.features[:, 0].tolist() == [950, 1250, 12400]
+    table = table_file(written(column(["1.250", "2.345", "-3.100", "NA"])), "y", task="classification")
+    assert table.notices == (
+        "column 'x': '1.250' is read as 1.25; it would be 1250 with data.decimal: ',' and data.thousands: '.'",
+    )
+    for cells in (["1.25", "950"], ["0.125", "1.250"], ["1.250", "1234"], ["5.1", "4.9"], ["1", "2"], ["1.250", "1.2"]):
+        assert table_file(written(column(cells)), "y", task="classification").notices == ()
+    said = "'1,250', which is 1.25, and 1250 with data.decimal: '.' and data.thousands: ','"
+    with pytest.raises(DataError, match=re.escape(said)):
+        table_file(written(column(["950", "1,250"])), "y", separator=";", task="classification", decimal=",")
+
+
 @pytest.mark.parametrize(
     ("cells", "unit", "values"),
     [

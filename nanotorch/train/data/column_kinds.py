@@ -31,9 +31,10 @@ class Kind(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def kind_of(whole: Columns, name: str, notation: Notation, stated: bool = False) -> Kind:
-    """Return what a column holds (Note [Notation]); a TableError where that cannot be told, or is not what is `stated`:
-    numbers.
+def kind_of(whole: Columns, name: str, notation: Notation, stated: bool = False, sure: bool = False) -> Kind:
+    """Return what a column holds (Note [Notation]); a TableError where that cannot be told.
+
+    Where it is `stated` that these are numbers, nothing else is taken; where the notation is `sure`, it is not doubted.
     """
     column = whole[name]
     if column.dtype != object:
@@ -41,7 +42,7 @@ def kind_of(whole: Columns, name: str, notation: Notation, stated: bool = False)
     texts: list[str | None] = column.tolist()
     numbers = _numbers(texts, notation)
     if numbers is not None:
-        return Kind(numbers)
+        return Kind(numbers, notices=() if sure else tuple(_doubted(whole, name, notation)))
     counts = Counter(text for text in texts if text is not None)
     parts = {text: _parts(text, stated) for text in counts}
     ways = (notation, *notation.others())
@@ -77,6 +78,22 @@ def _numbers(texts: Sequence[str | None], notation: Notation, unit: str = "") ->
     numbers = np.full(len(texts), np.nan)
     numbers[there] = found
     return numbers
+
+
+def _doubted(whole: Columns, name: str, notation: Notation) -> Iterator[str]:
+    """Return what is to be said of numbers whose points may stand before thousands; if they seem to, a TableError."""
+    texts = whole[name].tolist()
+    doubt = notation.may_be_thousands(text for text in texts if text is not None)
+    if doubt == "no":
+        return
+    row = next(row for row, text in enumerate(texts) if text is not None and notation.decimal in text)
+    value, other = notation.number(texts[row]), notation.readings(texts[row], [texts[row]])
+    if doubt == "likely":
+        raise TableError(
+            f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is {value:.15g}, and {other};"
+            " the column's other numbers speak for the latter: set it, or list the column under data.numeric"
+        )
+    yield f"column {shown(name)}: {shown(texts[row])} is read as {value:.15g}; it would be {other}"
 
 
 def _parts(text: str, any_unit: bool) -> tuple[str, str]:

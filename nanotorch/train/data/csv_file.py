@@ -149,9 +149,10 @@ def read_csv(
     file.begin()
     wanted = [name for name in file.header if name and name not in leave_out]
     columns = file.read(wanted, as_text)
-    mixed = [name for name, column in columns.items() if column is None]
-    if mixed:  # numbers in some rows, texts in others: the texts of the numbers are needed too
-        columns |= file.read(mixed, mixed)
+    # Numbers in some rows and texts in others, or points that may stand before thousands: the texts are needed too.
+    doubtful = [name for name, column in columns.items() if column is None or file.may_be_thousands(name, column)]
+    if doubtful:
+        columns |= file.read(doubtful, doubtful)
     whole = {name: column for name, column in columns.items() if column is not None}
     unnamed = [
         f"column {number} of {file.path} has no name and is not used"
@@ -335,6 +336,21 @@ class CSVFile:
         if wanted and not any(parts_of.values()):
             raise TableError(f"{self.source} has a header of {len(self.header)} columns and no row")
         return columns
+
+    def may_be_thousands(self, name: str, column: Column) -> bool:
+        """Return whether "1.250" in a column of numbers may be 1250; its cells are looked at only if it may."""
+        if column.dtype == object:
+            return False
+        values = np.abs(column[np.isfinite(column) & (column != np.floor(column))])
+        if not len(values) or values.min() < 1 or np.nanmax(np.abs(column)) >= 1000:
+            return False
+        if np.abs(values * 1000 - np.round(values * 1000)).max() > 1e-6:
+            return False
+        place = self.header.index(name)
+        with self.records() as reader:
+            rows = islice(filter(None, reader), self.form.has_header, None)
+            cells = (record[place].strip() for record in rows)
+            return self.notation.may_be_thousands(cell for cell in cells if cell not in self.missing) != "no"
 
     def pieces(
         self, numeric: Collection[str], as_text: Collection[str], keep: Collection[str], rows: int

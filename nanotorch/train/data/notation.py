@@ -8,6 +8,9 @@ the decimal point is a comma, a full stop is none. What is no number by the nota
 others, and if one of them reads the whole column, the message says what the cell would be by each. Nothing is guessed:
 a notation that is silently the wrong one trains a wrong model.
 
+One case is left, "1.250" where the decimal point is the full stop: a number, but perhaps 1250. Where the rest of the
+column makes that likely it is an error as well, and where it does not exclude it, it is said.
+
 A unit is another matter, for it cannot change which number stands beside it. A column in which every number has the
 same unit, and a well-known one, holds these numbers; the run says so, and new rows have to come in the same unit.
 """
@@ -18,7 +21,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,11 +145,32 @@ class Notation:
 
     def readings(self, text: str, texts: Iterable[str]) -> str:
         """Return in words what a text is by the other notations that read all of `texts`; "" if there is none."""
-        found: dict[float, str] = {}
+        found = {self.number(text): ""} if self.is_number(text) else {}
         for other in self.others():
             if all(map(other.is_number, texts)):
                 found.setdefault(other.number(text), other.stated(self))
-        return " and ".join(f"{number:.15g} with {keys}" for number, keys in found.items())
+        return " and ".join(f"{number:.15g} with {keys}" for number, keys in found.items() if keys)
+
+    def may_be_thousands(self, texts: Iterable[str]) -> Literal["no", "maybe", "likely"]:
+        """Return whether the points of a column may stand before groups of three digits, "1.250" being 1250.
+
+        All points are so then, and no number is below one. It is likely where other numbers have no point and three
+        digits at most, and a group ends with a zero: few programs would write them so.
+
+        >>> PLAIN.may_be_thousands(["1.250", "950"]), PLAIN.may_be_thousands(["1.251", "2.342"])
+        ('likely', 'maybe')
+        >>> PLAIN.may_be_thousands(["1.25", "950"]), PLAIN.may_be_thousands(["0.250", "1.250"])
+        ('no', 'no')
+        """
+        whole = points = zero = False
+        for text in texts:
+            before, point, after = text.lstrip(_SIGNS).partition(self.decimal)
+            if not (before.isdecimal() and len(before) <= 3):
+                return "no"
+            if point and (before[0] == "0" or not (len(after) == 3 and after.isdecimal())):
+                return "no"
+            whole, points, zero = whole or not point, points or bool(point), zero or after.endswith("0")
+        return "likely" if whole and points and zero else "maybe" if points else "no"
 
     def others(self) -> Iterator[Notation]:
         """Return the other notations, those that state least first."""

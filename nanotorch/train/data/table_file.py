@@ -267,7 +267,8 @@ def table_of(
     notices = list(whole.notices)
     for index, name in enumerate(names):
         with mistakes.gathered():
-            kind = Kind(None) if name in categorical else kind_of(whole, name, whole.notation, name in numeric)
+            sure = name in numeric
+            kind = Kind(None) if name in categorical else kind_of(whole, name, whole.notation, sure, sure)
             notices += kind.notices
             if kind.unit:
                 units[name] = kind.unit
@@ -280,7 +281,7 @@ def table_of(
                 raise TableError(f"{source}: column {shown(name)} has no value in any row; list it under data.drop")
     if not mistakes.found or set(target) <= set(whole):
         with mistakes.gathered():
-            found = _targets(whole, target, task, units)
+            found = _targets(whole, target, task, numeric, units)
     mistakes.tell()
     return Table(
         features,
@@ -343,14 +344,17 @@ def _refuse_infinite(whole: Columns, name: str, column: FloatArray) -> None:
         raise TableError(f"{whole.where(row)}: column {shown(name)} is {column[row]}, which is not finite; replace it")
 
 
-def _targets(whole: Columns, target: Sequence[str], task: str, units: dict[str, str]) -> Targets:
+def _targets(
+    whole: Columns, target: Sequence[str], task: str, numeric: Collection[str], units: dict[str, str]
+) -> Targets:
     """Return the targets; what stands beside their numbers is added to `units`."""
     notices: tuple[str, ...] = ()
     if task != "regression" and len(target) == 1:
         name, notation = target[0], whole.notation
         names, places = codes(whole[name], notation)
         labels = places.astype(np.int64)
-        kind = Kind(notation.numbers(names)) if task == "classification" else kind_of(whole, name, notation)
+        sure = name in numeric
+        kind = Kind(notation.numbers(names)) if task == "classification" else kind_of(whole, name, notation, sure=sure)
         numbers = kind.numbers
         whole_numbers = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
         classes, told = are_classes(
@@ -367,14 +371,14 @@ def _targets(whole: Columns, target: Sequence[str], task: str, units: dict[str, 
     mistakes, columns = Mistakes(), list[FloatArray]()
     for name in target:
         with mistakes.gathered():
-            kind = kind_of(whole, name, whole.notation, stated=True)
+            kind = kind_of(whole, name, whole.notation, stated=True, sure=name in numeric)
             assert kind.numbers is not None, "stated"
             _refuse_infinite(whole, name, kind.numbers)
             if (kind.numbers == kind.numbers[0]).all():
                 raise constant(f"{whole.source}: the target {shown(name)}", f"{kind.numbers[0]:g}")
             columns.append(kind.numbers)
+            notices = (*notices, *(notice for notice in kind.notices if notice not in notices))
             if kind.unit:
                 units[name] = kind.unit
-                notices = (*notices, *(notice for notice in kind.notices if notice not in notices))
     mistakes.tell()
     return Targets("regression", np.stack(columns, 1), tuple(target), notices)
