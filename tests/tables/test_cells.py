@@ -171,7 +171,7 @@ def test_one_unit_of_a_column_is_known_and_said(
 
 
 @pytest.mark.parametrize(
-    "cells", [["Q1", "Q2"], ["1st", "2nd"], ["3k", "2M"], ["v1", "v2"], ["2020-01-02", "2020-01-03"]]
+    "cells", [["Q1", "Q2"], ["1st", "2nd"], ["3k", "2M"], ["v1", "v2"], ["2020-1-2-3", "2020-1-2-4"]]
 )
 def test_what_only_looks_like_a_unit_is_none(written: Callable[[str], str], cells: list[str]) -> None:
     table = table_file(written(column(cells)), "y", task="classification")

@@ -4,8 +4,10 @@ Note [Columns of the model]
 ~~~~~~~~~~~~~~~~~~~~~~~~~~~
 The rows that a model sees are laid out as follows, and `input_names` names them:
 
-    the numeric columns      missing values filled with the training part's median, then brought to a common size
-    their indicators         1.0 where a value was missing, for each numeric column that lacked one in the training part
+    the numeric columns      missing values filled with the training part's median, then brought to a common size; the
+                             parts of dates (Note [Dates as numbers] in dates.py) are such columns
+    their indicators         1.0 where a value was missing, for each numeric column that lacked one in the training
+                             part; of the parts of a date for the first
     the categorical columns  one-hot: 1.0 in the column of the row's category, else 0.0
                              embedding: the category's number
 
@@ -21,12 +23,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.data_notices import Noticed
+from nanotorch.train.data.dates import Dates, parts_of
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.notation import Notation, spellings, split_unit, text_of, truth_of
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
@@ -112,6 +116,7 @@ class Preprocessing:
         missing_values: the texts that stand for a missing value.
         units: what stands beside the numbers of a column, feature or target, where there is something.
         rare: the classes of too few rows, and what became of them.
+        dates: the columns of dates, whose parts are among `feature_names`.
     """
 
     task: Task
@@ -126,6 +131,7 @@ class Preprocessing:
     missing_values: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
     rare: Rare | None = None
+    dates: Mapping[str, Dates] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -169,7 +175,8 @@ class Preprocessing:
         values = table.features[:, list(numeric.values())] if texts else table.features
         lacking = np.isnan(values)
         fills = np.nanmedian(values, axis=0) if lacking.any() else np.median(values, axis=0)
-        indicators = tuple(name for index, name in enumerate(numeric) if lacking[:, index].any())
+        same = {part for name, dates in table.dates.items() for part in dates.columns(name)[1:]}  # one tells of all
+        indicators = tuple(name for index, name in enumerate(numeric) if lacking[:, index].any() and name not in same)
         scaler = fit_scaler(np.where(lacking, fills, values), standardize) if numeric else None
         regression = table.task == "regression"
         target_scaler = (
@@ -190,6 +197,7 @@ class Preprocessing:
             tuple(missing_values),
             table.units,
             table.rare,
+            table.dates,
         )
 
     # -- what the model sees (Note [Columns of the model])
@@ -198,6 +206,17 @@ class Preprocessing:
     def numeric_names(self) -> tuple[str, ...]:
         """The columns that hold numbers."""
         return tuple(name for name in self.feature_names if name not in self.categories)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns that rows have to come with: a column of dates in place of its parts."""
+        whole = {part: name for name, dates in self.dates.items() for part in dates.columns(name)}
+        return tuple(dict.fromkeys(whole.get(name, name) for name in self.feature_names))
+
+    @property
+    def columns_of_numbers(self) -> tuple[str, ...]:
+        """Those of `column_names` that come as numbers."""
+        return tuple(name for name in self.column_names if name not in self.categories and name not in self.dates)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -277,8 +296,9 @@ class Preprocessing:
         """Count what there is in a table that the training part did not have: missing values, and categories."""
         if isinstance(table.features, DiskRows) or table.categories is None:
             return
+        same = {part for name, dates in self.dates.items() for part in dates.columns(name)[1:]}
         for name, index in _numeric(self.feature_names, self.categories).items():
-            if name not in self.indicators:
+            if name not in self.indicators and name not in same:
                 fill = self.fills[self.numeric_names.index(name)]
                 noticed.lacks(name, int(np.isnan(table.features[:, index]).sum()), f"filled with {fill:g}")
         for name, category in self.categories.items():
@@ -298,7 +318,7 @@ class Preprocessing:
         pandas DataFrame is one, and so is what `read_columns` gives. A column that the model needs and that is not
         there, and a cell that is no finite number where one is needed, are a DataError that names the place.
         """
-        absent = [name for name in self.feature_names if name not in columns]
+        absent = [name for name in self.column_names if name not in columns]
         source = getattr(columns, "source", "the table")
         if absent:
             has = [str(name) for name in columns]
@@ -308,7 +328,7 @@ class Preprocessing:
                 f" was trained on; it has {known}"
             )
         notices = []
-        further = [str(name) for name in columns if name not in self.feature_names]
+        further = [str(name) for name in columns if name not in self.column_names]
         if further:
             are = "column is" if len(further) == 1 else "columns are"
             notices.append(f"{len(further)} further {are} not used: {_listed(further)}")
@@ -323,11 +343,20 @@ class Preprocessing:
         where = getattr(columns, "where", lambda row: f"row {row + 1}")
         notation = getattr(columns, "notation", Notation(missing=frozenset(self.missing_values)))
         numeric = []
+        told, parts = set(self.indicators), dict[str, FloatArray]()
+        for name, dates in self.dates.items():
+            place = partial(_place, where, name)
+            stamps = dates.stamps(columns[name], notation.missing, place)
+            parts |= zip(dates.columns(name), parts_of(stamps, dates.parts), strict=True)
+            told |= set(dates.columns(name)[0 if dates.columns(name)[0] in self.indicators else 1 :])
         for name, fill in zip(self.numeric_names, self.fills, strict=True):
             unit = self.units.get(name, "")
-            column = as_numbers(columns[name], name, where, notation, unit)
-            noticed.bare(name, _without_unit(columns[name], notation, unit), unit)
-            if name not in self.indicators:
+            if name in parts:
+                column = parts[name]
+            else:
+                column = as_numbers(columns[name], name, where, notation, unit)
+                noticed.bare(name, _without_unit(columns[name], notation, unit), unit)
+            if name not in told:
                 noticed.lacks(name, int(np.isnan(column).sum()), f"filled with {fill:g}")
             numeric.append(column)
         numbers = []
@@ -357,6 +386,8 @@ class Preprocessing:
     def state(self) -> dict[str, Any]:
         """Return all of it as plain values, exact in JSON: `from_state` gives an equal object back."""
         added: dict[str, Any] = {"units": dict(self.units)} if self.units else {}
+        if self.dates:
+            added["dates"] = {name: dates.state() for name, dates in self.dates.items()}
         if self.rare is not None:
             added["rare"] = self.rare
         return added | {
@@ -387,6 +418,7 @@ class Preprocessing:
             encoding=state["encoding"],
             missing_values=tuple(state["missing_values"]),
             units=state.get("units", {}),
+            dates={name: Dates.from_state(one) for name, one in state.get("dates", {}).items()},
             rare=Rare(tuple(state["rare"][0]), state["rare"][1]) if state.get("rare") else None,
         )
 
@@ -398,6 +430,10 @@ def _numeric(names: Sequence[str], categories: Mapping[str, Any]) -> dict[str, i
 
 def _listed(names: Sequence[str]) -> str:
     return listed(list(map(repr, names)), LISTED)
+
+
+def _place(where: Callable[[int], str], name: str, row: int) -> str:
+    return f"{where(row)}: column {name!r}"
 
 
 def as_numbers(

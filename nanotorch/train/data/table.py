@@ -95,8 +95,9 @@ class Table:
     such a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user
     should know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None:
     they are all of it), so that a message can name them. `units` are those beside the numbers of a column, feature or
-    target, where they had one; `rare` is what became of classes of too few rows. Features may also stay on the disk,
-    in a `DiskRows` of any numbers; whoever made it has seen to it that all are finite.
+    target, where they had one; `rare` is what became of classes of too few rows; `dates` maps columns of the file to
+    their `Dates`, whose parts are among the features. Features may also stay on the disk, in a `DiskRows` of any
+    numbers; whoever made it has seen to it that all are finite.
     """
 
     features: FloatArray | DiskRows
@@ -108,6 +109,7 @@ class Table:
     notices: tuple[str, ...] = ()
     numbers: NDArray[np.int64] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    dates: Mapping[str, Any] = field(default_factory=dict)
     rare: Rare | None = None
 
     def __post_init__(self) -> None:

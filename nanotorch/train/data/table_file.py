@@ -22,6 +22,7 @@ from nanotorch.registry import DATASETS, Checked, NonNegativeInt, PositiveInt, c
 from nanotorch.train.data.array_file import read_arrays
 from nanotorch.train.data.column_kinds import Kind, codes, kind_of
 from nanotorch.train.data.csv_file import Columns, known_column, read_csv
+from nanotorch.train.data.dates import Dates, columns_of, date_format, dates_of
 from nanotorch.train.data.notation import Notation, only_or_more, text_of
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
@@ -36,6 +37,8 @@ def table_file(
     task: Literal["auto", "classification", "regression"] = "auto",
     numeric: Sequence[str] = (),
     categorical: Sequence[str] = (),
+    dates: Sequence[str] = (),
+    date_format: Annotated[str, Checked(date_format)] = "auto",
     drop: Sequence[str] = (),
     missing: Literal["impute", "drop_rows", "refuse"] = "impute",
     missing_values: Annotated[Sequence[str] | dict[Literal["only"], Sequence[str]], Checked(only_or_more)] = (),
@@ -65,6 +68,8 @@ def table_file(
             for classes.
         numeric: columns that hold numbers; a text in one is an error.
         categorical: columns that hold categories even where they look like numbers, such as postal codes.
+        dates: columns that hold dates or times; others that do are found.
+        date_format: how they are written, such as day/month/year or %d.%m.%y; auto finds out.
         drop: columns not to use.
         missing: what to do with rows that lack a value: `impute` fills in the training part's median, with a
             further column that says so, and takes a missing category for a category of its own; `drop_rows` leaves them
@@ -94,8 +99,9 @@ def table_file(
                 "target" if len(targets) != 1 else "numeric" if numeric else "categorical",
             )
         return read_arrays(existing(file), targets[0], task, drop)
-    whole = read_columns(file, [*categorical, *targets], drop, form)
-    table = table_of(whole, targets, task, numeric, categorical, drop, missing_target == "drop")
+    whole = read_columns(file, [*categorical, *targets, *dates], drop, form)
+    dropped = missing_target == "drop"
+    table = table_of(whole, targets, task, numeric, categorical, drop, dropped, dates, date_format)
     features = table.features[:]
     lacking = np.isnan(features).any(axis=1)
     if lacking.any() and missing == "refuse":
@@ -202,14 +208,24 @@ def parquet_columns(
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if is_type.is_dictionary(column.type) else column.type
         numbers = (
-            is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind) or is_type.is_null(kind)
+            is_type.is_integer(kind)
+            or is_type.is_floating(kind)
+            or is_type.is_decimal(kind)
+            or is_type.is_null(kind)
+            or is_type.is_duration(kind)
         )
         if numbers and name not in as_text:
-            if is_type.is_integer(column.type) or is_type.is_floating(column.type):
+            if is_type.is_duration(kind):
+                kind = column.type
+                seconds = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
+                columns[name] = column.cast("int64").to_numpy(zero_copy_only=False) * seconds
+            elif is_type.is_integer(column.type) or is_type.is_floating(column.type):
                 columns[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)  # a null is NaN
             else:
                 floats = [np.nan if value is None else float(value) for value in column.to_pylist()]
                 columns[name] = np.array(floats, np.float64)
+        elif is_type.is_temporal(kind) and not is_type.is_duration(kind):
+            columns[name] = np.array(iso_texts(column), object)
         elif numbers or is_type.is_boolean(kind) or is_type.is_string(kind) or is_type.is_large_string(kind):
             lacking = {None, *missing}
             texts = [None if value is None else text_of(value) for value in column.to_pylist()]
@@ -223,6 +239,20 @@ def parquet_columns(
     return columns
 
 
+def iso_texts(column: Any) -> list[str | None]:
+    """Return dates and times of pyarrow as texts, to the microsecond, and in UTC where they have a time zone."""
+    import pyarrow
+    from pyarrow import types as is_type
+
+    kind = column.type.value_type if is_type.is_dictionary(column.type) else column.type
+    zoned = is_type.is_timestamp(kind) and kind.tz is not None
+    plain = {True: pyarrow.timestamp("us"), False: pyarrow.time64("us")}[not is_type.is_time(kind)]
+    texts = column.cast(kind).cast(pyarrow.timestamp("us", "UTC") if zoned else plain, safe=False)
+    if zoned:
+        texts = texts.cast(plain)
+    return [None if text is None else text + "Z" * zoned for text in texts.cast(pyarrow.string()).to_pylist()]
+
+
 # ------------------------------------------------------------ columns to a Table
 
 
@@ -234,16 +264,21 @@ def table_of(
     categorical: Collection[str] = (),
     drop: Collection[str] = (),
     drop_missing_targets: bool = False,
+    dates: Collection[str] = (),
+    date_format: str = "auto",
 ) -> Table:
     """Decide what each column holds, and make a Table of them; a DataError says all that speaks against it."""
     source, mistakes = whole.source, Mistakes()
     available = [*whole, *whole.left_out]
-    for key, names in {"target": target, "numeric": numeric, "categorical": categorical, "drop": drop}.items():
+    stated = {"target": target, "numeric": numeric, "categorical": categorical, "dates": dates, "drop": drop}
+    for key, names in stated.items():
         for name in names:
             with mistakes.gathered():
                 known_column(name, available, source, key)
                 if key == "drop" and name in target:
                     raise TableError(f"data.drop names {shown(name)}, which is the target", "data", "drop")
+                if key == "dates" and name in {*numeric, *categorical, *target}:
+                    raise TableError(f"data.dates names {shown(name)}, as another key does too", "data", "dates")
                 if key == "categorical" and name in numeric:
                     raise TableError(
                         f"data.numeric and data.categorical both name {shown(name)}", "data", "categorical"
@@ -261,38 +296,47 @@ def table_of(
     if set(target) <= set(whole):  # else that is said, and the columns are looked at all the same
         with mistakes.gathered():
             whole = _with_targets(whole, target, drop_missing_targets)
-    features = np.empty((whole.rows, len(names)))
+    features: dict[str, FloatArray] = {}
+    of_dates: dict[str, Dates] = {}
     categories: dict[str, tuple[str, ...]] = {}
     units: dict[str, str] = {}
     notices = list(whole.notices)
-    for index, name in enumerate(names):
+    for name in names:
         with mistakes.gathered():
+            if name not in {*categorical, *numeric} and whole[name].dtype == object:
+                found_dates = dates_of(whole, name, date_format, name in dates)
+                if found_dates is not None:
+                    of_dates[name], parts, said = columns_of(whole, name, found_dates)
+                    features |= zip(of_dates[name].columns(name), parts, strict=True)
+                    notices.append(said)
+                    continue
             sure = name in numeric
             kind = Kind(None) if name in categorical else kind_of(whole, name, whole.notation, sure, sure)
             notices += kind.notices
             if kind.unit:
                 units[name] = kind.unit
             if kind.numbers is None:
-                categories[name], features[:, index] = codes(whole[name], whole.notation)
+                categories[name], features[name] = codes(whole[name], whole.notation)
             else:
                 _refuse_infinite(whole, name, kind.numbers)
-                features[:, index] = kind.numbers
-            if np.isnan(features[:, index]).all():
+                features[name] = kind.numbers
+            if np.isnan(features[name]).all():
                 raise TableError(f"{source}: column {shown(name)} has no value in any row; list it under data.drop")
     if not mistakes.found or set(target) <= set(whole):
         with mistakes.gathered():
             found = _targets(whole, target, task, numeric, units)
     mistakes.tell()
     return Table(
-        features,
+        np.stack(list(features.values()), axis=1),
         found.values,
         found.task,
-        tuple(names),
+        tuple(features),
         found.names,
         categories,
         (*notices, *found.notices),
         whole.numbers,
         units,
+        of_dates,
     )
 
 
@@ -360,6 +404,13 @@ def _targets(
         classes, told = are_classes(
             task, shown(name), len(names), whole.rows, texts=numbers is None, whole=whole_numbers
         )
+        if task == "auto" and classes and dates_of(whole, name) is not None:
+            raise TableError(
+                f"{whole.source}: the target {shown(name)} holds dates, which are neither classes nor numbers; write"
+                " them as numbers, such as days since one of them, or state data.task: classification",
+                "data",
+                "target",
+            )
         notices = (*kind.notices, *told)
         if classes:
             values = notation.numbers(names, kind.unit)

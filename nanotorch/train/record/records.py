@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from nanotorch.train.config.strict_yaml import show
+from nanotorch.train.data.dates import Part, date_format
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils import files
@@ -120,6 +121,21 @@ class Category(Schema):
         return self
 
 
+class DatesState(Schema):
+    """Dates.state."""
+
+    form: str
+    utc: bool
+    parts: tuple[Part, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> DatesState:
+        date_format(self.form)
+        if not self.parts or self.form == "auto":
+            raise ValueError("dates: they have no form, or no part")
+        return self
+
+
 class Prepared(Schema):
     """Preprocessing.state."""
 
@@ -135,9 +151,13 @@ class Prepared(Schema):
     missing_values: tuple[str, ...]
     units: dict[str, str] = {}
     rare: tuple[Names, str] | None = None
+    dates: dict[str, DatesState] = {}
 
     @model_validator(mode="after")
     def _fits(self) -> Prepared:
+        for name, dates in self.dates.items():
+            if not {f"{name}: {part}" for part in dates.parts} <= set(self.feature_names):
+                raise ValueError(f"dates: the parts of {show(name)} are not among the features")
         categories = {}
         for pair in self.categories:
             name, category = pair if len(pair) == 2 else ("", None)

@@ -76,7 +76,7 @@ def score_rows(
     if len(targets) != (1 if preprocessing.task != "regression" else len(preprocessing.target_names)):
         raise UsageError(f"--target names one column, and this run has {len(preprocessing.target_names)} targets")
     drop = run.config.data.arguments.get("missing_target") == "drop"
-    with open_rows(path, preprocessing.feature_names, {**run.reading, **(written_as or {})}) as file:
+    with open_rows(path, preprocessing.column_names, {**run.reading, **(written_as or {})}) as file:
         further_columns(run, file)
         for name in targets:
             if name not in file.names:
@@ -85,14 +85,14 @@ def score_rows(
                     " column"
                 )
         numbers = targets if preprocessing.task == "regression" else []
-        texts = [*preprocessing.categories, *(name for name in targets if name not in numbers)]
+        texts = [*preprocessing.categories, *preprocessing.dates, *(name for name in targets if name not in numbers)]
         tables, left_out, of_rare = [], 0, 0
-        for piece in file.pieces([*preprocessing.numeric_names, *numbers], texts):
+        for piece in file.pieces([*preprocessing.columns_of_numbers, *numbers], texts):
             if drop:
                 lacking = np.any([lacks_target(piece, name) for name in targets], axis=0)
                 left_out += int(lacking.sum())
                 piece = piece.take(np.flatnonzero(~lacking))
-            features = preprocessing.encode_piece(piece.only(preprocessing.feature_names), noticed)
+            features = preprocessing.encode_piece(piece.only(preprocessing.column_names), noticed)
             truth = _truth(run, piece, targets)
             if preprocessing.rare is not None:
                 kept = truth >= 0
@@ -110,7 +110,13 @@ def score_rows(
         encoded = preprocessing.features(train)
         parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
     as_it_is = replace(
-        preprocessing, feature_names=inputs, scaler=None, fills=(0.0,) * len(inputs), indicators=(), categories={}
+        preprocessing,
+        feature_names=inputs,
+        scaler=None,
+        fills=(0.0,) * len(inputs),
+        indicators=(),
+        categories={},
+        dates={},
     )
     notes = [f"{of_rare} rows of classes that were left out of training are not scored"] if of_rare else []
     notes += [f"{left_out} rows without a target are left out (data.missing_target: drop)"] if left_out else []

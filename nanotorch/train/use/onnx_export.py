@@ -5,7 +5,7 @@ or values in the units of the targets, come out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nanotorch as torch
+from nanotorch.train.data.dates import INPUT, Part
 from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.use.loaded_run import LoadedRun
@@ -29,10 +30,10 @@ def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> An
     """Return the run's model with its preprocessing as an `onnx.ModelProto`, checked by `onnx.checker`.
 
     Every column is an input of its own name and shape (rows, 1): float64 for a numeric column, with NaN for a missing
-    value, and a string for a categorical one. With `matrix`, where all columns are numeric, there is one input
-    "features" of shape (rows, columns) instead. Numbers are float64 up to the model itself, because a float32 loses
-    digits of values that are large beside their spread, such as years. The model itself computes in `dtype`: runtimes
-    have many operators for float32 alone.
+    value, and a string for a categorical one; a date is given as its seconds since 1970-01-01. With `matrix`, where all
+    columns are numeric, there is one input "features" of shape (rows, columns) instead. Numbers are float64 up to the
+    model itself, because a float32 loses digits of values that are large beside their spread, such as years. The model
+    itself computes in `dtype`: runtimes have many operators for float32 alone.
 
     The outputs are "label", the name of the class of each row, and "probabilities" (rows, classes); for a regression
     "prediction" (rows, targets).
@@ -97,15 +98,23 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
         raise ExportError(
             f"a matrix holds numbers alone, and this model takes categories ({some}): export without --matrix"
         )
+    if matrix and preprocessing.dates:
+        some = ", ".join(map(repr, list(preprocessing.dates)[:3]))
+        raise ExportError(f"this model takes dates ({some}), which are inputs of their own: export without --matrix")
     inputs, blocks = [], []
     if matrix:
         inputs.append(helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["rows", len(numeric)]))
     else:
-        for name in preprocessing.feature_names:
+        for name in preprocessing.column_names:
             kind = TensorProto.STRING if name in preprocessing.categories else TensorProto.DOUBLE
-            inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1]))
+            dates = preprocessing.dates.get(name)
+            said = "" if dates is None else f"{INPUT}{' UTC' * dates.utc}, NaN where it is missing"
+            inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1], said))
+    parts: dict[str, str] = {}
+    for name, dates in preprocessing.dates.items():
+        parts |= zip(dates.columns(name), _parts_of_dates(graph, name, dates.parts), strict=True)
     if numeric:
-        values = "features" if matrix else graph.add("Concat", *numeric, axis=1)
+        values = "features" if matrix else graph.add("Concat", *(parts.get(name, name) for name in numeric), axis=1)
         lacking = graph.add("IsNaN", values)
         values = graph.add("Where", lacking, graph.constant(np.array(preprocessing.fills)), values)
         values = _scaled(graph, preprocessing.scaler, values)
@@ -129,6 +138,48 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
             numbers = graph.add("Equal", numbers, graph.constant(np.arange(len(category.names))))
         blocks.append(graph.cast(numbers, graph.dtype))
     return inputs, blocks[0] if len(blocks) == 1 else graph.add("Concat", *blocks, axis=1)
+
+
+def _parts_of_dates(graph: Graph, seconds: str, wanted: Sequence[Part]) -> list[str]:
+    """Return these parts of seconds since 1970 (Note [Dates as numbers] in dates.py), each (rows, 1) float64.
+
+    Year and month of a day are those of the calendar that begins in March, whose leap days come last.
+    """
+
+    def calculated(operator: str, value: str, number: float) -> str:
+        return graph.add(operator, value, graph.constant(number, np.float64))
+
+    def floored(value: str, divisor: float) -> str:
+        return graph.add("Floor", calculated("Div", value, divisor))
+
+    def less(value: str, other: str, times: float) -> str:
+        return graph.add("Sub", value, calculated("Mul", other, times))
+
+    days = floored(seconds, 86400)
+    since_march = calculated("Add", days, 719468)  # 0000-03-01
+    era = floored(since_march, 146097)  # of 400 years
+    day = less(since_march, era, 146097)
+    whole = graph.add("Add", graph.add("Sub", day, floored(day, 1460)), floored(day, 36524))
+    year = floored(graph.add("Sub", whole, floored(day, 146096)), 365)
+    day = graph.add("Add", less(less(day, year, 365), floored(year, 4), 1), floored(year, 100))
+    march = floored(calculated("Add", calculated("Mul", day, 5), 2), 153)  # months since March
+    next_year = graph.cast(graph.add("Greater", march, graph.constant(9.5, np.float64)), np.float64)
+    weekday = calculated("Add", days, 3)
+    turns = {
+        "month": calculated("Div", calculated("Add", less(march, next_year, 12), 2), 12),
+        "weekday": calculated("Div", less(weekday, floored(weekday, 7), 7), 7),
+        "hour": calculated("Div", less(seconds, days, 86400), 86400),
+    }
+    plain = {"year": graph.add("Add", less(year, era, -400), next_year), "elapsed": calculated("Div", seconds, 86400)}
+    found = []
+    for part in wanted:
+        name, _, kind = part.partition(" ")
+        if name in turns:
+            angle = graph.cast(calculated("Mul", turns[name], 2 * np.pi), np.float32)
+            found.append(graph.cast(graph.add({"(sin)": "Sin", "(cos)": "Cos"}[kind], angle), np.float64))
+        else:
+            found.append(plain[name])
+    return found
 
 
 def _scaled(graph: Graph, scaler: Standardizer | QuantileScaler | None, values: str) -> str:
@@ -193,7 +244,7 @@ def save(run: LoadedRun, path: Path, matrix: bool = False) -> tuple[str, float]:
     """
     for dtype in dict.fromkeys(("float32", run.config.dtype)):
         model = exported(run, matrix, dtype)
-        worst = difference(run, partial(_run, model, matrix=matrix))
+        worst = difference(run, partial(answer_of, model, run, matrix=matrix))
         if worst <= TOLERANCE:
             break
     else:
@@ -212,10 +263,28 @@ def _rows_to_try(run: LoadedRun, rows: int) -> dict[str, NDArray[Any]]:
         column = preprocessing.fills[index] + spread * 2.0 * generator.standard_normal(rows)
         column[generator.random(rows) < 0.1] = np.nan
         columns[name] = column
+    for name, dates in preprocessing.dates.items():
+        stamps = generator.integers(-(2**55), 2**57, size=rows)  # microseconds: from 828 to 6537
+        stamps[::2] = generator.integers(2**51, size=len(stamps[::2]))
+        texts = np.datetime_as_string(stamps.astype("datetime64[us]")) + np.array("Z" if dates.utc else "")
+        columns[name] = np.where(generator.random(rows) < 0.1, np.array(None), texts.astype(object))
+        for part in dates.columns(name):
+            del columns[part]
     for name, category in preprocessing.categories.items():
         texts = np.array([*spellings(category.values), "", "never seen before"], dtype=object)
         columns[name] = texts[generator.integers(len(texts), size=rows)]
     return columns
+
+
+def answer_of(
+    model: Any, run: LoadedRun, columns: Mapping[str, NDArray[Any]], matrix: bool = False
+) -> list[NDArray[Any]]:
+    """Return what an exported model gives for raw columns, run by `onnx.reference`."""
+    given = dict(columns)
+    for name, dates in run.preprocessing.dates.items():
+        stamps = dates.stamps(columns[name], frozenset(), str)
+        given[name] = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
+    return _run(model, given, matrix)
 
 
 def _run(model: Any, columns: Mapping[str, NDArray[Any]], matrix: bool) -> list[NDArray[Any]]:

@@ -76,7 +76,7 @@ def predict_file(
     """
     refuse_to_replace(run, output, rows)
     done, noticed = Predicted(), Noticed()
-    features = run.preprocessing.feature_names
+    features, texts = run.preprocessing.column_names, [*run.preprocessing.categories, *run.preprocessing.dates]
     columns = [*keep, *predicted_columns(run)]
     with open_rows(rows, features, {**run.reading, **(written_as or {})}) as file:
         further = further_columns(run, file)
@@ -90,7 +90,7 @@ def predict_file(
         if not LOSSES.entry(loss).facts.get("probabilities", True):
             done.notes.append(f"{loss} trains scores, not probabilities: take the probabilities as a ranking")
         with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, ROWS_AT_ONCE):
-            for piece in file.pieces(run.preprocessing.numeric_names, list(run.preprocessing.categories), keep):
+            for piece in file.pieces(run.preprocessing.columns_of_numbers, texts, keep):
                 answer = predict(run, run.preprocessing.encode_piece(piece, noticed))
                 written.write({**answer, **piece.kept})
                 done.rows += piece.rows
@@ -114,7 +114,7 @@ def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
     """Return the columns of the file that the model does not take;
     one that it takes and that is not there is a TableError.
     """
-    wanted = run.preprocessing.feature_names
+    wanted = run.preprocessing.column_names
     present = set(file.names)
     further = [name for name in file.names if name not in wanted]
     absent = [name for name in wanted if name not in present]

@@ -224,6 +224,9 @@ def erf(x):
 def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> str:
     """Return the text of the file; `stem` is its name without ending, `dtype` that in which the network computes."""
     preprocessing, dtype = run.preprocessing, dtype or run.config.dtype
+    if preprocessing.dates:
+        some = ", ".join(map(repr, list(preprocessing.dates)[:3]))
+        raise ExportError(f"this model takes dates ({some}), which such a file cannot read yet: export with --onnx")
     graph = NumpyLines(run.model, np.dtype(dtype))
     result = layer(graph, run.model, "x")
     code = "\n".join(graph.lines)
