@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanotorch.train.data import arrow_csv, csv_file
-from nanotorch.train.data.arrow_csv import NotPlainError, arrow_blocks
+from nanotorch.train.data import csv_file
 from nanotorch.train.data.csv_file import CSVFile, read_csv
+from nanotorch.train.data.formats import arrow_csv
+from nanotorch.train.data.formats.arrow_csv import NotPlainError, arrow_blocks
 from nanotorch.train.data.table import TableError
 from nanotorch.train.data.text_format import TextFormat
 

@@ -21,8 +21,9 @@ import pytest
 
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.predict import main as predict
-from nanotorch.train.data import csv_file, unpacked
+from nanotorch.train.data import csv_file
 from nanotorch.train.data.csv_file import read_csv
+from nanotorch.train.data.formats import unpacked
 from nanotorch.train.data.table import TableError
 from nanotorch.train.data.table_file import table_file
 from nanotorch.train.data.text_format import TextFormat

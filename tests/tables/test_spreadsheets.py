@@ -16,8 +16,8 @@ import openpyxl
 import pytest
 
 from nanotorch.train.cli.predict import main as predict
-from nanotorch.train.data import unpacked
 from nanotorch.train.data.csv_file import read_csv
+from nanotorch.train.data.formats import unpacked
 from nanotorch.train.data.table import TableError
 from nanotorch.train.data.table_file import read_columns, table_file
 from nanotorch.train.data.text_format import TextFormat

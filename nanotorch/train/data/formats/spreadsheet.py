@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.registry import closest
+from nanotorch.train.data.formats.unpacked import most_unpacked
 from nanotorch.train.data.table import TableError, shown
 from nanotorch.train.data.text_format import TextFormat
-from nanotorch.train.data.unpacked import most_unpacked
 
 SHEETS = (".xlsx", ".xlsm")
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.formats.unpacked import opened
 from nanotorch.train.data.notation import Notation
 from nanotorch.train.data.text_format import TextFormat
-from nanotorch.train.data.unpacked import opened
 
 PAYS = 2**20  # bytes of a file; below, the import of pyarrow takes longer than the rows
 BLOCK = 2**24  # bytes read at once

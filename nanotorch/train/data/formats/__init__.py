@@ -1,0 +1,1 @@
+"""How the files of tables are unpacked and read."""
