@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
 
+from nanotorch.viz import marks
 from nanotorch.viz.boxes import Arrow, Box
 from nanotorch.viz.layout import place
+from nanotorch.viz.marks import element, hover, rect
 
 COLOURS = {  # fill, border, text
     "parameter": ("#dbeafe", "#2563eb", "#1e3a8a"),
@@ -55,7 +56,7 @@ def draw(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
             (path[-1][0], path[-1][1] - sizes[arrow.target][1] / 2),
         ]
         lines.append(
-            f'<path d="{_curve(points)}" fill="none" stroke="{EDGE}" stroke-width="1.4" marker-end="url(#arrow)"/>'
+            element("path", d=_curve(points), fill="none", stroke=EDGE, stroke_width=1.4, marker_end="url(#arrow)")
         )
         if arrow.label:
             labels.append(_label(points, arrow.label, incoming[arrow.target], outgoing[arrow.source]))
@@ -83,27 +84,18 @@ def _box(box: Box, x: float, y: float, width: float, height: float) -> list[str]
     """Return the elements of one box around (x, y)."""
     fill, stroke, colour = COLOURS[box.kind]
     radius = 4.0 if box.kind in ("op", "function") else 14.0
-    title = f"<title>{escape(chr(10).join((box.title, *box.details)))}</title>"
+    title = hover(chr(10).join((box.title, *box.details)))
     top = y - height / 2
-    lines = [
-        f"<g>{title}",
-        (
-            f'<rect x="{x - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius:g}"'
-            f' fill="{fill}" stroke="{stroke}" stroke-width="1.3"/>'
-        ),
-        _text(x, top + 18.5, box.title, TITLE_SIZE, colour),
-    ]
+    border = rect(x - width / 2, top, width, height, rx=radius, fill=fill, stroke=stroke, stroke_width=1.3)
+    lines = [f"<g>{title}", border, _text(x, top + 18.5, box.title, TITLE_SIZE, colour)]
     for number, saved in enumerate(box.saved, 1):
         lines.append(_text(x, top + 18.5 + LINE * number, f"saves {saved}", SMALL_SIZE, SAVED))
     return [*lines, "</g>"]
 
 
 def _text(x: float, y: float, text: str, size: float, colour: str, halo: bool = False, anchor: str = "middle") -> str:
-    around = ' stroke="#ffffff" stroke-width="4" stroke-linejoin="round" paint-order="stroke"' if halo else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{colour}"'
-        f' text-anchor="{anchor}"{around}>{escape(text)}</text>'
-    )
+    around = {"stroke": "#ffffff", "stroke_width": 4, "stroke_linejoin": "round", "paint_order": "stroke"}
+    return marks.text(x, y, text, font_size=size, fill=colour, text_anchor=anchor, **(around if halo else {}))
 
 
 def _curve(points: list[tuple[float, float]]) -> str:
@@ -134,7 +126,7 @@ def _legend(kinds: list[str], saved: bool) -> tuple[list[str], float]:
     lines, x = [], 0.0
     for kind in kinds:
         fill, stroke, _ = COLOURS[kind]
-        lines.append(f'<rect x="{x:.1f}" y="-10" width="16" height="12" rx="3" fill="{fill}" stroke="{stroke}"/>')
+        lines.append(rect(x, -10, 16, 12, rx=3, fill=fill, stroke=stroke))
         lines.append(_text(x + 22, 0, LEGEND[kind], SMALL_SIZE, LABEL, anchor="start"))
         x += 22 + len(LEGEND[kind]) * SMALL_SIZE * ASPECT + 20
     if saved:

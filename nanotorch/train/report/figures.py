@@ -183,11 +183,11 @@ def confusion_map(matrix: NDArray[np.int64], part: str, names: Sequence[str]) ->
         rect(
             left + across * side,
             top + down * side,
-            max(side - 0.5, 1.0),
-            max(side - 0.5, 1.0),
+            max(side - 0.5, 2.0),
+            max(side - 0.5, 2.0),
             hover(f"{short(names[down], 40)} called {short(names[across], 40)}: {matrix[down, across]:,} rows"),
             class_=f"cell {'train' if down == across else 'validation'}",
-            fill_opacity=f"{0.2 + 0.8 * shares[down, across]:.2f}",
+            fill_opacity=f"{0.35 + 0.65 * shares[down, across]:.2f}",
         )
         for down, across in zip(rows.tolist(), columns.tolist(), strict=True)
     ]

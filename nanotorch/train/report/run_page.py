@@ -49,6 +49,7 @@ MOST_CLASSES = 200  # of the tables of classes
 MOST_TARGETS = 12
 MOST_WORST, MOST_SHOWN, MOST_TOP = 10, 6, 15  # rows, their columns; columns of many
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+LONGEST_COLUMN = 24  # of a name over values of rows
 LONGEST_NAME = 14  # of a class, over its column of the confusion matrix
 
 
@@ -343,7 +344,10 @@ def _worst(found: Findings, worths: Sequence[Worth]) -> Html:
     by = "the columns that are worth most" if worths else "the first columns"
     first = f", {short(found.names[0], 40)}" if found.is_regression and len(found.names) > 1 else ""
     caption = f"Rows of the {found.judged} part, counted from 0 in the whole table{first}, with {by}"
-    return titled("Largest mistakes", table(caption, ["row", *heads, *names], rows))
+    return titled(
+        "Largest mistakes",
+        table(caption, ["row", *heads, *(_abbreviated(name, LONGEST_COLUMN) for name in names)], rows),
+    )
 
 
 def _columns(found: Findings, worths: Sequence[Worth], looked: int) -> Iterator[Html]:
@@ -561,10 +565,15 @@ def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:
             style = Html(f' style="--share: {count / total:.3f}"' if count else "")
             cells.append(fill('<td class="{kind}"{style}>{count}</td>', kind=kind, style=style, count=f"{count:,}"))
         rows.append([name, *cells])
-    heads = [fill('<abbr title="{name}">{short}</abbr>', name=name, short=short(name, LONGEST_NAME)) for name in names]
+    heads = [_abbreviated(name, LONGEST_NAME) for name in names]
     return table(
         "Rows by their class (down) and the class that the model chose (across)", ["", *heads], rows, "confusion"
     )
+
+
+def _abbreviated(name: str, most: int) -> Html:
+    """Return a name that is short enough for the head of a column; the whole shows where the pointer rests."""
+    return fill('<abbr title="{name}">{short}</abbr>', name=name, short=short(name, most))
 
 
 def _column_table(caption: str, columns: Sequence[Column]) -> Html:

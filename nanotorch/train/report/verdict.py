@@ -21,7 +21,7 @@ from nanotorch.train.terminal.text_report import number, short
 FEWEST = 10  # rows by which a model is judged
 MOST_VALUES = 10_000_000  # rows times columns times outputs that a linear model learns from
 MOST_INPUTS = 1000  # of it
-MOST_WORK = 1e9  # multiplications for the worth of columns
+MOST_WORK = 2e9  # multiplications for the worth of columns
 MOST_ROWS, MOST_SHUFFLES = 1000, 5
 RISE = 1.05  # of the validation loss above its smallest: less is noise
 
@@ -48,7 +48,7 @@ def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
     usual = f"to call all of them {short(found.names[most], 40)!r}, the most frequent class, is right for"
     words.append(f"For comparison: {usual} {_percent(simplest, score)}")
     if score.low <= simplest:
-        words.append("The model is not better than that beyond chance.")
+        words.append("Within chance the model is no better than that class.")
     if other is None:
         words[1] += "."
         return words
@@ -70,7 +70,7 @@ def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
         f" {_digits(score.value, score, 1)} ({_interval(score, 1, '')})."
     ]
     if score.low <= 0:
-        words.append("That is not better than the mean of the training rows beyond chance.")
+        words.append("Within chance that is no better than the mean of the training rows.")
     errors = [_typical(true, guessed), _typical(true, usual)]
     if other is None:
         if len(found.names) == 1:
@@ -100,14 +100,15 @@ def _size(value: float) -> str:
 
 
 def _against_linear(gain: Estimate, times: float, unit: str) -> str:
-    size = f"{_digits(abs(gain.value) * times, gain, times)}{unit}"
+    size, around = _digits(abs(gain.value) * times, gain, times), _interval(gain, times, "")
     if gain.low > 0:
-        return f"It is better than the linear model by {size} ({_interval(gain, times, '')}), more than chance."
+        return f"It is better than the linear model by {size}{unit} ({around}), more than chance."
     if gain.high < 0:
-        return f"It is worse than the linear model by {size} ({_interval(gain, times, '')}): take that one."
+        return f"It is worse than the linear model by {size}{unit} ({around}): take that one."
+    size = _digits(gain.value * times, gain, times)
     return (
-        f"The difference to the linear model, {size} ({_interval(gain, times, '')}), is within chance: by these rows"
-        " the network is worth no more."
+        f"The difference to the linear model, {size}{unit} ({around}), is within chance: by these rows the network is"
+        " worth no more."
     )
 
 
@@ -184,7 +185,7 @@ def column_worths(found: Findings) -> tuple[list[Worth], int]:
     places = _places(preprocessing)
     affordable = int(MOST_WORK / (found.layers.total_parameters * len(places)))
     rows = min(len(part), MOST_ROWS, affordable)
-    if rows < min(len(part), 100) or isinstance(part.features, DiskRows):
+    if rows < min(len(part), 50) or isinstance(part.features, DiskRows):
         return [], 0
     chosen = np.linspace(0, len(part) - 1, rows).astype(np.int64)
     some = part.rows(chosen)
