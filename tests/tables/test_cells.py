@@ -13,6 +13,8 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.export import main as export
@@ -109,6 +111,28 @@ def test_numbers_in_another_notation_are_never_another_value(
 ) -> None:
     with pytest.raises(DataError, match=said):
         table_file(written(column(cells)), "y", separator=";")
+
+
+WAYS = [Notation(decimal, thousands) for decimal in ".," for thousands in (None, *",. '_") if decimal != thousands]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(WAYS), st.sampled_from(WAYS), st.lists(st.integers(-(10**9), 10**9), min_size=1), st.integers(0, 4)
+)
+def test_no_notation_reads_the_numbers_of_another_as_others(
+    written_in: Notation, read_in: Notation, hundredths: list[int], digits: int
+) -> None:
+    values = [value / 10**digits for value in hundredths]
+    cells = [
+        f"{value:,.{digits}f}".translate(str.maketrans({",": written_in.thousands or "", ".": written_in.decimal}))
+        for value in values
+    ]
+    assert written_in.numbers(cells) is not None and written_in.numbers(cells).tolist() == values  # type: ignore[union-attr]
+    found = read_in.numbers(cells)
+    doubtful = read_in.thousands is None and read_in.may_be_thousands(cells) != "no"
+    if found is not None and not doubtful:
+        assert found.tolist() == values or all(re.fullmatch(r"-?\d{1,3}[.,]\d{3}|-?\d{1,3}", cell) for cell in cells)
 
 
 def test_a_full_stop_is_no_decimal_point_beside_a_decimal_comma(written: Callable[[str], str]) -> None:

@@ -245,7 +245,7 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
         f"CATEGORIES = {_mapping(categories)}  # by text, of a missing value, of others\n"
         if categories
         else "CATEGORIES = {}\n",
-        f"MISSING = {sorted({'', *preprocessing.missing_values})!r}\n",
+        f"MISSING = {sorted(preprocessing.missing_values or [''])!r}\n",
         f"ANSWER = {predicted_columns(run)!r}\n",
         f"CLASSES = {list(preprocessing.target_names)!r}\n" if preprocessing.task != "regression" else "",
         _prepare(run, graph),
