@@ -103,6 +103,7 @@ def test_numbers_in_the_notation_that_is_stated(
         (["5 kg", "5", "7 kg"], r"line 3: column 'x' holds '5', and '5 kg' in line 2: give all"),
         (["5", "7 kg", "8"], r"line 3: column 'x' holds '7 kg', and '5' in line 2: give all"),
         (["5 kg", "6 kg", "heavy"], r"line 4: column 'x' holds 'heavy', which is not a number, among 2 numbers in 3"),
+        (["001", "2", "136A"], r"line 4: column 'x' holds '136A', which is not a number, among 2 numbers in 3 rows"),
         (["1", "2", "?"], r"line 4: column 'x' holds '\?', which is not a number, among 2 numbers in 3 rows; mend"),
     ],
 )

@@ -133,7 +133,7 @@ def _one_unit(whole: Columns, name: str, units: Mapping[str, str]) -> str:
 def _said_of_categories(name: str, counts: Counter[str], like: Collection[str]) -> Iterator[str]:
     """Return what the user should know of a column of texts that becomes one of categories."""
     present = counts.total()
-    units = [text for text in counts if (split_unit(text) or ("",))[0]]
+    units = {text: parts[0] for text in counts if (parts := split_unit(text)) is not None and parts[0]}
     if like:
         others = listed([shown(text) for text in counts if text not in like], LISTED)
         yield (
@@ -141,7 +141,7 @@ def _said_of_categories(name: str, counts: Counter[str], like: Collection[str]) 
             f" are numbers (others: {others}); data.categorical states that, data.numeric or data.missing_values the"
             " contrary"
         )
-    elif sum(counts[text] for text in units) * 2 > present:
+    elif sum(counts[text] for text in units) * 2 > present and len(set(units.values())) <= LISTED:
         yield (
             f"column {shown(name)} holds categories, though most look like numbers with units"
             f" ({listed(list(map(shown, units)), LISTED)}); data.categorical states that, and data.numeric reads"

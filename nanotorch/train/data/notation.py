@@ -42,11 +42,12 @@ US$ A$ C$ R$ kr Kč zł Ft Fr. Rs Rs. USD EUR GBP JPY CHF CNY INR AUD CAD NZD SE
 SGD HKD TRY
 """
 _MEASURES = """
-% ‰ ppm ppb ° °C °F rad kg g mg µg lb lbs oz km m cm mm µm nm mi ft in yd m2 m² km2 km² cm2 cm² m3 m³ sqft ha l L ml
-mL cl cc CC km/h kmh mph m/s mpg kmpl km/l rpm hp bhp kW W MW kWh MWh V mV A mA Ω Hz kHz MHz GHz B kB KB MB GB TB Pa
-hPa kPa MPa bar mbar psi mmHg mg/dL mg/dl mmol/L dB bpm px dpi ms s sec secs min mins h hr hrs hour hours d day days
-week weeks month months yr yrs year years
+% ‰ ppm ppb ° °C °F rad kg g mg µg lb lbs oz km m cm mm µm nm mi ft in yd m2 m² km2 km² cm2 cm² m3 m³ sqft ha L ml mL
+cl cc CC km/h kmh mph m/s mpg kmpl km/l rpm hp bhp kW MW kWh MWh mV mA Ω Hz kHz MHz GHz kB KB MB GB TB Pa hPa kPa MPa
+bar mbar psi mmHg mg/dL mg/dl mmol/L dB bpm px dpi ms s sec secs min mins h hr hrs hour hours day days week weeks
+month months yr yrs year years
 """
+# Of single letters those that hardly end the number of a house, a flight or a class.
 CURRENCIES = frozenset([*_SYMBOLS.split(), *_CODES.split()])
 UNITS = CURRENCIES | frozenset(_MEASURES.split())
 _PARTS = re.compile(
