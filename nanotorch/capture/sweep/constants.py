@@ -52,8 +52,8 @@ def skeleton(program: Program) -> list[str]:
     return [GIVEN.sub("given", line) for line in lines]
 
 
-def put_in(program: Program, each: Sequence[Sequence[float]]) -> bool:
-    """Put the constants of all models into the program of the first one; return whether some are not the same."""
+def put_in(program: Program, each: Sequence[Sequence[float]]) -> None:
+    """Put the constants of all models into the program of the first one."""
     known: dict[tuple[str, ...], SeveralNumbers] = {}
 
     def several(values: Sequence[float]) -> Any:
@@ -70,7 +70,11 @@ def put_in(program: Program, each: Sequence[Sequence[float]]) -> bool:
     for statement in program.statements:
         statement.args = tuple(replaced(statement.args, put))
         statement.options = {name: replaced(value, put) for name, value in statement.options.items()}
-    return bool(known)
+
+
+def has_several(statement: Statement) -> bool:
+    """Return whether a statement has a constant that is another one for each model."""
+    return any(isinstance(leaf, SeveralNumbers) for leaf in _plain(statement))
 
 
 def _plain(statement: Statement) -> Iterator[Any]:

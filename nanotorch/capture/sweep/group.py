@@ -18,7 +18,7 @@ from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of, taken_apart
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, Walks
-from nanotorch.capture.sweep.constants import constants, skeleton
+from nanotorch.capture.sweep.constants import constants, has_several, put_in, skeleton
 from nanotorch.capture.sweep.likeness import alike, equal, floats
 from nanotorch.capture.sweep.models import Models
 from nanotorch.capture.sweep.passes import Passes, Turn, prepared
@@ -184,21 +184,21 @@ class Group(Compiled):
         elif models is not None:
             each = None if sure else self._others(call, recording, results)
             if each is not None:
-                models.put_in(each)
+                put_in(models.program, each)
             if self.split is not None:
                 programs.remove(known)
                 return results
             try:
                 self.split = known.take(recording, models, call, results, before)
             except CaptureError as error:
-                self._see_to(error, call, programs, models)
+                self._see_to(error, call, programs)
         if not sure or call.key in self._as_ever:
             results += [self._step(k, *call.args, **call.kwargs) for k in range(len(results), len(self.steps))]
         return results
 
-    def _see_to(self, error: CaptureError, call: Call, programs: list[Any], models: Models) -> None:
+    def _see_to(self, error: CaptureError, call: Call, programs: list[Any]) -> None:
         """See to what becomes of steps whose program cannot be taken."""
-        if isinstance(error, NoTableError) and models.apart:
+        if isinstance(error, NoTableError) and error.calls and all(map(has_several, error.calls)):
             self.split = equal(map(floats, self._found))
         elif isinstance(error, NoTableError) and not self.strict:
             self.backend = "numpy"

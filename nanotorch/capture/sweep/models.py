@@ -35,7 +35,6 @@ from nanotorch.capture.passes import extent
 from nanotorch.capture.program import Buffer, HostNumber, Several, Statement, View, layout, leaves, replaced
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of
-from nanotorch.capture.sweep.constants import put_in
 from nanotorch.ops.create.random import Generator
 
 SCALARS = re.compile(r"scalars\[(\d+)\]")
@@ -75,7 +74,6 @@ class Models:
         common: how many entries of the scalars are those of the call.
         updates: how often each step applies an optimizer's rule.
         sources: for all models, what gives a seed.
-        apart: whether the models have constants that are not the same.
     """
 
     def __init__(
@@ -88,7 +86,6 @@ class Models:
     ) -> None:
         program = self.program = recording.program
         self.count, self.twins, self.numbered = len(twins), twins, numbered
-        self.apart = False
         self.updates = len(recording.updates)
         self.common = len(recording.scalars) - self.updates
         self.places: dict[Buffer, tuple[tuple[Buffer, int], ...]] = {}
@@ -121,10 +118,6 @@ class Models:
         self.sources = {f"seed{place}": source for place, source in enumerate(every)}
         asked = self.program.decisions.items()
         self.decisions = {self.moved(code, k): answer for k in range(self.count) for code, answer in asked}
-
-    def put_in(self, constants: Sequence[Sequence[float]]) -> None:
-        """Put the constants of all models, in the order of the program, into it (Note [Constants of models])."""
-        self.apart = put_in(self.program, constants)
 
     def drop(self, number: int, rows: Collection[int]) -> None:
         """Let a model leave; the last one takes its place.

@@ -21,7 +21,7 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.batches import Batches, Between
 from nanotorch.capture.captured import NOT_DONE, Gradients, is_proven, later, prove
-from nanotorch.capture.program import Buffer, View
+from nanotorch.capture.program import Buffer, Statement, View
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, array_of
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, put_back
@@ -33,7 +33,11 @@ from nanotorch.capture.table.table_code import TableCode
 
 
 class NoTableError(CaptureError):
-    """A part of a step runs as NumPy calls, so that a table does not take it whole."""
+    """A part of a step runs as NumPy calls, so that a table does not take it whole: these `calls`."""
+
+    def __init__(self, why: str, calls: Sequence[Statement]) -> None:
+        super().__init__(why)
+        self.calls = calls
 
 
 class TabledStep(BatchedStep):
@@ -54,10 +58,10 @@ class TabledStep(BatchedStep):
         models, interpreter = self.models, MACHINE.interpreter
         assert interpreter is not None
         self.code = code = TableCode(models.program, self._kept, interpreter)
-        calls = [call.row for call in code.calls]
         if not code.in_one:
-            raise NoTableError(f"no table takes its steps: {', '.join(dict.fromkeys(calls)) or 'what it returns'}")
-        if models.apart or not self.proven:
+            rows = ", ".join(dict.fromkeys([call.row for call in code.calls]))
+            raise NoTableError(f"no table takes its steps: {rows or 'what it returns'}", code.calls)
+        if code.apart or not self.proven:
             put_back(memory)
             before.moment.restore()
             inputs = [buffer.array for buffer in models.program.inputs]
@@ -65,7 +69,7 @@ class TabledStep(BatchedStep):
             if different is not None:
                 line, row = different.line, different.row
                 raise CaptureError(f"{line}: the table of {row} differs from NumPy more than it may")
-            if not models.apart:
+            if not code.apart:
                 prove(self._digest)
         others = [{b: b.array.copy(order="K") for b in self._kept} for _ in range(models.count - 1)]
         self._own = [{b: b.array for b in self._kept}, *others]
