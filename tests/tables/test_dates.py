@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from nanotorch.train.data.dates import PARTS, Dates, parts_of, read
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError, TableError
 from nanotorch.train.data.table_file import table_file
-from nanotorch.train.use import onnx_export
+from nanotorch.train.use import onnx_export, python_export
 from nanotorch.train.use.loaded_run import load_run
 from nanotorch.train.use.onnx_layers import ExportError
 from own_runs import damage, numbers, read_rows, trained
@@ -270,6 +272,31 @@ def test_onnx_takes_seconds_and_gives_the_same(run: Path, tmp_path: Path) -> Non
     with pytest.raises(ExportError, match=r"takes (dates|categories) \("):
         onnx_export.exported(loaded, matrix=True)
     assert onnx_export.save(loaded, tmp_path / "m.onnx")[1] < 1e-5
+
+
+def test_a_python_file_reads_dates(run: Path, tmp_path: Path) -> None:
+    loaded, frame = load_run(run), rows_of(1)
+    assert python_export.save(loaded, tmp_path / "m.py") < 1e-5
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    command = [sys.executable, str(tmp_path / "m.py"), str(tmp_path / "rows.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    arguments = ["--input", f"{tmp_path}/rows.csv", "--output", f"{tmp_path}/out.csv"]
+    assert predict([str(run), *arguments]) == 0
+    expected = numbers(read_rows(tmp_path / "out.csv"), "prediction")[:, 0]
+    np.testing.assert_allclose([float(line) for line in done.stdout.split()[1:]], expected, rtol=1e-6)
+    (tmp_path / "rows.csv").write_text("when,size,city\nnow,1,Rome\n")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "column 'when' holds 'now', which is no date such as 2020-01-31" in done.stderr
+
+
+def test_times_in_utc_are_exported(tmp_path: Path) -> None:
+    frame = rows_of(2, 60)
+    frame["when"] = frame["when"].dt.tz_localize("Asia/Tokyo")
+    frame.assign(day=frame["when"].dt.date).to_csv(tmp_path / "table.csv", index=False)
+    loaded = load_run(trained(tmp_path, f"{{file: {tmp_path / 'table.csv'}, target: price}}", "MSELoss", epochs=1))
+    assert [dates.utc for dates in loaded.preprocessing.dates.values()] == [True, False]
+    assert onnx_export.save(loaded, tmp_path / "m.onnx")[1] < 1e-5
+    assert python_export.save(loaded, tmp_path / "m.py") < 1e-5
 
 
 def test_damaged_states_are_refused(run: Path) -> None:

@@ -148,7 +148,7 @@ HEAD = '''\
 """A trained model: `predict` takes raw columns, and needs NumPy alone.
 
     from {stem} import predict
-    predict({{"column": [value, ...], ...}})                # all columns of NUMBERS and CATEGORIES, texts or numbers
+    predict({{"column": [value, ...], ...}})                # all of COLUMNS, texts or numbers
 
     python {stem}.py rows.csv > predictions.csv
 
@@ -157,11 +157,12 @@ Written by nanotorch {version}; over {rows} rows made up for it, it gave what `n
 
 import base64
 import csv
-import sys
+{imports}import sys
 
 import numpy as np
 
 RUN = {run!r}
+COLUMNS = {columns!r}
 NUMBERS = {numbers}
 '''
 
@@ -170,10 +171,10 @@ TAIL = '''
 def predict(columns):
     """Return the answer for raw rows, a column of it by each name of ANSWER.
 
-    `columns` maps the names of NUMBERS and CATEGORIES to columns of one length. A missing value is None, NaN or one of
-    the texts MISSING.
+    `columns` maps the names of COLUMNS to columns of one length. A missing value is None, NaN or one of the texts
+    MISSING.
     """
-    absent = [name for name in [*NUMBERS, *CATEGORIES] if name not in columns]
+    absent = [name for name in COLUMNS if name not in columns]
     if absent:
         raise ValueError(f"these columns are missing: {absent}")
     return answer(network(prepare(columns).astype(np.DTYPE)).astype(np.float64))
@@ -197,10 +198,40 @@ def category(value, name):
 if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = predict({name: [row[name] for row in rows] for name in [*NUMBERS, *CATEGORIES]})
+    found = predict({name: [row[name] for row in rows] for name in COLUMNS})
     writer = csv.writer(sys.stdout)
     writer.writerow(found)
     writer.writerows(zip(*found.values()))
+'''
+
+PATTERN = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?"
+DATES = '''
+
+def with_parts_of_dates(columns):
+    """Return the columns with the parts of DATES beside them.
+
+    A date is a text: 2020-01-31, or 2020-01-31T13:05:00; with a Z behind it where it is in UTC.
+    """
+    columns = dict(columns)
+    for name, (utc, parts) in DATES.items():
+        texts = ["NaT" if value is None or value != value else str(value).strip() for value in columns[name]]
+        texts = ["NaT" if text in MISSING else text for text in texts]
+        for text in texts:
+            if text != "NaT" and not re.fullmatch(PATTERN + "Z" * utc, text):
+                raise ValueError(f"column {name!r} holds {text!r}, which is no date such as 2020-01-31{'Z' * utc}")
+        stamps = np.array([text.removesuffix("Z") for text in texts], "datetime64[us]")
+        micro = np.where(np.isnat(stamps), 0, stamps.astype(np.int64))
+        days, of_day = np.divmod(micro, DAY)
+        months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+        turns = {"month": months % 12 / 12, "weekday": (days + 3) % 7 / 7, "hour": of_day / DAY}
+        for part in parts:
+            kind, _, curve = part.partition(" ")
+            if kind in turns:
+                values = (np.sin if curve == "(sin)" else np.cos)(2 * np.pi * turns[kind])
+            else:
+                values = months // 12 + 1970.0 if kind == "year" else micro / DAY
+            columns[f"{name}: {part}"] = np.where(np.isnat(stamps), np.nan, values)
+    return columns
 '''
 
 HELPERS = {
@@ -224,9 +255,6 @@ def erf(x):
 def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> str:
     """Return the text of the file; `stem` is its name without ending, `dtype` that in which the network computes."""
     preprocessing, dtype = run.preprocessing, dtype or run.config.dtype
-    if preprocessing.dates:
-        some = ", ".join(map(repr, list(preprocessing.dates)[:3]))
-        raise ExportError(f"this model takes dates ({some}), which such a file cannot read yet: export with --onnx")
     graph = NumpyLines(run.model, np.dtype(dtype))
     result = layer(graph, run.model, "x")
     code = "\n".join(graph.lines)
@@ -240,6 +268,8 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
             version=torch.__version__,
             rows=ROWS,
             run=f"{run.config.name}, {run.when}",
+            columns=list(preprocessing.column_names),
+            imports="import re\n" if preprocessing.dates else "",
             numbers=_mapping(numbers) + "  # with what a missing value is filled with" * bool(numbers),
         ),
         f"CATEGORIES = {_mapping(categories)}  # by text, of a missing value, of others\n"
@@ -248,6 +278,7 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
         f"MISSING = {sorted(preprocessing.missing_values or [''])!r}\n",
         f"ANSWER = {predicted_columns(run)!r}\n",
         f"CLASSES = {list(preprocessing.target_names)!r}\n" if preprocessing.task != "regression" else "",
+        _dates(run),
         _prepare(run, graph),
         "\n\ndef network(x):\n" + textwrap.indent(code, "    ") + f"\n    return {result}\n",
         _answer(run),
@@ -271,6 +302,8 @@ def _mapping(values: Mapping[str, Any]) -> str:
 def _prepare(run: LoadedRun, graph: NumpyLines) -> str:
     """Return the function that makes of raw columns what the network sees (Note [Columns of the model])."""
     preprocessing, lines = run.preprocessing, []
+    if preprocessing.dates:
+        lines.append("columns = with_parts_of_dates(columns)")
     if preprocessing.numeric_names:
         lines += [
             "values = np.array([[number(value, name) for value in columns[name]] for name in NUMBERS]).T",
@@ -290,6 +323,19 @@ def _prepare(run: LoadedRun, graph: NumpyLines) -> str:
         lines.append(f"blocks.append(codes == np.arange({len(one.names)}))" if one_hot else "blocks.append(codes)")
     lines.append("return np.concatenate(blocks, axis=1)")
     return "\n\ndef prepare(columns):\n" + textwrap.indent("\n".join(lines), "    ") + "\n"
+
+
+def _dates(run: LoadedRun) -> str:
+    """Return the definitions that make numbers of dates (Note [Dates as numbers] in data/dates.py)."""
+    dates = run.preprocessing.dates
+    if not dates:
+        return ""
+    lines = [
+        f"DATES = {_mapping({name: (one.utc, one.parts) for name, one in dates.items()})}  # in UTC or not, and parts",
+        "DAY = 86_400_000_000  # microseconds",
+        f"PATTERN = {PATTERN!r}",
+    ]
+    return "\n".join(lines) + "\n" + DATES
 
 
 def _scaling(scaler: Standardizer | QuantileScaler | None, graph: NumpyLines) -> list[str]:
