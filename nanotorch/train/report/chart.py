@@ -120,7 +120,7 @@ def ticks(low: float, high: float, log: bool, most: int = TICKS) -> list[float]:
             if len(found) > 2:
                 return found[:: math.ceil(len(found) / most)]
         return [low, high]
-    unit = 10.0 ** math.floor(math.log10((high - low) / 2))
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(unit * times for times in (1, 2, 5, 10, 20) if (high - low) / (unit * times) < most)
     return [index * step for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 

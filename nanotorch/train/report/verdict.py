@@ -22,6 +22,7 @@ FEWEST = 10  # rows by which a model is judged
 MOST_VALUES = 10_000_000  # rows times columns times outputs that a linear model learns from
 MOST_INPUTS = 1000  # of it
 MOST_WORK = 2e9  # multiplications for the worth of columns
+AT_ONCE = 4096  # rows that are prepared together
 MOST_ROWS, MOST_SHUFFLES = 1000, 5
 RISE = 1.05  # of the validation loss above its smallest: less is noise
 
@@ -32,7 +33,7 @@ def verdict(found: Findings) -> list[str]:
     """
     if len(found.true) < FEWEST:
         return [f"{len(found.true)} rows of the {found.judged} part are too few to say how good the model is."]
-    other = _linear_outputs(found)
+    other = _linear_answers(found)
     return _of_numbers(found, other) if found.is_regression else _of_classes(found, other)
 
 
@@ -52,7 +53,7 @@ def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
     if other is None:
         words[1] += "."
         return words
-    theirs = (other.argmax(axis=1) == found.true).astype(np.float64)
+    theirs = (other == found.true).astype(np.float64)
     (gain,) = judgement.means((right - theirs)[:, None])
     words[1] += f", a linear model for {_percent(float(theirs.mean()), score)}."
     return [*words, _against_linear(gain, 100, " points")]
@@ -131,8 +132,10 @@ def _interval(of: Estimate, times: float, unit: str) -> str:
 # ------------------------------------------------------------ a linear model
 
 
-def _linear_outputs(found: Findings) -> NDArray[Any] | None:
-    """Return what a linear model of the same columns says of the judged rows; None where it would take long."""
+def _linear_answers(found: Findings) -> NDArray[Any] | None:
+    """Return what a linear model of the same columns says of the judged rows, class numbers or values; None where it
+    would take long to learn.
+    """
     train, preprocessing = found.parts["train"], replace(found.preprocessing, encoding="one_hot")
     inputs, outputs = preprocessing.in_features, len(found.names)
     rows = min(len(train), MOST_VALUES // (inputs * outputs))
@@ -141,8 +144,14 @@ def _linear_outputs(found: Findings) -> NDArray[Any] | None:
     chosen = train.rows(np.linspace(0, len(train) - 1, rows).astype(np.int64))
     learnt = preprocessing.features(chosen)
     model = linear.fit(learnt, chosen.targets, None if found.is_regression else outputs)
-    said = model.outputs(preprocessing.features(found.parts[found.judged]))
-    return said if np.isfinite(said).all() else None
+    part, said = found.parts[found.judged], []
+    for start in range(0, len(part), AT_ONCE):
+        some = part.rows(np.arange(start, min(start + AT_ONCE, len(part))))
+        values = model.outputs(preprocessing.features(some))
+        if not np.isfinite(values).all():
+            return None
+        said.append(values if found.is_regression else values.argmax(axis=1))
+    return np.concatenate(said)
 
 
 # ------------------------------------------------------------ the learning curve
@@ -202,8 +211,9 @@ def row_losses(found: Findings) -> NDArray[np.float64]:
     if not found.is_regression and len(found.names) == 2:
         chances = np.where(found.true == 1, found.stated, 1 - found.stated)
     elif not found.is_regression:
-        chances = np.where(found.right, found.stated, 0.0)
+        chances = np.where(found.right, found.stated, 1 - found.stated)  # of a wrong one at most so much
         wrong = np.flatnonzero(~found.right)
+        wrong = np.sort(wrong[np.argsort(-found.stated[wrong], kind="stable")[:AT_ONCE]])  # the surest of very many
         if len(wrong):
             part = found.parts[found.judged].rows(wrong)
             outputs = found.outputs_of(found.preprocessing.features(part))
