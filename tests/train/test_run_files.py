@@ -1,6 +1,6 @@
 """Whose file it is: what a run may remove, write and follow in a directory that somebody else may have prepared."""
 
-from __future__ import annotations
+from __future__ import re
 
 import errno
 import os
@@ -18,6 +18,7 @@ from nanotorch.train.cli.export import main as export
 from nanotorch.train.cli.predict import main as predict
 from nanotorch.train.cli.train import main
 from nanotorch.train.record import directory
+from nanotorch.train.record.environment import environment
 from nanotorch.train.record.layout import strangers
 from own_runs import write_table
 from trainer_process import Ended, TrainerProcess
@@ -463,3 +464,32 @@ def test_numbers_that_cannot_be_drawn_cost_no_run(
     assert main(["own.yaml", "--output", str(tmp_path / "run"), "train.epochs=1", "--quiet"]) == 0
     assert "report.html cannot be made (OverflowError: cannot draw 1e400)" in capsys.readouterr().err
     assert (tmp_path / "run" / "summary.json").is_file() and not (tmp_path / "run" / "report.html").exists()
+
+
+# ------------------------------------------------------------ the commit
+
+
+@pytest.mark.parametrize(
+    ("files", "commit"),
+    [
+        ({"HEAD": "ref: refs/heads/main\n", "refs/heads/main": "a" * 40 + "\n"}, "a" * 40),
+        ({"HEAD": "ref: refs/heads/main\n", "packed-refs": f"# packed\n{'b' * 40} refs/heads/main\n"}, "b" * 40),
+        ({"HEAD": "c" * 40 + "\n"}, "c" * 40),
+        ({"HEAD": "ref: refs/heads/main\n"}, None),
+        ({"HEAD": "ref: ../../secret\n", "../secret": "not a commit\n"}, None),
+        ({"HEAD": "\x00\xff"}, None),
+        ({}, None),
+    ],
+)
+def test_the_environment_knows_the_commit_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], commit: str | None
+) -> None:
+    (tmp_path / ".git").mkdir()
+    for name, content in files.items():
+        (tmp_path / ".git" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".git" / name).write_text(content, encoding="latin-1")
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    found = environment(torch.device("cpu"))
+    assert found.get("git_commit") == commit
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", found["date"])
