@@ -15,7 +15,7 @@ from nanotorch.backend.numpy_backend import owner
 from nanotorch.backend.primitives import PRIMITIVES
 from nanotorch.capture.batches import Batches, Between
 from nanotorch.capture.conditions import Conditions
-from nanotorch.capture.effects import Draws, plain_numbers
+from nanotorch.capture.effects import Draws, array_of, plain_numbers
 from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.memory import Reachable, Watch, leaf_of
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
@@ -23,7 +23,7 @@ from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, moved_view, simplify
 from nanotorch.capture.program import Program, View
 from nanotorch.capture.recorder import CaptureError, call_scalars
-from nanotorch.capture.recording import Recording, array_of
+from nanotorch.capture.recording import Recording
 from nanotorch.capture.table.machine import MACHINE, Interpreter
 from nanotorch.capture.table.table_code import Many, TableCode
 from nanotorch.optim import Optimizer

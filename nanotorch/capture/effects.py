@@ -20,6 +20,8 @@ from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment
 
 grad_of = attrgetter("_grad")
+array_of = attrgetter("_array")
+"""The array of a tensor."""
 
 
 class Snapshot:
@@ -89,20 +91,16 @@ class Position:
     def __init__(self, reachable: Reachable) -> None:
         self._optimizers = [thing for thing in reachable.objects if isinstance(thing, Optimizer)]
         tensors = [tensor for tensor in reachable.tensors.values() if id(tensor) not in reachable.states]
-        arrays = [(tensor, tensor.detach().numpy()) for tensor in tensors]
-        self._arrays = [(tensor, array.copy()) for tensor, array in arrays if array.flags.writeable]
-        grads = list(map(grad_of, tensors))
-        self._grads = [
-            (tensor, grad, None if grad is None else grad.detach().clone())
-            for tensor, grad in zip(tensors, grads, strict=True)
-        ]
+        self._arrays = [(tensor, array_of(tensor).copy()) for tensor in tensors if array_of(tensor).flags.writeable]
+        grads = zip(tensors, map(grad_of, tensors), strict=True)
+        self._grads = [(tensor, grad, None if grad is None else array_of(grad).copy()) for tensor, grad in grads]
         self._plain = [plain_numbers(optimizer) for optimizer in self._optimizers]
         held = [thing for each in self._optimizers for thing in (each._plans, each.state, *each.state.values())]
         walks = getattr(reachable, "each", [reachable])
         self._contents = [Contents(walk, without=set(map(id, held))) for walk in walks]
         self._states = [
             {
-                key: {n: v.detach().clone() for n, v in record.items() if isinstance(v, Tensor)}
+                key: {n: array_of(v).copy() for n, v in record.items() if isinstance(v, Tensor)}
                 for key, record in entries
             }
             for entries in [list(optimizer.state.items()) for optimizer in self._optimizers]
@@ -125,16 +123,16 @@ class Position:
         for contents in self._contents:
             contents.restore()
         for tensor, copy in self._arrays:
-            tensor.detach().numpy()[...] = copy
+            array_of(tensor)[...] = copy
         for tensor, grad, elements in self._grads:
             if grad_of(tensor) is not grad:
                 tensor.grad = grad
             if grad is not None:
-                grad.detach().copy_(elements)
+                array_of(grad)[...] = elements
         for optimizer, state, plain in zip(self._optimizers, self._states, self._plain, strict=True):
             for key, record in state.items():
                 for name, value in record.items():
-                    optimizer.state[key][name].detach().copy_(value)
+                    array_of(optimizer.state[key][name])[...] = value
             vars(optimizer).update(plain)
             for segment in _segments(optimizer):
                 segment.moved_on()

@@ -12,8 +12,9 @@ import numpy as np
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.device import CPU
 from nanotorch.capture.batches import Batches, Between, taken
+from nanotorch.capture.effects import array_of
 from nanotorch.capture.program import CallNumber
-from nanotorch.capture.recording import array_of, taken_apart
+from nanotorch.capture.recording import taken_apart
 
 if TYPE_CHECKING:
     from nanotorch.capture.compiled import Compiled

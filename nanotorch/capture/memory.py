@@ -21,7 +21,7 @@ import functools
 import random
 import sys
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 from operator import is_
 from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
@@ -52,6 +52,7 @@ PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
 MANY = 10_000
 """Containers with more entries are told apart by their length alone, and arrays by their identity."""
 _END = object()
+Parts = Iterable[tuple[str, Any]]
 
 
 class Reachable:
@@ -115,19 +116,25 @@ class Reachable:
         self._classes: set[type] = set()
         todo = [*given.items()][::-1]
         later: list[tuple[str, Any]] = []
+        fingerprint, objects, seen = self.fingerprint, self.objects, self._seen
         while todo or later:
             path, value = todo.pop() if todo else later.pop(0)
-            if isinstance(value, Optimizer) and todo:  # a parameter is called as its model calls it
+            kind: Any = type(value)
+            look = _look_at(kind)
+            if look is None:
+                fingerprint[path] = spelling(value)
+            elif look is Reachable._optimizer and todo:  # a parameter is called as its model calls it
                 later.append((path, value))
-            elif isinstance(value, PLAIN):
-                self.fingerprint[path] = spelling(value)
-            elif id(value) in self._seen:
-                self.fingerprint[path] = "as", self._seen[id(value)]
+            elif id(value) in seen:
+                fingerprint[path] = "as", seen[id(value)]
             else:
-                self._seen[id(value)] = path
-                self.objects.append(value)
-                parts = [(_joined(path, name), part) for name, part in reversed(list(self._parts(path, value)))]
-                if isinstance(value, Optimizer):  # last: the names of parameters are those in the model
+                seen[id(value)] = path
+                objects.append(value)
+                parts = [
+                    (f"{path}.{name}" if path and name else path or name, part)
+                    for name, part in reversed([*look(self, path, value)])
+                ]
+                if look is Reachable._optimizer:  # last: the names of parameters are those in the model
                     todo[:0] = parts
                 else:
                     todo += parts
@@ -142,55 +149,57 @@ class Reachable:
                     self.names.setdefault(id(owner(grad._array)), f"{path}.grad")
                     self.objects.append(owner(grad._array))
 
-    def _parts(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
-        """Note what an object is, and give what it holds, by name."""
-        if isinstance(value, Tensor):
-            self._tensor(path, value)
-        elif isinstance(value, np.ndarray):
-            self.fingerprint[path] = id(value)
-            self.names.setdefault(id(owner(value)), path)
-            self.held.append(value)
-            if id(value) not in self._of_library:
-                if value.size <= MANY and not value.dtype.hasobject:
-                    self.arrays[path] = value
-                else:
-                    self.large.add(id(value))
-        elif isinstance(value, FunctionType):
-            yield from self._function(path, value)
-        elif isinstance(value, MethodType):
-            yield "", value.__func__
-            yield "self", value.__self__
-        elif isinstance(value, functools.partial):
-            yield from (("", value.func), ("args", value.args), ("keywords", value.keywords))
-        elif isinstance(value, Optimizer):
-            yield from self._optimizer(path, value)
-        elif isinstance(value, dict | list | tuple | set | frozenset | deque):
-            yield from self._container(path, value)
-        elif isinstance(value, ModuleType):
-            yield from self._chosen(value.__dict__) if not _foreign(value.__name__) else ()
-        elif isinstance(value, type):
-            self.fingerprint[path] = id(value)
-            yield from self._methods(value)
-        elif isinstance(value, np.generic):
-            self.fingerprint[path] = spelling(value)
-        elif isinstance(value, slice):
-            self.fingerprint[path] = slice, value.start, value.stop, value.step
-        elif isinstance(value, OPAQUE) or _foreign(type(value).__module__):
-            self.fingerprint[path] = id(value)
-        else:
-            yield from self._object(path, value)
+    # ------------------------------------------- each notes what an object is, and gives what it holds, by name
 
-    def _tensor(self, path: str, tensor: Tensor) -> None:
+    def _plain_array(self, path: str, array: Any) -> Parts:
+        self.fingerprint[path] = id(array)
+        self.names.setdefault(id(owner(array)), path)
+        self.held.append(array)
+        if id(array) not in self._of_library:
+            if array.size <= MANY and not array.dtype.hasobject:
+                self.arrays[path] = array
+            else:
+                self.large.add(id(array))
+        return ()
+
+    def _method(self, path: str, method: Any) -> Parts:
+        return ("", method.__func__), ("self", method.__self__)
+
+    def _partial(self, path: str, partial: Any) -> Parts:
+        return ("", partial.func), ("args", partial.args), ("keywords", partial.keywords)
+
+    def _module(self, path: str, module: Any) -> Parts:
+        return self._chosen(module.__dict__) if not _foreign(module.__name__) else ()
+
+    def _class(self, path: str, kind: Any) -> Parts:
+        self.fingerprint[path] = id(kind)
+        return self._methods(kind)
+
+    def _number(self, path: str, number: Any) -> Parts:
+        self.fingerprint[path] = spelling(number)
+        return ()
+
+    def _slice(self, path: str, value: Any) -> Parts:
+        self.fingerprint[path] = slice, value.start, value.stop, value.step
+        return ()
+
+    def _opaque(self, path: str, value: Any) -> Parts:
+        self.fingerprint[path] = id(value)
+        return ()
+
+    def _tensor(self, path: str, tensor: Any) -> Parts:
         leaf = leaf_of(tensor)
         hooks = None if leaf is None else leaf._hooks
         self.fingerprint[path] = id(tensor), tensor._requires_grad, bool(hooks)
         self.tensors[path] = tensor
         array = tensor._array
         if isinstance(array, np.ndarray):
-            self.names.setdefault(id(owner(array)), path)
-            self._of_tensors.add(id(owner(array)))
+            memory = id(owner(array))
+            self.names.setdefault(memory, path)
+            self._of_tensors.add(memory)
+        return ()
 
-    def _function(self, path: str, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    def _function(self, path: str, function: Any) -> Parts:
         code = function.__code__
         self.fingerprint[path] = id(code)
         if inside[code.co_filename] or (function.__module__ or "").partition(".")[0] in LIBRARIES:
@@ -219,7 +228,7 @@ class Reachable:
                 self.slots.append((function, name))
                 yield name.strip("_"), getattr(function, name)
 
-    def _container(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    def _container(self, path: str, value: Any) -> Parts:
         self.fingerprint[path] = type(value), len(value)
         if not isinstance(value, tuple | frozenset):
             self.lists.append(value)
@@ -234,7 +243,7 @@ class Reachable:
             for number, part in enumerate(value):
                 yield str(number), part
 
-    def _optimizer(self, path: str, optimizer: Optimizer) -> Iterator[tuple[str, Any]]:
+    def _optimizer(self, path: str, optimizer: Any) -> Parts:
         """The tensors of an optimizer. What its options are is no part of the fingerprint, for a program gets them in
         every call, unless the user's own code reads them.
         """
@@ -266,18 +275,17 @@ class Reachable:
                     self.states.add(id(value))
                     yield f"state.{number}.{name}", value
 
-    def _object(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    def _object(self, path: str, value: Any) -> Parts:
         """The attributes of an object: all of a module's and of the library's classes,
         of others those that the code mentions.
         """
-        kind = type(value)
+        kind: Any = type(value)
         self.fingerprint[path] = kind
         attributes = getattr(value, "__dict__", {})
         of_library = kind.__module__.startswith("nanotorch")
-        slots = [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ())]
         yield from self._methods(kind)
-        for name in slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+        for name in _slots(kind):
+            if hasattr(value, name):
                 part = getattr(value, name)
                 self.slots.append((value, name))
                 if of_library:
@@ -296,21 +304,19 @@ class Reachable:
             self.sizes.append(attributes)
             yield from self._chosen(attributes, whole=not self.words.isdisjoint(BY_ANY_NAME))
 
-    def _chosen(self, attributes: dict[str, Any], whole: bool = False) -> Iterator[tuple[str, Any]]:
+    def _chosen(self, attributes: dict[str, Any], whole: bool = False) -> Parts:
         names = tuple([name for name in attributes if whole or name in self.words])
         if names:
             self.entries.append((attributes, names))
         for name in names:
             yield name, attributes[name]
 
-    def _methods(self, kind: type) -> Iterator[tuple[str, Any]]:
+    def _methods(self, kind: type) -> Parts:
         """What lies in a class under names that the code mentions, and the methods that Python calls by itself."""
         if kind in self._classes:
             return
         self._classes.add(kind)
-        for cls in kind.__mro__:
-            if cls.__module__.partition(".")[0] == "nanotorch" or _foreign(cls.__module__):
-                continue
+        for cls in _of_user(kind):
             found = {n: v for n, v in vars(cls).items() if n in self.words or n == "forward" or n in SPECIAL}
             found = {n: v for n, v in found.items() if not isinstance(v, MemberDescriptorType | GetSetDescriptorType)}
             if found:
@@ -344,6 +350,45 @@ class Reachable:
         if not self.codes:
             return "the function"
         return f"{self.codes[0].co_filename.rpartition('/')[2]}:{self.codes[0].co_firstlineno}"
+
+
+@functools.lru_cache(1024)
+def _look_at(kind: Any) -> Callable[[Reachable, str, Any], Parts] | None:
+    """Return what looks at objects of a class; None for plain values."""
+    for kinds, look in LOOKS:
+        if issubclass(kind, kinds):
+            return look
+    return Reachable._opaque if _foreign(kind.__module__) else Reachable._object
+
+
+LOOKS: list[tuple[Any, Any]] = [
+    (Optimizer, Reachable._optimizer),
+    (PLAIN, None),
+    (Tensor, Reachable._tensor),
+    (np.ndarray, Reachable._plain_array),
+    (FunctionType, Reachable._function),
+    (MethodType, Reachable._method),
+    (functools.partial, Reachable._partial),
+    ((dict, list, tuple, set, frozenset, deque), Reachable._container),
+    (ModuleType, Reachable._module),
+    (type, Reachable._class),
+    (np.generic, Reachable._number),
+    (slice, Reachable._slice),
+    (OPAQUE, Reachable._opaque),
+]
+
+
+@functools.lru_cache(1024)
+def _slots(kind: Any) -> tuple[str, ...]:
+    names = [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ())]
+    return tuple([name for name in names if name not in ("__dict__", "__weakref__")])
+
+
+@functools.lru_cache(1024)
+def _of_user(kind: Any) -> tuple[type, ...]:
+    """Return those of the classes that a class consists of which are somebody's own."""
+    own = [cls for cls in kind.__mro__ if cls.__module__.partition(".")[0] != "nanotorch"]
+    return tuple([cls for cls in own if not _foreign(cls.__module__)])
 
 
 class Watch:
@@ -493,7 +538,3 @@ def _line_of_write(code: CodeType, name: str) -> int | None:
 def _foreign(module: str) -> bool:
     """Whether what is in a module of Python can hold no state of the user's steps."""
     return module.partition(".")[0] in LIBRARIES or module.startswith(PARTS_OF_THIS)
-
-
-def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path and name else path or name

@@ -6,7 +6,6 @@ import gc
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,6 @@ from nanotorch.optim.lr_scheduler import LRScheduler
 from nanotorch.optim.segment import Segment
 
 Build = Callable[[Sequence[Any]], Any]
-array_of = attrgetter("_array")
-"""The array of a tensor."""
 
 
 class OtherPlanError(Exception):

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.captured import Captured, Gradients, entered_with, held
-from nanotorch.capture.effects import Draws, Numbers, version
+from nanotorch.capture.effects import Draws, Numbers, array_of, version
 from nanotorch.capture.memory import Reachable, Watch, watched
 from nanotorch.capture.numpy_code import NumpyCode, same_bits
 from nanotorch.capture.passes import moved_view, simplify
 from nanotorch.capture.program import Buffer, HostNumber, View
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.recording import Recording, array_of, taken_apart
+from nanotorch.capture.recording import Recording, taken_apart
 from nanotorch.capture.sweep.batching import Batched
 from nanotorch.capture.sweep.host import Columns, Host, Update, columns
 from nanotorch.capture.sweep.likeness import counterparts, equal

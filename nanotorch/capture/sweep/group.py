@@ -11,12 +11,13 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.capture.compiled import Call, Compiled, Fallback, Key, agree, plans_of
+from nanotorch.capture.effects import array_of
 from nanotorch.capture.many_steps import batch_of, form_of
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.recording import Recording, array_of, taken_apart
+from nanotorch.capture.recording import Recording, taken_apart
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, Walks
 from nanotorch.capture.sweep.constants import constants, has_several, put_in, skeleton
 from nanotorch.capture.sweep.likeness import alike, equal, floats
@@ -45,6 +46,7 @@ class Group(Compiled):
         backend: what runs its programs: "numpy"; "table"; or "auto", a table that may give way to NumPy.
 
     Attributes:
+        walked: what the steps find, where somebody has looked since they ran.
         split: the numbers of steps that are alike, where the steps turned out not to be; None as long as they are.
     """
 
@@ -55,6 +57,7 @@ class Group(Compiled):
         self.split: list[list[int]] | None = None
         self._parts: list[tuple[list[int], Group]] = []
         self._told = False
+        self.walked: list[Reachable] = []
         self._rows: list[Rows] = []
         self.strict = backend == "table"
         super().__init__(self._one_by_one, backend, fallback, ahead=backend != "numpy")
@@ -85,6 +88,7 @@ class Group(Compiled):
         known: list[Any] = [captured for programs in self._programs.values() for captured in programs]
         found = next((captured.reaches for captured in known if captured.fits(())), None)
         self._told = found is not None
+        found, self.walked = found or self.walked, []
         return Walks(found or [Reachable({"": step}, self._words) for step in self.steps])
 
     def _renew(self, programs: list[Any]) -> Any:

@@ -21,9 +21,9 @@ import numpy as np
 
 from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.capture.effects import array_of
 from nanotorch.capture.memory import PLAIN, Reachable
 from nanotorch.capture.program import steps
-from nanotorch.capture.recording import array_of
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment

@@ -30,11 +30,12 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import NUMPY, owner
+from nanotorch.capture.effects import array_of
 from nanotorch.capture.numpy_code import host_function
 from nanotorch.capture.passes import extent
 from nanotorch.capture.program import Buffer, HostNumber, Several, Statement, View, layout, leaves, replaced
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.recording import Recording, array_of
+from nanotorch.capture.recording import Recording
 from nanotorch.ops.create.random import Generator
 
 SCALARS = re.compile(r"scalars\[(\d+)\]")

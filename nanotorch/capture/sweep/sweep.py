@@ -27,10 +27,11 @@ import numpy as np
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.capture.batches import Between
 from nanotorch.capture.compiled import Fallback
+from nanotorch.capture.effects import array_of
 from nanotorch.capture.many_steps import planned, repeated
 from nanotorch.capture.memory import Reachable
 from nanotorch.capture.program import CallNumber
-from nanotorch.capture.recording import Build, array_of, taken_apart
+from nanotorch.capture.recording import Build, taken_apart
 from nanotorch.capture.sweep.group import Axes, Group, entries, groups
 from nanotorch.capture.sweep.likeness import alike, difference, signature
 from nanotorch.capture.sweep.passes import Passed
@@ -170,11 +171,14 @@ class Sweep:
 
     # -------------------------------------------------------------------------------------------------------- groups
 
-    def _grouped(self) -> list[tuple[list[int], Group]]:
+    def _grouped(self, called: bool = True) -> list[tuple[list[int], Group]]:
+        """Return the groups; one that is alone, and made in a call, need not look again what its steps find."""
         if not self.groups:
             reaches = self._reaches()
             classes = [part for like in alike(reaches, begun=False) for part in _parts(like, reaches[like[0]])]
             self.groups = groups(self.steps, reaches, classes, self.fallback, [], self.backend)
+            if called and len(self.groups) == 1:
+                self.groups[0][1].walked = reaches
         return self.groups
 
     def _reaches(self) -> list[Reachable]:
@@ -317,11 +321,11 @@ class Sweep:
     @property
     def code(self) -> str:
         """The programs of all groups."""
-        return "\n".join([group.code for _, group in self._grouped()])
+        return "\n".join([group.code for _, group in self._grouped(called=False)])
 
     def explain(self) -> str:
         """Return which steps run together, and in what the others are not like those of the first group."""
-        groups = self._grouped()
+        groups = self._grouped(called=False)
         reaches = self._reaches()
         first = reaches[groups[0][0][0]]
         lines = []

@@ -21,9 +21,10 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.batches import Batches, Between
 from nanotorch.capture.captured import NOT_DONE, Gradients, is_proven, later, prove
+from nanotorch.capture.effects import array_of
 from nanotorch.capture.program import Buffer, Statement, View
 from nanotorch.capture.recorder import CaptureError
-from nanotorch.capture.recording import Recording, array_of
+from nanotorch.capture.recording import Recording
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, put_back
 from nanotorch.capture.sweep.models import Sources, Trial
 from nanotorch.capture.table.instructions import SCRATCH
