@@ -1,9 +1,10 @@
 """Whose file it is: what a run may remove, write and follow in a directory that somebody else may have prepared."""
 
-from __future__ import re
+from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
