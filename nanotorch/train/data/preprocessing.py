@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.dates import Dates, parts_of
 from nanotorch.train.data.disk_rows import DiskRows
+from nanotorch.train.data.hashed_texts import hashed, hashed_columns
 from nanotorch.train.data.notation import Notation, spellings, split_unit, text_of, truth_of
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
 from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task
@@ -117,6 +118,7 @@ class Preprocessing:
         units: what stands beside the numbers of a column, feature or target, where there is something.
         rare: the classes of too few rows, and what became of them.
         dates: the columns of dates, whose parts are among `feature_names`.
+        texts: the columns of free text, whose sums of words are too.
     """
 
     task: Task
@@ -132,6 +134,7 @@ class Preprocessing:
     units: Mapping[str, str] = field(default_factory=dict)
     rare: Rare | None = None
     dates: Mapping[str, Dates] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -198,6 +201,7 @@ class Preprocessing:
             table.units,
             table.rare,
             table.dates,
+            table.texts,
         )
 
     # -- what the model sees (Note [Columns of the model])
@@ -211,12 +215,18 @@ class Preprocessing:
     def column_names(self) -> tuple[str, ...]:
         """The columns that rows have to come with: a column of dates in place of its parts."""
         whole = {part: name for name, dates in self.dates.items() for part in dates.columns(name)}
+        whole |= {part: name for name in self.texts for part in hashed_columns(name)}
         return tuple(dict.fromkeys(whole.get(name, name) for name in self.feature_names))
 
     @property
     def columns_of_numbers(self) -> tuple[str, ...]:
         """Those of `column_names` that come as numbers."""
-        return tuple(name for name in self.column_names if name not in self.categories and name not in self.dates)
+        return tuple(name for name in self.column_names if name not in self.columns_of_texts)
+
+    @property
+    def columns_of_texts(self) -> tuple[str, ...]:
+        """Those of `column_names` that come as texts."""
+        return (*self.categories, *self.dates, *self.texts)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -349,6 +359,8 @@ class Preprocessing:
             stamps = dates.stamps(columns[name], notation.missing, place)
             parts |= zip(dates.columns(name), parts_of(stamps, dates.parts), strict=True)
             told |= set(dates.columns(name)[0 if dates.columns(name)[0] in self.indicators else 1 :])
+        for name in self.texts:
+            parts |= zip(hashed_columns(name), hashed(columns[name], notation.missing).T, strict=True)
         for name, fill in zip(self.numeric_names, self.fills, strict=True):
             unit = self.units.get(name, "")
             if name in parts:
@@ -386,6 +398,8 @@ class Preprocessing:
     def state(self) -> dict[str, Any]:
         """Return all of it as plain values, exact in JSON: `from_state` gives an equal object back."""
         added: dict[str, Any] = {"units": dict(self.units)} if self.units else {}
+        if self.texts:
+            added["texts"] = self.texts
         if self.dates:
             added["dates"] = {name: dates.state() for name, dates in self.dates.items()}
         if self.rare is not None:
@@ -418,6 +432,7 @@ class Preprocessing:
             encoding=state["encoding"],
             missing_values=tuple(state["missing_values"]),
             units=state.get("units", {}),
+            texts=tuple(state.get("texts", ())),
             dates={name: Dates.from_state(one) for name, one in state.get("dates", {}).items()},
             rare=Rare(tuple(state["rare"][0]), state["rare"][1]) if state.get("rare") else None,
         )

@@ -96,8 +96,8 @@ class Table:
     should know of how the table came to be. `numbers` says which rows these are of the table that was loaded (None:
     they are all of it), so that a message can name them. `units` are those beside the numbers of a column, feature or
     target, where they had one; `rare` is what became of classes of too few rows; `dates` maps columns of the file to
-    their `Dates`, whose parts are among the features. Features may also stay on the disk, in a `DiskRows` of any
-    numbers; whoever made it has seen to it that all are finite.
+    their `Dates`, whose parts are among the features, as are those of the columns `texts`, which were hashed. Features
+    may also stay on the disk, in a `DiskRows` of any numbers; whoever made it has seen to it that all are finite.
     """
 
     features: FloatArray | DiskRows
@@ -110,6 +110,7 @@ class Table:
     numbers: NDArray[np.int64] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     dates: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
     rare: Rare | None = None
 
     def __post_init__(self) -> None:

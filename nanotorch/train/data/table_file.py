@@ -23,6 +23,7 @@ from nanotorch.train.data.array_file import read_arrays
 from nanotorch.train.data.column_kinds import Kind, codes, kind_of
 from nanotorch.train.data.csv_file import Columns, known_column, read_csv
 from nanotorch.train.data.dates import Dates, columns_of, date_format, dates_of
+from nanotorch.train.data.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.notation import Notation, only_or_more, text_of
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
@@ -39,6 +40,7 @@ def table_file(
     categorical: Sequence[str] = (),
     dates: Sequence[str] = (),
     date_format: Annotated[str, Checked(date_format)] = "auto",
+    text: Literal["refuse", "hash"] = "refuse",
     drop: Sequence[str] = (),
     missing: Literal["impute", "drop_rows", "refuse"] = "impute",
     missing_values: Annotated[Sequence[str] | dict[Literal["only"], Sequence[str]], Checked(only_or_more)] = (),
@@ -70,6 +72,7 @@ def table_file(
         categorical: columns that hold categories even where they look like numbers, such as postal codes.
         dates: columns that hold dates or times; others that do are found.
         date_format: how they are written, such as day/month/year or %d.%m.%y; auto finds out.
+        text: what to do with columns of free text: an error, or the sums of their hashed words.
         drop: columns not to use.
         missing: what to do with rows that lack a value: `impute` fills in the training part's median, with a
             further column that says so, and takes a missing category for a category of its own; `drop_rows` leaves them
@@ -101,7 +104,7 @@ def table_file(
         return read_arrays(existing(file), targets[0], task, drop)
     whole = read_columns(file, [*categorical, *targets, *dates], drop, form)
     dropped = missing_target == "drop"
-    table = table_of(whole, targets, task, numeric, categorical, drop, dropped, dates, date_format)
+    table = table_of(whole, targets, task, numeric, categorical, drop, dropped, dates, date_format, text)
     features = table.features[:]
     lacking = np.isnan(features).any(axis=1)
     if lacking.any() and missing == "refuse":
@@ -266,6 +269,7 @@ def table_of(
     drop_missing_targets: bool = False,
     dates: Collection[str] = (),
     date_format: str = "auto",
+    text: str = "refuse",
 ) -> Table:
     """Decide what each column holds, and make a Table of them; a DataError says all that speaks against it."""
     source, mistakes = whole.source, Mistakes()
@@ -298,6 +302,7 @@ def table_of(
             whole = _with_targets(whole, target, drop_missing_targets)
     features: dict[str, FloatArray] = {}
     of_dates: dict[str, Dates] = {}
+    free: list[str] = []
     categories: dict[str, tuple[str, ...]] = {}
     units: dict[str, str] = {}
     notices = list(whole.notices)
@@ -315,6 +320,17 @@ def table_of(
             notices += kind.notices
             if kind.unit:
                 units[name] = kind.unit
+            if kind.numbers is None and name not in categorical and is_free_text(whole[name]):
+                if text == "refuse":
+                    example = next(cell for cell in whole[name] if cell is not None)
+                    raise TableError(
+                        f"{source}: column {shown(name)} holds free text, such as {shown(example)}; list it under"
+                        " data.drop, or set data.text: hash, or list it under data.categorical"
+                    )
+                free.append(name)
+                features |= zip(hashed_columns(name), hashed(whole[name]).T, strict=True)
+                notices.append(f"column {shown(name)} holds free text; the model sees {WIDTH} sums of its words")
+                continue
             if kind.numbers is None:
                 categories[name], features[name] = codes(whole[name], whole.notation)
             else:
@@ -337,6 +353,7 @@ def table_of(
         whole.numbers,
         units,
         of_dates,
+        tuple(free),
     )
 
 

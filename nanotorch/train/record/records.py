@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from nanotorch.train.config.strict_yaml import show
 from nanotorch.train.data.dates import Part, date_format
+from nanotorch.train.data.hashed_texts import hashed_columns
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils import files
@@ -152,12 +153,14 @@ class Prepared(Schema):
     units: dict[str, str] = {}
     rare: tuple[Names, str] | None = None
     dates: dict[str, DatesState] = {}
+    texts: Names = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Prepared:
-        for name, dates in self.dates.items():
-            if not {f"{name}: {part}" for part in dates.parts} <= set(self.feature_names):
-                raise ValueError(f"dates: the parts of {show(name)} are not among the features")
+        made = {name: {f"{name}: {part}" for part in dates.parts} for name, dates in self.dates.items()}
+        for name, parts in (made | {name: set(hashed_columns(name)) for name in self.texts}).items():
+            if not parts <= set(self.feature_names):
+                raise ValueError(f"dates or texts: the parts of {show(name)} are not among the features")
         categories = {}
         for pair in self.categories:
             name, category = pair if len(pair) == 2 else ("", None)

@@ -85,7 +85,7 @@ def score_rows(
                     " column"
                 )
         numbers = targets if preprocessing.task == "regression" else []
-        texts = [*preprocessing.categories, *preprocessing.dates, *(name for name in targets if name not in numbers)]
+        texts = [*preprocessing.columns_of_texts, *(name for name in targets if name not in numbers)]
         tables, left_out, of_rare = [], 0, 0
         for piece in file.pieces([*preprocessing.columns_of_numbers, *numbers], texts):
             if drop:
@@ -117,6 +117,7 @@ def score_rows(
         indicators=(),
         categories={},
         dates={},
+        texts=(),
     )
     notes = [f"{of_rare} rows of classes that were left out of training are not scored"] if of_rare else []
     notes += [f"{left_out} rows without a target are left out (data.missing_target: drop)"] if left_out else []

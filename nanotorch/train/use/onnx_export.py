@@ -98,6 +98,7 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
         raise ExportError(
             f"a matrix holds numbers alone, and this model takes categories ({some}): export without --matrix"
         )
+    refuse_texts(run)
     if matrix and preprocessing.dates:
         some = ", ".join(map(repr, list(preprocessing.dates)[:3]))
         raise ExportError(f"this model takes dates ({some}), which are inputs of their own: export without --matrix")
@@ -138,6 +139,16 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
             numbers = graph.add("Equal", numbers, graph.constant(np.arange(len(category.names))))
         blocks.append(graph.cast(numbers, graph.dtype))
     return inputs, blocks[0] if len(blocks) == 1 else graph.add("Concat", *blocks, axis=1)
+
+
+def refuse_texts(run: LoadedRun) -> None:
+    """Raise an ExportError if the model takes free text."""
+    if run.preprocessing.texts:
+        some = ", ".join(map(repr, run.preprocessing.texts[:3]))
+        raise ExportError(
+            f"this model takes free text ({some}), for which there is no operator; nanotorch predict reads it, and"
+            " --safetensors exports the weights alone"
+        )
 
 
 def _parts_of_dates(graph: Graph, seconds: str, wanted: Sequence[Part]) -> list[str]:

@@ -76,7 +76,7 @@ def predict_file(
     """
     refuse_to_replace(run, output, rows)
     done, noticed = Predicted(), Noticed()
-    features, texts = run.preprocessing.column_names, [*run.preprocessing.categories, *run.preprocessing.dates]
+    features, texts = run.preprocessing.column_names, run.preprocessing.columns_of_texts
     columns = [*keep, *predicted_columns(run)]
     with open_rows(rows, features, {**run.reading, **(written_as or {})}) as file:
         further = further_columns(run, file)

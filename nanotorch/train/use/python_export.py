@@ -23,7 +23,7 @@ from nanotorch import Tensor
 from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.use.loaded_run import LoadedRun
-from nanotorch.train.use.onnx_export import TOLERANCE, difference
+from nanotorch.train.use.onnx_export import TOLERANCE, difference, refuse_texts
 from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
 from nanotorch.train.use.prediction import predicted_columns
 from nanotorch.utils import files
@@ -254,6 +254,7 @@ def erf(x):
 
 def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> str:
     """Return the text of the file; `stem` is its name without ending, `dtype` that in which the network computes."""
+    refuse_texts(run)
     preprocessing, dtype = run.preprocessing, dtype or run.config.dtype
     graph = NumpyLines(run.model, np.dtype(dtype))
     result = layer(graph, run.model, "x")
