@@ -121,6 +121,17 @@ def test_only_parts_that_differ_are_features(written: Callable[..., str]) -> Non
         np.testing.assert_allclose(column, want, atol=1e-9)
 
 
+def test_parts_can_be_dropped(written: Callable[..., str]) -> None:
+    path = written(*SOME)
+    table = table_file(path, "y", drop=["when: year", "when: elapsed (days)"])
+    assert table.feature_names == tuple(f"when: {part}" for part in PARTS[1:-1])
+    assert table.dates["when"].parts == PARTS[1:-1]
+    with pytest.raises(DataError, match=r"data.drop leaves nothing of column 'when'; name the column itself"):
+        table_file(path, "y", drop=[f"when: {part}" for part in PARTS])
+    with pytest.raises(DataError, match=r"has no column 'when: year', which data.drop names"):
+        table_file(path, "y", drop=["when: year"], categorical=["when"])
+
+
 def test_times_with_an_offset_are_meant_in_utc(written: Callable[..., str]) -> None:
     table = table_file(written("2020-01-01T01:00+02:00", "2020-01-01T01:00Z", "2020-01-01 01:00:00 -0130"), "y")
     assert table.dates["when"].utc and ", in UTC)" in table.notices[0]

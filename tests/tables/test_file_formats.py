@@ -22,6 +22,7 @@ import pytest
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.predict import main as predict
 from nanotorch.train.data import csv_file
+from nanotorch.train.data import table_file as table_files
 from nanotorch.train.data.csv_file import read_csv
 from nanotorch.train.data.formats import unpacked
 from nanotorch.train.data.table import TableError
@@ -238,6 +239,19 @@ def test_a_run_in_a_folder_that_is_no_utf_8(tmp_path: Path) -> None:
             env=os.environ | {"PYTHONPATH": str(Path(csv_file.__file__).parents[3])},
         )
         assert done.returncode == 0 and "Traceback" not in done.stderr, done
+
+
+def test_a_table_to_train_on_is_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(TableError, match="is a pipe, and a table is read more than once: save it as a file"):
+        table_file(str(tmp_path / "t.csv"), "y")
+
+
+def test_a_small_parquet_file_may_claim_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_files, "MOST_CELLS", 1000)
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1.0] * 501, "y": [2] * 501}), tmp_path / "t.parquet")
+    with pytest.raises(TableError, match="has 501 rows of 2 columns, more than fit into memory"):
+        table_file(str(tmp_path / "t.parquet"), "y")
 
 
 def test_rows_from_a_named_pipe(run: Path, tmp_path: Path) -> None:

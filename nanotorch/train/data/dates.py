@@ -22,7 +22,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -216,13 +216,21 @@ def dates_of(whole: Columns, name: str, form: str = "auto", stated: bool = False
     return None
 
 
-def columns_of(whole: Columns, name: str, dates: Dates) -> tuple[Dates, list[FloatArray], str]:
-    """Return the parts of a column of dates that differ between rows, as columns of numbers, and what to say of it."""
+def columns_of(
+    whole: Columns, name: str, dates: Dates, drop: Collection[str] = ()
+) -> tuple[Dates, list[FloatArray], str]:
+    """Return the parts of a column of dates that differ between rows and are not to be dropped, as columns of numbers,
+    and what to say of it.
+    """
     stamps = dates.stamps(whole[name], frozenset(), lambda row: f"{whole.where(row)}: column {shown(name)}")
     found = dict(zip(PARTS, parts_of(stamps), strict=True))
     kept = tuple(
-        part for part, values in found.items() if part == PARTS[-1] or len(np.unique(values[~np.isnan(values)])) > 1
+        part
+        for part, values in found.items()
+        if f"{name}: {part}" not in drop and (part == PARTS[-1] or len(np.unique(values[~np.isnan(values)])) > 1)
     )
+    if not kept:
+        raise TableError(f"data.drop leaves nothing of column {shown(name)}; name the column itself", "data", "drop")
     words = ", ".join(dict.fromkeys(part.partition(" ")[0] for part in kept))
     meant = ", in UTC" if dates.utc else ""
     notice = f"column {shown(name)} holds dates or times ({dates.form}{meant}); the model sees {words}"

@@ -22,13 +22,15 @@ from nanotorch.registry import DATASETS, Checked, NonNegativeInt, PositiveInt, c
 from nanotorch.train.data.array_file import read_arrays
 from nanotorch.train.data.column_kinds import Kind, codes, kind_of
 from nanotorch.train.data.csv_file import Columns, known_column, read_csv
-from nanotorch.train.data.dates import Dates, columns_of, date_format, dates_of
+from nanotorch.train.data.dates import PARTS, Dates, columns_of, date_format, dates_of
 from nanotorch.train.data.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.notation import Notation, only_or_more, text_of
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
 from nanotorch.utils import files
+
+MOST_CELLS = 2**33  # of a Parquet file, which packs equal ones into a few bytes
 
 
 @DATASETS.register("file", task="task", own=True)
@@ -149,6 +151,8 @@ def read_columns(
         return _read_parquet(place, as_text, leave_out, form.notation)
     if place.suffix.lower() in (".xls", ".xlsb", ".ods", ".numbers"):
         raise TableError(f"{place} is a spreadsheet; save it as .xlsx or CSV (UTF-8)")
+    if place.is_fifo():
+        raise TableError(f"{place} is a pipe, and a table is read more than once: save it as a file", "data", "file")
     return read_csv(place, form, as_text, leave_out)
 
 
@@ -178,6 +182,9 @@ def parquet_file(path: Path) -> Iterator[Any]:
         with open(path, "rb") as content, pyarrow.parquet.ParquetFile(content) as file:
             names = file.schema_arrow.names
             twice = sorted({name for name in names if names.count(name) > 1})
+            rows = file.metadata.num_rows
+            if rows * len(names) > MOST_CELLS:
+                raise TableError(f"{path} has {rows:,} rows of {len(names):,} columns, more than fit into memory")
             if twice:
                 raise TableError(f"{path}: two columns have the name {shown(twice[0])}; rename one")
             yield file
@@ -278,7 +285,8 @@ def table_of(
     for key, names in stated.items():
         for name in names:
             with mistakes.gathered():
-                known_column(name, available, source, key)
+                if key != "drop" or not _is_part(name, available):
+                    known_column(name, available, source, key)
                 if key == "drop" and name in target:
                     raise TableError(f"data.drop names {shown(name)}, which is the target", "data", "drop")
                 if key == "dates" and name in {*numeric, *categorical, *target}:
@@ -311,7 +319,7 @@ def table_of(
             if name not in {*categorical, *numeric} and whole[name].dtype == object:
                 found_dates = dates_of(whole, name, date_format, name in dates)
                 if found_dates is not None:
-                    of_dates[name], parts, said = columns_of(whole, name, found_dates)
+                    of_dates[name], parts, said = columns_of(whole, name, found_dates, drop)
                     features |= zip(of_dates[name].columns(name), parts, strict=True)
                     notices.append(said)
                     continue
@@ -338,6 +346,11 @@ def table_of(
                 features[name] = kind.numbers
             if np.isnan(features[name]).all():
                 raise TableError(f"{source}: column {shown(name)} has no value in any row; list it under data.drop")
+    for name in drop:
+        column = name.rpartition(": ")[0]
+        if _is_part(name, available) and name not in available and column not in of_dates and not mistakes.found:
+            with mistakes.gathered():
+                known_column(name, available, source, "drop")
     if not mistakes.found or set(target) <= set(whole):
         with mistakes.gathered():
             found = _targets(whole, target, task, numeric, units)
@@ -355,6 +368,12 @@ def table_of(
         of_dates,
         tuple(free),
     )
+
+
+def _is_part(name: str, columns: Collection[str]) -> bool:
+    """Return whether a name is that of a part of a column of dates, if it holds dates."""
+    column, _, part = name.rpartition(": ")
+    return column in columns and part in PARTS
 
 
 def lacks_target(whole: Columns, target: str) -> NDArray[np.bool_]:
