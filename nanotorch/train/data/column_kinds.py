@@ -44,25 +44,23 @@ def kind_of(whole: Columns, name: str, notation: Notation, stated: bool = False,
     if numbers is not None:
         return Kind(numbers, notices=() if sure else tuple(_doubted(whole, name, notation)))
     counts = Counter(text for text in texts if text is not None)
-    parts = {text: _parts(text, stated) for text in counts}
-    ways = (notation, *notation.others())
-    like = {text for text in counts if any(way.is_number(parts[text][1]) for way in ways)}
-    many, present = sum(counts[text] for text in like), counts.total()
+    parts = {text: found for text in counts if (found := _parts(text, notation, stated)) is not None}
+    many, present = sum(counts[text] for text in parts), counts.total()
     if not stated and many * 2 <= present:
-        return Kind(None, notices=tuple(_said_of_categories(name, counts, like)))
+        return Kind(None, notices=tuple(_said_of_categories(name, counts, parts)))
     mistakes = Mistakes()
     with mistakes.gathered():
-        if len(like) < len(counts):
-            row = next(row for row, text in enumerate(texts) if text is not None and text not in like)
+        if len(parts) < len(counts):
+            row = next(row for row, text in enumerate(texts) if text is not None and text not in parts)
             among = "" if stated else f", among {many} numbers in {present} rows"
             raise TableError(
                 f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is not a number{among};"
                 " mend it, or add it to data.missing_values, or list the column under data.categorical or data.drop"
             )
     with mistakes.gathered():
-        _refuse_other_notation(whole, name, notation, {text: parts[text][1] for text in like})
+        _refuse_other_notation(whole, name, notation, {text: number for text, (_, number) in parts.items()})
     with mistakes.gathered():
-        unit = _one_unit(whole, name, {text: parts[text][0] for text in like})
+        unit = _one_unit(whole, name, {text: unit for text, (unit, _) in parts.items()})
     mistakes.tell()
     first = next(text for text in texts if text is not None)
     value = notation.number(first, unit)
@@ -96,10 +94,14 @@ def _doubted(whole: Columns, name: str, notation: Notation) -> Iterator[str]:
     yield f"column {shown(name)}: {shown(texts[row])} is read as {value:.15g}; it would be {other}"
 
 
-def _parts(text: str, any_unit: bool) -> tuple[str, str]:
-    """Return a well-known unit (or any), "" where there is none, and the rest of the text."""
+def _parts(text: str, notation: Notation, any_unit: bool) -> tuple[str, str] | None:
+    """Return a well-known unit (or any), or "", and the rest; None if that is a number in no notation."""
     parts = split_unit(text)
-    return parts if parts is not None and (any_unit or parts[0] in UNITS) else ("", text)
+    if parts is None:
+        return ("", text) if notation.is_number(text) else None
+    if parts[0] and not (any_unit or parts[0] in UNITS):
+        return None
+    return parts if any(way.is_number(parts[1]) for way in (notation, *notation.others())) else None
 
 
 def _refuse_other_notation(whole: Columns, name: str, notation: Notation, bare: Mapping[str, str]) -> None:
