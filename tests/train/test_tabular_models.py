@@ -15,6 +15,7 @@ from compiled_runs import left, trained
 from nanotorch import nn
 from nanotorch.capture.table.machine import MACHINE
 from nanotorch.registry import MODELS
+from nanotorch.train.cli.train import main as train
 from nanotorch.train.config.loading import loads
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import build, parameter_groups, schedule, shares_of_rate
@@ -30,6 +31,7 @@ from nanotorch.train.use import onnx_export
 from nanotorch.train.use.evaluation import score
 from nanotorch.train.use.loaded_run import load_run
 from nanotorch.train.use.prediction import predict
+from own_runs import write_table
 
 REALMLP = """
 name: realmlp
@@ -238,3 +240,32 @@ def test_the_rate_rises_and_falls_by_the_logarithm() -> None:
     shares = (np.minimum(np.arange(42), 39) + 0.5) / 40
     np.testing.assert_allclose(found, 0.25 * (1 - np.cos(2 * np.pi * np.log2(1 + 7 * shares))))
     assert min(found) > 0
+
+
+# ------------------------------------------------------------ a table without a config
+
+
+def test_a_table_trains_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(tmp_path / "my table.csv")
+    given = [str(tmp_path / "my table.csv"), "--target", "kind", "data.drop=[id, price]"]
+    assert train([*given, "--print-config"]) == 0
+    made = loads(capsys.readouterr().out)
+    assert made.name == "my_table" and made.loss.name == "CrossEntropyLoss"
+    assert (made.train.epochs, made.train.batch_size) == (100, 64)  # 72 rows: so many epochs as there may be
+    assert train([*given, "train.epochs=2", "--output", str(tmp_path / "run"), "--no-progress"]) == 0
+    assert load_run(tmp_path / "run").preprocessing.target_names == ("cheap", "dear", "middling, so to say")
+    again = loads((tmp_path / "run" / "config.yaml").read_text(), overrides=["data.drop=[id, price]"])
+    assert again.model == made.model and again.train == made.train and made.train.monitor == "loss"
+    capsys.readouterr()
+    assert train([str(tmp_path / "my table.csv"), "--target", "price", "data.drop=[id]", "--print-config"]) == 0
+    assert loads(capsys.readouterr().out).loss.name == "MSELoss"
+
+
+@pytest.mark.parametrize(("file", "target", "message"), [("table.csv", "kid", "kid"), ("no.csv", "kind", "no.csv")])
+def test_a_table_that_cannot_be_trained_is_refused_in_a_sentence(
+    file: str, target: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path / "table.csv")
+    assert train([str(tmp_path / file), "--target", target, "--output", str(tmp_path / "run")]) != 0
+    printed = capsys.readouterr()
+    assert message in printed.err and "Traceback" not in printed.err and not (tmp_path / "run").exists()

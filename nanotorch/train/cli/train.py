@@ -27,6 +27,7 @@ KINDS = ("datasets", "models", "activations", "initializations", "losses", "opti
 EPILOG = """\
 examples:
   {prog} configs/digits_mlp.yaml
+  {prog} table.csv --target price
   {prog} configs/digits_mlp.yaml optimizer.lr=3e-3
   {prog} configs/digits_mlp.yaml 'model.hidden=[64, 64]'
   {prog} --list optimizers
@@ -50,6 +51,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("config", nargs="?", type=path_option, metavar="CONFIG", help="the config file ('-' is standard input)")
+    add(
+        "--target",
+        action="append",
+        metavar="COLUMN",
+        help="train a table instead, given in the place of CONFIG, to predict this column, by a config that suits it",
+    )
     add("overrides", nargs="*", metavar="key=value", help="set a value of the config: optimizer.lr=1e-3")
     add("--print-config", action="store_true", help="print the config with every default, and stop")
     add("--validate", action="store_true", help="check the config, and stop")
@@ -125,8 +132,14 @@ def _train(options: argparse.Namespace) -> int:
         overrides.append(f"device={json.dumps(options.device)}")
     source = "<stdin>" if options.config == "-" else options.config
     try:
-        text = read(options.config)
+        if options.target is not None:
+            source = "<preset>"
+            text = _config_of_table(options.config, options.target, overrides)
+        else:
+            text = read(options.config)
         config = loads(text, source, overrides)
+    except _TableRefused as error:
+        return fail(str(error), FAILED)
     except ConfigError as error:
         count = len(error.problems)
         return fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_USAGE)
@@ -168,6 +181,22 @@ def _train(options: argparse.Namespace) -> int:
         return fail("\n".join(told), BAD_USAGE if any(problem.path for problem in error.problems) else FAILED)
     except (MemoryError, RuntimeError, ValueError) as error:
         return fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
+
+
+class _TableRefused(Exception):
+    """A table from which no config can be made; the message says why."""
+
+
+def _config_of_table(file: str, targets: Sequence[str], overrides: Sequence[str]) -> str:
+    from nanotorch.train.config.table_config import config_of_table
+    from nanotorch.train.data.table import DataError
+
+    try:
+        return config_of_table(file, targets, overrides)
+    except (DataError, ImportError, MemoryError) as error:
+        raise _TableRefused(f"error: {error}") from None
+    except OSError as error:
+        raise _TableRefused(f"error: {error.filename}: {error.strerror}") from None
 
 
 def _run(options: argparse.Namespace, config: Config, text: str) -> int:

@@ -1,0 +1,1 @@
+"""How well networks predict tables: the tables, and the contestants."""

@@ -1,0 +1,177 @@
+"""What predicts a table: pipelines of scikit-learn, and configs of nanotorch's trainer; each gets the same rows."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from nanotorch.train.config.loading import loads
+from nanotorch.train.config.preset import preset
+from nanotorch.train.config.strict_yaml import dump
+from nanotorch.train.data.preprocessing import Preprocessing
+from nanotorch.train.data.table import Table
+from nanotorch.train.fit.build import build
+from nanotorch.train.fit.chunks import Chunks
+from nanotorch.train.fit.loop import evaluate, fit
+from nanotorch.train.fit.prepare import Data
+
+Scores = dict[str, float]
+
+
+def scores(contestant: str, features: Any, targets: Any, seed: int) -> Scores:
+    """Return the test score (accuracy or R2), the log-loss of classes, and the seconds of the fit, of a split."""
+    chosen = targets if targets.dtype.kind in "UO" else None
+    parts = train_test_split(features, targets, test_size=0.2, random_state=seed, stratify=chosen)
+    with warnings.catch_warnings(action="ignore"):
+        return (of_nanotorch if contestant in RECIPES else of_scikit_learn)(contestant, *parts, seed)
+
+
+# ------------------------------------------------------------ scikit-learn
+
+
+def _encoded(features: Any, estimator: Any) -> Any:
+    texts = features.select_dtypes(object).columns
+    numbers = [column for column in features if column not in texts]
+    whole = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
+    one_hot = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value="missing"), OneHotEncoder(handle_unknown="ignore")
+    )
+    return make_pipeline(
+        ColumnTransformer([("n", whole, numbers), ("t", one_hot, texts)], sparse_threshold=0), estimator
+    )
+
+
+def _boosting(features: Any, estimator: Any) -> Any:
+    texts = features.select_dtypes(object).columns
+    codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1)
+    return make_pipeline(ColumnTransformer([("t", codes, texts)], remainder="passthrough"), estimator)
+
+
+THEIRS: dict[str, Callable[[Any, bool, int], Any]] = {
+    "linear": lambda x, classes, seed: _encoded(
+        x, LogisticRegressionCV(max_iter=500, cv=3) if classes else RidgeCV(np.logspace(-3, 3, 13))
+    ),
+    "scikit-learn MLP": lambda x, classes, seed: _encoded(
+        x,
+        MLPClassifier(random_state=seed)
+        if classes
+        else TransformedTargetRegressor(MLPRegressor(random_state=seed), transformer=StandardScaler()),
+    ),
+    "HistGradientBoosting": lambda x, classes, seed: _boosting(
+        x, (HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor)(random_state=seed)
+    ),
+}
+
+
+def of_scikit_learn(name: str, train: Any, test: Any, known: Any, wanted: Any, seed: int) -> Scores:
+    """Fit a pipeline on the rows for training, and score the others."""
+    classes = known.dtype.kind in "UO"
+    started = time.perf_counter()
+    model = THEIRS[name](train, classes, seed).fit(train, known)
+    seconds = time.perf_counter() - started
+    if not classes:
+        return {"score": float(r2_score(wanted, model.predict(test))), "seconds": seconds}
+    odds = model.predict_proba(test)
+    loss = float(log_loss(wanted, odds, labels=model.classes_))
+    return {"score": float(accuracy_score(wanted, model.predict(test))), "log_loss": loss, "seconds": seconds}
+
+
+# ------------------------------------------------------------ nanotorch
+
+
+def _with(model: dict[str, Any], optimizer: dict[str, Any], **more: Any) -> Callable[[int, str], dict[str, Any]]:
+    def recipe(rows: int, task: str) -> dict[str, Any]:
+        return {**preset(rows, task), "model": model, "optimizer": optimizer, "scheduler": None, **more}
+
+    return recipe
+
+
+def _realmlp(rows: int, task: str) -> dict[str, Any]:
+    rate = 0.2 if task == "regression" else 0.04
+    return {
+        **preset(rows, task),
+        "data": {"standardize": "robust"},
+        "model": {"name": "realmlp", "hidden": [128, 128]},
+        "optimizer": {"name": "AdamW", "lr": rate, "betas": [0.9, 0.95], "weight_decay": 0.02},
+        "scheduler": {"name": "CosLogLR", "interval": "step"},
+    }
+
+
+TABM = {"name": "AdamW", "lr": 2e-3, "weight_decay": 3e-4}
+RECIPES: dict[str, Callable[[int, str], dict[str, Any]]] = {
+    "nanotorch": preset,
+    "nanotorch RealMLP": _realmlp,
+    "nanotorch TabM": _with({"name": "tabm"}, TABM, data={"standardize": "quantile"}),
+    "nanotorch TabM plain": _with({"name": "tabm", "embedding": "none"}, TABM),
+}
+
+
+def of_nanotorch(name: str, train: Any, test: Any, known: Any, wanted: Any, seed: int) -> Scores:
+    """Train by a recipe, keep the epoch that is best on a fifth of the rows for training, and score the test rows."""
+    classes = known.dtype.kind in "UO"
+    started = time.perf_counter()
+    fitted, judged, of_fitted, of_judged = train_test_split(
+        train, known, test_size=0.2, random_state=seed, stratify=known if classes else None
+    )
+    names = tuple(sorted(set(known.tolist()))) if classes else ("y",)
+    task = "regression" if not classes else "binary" if len(names) == 2 else "multiclass"
+    pieces = {"train": (fitted, of_fitted), "validation": (judged, of_judged), "test": (test, wanted)}
+    parts = {part: _table(rows, values, train, task, names) for part, (rows, values) in pieces.items()}
+    sections = RECIPES[name](len(fitted), task)
+    config = _config(sections, seed, task)
+    data = Data(parts, Preprocessing.fit(parts["train"], config.data.standardize, True))
+    training, loader, places, options = build(config, data)
+    chunks = Chunks(training, loader, options, options.accumulate, options.epochs)
+    best = None
+    for event in fit(training, loader, places["validation"], options, chunks=chunks):
+        if isinstance(event, dict) and training.best_epoch == training.epoch:
+            best = {key: value.clone() for key, value in training.weights().items()}
+    training.use(best or training.weights())
+    seconds = time.perf_counter() - started
+    found = evaluate(training.model, training.criterion, places["test"])
+    return {
+        "score": found["accuracy" if classes else "r2"],
+        **({"log_loss": -found["neg_log_loss"]} if classes else {}),
+        "seconds": seconds,
+    }
+
+
+def _config(sections: dict[str, Any], seed: int, task: str) -> Any:
+    """Return a config of these sections; its dataset only has a name of the same task, for the rows are given."""
+    of_task = {"regression": "diabetes", "binary": "breast_cancer", "multiclass": "iris"}[task]
+    train = {**sections["train"], "metrics": [] if task == "regression" else ["neg_log_loss"]}
+    data = {"name": of_task, **sections.get("data", {})}
+    return loads(dump({"name": "benchmark", "seed": seed, **sections, "data": data, "train": train}))
+
+
+def _table(rows: Any, values: Any, whole: Any, task: Any, names: tuple[str, ...]) -> Table:
+    """Return rows as the trainer has them: columns of texts as numbers of texts, NaN where a value is missing."""
+    categories = {
+        column: tuple(sorted(map(str, whole[column].dropna().unique()))) for column in whole.select_dtypes(object)
+    }
+    columns = [
+        pd.Categorical(rows[column].map(str, na_action="ignore"), categories[column]).codes.astype(float)
+        if column in categories
+        else rows[column].to_numpy(np.float64)
+        for column in rows
+    ]
+    features = np.stack(columns, 1)
+    for number, column in enumerate(rows):
+        if column in categories:
+            features[features[:, number] < 0, number] = np.nan
+    targets = np.searchsorted(names, values) if task != "regression" else values.reshape(-1, 1)
+    return Table(features, targets, task, tuple(map(str, rows)), names, categories)

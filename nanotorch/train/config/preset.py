@@ -1,0 +1,35 @@
+"""What to take for a table where nobody says: model, optimizer and length, by its rows and its task.
+
+Found on half of the tables of `benchmarks.tables`, and measured on the other half.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+STEPS = 1500  # of a training, where that is not too many epochs
+EPOCHS = (20, 100)  # at least and at most
+
+
+def preset(rows: int, task: str) -> dict[str, Any]:
+    """Return the sections of a config for a training part of so many rows, as a config has them.
+
+    Epochs follow steps, so that small tables are not left half learnt. The best epoch is that of the smallest loss: a
+    few rows for validation tell losses apart where many epochs have the same accuracy.
+
+    >>> preset(105, "multiclass")["train"]
+    {'epochs': 100, 'batch_size': 64, 'monitor': 'loss'}
+    >>> preset(8000, "regression")["train"]
+    {'epochs': 24, 'batch_size': 128, 'monitor': 'loss'}
+    """
+    batch = 64 if rows <= 5000 else 128
+    epochs = min(EPOCHS[1], max(EPOCHS[0], STEPS * batch // rows))
+    smoothing = {"label_smoothing": 0.1} if task == "multiclass" else {}
+    usual = {"regression": "MSELoss", "multiclass": "CrossEntropyLoss"}.get(task, "BCEWithLogitsLoss")
+    return {
+        "model": {"hidden": [128, 128], "dropout": 0.15},
+        "loss": {"name": usual, **smoothing},
+        "optimizer": {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.02},
+        "scheduler": {"name": "OneCycleLR", "max_lr": 3e-3, "interval": "step"},
+        "train": {"epochs": epochs, "batch_size": batch, "monitor": "loss"},
+    }
