@@ -78,6 +78,11 @@ def test_what_python_writes_is_read(stamp: datetime.datetime) -> None:
         return  # seconds in an offset, before there were zones
     for text in (stamp.isoformat(), str(stamp)):
         assert read(text, "year-month-day") == datetime.datetime.fromisoformat(text)
+    dates = Dates("year-month-day", offset is not None)
+    one_by_one = dates.stamps([stamp.isoformat(), f"{stamp.year:04d}-1-1{'T00:00Z' * dates.utc}"], frozenset(), str)
+    assert dates.stamps([stamp], frozenset(), str)[0] == one_by_one[0]
+    if offset is not None and not offset:
+        assert dates.stamps([stamp.isoformat()[:-6] + "Z"], frozenset(), str)[0] == one_by_one[0]
     naive = stamp.replace(tzinfo=None, microsecond=0)
     year = f"{stamp.year:04d}"
     assert read(f"{stamp.day}/{stamp.month}/{year} {naive:%H:%M:%S}", "day/month/year") == naive
@@ -319,6 +324,13 @@ def test_damaged_states_are_refused(run: Path) -> None:
         with pytest.raises(ValueError, match="dates"):
             load_run(run, str(run / state.parent))
     damage(run, state, whole)
+
+
+def test_another_order_of_year_day_and_month_is_kept() -> None:
+    dates = Dates("%Y-%d-%m", False)
+    assert dates.stamps(["2020-01-02"], frozenset(), str)[0] == np.datetime64("2020-02-01")
+    with pytest.raises(DataError, match="is no date of the form %Y-%d-%m"):
+        dates.stamps(["2020-01-31"], frozenset(), str)
 
 
 def test_dates_of_other_libraries() -> None:
