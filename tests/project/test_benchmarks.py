@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import figures, pages
+from benchmarks import figures, pages, tables
 from benchmarks.__main__ import names
+from benchmarks.quality.tables import SOURCES, TUNING
 from benchmarks.steps.handwritten import HandwrittenStep
 from benchmarks.steps.problem import Problem
 
@@ -199,3 +200,24 @@ def test_estimators(tmp_path: Path) -> None:
     assert "scikit-learn/nanotorch" in printed and "\ndigits (100,) batch 200 " in printed
     assert len(results) == 6
     assert all({"nanotorch", "scikit-learn"} <= set(result["figures"]) for result in results)  # type: ignore[call-overload]
+
+
+def test_tables_are_reported_by_rank_and_gap() -> None:
+    scores = {"nanotorch": (0.8, 0.9), "linear": (0.8, 0.7), "forest": (0.6, 0.8)}
+    lines = [
+        {"table": table, "seed": seed, "contestant": name, "score": given[number] + 0.01 * seed, "seconds": 1.0}
+        for name, given in scores.items()
+        for number, table in enumerate(("one", "two"))
+        for seed in (0, 1)
+    ]
+    printed = tables.report([*lines, {**lines[0], "table": "fitted by one alone"}]).splitlines()
+    assert printed[0] == "2 tables: one, two"
+    assert [line.split()[:3] for line in printed[3:]] == [
+        ["nanotorch", "1.25", "50%"], ["linear", "2.25", "25%"], ["forest", "2.50", "0%"],
+    ]  # fmt: skip
+    assert "-0.1000 (-0.2000 to +0.0000)" in printed[4]
+    assert tables.report([]).startswith("no table")
+
+
+def test_half_of_the_tables_are_kept_from_tuning() -> None:
+    assert len(SOURCES) >= 25 and len(TUNING) == len(SOURCES) // 2 and set(TUNING) < set(SOURCES)
