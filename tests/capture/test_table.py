@@ -17,9 +17,10 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.backend.philox import random_bits
 from nanotorch.capture import captured, compiled
-from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
+from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode, same_bits
 from nanotorch.capture.program import Buffer, Program, Statement, View, steps
 from nanotorch.capture.table import machine
+from nanotorch.capture.table.instructions import ADAM
 from nanotorch.capture.table.machine import MACHINE, Interpreter
 from nanotorch.capture.table.table_code import TableCode
 from nanotorch.train.cli.commands import main
@@ -114,6 +115,58 @@ def test_a_table_is_near_the_eager_step(
         np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=tolerance)
         np.testing.assert_allclose(one.grad.numpy(), other.grad.numpy(), atol=tolerance)  # type: ignore[union-attr]
         assert one._version == other._version
+
+
+def instructions_of(code: TableCode) -> list[int]:
+    words, at, found = code.table.code, 0, []
+    while at < len(words):
+        found.append(words[at])
+        at += words[at + 1]
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "options", "whole"),
+    [
+        ("Adam", {}, True),
+        ("Adam", {"weight_decay": 0.1}, True),
+        ("AdamW", {"weight_decay": 0.1}, True),
+        ("Adam", {"amsgrad": True}, False),
+        ("Adam", {"maximize": True, "weight_decay": 0.1}, False),
+    ],
+)
+def test_adam_in_one_loop_has_the_bits_of_eager(
+    interpreter: Interpreter, name: str, options: dict[str, Any], whole: bool, dtype: torch.dtype
+) -> None:
+    """Gradients are given, so nothing but the update could differ: values of all sizes, zeros, infinities and NaN."""
+    draw = np.random.default_rng(0)
+    start = [draw.standard_normal(shape) * 10.0 ** draw.integers(-6, 3, shape) for shape in ((7, 300), (7,))]
+    given = [[draw.standard_normal(each.shape) * draw.integers(0, 2, each.shape) for each in start] for _ in range(8)]
+    given[5][1][:3] = np.inf, -np.inf, np.nan
+    given[6][0][0, 0] = 1e30
+    after = []
+    for compiled_step in (True, False):
+        params = [torch.tensor(each, dtype=dtype, requires_grad=True) for each in start]
+        optimizer = getattr(torch.optim, name)(params, lr=0.01, **options)
+
+        def step(
+            *grads: torch.Tensor, params: list[torch.Tensor] = params, optimizer: torch.optim.Optimizer = optimizer
+        ) -> torch.Tensor:
+            optimizer.zero_grad()
+            sum([(param * grad).sum() for param, grad in zip(params, grads, strict=True)]).backward()
+            optimizer.step()
+            return grads[0].sum()
+
+        run = torch.compile(step, backend="table") if compiled_step else step
+        with np.errstate(all="ignore"):
+            for grads in given:
+                run(*[torch.tensor(grad, dtype=dtype) for grad in grads])
+        if compiled_step:
+            assert (ADAM in instructions_of(code_of(run))) is whole
+        values = [*params, *[optimizer.state[p][n] for p in params for n in ("exp_avg", "exp_avg_sq")]]
+        after.append([value.detach().numpy() for value in values])
+    assert all(map(same_bits, *after))
 
 
 def test_batch_norm_counts_in_the_table(interpreter: Interpreter) -> None:

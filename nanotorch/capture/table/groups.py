@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nanotorch.capture.program import View
-from nanotorch.capture.table.instructions import BLOCK, F4, F8, GROUP, OPERATION, PAIRS, REGISTERS
+from nanotorch.capture.table.adam import adam
+from nanotorch.capture.table.instructions import ADAM, BLOCK, F4, F8, GROUP, OPERANDS, OPERATION, PAIRS, REGISTERS
 from nanotorch.capture.table.lowering import KINDS, Elementwise, Table, key_of, overlap
 
 MOST = REGISTERS - 8  # values of a group
@@ -82,6 +83,12 @@ class Group:
             return False
         lengths, steps = axes
         rows, columns = lengths[2:]
+        update = adam(self.values, used, stores)
+        if update is not None and lengths[:3] == (1, 1, 1) and all(steps[v][3] == width for v in update.views):
+            places = [field for view in update.views for field in table.place(view)]
+            numbers = map(table.number, update.numbers)
+            table.add(ADAM, real, update.decay, columns, *places, *numbers)
+            return True
         if columns >= WIDE and any(step[2] == 0 and step[3] for step in steps.values()):
             high, wide = 1, min(columns, BLOCK)
         else:
@@ -124,7 +131,7 @@ class Group:
             _, operation, operands = self.values[k]
             registers[k] = register() if k in holders or not free else free.pop()
             places = [registers[operand] for operand in operands]
-            step_rows.append((OPERATION[operation], registers[k], *places, *(places[0],) * (3 - len(places))))
+            step_rows.append((OPERATION[operation], registers[k], *places, *(places[0],) * (OPERANDS - len(places))))
             for operand in set(operands):
                 if self.values[operand][0] == "step" and last[operand] == k and operand not in holders:
                     free.append(registers[operand])
@@ -143,19 +150,25 @@ class Group:
     def _pair(self, stored: set[int]) -> None:
         """Make two operations one where the second alone needs what the first gives, and both together have a name."""
         uses = Counter([operand for value in self.values if value[0] == "step" for operand in value[2]])
-        for k, value in enumerate(self.values):
-            if value[0] != "step":
-                continue
-            for place, operand in enumerate(value[2]):
-                before = self.values[operand]
-                pair = PAIRS.get((before[1], value[1], place)) if before[0] == "step" else None
-                if pair is None or uses[operand] != 1 or operand in stored:
-                    continue
-                name, order = pair
-                given = (*before[2], *((None,) * (2 - len(before[2]))), *value[2])
-                self.values[k] = ("step", name, tuple([given[at] for at in order]))
+        for k in range(len(self.values)):
+            while self.values[k][0] == "step" and (pair := self._first_pair(self.values[k], uses, stored)) is not None:
+                operand, self.values[k] = pair
                 self.values[operand] = ("gone",)
-                break
+
+    def _first_pair(
+        self, value: tuple[Any, ...], uses: Mapping[int, int], stored: set[int]
+    ) -> tuple[int, tuple[Any, ...]] | None:
+        """Return an operand that an operation can take in, and the operation that it then is; None where there is
+        none.
+        """
+        for place, operand in enumerate(value[2]):
+            before = self.values[operand]
+            pair = PAIRS.get((before[1], value[1], place)) if before[0] == "step" else None
+            if pair is not None and uses[operand] == 1 and operand not in stored:
+                name, order = pair
+                given = (*before[2], *(None,) * (OPERANDS - len(before[2])), *value[2])
+                return operand, ("step", name, tuple([given[at] for at in order]))
+        return None
 
     def _used(self, wanted: set[int]) -> set[int]:
         """Return the values that some values are made of."""

@@ -16,10 +16,13 @@ from numba.extending import intrinsic
 from nanotorch.backend.formulas import NEAR
 from nanotorch.backend.numpy_backend import ODDS
 from nanotorch.capture.table.instructions import (
+    ADAM,
+    ADDED_DECAY,
     BLOCK,
     COPY,
     COUNT,
     CROSS_ENTROPY,
+    DECOUPLED_DECAY,
     F4,
     F8,
     FILL,
@@ -31,6 +34,7 @@ from nanotorch.capture.table.instructions import (
     LOAD,
     LONG_DOT,
     MAX,
+    NO_DECAY,
     ONE_HOT,
     OPERATION,
     PICK,
@@ -329,10 +333,11 @@ def of_type(
      SOFTPLUS, LOG1P, EXPM1, EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, ZERO_WHERE, WHERE, BIT_AND,
      BIT_OR, BIT_XOR, BIT_NOT, FLOOR, CEIL, SIN, COS, ERF, MULTIPLY_ADD, SUBTRACT_PRODUCT, SUBTRACT_MULTIPLY,
      MULTIPLY_MULTIPLY, MULTIPLY_DIVIDE, SQRT_ADD, ADD_MAXIMUM, ZERO_WHERE_NOT_ABOVE, NDTR,
-     GELU_SLOPE) = OPERATION.values()  # fmt: skip
+     GELU_SLOPE, MOVE_TOWARDS, SUM_OF_PRODUCTS, MULTIPLY_DIVIDE_ROOT,
+     SUBTRACT_DIVIDED_ROOT) = OPERATION.values()  # fmt: skip
 
     @plain
-    def compute(op: Any, o: Any, a: Any, b: Any, c: Any, n: Any) -> None:
+    def compute(op: Any, o: Any, a: Any, b: Any, c: Any, d: Any, e: Any, n: Any) -> None:
         if op == ASSIGN:
             for i in range(n):
                 put(o, i, get(a, i))
@@ -471,6 +476,18 @@ def of_type(
                 x, y = get(a, i), get(b, i)
                 below = half if abs(x) < nearly else y / x
                 put(o, i, exp(x * x * -half) * x * root + below)
+        elif op == MOVE_TOWARDS:
+            for i in range(n):
+                put(o, i, get(a, i) + (get(b, i) - get(c, i)) * get(d, i))
+        elif op == SUM_OF_PRODUCTS:
+            for i in range(n):
+                put(o, i, get(a, i) * get(b, i) + get(c, i) * get(d, i) * get(e, i))
+        elif op == MULTIPLY_DIVIDE_ROOT:
+            for i in range(n):
+                put(o, i, get(a, i) * get(b, i) / (math.sqrt(get(c, i)) + get(d, i)))
+        elif op == SUBTRACT_DIVIDED_ROOT:
+            for i in range(n):
+                put(o, i, get(a, i) - get(b, i) * get(c, i) / (math.sqrt(get(d, i)) + get(e, i)))
 
     @plain
     def load(kind: Any, register: Any, start: Any, rows: Any, columns: Any, down: Any, right: Any) -> None:
@@ -589,7 +606,8 @@ def of_type(
                             row = first_step + k * STEP * 8
                             compute(
                                 get_i8(row, 0), get_i8(scratch, get_i8(row, 1)), get_i8(scratch, get_i8(row, 2)),
-                                get_i8(scratch, get_i8(row, 3)), get_i8(scratch, get_i8(row, 4)), n,
+                                get_i8(scratch, get_i8(row, 3)), get_i8(scratch, get_i8(row, 4)),
+                                get_i8(scratch, get_i8(row, 5)), get_i8(scratch, get_i8(row, 6)), n,
                             )  # fmt: skip
                         for k in range(stores):
                             row = first_store + k * LOAD * 8
@@ -762,10 +780,10 @@ def of_type(
                     largest = x if (x > largest) | (x != x) else largest
                 for i in range(columns):
                     put(shifted, r * columns + i, get(a, i) - largest)
-            compute(EXP, powers, shifted, shifted, shifted, count * columns)
+            compute(EXP, powers, shifted, shifted, shifted, shifted, shifted, count * columns)
             for r in range(count):
                 put(sums, r, over_row(SUM, powers + r * columns * width, columns, width))
-            compute(LOG, logs, sums, sums, sums, count)
+            compute(LOG, logs, sums, sums, sums, sums, sums, count)
             for r in range(count):
                 right = get_i8(index + (start + r) * step, 0)
                 put(losses, start + r, get(logs, r) - get(shifted, r * columns + right))
@@ -776,13 +794,60 @@ def of_type(
                     put(o, i, (share - (one if i == right else zero)) * factor)
             start += count
 
-    return group, reduce, one_hot, pick, take, cross_entropy
+    # ------------------------------------------------------------------------------------------------------- Adam
+
+    def update_of(decay: int) -> Any:
+        """Return the loop of updates with one kind of weight decay."""
+
+        @plain
+        def update(
+            p: Any, g: Any, m: Any, v: Any, n: Any, towards: Any, kept: Any, new: Any, rate: Any, least: Any,
+            factor: Any,
+        ) -> None:  # fmt: skip
+            for i in range(n):
+                x = get(g, i)
+                if decay == ADDED_DECAY:
+                    x = factor * get(p, i) + x
+                mean = get(m, i)
+                mean = mean + (x - mean) * towards
+                square = get(v, i) * kept + x * x * new
+                put(m, i, mean)
+                put(v, i, square)
+                change = mean * rate / (math.sqrt(square) + least)
+                if decay == DECOUPLED_DECAY:
+                    put(p, i, get(p, i) * factor - change)
+                else:
+                    put(p, i, get(p, i) - change)
+
+        return update
+
+    without_decay, with_added, with_decoupled = map(update_of, (NO_DECAY, ADDED_DECAY, DECOUPLED_DECAY))
+
+    @plain
+    def adam(pc: Any, bases: Any, numbers: Any) -> None:
+        """Run what `adam.py` recognises (Note [Adam in a table])."""
+        decay, n = get_i8(pc, 3), get_i8(pc, 4)
+        p = get_i8(bases, get_i8(pc, 5)) + get_i8(pc, 6)
+        g = get_i8(bases, get_i8(pc, 7)) + get_i8(pc, 8)
+        m = get_i8(bases, get_i8(pc, 9)) + get_i8(pc, 10)
+        v = get_i8(bases, get_i8(pc, 11)) + get_i8(pc, 12)
+        towards, kept = real(get_f8(numbers, get_i8(pc, 13))), real(get_f8(numbers, get_i8(pc, 14)))
+        new, rate = real(get_f8(numbers, get_i8(pc, 15))), real(get_f8(numbers, get_i8(pc, 16)))
+        least, factor = real(get_f8(numbers, get_i8(pc, 17))), real(get_f8(numbers, get_i8(pc, 18)))
+        if decay == NO_DECAY:
+            without_decay(p, g, m, v, n, towards, kept, new, rate, least, factor)
+        elif decay == ADDED_DECAY:
+            with_added(p, g, m, v, n, towards, kept, new, rate, least, factor)
+        else:
+            with_decoupled(p, g, m, v, n, towards, kept, new, rate, least, factor)
+
+    return group, reduce, one_hot, pick, take, cross_entropy, adam
 
 
 F4_FUNCTIONS = of_type(np.float32, get_f4, put_f4, exp_f4, log_f4, tanh_f4, log1p_f4, expm1_f4, erf_f4, ndtr_f4)
 F8_FUNCTIONS = of_type(np.float64, get_f8, put_f8, exp_f8, log_f8, tanh_f8, log1p_f8, expm1_f8, erf_f8, ndtr_f8)
-group_f4, reduce_f4, one_hot_f4, pick_f4, take_f4, cross_entropy_f4 = F4_FUNCTIONS
-group_f8, reduce_f8, one_hot_f8, pick_f8, take_f8, cross_entropy_f8 = F8_FUNCTIONS
+group_f4, reduce_f4, one_hot_f4, pick_f4, take_f4, cross_entropy_f4, adam_f4 = F4_FUNCTIONS
+group_f8, reduce_f8, one_hot_f8, pick_f8, take_f8, cross_entropy_f8, adam_f8 = F8_FUNCTIONS
 
 
 @plain
@@ -935,6 +1000,11 @@ def walk(code: Any, end: Any, bases: Any, numbers: Any, scratch: Any, context: A
                 cross_entropy_f4(pc, bases, scratch)
             else:
                 cross_entropy_f8(pc, bases, scratch)
+        elif op == ADAM:
+            if real == F4:
+                adam_f4(pc, bases, numbers)
+            else:
+                adam_f8(pc, bases, numbers)
         elif op == COPY:
             source = get_i8(bases, get_i8(pc, 6)) + get_i8(pc, 7)
             copy_bytes(get_i8(bases, get_i8(pc, 4)) + get_i8(pc, 5), source, get_i8(pc, 3))
