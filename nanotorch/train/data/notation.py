@@ -156,22 +156,25 @@ class Notation:
         """Return whether the points of a column may stand before groups of three digits, "1.250" being 1250.
 
         All points are so then, and no number is below one. It is likely where other numbers have no point and three
-        digits at most, and a group ends with a zero: few programs would write them so.
+        digits at most, and a group ends with a zero: few programs would write them so. It may be where there is one of
+        the two, or more zeros than chance puts at the end of three decimals.
 
-        >>> PLAIN.may_be_thousands(["1.250", "950"]), PLAIN.may_be_thousands(["1.251", "2.342"])
+        >>> PLAIN.may_be_thousands(["1.250", "950"]), PLAIN.may_be_thousands(["1.250", "2.342"])
         ('likely', 'maybe')
         >>> PLAIN.may_be_thousands(["1.25", "950"]), PLAIN.may_be_thousands(["0.250", "1.250"])
         ('no', 'no')
         """
-        whole = points = zero = False
+        whole = points = zeros = 0
         for text in texts:
             before, point, after = text.lstrip(_SIGNS).partition(self.decimal)
             if not (before.isdecimal() and len(before) <= 3):
                 return "no"
             if point and (before[0] == "0" or not (len(after) == 3 and after.isdecimal())):
                 return "no"
-            whole, points, zero = whole or not point, points or bool(point), zero or after.endswith("0")
-        return "likely" if whole and points and zero else "maybe" if points else "no"
+            whole, points, zeros = whole + (not point), points + bool(point), zeros + after.endswith("0")
+        if whole and zeros:
+            return "likely"
+        return "maybe" if (whole and points) or zeros * 3 > points else "no"
 
     def others(self) -> Iterator[Notation]:
         """Return the other notations, those that state least first."""
