@@ -200,7 +200,7 @@ class MLPClassifier(ClassifierMixin, Network):
             self.classes_ = found
         if anew:
             self._multilabel = multilabel
-        unknown = np.setdiff1d(found, self.classes_)
+        unknown = () if found is self.classes_ else np.setdiff1d(found, self.classes_)
         if len(unknown) or multilabel != self._multilabel or (not incremental and len(found) != len(self.classes_)):
             raise ValueError(
                 f"y has the classes {found.tolist()}, but the weights were learnt for {self.classes_.tolist()}: "

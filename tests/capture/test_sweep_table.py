@@ -235,6 +235,28 @@ def test_a_step_that_no_table_takes_whole_runs_as_numpy_or_is_refused() -> None:
             sweep(*tables)
 
 
+def test_a_second_program_that_no_table_takes_leaves_each_model_where_it_was() -> None:
+    torch.linalg.inv(torch.eye(2))
+
+    class Inverting(Task):
+        def step(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+            return super().step(x @ torch.linalg.inv(x.T @ x + torch.eye(4)) if len(x) == 3 else x, y)
+
+    tables = data()
+    parts, whole = [[Inverting(number) for number in range(MODELS)] for _ in range(2)]
+    sweep = torch.compile.sweep([task.step for task in parts], backend="auto")
+    for _ in range(2):
+        sweep.run(tables, batch_size=BATCH)
+        sweep(*[table[:3] for table in tables])
+        for task in whole:
+            for start in (*range(0, ROWS, BATCH), None):
+                rows = slice(3) if start is None else slice(start, start + BATCH)
+                task.step(*[table[rows] for table in tables])
+    for one, other in zip(parts, whole, strict=True):
+        for mine, theirs in zip(one.model.parameters(), other.model.parameters(), strict=True):
+            np.testing.assert_allclose(mine.detach().numpy(), theirs.detach().numpy(), rtol=0, atol=1e-6)
+
+
 def test_rows_out_of_range_are_the_errors_of_the_step_before_anything_is_written() -> None:
     tasks, (x, y) = [Task(number) for number in range(2)], data()
     sweep = torch.compile.sweep([task.step for task in tasks], backend="table")
