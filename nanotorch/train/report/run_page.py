@@ -101,7 +101,8 @@ def write(
     drawing, report = directory / "learning_curve.svg", directory / "report.html"
     try:
         pictures.save(drawing, *figures.learning_curve(history, found.judged, summary), own=True)
-        files.write(report, page(found, record), own=True)
+        with np.errstate(all="ignore"):  # values near the largest overflow where they are squared
+            files.write(report, page(found, record), own=True)
         return [report, drawing]
     except OSError as error:
         print(f"warning: {error.filename or report} cannot be written ({error.strerror})", file=sys.stderr)
