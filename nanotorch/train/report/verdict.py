@@ -97,7 +97,7 @@ def _typical(true: NDArray[Any], guessed: NDArray[Any]) -> float:
 
 
 def _size(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}"
+    return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:#.3g}"
 
 
 def _against_linear(gain: Estimate, times: float, unit: str) -> str:
