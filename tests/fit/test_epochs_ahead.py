@@ -14,7 +14,7 @@ from nanotorch.train.fit.build import Setup
 from nanotorch.train.fit.chunks import Chunks
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.together import together
-from tests.fit.test_together import differing, left, made
+from tests.fit.test_together import SCHEDULES, differing, left, made
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,17 @@ def test_fits_with_every_option_of_a_step(overrides: list[str], ahead: list[int]
 def test_a_single_fit_is_taken_ahead_as_well(ahead: list[int]) -> None:
     both(["train.epochs=9"])
     assert sum(ahead) == 8
+
+
+def test_a_table_that_is_taken_ahead_pays_sooner() -> None:
+    def plan(watched: bool, *overrides: str) -> str:
+        setup, chunks = made("train.batch_size=30", *overrides, compile="auto")  # 3 steps an epoch, each counts 1.075
+        chunks.watched = watched
+        return chunks.plan(setup.training).partition(":")[0]
+
+    assert plan(False, "train.epochs=69") == "table"
+    assert plan(False, "train.epochs=68") == "no"
+    assert plan(True, "train.epochs=69") == plan(False, "train.epochs=69", SCHEDULES[1]) == "no"
 
 
 def test_patience_says_how_far_ahead_they_may_be_taken(ahead: list[int]) -> None:
