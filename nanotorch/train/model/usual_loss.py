@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from nanotorch import Tensor, nn
 from nanotorch.registry import LOSSES
 
-USUAL: dict[str, type[nn.Module]] = {
+USUAL: dict[str, Callable[..., nn.Module]] = {
     "multiclass": nn.CrossEntropyLoss,
     "binary": nn.BCEWithLogitsLoss,
     "regression": nn.MSELoss,
