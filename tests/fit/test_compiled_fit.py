@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from compiled_runs import EVERYTHING, left, trained
 from nanotorch.estimators import MLPRegressor
 from nanotorch.train.config.loading import loads
 from nanotorch.train.config.sections import Config
@@ -27,6 +26,7 @@ from nanotorch.train.record.resume import find
 from nanotorch.train.run.run import run
 from nanotorch.train.score.meter import Meter
 from nanotorch.train.terminal.interrupt import TrainingInterrupted
+from run_results import EVERYTHING, all_left, trained
 
 SHIPPED = ["breast_cancer_mlp", "diabetes_mlp", "digits_sgd_cosine"]
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_the_other_way(
         trained(EVERYTHING, tmp_path / "parts", f"train.compile={first}")
     config = loads(EVERYTHING, overrides=[f"train.compile={'false' if first == 'true' else 'true'}"])
     run(config, None, False, None, find(config, str(tmp_path / "parts"), None))
-    parts = left(tmp_path / "parts")
+    parts = all_left(tmp_path / "parts")
     assert [key for key in whole if parts[key] != whole[key]] == []
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiled_runs import EVERYTHING, left, trained
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import MACHINE
 from nanotorch.estimators import MLPClassifier
@@ -26,6 +25,7 @@ from nanotorch.train.record.checkpoint import load
 from nanotorch.train.record.resume import find
 from nanotorch.train.run.run import run
 from nanotorch.train.sweep.run_sweep import run_sweep
+from run_results import EVERYTHING, all_left, trained
 
 EVERY_STEP = "checkpoint={every_seconds: 0, every_steps: 1, keep: 100}"
 PLAIN_OPTIMIZER = "optimizer={name: SGD, lr: 0.1}"  # begins no state, so its first step is of the table, too
@@ -59,7 +59,7 @@ def test_a_table_run_is_repeated_and_resumed_with_its_bytes(overrides: list[str]
         parts = tmp_path / f"from {number}"
         shutil.copytree(tmp_path / "again", parts, symlinks=True)
         run(config, None, False, None, find(config, str(parts / "checkpoints" / places[number].name), None))
-        resumed = left(parts)
+        resumed = all_left(parts)
         assert [key for key in whole if resumed[key] != whole[key]] == [], places[number]
         assert "may differ" not in (parts / "train.log").read_text()
 
@@ -87,7 +87,7 @@ def test_a_run_keeps_to_what_it_began_with(tmp_path: Path, monkeypatch: pytest.M
     config = loads(EVERYTHING, overrides=parts[1])
     run(config, None, False, None, find(config, str(tmp_path / "cold"), None))
     assert said(tmp_path / "cold") == "numpy: as the run began"
-    assert left(tmp_path / "cold") == plain
+    assert all_left(tmp_path / "cold") == plain
     monkeypatch.setattr(MACHINE, "soon", lambda: None)
     monkeypatch.setattr(MACHINE, "reason", "numba is not installed")
     run(config, None, False, None, find(config, str(tmp_path / "warm"), None))
@@ -151,7 +151,7 @@ def test_fits_side_by_side_have_the_bytes_of_their_own_runs(
         program = Chunks(training, loader, options_, options_.accumulate, options_.epochs)
         return training, fit(training, loader, parts["validation"], options_, chunks=program)
 
-    def left(training: Any) -> Any:
+    def all_left(training: Any) -> Any:
         history = [{k: v for k, v in record.items() if k != "seconds"} for record in training.history]
         return [value.numpy().tobytes() for value in training.weights().values()], history
 
@@ -159,11 +159,11 @@ def test_fits_side_by_side_have_the_bytes_of_their_own_runs(
     for number in range(3):
         training, events = begun(number)
         list(events)
-        alone.append(left(training))
+        alone.append(all_left(training))
     monkeypatch.setattr(TabledStep, "_take", counting)
     several = [begun(number) for number in range(3)]
     list(together.together({number: events for number, (_, events) in enumerate(several)}))
-    assert [left(training) for training, _ in several] == alone
+    assert [all_left(training) for training, _ in several] == alone
     assert len({len(history) for _, history in alone}) > 1
     assert taken[0] > 12
 
@@ -203,4 +203,4 @@ def test_trials_of_a_sweep_are_tables_with_the_bytes_of_their_own_runs(more: lis
         place, own = tmp_path / "sweep" / one.trial.name, tmp_path / one.trial.name
         run(load_config(place / "resolved.yaml"), None, False, own)
         assert said(place) == said(own) == "table"
-        assert left(place) == left(own)
+        assert all_left(place) == all_left(own)

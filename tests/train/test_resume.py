@@ -17,22 +17,10 @@ from fake_gpu import fake_gpu
 from nanotorch.train.config.loading import loads
 from nanotorch.train.record.resume import find
 from nanotorch.train.run.run import run
-from run_results import assert_same, left
+from run_results import assert_same, everything, left
 from trainer_process import TrainerProcess
 
-CONFIG = """
-name: everything
-seed: 3
-device: cpu
-data: {name: iris}
-model: {hidden: [12], dropout: 0.3, batch_norm: true}
-loss: {name: CrossEntropyLoss, label_smoothing: 0.1}
-optimizer: {name: Adam, lr: 0.02}
-scheduler: {name: CosineAnnealingLR, T_max: 20, interval: step}
-train: {epochs: 5, batch_size: 8, accumulate: 3, clip_norm: 0.8, ema: 0.9, metrics: [f1_macro]}
-early_stopping: {patience: 4}
-checkpoint: {every_seconds: 0}
-"""  # 90 rows: 12 batches, the last of 2 rows, 4 steps an epoch, 20 in all
+CONFIG = everything(5, 4, 20)  # 20 steps in all
 STEPS = 20
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from compiled_runs import left, trained
 from nanotorch import nn
 from nanotorch.capture.table.machine import MACHINE
 from nanotorch.registry import MODELS
@@ -32,6 +31,7 @@ from nanotorch.train.use.evaluation import score
 from nanotorch.train.use.loaded_run import load_run
 from nanotorch.train.use.prediction import predict
 from own_runs import write_table
+from run_results import all_left, trained
 
 REALMLP = """
 name: realmlp
@@ -136,7 +136,7 @@ def test_compiled_and_resumed_runs_leave_the_bytes_of_the_plain_one(text: str, t
     place = sorted((tmp_path / "plain" / "checkpoints").glob("step-*"))[1]
     config = loads(text, overrides=["train.compile=false"])
     run(config, None, False, None, find(config, str(tmp_path / "parts" / "checkpoints" / place.name), None))
-    assert left(tmp_path / "parts") == plain
+    assert all_left(tmp_path / "parts") == plain
 
 
 @pytest.mark.parametrize("text", [REALMLP, TABM], ids=["realmlp", "tabm"])
