@@ -17,10 +17,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nanotorch as torch
-from nanotorch.train.config.loading import resolved, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.split import training_rows
 from nanotorch.train.data.table import DataError
@@ -35,7 +35,7 @@ from nanotorch.train.report.comparison import compare, read_run
 from nanotorch.train.report.comparison_page import page
 from nanotorch.train.run.made import Made
 from nanotorch.train.run.open_run import Wanted
-from nanotorch.train.run.run import files_of
+from nanotorch.train.run.several import Asked
 from nanotorch.train.run.several_progress import SeveralProgress
 from nanotorch.train.run.side_by_side import SideBySide, begun_in, stopped_all, wanted_in
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
@@ -92,27 +92,14 @@ def run_all(
     taken as it is, and what began goes on; a ResumeError where one of these was trained with another config than this
     one now asks for, since a mean over two configs is of neither.
     """
-    if config.seed is None:
-        config = with_seed(config, config_of(run_directory).seed if resume and run_directory is not None else None)
-        print(f"seed {config.seed} {'of the runs that go on' if resume else 'drawn'}")
-    needed = [*needed, *files_of(config)]
-    if not resume:
-        directory.check(config.output, run_directory, overwrite, needed)
+    asked = Asked(source, run_directory, overwrite, resume, needed)
+    config = asked.begin(config, "of the runs that go on")
     several = dict(single_runs(config))
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
         made = Made(interrupt)
-        device = _checked(config, next(iter(several.values())), made)
-        root = directory.create(config.output, config.name) if run_directory is None else run_directory
-        root.mkdir(parents=True, exist_ok=True)
-        files = held.enter_context(directory.RunDirectory(root))
-        if resume:
-            _refuse_a_mixture(config, several, root)
-        else:
-            files.claim(overwrite, needed)
-        files.write("resolved.yaml", resolved(config))
-        if source is not None:
-            files.write("config.yaml", source)
-        files.write_json("env.json", environment(device))
+        here = environment(_checked(config, next(iter(several.values())), made))
+        files = held.enter_context(asked.opened(config, here, partial(_refuse_a_mixture, config, several)))
+        root = files.path
         progress = held.enter_context(SeveralProgress(len(several), "runs", progress_bar))
         progress.plan(dict.fromkeys(several, config.train.epochs))
         found: dict[str, Scores] = {}

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.registry import describe_value
-from nanotorch.train.config.loading import resolved, with_seed
+from nanotorch.train.config.loading import resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.config.sweep_checks import changes_loss, on_seeds
@@ -40,7 +40,7 @@ from nanotorch.train.report import page_again
 from nanotorch.train.run.folds import is_several, single_runs, summed_up
 from nanotorch.train.run.made import Made
 from nanotorch.train.run.open_run import Event, OpenRun, Wanted
-from nanotorch.train.run.run import files_of
+from nanotorch.train.run.several import Asked
 from nanotorch.train.run.several_progress import SeveralProgress
 from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in, refuse_unknown, stopped_all, wanted_in
 from nanotorch.train.score.meter import is_loss
@@ -82,29 +82,19 @@ def run_sweep(
         ResumeError: the sweep in `run_directory` is another one.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once all that was done is saved.
     """
-    if config.seed is None:
-        config = with_seed(config, config_of(run_directory).seed if resume and run_directory is not None else None)
-        print(f"seed {config.seed} {'of the sweep that goes on' if resume else 'drawn'}")
-    needed = [*needed, *files_of(config)]
-    if not resume:
-        directory.check(config.output, run_directory, overwrite, needed)
+    asked = Asked(source, run_directory, overwrite, resume, needed)
+    config = asked.begin(config, "of the sweep that goes on")
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
         every, made = trials(config), Made(interrupt)
         first = _checked(every, made)
-        root = directory.create(config.output, config.name) if run_directory is None else run_directory
-        root.mkdir(parents=True, exist_ok=True)
-        files = held.enter_context(directory.RunDirectory(root))
         here = environment(first.parts["train"].device)
-        if resume:
+
+        def going_on(root: Path) -> None:
             refuse_another(config, root)
             for warning in same_bits(environment_of(root)[0] or here, here):
                 print(f"warning: the bits of the results may differ from those of one sweep: {warning}")
-        else:
-            files.claim(overwrite, needed)
-        files.write("resolved.yaml", resolved(config))
-        if source is not None:
-            files.write("config.yaml", source)
-        files.write_json("env.json", here)
+
+        files = held.enter_context(asked.opened(config, here, going_on))
         progress = held.enter_context(SeveralProgress(len(every), "trials", progress_bar))
         return _Sweep(config, every, files, interrupt, progress, made, first.training.monitor).run()
 
