@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,3 +29,20 @@ def parts(name: str) -> list[NDArray[Any]]:
     scaler = StandardScaler().fit(x)
     x, x_validation, x_test = (scaler.transform(part).astype(np.float32) for part in (x, x_validation, x_test))
     return [x, y, x_validation, y_validation, x_test, y_test]
+
+
+def table(folder: Path) -> None:
+    """Write a table of seven classes, of the width of covtype: a network's answers, and noise."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100_000, 54))
+    hidden = np.tanh(x @ rng.normal(size=(54, 24)) / 4)
+    y = (hidden @ rng.normal(size=(24, 7)) + rng.gumbel(size=(len(x), 7)) / 2).argmax(axis=1)
+    columns = {f"x{k}": column for k, column in enumerate(x.T)}
+    pyarrow.parquet.write_table(pyarrow.table({**columns, "y": y}), folder / "table.parquet")
+
+
+if __name__ == "__main__":
+    table(Path(sys.argv[1]))
