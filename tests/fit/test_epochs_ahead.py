@@ -97,6 +97,24 @@ def test_a_table_that_is_taken_ahead_pays_sooner() -> None:
     assert plan(True, "train.epochs=69") == plan(False, "train.epochs=69", SCHEDULES[1]) == "no"
 
 
+def test_fits_that_go_on_in_another_sweep_draw_their_rows_once(ahead: list[int]) -> None:
+    """It has no programs yet, so the epochs that were to be taken ahead are not."""
+    trials = [[f"seed={seed}", "train.epochs=8"] for seed in range(2)]
+    alone, side = ([made(*overrides) for overrides in trials] for _ in range(2))
+    for one in alone:
+        list(events_of(*one))
+    fits = {number: events_of(*one) for number, one in enumerate(side)}
+    for _, event in together(fits):
+        if isinstance(event, dict) and event["epoch"] == 3:
+            break
+    for _, chunks in side:
+        chunks.watched = False
+    list(together(fits))
+    assert ahead[0] == 0 and sum(ahead) >= 4
+    for (setup, _), (one, _) in zip(side, alone, strict=True):
+        assert differing(left(setup), left(one)) == []
+
+
 def test_patience_says_how_far_ahead_they_may_be_taken(ahead: list[int]) -> None:
     impatient = "early_stopping={patience: 3, min_delta: 0.02}"
     both(*[[f"seed={seed}", "train.epochs=14", impatient, "model.dropout=0"] for seed in range(4)])

@@ -157,7 +157,7 @@ class Sweep:
             if begun is None:
                 return None
             found.append((of, begun))
-        return [(list(of), begun.take()) for of, begun in found]
+        return [(list(of), begun.take()) for of, begun in found] or None
 
     def drop(self, *numbers: int) -> None:
         """Let models leave: the steps of these numbers are taken no more, and those behind them move up."""
