@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nanotorch.registry import LOSSES
+from nanotorch.registry import LOSSES, OPTIMIZERS
 from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import load, loads, read_resolved
 from nanotorch.train.config.schema import schema
@@ -24,15 +24,17 @@ from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, Confi
 from nanotorch.train.data.sklearn_sets import possible_tasks
 from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
-TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.openml.target_column"]
-TOP = ["model", "early_stopping", "checkpoint", "log"]
+TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.file.sheet", "data.openml.target_column"]
+TOP = ["model", "loss", "early_stopping", "checkpoint", "log"]
 LISTS = [
     "data.file.target",
     "data.file.numeric",
     "data.file.categorical",
     "data.file.drop",
+    "data.file.dates",
+    "data.file.names",
     "data.file.missing_values",
-    "model.mlp.hidden",
+    *(f"model.{name}.hidden" for name in ("mlp", "realmlp", "tabm")),
     "train.metrics",
     "scheduler.MultiStepLR.milestones",
     "data.make_blobs.n_samples",
@@ -44,7 +46,11 @@ LISTS = [
     "loss.BCEWithLogitsLoss.pos_weight",
 ]
 ACCEPTED: dict[str, list[str] | None] = {
-    "{}": [*TOP, *(f"loss.{name}.class_weight" for name in LOSSES)],
+    "{}": [
+        *TOP,
+        *(f"loss.{name}.class_weight" for name in LOSSES),
+        *(f"optimizer.{name}.factors" for name in OPTIMIZERS),
+    ],
     "[]": LISTS,
     "[[]]": ["data.make_blobs.centers"],
     "[{}]": [],
@@ -249,8 +255,8 @@ TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n
         ({"file": '""', "target": "label"}, [], r":3:\d+: data.file: . is a directory"),
         (
             {"file": "t.csv", "target": "label"},
-            ["loss.name=MSELoss"],
-            "loss.name=MSELoss': loss.name: MSELoss is a loss for regression, and the data are multiclass",
+            ["loss.name=BCEWithLogitsLoss"],
+            "loss.name=BCEWithLogitsLoss': loss.name: BCEWithLogitsLoss is a loss for binary, and the data are multicl",
         ),
         (
             {"file": "t.csv", "target": "x"},

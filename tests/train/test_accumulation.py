@@ -162,4 +162,4 @@ def test_sum_divided_by_mean_weights_is_the_mean(case: str) -> None:
 
 
 def test_every_registered_loss_is_covered() -> None:
-    assert set(LOSSES.names()) <= {case.split()[0] for case in criteria()}
+    assert set(LOSSES.names()) - {"auto"} <= {case.split()[0] for case in criteria()}

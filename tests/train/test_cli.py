@@ -266,7 +266,12 @@ def test_one_clear_line_for_what_goes_wrong_later(good: str, tmp_path: Path) -> 
         (
             ["data={name: make_moons, n_samples: 4}", "loss={name: BCEWithLogitsLoss}"],
             2,
-            r"override 'data=.*': data\.test_size: class '0' has 2 rows: too few .*\n      \| data=.*\n      \| +\^\n",
+            "".join(
+                rf"override 'data=.*': data\.test_size: class '{number}' has 2 rows: too few .*\n"
+                r"      \| data=.*\n      \| +\^\n"
+                for number in range(2)
+            )
+            + r"\n2 problems in the data\n",
         ),
         (["output=" + str(tmp_path / "file")], 1, r"error: .*\n"),
     ):

@@ -6,8 +6,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from nanotorch.train.cli.reading import add_reading_options, reading_options
 from nanotorch.train.terminal.command import note, path_option, run_command
+from nanotorch.train.terminal.reading_options import add_reading_options, reading_options
 
 EPILOG = """\
 examples:

@@ -31,10 +31,18 @@ class Kind(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def kind_of(whole: Columns, name: str, notation: Notation, stated: bool = False, sure: bool = False) -> Kind:
+def kind_of(
+    whole: Columns,
+    name: str,
+    notation: Notation,
+    stated: bool = False,
+    sure: bool = False,
+    otherwise: str = "list the column under data.categorical or data.drop",
+) -> Kind:
     """Return what a column holds (Note [Notation]); a TableError where that cannot be told.
 
-    Where it is `stated` that these are numbers, nothing else is taken; where the notation is `sure`, it is not doubted.
+    Where it is `stated` that these are numbers, nothing else is taken, and an error says what to do `otherwise`; where
+    the notation is `sure`, it is not doubted.
     """
     column = whole[name]
     if column.dtype != object:
@@ -55,7 +63,7 @@ def kind_of(whole: Columns, name: str, notation: Notation, stated: bool = False,
             among = "" if stated else f", among {many} numbers in {present} rows"
             raise TableError(
                 f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, which is not a number{among};"
-                " mend it, or add it to data.missing_values, or list the column under data.categorical or data.drop"
+                f" mend it, or add it to data.missing_values, or {otherwise}"
             )
     with mistakes.gathered():
         _refuse_other_notation(whole, name, notation, {text: number for text, (_, number) in parts.items()})

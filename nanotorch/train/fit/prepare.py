@@ -49,11 +49,11 @@ def load(config: Config) -> Table:
 
 
 def table_arguments(config: Config) -> dict[str, Any]:
-    """Return the arguments of the dataset of a config, with the task that its loss tells where it may be either."""
+    """Return the arguments of the dataset of a config; a loss for numbers alone says what whole numbers are."""
     arguments, tasks = config.data.arguments, LOSSES.entry(config.loss.name).facts.get("tasks", ())
-    if arguments.get("task") != "auto" or ("regression" in tasks and len(tasks) > 1):
-        return arguments
-    return {**arguments, "task": "regression" if "regression" in tasks else "classification"}
+    if arguments.get("task") == "auto" and tuple(tasks) == ("regression",):
+        return {**arguments, "task": "regression"}
+    return arguments
 
 
 def prepare(config: Config, table: Table | None = None) -> Data:

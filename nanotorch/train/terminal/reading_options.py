@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-EXPLAINED = "where it is not written as the table that the run was trained on"
+EXPLAINED = "if not as the table of the run"
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
