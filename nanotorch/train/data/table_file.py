@@ -458,8 +458,8 @@ def _targets(
     mistakes, columns = Mistakes(), list[FloatArray]()
     for name in target:
         with mistakes.gathered():
-            classes = "for classes take a loss for classes, and data.task: classification"
-            kind = kind_of(whole, name, whole.notation, stated=True, sure=name in numeric, otherwise=classes)
+            otherwise = "for classes take a loss for classes, and data.task: classification"
+            kind = kind_of(whole, name, whole.notation, stated=True, sure=name in numeric, otherwise=otherwise)
             assert kind.numbers is not None, "stated"
             _refuse_infinite(whole, name, kind.numbers)
             if (kind.numbers == kind.numbers[0]).all():
