@@ -1,7 +1,7 @@
 """The whole training loop in the open: one readable file, driven by a config of configs/.
 
-The loop of `python -m nanotorch.train CONFIG` without class weights, run directory, checkpoints and signals.
-Copy it to change the loop: that is what it is for.
+The loop of `python -m nanotorch.train CONFIG` without run directory, checkpoints, signals, weights of classes, factors
+of rates and robust scales. Copy it to change the loop: that is what it is for.
 
     python recipes/train_mlp.py configs/digits_mlp.yaml [key=value ...]
 
@@ -37,8 +37,7 @@ def main(path: str, overrides: list[str]) -> None:
     table = datasets.load(config.data.name, config.data.arguments, config.seed)
     splits = split(table, config.data.test_size, config.data.validation_size, config.seed)
     regression, binary = table.task == "regression", table.task == "binary"
-    dtype = getattr(torch, config.dtype)
-    device = torch.device("cpu" if config.device == "auto" else config.device)
+    dtype, device = getattr(torch, config.dtype), "cpu" if config.device == "auto" else config.device
 
     # Statistics of the training part alone: the other parts stand for data that does not exist yet.
     scale_features = scale_targets = lambda values: values
@@ -58,15 +57,16 @@ def main(path: str, overrides: list[str]) -> None:
     print(f"{config.name}: {len(train)} training, {len(validation)} validation, {len(test)} test rows")
 
     torch.manual_seed(config.seed)  # weights, dropout and the order of the rows
-    out_features = 1 if binary else len(table.target_names)
-    model = MODELS.get(config.model.name)(table.features.shape[1], out_features, **config.model.arguments)
-    model.to(device, dtype)
+    widths = table.features.shape[1], 1 if binary else len(table.target_names)
+    model = MODELS.get(config.model.name)(*widths, **config.model.arguments).to(device, dtype)
     criterion = LOSSES.get(config.loss.name)(**config.loss.arguments)
     optimizer = OPTIMIZERS.get(config.optimizer.name)(model.parameters(), **config.optimizer.arguments)
+    loader = DataLoader(train, config.train.batch_size, shuffle=True, drop_last=config.train.drop_last)
     scheduler = None
     if config.scheduler is not None:
-        scheduler = SCHEDULERS.get(config.scheduler.name)(optimizer, **config.scheduler.arguments)
-    loader = DataLoader(train, config.train.batch_size, shuffle=True, drop_last=config.train.drop_last)
+        name, steps = config.scheduler.name, math.ceil(len(loader) / config.train.accumulate)
+        planned = config.train.epochs * (steps if config.scheduler.interval == "step" else 1)
+        scheduler = SCHEDULERS.get(name)(optimizer, **SCHEDULERS.lasting(name, config.scheduler.arguments, planned))
 
     def evaluate(data: TensorDataset) -> tuple[float, float]:
         """The loss, and accuracy or R2 (which does not depend on the units)."""
@@ -89,11 +89,13 @@ def main(path: str, overrides: list[str]) -> None:
             rows = sum(len(targets) for _, targets in window)
             optimizer.zero_grad()
             for features, targets in window:  # one step from all of them, each by its share of the rows
-                loss = criterion(model(features), targets) * (len(targets) / rows)
+                outputs, share = model(features), len(targets) / rows
+                if outputs.ndim == 3:  # (rows, members, outputs): the members of an ensemble learn alone
+                    outputs, targets = outputs.flatten(0, 1), targets.repeat_interleave(outputs.shape[1], 0)
+                loss = criterion(outputs, targets) * share
                 loss.backward()
                 total += loss.item() * rows
-            if config.train.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+            nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm or math.inf)
             optimizer.step()
             if scheduler is not None and config.scheduler.interval == "step":
                 scheduler.step()
@@ -105,8 +107,9 @@ def main(path: str, overrides: list[str]) -> None:
         if (score, -validation_loss) > best_score:
             best_score, best_epoch = (score, -validation_loss), epoch
             best_state = copy.deepcopy(model.state_dict())
-        number = f"{epoch}/{config.train.epochs}"
-        print(f"epoch {number}  loss {total / len(train):.4f}  validation {score_name} {score:.4f}")
+        print(
+            f"epoch {epoch}/{config.train.epochs}  loss {total / len(train):.4f}  validation {score_name} {score:.4f}"
+        )
 
     model.load_state_dict(best_state)
     test_loss, score = evaluate(test)

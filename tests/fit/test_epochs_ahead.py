@@ -14,7 +14,7 @@ from nanotorch.train.fit.build import Setup
 from nanotorch.train.fit.chunks import Chunks
 from nanotorch.train.fit.loop import DivergedError, fit
 from nanotorch.train.fit.together import together
-from tests.fit.test_together import SCHEDULES, differing, left, made
+from tests.support.fits import SCHEDULES, differing, left, made
 
 
 @pytest.fixture(autouse=True)

@@ -12,51 +12,15 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.ops.create.random import drawing_from
-from nanotorch.train.config.loading import loads
 from nanotorch.train.fit import together as together_
-from nanotorch.train.fit.build import Setup, build
+from nanotorch.train.fit.build import Setup
 from nanotorch.train.fit.chunks import Chunk, Chunks, DueSteps
-from nanotorch.train.fit.loop import DivergedError, fit
-from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.together import End, together
 from nanotorch.train.fit.training import Training
 from nanotorch.train.fit.window_step import StepResult
 from nanotorch.train.record.checkpoint import Checkpoints, load
-
-BASE = """
-name: one
-seed: 3
-device: cpu
-data: {name: iris}
-model: {hidden: [6], dropout: 0.3}
-loss: {name: CrossEntropyLoss}
-optimizer: {name: Adam, lr: 0.02}
-train: {epochs: 4, batch_size: 16}
-"""  # 90 rows: 6 steps an epoch, the last of 10 rows
-
-
-def made(*overrides: str, compile: Any = True) -> tuple[Setup, Chunks]:
-    config = loads(BASE, overrides=overrides)
-    setup = build(config, prepare(config))
-    training, loader, _, options = setup
-    return setup, Chunks(training, loader, options, options.accumulate, options.epochs, compile)
-
-
-def events_of(setup: Setup, chunks: Chunks | None) -> Iterator[Any]:
-    return fit(setup.training, setup.loader, setup.parts["validation"], setup.options, chunks=chunks)
-
-
-def left(setup: Setup) -> dict[str, Any]:
-    """All that a training decides by: its state, its weights, those of its optimizer, its records."""
-    training = setup.training
-    found: dict[str, Any] = {"state": repr(training.state())}
-    for name, tensor in {**training.model.state_dict(), **training.weights()}.items():
-        found[name] = tensor.numpy().tobytes()
-    for number, state in training.optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            found[f"{number}.{name}"] = value.numpy().tobytes()
-    found["records"] = [{k: v for k, v in record.items() if k != "seconds"} for record in training.history]
-    return found
+from tests.support.fits import SCHEDULES, differing, events_of, left, made
 
 
 class Noise(nn.Module):
@@ -157,19 +121,6 @@ def both(*trials: list[str], **named: Any) -> tuple[dict[int, Setup], list[tuple
     for number, (setup, _) in side.items():
         assert differing(left(setup), left(alone[number])) == [], number
     return alone, events
-
-
-def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
-
-
-SCHEDULES = [
-    "scheduler={name: CosineAnnealingLR, T_max: 24, interval: step}",
-    "scheduler={name: StepLR, step_size: 2}",
-    "scheduler={name: OneCycleLR, max_lr: 0.05, interval: step, warmup: 3}",
-    "scheduler={name: ReduceLROnPlateau, patience: 0}",
-    "scheduler=null",
-]
 
 
 def test_fits_that_differ_in_everything_that_a_sweep_may_vary() -> None:

@@ -527,6 +527,7 @@ NOT_SHOWN = {
     "`torch.save`",
     "`torch.load`",
     "`linalg.lstsq`",
+    "`Scale`, `NTKLinear`",
     "how a program comes about",
     "| when |",
     "what is compiled",
