@@ -105,11 +105,9 @@ def main(path: str, overrides: list[str]) -> None:
         elif scheduler is not None and config.scheduler.interval == "epoch":
             scheduler.step()
         if (score, -validation_loss) > best_score:
-            best_score, best_epoch = (score, -validation_loss), epoch
-            best_state = copy.deepcopy(model.state_dict())
-        print(
-            f"epoch {epoch}/{config.train.epochs}  loss {total / len(train):.4f}  validation {score_name} {score:.4f}"
-        )
+            best_score, best_epoch, best_state = (score, -validation_loss), epoch, copy.deepcopy(model.state_dict())
+        number = f"{epoch}/{config.train.epochs}"
+        print(f"epoch {number}  loss {total / len(train):.4f}  validation {score_name} {score:.4f}")
 
     model.load_state_dict(best_state)
     test_loss, score = evaluate(test)
