@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -232,12 +233,12 @@ def mutated_configs(count: int, seed: int = 0) -> Iterator[str]:
                     del holder[key]
                 case 1 if isinstance(holder, dict):
                     holder[pick.choice(["name", "lr", "naem", "\x1b]0;x\x07", "", "a.b", "weight", "n_samples"])] = (
-                        pick.choice(HOSTILE)
+                        copy.deepcopy(pick.choice(HOSTILE))
                     )
                 case 2:
                     holder[key] = [holder[key]]
                 case _:
-                    holder[key] = pick.choice(HOSTILE)
+                    holder[key] = copy.deepcopy(pick.choice(HOSTILE))
             if not config:
                 break
         text = json.dumps(config)

@@ -209,7 +209,9 @@ def test_damage_is_found_and_named(tmp_path: Path, name: str) -> None:
             checkpoint.load(tmp_path / "last")
     for length in (0, 4, len(good) - 1):
         path.write_bytes(good[:length])
-        with pytest.raises(CheckpointError, match=f"{name} is truncated: {len(good)} bytes expected, {length} found"):
+        with pytest.raises(
+            CheckpointError, match=f"{name} is truncated: MANIFEST.json expects {len(good)} bytes, and it has {length}"
+        ):
             checkpoint.load(tmp_path / "last")
     path.write_bytes(good + b"\n")
     with pytest.raises(CheckpointError, match=f"{name} is too long"):

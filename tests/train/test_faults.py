@@ -200,7 +200,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     length = len(good[:cut])
     ended = trainer(given, "--resume", newest)
     assert ended.code == 1
-    assert f"step-000012/model.safetensors is truncated: {len(good)} bytes expected, {length} found" in ended.err
+    assert (
+        f"step-000012/model.safetensors is truncated: MANIFEST.json expects {len(good)} bytes, and it has {length}"
+        in ended.err
+    )
     ended = trainer(given, "checkpoint.keep=4", "--output", stopped, "--resume", "auto")
     assert ended.code == 0
     assert f"passing over a damaged checkpoint: {newest}/model.safetensors is truncated" in ended.err

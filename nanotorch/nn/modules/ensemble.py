@@ -66,10 +66,13 @@ class BatchEnsembleLinear(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.members, self.in_features, self.out_features, self.signs = members, in_features, out_features, signs
-        self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
-        self.r = Parameter(empty(members, in_features, device=device, dtype=dtype))
-        self.s = Parameter(empty(members, out_features, device=device, dtype=dtype))
+        self.members = members
+        self.in_features = in_features
+        self.out_features = out_features
+        self.signs = signs
+        self.weight: Parameter = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
+        self.r: Parameter = Parameter(empty(members, in_features, device=device, dtype=dtype))
+        self.s: Parameter = Parameter(empty(members, out_features, device=device, dtype=dtype))
         self.bias: Parameter | None
         self.register_parameter(
             "bias", Parameter(empty(members, out_features, device=device, dtype=dtype)) if bias else None

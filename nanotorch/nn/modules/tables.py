@@ -60,7 +60,7 @@ class Scale(Module):
     def __init__(self, *shape: int, signs: bool = False, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.signs = signs
-        self.scale = Parameter(empty(*shape, device=device, dtype=dtype))
+        self.scale: Parameter = Parameter(empty(*shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -129,7 +129,7 @@ class ParametricActivation(Module):
     def __init__(self, activation: Module, features: int, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.activation = activation
-        self.slope = Parameter(ones(features, device=device, dtype=dtype))
+        self.slope: Parameter = Parameter(ones(features, device=device, dtype=dtype))
 
     def forward(self, input: Tensor) -> Tensor:
         """`input` of shape (*, features)."""
@@ -150,8 +150,10 @@ class BatchedLinear(Module):
         self, count: int, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        self.count, self.in_features, self.out_features = count, in_features, out_features
-        self.weight = Parameter(empty(count, in_features, out_features, device=device, dtype=dtype))
+        self.count = count
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight: Parameter = Parameter(empty(count, in_features, out_features, device=device, dtype=dtype))
         self.bias: Parameter | None
         self.register_parameter(
             "bias", Parameter(empty(count, out_features, device=device, dtype=dtype)) if bias else None
@@ -200,10 +202,12 @@ class PeriodicEmbedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.features, self.width, self.sigma = features, width, sigma
-        self.frequency = Parameter(empty(features, frequencies, device=device, dtype=dtype))
-        self.phase = Parameter(empty(features, frequencies, device=device, dtype=dtype))
-        self.mixture = BatchedLinear(features, frequencies, width - 1, device=device, dtype=dtype)
+        self.features = features
+        self.width = width
+        self.sigma = sigma
+        self.frequency: Parameter = Parameter(empty(features, frequencies, device=device, dtype=dtype))
+        self.phase: Parameter = Parameter(empty(features, frequencies, device=device, dtype=dtype))
+        self.mixture: BatchedLinear = BatchedLinear(features, frequencies, width - 1, device=device, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -245,10 +249,12 @@ class PiecewiseLinearEmbedding(Module):
 
     def __init__(self, features: int, bins: int = 16, width: int = 8, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
-        self.features, self.bins, self.width = features, bins, width
+        self.features = features
+        self.bins = bins
+        self.width = width
         self.register_buffer("slope", zeros(features, bins, device=device, dtype=dtype))
         self.register_buffer("shift", zeros(features, bins, device=device, dtype=dtype))
-        self.mixture = BatchedLinear(features, bins, width, device=device, dtype=dtype)
+        self.mixture: BatchedLinear = BatchedLinear(features, bins, width, device=device, dtype=dtype)
         bounds = [-math.inf, *[0.0] * (bins - 1)], [*[1.0] * (bins - 1), math.inf]
         for name, values in zip(("lower", "upper"), bounds, strict=True):
             self.register_buffer(name, tensor(values, device=device, dtype=self.slope.dtype), persistent=False)

@@ -47,6 +47,7 @@ from nanotorch.utils.serialization import from_bytes, to_bytes
 FORMAT = "nanotorch checkpoint"
 VERSION = 2  # 1: state.json held the history, as those who read it may still find
 LARGEST_MANIFEST = 2**16
+LARGEST_FILE = 2**50  # of those that a manifest may list: no disk holds more
 FILES = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
 KNOWN = (*FILES, "training.safetensors")
 LONG_EPOCH = 60.0  # seconds after which a checkpoint is due in the middle of an epoch
@@ -489,7 +490,9 @@ def load(directory: str | os.PathLike[str]) -> Checkpoint:
             raise CheckpointError(f"{path} cannot be read: its {size:,} bytes do not fit into memory") from None
         if size != expected["bytes"]:
             kind = "truncated" if size < expected["bytes"] else "too long"
-            raise CheckpointError(f"{path} is {kind}: {expected['bytes']} bytes expected, {size} found")
+            raise CheckpointError(
+                f"{path} is {kind}: MANIFEST.json expects {expected['bytes']} bytes, and it has {size}"
+            )
         if _sha256(data) != expected["sha256"]:
             raise CheckpointError(f"{path} is damaged: its sha256 differs from the manifest's")
         contents[name] = data
@@ -566,7 +569,7 @@ def _is_entry(expected: Any) -> bool:
         or not isinstance(expected.get("sha256"), str)
     ):
         return False
-    return expected["bytes"] >= 0
+    return 0 <= expected["bytes"] <= LARGEST_FILE
 
 
 # ------------------------------------------------------------ files
