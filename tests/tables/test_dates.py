@@ -313,6 +313,15 @@ def test_times_in_utc_are_exported(tmp_path: Path) -> None:
     assert [dates.utc for dates in loaded.preprocessing.dates.values()] == [True, False]
     assert onnx_export.save(loaded, tmp_path / "m.onnx")[1] < 1e-5
     assert python_export.save(loaded, tmp_path / "m.py") < 1e-5
+    exported: dict[str, Any] = {"__name__": "m"}
+    exec((tmp_path / "m.py").read_text(), exported)
+    row = {"when": ["2020-01-02T03:00Z"], "size": [1], "city": ["Rome"], "day": ["2020-01-02"]}
+    assert np.isfinite(exported["predict"](row)["prediction"]).all()
+    for name, cell in (("when", "2020-01-02"), ("when", "2020-01-02Z"), ("day", "2020-01-02T03:00Z")):
+        with pytest.raises(ValueError, match="is no date such as"):  # and none to predict
+            exported["predict"]({**row, name: [cell]})
+        with pytest.raises(DataError, match=f"column '{name}'"):
+            loaded.preprocessing.encode({**row, name: [cell]})
 
 
 def test_damaged_states_are_refused(run: Path) -> None:
@@ -336,9 +345,9 @@ def test_another_order_of_year_day_and_month_is_kept() -> None:
 def test_dates_of_other_libraries() -> None:
     dates = Dates("year-month-day", False)
     time = datetime.datetime(2020, 1, 2, 3)
-    values = [time.date(), time, pandas.Timestamp("2020-01-02"), pandas.NaT, None]
+    values = [time.date(), time, pandas.Timestamp("2020-01-02"), pandas.NaT, pandas.NA, None]
     found = dates.stamps(values, frozenset(), str)
-    wanted = ["2020-01-02", "2020-01-02T03", "2020-01-02", "NaT", "NaT"]
+    wanted = ["2020-01-02", "2020-01-02T03", "2020-01-02", "NaT", "NaT", "NaT"]
     np.testing.assert_array_equal(found, np.array(wanted, "datetime64[us]"))
     aware = pandas.Series(pandas.to_datetime(["2020-01-02T03:00+02:00"]))
     assert Dates("year-month-day", True).stamps(aware, frozenset(), str)[0] == np.datetime64("2020-01-02T01:00")

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from nanotorch.train.cli.evaluate import main as evaluate
@@ -42,6 +43,7 @@ def test_rows_are_sums_of_words_and_pairs_of_length_one() -> None:
         expected[place % WIDTH] += 1 if place >= 2**31 else -1
     np.testing.assert_allclose(found[0], expected / np.linalg.norm(expected))
     assert not found[1:].any()
+    np.testing.assert_array_equal(hashed(pandas.Series(["Red wine, red!", None, pandas.NA], dtype="string")), found[:3])
 
 
 def test_free_text_is_refused_or_hashed_and_names_are_categories(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from nanotorch.registry import closest
 from nanotorch.train.data.csv_file import known_column
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.notation import PLAIN, text_of
-from nanotorch.train.data.table import Table, TableError, shown
+from nanotorch.train.data.table import Table, TableError, one_line, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 
@@ -161,9 +161,7 @@ def array_of_rows(path: Path) -> NDArray[Any]:
 def _unreadable(path: Path, error: Exception) -> Exception:
     if isinstance(error, TableError) or (isinstance(error, OSError) and error.filename is not None):
         return error
-    return TableError(
-        f"{path} cannot be read as a .npz file: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}"
-    )
+    return TableError(f"{path} cannot be read as a .npz file: {one_line(error).rstrip('.')}")
 
 
 def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -181,9 +179,7 @@ def _header(file: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype
     except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError):
         raise
     except Exception as error:  # a header is a Python literal, of which NumPy's reader fails in a dozen ways
-        raise TableError(
-            f"{label} cannot be read as a NumPy array: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from None
+        raise TableError(f"{label} cannot be read as a NumPy array: {one_line(error)}") from None
     if any(type(size) is not int or size < 0 for size in shape) or dtype.itemsize == 0 or dtype.subdtype is not None:
         raise TableError(f"{label} cannot be read as a NumPy array: its header says {dtype} of shape {shape}")
     if dtype.hasobject:

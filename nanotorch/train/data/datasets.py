@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanotorch.registry import DATASETS
-from nanotorch.train.data.sklearn_sets import one_line
-from nanotorch.train.data.table import DataError, Table
+from nanotorch.train.data import sklearn_sets, table_file  # noqa: F401, they fill the registry
+from nanotorch.train.data.table import DataError, Table, one_line
 
 
 def load(name: str, arguments: Mapping[str, Any], seed: int) -> Table:

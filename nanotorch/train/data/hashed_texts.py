@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.notation import is_missing
 from nanotorch.train.data.table import FloatArray
 
 WIDTH = 64
@@ -43,7 +44,7 @@ def hashed(values: Sequence[Any] | NDArray[Any], missing: frozenset[str] = froze
     """
     rows = np.zeros((len(values), WIDTH))
     for row, value in enumerate(np.asarray(values, object).tolist()):
-        if value is None or value != value or str(value).strip() in missing:
+        if is_missing(value) or str(value).strip() in missing:
             continue
         words = WORD.findall(str(value).lower())
         for one in (*words, *map(" ".join, pairwise(words))):

@@ -240,6 +240,15 @@ def text_of(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value).strip()
 
 
+def is_missing(value: object) -> bool:
+    """Return whether a value that is no text stands for none: None, NaN, NaT, pandas' NA."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float | np.floating | np.datetime64) and bool(value != value))
+    )
+
+
 def truth_of(text: str) -> bool | None:
     """Return what the text of a truth value says, in any case of its letters; None for another text."""
     return {"true": True, "false": False}.get(text.casefold())

@@ -33,7 +33,7 @@ from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.dates import Dates, parts_of
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.hashed_texts import hashed, hashed_columns
-from nanotorch.train.data.notation import Notation, spellings, split_unit, text_of, truth_of
+from nanotorch.train.data.notation import Notation, is_missing, spellings, split_unit, text_of, truth_of
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
 from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task
 from nanotorch.train.terminal.text_report import listed
@@ -390,6 +390,11 @@ class Preprocessing:
         """Return the targets as the loss sees them: class numbers (n,), or values (n, k) float64."""
         return table.targets if self.target_scaler is None else self.target_scaler.transform(table.targets)
 
+    def in_units(self, outputs: NDArray[Any]) -> FloatArray:
+        """Return outputs for a regression (n, k) in the units of the targets."""
+        values = outputs.astype(np.float64)
+        return values if self.target_scaler is None else self.target_scaler.inverse_transform(values)
+
     @property
     def target_scale(self) -> FloatArray | None:
         """What an error of the model is multiplied by to be in the units of the targets."""
@@ -468,7 +473,7 @@ def as_numbers(
                     truth = truth_of(value.strip())
                     numbers[row] = notation.number(value, unit) if truth is None else truth
                 else:
-                    numbers[row] = np.nan if _is_missing(value) else float(value)
+                    numbers[row] = np.nan if is_missing(value) else float(value)
             except (TypeError, ValueError):
                 raise DataError(
                     f"{where(row)}: column {name!r} holds {value!r}, {_no_number(value, notation, unit)}"
@@ -493,19 +498,10 @@ def _without_unit(values: Sequence[Any] | NDArray[Any], notation: Notation, unit
     """Return how many numbers of a column lack its unit."""
     if not unit:
         return 0
-    given = [value for value in np.asarray(values, object).tolist() if not _is_missing(value)]
+    given = [value for value in np.asarray(values, object).tolist() if not is_missing(value)]
     texts = [value.strip() for value in given if isinstance(value, str)]
     bare = [text for text in texts if text not in notation.missing and (split_unit(text) or ("",))[0] != unit]
     return len(given) - len(texts) + len(bare)
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a value that is no text stands for none: None, NaN, pandas' NA and NaT."""
-    return (
-        value is None
-        or type(value).__name__ in ("NAType", "NaTType")
-        or (isinstance(value, float | np.floating) and bool(value != value))
-    )
 
 
 def _as_texts(values: Sequence[Any] | NDArray[Any], known: Mapping[str, int], notation: Notation) -> list[str | None]:
@@ -513,7 +509,7 @@ def _as_texts(values: Sequence[Any] | NDArray[Any], known: Mapping[str, int], no
     seen: dict[str, str | None] = {}
     texts: list[str | None] = []
     for value in np.asarray(values, object).tolist():
-        raw = None if _is_missing(value) else text_of(value)
+        raw = None if is_missing(value) else text_of(value)
         if raw is not None and raw not in seen:
             label = raw if raw in known else notation.label(raw)
             seen[raw] = None if raw in notation.missing else label

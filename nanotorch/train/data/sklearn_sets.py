@@ -28,7 +28,7 @@ from nanotorch.registry import (
 )
 from nanotorch.train.data import bundled_tables
 from nanotorch.train.data.notation import text_of
-from nanotorch.train.data.table import DataError, FloatArray, Table, Task
+from nanotorch.train.data.table import DataError, FloatArray, Table, Task, one_line
 
 Seed = Annotated[int, Between(0, 2**32 - 1)]
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer, per connection
@@ -59,11 +59,6 @@ def possible_tasks(name: str, arguments: Mapping[str, Any]) -> set[Task]:
 def offline_names() -> list[str]:
     """Return the registered datasets that come with scikit-learn or are generated."""
     return [name for name in DATASETS if not {"download", "own"} & set(DATASETS.entry(name).facts)]
-
-
-def one_line(error: object) -> str:
-    """Return the message of an error in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _sklearn(function: str, arguments: Mapping[str, Any] | None = None) -> Table:

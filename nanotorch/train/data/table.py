@@ -76,6 +76,11 @@ def shown(text: object) -> str:
     return repr(written if len(written) <= 40 else written[:37] + "...")
 
 
+def one_line(error: object) -> str:
+    """Return the message of an error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class Rare(NamedTuple):
     """Classes of too few rows for a division, and the class that stands for them all; "" where they are left out."""
 

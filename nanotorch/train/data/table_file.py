@@ -24,8 +24,8 @@ from nanotorch.train.data.column_kinds import Kind, codes, kind_of
 from nanotorch.train.data.csv_file import Columns, known_column, read_csv
 from nanotorch.train.data.dates import PARTS, Dates, columns_of, date_format, dates_of
 from nanotorch.train.data.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
-from nanotorch.train.data.notation import Notation, only_or_more, text_of
-from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, shown
+from nanotorch.train.data.notation import Notation, is_missing, only_or_more, text_of
+from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
 from nanotorch.utils import files
@@ -191,7 +191,7 @@ def parquet_file(path: Path) -> Iterator[Any]:
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise TableError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
+        raise TableError(f"{path} cannot be read as Parquet: {one_line(error)}") from None
 
 
 def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[str], notation: Notation) -> Columns:
@@ -378,7 +378,7 @@ def _is_part(name: str, columns: Collection[str]) -> bool:
 
 def lacks_target(whole: Columns, target: str) -> NDArray[np.bool_]:
     """Return which rows have no value in a column of targets."""
-    return np.array([value is None or value != value for value in whole[target].tolist()], bool)
+    return np.array([is_missing(value) for value in whole[target].tolist()], bool)
 
 
 def _with_targets(whole: Columns, target: Sequence[str], drop: bool) -> Columns:

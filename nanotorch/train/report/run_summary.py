@@ -74,9 +74,7 @@ class Findings:
     @cached_property
     def values(self) -> NDArray[np.float64]:
         """What a regression predicts for the judged part, in the units of the targets."""
-        scaler = self.preprocessing.target_scaler
-        outputs = self.guessed.astype(np.float64)
-        return outputs if scaler is None else scaler.inverse_transform(outputs)
+        return self.preprocessing.in_units(self.guessed)
 
     @property
     def right(self) -> NDArray[np.bool_]:

@@ -97,7 +97,12 @@ def _typical(true: NDArray[Any], guessed: NDArray[Any]) -> float:
 
 
 def _size(value: float) -> str:
-    return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:#.3g}"
+    """Return an error with three digits.
+
+    >>> _size(0.5), _size(123.4), _size(999.7), _size(123456.0)
+    ('0.500', '123', '1,000', '123,456')
+    """
+    return f"{value:,.0f}" if 99.95 <= value < 1e9 else f"{value:#.3g}"
 
 
 def _against_linear(gain: Estimate, times: float, unit: str) -> str:
@@ -220,16 +225,17 @@ def row_losses(found: Findings) -> NDArray[np.float64]:
             chances[wrong] = classification.probabilities(outputs)[np.arange(len(wrong)), part.targets]
     else:
         return _squared(found, found.values, found.true)
-    losses: NDArray[np.float64] = -np.log(np.maximum(chances, 1e-300))
-    return losses
+    return _surprise(chances)
 
 
 def _losses(found: Findings, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
     if found.is_regression:
-        scaler = found.preprocessing.target_scaler
-        values = outputs.astype(np.float64)
-        return _squared(found, values if scaler is None else scaler.inverse_transform(values), targets)
-    chances = classification.probabilities(outputs)[np.arange(len(targets)), targets]
+        return _squared(found, found.preprocessing.in_units(outputs), targets)
+    return _surprise(classification.probabilities(outputs)[np.arange(len(targets)), targets])
+
+
+def _surprise(chances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return minus the logarithm of probabilities, finite for 0 too."""
     losses: NDArray[np.float64] = -np.log(np.maximum(chances, 1e-300))
     return losses
 

@@ -40,9 +40,7 @@ def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
     """
     outputs, preprocessing = run.outputs(features), run.preprocessing
     if preprocessing.task == "regression":
-        if preprocessing.target_scaler is not None:
-            outputs = preprocessing.target_scaler.inverse_transform(outputs)
-        return dict(zip(predicted_columns(run), outputs.T, strict=True))
+        return dict(zip(predicted_columns(run), preprocessing.in_units(outputs).T, strict=True))
     labels = np.array(preprocessing.target_names, dtype=object)[predicted(outputs)]
     return dict(zip(predicted_columns(run), [labels, *probabilities(outputs).T], strict=True))
 

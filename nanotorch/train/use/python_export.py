@@ -1,6 +1,7 @@
 """A run as one readable Python file that needs NumPy alone, preprocessing included.
 
 Note [Python files]
+~~~~~~~~~~~~~~~~~~~
 The converters of `onnx_layers` write the network: they ask a graph for operators and constants, and this one writes
 down the line of NumPy that an operator is. So a layer that has a converter can be exported both ways. What comes before
 and after the network is written here, as one would write it by hand.
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 import nanotorch as torch
 from nanotorch import Tensor
+from nanotorch.train.data.dates import PLAIN
 from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.use.loaded_run import LoadedRun
@@ -204,21 +206,21 @@ if __name__ == "__main__":
     writer.writerows(zip(*found.values()))
 '''
 
-PATTERN = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?"
 DATES = '''
 
 def with_parts_of_dates(columns):
     """Return the columns with the parts of DATES beside them.
 
-    A date is a text: 2020-01-31, or 2020-01-31T13:05:00; with a Z behind it where it is in UTC.
+    A date is a text: 2020-01-31, or 2020-01-31T13:05:00; 2020-01-31T13:05:00Z where it is in UTC.
     """
     columns = dict(columns)
     for name, (utc, parts) in DATES.items():
         texts = ["NaT" if value is None or value != value else str(value).strip() for value in columns[name]]
         texts = ["NaT" if text in MISSING else text for text in texts]
         for text in texts:
-            if text != "NaT" and not re.fullmatch(PATTERN + "Z" * utc, text):
-                raise ValueError(f"column {name!r} holds {text!r}, which is no date such as 2020-01-31{'Z' * utc}")
+            if text != "NaT" and not re.fullmatch(PATTERNS[utc], text):
+                wanted = "2020-01-31T13:05Z" if utc else "2020-01-31"
+                raise ValueError(f"column {name!r} holds {text!r}, which is no date such as {wanted}")
         stamps = np.array([text.removesuffix("Z") for text in texts], "datetime64[us]")
         micro = np.where(np.isnat(stamps), 0, stamps.astype(np.int64))
         days, of_day = np.divmod(micro, DAY)
@@ -295,7 +297,7 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
     return f'{body}\n\n{_weights(graph.weights)}\n\nif __name__ == "__main__":{main}'
 
 
-def _mapping(values: Mapping[str, Any]) -> str:
+def _mapping(values: Mapping[Any, Any]) -> str:
     lines = "".join(f"    {name!r}: {value!r},\n" for name, value in values.items())
     return f"{{\n{lines}}}" if values else "{}"
 
@@ -334,7 +336,7 @@ def _dates(run: LoadedRun) -> str:
     lines = [
         f"DATES = {_mapping({name: (one.utc, one.parts) for name, one in dates.items()})}  # in UTC or not, and parts",
         "DAY = 86_400_000_000  # microseconds",
-        f"PATTERN = {PATTERN!r}",
+        f"PATTERNS = {_mapping(PLAIN)}  # of dates without an offset, and of those in UTC",
     ]
     return "\n".join(lines) + "\n" + DATES
 

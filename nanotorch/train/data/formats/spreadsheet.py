@@ -14,7 +14,7 @@ from typing import Any
 
 from nanotorch.registry import closest
 from nanotorch.train.data.formats.unpacked import most_unpacked
-from nanotorch.train.data.table import TableError, shown
+from nanotorch.train.data.table import TableError, one_line, shown
 from nanotorch.train.data.text_format import TextFormat
 
 SHEETS = (".xlsx", ".xlsm")
@@ -142,5 +142,4 @@ def _as_table_errors(source: str) -> Iterator[None]:
     except (TableError, MemoryError, StopIteration):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise TableError(f"{source} cannot be read as a spreadsheet: {reason}") from None
+        raise TableError(f"{source} cannot be read as a spreadsheet: {one_line(error)}") from None

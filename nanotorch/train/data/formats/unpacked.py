@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanotorch.train.data.table import TableError
+from nanotorch.train.data.table import TableError, one_line
 
 MOST_UNPACKED = 2**30  # bytes
 MOST_TIMES = 100
@@ -82,7 +82,7 @@ class _Limited(io.RawIOBase):
 
 
 def _damaged(source: str, error: Exception) -> TableError:
-    return TableError(f"{source} cannot be unpacked: {' '.join(str(error).split()) or type(error).__name__}")
+    return TableError(f"{source} cannot be unpacked: {one_line(error)}")
 
 
 def _the_table(archive: zipfile.ZipFile, source: str) -> str:
