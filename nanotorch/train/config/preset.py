@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nanotorch.train.model.usual_loss import USUAL
+
 STEPS = 1500  # of a training, where that is not too many epochs
 EPOCHS = (20, 100)  # at least and at most
 
@@ -25,10 +27,9 @@ def preset(rows: int, task: str) -> dict[str, Any]:
     batch = 64 if rows <= 5000 else 128
     epochs = min(EPOCHS[1], max(EPOCHS[0], STEPS * batch // rows))
     smoothing = {"label_smoothing": 0.1} if task == "multiclass" else {}
-    usual = {"regression": "MSELoss", "multiclass": "CrossEntropyLoss"}.get(task, "BCEWithLogitsLoss")
     return {
         "model": {"hidden": [128, 128], "dropout": 0.15},
-        "loss": {"name": usual, **smoothing},
+        "loss": {"name": USUAL[task], **smoothing},
         "optimizer": {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.02},
         "scheduler": {"name": "OneCycleLR", "max_lr": 3e-3, "interval": "step"},
         "train": {"epochs": epochs, "batch_size": batch, "monitor": "loss"},

@@ -1,6 +1,7 @@
 """The tables that scikit-learn comes with, read from its folder: its import would take longer than most of their runs.
 
 Note [Bundled tables]
+~~~~~~~~~~~~~~~~~~~~~
 A file is taken for what it was when this was written by its digest alone, so that what is read is what scikit-learn's
 own loader returns, number for number; of any other file nothing is guessed, and the loader is asked.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -46,13 +46,6 @@ def _embedded(
     made: Any = {"periodic": nn.PeriodicEmbedding, "piecewise": nn.PiecewiseLinearEmbedding}[embedding]
     layer = made(numeric, **options)
     return {"numbers": OnNumbers(layer, numeric)}, in_features + numeric * (layer.width - 1)
-
-
-def _sequential(layers: Mapping[str, nn.Module]) -> nn.Sequential:
-    model = nn.Sequential()
-    for name, layer in layers.items():
-        model.add_module(name, layer)
-    return model
 
 
 def _realmlp_size(in_features: int, out_features: int, hidden: Sequence[int], **_: Any) -> tuple[int, int]:
@@ -99,7 +92,7 @@ def realmlp(
             layers[f"dropout{number}"] = nn.Dropout(dropout)
         width = hidden_width
     layers["output"] = nn.NTKLinear(width, out_features)
-    return _sequential(layers)
+    return nn.Sequential(layers)
 
 
 def _tabm_size(in_features: int, out_features: int, members: int, hidden: Sequence[int], **_: Any) -> tuple[int, int]:
@@ -138,4 +131,4 @@ def tabm(
         width = hidden_width
     layers["output"] = nn.BatchedLinear(members, width, out_features)
     layers["mean"] = nn.MeanOfMembers(kind)
-    return _sequential(layers)
+    return nn.Sequential(layers)

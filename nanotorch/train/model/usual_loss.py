@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from nanotorch import Tensor, nn
 from nanotorch.registry import LOSSES
 
-USUAL: dict[str, Callable[..., nn.Module]] = {
-    "multiclass": nn.CrossEntropyLoss,
-    "binary": nn.BCEWithLogitsLoss,
-    "regression": nn.MSELoss,
-}
+USUAL = {"multiclass": "CrossEntropyLoss", "binary": "BCEWithLogitsLoss", "regression": "MSELoss"}
 
 
 @LOSSES.register("auto", tasks=tuple(USUAL))
@@ -20,5 +15,5 @@ def usual_loss(
     task: Literal["multiclass", "binary", "regression"] = "regression", reduction: str = "mean", **weights: Tensor
 ) -> nn.Module:
     """The usual loss of the task: CrossEntropyLoss, BCEWithLogitsLoss for two classes, MSELoss for numbers."""
-    arguments: dict[str, Any] = weights
-    return USUAL[task](**arguments, reduction=reduction)
+    made: nn.Module = LOSSES.get(USUAL[task])(**weights, reduction=reduction)
+    return made

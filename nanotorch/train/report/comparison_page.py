@@ -11,7 +11,18 @@ from nanotorch.registry import describe_value
 from nanotorch.train.report import figures, pictures
 from nanotorch.train.report.chart import inline
 from nanotorch.train.report.comparison import Comparison
-from nanotorch.train.report.markup import Html, document, figure, fill, join, linked, measured, section, table
+from nanotorch.train.report.markup import (
+    Html,
+    document,
+    figure,
+    figures_beside,
+    fill,
+    join,
+    linked,
+    measured,
+    section,
+    table,
+)
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import label
 from nanotorch.utils import files
@@ -81,11 +92,7 @@ def _scores(found: Comparison, folder: Path, overall: Mapping[str, Mapping[str, 
 def _drawings(found: Comparison) -> Iterator[Html]:
     keys = _curves(found)
     drawings = [figure(inline(figures.overlay(_histories(found), key))) for key in keys]
-    yield (
-        fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
-        if keys
-        else Html("<p>These runs have no curves.</p>")
-    )
+    yield figures_beside(drawings) if keys else Html("<p>These runs have no curves.</p>")
 
 
 def _differences(found: Comparison) -> Html:

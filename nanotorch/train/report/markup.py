@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -48,6 +48,18 @@ def section(name: str, title: str, *parts: str) -> Html:
         name=name,
         title=title,
         body=join(parts),
+    )
+
+
+def chapters(sections: Mapping[str, tuple[str, Iterable[str]]]) -> Html:
+    """Return the sections of a page, each with its name, title and parts, below links to them."""
+    links = join(
+        fill('<li><a href="#{name}">{title}</a></li>', name=name, title=title) for name, (title, _) in sections.items()
+    )
+    return fill(
+        '<nav aria-label="sections"><ul>\n{links}\n</ul></nav>\n<main>\n{all}\n</main>',
+        links=links,
+        all=join(section(name, title, *parts) for name, (title, parts) in sections.items()),
     )
 
 
@@ -154,6 +166,11 @@ def figure(drawing: Html, caption: str = "") -> Html:
     """Return a drawing and what it shows."""
     words = fill("\n<figcaption>{caption}</figcaption>", caption=caption) if caption else Html("")
     return fill("<figure>\n{drawing}{words}\n</figure>", drawing=drawing, words=words)
+
+
+def figures_beside(drawings: Iterable[Html]) -> Html:
+    """Return figures, as many in a row as there is room for."""
+    return fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
 
 
 PAGE = """\

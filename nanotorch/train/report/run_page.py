@@ -22,22 +22,23 @@ from nanotorch.train.report.data_card import Column
 from nanotorch.train.report.markup import (
     Html,
     beside,
+    chapters,
     document,
     facts,
     figure,
+    figures_beside,
     fill,
     join,
     measured,
     percent,
     scrolling,
-    section,
     table,
     titled,
 )
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.score import classification, judgement
 from nanotorch.train.score.judgement import Estimate, Worth
-from nanotorch.train.terminal.text_report import duration, label, number, short
+from nanotorch.train.terminal.text_report import counted, duration, label, number, short
 from nanotorch.utils import files
 from nanotorch.viz.marks import element, rect
 
@@ -130,17 +131,10 @@ def page(found: Findings, record: Record) -> Html:
         "config": ("Configuration", _config(found, record)),
         "environment": ("Environment", _environment(record)),
     }
-    links = join(
-        fill('<li><a href="#{key}">{title}</a></li>', key=key, title=title) for key, (title, _) in sections.items()
-    )
     body = join(
         [
             _header(found, record, judged),
-            fill('<nav aria-label="sections"><ul>\n{links}\n</ul></nav>', links=links),
-            fill(
-                "<main>\n{all}\n</main>",
-                all=join(section(key, title, *parts) for key, (title, parts) in sections.items()),
-            ),
+            chapters(sections),
             fill("<footer>Written by nanotorch {version}.</footer>", version=record.environment.get("nanotorch", "")),
         ]
     )
@@ -153,7 +147,7 @@ def page(found: Findings, record: Record) -> Html:
 def _header(found: Findings, record: Record, said: Sequence[str]) -> Html:
     summary, judged = record.summary, found.judged
     kind = {"binary": "classification, 2 classes", "multiclass": f"classification, {len(found.names)} classes"}
-    task = kind.get(found.preprocessing.task, f"regression, {_count(len(found.names), 'target')}")
+    task = kind.get(found.preprocessing.task, f"regression, {counted(len(found.names), 'target')}")
     tiles: list[tuple[str, Any]] = [
         (f"{judged} {label(name)}", _exact(value)) for name, value in list(summary["scores"][judged].items())[:2][::-1]
     ]
@@ -196,7 +190,7 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
     read = verdict.reading(record.history)
     if read:
         yield fill("<p>{read}</p>", read=read)
-    yield _figures(drawings)
+    yield figures_beside(drawings)
     yield Html(
         '<p class="small">During an epoch the training part is scored while weights still change and dropout is on.</p>'
     )
@@ -283,7 +277,7 @@ def _regression(found: Findings) -> Iterator[Html]:
     yield table(f"Errors on the {found.judged} part, in the units of the targets", heads, rows)
     caption = f"Each dot is a row of the {found.judged} part; on the line the prediction is right."
     left = "What is left: a pattern in it, or one side that spreads more, is what the model has not learnt."
-    yield _figures(
+    yield figures_beside(
         [
             figure(inline(draw(true[:, k], guessed[:, k], name)), said)
             for k, name in enumerate(found.names[:MOST_TARGETS])
@@ -320,7 +314,7 @@ def _thresholds(found: Findings) -> Html:
             f"Average precision: {number(curves.average_precision)}; chance is {number(float(positive.mean()))}.",
         ),
     ]
-    return titled("Thresholds", _figures(drawings), table(caption, heads, rows))
+    return titled("Thresholds", figures_beside(drawings), table(caption, heads, rows))
 
 
 def _worst(found: Findings, worths: Sequence[Worth]) -> Html:
@@ -361,7 +355,7 @@ def _columns(found: Findings, worths: Sequence[Worth], looked: int) -> Iterator[
         " say nothing: what the model goes by, which need not be a cause. Columns that say the same share their worth."
         " Where the interval of 95% holds 0, the model may do without the column.</p>",
         unit=unit,
-        rows=_count(looked, "row"),
+        rows=counted(looked, "row"),
         part=found.judged,
     )
     shown = worths[:MOST_COLUMNS]
@@ -492,7 +486,7 @@ def _training(found: Findings, record: Record) -> Iterator[Html]:
             )
         )
     curves.append(("seconds", "seconds per epoch", "How long each epoch took, validation included.", False))
-    yield _figures(
+    yield figures_beside(
         [
             figure(inline(figures.value_by_epoch(history, key, title, log)), caption)
             for key, title, caption, log in curves
@@ -505,6 +499,7 @@ def _config(found: Findings, record: Record) -> Iterator[Html]:
     if command:
         yield fill("<p>Started as <code>{command}</code></p>", command=_command(command))
     run = shlex.quote(str(record.directory))
+    export = "--safetensors model.safetensors" if found.preprocessing.texts else "--python model.py"
     lines = [
         (
             "the same training again",
@@ -512,7 +507,7 @@ def _config(found: Findings, record: Record) -> Iterator[Html]:
         ),
         ("the scores again", f"python -m nanotorch.evaluate {run}"),
         ("new rows", f"python -m nanotorch.predict {run} --input rows.csv --output predictions.csv"),
-        ("for other programs", f"python -m nanotorch.export {run} --onnx model.onnx"),
+        ("for other programs", f"python -m nanotorch.export {run} {export}"),
     ]
     width = max(len(command) for _, command in lines)
     text = "\n".join(f"{command:{width}}  # {what}" for what, command in lines)
@@ -550,10 +545,6 @@ def _environment(record: Record) -> Iterator[Html]:
 
 
 # ------------------------------------------------------------ pieces
-
-
-def _figures(drawings: Sequence[Html]) -> Html:
-    return fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
 
 
 def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:
@@ -613,8 +604,4 @@ def _exact(value: float) -> Html:
 
 def _batch(layers: Summary) -> str:
     shape = layers.rows[0].output_shape
-    return _count(shape[0], "row") if isinstance(shape, tuple) and shape and isinstance(shape[0], int) else "rows"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return counted(shape[0], "row") if isinstance(shape, tuple) and shape and isinstance(shape[0], int) else "rows"

@@ -17,20 +17,21 @@ from nanotorch.train.report import figures
 from nanotorch.train.report.chart import inline
 from nanotorch.train.report.markup import (
     Html,
+    chapters,
     document,
     figure,
+    figures_beside,
     fill,
     join,
     link,
     linked,
     measured,
     scrolling,
-    section,
     table,
 )
 from nanotorch.train.report.parallel import MOST_LINES, Line, coordinates, scale
 from nanotorch.train.score.meter import is_loss
-from nanotorch.train.terminal.text_report import in_short, label, number, short
+from nanotorch.train.terminal.text_report import counted, in_short, label, number, short
 
 MOST_NAMED = 8
 MOST_ROWS = 1000
@@ -109,19 +110,7 @@ def page(found: SweepPage) -> Html:
         "curves": ("Learning curves of the best", _curves(found)),
         "best": ("The best config", _best(found)),
     }
-    links = join(
-        fill('<li><a href="#{key}">{title}</a></li>', key=key, title=title) for key, (title, _) in sections.items()
-    )
-    body = join(
-        [
-            _header(found),
-            fill('<nav aria-label="sections"><ul>\n{links}\n</ul></nav>', links=links),
-            fill(
-                "<main>\n{all}\n</main>",
-                all=join(section(key, title, *parts) for key, (title, parts) in sections.items()),
-            ),
-        ]
-    )
+    body = join([_header(found), chapters(sections)])
     return document(f"{found.name}: sweep", body)
 
 
@@ -136,11 +125,11 @@ def lead(found: SweepPage) -> str:
         text += same if scores[0] == score else f" The next best has {number(scores[0])}"
         worst = max(scores) if is_loss(found.by) else min(scores)
         text += (
-            f"; of {_count(len(scores), 'other trial')} the middle one has {number(float(np.median(scores)))} and the"
+            f"; of {counted(len(scores), 'other trial')} the middle one has {number(float(np.median(scores)))} and the"
             f" worst {number(worst)}."
         )
     failed = len(found.tried) - len(found.scored)
-    return text + (f" {_count(failed, 'trial')} failed." if failed else "")
+    return text + (f" {counted(failed, 'trial')} failed." if failed else "")
 
 
 def _header(found: SweepPage) -> Html:
@@ -188,7 +177,7 @@ def _parallel(found: SweepPage) -> Html:
     notes = [" Broken lines left the sweep early."] if any(one.left for one, _ in shown) else []
     notes += [f" {len(shown):,} of {len(every):,} trials are drawn."] if len(shown) < len(every) else []
     failed = len(found.tried) - len(every)
-    notes += [f" {_count(failed, 'trial')} failed and {'has' if failed == 1 else 'have'} no line."] if failed else []
+    notes += [f" {counted(failed, 'trial')} failed and {'has' if failed == 1 else 'have'} no line."] if failed else []
     return fill(
         "<figure>\n{drawing}\n<figcaption>Every line is a trial; the better its validation score, the stronger. The"
         ' best one is <span class="swatch"></span>.{notes}</figcaption>\n</figure>',
@@ -230,7 +219,7 @@ def _table(found: SweepPage) -> Iterator[Html]:
             '<p class="small">{count} did not run as tables ({names}), and the others did: the'
             " interpreter was not ready when they began, or a program did not pay. The numbers of the two differ by"
             " rounding; <code>env.json</code> of each says what ran.</p>",
-            count=_count(len(others), "trial"),
+            count=counted(len(others), "trial"),
             names=names,
         )
     yield table(
@@ -264,7 +253,7 @@ def _curves(found: SweepPage) -> Iterator[Html]:
     else:
         keys = [f"validation_{name}" for name in dict.fromkeys([found.by, "loss"])]
         drawings = [figure(inline(figures.overlay(drawn, key))) for key in keys]
-        yield fill('<div class="figures">\n{all}\n</div>', all=join(drawings))
+        yield figures_beside(drawings)
 
 
 def _best(found: SweepPage) -> Iterator[Html]:
@@ -275,7 +264,3 @@ def _best(found: SweepPage) -> Iterator[Html]:
         command=found.command,
     )
     yield scrolling("the config of the best trial", fill("<pre>{text}</pre>", text=found.best.strip("\n")))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

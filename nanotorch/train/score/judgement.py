@@ -1,6 +1,7 @@
 """How far scores can be trusted: intervals, comparisons on the same rows, and what each column is worth.
 
 Note [Intervals]
+~~~~~~~~~~~~~~~~
 An interval of 95 % holds what the score would be on any number of rows like these in 19 of 20 cases. That of a share is
 Wilson's (1927), which is right for shares near 0 and 1 too; others are bootstrapped (Efron 1979): rows are drawn anew,
 with repetition, a thousand times, and the middle 95 % of the scores taken. Of many rows, a thousand groups are drawn,

@@ -1,6 +1,7 @@
 """A linear model to compare with: least squares for numbers, logistic regression for classes.
 
 Note [Logistic regression]
+~~~~~~~~~~~~~~~~~~~~~~~~~~
 The second derivative of the loss of a softmax is at most half the Gram matrix of the features (Böhning, Multinomial
 logistic regression algorithm, 1992). Steps with the inverse of that bound never overshoot, and one factorisation serves
 all of them; Nesterov's momentum makes them few. The penalty is that of scikit-learn with C=1, half the sum of squares.
