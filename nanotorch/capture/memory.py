@@ -24,7 +24,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 from operator import is_
-from types import CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -41,11 +50,15 @@ from nanotorch.optim import Optimizer
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba"}
 PARTS_OF_THIS = ("nanotorch.ops", "nanotorch.backend", "nanotorch.dtypes", "nanotorch.registry", "nanotorch.capture")
-OPAQUE = (Node, enum.Enum, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
+OPAQUE = (Node, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
 SPECIAL = {f"__{n}__" for n in ("call", "getattr", "getitem", "setitem", "iter", "next", "len", "enter", "exit")}
 SPECIAL |= {f"__{n}__" for n in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "get")}
 SPECIAL |= {f"__{n}__" for n in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "float", "int", "index")}
+SPECIAL |= {f"__{n}__" for n in ("pow", "rpow", "matmul", "rmatmul", "floordiv", "mod", "abs", "pos", "missing")}
+SPECIAL |= {f"__i{n}__" for n in ("add", "sub", "mul", "truediv", "pow", "matmul")}
 """Methods that Python calls, though no code mentions their names."""
+HOLDERS = {"SimpleNamespace", "Namespace"}
+"""Classes of Python's library whose objects have what attributes their users give them."""
 BY_ANY_NAME = {"getattr", "vars", "__dict__"}
 """Where code mentions one of these, it may read attributes whose names it does not mention."""
 PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
@@ -75,6 +88,7 @@ class Reachable:
         kinds: objects of the user's classes, each with its class.
         held: plain arrays, and
         large: the ids of those that are told apart by their identity alone.
+        functions: of the user, each with its code and its defaults.
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
         modules: modules of the model, each with its class.
         states: the ids of tensors that are an optimizer's state.
@@ -108,8 +122,9 @@ class Reachable:
         self.large: set[int] = set()
         self._of_library: set[int] = set()
         self._of_tensors: set[int] = set()
+        self.functions: list[tuple[Any, ...]] = []
         self.slots: list[tuple[Any, str]] = []
-        self.sizes: list[dict[str, Any]] = []
+        self.sizes: list[Mapping[str, Any]] = []
         self.modules: list[tuple[Any, type]] = []
         self.states: set[int] = set()
         self._seen: dict[int, str] = {}
@@ -121,6 +136,8 @@ class Reachable:
             path, value = todo.pop() if todo else later.pop(0)
             kind: Any = type(value)
             look = _look_at(kind)
+            while path in fingerprint:  # things of two names that are spelled alike
+                path += "'"
             if look is None:
                 fingerprint[path] = spelling(value)
             elif look is Reachable._optimizer and todo:  # a parameter is called as its model calls it
@@ -169,15 +186,33 @@ class Reachable:
         return ("", partial.func), ("args", partial.args), ("keywords", partial.keywords)
 
     def _module(self, path: str, module: Any) -> Parts:
-        return self._chosen(module.__dict__) if not _foreign(module.__name__) else ()
+        if _foreign(module.__name__):
+            return ()
+        if module.__name__.partition(".")[0] != "nanotorch":
+            self.sizes.append(module.__dict__)
+        return self._chosen(module.__dict__)
 
     def _class(self, path: str, kind: Any) -> Parts:
         self.fingerprint[path] = id(kind)
-        return self._methods(kind)
+        return chain(self._methods(kind), self._methods(type(kind)))
 
     def _number(self, path: str, number: Any) -> Parts:
         self.fingerprint[path] = spelling(number)
         return ()
+
+    def _value(self, path: str, value: Any) -> Parts:
+        """A number or a text of somebody's class, or a member of an enumeration."""
+        self.fingerprint[path] = id(value) if isinstance(value, enum.Enum) else spelling(value)
+        return self._of_class(value)
+
+    def _cached(self, path: str, function: Any) -> Parts:
+        self.fingerprint[path] = type(function)
+        return (("under", function.__wrapped__),)
+
+    def _mapping(self, path: str, proxy: Any) -> Parts:
+        self.fingerprint[path] = MappingProxyType
+        self.sizes.append(proxy)
+        return self._chosen(proxy, whole=True)
 
     def _slice(self, path: str, value: Any) -> Parts:
         self.fingerprint[path] = slice, value.start, value.stop, value.step
@@ -197,7 +232,7 @@ class Reachable:
             memory = id(owner(array))
             self.names.setdefault(memory, path)
             self._of_tensors.add(memory)
-        return ()
+        return () if type(tensor).__module__.startswith("nanotorch") else self._of_class(tensor)
 
     def _function(self, path: str, function: Any) -> Parts:
         code = function.__code__
@@ -205,9 +240,18 @@ class Reachable:
         if inside[code.co_filename] or (function.__module__ or "").partition(".")[0] in LIBRARIES:
             wrapped = getattr(function, "__wrapped__", None)  # somebody's function under a mode, as `no_grad`
             if isinstance(wrapped, FunctionType):
+                self.fingerprint[f"{path}()"] = self.fingerprint.pop(path), *_modes(function)
                 yield "", wrapped
+            elif function.__closure__ is None:
+                self.fingerprint[path] = id(function)  # an op gets its code when it is first used
             return
         self.codes.append(code)
+        self.functions.append((function, code, function.__defaults__, function.__kwdefaults__))
+        attributes = function.__dict__
+        self.sizes.append(attributes)
+        yield from self._chosen(attributes)
+        if "__wrapped__" in attributes:
+            yield "under", attributes["__wrapped__"]
         self.words.update(_words(code))
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             self.cells.append(cell)
@@ -225,20 +269,23 @@ class Reachable:
             yield name, function.__globals__[name]
         for name in ("__defaults__", "__kwdefaults__"):
             if getattr(function, name):
-                self.slots.append((function, name))
-                yield name.strip("_"), getattr(function, name)
+                yield name, getattr(function, name)
 
     def _container(self, path: str, value: Any) -> Parts:
-        self.fingerprint[path] = type(value), len(value)
+        kind: Any = type(value)
+        self.fingerprint[path] = kind, len(value)
         if not isinstance(value, tuple | frozenset):
             self.lists.append(value)
+        if _of_user(kind):
+            yield from self._of_class(value)
         if len(value) > MANY:
             return
         if isinstance(value, dict):
-            for key, part in value.items():
-                yield str(key) if isinstance(key, PLAIN) else "entry", part
-                if isinstance(key, Tensor):
-                    yield "key", key
+            for number, (key, part) in enumerate(value.items()):
+                known = isinstance(key, PLAIN)
+                yield str(key) if known else f"entry {number}", part
+                if not known:
+                    yield f"key {number}", key
         else:
             for number, part in enumerate(value):
                 yield str(number), part
@@ -261,11 +308,18 @@ class Reachable:
                     self.objects.append(owner(array))
         read = "param_groups" in self.words or "defaults" in self.words
         for number, group in enumerate(optimizer.param_groups):
-            self.fingerprint[f"{path}.param_groups.{number}"] = tuple(group), len(group["params"])
+            self.fingerprint[f"{path}.param_groups {number}"] = tuple(group), len(group["params"])
             yield f"{number}", group["params"]
             if read:
                 self.lists.append(group)
                 yield f"param_groups.{number}", {name: value for name, value in group.items() if name != "params"}
+        kind: Any = type(optimizer)
+        if _of_user(kind):
+            yield from self._methods(kind)
+            if kind.count_step is Optimizer.count_step:  # else it may count what it likes
+                self.sizes.append(vars(optimizer))
+                plain = {n: v for n, v in vars(optimizer).items() if isinstance(v, PLAIN) and n != "_step_called"}
+                yield from self._chosen(vars(optimizer), among=plain)
         for name, value in vars(optimizer).items():  # of a class that holds more, as a moving average does its model
             if name not in PARTS_OF_OPTIMIZERS and not name.endswith("_hooks") and not isinstance(value, PLAIN):
                 yield name, value
@@ -285,9 +339,9 @@ class Reachable:
         of_library = kind.__module__.startswith("nanotorch")
         yield from self._methods(kind)
         for name in _slots(kind):
+            self.slots.append((value, name))
             if hasattr(value, name):
                 part = getattr(value, name)
-                self.slots.append((value, name))
                 if of_library:
                     self._of_library.add(id(part))
                 yield name, part
@@ -300,16 +354,29 @@ class Reachable:
             self.lists.append(attributes)
             yield from attributes.items()
         else:
-            self.kinds.append((value, kind))
-            self.sizes.append(attributes)
-            yield from self._chosen(attributes, whole=not self.words.isdisjoint(BY_ANY_NAME))
+            yield from self._attributes(value)
 
-    def _chosen(self, attributes: dict[str, Any], whole: bool = False) -> Parts:
-        names = tuple([name for name in attributes if whole or name in self.words])
+    def _of_class(self, value: Any) -> Parts:
+        """What somebody's class adds to one that is looked at in another way."""
+        yield from self._methods(type(value))
+        if hasattr(value, "__dict__"):
+            yield from self._attributes(value)
+
+    def _attributes(self, value: Any) -> Parts:
+        attributes = getattr(value, "__dict__", {})
+        self.kinds.append((value, type(value)))
+        self.sizes.append(attributes)
+        yield from self._chosen(attributes, whole=not self.words.isdisjoint(BY_ANY_NAME))
+
+    def _chosen(
+        self, attributes: Mapping[Any, Any], whole: bool = False, among: Collection[str] | None = None
+    ) -> Parts:
+        among = attributes if among is None else among
+        names = tuple([name for name in among if whole or name in self.words])
         if names:
             self.entries.append((attributes, names))
         for name in names:
-            yield name, attributes[name]
+            yield str(name), attributes[name]
 
     def _methods(self, kind: type) -> Parts:
         """What lies in a class under names that the code mentions, and the methods that Python calls by itself."""
@@ -317,6 +384,7 @@ class Reachable:
             return
         self._classes.add(kind)
         for cls in _of_user(kind):
+            self.sizes.append(vars(cls))
             found = {n: v for n, v in vars(cls).items() if n in self.words or n == "forward" or n in SPECIAL}
             found = {n: v for n, v in found.items() if not isinstance(v, MemberDescriptorType | GetSetDescriptorType)}
             if found:
@@ -355,15 +423,19 @@ class Reachable:
 @functools.lru_cache(1024)
 def _look_at(kind: Any) -> Callable[[Reachable, str, Any], Parts] | None:
     """Return what looks at objects of a class; None for plain values."""
+    if kind in PLAIN:
+        return None
     for kinds, look in LOOKS:
         if issubclass(kind, kinds):
             return look
-    return Reachable._opaque if _foreign(kind.__module__) else Reachable._object
+    return Reachable._opaque if _foreign(kind.__module__) and kind.__name__ not in HOLDERS else Reachable._object
 
 
-LOOKS: list[tuple[Any, Any]] = [
+LOOKS: list[tuple[Any, Callable[..., Parts]]] = [
     (Optimizer, Reachable._optimizer),
-    (PLAIN, None),
+    (enum.Enum, Reachable._value),
+    (np.generic, Reachable._number),
+    (PLAIN, Reachable._value),
     (Tensor, Reachable._tensor),
     (np.ndarray, Reachable._plain_array),
     (FunctionType, Reachable._function),
@@ -372,7 +444,8 @@ LOOKS: list[tuple[Any, Any]] = [
     ((dict, list, tuple, set, frozenset, deque), Reachable._container),
     (ModuleType, Reachable._module),
     (type, Reachable._class),
-    (np.generic, Reachable._number),
+    (type(functools.cache(len)), Reachable._cached),
+    (MappingProxyType, Reachable._mapping),
     (slice, Reachable._slice),
     (OPAQUE, Reachable._opaque),
 ]
@@ -380,8 +453,15 @@ LOOKS: list[tuple[Any, Any]] = [
 
 @functools.lru_cache(1024)
 def _slots(kind: Any) -> tuple[str, ...]:
-    names = [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ())]
-    return tuple([name for name in names if name not in ("__dict__", "__weakref__")])
+    slotted = [vars(cls) for cls in kind.__mro__ if "__slots__" in vars(cls)]
+    return tuple([name for of in slotted for name, slot in of.items() if isinstance(slot, MemberDescriptorType)])
+
+
+def _modes(wrapper: Any) -> list[Any]:
+    """Return under which modes a wrapper runs what it wraps."""
+    methods = [c.cell_contents for c in wrapper.__closure__ or () if isinstance(c.cell_contents, MethodType)]
+    settings = [[item for item in vars(m.__self__).items() if isinstance(item[1], PLAIN)] for m in methods]
+    return [(type(m.__self__), each) for m, each in zip(methods, settings, strict=True)]
 
 
 @functools.lru_cache(1024)
@@ -413,7 +493,10 @@ class Watch:
         for array in reachable.arrays.values():
             conditions.add("{}.tobytes() == {}", array, array.tobytes())
         for holder, name in reachable.slots:
-            conditions.add(f"getattr({{}}, {name!r}, None) is {{}}", holder, getattr(holder, name))
+            conditions.add(f"getattr({{}}, {name!r}, {{}}) is {{}}", holder, _END, getattr(holder, name, _END))
+        for function, *parts in reachable.functions:
+            conditions.add("{}.__code__ is {}", function, parts[0])
+            conditions.add("{}.__defaults__ is {} and {}.__kwdefaults__ is {}", function, parts[1], function, parts[2])
         for entries, missing in reachable.absent:
             for name in missing:
                 conditions.add(f"{name!r} not in {{}}", entries)

@@ -1,0 +1,202 @@
+"""A program sees what changes in odd places: odd keys, classes, slots, functions, the user's own kinds of things."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import functools
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+import nanotorch as torch
+from nanotorch.capture.memory import Reachable
+from tests.support.captured_steps import programs
+
+Change = tuple[Callable[..., Any], Callable[[], Any]]
+
+
+class Kind(enum.Enum):
+    """Keys that are no text."""
+
+    ONE = 1
+    TWO = 2
+
+
+def changes() -> list[Callable[[], Change]]:
+    """Functions, each with what changes around it."""
+
+    def of_one_of_several_keys_that_are_no_text() -> Change:
+        table = {Kind.ONE: 2.0, Kind.TWO: 3.0}
+        return (lambda x: x * table[Kind.ONE] + table[Kind.TWO]), (lambda: table.update({Kind.ONE: 5.0}))
+
+    def of_a_tensor_under_such_a_key() -> Change:
+        table = {(0, 1): torch.ones(4), (1, 0): torch.ones(4)}
+        return (lambda x: x * table[0, 1] + table[1, 0]), (lambda: table.update({(0, 1): torch.ones(4) * 5}))
+
+    def of_keys_that_are_spelled_alike() -> Change:
+        table: dict[Any, Any] = {1: 2.0, "1": 3.0, "a": {"b": 1.0}, "a.b": 1.0}
+        return (lambda x: x * table[1] + table["1"] + table["a"]["b"]), (lambda: table.update({1: 5.0, "a": {"b": 3}}))
+
+    def of_what_a_class_had_not() -> Change:
+        kind = type("Kind", (), {})
+        return (lambda x: x * getattr(kind(), "scale", 2.0)), (lambda: setattr(kind, "scale", 5.0))
+
+    def of_a_subclass_that_hides_the_class_s() -> Change:
+        kind = type("Kind", (type("Base", (), {"scale": 2.0}),), {})
+        thing = kind()
+        return (lambda x: x * thing.scale), (lambda: setattr(kind, "scale", 5.0))
+
+    def of_a_class_of_a_class() -> Change:
+        meta = type("Meta", (type,), {"scale": 2.0})
+        kind = meta("Kind", (), {})
+        return (lambda x: x * kind.scale), (lambda: setattr(meta, "scale", 5.0))
+
+    def of_a_slot_that_was_empty() -> Change:
+        thing = type("Thing", (), {"__slots__": ("scale",)})()
+        return (lambda x: x * (thing.scale if hasattr(thing, "scale") else 2.0)), lambda: setattr(thing, "scale", 5.0)
+
+    def of_the_only_slot() -> Change:
+        thing = type("Thing", (), {"__slots__": "scale"})()
+        thing.scale = 2.0
+        return (lambda x: x * thing.scale), (lambda: setattr(thing, "scale", 5.0))
+
+    def of_a_private_slot() -> Change:
+        class Thing:
+            __slots__ = ("__scale",)
+
+            def set(self, scale: float) -> None:
+                self.__scale = scale
+
+            def get(self) -> float:
+                return self.__scale
+
+        thing = Thing()
+        thing.set(2.0)
+        return (lambda x: x * thing.get()), (lambda: thing.set(5.0))
+
+    def of_a_dictionary_with_attributes() -> Change:
+        table = type("Table", (dict,), {})()
+        table.scale = 2.0
+        return (lambda x: x * table.scale), (lambda: setattr(table, "scale", 5.0))
+
+    def of_what_a_tuple_s_method_reads() -> Change:
+        box = [2.0]
+
+        class Pair(NamedTuple):
+            one: float
+
+            def scale(self) -> float:
+                return self.one * box[0]
+
+        pair = Pair(1.0)
+        return (lambda x: x * pair.scale()), (lambda: box.__setitem__(0, 5.0))
+
+    def of_what_a_number_s_method_reads() -> Change:
+        box = [2.0]
+        number = type("Number", (float,), {"scale": lambda self: self * box[0]})(1.0)
+        return (lambda x: x * number.scale()), (lambda: box.__setitem__(0, 5.0))
+
+    def of_what_an_operator_reads() -> Change:
+        box = [2.0]
+        thing: Any = type("Thing", (), {"__matmul__": lambda self, x: x * box[0]})()
+        return (lambda x: thing @ x), (lambda: box.__setitem__(0, 5.0))
+
+    def of_an_attribute_of_a_member_of_an_enum() -> Change:
+        kind = enum.Enum("kind", "ONE")
+        kind.ONE.scale = 2.0  # type: ignore[attr-defined]
+        return (lambda x: x * kind.ONE.scale), (lambda: setattr(kind.ONE, "scale", 5.0))  # type: ignore[attr-defined]
+
+    def of_an_attribute_of_the_function() -> Change:
+        def function(x: Any) -> Any:
+            return x * function.scale  # type: ignore[attr-defined]
+
+        function.scale = 2.0  # type: ignore[attr-defined]
+        return function, (lambda: setattr(function, "scale", 5.0))
+
+    def of_the_code_of_a_function() -> Change:
+        def helper(x: Any) -> Any:
+            return x * 2.0
+
+        return (lambda x: helper(x)), (lambda: setattr(helper, "__code__", (lambda x: x * 5.0).__code__))
+
+    def of_what_a_cached_function_reads() -> Change:
+        box = [2.0]
+        helper = functools.cache(lambda: box[0])
+        return (lambda x: x * helper()), (lambda: (box.__setitem__(0, 5.0), helper.cache_clear()))
+
+    def of_a_parameter_s_attribute() -> Change:
+        weight: Any = type("Weight", (torch.nn.Parameter,), {})(torch.ones(4))
+        weight.scale = 2.0
+        return (lambda x: (x * weight * weight.scale).detach()), (lambda: setattr(weight, "scale", 5.0))
+
+    def of_the_mode_of_a_helper() -> Change:
+        box = [torch.enable_grad()(helper := lambda x: x * (2.0 if torch.is_grad_enabled() else 5.0))]
+        return (lambda x: box[0](x)), (lambda: box.__setitem__(0, torch.no_grad()(helper)))
+
+    def of_a_namespace() -> Change:
+        args = argparse.Namespace(scale=2.0)
+        return (lambda x: x * args.scale), (lambda: setattr(args, "scale", 5.0))
+
+    def of_a_simple_namespace() -> Change:
+        args = types.SimpleNamespace(scale=2.0)
+        return (lambda x: x * args.scale), (lambda: setattr(args, "scale", 5.0))
+
+    def behind_a_proxy() -> Change:
+        table = {"scale": 2.0}
+        proxy = types.MappingProxyType(table)
+        return (lambda x: x * proxy["scale"]), (lambda: table.update(scale=5.0))
+
+    def of_what_a_module_of_python_had_not() -> Change:
+        settings = types.ModuleType("settings")
+        return (lambda x: x * getattr(settings, "scale", 2.0)), (lambda: setattr(settings, "scale", 5.0))
+
+    def of_somebody_s_optimizer() -> Change:
+        return _with_optimizer(lambda optimizer: setattr(optimizer, "scale", 5.0))
+
+    def of_the_class_of_somebody_s_optimizer() -> Change:
+        return _with_optimizer(lambda optimizer: setattr(type(optimizer), "scale", 5.0))
+
+    return [make for make in locals().values() if callable(make)]
+
+
+def _with_optimizer(change: Callable[[Any], Any]) -> Change:
+    weight = torch.ones(4, requires_grad=True)
+
+    class Scaled(torch.optim.SGD):
+        scale = 2.0
+
+        def step(self, closure: Any = None) -> Any:
+            weight.grad.mul_(self.scale)
+            return super().step(closure)
+
+    optimizer = Scaled([weight], lr=0.1)
+
+    def step(x: Any) -> Any:
+        optimizer.zero_grad()
+        (weight * x).sum().backward()
+        optimizer.step()
+        return weight.detach().clone()
+
+    return step, lambda: change(optimizer)
+
+
+@pytest.mark.parametrize("make", changes(), ids=lambda make: make.__name__)
+def test_a_value_in_an_odd_place_changes(make: Callable[[], Change]) -> None:
+    (expected, change), (function, change_too) = make(), make()
+    compiled = torch.compile(function, backend="numpy")
+    for number in range(8):
+        if number == 4:
+            change(), change_too()
+        x = torch.arange(4.0) + number
+        assert compiled(x).tolist() == expected(x).tolist()
+    assert programs(compiled) >= 2
+
+
+def test_an_op_is_the_same_once_it_has_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = {"": lambda x: torch.sinc(x)}
+    before = Reachable(function)
+    monkeypatch.setattr(torch.sinc, "__code__", torch.sinc.__code__.replace(co_firstlineno=1))
+    assert before.difference(Reachable(function)) is None
