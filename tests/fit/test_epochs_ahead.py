@@ -115,6 +115,22 @@ def test_fits_that_go_on_in_another_sweep_draw_their_rows_once(ahead: list[int])
         assert differing(left(setup), left(one)) == []
 
 
+@pytest.mark.parametrize("schedule", [SCHEDULES[0], SCHEDULES[4]])
+def test_a_fit_that_begins_beside_others_leaves_them_their_bits(schedule: str) -> None:
+    """Its first step runs as ever, and theirs as tables."""
+    trials = [[f"seed={seed}", "train.epochs=6", schedule] for seed in range(3)]
+    alone, side = ([made(*overrides) for overrides in trials] for _ in range(2))
+    for one in alone:
+        list(events_of(*one))
+    fits = {number: events_of(*one) for number, one in enumerate(side)}
+    for _, event in together({1: fits[1], 2: fits[2]}):
+        if isinstance(event, dict) and event["epoch"] == 2:
+            break
+    list(together(fits))
+    for (setup, _), (one, _) in zip(side, alone, strict=True):
+        assert differing(left(setup), left(one)) == []
+
+
 def test_patience_says_how_far_ahead_they_may_be_taken(ahead: list[int]) -> None:
     impatient = "early_stopping={patience: 3, min_delta: 0.02}"
     both(*[[f"seed={seed}", "train.epochs=14", impatient, "model.dropout=0"] for seed in range(4)])

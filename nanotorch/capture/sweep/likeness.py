@@ -76,6 +76,12 @@ def alike(reaches: Sequence[Reachable], begun: bool = True) -> list[list[int]]:
     )
 
 
+def begun(reach: Reachable) -> int:
+    """Return how many states the optimizers of a step have begun."""
+    optimizers = [thing for thing in reach.objects if isinstance(thing, Optimizer)]
+    return sum([bool(record) for optimizer in optimizers for record in optimizer.state.values()])
+
+
 def equal(keys: Iterable[Any]) -> list[list[int]]:
     """Return the numbers of equal keys together, in their order."""
     found: dict[Any, list[int]] = {}

@@ -38,7 +38,7 @@ from nanotorch.capture.memory import Reachable
 from nanotorch.capture.program import CallNumber
 from nanotorch.capture.recording import Build, taken_apart
 from nanotorch.capture.sweep.group import Axes, Group, entries, groups
-from nanotorch.capture.sweep.likeness import alike, difference, signature
+from nanotorch.capture.sweep.likeness import alike, begun, difference, equal, signature
 from nanotorch.capture.sweep.passes import Passed
 from nanotorch.capture.table.machine import MACHINE
 
@@ -180,7 +180,10 @@ class Sweep:
         """Return the groups; one that is alone, and made in a call, need not look again what its steps find."""
         if not self.groups:
             reaches = self._reaches()
-            classes = [part for like in alike(reaches, begun=False) for part in _parts(like, reaches[like[0]])]
+            like = alike(reaches, begun=False)
+            if self.backend != "numpy":  # the call in which optimizers begin runs as ever for a whole group
+                like = [[of[k] for k in part] for of in like for part in equal([begun(reaches[k]) for k in of])]
+            classes = [part for of in like for part in _parts(of, reaches[of[0]])]
             self.groups = groups(self.steps, reaches, classes, self.fallback, [], self.backend)
             if called and len(self.groups) == 1:
                 self.groups[0][1].walked = reaches
