@@ -460,7 +460,7 @@ def _slots(kind: Any) -> tuple[str, ...]:
 def _modes(wrapper: Any) -> list[Any]:
     """Return under which modes a wrapper runs what it wraps."""
     methods = [c.cell_contents for c in wrapper.__closure__ or () if isinstance(c.cell_contents, MethodType)]
-    settings = [[item for item in vars(m.__self__).items() if isinstance(item[1], PLAIN)] for m in methods]
+    settings = [tuple([item for item in vars(m.__self__).items() if isinstance(item[1], PLAIN)]) for m in methods]
     return [(type(m.__self__), each) for m, each in zip(methods, settings, strict=True)]
 
 
