@@ -67,6 +67,15 @@ def test_a_gain_is_judged_on_the_same_rows() -> None:
     assert alone.high - alone.low > 2 * (gain.high - gain.low)
 
 
+def test_draws_without_variance_are_the_worst_however_their_sums_round() -> None:
+    """Of twelve rows with one that differs, a third of the draws have one value."""
+    for usual in np.random.default_rng(0).normal(size=50):
+        true = np.where(np.arange(12) == 3, usual + 1, usual)[:, None]
+        found = judgement.r2(true, true + 0.1)
+        assert found.low == -judgement.MOST
+        assert found.high < 1
+
+
 # ------------------------------------------------------------ the linear model
 
 
@@ -221,6 +230,8 @@ def test_a_regression_is_judged_and_its_residuals_are_drawn(tmp_path: Path) -> N
     [
         ([k // 9 for k in range(12)], "2 rows of the test part are too few to say how good the model is."),
         ([1.5] * 76 + [2.5] * 4, "The target does not vary among the"),
+        ([0.3] * 56 + [2.5] * 4, "The target does not vary among the 12 rows"),  # of deviation 6e-17
+        ([2.5 * (k % 12 == 8) for k in range(60)], "The target varies too little among the 12 rows of the test part"),
         ([0.5 * (k % 7) for k in range(80)], "R2"),
     ],
 )

@@ -61,9 +61,13 @@ def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
 
 def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
     true, guessed = found.true, found.values
-    if not true.std(axis=0).all():
-        return [f"The target does not vary among the {len(true):,} rows of the {found.judged} part: there is no R2."]
+    of = f"among the {len(true):,} rows of the {found.judged} part"
+    if not np.ptp(true, axis=0).all():
+        return [f"The target does not vary {of}: there is no R2."]
     score = judgement.r2(true, guessed)
+    if score.low <= -judgement.MOST:
+        why = "target varies too little" if math.isfinite(score.value) else "predictions are too far off"
+        return [f"The {why} {of} to say how good the model is."]
     usual = np.broadcast_to(found.parts["train"].targets.mean(axis=0), true.shape)
     what = short(found.names[0], 40) if len(found.names) == 1 else f"{len(found.names)} targets, on average"
     words = [
@@ -122,7 +126,7 @@ def _digits(value: float, around: Estimate, times: float) -> str:
     """Return a number with as many decimals as the width of its interval leaves a meaning."""
     width = (around.high - around.low) * times
     decimals = 1 - math.floor(math.log10(width)) if width > 0 else 2
-    return f"{value:.{min(max(decimals, 0), 4)}f}"
+    return f"{value:z.{min(max(decimals, 0), 4)}f}"
 
 
 def _percent(value: float, around: Estimate) -> str:

@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 DRAWS = 1000
 GROUPS = 1000
 MOST = 1e300  # what stands for the worst, where draws have no variance
+ROUNDING = 1e-12  # of the sum of squares of rows that all have one value
 NORMAL = 1.959964  # deviations that hold 95 %
 
 
@@ -98,7 +99,8 @@ def _squares(true: Array, guessed: Array) -> Array:
 
 def _r2(sums: Array, count: int) -> Array:
     errors, firsts, seconds = (sums[:, k * count : (k + 1) * count] for k in range(3))
-    found: Array = (1 - errors / (seconds - firsts**2 / sums[:, -1:])).mean(axis=1, keepdims=True)
+    spread = seconds - firsts**2 / sums[:, -1:]
+    found: Array = (1 - errors / np.where(spread > ROUNDING * seconds, spread, 0.0)).mean(axis=1, keepdims=True)
     return found
 
 

@@ -67,7 +67,9 @@ def scored_as(
     """Return what a `Meter` has to know of a part of the data, whose targets the model sees less their mean,
     divided by their scale.
     """
-    variance = part.targets.var(axis=0) if part.task == "regression" else None
+    variance = None
+    if part.task == "regression":
+        variance = np.where(np.ptp(part.targets, axis=0) > 0, part.targets.var(axis=0), 0.0)
     return {
         "task": part.task,
         "target_names": part.target_names,
