@@ -201,7 +201,7 @@ def test_a_value_at_every_key(value: str) -> None:
         ),
         (
             "scheduler={name: OneCycleLR, max_lr: {}}",
-            "scheduler.max_lr: expected float > 0 or list of float > 0, got a mapping",
+            "scheduler.max_lr: expected float > 0 or list of float > 0 or null, got a mapping",
         ),
         ("train.repeats=100000000", "train.repeats: these are 100,000,000 runs, and a config makes at most 10,000"),
         ("train.folds=100000000", "train.folds: these are 100,000,000 runs, and a config makes at most 10,000"),

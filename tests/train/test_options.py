@@ -519,6 +519,14 @@ def test_one_cycle_lasts_as_long_as_the_run() -> None:
     assert found[-1] == pytest.approx(0.1 / 25 / 1e4)
 
 
+def test_one_cycle_takes_the_rate_of_the_optimizer_where_it_states_none() -> None:
+    """The advice of the doctor and of --find-lr names the key that counts."""
+    own, stated = "scheduler={name: OneCycleLR, interval: step}", "scheduler={name: OneCycleLR, max_lr: 0.1}"
+    assert rates(own, "optimizer.lr=0.1") == rates(stated, "scheduler.interval=step", "optimizer.lr=9.0")
+    assert build.key_of_rate(config.loads(IRIS, overrides=[own])) == "optimizer.lr"
+    assert build.key_of_rate(config.loads(IRIS, overrides=[stated])) == "scheduler.max_lr"
+
+
 @pytest.mark.slow
 def test_a_warmup_and_all_else_goes_on_bit_for_bit(tmp_path: Path) -> None:
     given = [

@@ -165,7 +165,8 @@ class OneCycleLR(LRScheduler):
     """One rise to `max_lr` and one fall far below the start, over all steps of a run; step it after every batch.
 
     The rate goes from `max_lr / div_factor` up to `max_lr` in the first `pct_start` of the steps, and then down to
-    `max_lr / div_factor / final_div_factor`; with `three_phase` it first returns to the start, symmetrically.
+    `max_lr / div_factor / final_div_factor`; with `three_phase` it first returns to the start, symmetrically. Without
+    `max_lr` it is the rate of the optimizer, which otherwise counts for nothing.
     Momentum (or the first beta) moves the other way. Say how many steps there are either by `total_steps` or by
     `epochs` and `steps_per_epoch`; stepping past the end is a ValueError.
 
@@ -175,7 +176,7 @@ class OneCycleLR(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
-        max_lr: PositiveFloat | list[PositiveFloat],
+        max_lr: PositiveFloat | list[PositiveFloat] | None = None,
         total_steps: PositiveInt | None = None,
         epochs: PositiveInt | None = None,
         steps_per_epoch: PositiveInt | None = None,
@@ -206,7 +207,9 @@ class OneCycleLR(LRScheduler):
         self.cycle_momentum = cycle_momentum
         self.use_beta1 = _moves_beta(self, optimizer) if cycle_momentum else "betas" in optimizer.defaults
         if last_epoch == -1:
-            for group, peak in zip(optimizer.param_groups, per_group(optimizer, "max_lr", max_lr), strict=True):
+            own = [group["lr"] for group in optimizer.param_groups]
+            peaks = own if max_lr is None else per_group(optimizer, "max_lr", max_lr)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["initial_lr"] = peak / div_factor
                 group["max_lr"] = peak
                 group["min_lr"] = group["initial_lr"] / final_div_factor

@@ -281,6 +281,7 @@ def _look(options: argparse.Namespace, config: Config) -> int:
 
         print(examine(config).text())
     if options.find_lr:
+        from nanotorch.train.fit.build import key_of_rate
         from nanotorch.train.inspect.lr_finder import range_test
         from nanotorch.train.record import directory, layout
         from nanotorch.train.report import pictures
@@ -295,7 +296,7 @@ def _look(options: argparse.Namespace, config: Config) -> int:
         pictures.save(picture, [found.chart()], f"{config.name}: learning-rate range test", own=True)
         print(
             f"{found.text()}\n\n{len(found.rates)} steps, until {found.end}; drawn in"
-            f" {picture}\noptimizer.lr={found.suggested:g}"
+            f" {picture}\n{key_of_rate(config)}={found.suggested:g}"
         )
     return OK
 

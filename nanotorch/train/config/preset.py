@@ -31,6 +31,6 @@ def preset(rows: int, task: str) -> dict[str, Any]:
         "model": {"hidden": [128, 128], "dropout": 0.15},
         "loss": {"name": USUAL[task], **smoothing},
         "optimizer": {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.02},
-        "scheduler": {"name": "OneCycleLR", "max_lr": 3e-3, "interval": "step"},
+        "scheduler": {"name": "OneCycleLR", "interval": "step"},
         "train": {"epochs": epochs, "batch_size": batch, "monitor": "loss"},
     }

@@ -186,6 +186,12 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
     return name
 
 
+def key_of_rate(config: Config) -> str:
+    """Return the key of the config that says how large the learning rate is: some schedules take one of their own."""
+    stated = config.scheduler is not None and config.scheduler.arguments.get("max_lr") is not None
+    return "scheduler.max_lr" if stated else "optimizer.lr"
+
+
 def shares_of_rate(optimizer: Optimizer) -> list[float]:
     """Return the rate of each group of parameters as a share of the first one's."""
     rates = [group["lr"] for group in optimizer.param_groups]

@@ -21,7 +21,7 @@ from nanotorch import nn
 from nanotorch.registry import DATASETS
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import Table
-from nanotorch.train.fit.build import Setup, steps_per_epoch
+from nanotorch.train.fit.build import Setup, key_of_rate, steps_per_epoch
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, prepare
@@ -445,7 +445,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
     before = {name: p.detach().clone() for name, p in weights.items()}
     norms: dict[str, list[float]] = {name: [] for name in weights}
     ratios: dict[str, list[float]] = {name: [] for name in weights}
-    rate = training.optimizer.param_groups[0]["lr"]
+    rate = _rate(config)
     try:
         for loss in losses_of(setup, STEPS):
             diagnosis.losses.append(loss)
@@ -459,7 +459,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
             "finite losses",
             error.fact,
             "the steps are too large, or the data hold values that are",
-            f"optimizer.lr={_short(rate / 10)}" + ("" if config.train.clip_norm else "  train.clip_norm=1.0"),
+            _rate_of(config, rate / 10) + ("" if config.train.clip_norm else "  train.clip_norm=1.0"),
         )
         return
     if training.skipped:
@@ -467,7 +467,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
             "finite losses",
             f"{training.skipped} of {training.step} steps were left out because a gradient was not finite",
             "on_nonfinite: skip hides it, and the rows of these steps are never learnt from",
-            f"optimizer.lr={_short(rate / 10)}  train.on_nonfinite=raise",
+            f"{_rate_of(config, rate / 10)}  train.on_nonfinite=raise",
         )
     modules = dict(training.model.named_modules())
     for name, p in weights.items():
@@ -490,7 +490,7 @@ def _progress(config: Config, losses: list[float]) -> Iterator[Finding]:
             "progress of the loss",
             f"the loss rose in the trial: from {start:.3g} at the start to {top:.3g}, and {end:.3g} at the end",
             "the steps are too large",
-            f"optimizer.lr={_short(_rate(config) / 10)}  (or let --find-lr name one)",
+            f"{_rate_of(config, _rate(config) / 10)}  (or let --find-lr name one)",
         )
 
 
@@ -522,7 +522,7 @@ def _updates(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
             "update-to-weight ratios",
             f"a step changes layer {worst.name} by {worst.update_ratio:.0%} of itself",
             "one to five percent is usual at the start: what was learnt is overwritten at once",
-            f"optimizer.lr={_short(rate * 0.04 / worst.update_ratio)}",
+            _rate_of(config, rate * 0.04 / worst.update_ratio),
         )
     warming = config.scheduler is not None and (config.scheduler.warmup > 0 or config.scheduler.name == "OneCycleLR")
     if ratios and max(ratios) < 2e-5 and rate > 0 and not warming:
@@ -530,7 +530,7 @@ def _updates(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
             "update-to-weight ratios",
             f"no layer changes by more than {max(ratios):.1e} of itself in a step",
             "about 1e-3 is usual: training will take very long",
-            f"optimizer.lr={_short(rate * 1e-3 / max(max(ratios), 1e-9))}  (or let --find-lr name one)",
+            f"{_rate_of(config, rate * 1e-3 / max(max(ratios), 1e-9))}  (or let --find-lr name one)",
         )
 
 
@@ -569,7 +569,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             "dead and saturated units",
             f"{'; '.join(dead[:NAMED])} give 0 for every row",
             "no gradient reaches a dead unit, so it stays dead",
-            f"optimizer.lr={_short(rate / 10)}, or model.activation=LeakyReLU, or model.init=kaiming_normal",
+            f"{_rate_of(config, rate / 10)}, or model.activation=LeakyReLU, or model.init=kaiming_normal",
         )
     if full:
         standard = "" if config.data.standardize else "data.standardize=true, or "
@@ -577,7 +577,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             "dead and saturated units",
             f"{'; '.join(full[:NAMED])} are within 1% of the ends of their range",
             "the slope there is nearly 0, and with it the gradient",
-            f"{standard}model.init=xavier_uniform, or model.layer_norm=true, or optimizer.lr={_short(rate / 10)}",
+            f"{standard}model.init=xavier_uniform, or model.layer_norm=true, or {_rate_of(config, rate / 10)}",
         )
 
 
@@ -590,8 +590,14 @@ def _short(rate: float) -> str:
     return f"{float(f'{rate:.0e}'):g}"
 
 
+def _rate_of(config: Config, rate: float) -> str:
+    return f"{key_of_rate(config)}={_short(rate)}"
+
+
 def _rate(config: Config) -> float:
-    return float(config.optimizer.arguments.get("lr", 0.0))
+    section, _, name = key_of_rate(config).partition(".")
+    rate = getattr(config, section).arguments.get(name, 0.0)
+    return float(max(rate) if isinstance(rate, list) else rate)
 
 
 # ------------------------------------------------------------ words
