@@ -168,6 +168,16 @@ def test_what_cannot_be_compared_is_a_sentence(
     assert message in capsys.readouterr().err
 
 
+def test_what_is_no_run_is_passed_over_where_there_are_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(runs / name) for name in ("slow", "iris.yaml", "slow/checkpoints", "fast")]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.split("\n\n")[0].splitlines()) == 3
+    assert f"note: {runs / 'iris.yaml'} is not the directory of a run: it is no directory" in shown.err
+    assert f"{runs / 'slow/checkpoints'} is not the directory of a run: it has no resolved.yaml" in shown.err
+    assert main([str(runs / name) for name in ("slow", "fast", "nowhere")]) == 2
+    assert "nowhere is not the directory of a run: there is no such directory" in capsys.readouterr().err
+
+
 def test_damaged_files_are_told_and_the_rest_is_shown(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

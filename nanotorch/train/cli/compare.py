@@ -98,8 +98,17 @@ def _compare(options: argparse.Namespace) -> None:
         raise UsageError("a comparison needs two runs or more")
     if options.output is not None:
         refuse_to_replace(options.output, [], map(Path, places))
-    runs = [read_run(place) for place in places]
-    for text in (text for run in runs for text in run.notices):
+    runs, without = [], []
+    for place in places:
+        try:
+            runs.append(read_run(place))
+        except UsageError as error:
+            if not Path(place).exists():
+                raise
+            without.append(str(error))  # a pattern such as runs/* has found it
+    if len(runs) < 2:
+        raise UsageError(without[0])
+    for text in (*without, *(text for run in runs for text in run.notices)):
         note(text)
     ranked = (
         len(options.runs) == 1
