@@ -299,6 +299,22 @@ def test_a_python_file_gives_what_predict_gives_with_numpy_alone(
         np.testing.assert_allclose(numbers(found, "prediction"), numbers(expected, "prediction"), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a;b\n1;2\n", "these columns are missing: ['a', 'b']"), ("a,b\n1\n", "a row has more or fewer cells")],
+)
+def test_a_python_file_refuses_rows_that_it_cannot_read(text: str, said: str, tmp_path: Path) -> None:
+    write_rows(
+        tmp_path / "table.csv", [{"a": str(k % 7), "b": str(k % 5), "y": ["no", "yes"][k % 2]} for k in range(80)]
+    )
+    place = trained(tmp_path / "run", f"{{file: {tmp_path / 'table.csv'}, target: y}}", "auto")
+    assert main([str(place), "--python", str(tmp_path / "model.py")]) == 0
+    (tmp_path / "rows.csv").write_text(text)
+    command = [sys.executable, str(tmp_path / "model.py"), str(tmp_path / "rows.csv")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr and not done.stdout
+
+
 def test_names_cannot_leave_their_place_in_a_python_file(tmp_path: Path) -> None:
     evil = ['a"""\nraise SystemExit("evil")\n"""', "b' + exit() + '", "{c}\\x1b[31m"]
     classes = ["'''\nraise SystemExit", evil[2]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from nanotorch.train.run.folds import run_all
 from nanotorch.train.run.run import run
 from nanotorch.train.score.meter import Meter
 from nanotorch.train.sweep.run_sweep import run_sweep
-from nanotorch.train.use import onnx_export
+from nanotorch.train.use import onnx_export, python_export
 from nanotorch.train.use.evaluation import score
 from nanotorch.train.use.loaded_run import load_run
 from nanotorch.train.use.prediction import predict
@@ -119,6 +120,9 @@ def test_a_run_is_scored_predicted_and_exported(text: str, overrides: list[str],
     saved = load_run(tmp_path / "run")
     assert {name: dict(scores) for name, scores in score(saved).scores.items()} == summary
     onnx_export.save(saved, tmp_path / "model.onnx")  # which compares it with predict
+    python_export.save(saved, tmp_path / "model.py")  # likewise
+    nothing = runpy.run_path(str(tmp_path / "model.py"))["predict"](dict.fromkeys(saved.preprocessing.column_names, ()))
+    assert {len(column) for column in nothing.values()} == {0}
     data = prepare(saved.config)
     answer = predict(saved, data.preprocessing.features(data.parts["test"]))
     if data.preprocessing.task != "regression":

@@ -62,7 +62,7 @@ OPERATORS: dict[str, Line] = {
     "Transpose": lambda x, perm: f"{x}.transpose({perm})",
     "Expand": lambda x, shape: f"{x} * np.ones({shape}, {x}.dtype)",
     "Unsqueeze": lambda x, axes: f"np.expand_dims({x}, {axes})",
-    "Flatten": lambda x, axis=1: f"{x}.reshape(len({x}), -1)",
+    "Flatten": lambda x, axis=1: f"{x}.reshape(len({x}), np.prod({x}.shape[1:]))",
     "Concat": lambda *inputs, axis: f"np.concatenate([{', '.join(inputs)}], axis={axis})",
     "Slice": lambda x, start, end, axis: f"{x}[:, {_axes(start)[0]}:{_end(end)}]",
     "Gather": lambda x, index, axis: f"np.take({x}, {index}, axis={axis})",
@@ -199,8 +199,12 @@ def category(value, name):
 
 if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = predict({name: [row[name] for row in rows] for name in COLUMNS})
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    for row in rows:
+        if None in row or None in row.values():
+            raise ValueError(f"a row has more or fewer cells than the first line: {row}")
+    found = predict({name: [row[name] for row in rows] for name in COLUMNS if name in (reader.fieldnames or ())})
     writer = csv.writer(sys.stdout)
     writer.writerow(found)
     writer.writerows(zip(*found.values()))
