@@ -23,6 +23,7 @@ from nanotorch.viz.marks import Point, circle, element, hover, polyline, rect, t
 SERIES = ("train", "validation", "test", "other", "fifth", "sixth", "seventh", "eighth")
 WIDTH, HEIGHT, SQUARE = 344, 236, 320  # pixels of a page
 LETTER = 6.6  # the width of one, at most, on average
+TITLE_LETTER = 8.0  # of a title, which is a name that may have only wide ones
 TITLE, ROW, BELOW, EDGE = 22, 17, 36, 8  # the height of the title, of a row of names, and of what is below the axis
 MOST_DRAWN = 400  # of the points of a line, twice as many
 MOST_HOVERS = 160  # points of a chart that answer to the pointer
@@ -234,7 +235,7 @@ def _drawn(chart: Chart) -> list[str]:
         right = min(right, left + bottom - top)
     x, y = _Axis(low_x, high_x, chart.log_x, left, right), _Axis(low_y, high_y, chart.log_y, bottom, top)
     letters = int(chart.width / LETTER)
-    drawn = [text(0, 13, short(chart.title, letters), class_="title")]
+    drawn = [text(0, 13, short(chart.title, int(chart.width / TITLE_LETTER)), class_="title")]
     for tick, label in zip(up, labels, strict=True):
         drawn.append(element("path", class_="grid", d=f"M{left:.0f} {y.at(tick):.1f}H{right:.0f}"))
         drawn.append(text(left - 6, y.at(tick) + 4, label, text_anchor="end"))

@@ -83,7 +83,7 @@ def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str
     error = float(np.sqrt(np.mean((true - guessed) ** 2)))
     radius = 3.5 if len(chosen) < 60 else 2.6 if len(chosen) < 400 else 1.8
     return Chart(
-        f"predicted {short(target, 36)}",
+        f"predicted {short(target, 32)}",
         f"true {short(target, 36)}",
         f"Predicted against true values of {target} for {len(true)} rows{every}: the typical error is {error:.4g}",
         [Line("", [low, high], [low, high], "quiet", thin=True)],
@@ -104,7 +104,7 @@ def residuals(true: NDArray[Any], guessed: NDArray[Any], target: str) -> Chart:
     chosen = np.unique(np.linspace(0, len(true) - 1, min(len(true), MOST_POINTS)).astype(np.int64))
     at, off = guessed[chosen].tolist(), (true - guessed)[chosen].tolist()
     return Chart(
-        f"true minus predicted {short(target, 28)}",
+        f"true minus predicted {short(target, 20)}",
         f"predicted {short(target, 36)}",
         f"Residuals of {target} over its predicted values: from {min(off):.4g} to {max(off):.4g}",
         [Line("", [min(at), max(at)], [0.0, 0.0], "quiet", thin=True)],

@@ -51,6 +51,7 @@ MOST_TARGETS = 12
 MOST_WORST, MOST_SHOWN, MOST_TOP = 10, 6, 15  # rows, their columns; columns of many
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LONGEST_COLUMN = 24  # of a name over values of rows
+LONGEST_SCORE = 30
 LONGEST_NAME = 14  # of a class, over its column of the confusion matrix
 
 
@@ -174,9 +175,8 @@ def _scores(found: Findings, record: Record) -> Iterator[Html]:
     summary, best = record.summary, record.summary["best_epoch"]
     names = list(summary["scores"][found.judged])
     rows = [[part, len(found.parts[part]), *map(scores.get, names)] for part, scores in summary["scores"].items()]
-    yield table(
-        f"The model of epoch {best}, the best of {summary['epochs']}", ["part", "rows", *map(label, names)], rows
-    )
+    heads = ["part", "rows", *(_abbreviated(label(name), LONGEST_SCORE) for name in names)]
+    yield table(f"The model of epoch {best}, the best of {summary['epochs']}", heads, rows)
     then = next((line for line in record.history if line["epoch"] == best), {})
     drawings = []
     for name in record.metrics:
@@ -265,7 +265,7 @@ def _regression(found: Findings) -> Iterator[Html]:
     for k, name in enumerate(found.names):
         error = guessed[:, k] - true[:, k]
         spread = float(((true[:, k] - true[:, k].mean()) ** 2).sum())
-        r2 = 1 - float((error**2).sum()) / spread if spread else None
+        r2 = 1 - float((error**2).sum()) / spread if np.ptp(true[:, k]) else None
         sizes = (
             float(np.sqrt((error**2).mean())),
             float(np.abs(error).mean()),
@@ -565,6 +565,8 @@ def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:
 
 def _abbreviated(name: str, most: int) -> Html:
     """Return a name that is short enough for the head of a column; the whole shows where the pointer rests."""
+    if len(name) <= most:
+        return fill("{name}", name=name)
     return fill('<abbr title="{name}">{short}</abbr>', name=name, short=short(name, most))
 
 

@@ -35,7 +35,7 @@ def table(scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) ->
     test     40  0.1000    0.9750
     """
     names = list(next(iter(scores.values())))
-    lines = [["", "rows", *(label(name) for name in names)]]
+    lines = [["", "rows", *(short(label(name), 30) for name in names)]]
     for part, values in scores.items():
         lines.append([part, str(rows[part]), *(number(values[name]) for name in names)])
     return aligned(lines)
@@ -129,12 +129,13 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a score with four decimals; one of 100,000 or more, as a loss that explodes is, in powers of ten.
+    """Return a score with four decimals; in powers of ten one of 100,000 or more, as a loss that explodes is, and one
+    that would look like 0, as an error in small units does.
 
-    >>> number(0.25), number(123456789.0)
-    ('0.2500', '1.2346e+08')
+    >>> number(0.25), number(123456789.0), number(2e-6)
+    ('0.2500', '1.2346e+08', '2.0000e-06')
     """
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4e}"
+    return f"{value:.4f}" if 5e-5 <= abs(value) < 1e5 or not value else f"{value:.4e}"
 
 
 def label(name: str) -> str:
