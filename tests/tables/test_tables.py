@@ -116,7 +116,7 @@ def test_mistakes_in_the_section_are_config_errors(override: str, message: str) 
 def test_train_on_a_table(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(loads(CONFIG), progress_bar=False)
     assert result.scores["test"]["accuracy"] > 0.5
-    assert "note: target 'churn'" not in capsys.readouterr().out  # the loss tells what it is
+    assert "note: target 'churn': classification, 2 different values (data.task states it)" in capsys.readouterr().out
     preprocessing = load_run(result.directory).preprocessing
     assert preprocessing.target_names == ("no", "yes")
     assert preprocessing.input_names == (

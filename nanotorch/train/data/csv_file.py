@@ -126,8 +126,7 @@ def known_column(name: str, known: Collection[str], source: str, key: str) -> No
     """Refuse a name that is not one of the columns, and say which was probably meant."""
     if name not in known:
         near = closest(name, known)
-        listed = ", ".join(map(shown, islice(known, 20))) + (", ..." if len(known) > 20 else "")
-        hint = f"did you mean {shown(near)}?" if near else f"its columns are {listed}"
+        hint = f"did you mean {shown(near)}?" if near else f"its columns are {listed(list(map(shown, known)), 20)}"
         raise TableError(f"{source} has no column {shown(name)}, which data.{key} names ({hint})", "data", key)
 
 

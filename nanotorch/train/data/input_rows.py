@@ -17,7 +17,7 @@ import numpy as np
 from nanotorch.train.data.array_file import array_of_rows
 from nanotorch.train.data.csv_file import Columns, CSVFile
 from nanotorch.train.data.table import TableError, shown
-from nanotorch.train.data.table_file import existing, parquet_columns, parquet_file
+from nanotorch.train.data.table_file import ARRAYS, PARQUET, existing, parquet_columns, parquet_file
 from nanotorch.train.data.text_format import TextFormat
 
 ROWS_AT_ONCE = 8192
@@ -75,10 +75,10 @@ def open_rows(path: str, features: Sequence[str], options: Mapping[str, Any]) ->
             yield _csv(copy, options, STDIN if path == "-" else path)
         return
     suffix = place.suffix.lower()
-    if suffix in (".parquet", ".pq"):
+    if suffix in PARQUET:
         with parquet_file(place) as file:
             yield _parquet(place, file, options)
-    elif suffix in (".npy", ".npz"):
+    elif suffix in ARRAYS:
         yield _array(place, features)
     else:
         yield _csv(place, options, str(place))

@@ -331,8 +331,7 @@ class Preprocessing:
         absent = [name for name in self.column_names if name not in columns]
         source = getattr(columns, "source", "the table")
         if absent:
-            has = [str(name) for name in columns]
-            known = ", ".join(map(repr, has[:20])) + (", ..." if len(has) > 20 else "")
+            known = listed([repr(str(name)) for name in columns], 20)
             raise DataError(
                 f"{source} lacks {'column' if len(absent) == 1 else 'columns'} {_listed(absent)} that the model"
                 f" was trained on; it has {known}"

@@ -30,6 +30,7 @@ from nanotorch.train.data.targets import Targets, are_classes, class_targets, co
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
 from nanotorch.utils import files
 
+PARQUET, ARRAYS = (".parquet", ".pq"), (".npy", ".npz")  # endings of names
 MOST_CELLS = 2**33  # of a Parquet file, which packs equal ones into a few bytes
 
 
@@ -96,7 +97,7 @@ def table_file(
     """
     form = TextFormat(separator, encoding, decimal, thousands, missing_values, skip_rows, header, names, sheet)
     targets = [target] if isinstance(target, str) else list(target)
-    if file.lower().endswith((".npy", ".npz")):
+    if file.lower().endswith(ARRAYS):
         if len(targets) != 1 or numeric or categorical:
             raise TableError(
                 f"{file}: an array has one data.target, and neither data.numeric nor data.categorical",
@@ -147,7 +148,7 @@ def read_columns(
 ) -> Columns:
     """Return the columns of a CSV or Parquet file, by the ending of its name."""
     place = existing(path)
-    if place.suffix.lower() in (".parquet", ".pq"):
+    if place.suffix.lower() in PARQUET:
         return _read_parquet(place, as_text, leave_out, form.notation)
     if place.suffix.lower() in (".xls", ".xlsb", ".ods", ".numbers"):
         raise TableError(f"{place} is a spreadsheet; save it as .xlsx or CSV (UTF-8)")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nanotorch.train.data.table import TableError, one_line
+from nanotorch.train.terminal.text_report import listed
 
 MOST_UNPACKED = 2**30  # bytes
 MOST_TIMES = 100
@@ -92,6 +93,6 @@ def _the_table(archive: zipfile.ZipFile, source: str) -> str:
     ]
     tables = [name for name in names if name.lower().endswith(TEXTS)] if len(names) > 1 else names
     if len(tables) != 1:
-        listed = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-        raise TableError(f"{source}: a .zip has to hold one table, and this one has {len(names)} files: {listed}")
+        files = listed(list(map(repr, names)), 5)
+        raise TableError(f"{source}: a .zip has to hold one table, and this one has {len(names)} files: {files}")
     return tables[0]
