@@ -392,6 +392,42 @@ def test_missing_values_are_added_or_all_of_them(written: Callable[[str], str]) 
     assert loads(config).data.arguments["missing_values"] == {"only": ["?"]}
 
 
+def test_a_number_that_stands_for_a_missing_value_does_so_however_it_is_written(
+    written: Callable[[str], str], tmp_path: Path
+) -> None:
+    cells = ["-999", "-999.0", "-999.00", " -999", "5", "-99", "-9990", ""]
+    rows = "".join(f"{cell};{cell};{row / 3}\n" for row, cell in enumerate(cells))
+    of_csv = table_file(written("x;c;y\n" + rows), "y", categorical=["c"], missing_values=["-999"])
+    numbers = [-999, -999, -999, -999, 5, -99, -9990, None]
+    whole = pandas.DataFrame({"x": pandas.array(numbers, "Int64"), "c": pandas.array(numbers, "Float64")})
+    whole.assign(y=np.arange(8) / 3).to_parquet(tmp_path / "t.parquet")
+    of_parquet = table_file(str(tmp_path / "t.parquet"), "y", categorical=["c"], missing_values=["-999.0"])
+    assert of_csv.categories == of_parquet.categories == {"c": ("-99", "-9990", "5")}
+    for table in (of_csv, of_parquet):
+        np.testing.assert_array_equal(table.features[:, 0], [*[np.nan] * 4, 5, -99, -9990, np.nan])
+        np.testing.assert_array_equal(table.features[:, 1], [*[np.nan] * 4, 2, 0, 1, np.nan])
+    preprocessing = prepare(
+        loads(
+            config_of(
+                f"file: {tmp_path / 't.csv'}, target: c, missing_values: ['-999'], "
+                "missing_target: drop, task: regression, validation_size: 0.25, test_size: 0.25",
+                "MSELoss",
+            )
+        )
+    ).preprocessing
+    columns: dict[str, Any] = {"x": np.array([-999.0, 5.0]), "y": ["-999.0", "1"]}
+    lacking = {"x": [None, 5.0], "y": ["", "1"]}
+    np.testing.assert_array_equal(preprocessing.encode(columns)[0], preprocessing.encode(lacking)[0])
+
+
+def test_truth_values_in_other_letters_are_one_class(written: Callable[[str], str]) -> None:
+    path = written("x,c,y\n1,TRUE,false\n2,true,True\n3,False,FALSE\n4,True,true\n")
+    table = table_file(path, "y")
+    assert table.target_names == ("False", "True") and table.targets.tolist() == [0, 1, 0, 1]
+    assert table.categories == {"c": ("False", "True")} and table.features[:, 1].tolist() == [1, 1, 0, 1]
+    assert table_file(written("x,y\n1,true\n2,false\n3,true\n4,false\n"), "y").target_names == ("false", "true")
+
+
 def test_a_class_named_none_says_how(written: Callable[[str], str]) -> None:
     path = written("x,y\n" + "1,None\n2,b\n3,None\n" * 8)
     with pytest.raises(DataError, match=r"line 2: the target 'y' has no value, as one of 16 rows; fill it in, or remo"):

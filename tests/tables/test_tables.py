@@ -552,6 +552,9 @@ def test_bytes_that_are_no_text(tmp_path: Path, data: bytes, message: str) -> No
 def test_other_encodings_are_read(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes("x,y\n1,Zürich\n2,b\n".encode("latin-1"))
     assert table_file(str(tmp_path / "table.csv"), "y", encoding="latin-1").target_names == ("Zürich", "b")
+    for encoding, mark in {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}.items():
+        (tmp_path / "marked.csv").write_bytes(mark + "x,y\n1,Zürich\n2,b\n".encode(encoding))
+        assert table_file(str(tmp_path / "marked.csv"), "y", encoding=encoding).feature_names == ("x",)
     with pytest.raises(TableError, match=r"data.encoding: Python knows no encoding 'latin-99'"):
         table_file(str(tmp_path / "table.csv"), "y", encoding="latin-99")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.csv_file import Columns
-from nanotorch.train.data.notation import UNITS, Notation, split_unit
+from nanotorch.train.data.notation import UNITS, Notation, split_unit, truth_of
 from nanotorch.train.data.table import FloatArray, Mistakes, TableError, shown
 from nanotorch.train.terminal.text_report import listed
 
@@ -163,6 +163,9 @@ def codes(column: NDArray[Any], notation: Notation) -> tuple[tuple[str, ...], Fl
     """Return the categories of a column, sorted, and the number of each row's; NaN for a missing one."""
     texts: list[str | None] = column.tolist()
     labels = {text: notation.label(text) for text in set(texts) if text is not None}
+    truths = {text: truth_of(text) for text in labels}
+    if len(truths) > 2 and None not in truths.values():  # "true" and "TRUE" are one
+        labels = {text: str(truth) for text, truth in truths.items()}
     values = sorted(set(labels.values()))
     place = {label: float(index) for index, label in enumerate(values)}
     number: dict[str | None, float] = {text: place[label] for text, label in labels.items()}

@@ -177,7 +177,7 @@ class CSVFile:
         self.path, self.form, self.any_size = path, form, any_size
         self.source = str(path) if source is None else source
         self.separator, self.encoding = form.separator, form.encoding
-        self.notation, self.missing = form.notation, form.notation.missing
+        self.notation = form.notation
         self.header: list[str] = []
         self.sheet = path.suffix.lower() in SHEETS
         self.notices: tuple[str, ...] = ()
@@ -264,9 +264,10 @@ class CSVFile:
         kind = next((kind for magic, kind in OTHER_KINDS.items() if start.startswith(magic)), None)
         if kind is not None:
             raise TableError(f"{self.source} is not CSV but {kind}; its name's ending has to say so")
-        if codecs.lookup(self.encoding).name == "utf-8":
+        stated = codecs.lookup(self.encoding).name
+        if stated.startswith("utf-"):
             marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
-            self.encoding = marked or "utf-8-sig"
+            self.encoding = marked or ("utf-8-sig" if stated == "utf-8" else self.encoding)
         with self.text() as lines:
             first = next((line for line in lines if line.strip()), "")
             further = [line for line in islice(lines, 20) if line.strip()]
@@ -323,7 +324,7 @@ class CSVFile:
         """These columns; None for one with numbers in some pieces and texts in others."""
         places = [(name, self.header.index(name)) for name in wanted]
         parts_of: dict[str, list[Column]] = {name: [] for name in wanted}
-        texts: dict[str, dict[str, str | None]] = {name: dict.fromkeys(self.missing) for name in wanted}
+        texts = {name: _Known(self.notation) for name in wanted}
         for _, cells in self._blocks([place for _, place in places], ROWS_AT_ONCE):
             for name, place in places:
                 numbers = self._numbers(cells[place]) if name not in as_text else None
@@ -349,7 +350,7 @@ class CSVFile:
         with self.records() as reader:
             rows = islice(filter(None, reader), self.form.has_header, None)
             cells = (record[place].strip() for record in rows)
-            return self.notation.may_be_thousands(cell for cell in cells if cell not in self.missing) != "no"
+            return self.notation.may_be_thousands(cell for cell in cells if not self.notation.lacks(cell)) != "no"
 
     def pieces(
         self, numeric: Collection[str], as_text: Collection[str], keep: Collection[str], rows: int
@@ -363,8 +364,8 @@ class CSVFile:
             for name in numeric:
                 column = cells[self.header.index(name)]
                 numbers = self._numbers(column)
-                columns[name] = _texts(column, dict.fromkeys(self.missing)) if numbers is None else numbers
-            columns |= {name: _texts(cells[self.header.index(name)], dict.fromkeys(self.missing)) for name in as_text}
+                columns[name] = _texts(column, _Known(self.notation)) if numbers is None else numbers
+            columns |= {name: _texts(cells[self.header.index(name)], _Known(self.notation)) for name in as_text}
             kept = {name: np.array(_listed(cells[self.header.index(name)]), object) for name in keep}
             yield Columns(self.source, columns, lines=self, first=first, kept=kept, notation=self.notation)
 
@@ -464,8 +465,20 @@ def _listed(cells: Cells) -> Sequence[str]:
     return cells if isinstance(cells, Sequence) else cells.to_pylist()
 
 
-def _texts(cells: Cells, known: dict[str, str | None]) -> Column:
-    """Cells as texts, None for a missing one; `known` maps texts to themselves, so that each is held once."""
+class _Known(dict[str, str | None]):
+    """Maps texts to themselves, so that each is held once, and those that stand for a missing value to None."""
+
+    def __init__(self, notation: Notation) -> None:
+        super().__init__()
+        self.lacks = notation.lacks
+
+    def __missing__(self, text: str) -> str | None:
+        self[text] = None if self.lacks(text) else text
+        return self[text]
+
+
+def _texts(cells: Cells, known: _Known) -> Column:
+    """Cells as texts, None for a missing one."""
     if not isinstance(cells, Sequence):
         return arrow_texts(cells, lambda different: _texts(different, known))
-    return np.array([known.setdefault(cell, cell) for cell in map(str.strip, cells)], object)
+    return np.array([known[cell] for cell in map(str.strip, cells)], object)

@@ -97,7 +97,7 @@ def _parquet(path: Path, file: Any, options: Mapping[str, Any]) -> RowFile:
         done, read = 0, list(dict.fromkeys((*numeric, *texts)))
         batches = file.iter_batches(rows, columns=[*dict.fromkeys((*read, *keep))])
         for batch in batches if file.metadata.num_rows else [file.schema_arrow.empty_table()]:
-            columns = parquet_columns(path, batch.select(read), texts, notation.missing)
+            columns = parquet_columns(path, batch.select(read), texts, notation)
             kept = {name: batch.column(name) for name in keep}
             yield Columns(str(path), columns, first=done, kept=kept, notation=notation)
             done += batch.num_rows

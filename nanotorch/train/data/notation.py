@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
@@ -111,6 +112,10 @@ class Notation:
         text = cell.strip()
         if text in self.missing:
             return np.nan
+        found = self._number(text, unit, cell)
+        return np.nan if found in self.missing_numbers else found
+
+    def _number(self, text: str, unit: str, cell: str) -> float:
         if unit and (parts := split_unit(text)) is not None and parts[0] == unit:
             text = parts[1]
         if self.thousands is not None:
@@ -121,6 +126,24 @@ class Notation:
         if "_" in text or (self.decimal == "," and "." in text):  # float() takes 1_000, and nobody else does
             raise ValueError(cell)
         return float(text.replace(",", "." if self.decimal == "," else ",").replace(_MINUS, "-"))
+
+    @property
+    def missing_numbers(self) -> frozenset[float]:
+        """The numbers that stand for a missing value, however they are written.
+
+        >>> Notation(missing=frozenset(["", "-999"])).missing_numbers, PLAIN.missing_numbers
+        (frozenset({-999.0}), frozenset())
+        """
+        return _numbers_among(self) if _has_number(self.missing) else frozenset()
+
+    def without_missing(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return numbers with NaN in place of those that stand for a missing value."""
+        missing = list(self.missing_numbers)
+        return np.where(np.isin(numbers, missing), np.nan, numbers) if missing else numbers
+
+    def lacks(self, text: str) -> bool:
+        """Return whether a text stands for a missing value: one of `missing`, or the same number with a point."""
+        return text in self.missing or (_has_number(self.missing) and self.label(text) in _missing_labels(self))
 
     def label(self, text: str) -> str:
         """Return the name of the class or category that a text stands for; a whole number with a point is without it.
@@ -277,6 +300,20 @@ def spellings(names: Sequence[str]) -> dict[str, int]:
         for text in same:
             found.setdefault(text, number)
     return found
+
+
+@cache
+def _missing_labels(notation: Notation) -> frozenset[str]:
+    return frozenset(map(notation.label, notation.missing))
+
+
+@cache
+def _numbers_among(notation: Notation) -> frozenset[float]:
+    found = set()
+    for text in notation.missing:
+        with suppress(ValueError):
+            found.add(replace(notation, missing=frozenset()).number(text))
+    return frozenset(number for number in found if number == number)
 
 
 @cache

@@ -463,7 +463,7 @@ def as_numbers(
     if column.ndim != 1:
         raise DataError(f"column {name!r} has shape {column.shape}; one value a row is needed")
     if column.dtype.kind in "fiub":
-        numbers = column.astype(np.float64)
+        numbers = notation.without_missing(column.astype(np.float64))
     else:
         numbers = np.empty(len(column))
         for row, value in enumerate(np.asarray(values, object)):
@@ -472,7 +472,8 @@ def as_numbers(
                     truth = truth_of(value.strip())
                     numbers[row] = notation.number(value, unit) if truth is None else truth
                 else:
-                    numbers[row] = np.nan if is_missing(value) else float(value)
+                    lacking = is_missing(value) or value in notation.missing_numbers
+                    numbers[row] = np.nan if lacking else float(value)
             except (TypeError, ValueError):
                 raise DataError(
                     f"{where(row)}: column {name!r} holds {value!r}, {_no_number(value, notation, unit)}"
@@ -499,7 +500,7 @@ def _without_unit(values: Sequence[Any] | NDArray[Any], notation: Notation, unit
         return 0
     given = [value for value in np.asarray(values, object).tolist() if not is_missing(value)]
     texts = [value.strip() for value in given if isinstance(value, str)]
-    bare = [text for text in texts if text not in notation.missing and (split_unit(text) or ("",))[0] != unit]
+    bare = [text for text in texts if not notation.lacks(text) and (split_unit(text) or ("",))[0] != unit]
     return len(given) - len(texts) + len(bare)
 
 
@@ -511,6 +512,6 @@ def _as_texts(values: Sequence[Any] | NDArray[Any], known: Mapping[str, int], no
         raw = None if is_missing(value) else text_of(value)
         if raw is not None and raw not in seen:
             label = raw if raw in known else notation.label(raw)
-            seen[raw] = None if raw in notation.missing else label
+            seen[raw] = None if notation.lacks(raw) else label
         texts.append(None if raw is None else seen[raw])
     return texts

@@ -202,15 +202,13 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
         table = file.read([name for name in names if name not in (*leave_out, *index)])
         if not table.num_rows:
             raise TableError(f"{path} has {len(names)} columns and no row")
-        columns = parquet_columns(path, table, as_text, notation.missing)
+        columns = parquet_columns(path, table, as_text, notation)
     notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
     left_out = tuple(name for name in names if name in leave_out)
     return Columns(str(path), columns, tuple(notices), left_out=left_out, notation=notation)
 
 
-def parquet_columns(
-    path: Path, table: Any, as_text: Collection[str], missing: Collection[str]
-) -> dict[str, NDArray[Any]]:
+def parquet_columns(path: Path, table: Any, as_text: Collection[str], notation: Notation) -> dict[str, NDArray[Any]]:
     """Return the columns of a pyarrow Table or RecordBatch, numbers or texts by their types, or by `as_text`."""
     from pyarrow import types as is_type
 
@@ -235,12 +233,12 @@ def parquet_columns(
             else:
                 floats = [np.nan if value is None else float(value) for value in column.to_pylist()]
                 columns[name] = np.array(floats, np.float64)
+            columns[name] = notation.without_missing(columns[name])
         elif is_type.is_temporal(kind) and not is_type.is_duration(kind):
             columns[name] = np.array(iso_texts(column), object)
         elif numbers or is_type.is_boolean(kind) or is_type.is_string(kind) or is_type.is_large_string(kind):
-            lacking = {None, *missing}
             texts = [None if value is None else text_of(value) for value in column.to_pylist()]
-            columns[name] = np.array([None if text in lacking else text for text in texts], object)
+            columns[name] = np.array([None if text is None or notation.lacks(text) else text for text in texts], object)
         else:
             with mistakes.gathered():
                 raise TableError(

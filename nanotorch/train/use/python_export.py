@@ -24,6 +24,7 @@ from nanotorch import Tensor
 from nanotorch.train.data.dates import PLAIN
 from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
+from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.use.loaded_run import LoadedRun
 from nanotorch.train.use.onnx_export import TOLERANCE, difference, refuse_texts
 from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
@@ -188,7 +189,7 @@ def number(value, name):
     found = float(value)
     if np.isinf(found):
         raise ValueError(f"column {name!r} has an infinite value")
-    return found
+    return np.nan if found in MISSING_NUMBERS and name in COLUMNS else found
 
 
 def category(value, name):
@@ -283,6 +284,7 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
         if categories
         else "CATEGORIES = {}\n",
         f"MISSING = {sorted(preprocessing.missing_values or [''])!r}\n",
+        f"MISSING_NUMBERS = {sorted(TextFormat.of(run.reading).notation.missing_numbers)!r}\n",
         f"ANSWER = {predicted_columns(run)!r}\n",
         f"CLASSES = {list(preprocessing.target_names)!r}\n" if preprocessing.task != "regression" else "",
         _dates(run),
