@@ -192,6 +192,15 @@ def test_stated_formats_and_categories(written: Callable[..., str]) -> None:
     np.testing.assert_array_equal(stated[:, -1], [*by_day, np.nan])
 
 
+def test_a_stated_format_is_that_of_the_columns_that_it_reads(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("by_day,iso,y\n03/04/2020,2020-04-03,0.5\n05/06/2021,2021-06-05,1.5\n", encoding="utf-8")
+    table = table_file(str(path), "y", date_format="day/month/year")
+    half = len(table.feature_names) // 2
+    assert [name.partition(":")[0] for name in table.feature_names] == ["by_day"] * half + ["iso"] * half
+    np.testing.assert_array_equal(table.features[:, :half], table.features[:, half:])
+
+
 def test_parquet_and_csv_are_one(tmp_path: Path) -> None:
     texts = ["2020-01-01 10:00", "NaT", "2021-05-06 11:00:00.25", "1950-02-03"]
     stamps = pandas.Series(np.array(texts, "datetime64[us]"))

@@ -182,6 +182,18 @@ def test_predict_and_evaluate_take_files_written_in_another_way(
         predict([str(run), "--input", "x", "--output", "y", "--skip-rows", "-1"])
 
 
+def test_names_of_the_file_and_of_the_run_are_not_mixed(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "named.csv", rows=40)
+    columns = ("age", "city", "price")
+    rows = "".join(",".join(row[name] for name in columns) + "\n" for row in table)
+    (tmp_path / "bare.csv").write_text(rows, encoding="utf-8")
+    run = trained(tmp_path, f"{{file: {tmp_path}/bare.csv, target: price, names: [age, city, price]}}", "MSELoss")
+    expected = numbers(read_rows(_predicted(run, tmp_path / "bare.csv", tmp_path)), "prediction")
+    (tmp_path / "turned.csv").write_text("city,age\n" + "".join(f"{row['city']},{row['age']}\n" for row in table))
+    found = numbers(read_rows(_predicted(run, tmp_path / "turned.csv", tmp_path, "--header")), "prediction")
+    np.testing.assert_array_equal(found, expected)
+
+
 def _predicted(run: Path, rows: Path, folder: Path, *options: str) -> Path:
     assert predict([str(run), "--input", str(rows), "--output", str(folder / "out.csv"), *options]) == 0
     return folder / "out.csv"

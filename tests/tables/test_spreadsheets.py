@@ -87,6 +87,8 @@ def test_a_formula_is_what_it_gave_or_an_error(tmp_path: Path) -> None:
         read_columns(path)
     changed(path, "xl/worksheets/sheet1.xml", rb"</f><v ?/>|</f><v></v>", b"</f><v>2</v>")
     assert read_columns(path)["y"].tolist() == [2, 5]
+    changed(path, "xl/worksheets/sheet1.xml", rb'<c r="B2"([^>]*)>(.*?)<v>2</v>', rb'<c r="B2" t="str">\2<v></v>')
+    np.testing.assert_array_equal(read_columns(path)["y"], [np.nan, 5])  # =IF(A2>1,A2,"")
 
 
 def test_spreadsheets_that_inflate_or_claim_a_size_of_their_own(

@@ -227,6 +227,8 @@ def dates_of(whole: Columns, name: str, form: str = "auto", stated: bool = False
         first = next(stamp for text in counts if (stamp := read(text, able[0])) is not None)
         return Dates(able[0], first.tzinfo is not None)
     share = {each: sum(count for text, count in counts.items() if read(text, each) is not None) for each in forms}
+    if form != "auto" and not share[form]:  # it is that of other columns
+        return dates_of(whole, name, "auto", stated)
     best = max(share, key=lambda each: share[each])
     if counts and (stated or share[best] * 2 > counts.total()):
         row = next(row for row, text in enumerate(texts) if text is not None and read(text, best) is None)

@@ -22,9 +22,10 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
 
 
 def reading_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Return those that were given, by the keys of `data`."""
+    """Return those that were given, by the keys of `data`; names of the file and of the run are never mixed."""
     keys = ("separator", "encoding", "decimal", "thousands", "sheet", "skip_rows", "names", "header")
-    return {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    return ({"names": ()} if given.get("header") else {}) | ({"header": None} if "names" in given else {}) | given
 
 
 def _count(text: str) -> int:

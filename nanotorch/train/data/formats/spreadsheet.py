@@ -56,13 +56,16 @@ class SheetRows:
         for sheet in sheets:
             sheet.reset_dimensions()  # the width that the file states may be anything
         width = len(self.form.names)
-        for cells, *formulas in zip(*(sheet.iter_rows(values_only=True) for sheet in sheets), strict=True):
+        rows = (sheet.iter_rows(values_only=len(sheets) == 1 or sheet is not sheets[0]) for sheet in sheets)
+        for cells, *formulas in zip(*rows, strict=True):
             self.line_num += 1
             if self.line_num <= self.form.skip_rows:
                 continue
             for row in formulas:
-                for cell, formula in zip(cells, row, strict=True):
-                    if cell is None and formula is not None:
+                kinds = [cell.data_type for cell in cells]
+                cells = [cell.value for cell in cells]
+                for cell, kind, formula in zip(cells, kinds, row, strict=True):
+                    if cell is None and formula is not None and kind != "str":  # that is an empty text
                         raise TableError(
                             f"{self.source}, row {self.line_num}: the formula {shown(formula)} has no value in the"
                             " file; open it in a spreadsheet program and save it, or save the table as CSV"
