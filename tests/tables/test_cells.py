@@ -489,6 +489,31 @@ def test_every_mistake_of_a_table_at_once(written: Callable[[str], str], capsys:
     assert len(caught.value.problems) == 41 and str(caught.value).endswith("... and 16 more")
 
 
+def test_the_first_mistake_of_every_column_of_new_rows(
+    written: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{row},2020-01-{row % 28 + 1:02},{row % 5},{row % 2}\n" for row in range(40))
+    config = written(config_of(f"file: {written('a,when,b,y' + chr(10) + rows)}, target: y"), "c.yaml")
+    assert train([config, "--output", str(tmp_path / "run"), "--quiet"]) == 0
+    capsys.readouterr()
+    new = written("a,when,b,y\nx,2020-01-01,1,0\n1,soon,2,0\n2,later,1 kg,3\n", "new.csv")
+    assert predict([str(tmp_path / "run"), "--input", new, "--output", "-"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 3 and "line 3: column 'when' holds 'soon'" in said
+    assert "line 2: column 'a' holds 'x'" in said and "line 4: column 'b' holds '1 kg'" in said
+    assert evaluate([str(tmp_path / "run"), "--input", new]) == 1
+    assert capsys.readouterr().err.endswith(
+        "line 4: the target 'y' is '3', which is none of the model's classes (0, 1)\n"
+    )
+
+
+def test_a_column_is_not_called_as_a_part_of_another(written: Callable[[str], str]) -> None:
+    path = written("when: year,when,y\n" + "".join(f"{row},{2000 + row}-01-01,{row}.5\n" for row in range(9)))
+    with pytest.raises(DataError, match=r"column 'when: year' is called as what the model sees of column 'when'; rena"):
+        table_file(path, "y")
+    assert "when: elapsed (days)" in table_file(path, "y", drop=["when: year"]).feature_names
+
+
 def test_every_row_of_another_length_and_every_name_that_comes_twice(written: Callable[[str], str]) -> None:
     rows = ["1,2"] * 30
     for number in (2, 5, 6):

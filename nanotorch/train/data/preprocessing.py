@@ -352,24 +352,29 @@ class Preprocessing:
         where = getattr(columns, "where", lambda row: f"row {row + 1}")
         notation = getattr(columns, "notation", Notation(missing=frozenset(self.missing_values)))
         numeric = []
-        told, parts = set(self.indicators), dict[str, FloatArray]()
+        told, parts, mistakes = set(self.indicators), dict[str, FloatArray](), Mistakes()
         for name, dates in self.dates.items():
-            place = partial(_place, where, name)
-            stamps = dates.stamps(columns[name], notation.missing, place)
-            parts |= zip(dates.columns(name), parts_of(stamps, dates.parts), strict=True)
+            with mistakes.gathered():
+                place = partial(_place, where, name)
+                stamps = dates.stamps(columns[name], notation.missing, place)
+                parts |= zip(dates.columns(name), parts_of(stamps, dates.parts), strict=True)
             told |= set(dates.columns(name)[0 if dates.columns(name)[0] in self.indicators else 1 :])
         for name in self.texts:
             parts |= zip(hashed_columns(name), hashed(columns[name], notation.missing).T, strict=True)
         for name, fill in zip(self.numeric_names, self.fills, strict=True):
             unit = self.units.get(name, "")
-            if name in parts:
-                column = parts[name]
-            else:
-                column = as_numbers(columns[name], name, where, notation, unit)
-                noticed.bare(name, _without_unit(columns[name], notation, unit), unit)
-            if name not in told:
-                noticed.lacks(name, int(np.isnan(column).sum()), f"filled with {fill:g}")
-            numeric.append(column)
+            with mistakes.gathered():
+                if name in parts:
+                    column = parts[name]
+                elif name in columns:
+                    column = as_numbers(columns[name], name, where, notation, unit)
+                    noticed.bare(name, _without_unit(columns[name], notation, unit), unit)
+                else:  # a part of a date that is none
+                    continue
+                if name not in told:
+                    noticed.lacks(name, int(np.isnan(column).sum()), f"filled with {fill:g}")
+                numeric.append(column)
+        mistakes.tell()
         numbers = []
         for name, category in self.categories.items():
             known = spellings(category.values)

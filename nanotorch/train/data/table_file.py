@@ -319,6 +319,7 @@ def table_of(
                 found_dates = dates_of(whole, name, date_format, name in dates)
                 if found_dates is not None:
                     of_dates[name], parts, said = columns_of(whole, name, found_dates, drop)
+                    _refuse_names_of_parts(source, name, of_dates[name].columns(name), names)
                     features |= zip(of_dates[name].columns(name), parts, strict=True)
                     notices.append(said)
                     continue
@@ -334,6 +335,7 @@ def table_of(
                         f"{source}: column {shown(name)} holds free text, such as {shown(example)}; list it under"
                         " data.drop, or set data.text: hash, or list it under data.categorical"
                     )
+                _refuse_names_of_parts(source, name, hashed_columns(name), names)
                 free.append(name)
                 features |= zip(hashed_columns(name), hashed(whole[name]).T, strict=True)
                 notices.append(f"column {shown(name)} holds free text; the model sees {WIDTH} sums of its words")
@@ -373,6 +375,14 @@ def _is_part(name: str, columns: Collection[str]) -> bool:
     """Return whether a name is that of a part of a column of dates, if it holds dates."""
     column, _, part = name.rpartition(": ")
     return column in columns and part in PARTS
+
+
+def _refuse_names_of_parts(source: str, name: str, parts: Sequence[str], columns: Sequence[str]) -> None:
+    clash = next((part for part in parts if part in columns), None)
+    if clash is not None:
+        raise TableError(
+            f"{source}: column {shown(clash)} is called as what the model sees of column {shown(name)}; rename it"
+        )
 
 
 def lacks_target(whole: Columns, target: str) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import open_rows
 from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.preprocessing import as_numbers
-from nanotorch.train.data.table import Table, TableError, shown
+from nanotorch.train.data.table import Mistakes, Table, TableError, shown
 from nanotorch.train.data.table_file import lacks_target
 from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
@@ -92,8 +92,12 @@ def score_rows(
                 lacking = np.any([lacks_target(piece, name) for name in targets], axis=0)
                 left_out += int(lacking.sum())
                 piece = piece.take(np.flatnonzero(~lacking))
-            features = preprocessing.encode_piece(piece.only(preprocessing.column_names), noticed)
-            truth = _truth(run, piece, targets)
+            mistakes = Mistakes()
+            with mistakes.gathered():
+                features = preprocessing.encode_piece(piece.only(preprocessing.column_names), noticed)
+            with mistakes.gathered():
+                truth = _truth(run, piece, targets)
+            mistakes.tell()
             if preprocessing.rare is not None:
                 kept = truth >= 0
                 of_rare += int((~kept).sum())
