@@ -89,6 +89,7 @@ class Reachable:
         held: plain arrays, and
         large: the ids of those that are told apart by their identity alone.
         functions: of the user, each with its code and its defaults.
+        orders: dictionaries, each with its keys.
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
         modules: modules of the model, each with its class.
         states: the ids of tensors that are an optimizer's state.
@@ -123,6 +124,7 @@ class Reachable:
         self._of_library: set[int] = set()
         self._of_tensors: set[int] = set()
         self.functions: list[tuple[Any, ...]] = []
+        self.orders: list[tuple[dict[Any, Any], list[Any]]] = []
         self.slots: list[tuple[Any, str]] = []
         self.sizes: list[Mapping[str, Any]] = []
         self.modules: list[tuple[Any, type]] = []
@@ -281,6 +283,8 @@ class Reachable:
         if len(value) > MANY:
             return
         if isinstance(value, dict):
+            self.orders.append((value, [*value]))
+            self.fingerprint[path] = kind, len(value), tuple([key for key in value if isinstance(key, PLAIN)])
             for number, (key, part) in enumerate(value.items()):
                 known = isinstance(key, PLAIN)
                 yield str(key) if known else f"entry {number}", part
@@ -490,6 +494,8 @@ class Watch:
                 continue
             for key, value in container.items() if isinstance(container, dict) else enumerate(container):
                 conditions.add("{}[{}] is {}", container, key, value)
+        for mapping, keys in reachable.orders:
+            conditions.add("[*{}] == {}", mapping, keys)
         for array in reachable.arrays.values():
             conditions.add("{}.tobytes() == {}", array, array.tobytes())
         for holder, name in reachable.slots:

@@ -40,6 +40,12 @@ def changes() -> list[Callable[[], Change]]:
         table: dict[Any, Any] = {1: 2.0, "1": 3.0, "a": {"b": 1.0}, "a.b": 1.0}
         return (lambda x: x * table[1] + table["1"] + table["a"]["b"]), (lambda: table.update({1: 5.0, "a": {"b": 3}}))
 
+    def of_the_order_of_a_dictionary() -> Change:
+        table = {"double": lambda x: x * 2, "more": lambda x: x + 1}
+        return (lambda x: functools.reduce(lambda x, part: part(x), table.values(), x)), (
+            lambda: table.update(double=table.pop("double"))
+        )
+
     def of_what_a_class_had_not() -> Change:
         kind = type("Kind", (), {})
         return (lambda x: x * getattr(kind(), "scale", 2.0)), (lambda: setattr(kind, "scale", 5.0))
@@ -200,3 +206,14 @@ def test_an_op_is_the_same_once_it_has_its_code(monkeypatch: pytest.MonkeyPatch)
     before = Reachable(function)
     monkeypatch.setattr(torch.sinc, "__code__", torch.sinc.__code__.replace(co_firstlineno=1))
     assert before.difference(Reachable(function)) is None
+
+
+@pytest.mark.parametrize("make", changes(), ids=lambda make: make.__name__)
+def test_it_is_seen_of_each_model_of_a_sweep(make: Callable[[], Change]) -> None:
+    (expected, change), *others = [make() for _ in range(3)]
+    sweep = torch.compile.sweep([function for function, _ in others], backend="numpy")
+    for number in range(8):
+        if number == 4:
+            change(), others[1][1]()
+        x = torch.arange(4.0) + number
+        assert sweep(x)[1].tolist() == expected(x).tolist()

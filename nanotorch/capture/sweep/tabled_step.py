@@ -60,7 +60,7 @@ class TabledStep(BatchedStep):
         assert interpreter is not None
         self.code = code = TableCode(models.program, self._kept, interpreter)
         if not code.in_one:
-            rows = ", ".join(dict.fromkeys([call.row for call in code.calls]))
+            rows = ", ".join(dict.fromkeys([call.row or call.primitive for call in code.calls]))
             raise NoTableError(f"no table takes its steps: {rows or 'what it returns'}", code.calls)
         if code.apart or not self.proven:
             put_back(memory)
