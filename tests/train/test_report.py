@@ -295,6 +295,19 @@ def test_a_run_that_has_stopped_is_judged_by_its_validation_part(
     assert "has no page yet: no epoch of it is complete" in capsys.readouterr().err
 
 
+def test_a_page_says_that_epochs_are_lost(
+    result: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(result.directory, tmp_path / "damaged", symlinks=True)
+    first, *others = (damaged / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (damaged / "metrics.jsonl").write_text("".join([first, '{"epoch": 2}\n', *others]))
+    assert report_command([str(damaged)]) == 0
+    assert "metrics.jsonl, line 2: step is missing; the epochs before that are shown" in capsys.readouterr().err
+    (damaged / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    assert report_command([str(damaged)]) == 2
+    assert "metrics.jsonl, line 1: step is missing" in capsys.readouterr().err
+
+
 def test_without_matplotlib_a_png_says_what_to_install(
     numbers: RunResult, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

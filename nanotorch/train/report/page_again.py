@@ -15,7 +15,7 @@ from nanotorch.train.record.resume import environment_of
 from nanotorch.train.report import figures, pictures, run_page
 from nanotorch.train.report.run_summary import gather
 from nanotorch.train.terminal.blas_threads import blas_threads
-from nanotorch.train.terminal.command import UsageError
+from nanotorch.train.terminal.command import UsageError, note
 from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
 
 
@@ -24,9 +24,11 @@ def write(run: LoadedRun, png: bool = False) -> list[Path]:
 
     The test part of a run that is not complete stays unseen: its validation part is judged. Returns what is written.
     """
-    history, _ = read_lines(run.directory / "metrics.jsonl")
+    history, problem = read_lines(run.directory / "metrics.jsonl")
     if not history:
-        raise UsageError(f"{run.directory} has no page yet: no epoch of it is complete")
+        raise UsageError(problem or f"{run.directory} has no page yet: no epoch of it is complete")
+    if problem is not None:
+        note(f"{problem}; the epochs before that are shown")
     data, device = prepare(with_its_files(run)), device_of(run.config)
     data = Data(data.parts, run.preprocessing, data.notices)
     with borrowed_generator():
