@@ -342,7 +342,8 @@ class Reachable:
         attributes = getattr(value, "__dict__", {})
         of_library = kind.__module__.startswith("nanotorch")
         yield from self._methods(kind)
-        for name in _slots(kind):
+        whole = of_library or not self.words.isdisjoint(BY_ANY_NAME)
+        for name in [name for name in _slots(kind) if whole or name in self.words]:
             self.slots.append((value, name))
             if hasattr(value, name):
                 part = getattr(value, name)

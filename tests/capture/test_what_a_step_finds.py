@@ -201,6 +201,15 @@ def test_a_value_in_an_odd_place_changes(make: Callable[[], Change]) -> None:
     assert programs(compiled) >= 2
 
 
+def test_a_slot_that_the_code_does_not_mention_may_change() -> None:
+    thing = type("Thing", (), {"__slots__": ("scale", "count")})()
+    thing.scale = 2.0
+    compiled = torch.compile(lambda x: x * thing.scale, backend="numpy")
+    for thing.count in range(6):
+        compiled(torch.ones(3))
+    assert programs(compiled) == 1
+
+
 def test_an_op_is_the_same_once_it_has_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
     function = {"": lambda x: torch.sinc(x)}
     before = Reachable(function)
